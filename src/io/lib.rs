@@ -1,0 +1,1 @@
+//! Where the gateway touches the world. The same stage names as the core.

@@ -1,0 +1,5 @@
+//! The core of aigw: decisions only.
+//!
+//! A request's life, stage by stage (the I/O around it is `aigw-io`, the boundary to Python `aigw-ext`):
+//! `accept -> match -> identify -> admit -> balance -> forward -> stream -> settle -> record`.
+#![forbid(unsafe_code)]
