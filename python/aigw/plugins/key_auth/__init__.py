@@ -1,0 +1,1 @@
+"""key-auth: who calls, by an API key in a header or a query argument."""

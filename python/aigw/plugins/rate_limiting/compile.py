@@ -1,0 +1,57 @@
+"""rate-limiting's config -> a profile of the policy, and the counter columns that it needs. Pure.
+
+A column is one (scope, limit_by, period): Kong's counter key without the identifier. Two plugins with the same scope
+therefore share their columns, and a consumer that moves between them keeps what it has used.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from aigw.plugins.rate_limiting.schema import RateLimitingConfig
+from aigw.types import JsonDict
+
+Kind = Literal["dense", "open"]
+NumberOf = Callable[[str, Kind], int]
+"""(column key, kind) -> column number; a key that has none yet is given one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The plugin instance's own scope: ids, or None."""
+
+    route: str | None
+    service: str | None
+
+    def key(self, limit_by: str, per: str, counted_service: str | None) -> str:
+        """Column identity; `counted_service` is the identifier of limit_by=service, which has a column of its own."""
+        place = f"requests:{self.route or '-'},{self.service or '-'}:{limit_by}"
+        return f"{place}:{counted_service}:{per}" if counted_service else f"{place}:{per}"
+
+
+def profile(config: RateLimitingConfig, scope: Scope, counted_service: str | None, column: NumberOf) -> JsonDict:
+    """One entry of the policy's `rate_limiting` list. Dense columns are rows by consumer or credential (row 0 for a
+    service); open ones are areas of the hash for everything that has no row: IP addresses, header values, the path."""
+    dense = config.limit_by in ("consumer", "credential", "service")
+    hashed = config.limit_by != "service"
+    own = counted_service if config.limit_by == "service" else None
+    limits = []
+    for per, limit in config.limits():
+        key = scope.key(config.limit_by, per, own)
+        limits.append(
+            {
+                "per": per,
+                "limit": limit,
+                "dense": column(key, "dense") if dense else None,
+                "open": column(key, "open") if hashed else None,
+            }
+        )
+    return {
+        "limit_by": config.limit_by,
+        "header_name": config.header_name.lower() if config.header_name is not None else None,
+        "path": config.path,
+        "limits": limits,
+        "hide_client_headers": config.hide_client_headers,
+        "error_code": config.error_code,
+        "error_message": config.error_message,
+    }

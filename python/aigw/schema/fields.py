@@ -1,0 +1,187 @@
+"""The types that entity and plugin fields are made of. In: a value decoded from JSON. Out: the checked value, or Kong's words.
+
+Each bound sits in the annotation, so that the check, `/schemas/...` and the documentation read the same line.
+Values are never coerced here: a form's text has been typed by the schema before (`admin/body.py`).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import unquote_to_bytes
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError
+
+NOT_SUPPORTED: Final = "not supported in this version"
+
+T = TypeVar("T")
+
+
+def violation(text: str) -> PydanticCustomError:
+    """A finding whose text is already what the client shall read."""
+    return PydanticCustomError("kong", "{text}", {"text": text})
+
+
+def entity_violation(text: str) -> PydanticCustomError:
+    """A finding about several fields together: it goes under `@entity`."""
+    return PydanticCustomError("kong_entity", "{text}", {"text": text})
+
+
+@dataclass(frozen=True, slots=True)
+class FieldErrors(Exception):
+    """Findings under names chosen by the check itself: `{"config": {"header_name": "required field missing"}}`."""
+
+    fields: Mapping[str, Any]
+
+
+class Model(BaseModel):
+    """Base of everything that crosses the Admin API: frozen, no unknown field, no coercion, defaults checked too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class Foreign(Model):
+    """A reference to another entity."""
+
+    id: "Uuid"
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Marks a `Foreign` field with the collection that it points into."""
+
+    collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """An inclusive range, in Kong's words when it is left."""
+
+    low: int
+    high: int
+
+    def __call__(self, value: int) -> int:
+        if not self.low <= value <= self.high:
+            raise violation(f"value should be between {self.low} and {self.high}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Positive:
+    """Greater than zero, and at most `high`."""
+
+    high: int
+
+    def __call__(self, value: int) -> int:
+        if value <= 0:
+            raise violation("value must be greater than 0")
+        if value > self.high:
+            raise violation(f"value should be between 1 and {self.high}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """A field whose other values exist in Kong and not here: they are refused, never ignored."""
+
+    allowed: tuple[Any, ...]
+
+    def __call__(self, value: T) -> T:
+        if value not in self.allowed:
+            raise violation(NOT_SUPPORTED)
+        return value
+
+
+def refuse(_: T) -> T:
+    """Validator of a field that Kong has and we do not: present in answers as null, refused when set."""
+    raise violation(NOT_SUPPORTED)
+
+
+def unique(values: list[T]) -> list[T]:
+    """A set in Kong's sense: order kept, repetition dropped."""
+    return list(dict.fromkeys(values))
+
+
+class SetMarker:
+    """Tells `describe` that a list is a set."""
+
+
+def _checked(test: Callable[[str], str | None]) -> AfterValidator:
+    def check(value: str) -> str:
+        wrong = test(value)
+        if wrong is not None:
+            raise violation(wrong)
+        return value
+
+    return AfterValidator(check)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NAME = re.compile(r"[\w.\-~]+\Z")
+_HEADER = re.compile(r"[A-Za-z0-9_-]+\Z")
+_PATH_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*\Z")
+
+
+def _uuid(value: str) -> str | None:
+    try:
+        return None if str(UUID(value)) == value.lower() else "expected a valid UUID"
+    except ValueError:
+        return "expected a valid UUID"
+
+
+def _name(value: str) -> str | None:
+    ascii_ok = _NAME.match("".join(c for c in value if c.isascii()) or "a", 0)
+    if ascii_ok and not _CONTROL.search(value) and not any(c.isspace() for c in value):
+        return None
+    return f"invalid value '{value}': the only accepted ascii characters are alphanumerics or ., -, _, and ~"
+
+
+def _tag(value: str) -> str | None:
+    if "," in value or "/" in value or _CONTROL.search(value):
+        return f"invalid tag '{value}': expected printable ascii (except `,` and `/`) or valid utf-8 sequences"
+    return None
+
+
+def _printable(value: str) -> str | None:
+    return "must not contain control characters" if _CONTROL.search(value) else None
+
+
+def _header_name(value: str) -> str | None:
+    if _HEADER.match(value):
+        return None
+    return f"bad header name '{value}', allowed characters are A-Z, a-z, 0-9, '_', and '-'"
+
+
+def plain_path(value: str) -> str | None:
+    """What is wrong with a literal path, or None: absolute, canonical, and made of URL characters."""
+    if not value.startswith("/"):
+        return "should start with: /"
+    if not _PATH_CHARACTERS.match(value):
+        return f"invalid path: '{value}' (characters outside of the reserved list of RFC 3986 found)"
+    if re.search(r"%(?![0-9A-Fa-f]{2})", value):
+        bad = value[value.index("%") :][:3] if re.match(r"%(?![0-9A-Fa-f]{2})", value) else "%"
+        return f"invalid url-encoded value: '{bad}'"
+    if "//" in value:
+        return "must not have empty segments"
+    if any(s in (b".", b"..") for s in unquote_to_bytes(value).split(b"/")):
+        return "non-normalized path: must not have '.' or '..' segments"
+    return None
+
+
+Uuid = Annotated[str, _checked(_uuid), AfterValidator(str.lower)]
+"""A UUID in its canonical text, lower case."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024), _checked(_printable)]
+"""One line of printable text, 1..1024 characters: safe in a header, a log line and a label."""
+Name = Annotated[str, StringConstraints(min_length=1, max_length=512), _checked(_name)]
+"""A name that can stand in a path: letters, digits, `.-_~` and non-ASCII letters, 1..512 characters."""
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=128), _checked(_tag)]
+Tags = Annotated[list[Tag], SetMarker(), AfterValidator(unique)]
+HeaderName = Annotated[str, StringConstraints(min_length=1, max_length=256), _checked(_header_name)]
+PlainPath = Annotated[str, StringConstraints(min_length=1, max_length=4096), _checked(plain_path)]
+Timestamp = Annotated[int, AfterValidator(Between(0, 253402300799))]
+"""Unix seconds, up to the year 9999."""
+Milliseconds = Annotated[int, AfterValidator(Between(1, 2**31 - 2))]
+Unsupported = Annotated[str | None, AfterValidator(lambda v: v if v is None else refuse(v))]
+UnsupportedList = Annotated[list[Any] | None, AfterValidator(lambda v: v if v is None else refuse(v))]

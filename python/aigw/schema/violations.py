@@ -1,0 +1,142 @@
+"""From pydantic's findings to Kong's: `{"code": 2, "message": "schema violation (host: required field missing)", "fields"}`.
+
+In: a model class and a decoded JSON object. Out: the model, or `SchemaViolation` with every finding at once.
+A null means "unset" and is dropped before the check, so a default applies and a required field is missing.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from aigw.schema.fields import FieldErrors
+from aigw.types import JsonDict
+
+M = TypeVar("M", bound=BaseModel)
+
+_WORDS = {
+    "missing": "required field missing",
+    "extra_forbidden": "unknown field",
+    "int_type": "expected an integer",
+    "int_parsing": "expected an integer",
+    "int_parsing_size": "expected an integer",
+    "int_from_float": "expected an integer",
+    "float_type": "expected a number",
+    "bool_type": "expected a boolean",
+    "string_type": "expected a string",
+    "list_type": "expected an array",
+    "dict_type": "expected a map",
+    "model_type": "expected a record",
+    "model_attributes_type": "expected a record",
+    "recursion_loop": "expected a record",
+}
+
+
+class SchemaViolation(Exception):
+    """Code 2: one or more fields do not hold what the schema says. `fields` has the shape of the input."""
+
+    def __init__(self, fields: JsonDict) -> None:
+        self.fields = fields
+        found = list(flatten(fields))
+        self.message = f"schema violation ({found[0]})" if len(found) == 1 else (
+            f"{len(found)} schema violations ({'; '.join(found)})"
+        )
+        super().__init__(self.message)
+
+
+def check(model: type[M], value: JsonDict) -> M:
+    """The checked model. Raises SchemaViolation with all findings."""
+    try:
+        return model.model_validate_json(orjson.dumps(without_nulls(value)), strict=True)
+    except ValidationError as error:
+        raise SchemaViolation(to_fields(error)) from None
+    except FieldErrors as error:
+        raise SchemaViolation(dict(error.fields)) from None
+
+
+def without_nulls(value: Any) -> Any:
+    """`value` without the members of objects that are null."""
+    if isinstance(value, dict):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [without_nulls(v) for v in value]
+    return value
+
+
+def to_fields(error: ValidationError) -> JsonDict:
+    """Findings as a tree of the input's shape; list positions become arrays padded with null."""
+    root: JsonDict = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        loc: tuple[int | str, ...] = detail["loc"]
+        if detail["type"] == "kong_entity":
+            _walk(root, loc).setdefault("@entity", []).append(_words(detail))
+        elif loc:
+            _put(root, loc, _words(detail))
+        else:
+            root.setdefault("@entity", []).append(_words(detail))
+    return root
+
+
+def merge(into: JsonDict, more: Mapping[str, Any]) -> JsonDict:
+    """`into` with the findings of `more` beside its own (the first finding on a field stays)."""
+    for key, value in more.items():
+        if key == "@entity":
+            into["@entity"] = [*into.get("@entity", []), *value]
+        elif isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into.setdefault(key, value)
+    return into
+
+
+def flatten(fields: Any, path: str = "") -> Iterator[str]:
+    """`a.b.1: text` for each finding, `@entity` first and without a path."""
+    if isinstance(fields, dict):
+        for key in sorted(fields):
+            if key == "@entity":
+                yield from fields[key]
+            else:
+                yield from flatten(fields[key], f"{path}.{key}" if path else key)
+    elif isinstance(fields, list):
+        for position, item in enumerate(fields, 1):
+            if item is not None:
+                yield from flatten(item, f"{path}.{position}")
+    else:
+        yield f"{path}: {fields}"
+
+
+def _words(detail: ErrorDetails) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in ("kong", "kong_entity"):
+        return str(context["text"])
+    if kind == "literal_error":
+        return "expected one of: " + re.sub(r" or |, ", ", ", str(context["expected"])).replace("'", "")
+    if kind in ("string_too_short", "too_short"):
+        return f"length must be at least {context['min_length']}"
+    if kind in ("string_too_long", "too_long"):
+        return f"length must be at most {context['max_length']}"
+    return _WORDS.get(kind, detail["msg"])
+
+
+def _walk(root: JsonDict, loc: tuple[int | str, ...]) -> JsonDict:
+    node = root
+    for key in loc:
+        node = node.setdefault(str(key), {})
+    return node
+
+
+def _put(root: JsonDict, loc: tuple[int | str, ...], text: str) -> None:
+    node: Any = root
+    for key, following in zip(loc, [*loc[1:], None], strict=True):
+        fresh: Any = text if following is None else [] if isinstance(following, int) else {}
+        if isinstance(node, list) and isinstance(key, int):
+            node.extend([None] * (key + 1 - len(node)))
+            node[key] = fresh if node[key] is None else node[key]
+            node = node[key]
+        elif isinstance(node, dict):
+            node = node.setdefault(str(key), fresh)
+        else:
+            return
