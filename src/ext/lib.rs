@@ -1,9 +1,18 @@
 //! The boundary: the list of what Python sees. Each item lives in the file of its stage.
+
+mod answer;
+mod app;
+mod exchange;
+mod step;
+
 use pyo3::prelude::*;
 
 /// The native half of aigw.
 #[pymodule]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_class::<app::Gateway>()?;
+    m.add_class::<exchange::Exchange>()?;
+    m.add_class::<step::InlineSubmit>()?;
     Ok(())
 }

@@ -1,0 +1,173 @@
+//! What crosses to the server's objects and back: a request's head out of its scope, answers into its protocol.
+//!
+//! Attribute names are interned once; strings are copied once. Every list of headers handed to the server is built here.
+
+use crate::app::Shared;
+use aigw_io::accept::{Answer, Arrival, BodyLength, Headers};
+use http::{HeaderMap, HeaderValue, Method};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use std::time::Instant;
+
+/// Interned names of the server's attributes and methods.
+pub(crate) struct Names {
+    method: Py<PyString>,
+    path: Py<PyString>,
+    query_string: Py<PyString>,
+    headers: Py<PyString>,
+    items: Py<PyString>,
+    client: Py<PyString>,
+    scheme: Py<PyString>,
+    http_version: Py<PyString>,
+    authority: Py<PyString>,
+    response_bytes: Py<PyString>,
+    response_empty: Py<PyString>,
+    response_stream: Py<PyString>,
+    pub(crate) send_bytes: Py<PyString>,
+    pub(crate) add_done_callback: Py<PyString>,
+    pub(crate) result: Py<PyString>,
+    pub(crate) client_disconnect: Py<PyString>,
+    pub(crate) aiter: Py<PyString>,
+    pub(crate) anext: Py<PyString>,
+}
+
+static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+
+impl Names {
+    pub(crate) fn get(py: Python<'_>) -> &'static Self {
+        NAMES.get_or_init(py, || {
+            let name = |text| PyString::intern(py, text).unbind();
+            Self {
+                method: name("method"),
+                path: name("path"),
+                query_string: name("query_string"),
+                headers: name("headers"),
+                items: name("items"),
+                client: name("client"),
+                scheme: name("scheme"),
+                http_version: name("http_version"),
+                authority: name("authority"),
+                response_bytes: name("response_bytes"),
+                response_empty: name("response_empty"),
+                response_stream: name("response_stream"),
+                send_bytes: name("send_bytes"),
+                add_done_callback: name("add_done_callback"),
+                result: name("result"),
+                client_disconnect: name("client_disconnect"),
+                aiter: name("__aiter__"),
+                anext: name("__anext__"),
+            }
+        })
+    }
+}
+
+/// Read a request's head from the server's scope. Raises what the scope raises.
+pub(crate) fn read_arrival(py: Python<'_>, shared: &Shared, scope: &Bound<'_, PyAny>) -> PyResult<Arrival> {
+    let names = Names::get(py);
+    let items = scope.getattr(names.headers.bind(py))?.call_method0(names.items.bind(py))?;
+    let items = items.cast_into::<PyList>()?;
+    let mut headers = Headers::with_capacity(items.len());
+    for item in items.iter() {
+        let pair = item.cast_into::<PyTuple>()?;
+        let name = pair.get_borrowed_item(0)?;
+        let value = pair.get_borrowed_item(1)?;
+        headers.push(name.cast::<PyString>()?.to_str()?, value.cast::<PyString>()?.to_str()?);
+    }
+    let method = scope.getattr(names.method.bind(py))?;
+    let method = method.cast::<PyString>()?.to_str()?;
+    Ok(Arrival {
+        at: Instant::now(),
+        request_id: shared.gateway.request_id(),
+        // The server parsed it as a token already; a method it would refuse cannot come here.
+        method: Method::from_bytes(method.as_bytes()).unwrap_or(Method::TRACE),
+        path: scope.getattr(names.path.bind(py))?.extract()?,
+        query: scope.getattr(names.query_string.bind(py))?.extract()?,
+        headers,
+        length: BodyLength::None,
+        peer: scope.getattr(names.client.bind(py))?.cast::<PyString>()?.to_str()?.parse().ok(),
+        tls: scope.getattr(names.scheme.bind(py))?.cast::<PyString>()?.to_str()? == "https",
+        http10: scope.getattr(names.http_version.bind(py))?.cast::<PyString>()?.to_str()? == "1",
+        authority: scope.getattr(names.authority.bind(py))?.extract()?,
+    })
+}
+
+/// Answer with something of the gateway's own.
+pub(crate) fn send_own(py: Python<'_>, proto: &Py<PyAny>, answer: &Answer) -> PyResult<()> {
+    let headers = PyList::empty(py);
+    for (name, value) in &answer.headers {
+        headers.append((PyString::intern(py, name), value.as_str()))?;
+    }
+    if answer.close {
+        headers.append(("connection", "close"))?;
+    }
+    let body = PyBytes::new(py, &answer.body);
+    proto.bind(py).call_method1(Names::get(py).response_bytes.bind(py), (answer.status, headers, body))?;
+    Ok(())
+}
+
+/// The header list of an upstream's answer, with the gateway's own added.
+fn header_list<'py>(
+    py: Python<'py>,
+    headers: &HeaderMap<HeaderValue>,
+    own: &[(&'static str, String)],
+) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for (name, value) in headers {
+        // A value that is not visible ASCII cannot cross the server's interface.
+        if let Ok(value) = value.to_str() {
+            list.append((PyString::intern(py, name.as_str()), value))?;
+        }
+    }
+    for (name, value) in own {
+        list.append((PyString::intern(py, name), value.as_str()))?;
+    }
+    Ok(list)
+}
+
+/// Pass a whole answer of an upstream on.
+pub(crate) fn send_whole(
+    py: Python<'_>,
+    proto: &Py<PyAny>,
+    status: u16,
+    headers: &HeaderMap<HeaderValue>,
+    own: &[(&'static str, String)],
+    body: &[u8],
+) -> PyResult<()> {
+    let list = header_list(py, headers, own)?;
+    let names = Names::get(py);
+    if body.is_empty() {
+        proto.bind(py).call_method1(names.response_empty.bind(py), (status, list))?;
+    } else {
+        proto.bind(py).call_method1(names.response_bytes.bind(py), (status, list, PyBytes::new(py, body)))?;
+    }
+    Ok(())
+}
+
+/// Begin to pass an answer on piece by piece; returns the server's transport.
+pub(crate) fn send_head(
+    py: Python<'_>,
+    proto: &Py<PyAny>,
+    status: u16,
+    headers: &HeaderMap<HeaderValue>,
+    own: &[(&'static str, String)],
+) -> PyResult<Py<PyAny>> {
+    let list = header_list(py, headers, own)?;
+    Ok(proto.bind(py).call_method1(Names::get(py).response_stream.bind(py), (status, list))?.unbind())
+}
+
+/// Pass a piece on. False when the client is gone.
+pub(crate) fn send_piece(py: Python<'_>, transport: &Py<PyAny>, piece: &[u8]) -> PyResult<bool> {
+    static GONE: PyOnceLock<Py<pyo3::types::PyType>> = PyOnceLock::new();
+    let sent = transport.bind(py).call_method1(Names::get(py).send_bytes.bind(py), (PyBytes::new(py, piece),))?;
+    // The server answers with a finished awaitable whose type tells whether the piece was accepted.
+    let kind = sent.get_type();
+    if let Some(gone) = GONE.get(py) {
+        return Ok(!kind.is(gone.bind(py)));
+    }
+    if kind.name()?.to_str()? == "PyErrAwaitable" {
+        let _ = GONE.set(py, kind.unbind());
+        return Ok(false);
+    }
+    Ok(true)
+}

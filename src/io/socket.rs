@@ -1,0 +1,100 @@
+//! The client's own socket, found by its address among this process's files: the server's interface gives no handle on it,
+//! yet it alone tells how much a client has taken, and only closing it ends a chunked answer without a clean end.
+//!
+//! In: the peer address of a connection of this process. Out: a duplicate descriptor, checked to belong to that peer; the
+//! original may close at any time without harm. One of the places where `unsafe` is allowed (borrowing a descriptor by
+//! number, reading `tcp_info`).
+#![allow(unsafe_code)]
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::net::{Shutdown, getpeername, shutdown};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+
+/// How far a client is behind what was pushed to it.
+#[derive(Debug)]
+pub struct Reader {
+    socket: OwnedFd,
+    /// Bytes of the connection acknowledged before this answer's first byte (estimated when the reader was made).
+    base: u64,
+}
+
+impl Reader {
+    /// Find the connection of `peer`, `sent` bytes into an answer. `None` when there is none (it closed).
+    #[must_use]
+    pub fn find(peer: SocketAddr, sent: u64) -> Option<Self> {
+        let socket = find(peer)?;
+        let (acked, queued) = progress(&socket)?;
+        // What the server itself still holds at this first look is unknown and at most `sent`: it counts as taken, which errs
+        // towards reading on, by that much, once.
+        let base = (acked + queued).saturating_sub(sent);
+        Some(Self { socket, base })
+    }
+
+    /// Bytes pushed for this answer (`sent` in all) that the client's kernel has not acknowledged. 0 when unknown.
+    #[must_use]
+    pub fn behind(&self, sent: u64) -> u64 {
+        match progress(&self.socket) {
+            Some((acked, _)) => sent.saturating_sub(acked.saturating_sub(self.base)),
+            None => 0,
+        }
+    }
+}
+
+/// End the connection of `peer` at once, so that its client sees a cut and not a clean end. True when it was found.
+#[must_use]
+pub fn cut(peer: SocketAddr) -> bool {
+    find(peer).is_some_and(|socket| shutdown(&socket, Shutdown::Both).is_ok())
+}
+
+fn find(peer: SocketAddr) -> Option<OwnedFd> {
+    let peer = canonical(peer);
+    for entry in std::fs::read_dir("/proc/self/fd").ok()? {
+        let Some(number) = entry.ok().and_then(|e| e.file_name().to_str().and_then(|name| name.parse::<i32>().ok())) else {
+            continue;
+        };
+        // SAFETY: the descriptor may close or be reused by another thread while it is borrowed; only `getpeername` and `dup`
+        // are done on it, both of which then fail or act on another file, and the duplicate is checked again below.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        if peer_of(borrowed) != Some(peer) {
+            continue;
+        }
+        let Ok(owned) = rustix::io::fcntl_dupfd_cloexec(borrowed, 0) else { continue };
+        if peer_of(rustix::fd::AsFd::as_fd(&owned)) == Some(peer) {
+            return Some(owned);
+        }
+    }
+    None
+}
+
+fn peer_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    SocketAddr::try_from(getpeername(socket).ok()??).ok().map(canonical)
+}
+
+/// IPv4 in IPv6 clothes and plain IPv4 are one peer; scope ids do not matter.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), address.port()),
+    }
+}
+
+/// Bytes acknowledged over the connection's life, and bytes in the kernel's queue (sent but not acknowledged, or not sent).
+fn progress(socket: &OwnedFd) -> Option<(u64, u64)> {
+    /// Where Linux keeps `tcpi_bytes_acked` in `struct tcp_info` (since 4.1; the layout only grows).
+    const BYTES_ACKED: usize = 120;
+    let mut info = [0_u8; 256];
+    let mut length: libc::socklen_t = 256;
+    // SAFETY: `info` is writable for `length` bytes; the kernel writes at most that many and says how many it wrote.
+    let status = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
+    };
+    if status != 0 || (length as usize) < BYTES_ACKED + 8 {
+        return None;
+    }
+    let acked = u64::from_ne_bytes(info[BYTES_ACKED..BYTES_ACKED + 8].try_into().ok()?);
+    let mut queued: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one int through the pointer, which is valid for that.
+    let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    (status == 0).then(|| (acked, u64::try_from(queued).unwrap_or(0)))
+}

@@ -1,0 +1,209 @@
+//! An upstream's answer on its way to the client: small ones whole, others piece by piece, each read within its bound,
+//! never faster than the client takes them.
+//!
+//! The server's stream pushes nothing back, so the client's own socket is asked how much it has acknowledged
+//! (`socket::Reader`); reading from the upstream stops while more than [`AHEAD`] bytes are on the way.
+
+use super::client::Exchange;
+use super::{Deadlines, Event, Failure, Ticket};
+use crate::socket::Reader;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Answers up to this size are collected and answered in one piece.
+const WHOLE: u64 = 64 * 1024;
+/// How far the gateway reads ahead of a client, in bytes.
+const AHEAD: u64 = 1024 * 1024;
+/// How often a client that is behind is looked at again.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How an answer may travel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    pub(super) deadlines: Deadlines,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) max_answer: u64,
+}
+
+/// Headers that belong to one connection, not to the message (RFC 9110 s.7.6.1), with the old proxies' own.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    http::header::PROXY_AUTHENTICATE,
+    http::header::TE,
+    http::header::TRAILER,
+    TRANSFER_ENCODING,
+    http::header::UPGRADE,
+];
+
+/// Pass an answer on. True when it was read to the end, so that its connection can be used again.
+pub(super) async fn pass<T: Ticket>(
+    exchange: &Exchange<T>,
+    answer: Response<Incoming>,
+    no_body: bool,
+    way: Way,
+) -> Result<bool, Failure> {
+    let (mut head, mut body) = answer.into_parts();
+    let named = body.size_hint().exact();
+    strip_hop_by_hop(&mut head.headers);
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::Garbage);
+    }
+    if no_body || body.is_end_stream() {
+        exchange.push(Event::Full { status: head.status, headers: head.headers, body: Bytes::new() });
+        return Ok(true);
+    }
+    if named.is_some_and(|length| length > way.max_answer) {
+        return Err(Failure::TooLarge);
+    }
+    let event_stream = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let mut held = BytesMut::new();
+    if !event_stream && named.is_none_or(|length| length <= WHOLE) {
+        // Wait for the end of a small answer; one of unknown length gets as far as it comes without waiting.
+        loop {
+            let frame = if named.is_some() { Some(next(&mut body, way.deadlines.between).await?) } else { ready(&mut body).await? };
+            match frame {
+                Some(Some(data)) => held.extend_from_slice(&data),
+                Some(None) => {
+                    head.headers.remove(CONTENT_LENGTH);
+                    exchange.push(Event::Full { status: head.status, headers: head.headers, body: held.freeze() });
+                    return Ok(true);
+                }
+                None => break,
+            }
+            if held.len() as u64 > WHOLE {
+                break;
+            }
+        }
+    }
+    exchange.push(Event::Head { status: head.status, headers: head.headers });
+    stream(exchange, body, held, way).await?;
+    exchange.push(Event::End);
+    Ok(true)
+}
+
+async fn stream<T: Ticket>(exchange: &Exchange<T>, mut body: Incoming, mut held: BytesMut, way: Way) -> Result<(), Failure> {
+    let mut sent: u64 = 0;
+    let mut unchecked: u64 = 0;
+    let mut reader = None;
+    loop {
+        if held.is_empty() {
+            match next(&mut body, way.deadlines.between).await? {
+                Some(data) => held.extend_from_slice(&data),
+                None => return Ok(()),
+            }
+        }
+        // What is ready together goes out together.
+        let mut ended = false;
+        while held.len() < 256 * 1024 {
+            match ready(&mut body).await? {
+                Some(Some(data)) => held.extend_from_slice(&data),
+                Some(None) => {
+                    ended = true;
+                    break;
+                }
+                None => break,
+            }
+        }
+        let length = held.len() as u64;
+        sent = sent.saturating_add(length);
+        unchecked += length;
+        if sent > way.max_answer {
+            return Err(Failure::TooLarge);
+        }
+        exchange.push(Event::Chunk(held.split().freeze()));
+        if ended {
+            return Ok(());
+        }
+        if unchecked > AHEAD / 4 {
+            unchecked = 0;
+            keep_pace(&mut reader, sent, way).await?;
+        }
+    }
+}
+
+/// Wait until the client is less than [`AHEAD`] bytes behind; give up when it takes nothing for as long as an upstream
+/// may stay silent.
+async fn keep_pace(reader: &mut Option<Reader>, sent: u64, way: Way) -> Result<(), Failure> {
+    let Some(peer) = way.peer else { return Ok(()) };
+    // Let what was pushed reach the socket before it is measured.
+    tokio::task::yield_now().await;
+    if reader.is_none() {
+        *reader = Reader::find(peer, sent);
+    }
+    let Some(reader) = reader else { return Ok(()) };
+    let mut behind = reader.behind(sent);
+    let mut since = tokio::time::Instant::now();
+    while behind > AHEAD {
+        tokio::time::sleep(LOOK).await;
+        let now = reader.behind(sent);
+        if now < behind {
+            since = tokio::time::Instant::now();
+        } else if since.elapsed() > way.deadlines.between {
+            return Err(Failure::ClientStalled);
+        }
+        behind = now;
+    }
+    Ok(())
+}
+
+/// The next piece of the body, within `limit`; `None` at its end. Trailers are dropped.
+async fn next(body: &mut Incoming, limit: Duration) -> Result<Option<Bytes>, Failure> {
+    loop {
+        let frame = tokio::time::timeout(limit, body.frame()).await.map_err(|_| Failure::BetweenTimeout)?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(Failure::CutShort),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// A piece that is there already: `None` when nothing is, `Some(None)` at the end.
+async fn ready(body: &mut Incoming) -> Result<Option<Option<Bytes>>, Failure> {
+    loop {
+        let mut frame = pin!(body.frame());
+        let polled = poll_fn(|context| Poll::Ready(frame.as_mut().poll(context))).await;
+        match polled {
+            Poll::Pending => return Ok(None),
+            Poll::Ready(None) => return Ok(Some(None)),
+            Poll::Ready(Some(Err(_))) => return Err(Failure::CutShort),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(Some(data)));
+                }
+            }
+        }
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap<HeaderValue>) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}

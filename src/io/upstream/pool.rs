@@ -1,0 +1,168 @@
+//! Connections of one origin: idle ones kept for reuse, new ones made along the origin's addresses in turn.
+//!
+//! An address that refused three times is left out for ten seconds and then tried by one exchange (`balance/health`).
+//! A connection goes back only after its answer was read to the end.
+
+use super::resolve::Resolver;
+use super::tls::Tls;
+use super::{Failure, Origin, UpstreamCounters};
+use aigw_core::balance::health::{Admission, Health};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// A connection ready for one request.
+pub(super) type Sender = SendRequest<Full<Bytes>>;
+
+/// Idle connections kept per origin; more are closed when they come back.
+const MAX_IDLE: usize = 1024;
+/// An idle connection older than this is closed rather than used: most servers close theirs between 5 and 75 s.
+const IDLE_FOR: Duration = Duration::from_secs(55);
+/// Heads of answers larger than this are garbage.
+const MAX_HEAD: usize = 256 * 1024;
+
+pub(super) struct Pool {
+    origin: Arc<Origin>,
+    idle: RefCell<Vec<(Sender, Instant)>>,
+    health: RefCell<HashMap<SocketAddr, Rc<Health>>>,
+}
+
+impl Pool {
+    pub(super) fn new(origin: Arc<Origin>) -> Self {
+        Self { origin, idle: RefCell::default(), health: RefCell::default() }
+    }
+
+    /// An idle connection that still looks open, if there is one.
+    pub(super) fn idle(&self) -> Option<Sender> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some((sender, since)) = idle.pop() {
+            if !sender.is_closed() && sender.is_ready() && since.elapsed() < IDLE_FOR {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    /// Take a connection back whose answer was read whole.
+    pub(super) fn give_back(&self, sender: Sender) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MAX_IDLE {
+            idle.push((sender, Instant::now()));
+        }
+    }
+
+    /// Close what has been idle for too long.
+    pub(super) fn sweep(&self) {
+        self.idle.borrow_mut().retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE_FOR);
+    }
+
+    /// Connect anew, address by address, within `limit` for all of them together.
+    pub(super) async fn connect(
+        &self,
+        resolver: &Resolver,
+        tls: &Tls,
+        limit: Duration,
+        counters: &UpstreamCounters,
+    ) -> Result<Sender, Failure> {
+        tokio::time::timeout(limit, self.connect_some(resolver, tls, counters)).await.unwrap_or_else(|_| {
+            counters.connect_failures.fetch_add(1, Ordering::Relaxed);
+            Err(Failure::ConnectTimeout)
+        })
+    }
+
+    async fn connect_some(&self, resolver: &Resolver, tls: &Tls, counters: &UpstreamCounters) -> Result<Sender, Failure> {
+        let addresses = resolver.addresses(&self.origin).await;
+        if addresses.is_empty() {
+            return Err(Failure::Unresolved);
+        }
+        let mut failure = Failure::Out;
+        for address in addresses {
+            let health = Rc::clone(self.health.borrow_mut().entry(address).or_default());
+            if health.admit(crate::clock::monotonic()) == Admission::Out {
+                continue;
+            }
+            let attempt = Attempt { health: &health, done: false };
+            match self.connect_one(address, tls).await {
+                Ok(sender) => {
+                    attempt.succeeded();
+                    counters.connects.fetch_add(1, Ordering::Relaxed);
+                    return Ok(sender);
+                }
+                Err(why) => {
+                    counters.connect_failures.fetch_add(1, Ordering::Relaxed);
+                    drop(attempt);
+                    failure = why;
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_one(&self, address: SocketAddr, tls: &Tls) -> Result<Sender, Failure> {
+        let stream = TcpStream::connect(address).await.map_err(|error| connect_failure(&error))?;
+        let _ = stream.set_nodelay(true);
+        if !self.origin.tls {
+            return greet(stream).await;
+        }
+        let name = ServerName::try_from(self.origin.host.clone()).map_err(|_| Failure::Tls)?;
+        let connector = tls.connector(self.origin.verify).map_err(|_| Failure::Internal)?;
+        greet(connector.connect(name, stream).await.map_err(|_| Failure::Tls)?).await
+    }
+}
+
+/// One connect attempt; dropped without success (also by the time limit) it counts as a failure of its address.
+struct Attempt<'a> {
+    health: &'a Health,
+    done: bool,
+}
+
+impl Attempt<'_> {
+    fn succeeded(mut self) {
+        self.done = true;
+        self.health.succeeded();
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.health.failed(crate::clock::monotonic());
+        }
+    }
+}
+
+async fn greet(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Result<Sender, Failure> {
+    let (sender, connection) = Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Failure::Reset)?;
+    // The connection's own errors reach the exchange through its sender; nothing is left to do with them here.
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+fn connect_failure(error: &std::io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::TimedOut => Failure::ConnectTimeout,
+        _ => Failure::Refused,
+    }
+}

@@ -1,0 +1,40 @@
+//! Names to addresses, remembered briefly. Literal addresses never leave this module; names go to the system's resolver on
+//! a blocking thread of the runtime, so that a slow one holds up its own exchanges only.
+
+use super::Origin;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long an answer is believed: short, since fleets move by DNS.
+const TTL: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Resolver {
+    known: RefCell<HashMap<(String, u16), (Instant, Vec<SocketAddr>)>>,
+}
+
+impl Resolver {
+    /// The origin's addresses in the resolver's order; empty when the name has none.
+    pub(super) async fn addresses(&self, origin: &Origin) -> Vec<SocketAddr> {
+        if let Ok(ip) = origin.host.parse::<IpAddr>() {
+            return vec![SocketAddr::new(ip, origin.port)];
+        }
+        let key = (origin.host.clone(), origin.port);
+        if let Some((at, found)) = self.known.borrow().get(&key)
+            && at.elapsed() < TTL
+        {
+            return found.clone();
+        }
+        let found: Vec<SocketAddr> = match tokio::net::lookup_host((origin.host.as_str(), origin.port)).await {
+            Ok(addresses) => addresses.collect(),
+            Err(_) => Vec::new(),
+        };
+        if !found.is_empty() {
+            self.known.borrow_mut().insert(key, (Instant::now(), found.clone()));
+        }
+        found
+    }
+}
