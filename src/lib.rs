@@ -3,3 +3,10 @@
 //! A request's life, stage by stage (the I/O around it is `aigw-io`, the boundary to Python `aigw-ext`):
 //! `accept -> match -> identify -> admit -> balance -> forward -> stream -> settle -> record`.
 #![forbid(unsafe_code)]
+
+pub mod admit;
+pub mod balance;
+pub mod cells;
+pub mod clock;
+pub mod limits;
+pub mod units;

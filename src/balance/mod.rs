@@ -1,0 +1,3 @@
+//! From a service to the address that will be asked.
+
+pub mod health;

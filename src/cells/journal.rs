@@ -1,0 +1,221 @@
+//! A worker's ring of permits: what it holds in which counter, written where others can read it after its death.
+//!
+//! The intent is written before a counter is touched, and each later step before its effect, so at every instant the
+//! ring names every count that may have to be undone. An entry is 64 words: state, time, request id (2), number of
+//! cells, then pairs (cell, window end | amount). States: FREE -> INTENT (cells may be taken) -> HELD (all are taken)
+//! -> SENT (an upstream may have seen the request) -> FREE, or from any of them -> GIVING (being given back) -> FREE.
+//! Which entries are free is known to the owning process alone. Readers in other processes see whole permits or
+//! none: the state word carries a number that changes with each use of the entry.
+
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::stack::Stack;
+use super::{CellRef, Words};
+use crate::limits::window::{self, Reading};
+use crate::units::{RequestId, UnixSeconds};
+
+/// Permits a worker can hold at once.
+pub const ENTRIES: u32 = 8_192;
+/// Words of one entry.
+const ENTRY_WORDS: usize = 64;
+/// Counters one permit can hold.
+pub const MAX_CELLS: usize = 29;
+/// Words of a whole ring.
+pub const RING_WORDS: usize = ENTRIES as usize * ENTRY_WORDS;
+
+const STATE: usize = 0;
+const STARTED: usize = 1;
+const REQUEST: usize = 2;
+const CELLS: usize = 4;
+const PAIRS: usize = 5;
+
+/// Where a permit is in its life. The low byte of an entry's first word; the rest counts the uses of the entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Nobody's.
+    Free = 0,
+    /// About to take, or taking.
+    Intent = 1,
+    /// Everything is taken; nothing has been sent.
+    Held = 2,
+    /// The request may have reached an upstream.
+    Sent = 3,
+    /// Being given back; some of it may be already.
+    Giving = 4,
+}
+
+impl State {
+    /// The state in a word. What no version of this program writes is doubt, and doubt is taken.
+    pub(super) fn of(word: u64) -> Self {
+        match word & 0xff {
+            0 => Self::Free,
+            1 => Self::Intent,
+            2 => Self::Held,
+            3 => Self::Sent,
+            _ => Self::Giving,
+        }
+    }
+}
+
+/// What a permit holds in one counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The counter.
+    pub cell: CellRef,
+    /// The end of the window it was taken from.
+    pub end: UnixSeconds,
+    /// How much.
+    pub amount: u32,
+}
+
+/// The ring, held by the one process that owns it.
+pub struct Ring<W> {
+    words: W,
+    first: usize,
+    free: Stack,
+}
+
+/// An entry in use: the right to write it.
+#[derive(Debug)]
+pub struct Entry {
+    index: u32,
+    uses: u64,
+}
+
+impl<W: Words> Ring<W> {
+    /// A ring over [`RING_WORDS`] words from `first` on; `None` if there are fewer. All entries must be free:
+    /// [`super::reclaim::reclaim`] has run after the last owner.
+    pub fn new(words: W, first: usize) -> Option<Self> {
+        let fits = words.words().len().checked_sub(first)? >= RING_WORDS;
+        fits.then(|| Self { words, first, free: Stack::full(ENTRIES) })
+    }
+
+    /// The ring's words, for readers in this process.
+    pub fn words(&self) -> &[AtomicU64] {
+        self.words.words().get(self.first..self.first + RING_WORDS).unwrap_or_default()
+    }
+
+    /// An entry to write in; `None` when all are in use.
+    #[inline]
+    pub(crate) fn begin(&self, started: UnixSeconds, request: RequestId, cells: usize) -> Option<Entry> {
+        let index = self.free.pop()?;
+        let mut entry = Entry { index, uses: 0 };
+        let words = self.entry(&entry);
+        entry.uses = (words[STATE].load(Ordering::Relaxed) & !0xff).wrapping_add(0x100);
+        // Who reads a word of this use must not take it for one of the use before.
+        fence(Ordering::Release);
+        words[STARTED].store(u64::from(started.0), Ordering::Relaxed);
+        words[REQUEST].store(request.0[0], Ordering::Relaxed);
+        words[REQUEST + 1].store(request.0[1], Ordering::Relaxed);
+        words[CELLS].store(cells.min(MAX_CELLS) as u64, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Names what is (about to be) taken. Before the counter is touched, and again when another window was met.
+    #[inline]
+    pub(crate) fn write(&self, entry: &Entry, n: usize, held: Held) {
+        let words = self.entry(entry);
+        if let Some([cell, taken]) = words.get(PAIRS + 2 * n..PAIRS + 2 * n + 2) {
+            cell.store(held.cell.pack(), Ordering::Relaxed);
+            taken.store(window::pack(held.end, held.amount), Ordering::Relaxed);
+        }
+    }
+
+    /// What the entry says of its cell `n`.
+    #[inline]
+    pub(crate) fn read(&self, entry: &Entry, n: usize) -> Held {
+        pair(self.entry(entry), n)
+    }
+
+    /// How many cells the entry has.
+    #[inline]
+    pub(crate) fn cells(&self, entry: &Entry) -> usize {
+        cells(self.entry(entry))
+    }
+
+    /// Steps the entry on. All that was done before is seen by whoever sees the new state.
+    #[inline]
+    pub(crate) fn step(&self, entry: &Entry, state: State) {
+        self.entry(entry)[STATE].store(entry.uses | u64::from(state as u8), Ordering::Release);
+    }
+
+    /// Ends the entry's use.
+    #[inline]
+    pub(crate) fn end(&self, entry: &Entry) {
+        self.step(entry, State::Free);
+        self.free.push(entry.index);
+    }
+
+    #[inline]
+    fn entry(&self, entry: &Entry) -> &[AtomicU64] {
+        let first = self.first + entry.index as usize * ENTRY_WORDS;
+        &self.words.words()[first..first + ENTRY_WORDS]
+    }
+}
+
+fn cells(entry: &[AtomicU64]) -> usize {
+    usize::try_from(entry[CELLS].load(Ordering::Relaxed)).unwrap_or(MAX_CELLS).min(MAX_CELLS)
+}
+
+fn pair(entry: &[AtomicU64], n: usize) -> Held {
+    let cell = CellRef::unpack(entry[PAIRS + 2 * n].load(Ordering::Relaxed));
+    let Reading { count: amount, end } = window::unpack(entry[PAIRS + 2 * n + 1].load(Ordering::Relaxed));
+    Held { cell, end, amount }
+}
+
+/// One permit, as another process sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenPermit {
+    /// Where it is in its life.
+    pub state: State,
+    /// When it was asked for.
+    pub started: UnixSeconds,
+    /// For whom.
+    pub request: RequestId,
+    /// What it holds. In state `Intent` it may hold less, in `Giving` some of it may be given back.
+    pub held: Vec<Held>,
+}
+
+/// Every permit that is open in a ring, each read whole. Permits that change while they are read may be left out.
+pub fn open_permits(ring: &[AtomicU64]) -> impl Iterator<Item = OpenPermit> {
+    ring.chunks_exact(ENTRY_WORDS).filter_map(|entry| {
+        let before = entry[STATE].load(Ordering::Acquire);
+        let state = State::of(before);
+        if state == State::Free {
+            return None;
+        }
+        let permit = OpenPermit {
+            state,
+            started: UnixSeconds::saturating(entry[STARTED].load(Ordering::Relaxed)),
+            request: RequestId([entry[REQUEST].load(Ordering::Relaxed), entry[REQUEST + 1].load(Ordering::Relaxed)]),
+            held: (0..cells(entry)).map(|n| pair(entry, n)).collect(),
+        };
+        fence(Ordering::Acquire);
+        let after = entry[STATE].load(Ordering::Relaxed);
+        (after >> 8 == before >> 8 && State::of(after) != State::Free).then_some(permit)
+    })
+}
+
+/// The raw entries of a ring, for the reclaim of a dead owner's.
+pub(super) fn entries(ring: &[AtomicU64]) -> impl Iterator<Item = RawEntry<'_>> {
+    ring.chunks_exact(ENTRY_WORDS).map(RawEntry)
+}
+
+/// An entry whose owner is dead.
+pub(super) struct RawEntry<'a>(&'a [AtomicU64]);
+
+impl RawEntry<'_> {
+    pub(super) fn state(&self) -> State {
+        State::of(self.0[STATE].load(Ordering::Acquire))
+    }
+
+    pub(super) fn step(&self, state: State) {
+        let uses = self.0[STATE].load(Ordering::Relaxed) & !0xff;
+        self.0[STATE].store(uses | u64::from(state as u8), Ordering::Release);
+    }
+
+    pub(super) fn held(&self) -> impl Iterator<Item = Held> {
+        (0..cells(self.0)).map(|n| pair(self.0, n))
+    }
+}

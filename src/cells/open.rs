@@ -1,0 +1,272 @@
+//! The hash area: counters for identifiers nobody has a row for (addresses, header values, paths).
+//!
+//! An identifier's tag names two buckets of eight entries `[tag, window word]`; its entry is in one of them. Lookups
+//! and takes need no lock. Entries change hands only under the lock, and only when the old owner's window is over,
+//! which is the same as never used. Three invariants make that exact, never loose:
+//! 1. *Handing over is seen.* The word is swapped to `LOCKED`, the tag replaced, then the word set to (end of the
+//!    new owner's window, 0): later than any end it ever had. So a take whose swap succeeds still owned the entry, and
+//!    a refund finds its own window or nothing.
+//! 2. *The area's time never goes back.* `MARK` is the latest time an entry was handed over at; who comes with an
+//!    earlier time (a stale or stepped clock) counts in the window of the mark, since an older one may be gone.
+//! 3. *One place per identifier and window.* When both buckets are full of live windows, the column's one overflow
+//!    cell is used by all newcomers, and nobody of that column gets an entry until its window ends.
+//!
+//! A process that dies while it hands over leaves the lock free and a note; the next holder takes the half-moved
+//! entry back. The area does not grow and does not know identifiers, only tags.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::shared::{HEADER_WORDS, Kind, header};
+use super::tag::TagKey;
+use super::{Busy, CellKey, Exclusive, LayoutError, Tag, Words};
+use crate::limits::window::{self, LOCKED, Take};
+use crate::limits::{Period, Window};
+use crate::units::UnixSeconds;
+
+/// Header words.
+const BUCKETS: usize = header::OWN;
+const KEY: usize = header::OWN + 1;
+const MARK: usize = header::OWN + 3;
+/// The note of a hand-over in progress: index of the entry's tag (0: none), and the word it will have.
+const MOVING: usize = header::OWN + 4;
+const MOVING_WORD: usize = header::OWN + 5;
+
+/// One shared cell for each column. Columns 4,096 apart share one, which is too strict and never too loose.
+const OVERFLOW_CELLS: usize = 4_096;
+const BUCKET_ENTRIES: usize = 8;
+const ENTRY_WORDS: usize = 2;
+const FIRST_BUCKET: usize = HEADER_WORDS + OVERFLOW_CELLS;
+
+/// How often a take starts over because its entry changed hands under it.
+const PATIENCE: usize = 64;
+
+/// Words that an area of so many buckets takes (a power of two; each holds eight identifiers in 128 bytes).
+pub const fn area_words(buckets: usize) -> usize {
+    FIRST_BUCKET + buckets * BUCKET_ENTRIES * ENTRY_WORDS
+}
+
+/// The area, over words somebody else keeps.
+pub struct OpenArea<W, L> {
+    words: W,
+    lock: L,
+    mask: usize,
+    key: TagKey,
+}
+
+/// Whose count is wanted, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Column number.
+    pub column: u32,
+    /// The identifier, as [`OpenArea::key`] named it.
+    pub tag: Tag,
+    /// Length of the column's windows.
+    pub period: Period,
+    /// The time.
+    pub now: UnixSeconds,
+}
+
+/// Where an identifier counts, and in which window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// Index of the word in the area.
+    pub index: u32,
+    /// The window, never one before the area's mark.
+    pub window: Window,
+    /// Whose entry it must still be; `None` for the overflow cell, which is everybody's.
+    owner: Option<Tag>,
+}
+
+/// Makes an area of zeroed words.
+///
+/// The key is as secret and as random as the caller can make it, and stays with the area: under another one its
+/// counts could never be found again.
+pub fn format(words: &[AtomicU64], store: [u64; 2], key: TagKey) -> Result<(), LayoutError> {
+    let buckets = words.len().saturating_sub(FIRST_BUCKET) / (BUCKET_ENTRIES * ENTRY_WORDS);
+    if !buckets.is_power_of_two() || words.len() != area_words(buckets) {
+        return Err(LayoutError::Foreign("open area"));
+    }
+    words[BUCKETS].store(buckets as u64, Ordering::Relaxed);
+    words[KEY].store(key.0[0], Ordering::Relaxed);
+    words[KEY + 1].store(key.0[1], Ordering::Relaxed);
+    Kind::Open.format(words, store)
+}
+
+impl<W: Words, L: Exclusive> OpenArea<W, L> {
+    /// Checks that the words are an area.
+    pub fn new(words: W, lock: L) -> Result<Self, LayoutError> {
+        let all = words.words();
+        Kind::Open.check(all)?;
+        let buckets = usize::try_from(all[BUCKETS].load(Ordering::Relaxed)).unwrap_or(0);
+        // Below 2^27 buckets every index fits the 32 bits that a journal has for it.
+        if !buckets.is_power_of_two() || buckets > 1 << 27 || all.len() != area_words(buckets) {
+            return Err(LayoutError::Foreign("open area"));
+        }
+        let key = TagKey([all[KEY].load(Ordering::Relaxed), all[KEY + 1].load(Ordering::Relaxed)]);
+        Ok(Self { words, lock, mask: buckets - 1, key })
+    }
+
+    /// The name of an identifier's counter.
+    #[inline]
+    pub fn key(&self, column: u32, identifier: &[u8]) -> CellKey {
+        CellKey::Open { column, tag: self.key.tag(column, identifier) }
+    }
+
+    /// The word at an index; only counters, never the header or a tag.
+    pub(super) fn word(&self, index: u32) -> Option<&AtomicU64> {
+        let index = index as usize;
+        let overflow = (HEADER_WORDS..FIRST_BUCKET).contains(&index);
+        let entry = index > FIRST_BUCKET && (index - FIRST_BUCKET) % ENTRY_WORDS == 1;
+        (overflow || entry).then(|| self.words.words().get(index)).flatten()
+    }
+
+    /// Reads an identifier's count without making an entry for it. The second value is its window.
+    pub fn peek(&self, ask: Ask) -> (window::Reading, Window) {
+        let window = self.window(ask);
+        let overflow = || self.overflows(ask.column, window).then(|| overflow_index(ask.column));
+        let index = self.find(ask.tag).or_else(overflow);
+        let reading = index.and_then(|index| window::peek(&self.words.words()[index], window));
+        // An entry in motion belongs to nobody: its owner's window is over.
+        (reading.unwrap_or(window::Reading { count: 0, end: window.end }), window)
+    }
+
+    /// Takes for an identifier, making its entry if it has none.
+    ///
+    /// `intend` is told the word before it is touched, each time another one is tried.
+    pub fn take(&self, ask: Ask, amount: u32, limit: u32, intend: impl Fn(Spot)) -> Result<(Take, Spot), Busy> {
+        let words = self.words.words();
+        for _ in 0..PATIENCE {
+            let spot = self.locate(ask)?;
+            intend(spot);
+            let index = spot.index as usize;
+            let mine = || spot.owner.is_none_or(|owner| words[index - 1].load(Ordering::Acquire) == owner.0);
+            match window::take_if(&words[index], spot.window, amount, limit, mine) {
+                Take::Moved => {}
+                done => return Ok((done, spot)),
+            }
+        }
+        Err(Busy)
+    }
+
+    /// Where the identifier counts now.
+    fn locate(&self, ask: Ask) -> Result<Spot, Busy> {
+        let Ask { column, tag, .. } = ask;
+        loop {
+            let mark = self.mark();
+            let window = self.window(ask);
+            // Asked before the lookup: an entry cannot appear afterwards as long as the column overflows.
+            let overflows = self.overflows(column, window);
+            if let Some(index) = self.find(tag) {
+                return Ok(spot(index, window, Some(tag)));
+            }
+            if !overflows {
+                return self.lock.alone(|| self.insert(ask));
+            }
+            // The entry may have been missed because it was just handed over; then the mark has moved.
+            if self.mark() == mark {
+                return Ok(spot(overflow_index(column), window, None));
+            }
+        }
+    }
+
+    /// Under the lock: the entry that has appeared meanwhile, a new one, or the overflow cell.
+    fn insert(&self, ask: Ask) -> Spot {
+        let Ask { column, tag, now, .. } = ask;
+        self.finish_move();
+        let words = self.words.words();
+        let window = self.window(ask);
+        if let Some(index) = self.find(tag) {
+            return spot(index, window, Some(tag));
+        }
+        if !self.overflows(column, window) {
+            let at = now.max(self.mark());
+            let mut candidates = self.buckets(tag).map(|bucket| (bucket, self.free_entries(bucket, at)));
+            candidates.sort_by_key(|&(_, free)| core::cmp::Reverse(free));
+            for (bucket, _) in candidates {
+                for entry in entries(bucket) {
+                    if self.hand_over(entry, tag, at, window.end) {
+                        return spot(entry + 1, window, Some(tag));
+                    }
+                }
+            }
+        }
+        let cell = &words[overflow_index(column)];
+        // Opens the overflow cell for this window, so that nobody of the column gets an entry in it from now on.
+        let _ = cell.try_update(Ordering::AcqRel, Ordering::Acquire, |seen| {
+            (window::unpack(seen).end < window.end).then(|| window::pack(window.end, 0))
+        });
+        spot(overflow_index(column), window, None)
+    }
+
+    /// Under the lock: gives the entry to `tag` if its window is over at `at`.
+    fn hand_over(&self, entry: usize, tag: Tag, at: UnixSeconds, end: UnixSeconds) -> bool {
+        let words = self.words.words();
+        let seen = words[entry + 1].load(Ordering::Acquire);
+        if seen == LOCKED || window::unpack(seen).end > at {
+            return false;
+        }
+        let fresh = window::pack(end, 0);
+        words[MOVING_WORD].store(fresh, Ordering::Relaxed);
+        words[MOVING].store(entry as u64, Ordering::Release);
+        // Before the old owner's entry is gone: who misses it must see the new mark.
+        words[MARK].fetch_max(u64::from(at.0), Ordering::AcqRel);
+        let locked = words[entry + 1].compare_exchange(seen, LOCKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if locked {
+            words[entry].store(tag.0, Ordering::Release);
+            words[entry + 1].store(fresh, Ordering::Release);
+        }
+        words[MOVING].store(0, Ordering::Release);
+        locked
+    }
+
+    /// Under the lock: frees an entry whose last mover died half-way. Neither owner had counted on it yet.
+    fn finish_move(&self) {
+        let words = self.words.words();
+        let entry = usize::try_from(words[MOVING].load(Ordering::Acquire)).unwrap_or(0);
+        if entry >= FIRST_BUCKET && entry + 1 < words.len() && words[entry + 1].load(Ordering::Acquire) == LOCKED {
+            words[entry].store(0, Ordering::Release);
+            words[entry + 1].store(words[MOVING_WORD].load(Ordering::Relaxed), Ordering::Release);
+        }
+        words[MOVING].store(0, Ordering::Release);
+    }
+
+    fn find(&self, tag: Tag) -> Option<usize> {
+        let words = self.words.words();
+        let mut entries = self.buckets(tag).into_iter().flat_map(entries);
+        entries.find(|&entry| words[entry].load(Ordering::Acquire) == tag.0).map(|entry| entry + 1)
+    }
+
+    fn free_entries(&self, bucket: usize, at: UnixSeconds) -> usize {
+        let words = self.words.words();
+        entries(bucket).filter(|&entry| window::unpack(words[entry + 1].load(Ordering::Relaxed)).end <= at).count()
+    }
+
+    fn buckets(&self, tag: Tag) -> [usize; 2] {
+        let (low, high) = ((tag.0 & 0xffff_ffff) as usize, (tag.0 >> 32) as usize);
+        [low, high].map(|hash| FIRST_BUCKET + (hash & self.mask) * BUCKET_ENTRIES * ENTRY_WORDS)
+    }
+
+    fn overflows(&self, column: u32, window: Window) -> bool {
+        window::unpack(self.words.words()[overflow_index(column)].load(Ordering::Acquire)).end >= window.end
+    }
+
+    fn mark(&self) -> UnixSeconds {
+        UnixSeconds::saturating(self.words.words()[MARK].load(Ordering::Acquire))
+    }
+
+    fn window(&self, ask: Ask) -> Window {
+        ask.period.window(ask.now.max(self.mark()))
+    }
+}
+
+fn entries(bucket: usize) -> impl Iterator<Item = usize> {
+    (bucket..bucket + BUCKET_ENTRIES * ENTRY_WORDS).step_by(ENTRY_WORDS)
+}
+
+fn overflow_index(column: u32) -> usize {
+    HEADER_WORDS + column as usize % OVERFLOW_CELLS
+}
+
+fn spot(index: usize, window: Window, owner: Option<Tag>) -> Spot {
+    Spot { index: u32::try_from(index).unwrap_or(u32::MAX), window, owner }
+}

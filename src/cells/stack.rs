@@ -1,0 +1,86 @@
+//! Numbers not in use, as a stack that threads share without a lock.
+//!
+//! Last in, first out, so that the same few entries stay in the cache. The head carries a counter beside the top
+//! number: a pop that was overtaken sees another head, even if the same number is on top again.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+const NONE: u32 = u32::MAX;
+
+pub(super) struct Stack {
+    head: AtomicU64,
+    below: Box<[AtomicU32]>,
+}
+
+impl Stack {
+    /// All numbers below `size`, the lowest on top.
+    pub(super) fn full(size: u32) -> Self {
+        let below = (0..size).map(|n| AtomicU32::new(if n + 1 < size { n + 1 } else { NONE })).collect();
+        Self { head: AtomicU64::new(u64::from(if size == 0 { NONE } else { 0 })), below }
+    }
+
+    #[inline]
+    pub(super) fn pop(&self) -> Option<u32> {
+        let mut head = self.head.load(Ordering::Acquire);
+        loop {
+            let top = (head & 0xffff_ffff) as u32;
+            let below = self.below.get(top as usize)?.load(Ordering::Relaxed);
+            match self.head.compare_exchange_weak(head, next(head, below), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(top),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn push(&self, number: u32) {
+        let Some(below) = self.below.get(number as usize) else { return };
+        let mut head = self.head.load(Ordering::Acquire);
+        loop {
+            below.store((head & 0xffff_ffff) as u32, Ordering::Relaxed);
+            match self.head.compare_exchange_weak(head, next(head, number), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+}
+
+fn next(head: u64, top: u32) -> u64 {
+    ((head >> 32).wrapping_add(1) << 32) | u64::from(top)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn gives_each_number_once_until_it_comes_back() {
+        let stack = Stack::full(3);
+        assert_eq!([stack.pop(), stack.pop(), stack.pop(), stack.pop()], [Some(0), Some(1), Some(2), None]);
+        stack.push(1);
+        assert_eq!((stack.pop(), stack.pop()), (Some(1), None));
+    }
+
+    #[test]
+    fn no_number_is_held_by_two_threads() {
+        let stack = Stack::full(8);
+        let held: Vec<AtomicU32> = (0..8).map(|_| AtomicU32::new(0)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        if let Some(n) = stack.pop() {
+                            assert_eq!(held[n as usize].fetch_add(1, Ordering::SeqCst), 0);
+                            held[n as usize].fetch_sub(1, Ordering::SeqCst);
+                            stack.push(n);
+                        }
+                    }
+                });
+            }
+        });
+        let left: HashSet<u32> = std::iter::from_fn(|| stack.pop()).collect();
+        assert_eq!(left.len(), 8);
+    }
+}

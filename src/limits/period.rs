@@ -1,0 +1,138 @@
+//! The lengths of time a limit may be over, and the window of one that a moment lies in.
+//!
+//! In comes a name (`minute`, `90s`) or a moment, out goes a window `[start, end)` in UTC. Months and years are
+//! calendar ones; `<n>s` aligns to `floor(epoch / n) * n`. Every moment lies in exactly one window of a period.
+
+use core::fmt;
+use core::num::NonZeroU32;
+use core::str::FromStr;
+
+use crate::units::UnixSeconds;
+
+const DAY: u32 = 86_400;
+
+/// The time a limit is over. Ordered by length, shortest first, save for durations, which come last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// One second.
+    Second,
+    /// 60 seconds, from second 0 of a minute.
+    Minute,
+    /// From minute 0 of an hour.
+    Hour,
+    /// From midnight UTC.
+    Day,
+    /// A calendar month, UTC.
+    Month,
+    /// A calendar year, UTC.
+    Year,
+    /// So many seconds, aligned to the epoch.
+    Every(NonZeroU32),
+}
+
+/// One window of a period: from `start`, up to but not including `end`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// First second of the window.
+    pub start: UnixSeconds,
+    /// First second after it.
+    pub end: UnixSeconds,
+}
+
+/// Why a text is not a period.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a period: write second, minute, hour, day, month, year, or seconds as in \"90s\"")]
+pub struct PeriodError {
+    text: String,
+}
+
+impl Period {
+    /// The window that `now` lies in.
+    #[inline]
+    pub fn window(self, now: UnixSeconds) -> Window {
+        match self {
+            Self::Second => aligned(now, 1),
+            Self::Minute => aligned(now, 60),
+            Self::Hour => aligned(now, 3_600),
+            Self::Day => aligned(now, DAY),
+            Self::Every(seconds) => aligned(now, seconds.get()),
+            Self::Month => {
+                let (year, month) = year_and_month(now.0 / DAY);
+                let (next_year, next_month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+                days(first_day(year, month), first_day(next_year, next_month))
+            }
+            Self::Year => {
+                let (year, _) = year_and_month(now.0 / DAY);
+                days(first_day(year, 1), first_day(year + 1, 1))
+            }
+        }
+    }
+}
+
+fn aligned(now: UnixSeconds, seconds: u32) -> Window {
+    let start = now.0 - now.0 % seconds;
+    Window { start: UnixSeconds(start), end: UnixSeconds::saturating(u64::from(start) + u64::from(seconds)) }
+}
+
+fn days(first: u32, next: u32) -> Window {
+    let at = |day: u32| UnixSeconds::saturating(u64::from(day) * u64::from(DAY));
+    Window { start: at(first), end: at(next) }
+}
+
+// The calendar below counts years from 1 March, so that the leap day is a year's last and a month's first day is
+// linear in the month. 719_468 is the day number of 1970-01-01 counted from 0000-03-01.
+
+/// Year and month (1..=12) of a day since the epoch.
+fn year_and_month(day: u32) -> (u32, u32) {
+    let shifted = day + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + u32::from(month <= 2), month)
+}
+
+/// Day since the epoch of the first of a month, for years from 1970.
+fn first_day(year: u32, month: u32) -> u32 {
+    let year = year - u32::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * from_march + 2) / 5;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+impl FromStr for Period {
+    type Err = PeriodError;
+
+    /// `second` ... `year`, or `<n>s` with n from 1.
+    fn from_str(text: &str) -> Result<Self, PeriodError> {
+        let duration = || {
+            let digits = text.strip_suffix('s').filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?;
+            digits.parse().ok().map(Self::Every)
+        };
+        match text {
+            "second" => Ok(Self::Second),
+            "minute" => Ok(Self::Minute),
+            "hour" => Ok(Self::Hour),
+            "day" => Ok(Self::Day),
+            "month" => Ok(Self::Month),
+            "year" => Ok(Self::Year),
+            _ => duration().ok_or_else(|| PeriodError { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::Year => "year",
+            Self::Every(seconds) => return write!(f, "{seconds}s"),
+        })
+    }
+}

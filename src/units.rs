@@ -1,0 +1,34 @@
+//! Units that cross module borders, so that a count is never mistaken for a time.
+//!
+//! Plain value types: no arithmetic beyond what the unit allows, no clock reads.
+
+use core::fmt;
+
+/// A moment in whole seconds since the Unix epoch (UTC). Holds until the year 2106, as the window word does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixSeconds(pub u32);
+
+impl UnixSeconds {
+    /// The last moment a window may end at. The value above it marks a word that is being moved.
+    pub const MAX: Self = Self(u32::MAX - 1);
+
+    /// From a wider count of seconds; later than [`Self::MAX`] is `MAX`.
+    pub fn saturating(seconds: u64) -> Self {
+        u32::try_from(seconds).map_or(Self::MAX, |s| Self(s.min(Self::MAX.0)))
+    }
+
+    /// Whole seconds from `earlier` to `self`; 0 when `earlier` is not earlier.
+    pub fn since(self, earlier: Self) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for UnixSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The 128 bits of a request's id, as two words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RequestId(pub [u64; 2]);
