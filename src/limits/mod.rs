@@ -1,5 +1,6 @@
 //! The kinds of limit, one file each. A limit is a bound on a meter within a window of time.
 
+pub mod headers;
 pub mod period;
 pub mod window;
 

@@ -6,7 +6,7 @@
 use super::resolve::Resolver;
 use super::tls::Tls;
 use super::{Failure, Origin, UpstreamCounters};
-use aigw_core::balance::health::{Admission, Health};
+use aigw_core::balance::health::Health;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -16,7 +16,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,12 +36,13 @@ const MAX_HEAD: usize = 256 * 1024;
 pub(super) struct Pool {
     origin: Arc<Origin>,
     idle: RefCell<Vec<(Sender, Instant)>>,
-    health: RefCell<HashMap<SocketAddr, Rc<Health>>>,
+    health: RefCell<HashMap<SocketAddr, Arc<Health>>>,
+    born: Instant,
 }
 
 impl Pool {
     pub(super) fn new(origin: Arc<Origin>) -> Self {
-        Self { origin, idle: RefCell::default(), health: RefCell::default() }
+        Self { origin, idle: RefCell::default(), health: RefCell::default(), born: Instant::now() }
     }
 
     /// An idle connection that still looks open, if there is one.
@@ -80,25 +80,16 @@ impl Pool {
         limit: Duration,
         counters: &UpstreamCounters,
     ) -> Result<Sender, Failure> {
-        tokio::time::timeout(limit, self.connect_some(resolver, tls, counters)).await.unwrap_or_else(|_| {
-            counters.connect_failures.fetch_add(1, Ordering::Relaxed);
-            Err(Failure::ConnectTimeout)
-        })
-    }
-
-    async fn connect_some(&self, resolver: &Resolver, tls: &Tls, counters: &UpstreamCounters) -> Result<Sender, Failure> {
-        let addresses = resolver.addresses(&self.origin).await;
-        if addresses.is_empty() {
-            return Err(Failure::Unresolved);
-        }
-        let mut failure = Failure::Out;
+        let by = Instant::now() + limit;
+        let found = tokio::time::timeout_at(by, resolver.addresses(&self.origin)).await;
+        let addresses = found.map_err(|_| Failure::ConnectTimeout)?;
+        let mut failure = if addresses.is_empty() { Failure::Unresolved } else { Failure::Out };
         for address in addresses {
-            let health = Rc::clone(self.health.borrow_mut().entry(address).or_default());
-            if health.admit(crate::clock::monotonic()) == Admission::Out {
-                continue;
-            }
-            let attempt = Attempt { health: &health, done: false };
-            match self.connect_one(address, tls).await {
+            let health = Arc::clone(self.health.borrow_mut().entry(address).or_default());
+            // Dropped unsaid, when the client goes away, an attempt says nothing of the address.
+            let Ok(attempt) = health.attempt(self.born.elapsed()) else { continue };
+            let connected = tokio::time::timeout_at(by, self.connect_one(address, tls)).await;
+            match connected.unwrap_or(Err(Failure::ConnectTimeout)) {
                 Ok(sender) => {
                     attempt.succeeded();
                     counters.connects.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +97,7 @@ impl Pool {
                 }
                 Err(why) => {
                     counters.connect_failures.fetch_add(1, Ordering::Relaxed);
-                    drop(attempt);
+                    attempt.failed(self.born.elapsed());
                     failure = why;
                 }
             }
@@ -123,27 +114,6 @@ impl Pool {
         let name = ServerName::try_from(self.origin.host.clone()).map_err(|_| Failure::Tls)?;
         let connector = tls.connector(self.origin.verify).map_err(|_| Failure::Internal)?;
         greet(connector.connect(name, stream).await.map_err(|_| Failure::Tls)?).await
-    }
-}
-
-/// One connect attempt; dropped without success (also by the time limit) it counts as a failure of its address.
-struct Attempt<'a> {
-    health: &'a Health,
-    done: bool,
-}
-
-impl Attempt<'_> {
-    fn succeeded(mut self) {
-        self.done = true;
-        self.health.succeeded();
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.health.failed(crate::clock::monotonic());
-        }
     }
 }
 

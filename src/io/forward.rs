@@ -1,0 +1,130 @@
+//! Forward: the request that goes upstream, rebuilt from parsed parts.
+//!
+//! In: an arrival, where it goes, who sent it. Out: headers. Framing and hop-by-hop headers are never copied; what only the
+//! gateway may say (`X-Consumer-*`, `X-Credential-*`, `X-Forwarded-*`, request ids) is removed from what the client
+//! sent and said anew. It decides nothing.
+
+use crate::accept::Arrival;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// `Via` of everything that passes through.
+pub const VIA: &str = concat!("1.1 aigw/", env!("CARGO_PKG_VERSION"));
+
+/// Who the gateway says is calling.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// Consumer id.
+    pub id: String,
+    /// Username, if it has one.
+    pub username: Option<String>,
+    /// Custom id, if it has one.
+    pub custom_id: Option<String>,
+    /// Credential id; `None` for an anonymous consumer.
+    pub credential: Option<String>,
+}
+
+/// Where a request goes, as far as its headers tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound<'a> {
+    /// The `Host` to send.
+    pub host: &'a str,
+    /// The part of the path that was stripped, if any.
+    pub stripped: Option<&'a str>,
+    /// Who is calling, on routes that ask.
+    pub identity: Option<&'a Identity>,
+    /// Headers that carried a credential and must not go on.
+    pub hide: &'a [Box<str>],
+}
+
+/// The headers of the upstream request.
+#[must_use]
+pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
+    let mut out = HeaderMap::with_capacity(arrival.headers.size().0 + 12);
+    put(&mut out, header::HOST, bound.host);
+    let named = arrival.headers.get("connection").unwrap_or("");
+    let mut forwarded_for = String::new();
+    let mut via = String::new();
+    for (name, value) in arrival.headers.iter() {
+        match name {
+            "x-forwarded-for" => join(&mut forwarded_for, value),
+            "via" => join(&mut via, value),
+            _ if is_ours(name) || is_connections(name, named) || bound.hide.iter().any(|hidden| &**hidden == name) => {}
+            _ => {
+                if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+                    out.append(name, value);
+                }
+            }
+        }
+    }
+    if let Some(peer) = arrival.peer {
+        let address = peer.ip().to_canonical().to_string();
+        join(&mut forwarded_for, &address);
+        put(&mut out, HeaderName::from_static("x-real-ip"), &address);
+    }
+    put(&mut out, HeaderName::from_static("x-forwarded-for"), &forwarded_for);
+    put(&mut out, HeaderName::from_static("x-forwarded-proto"), if arrival.tls { "https" } else { "http" });
+    let (host, port) = split_host(arrival.host(), arrival.tls);
+    put(&mut out, HeaderName::from_static("x-forwarded-host"), host);
+    put(&mut out, HeaderName::from_static("x-forwarded-port"), port);
+    put(&mut out, HeaderName::from_static("x-forwarded-path"), &aigw_core::r#match::encode_path(&arrival.path));
+    if let Some(stripped) = bound.stripped {
+        put(&mut out, HeaderName::from_static("x-forwarded-prefix"), stripped);
+    }
+    put(&mut out, HeaderName::from_static("x-request-id"), &arrival.request_id);
+    put(&mut out, HeaderName::from_static("x-kong-request-id"), &arrival.request_id);
+    join(&mut via, VIA);
+    put(&mut out, header::VIA, &via);
+    if let Some(identity) = bound.identity {
+        put(&mut out, HeaderName::from_static("x-consumer-id"), &identity.id);
+        if let Some(username) = &identity.username {
+            put(&mut out, HeaderName::from_static("x-consumer-username"), username);
+        }
+        if let Some(custom_id) = &identity.custom_id {
+            put(&mut out, HeaderName::from_static("x-consumer-custom-id"), custom_id);
+        }
+        match &identity.credential {
+            Some(credential) => put(&mut out, HeaderName::from_static("x-credential-identifier"), credential),
+            None => put(&mut out, HeaderName::from_static("x-anonymous-consumer"), "true"),
+        }
+    }
+    out
+}
+
+/// Set a header unless its value cannot be one: names with other than visible ASCII are sent percent-encoded by their maker.
+fn put(out: &mut HeaderMap<HeaderValue>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        out.insert(name, value);
+    } else if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+        out.insert(name, value);
+    }
+}
+
+fn join(list: &mut String, value: &str) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    list.push_str(value);
+}
+
+/// Headers that only the gateway may send upstream, or that frame a message or belong to one connection.
+fn is_ours(name: &str) -> bool {
+    match name {
+        "host" | "content-length" | "transfer-encoding" | "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
+        | "upgrade" | "expect" | "proxy-authorization" | "proxy-authenticate" | "x-request-id" | "x-real-ip"
+        | "x-anonymous-consumer" | "http2-settings" => true,
+        _ => ["x-consumer-", "x-credential-", "x-aigw-", "x-forwarded-", "x-kong-"].iter().any(|prefix| name.starts_with(prefix)),
+    }
+}
+
+/// Whether the client's `Connection` header names this header as its own hop's.
+fn is_connections(name: &str, named: &str) -> bool {
+    !named.is_empty() && named.split(',').any(|one| one.trim().eq_ignore_ascii_case(name))
+}
+
+fn split_host(host: &str, tls: bool) -> (&str, &str) {
+    let default = if tls { "443" } else { "80" };
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port),
+        _ => (host, default),
+    }
+}
