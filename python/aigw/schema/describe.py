@@ -33,7 +33,10 @@ def _field(info: FieldInfo) -> JsonDict:
         data["description"] = info.description
     if info.is_required():
         data["required"] = True
-    elif data["type"] != "record" and (default := info.get_default(call_default_factory=True, validated_data={})) is not None:
+    elif (
+        data["type"] != "record"
+        and (default := info.get_default(call_default_factory=True, validated_data={})) is not None
+    ):
         data["default"] = default
     return data
 

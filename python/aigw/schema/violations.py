@@ -41,16 +41,18 @@ class SchemaViolation(Exception):
     def __init__(self, fields: JsonDict) -> None:
         self.fields = fields
         found = list(flatten(fields))
-        self.message = f"schema violation ({found[0]})" if len(found) == 1 else (
-            f"{len(found)} schema violations ({'; '.join(found)})"
+        self.message = (
+            f"schema violation ({found[0]})"
+            if len(found) == 1
+            else (f"{len(found)} schema violations ({'; '.join(found)})")
         )
         super().__init__(self.message)
 
 
 def check(model: type[M], value: JsonDict) -> M:
-    """The checked model. Raises SchemaViolation with all findings."""
+    """The checked model; nulls were dropped (`without_nulls`). Raises SchemaViolation with all findings."""
     try:
-        return model.model_validate_json(orjson.dumps(without_nulls(value)), strict=True)
+        return model.model_validate_json(orjson.dumps(value), strict=True)
     except ValidationError as error:
         raise SchemaViolation(to_fields(error)) from None
     except FieldErrors as error:

@@ -4,19 +4,19 @@ from typing import Any
 
 from aigw.control.entities.base import Entity, Kind
 from aigw.schema.fields import FieldErrors
-from aigw.schema.violations import SchemaViolation, check, merge
+from aigw.schema.violations import SchemaViolation, check, merge, without_nulls
 from aigw.types import JsonDict
 
 
 def check_entity(kind: Kind, data: JsonDict) -> Entity:
     """Raises SchemaViolation."""
     found: JsonDict = {}
-    expanded = data
+    given: JsonDict = without_nulls(data)
     try:
-        expanded = kind.expand(data)
+        expanded = kind.expand(given)
     except FieldErrors as error:
         merge(found, error.fields)
-        expanded = {k: v for k, v in data.items() if k not in ("url",)}
+        expanded = {k: v for k, v in given.items() if k != "url"}
     entity: Any = None
     try:
         entity = check(kind.model, expanded)

@@ -9,7 +9,17 @@ from pydantic import AfterValidator, Field, model_validator
 
 from aigw.control.entities.base import Entity, Kind, TagsField
 from aigw.plugins import PLUGINS
-from aigw.schema.fields import NOT_SUPPORTED, FieldErrors, Foreign, Name, References, SetMarker, Timestamp, unique, violation
+from aigw.schema.fields import (
+    NOT_SUPPORTED,
+    FieldErrors,
+    Foreign,
+    Name,
+    References,
+    SetMarker,
+    Timestamp,
+    unique,
+    violation,
+)
 from aigw.schema.violations import SchemaViolation, check
 from aigw.types import JsonDict
 
@@ -38,10 +48,16 @@ class Plugin(Entity):
     instance_name: Name | None = Field(default=None, description="Unique name of this instance.")
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
     route: Annotated[Foreign, References("routes")] | None = Field(default=None, description="Only on this route.")
-    service: Annotated[Foreign, References("services")] | None = Field(default=None, description="Only on this service.")
-    consumer: Annotated[Foreign, References("consumers")] | None = Field(default=None, description="Only for this consumer.")
+    service: Annotated[Foreign, References("services")] | None = Field(
+        default=None, description="Only on this service."
+    )
+    consumer: Annotated[Foreign, References("consumers")] | None = Field(
+        default=None, description="Only for this consumer."
+    )
     config: dict[str, Any] = Field(default_factory=dict, description="The kind's own fields.")
-    protocols: Protocols = Field(default=["grpc", "grpcs", "http", "https"], description="Protocols that it runs on: http and https.")
+    protocols: Protocols = Field(
+        default=["grpc", "grpcs", "http", "https"], description="Protocols that it runs on: http and https."
+    )
     enabled: bool = Field(default=True, description="Whether it runs.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
 
@@ -52,7 +68,9 @@ class Plugin(Entity):
             raise FieldErrors({"consumer": "value must be null"})
         by_service = self.name == "rate-limiting" and self.config.get("limit_by") == "service"
         if by_service and self.consumer is not None and self.service is None:
-            raise FieldErrors({"config": {"limit_by": f"{NOT_SUPPORTED}: 'service' on a consumer needs a service, too"}})
+            raise FieldErrors(
+                {"config": {"limit_by": f"{NOT_SUPPORTED}: 'service' on a consumer needs a service, too"}}
+            )
         return self
 
 

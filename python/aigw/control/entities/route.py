@@ -8,13 +8,13 @@ from pydantic import AfterValidator, Field, model_validator
 from aigw.control.entities.base import Entity, Kind, TagsField, UnsupportedList
 from aigw.control.entities.patterns import wrong_regex
 from aigw.schema.fields import (
+    Between,
     Foreign,
     HeaderName,
     Name,
     Only,
     References,
     SetMarker,
-    Between,
     Text,
     Timestamp,
     entity_violation,
@@ -26,7 +26,9 @@ from aigw.schema.fields import (
 
 def _path(value: str) -> str:
     if value.startswith("~"):
-        wrong = wrong_regex(value[1:]) if value.startswith("~/") else "should start with: / (fixed path) or ~/ (regex path)"
+        wrong = (
+            wrong_regex(value[1:]) if value.startswith("~/") else "should start with: / (fixed path) or ~/ (regex path)"
+        )
     elif not value.startswith("/"):
         wrong = "should start with: / (fixed path) or ~/ (regex path)"
     else:
@@ -87,13 +89,21 @@ class Route(Entity):
     )
     strip_path: bool = Field(default=True, description="Remove the matched prefix before forwarding.")
     preserve_host: bool = Field(default=False, description="Forward the client's Host instead of the service's.")
-    request_buffering: bool = Field(default=True, description="Kept for Kong's clients: the gateway decides by the body's size.")
-    response_buffering: bool = Field(default=True, description="Kept for Kong's clients: answers are passed on as they come.")
+    request_buffering: bool = Field(
+        default=True, description="Kept for Kong's clients: the gateway decides by the body's size."
+    )
+    response_buffering: bool = Field(
+        default=True, description="Kept for Kong's clients: answers are passed on as they come."
+    )
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    service: Annotated[Foreign, References("services")] | None = Field(default=None, description="Where matching requests go.")
+    service: Annotated[Foreign, References("services")] | None = Field(
+        default=None, description="Where matching requests go."
+    )
     snis: UnsupportedList = Field(default=None, description="TLS server names: not supported in this version.")
     sources: UnsupportedList = Field(default=None, description="Source addresses: not supported in this version.")
-    destinations: UnsupportedList = Field(default=None, description="Destination addresses: not supported in this version.")
+    destinations: UnsupportedList = Field(
+        default=None, description="Destination addresses: not supported in this version."
+    )
     methods: Annotated[list[Method], SetMarker(), AfterValidator(unique)] | None = Field(
         default=None, max_length=64, description="HTTP methods, upper case."
     )
@@ -110,7 +120,8 @@ class Route(Entity):
         default=0, description="Order among routes with regular expressions, higher first."
     )
     path_handling: Annotated[Literal["v0", "v1"], AfterValidator(Only(("v0",)))] = Field(
-        default="v0", description="How the service's path and the request's are joined; v1 is not supported in this version."
+        default="v0",
+        description="How the service's path and the request's are joined; v1 is not supported in this version.",
     )
 
     @model_validator(mode="after")
@@ -122,6 +133,4 @@ class Route(Entity):
         return self
 
 
-KIND = Kind(
-    name="routes", model=Route, endpoint_key="name", unique=("name",), foreign={"service": "services"}
-)
+KIND = Kind(name="routes", model=Route, endpoint_key="name", unique=("name",), foreign={"service": "services"})

@@ -32,7 +32,9 @@ class Service(Entity):
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
     name: Name | None = Field(default=None, description="Unique name.")
-    retries: Annotated[int, AfterValidator(Between(0, 32767))] = Field(default=5, description="Further attempts after a failure to connect.")
+    retries: Annotated[int, AfterValidator(Between(0, 32767))] = Field(
+        default=5, description="Further attempts after a failure to connect."
+    )
     protocol: Literal["http", "https"] = Field(default="http", description="How to speak to the upstream.")
     host: Host = Field(description="Host name or IP address of the upstream.")
     port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(default=80, description="Port of the upstream.")
@@ -41,17 +43,25 @@ class Service(Entity):
     write_timeout: Milliseconds = Field(default=60000, description="Milliseconds between two writes.")
     read_timeout: Milliseconds = Field(default=60000, description="Milliseconds between two reads.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    client_certificate: Unsupported = Field(default=None, description="Certificate shown to the upstream: not supported in this version.")
-    tls_verify: bool | None = Field(default=None, description="Check the upstream's certificate; null: the gateway's default.")
-    tls_verify_depth: Annotated[int | None, AfterValidator(_no_depth)] = Field(default=None, description="Longest certificate chain: not supported in this version.")
-    ca_certificates: UnsupportedList = Field(default=None, description="Trusted authorities of this service: not supported in this version.")
+    client_certificate: Unsupported = Field(
+        default=None, description="Certificate shown to the upstream: not supported in this version."
+    )
+    tls_verify: bool | None = Field(
+        default=None, description="Check the upstream's certificate; null: the gateway's default."
+    )
+    tls_verify_depth: Annotated[int | None, AfterValidator(_no_depth)] = Field(
+        default=None, description="Longest certificate chain: not supported in this version."
+    )
+    ca_certificates: UnsupportedList = Field(
+        default=None, description="Trusted authorities of this service: not supported in this version."
+    )
     enabled: bool = Field(default=True, description="Whether its routes match; false: as if they were not there.")
 
 
 def expand_url(data: JsonDict) -> JsonDict:
     """`url` written out as protocol, host, port and path; what the url leaves open returns to its default."""
-    if data.get("url") is None:
-        return {k: v for k, v in data.items() if k != "url"}
+    if "url" not in data:
+        return data
     url = data["url"]
     if not isinstance(url, str):
         raise FieldErrors({"url": "expected a string"})
@@ -65,13 +75,14 @@ def expand_url(data: JsonDict) -> JsonDict:
     host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":")
     rest = {k: v for k, v in data.items() if k != "url"}
     default_port = 443 if parts.scheme == "https" else 80
-    return {
-        **rest,
-        "protocol": parts.scheme or None,
-        "host": host or None,
+    written = {
+        "protocol": parts.scheme,
+        "host": host,
         "port": port if port is not None else default_port,
-        "path": parts.path or None,
+        "path": parts.path,
     }
+    kept = {k: v for k, v in rest.items() if k not in written}
+    return {**kept, **{k: v for k, v in written.items() if v != ""}}
 
 
 KIND = Kind(name="services", model=Service, endpoint_key="name", unique=("name",), expand=expand_url)

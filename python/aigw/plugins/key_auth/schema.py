@@ -19,11 +19,15 @@ class KeyAuthConfig(Model):
     """Where the key is looked for, and what happens with it."""
 
     key_names: list[HeaderName] = Field(
-        default=["apikey"], min_length=1, max_length=32, description="Names of the header and query argument that may hold the key, in this order."
+        default=["apikey"],
+        min_length=1,
+        max_length=32,
+        description="Names of the header and query argument that may hold the key, in this order.",
     )
     hide_credentials: bool = Field(default=False, description="Remove the key from the request before it is forwarded.")
     anonymous: Text | None = Field(
-        default=None, description="Consumer (id or username) that calls without a valid key count as; null: they are refused."
+        default=None,
+        description="Consumer (id or username) that calls without a valid key count as; null: they are refused.",
     )
     key_in_header: bool = Field(default=True, description="Look for the key in the headers.")
     key_in_query: bool = Field(default=True, description="Look for the key in the query.")

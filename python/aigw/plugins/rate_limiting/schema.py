@@ -5,7 +5,7 @@ Counters live in this gateway's own cells: `policy` is `local`; `cluster` and `r
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from aigw.schema.fields import (
     NOT_SUPPORTED,
@@ -26,6 +26,10 @@ MAX_LIMIT: Final = 2**32 - 1
 Limit = Annotated[int, AfterValidator(Positive(MAX_LIMIT))]
 
 
+Number = Annotated[float, PlainSerializer(lambda v: int(v) if v.is_integer() else v)]
+"""A number that is written without a fraction when it has none, as Lua writes it."""
+
+
 def _local(value: str) -> str:
     if value in ("cluster", "redis"):
         raise violation(NOT_SUPPORTED)
@@ -36,11 +40,17 @@ class Redis(Model):
     """Where Kong's redis policy finds its server. Kept for Kong's clients; credentials would be stored for nothing and are refused."""
 
     host: Text | None = Field(default=None, description="Host of the Redis server.")
-    port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(default=6379, description="Port of the Redis server.")
-    timeout: Annotated[int, AfterValidator(Between(0, 2**31 - 2))] = Field(default=2000, description="Milliseconds for each call.")
+    port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(
+        default=6379, description="Port of the Redis server."
+    )
+    timeout: Annotated[int, AfterValidator(Between(0, 2**31 - 2))] = Field(
+        default=2000, description="Milliseconds for each call."
+    )
     username: Unsupported = Field(default=None, description="Redis user: not supported in this version.")
     password: Unsupported = Field(default=None, description="Redis password: not supported in this version.")
-    database: Annotated[int, AfterValidator(Between(0, 2**31 - 2))] = Field(default=0, description="Number of the database.")
+    database: Annotated[int, AfterValidator(Between(0, 2**31 - 2))] = Field(
+        default=0, description="Number of the database."
+    )
     ssl: bool = Field(default=False, description="Connect over TLS.")
     ssl_verify: bool = Field(default=False, description="Check the server's certificate.")
     server_name: Text | None = Field(default=None, description="Name expected in the server's certificate.")
@@ -58,17 +68,25 @@ class RateLimitingConfig(Model):
     limit_by: Literal["consumer", "credential", "ip", "service", "header", "path"] = Field(
         default="consumer", description="What has a counter of its own; where the request has none, its IP address."
     )
-    header_name: HeaderName | None = Field(default=None, description="The header whose value is counted by, with limit_by=header.")
+    header_name: HeaderName | None = Field(
+        default=None, description="The header whose value is counted by, with limit_by=header."
+    )
     path: PlainPath | None = Field(default=None, description="The path that is counted, with limit_by=path.")
     policy: Annotated[Literal["local", "cluster", "redis"], AfterValidator(_local)] = Field(
         default="local", description="Where counters live: local; cluster and redis are not supported in this version."
     )
-    fault_tolerant: bool = Field(default=True, description="Kept for Kong's clients: local counters have no store that could be away.")
+    fault_tolerant: bool = Field(
+        default=True, description="Kept for Kong's clients: local counters have no store that could be away."
+    )
     redis: Redis = Field(default_factory=Redis, description="Kept for Kong's clients: no effect with policy local.")
-    hide_client_headers: bool = Field(default=False, description="Leave the RateLimit and Retry-After headers out of answers.")
-    error_code: Annotated[int, AfterValidator(Between(200, 599))] = Field(default=429, description="Status of a refusal.")
+    hide_client_headers: bool = Field(
+        default=False, description="Leave the RateLimit and Retry-After headers out of answers."
+    )
+    error_code: Annotated[int, AfterValidator(Between(200, 599))] = Field(
+        default=429, description="Status of a refusal."
+    )
     error_message: Text = Field(default="API rate limit exceeded", description="Message of a refusal.")
-    sync_rate: float = Field(default=-1, description="Kept for Kong's clients: no effect with policy local.")
+    sync_rate: Number = Field(default=-1, description="Kept for Kong's clients: no effect with policy local.")
 
     def limits(self) -> list[tuple[str, int]]:
         """(period, limit) of the periods that have one, shortest first."""

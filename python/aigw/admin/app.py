@@ -1,0 +1,166 @@
+"""The ASGI application of :8001. In: a request. Out: an answer of Kong's shape, after the change is in force.
+
+`_find` turns a path into a `Resource`: the methods it has, each a function of the request. HEAD, OPTIONS, 404, 405, the
+trailing slash and the headers that every answer carries are made here, once. Store work runs on threads, never on the loop.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from aigw import __version__
+from aigw.admin import body
+from aigw.admin.context import Admin
+from aigw.admin.envelope import Refusal, bad_request
+from aigw.admin.guard import Guard
+from aigw.admin.paths import Answer, Call, Methods, find
+from aigw.errors import AigwError
+from aigw.types import JsonDict
+
+_JSON: Final = "application/json; charset=utf-8"
+_WITH_BODY: Final = ("POST", "PUT", "PATCH")
+
+
+class AdminApp:
+    """ASGI: http and lifespan."""
+
+    def __init__(self, admin: Admin, guard: Guard) -> None:
+        self._admin = admin
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or take part in the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            started = time.perf_counter()
+            request = Request(scope, receive)
+            response = await self._respond(request)
+            response.headers["X-Kong-Admin-Latency"] = str(round((time.perf_counter() - started) * 1000))
+            response.headers["Server"] = f"aigw/{__version__}"
+            if request.method == "HEAD":
+                response.body = b""  # the length stays: it is what GET would send
+            await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        try:
+            refused = self._guard.refuse(request.headers)
+            if refused is not None:
+                return _json(refused[0], {"message": refused[1]})
+            return await self._dispatch(request)
+        except Refusal as refusal:
+            return _json(refusal.status, refusal.body, refusal.headers)
+        except AigwError as error:
+            return _json(error.status, {"message": str(error)})
+        except ClientDisconnect:
+            return Response(status_code=400)
+
+    async def _dispatch(self, request: Request) -> Response:
+        path = _path(request.scope)
+        segments = [unquote(s, errors="replace") for s in path.split("/")[1:]]
+        methods = find(segments)
+        if methods is None:
+            return _json(404, {"message": "Not found"})
+        allowed = _allowed(methods)
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": allowed})
+        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            return _json(405, {"message": "Method not allowed"}, {"Allow": allowed})
+        data = await _data(request) if request.method in _WITH_BODY else {}
+        call = Call(self._admin, data, dict(request.query_params), path, int(self._admin.now()))
+        answer = await asyncio.to_thread(handler, call)
+        if answer.pending is not None:
+            answer = Answer(answer.status, await asyncio.wrap_future(answer.pending))
+        if isinstance(answer.body, str):
+            return Response(answer.body, answer.status, media_type="text/plain; charset=utf-8")
+        return _json(answer.status, answer.body)
+
+
+def _json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
+    if value is None:
+        return Response(status_code=status, headers=dict(headers or {}))
+    return Response(orjson.dumps(value), status, dict(headers or {}), _JSON)
+
+
+def _allowed(methods: Methods) -> str:
+    return ", ".join(sorted({"OPTIONS", *methods, *({"HEAD"} if "GET" in methods else ())}))
+
+
+def _path(scope: Scope) -> str:
+    raw = scope.get("raw_path")
+    path: str = raw.split(b"?")[0].decode("latin-1") if raw else scope["path"]
+    return path.rstrip("/") or "/"
+
+
+async def _data(request: Request) -> JsonDict:
+    raw = await _bytes(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not raw:
+        return {}
+    if kind == "application/json":
+        return body.parse_json(raw)
+    if kind == "application/x-www-form-urlencoded":
+        return body.parse_form(raw)
+    if kind == "multipart/form-data":
+        return await _multipart(request, raw)
+    raise Refusal(415, None)
+
+
+async def _bytes(request: Request) -> bytes:
+    declared = request.headers.get("content-length", "0")
+    if declared.isascii() and declared.isdigit() and int(declared) > body.MAX_BYTES:
+        raise _too_large()
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > body.MAX_BYTES:
+            raise _too_large()
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, {"message": f"the body is larger than {body.MAX_BYTES} bytes"}, {"Connection": "close"})
+
+
+async def _multipart(request: Request, raw: bytes) -> JsonDict:
+    async def again() -> Message:
+        return {"type": "http.request", "body": raw, "more_body": False}
+
+    try:
+        form = await Request(request.scope, again).form(max_files=body.MAX_ARGUMENTS, max_fields=body.MAX_ARGUMENTS)
+    except MultiPartException as error:
+        too_many = "Too many" in error.message
+        raise bad_request("Too many arguments" if too_many else f"Cannot parse the form: {error.message}") from None
+    except Exception as error:
+        if (
+            type(error).__name__ == "HTTPException"
+        ):  # what Starlette makes of a MultiPartException inside an application
+            raise bad_request("Too many arguments" if "Too many" in str(error) else "Cannot parse the form") from None
+        raise
+    try:
+        pairs = [(k, (await v.read()).decode() if isinstance(v, UploadFile) else v) for k, v in form.multi_items()]
+    except UnicodeError:
+        raise bad_request("Cannot parse the form: it is not UTF-8") from None
+    finally:
+        await form.close()
+    return body.structure(pairs)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """The control process starts and ends its own parts: nothing to do here but agree."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,197 @@
+"""One engine for all entities: create, read, list, upsert, patch and delete, driven by `Kind` and the model's schema.
+
+In: a kind, a decoded body, the path's key. Out: the entity as clients see it; raises `Refusal`. The writing half runs on
+the writer thread, inside a transaction, so that what it checks (references, uniqueness, the row it merges into) holds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from aigw.admin import envelope
+from aigw.admin.body import Form, typed, typed_fields
+from aigw.control.entities import KINDS, Kind, check_entity
+from aigw.control.entities.keyauth_credential import key_hint
+from aigw.control.publish import Publisher
+from aigw.control.store import Reading, Referenced, Row, UniqueViolation, Writing
+from aigw.plugins import PLUGINS
+from aigw.schema.describe import describe
+from aigw.schema.violations import SchemaViolation
+from aigw.types import JsonDict
+
+CREDENTIALS: Final = "keyauth_credentials"
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a path's key is an id."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Crud:
+    """The engine at one moment: `now` in unix seconds. `publisher` makes HMACs of keys."""
+
+    publisher: Publisher
+    now: int
+
+    def find(self, reading: Reading, kind: Kind, key: str) -> Row | None:
+        """By id, or by the endpoint key."""
+        if is_uuid(key):
+            return reading.get(kind.name, "id", key.lower(), self.now)
+        if kind.endpoint_key == "key":
+            return reading.get(kind.name, "hash", self.publisher.hash_key(key.encode()), self.now)
+        return reading.get(kind.name, kind.endpoint_key, key, self.now)
+
+    def shown(self, kind: Kind, row: Row, key: str | None = None) -> JsonDict:
+        """The entity as clients see it; `key` only where it is shown once."""
+        if kind.name != CREDENTIALS:
+            return row.body
+        body = {**row.body, "key": key}
+        del body["ttl"]
+        return {**body, "ttl": max(0, row.expires_at - self.now)} if row.expires_at else body
+
+    def create(self, writing: Writing, kind: Kind, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+        """POST: 201. `fixed` are references that the path gives."""
+        given = {**kind.defaults(), **{k: v for k, v in self._typed(kind, data, None).items() if v is not None}}
+        key = given.get("id") or str(uuid4())
+        if isinstance(key, str) and writing.get(kind.name, "id", key.lower(), self.now) is not None:
+            raise envelope.primary_key_violation(key)
+        return self._write(writing, kind, {**given, "id": key}, fixed, None)
+
+    def upsert(self, writing: Writing, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+        """PUT: what is not given returns to its default; created when absent. A credential keeps its key."""
+        row = self.find(writing, kind, key)
+        self._must_be_under(row, fixed)
+        given = self._typed(kind, data, row)
+        if row is not None:
+            given = {"created_at": row.body["created_at"], **given, "id": row.id}
+        elif is_uuid(key):
+            given = {**kind.defaults(), **{k: v for k, v in given.items() if v is not None}, "id": key.lower()}
+        if not is_uuid(key) and given.get(kind.endpoint_key) is None:
+            given[kind.endpoint_key] = key
+        return self._write(writing, kind, {"id": str(uuid4()), **given}, fixed, row)
+
+    def patch(self, writing: Writing, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+        """PATCH: merged, also inside the config; null returns a field to its default. Raises 404."""
+        row = self.find(writing, kind, key)
+        if row is None:
+            raise envelope.not_found()
+        self._must_be_under(row, fixed)
+        given = self._typed(kind, data, row)
+        merged = {**row.body, **given, "id": row.id}
+        if isinstance(given.get("config"), dict) and given.get("name", row.body.get("name")) == row.body.get("name"):
+            merged["config"] = _merge(row.body["config"], given["config"])
+        if kind.name == CREDENTIALS and "ttl" not in given and row.expires_at:
+            merged["ttl"] = row.expires_at - self.now
+        return self._write(writing, kind, merged, fixed, row)
+
+    def delete(self, writing: Writing, kind: Kind, key: str, fixed: Mapping[str, str]) -> None:
+        """DELETE: nothing to do when absent, but 404 on a nested path."""
+        row = self.find(writing, kind, key)
+        self._must_be_under(row, fixed)
+        if row is None:
+            if fixed:
+                raise envelope.not_found()
+            return
+        try:
+            writing.delete(kind, row)
+        except Referenced as error:
+            raise envelope.still_referenced(error, kind.name) from None
+
+    def check(self, reading: Reading, kind: Kind, data: JsonDict) -> None:
+        """POST /schemas/{entity}/validate: raises what a write would, references aside."""
+        given = self._typed(kind, data, None)
+        stamp = {"id": str(uuid4()), "created_at": self.now, "updated_at": self.now}
+        try:
+            check_entity(kind, {**stamp, **{k: v for k, v in given.items() if v is not None}})
+        except SchemaViolation as error:
+            raise envelope.schema_violation(error) from None
+
+    def _write(
+        self, writing: Writing, kind: Kind, data: JsonDict, fixed: Mapping[str, str], row: Row | None
+    ) -> JsonDict:
+        given = {k: v for k, v in data.items() if v is not None}
+        given.setdefault("created_at", self.now)
+        if kind.has_updated_at:
+            given["updated_at"] = self.now
+        for field, target in fixed.items():
+            given[field] = {"id": target}
+        self._resolve(writing, kind, given)
+        try:
+            body = check_entity(kind, given).model_dump(mode="json")
+            self._references_exist(writing, kind, body)
+            if kind.name == CREDENTIALS:
+                return self._write_credential(writing, kind, body, row)
+            return self.shown(kind, writing.put(kind, body, row))
+        except SchemaViolation as error:
+            raise envelope.schema_violation(error) from None
+        except UniqueViolation as error:
+            raise envelope.unique_violation(error) from None
+
+    def _write_credential(self, writing: Writing, kind: Kind, body: JsonDict, row: Row | None) -> JsonDict:
+        key, ttl = body["key"], body["ttl"]
+        if key is not None:
+            digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
+            writing.purge_hash(digest, self.now)
+        elif row is not None:
+            digest, hint = row.hash, row.body["key_hint"]
+        else:  # the engine fills defaults for new entities
+            key = kind.defaults()["key"]
+            digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
+        stored = {**body, "key": None, "key_hint": hint, "ttl": None}
+        return self.shown(kind, writing.put(kind, stored, row, digest, self.now + ttl if ttl else 0), key)
+
+    def _typed(self, kind: Kind, data: JsonDict, row: Row | None) -> JsonDict:
+        """The input with a form's text typed by the schema, and without what is read only."""
+        given = data
+        if isinstance(data, Form):
+            given = typed_fields(data, kind.model)
+            name = given.get("name", row.body.get("name") if row else None)
+            if kind.name == "plugins" and name in PLUGINS and isinstance(given.get("config"), dict):
+                given["config"] = typed(given["config"], self._config_schema(str(name)))
+        return {k: v for k, v in given.items() if kind.name != CREDENTIALS or k != "key_hint"}
+
+    @staticmethod
+    def _config_schema(name: str) -> JsonDict:
+        plugin = PLUGINS[name]
+        schema = describe(plugin.config)
+        inner = {k: v for field in schema["fields"] for k, v in field.items()}
+        flat = []
+        for alias, (record, member) in plugin.aliases.items():
+            flat += [{alias: f[member]} for f in inner[record]["fields"] if member in f]
+        return {**schema, "fields": [*schema["fields"], *flat]}
+
+    def _resolve(self, reading: Reading, kind: Kind, given: JsonDict) -> None:
+        """References by name (`service.name=x`) become references by id."""
+        for field, collection in kind.foreign.items():
+            target, value = KINDS[collection], given.get(field)
+            if not isinstance(value, dict) or value.get("id") is not None:
+                continue
+            name = value.get(target.endpoint_key)
+            if isinstance(name, str) and list(value) == [target.endpoint_key]:
+                row = reading.get(collection, target.endpoint_key, name, self.now)
+                if row is None:
+                    raise envelope.missing_reference(field, value, collection)
+                given[field] = {"id": row.id}
+
+    def _references_exist(self, reading: Reading, kind: Kind, body: JsonDict) -> None:
+        for field, collection in kind.foreign.items():
+            if body[field] and reading.get(collection, "id", body[field]["id"], self.now) is None:
+                raise envelope.missing_reference(field, body[field], collection)
+
+    @staticmethod
+    def _must_be_under(row: Row | None, fixed: Mapping[str, str]) -> None:
+        for field, parent in fixed.items():
+            if row is not None and (row.body[field] or {}).get("id") != parent:
+                raise envelope.not_found()
+
+
+def _merge(old: Any, new: Any) -> Any:
+    """Records are merged, everything else is replaced."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{k: _merge(old.get(k), v) for k, v in new.items()}}
+    return new

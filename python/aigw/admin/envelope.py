@@ -1,0 +1,131 @@
+"""Kong's answers that are not an entity: errors with code, name, message and fields, and pages of a list.
+
+In: what went wrong, or rows. Out: `Refusal` (status and JSON body) or the page's JSON. Names and codes stand here only.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from aigw.control.store import Referenced, Row, TagFilter, UniqueViolation
+from aigw.schema.violations import SchemaViolation
+from aigw.types import JsonDict
+
+
+class Refusal(Exception):
+    """An answer that ends the request: raised anywhere below, sent by the app."""
+
+    def __init__(self, status: int, body: JsonDict | None, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.body = body
+        self.headers = dict(headers or {})
+        super().__init__(status, body)
+
+
+def not_found() -> Refusal:
+    """404, also for entities of kinds that this version does not have."""
+    return Refusal(404, {"message": "Not found"})
+
+
+def bad_request(message: str) -> Refusal:
+    """400 without a code: the request itself could not be read."""
+    return Refusal(400, {"message": message})
+
+
+def coded(status: int, code: int, name: str, message: str, fields: Mapping[str, Any] | None = None) -> Refusal:
+    """Kong's error object."""
+    return Refusal(status, {"code": code, "name": name, "message": message, "fields": dict(fields or {})})
+
+
+def schema_violation(error: SchemaViolation) -> Refusal:
+    """Code 2."""
+    return coded(400, 2, "schema violation", error.message, error.fields)
+
+
+def primary_key_violation(key: str) -> Refusal:
+    """Code 3: an entity with this id exists."""
+    fields = {"id": key}
+    return coded(400, 3, "primary key violation", f"primary key violation on key '{lua(fields)}'", fields)
+
+
+def missing_reference(field: str, reference: Mapping[str, Any], collection: str) -> Refusal:
+    """Code 4: what is referenced does not exist."""
+    message = f"the foreign key '{lua(reference)}' does not reference an existing '{collection}' entity."
+    return coded(400, 4, "foreign key violation", message, {field: dict(reference)})
+
+
+def still_referenced(error: Referenced, collection: str) -> Refusal:
+    """Code 4: something holds the entity in place."""
+    message = f"an existing '{error.by}' entity references this '{collection}' entity"
+    return coded(400, 4, "foreign key violation", message, {"@referenced_by": error.by})
+
+
+def unique_violation(error: UniqueViolation) -> Refusal:
+    """Code 5."""
+    message = f"UNIQUE violation detected on '{lua(error.fields)}'"
+    return coded(409, 5, "unique constraint violation", message, error.fields)
+
+
+def unsupported(message: str) -> Refusal:
+    """Code 12."""
+    return coded(405, 12, "operation unsupported", message)
+
+
+def lua(value: Any) -> str:
+    """A value as Kong prints it in messages: `{name="x",route=null}`."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{k}={lua(v)}" for k, v in sorted(value.items())) + "}"
+    return "null" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def page_size(query: Mapping[str, str]) -> int:
+    """`?size=`, 1..1000, default 100."""
+    text = query.get("size", "100")
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 1000):
+        raise Refusal(400, {"code": 9, "name": "invalid size", "message": "size must be an integer between 1 and 1000"})
+    return int(text)
+
+
+def page_offset(query: Mapping[str, str]) -> str:
+    """The id after which the page starts, from `?offset=`."""
+    text = query.get("offset")
+    if text is None:
+        return ""
+    try:
+        return base64.b64decode(text.encode(), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError):
+        message = f"'{text[:128]}' is not a valid offset: bad base64 encoding"
+        raise Refusal(400, {"code": 7, "name": "invalid offset", "message": message}) from None
+
+
+def tag_filter(query: Mapping[str, str]) -> TagFilter | None:
+    """`?tags=a,b` (all of them) or `?tags=a/b` (any)."""
+    text = query.get("tags")
+    if text is None:
+        return None
+    parts = text.replace("/", ",").split(",")
+    if ("," in text and "/" in text) or not all(parts):
+        raise coded(
+            400,
+            11,
+            "invalid options",
+            "invalid option (tags: invalid filter syntax)",
+            {"tags": "invalid filter syntax"},
+        )
+    return TagFilter(tuple(parts), every="/" not in text)
+
+
+def page(data: list[JsonDict], last: str | None, path: str, keep: Mapping[str, str]) -> JsonDict:
+    """A page; `last` is where the next one starts, None on the last page; `keep` travels along in `next`."""
+    if last is None:
+        return {"data": data, "next": None}
+    offset = base64.urlsafe_b64encode(last.encode()).decode()
+    query = urlencode({"offset": offset, **keep}, quote_via=quote)
+    return {"data": data, "next": f"{path}?{query}", "offset": offset}
+
+
+def cut(rows: list[Row], size: int) -> tuple[list[Row], str | None]:
+    """`rows` was asked for with one more than `size`: the page, and where the next one starts."""
+    return (rows[:size], rows[size - 1].id) if len(rows) > size else (rows, None)

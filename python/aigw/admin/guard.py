@@ -1,0 +1,64 @@
+"""Who may speak to the Admin API at all: decided on the headers, before a path is looked at.
+
+In: method-blind request headers. Out: None, or the status and message of a refusal. A foreign Host (DNS rebinding) or
+Origin (another site's page) gets 403; in token mode everything without the token gets 401. No CORS header is ever sent.
+"""
+
+import hmac
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from aigw.errors import ConfigError
+from aigw.types import HostPort
+
+TOKEN_HEADER: Final = "kong-admin-token"
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#\[\]\s]+)(?::[0-9]{1,5})?\Z")
+
+
+def check_bind(address: HostPort, token: str | None) -> None:
+    """Raises ConfigError when the Admin API would be open to other machines without a token."""
+    if not address.is_loopback and not token:
+        raise ConfigError(
+            f"the Admin API on {address} could be reached by other machines: set AIGW_ADMIN_TOKEN"
+            " (clients send it as Kong-Admin-Token), or bind it to 127.0.0.1"
+        )
+
+
+class Guard:
+    """The rule for one address and, perhaps, a token."""
+
+    def __init__(self, address: HostPort, token: str | None) -> None:
+        self._bound = address.host.lower()
+        self._token = token.encode() if token else None
+
+    def refuse(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        """None when the request may pass."""
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return 403, f"the Host '{host[:128]}' is not this Admin API's: use its address"
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+            return 403, "requests from other origins are not allowed"
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            return 403, "requests from other sites are not allowed"
+        if self._token is not None:
+            sent = headers.get(TOKEN_HEADER, "").encode("latin-1", "replace")
+            if not hmac.compare_digest(sent, self._token):
+                return 401, "Unauthorized"
+        return None
+
+    def _is_ours(self, authority: str) -> bool:
+        found = _AUTHORITY.match(authority)
+        if found is None:
+            return False
+        name = found.group(1).removeprefix("[").removesuffix("]").lower()
+        if name in ("localhost", self._bound):
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        # A literal address cannot be rebound; on a wildcard bind any of the machine's own may be the one in use.
+        return address.is_loopback or self._bound in ("0.0.0.0", "::")

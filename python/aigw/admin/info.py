@@ -1,0 +1,137 @@
+"""What the gateway says of itself: `/`, `/status`, `/readyz`, `/endpoints`, `/plugins/enabled`, `/schemas`.
+
+In: the context. Out: JSON. Kong's clients decide by some of these words what they may do; those are commented.
+"""
+
+import os
+import socket
+from typing import Any
+
+import orjson
+
+from aigw import __version__
+from aigw.admin.context import Admin
+from aigw.control.entities import KINDS
+from aigw.errors import StoreError
+from aigw.plugins import KONG_VERSION, PLUGINS
+from aigw.schema.describe import describe
+from aigw.types import HostPort, JsonDict
+
+
+def root(admin: Admin) -> JsonDict:
+    """GET /."""
+    enabled = {p.name for p in admin.publication.world.plugins.values()}
+    with admin.store.reading() as reading:
+        enabled |= {p["name"] for p in reading.consumer_plugins()} if len(enabled) < len(PLUGINS) else set()
+    return {
+        "tagline": "Welcome to aigw",
+        "version": KONG_VERSION,
+        "aigw_version": __version__,
+        "edition": "community",
+        "hostname": socket.gethostname(),
+        "node_id": admin.store.store_id,
+        "lua_version": "none",
+        "timers": {"running": 0, "pending": 0},
+        "plugins": {
+            "available_on_server": {
+                p.name: {"version": KONG_VERSION, "priority": p.priority} for p in PLUGINS.values()
+            },
+            "enabled_in_cluster": sorted(enabled),
+        },
+        "configuration": {
+            # Kong's word for "entities can be written through this API"; "off" would mean that they cannot.
+            "database": "postgres",
+            "router_flavor": "traditional_compatible",
+            "role": "traditional",
+            "admin_listeners": [_listener(admin.admin_address)],
+            "proxy_listeners": [_listener(admin.proxy_address)],
+            "loaded_plugins": dict.fromkeys(PLUGINS, True),
+        },
+        "pids": {"master": os.getppid(), "workers": [s["pid"] for s in admin.publisher.slots()]},
+    }
+
+
+def status(admin: Admin) -> JsonDict:
+    """GET /status."""
+    slots = admin.publisher.slots()
+    in_flight = sum(int(s["in_flight"]) for s in slots)
+    now = admin.publication.in_force
+    return {
+        "database": {"reachable": _reachable(admin)},
+        "memory": {"workers_lua_vms": [], "lua_shared_dicts": {}},
+        "server": {
+            "connections_accepted": 0,
+            "connections_active": in_flight,
+            "connections_handled": 0,
+            "connections_reading": 0,
+            "connections_waiting": 0,
+            "connections_writing": in_flight,
+            "total_requests": _total_requests(admin.metrics()),
+        },
+        "workers": slots,
+        "configuration": {
+            "hash": now.hash,
+            "generation": now.generation,
+            "source": "admin",
+            "loaded_at": now.loaded_at,
+            "error": {"file": None, "line": None, "col": None, "message": now.error, "at": now.failed_at}
+            if now.error
+            else None,
+        },
+    }
+
+
+def readiness(admin: Admin) -> dict[str, bool]:
+    """GET /readyz: each thing that the gateway needs, and whether it is there."""
+    return {
+        "store": _reachable(admin),
+        "snapshot": admin.publication.in_force.generation > 0,
+        "workers": any(s["state"] == "ready" for s in admin.publisher.slots()),
+    }
+
+
+def schema(name: str) -> JsonDict | None:
+    """GET /schemas/{entity}: Kong's description of it, None when there is no such entity."""
+    if name in KINDS:
+        return {"fields": describe(KINDS[name].model)["fields"], "entity_checks": []}
+    return None
+
+
+def plugin_schema(name: str) -> JsonDict | None:
+    """GET /schemas/plugins/{name}."""
+    kind = PLUGINS.get(name)
+    if kind is None:
+        return None
+    shorthands: list[dict[str, Any]] = []
+    inner = {k: v for field in describe(kind.config)["fields"] for k, v in field.items()}
+    for alias, (record, member) in kind.aliases.items():
+        found = next(f[member] for f in inner[record]["fields"] if member in f)
+        shorthands.append({alias: {"type": found["type"], "description": f"Deprecated: use {record}.{member}."}})
+    config = {**describe(kind.config), "required": True, **({"shorthand_fields": shorthands} if shorthands else {})}
+    scope: list[JsonDict] = (
+        [] if kind.consumer_scope else [{"consumer": {"type": "foreign", "reference": "consumers", "eq": None}}]
+    )
+    protocols = next(f for f in describe(KINDS["plugins"].model)["fields"] if "protocols" in f)
+    plain: JsonDict = orjson.loads(
+        orjson.dumps({"fields": [*scope, protocols, {"config": config}], "entity_checks": []})
+    )
+    return plain
+
+
+def _listener(address: HostPort) -> JsonDict:
+    return {"ip": address.host, "port": address.port, "ssl": False, "http2": False, "listener": str(address)}
+
+
+def _reachable(admin: Admin) -> bool:
+    try:
+        with admin.store.reading() as reading:
+            reading.get("services", "id", "", 0)
+    except StoreError:
+        return False
+    return True
+
+
+def _total_requests(metrics: str) -> int:
+    """Sum of the request counter over its labels."""
+    lines = (line for line in metrics.splitlines() if line.startswith("kong_http_requests_total"))
+    return sum(int(float(line.rpartition(" ")[2])) for line in lines)

@@ -1,0 +1,328 @@
+"""What changed -> what workers must see, in as little work as it takes. In: changes of one group of writes, inside their
+transaction. Out: calls on the native `Publisher`, after the commit, ending with the generation word.
+
+A changed key or consumer is appended to the delta; the policy is compiled only when services, routes, plugins without a
+consumer, or the set of profiles changed. What could not be published stays pending and goes out with the next attempt:
+pending ids are read again from the store, so an attempt may be repeated. Only the writer thread comes here.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import orjson
+
+from aigw.control.compile import (
+    ConsumerRecord,
+    Numbered,
+    Numbers,
+    Profiles,
+    Rows,
+    World,
+    columns_of,
+    compile_policy,
+    consumer_record,
+)
+from aigw.control.entities import Plugin, Route, Service
+from aigw.control.store import Change, Reading, Row
+from aigw.types import JsonDict
+
+MERGE_AT_LEAST: Final = 4096
+"""Delta records below which a new base is never worth it."""
+UNUSED_PROFILES: Final = 256
+"""Profiles added since the last base after which a new one drops those that nothing uses any more."""
+
+CredentialRecord = tuple[int, str, int, bytes, int]
+
+
+class Publisher(Protocol):
+    """The part of `aigw._native.Publisher` that publication needs."""
+
+    def hash_key(self, key: bytes) -> bytes: ...
+    def ensure_column(self, n: int, words: int, rows: int, key: str) -> None: ...
+    def write_base(self, consumers: Iterable[ConsumerRecord], credentials: Iterable[CredentialRecord]) -> None: ...
+    def append(
+        self,
+        upserts_consumers: list[ConsumerRecord],
+        upserts_credentials: list[CredentialRecord],
+        deleted_consumers: list[int],
+        deleted_credentials: list[int],
+    ) -> None: ...
+    def publish(self, policy: bytes | None) -> int: ...
+    def generation(self) -> int: ...
+    def delta_records(self) -> int: ...
+    def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]: ...
+    def reclaim(self) -> list[tuple[int, int]]: ...
+    def slots(self) -> list[JsonDict]: ...
+    def metrics(self, routes: dict[int, tuple[str, str]]) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What `GET /status` says of the configuration."""
+
+    hash: str = ""
+    generation: int = 0
+    loaded_at: float | None = None
+    error: str | None = None
+    failed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """All records at one moment, with the profiles that they point into."""
+
+    consumers: list[ConsumerRecord]
+    credentials: list[CredentialRecord]
+    profiles: Profiles
+    fresh: dict[tuple[str, str], int]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    consumers: list[ConsumerRecord]
+    credentials: list[CredentialRecord]
+    gone_consumers: list[int]
+    gone_credentials: list[int]
+    policy: bytes | None
+
+
+class Publication:
+    """The control plane's memory of what is published, and the way to publish more."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self.world = World()
+        self.profiles = Profiles()
+        self.numbers = Numbers({})
+        self.in_force = InForce()
+        self._policy = b""
+        self._policy_dirty = True
+        self._policy_profiles = -1
+        self._anonymous: set[str] = set()
+        self._pending: dict[tuple[str, str], int] = {}
+        self._since_read: dict[tuple[str, str], int] | None = None
+        self._new_base = False
+        self._rows: dict[Rows, int] = {"consumers": 0, "credentials": 0, "one": 0}
+        self._ensured: dict[int, int] = {}
+        self._base_records = 0
+        self._base_profiles = 0
+        self._prepared: _Prepared | None = None
+
+    def load(self, reading: Reading) -> None:
+        """Read everything but the records: at start, and when the memory can no longer be trusted."""
+        self.world = World(
+            {r.id: Numbered(r.n, Service.model_validate(r.body)) for r in reading.everything("services", 0)},
+            {r.id: Numbered(r.n, Route.model_validate(r.body)) for r in reading.everything("routes", 0)},
+            {b["id"]: Plugin.model_validate(b) for b in reading.unscoped_plugins()},
+        )
+        # A number given in memory stays given, even if its row was never stored: profiles point at it.
+        self.numbers = Numbers({**reading.columns(), **self.numbers.known}, self.numbers.fresh)
+        self._anonymous = self.world.anonymous_texts()
+        self._rows = {
+            "consumers": reading.highest("consumers"),
+            "credentials": reading.highest("keyauth_credentials"),
+            "one": 0,
+        }
+        self._policy_dirty = True
+
+    def note(self, changes: Iterable[Change]) -> None:
+        """Take the changes of one group into memory."""
+        for change in changes:
+            row = change.after or change.before
+            if row is None:
+                continue
+            if change.kind in ("services", "routes"):
+                self._note_place(change.kind, change.after, row.id)
+            elif change.kind == "plugins":
+                self._note_plugin(change)
+            else:
+                self._note_record(change, row)
+
+    def prepare(self, reading: Reading, now: int) -> dict[tuple[str, str], int]:
+        """Work out what to send. Returns new column numbers, which must be stored in the same transaction."""
+        consumers, credentials = [], []
+        gone: dict[str, list[int]] = {"consumers": [], "keyauth_credentials": []}
+        for (kind, key), n in self._pending.items():
+            row = reading.get(kind, "id", key, now)
+            if row is None:
+                gone[kind].extend([n] if n else [])
+            elif kind == "consumers":
+                consumers.append(self._record(reading, row))
+            else:
+                owner = reading.get("consumers", "id", row.body["consumer"]["id"], now)
+                if owner is not None:
+                    credentials.append((row.n, row.id, owner.n, row.hash, row.expires_at))
+        policy = None
+        if self._policy_dirty or len(self.profiles.items) != self._policy_profiles:
+            policy = self._compile(reading, now)
+        self._prepared = _Prepared(consumers, credentials, gone["consumers"], gone["keyauth_credentials"], policy)
+        return self.numbers.fresh
+
+    def send(self, now: float) -> None:
+        """Put in force what was prepared. Raises OSError, ValueError; then everything stays pending."""
+        plan = self._prepared
+        if plan is None:
+            return
+        try:
+            self._ensure_columns()
+            if plan.consumers or plan.credentials or plan.gone_consumers or plan.gone_credentials:
+                self._publisher.append(plan.consumers, plan.credentials, plan.gone_consumers, plan.gone_credentials)
+            elif plan.policy is None and not self._new_base:
+                return
+            self._published(self._publisher.publish(plan.policy), plan.policy, now)
+        except (OSError, ValueError) as error:
+            self.in_force = replace(self.in_force, error=str(error), failed_at=now)
+            raise
+
+    @property
+    def is_pending(self) -> bool:
+        """True while the store holds what workers do not see yet."""
+        return bool(self._pending) or self._policy_dirty or self._new_base
+
+    @contextmanager
+    def group(self, changes: Iterable[Change]) -> Iterator[None]:
+        """Take the changes of one group into memory; when their commit fails, it was as if they had never been."""
+        pending = dict(self._pending)
+        self.note(changes)
+        try:
+            yield
+        except BaseException:
+            self._pending = pending
+            self._prepared = None
+            raise
+
+    @property
+    def wants_base(self) -> bool:
+        """True when lookups or memory would gain from a new base."""
+        if self._since_read is not None:
+            return False
+        many = self._publisher.delta_records() > max(MERGE_AT_LEAST, self._base_records // 4)
+        return many or len(self.profiles.items) > self._base_profiles + UNUSED_PROFILES
+
+    def start_base(self) -> None:
+        """From here on, what changes is remembered, to be appended to the base that is being read."""
+        self._since_read = dict(self._pending)
+
+    def drop_base(self) -> None:
+        """The base could not be read: forget it."""
+        self._since_read = None
+
+    def install_base(self, base: Base, reading: Reading, now: float) -> dict[tuple[str, str], int]:
+        """Write the base, and prepare what changed since it was read. `send` puts both in force."""
+        self._publisher.write_base(base.consumers, base.credentials)
+        self._new_base = True
+        self._base_records = len(base.consumers) + len(base.credentials)
+        self._pending = {**(self._since_read or {}), **self._pending}
+        self._since_read = None
+        self.profiles = base.profiles
+        self.numbers.known.update(base.fresh)
+        self.numbers.fresh.update(base.fresh)
+        self._policy_dirty = True
+        fresh = self.prepare(reading, int(now))
+        self._base_profiles = len(self.profiles.items)
+        return fresh
+
+    def route_labels(self) -> dict[int, tuple[str, str]]:
+        """Route n -> (route, service) as metrics name them."""
+        world, labels = self.world, {}
+        for n, route in list(world.routes.values()):
+            service = world.services.get(route.service.id) if route.service else None
+            labels[n] = (route.name or route.id, (service.entity.name or service.entity.id) if service else "")
+        return labels
+
+    def _note_place(self, kind: str, after: Row | None, key: str) -> None:
+        self._policy_dirty = True
+        if kind == "services":
+            services = dict(self.world.services)
+            services.pop(key, None)
+            if after is not None:
+                services[key] = Numbered(after.n, Service.model_validate(after.body))
+            self.world.services = services
+        else:
+            routes = dict(self.world.routes)
+            routes.pop(key, None)
+            if after is not None:
+                routes[key] = Numbered(after.n, Route.model_validate(after.body))
+            self.world.routes = routes
+
+    def _note_plugin(self, change: Change) -> None:
+        for row in (change.before, change.after):
+            if row is not None and row.body["consumer"]:
+                self._touch("consumers", row.body["consumer"]["id"], 0)
+            elif row is not None:
+                self._policy_dirty = True
+        plugins = dict(self.world.plugins)
+        if change.before is not None:
+            plugins.pop(change.before.id, None)
+        if change.after is not None and not change.after.body["consumer"]:
+            plugins[change.after.id] = Plugin.model_validate(change.after.body)
+        self.world.plugins = plugins
+        self._anonymous = self.world.anonymous_texts()
+
+    def _note_record(self, change: Change, row: Row) -> None:
+        self._touch(change.kind, row.id, row.n)
+        rows: Rows = "consumers" if change.kind == "consumers" else "credentials"
+        self._rows[rows] = max(self._rows[rows], row.n)
+        if change.kind == "consumers":
+            names = {t for r in (change.before, change.after) if r for t in (r.id, r.body["username"])}
+            self._policy_dirty |= bool(names & self._anonymous)
+
+    def _touch(self, kind: str, key: str, n: int) -> None:
+        for noted in (self._pending, self._since_read):
+            if noted is not None:
+                noted[kind, key] = max(n, noted.get((kind, key), 0))
+
+    def _record(self, reading: Reading, row: Row) -> ConsumerRecord:
+        head = (row.n, row.id, row.body["username"], row.body["custom_id"])
+        return consumer_record(head, reading.consumer_plugins(row.id), self.world, self.profiles, self.numbers)
+
+    def _compile(self, reading: Reading, now: int) -> bytes | None:
+        named = {}
+        for text in self._anonymous:
+            row = reading.get("consumers", "id", text, now) or reading.get("consumers", "username", text, now)
+            if row is not None:
+                named[text] = row.n
+        self.world.named = named
+        policy = orjson.dumps(compile_policy(self.world, self.profiles, self.numbers))
+        self._policy_dirty = policy != self._policy
+        return policy if self._policy_dirty else None
+
+    def _published(self, generation: int, policy: bytes | None, now: float) -> None:
+        if policy is not None:
+            self._policy = policy
+            self._policy_profiles = len(self.profiles.items)
+        self._new_base = False
+        self._policy_dirty = False
+        self._pending.clear()
+        self.numbers.fresh.clear()
+        self._prepared = None
+        self.in_force = InForce(hashlib.sha256(self._policy).hexdigest(), generation, now)
+
+    def _ensure_columns(self) -> None:
+        for column in columns_of(self.profiles, self.numbers):
+            if column.rows is None:
+                continue
+            highest = self._rows[column.rows]
+            rows = 1 if column.rows == "one" else max(1024, 1 << (highest + 1).bit_length())
+            if self._ensured.get(column.n, 0) < (1 if column.rows == "one" else highest + 1):
+                self._publisher.ensure_column(column.n, 1, rows, column.key)
+                self._ensured[column.n] = rows
+
+
+def read_base(
+    reading: Reading, world: World, known: dict[tuple[str, str], int], now: int, *, may_number: bool = False
+) -> Base:
+    """All records, with fresh profiles. Slow at many consumers, and safe beside the writer: it shares nothing with it.
+    Raises KeyError when an entity or a column came meanwhile; the caller tries again later. At start nothing else runs,
+    and `may_number` lets the base number columns itself."""
+    profiles, numbers = Profiles(), Numbers(known)
+    own: dict[str, list[JsonDict]] = {}
+    for body in reading.consumer_plugins():
+        own.setdefault(body["consumer"]["id"], []).append(body)
+    consumers = [consumer_record(row, own.get(row[1], ()), world, profiles, numbers) for row in reading.consumers()]
+    if numbers.fresh and not may_number:
+        raise KeyError("a counter column was added while the base was read")
+    return Base(consumers, reading.credentials(now), profiles, numbers.fresh)

@@ -1,0 +1,113 @@
+"""The store's tables, as SQLAlchemy Core sees them. `migrations/` makes the same ones, step by step; a test compares.
+
+Columns exist for what the database itself must guard or find (ids, names, references, uniqueness, expiry); the rest of
+an entity is its JSON in `body`. Row numbers are never deleted: a number belongs to one id for ever.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+HEAD: Final = "0001"
+"""The newest migration. A store at another revision is migrated when it is opened."""
+
+metadata: Final = MetaData()
+
+meta: Final = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+
+row_numbers: Final = Table(
+    "row_numbers",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("n", Integer, nullable=False),
+    PrimaryKeyConstraint("kind", "n"),
+    UniqueConstraint("kind", "id"),
+)
+
+columns: Final = Table(
+    "columns",
+    metadata,
+    Column("n", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    UniqueConstraint("kind", "key"),
+)
+
+tags: Final = Table(
+    "tags",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    PrimaryKeyConstraint("kind", "id", "tag"),
+    Index("tags_by_tag", "tag"),
+)
+
+services: Final = Table(
+    "services",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("n", Integer, nullable=False, unique=True),
+    Column("name", Text, unique=True),
+    Column("body", Text, nullable=False),
+)
+
+routes: Final = Table(
+    "routes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("n", Integer, nullable=False, unique=True),
+    Column("name", Text, unique=True),
+    Column("service", Text, ForeignKey("services.id", ondelete="RESTRICT"), index=True),
+    Column("body", Text, nullable=False),
+)
+
+consumers: Final = Table(
+    "consumers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("n", Integer, nullable=False, unique=True),
+    Column("username", Text, unique=True),
+    Column("custom_id", Text, unique=True),
+    Column("body", Text, nullable=False),
+)
+
+keyauth_credentials: Final = Table(
+    "keyauth_credentials",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("n", Integer, nullable=False, unique=True),
+    Column("consumer", Text, ForeignKey("consumers.id", ondelete="RESTRICT"), nullable=False, index=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+
+plugins: Final = Table(
+    "plugins",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("instance_name", Text, unique=True),
+    Column("route", Text, ForeignKey("routes.id", ondelete="RESTRICT"), index=True),
+    Column("service", Text, ForeignKey("services.id", ondelete="RESTRICT"), index=True),
+    Column("consumer", Text, ForeignKey("consumers.id", ondelete="RESTRICT"), index=True),
+    Column("scope", Text, nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+)
+
+ENTITIES: Final[Mapping[str, Table]] = {t.name: t for t in (services, routes, consumers, keyauth_credentials, plugins)}

@@ -1,0 +1,197 @@
+"""The one thread that writes: group commit. In: operations (functions of a `Writing`). Out: their results, as futures.
+
+Whatever waits while a group is being written becomes the next group: one transaction, one fsync, one publish for all.
+A future gets its result only after the generation word is stored, so whoever reads the answer sees the change in force.
+Between groups the thread retries what could not be published, drops credentials that ran out, and installs new bases.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
+
+from aigw.control.publish import Base, Publication, read_base
+from aigw.control.store import Store, Writing
+from aigw.errors import AigwError, Bug, StoreError
+
+log = logging.getLogger("aigw.control")
+
+T = TypeVar("T")
+Operation = Callable[[Writing], T]
+
+MOST_IN_GROUP: Final = 256
+RETRY_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[T]):
+    operation: Operation[T]
+    future: "Future[T]"
+
+
+class Writer:
+    """Owns the write side of the store and the publication. `start` puts the stored state in force; `close` ends it."""
+
+    def __init__(self, store: Store, publication: Publication, now: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._publication = publication
+        self._now = now
+        self._jobs: queue.SimpleQueue[_Job[Any] | Base | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="aigw-writer")
+        self._reader: threading.Thread | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Publish everything that is stored, then accept writes. Raises StoreError."""
+        publication = self._publication
+        with self._store.writing() as writing:
+            publication.load(writing)
+            publication.start_base()
+            known = dict(publication.numbers.known)
+            base = read_base(writing, publication.world, known, int(self._now()), may_number=True)
+        self._install(base)
+        self._thread.start()
+
+    def submit(self, operation: Operation[T]) -> "Future[T]":
+        """Run `operation` in the next group. The future raises what the operation raised, or StoreError."""
+        future: Future[T] = Future()
+        if self._closed:
+            future.set_exception(StoreError("the control process is stopping; nothing was changed"))
+        else:
+            self._jobs.put(_Job(operation, future))
+        return future
+
+    def close(self) -> None:
+        """Finish what was submitted, and end the thread."""
+        self._closed = True
+        self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._reader is not None:
+            self._reader.join()
+
+    def _run(self) -> None:
+        while True:
+            wait = RETRY_SECONDS if self._publication.is_pending else IDLE_SECONDS
+            try:
+                first = self._jobs.get(timeout=wait)
+            except queue.Empty:
+                self._between()
+                continue
+            group: list[_Job[Any]] = []
+            last = self._collect(first, group)
+            if group:
+                self._write(group)
+            if last:
+                return
+            self._start_reading()
+
+    def _collect(self, item: "_Job[Any] | Base | None", group: list[_Job[Any]]) -> bool:
+        while True:
+            if item is None:
+                return True
+            if isinstance(item, Base):
+                self._quietly("install a new base", partial(self._install, item))
+            else:
+                group.append(item)
+            if len(group) >= MOST_IN_GROUP:
+                return False
+            try:
+                item = self._jobs.get_nowait()
+            except queue.Empty:
+                return False
+
+    def _write(self, group: list[_Job[Any]]) -> None:
+        done: list[tuple[_Job[Any], Any]] = []
+        try:
+            with self._store.writing() as writing:
+                for job in group:
+                    try:
+                        with writing.attempt():
+                            done.append((job, job.operation(writing)))
+                    except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to that one caller)
+                        job.future.set_exception(error)
+                with self._publication.group(writing.changes):
+                    writing.keep_columns(self._publication.prepare(writing, int(self._now())))
+                    writing.commit()
+        except Exception as error:
+            self._reload()
+            fault = error if isinstance(error, AigwError) else Bug(f"nothing was changed: {error!r}")
+            if isinstance(fault, Bug):
+                log.exception("a group of writes failed")
+            for job in group:
+                if not job.future.done():
+                    job.future.set_exception(fault)
+            return
+        try:
+            self._publication.send(self._now())
+        except (OSError, ValueError) as error:
+            fault = StoreError(
+                f"stored, but not in force yet: {error}; it is tried again every second, and with the next write"
+            )
+            for job, _ in done:
+                job.future.set_exception(fault)
+            return
+        for job, result in done:
+            job.future.set_result(result)
+
+    def _between(self) -> None:
+        now = int(self._now())
+
+        def work() -> None:
+            with self._store.writing() as writing:
+                writing.purge(now)
+                with self._publication.group(writing.changes):
+                    writing.keep_columns(self._publication.prepare(writing, now))
+                    writing.commit()
+            self._publication.send(self._now())
+
+        if not self._quietly("publish", work):
+            self._quietly("read the store again", self._reload)
+        self._start_reading()
+
+    def _reload(self) -> None:
+        with self._store.reading() as reading:
+            self._publication.load(reading)
+
+    def _install(self, base: Base) -> None:
+        try:
+            with self._store.writing() as writing:
+                writing.keep_columns(self._publication.install_base(base, writing, int(self._now())))
+        finally:
+            self._publication.drop_base()
+        self._publication.send(self._now())
+
+    def _start_reading(self) -> None:
+        if self._closed or not self._publication.wants_base:
+            return
+        self._publication.start_base()
+        world, known = replace(self._publication.world), dict(self._publication.numbers.known)
+
+        def read() -> None:
+            try:
+                with self._store.reading() as reading:
+                    base = read_base(reading, world, known, int(self._now()))
+            except (AigwError, KeyError) as error:
+                log.warning("a new base could not be read: %s; tried again later", error)
+                self._publication.drop_base()
+            else:
+                self._jobs.put(base)
+
+        self._reader = threading.Thread(target=read, name="aigw-base")
+        self._reader.start()
+
+    @staticmethod
+    def _quietly(what: str, work: Callable[[], None]) -> bool:
+        try:
+            work()
+        except (AigwError, OSError, ValueError) as error:
+            log.error("could not %s: %s", what, error)
+            return False
+        return True

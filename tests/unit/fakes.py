@@ -1,0 +1,85 @@
+"""Stand-ins for what a unit test must not need. `FakePublisher` keeps what the native one writes to files in memory."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+
+class FakePublisher:
+    """What is in force is `policy`, `consumers`, `credentials`; what was appended waits until `publish`."""
+
+    def __init__(self, data_dir: str, store_id: str) -> None:
+        self.store_id = store_id
+        self.policy: dict[str, Any] | None = None
+        self.consumers: dict[int, tuple[Any, ...]] = {}
+        self.credentials: dict[int, tuple[Any, ...]] = {}
+        self.columns: dict[int, tuple[int, int, str]] = {}
+        self.calls: list[str] = []
+        self.fail: dict[str, OSError] = {}
+        self.cells: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._next: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
+        self._delta = 0
+        self._generation = 0
+
+    def hash_key(self, key: bytes) -> bytes:
+        return hmac.new(b"secret", key, hashlib.sha256).digest()
+
+    def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
+        self._call("ensure_column")
+        self.columns[n] = (words, rows, key)
+
+    def write_base(self, consumers: Iterable[tuple[Any, ...]], credentials: Iterable[tuple[Any, ...]]) -> None:
+        self._call("write_base")
+        self._next = ({c[0]: c for c in consumers}, {c[0]: c for c in credentials})
+        self._delta = 0
+
+    def append(
+        self,
+        upserts_consumers: list[tuple[Any, ...]],
+        upserts_credentials: list[tuple[Any, ...]],
+        deleted_consumers: list[int],
+        deleted_credentials: list[int],
+    ) -> None:
+        self._call("append")
+        consumers, credentials = self._next
+        consumers.update({c[0]: c for c in upserts_consumers})
+        credentials.update({c[0]: c for c in upserts_credentials})
+        for n in deleted_consumers:
+            consumers.pop(n, None)
+        for n in deleted_credentials:
+            credentials.pop(n, None)
+        self._delta += sum(map(len, (upserts_consumers, upserts_credentials, deleted_consumers, deleted_credentials)))
+
+    def publish(self, policy: bytes | None) -> int:
+        self._call("publish" if policy is None else "publish policy")
+        if policy is not None:
+            self.policy = orjson.loads(policy)
+        self.consumers, self.credentials = dict(self._next[0]), dict(self._next[1])
+        self._generation += 1
+        return self._generation
+
+    def generation(self) -> int:
+        return self._generation
+
+    def delta_records(self) -> int:
+        return self._delta
+
+    def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+        return [self.cells.get(ref, (0, 0, 0)) for ref in refs]
+
+    def reclaim(self) -> list[tuple[int, int]]:
+        return []
+
+    def slots(self) -> list[dict[str, Any]]:
+        return [{"slot": 0, "pid": 1, "state": "ready", "generation": self._generation, "in_flight": 0, "inline": True}]
+
+    def metrics(self, routes: dict[int, tuple[str, str]]) -> str:
+        return f"# routes {sorted(routes.items())}\n"
+
+    def _call(self, name: str) -> None:
+        if name.split(maxsplit=1)[0] in self.fail:
+            raise self.fail[name.split(maxsplit=1)[0]]
+        self.calls.append(name)
