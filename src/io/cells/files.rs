@@ -1,0 +1,92 @@
+//! How files of the cells folder come to be: complete or not at all, and of one store.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Error, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aigw_core::cells::shared::{HEADER_WORDS, Kind};
+use aigw_core::cells::{LayoutError, Words};
+
+use super::{StoreId, open_area};
+use crate::map::WordMap;
+
+/// Bytes of every file's header.
+pub(super) const HEADER_BYTES: u64 = HEADER_WORDS as u64 * 8;
+
+/// Makes the folder, for the gateway's user alone.
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Opens a file for words, which must exist.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path).map_err(|error| at(path, error))
+}
+
+/// Opens a file, or makes it: `fill` writes it under another name first, so that nobody meets half a file. Of two
+/// who make it at once one wins, and both open that one.
+pub(super) fn open_or_make(path: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<File> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        other => return other.map_err(|error| at(path, error)),
+    }
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let made = make(&draft, path, fill);
+    // Gone already when it was never made.
+    let _ = fs::remove_file(&draft);
+    made.map_err(|error| at(path, error))?;
+    open(path)
+}
+
+fn make(draft: &Path, path: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(draft)?;
+    fill(&file)?;
+    file.sync_all()?;
+    match fs::hard_link(draft, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => File::open(path.parent().unwrap_or(path))?.sync_all(),
+    }
+}
+
+/// Names the file in an error.
+#[allow(clippy::needless_pass_by_value)] // made for `map_err`
+pub(super) fn at(path: &Path, error: Error) -> Error {
+    Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Checks that a file is of the kind and of the store that it should be of.
+pub(super) fn check(kind: Kind, path: &Path, words: &WordMap, store: StoreId) -> io::Result<()> {
+    let found = kind.check(words.words()).map_err(|error| invalid(path, &error))?;
+    if found == store {
+        return Ok(());
+    }
+    let text = "these counters belong to another store: stop the gateway, move the cells folder away, start again";
+    Err(at(path, Error::new(ErrorKind::InvalidData, text)))
+}
+
+/// A layout error as what it is to a caller of files.
+pub(super) fn invalid(path: &Path, error: &LayoutError) -> Error {
+    at(path, Error::new(ErrorKind::InvalidData, error.to_string()))
+}
+
+/// Moves the folder aside if its counters belong to another store; says where it is now.
+///
+/// For the control process, before anything in the folder is opened.
+pub fn set_aside_foreign(dir: &Path, store: StoreId) -> io::Result<Option<PathBuf>> {
+    let found = match open_area::store_of(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    if found == store {
+        return Ok(None);
+    }
+    // The time only makes the name: no decision rests on it.
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let mut name = dir.as_os_str().to_owned();
+    name.push(format!(".old-{time}"));
+    let aside = PathBuf::from(name);
+    fs::rename(dir, &aside)?;
+    Ok(Some(aside))
+}

@@ -1,0 +1,91 @@
+//! The hash area's file, and the lock that guards its changes.
+//!
+//! The lock is the kernel's on the file (dropped when its holder dies, however it dies), with a mutex in front for
+//! the threads of this process. Waiting is bounded: who cannot have it in time refuses the request.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use aigw_core::cells::shared::{HEADER_WORDS, Kind};
+use aigw_core::cells::tag::TagKey;
+use aigw_core::cells::{Busy, Exclusive, Words, open};
+
+use super::{Open, StoreId, files};
+use crate::map::{WordMap, allocate};
+
+/// 8 MiB of entries: half a million identifiers with a live window.
+const BUCKETS: usize = 1 << 16;
+const WORDS: usize = open::area_words(BUCKETS);
+
+/// Tries without and with a pause: about 20 ms together, where the work under the lock takes less than one.
+const EAGER_TRIES: usize = 64;
+const PATIENT_TRIES: usize = 200;
+const PAUSE: Duration = Duration::from_micros(100);
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join("open")
+}
+
+/// Opens the area, making it if there is none.
+pub(super) fn open(dir: &Path, store: StoreId) -> io::Result<Open> {
+    let path = path(dir);
+    let file = files::open_or_make(&path, |file| {
+        allocate(file, 0, WORDS as u64 * 8)?;
+        let words = WordMap::new(file, 0, WORDS)?;
+        open::format(words.words(), store, random_key()?).map_err(|error| files::invalid(&path, &error))
+    })?;
+    let len = usize::try_from(file.metadata()?.len() / 8).unwrap_or(0);
+    let words = WordMap::new(&file, 0, len).map_err(|error| files::at(&path, error))?;
+    files::check(Kind::Open, &path, &words, store)?;
+    Open::new(words, FileLock(Mutex::new(file))).map_err(|error| files::invalid(&path, &error))
+}
+
+/// The store that the folder's counters belong to.
+pub(super) fn store_of(dir: &Path) -> io::Result<StoreId> {
+    let path = path(dir);
+    let words = WordMap::new(&files::open(&path)?, 0, HEADER_WORDS).map_err(|error| files::at(&path, error))?;
+    Kind::Open.check(words.words()).map_err(|error| files::invalid(&path, &error))
+}
+
+fn random_key() -> io::Result<TagKey> {
+    let mut bytes = [[0; 8]; 2];
+    File::open("/dev/urandom")?.read_exact(bytes.as_flattened_mut())?;
+    Ok(TagKey(bytes.map(u64::from_le_bytes)))
+}
+
+/// An exclusive lock on a file that nobody else in this process has open for locking.
+pub struct FileLock(Mutex<File>);
+
+impl Exclusive for FileLock {
+    fn alone<R>(&self, work: impl FnOnce() -> R) -> Result<R, Busy> {
+        // A thread that panicked under the lock is as one that died: the area repairs itself.
+        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for attempt in 0..EAGER_TRIES + PATIENT_TRIES {
+            match file.try_lock() {
+                Ok(()) => {
+                    let held = Held(&file);
+                    let done = work();
+                    drop(held);
+                    return Ok(done);
+                }
+                Err(TryLockError::WouldBlock) if attempt < EAGER_TRIES => thread::yield_now(),
+                Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
+                Err(TryLockError::Error(_)) => return Err(Busy),
+            }
+        }
+        Err(Busy)
+    }
+}
+
+struct Held<'a>(&'a File);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Cannot fail on a lock that is held; closing the file lets go of it in any case.
+        let _ = self.0.unlock();
+    }
+}

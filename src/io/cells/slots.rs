@@ -1,0 +1,220 @@
+//! Slots: each worker's lock file, what it shows of itself, and its journal.
+//!
+//! A worker owns a slot by the kernel's lock on its file, which nothing but its death (or exit) ends. A slot that is
+//! marked in use and not locked had an owner that died: whoever gets its lock first reclaims the permits, and only
+//! then is it free. Files are never removed, so nobody can hold a lock on one that others no longer see.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Error, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aigw_core::cells::journal::RING_WORDS;
+use aigw_core::cells::reclaim::{Reclaimed, reclaim};
+use aigw_core::cells::shared::{HEADER_WORDS, Kind, header};
+use aigw_core::cells::{Cells, Ring, Words};
+
+use super::{StoreId, files};
+use crate::map::{WordMap, allocate};
+
+/// How many workers may have slots at once.
+pub const SLOTS: u8 = 64;
+
+const PID: usize = header::OWN;
+const STATE: usize = header::OWN + 1;
+const BOOT: usize = header::OWN + 2;
+const GENERATION: usize = header::OWN + 3;
+const IN_FLIGHT: usize = header::OWN + 4;
+const INLINE: usize = header::OWN + 5;
+
+const FREE: u64 = 0;
+const WORDS: usize = HEADER_WORDS + RING_WORDS;
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// Not serving yet.
+    Starting = 1,
+    /// Serving.
+    Ready = 2,
+    /// Finishing what it has.
+    Draining = 3,
+}
+
+impl SlotState {
+    /// The word for it in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A slot in use, as the control process sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotReport {
+    /// Its number.
+    pub slot: u8,
+    /// Process id of its owner.
+    pub pid: u32,
+    /// As the owner says.
+    pub state: SlotState,
+    /// The configuration generation that the owner serves.
+    pub generation: u64,
+    /// Requests that the owner is at.
+    pub in_flight: u64,
+    /// Whether the owner's requests are stepped inline.
+    pub inline: bool,
+}
+
+/// What a worker shows of itself. Each word has one writer, the worker.
+#[derive(Clone, Copy)]
+pub struct SlotStatus<'a>(&'a [AtomicU64]);
+
+impl<'a> SlotStatus<'a> {
+    /// Says where the worker is in its life.
+    pub fn set_state(self, state: SlotState) {
+        self.0[STATE].store(state as u64, Ordering::Release);
+    }
+
+    /// Says which configuration the worker serves.
+    pub fn set_generation(self, generation: u64) {
+        self.0[GENERATION].store(generation, Ordering::Release);
+    }
+
+    /// Says whether requests are stepped inline.
+    pub fn set_inline(self, inline: bool) {
+        self.0[INLINE].store(u64::from(inline), Ordering::Release);
+    }
+
+    /// The count of requests the worker is at, to be added to and subtracted from.
+    pub fn in_flight(self) -> &'a AtomicU64 {
+        &self.0[IN_FLIGHT]
+    }
+}
+
+/// A worker's own slot, held until it is dropped or the process dies.
+pub(super) struct Slot {
+    head: WordMap,
+    /// Holds the lock.
+    _file: File,
+}
+
+impl Slot {
+    /// Takes the first slot that nobody holds, and its journal, empty.
+    pub(super) fn acquire(dir: &Path, store: StoreId, cells: &impl Cells) -> io::Result<(Self, Ring<WordMap>)> {
+        for number in 0..SLOTS {
+            let path = path(dir, number);
+            let file = files::open_or_make(&path, |file| {
+                allocate(file, 0, WORDS as u64 * 8)?;
+                let head = WordMap::new(file, 0, HEADER_WORDS)?;
+                Kind::Slot.format(head.words(), store).map_err(|error| files::invalid(&path, &error))
+            })?;
+            if !lock(&file)? {
+                continue;
+            }
+            let head = WordMap::new(&file, 0, HEADER_WORDS).map_err(|error| files::at(&path, error))?;
+            files::check(Kind::Slot, &path, &head, store)?;
+            let whole = WordMap::new(&file, 0, WORDS).map_err(|error| files::at(&path, error))?;
+            release(whole.words(), cells);
+            let words = head.words();
+            words[PID].store(u64::from(std::process::id()), Ordering::Relaxed);
+            words[BOOT].store(boot(), Ordering::Relaxed);
+            for word in [GENERATION, IN_FLIGHT, INLINE] {
+                words[word].store(0, Ordering::Relaxed);
+            }
+            words[STATE].store(SlotState::Starting as u64, Ordering::Release);
+            let ring = Ring::new(whole, HEADER_WORDS).ok_or(ErrorKind::InvalidData)?;
+            return Ok((Self { head, _file: file }, ring));
+        }
+        let text = format!("all {SLOTS} slots in {} are held: so many workers cannot run at once", dir.display());
+        Err(Error::new(ErrorKind::ResourceBusy, text))
+    }
+
+    pub(super) fn status(&self) -> SlotStatus<'_> {
+        SlotStatus(self.head.words())
+    }
+}
+
+/// Frees a slot whose lock the caller holds. Nothing when it is free.
+fn release(slot: &[AtomicU64], cells: &impl Cells) -> Reclaimed {
+    if slot[STATE].load(Ordering::Acquire) == FREE {
+        return Reclaimed::default();
+    }
+    let (theirs, ours) = (slot[BOOT].load(Ordering::Relaxed), boot());
+    let found = reclaim(&slot[HEADER_WORDS..], cells, theirs == ours && ours != 0);
+    slot[STATE].store(FREE, Ordering::Release);
+    found
+}
+
+/// Another's slot, for the control process. `None` while there is no such file.
+pub(super) fn open(dir: &Path, store: StoreId, number: u8) -> io::Result<Option<WordMap>> {
+    let path = path(dir, number);
+    let file = match files::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let words = WordMap::new(&file, 0, WORDS).map_err(|error| files::at(&path, error))?;
+    files::check(Kind::Slot, &path, &words, store)?;
+    Ok(Some(words))
+}
+
+/// Reclaims a slot if its owner is dead.
+pub(super) fn reclaim_dead(
+    dir: &Path,
+    number: u8,
+    slot: &WordMap,
+    cells: &impl Cells,
+) -> io::Result<Option<Reclaimed>> {
+    if slot.words()[STATE].load(Ordering::Acquire) == FREE {
+        return Ok(None);
+    }
+    let file = files::open(&path(dir, number))?;
+    // Again under the lock: the slot may have been freed meanwhile, or taken by a new owner that died.
+    Ok((lock(&file)? && slot.words()[STATE].load(Ordering::Acquire) != FREE).then(|| release(slot.words(), cells)))
+}
+
+/// What a slot says of its owner; `None` when it has none.
+pub(super) fn report(number: u8, slot: &WordMap) -> Option<SlotReport> {
+    let word = |n: usize| slot.words()[n].load(Ordering::Acquire);
+    let state = match word(STATE) {
+        1 => SlotState::Starting,
+        2 => SlotState::Ready,
+        3 => SlotState::Draining,
+        _ => return None,
+    };
+    Some(SlotReport {
+        slot: number,
+        pid: u32::try_from(word(PID)).unwrap_or(0),
+        state,
+        generation: word(GENERATION),
+        in_flight: word(IN_FLIGHT),
+        inline: word(INLINE) != 0,
+    })
+}
+
+/// The journal in a slot.
+pub(super) fn ring(slot: &WordMap) -> &[AtomicU64] {
+    &slot.words()[HEADER_WORDS..]
+}
+
+fn path(dir: &Path, number: u8) -> PathBuf {
+    dir.join(format!("slot-{number:02}"))
+}
+
+fn lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// A word that changes when the machine starts anew; 0 when the kernel does not say.
+fn boot() -> u64 {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    u64::from_str_radix(&digits, 16).unwrap_or(0)
+}

@@ -1,0 +1,38 @@
+//! The real clocks. The only file of the project that reads them for decisions.
+//!
+//! Wall time is read exactly (not the coarse clock): a window ends on its second.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use aigw_core::clock::Clock;
+
+/// The machine's clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    origin: Instant,
+}
+
+impl SystemClock {
+    /// Monotonic time counts from now.
+    pub fn new() -> Self {
+        Self { origin: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn unix_nanos(&self) -> u64 {
+        // A clock before 1970 is as good as one at it: windows never move backwards.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}
