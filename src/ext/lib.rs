@@ -3,6 +3,7 @@
 mod answer;
 mod app;
 mod exchange;
+mod mock;
 mod step;
 
 use pyo3::prelude::*;
@@ -14,5 +15,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<app::Gateway>()?;
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<step::InlineSubmit>()?;
+    m.add_function(wrap_pyfunction!(mock::serve_mock_llm, m)?)?;
+    m.add_function(wrap_pyfunction!(mock::serve_echo, m)?)?;
     Ok(())
 }

@@ -3,3 +3,4 @@
 pub mod cells;
 pub mod clock;
 pub mod map;
+pub mod mock;

@@ -1,0 +1,58 @@
+//! The mock upstreams for Python: blocking calls that serve until a signal handler raises.
+//!
+//! In: plain arguments, checked here into the plan of `aigw_io::mock`. Out: nothing; the call returns by the
+//! exception of a Python signal handler (so it belongs on the main thread), or `OSError` when it cannot bind.
+//! The GIL is released while serving and taken ten times a second to let signal handlers run.
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aigw_io::mock::echo::Echo;
+use aigw_io::mock::fault::Faults;
+use aigw_io::mock::llm::{Llm, Plan};
+use aigw_io::mock::{Server, Service};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+const SLICE: Duration = Duration::from_millis(100);
+
+fn serve<S: Service>(py: Python<'_>, address: &str, service: S, ready: &Bound<'_, PyAny>) -> PyResult<()> {
+    let address: SocketAddr =
+        address.parse().map_err(|_| PyValueError::new_err(format!("{address:?} is not an IP address and a port")))?;
+    let server = Server::bind(address, service)?;
+    ready.call1((server.port(),))?;
+    loop {
+        py.detach(|| server.run_for(SLICE));
+        py.check_signals()?;
+    }
+}
+
+/// Serve the mock model server; see the stub.
+#[pyfunction]
+#[pyo3(signature = (address, ready, *, first_byte_ms=0, chunk_ms=0, chunks=16, usage=true, fail=None))]
+#[allow(clippy::too_many_arguments)]
+pub fn serve_mock_llm(
+    py: Python<'_>,
+    address: &str,
+    ready: &Bound<'_, PyAny>,
+    first_byte_ms: u64,
+    chunk_ms: u64,
+    chunks: u64,
+    usage: bool,
+    fail: Option<&str>,
+) -> PyResult<()> {
+    let faults = fail.map(str::parse::<Faults>).transpose().map_err(PyValueError::new_err)?;
+    let plan = Plan {
+        first_byte: Duration::from_millis(first_byte_ms),
+        chunk: Duration::from_millis(chunk_ms),
+        chunks,
+        usage,
+        faults,
+    };
+    serve(py, address, Llm::new(plan), ready)
+}
+
+/// Serve the echo service; see the stub.
+#[pyfunction]
+pub fn serve_echo(py: Python<'_>, address: &str, ready: &Bound<'_, PyAny>) -> PyResult<()> {
+    serve(py, address, Echo, ready)
+}

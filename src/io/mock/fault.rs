@@ -1,0 +1,140 @@
+//! How the mock model server misbehaves: which connections, and what is done to them.
+//!
+//! In: `refuse|hang|reset|garbage` with an optional `:ratio` (0 to 1), as on the command line.
+//! A share below one makes each connection carry one request, so that the share of spoilt connections is the
+//! share of spoilt requests; it is spread evenly and without chance, so that a test can count on it.
+//! Requests for the counters are never spoilt (but a port that refuses everything cannot serve them).
+use std::io;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::stats::STATS_PATH;
+
+/// One way to fail a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No listener (all), or a reset before a byte was read (a share).
+    Refuse,
+    /// The request is read and never answered.
+    Hang,
+    /// The request arrives and the connection is reset.
+    Reset,
+    /// The answer is not HTTP.
+    Garbage,
+}
+
+/// A fault and the share of requests that meet it.
+#[derive(Debug)]
+pub struct Faults {
+    fault: Fault,
+    /// Millionths of all requests.
+    share: u64,
+    seen: AtomicU64,
+}
+
+const WHOLE: u64 = 1_000_000;
+
+impl FromStr for Faults {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, ratio) = text.split_once(':').unwrap_or((text, "1"));
+        let fault = match name {
+            "refuse" => Fault::Refuse,
+            "hang" => Fault::Hang,
+            "reset" => Fault::Reset,
+            "garbage" => Fault::Garbage,
+            _ => return Err(format!("unknown fault {name:?}: use refuse, hang, reset or garbage, e.g. reset:0.1")),
+        };
+        let ratio: f64 = ratio
+            .parse()
+            .ok()
+            .filter(|r| (0.0..=1.0).contains(r))
+            .ok_or_else(|| format!("the ratio of a fault is a number from 0 to 1, not {ratio:?}"))?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let share = (ratio * WHOLE as f64).round() as u64; // 0..=1,000,000 by the check above
+        Ok(Self { fault, share, seen: AtomicU64::new(0) })
+    }
+}
+
+impl Faults {
+    /// Every request fails.
+    pub fn is_total(&self) -> bool {
+        self.share == WHOLE
+    }
+
+    /// Nothing listens at all.
+    pub fn refuse_all(&self) -> bool {
+        self.is_total() && self.fault == Fault::Refuse
+    }
+
+    /// What happens to this new connection: waits for its first bytes, takes none of them.
+    pub async fn for_connection(&self, stream: &TcpStream) -> Option<Fault> {
+        let mut head = [0; 64];
+        let read = stream.peek(&mut head).await.unwrap_or(0);
+        let wanted = [b"GET ", STATS_PATH.as_bytes()].concat();
+        if head.get(..read).is_some_and(|head| head.starts_with(&wanted)) {
+            return None;
+        }
+        self.next().then_some(self.fault)
+    }
+
+    /// Whether the next request in order fails: the n-th does when the running share passes a whole number.
+    fn next(&self) -> bool {
+        let n = self.seen.fetch_add(1, Ordering::Relaxed);
+        (n + 1) * self.share / WHOLE > n * self.share / WHOLE
+    }
+}
+
+impl Fault {
+    /// Do it to `stream`; returns when the connection is over.
+    pub async fn commit(self, mut stream: TcpStream) {
+        // The client may leave first; that ends the fault as well.
+        let _: io::Result<()> = async {
+            match self {
+                Fault::Refuse => stream.set_zero_linger()?,
+                Fault::Hang => while stream.read(&mut [0; 4096]).await? > 0 {},
+                Fault::Reset => {
+                    stream.read_u8().await?;
+                    stream.set_zero_linger()?;
+                }
+                Fault::Garbage => {
+                    stream.read_u8().await?;
+                    stream.write_all(b"\x16\x03\x01 this is not HTTP\r\n\r\n").await?;
+                }
+            }
+            Ok(())
+        }
+        .await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_spread_evenly() {
+        let faults: Faults = "reset:0.25".parse().unwrap();
+        let spoilt: Vec<bool> = (0..8).map(|_| faults.next()).collect();
+        assert_eq!(spoilt, [false, false, false, true, false, false, false, true]);
+    }
+
+    #[test]
+    fn without_a_ratio_all_fail() {
+        let faults: Faults = "hang".parse().unwrap();
+        assert!(faults.is_total() && (0..10).all(|_| faults.next()));
+        assert!("refuse".parse::<Faults>().unwrap().refuse_all());
+    }
+
+    #[test]
+    fn nonsense_is_told() {
+        assert!("explode".parse::<Faults>().unwrap_err().contains("refuse, hang, reset or garbage"));
+        assert!("hang:2".parse::<Faults>().unwrap_err().contains("from 0 to 1"));
+        assert!("hang:NaN".parse::<Faults>().is_err());
+    }
+}

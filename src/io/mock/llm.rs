@@ -1,0 +1,107 @@
+//! The mock model server: OpenAI's endpoints with answers of a known size, at a known pace, with known faults.
+//!
+//! In: `Plan`, fixed at start. Out: whole answers or event streams, and the counters at `GET /__stats`.
+//! It invents text and counts a prompt's tokens as a quarter of its bytes: sizes are repeatable, meaning is not its aim.
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tokio::time::sleep;
+
+use super::fault::Faults;
+use super::paced::Paced;
+use super::stats::{Flight, STATS_PATH, Stats};
+use super::wire::{self, Asked, Kind};
+use super::{Answer, Service};
+
+/// What to imitate.
+#[derive(Debug)]
+pub struct Plan {
+    /// Before the head of an answer.
+    pub first_byte: Duration,
+    /// Between two events of a stream.
+    pub chunk: Duration,
+    /// Output tokens of an answer, one event each in a stream, unless the request's cap is lower.
+    pub chunks: u64,
+    /// Report usage (in a stream: only when asked); false is an upstream that never does.
+    pub usage: bool,
+    /// Requests to spoil.
+    pub faults: Option<Faults>,
+}
+
+/// See the module.
+pub struct Llm {
+    plan: Plan,
+    stats: Arc<Stats>,
+}
+
+impl Llm {
+    /// A server that follows `plan`.
+    pub fn new(plan: Plan) -> Self {
+        Self { plan, stats: Arc::default() }
+    }
+
+    async fn complete(&self, kind: Kind, request: Request<Incoming>) -> io::Result<Answer> {
+        let mut flight = Flight::begin(&self.stats);
+        let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+        let asked = Asked::read(&body);
+        let prompt = (body.len() as u64).div_ceil(4);
+        let output = if kind == Kind::Embeddings { 0 } else { asked.output_tokens(self.plan.chunks) };
+        if !self.plan.first_byte.is_zero() {
+            sleep(self.plan.first_byte).await;
+        }
+        if asked.stream && kind != Kind::Embeddings {
+            let with_usage = self.plan.usage && asked.include_usage();
+            let events = wire::events(kind, &asked, prompt, output, with_usage);
+            let mut answer = Response::new(BodyExt::boxed(Paced::new(events, self.plan.chunk, flight)));
+            let headers = answer.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            return Ok(answer);
+        }
+        let text = wire::answer(kind, &asked, prompt, output, self.plan.usage);
+        flight.sent(text.len(), output);
+        flight.complete();
+        Ok(json(StatusCode::OK, text))
+    }
+}
+
+impl Service for Llm {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> io::Result<Answer> {
+        let kind = match (request.method(), request.uri().path()) {
+            (&Method::GET, STATS_PATH) => return Ok(json(StatusCode::OK, self.stats.json())),
+            (&Method::POST, "/v1/chat/completions") => Kind::Chat,
+            (&Method::POST, "/v1/completions") => Kind::Text,
+            (&Method::POST, "/v1/embeddings") => Kind::Embeddings,
+            (method, path) => {
+                let known = method == Method::GET && path == "/v1/models";
+                let text = if known { wire::models() } else { "{\"ok\":true}" };
+                let mut flight = Flight::begin(&self.stats);
+                // A body that is left unread would cost the client its connection.
+                request.into_body().collect().await.map_err(io::Error::other)?;
+                flight.sent(text.len(), 0);
+                flight.complete();
+                return Ok(json(StatusCode::OK, text));
+            }
+        };
+        self.complete(kind, request).await
+    }
+
+    fn faults(&self) -> Option<&Faults> {
+        self.plan.faults.as_ref()
+    }
+}
+
+/// An answer of JSON text.
+pub(super) fn json(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let body = Full::new(text.into()).map_err(|never| match never {}).boxed();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

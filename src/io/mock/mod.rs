@@ -1,0 +1,138 @@
+//! Upstreams to test and measure against: an OpenAI-like model server and an httpbin-like echo service.
+//!
+//! In: an address and what to imitate. Out: answers over HTTP/1.1, and counters of what was really done.
+//! One current-thread runtime drives everything, so one server costs at most one core, and a caller that
+//! stops driving it stops it. Not part of the gateway's request path; never TLS, never HTTP/2.
+pub mod echo;
+pub mod fault;
+pub mod llm;
+mod paced;
+pub mod stats;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+
+use fault::Faults;
+
+/// What every service here answers with.
+pub type Answer = Response<BoxBody<Bytes, io::Error>>;
+
+/// A service of this module: a request and who sent it, to an answer.
+pub trait Service: Send + Sync + 'static {
+    /// Answer one request; an error cuts the connection.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = io::Result<Answer>> + Send + 'static;
+
+    /// The connections to spoil instead of serving them, if any.
+    fn faults(&self) -> Option<&Faults> {
+        None
+    }
+}
+
+/// A bound server with its own runtime. It works only while `run_for` is called.
+pub struct Server {
+    runtime: Runtime,
+    port: u16,
+}
+
+impl Server {
+    /// Bind `address` (port 0: any free one) and start to accept. A port in use is the error of the system's bind.
+    pub fn bind<S: Service>(address: SocketAddr, service: S) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let listener = runtime.block_on(TcpListener::bind(address))?;
+        let port = listener.local_addr()?.port();
+        if service.faults().is_some_and(Faults::refuse_all) {
+            // Only a port without a listener refuses a connection; nothing is served, the counters neither.
+            drop(listener);
+        } else {
+            runtime.spawn(accept(listener, Arc::new(service)));
+        }
+        Ok(Self { runtime, port })
+    }
+
+    /// The port that was bound.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Serve for `duration`.
+    pub fn run_for(&self, duration: Duration) {
+        self.runtime.block_on(async move { tokio::time::sleep(duration).await });
+    }
+}
+
+async fn accept<S: Service>(listener: TcpListener, service: Arc<S>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => drop(tokio::spawn(connection(stream, peer, Arc::clone(&service)))),
+            // Out of file descriptors: those in use are given back as clients leave.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn connection<S: Service>(stream: TcpStream, peer: SocketAddr, service: Arc<S>) {
+    // Without it, the chunks of a stream wait for the client's delayed acknowledgements.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let mut keep_alive = true;
+    if let Some(faults) = service.faults() {
+        keep_alive = faults.is_total();
+        if let Some(fault) = faults.for_connection(&stream).await {
+            return fault.commit(stream).await;
+        }
+    }
+    let handler = service_fn(move |request| Arc::clone(&service).answer(request, peer));
+    // A client that goes away mid-answer is its own business: the services count it.
+    let _ = http1::Builder::new()
+        .keep_alive(keep_alive)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), handler)
+        .await;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn serves_while_it_is_driven() {
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), echo::Echo).unwrap();
+        let port = server.port();
+        let client = std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.write_all(b"GET /get?a=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        });
+        for _ in 0..1_000 {
+            if client.is_finished() {
+                break;
+            }
+            server.run_for(Duration::from_millis(10));
+        }
+        let text = client.join().unwrap();
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("\"a\": \"1\""), "{text}");
+    }
+}

@@ -1,0 +1,172 @@
+//! The words of the OpenAI wire format that the mock speaks: what it reads of a request, what it writes.
+//!
+//! Pure: text in, text out. It reads leniently (a mock must not be stricter than what it imitates) and knows
+//! nothing of timing.
+use bytes::Bytes;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// The parts of a request that change the answer.
+#[derive(Debug, Default, Deserialize)]
+pub struct Asked<'a> {
+    /// The model's name, repeated in the answer.
+    #[serde(borrow, default)]
+    pub model: Cow<'a, str>,
+    /// An event stream instead of one object.
+    #[serde(default)]
+    pub stream: bool,
+    #[serde(default)]
+    stream_options: Option<StreamOptions>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    max_completion_tokens: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
+}
+
+/// The three families of endpoints, which differ in the shape of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Text,
+    /// `/v1/embeddings`
+    Embeddings,
+}
+
+const CREATED: u64 = 1_700_000_000; // fixed, so that equal requests get equal answers
+
+impl<'a> Asked<'a> {
+    /// Read a body; what is no such object asks for nothing.
+    pub fn read(body: &'a [u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
+    }
+
+    /// Whether a usage chunk was asked for.
+    pub fn include_usage(&self) -> bool {
+        self.stream_options.as_ref().is_some_and(|o| o.include_usage)
+    }
+
+    /// Output tokens of the answer: `usual`, unless the request's cap is lower.
+    pub fn output_tokens(&self, usual: u64) -> u64 {
+        let cap = self.max_completion_tokens.or(self.max_tokens).unwrap_or(u64::MAX);
+        usual.min(cap)
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default() // writing a &str to a String cannot fail
+}
+
+fn usage(prompt: u64, output: u64) -> String {
+    format!(
+        "{{\"prompt_tokens\":{prompt},\"completion_tokens\":{output},\"total_tokens\":{}}}",
+        prompt.saturating_add(output)
+    )
+}
+
+/// A whole answer; `with_usage` false leaves the usage object out.
+pub fn answer(kind: Kind, asked: &Asked<'_>, prompt: u64, output: u64, with_usage: bool) -> String {
+    let model = quoted(&asked.model);
+    let text = "token ".repeat(usize::try_from(output).unwrap_or(0).min(65_536));
+    let text = text.trim_end();
+    let finish = if output < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
+    let body = match kind {
+        Kind::Chat => format!(
+            "\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":{CREATED},\"model\":{model},\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"logprobs\":null,\"finish_reason\":\"{finish}\"}}]"
+        ),
+        Kind::Text => format!(
+            "\"id\":\"cmpl-mock\",\"object\":\"text_completion\",\"created\":{CREATED},\"model\":{model},\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"logprobs\":null,\"finish_reason\":\"{finish}\"}}]"
+        ),
+        Kind::Embeddings => format!(
+            "\"object\":\"list\",\"model\":{model},\"data\":[{{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.5,-0.5,0.5,-0.5]}}]"
+        ),
+    };
+    if with_usage { format!("{{{body},\"usage\":{}}}", usage(prompt, output)) } else { format!("{{{body}}}") }
+}
+
+/// The models this mock claims to run.
+pub fn models() -> &'static str {
+    "{\"object\":\"list\",\"data\":[{\"id\":\"mock\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"aigw\"}]}"
+}
+
+/// A stream's events in order, each with its output tokens: role (chat), one per token, finish, usage if asked, `[DONE]`.
+pub fn events(kind: Kind, asked: &Asked<'_>, prompt: u64, output: u64, with_usage: bool) -> Vec<(Bytes, u64)> {
+    let model = quoted(&asked.model);
+    let (id, object) = match kind {
+        Kind::Text => ("cmpl-mock", "text_completion"),
+        Kind::Chat | Kind::Embeddings => ("chatcmpl-mock", "chat.completion.chunk"),
+    };
+    let chunk = |choices: &str, extra: &str| {
+        Bytes::from(format!(
+            "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model},\"choices\":[{choices}]{extra}}}\n\n"
+        ))
+    };
+    let finish = if output < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
+    let (first, content, last) = if kind == Kind::Text {
+        (
+            None,
+            "{\"index\":0,\"text\":\"token \",\"finish_reason\":null}".to_owned(),
+            format!("{{\"index\":0,\"text\":\"\",\"finish_reason\":\"{finish}\"}}"),
+        )
+    } else {
+        (
+            Some("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}"),
+            "{\"index\":0,\"delta\":{\"content\":\"token \"},\"finish_reason\":null}".to_owned(),
+            format!("{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"{finish}\"}}"),
+        )
+    };
+    let content = chunk(&content, "");
+    let mut events: Vec<(Bytes, u64)> = first.map(|role| (chunk(role, ""), 0)).into_iter().collect();
+    events.extend((0..output).map(|_| (content.clone(), 1)));
+    events.push((chunk(&last, ""), 0));
+    if with_usage {
+        events.push((chunk("", &format!(",\"usage\":{}", usage(prompt, output))), 0));
+    }
+    events.push((Bytes::from_static(b"data: [DONE]\n\n"), 0));
+    events
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn an_answer_is_json_and_repeats_the_model() {
+        let asked = Asked::read(br#"{"model":"a\"b","max_tokens":3}"#);
+        for kind in [Kind::Chat, Kind::Text, Kind::Embeddings] {
+            let value: Value = serde_json::from_str(&answer(kind, &asked, 7, asked.output_tokens(5), true)).unwrap();
+            assert_eq!(value["model"], "a\"b");
+            assert_eq!(value["usage"]["total_tokens"], 10);
+        }
+    }
+
+    #[test]
+    fn a_stream_has_usage_only_when_asked() {
+        let plain = Asked::read(br#"{"model":"m","stream":true}"#);
+        let events = events(Kind::Chat, &plain, 4, 2, plain.include_usage());
+        assert_eq!(events.len(), 5); // role, 2 tokens, finish, [DONE]
+        assert_eq!(events.iter().map(|(_, tokens)| tokens).sum::<u64>(), 2);
+        for (event, _) in &events[..4] {
+            let text = std::str::from_utf8(event).unwrap();
+            let value: Value = serde_json::from_str(text.strip_prefix("data: ").unwrap().trim()).unwrap();
+            assert!(value.get("usage").is_none());
+        }
+        let asked = Asked::read(br#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#);
+        assert!(asked.include_usage());
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_asks_for_nothing() {
+        assert!(!Asked::read(b"\xff\x00").stream);
+        assert_eq!(Asked::read(b"[]").model, "");
+    }
+}
