@@ -1,0 +1,206 @@
+//! Every reason to refuse a request, in one table.
+//!
+//! In: a stage names a [`Denial`]. Out: its [`Row`]: machine code, status, the words a client reads, whether the
+//! request body must be discarded before the answer is sent, and what a client should do next.
+//! Invariant: one row per reason, in the order of the enum, so that docs and metrics are made from [`TABLE`] alone.
+//! It does not render bodies (see `denial_body`) and holds no per-request data: texts and numbers that depend on the
+//! request (a plugin's own message, rate-limit headers) are added by the stage that refuses.
+
+/// What a well-behaved client should do after this refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The same request will be refused again: change it first.
+    Never,
+    /// After the `Retry-After` header of the answer.
+    After,
+    /// At once or with the client's own back-off: nothing was sent upstream.
+    Soon,
+    /// Not by itself: upstream may have acted on the request (`x-should-retry: false`).
+    Unsafe,
+}
+
+/// The extra headers a refusal carries. The stage that refuses knows their values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// None.
+    None,
+    /// `WWW-Authenticate`, from the key-auth configuration (`KeyAuth::challenge`).
+    Challenge,
+    /// `X-RateLimit-*`, `RateLimit-*`, `Retry-After` and `X-AIGW-Limit|Scope|Reset`, from the limits that were checked.
+    Limits,
+    /// `Connection: Upgrade` and `Upgrade: TLS/1.2, HTTP/1.1`; with a redirect status `Location` instead.
+    Upgrade,
+    /// `Retry-After` in whole seconds.
+    RetryAfter,
+    /// `Allow`-free refusal after which the connection must be closed (framing can no longer be trusted).
+    Close,
+}
+
+/// One reason to refuse, as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The reason this row describes.
+    pub denial: Denial,
+    /// Machine name: metrics label, log field, and `X-AIGW-Denial` header.
+    pub code: &'static str,
+    /// HTTP status, unless configuration chooses another (`error_code`, `https_redirect_status_code`).
+    pub status: u16,
+    /// The text of the body, in Kong's words where Kong has this refusal.
+    pub message: &'static str,
+    /// Extra headers of the answer.
+    pub extra: Extra,
+    /// True when the request body (if any) is discarded first, so that a client still writing reads the answer.
+    pub drain: bool,
+    /// Advice to the client.
+    pub retry: Retry,
+}
+
+/// Builds the enum and its table from one list, so that neither can lack an entry of the other.
+macro_rules! denials {
+    ($( $(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $message:literal, $extra:ident, $drain:literal, $retry:ident; )+) => {
+        /// A reason to refuse. `denial.row()` has everything about it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Denial { $( $(#[$doc])* $name, )+ }
+
+        /// Every reason, in the order of [`Denial`].
+        pub const TABLE: &[Row] = &[ $( Row {
+            denial: Denial::$name, code: $code, status: $status, message: $message,
+            extra: Extra::$extra, drain: $drain, retry: Retry::$retry,
+        }, )+ ];
+    };
+}
+
+denials! {
+    /// No key where the route demands one, or an empty one.
+    NoApiKey = "no_api_key", 401, "No API key found in request", Challenge, true, Never;
+    /// More than one key in one request.
+    DuplicateApiKey = "duplicate_api_key", 401, "Duplicate API key found", Challenge, true, Never;
+    /// Unknown or expired key.
+    InvalidApiKey = "invalid_api_key", 401, "Unauthorized", Challenge, true, Never;
+    /// The configured anonymous consumer is gone; the message names it.
+    AnonymousMissing = "anonymous_missing", 500, "anonymous consumer is configured but doesn't exist", None, true, Never;
+    /// Nothing in the configuration matches.
+    NoRoute = "no_route", 404, "no Route matched with those values", None, true, Never;
+    /// The route has no service.
+    NoService = "no_service", 503, "no Service found with those values", None, true, Never;
+    /// An https-only route over http.
+    HttpsRequired = "https_required", 426, "Please use HTTPS protocol", Upgrade, true, Never;
+    /// A path with more than one reading: dot segments, `//`, `\`, control characters, invalid UTF-8.
+    BadPath = "bad_path", 400, "The request path is not in canonical form", None, true, Never;
+    /// Missing, repeated or malformed `Host`.
+    BadHost = "bad_host", 400, "Exactly one valid Host header is required", Close, false, Never;
+    /// Content-Length with Transfer-Encoding, a chunked body that does not parse, and the like.
+    BadFraming = "bad_framing", 400, "The framing of the request is ambiguous", Close, false, Never;
+    /// CONNECT, TRACE.
+    MethodRefused = "method_refused", 405, "Method not allowed", Close, false, Never;
+    /// More header bytes or lines than allowed.
+    HeadersTooLarge = "headers_too_large", 431, "Request header fields too large", Close, false, Never;
+    /// More body bytes than allowed.
+    BodyTooLarge = "body_too_large", 413, "Request size limit exceeded", Close, false, Never;
+    /// The body did not arrive in time.
+    BodyTimeout = "body_timeout", 408, "The request body did not arrive in time", Close, false, Soon;
+    /// The client went away, or broke its framing, in the middle of the body.
+    BodyCut = "body_cut", 400, "The request body ended early", Close, false, Soon;
+    /// A rate limit of the configuration (`error_code` and `error_message` may replace status and message).
+    RateLimited = "rate_limited", 429, "API rate limit exceeded", Limits, true, After;
+    /// This process has no room for one more request.
+    Overloaded = "overloaded", 503, "The gateway is at capacity", RetryAfter, true, After;
+    /// Upstream's address refused the connection.
+    UpstreamRefused = "upstream_refused", 502, "An invalid response was received from the upstream server", None, false, Soon;
+    /// Upstream closed or reset the connection before a complete answer head.
+    UpstreamReset = "upstream_reset", 502, "An invalid response was received from the upstream server", None, false, Unsafe;
+    /// Upstream's answer is not HTTP.
+    UpstreamGarbage = "upstream_garbage", 502, "An invalid response was received from the upstream server", None, false, Unsafe;
+    /// The TLS handshake with upstream failed.
+    UpstreamTls = "upstream_tls", 502, "An invalid response was received from the upstream server", None, false, Soon;
+    /// Upstream's name does not resolve.
+    UpstreamUnresolved = "upstream_unresolved", 503, "The upstream server is currently unavailable", None, false, Soon;
+    /// Upstream is out after repeated connect failures (passive health).
+    UpstreamOut = "upstream_out", 503, "The upstream server is currently unavailable", RetryAfter, true, After;
+    /// No connection within the connect deadline.
+    UpstreamConnectTimeout = "upstream_connect_timeout", 504, "The upstream server is timing out", None, false, Soon;
+    /// No answer within the deadline, after the request was sent.
+    UpstreamTimeout = "upstream_timeout", 504, "The upstream server is timing out", None, false, Unsafe;
+    /// Upstream died in the middle of an answer whose head was already passed on: the answer is cut, this row is for logs.
+    UpstreamCut = "upstream_cut", 502, "The upstream server closed the response early", Close, false, Unsafe;
+    /// The gateway is shutting down.
+    Draining = "draining", 503, "The gateway is shutting down", Close, true, Soon;
+    /// A defect of the gateway.
+    Internal = "internal", 500, "An unexpected error occurred", None, true, Never;
+}
+
+impl Denial {
+    /// The row of this reason.
+    pub const fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
+    /// Machine name.
+    pub const fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// Default status.
+    pub const fn status(self) -> u16 {
+        self.row().status
+    }
+}
+
+/// A refusal as a stage returns it: the reason, and a message when the row's own would say less.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub denial: Denial,
+    /// Replaces the row's message; never holds anything of a key.
+    pub message: Option<Box<str>>,
+}
+
+impl Refused {
+    /// The text for the body.
+    pub fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or(self.denial.row().message)
+    }
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        Self { denial, message: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_reason_finds_its_own_row() {
+        for row in TABLE {
+            assert_eq!(row.denial.row(), row);
+        }
+    }
+
+    #[test]
+    fn codes_are_unique_machine_names() {
+        let codes: HashSet<_> = TABLE.iter().map(|r| r.code).collect();
+        assert_eq!(codes.len(), TABLE.len());
+        assert!(codes.iter().all(|c| c.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+
+    #[test]
+    fn statuses_are_refusals_and_advice_fits_the_headers() {
+        for row in TABLE {
+            assert!((400..600).contains(&row.status), "{}", row.code);
+            let needs_time = matches!(row.extra, Extra::Limits | Extra::RetryAfter);
+            assert_eq!(needs_time, row.retry == Retry::After, "{}", row.code);
+            assert!(!(row.extra == Extra::Challenge && row.status != 401), "{}", row.code);
+        }
+    }
+
+    #[test]
+    fn a_refusal_may_replace_the_message() {
+        assert_eq!(Refused::from(Denial::InvalidApiKey).message(), "Unauthorized");
+        let own = Refused { denial: Denial::AnonymousMissing, message: Some("anonymous consumer x".into()) };
+        assert_eq!(own.message(), "anonymous consumer x");
+    }
+}

@@ -1,0 +1,176 @@
+//! Finding the API key in a request.
+//!
+//! In: a key-auth configuration, the header fields, the query. Out: none, exactly one, or more than one. Invariant: a
+//! request that carries two keys (header and query, two names, twice the same field) is `Duplicate`, whatever their
+//! order and values, so that no other reader of the request can pick another caller than we did.
+//! The body is not searched: `key_in_body` is refused by the control process.
+
+use std::borrow::Cow;
+
+use crate::r#match::canonical;
+use crate::snapshot::KeyAuth;
+
+/// Where keys may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Method in upper case.
+    pub method: &'a str,
+    /// Header fields, names in lower case, repeated ones repeated.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The raw query, without `?`.
+    pub query: &'a str,
+}
+
+/// What the caller presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presented<'a> {
+    /// No key, or an empty one.
+    None,
+    /// More than one.
+    Duplicate,
+    /// One key; its bytes are never logged.
+    Key(Cow<'a, [u8]>),
+}
+
+/// Finds the key.
+pub fn presented<'a>(auth: &KeyAuth, request: &Request<'a>) -> Presented<'a> {
+    let mut found: Option<Cow<'a, [u8]>> = None;
+    let mut seen = 0_usize;
+    if auth.in_header {
+        for (name, value) in request.headers {
+            if auth.header_names.iter().any(|n| **n == **name) {
+                seen += 1;
+                found = Some(Cow::Borrowed(value.as_bytes()));
+            }
+        }
+    }
+    if auth.in_query && !request.query.is_empty() {
+        for pair in request.query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if is_key_name(auth, name) {
+                seen += 1;
+                found = Some(argument(value));
+            }
+        }
+    }
+    match found {
+        _ if seen > 1 => Presented::Duplicate,
+        Some(key) if !key.is_empty() => Presented::Key(key),
+        _ => Presented::None,
+    }
+}
+
+/// The query without the arguments that carry a key, for `hide_credentials`; the rest stays byte for byte.
+/// Header fields to drop are `KeyAuth::header_names`.
+pub fn hidden_query<'a>(auth: &KeyAuth, query: &'a str) -> Cow<'a, str> {
+    let carries_key = |pair: &&str| is_key_name(auth, pair.split_once('=').map_or(*pair, |(name, _)| name));
+    if !query.split('&').any(|pair| carries_key(&pair)) {
+        return Cow::Borrowed(query);
+    }
+    let mut out = String::with_capacity(query.len());
+    for pair in query.split('&').filter(|pair| !carries_key(pair)) {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        out.push_str(pair);
+    }
+    Cow::Owned(out)
+}
+
+fn is_key_name(auth: &KeyAuth, raw: &str) -> bool {
+    let name = argument(raw);
+    auth.names.iter().any(|n| n.as_bytes() == name.as_ref())
+}
+
+/// One name or value of a query: percent-decoded, `+` is a space.
+fn argument(raw: &str) -> Cow<'_, [u8]> {
+    if raw.contains('+') {
+        let spaced = raw.replace('+', " ");
+        return Cow::Owned(canonical::decode(&spaced).into_owned());
+    }
+    canonical::decode(raw)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::snapshot::Anonymous;
+    use proptest::prelude::*;
+
+    pub(crate) fn auth(names: &[&str]) -> KeyAuth {
+        KeyAuth {
+            names: names.iter().map(|n| (*n).into()).collect(),
+            header_names: names.iter().map(|n| n.to_lowercase().into()).collect(),
+            in_header: true,
+            in_query: true,
+            hide: false,
+            run_on_preflight: true,
+            challenge: "Key".into(),
+            anonymous: Anonymous::Refused,
+        }
+    }
+
+    fn find<'a>(auth: &KeyAuth, headers: &'a [(&'a str, &'a str)], query: &'a str) -> Presented<'a> {
+        presented(auth, &Request { method: "GET", headers, query })
+    }
+
+    #[test]
+    fn one_key_wherever_it_is() {
+        let auth = auth(&["apikey", "X-Key"]);
+        for (headers, query, wanted) in [
+            (vec![], "", Presented::None),
+            (vec![("apikey", "k")], "", Presented::Key(b"k".into())),
+            (vec![("x-key", "k")], "a=b", Presented::Key(b"k".into())),
+            (vec![], "a=b&apikey=k%2B1+2&c", Presented::Key(b"k+1 2".into())),
+            (vec![], "%61pikey=k", Presented::Key(b"k".into())),
+            (vec![], "X-Key=k", Presented::Key(b"k".into())),
+            (vec![], "x-key=k", Presented::None),
+            (vec![("apikey", "")], "", Presented::None),
+            (vec![], "apikey", Presented::None),
+            (vec![("apikey", "k"), ("apikey", "k")], "", Presented::Duplicate),
+            (vec![("apikey", "k"), ("x-key", "j")], "", Presented::Duplicate),
+            (vec![("apikey", "k")], "apikey=k", Presented::Duplicate),
+            (vec![("apikey", "")], "apikey=k", Presented::Duplicate),
+            (vec![], "apikey=a&apikey=b", Presented::Duplicate),
+        ] {
+            assert_eq!(find(&auth, &headers, query), wanted, "{headers:?} {query}");
+        }
+    }
+
+    #[test]
+    fn places_that_are_off_are_not_searched() {
+        let mut auth = auth(&["apikey"]);
+        auth.in_query = false;
+        assert_eq!(find(&auth, &[], "apikey=k"), Presented::None);
+        auth.in_query = true;
+        auth.in_header = false;
+        assert_eq!(find(&auth, &[("apikey", "k")], "apikey=j"), Presented::Key(b"j".into()));
+    }
+
+    #[test]
+    fn hiding_leaves_the_rest_as_it_was() {
+        let auth = auth(&["apikey"]);
+        for (query, wanted) in [
+            ("", ""),
+            ("a=b", "a=b"),
+            ("apikey=k", ""),
+            ("a=%20&apikey=k&b", "a=%20&b"),
+            ("%61pikey=k&a=+", "a=+"),
+            ("apikeys=1", "apikeys=1"),
+        ] {
+            assert_eq!(hidden_query(&auth, query), wanted);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_a_key_survives_hiding(pairs in prop::collection::vec("(apikey|%61pikey|a|b)(=[x%+]{0,3})?", 0..6)) {
+            let auth = auth(&["apikey"]);
+            let query = pairs.join("&");
+            let hidden = hidden_query(&auth, &query).into_owned();
+            prop_assert_eq!(find(&auth, &[], &hidden), Presented::None);
+            let kept = pairs.iter().filter(|p| !p.contains("pikey")).count();
+            prop_assert_eq!(hidden.split('&').filter(|p| !p.is_empty()).count(), kept);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One canonical form of the request path: what is matched is what is forwarded.
+//!
+//! In: the percent-decoded path the server hands over (the raw one is not available). Out: a [`CanonicalPath`], the
+//! proof that it has exactly one reading, or the reason why not; and [`encode`], its form on the wire.
+//! Invariant: no dot segment, empty segment, backslash, control character or U+FFFD passes, so no upstream can read a
+//! path in another way than the router did. It does not repair: a path that would need it is refused.
+
+use std::borrow::Cow;
+
+/// Why a path is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadPath {
+    /// Nothing at all.
+    #[error("the path is empty; send at least \"/\"")]
+    Empty,
+    /// Absolute-form leftovers, `*`, and the like.
+    #[error("the path does not start with \"/\"")]
+    NotAbsolute,
+    /// `.` or `..` as a segment, also with parameters (`..;x`), which some servers read as `..`.
+    #[error("the path holds a \".\" or \"..\" segment; send the resolved path")]
+    DotSegment,
+    /// `//`.
+    #[error("the path holds an empty segment (\"//\"); send single slashes")]
+    EmptySegment,
+    /// `\`, which some servers read as `/`.
+    #[error("the path holds a backslash")]
+    Backslash,
+    /// NUL, other C0 and C1 controls, DEL.
+    #[error("the path holds a control character")]
+    Control,
+    /// Bytes that were not UTF-8 (the server replaced them by U+FFFD).
+    #[error("the path is not valid UTF-8")]
+    NotUtf8,
+}
+
+/// A path with exactly one reading. Only [`CanonicalPath::new`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CanonicalPath<'a>(&'a str);
+
+impl<'a> CanonicalPath<'a> {
+    /// Checks the percent-decoded path.
+    pub fn new(path: &'a str) -> Result<Self, BadPath> {
+        if path.is_empty() {
+            return Err(BadPath::Empty);
+        }
+        if !path.starts_with('/') {
+            return Err(BadPath::NotAbsolute);
+        }
+        let mut ascii = true;
+        let mut previous = 0;
+        let mut suspicious = false;
+        for byte in path.bytes() {
+            match byte {
+                b'\\' => return Err(BadPath::Backslash),
+                0..=0x1f | 0x7f => return Err(BadPath::Control),
+                b'/' if previous == b'/' => return Err(BadPath::EmptySegment),
+                // Only a segment that begins with a dot can be a dot segment.
+                b'.' if previous == b'/' => suspicious = true,
+                0x80.. => ascii = false,
+                _ => {}
+            }
+            previous = byte;
+        }
+        if suspicious && path.split('/').any(is_dot_segment) {
+            return Err(BadPath::DotSegment);
+        }
+        if !ascii {
+            non_ascii(path)?;
+        }
+        Ok(Self(path))
+    }
+
+    /// The path as it was matched, percent-decoded.
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// True for `.` and `..`, also when path parameters follow.
+pub(crate) fn is_dot_segment(segment: &str) -> bool {
+    matches!(segment.split(';').next(), Some("." | ".."))
+}
+
+fn non_ascii(path: &str) -> Result<(), BadPath> {
+    for c in path.chars() {
+        if c == char::REPLACEMENT_CHARACTER {
+            return Err(BadPath::NotUtf8);
+        }
+        if c.is_control() {
+            return Err(BadPath::Control);
+        }
+    }
+    Ok(())
+}
+
+/// RFC 3986 `pchar` without its escapes, and `/`: the bytes of a path that travel as they are.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let keep = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/";
+    let mut i = 0;
+    while i < keep.len() {
+        table[keep[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
+/// The path on the wire: `pchar` and `/` stay, every other byte (a literal `%` too) becomes `%XX` in upper case.
+/// Borrows when nothing changes.
+pub fn encode(path: &str) -> Cow<'_, str> {
+    match path.bytes().position(|b| !PLAIN[usize::from(b)]) {
+        None => Cow::Borrowed(path),
+        Some(first) => {
+            let mut out = String::with_capacity(path.len() + 16);
+            out.push_str(&path[..first]);
+            encode_into(&mut out, &path[first..]);
+            Cow::Owned(out)
+        }
+    }
+}
+
+/// Appends the encoded form of `path`.
+pub(crate) fn encode_into(out: &mut String, path: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in path.bytes() {
+        if PLAIN[usize::from(byte)] {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+/// Percent-decodes text; escapes that are no two hex digits stay as they are.
+pub(crate) fn decode(text: &str) -> Cow<'_, [u8]> {
+    let Some(first) = text.bytes().position(|b| b == b'%') else { return Cow::Borrowed(text.as_bytes()) };
+    let bytes = text.as_bytes();
+    let mut out = bytes[..first].to_vec();
+    let mut at = first;
+    while let Some(&byte) = bytes.get(at) {
+        let pair = (bytes.get(at + 1).copied().and_then(hex), bytes.get(at + 2).copied().and_then(hex));
+        if let (b'%', (Some(high), Some(low))) = (byte, pair) {
+            out.push(high << 4 | low);
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+    Cow::Owned(out)
+}
+
+const fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn paths_with_two_readings_are_refused() {
+        for (path, reason) in [
+            ("", BadPath::Empty),
+            ("*", BadPath::NotAbsolute),
+            ("http://a/b", BadPath::NotAbsolute),
+            ("/.", BadPath::DotSegment),
+            ("/..", BadPath::DotSegment),
+            ("/a/../b", BadPath::DotSegment),
+            ("/a/./b", BadPath::DotSegment),
+            ("/a/..;x/b", BadPath::DotSegment),
+            ("/a/.;/b", BadPath::DotSegment),
+            ("//a", BadPath::EmptySegment),
+            ("/a//", BadPath::EmptySegment),
+            ("/a\\b", BadPath::Backslash),
+            ("/a\0", BadPath::Control),
+            ("/a\r\nb", BadPath::Control),
+            ("/a\u{7f}", BadPath::Control),
+            ("/a\u{85}", BadPath::Control),
+            ("/a\u{fffd}", BadPath::NotUtf8),
+        ] {
+            assert_eq!(CanonicalPath::new(path), Err(reason), "{path:?}");
+        }
+        for path in ["/", "/a", "/a/", "/.well-known/x", "/...", "/a..", "/..a", "/a;x=..", "/%2e%2e/", "/é/漢", "/a b"] {
+            assert_eq!(CanonicalPath::new(path).unwrap().as_str(), path);
+        }
+    }
+
+    #[test]
+    fn encoding_is_exact() {
+        for (path, wire) in [("/a b", "/a%20b"), ("/100%", "/100%25"), ("/%2e", "/%252e"), ("/é", "/%C3%A9"), ("/a?b#c", "/a%3Fb%23c")] {
+            assert_eq!(encode(path), wire);
+        }
+        assert!(matches!(encode("/a/b-c_d.e~f!$&'()*+,;=:@"), Cow::Borrowed(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_comes_back(path in "/[ -~é漢%]{0,40}") {
+            let wire = encode(&path).into_owned();
+            let back = decode(&wire).into_owned();
+            prop_assert_eq!(back, path.as_bytes());
+            prop_assert!(wire.bytes().all(|b| b == b'%' || PLAIN[usize::from(b)]));
+        }
+
+        #[test]
+        fn what_passes_has_no_second_reading(path in "[/.;a\\\\%]{0,12}") {
+            if CanonicalPath::new(&path).is_ok() {
+                prop_assert!(!path.contains("//") && !path.contains('\\') && path.starts_with('/'));
+                for segment in path.split('/') {
+                    prop_assert!(segment != "." && segment != "..");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! As-written policy -> compiled [`Policy`]: every value checked, every reference resolved.
+//!
+//! Each conversion takes its written type apart field by field, so that a new field cannot be forgotten here.
+
+use std::collections::HashMap;
+
+use super::policy::{Anonymous, Base, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service};
+use super::{SnapshotError, Uuid, written};
+use crate::r#match::{CanonicalPath, HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
+
+pub(super) fn policy(from: written::Policy, hash: String) -> Result<Policy, SnapshotError> {
+    let written::Policy { services, routes, key_auth, rate_limiting, columns } = from;
+    let columns = by_number(columns)?;
+    let services = services.into_iter().map(service).collect::<Result<Vec<_>, _>>()?;
+    let service_index = index("service", services.iter().map(|s| s.n))?;
+    let key_auth = key_auth.into_iter().enumerate().map(|(i, k)| self::key_auth(i, k)).collect::<Result<Vec<_>, _>>()?;
+    let rate_limiting =
+        rate_limiting.into_iter().enumerate().map(|(i, p)| profile(i, p, &columns)).collect::<Result<Vec<_>, _>>()?;
+    index("route", routes.iter().map(|r| r.n))?;
+    let mut compiled = Vec::with_capacity(routes.len());
+    let mut rules = Vec::with_capacity(routes.len());
+    for written in routes {
+        let (route, rule) = route(written, &service_index, key_auth.len(), rate_limiting.len())?;
+        compiled.push(route);
+        rules.push(rule);
+    }
+    Ok(Policy {
+        services,
+        routes: compiled,
+        router: Router::new(rules),
+        key_auth,
+        rate_limiting,
+        columns,
+        hash: hash.into(),
+    })
+}
+
+/// Number -> index; numbers are unique and not 0.
+fn index(kind: &'static str, numbers: impl Iterator<Item = u32>) -> Result<HashMap<u32, usize>, SnapshotError> {
+    let mut map = HashMap::new();
+    for (at, n) in numbers.enumerate() {
+        if n == 0 {
+            return Err(value(format!("{kind} at index {at}"), "n starts at 1"));
+        }
+        if map.insert(n, at).is_some() {
+            return Err(SnapshotError::Twice { kind, n });
+        }
+    }
+    Ok(map)
+}
+
+fn by_number(columns: Vec<written::Column>) -> Result<HashMap<u32, Column>, SnapshotError> {
+    let mut map = HashMap::with_capacity(columns.len());
+    for written::Column { n, kind, words, key } in columns {
+        let kind = match kind {
+            written::ColumnKind::Dense if words == 0 => {
+                return Err(value(format!("column {n}"), "a dense column has at least one word"));
+            }
+            written::ColumnKind::Dense => ColumnKind::Dense,
+            written::ColumnKind::Open => ColumnKind::Open,
+        };
+        if map.insert(n, Column { n, kind, words, key: key.into() }).is_some() {
+            return Err(SnapshotError::Twice { kind: "column", n });
+        }
+    }
+    Ok(map)
+}
+
+fn service(from: written::Service) -> Result<Service, SnapshotError> {
+    let written::Service {
+        n,
+        id,
+        name,
+        protocol,
+        host,
+        port,
+        path,
+        retries,
+        connect_timeout_ms,
+        write_timeout_ms,
+        read_timeout_ms,
+        tls_verify,
+    } = from;
+    let at = || format!("service {n}");
+    if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\')) {
+        return Err(value(at(), "host must be a name or an address"));
+    }
+    if port == 0 {
+        return Err(value(at(), "port must be 1 to 65535"));
+    }
+    if let Some(path) = &path
+        && (CanonicalPath::new(path).is_err() || path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#')))
+    {
+        return Err(value(at(), "path must start with \"/\", be canonical and percent-encoded"));
+    }
+    if [connect_timeout_ms, write_timeout_ms, read_timeout_ms].contains(&0) {
+        return Err(value(at(), "timeouts must be at least 1 ms"));
+    }
+    Ok(Service {
+        n,
+        id: uuid(&id, at)?,
+        name: name.map(Into::into),
+        scheme: match protocol {
+            written::Protocol::Http => Scheme::Http,
+            written::Protocol::Https => Scheme::Https,
+        },
+        host: host.into(),
+        port,
+        path: path.map(Into::into),
+        retries,
+        connect_timeout_ms,
+        write_timeout_ms,
+        read_timeout_ms,
+        tls_verify,
+    })
+}
+
+fn route(
+    from: written::Route,
+    services: &HashMap<u32, usize>,
+    key_auths: usize,
+    profiles: usize,
+) -> Result<(Route, RouteRule), SnapshotError> {
+    let written::Route {
+        n,
+        id,
+        name,
+        service,
+        protocols,
+        https_redirect_status_code,
+        hosts,
+        methods,
+        paths,
+        headers,
+        regex_priority,
+        created_at,
+        strip_path,
+        preserve_host,
+        key_auth,
+        rate_limiting,
+    } = from;
+    let at = || format!("route {n}");
+    let dangling = |kind, to| SnapshotError::Dangling { from: at(), kind, to };
+    if protocols.is_empty() {
+        return Err(value(at(), "protocols must name http, https or both"));
+    }
+    if !matches!(https_redirect_status_code, 426 | 301 | 302 | 307 | 308) {
+        return Err(value(at(), "https_redirect_status_code must be 426, 301, 302, 307 or 308"));
+    }
+    if let Some(index) = key_auth.filter(|&k| k >= key_auths) {
+        return Err(dangling("key_auth", index as u64));
+    }
+    let rate_limiting = match rate_limiting {
+        None => None,
+        Some(written::Base { rank, .. }) if !matches!(rank, 1 | 2 | 3 | 5) => {
+            return Err(value(at(), "rank of a plugin without a consumer must be 5, 3, 2 or 1"));
+        }
+        Some(written::Base { profile, .. }) if profile as usize >= profiles => {
+            return Err(dangling("profile", u64::from(profile)));
+        }
+        Some(written::Base { rank, profile }) => Some(Base { rank, profile }),
+    };
+    let service_index = match service {
+        None => None,
+        Some(to) => Some(*services.get(&to).ok_or_else(|| dangling("service", u64::from(to)))?),
+    };
+    let rule = rule(&hosts, &methods, &paths, &headers, (regex_priority, created_at))
+        .map_err(|source| SnapshotError::Rule { route: n, source })?;
+    let route = Route {
+        n,
+        id: uuid(&id, at)?,
+        name: name.map(Into::into),
+        service: service_index,
+        service_n: service.unwrap_or(0),
+        allow_http: protocols.contains(&written::Protocol::Http),
+        https_redirect_status: https_redirect_status_code,
+        strip_path,
+        preserve_host,
+        key_auth,
+        rate_limiting,
+    };
+    Ok((route, rule))
+}
+
+fn rule(
+    hosts: &[String],
+    methods: &[String],
+    paths: &[String],
+    headers: &[(String, Vec<String>)],
+    (regex_priority, created_at): (i64, i64),
+) -> Result<RouteRule, RuleError> {
+    let headers = headers
+        .iter()
+        .map(|(name, values)| {
+            let rules = values.iter().map(|v| ValueRule::parse(v)).collect::<Result<_, _>>()?;
+            Ok((name.to_ascii_lowercase().into(), rules))
+        })
+        .collect::<Result<_, RuleError>>()?;
+    let rule = RouteRule {
+        methods: methods.iter().map(|m| m.as_str().into()).collect(),
+        hosts: hosts.iter().map(|h| HostRule::parse(h)).collect::<Result<_, _>>()?,
+        paths: paths.iter().map(|p| PathRule::parse(p)).collect::<Result<_, _>>()?,
+        headers,
+        regex_priority,
+        created_at,
+    };
+    if rule.categories() == 0 { Err(RuleError::Unconditional) } else { Ok(rule) }
+}
+
+fn key_auth(index: usize, from: written::KeyAuth) -> Result<KeyAuth, SnapshotError> {
+    let written::KeyAuth {
+        key_names,
+        key_in_header,
+        key_in_query,
+        key_in_body,
+        hide_credentials,
+        run_on_preflight,
+        realm,
+        anonymous,
+        anonymous_missing,
+    } = from;
+    let at = || format!("key_auth at index {index}");
+    if key_in_body {
+        return Err(value(at(), "key_in_body is not supported in this version"));
+    }
+    if key_names.is_empty() || key_names.iter().any(|n| n.is_empty() || !n.bytes().all(|b| b.is_ascii_graphic())) {
+        return Err(value(at(), "key_names must hold header names"));
+    }
+    let challenge = match &realm {
+        None => "Key".to_owned(),
+        Some(realm) if realm.bytes().any(|b| !(b' '..0x7f).contains(&b) || matches!(b, b'"' | b'\\')) => {
+            return Err(value(at(), "realm must be printable ASCII without quotes and backslashes"));
+        }
+        Some(realm) => format!("Key realm=\"{realm}\""),
+    };
+    Ok(KeyAuth {
+        header_names: key_names.iter().map(|n| n.to_ascii_lowercase().into()).collect(),
+        names: key_names.into_iter().map(Into::into).collect(),
+        in_header: key_in_header,
+        in_query: key_in_query,
+        hide: hide_credentials,
+        run_on_preflight,
+        challenge: challenge.into(),
+        anonymous: match (anonymous, anonymous_missing) {
+            (None, None) => Anonymous::Refused,
+            (Some(n), None) => Anonymous::Consumer(n),
+            (None, Some(text)) => Anonymous::Missing(text.into()),
+            (Some(_), Some(_)) => return Err(value(at(), "anonymous and anonymous_missing exclude each other")),
+        },
+    })
+}
+
+fn profile(
+    index: usize,
+    from: written::RateLimiting,
+    columns: &HashMap<u32, Column>,
+) -> Result<Profile, SnapshotError> {
+    let written::RateLimiting { limit_by, header_name, path, limits, hide_client_headers, error_code, error_message } = from;
+    let at = || format!("rate_limiting at index {index}");
+    let limit_by = match limit_by {
+        written::LimitBy::Consumer => LimitBy::Consumer,
+        written::LimitBy::Credential => LimitBy::Credential,
+        written::LimitBy::Ip => LimitBy::Ip,
+        written::LimitBy::Service => LimitBy::Service,
+        written::LimitBy::Header => match header_name {
+            Some(name) => LimitBy::Header(name.to_ascii_lowercase().into()),
+            None => return Err(value(at(), "limit_by header needs header_name")),
+        },
+        written::LimitBy::Path => match path {
+            Some(path) => LimitBy::Path(path.into()),
+            None => return Err(value(at(), "limit_by path needs path")),
+        },
+    };
+    let (needs_dense, needs_open) = match limit_by {
+        LimitBy::Consumer | LimitBy::Credential => (true, true),
+        LimitBy::Service => (true, false),
+        LimitBy::Ip | LimitBy::Header(_) | LimitBy::Path(_) => (false, true),
+    };
+    if limits.is_empty() {
+        return Err(value(at(), "at least one limit is required"));
+    }
+    if !(100..600).contains(&error_code) {
+        return Err(value(at(), "error_code must be an HTTP status"));
+    }
+    let limits = limits
+        .into_iter()
+        .map(|written::Limit { per, limit, dense, open }| {
+            column(&at, columns, dense, ColumnKind::Dense, needs_dense)?;
+            column(&at, columns, open, ColumnKind::Open, needs_open)?;
+            Ok(Limit { per: per.into(), limit, dense, open })
+        })
+        .collect::<Result<_, SnapshotError>>()?;
+    Ok(Profile { limit_by, limits, hide_client_headers, error_code, error_message: error_message.into() })
+}
+
+fn column(
+    at: &impl Fn() -> String,
+    columns: &HashMap<u32, Column>,
+    n: Option<u32>,
+    kind: ColumnKind,
+    needed: bool,
+) -> Result<(), SnapshotError> {
+    match n {
+        None if needed => Err(value(at(), "a limit lacks the column its limit_by needs")),
+        None => Ok(()),
+        Some(n) => match columns.get(&n) {
+            Some(column) if column.kind == kind => Ok(()),
+            _ => Err(SnapshotError::Dangling { from: at(), kind: "column", to: u64::from(n) }),
+        },
+    }
+}
+
+fn uuid(text: &str, at: impl Fn() -> String) -> Result<Uuid, SnapshotError> {
+    Uuid::parse(text).ok_or_else(|| value(at(), "id must be a UUID"))
+}
+
+fn value(at: String, why: &str) -> SnapshotError {
+    SnapshotError::Value { at, why: why.to_owned() }
+}

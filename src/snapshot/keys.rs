@@ -1,0 +1,206 @@
+//! Consumers and credentials: who a key belongs to.
+//!
+//! In: a base file's bytes, then delta bytes as they are published. Out: for a key's digest its credential and consumer.
+//! Invariant: what the delta says wins over the base, and what it took away stays hidden. Digests are compared over all
+//! 32 bytes in constant time. It never sees a key, only HMACs of keys, and reads no clock: expiry is the caller's.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq as _;
+
+use super::delta::{self, Read};
+use super::layout::{Base, Bytes};
+use super::overlay::Overlay;
+use super::record::Consumer;
+use super::{SnapshotError, Uuid};
+
+/// HMAC-SHA-256 of a key. Equality takes the same time wherever two digests differ.
+#[derive(Clone, Copy)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// From its bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// From exactly 32 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first eight bytes: uniformly distributed, as the HMAC is keyed.
+    pub(super) fn word(&self) -> u64 {
+        u64::from_le_bytes(*self.0.first_chunk().unwrap_or(&[0; 8]))
+    }
+}
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Digest {}
+
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.word());
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(..)")
+    }
+}
+
+/// A credential without its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credential {
+    /// Row number.
+    pub n: u32,
+    /// Entity id: `X-Credential-Identifier`.
+    pub id: Uuid,
+    /// Row number of its consumer.
+    pub consumer: u32,
+    /// Unix seconds from which it is no longer valid; 0: never expires.
+    pub expires_at: u64,
+}
+
+impl Credential {
+    /// True when it does not hold at `now` (unix seconds).
+    pub const fn expired(&self, now: u64) -> bool {
+        self.expires_at != 0 && now >= self.expires_at
+    }
+}
+
+/// All consumers and credentials of one generation. A clone is cheap and independent.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    base: Option<Base>,
+    /// Published bytes of the delta taken so far, header included.
+    applied: usize,
+    /// Records taken so far.
+    records: usize,
+    /// `None`: deleted. Bytes are one consumer record.
+    consumers: Overlay<u32, Option<Arc<[u8]>>>,
+    credentials: Overlay<Digest, Credential>,
+    /// Which digest a credential has now; `None`: deleted. A credential named here is hidden in the base.
+    digests: Overlay<u32, Option<Digest>>,
+}
+
+impl Keys {
+    /// Nobody.
+    pub const fn empty() -> Self {
+        Self {
+            base: None,
+            applied: 0,
+            records: 0,
+            consumers: Overlay::new(),
+            credentials: Overlay::new(),
+            digests: Overlay::new(),
+        }
+    }
+
+    /// A base without changes.
+    pub fn open(base: Bytes) -> Result<Self, SnapshotError> {
+        Ok(Self { base: Some(Base::open(base)?), ..Self::empty() })
+    }
+
+    /// The number of the base; 0 without one.
+    pub fn base_number(&self) -> u64 {
+        self.base.as_ref().map_or(0, Base::number)
+    }
+
+    /// Credentials in the base.
+    pub fn base_credentials(&self) -> usize {
+        self.base.as_ref().map_or(0, Base::len)
+    }
+
+    /// Bytes of the delta (header included) that are in force; the next [`Keys::apply`] starts there.
+    pub const fn applied(&self) -> usize {
+        self.applied
+    }
+
+    /// Delta records in force.
+    pub const fn delta_records(&self) -> usize {
+        self.records
+    }
+
+    /// Takes the next bytes of the delta file: `bytes` are the file from offset [`Keys::applied`] to the published
+    /// length. On an error `self` is half-changed and must be thrown away: apply to a clone.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let mut body = bytes;
+        let mut at = self.applied;
+        if at == 0 {
+            delta::check_header(bytes, self.base_number())?;
+            body = &bytes[delta::HEADER..];
+            at = delta::HEADER;
+        }
+        for record in delta::records(body, at) {
+            self.take(record?);
+            self.records += 1;
+        }
+        self.applied += bytes.len();
+        Ok(())
+    }
+
+    fn take(&mut self, change: Read<'_>) {
+        match change {
+            Read::Consumer(n, bytes) => {
+                self.consumers.insert(n, Some(bytes.into()));
+            }
+            Read::ConsumerGone(n) => {
+                self.consumers.insert(n, None);
+            }
+            Read::Credential(credential, digest) => {
+                self.forget(credential.n, Some(digest));
+                self.credentials.insert(digest, credential);
+            }
+            Read::CredentialGone(n) => self.forget(n, None),
+        }
+    }
+
+    /// Credential `n` now has `digest`: its earlier one opens nothing more, unless another credential took it over.
+    fn forget(&mut self, n: u32, digest: Option<Digest>) {
+        if let Some(Some(old)) = self.digests.insert(n, digest)
+            && self.credentials.get(&old).is_some_and(|c| c.n == n)
+        {
+            self.credentials.remove(&old);
+        }
+    }
+
+    /// The credential with this digest, and its consumer. `None`: unknown, taken away, or without a consumer.
+    pub fn find(&self, digest: &Digest) -> Option<(Credential, Consumer<'_>)> {
+        if let Some(credential) = self.credentials.get(digest) {
+            return Some((*credential, self.consumer(credential.consumer)?));
+        }
+        let base = self.base.as_ref()?;
+        let found = base.find(digest)?;
+        if self.digests.get(&found.n).is_some() {
+            return None;
+        }
+        let mut consumer = Consumer::read(base.record(found.record)?)?;
+        if let Some(changed) = self.consumers.get(&consumer.n) {
+            consumer = Consumer::read(changed.as_deref()?)?;
+        }
+        let credential = Credential { n: found.n, id: found.id, consumer: consumer.n, expires_at: found.expires_at };
+        Some((credential, consumer))
+    }
+
+    /// Consumer `n`.
+    pub fn consumer(&self, n: u32) -> Option<Consumer<'_>> {
+        match self.consumers.get(&n) {
+            Some(changed) => Consumer::read(changed.as_deref()?),
+            None => Consumer::read(self.base.as_ref()?.consumer(n)?),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The bytes of a key base: where everything lies, read without copying and without panicking.
+//!
+//! ```text
+//! header 128 | credentials 64 each | consumer records, 8-aligned | consumer index 8 each | slots 8 each
+//! credential: hmac 32, id 16, n 4, consumer record / 8 4, expires 8
+//! index:      consumer n 4, record / 8 4, ascending by n          slot: fingerprint 4, credential index + 1 4
+//! ```
+//! Numbers are little-endian. Invariant: [`Base::open`] checks the header's own hash and that all regions fill the file
+//! exactly; every later read is bounds-checked, and one that fails is "not found" (closed, never open).
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::keys::Digest;
+use super::{SnapshotError, Uuid};
+
+pub(super) const MAGIC: &[u8; 8] = b"AIGWKEYS";
+pub(super) const VERSION: u64 = 1;
+pub(super) const HEADER: usize = 128;
+pub(super) const CREDENTIAL: usize = 64;
+pub(super) const INDEX: usize = 8;
+pub(super) const SLOT: usize = 8;
+
+/// Bytes that stay as they are while held: a mapping, or memory.
+pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// What a header says, in file order after the magic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub number: u64,
+    pub consumers: u64,
+    pub credentials: u64,
+    pub slots: u64,
+    pub records_len: u64,
+}
+
+impl Header {
+    pub(super) fn encode(self) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        out[..8].copy_from_slice(MAGIC);
+        let fields = [VERSION, self.number, self.consumers, self.credentials, self.slots, self.records_len];
+        for (at, field) in (8..).step_by(8).zip(fields) {
+            out[at..at + 8].copy_from_slice(&field.to_le_bytes());
+        }
+        let hash = Sha256::digest(&out[..56]);
+        out[56..88].copy_from_slice(&hash);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let header = bytes.get(..HEADER).ok_or(SnapshotError::Base("shorter than its header"))?;
+        if &header[..8] != MAGIC {
+            return Err(SnapshotError::Base("not a key base"));
+        }
+        if header[56..88] != *Sha256::digest(&header[..56]) {
+            return Err(SnapshotError::Base("damaged header"));
+        }
+        let field = |index: usize| u64_at(header, 8 + index * 8).unwrap_or(0);
+        if field(0) != VERSION {
+            return Err(SnapshotError::Base("written by another version"));
+        }
+        Ok(Self { number: field(1), consumers: field(2), credentials: field(3), slots: field(4), records_len: field(5) })
+    }
+}
+
+/// A key base over borrowed bytes.
+#[derive(Clone)]
+pub(super) struct Base {
+    bytes: Bytes,
+    number: u64,
+    consumers: usize,
+    credentials: usize,
+    slots: usize,
+    records_at: usize,
+    index_at: usize,
+    slots_at: usize,
+}
+
+/// A credential as the base holds it.
+pub(super) struct BaseCredential {
+    pub n: u32,
+    pub id: Uuid,
+    pub expires_at: u64,
+    /// Place of its consumer's record.
+    pub record: u32,
+}
+
+impl Base {
+    pub(super) fn open(bytes: Bytes) -> Result<Self, SnapshotError> {
+        let file: &[u8] = (*bytes).as_ref();
+        let header = Header::decode(file)?;
+        let broken = || SnapshotError::Base("its regions do not fit its length");
+        let size = |n: u64| usize::try_from(n).map_err(|_| broken());
+        let (consumers, credentials) = (size(header.consumers)?, size(header.credentials)?);
+        let (slots, records_len) = (size(header.slots)?, size(header.records_len)?);
+        let region = |at: usize, count: usize, each: usize| {
+            count.checked_mul(each).and_then(|len| at.checked_add(len)).ok_or_else(broken)
+        };
+        let records_at = region(HEADER, credentials, CREDENTIAL)?;
+        let index_at = region(records_at, records_len, 1)?;
+        let slots_at = region(index_at, consumers, INDEX)?;
+        if region(slots_at, slots, SLOT)? != file.len() || slots <= credentials {
+            return Err(broken());
+        }
+        Ok(Self { bytes, number: header.number, consumers, credentials, slots, records_at, index_at, slots_at })
+    }
+
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.credentials
+    }
+
+    fn file(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+
+    /// The credential with exactly this digest.
+    pub(super) fn find(&self, digest: &Digest) -> Option<BaseCredential> {
+        let file = self.file();
+        let mut slot = home(digest, self.slots);
+        let wanted = fingerprint(digest);
+        // There are more slots than credentials, so an empty one ends every probe.
+        for _ in 0..self.slots {
+            let at = self.slots_at + slot * SLOT;
+            let entry = u32_at(file, at + 4)?;
+            if entry == 0 {
+                return None;
+            }
+            if u32_at(file, at)? == wanted {
+                let at = HEADER + (entry as usize - 1) * CREDENTIAL;
+                let record: &[u8; CREDENTIAL] = file.get(at..at + CREDENTIAL)?.try_into().ok()?;
+                if Digest::from_slice(&record[..32])? == *digest {
+                    return Some(BaseCredential {
+                        n: u32_at(record, 48)?,
+                        id: Uuid::from_bytes(record[32..48].try_into().ok()?),
+                        expires_at: u64_at(record, 56)?,
+                        record: u32_at(record, 52)?,
+                    });
+                }
+            }
+            slot = if slot + 1 == self.slots { 0 } else { slot + 1 };
+        }
+        None
+    }
+
+    /// The bytes of a consumer record and what follows it; the record knows its own length.
+    pub(super) fn record(&self, record: u32) -> Option<&[u8]> {
+        self.file().get(self.records_at + record as usize * 8..self.index_at)
+    }
+
+    /// The record of consumer `n`. Numbers are dense, so its index is `n - first` less the holes before it.
+    pub(super) fn consumer(&self, n: u32) -> Option<&[u8]> {
+        let file = self.file();
+        let number = |index: usize| u32_at(file, self.index_at + index * INDEX);
+        let first = number(0).filter(|_| self.consumers > 0)?;
+        let mut high = (n.checked_sub(first)? as usize).min(self.consumers - 1);
+        let mut low = 0;
+        if number(high)? != n {
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if number(middle)? < n { low = middle + 1 } else { high = middle }
+            }
+            if number(high)? != n {
+                return None;
+            }
+        }
+        self.record(u32_at(file, self.index_at + high * INDEX + 4)?)
+    }
+}
+
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Base({}: {} consumers, {} credentials)", self.number, self.consumers, self.credentials)
+    }
+}
+
+/// Slots for so many credentials: load 5/8, and always one empty.
+pub(super) const fn slots_for(credentials: usize) -> usize {
+    credentials + credentials * 3 / 5 + 1
+}
+
+/// Where the probe for this digest starts: its high bits scaled to the number of slots.
+pub(super) fn home(digest: &Digest, slots: usize) -> usize {
+    let scaled = (u128::from(digest.word()) * slots as u128) >> 64;
+    // The product of a u64 and `slots`, shifted by 64, is below `slots`.
+    usize::try_from(scaled).unwrap_or(0)
+}
+
+/// Bits of the digest that do not choose the slot.
+pub(super) fn fingerprint(digest: &Digest) -> u32 {
+    u32_at(digest.as_bytes(), 8).unwrap_or(0)
+}
+
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}

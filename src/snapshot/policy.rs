@@ -1,0 +1,226 @@
+//! The compiled policy: what requests read. Every reference in it has been checked (see `compile`), so that the request
+//! path indexes instead of searching. It holds no consumers and no keys.
+
+use std::collections::HashMap;
+
+use super::Uuid;
+use crate::r#match::Router;
+
+/// Services, routes and plugins of one generation. Indices (`service`, `key_auth`, `profile`) are into these lists.
+#[derive(Debug)]
+pub struct Policy {
+    /// In the order of the file.
+    pub services: Vec<Service>,
+    /// In the order of the file: `Matched::route` is an index into it.
+    pub routes: Vec<Route>,
+    /// Finds the route of a request.
+    pub router: Router,
+    /// Configurations of key-auth.
+    pub key_auth: Vec<KeyAuth>,
+    /// Instances of rate-limiting.
+    pub rate_limiting: Vec<Profile>,
+    /// Counter columns by number.
+    pub columns: HashMap<u32, Column>,
+    /// SHA-256 of the JSON in lower-case hex: `configuration.hash`.
+    pub hash: Box<str>,
+}
+
+impl Policy {
+    /// No routes at all.
+    pub fn empty() -> Self {
+        Self {
+            services: Vec::new(),
+            routes: Vec::new(),
+            router: Router::new(Vec::new()),
+            key_auth: Vec::new(),
+            rate_limiting: Vec::new(),
+            columns: HashMap::new(),
+            hash: "".into(),
+        }
+    }
+
+    /// The service of a route; `None`: refuse with `no_service`.
+    pub fn service_of(&self, route: &Route) -> Option<&Service> {
+        route.service.and_then(|index| self.services.get(index))
+    }
+
+    /// The key-auth configuration of a route; `None`: no authentication.
+    pub fn key_auth_of(&self, route: &Route) -> Option<&KeyAuth> {
+        route.key_auth.and_then(|index| self.key_auth.get(index))
+    }
+}
+
+/// `http` or `https`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// TLS.
+    Https,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Row number.
+    pub n: u32,
+    /// Entity id.
+    pub id: Uuid,
+    /// Kong's name.
+    pub name: Option<Box<str>>,
+    /// Towards upstream.
+    pub scheme: Scheme,
+    /// Name or address (IPv6 without brackets or with: as configured).
+    pub host: Box<str>,
+    /// TCP port.
+    pub port: u16,
+    /// Base path in wire form.
+    pub path: Option<Box<str>>,
+    /// Further tries after a failed connect.
+    pub retries: u32,
+    /// Milliseconds.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds between two writes.
+    pub write_timeout_ms: u64,
+    /// Milliseconds between two reads (the first byte of the answer too).
+    pub read_timeout_ms: u64,
+    /// Verify the certificate; `None`: the default (verify).
+    pub tls_verify: Option<bool>,
+}
+
+/// What a matched request is subject to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Kong's own fields
+pub struct Route {
+    /// Row number.
+    pub n: u32,
+    /// Entity id.
+    pub id: Uuid,
+    /// Kong's name.
+    pub name: Option<Box<str>>,
+    /// Index of the service; `None`: 503.
+    pub service: Option<usize>,
+    /// Row number of the service, 0 for none.
+    pub service_n: u32,
+    /// False: a plain request gets 426, or a redirect when `https_redirect_status` is one.
+    pub allow_http: bool,
+    /// 426, 301, 302, 307 or 308.
+    pub https_redirect_status: u16,
+    /// Remove the covered prefix.
+    pub strip_path: bool,
+    /// Send the client's Host upstream.
+    pub preserve_host: bool,
+    /// Index of the key-auth configuration.
+    pub key_auth: Option<usize>,
+    /// The rate-limiting instance that runs unless the consumer has one of higher rank.
+    pub rate_limiting: Option<Base>,
+}
+
+/// A route's own rate-limiting instance and its precedence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// 5, 3, 2 or 1.
+    pub rank: u8,
+    /// Index of the profile.
+    pub profile: u32,
+}
+
+/// One key-auth configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Kong's own fields
+pub struct KeyAuth {
+    /// Names of query arguments, as configured.
+    pub names: Box<[Box<str>]>,
+    /// The same names in lower case: header fields.
+    pub header_names: Box<[Box<str>]>,
+    /// Look in headers.
+    pub in_header: bool,
+    /// Look in the query.
+    pub in_query: bool,
+    /// Take the key away before forwarding.
+    pub hide: bool,
+    /// False: OPTIONS passes without a key.
+    pub run_on_preflight: bool,
+    /// The `WWW-Authenticate` value: `Key` or `Key realm="..."`.
+    pub challenge: Box<str>,
+    /// What happens without a valid key.
+    pub anonymous: Anonymous,
+}
+
+/// What a request without a valid key becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anonymous {
+    /// It is refused.
+    Refused,
+    /// It acts as this consumer.
+    Consumer(u32),
+    /// 500: the configured consumer (as written) does not exist.
+    Missing(Box<str>),
+}
+
+/// What tells callers of one limit apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitBy {
+    /// The consumer's row; the client's address without one.
+    Consumer,
+    /// The credential's row; the client's address without one.
+    Credential,
+    /// The client's address.
+    Ip,
+    /// One count for the service.
+    Service,
+    /// The value of this header (lower-case name); the client's address without one.
+    Header(Box<str>),
+    /// The client's address, and only on this path.
+    Path(Box<str>),
+}
+
+/// One rate-limiting instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Whose requests are counted together.
+    pub limit_by: LimitBy,
+    /// Shortest period first, at least one.
+    pub limits: Box<[Limit]>,
+    /// Send no rate-limit headers at all.
+    pub hide_client_headers: bool,
+    /// Status of a refusal.
+    pub error_code: u16,
+    /// Message of a refusal.
+    pub error_message: Box<str>,
+}
+
+/// One window of a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// `second` ... `year`, or `<n>s`.
+    pub per: Box<str>,
+    /// Requests per window.
+    pub limit: u32,
+    /// Column by row number (row 0 for `service`).
+    pub dense: Option<u32>,
+    /// Column of the hash area.
+    pub open: Option<u32>,
+}
+
+/// A counter column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Number.
+    pub n: u32,
+    /// Where its counters live.
+    pub kind: ColumnKind,
+    /// 64-bit words per row; 0 for open columns.
+    pub words: u32,
+    /// Its lasting identity.
+    pub key: Box<str>,
+}
+
+/// Where the counters of a column live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnKind {
+    /// By row number.
+    Dense,
+    /// In the hash area.
+    Open,
+}

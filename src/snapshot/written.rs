@@ -1,0 +1,150 @@
+//! The policy JSON as it is written by the control process (docs/reference/boundary.md): serde types only.
+//!
+//! Every key is always present and no other is known, so that the two sides cannot drift apart in silence.
+//! Nothing is checked here beyond types; `compile` does.
+
+use serde::{Deserialize, Deserializer};
+
+/// An optional value whose key must be present.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub services: Vec<Service>,
+    pub routes: Vec<Route>,
+    pub key_auth: Vec<KeyAuth>,
+    pub rate_limiting: Vec<RateLimiting>,
+    pub columns: Vec<Column>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Protocol {
+    Http,
+    Https,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Service {
+    pub n: u32,
+    pub id: String,
+    #[serde(deserialize_with = "present")]
+    pub name: Option<String>,
+    pub protocol: Protocol,
+    pub host: String,
+    pub port: u16,
+    #[serde(deserialize_with = "present")]
+    pub path: Option<String>,
+    pub retries: u32,
+    pub connect_timeout_ms: u64,
+    pub write_timeout_ms: u64,
+    pub read_timeout_ms: u64,
+    #[serde(deserialize_with = "present")]
+    pub tls_verify: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub n: u32,
+    pub id: String,
+    #[serde(deserialize_with = "present")]
+    pub name: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub service: Option<u32>,
+    pub protocols: Vec<Protocol>,
+    pub https_redirect_status_code: u16,
+    pub hosts: Vec<String>,
+    pub methods: Vec<String>,
+    pub paths: Vec<String>,
+    pub headers: Vec<(String, Vec<String>)>,
+    pub regex_priority: i64,
+    pub created_at: i64,
+    pub strip_path: bool,
+    pub preserve_host: bool,
+    #[serde(deserialize_with = "present")]
+    pub key_auth: Option<usize>,
+    #[serde(deserialize_with = "present")]
+    pub rate_limiting: Option<Base>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Base {
+    pub rank: u8,
+    pub profile: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // Kong's own fields
+pub(super) struct KeyAuth {
+    pub key_names: Vec<String>,
+    pub key_in_header: bool,
+    pub key_in_query: bool,
+    pub key_in_body: bool,
+    pub hide_credentials: bool,
+    pub run_on_preflight: bool,
+    #[serde(deserialize_with = "present")]
+    pub realm: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub anonymous: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    pub anonymous_missing: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateLimiting {
+    pub limit_by: LimitBy,
+    #[serde(deserialize_with = "present")]
+    pub header_name: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub path: Option<String>,
+    pub limits: Vec<Limit>,
+    pub hide_client_headers: bool,
+    pub error_code: u16,
+    pub error_message: String,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LimitBy {
+    Consumer,
+    Credential,
+    Ip,
+    Service,
+    Header,
+    Path,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limit {
+    pub per: String,
+    pub limit: u32,
+    #[serde(deserialize_with = "present")]
+    pub dense: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    pub open: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ColumnKind {
+    Dense,
+    Open,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Column {
+    pub n: u32,
+    pub kind: ColumnKind,
+    pub words: u32,
+    pub key: String,
+}
