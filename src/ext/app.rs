@@ -130,7 +130,8 @@ impl Shared {
             return;
         }
         Python::attach(|py| {
-            let all: Vec<Py<Exchange>> = self.places().places.iter().flatten().map(|exchange| exchange.clone_ref(py)).collect();
+            let all: Vec<Py<Exchange>> =
+                self.places().places.iter().flatten().map(|exchange| exchange.clone_ref(py)).collect();
             for exchange in all {
                 let exchange = exchange.bind(py);
                 let own = exchange.get();
@@ -299,7 +300,14 @@ pub struct Gateway {
 impl Gateway {
     #[new]
     #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, body_timeout_s=60.0))]
-    fn new(py: Python<'_>, data_dir: &str, access_log: &str, max_in_flight: usize, max_body_bytes: u64, body_timeout_s: f64) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        data_dir: &str,
+        access_log: &str,
+        max_in_flight: usize,
+        max_body_bytes: u64,
+        body_timeout_s: f64,
+    ) -> PyResult<Self> {
         let body_timeout = Duration::try_from_secs_f64(body_timeout_s)
             .map_err(|_| PyValueError::new_err("body_timeout_s must be a positive number of seconds"))?;
         let gateway = py.detach(|| Decisions::open(std::path::Path::new(data_dir), access_log, max_in_flight))?;

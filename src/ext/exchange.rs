@@ -93,7 +93,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Exchange {
     /// Begin: read the head, decide, and answer, read on, or forward.
-    pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, scope: &Bound<'_, PyAny>, proto: &Bound<'_, PyAny>) -> PyResult<Py<Self>> {
+    pub(crate) fn begin(
+        py: Python<'_>,
+        shared: &Arc<Shared>,
+        scope: &Bound<'_, PyAny>,
+        proto: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<Self>> {
         let mut arrival = answer::read_arrival(py, shared, scope)?;
         let judged = shared.gateway.on_head(&mut arrival);
         let length = arrival.length;
@@ -123,7 +128,12 @@ impl Exchange {
             }
             (Ok(passage), _) => {
                 if shared.enter(this) {
-                    Self::read(this, Purpose::Collect(passage), length == BodyLength::Chunked, shared.settings.body_timeout)?;
+                    Self::read(
+                        this,
+                        Purpose::Collect(passage),
+                        length == BodyLength::Chunked,
+                        shared.settings.body_timeout,
+                    )?;
                 } else {
                     drop(passage);
                     let answer = Self::deny(this, Reason::Overloaded);
@@ -455,4 +465,3 @@ impl Exchange {
         false
     }
 }
-

@@ -70,7 +70,9 @@ impl InlineSubmit {
                     // A bare yield is how a Python application asks for the loop: hand it over where it stands.
                     Err(_) if value.is_none() => return self.pass_on(py, callback, args, context),
                     Err(_) => {
-                        let error = PyRuntimeError::new_err("the application waited for something this loop cannot step inline");
+                        let error = PyRuntimeError::new_err(
+                            "the application waited for something this loop cannot step inline",
+                        );
                         coroutine.call_method1("throw", (error.into_value(py),))?;
                     }
                 },
@@ -90,7 +92,8 @@ impl InlineSubmit {
         if known != 0 {
             return known == address;
         }
-        let named = callback.getattr("__name__").is_ok_and(|name| name.extract::<String>().is_ok_and(|name| name == "_run"));
+        let named =
+            callback.getattr("__name__").is_ok_and(|name| name.extract::<String>().is_ok_and(|name| name == "_run"));
         if named && self.run_kept.set(callback.clone().unbind()).is_ok() {
             self.run.store(address, Ordering::Relaxed);
         }

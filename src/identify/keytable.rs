@@ -164,7 +164,8 @@ mod tests {
         fn digests_are_hmac_sha256(secret in any::<[u8; 32]>(), key in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut mac = Hmac::<Sha256>::new_from_slice(&secret).unwrap();
             mac.update(&key);
-            prop_assert_eq!(KeyHasher::new(&secret).digest(&key).as_bytes()[..], mac.finalize().into_bytes()[..]);
+            let wanted: [u8; 32] = mac.finalize().into_bytes().into();
+            prop_assert_eq!(*KeyHasher::new(&secret).digest(&key).as_bytes(), wanted);
         }
     }
 }

@@ -17,7 +17,8 @@ pub struct Authority<'a> {
 impl<'a> Authority<'a> {
     /// Reads a `Host` value; `None` when it is not `host[:port]`.
     pub fn parse(value: &'a str) -> Option<Self> {
-        let name_end = if value.starts_with('[') { value.find(']')? + 1 } else { value.find(':').unwrap_or(value.len()) };
+        let name_end =
+            if value.starts_with('[') { value.find(']')? + 1 } else { value.find(':').unwrap_or(value.len()) };
         let (name, rest) = value.split_at(name_end);
         let port = match rest.strip_prefix(':') {
             None if rest.is_empty() => None,

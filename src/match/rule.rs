@@ -24,7 +24,9 @@ pub enum RuleError {
     #[error("\"{0}\" is no host: give a name, \"*.name\" or \"name.*\", with an optional port")]
     Host(String),
     /// Not a path.
-    #[error("\"{0}\" is no path: it must start with \"/\" (or \"~/\" for a regular expression) and be in canonical form")]
+    #[error(
+        "\"{0}\" is no path: it must start with \"/\" (or \"~/\" for a regular expression) and be in canonical form"
+    )]
     Path(String),
     /// A route without any condition would match everything.
     #[error("at least one of methods, hosts, headers, paths is required")]

@@ -92,7 +92,11 @@ mod tests {
     #[test]
     fn cutting_a_prefix_makes_no_dot_segment() {
         for path in ["/ai../secret", "/ai..", "/ai./x", "/ai..;a/x"] {
-            assert_eq!(upstream_path(None, CanonicalPath::new(path).unwrap(), 3, true), Err(BadPath::DotSegment), "{path}");
+            assert_eq!(
+                upstream_path(None, CanonicalPath::new(path).unwrap(), 3, true),
+                Err(BadPath::DotSegment),
+                "{path}"
+            );
         }
     }
 

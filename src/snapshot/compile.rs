@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 
-use super::policy::{Anonymous, Base, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service};
+use super::policy::{
+    Anonymous, Base, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service,
+};
 use super::{SnapshotError, Uuid, written};
 use crate::r#match::{CanonicalPath, HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
 
@@ -13,7 +15,8 @@ pub(super) fn policy(from: written::Policy, hash: String) -> Result<Policy, Snap
     let columns = by_number(columns)?;
     let services = services.into_iter().map(service).collect::<Result<Vec<_>, _>>()?;
     let service_index = index("service", services.iter().map(|s| s.n))?;
-    let key_auth = key_auth.into_iter().enumerate().map(|(i, k)| self::key_auth(i, k)).collect::<Result<Vec<_>, _>>()?;
+    let key_auth =
+        key_auth.into_iter().enumerate().map(|(i, k)| self::key_auth(i, k)).collect::<Result<Vec<_>, _>>()?;
     let rate_limiting =
         rate_limiting.into_iter().enumerate().map(|(i, p)| profile(i, p, &columns)).collect::<Result<Vec<_>, _>>()?;
     index("route", routes.iter().map(|r| r.n))?;
@@ -82,14 +85,16 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
         tls_verify,
     } = from;
     let at = || format!("service {n}");
-    if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\')) {
+    if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\'))
+    {
         return Err(value(at(), "host must be a name or an address"));
     }
     if port == 0 {
         return Err(value(at(), "port must be 1 to 65535"));
     }
     if let Some(path) = &path
-        && (CanonicalPath::new(path).is_err() || path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#')))
+        && (CanonicalPath::new(path).is_err()
+            || path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#')))
     {
         return Err(value(at(), "path must start with \"/\", be canonical and percent-encoded"));
     }
@@ -255,7 +260,8 @@ fn profile(
     from: written::RateLimiting,
     columns: &HashMap<u32, Column>,
 ) -> Result<Profile, SnapshotError> {
-    let written::RateLimiting { limit_by, header_name, path, limits, hide_client_headers, error_code, error_message } = from;
+    let written::RateLimiting { limit_by, header_name, path, limits, hide_client_headers, error_code, error_message } =
+        from;
     let at = || format!("rate_limiting at index {index}");
     let limit_by = match limit_by {
         written::LimitBy::Consumer => LimitBy::Consumer,

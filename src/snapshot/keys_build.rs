@@ -4,10 +4,10 @@
 //! Invariant: numbers and digests are unique and each credential's consumer is there, or nothing is built.
 //! A pure function of its input: the file is written by `aigw-io`.
 
+use super::SnapshotError;
 use super::keys::{Credential, Digest};
 use super::layout::{CREDENTIAL, HEADER, Header, INDEX, SLOT, fingerprint, home, slots_for};
 use super::record::{self, NewConsumer};
-use super::SnapshotError;
 
 /// Collects a base.
 #[derive(Debug, Default)]
@@ -26,8 +26,8 @@ impl KeysBuilder {
 
     /// Adds a consumer.
     pub fn consumer(&mut self, consumer: &NewConsumer<'_>) -> Result<(), SnapshotError> {
-        let at = u32::try_from(self.records.len() / 8)
-            .map_err(|_| SnapshotError::Base("more than 32 GiB of consumers"))?;
+        let at =
+            u32::try_from(self.records.len() / 8).map_err(|_| SnapshotError::Base("more than 32 GiB of consumers"))?;
         record::encode(consumer, &mut self.records)?;
         self.records.resize(self.records.len().next_multiple_of(8), 0);
         self.index.push((consumer.n, at));
@@ -54,11 +54,8 @@ impl KeysBuilder {
             slots: slots as u64,
             records_len: self.records.len() as u64,
         };
-        let length = HEADER
-            + self.credentials.len() * CREDENTIAL
-            + self.records.len()
-            + self.index.len() * INDEX
-            + slots * SLOT;
+        let length =
+            HEADER + self.credentials.len() * CREDENTIAL + self.records.len() + self.index.len() * INDEX + slots * SLOT;
         let mut out = Vec::with_capacity(length);
         out.extend_from_slice(&header.encode());
         for (credential, digest) in &self.credentials {

@@ -61,7 +61,13 @@ impl Header {
         if field(0) != VERSION {
             return Err(SnapshotError::Base("written by another version"));
         }
-        Ok(Self { number: field(1), consumers: field(2), credentials: field(3), slots: field(4), records_len: field(5) })
+        Ok(Self {
+            number: field(1),
+            consumers: field(2),
+            credentials: field(3),
+            slots: field(4),
+            records_len: field(5),
+        })
     }
 }
 

@@ -103,7 +103,9 @@ pub(super) fn encode(consumer: &NewConsumer<'_>, out: &mut Vec<u8>) -> Result<()
     let refuse = |why| SnapshotError::Record { kind: "consumer", n: consumer.n, why };
     let len = |text: Option<&str>| match text {
         None => Ok(NONE),
-        Some(text) => u16::try_from(text.len()).ok().filter(|&l| l != NONE).ok_or(refuse("a name is longer than 65534 bytes")),
+        Some(text) => {
+            u16::try_from(text.len()).ok().filter(|&l| l != NONE).ok_or(refuse("a name is longer than 65534 bytes"))
+        }
     };
     if consumer.n == 0 {
         return Err(refuse("n starts at 1"));
