@@ -1,6 +1,6 @@
 //! Every reason to refuse a request, in one table.
 //!
-//! In: a stage names a [`Denial`]. Out: its [`Row`]: machine code, status, the words a client reads, whether the
+//! In: a stage names a [`Reason`]. Out: its [`Row`]: machine code, status, the words a client reads, whether the
 //! request body must be discarded before the answer is sent, and what a client should do next.
 //! Invariant: one row per reason, in the order of the enum, so that docs and metrics are made from [`TABLE`] alone.
 //! It does not render bodies (see `denial_body`) and holds no per-request data: texts and numbers that depend on the
@@ -40,7 +40,7 @@ pub enum Extra {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The reason this row describes.
-    pub denial: Denial,
+    pub reason: Reason,
     /// Machine name: metrics label, log field, and `X-AIGW-Denial` header.
     pub code: &'static str,
     /// HTTP status, unless configuration chooses another (`error_code`, `https_redirect_status_code`).
@@ -58,13 +58,13 @@ pub struct Row {
 /// Builds the enum and its table from one list, so that neither can lack an entry of the other.
 macro_rules! denials {
     ($( $(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $message:literal, $extra:ident, $drain:literal, $retry:ident; )+) => {
-        /// A reason to refuse. `denial.row()` has everything about it.
+        /// A reason to refuse. `reason.row()` has everything about it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Denial { $( $(#[$doc])* $name, )+ }
+        pub enum Reason { $( $(#[$doc])* $name, )+ }
 
-        /// Every reason, in the order of [`Denial`].
+        /// Every reason, in the order of [`Reason`].
         pub const TABLE: &[Row] = &[ $( Row {
-            denial: Denial::$name, code: $code, status: $status, message: $message,
+            reason: Reason::$name, code: $code, status: $status, message: $message,
             extra: Extra::$extra, drain: $drain, retry: Retry::$retry,
         }, )+ ];
     };
@@ -129,7 +129,7 @@ denials! {
     Internal = "internal", 500, "An unexpected error occurred", None, true, Never;
 }
 
-impl Denial {
+impl Reason {
     /// The row of this reason.
     pub const fn row(self) -> &'static Row {
         &TABLE[self as usize]
@@ -150,7 +150,7 @@ impl Denial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Why.
-    pub denial: Denial,
+    pub reason: Reason,
     /// Replaces the row's message; never holds anything of a key.
     pub message: Option<Box<str>>,
 }
@@ -158,13 +158,13 @@ pub struct Refused {
 impl Refused {
     /// The text for the body.
     pub fn message(&self) -> &str {
-        self.message.as_deref().unwrap_or(self.denial.row().message)
+        self.message.as_deref().unwrap_or(self.reason.row().message)
     }
 }
 
-impl From<Denial> for Refused {
-    fn from(denial: Denial) -> Self {
-        Self { denial, message: None }
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, message: None }
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn each_reason_finds_its_own_row() {
         for row in TABLE {
-            assert_eq!(row.denial.row(), row);
+            assert_eq!(row.reason.row(), row);
         }
     }
 
@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn a_refusal_may_replace_the_message() {
-        assert_eq!(Refused::from(Denial::InvalidApiKey).message(), "Unauthorized");
-        let own = Refused { denial: Denial::AnonymousMissing, message: Some("anonymous consumer x".into()) };
+        assert_eq!(Refused::from(Reason::InvalidApiKey).message(), "Unauthorized");
+        let own = Refused { reason: Reason::AnonymousMissing, message: Some("anonymous consumer x".into()) };
         assert_eq!(own.message(), "anonymous consumer x");
     }
 }

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::credential::{Presented, Request, presented};
-use crate::denial::{Denial, Refused};
+use crate::denial::{Reason, Refused};
 use crate::snapshot::{Anonymous, Consumer, Credential, Digest, KeyAuth, Keys};
 
 /// HMAC-SHA-256 under the gateway's secret, its key schedule computed once.
@@ -67,13 +67,13 @@ pub fn identify<'s>(
         return Ok(Caller::NOBODY);
     }
     let refused = match presented(auth, request) {
-        Presented::None => Denial::NoApiKey,
-        Presented::Duplicate => Denial::DuplicateApiKey,
+        Presented::None => Reason::NoApiKey,
+        Presented::Duplicate => Reason::DuplicateApiKey,
         Presented::Key(key) => match keys.find(&hasher.digest(&key)) {
             Some((credential, consumer)) if !credential.expired(now) => {
                 return Ok(Caller { consumer: Some(consumer), credential: Some(credential), anonymous: false });
             }
-            _ => Denial::InvalidApiKey,
+            _ => Reason::InvalidApiKey,
         },
     };
     match &auth.anonymous {
@@ -88,7 +88,7 @@ pub fn identify<'s>(
 
 fn anonymous_missing(text: &str) -> Refused {
     Refused {
-        denial: Denial::AnonymousMissing,
+        reason: Reason::AnonymousMissing,
         message: Some(format!("anonymous consumer {text} is configured but doesn't exist").into()),
     }
 }
@@ -129,18 +129,18 @@ mod tests {
         let auth = auth(&["apikey"]);
         assert_eq!(call(&auth, "GET", Some("forever"), 1_000), Ok((Some(1), false)));
         assert_eq!(call(&auth, "GET", Some("until-100"), 99), Ok((Some(1), false)));
-        assert_eq!(call(&auth, "GET", Some("until-100"), 100), Err(Denial::InvalidApiKey.into()));
-        assert_eq!(call(&auth, "GET", Some("other"), 0), Err(Denial::InvalidApiKey.into()));
-        assert_eq!(call(&auth, "GET", None, 0), Err(Denial::NoApiKey.into()));
+        assert_eq!(call(&auth, "GET", Some("until-100"), 100), Err(Reason::InvalidApiKey.into()));
+        assert_eq!(call(&auth, "GET", Some("other"), 0), Err(Reason::InvalidApiKey.into()));
+        assert_eq!(call(&auth, "GET", None, 0), Err(Reason::NoApiKey.into()));
     }
 
     #[test]
     fn preflight_passes_only_when_configured() {
         let mut auth = auth(&["apikey"]);
-        assert_eq!(call(&auth, "OPTIONS", None, 0), Err(Denial::NoApiKey.into()));
+        assert_eq!(call(&auth, "OPTIONS", None, 0), Err(Reason::NoApiKey.into()));
         auth.run_on_preflight = false;
         assert_eq!(call(&auth, "OPTIONS", None, 0), Ok((None, false)));
-        assert_eq!(call(&auth, "GET", None, 0), Err(Denial::NoApiKey.into()));
+        assert_eq!(call(&auth, "GET", None, 0), Err(Reason::NoApiKey.into()));
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         for (anonymous, text) in [(Anonymous::Consumer(9), "9"), (Anonymous::Missing("ghost".into()), "ghost")] {
             auth.anonymous = anonymous;
             let refused = call(&auth, "GET", None, 0).unwrap_err();
-            assert_eq!(refused.denial, Denial::AnonymousMissing);
+            assert_eq!(refused.reason, Reason::AnonymousMissing);
             assert_eq!(refused.message(), format!("anonymous consumer {text} is configured but doesn't exist"));
         }
     }

@@ -8,6 +8,7 @@ use super::policy::{
     Anonymous, Base, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service,
 };
 use super::{SnapshotError, Uuid, written};
+use crate::limits::Period;
 use crate::r#match::{CanonicalPath, HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
 
 pub(super) fn policy(from: written::Policy, hash: String) -> Result<Policy, SnapshotError> {
@@ -293,7 +294,8 @@ fn profile(
         .map(|written::Limit { per, limit, dense, open }| {
             column(&at, columns, dense, ColumnKind::Dense, needs_dense)?;
             column(&at, columns, open, ColumnKind::Open, needs_open)?;
-            Ok(Limit { per: per.into(), limit, dense, open })
+            let per = per.parse::<Period>().map_err(|error| value(at(), &error.to_string()))?;
+            Ok(Limit { per, limit, dense, open })
         })
         .collect::<Result<_, SnapshotError>>()?;
     Ok(Profile { limit_by, limits, hide_client_headers, error_code, error_message: error_message.into() })

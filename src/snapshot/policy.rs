@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::Uuid;
+use crate::limits::Period;
 use crate::r#match::Router;
 
 /// Services, routes and plugins of one generation. Indices (`service`, `key_auth`, `profile`) are into these lists.
@@ -193,8 +194,8 @@ pub struct Profile {
 /// One window of a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// `second` ... `year`, or `<n>s`.
-    pub per: Box<str>,
+    /// The length of its window.
+    pub per: Period,
     /// Requests per window.
     pub limit: u32,
     /// Column by row number (row 0 for `service`).
