@@ -1,0 +1,186 @@
+//! Admission over heap counters: all or none, a look takes nothing, a permit ends once, and the refusal names the
+//! limit that resets last.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use aigw_core::admit::{Admitter, Check, Permit, Refusal};
+use aigw_core::cells::heap::HeapPlace;
+use aigw_core::cells::journal::{self, ENTRIES, MAX_CELLS, State};
+use aigw_core::cells::{CellKey, Cells, Place};
+use aigw_core::limits::{Period, window};
+use aigw_core::units::{RequestId, UnixSeconds};
+use proptest::prelude::*;
+
+const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
+const ID: RequestId = RequestId([0xfeed, 0xbeef]);
+
+fn place() -> (Arc<HeapPlace>, Admitter<HeapPlace>) {
+    let place = Arc::new(HeapPlace::new(&[(1, 4), (2, 4), (3, 4)], 8).unwrap());
+    (Arc::clone(&place), Admitter::new(place))
+}
+
+fn check(column: u32, limit: u32, period: Period) -> Check {
+    Check::new(limit, period, CellKey::Dense { column, row: 2 })
+}
+
+fn count(place: &HeapPlace, column: u32) -> u32 {
+    window::unpack(place.dense(column, 2).unwrap().load(std::sync::atomic::Ordering::SeqCst)).count
+}
+
+fn open(place: &HeapPlace) -> Vec<State> {
+    journal::open_permits(place.ring().words()).map(|permit| permit.state).collect()
+}
+
+#[test]
+fn a_look_takes_nothing_and_a_take_counts_itself_only_afterwards() {
+    let (place, admitter) = place();
+    let mut checks = [check(1, 2, Period::Minute), check(2, 5, Period::Hour)];
+    for used in 0..2 {
+        admitter.peek(&mut checks, NOW).unwrap();
+        assert_eq!((checks[0].used, count(&place, 1)), (used, used));
+        admitter.take(&mut checks, NOW, ID).unwrap().settle();
+        assert_eq!(checks.map(|check| check.used), [used, used]);
+    }
+    assert_eq!(admitter.peek(&mut checks, NOW), Err(Refusal::Exceeded(0)));
+    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Exceeded(0)));
+    assert_eq!((count(&place, 1), count(&place, 2)), (2, 2));
+    assert_eq!(checks[0].window, Period::Minute.window(NOW));
+    assert_eq!(checks[0].resets_in(NOW), 40);
+}
+
+#[test]
+fn of_several_exhausted_limits_the_one_that_resets_last_is_named() {
+    let (_, admitter) = place();
+    let mut checks = [check(1, 1, Period::Second), check(2, 1, Period::Day), check(3, 1, Period::Minute)];
+    admitter.take(&mut checks, NOW, ID).unwrap().settle();
+    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Exceeded(1)));
+    assert!(checks.iter().all(Check::exhausted));
+}
+
+#[test]
+fn a_permit_is_seen_through_its_life_and_given_back_once() {
+    let (place, admitter) = place();
+    let mut checks = [check(1, 9, Period::Minute), check(2, 9, Period::Hour)];
+    let mut permit = admitter.take(&mut checks, NOW, ID).unwrap();
+    let seen: Vec<_> = journal::open_permits(place.ring().words()).collect();
+    assert_eq!((seen.len(), seen[0].state, seen[0].request, seen[0].started), (1, State::Held, ID, NOW));
+    assert_eq!(seen[0].held.iter().map(|held| held.amount).collect::<Vec<_>>(), [1, 1]);
+    permit.mark_sent();
+    assert_eq!(open(&place), [State::Sent]);
+    permit.give_back();
+    assert_eq!((count(&place, 1), count(&place, 2), open(&place)), (0, 0, vec![]));
+    let permit = admitter.take(&mut checks, NOW, ID).unwrap();
+    std::thread::spawn(move || drop(permit)).join().unwrap();
+    assert_eq!((count(&place, 1), open(&place)), (0, vec![]));
+}
+
+#[test]
+fn what_comes_back_after_its_window_leaves_the_next_alone() {
+    let (place, admitter) = place();
+    let mut checks = [check(1, 9, Period::Second)];
+    let late = admitter.take(&mut checks, NOW, ID).unwrap();
+    admitter.take(&mut checks, UnixSeconds(NOW.0 + 1), ID).unwrap().settle();
+    drop(late);
+    assert_eq!(count(&place, 1), 1);
+}
+
+#[test]
+fn after_the_clock_was_set_back_the_later_window_counts_and_gets_back() {
+    let (place, admitter) = place();
+    let mut checks = [check(1, 2, Period::Minute)];
+    let later = UnixSeconds(NOW.0 + 600);
+    admitter.take(&mut checks, later, ID).unwrap().settle();
+    let held = admitter.take(&mut checks, NOW, ID).unwrap();
+    assert_eq!((checks[0].used, checks[0].window.end), (1, Period::Minute.window(later).end));
+    assert_eq!(admitter.peek(&mut checks, NOW), Err(Refusal::Exceeded(0)));
+    held.give_back();
+    assert_eq!(count(&place, 1), 1);
+}
+
+#[test]
+fn open_identifiers_are_admitted_and_given_back_like_rows() {
+    let (place, admitter) = place();
+    let mut checks = [check(1, 9, Period::Minute), Check::new(2, Period::Minute, admitter.open_key(7, b"192.0.2.1"))];
+    let held = admitter.take(&mut checks, NOW, ID).unwrap();
+    admitter.take(&mut checks, NOW, ID).unwrap().settle();
+    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Exceeded(1)));
+    held.give_back();
+    admitter.peek(&mut checks, NOW).unwrap();
+    assert_eq!((checks[1].used, count(&place, 1)), (1, 1));
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_and_nothing_is_held() {
+    let (place, admitter) = place();
+    let mut checks = [check(1, 9, Period::Minute), Check::new(9, Period::Day, CellKey::Dense { column: 8, row: 0 })];
+    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Missing { column: 8, row: 0 }));
+    assert_eq!(admitter.take(&mut [checks[0]; MAX_CELLS + 1], NOW, ID).err(), Some(Refusal::TooMany));
+    let all: Vec<_> = (0..ENTRIES).map(|_| admitter.take(&mut [check(2, u32::MAX, Period::Year)], NOW, ID)).collect();
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(admitter.take(&mut checks[..1], NOW, ID).err(), Some(Refusal::Full));
+    assert_eq!(count(&place, 1), 0);
+    drop(all);
+    assert!(admitter.take(&mut checks[..1], NOW, ID).is_ok());
+    assert_eq!((count(&place, 1), count(&place, 2)), (0, 0));
+}
+
+#[test]
+fn without_a_limit_nothing_is_held() {
+    let (place, admitter) = place();
+    let mut permit = admitter.take(&mut [], NOW, ID).unwrap();
+    permit.mark_sent();
+    assert_eq!(open(&place), []);
+    permit.settle();
+}
+
+#[test]
+fn threads_over_two_limits_are_admitted_to_the_smaller_one() {
+    let (place, admitter) = place();
+    let admitted: usize = std::thread::scope(|scope| {
+        let work = || {
+            let mut checks = [check(1, 100_000, Period::Minute), check(2, 5_000, Period::Day)];
+            let permits = (0..3_000).filter_map(|_| admitter.take(&mut checks, NOW, ID).ok());
+            permits.map(Permit::settle).count()
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!((admitted, count(&place, 1), count(&place, 2)), (5_000, 5_000, 5_000));
+    assert_eq!(open(&place), []);
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_all_counters_say_the_same(
+        limits in prop::array::uniform3(0..8_u32),
+        steps in prop::collection::vec((0..4_u8, any::<usize>()), 1..100),
+    ) {
+        let (place, admitter) = place();
+        let periods = [Period::Minute, Period::Hour, Period::Day];
+        let mut checks = [0, 1, 2].map(|n| check(n as u32 + 1, limits[n], periods[n]));
+        let smallest = *limits.iter().min().unwrap();
+        let (mut settled, mut held) = (0, Vec::new());
+        for (what, which) in steps {
+            match what {
+                0 | 1 => match admitter.take(&mut checks, NOW, ID) {
+                    Ok(permit) => held.push(permit),
+                    Err(refusal) => {
+                        prop_assert!(matches!(refusal, Refusal::Exceeded(n) if checks[n].exhausted()));
+                        prop_assert_eq!(settled + held.len(), smallest as usize);
+                    }
+                },
+                _ if held.is_empty() => {}
+                2 => {
+                    held.swap_remove(which % held.len()).settle();
+                    settled += 1;
+                }
+                _ => drop(held.swap_remove(which % held.len())),
+            }
+            prop_assert!(settled + held.len() <= smallest as usize);
+            for column in 1..=3 {
+                prop_assert_eq!(count(&place, column) as usize, settled + held.len());
+            }
+        }
+    }
+}

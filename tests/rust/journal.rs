@@ -1,0 +1,211 @@
+//! A worker dies between any two steps: what a reclaim makes of the memory it left.
+//!
+//! The place under test copies all shared memory each time the code under test reaches for it, which is between any
+//! two of its steps. Each copy is one death; each is reclaimed, with a reclaimer that dies at each step in turn.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use aigw_core::admit::{Admitter, Check, Permit};
+use aigw_core::cells::heap::{HeapLock, HeapWords};
+use aigw_core::cells::journal::RING_WORDS;
+use aigw_core::cells::reclaim::{Reclaimed, reclaim};
+use aigw_core::cells::tag::TagKey;
+use aigw_core::cells::{CellKey, Cells, OpenArea, Place, Ring, Words, open};
+use aigw_core::limits::{Period, window};
+use aigw_core::units::{RequestId, UnixSeconds};
+use proptest::prelude::*;
+
+const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
+const COLUMNS: usize = 2;
+/// Entries that a test can have in use: only these are copied.
+const COPIED: usize = 16 * 64;
+
+/// What a dead worker leaves, and what had truly happened by then.
+struct Death {
+    counts: Vec<u64>,
+    ring: Vec<u64>,
+    truth: Truth,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Truth {
+    /// Answered: must stay counted.
+    settled: u32,
+    /// May have reached an upstream: must stay counted.
+    sent: u32,
+    /// Taken and surely not sent.
+    held: u32,
+    /// At some step between two of these.
+    unsure: u32,
+}
+
+struct Watched {
+    columns: HeapWords,
+    open: Arc<OpenArea<HeapWords, HeapLock>>,
+    /// A dead worker's place has the words only.
+    ring: Option<Ring<HeapWords>>,
+    ring_words: HeapWords,
+    truth: Mutex<Truth>,
+    deaths: Mutex<Vec<Death>>,
+}
+
+fn load(words: &[AtomicU64]) -> Vec<u64> {
+    words.iter().map(|word| word.load(Ordering::SeqCst)).collect()
+}
+
+/// Not used by these limits.
+static OPEN: LazyLock<Arc<OpenArea<HeapWords, HeapLock>>> = LazyLock::new(|| {
+    let area = HeapWords::zeroed(open::area_words(1));
+    open::format(area.words(), [1, 2], TagKey([3, 4])).unwrap();
+    Arc::new(OpenArea::new(area, HeapLock::default()).unwrap())
+});
+
+impl Watched {
+    fn alive() -> Self {
+        let mut place = Self::left_by(&[], &[]);
+        place.ring_words = HeapWords::zeroed(RING_WORDS);
+        place.ring = Ring::new(place.ring_words.clone(), 0);
+        place
+    }
+
+    fn left_by(counts: &[u64], ring: &[u64]) -> Self {
+        let (columns, ring_words) = (HeapWords::zeroed(COLUMNS), HeapWords::zeroed(COPIED));
+        for (words, values) in [(&columns, counts), (&ring_words, ring)] {
+            for (word, &value) in words.words().iter().zip(values) {
+                word.store(value, Ordering::SeqCst);
+            }
+        }
+        Self {
+            columns,
+            open: Arc::clone(&OPEN),
+            ring: None,
+            ring_words,
+            truth: Mutex::default(),
+            deaths: Mutex::default(),
+        }
+    }
+
+    fn copy(&self) {
+        let (counts, ring) = (load(self.columns.words()), load(&self.ring_words.words()[..COPIED]));
+        let truth = *self.truth.lock().unwrap();
+        self.deaths.lock().unwrap().push(Death { counts, ring, truth });
+    }
+
+    fn now_true(&self, change: impl FnOnce(&mut Truth)) {
+        change(&mut self.truth.lock().unwrap());
+        self.copy();
+    }
+}
+
+impl Cells for Watched {
+    type Words = HeapWords;
+    type Lock = HeapLock;
+    fn dense(&self, column: u32, _: u32) -> Option<&AtomicU64> {
+        self.copy();
+        self.columns.words().get(column as usize)
+    }
+    fn open(&self) -> &OpenArea<HeapWords, HeapLock> {
+        &self.open
+    }
+}
+
+impl Place for Watched {
+    fn ring(&self) -> &Ring<HeapWords> {
+        self.copy();
+        self.ring.as_ref().unwrap()
+    }
+}
+
+fn checks(limits: [u32; COLUMNS]) -> [Check; COLUMNS] {
+    let check = |n: usize, period| {
+        let column = u32::try_from(n).unwrap();
+        Check::new(limits[n], period, CellKey::Dense { column, row: 0 })
+    };
+    [check(0, Period::Minute), check(1, Period::Day)]
+}
+
+fn reclaimed(death: &Death) -> (Watched, Reclaimed) {
+    let place = Watched::left_by(&death.counts, &death.ring);
+    let found = reclaim(&place.ring_words.words()[..COPIED], &place, true);
+    (place, found)
+}
+
+fn assert_right(counts: &[u64], truth: &Truth, held_may_stay: bool) {
+    for &word in counts {
+        let count = window::unpack(word).count;
+        let least = truth.settled + truth.sent;
+        let most = least + truth.unsure + if held_may_stay { truth.held } else { 0 };
+        assert!((least..=most).contains(&count), "{count} is not in {least}..={most}");
+    }
+}
+
+fn die_everywhere(deaths: &[Death]) {
+    for death in deaths {
+        assert_right(&death.counts, &death.truth, true);
+        let (place, found) = reclaimed(death);
+        assert_right(&load(place.columns.words()), &death.truth, false);
+        assert!(found.given_back >= death.truth.held as usize && found.given_back <= found.open);
+        assert_eq!(reclaim(&place.ring_words.words()[..COPIED], &place, true), Reclaimed::default());
+        // The reclaimer dies at each of its steps, and the next one finishes: what it was at stays counted.
+        for second in place.deaths.lock().unwrap().iter() {
+            let (after, _) = reclaimed(second);
+            assert_right(&load(after.columns.words()), &death.truth, true);
+        }
+        // After a power loss nothing is given back.
+        let unpowered = Watched::left_by(&death.counts, &death.ring);
+        let found = reclaim(&unpowered.ring_words.words()[..COPIED], &unpowered, false);
+        assert_eq!((found.given_back, load(unpowered.columns.words())), (0, death.counts.clone()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn a_death_costs_at_most_what_was_in_flight(
+        limits in prop::array::uniform2(1..6_u32),
+        steps in prop::collection::vec((0..5_u8, any::<usize>()), 1..25),
+    ) {
+        let place = Arc::new(Watched::alive());
+        let admitter = Admitter::new(Arc::clone(&place));
+        let mut checks = checks(limits);
+        let (mut held, mut sent): (Vec<Permit<Watched>>, Vec<Permit<Watched>>) = Default::default();
+        for (what, which) in steps {
+            match what {
+                0 | 1 => {
+                    place.now_true(|truth| truth.unsure += 1);
+                    let permit = admitter.take(&mut checks, NOW, RequestId([1, 2]));
+                    place.now_true(|truth| { truth.unsure -= 1; truth.held += u32::from(permit.is_ok()); });
+                    held.extend(permit);
+                }
+                2 if !held.is_empty() => {
+                    let mut permit = held.swap_remove(which % held.len());
+                    place.now_true(|truth| { truth.held -= 1; truth.unsure += 1; });
+                    permit.mark_sent();
+                    place.now_true(|truth| { truth.unsure -= 1; truth.sent += 1; });
+                    sent.push(permit);
+                }
+                3 if !sent.is_empty() => {
+                    // To settle changes nothing of what must stay counted.
+                    sent.swap_remove(which % sent.len()).settle();
+                    place.now_true(|truth| { truth.sent -= 1; truth.settled += 1; });
+                }
+                4 if !(held.is_empty() && sent.is_empty()) => {
+                    let from_sent = held.is_empty();
+                    let permits = if from_sent { &mut sent } else { &mut held };
+                    let permit = permits.swap_remove(which % permits.len());
+                    place.now_true(|truth| {
+                        *(if from_sent { &mut truth.sent } else { &mut truth.held }) -= 1;
+                        truth.unsure += 1;
+                    });
+                    drop(permit);
+                    place.now_true(|truth| truth.unsure -= 1);
+                }
+                _ => {}
+            }
+        }
+        let deaths = std::mem::take(&mut *place.deaths.lock().unwrap());
+        die_everywhere(&deaths);
+    }
+}
