@@ -2,5 +2,10 @@
 
 pub mod cells;
 pub mod clock;
+pub mod control_page;
+mod keyfiles;
 pub mod map;
 pub mod mock;
+pub mod publish;
+pub mod secret;
+pub mod snapshot;

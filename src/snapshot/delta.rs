@@ -55,6 +55,12 @@ pub fn check_header(file: &[u8], number: u64) -> Result<(), SnapshotError> {
     }
 }
 
+/// How many records a delta on base `number` holds; an error when it is not whole.
+pub fn count(file: &[u8], number: u64) -> Result<usize, SnapshotError> {
+    check_header(file, number)?;
+    records(&file[HEADER..], HEADER).try_fold(0, |count, record| record.map(|_| count + 1))
+}
+
 /// Appends one record.
 pub fn encode(change: &Change<'_>, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
     let start = out.len();

@@ -1,0 +1,168 @@
+//! The control side of the snapshot: writes what workers read.
+//!
+//! In: a policy as JSON, key bases, changes of keys. Out: files in `DATA/snapshot`, and the words of the control page.
+//! Invariant: whatever the page names is complete and on disk before it is named; a failed call leaves in force what
+//! was, and can be repeated. Files of the generation before last are removed. One publisher per data folder.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use aigw_core::snapshot::{KeysBuilder, SnapshotError, delta, load};
+
+use crate::cells::StoreId;
+use crate::control_page::{ControlPage, Published};
+use crate::keyfiles::{Folder, Kind};
+
+/// Why something was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The disk.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What was to be published is wrong.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Nothing to stand on.
+    #[error("the first publish needs a policy")]
+    NoPolicy,
+    /// The delta cannot be trusted any more.
+    #[error("the published keys cannot be added to ({0}); write a new base")]
+    NoDelta(String),
+}
+
+/// The writer of snapshots.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    folder: Folder,
+    page: ControlPage,
+    /// What the next publish puts in force; its generation is the last one published.
+    next: Published,
+    /// What the publish before the last put in force: its files stay for readers on the way.
+    before: Published,
+    delta: Result<Delta, String>,
+}
+
+/// The delta that is appended to.
+#[derive(Debug)]
+struct Delta {
+    file: File,
+    records: usize,
+    dirty: bool,
+}
+
+impl SnapshotWriter {
+    /// Opens the data folder, making what is missing. `DATA/cells` must exist.
+    pub fn open(data: &Path, store: StoreId) -> io::Result<Self> {
+        let folder = Folder::of(data);
+        folder.make()?;
+        let page = ControlPage::open_or_make(&data.join("cells"), store)?;
+        let next = page.read();
+        let delta = match next.base {
+            0 => Err("there is no base yet".to_owned()),
+            _ => Delta::reopen(&folder, next).map_err(|error| error.to_string()),
+        };
+        Ok(Self { folder, page, next, before: next, delta })
+    }
+
+    /// The generation in force.
+    pub fn generation(&self) -> u64 {
+        self.page.generation()
+    }
+
+    /// Records in the delta, to decide on a new base.
+    pub fn delta_records(&self) -> usize {
+        self.delta.as_ref().map_or(0, |delta| delta.records)
+    }
+
+    /// Writes a new base and an empty delta on it; not in force until [`SnapshotWriter::publish`].
+    pub fn write_base(&mut self, builder: KeysBuilder) -> Result<(), PublishError> {
+        // A base that was written but never published is written over: nobody reads it.
+        let number = self.page.read().base + 1;
+        self.folder.write(Kind::Base, number, &builder.finish(number)?)?;
+        self.folder.write(Kind::Delta, number, &delta::header(number))?;
+        let file = self.folder.open(Kind::Delta, number, OpenOptions::new().read(true).write(true))?;
+        self.delta = Ok(Delta { file, records: 0, dirty: false });
+        self.next.base = number;
+        self.next.delta = delta::HEADER as u64;
+        Ok(())
+    }
+
+    /// Adds changes to the delta, in this order; not in force until [`SnapshotWriter::publish`].
+    pub fn append(&mut self, changes: &[delta::Change<'_>]) -> Result<(), PublishError> {
+        let mut bytes = Vec::new();
+        for change in changes {
+            delta::encode(change, &mut bytes)?;
+        }
+        if self.next.base == 0 {
+            self.write_base(KeysBuilder::new())?;
+        }
+        let delta = self.delta.as_mut().map_err(|why| PublishError::NoDelta(why.clone()))?;
+        // The length moves only when all is written, so a failed append is written over by the next.
+        delta.file.write_all_at(&bytes, self.next.delta)?;
+        self.next.delta += bytes.len() as u64;
+        delta.records += changes.len();
+        delta.dirty = true;
+        Ok(())
+    }
+
+    /// Makes everything durable and puts it in force; `None` keeps the policy. Returns the generation.
+    pub fn publish(&mut self, policy: Option<&[u8]>) -> Result<u64, PublishError> {
+        if policy.is_none() && self.next.policy == 0 {
+            return Err(PublishError::NoPolicy);
+        }
+        if self.next.base == 0 {
+            self.write_base(KeysBuilder::new())?;
+        }
+        let generation = self.next.generation + 1;
+        let in_force = self.page.read();
+        if let Some(json) = policy {
+            self.folder.write(Kind::Policy, generation, &load::seal(json)?)?;
+        }
+        if let Ok(delta) = &mut self.delta
+            && delta.dirty
+        {
+            if let Err(error) = delta.file.sync_data() {
+                // After a failed fsync the kernel may have dropped the pages: this file is never trusted again.
+                self.delta = Err(error.to_string());
+                return Err(error.into());
+            }
+            delta.dirty = false;
+        }
+        if policy.is_some() || self.next.base != in_force.base {
+            self.folder.sync()?;
+        }
+        if policy.is_some() {
+            self.next.policy = generation;
+        }
+        self.next.generation = generation;
+        self.page.publish(self.next);
+        let (next, before, moved) = (self.next, in_force, self.next.base != in_force.base || policy.is_some());
+        if moved || self.before.base != before.base || self.before.policy != before.policy {
+            self.folder.sweep(|kind, number| match kind {
+                Kind::Policy => number == next.policy || number == before.policy,
+                Kind::Base | Kind::Delta => number == next.base || number == before.base,
+            });
+        }
+        self.before = before;
+        Ok(generation)
+    }
+}
+
+impl Delta {
+    /// The published delta, cut to its published length.
+    fn reopen(folder: &Folder, published: Published) -> Result<Self, PublishError> {
+        let file = folder.open(Kind::Delta, published.base, OpenOptions::new().read(true).write(true))?;
+        folder.open(Kind::Base, published.base, OpenOptions::new().read(true))?;
+        let len = usize::try_from(published.delta).unwrap_or(usize::MAX);
+        if file.metadata()?.len() < published.delta {
+            return Err(SnapshotError::Delta { at: len, why: "the file is shorter than its published length" }.into());
+        }
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, 0)?;
+        let records = delta::count(&bytes, published.base)?;
+        file.set_len(published.delta)?;
+        Ok(Self { file, records, dirty: false })
+    }
+}

@@ -1,0 +1,177 @@
+//! The worker's side of the snapshot: always the one in force.
+//!
+//! In: the control page and the files it names. Out: [`SnapshotReader::current`], one load and one comparison when
+//! nothing changed. Invariant: a snapshot is taken whole or not at all; when a load fails the old one stays, the error is
+//! kept for reports, and the load is tried again. Only what changed is loaded: a new policy keeps the keys, new keys keep
+//! the policy, and a longer delta is read from where the last one ended.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aigw_core::clock::Clock as _;
+use aigw_core::snapshot::{Keys, Policy, Snapshot, SnapshotError, load};
+use arc_swap::ArcSwap;
+
+use crate::cells::StoreId;
+use crate::clock::SystemClock;
+use crate::control_page::{ControlPage, Published};
+use crate::keyfiles::{Folder, Kind};
+use crate::map::ByteMap;
+
+/// How soon a failed load of one generation is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// How often a load is repeated when files went away because newer ones came.
+const ATTEMPTS: usize = 5;
+
+/// Why a snapshot could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file that is not there, or not readable.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A file that is not whole.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// The snapshot in force, for one worker.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    folder: Folder,
+    page: ControlPage,
+    current: ArcSwap<Snapshot>,
+    loading: Mutex<Loading>,
+    clock: SystemClock,
+}
+
+#[derive(Debug, Default)]
+struct Loading {
+    /// Number of the policy in `current`.
+    policy: u64,
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    generation: u64,
+    at: Duration,
+    text: String,
+}
+
+impl SnapshotReader {
+    /// Opens the data folder; the control process must have opened it before. The snapshot is empty until something
+    /// was published.
+    pub fn open(data: &Path) -> io::Result<Self> {
+        Ok(Self {
+            folder: Folder::of(data),
+            page: ControlPage::open(&data.join("cells"))?,
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+            loading: Mutex::default(),
+            clock: SystemClock::new(),
+        })
+    }
+
+    /// The store that the data folder belongs to, for opening its counters.
+    pub fn store(&self) -> StoreId {
+        self.page.store()
+    }
+
+    /// The snapshot in force now. Every request calls this once, before it matches anything.
+    #[inline]
+    pub fn current(&self) -> Arc<Snapshot> {
+        let current = self.current.load();
+        if current.generation == self.page.generation() {
+            return Arc::clone(&current);
+        }
+        drop(current);
+        self.renew()
+    }
+
+    /// Why the generation in force is not served, while it is not.
+    pub fn error(&self) -> Option<String> {
+        self.loading().failed.as_ref().map(|failed| failed.text.clone())
+    }
+
+    fn loading(&self) -> std::sync::MutexGuard<'_, Loading> {
+        // Nothing half-done can be in it: it is changed by single assignments.
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cold]
+    fn renew(&self) -> Arc<Snapshot> {
+        let mut loading = self.loading();
+        let old = self.current.load_full();
+        let wanted = self.page.generation();
+        if old.generation == wanted {
+            return old;
+        }
+        let now = self.clock.monotonic();
+        if loading.failed.as_ref().is_some_and(|f| f.generation == wanted && now.saturating_sub(f.at) < RETRY) {
+            return old;
+        }
+        match self.load(&old, loading.policy) {
+            Ok((snapshot, policy)) => {
+                *loading = Loading { policy, failed: None };
+                let snapshot = Arc::new(snapshot);
+                self.current.store(Arc::clone(&snapshot));
+                snapshot
+            }
+            Err(error) => {
+                loading.failed = Some(Failed { generation: wanted, at: now, text: error.to_string() });
+                old
+            }
+        }
+    }
+
+    fn load(&self, old: &Snapshot, old_policy: u64) -> Result<(Snapshot, u64), LoadError> {
+        let mut attempt = 1;
+        loop {
+            let published = self.page.read();
+            let policy = || -> Result<Arc<Policy>, LoadError> {
+                if published.policy == old_policy { Ok(Arc::clone(&old.policy)) } else { self.policy(published.policy) }
+            };
+            let loaded = policy().and_then(|policy| Ok((policy, self.keys(&old.keys, published)?)));
+            match loaded {
+                Ok((policy, keys)) => {
+                    let snapshot = Snapshot { generation: published.generation, policy, keys };
+                    return Ok((snapshot, published.policy));
+                }
+                // The files may have been swept since the page was read: then it names others now.
+                Err(_) if attempt < ATTEMPTS && self.page.generation() != published.generation => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn policy(&self, number: u64) -> Result<Arc<Policy>, LoadError> {
+        let file = self.folder.open(Kind::Policy, number, OpenOptions::new().read(true))?;
+        let bytes = ByteMap::new(&file, usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX))?;
+        Ok(Arc::new(load::policy(bytes.as_ref())?))
+    }
+
+    fn keys(&self, old: &Keys, published: Published) -> Result<Keys, LoadError> {
+        let wanted = usize::try_from(published.delta).unwrap_or(usize::MAX);
+        let mut keys = if published.base == old.base_number() && old.applied() <= wanted {
+            old.clone()
+        } else {
+            let file = self.folder.open(Kind::Base, published.base, OpenOptions::new().read(true))?;
+            let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+            Keys::open(Arc::new(ByteMap::new(&file, len)?))?
+        };
+        if keys.applied() < wanted {
+            let file = self.folder.open(Kind::Delta, published.base, OpenOptions::new().read(true))?;
+            if file.metadata()?.len() < published.delta {
+                let why = "the file is shorter than its published length";
+                return Err(SnapshotError::Delta { at: wanted, why }.into());
+            }
+            let mut bytes = vec![0; wanted - keys.applied()];
+            file.read_exact_at(&mut bytes, keys.applied() as u64)?;
+            keys.apply(&bytes)?;
+        }
+        Ok(keys)
+    }
+}
