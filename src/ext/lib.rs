@@ -2,8 +2,10 @@
 
 mod answer;
 mod app;
+mod errors;
 mod exchange;
 mod mock;
+mod publisher;
 mod step;
 
 use pyo3::prelude::*;
@@ -14,6 +16,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<app::Gateway>()?;
     m.add_class::<exchange::Exchange>()?;
+    m.add_class::<publisher::Publisher>()?;
     m.add_class::<step::InlineSubmit>()?;
     m.add_function(wrap_pyfunction!(mock::serve_mock_llm, m)?)?;
     m.add_function(wrap_pyfunction!(mock::serve_echo, m)?)?;

@@ -65,8 +65,7 @@ impl ControlPage {
             _ => {}
         }
         let draft = cells.join("control.new");
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         allocate(&file, 0, WORDS as u64 * 8)?;
         let page = Self { map: WordMap::new(&file, 0, WORDS)? };
         for (index, value) in [(0, MAGIC), (1, LAYOUT), (STORE, store[0]), (STORE + 1, store[1])] {
@@ -146,7 +145,12 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for generation in 1..=100_000 {
-                    page.publish(Published { generation, policy: generation, base: generation * 3, delta: generation * 7 });
+                    page.publish(Published {
+                        generation,
+                        policy: generation,
+                        base: generation * 3,
+                        delta: generation * 7,
+                    });
                 }
                 done.store(true, Ordering::Release);
             });

@@ -1,0 +1,181 @@
+//! The control process's hand on the files: `_native.Publisher`.
+//!
+//! In: records as tuples, the policy as bytes. Out: nothing but generations and numbers. It converts, delegates to
+//! `aigw_io::publish`, `aigw_io::cells` and `aigw_io::secret`, and maps errors; file work runs without the GIL.
+//! Invariant: nothing is in force before `publish` returns.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use aigw_core::identify::KeyHasher;
+use aigw_core::snapshot::delta::Change;
+use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Uuid};
+use aigw_io::cells::{self, CellReading, Control, StoreId};
+use aigw_io::publish::SnapshotWriter;
+use aigw_io::secret;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::errors::{io_error, publish_error, snapshot_error};
+
+/// (n, id, username, custom id, [(route n or 0, service n or 0, profile)])
+type ConsumerTuple = (u32, PyBackedStr, Option<PyBackedStr>, Option<PyBackedStr>, Vec<(u32, u32, u32)>);
+/// (n, id, consumer n, hmac, `expires_at`)
+type CredentialTuple = (u32, PyBackedStr, u32, PyBackedBytes, u64);
+
+/// See the stub.
+#[pyclass(frozen, module = "aigw._native")]
+pub struct Publisher {
+    data: PathBuf,
+    cells: Control,
+    writer: Mutex<SnapshotWriter>,
+    hasher: OnceLock<KeyHasher>,
+}
+
+impl Publisher {
+    fn writer(&self) -> MutexGuard<'_, SnapshotWriter> {
+        // A panic between two of its steps leaves it as after a failed call, which can be repeated.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Publisher {
+    #[new]
+    fn new(py: Python<'_>, data_dir: PathBuf, store_id: &str) -> PyResult<Self> {
+        let store = store(store_id)?;
+        py.detach(|| {
+            let folder = data_dir.join("cells");
+            cells::set_aside_foreign(&folder, store)?;
+            let cells = Control::open(&folder, store)?;
+            let writer = Mutex::new(SnapshotWriter::open(&data_dir, store)?);
+            Ok(Self { data: data_dir, cells, writer, hasher: OnceLock::new() })
+        })
+        .map_err(io_error)
+    }
+
+    fn hash_key<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let hasher = if let Some(hasher) = self.hasher.get() {
+            hasher
+        } else {
+            let secret = py.detach(|| secret::load_or_make(&self.data)).map_err(io_error)?;
+            self.hasher.get_or_init(|| KeyHasher::new(&secret))
+        };
+        Ok(PyBytes::new(py, hasher.digest(key).as_bytes()))
+    }
+
+    fn ensure_column(&self, py: Python<'_>, n: u32, words: u64, rows: u64, key: &str) -> PyResult<()> {
+        py.detach(|| self.cells.ensure_column(n, words, rows, key)).map_err(io_error)
+    }
+
+    fn write_base(&self, py: Python<'_>, consumers: &Bound<'_, PyAny>, credentials: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut builder = KeysBuilder::new();
+        for tuple in consumers.try_iter()? {
+            let tuple: ConsumerTuple = tuple?.extract()?;
+            with_consumer(&tuple, |consumer| builder.consumer(&consumer).map_err(snapshot_error))?;
+        }
+        for tuple in credentials.try_iter()? {
+            let (credential, digest) = credential(&tuple?.extract()?)?;
+            builder.credential(credential, digest);
+        }
+        py.detach(|| self.writer().write_base(builder)).map_err(publish_error)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn append(
+        &self,
+        py: Python<'_>,
+        upserts_consumers: Vec<ConsumerTuple>,
+        upserts_credentials: Vec<CredentialTuple>,
+        deleted_consumers: Vec<u32>,
+        deleted_credentials: Vec<u32>,
+    ) -> PyResult<()> {
+        // Deletions first: a key may pass from a deleted credential to a new one in one call.
+        let mut changes: Vec<Change<'_>> = deleted_credentials.into_iter().map(Change::CredentialGone).collect();
+        changes.extend(deleted_consumers.into_iter().map(Change::ConsumerGone));
+        let refs: Vec<Vec<Ref>> = upserts_consumers.iter().map(|tuple| refs(&tuple.4)).collect();
+        for (tuple, refs) in upserts_consumers.iter().zip(&refs) {
+            changes.push(Change::Consumer(consumer(tuple, refs)?));
+        }
+        for tuple in &upserts_credentials {
+            let (credential, digest) = credential(tuple)?;
+            changes.push(Change::Credential(credential, digest));
+        }
+        py.detach(|| self.writer().append(&changes)).map_err(publish_error)
+    }
+
+    #[pyo3(signature = (policy))]
+    fn publish(&self, py: Python<'_>, policy: Option<&[u8]>) -> PyResult<u64> {
+        py.detach(|| self.writer().publish(policy)).map_err(publish_error)
+    }
+
+    fn generation(&self) -> u64 {
+        self.writer().generation()
+    }
+
+    fn delta_records(&self) -> usize {
+        self.writer().delta_records()
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn read_cells(&self, py: Python<'_>, refs: Vec<(u32, u32)>) -> PyResult<Vec<(u32, u32, u32)>> {
+        let readings = py.detach(|| self.cells.read_cells(&refs)).map_err(io_error)?;
+        Ok(readings.into_iter().map(|CellReading { count, held, end }| (count, held, end.0)).collect())
+    }
+
+    fn reclaim(&self, py: Python<'_>) -> PyResult<Vec<(u8, usize)>> {
+        let reclaimed = py.detach(|| self.cells.reclaim()).map_err(io_error)?;
+        Ok(reclaimed.into_iter().map(|one| (one.slot, one.found.open)).collect())
+    }
+
+    fn slots<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let reports = py.detach(|| self.cells.slots()).map_err(io_error)?;
+        reports
+            .into_iter()
+            .map(|report| {
+                let row = PyDict::new(py);
+                row.set_item("slot", report.slot)?;
+                row.set_item("pid", report.pid)?;
+                row.set_item("state", report.state.name())?;
+                row.set_item("generation", report.generation)?;
+                row.set_item("in_flight", report.in_flight)?;
+                row.set_item("inline", report.inline)?;
+                Ok(row)
+            })
+            .collect()
+    }
+}
+
+/// The two halves of the store's UUID.
+fn store(text: &str) -> PyResult<StoreId> {
+    let bytes = *uuid("store_id", text)?.as_bytes();
+    let (halves, _) = bytes.as_chunks::<8>();
+    Ok([u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1])])
+}
+
+fn uuid(what: &str, text: &str) -> PyResult<Uuid> {
+    Uuid::parse(text).ok_or_else(|| PyValueError::new_err(format!("{what}: {text:?} is not a UUID")))
+}
+
+fn refs(tuples: &[(u32, u32, u32)]) -> Vec<Ref> {
+    tuples.iter().map(|&(route, service, profile)| Ref { route, service, profile }).collect()
+}
+
+fn consumer<'a>(tuple: &'a ConsumerTuple, refs: &'a [Ref]) -> PyResult<NewConsumer<'a>> {
+    let (n, id, username, custom_id, _) = tuple;
+    let id = uuid("consumer", id)?;
+    Ok(NewConsumer { n: *n, id, username: username.as_deref(), custom_id: custom_id.as_deref(), refs })
+}
+
+fn with_consumer(tuple: &ConsumerTuple, take: impl FnOnce(NewConsumer<'_>) -> PyResult<()>) -> PyResult<()> {
+    take(consumer(tuple, &refs(&tuple.4))?)
+}
+
+fn credential((n, id, consumer, hmac, expires_at): &CredentialTuple) -> PyResult<(Credential, Digest)> {
+    let digest = Digest::from_slice(hmac)
+        .ok_or_else(|| PyValueError::new_err(format!("credential {n}: its hmac is not 32 bytes")))?;
+    let id = uuid("credential", id)?;
+    Ok((Credential { n: *n, id, consumer: *consumer, expires_at: *expires_at }, digest))
+}
