@@ -21,9 +21,8 @@ impl<'a> Authority<'a> {
             if value.starts_with('[') { value.find(']')? + 1 } else { value.find(':').unwrap_or(value.len()) };
         let (name, rest) = value.split_at(name_end);
         let port = match rest.strip_prefix(':') {
-            None if rest.is_empty() => None,
+            _ if rest.is_empty() || rest == ":" => None,
             None => return None,
-            Some("") => None,
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
             Some(_) => return None,
         };

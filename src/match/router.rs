@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::canonical::CanonicalPath;
 use super::host::Authority;
-use super::rule::{HostKind, HostRule, PathRule, RouteRule};
+use super::rule::{HeaderRule, HostKind, HostRule, PathRule, RouteRule};
 use super::trie::Trie;
 
 /// What of a request decides its route.
@@ -120,7 +120,7 @@ impl Router {
                 return None;
             }
         }
-        let header_holds = |(name, wanted): &(Box<str>, Box<[super::ValueRule]>)| {
+        let header_holds = |(name, wanted): &HeaderRule| {
             query.headers.iter().any(|(n, v)| *n == &**name && wanted.iter().any(|w| w.holds(v)))
         };
         if !rule.headers.iter().all(header_holds) {

@@ -158,6 +158,9 @@ fn regex(source: &str, as_written: &str) -> Result<Regex, RuleError> {
         .map_err(|error| RuleError::Regex { pattern: as_written.to_owned(), why: error.to_string() })
 }
 
+/// A lower-case header name and its wanted values.
+pub type HeaderRule = (Box<str>, Box<[ValueRule]>);
+
 /// All conditions of one route, and what orders it among others.
 #[derive(Debug, Clone)]
 pub struct RouteRule {
@@ -168,7 +171,7 @@ pub struct RouteRule {
     /// Paths; empty: any.
     pub paths: Box<[PathRule]>,
     /// Lower-case header names with their wanted values; empty: any.
-    pub headers: Box<[(Box<str>, Box<[ValueRule]>)]>,
+    pub headers: Box<[HeaderRule]>,
     /// Orders regex paths among each other; higher first.
     pub regex_priority: i64,
     /// Unix seconds; of two equal routes the older one runs.

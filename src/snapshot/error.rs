@@ -27,7 +27,7 @@ pub enum SnapshotError {
     Dangling {
         /// Who refers.
         from: String,
-        /// service, key_auth, profile, column
+        /// service, `key_auth`, profile, column
         kind: &'static str,
         /// The missing number.
         to: u64,

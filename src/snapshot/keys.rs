@@ -146,15 +146,15 @@ impl Keys {
             at = delta::HEADER;
         }
         for record in delta::records(body, at) {
-            self.take(record?);
+            self.take(&record?);
             self.records += 1;
         }
         self.applied += bytes.len();
         Ok(())
     }
 
-    fn take(&mut self, change: Read<'_>) {
-        match change {
+    fn take(&mut self, change: &Read<'_>) {
+        match *change {
             Read::Consumer(n, bytes) => {
                 self.consumers.insert(n, Some(bytes.into()));
             }

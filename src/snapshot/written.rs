@@ -124,6 +124,7 @@ pub(super) enum LimitBy {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_field_names)] // the word of the file
 pub(super) struct Limit {
     pub per: String,
     pub limit: u32,
