@@ -14,4 +14,5 @@ pub mod identify;
 pub mod limits;
 pub mod r#match;
 pub mod snapshot;
+pub mod telemetry;
 pub mod units;

@@ -7,7 +7,7 @@ use crate::answer;
 use crate::exchange::{Exchange, Phase};
 use aigw_core::denial::Reason;
 use aigw_io::accept::Arrival;
-use aigw_io::gateway::{Admitted, Gateway as Decisions, Outcome};
+use aigw_io::gateway::{Admitted, End, Gateway as Decisions, Outcome};
 use aigw_io::socket;
 use aigw_io::upstream::{Call, Cancel, Event, Failure, Inbox, Ticket, Upstream};
 use http::{HeaderMap, HeaderValue};
@@ -70,6 +70,7 @@ impl Shared {
             place
         };
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.gateway.in_flight().fetch_add(1, Ordering::Relaxed);
         exchange.get().set_place(place);
         true
     }
@@ -85,6 +86,7 @@ impl Shared {
             places.places.get_mut(place as usize).and_then(Option::take)
         };
         self.count.fetch_sub(1, Ordering::Relaxed);
+        self.gateway.in_flight().fetch_sub(1, Ordering::Relaxed);
         drop(gone);
     }
 
@@ -148,7 +150,7 @@ impl Shared {
                     Ok(())
                 };
                 if let Err(error) = outcome {
-                    self.gateway.counters().panic();
+                    self.gateway.recorder().panic();
                     error.print(py);
                 }
             }
@@ -163,12 +165,12 @@ impl Shared {
                 match outcome {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        self.gateway.counters().panic();
+                        self.gateway.recorder().panic();
                         error.print(py);
                         held.cancel.cancel();
                     }
                     Err(_) => {
-                        self.gateway.counters().panic();
+                        self.gateway.recorder().panic();
                         held.cancel.cancel();
                     }
                 }
@@ -217,7 +219,7 @@ impl Held {
                 let extra = self.head(own, status.as_u16(), &headers);
                 self.live.borrow_mut().bytes = body.len() as u64;
                 // Given back before the client can react: its next request must not meet this one's permit.
-                self.settle(own, Outcome::Completed);
+                self.settle(own, Outcome::Completed, None);
                 answer::send_whole(py, &own.proto, status.as_u16(), &headers, &extra, &body)?;
                 Exchange::finish(exchange)
             }
@@ -234,18 +236,18 @@ impl Held {
                 if let Some(transport) = &live.transport
                     && !answer::send_piece(py, transport, &data)?
                 {
-                    gateway.counters().client_gone();
+                    gateway.recorder().client_gone();
                     self.cancel.cancel();
                 }
                 Ok(())
             }
             Event::End => {
-                self.settle(own, Outcome::Completed);
+                self.settle(own, Outcome::Completed, None);
                 self.live.borrow_mut().transport = None;
                 Exchange::finish(exchange)
             }
             Event::Failed(failure) if own.phase() == Phase::Streaming => {
-                self.settle(own, if failure == Failure::Cancelled { Outcome::ClientCut } else { Outcome::Cut });
+                self.settle(own, if failure == Failure::Cancelled { Outcome::ClientCut } else { Outcome::Cut }, None);
                 // A clean end would pass a torn answer off as a whole one.
                 let peer = self.live.borrow().arrival.peer;
                 let _ = peer.is_some_and(socket::cut);
@@ -253,12 +255,15 @@ impl Held {
                 Exchange::finish(exchange)
             }
             Event::Failed(failure) => {
-                let answer = {
-                    let live = self.live.borrow();
-                    gateway.failed(&live.arrival, &live.admitted, failure, own.shared.cutting.load(Ordering::Relaxed))
-                };
-                self.live.borrow_mut().status = answer.status;
-                self.settle(own, if failure == Failure::Cancelled { Outcome::ClientCut } else { Outcome::Unanswered });
+                let cutting = own.shared.cutting.load(Ordering::Relaxed);
+                let (reason, answer) = gateway.failed(&self.live.borrow().arrival, failure, cutting);
+                {
+                    let mut live = self.live.borrow_mut();
+                    live.status = answer.status;
+                    live.bytes = answer.body.len() as u64;
+                }
+                let outcome = if failure == Failure::Cancelled && !cutting { Outcome::ClientCut } else { Outcome::Unanswered };
+                self.settle(own, outcome, Some(reason));
                 Exchange::answer(exchange, answer)
             }
         }
@@ -273,10 +278,11 @@ impl Held {
         own.shared.gateway.answer_headers(&live.arrival, &mut live.admitted, headers)
     }
 
-    fn settle(&self, own: &Exchange, outcome: Outcome) {
+    fn settle(&self, own: &Exchange, outcome: Outcome, reason: Option<Reason>) {
         let mut live = self.live.borrow_mut();
         let live = &mut *live;
-        own.shared.gateway.settle(&live.arrival, &mut live.admitted, outcome, live.status, live.bytes, live.head_after);
+        let end = End { outcome, status: live.status, bytes: live.bytes, head_after: live.head_after, reason };
+        own.shared.gateway.settle(&live.arrival, &mut live.admitted, &end);
     }
 }
 
@@ -310,7 +316,7 @@ impl Gateway {
     ) -> PyResult<Self> {
         let body_timeout = Duration::try_from_secs_f64(body_timeout_s)
             .map_err(|_| PyValueError::new_err("body_timeout_s must be a positive number of seconds"))?;
-        let gateway = py.detach(|| Decisions::open(std::path::Path::new(data_dir), access_log, max_in_flight))?;
+        let gateway = py.detach(|| Decisions::open(std::path::Path::new(data_dir), access_log))?;
         let (upstream, inbox) = Upstream::channel();
         let settings = Settings { max_body: max_body_bytes, body_timeout, max_in_flight };
         let shared = Arc::new(Shared {
@@ -342,7 +348,7 @@ impl Gateway {
                         move |batch| for_delivery.deliver(batch),
                         move || {
                             if catch_unwind(AssertUnwindSafe(|| for_beat.beat())).is_err() {
-                                for_beat.gateway.counters().panic();
+                                for_beat.gateway.recorder().panic();
                             }
                         },
                     );
@@ -382,9 +388,10 @@ impl Gateway {
         py.detach(|| self.shared.gateway.close());
     }
 
-    /// Load what the control process published last: `True` when a configuration is in force.
-    fn refresh(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.shared.gateway.refresh())
+    /// Load what the control process published last: `True` when a configuration is in force. Raises ValueError with
+    /// the reason when what was published cannot be loaded.
+    fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.shared.gateway.refresh()).map_err(PyValueError::new_err)
     }
 
     fn __call__(&self, py: Python<'_>, scope: &Bound<'_, PyAny>, proto: &Bound<'_, PyAny>) -> PyResult<Py<Exchange>> {

@@ -123,8 +123,7 @@ impl Exchange {
             (Ok(passage), BodyLength::None) => Self::forward(this, *passage, Bytes::new())?,
             (Ok(passage), BodyLength::Known(bytes)) if bytes > shared.settings.max_body => {
                 drop(passage);
-                let answer = Self::deny(this, Reason::BodyTooLarge);
-                Self::refuse(this, answer, length)?;
+                Self::turn_away(this, Reason::BodyTooLarge, length)?;
             }
             (Ok(passage), _) => {
                 if shared.enter(this) {
@@ -136,8 +135,7 @@ impl Exchange {
                     )?;
                 } else {
                     drop(passage);
-                    let answer = Self::deny(this, Reason::Overloaded);
-                    Self::refuse(this, answer, length)?;
+                    Self::turn_away(this, Reason::Overloaded, length)?;
                 }
             }
             (Err(answer), _) => Self::refuse(this, answer, length)?,
@@ -159,13 +157,16 @@ impl Exchange {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
-    /// The answer for a reason of the gateway's own making, counted and logged as this request's.
-    fn deny(this: &Bound<'_, Self>, reason: Reason) -> Answer {
+    /// The answer for a reason found outside the stages, counted and logged as this request's. `None` once the request went on.
+    fn deny(this: &Bound<'_, Self>, reason: Reason) -> Option<Answer> {
         let own = this.get();
-        let arrival = locked(&own.arrival);
-        match arrival.as_deref() {
-            Some(arrival) => own.shared.gateway.deny(arrival, reason),
-            None => own.shared.gateway.deny_bare(reason),
+        locked(&own.arrival).as_deref().map(|arrival| own.shared.gateway.deny(arrival, reason))
+    }
+
+    fn turn_away(this: &Bound<'_, Self>, reason: Reason, length: BodyLength) -> PyResult<()> {
+        match Self::deny(this, reason) {
+            Some(answer) => Self::refuse(this, answer, length),
+            None => Ok(()),
         }
     }
 
@@ -238,7 +239,7 @@ impl Exchange {
         let own = this.get();
         if own.phase() != Phase::Body {
             if locked(&own.watch).as_ref().is_some_and(|watch| watch.is(future)) {
-                own.shared.gateway.counters().client_gone();
+                own.shared.gateway.recorder().client_gone();
                 own.cancel.cancel();
             }
             return Ok(());
@@ -284,10 +285,11 @@ impl Exchange {
     pub(crate) fn body_failed(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
         let py = this.py();
         let Some(reading) = locked(&this.get().reading).take() else { return Ok(()) };
-        let mut answer = match reading.purpose {
-            Purpose::Discard(answer) => answer,
+        let answer = match reading.purpose {
+            Purpose::Discard(answer) => Some(answer),
             Purpose::Collect(_) => Self::deny(this, reason),
         };
+        let Some(mut answer) = answer else { return Ok(()) };
         answer.close = true;
         Self::answer(this, answer)?;
         if let Some(future) = reading.future {
@@ -347,7 +349,7 @@ impl Exchange {
         };
         if let Some(coroutine) = coroutine {
             if let Step::Waits(_) = step::step(coroutine.bind(py))? {
-                own.shared.gateway.counters().panic();
+                own.shared.gateway.recorder().panic();
             }
         }
         if let Some((callback, context)) = waker {

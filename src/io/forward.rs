@@ -66,7 +66,7 @@ pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
     let (host, port) = split_host(arrival.host(), arrival.tls);
     put(&mut out, HeaderName::from_static("x-forwarded-host"), host);
     put(&mut out, HeaderName::from_static("x-forwarded-port"), port);
-    put(&mut out, HeaderName::from_static("x-forwarded-path"), &aigw_core::r#match::encode_path(&arrival.path));
+    put(&mut out, HeaderName::from_static("x-forwarded-path"), &aigw_core::r#match::canonical::encode(&arrival.path));
     if let Some(stripped) = bound.stripped {
         put(&mut out, HeaderName::from_static("x-forwarded-prefix"), stripped);
     }

@@ -1,11 +1,19 @@
 //! Where the gateway touches the world. The same stage names as the core.
 
+pub mod accept;
+pub mod access_log;
 pub mod cells;
 pub mod clock;
 pub mod control_page;
+pub mod forward;
+pub mod gateway;
+mod in_force;
 mod keyfiles;
 pub mod map;
 pub mod mock;
 pub mod publish;
+pub mod record;
 pub mod secret;
 pub mod snapshot;
+pub mod socket;
+pub mod upstream;

@@ -172,8 +172,22 @@ pub enum LimitBy {
     Service,
     /// The value of this header (lower-case name); the client's address without one.
     Header(Box<str>),
-    /// The client's address, and only on this path.
+    /// One count for this path; the client's address on others.
     Path(Box<str>),
+}
+
+impl LimitBy {
+    /// Kong's word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Consumer => "consumer",
+            Self::Credential => "credential",
+            Self::Ip => "ip",
+            Self::Service => "service",
+            Self::Header(_) => "header",
+            Self::Path(_) => "path",
+        }
+    }
 }
 
 /// One rate-limiting instance.

@@ -1,0 +1,166 @@
+//! Record: what is written of a request when it is over: its counters and its line in the access log.
+//!
+//! In: who, where, how it ended. Out: words in the shared columns, a line in the log's channel. Nothing here waits.
+
+use crate::access_log::{AccessLog, Line};
+use crate::accept::Arrival;
+use crate::cells::Worker;
+use aigw_core::cells::Cells;
+use aigw_core::denial::Reason;
+use aigw_core::telemetry::{self, Counter, Latency, Source};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How a request ended, in the ledger's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The whole answer was passed on.
+    Completed,
+    /// The client left first.
+    ClientCut,
+    /// The upstream stopped in the middle.
+    Cut,
+    /// No answer came from the upstream.
+    Unanswered,
+    /// The gateway refused it.
+    Refused,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientCut => "client_cut",
+            Self::Cut => "upstream_cut",
+            Self::Unanswered => "upstream_error",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What is known of a request when it is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// Route number, 0 for none.
+    pub route_n: u32,
+    /// Route id.
+    pub route: Option<&'a str>,
+    /// Service id.
+    pub service: Option<&'a str>,
+    /// Consumer id.
+    pub consumer: Option<&'a str>,
+    /// Status of the answer.
+    pub status: u16,
+    /// Who made it.
+    pub source: Source,
+    /// The refusal, if it is one.
+    pub denial: Option<Reason>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Bytes of the request's body.
+    pub ingress: u64,
+    /// Bytes of the answer's body.
+    pub egress: u64,
+    /// From arrival to sending upstream.
+    pub sent_after: Option<Duration>,
+    /// From arrival to the answer's head.
+    pub head_after: Option<Duration>,
+}
+
+/// The recorder of a worker.
+pub struct Recorder {
+    cells: Arc<Worker>,
+    log: AccessLog,
+    /// Numbers of the two metric columns in force; 0 until a snapshot names them.
+    routes: AtomicU32,
+    gateway: AtomicU32,
+}
+
+impl Recorder {
+    /// Record into these columns and this log.
+    #[must_use]
+    pub fn new(cells: Arc<Worker>, log: AccessLog) -> Self {
+        Self { cells, log, routes: AtomicU32::new(0), gateway: AtomicU32::new(0) }
+    }
+
+    /// A snapshot says where the metric columns are.
+    pub fn use_columns(&self, routes: u32, gateway: u32) {
+        self.routes.store(routes, Relaxed);
+        self.gateway.store(gateway, Relaxed);
+    }
+
+    fn gateway_run<'a>(&'a self) -> impl Fn(u32) -> Option<&'a AtomicU64> + use<'a> {
+        let column = self.gateway.load(Relaxed);
+        move |at| self.cells.dense(column, at)
+    }
+
+    /// Count one of the gateway's own events.
+    pub fn count(&self, what: Counter, n: u64) {
+        telemetry::count(&self.gateway_run(), what, n);
+    }
+
+    /// A thread or task of ours failed and went on.
+    pub fn panic(&self) {
+        self.count(Counter::Panic, 1);
+    }
+
+    /// A client went away early.
+    pub fn client_gone(&self) {
+        self.count(Counter::ClientGone, 1);
+    }
+
+    /// Record a request that is over.
+    pub fn end(&self, arrival: &Arrival, ending: &Ending<'_>) {
+        let took = arrival.at.elapsed();
+        let (column, first) = (self.routes.load(Relaxed), ending.route_n.saturating_mul(telemetry::ROUTE_WORDS));
+        let run = |at: u32| self.cells.dense(column, first.saturating_add(at));
+        telemetry::count_answer(&run, ending.source, ending.status, ending.ingress, ending.egress);
+        telemetry::count_latency(&run, Latency::Request, micros(took));
+        if let Some(sent) = ending.sent_after {
+            telemetry::count_latency(&run, Latency::Gateway, micros(sent));
+            if let Some(head) = ending.head_after {
+                telemetry::count_latency(&run, Latency::Upstream, micros(head.saturating_sub(sent)));
+            }
+        }
+        if let Some(denial) = ending.denial {
+            telemetry::count_denial(&self.gateway_run(), denial);
+        }
+        if self.log.is_on() {
+            self.log.write(line(arrival, ending, took));
+        }
+    }
+
+    /// Write what waits of the log and stop it.
+    pub fn close(&self) {
+        self.count(Counter::LogDropped, self.log.dropped());
+        self.log.close();
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn line(arrival: &Arrival, ending: &Ending<'_>, took: Duration) -> Line {
+    let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Line {
+        time: millis(now.saturating_sub(took)) / 1e3,
+        request_id: arrival.request_id.clone(),
+        client: arrival.peer.map(|peer| peer.ip().to_canonical().to_string()),
+        method: arrival.method.to_string(),
+        path: arrival.path.clone(),
+        status: ending.status,
+        bytes: ending.egress,
+        source: if ending.source == Source::Service { "upstream" } else { "gateway" },
+        denial: ending.denial.map(Reason::code),
+        outcome: ending.outcome.name(),
+        route: ending.route.map(str::to_owned),
+        service: ending.service.map(str::to_owned),
+        consumer: ending.consumer.map(str::to_owned),
+        latency_ms: millis(took),
+        upstream_ms: ending.head_after.map(millis),
+    }
+}

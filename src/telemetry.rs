@@ -1,0 +1,349 @@
+//! The metrics of the request path: their names, where each counter's word is, and the page that shows them.
+//!
+//! In: words of two counter columns, shared by all workers (`metrics:routes`, a run of words per route; `metrics:gateway`).
+//! Out: Prometheus text. One table says everything there is of a metric; docs, the page and OpenTelemetry are made from it.
+//! It owns no memory and reads no clock.
+
+use crate::denial::TABLE;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The column of per-route metrics, by its key.
+pub const ROUTES: &str = "metrics:routes";
+/// Words (rows of the column) of one route; route `n` begins at `n * ROUTE_WORDS`, requests without a route at 0.
+pub const ROUTE_WORDS: u32 = HISTOGRAMS + 3 * HISTOGRAM_WORDS;
+/// The column of the gateway's own metrics.
+pub const GATEWAY: &str = "metrics:gateway";
+/// Its words (rows of the column).
+pub const GATEWAY_WORDS: u32 = 128;
+
+const STATUSES: u32 = 500;
+const BYTES: u32 = 2 * STATUSES;
+const HISTOGRAMS: u32 = BYTES + 2;
+/// Buckets with a bound, one without, and the sum.
+#[allow(clippy::cast_possible_truncation)] // 17
+const HISTOGRAM_WORDS: u32 = BOUNDS_MS.len() as u32 + 2;
+/// Upper bounds in milliseconds: Kong's own.
+const BOUNDS_MS: [u64; 17] = [1, 2, 5, 7, 10, 15, 20, 30, 50, 75, 100, 200, 500, 750, 1_000, 3_000, 6_000];
+const COUNTERS: u32 = 64;
+
+/// Who made an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Passed on from an upstream.
+    Service,
+    /// The gateway's own.
+    Exit,
+}
+
+/// What took how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Latency {
+    /// The whole request.
+    Request,
+    /// From sending upstream to the answer's head.
+    Upstream,
+    /// What the gateway itself added.
+    Gateway,
+}
+
+/// Kinds of metric, as Prometheus calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes both ways.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+/// Everything there is to say of a metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Prometheus name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// One sentence.
+    pub help: &'static str,
+    /// Label names.
+    pub labels: &'static [&'static str],
+}
+
+/// Counters of the gateway's own row, by place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// A client went away before its answer was whole.
+    ClientGone,
+    /// A thread or task of ours panicked or raised and went on.
+    Panic,
+    /// An access-log line was dropped.
+    LogDropped,
+    /// A snapshot was loaded.
+    SnapshotLoaded,
+    /// A snapshot could not be loaded.
+    SnapshotFailed,
+    /// A connection to an upstream was made.
+    UpstreamConnect,
+    /// One could not be made.
+    UpstreamConnectFailed,
+    /// A request went out on a kept connection.
+    UpstreamReused,
+}
+
+/// The table of counters: place and description.
+const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
+    (Counter::ClientGone, counter("aigw_client_gone_total", "Clients that went away before their answer was whole.")),
+    (Counter::Panic, counter("aigw_panics_total", "Faults caught in a thread or task of the gateway; each cost one request at most.")),
+    (Counter::LogDropped, counter("aigw_access_log_dropped_total", "Access-log lines dropped because the writer was behind.")),
+    (Counter::SnapshotLoaded, counter("aigw_snapshot_loads_total", "Configurations loaded by workers.")),
+    (Counter::SnapshotFailed, counter("aigw_snapshot_load_failures_total", "Configurations a worker could not load; it keeps the one before.")),
+    (Counter::UpstreamConnect, counter("aigw_upstream_connects_total", "Connections made to upstreams.")),
+    (Counter::UpstreamConnectFailed, counter("aigw_upstream_connect_failures_total", "Connections to upstreams that could not be made.")),
+    (Counter::UpstreamReused, counter("aigw_upstream_reused_total", "Requests sent on a kept connection.")),
+];
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, help, labels: &[] }
+}
+
+const REQUESTS: Metric = Metric {
+    name: "kong_http_requests_total",
+    kind: Kind::Counter,
+    help: "Answers by route, status and who made them (source: service or exit).",
+    labels: &["service", "route", "code", "source"],
+};
+const BANDWIDTH: Metric = Metric {
+    name: "kong_bandwidth_bytes",
+    kind: Kind::Counter,
+    help: "Bytes of request bodies (ingress) and answer bodies (egress).",
+    labels: &["service", "route", "direction"],
+};
+const LATENCIES: [(Latency, Metric); 3] = [
+    (Latency::Request, latency("kong_request_latency_ms", "Milliseconds from a request's head to the end of its answer.")),
+    (Latency::Upstream, latency("kong_upstream_latency_ms", "Milliseconds from sending upstream to the head of the answer.")),
+    (Latency::Gateway, latency("kong_kong_latency_ms", "Milliseconds the gateway itself added before sending upstream.")),
+];
+const DENIALS: Metric =
+    Metric { name: "aigw_denials_total", kind: Kind::Counter, help: "Requests refused by the gateway, by reason.", labels: &["reason"] };
+
+const fn latency(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, help, labels: &["service", "route"] }
+}
+
+/// Gauges of a worker's slot, filled by the reader of slots.
+pub const WORKERS: [Metric; 3] = [
+    Metric { name: "aigw_worker_ready", kind: Kind::Gauge, help: "1 while the worker of this slot serves.", labels: &["slot"] },
+    Metric { name: "aigw_in_flight", kind: Kind::Gauge, help: "Permits held by the worker of this slot.", labels: &["slot"] },
+    Metric {
+        name: "aigw_inline_stepping",
+        kind: Kind::Gauge,
+        help: "1 when requests are stepped on the server's own thread, 0 when through the event loop.",
+        labels: &["slot"],
+    },
+];
+
+/// Every metric of the request path, for docs and tests.
+#[must_use]
+pub fn table() -> Vec<Metric> {
+    let mut all = vec![REQUESTS, BANDWIDTH];
+    all.extend(LATENCIES.map(|(_, metric)| metric));
+    all.push(DENIALS);
+    all.extend(GATEWAY_COUNTERS.iter().map(|(_, metric)| *metric));
+    all.extend(WORKERS);
+    all
+}
+
+/// Finds the word at a place of a run; `None` when the column is not there (yet).
+pub trait Run<'a>: Fn(u32) -> Option<&'a AtomicU64> {}
+impl<'a, F: Fn(u32) -> Option<&'a AtomicU64>> Run<'a> for F {}
+
+fn add<'a>(run: &impl Run<'a>, at: u32, n: u64) {
+    if let Some(word) = run(at) {
+        word.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+fn get(words: &[u64], at: u32) -> u64 {
+    words.get(at as usize).copied().unwrap_or(0)
+}
+
+/// Count an answer in its route's run.
+pub fn count_answer<'a>(run: &impl Run<'a>, source: Source, status: u16, ingress: u64, egress: u64) {
+    let status = u32::from(status.clamp(100, 599)) - 100;
+    add(run, if source == Source::Exit { STATUSES + status } else { status }, 1);
+    if ingress > 0 {
+        add(run, BYTES, ingress);
+    }
+    if egress > 0 {
+        add(run, BYTES + 1, egress);
+    }
+}
+
+/// Count a duration in its route's run.
+pub fn count_latency<'a>(run: &impl Run<'a>, what: Latency, micros: u64) {
+    let base = HISTOGRAMS + what as u32 * HISTOGRAM_WORDS;
+    let bucket = BOUNDS_MS.iter().position(|bound| micros <= bound * 1_000).unwrap_or(BOUNDS_MS.len());
+    add(run, base + u32::try_from(bucket).unwrap_or(0), 1);
+    add(run, base + HISTOGRAM_WORDS - 1, micros);
+}
+
+/// Count a refusal in the gateway's run.
+pub fn count_denial<'a>(run: &impl Run<'a>, denial: crate::denial::Reason) {
+    add(run, denial as u32, 1);
+}
+
+/// Count something in the gateway's run.
+pub fn count<'a>(run: &impl Run<'a>, what: Counter, n: u64) {
+    add(run, COUNTERS + what as u32, n);
+}
+
+/// One route's words, as read, with its labels.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteRow<'a> {
+    /// Route name, or id; empty for requests that matched none.
+    pub route: &'a str,
+    /// Service name, or id.
+    pub service: &'a str,
+    /// Its words.
+    pub words: &'a [u64],
+}
+
+/// The Prometheus page of the request path.
+#[must_use]
+pub fn render(routes: &[RouteRow<'_>], gateway: &[u64]) -> String {
+    let mut page = String::with_capacity(4096);
+    head(&mut page, &REQUESTS);
+    for row in routes {
+        for (source, name) in [(0, "service"), (STATUSES, "exit")] {
+            for status in 0..STATUSES {
+                let n = get(row.words, source + status);
+                if n > 0 {
+                    let _ = writeln!(
+                        page,
+                        "{}{{service=\"{}\",route=\"{}\",code=\"{}\",source=\"{name}\"}} {n}",
+                        REQUESTS.name,
+                        Label(row.service),
+                        Label(row.route),
+                        status + 100
+                    );
+                }
+            }
+        }
+    }
+    head(&mut page, &BANDWIDTH);
+    for row in routes {
+        for (at, direction) in [(BYTES, "ingress"), (BYTES + 1, "egress")] {
+            let _ = writeln!(
+                page,
+                "{}{{service=\"{}\",route=\"{}\",direction=\"{direction}\"}} {}",
+                BANDWIDTH.name,
+                Label(row.service),
+                Label(row.route),
+                get(row.words, at)
+            );
+        }
+    }
+    for (what, metric) in &LATENCIES {
+        head(&mut page, metric);
+        for row in routes {
+            histogram(&mut page, metric.name, row, *what);
+        }
+    }
+    head(&mut page, &DENIALS);
+    for row in TABLE {
+        let _ = writeln!(page, "{}{{reason=\"{}\"}} {}", DENIALS.name, row.code, get(gateway, row.reason as u32));
+    }
+    for (what, metric) in GATEWAY_COUNTERS {
+        head(&mut page, metric);
+        let _ = writeln!(page, "{} {}", metric.name, get(gateway, COUNTERS + *what as u32));
+    }
+    page
+}
+
+fn histogram(page: &mut String, name: &str, row: &RouteRow<'_>, what: Latency) {
+    let base = HISTOGRAMS + what as u32 * HISTOGRAM_WORDS;
+    let (service, route) = (Label(row.service), Label(row.route));
+    let mut total = 0;
+    for (bucket, at) in (base..).take(BOUNDS_MS.len() + 1).enumerate() {
+        total += get(row.words, at);
+        let bound = BOUNDS_MS.get(bucket).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
+        let _ = writeln!(page, "{name}_bucket{{service=\"{service}\",route=\"{route}\",le=\"{bound}\"}} {total}");
+    }
+    let sum = get(row.words, base + HISTOGRAM_WORDS - 1);
+    let _ = writeln!(page, "{name}_sum{{service=\"{service}\",route=\"{route}\"}} {}.{:03}", sum / 1_000, sum % 1_000);
+    let _ = writeln!(page, "{name}_count{{service=\"{service}\",route=\"{route}\"}} {total}");
+}
+
+/// `# HELP` and `# TYPE` of a metric.
+pub fn head(page: &mut String, metric: &Metric) {
+    let kind = match metric.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    };
+    let _ = writeln!(page, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
+}
+
+/// A label value: names come from operators, and from whoever gave them.
+struct Label<'a>(&'a str);
+
+impl std::fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(n: u32) -> Vec<AtomicU64> {
+        (0..n).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    #[test]
+    fn what_is_counted_is_shown_with_its_labels() {
+        let (row, own) = (words(ROUTE_WORDS), words(GATEWAY_WORDS));
+        count_answer(&|at: u32| row.get(at as usize), Source::Service, 200, 10, 20);
+        count_answer(&|at: u32| row.get(at as usize), Source::Exit, 429, 0, 5);
+        count_latency(&|at: u32| row.get(at as usize), Latency::Request, 4_000);
+        count_latency(&|at: u32| row.get(at as usize), Latency::Request, 9_000_000);
+        count_denial(&|at: u32| own.get(at as usize), crate::denial::Reason::RateLimited);
+        count(&|at: u32| own.get(at as usize), Counter::UpstreamReused, 3);
+        let read = |words: &[AtomicU64]| words.iter().map(|word| word.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let page = render(&[RouteRow { route: "a\"b\nc", service: "s", words: &read(&row) }], &read(&own));
+        for line in [
+            "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"200\",source=\"service\"} 1",
+            "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"429\",source=\"exit\"} 1",
+            "kong_bandwidth_bytes{service=\"s\",route=\"a\\\"b\\nc\",direction=\"egress\"} 25",
+            "kong_request_latency_ms_bucket{service=\"s\",route=\"a\\\"b\\nc\",le=\"5\"} 1",
+            "kong_request_latency_ms_count{service=\"s\",route=\"a\\\"b\\nc\"} 2",
+            "kong_request_latency_ms_sum{service=\"s\",route=\"a\\\"b\\nc\"} 9004.000",
+            "aigw_denials_total{reason=\"rate_limited\"} 1",
+            "aigw_upstream_reused_total 3",
+        ] {
+            assert!(page.lines().any(|own| own == line), "{line} is missing in\n{page}");
+        }
+    }
+
+    #[test]
+    fn places_do_not_overlap_and_fit() {
+        assert!(TABLE.len() <= COUNTERS as usize);
+        assert!(COUNTERS as usize + GATEWAY_COUNTERS.len() <= GATEWAY_WORDS as usize);
+        let mut names: Vec<_> = table().iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), table().len());
+    }
+}
