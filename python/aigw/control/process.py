@@ -31,11 +31,15 @@ class ControlSettings:
 class Control:
     """An opened control plane. `start` before the first request, `close` after the last."""
 
-    def __init__(self, store: Store, publisher: Publisher, writer: Writer, app: AdminApp) -> None:
+    def __init__(
+        self, store: Store, publisher: Publisher, writer: Writer, app: AdminApp, metrics: Callable[[], str]
+    ) -> None:
         self._store = store
         self._publisher = publisher
         self._writer = writer
         self.app = app
+        self.metrics_text = metrics
+        """What `GET /metrics` answers, for the exporters."""
 
     def start(self) -> None:
         """Put the stored configuration in force. Raises StoreError, OSError."""
@@ -73,14 +77,15 @@ def open_control(
         raise StoreError(f"the files of the snapshot in {settings.data} cannot be used: {error}") from error
     publication = Publication(files)
     writer = Writer(store, publication, now)
+    metrics = metrics or (lambda: files.metrics(publication.route_labels()))
     admin = Admin(
         store=store,
         writer=writer,
         publication=publication,
         publisher=files,
         now=now,
-        metrics=metrics or (lambda: files.metrics(publication.route_labels())),
+        metrics=metrics,
         admin_address=settings.admin,
         proxy_address=settings.proxy,
     )
-    return Control(store, files, writer, AdminApp(admin, Guard(settings.admin, settings.admin_token)))
+    return Control(store, files, writer, AdminApp(admin, Guard(settings.admin, settings.admin_token)), metrics)

@@ -1,0 +1,65 @@
+# Every target has a help line. `make` alone prints them.
+SHELL := /bin/sh
+PYTHON ?= python3
+ROUNDS ?= 7
+SECONDS ?= 5
+BIN := .venv/bin
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f)
+CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test bench lint fmt lock clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: .venv/.built ## .venv with the release extension and all tools
+
+.venv/.tools: requirements/dev.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aigw needs Python 3.11 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	touch $@
+
+# The release extension, always: `maturin develop` without --release would put a debug build here.
+.venv/.built: .venv/.tools $(SOURCES)
+	@command -v cargo >/dev/null || { echo "make: no Rust toolchain: install one (https://rustup.rs), 1.95 or later" >&2; exit 2; }
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked --quiet
+	touch $@
+
+run: build ## the demo: an empty gateway, an echo service, a mock LLM
+	$(BIN)/aigw demo
+
+test: build lint ## every test: Rust, Python, real processes; lint first
+	$(CARGO_TEST)
+	$(BIN)/pytest
+
+bench: build ## micro-benchmarks and load against nginx; ROUNDS=7 SECONDS=5
+	@for tool in nginx wrk; do command -v $$tool >/dev/null || PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || \
+	  { echo "make bench: $$tool is missing: apt-get install nginx-light wrk" >&2; exit 2; }; done
+	cargo bench --locked -p aigw-core
+	$(BIN)/python -m benches.load --rounds $(ROUNDS) --seconds $(SECONDS)
+
+lint: build ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
+	$(BIN)/ruff check python tests benches
+	$(BIN)/ruff format --check python tests benches
+	$(BIN)/mypy
+	$(BIN)/stubtest aigw._native
+	$(BIN)/lint-imports
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+fmt: .venv/.tools ## format both languages
+	$(BIN)/ruff format python tests benches
+	$(BIN)/ruff check --fix --quiet python tests benches
+	cargo fmt --all
+
+lock: ## write requirements/dev.lock again from pyproject.toml
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/pip install --quiet --disable-pip-version-check pip-tools
+	.cache/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \
+	  --no-emit-find-links --no-header --extra dev --output-file requirements/dev.lock pyproject.toml
+	cargo update --workspace
+
+clean: ## remove what was built (not data folders)
+	rm -rf .venv target python/aigw/_native*.so .pytest_cache .mypy_cache .ruff_cache

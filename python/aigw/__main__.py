@@ -1,0 +1,5 @@
+"""`python -m aigw` is `aigw`."""
+
+from aigw.cli import main
+
+main()

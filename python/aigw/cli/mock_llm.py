@@ -1,0 +1,56 @@
+"""`aigw mock-llm`: an OpenAI-like model server with known sizes, pace and faults, to try and to measure against."""
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from aigw.errors import AddressInUse, ConfigError
+
+
+def mock_llm(
+    *,
+    port: Annotated[int, Parameter(help="on 127.0.0.1; 0 takes a free one")] = 9100,
+    first_byte_ms: Annotated[int, Parameter(help="wait before the head of an answer")] = 0,
+    chunk_ms: Annotated[int, Parameter(help="wait between two events of a stream")] = 0,
+    chunks: Annotated[int, Parameter(help="output tokens of an answer; one event each in a stream")] = 16,
+    usage: Annotated[Literal["auto", "none"], Parameter(help="report usage (in streams: when asked), or never")] = "auto",
+    fail: Annotated[str | None, Parameter(help="refuse|hang|reset|garbage[:ratio]")] = None,
+) -> int:
+    """Serve /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, and counters at /__stats."""
+    from aigw._native import serve_mock_llm  # noqa: PLC0415  (start-up of the other verbs)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    address = f"127.0.0.1:{port}"
+    try:
+        serve_mock_llm(
+            address,
+            announce("mock LLM"),
+            first_byte_ms=first_byte_ms,
+            chunk_ms=chunk_ms,
+            chunks=chunks,
+            usage=usage == "auto",
+            fail=fail,
+        )
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(str(error)) from None
+    except OSError as error:
+        raise in_use(port, error) from None
+    return 0
+
+
+def announce(name: str) -> Callable[[int], None]:
+    """A `ready` callback that prints where the server listens."""
+
+    def ready(port: int) -> None:
+        sys.stdout.write(f"{name} on http://127.0.0.1:{port}\n")
+        sys.stdout.flush()
+
+    return ready
+
+
+def in_use(port: int, error: OSError) -> AddressInUse:
+    """The error of a port that cannot be bound."""
+    return AddressInUse(f"cannot listen on 127.0.0.1:{port}: {error.strerror or error}; choose another --port")

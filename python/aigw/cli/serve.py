@@ -1,0 +1,49 @@
+"""`aigw serve`: the gateway."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from aigw.errors import ConfigError
+from aigw.settings import load
+
+# Texts, not values: each is parsed by its row of the settings table, as its variable is.
+Text = str | None
+
+
+def serve(
+    *,
+    config: Annotated[Text, Parameter(help="configuration file (not supported in this version)")] = None,
+    data: Annotated[Text, Parameter(help="data folder [default: ./aigw-data]")] = None,
+    proxy: Annotated[Text, Parameter(help="HOST:PORT that clients call [default: 127.0.0.1:8000]")] = None,
+    admin: Annotated[Text, Parameter(help="HOST:PORT of the Admin API [default: 127.0.0.1:8001]")] = None,
+    workers: Annotated[Text, Parameter(help="proxy workers [default: one per core]")] = None,
+    drain_timeout: Annotated[Text, Parameter(help="seconds for requests in flight on SIGTERM [default: 30]")] = None,
+    access_log: Annotated[Text, Parameter(help="'-', 'off' or a path, JSON lines [default: off]")] = None,
+    log_format: Annotated[Text, Parameter(help="json or console [default: console]")] = None,
+    tls_cert: Annotated[Text, Parameter(help="PEM certificate chain of the proxy address")] = None,
+    tls_key: Annotated[Text, Parameter(help="PEM private key of the proxy address")] = None,
+) -> int:
+    """Serve the gateway until SIGTERM (drain; a second one ends it at once). SIGHUP reloads, and never restarts, it.
+
+    Every option has a variable, AIGW_<NAME>, and so have settings without an option: see docs/reference/settings.md.
+    """
+    if config is not None:
+        raise ConfigError(
+            "--config: not supported in this version; start without it and configure through the Admin API"
+        )
+    given = {
+        "data": data,
+        "proxy": proxy,
+        "admin": admin,
+        "workers": workers,
+        "drain_timeout": drain_timeout,
+        "access_log": access_log,
+        "log_format": log_format,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+    }
+    settings = load(given)
+    from aigw.serve.supervisor import Supervisor  # noqa: PLC0415  (start-up of the other verbs)
+
+    return Supervisor(settings).run()

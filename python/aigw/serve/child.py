@@ -1,0 +1,61 @@
+"""What the supervisor and a child tell each other: the orders on the command line, pipes for ready and go.
+
+A child is `python -P -m <module> <orders as JSON>`, spawned from the supervisor's main thread (the kernel ties the
+parent-death signal to that thread). `enter` is the first thing a child does; afterwards it dies with its supervisor,
+however that one ends, and leaves Ctrl-C to it. Imports nothing heavy: both sides pay for it at start-up.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from aigw.settings import Settings, load
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What one child is told. File descriptors are inherited under these numbers; -1 where the child has none."""
+
+    settings: dict[str, str]
+    supervisor: int
+    """The supervisor's pid."""
+    ready_fd: int
+    """One byte is written here when the child serves."""
+    go_fd: int = -1
+    """Ends when the data folder is usable: a worker opens nothing before."""
+    control_fd: int = -1
+    """Lines from the supervisor to control: `reclaim`, `reload`."""
+
+
+def spawn(module: str, orders: Orders) -> "subprocess.Popen[bytes]":
+    """Start `module` as a child; only the descriptors named in `orders` are passed on."""
+    inherited = [fd for fd in (orders.ready_fd, orders.go_fd, orders.control_fd) if fd >= 0]
+    command = [sys.executable, "-P", "-m", module, json.dumps(asdict(orders))]
+    return subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
+
+
+def enter(arguments: Iterable[str]) -> tuple[Orders, Settings]:
+    """Become a child: read the orders, tie this process's life to the supervisor's."""
+    orders = Orders(**json.loads(next(iter(arguments))))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != orders.supervisor:
+        os._exit(1)  # it died before the line above
+    return orders, load(orders.settings)
+
+
+def tell_ready(orders: Orders) -> None:
+    """Tell the supervisor that this child serves."""
+    os.write(orders.ready_fd, b"\n")
+    os.close(orders.ready_fd)

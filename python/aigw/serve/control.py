@@ -1,0 +1,77 @@
+"""The control process: the Admin API served on its address, and the supervisor's messages.
+
+In: orders on the command line, lines `reclaim` and `reload` from the supervisor. Out: a process that serves until
+SIGTERM. What it serves is built by `aigw.control`; this file only runs it.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+
+import uvloop
+
+from aigw.control import Control, ControlSettings, open_control
+from aigw.errors import AigwError
+from aigw.serve import child
+from aigw.serve.log import Log
+from aigw.serve.server import asgi
+from aigw.settings import Settings
+from aigw.telemetry import start_exporter
+
+
+def main(arguments: list[str]) -> int:
+    orders, settings = child.enter(arguments)
+    log = Log(settings.log_format, "control")
+    try:
+        control = open_control(
+            ControlSettings(
+                data=settings.data, admin=settings.admin, proxy=settings.proxy, admin_token=settings.admin_token
+            )
+        )
+        control.start()
+    except (AigwError, OSError) as error:
+        log("control_failed", error=str(error))
+        return 1
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(control, settings, orders, log))
+    control.close()
+    return 0
+
+
+async def _serve(control: Control, settings: Settings, orders: child.Orders, log: Log) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    os.set_blocking(orders.control_fd, False)
+    loop.add_reader(orders.control_fd, _messages, control, orders.control_fd, log)
+    exporter = start_exporter(settings.otlp_endpoint, control.metrics_text)
+    server = asgi(control.app, settings.admin, lambda: child.tell_ready(orders))
+    served = loop.create_task(server.serve())
+    stopping = loop.create_task(stop.wait())
+    await asyncio.wait([served, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if served.done():
+        log("server_ended", error=str(served.exception()))
+    server.stop()
+    await asyncio.wait([served], timeout=2)
+    if exporter is not None:
+        await loop.run_in_executor(None, exporter.shutdown)
+
+
+def _messages(control: Control, fd: int, log: Log) -> None:
+    """Do what the supervisor asks. Several deaths at once need one sweep; a gateway without a file has nothing to reload."""
+    asked = set(os.read(fd, 4096).split())
+    if b"reclaim" in asked:
+        try:
+            reclaimed = control.reclaim()
+        except OSError as error:
+            log("reclaim_failed", error=str(error))
+            return
+        if reclaimed:
+            log("slots_reclaimed", slots=len(reclaimed), permits=sum(permits for _, permits in reclaimed))
+    if b"reload" in asked:
+        log("reload_ignored", why="no configuration file: the Admin API rules")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""The sockets of a gateway's addresses, and the probe that tells a port in use.
+
+Workers share the proxy port by SO_REUSEPORT, which would also let a second gateway in without an error; so start-up
+binds once without it. The supervisor then holds a bound socket that never listens: it keeps the port ours between
+two workers and gives port 0 its number.
+"""
+
+import errno
+import socket
+
+from aigw.errors import AddressInUse, ConfigError
+from aigw.types import HostPort
+
+BACKLOG = 4096
+
+
+def resolve(address: HostPort, name: str) -> tuple[int, HostPort]:
+    """Address family and literal address of `address`. Raises ConfigError when the host has none."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"--{name}: the host {address.host!r} has no address: {error.strerror}") from None
+    family, _, _, _, sockaddr = found[0]
+    return family, HostPort(str(sockaddr[0]), address.port)
+
+
+def hold(address: HostPort, name: str) -> tuple[socket.socket, HostPort]:
+    """Take `address`: a bound, non-listening socket to keep open, and the address with its real port.
+
+    Raises AddressInUse when another process has it, ConfigError when it cannot be bound here.
+    """
+    family, literal = resolve(address, name)
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+            probe.bind((literal.host, literal.port))
+        held = _reusable(family, literal)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"port {address.port} on {address.host} is in use by another process: stop it, "
+                f"or choose another port with --{name} {HostPort(address.host, address.port + 1)}"
+            ) from None
+        raise ConfigError(f"--{name}: cannot bind {address}: {error.strerror}") from None
+    return held, HostPort(literal.host, held.getsockname()[1])
+
+
+def listen(address: HostPort) -> socket.socket:
+    """A listening, non-blocking socket that shares `address` with its like."""
+    family, literal = resolve(address, "proxy")
+    shared = _reusable(family, literal)
+    shared.listen(BACKLOG)
+    shared.setblocking(False)
+    return shared
+
+
+def _reusable(family: int, address: HostPort) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((address.host, address.port))
+    except OSError:
+        made.close()
+        raise
+    return made

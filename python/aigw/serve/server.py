@@ -1,0 +1,87 @@
+"""Granian's embedded server, and all that depends on its insides: the only file that a new release can break.
+
+In: an application, an address, limits. Out: `Embedded`, which listens when `serve` is called and stops by `stop`.
+Two departures from the library: the listening socket is ours (it listens at a known moment, with our backlog), and
+`enters_by_run` checks that requests still enter Python the way the inline loop expects.
+"""
+
+import contextvars
+from collections.abc import Callable
+from typing import Any, Final
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from aigw.serve.listen import BACKLOG, listen
+from aigw.settings import Settings
+from aigw.types import HostPort
+
+HEADER_READ_TIMEOUT_MS: Final = 10_000  # also ends idle and silent connections, which hold places in the backpressure
+MAX_BUFFER_BYTES: Final = 64 * 1024
+MAX_CONNECTIONS: Final = 16_384  # per worker; idle ones count
+
+
+class Embedded(Server):  # type: ignore[misc]  # untyped in the library
+    """One server in this process. Listens from the first step of `serve()`, which returns after `stop()`."""
+
+    def __init__(self, app: Any, interface: Interfaces, address: HostPort, listening: Callable[[], None], **tls: Any):
+        super().__init__(
+            app,
+            address=address.host,
+            port=address.port,
+            interface=interface,
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=BACKLOG,
+            backpressure=MAX_CONNECTIONS,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=HEADER_READ_TIMEOUT_MS, max_buffer_size=MAX_BUFFER_BYTES
+            ),
+            log_enabled=False,
+            **tls,
+        )
+        self._address = address
+        self._listening = listening
+
+    def _init_shared_socket(self) -> None:
+        self._shd = SocketHolder(listen(self._address).detach(), False, BACKLOG)
+        self._sfd = self._shd.get_fd()
+        self._ssp = None
+        self._listening()
+
+
+def rsgi(app: Any, settings: Settings, listening: Callable[[], None]) -> Embedded:
+    """The server of a worker."""
+    return Embedded(
+        app, Interfaces.RSGI, settings.proxy, listening, ssl_cert=settings.tls_cert, ssl_key=settings.tls_key
+    )
+
+
+def asgi(app: Any, address: HostPort, listening: Callable[[], None]) -> Embedded:
+    """The server of the control process; the application's lifespan is not used."""
+    return Embedded(app, Interfaces.ASGINL, address, listening)
+
+
+def enters_by_run() -> bool:
+    """Whether this Granian starts a request by `loop.call_soon_threadsafe(_run, coroutine, ...)`."""
+    calls: list[tuple[Any, ...]] = []
+
+    class Recorder:
+        def call_soon_threadsafe(self, *args: Any, context: Any = None) -> None:
+            calls.append(args)
+
+    async def request(_watcher: object) -> None:
+        return None
+
+    try:
+        from granian._futures import _cbsched_aioschedule  # noqa: PLC0415  (private: may be gone)
+
+        _cbsched_aioschedule(Recorder(), contextvars.copy_context(), request)(object())
+    except (ImportError, TypeError, AttributeError):
+        return False
+    if len(calls) != 1 or len(calls[0]) < 2 or not hasattr(calls[0][1], "close"):
+        return False
+    calls[0][1].close()
+    return getattr(calls[0][0], "__name__", "") == "_run"

@@ -1,0 +1,68 @@
+"""One child and its restarts: which process fills the slot, whether it is ready, when a dead one is replaced.
+
+Pure but for `spawn`, which it is given; time is an argument. A child that had been ready is replaced at once, however
+often it dies; only deaths before ready are slowed down, to at most `BACK_OFF_S`.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Final
+
+BACK_OFF_S: Final = 0.5
+_FIRST_WAIT_S: Final = 0.05
+
+
+class Slot:
+    """A place for one child. `spawn` starts one and returns it with the descriptor it will write to when ready."""
+
+    def __init__(self, name: str, spawn: "Callable[[], tuple[subprocess.Popen[bytes], int]]") -> None:
+        self.name = name
+        self._spawn = spawn
+        self._child: subprocess.Popen[bytes] | None = None
+        self.ready_fd = -1
+        self.ready = False
+        self.early_deaths = 0
+        self.due: float | None = 0.0
+        """When the next child is to be started; None while one lives."""
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._child is None else self._child.pid
+
+    def start(self) -> int:
+        """Start a child; returns its pid."""
+        self._child, self.ready_fd = self._spawn()
+        self.ready = False
+        self.due = None
+        return self._child.pid
+
+    def set_ready(self) -> None:
+        """The child serves."""
+        self._close_ready()
+        self.ready = True
+        self.early_deaths = 0
+
+    def reap(self, now: float) -> int | None:
+        """The exit status of a child that has died since (negative: by that signal), else None. Sets when to restart."""
+        if self._child is None or (status := self._child.poll()) is None:
+            return None
+        self._close_ready()
+        self._child = None
+        self.due = now
+        if not self.ready:
+            self.due += min(BACK_OFF_S, _FIRST_WAIT_S * 2**self.early_deaths)
+            self.early_deaths = min(self.early_deaths + 1, 10)
+        self.ready = False
+        return status
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the child, if one lives (it is not reaped yet, so its pid is its own)."""
+        if self._child is not None:
+            self._child.send_signal(number)
+
+    def _close_ready(self) -> None:
+        if self.ready_fd >= 0:
+            os.close(self.ready_fd)
+            self.ready_fd = -1

@@ -1,0 +1,229 @@
+"""The supervisor: starts one control process and N workers, replaces those that die, ends them in order.
+
+In: settings, signals, deaths of children, bytes on their ready pipes. Out: an exit code: 0 after a drain, 2 when the
+address or the data folder belongs to another process. One thread, one `select`: the parent-death signal of the children
+hangs on the thread that spawned them. It serves no request and reads no configuration; killed by -9, it leaves nothing.
+"""
+
+import contextlib
+import fcntl
+import os
+import resource
+import selectors
+import signal
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from aigw.errors import AddressInUse, ConfigError
+from aigw.serve import child
+from aigw.serve.listen import hold
+from aigw.serve.log import Log
+from aigw.serve.slot import Slot
+from aigw.settings import Settings
+
+KILL_AFTER_S: Final = 3.0  # beyond a child's own deadline
+CONTROL_END_S: Final = 5.0
+
+
+class Supervisor:
+    """One gateway. `run` once, on the main thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._log = Log(settings.log_format, "supervisor")
+        self._selector = selectors.DefaultSelector()
+        self._lock = _lock(settings.data)
+        self._held: list[socket.socket] = []
+        for name in ("proxy", "admin"):
+            held, address = hold(getattr(settings, name), name)
+            self._held.append(held)
+            settings = replace(settings, **{name: address})
+        self.settings = settings
+        self._go_read, self._go_write = os.pipe()
+        self._messages = -1
+        self._control = Slot("control", self._spawn_control)
+        self._workers = [Slot(f"worker-{n + 1}", self._spawn_worker) for n in range(settings.workers)]
+        self._announced = False
+        self._stopping = 0  # how often we were told to stop
+        self._hangups = 0
+        self._kill_at: float | None = None
+
+    # --- children ---
+
+    def _orders(self, ready_fd: int, go_fd: int = -1, control_fd: int = -1) -> child.Orders:
+        return child.Orders(
+            settings=self.settings.as_text(),
+            supervisor=os.getpid(),
+            ready_fd=ready_fd,
+            go_fd=go_fd,
+            control_fd=control_fd,
+        )
+
+    def _spawn_worker(self) -> "tuple[child.subprocess.Popen[bytes], int]":
+        ready, theirs = os.pipe()
+        process = child.spawn("aigw.serve.worker", self._orders(theirs, go_fd=self._go_read))
+        os.close(theirs)
+        return process, ready
+
+    def _spawn_control(self) -> "tuple[child.subprocess.Popen[bytes], int]":
+        ready, theirs = os.pipe()
+        messages, ours = os.pipe()
+        process = child.spawn("aigw.serve.control", self._orders(theirs, control_fd=messages))
+        os.close(theirs)
+        os.close(messages)
+        if self._messages >= 0:
+            os.close(self._messages)
+        os.set_blocking(ours, False)
+        self._messages = ours
+        return process, ready
+
+    def _tell_control(self, message: str) -> None:
+        # A control process that is gone or stuck sweeps when it is back: it is asked again at each of its starts.
+        with contextlib.suppress(OSError):
+            os.write(self._messages, message.encode() + b"\n")
+
+    def _slots(self) -> list[Slot]:
+        return [self._control, *self._workers]
+
+    # --- the loop ---
+
+    def run(self) -> int:
+        """Serve until told to stop. Returns the exit code."""
+        wake, wake_write = socket.socketpair()
+        wake.setblocking(False)
+        wake_write.setblocking(False)
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, self._on_signal)
+        self._selector.register(wake, selectors.EVENT_READ)
+        _raise_file_limit()
+        while True:
+            now = time.monotonic()
+            self._reap(now)
+            if self._stopping:
+                if self._ended():
+                    self._log("stopped")
+                    return 0
+                self._end(now)
+            else:
+                self._start_due(now)
+            for key, _ in self._selector.select(self._pause(time.monotonic())):
+                if key.fileobj is wake:
+                    with contextlib.suppress(BlockingIOError):
+                        wake.recv(4096)
+                else:
+                    self._on_ready(key.data)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._hangups += 1
+        elif number != signal.SIGCHLD:
+            self._stopping += 1
+
+    def _pause(self, now: float) -> float | None:
+        times = [slot.due for slot in self._slots() if slot.due is not None and not self._stopping]
+        if self._kill_at is not None:
+            times.append(self._kill_at)
+        if self._hangups:
+            self._hangups = 0
+            self._tell_control("reload")
+        return max(0.0, min(times) - now) if times else None
+
+    def _start_due(self, now: float) -> None:
+        for slot in self._slots():
+            if slot.due is not None and slot.due <= now:
+                pid = slot.start()
+                self._selector.register(slot.ready_fd, selectors.EVENT_READ, slot)
+                self._log("started", child=slot.name, pid=pid)
+
+    def _on_ready(self, slot: Slot) -> None:
+        self._selector.unregister(slot.ready_fd)
+        if os.read(slot.ready_fd, 1):
+            slot.set_ready()
+            self._log("ready", child=slot.name, pid=slot.pid)
+        if slot is self._control and slot.ready:
+            if self._go_write >= 0:
+                os.close(self._go_write)  # workers may open the data folder
+                self._go_write = -1
+            self._tell_control("reclaim")
+        if not self._announced and all(slot.ready for slot in self._slots()):
+            self._announced = True
+            self._log("serving", proxy=f"{self.settings.proxy}", admin=f"{self.settings.admin}", pid=os.getpid())
+
+    def _reap(self, now: float) -> None:
+        for slot in self._slots():
+            pid, was_ready, ready_fd = slot.pid, slot.ready, slot.ready_fd
+            watched = ready_fd >= 0 and ready_fd in self._selector.get_map()
+            if slot.pid is None or (status := self._poll(slot, now, ready_fd if watched else -1)) is None:
+                continue
+            if not self._stopping or status:
+                self._log("died", child=slot.name, pid=pid, status=status, was_ready=was_ready)
+            if slot is not self._control:
+                self._tell_control("reclaim")
+
+    def _poll(self, slot: Slot, now: float, watched: int) -> int | None:
+        status = slot.reap(now)
+        if status is not None and watched >= 0:
+            self._selector.unregister(watched)
+        return status
+
+    # --- the end ---
+
+    def _ended(self) -> bool:
+        return all(slot.pid is None for slot in self._slots())
+
+    def _end(self, now: float) -> None:
+        """Tell workers to drain; when they are gone, control to end; kill what does not."""
+        alive = [slot for slot in self._workers if slot.pid is not None]
+        if self._kill_at is None:
+            self._log("draining", deadline_s=self.settings.drain_timeout)
+            self._told = 1
+            self._kill_at = now + self.settings.drain_timeout + KILL_AFTER_S
+            self._signal_workers(alive, now)
+        elif alive and self._stopping > self._told:
+            self._told = self._stopping
+            self._kill_at = now + KILL_AFTER_S
+            self._signal_workers(alive, now)
+        if not alive and not self._control_told:
+            self._control_told = True
+            self._kill_at = now + (CONTROL_END_S if self._stopping == 1 else 1.0)
+            self._control.send(signal.SIGTERM)
+        if now >= self._kill_at:
+            for slot in alive or [self._control]:
+                slot.send(signal.SIGKILL)
+            self._kill_at = now + KILL_AFTER_S
+
+    _told = 0
+    _control_told = False
+
+    def _signal_workers(self, alive: list[Slot], now: float) -> None:
+        for slot in alive:
+            # One that is not ready yet has nothing to drain, and may not have its handler.
+            slot.send(signal.SIGTERM if slot.ready else signal.SIGKILL)
+
+
+def _lock(data: Path) -> int:
+    """Take the data folder for this process; the kernel lets go of it however we end."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        held = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"--data: cannot use {data}: {error.strerror}") from None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise AddressInUse(
+            f"the data folder {data} is in use by another gateway: stop it, or choose another folder with --data"
+        ) from None
+    return held
+
+
+def _raise_file_limit() -> None:
+    """As many open files as we may have: each connection is one, and children inherit the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,131 @@
+"""The process settings: all of them, in one table, which is the dataclass below.
+
+In: `AIGW_<NAME>` variables and the command line's words, as text; the command line wins. Out: one frozen `Settings`,
+passed to child processes as text and read there by the same parsers. Entities and tiers are not settings: they belong
+to the Admin API and the configuration file. A leaf: imports nothing of ours but values and errors.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from aigw.errors import ConfigError
+from aigw.types import HostPort
+
+PREFIX: Final = "AIGW_"
+
+
+def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise ConfigError(f"'{text}' is not a number of {unit} from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise ConfigError(f"'{text}' is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ConfigError(f"'{text}' is not one of: {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def _optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: parse(text) if text else None
+
+
+def _path(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _setting(parse: Callable[[str], Any], default: str, doc: str, *, secret: bool = False) -> Any:
+    return field(metadata={"parse": parse, "default": default, "doc": doc, "secret": secret}, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One gateway's settings. `field.metadata` holds each one's parser, default (as text), doc and whether it is secret."""
+
+    data: Path = _setting(_path, "./aigw-data", "data folder: store, counters, snapshot, secret")
+    proxy: HostPort = _setting(HostPort.parse, "127.0.0.1:8000", "address that clients call; port 0 takes a free one")
+    admin: HostPort = _setting(HostPort.parse, "127.0.0.1:8001", "address of the Admin API; port 0 takes a free one")
+    admin_token: str | None = _setting(
+        _optional(str), "", "token of the Admin API (header Kong-Admin-Token); demanded off loopback", secret=True
+    )
+    workers: int = _setting(
+        _whole(1, 64), str(len(os.sched_getaffinity(0))), "proxy workers; by default one for each core we may run on"
+    )
+    drain_timeout: float = _setting(
+        _number(0, 3600, "seconds"), "30", "seconds that requests in flight get on SIGTERM before they are cut"
+    )
+    access_log: str = _setting(str, "off", "access log, JSON lines: '-' for standard output, 'off', or a file to append to")
+    log_format: str = _setting(_one_of("json", "console"), "console", "form of the process log on standard error")
+    tls_cert: Path | None = _setting(_optional(_path), "", "PEM certificate chain of the proxy address; with tls_key")
+    tls_key: Path | None = _setting(_optional(_path), "", "PEM private key of the proxy address; with tls_cert")
+    max_in_flight: int = _setting(_whole(1, 1_000_000), "8192", "requests in flight in one worker; more are answered 503")
+    max_body_bytes: int = _setting(
+        _whole(1, 2**40), str(10 * 1024 * 1024), "larger request bodies are answered 413 before they are read"
+    )
+    body_timeout: float = _setting(_number(0.001, 3600, "seconds"), "60", "seconds for a request body to arrive, else 408")
+    loop: str = _setting(
+        _one_of("inline", "stock"), "inline", "how requests are stepped: on the server's thread, or by the event loop"
+    )
+    otlp_endpoint: str | None = _setting(
+        _optional(str), "", "base URL of an OpenTelemetry collector (OTLP over HTTP) for metrics; empty: off"
+    )
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("tls_cert and tls_key belong together: give both (--tls-cert, --tls-key) or none")
+        if not self.admin.is_loopback and not self.admin_token:
+            raise ConfigError(
+                f"the Admin API at {self.admin} is reachable from elsewhere and has no token: "
+                f"set {PREFIX}ADMIN_TOKEN, or bind it to loopback (--admin 127.0.0.1:8001)"
+            )
+
+    def as_text(self) -> dict[str, str]:
+        """All settings but the secret ones (a child reads those from its environment), as `load` reads them."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata["secret"]}
+        return {name: "" if value is None else str(value) for name, value in shown.items()}
+
+
+def variable(name: str) -> str:
+    """The environment variable of the setting `name`."""
+    return PREFIX + name.upper()
+
+
+def load(given: Mapping[str, str | None], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from `given` (by name, None for not given), else from the environment, else from the defaults.
+
+    Raises ConfigError, which names where the wrong text came from.
+    """
+    values: dict[str, Any] = {}
+    for setting in fields(Settings):
+        text, source = given.get(setting.name), "--" + setting.name.replace("_", "-")
+        if text is None:
+            text, source = environ.get(variable(setting.name)), variable(setting.name)
+        if text is None:
+            text = setting.metadata["default"]
+        try:
+            values[setting.name] = setting.metadata["parse"](text)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+    return Settings(**values)

@@ -1,0 +1,22 @@
+"""OpenTelemetry metrics, pushed by the control process from the same table that `GET /metrics` shows.
+
+Off, and not even imported, until an endpoint is given: `AIGW_OTLP_ENDPOINT`, or OpenTelemetry's own variables.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aigw.telemetry.export import Exporter
+
+_STANDARD = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+def start_exporter(endpoint: str | None, metrics_text: Callable[[], str]) -> "Exporter | None":
+    """Export what `metrics_text` gives (Prometheus text) to a collector, in a thread; None when no endpoint is set."""
+    if endpoint is None and not any(os.environ.get(name) for name in _STANDARD):
+        return None
+    from aigw.telemetry.export import Exporter  # noqa: PLC0415  (120 ms of imports that most gateways do not need)
+
+    return Exporter(endpoint, metrics_text)

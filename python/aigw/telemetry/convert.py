@@ -1,0 +1,78 @@
+"""Metric families -> OpenTelemetry's data model.
+
+In: families, the start of counting and now (unix nanoseconds). Out: `MetricsData`. Counters become monotonic cumulative
+sums (their `_total` dropped, as OpenTelemetry writes them), gauges gauges, histograms cumulative histograms.
+Pure: reads no clock, sends nothing.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from aigw import __version__
+from aigw.telemetry.prometheus import Family, Labels
+
+_CUMULATIVE = AggregationTemporality.CUMULATIVE
+
+
+def metrics_data(families: Iterable[Family], resource: Resource, start_ns: int, now_ns: int) -> MetricsData:
+    """See the module. A family without samples is left out."""
+    metrics = [_metric(family, start_ns, now_ns) for family in families if family.samples]
+    scope = ScopeMetrics(InstrumentationScope("aigw", __version__), metrics, "")
+    return MetricsData([ResourceMetrics(resource, [scope], "")])
+
+
+def _metric(family: Family, start_ns: int, now_ns: int) -> Metric:
+    data: Sum | Gauge | Histogram
+    if family.kind == "histogram":
+        data = Histogram(_histogram_points(family, start_ns, now_ns), _CUMULATIVE)
+    else:
+        points = [NumberDataPoint(dict(labels), start_ns, now_ns, value) for _, labels, value in family.samples]
+        data = Sum(points, _CUMULATIVE, True) if family.kind == "counter" else Gauge(points)
+    name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
+    unit = "s" if "_seconds" in name else "By" if "_bytes" in name else "1"
+    return Metric(name, family.help, unit, data)
+
+
+def _histogram_points(family: Family, start_ns: int, now_ns: int) -> list[HistogramDataPoint]:
+    buckets: dict[Labels, list[tuple[float, float]]] = {}
+    sums: dict[Labels, float] = {}
+    for name, labels, value in family.samples:
+        plain = tuple(pair for pair in labels if pair[0] != "le")
+        if name.endswith("_bucket"):
+            buckets.setdefault(plain, []).append((float(dict(labels)["le"]), value))
+        elif name.endswith("_sum"):
+            sums[plain] = value
+    points = []
+    for labels, cumulative in buckets.items():
+        cumulative.sort()
+        counts = [int(cumulative[0][1]), *(int(after - before) for (_, before), (_, after) in pairwise(cumulative))]
+        bounds = [bound for bound, _ in cumulative if bound != float("inf")]
+        points.append(
+            HistogramDataPoint(
+                attributes=dict(labels),
+                start_time_unix_nano=start_ns,
+                time_unix_nano=now_ns,
+                count=int(cumulative[-1][1]),
+                sum=sums.get(labels, 0.0),
+                bucket_counts=counts,
+                explicit_bounds=bounds,
+                min=float("inf"),
+                max=float("-inf"),
+            )
+        )
+    return points

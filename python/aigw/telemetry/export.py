@@ -1,0 +1,55 @@
+"""Sends the metrics table to an OpenTelemetry collector, every `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds, default 60 s).
+
+In: a function that gives the table's text. Out: OTLP over HTTP, from a thread of its own; once more at shutdown.
+A collector that is away costs the gateway nothing: the next push carries the totals again.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.resources import Resource
+
+from aigw import __version__
+from aigw.telemetry.convert import metrics_data
+from aigw.telemetry.prometheus import parse
+
+_LOG = logging.getLogger(__name__)
+
+
+class Exporter:
+    """A running export. `shutdown` pushes a last time and ends it."""
+
+    def __init__(self, endpoint: str | None, metrics_text: Callable[[], str]) -> None:
+        self._metrics_text = metrics_text
+        # Without an endpoint of ours, the exporter reads OpenTelemetry's own variables.
+        self._exporter = OTLPMetricExporter(endpoint=f"{endpoint.rstrip('/')}/v1/metrics" if endpoint else None)
+        self._resource = Resource.create({"service.name": "aigw", "service.version": __version__})
+        self._start_ns = time.time_ns()
+        self._interval_s = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "60000")) / 1000
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="otlp", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self.push()
+
+    def push(self) -> None:
+        """Send the table as it is now. A failure is logged, not raised."""
+        try:
+            families = parse(self._metrics_text())
+        except (OSError, ValueError) as error:
+            _LOG.warning("metrics could not be read for export: %s", error)
+            return
+        self._exporter.export(metrics_data(families, self._resource, self._start_ns, time.time_ns()))
+
+    def shutdown(self) -> None:
+        """Push a last time and end the thread."""
+        self._stop.set()
+        self._thread.join()
+        self.push()
+        self._exporter.shutdown()
