@@ -20,12 +20,11 @@ impl<'a> Authority<'a> {
         let name_end =
             if value.starts_with('[') { value.find(']')? + 1 } else { value.find(':').unwrap_or(value.len()) };
         let (name, rest) = value.split_at(name_end);
-        let port = match rest.strip_prefix(':') {
-            _ if rest.is_empty() || rest == ":" => None,
-            None => return None,
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
-            Some(_) => return None,
-        };
+        let digits = if rest.is_empty() { "" } else { rest.strip_prefix(':')? };
+        if !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let port = if digits.is_empty() { None } else { Some(digits.parse().ok()?) };
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() || !name.bytes().all(is_host_byte) {
             return None;

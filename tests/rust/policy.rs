@@ -1,0 +1,167 @@
+//! A policy file: what is taken into force and what is refused, and which rate-limiting instance runs.
+#![allow(clippy::unwrap_used)]
+
+use aigw_core::r#match::{Authority, CanonicalPath, Query};
+use aigw_core::snapshot::plan::rate_limiting;
+use aigw_core::snapshot::{Anonymous, Keys, KeysBuilder, NewConsumer, Policy, Ref, SnapshotError, Uuid, load};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const ID: &str = "0123abcd-0000-4000-8000-00000000000f";
+
+fn limits() -> Value {
+    json!([{"per": "minute", "limit": 5, "dense": 3, "open": 4}])
+}
+
+fn profile(message: &str) -> Value {
+    json!({"limit_by": "consumer", "header_name": null, "path": null, "limits": limits(),
+           "hide_client_headers": false, "error_code": 429, "error_message": message})
+}
+
+fn whole() -> Value {
+    json!({
+        "services": [{"n": 7, "id": ID, "name": "ai-service", "protocol": "http", "host": "127.0.0.1", "port": 5000,
+            "path": null, "retries": 5, "connect_timeout_ms": 60000, "write_timeout_ms": 60000, "read_timeout_ms": 60000,
+            "tls_verify": null}],
+        "routes": [{"n": 2, "id": ID, "name": null, "service": 7, "protocols": ["http", "https"],
+            "https_redirect_status_code": 426, "hosts": [], "methods": [], "paths": ["/ai"],
+            "headers": [["X-Version", ["v1", "~*v[23]"]]], "regex_priority": 0, "created_at": 1_700_000_000,
+            "strip_path": true, "preserve_host": false, "key_auth": 0, "rate_limiting": {"rank": 3, "profile": 0}}],
+        "key_auth": [{"key_names": ["ApiKey"], "key_in_header": true, "key_in_query": true, "key_in_body": false,
+            "hide_credentials": false, "run_on_preflight": true, "realm": "lab", "anonymous": null,
+            "anonymous_missing": null}],
+        "rate_limiting": [profile("zero"), profile("one"), profile("two")],
+        "columns": [{"n": 3, "kind": "dense", "words": 1, "key": "requests:-,-:consumer:minute"},
+                    {"n": 4, "kind": "open", "words": 0, "key": "requests:-,-:consumer:minute"}]
+    })
+}
+
+fn compile(policy: &Value) -> Result<Policy, SnapshotError> {
+    load::policy(&load::seal(policy.to_string().as_bytes())?)
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut policy = whole();
+    *policy.pointer_mut(pointer).unwrap() = value;
+    policy
+}
+
+#[test]
+fn a_whole_policy_is_compiled() {
+    let policy = compile(&whole()).unwrap();
+    let route = &policy.routes[0];
+    assert_eq!(policy.service_of(route).unwrap().n, 7);
+    let auth = policy.key_auth_of(route).unwrap();
+    assert_eq!((&*auth.names[0], &*auth.header_names[0]), ("ApiKey", "apikey"));
+    assert_eq!((&*auth.challenge, &auth.anonymous), ("Key realm=\"lab\"", &Anonymous::Refused));
+    assert_eq!(policy.hash.len(), 64);
+    let authority = Authority::parse("localhost:8000").unwrap();
+    let path = CanonicalPath::new("/ai/get").unwrap();
+    let mut query = Query { method: "GET", authority: &authority, tls: false, path, headers: &[("x-version", "V2")] };
+    assert_eq!(policy.router.find(&query).map(|m| (m.route, m.prefix_len)), Some((0, 3)));
+    query.headers = &[];
+    assert_eq!(policy.router.find(&query), None);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_named() {
+    for (pointer, value, wanted) in [
+        ("/routes/0/service", json!(8), "route 2 refers to service 8"),
+        ("/routes/0/key_auth", json!(1), "route 2 refers to key_auth 1"),
+        ("/routes/0/rate_limiting/profile", json!(3), "route 2 refers to profile 3"),
+        ("/routes/0/rate_limiting/rank", json!(4), "rank of a plugin without a consumer"),
+        ("/routes/0/paths", json!(["~/("]), "route 2: \"/(\" is not a supported regular expression"),
+        ("/routes/0/protocols", json!([]), "protocols must name"),
+        ("/routes/0/https_redirect_status_code", json!(200), "https_redirect_status_code must be"),
+        ("/routes/0/id", json!("x"), "route 2: id must be a UUID"),
+        ("/routes/0/n", json!(0), "n starts at 1"),
+        ("/services/0/port", json!(0), "port must be"),
+        ("/services/0/port", json!(65536), "65536"),
+        ("/services/0/host", json!("a/b"), "host must be"),
+        ("/services/0/path", json!("/a/../b"), "path must start"),
+        ("/services/0/path", json!("/a b"), "path must start"),
+        ("/services/0/read_timeout_ms", json!(0), "timeouts must be"),
+        ("/key_auth/0/key_in_body", json!(true), "not supported in this version"),
+        ("/key_auth/0/key_names", json!([]), "key_names must hold"),
+        ("/key_auth/0/realm", json!("a\"b"), "realm must be"),
+        ("/rate_limiting/1/limits", json!([]), "at least one limit"),
+        ("/rate_limiting/1/limits/0/per", json!("fortnight"), "fortnight"),
+        ("/rate_limiting/1/limits/0/dense", json!(4), "rate_limiting at index 1 refers to column 4"),
+        ("/rate_limiting/1/limits/0/dense", json!(null), "lacks the column"),
+        ("/rate_limiting/1/limit_by", json!("header"), "limit_by header needs"),
+        ("/rate_limiting/1/error_code", json!(42), "error_code must be"),
+        ("/columns/1/n", json!(3), "column 3 appears twice"),
+        ("/columns/0/words", json!(0), "at least one word"),
+    ] {
+        let error = compile(&with(pointer, value)).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{pointer}: {error}");
+    }
+}
+
+#[test]
+fn keys_of_the_json_are_neither_missing_nor_unknown() {
+    for object in
+        ["", "/services/0", "/routes/0", "/key_auth/0", "/rate_limiting/0", "/rate_limiting/0/limits/0", "/columns/0"]
+    {
+        let keys: Vec<String> = whole().pointer(object).unwrap().as_object().unwrap().keys().cloned().collect();
+        for key in keys {
+            let mut policy = whole();
+            policy.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(&key);
+            assert!(compile(&policy).unwrap_err().to_string().contains(&key), "{object} without {key}");
+        }
+        let mut policy = whole();
+        policy.pointer_mut(object).unwrap().as_object_mut().unwrap().insert("surprise".into(), json!(1));
+        assert!(compile(&policy).unwrap_err().to_string().contains("surprise"), "{object}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused() {
+    let file = load::seal(whole().to_string().as_bytes()).unwrap();
+    for at in 0..file.len() {
+        let mut damaged = file.clone();
+        damaged[at] ^= 1;
+        assert!(load::policy(&damaged).is_err(), "byte {at}");
+    }
+    for cut in 0..file.len() {
+        assert!(load::policy(&file[..cut]).is_err(), "cut at {cut}");
+    }
+}
+
+fn plan(policy: &Policy, refs: &[Ref]) -> Result<Option<u32>, u32> {
+    let id = Uuid::parse(ID).unwrap();
+    let mut builder = KeysBuilder::new();
+    builder.consumer(&NewConsumer { n: 1, id, username: None, custom_id: None, refs }).unwrap();
+    let keys = Keys::open(Arc::new(builder.finish(1).unwrap())).unwrap();
+    let consumer = keys.consumer(1).unwrap();
+    rate_limiting(policy, &policy.routes[0], consumer.refs).map(|p| p.map(|(index, _)| index)).map_err(|e| e.profile)
+}
+
+#[test]
+fn the_instance_of_highest_rank_runs() {
+    let own = |route, service, profile| Ref { route, service, profile };
+    // The route of `whole` is 2, its service 7.
+    for (base, refs, wanted) in [
+        (json!(null), vec![], Ok(None)),
+        (json!({"rank": 5, "profile": 0}), vec![], Ok(Some(0))),
+        (json!({"rank": 3, "profile": 0}), vec![own(0, 0, 1)], Ok(Some(1))),
+        (json!({"rank": 5, "profile": 0}), vec![own(0, 0, 1)], Ok(Some(0))),
+        (json!({"rank": 5, "profile": 0}), vec![own(0, 7, 1)], Ok(Some(1))),
+        (json!({"rank": 1, "profile": 0}), vec![own(0, 8, 1), own(3, 0, 2)], Ok(Some(0))),
+        (json!(null), vec![own(0, 7, 0), own(2, 0, 1)], Ok(Some(1))),
+        (json!(null), vec![own(2, 7, 2), own(2, 0, 1), own(0, 0, 0)], Ok(Some(2))),
+        (json!(null), vec![own(2, 8, 2), own(3, 7, 1)], Ok(None)),
+        (json!(null), vec![own(0, 0, 9)], Err(9)),
+        (json!(null), vec![own(9, 9, 9)], Ok(None)),
+    ] {
+        let policy = compile(&with("/routes/0/rate_limiting", base.clone())).unwrap();
+        assert_eq!(plan(&policy, &refs), wanted, "{base} {refs:?}");
+    }
+    let mut no_service = with("/routes/0/service", json!(null));
+    no_service["routes"][0]["rate_limiting"] = json!(null);
+    assert_eq!(
+        plan(&compile(&no_service).unwrap(), &[own(0, 7, 1)]),
+        Ok(None),
+        "a service's instance needs the service"
+    );
+}
