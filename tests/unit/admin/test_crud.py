@@ -1,0 +1,184 @@
+"""What create, read, upsert, patch and delete mean, on every entity; nested paths both ways; lists and tags."""
+
+from uuid import uuid4
+
+from conftest import Gateway
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+def test_objects_have_every_key_of_kong(gateway: Gateway) -> None:
+    service = gateway.post("/services", host="h")
+    assert {k: v for k, v in service.items() if k not in ("id", "created_at", "updated_at")} == {
+        "name": None, "retries": 5, "protocol": "http", "host": "h", "port": 80, "path": None, "connect_timeout": 60000,
+        "write_timeout": 60000, "read_timeout": 60000, "tags": None, "client_certificate": None, "tls_verify": None,
+        "tls_verify_depth": None, "ca_certificates": None, "enabled": True,
+    }  # fmt: skip
+    route = gateway.post("/routes", paths=["/"])
+    assert {k: v for k, v in route.items() if k not in ("id", "created_at", "updated_at")} == {
+        "name": None, "protocols": ["http", "https"], "https_redirect_status_code": 426, "strip_path": True,
+        "preserve_host": False, "request_buffering": True, "response_buffering": True, "tags": None, "service": None,
+        "snis": None, "sources": None, "destinations": None, "methods": None, "hosts": None, "paths": ["/"],
+        "headers": None, "regex_priority": 0, "path_handling": "v0",
+    }  # fmt: skip
+    plugin = gateway.post("/plugins", name="rate-limiting", config={"minute": 5})
+    assert set(plugin) == {"id", "name", "instance_name", "created_at", "updated_at", "route", "service", "consumer",
+                           "config", "protocols", "enabled", "tags"}  # fmt: skip
+    assert plugin["config"] == {
+        "second": None, "minute": 5, "hour": None, "day": None, "month": None, "year": None, "limit_by": "consumer",
+        "header_name": None, "path": None, "policy": "local", "fault_tolerant": True, "hide_client_headers": False,
+        "error_code": 429, "error_message": "API rate limit exceeded", "sync_rate": -1,
+        "redis": {"host": None, "port": 6379, "timeout": 2000, "username": None, "password": None, "database": 0,
+                  "ssl": False, "ssl_verify": False, "server_name": None},
+    }  # fmt: skip
+    auth = gateway.post("/plugins", name="key-auth")["config"]
+    assert auth == {"key_names": ["apikey"], "hide_credentials": False, "anonymous": None, "key_in_header": True,
+                    "key_in_query": True, "key_in_body": False, "run_on_preflight": True, "realm": None}  # fmt: skip
+
+
+def test_url_is_a_shorthand(gateway: Gateway) -> None:
+    service = gateway.post("/services", name="s", url="https://Example.com/v1")
+    assert (service["host"], service["port"], service["path"]) == ("example.com", 443, "/v1")
+    assert "url" not in service
+    patched = gateway.call("PATCH", "/services/s", json={"url": "http://[::1]:9000"})
+    assert (patched["host"], patched["port"], patched["path"], patched["protocol"]) == ("[::1]", 9000, None, "http")
+
+
+def test_put_creates_replaces_and_returns_to_defaults(gateway: Gateway) -> None:
+    made = gateway.call("PUT", "/services/mine", 200, json={"host": "h", "retries": 1})
+    assert (made["name"], made["retries"]) == ("mine", 1)
+    again = gateway.call("PUT", "/services/mine", 200, json={"host": "i"})
+    assert (again["id"], again["retries"], again["host"]) == (made["id"], 5, "i")
+    key = str(uuid4())
+    by_id = gateway.call("PUT", f"/consumers/{key}", 200, json={"username": "u"})
+    assert by_id["id"] == key
+    assert gateway.call("PUT", f"/consumers/{key}", 200, json={"username": "v"})["username"] == "v"
+    assert gateway.call("GET", "/consumers/u", 404)
+
+
+def test_patch_merges_inside_the_config_and_null_clears(gateway: Gateway) -> None:
+    plugin = gateway.post("/plugins", name="rate-limiting", config={"minute": 5, "hour": 50, "error_code": 403})
+    path = f"/plugins/{plugin['id']}"
+    patched = gateway.call("PATCH", path, json={"config": {"minute": 6, "error_code": None}})
+    assert (patched["config"]["minute"], patched["config"]["hour"], patched["config"]["error_code"]) == (6, 50, 429)
+    cleared = gateway.call("PATCH", path, json={"config": {"hour": None}, "tags": ["x"]})
+    assert (cleared["config"]["hour"], cleared["tags"]) == (None, ["x"])
+    assert gateway.call("PATCH", path, json={"tags": None})["tags"] is None
+    by_form = gateway.call("PATCH", path, data={"config.hour": "70", "enabled": "false"})
+    assert (by_form["config"]["hour"], by_form["config"]["minute"], by_form["enabled"]) == (70, 6, False)
+    assert gateway.call("PATCH", "/plugins/none", 404, json={}) == {"message": "Not found"}
+
+
+def test_delete_of_what_is_not_there(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="bob")
+    assert gateway.call("DELETE", "/consumers/absent", 204) is None
+    assert gateway.call("DELETE", f"/consumers/bob/key-auth/{uuid4()}", 404)
+    assert gateway.call("DELETE", "/consumers/bob", 204) is None
+    assert gateway.call("GET", "/consumers/bob", 404)
+
+
+def test_deleting_takes_along_what_cannot_stay(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="h")
+    route = gateway.post("/services/s/routes", paths=["/"])
+    gateway.post("/consumers", username="bob")
+    gateway.post("/consumers/bob/key-auth")
+    gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 1}, route={"id": route["id"]})
+    gateway.post(f"/routes/{route['id']}/plugins", name="key-auth")
+    gateway.call("DELETE", f"/routes/{route['id']}", 204)
+    assert gateway.call("GET", "/plugins")["data"] == []
+    assert gateway.publisher.consumers[1][4] == []
+    gateway.call("DELETE", "/consumers/bob", 204)
+    assert gateway.call("GET", "/key-auths")["data"] == []
+    assert (gateway.publisher.consumers, gateway.publisher.credentials) == ({}, {})
+    gateway.call("DELETE", "/services/s", 204)
+
+
+def test_nested_paths_both_ways(gateway: Gateway) -> None:
+    service = gateway.post("/services", name="s", host="h")
+    other = gateway.post("/services", name="t", host="h")
+    route = gateway.post("/services/s/routes", name="r", paths=["/"], service={"id": other["id"]})
+    assert route["service"] == {"id": service["id"]}
+    assert gateway.call("GET", "/routes/r/service")["id"] == service["id"]
+    assert gateway.call("PATCH", "/routes/r/service", json={"retries": 9})["retries"] == 9
+    assert gateway.call("DELETE", "/routes/r/service", 405)
+    assert gateway.call("GET", "/services/s/routes/r")["id"] == route["id"]
+    assert gateway.call("GET", "/services/t/routes/r", 404)
+    assert gateway.call("PUT", "/services/t/routes/r", 404, json={"paths": ["/"]})
+    assert [r["id"] for r in gateway.call("GET", "/services/s/routes")["data"]] == [route["id"]]
+    assert gateway.call("GET", "/services/absent/routes", 404)
+    assert gateway.call("POST", "/services/absent/routes", 404, json={"paths": ["/"]})
+    for parent, field in (("services/s", "service"), ("routes/r", "route")):
+        plugin = gateway.post(f"/{parent}/plugins", name="key-auth")
+        assert plugin[field]
+        assert gateway.call("GET", f"/plugins/{plugin['id']}/{field}")["name"] in ("s", "r")
+    named = gateway.post("/plugins", name="rate-limiting", instance_name="mine", config={"minute": 1})
+    assert gateway.call("GET", "/plugins/mine")["id"] == named["id"]
+
+
+def test_references_by_name(gateway: Gateway) -> None:
+    service = gateway.post("/services", name="s", host="h")
+    assert gateway.post("/routes", paths=["/"], service={"name": "s"})["service"] == {"id": service["id"]}
+    by_form = gateway.call("POST", "/routes", 201, data={"hosts[]": "a.example", "service.name": "s"})
+    assert by_form["service"] == {"id": service["id"]}
+    assert gateway.post("/routes", 400, paths=["/"], service={"name": "absent"})["code"] == 4
+
+
+def test_head_options_and_the_trailing_slash(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="h")
+    full = gateway.client.get("/services/s/")
+    head = gateway.client.head("/services/s")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(full.content))
+    options = gateway.client.options("/services/s")
+    assert (options.status_code, options.headers["allow"]) == (204, "DELETE, GET, HEAD, OPTIONS, PATCH, PUT")
+    assert "access-control-allow-origin" not in options.headers
+    for answer in (full, head, options, gateway.client.get("/nope")):
+        assert answer.headers["server"].startswith("aigw/")
+        assert answer.headers["x-kong-admin-latency"].isdigit()
+    assert full.headers["content-type"] == "application/json; charset=utf-8"
+
+
+def test_pages_reach_everything_once(gateway: Gateway) -> None:
+    names = {gateway.post("/consumers", username=f"c{i}", tags=["odd" if i % 2 else "even"])["id"] for i in range(7)}
+    seen, path = [], "/consumers?size=3"
+    while path:
+        page = gateway.call("GET", path)
+        seen += [c["id"] for c in page["data"]]
+        assert ("offset" in page) == (page["next"] is not None)
+        path = page["next"]
+    assert len(seen) == 7
+    assert set(seen) == names
+    odd = gateway.call("GET", "/consumers?tags=odd&size=1")
+    assert odd["next"].startswith("/consumers?offset=")
+    assert "tags=odd" in odd["next"]
+    assert "size=1" in odd["next"]
+    assert gateway.call("GET", "/services") == {"data": [], "next": None}
+    assert gateway.call("GET", "/consumers?custom_id=none")["data"] == []
+
+
+def test_tags(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="a", tags=["x", "y", "x"])
+    gateway.post("/services", name="s", host="h", tags=["y"])
+    assert [c["username"] for c in gateway.call("GET", "/consumers?tags=x,y")["data"]] == ["a"]
+    assert gateway.call("GET", "/services?tags=x,y")["data"] == []
+    assert len(gateway.call("GET", "/services?tags=x/y")["data"]) == 1
+    assert [(t["entity_name"], t["tag"]) for t in gateway.call("GET", "/tags")["data"]] == [
+        ("consumers", "x"), ("consumers", "y"), ("services", "y")]  # fmt: skip
+    assert [t["entity_name"] for t in gateway.call("GET", "/tags/y")["data"]] == ["consumers", "services"]
+    gateway.call("PATCH", "/services/s", json={"tags": []})
+    gateway.call("DELETE", "/consumers/a")
+    assert gateway.call("GET", "/tags") == {"data": [], "next": None}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(max_size=20), junk=st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+       | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)))  # fmt: skip
+def test_no_input_is_a_fault_of_ours(gateway: Gateway, name: str, junk: object) -> None:
+    for path, body in (
+        ("/services", {"host": junk, "name": name, "url": junk}),
+        ("/routes", {"paths": junk, "headers": junk, "hosts": [name]}),
+        ("/consumers", {"username": name, "tags": junk}),
+        ("/plugins", {"name": "rate-limiting", "config": junk, "service": junk}),
+        ("/plugins", {"name": "key-auth", "config": {"key_names": junk, "realm": name}}),
+    ):
+        assert gateway.client.post(path, json=body).status_code in (201, 400, 409)
