@@ -250,7 +250,7 @@ def _ready(call: Call) -> Answer:
 
 def _endpoints(_: Call) -> Answer:
     found = ["/", *(f"/{name}" for name in (*_PLAIN, *EMPTY)), "/plugins/enabled", "/tags/{tags}"]
-    found += ["/schemas/{name}", "/schemas/{name}/validate", "/schemas/plugins/{name}", "/schemas/plugins/validate"]
+    found += ["/schemas/{name}", "/schemas/{name}/validate", "/schemas/plugins/{plugin}", "/schemas/plugins/validate"]
     found += ["/consumers/{consumers}/limits"]
     for url, kind in COLLECTIONS.items():
         found += [f"/{url}", f"/{url}/{{{kind.name}}}", *(f"/{url}/{{{kind.name}}}/{name}" for name in kind.foreign)]

@@ -1,0 +1,66 @@
+"""Forms: keys that spell a structure, text typed by the schema."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from conftest import Gateway
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aigw.admin.body import parse_form
+from aigw.admin.envelope import Refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("config.minute=5", {"config": {"minute": "5"}}),
+        ("config[minute]=5", {"config": {"minute": "5"}}),
+        ("paths[]=/a&paths[]=/b", {"paths": ["/a", "/b"]}),
+        ("paths[2]=/b&paths[1]=/a", {"paths": ["/a", "/b"]}),
+        ("paths=/a&paths=/b", {"paths": ["/a", "/b"]}),
+        ("paths=/a&paths=/b&paths=/c", {"paths": ["/a", "/b", "/c"]}),
+        ("a.b[c]=d", {"a": {"b": {"c": "d"}}}),
+        ("headers.x-version[]=v1&headers.x-version[]=v2", {"headers": {"x-version": ["v1", "v2"]}}),
+        ("config.key_names[]=k", {"config": {"key_names": ["k"]}}),
+        ("a=", {"a": ""}),
+        ("a[1].b=c", {"a": [{"b": "c"}]}),
+    ],
+)
+def test_keys_spell_structure(text: str, value: dict[str, Any]) -> None:
+    assert parse_form(text.encode()) == value
+
+
+@given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=5)), max_size=8))
+def test_any_form_is_an_object_or_a_refusal(pairs: list[tuple[str, str]]) -> None:
+    try:
+        assert isinstance(parse_form(urlencode(pairs).encode()), dict)
+    except Refusal as refusal:
+        assert refusal.status == 400
+
+
+def test_text_is_typed_by_the_schema(gateway: Gateway) -> None:
+    route = gateway.call("POST", "/routes", 201, data={
+        "paths": "/a", "strip_path": "false", "headers.X-Version": "v1", "regex_priority": "7", "name": ""})  # fmt: skip
+    assert route["paths"] == ["/a"]
+    assert (route["strip_path"], route["regex_priority"], route["name"]) == (False, 7, None)
+    assert route["headers"] == {"x-version": ["v1"]}
+    wrong = gateway.call("POST", "/services", 400, data={"host": "h", "retries": "many", "enabled": "1"})
+    assert wrong["fields"] == {"retries": "expected an integer", "enabled": "expected a boolean"}
+    named = gateway.call("POST", "/consumers", 201, data={"username": "123"})
+    assert named["username"] == "123"
+    plugin = gateway.call("POST", "/plugins", 201, data={
+        "name": "rate-limiting", "config[minute]": "5", "config.redis_port": "6380", "config.hide_client_headers": "true"})  # fmt: skip
+    assert plugin["config"]["minute"] == 5
+    assert plugin["config"]["redis"]["port"] == 6380
+    assert plugin["config"]["hide_client_headers"] is True
+
+
+def test_multipart(gateway: Gateway) -> None:
+    service = gateway.call("POST", "/services", 201, files={"name": (None, "s"), "url": (None, "http://h:1/p"), "tags[]": (None, "t")})
+    assert (service["name"], service["port"], service["tags"]) == ("s", 1, ["t"])
+    broken = gateway.client.post("/services", content=b"x", headers={"Content-Type": "multipart/form-data"})
+    assert broken.status_code == 400
+    many = {f"a{i}": (None, "1") for i in range(1001)}
+    assert gateway.call("POST", "/services", 400, files=many) == {"message": "Too many arguments"}

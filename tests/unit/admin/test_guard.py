@@ -1,0 +1,64 @@
+"""Who may speak to the Admin API: its own Host and Origin, and in token mode only who has the token."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Gateway
+
+from aigw.admin.guard import Guard, check_bind
+from aigw.errors import ConfigError
+from aigw.types import HostPort
+
+
+@pytest.mark.parametrize(
+    ("host", "passes"),
+    [("127.0.0.1:8001", True), ("localhost:8001", True), ("LOCALHOST", True), ("[::1]:8001", True), ("127.8.8.8", True),
+     ("evil.example", False), ("localhost.evil.example", False), ("127.0.0.1.evil.example:8001", False),
+     ("10.0.0.1:8001", False), ("", False), ("a@127.0.0.1", False), ("127.0.0.1:8001/x", False)],
+)  # fmt: skip
+def test_foreign_hosts_are_refused(gateway: Gateway, host: str, passes: bool) -> None:
+    assert gateway.client.get("/", headers={"Host": host}).status_code == (200 if passes else 403)
+
+
+@pytest.mark.parametrize(
+    ("origin", "passes"),
+    [("http://127.0.0.1:8001", True), ("http://127.0.0.1:9000", False), ("https://evil.example", False), ("null", False)],
+)
+def test_foreign_origins_are_refused(gateway: Gateway, origin: str, passes: bool) -> None:
+    answer = gateway.client.post("/consumers", data={"username": "x"}, headers={"Origin": origin})
+    assert answer.status_code == (201 if passes else 403)
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+def test_token_mode_refuses_everything_without_the_token(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path, token="s3cret").open()
+    try:
+        for path in ("/", "/services", "/status", "/metrics", "/livez", "/readyz", "/nope"):
+            for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE"):
+                for headers in ({}, {"Kong-Admin-Token": "s3cre"}, {"Kong-Admin-Token": "s3cret2"}):
+                    assert gateway.client.request(method, path, headers=headers).status_code == 401
+        assert gateway.client.get("/services", headers={"Kong-Admin-Token": "s3cret"}).status_code == 200
+    finally:
+        gateway.close()
+
+
+def test_off_loopback_needs_a_token() -> None:
+    check_bind(HostPort("127.0.0.1", 8001), None)
+    check_bind(HostPort("::1", 8001), None)
+    check_bind(HostPort("0.0.0.0", 8001), "x")
+    for host in ("0.0.0.0", "::", "10.0.0.1", "example.com"):
+        with pytest.raises(ConfigError, match="AIGW_ADMIN_TOKEN"):
+            check_bind(HostPort(host, 8001), None)
+
+
+def test_a_wildcard_bind_answers_to_addresses_and_not_to_names() -> None:
+    guard = Guard(HostPort("0.0.0.0", 8001), None)
+    assert guard.refuse({"host": "10.0.0.1:8001"}) is None
+    assert guard.refuse({"host": "evil.example:8001"}) is not None
+
+
+@pytest.mark.parametrize("text", ["8001", ":8001", "::1:8001", "h:", "h:x", "h:65536", "h:-1"])
+def test_addresses_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError):
+        HostPort.parse(text)
+    assert str(HostPort.parse("[::1]:8001")) == "[::1]:8001"

@@ -1,0 +1,114 @@
+"""What Kong's clients and operators ask the gateway about itself, and where a consumer stands."""
+
+from datetime import UTC, datetime
+
+import pytest
+from conftest import Gateway
+
+from aigw.admin.limits import window_end
+
+
+def test_root_tells_clients_what_they_decide_by(gateway: Gateway) -> None:
+    root = gateway.call("GET", "/")
+    assert root["version"].count(".") == 2
+    assert root["configuration"]["database"] == "postgres"
+    assert root["configuration"]["router_flavor"] == "traditional_compatible"
+    assert set(root["plugins"]["available_on_server"]) == {"key-auth", "rate-limiting"}
+    assert gateway.call("GET", "/plugins/enabled") == {"enabled_plugins": ["key-auth", "rate-limiting"]}
+
+
+def test_status_follows_the_configuration(gateway: Gateway) -> None:
+    before = gateway.call("GET", "/status")
+    gateway.post("/services", host="h")
+    after = gateway.call("GET", "/status")
+    assert after["database"] == {"reachable": True}
+    assert after["configuration"]["generation"] == before["configuration"]["generation"] + 1
+    assert after["configuration"]["hash"] != before["configuration"]["hash"]
+    assert (after["configuration"]["error"], after["configuration"]["source"]) == (None, "admin")
+    assert all(isinstance(v, int) for v in after["server"].values())
+
+
+def test_probes(gateway: Gateway) -> None:
+    assert gateway.client.get("/livez").text == "ok"
+    assert gateway.client.get("/readyz").status_code == 200
+    assert "[+]store ok" in gateway.client.get("/readyz?verbose").text
+    gateway.publisher.slots = list  # type: ignore[method-assign]
+    not_ready = gateway.client.get("/readyz")
+    assert (not_ready.status_code, "[-]workers failed" in not_ready.text) == (503, True)
+    assert gateway.client.get("/metrics").headers["content-type"].startswith("text/plain")
+
+
+def test_schemas_hold_the_defaults_that_clients_fill_in(gateway: Gateway) -> None:
+    services = {k: v for f in gateway.call("GET", "/schemas/services")["fields"] for k, v in f.items()}
+    assert (services["retries"]["default"], services["host"]["required"]) == (5, True)
+    fields = {k: v for f in gateway.call("GET", "/schemas/plugins/rate-limiting")["fields"] for k, v in f.items()}
+    config = {k: v for f in fields["config"]["fields"] for k, v in f.items()}
+    assert (config["policy"]["default"], config["error_code"]["default"]) == ("local", 429)
+    assert {k: v["default"] for f in config["redis"]["fields"] for k, v in f.items() if "default" in v}["port"] == 6379
+    assert gateway.call("GET", "/schemas/plugins/foo", 404)
+    assert gateway.call("GET", "/schemas/foo", 404)
+    ok = {"message": "schema validation successful"}
+    assert gateway.call("POST", "/schemas/services/validate", 200, json={"host": "h"}) == ok
+    assert gateway.call("POST", "/schemas/plugins/validate", 200, json={"name": "key-auth"}) == ok
+    wrong = gateway.call("POST", "/schemas/plugins/validate", 400, json={"name": "foo"})
+    assert wrong["code"] == 2
+    assert gateway.call("GET", "/plugins") == {"data": [], "next": None}
+
+
+def test_every_endpoint_listed_exists(gateway: Gateway) -> None:
+    for path in gateway.call("GET", "/endpoints")["data"]:
+        filled = path.replace("{name}", "services").replace("{", "").replace("}", "")
+        assert gateway.client.options(filled).status_code == 204, path
+
+
+def test_clients_find_empty_lists_where_they_look(gateway: Gateway) -> None:
+    for name in ("upstreams", "certificates", "ca_certificates", "snis", "vaults", "keys", "key-sets"):
+        assert gateway.call("GET", f"/{name}") == {"data": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("per", "end"),
+    [("second", "2023-11-14 22:13:21"), ("minute", "2023-11-14 22:14:00"), ("hour", "2023-11-14 23:00:00"),
+     ("day", "2023-11-15 00:00:00"), ("month", "2023-12-01 00:00:00"), ("year", "2024-01-01 00:00:00")],
+)  # fmt: skip
+def test_windows_end_with_utc(per: str, end: str) -> None:
+    assert datetime.fromtimestamp(window_end(per, 1_700_000_000), UTC).strftime("%F %T") == end
+    december = int(datetime(2023, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+    assert window_end("month", december) == december + 1
+
+
+def test_limits_say_what_is_used_and_who_says_so(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="h")
+    gateway.post("/services/s/routes", name="r", paths=["/"])
+    gateway.post("/services/s/plugins", name="rate-limiting", config={"minute": 5})
+    gateway.post("/consumers", username="bob")
+    path = "/consumers/bob/limits"
+    (row,) = gateway.call("GET", path)["data"]
+    assert (row["limit"], row["used"], row["remaining"], row["resets_at"]) == (5, 0, 5, 1_700_000_040)
+    assert row["source"].endswith("(service s)")
+    column = gateway.publisher.policy["rate_limiting"][0]["limits"][0]["dense"]  # type: ignore[index]
+    gateway.publisher.cells[column, 1] = (4, 1, 1_700_000_040)
+    (row,) = gateway.call("GET", path)["data"]
+    assert (row["used"], row["reserved"], row["remaining"], row["per"], row["meter"]) == (3, 1, 1, "minute", "requests")
+    gateway.now += 60
+    assert gateway.call("GET", path)["data"][0]["used"] == 0
+
+    gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 100, "day": 1000})
+    rows = gateway.call("GET", path)["data"]
+    assert [(r["per"], r["limit"]) for r in rows] == [("minute", 100), ("day", 1000)]
+    assert all(r["source"].endswith("(consumer bob)") for r in rows)
+    assert gateway.call("GET", "/consumers/absent/limits", 404)
+
+
+def test_a_stronger_shared_plugin_is_listed_beside_the_consumers_own(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="h")
+    gateway.post("/services/s/routes", name="r", paths=["/"])
+    service, route = (gateway.call("GET", p)["id"] for p in ("/services/s", "/routes/r"))
+    scope = {"service": {"id": service}, "route": {"id": route}}
+    gateway.post("/plugins", name="rate-limiting", config={"minute": 7, "limit_by": "credential"}, **scope)
+    gateway.post("/consumers", username="bob")
+    gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 100})
+    assert len(gateway.call("GET", "/consumers/bob/limits")["data"]) == 1
+    key = gateway.post("/consumers/bob/key-auth")
+    rows = gateway.call("GET", "/consumers/bob/limits")["data"]
+    assert [(r["limit"], r["scope"]) for r in rows] == [(100, "consumer"), (7, f"credential {key['id']}")]

@@ -1,0 +1,72 @@
+"""The store: its schema both ways, what it promises about numbers, and what it says when it cannot."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from conftest import Gateway
+
+from aigw.control import tables
+from aigw.control.store import Store, migrate
+from aigw.errors import ConfigError, StoreError
+
+
+def schema(path: Path) -> list[tuple[str, str]]:
+    found = sqlite3.connect(path)
+    rows = found.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name != 'alembic_version'")
+    shapes = []
+    for name, sql in rows:
+        columns = found.execute(f"SELECT name, type, \"notnull\", pk FROM pragma_table_info('{name}') ORDER BY name").fetchall()
+        unique = found.execute(f"SELECT \"unique\", origin FROM pragma_index_list('{name}') ORDER BY 1, 2").fetchall()
+        foreign = found.execute(f"SELECT \"table\", \"from\", on_delete FROM pragma_foreign_key_list('{name}') ORDER BY 2").fetchall()
+        shapes.append((name, f"{columns} {unique} {foreign} {sql if sql.startswith('CREATE INDEX') else ''}"))
+    found.close()
+    return sorted(shapes)
+
+
+def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
+    Store(tmp_path / "new.db").close()
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
+    with engine.begin() as connection:
+        migrate(connection, tmp_path / "migrated.db", None)
+    engine.dispose()
+    assert schema(tmp_path / "new.db") == schema(tmp_path / "migrated.db")
+    stamped = sqlite3.connect(tmp_path / "migrated.db")
+    assert stamped.execute("SELECT version_num FROM alembic_version").fetchall() == [(tables.HEAD,)]
+    stamped.close()
+    Store(tmp_path / "migrated.db").close()
+
+
+def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    Store(path).close()
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(ConfigError, match="9999"):
+        Store(path)
+
+
+def test_what_is_not_a_store_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(b"not a database, but long enough to have a header " * 40)
+    with pytest.raises(StoreError, match="store.db"):
+        Store(path)
+
+
+def test_the_store_survives_and_keeps_its_id(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="h")
+    gateway.post("/consumers", username="bob")
+    key = gateway.post("/consumers/bob/key-auth")
+    gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 3})
+    before = gateway.publisher
+    gateway.close()
+    gateway.open()
+    after = gateway.publisher
+    assert after is not before
+    assert after.store_id == before.store_id
+    assert (after.policy, after.consumers, after.credentials) == (before.policy, before.consumers, before.credentials)
+    assert after.columns == before.columns
+    assert gateway.call("GET", f"/key-auths/{key['id']}")["key_hint"] == key["key_hint"]
