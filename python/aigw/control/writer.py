@@ -46,6 +46,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="aigw-writer")
         self._reader: threading.Thread | None = None
         self._closed = False
+        self._stale = False
 
     def start(self) -> None:
         """Publish everything that is stored, then accept writes. Raises StoreError."""
@@ -110,6 +111,7 @@ class Writer:
     def _write(self, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
         try:
+            self._reload_if_stale()
             with self._store.writing() as writing:
                 for job in group:
                     try:
@@ -121,7 +123,7 @@ class Writer:
                     writing.keep_columns(self._publication.prepare(writing, int(self._now())))
                     writing.commit()
         except Exception as error:
-            self._reload()
+            self._stale = True  # what memory holds of this group was never stored
             fault = error if isinstance(error, AigwError) else Bug(f"nothing was changed: {error!r}")
             if isinstance(fault, Bug):
                 log.exception("a group of writes failed")
@@ -144,21 +146,27 @@ class Writer:
     def _between(self) -> None:
         now = int(self._now())
 
-        def work() -> None:
+        self._quietly("publish", partial(self._catch_up, now))
+        self._start_reading()
+
+    def _catch_up(self, now: int) -> None:
+        self._reload_if_stale()
+        try:
             with self._store.writing() as writing:
                 writing.purge(now)
                 with self._publication.group(writing.changes):
                     writing.keep_columns(self._publication.prepare(writing, now))
                     writing.commit()
-            self._publication.send(self._now())
+        except BaseException:
+            self._stale = True
+            raise
+        self._publication.send(self._now())
 
-        if not self._quietly("publish", work):
-            self._quietly("read the store again", self._reload)
-        self._start_reading()
-
-    def _reload(self) -> None:
-        with self._store.reading() as reading:
-            self._publication.load(reading)
+    def _reload_if_stale(self) -> None:
+        if self._stale:
+            with self._store.reading() as reading:
+                self._publication.load(reading)
+            self._stale = False
 
     def _install(self, base: Base) -> None:
         try:
@@ -188,10 +196,8 @@ class Writer:
         self._reader.start()
 
     @staticmethod
-    def _quietly(what: str, work: Callable[[], None]) -> bool:
+    def _quietly(what: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except (AigwError, OSError, ValueError) as error:
-            log.error("could not %s: %s", what, error)
-            return False
-        return True
+        except Exception:  # this thread must outlive every fault: without it nothing can be written
+            log.exception("could not %s; it is tried again", what)

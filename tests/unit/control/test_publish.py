@@ -141,7 +141,8 @@ def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway, monkeypat
     engine = gateway.control._store._engine  # type: ignore[union-attr]
     import sqlalchemy as sa
 
-    def full(connection: object) -> None:
+    def full(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("ROLLBACK")
         raise sa.exc.OperationalError("COMMIT", {}, Exception("database or disk is full"))
 
     sa.event.listen(engine, "commit", full)

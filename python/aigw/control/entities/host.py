@@ -48,6 +48,8 @@ def _numeric(host: str) -> bool:
 
 
 def _wrong_v6(host: str) -> str | None:
+    if host.startswith("[") != host.endswith("]"):
+        return f"invalid value: {host}"
     try:
         address = ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
