@@ -270,3 +270,47 @@ fn overflow_index(column: u32) -> usize {
 fn spot(index: usize, window: Window, owner: Option<Tag>) -> Spot {
     Spot { index: u32::try_from(index).unwrap_or(u32::MAX), window, owner }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cells::heap::{HeapLock, HeapWords};
+
+    const NOW: UnixSeconds = UnixSeconds(6_000);
+
+    fn take(area: &OpenArea<HeapWords, HeapLock>, who: u8, now: UnixSeconds) -> (Take, Spot) {
+        let tag = area.key.tag(1, &[who]);
+        area.take(Ask { column: 1, tag, period: Period::Minute, now }, 1, 1, |_| ()).unwrap()
+    }
+
+    /// A mover that died after each of its steps leaves an entry that serves on, and no count is lost by it.
+    #[test]
+    fn a_hand_over_cut_at_any_step_is_undone_by_the_next() {
+        for cut in 0..4 {
+            let words = HeapWords::zeroed(area_words(1));
+            format(words.words(), [1, 2], TagKey([3, 4])).unwrap();
+            let area = OpenArea::new(words.clone(), HeapLock::default()).unwrap();
+            let old: Vec<_> = (0..8).map(|who| take(&area, who, NOW)).collect();
+            let index = old[3].1.index as usize;
+            let later = UnixSeconds(NOW.0 + 60);
+            // The steps of `hand_over`, as far as the mover came.
+            let fresh = window::pack(UnixSeconds(later.0 + 60), 0);
+            let words = words.words();
+            words[MOVING_WORD].store(fresh, Ordering::SeqCst);
+            words[MOVING].store(index as u64 - 1, Ordering::SeqCst);
+            words[MARK].store(later.0.into(), Ordering::SeqCst);
+            for (step, (at, value)) in [(index, LOCKED), (index - 1, 77), (index, fresh)].into_iter().enumerate() {
+                if step < cut {
+                    words[at].store(value, Ordering::SeqCst);
+                }
+            }
+            // All entries can be had again, once each in this window, by the eight from before or by eight others.
+            let took = (20..28).filter(|&who| matches!(take(&area, who, later).0, Take::Took(_))).count();
+            assert_eq!(took, 8, "cut after step {cut}");
+            assert!((20..28).all(|who| matches!(take(&area, who, later).0, Take::Full(_))), "cut after step {cut}");
+            assert!(words[FIRST_BUCKET..].iter().all(|word| word.load(Ordering::SeqCst) != LOCKED));
+            assert_eq!(words[MOVING].load(Ordering::SeqCst), 0);
+        }
+    }
+}

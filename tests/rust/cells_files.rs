@@ -1,0 +1,366 @@
+//! The counters as files: columns that grow under workers, slots that outlive nobody, counts that survive kill -9,
+//! and a full disk that is an error. Worker processes are this test binary, run again as `a_worker_process`.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Lines, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aigw_core::admit::{Admitter, Check, Permit, Refusal};
+use aigw_core::cells::{CellKey, Cells};
+use aigw_core::limits::Period;
+use aigw_core::units::{RequestId, UnixSeconds};
+use aigw_io::cells::{CellReading, Control, SlotState, Worker, set_aside_foreign};
+
+const STORE: [u64; 2] = [11, 22];
+const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
+const LIMIT: u32 = 250_000;
+
+/// A cells folder of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("cells-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn cells(&self) -> PathBuf {
+        self.0.join("cells")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn check(column: u32, row: u32, limit: u32) -> Check {
+    Check::new(limit, Period::Day, CellKey::Dense { column, row })
+}
+
+fn read(control: &Control, column: u32, row: u32) -> (u32, u32) {
+    let CellReading { count, held, .. } = control.read_cells(&[(column, row)]).unwrap()[0];
+    (count, held)
+}
+
+#[test]
+fn a_worker_sees_columns_made_and_grown_after_it_started() {
+    let folder = Folder::new();
+    let control = Control::open(&folder.cells(), STORE).unwrap();
+    let worker = Arc::new(Worker::open(&folder.cells(), STORE).unwrap());
+    let admitter = Admitter::new(Arc::clone(&worker));
+    assert_eq!(
+        admitter.take(&mut [check(5, 0, 9)], NOW, RequestId::default()).err(),
+        Some(Refusal::Missing { column: 5, row: 0 })
+    );
+    let mut rows = 10;
+    for _ in 0..6 {
+        control.ensure_column(5, 1, rows, "requests:a").unwrap();
+        let row = u32::try_from(rows - 1).unwrap();
+        for used in 0..3 {
+            let mut checks = [check(5, row, 9)];
+            admitter.take(&mut checks, NOW, RequestId::default()).unwrap().settle();
+            assert_eq!(checks[0].used, used);
+        }
+        assert_eq!(read(&control, 5, row), (3, 0));
+        rows *= 7;
+    }
+    // To ask for less changes nothing; what was counted stays, also for who comes later.
+    control.ensure_column(5, 1, 1, "requests:a").unwrap();
+    assert_eq!(read(&Control::open(&folder.cells(), STORE).unwrap(), 5, 9), (3, 0));
+    assert!(worker.dense(5, u32::MAX).is_none() && worker.dense(u32::MAX, 0).is_none());
+    assert_eq!(read(&control, 77, 3), (0, 0));
+}
+
+#[test]
+fn a_column_is_one_thing_only() {
+    let folder = Folder::new();
+    let control = Control::open(&folder.cells(), STORE).unwrap();
+    control.ensure_column(1, 1, 1, "requests:a").unwrap();
+    for (width, key) in [(1, "requests:b"), (2, "requests:a")] {
+        let error = control.ensure_column(1, width, 1, key).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(error.to_string().contains("move the cells folder away"), "{error}");
+    }
+    for (number, width, rows) in [(1 << 20, 1, 1), (2, 3, 1), (2, 1, u64::MAX)] {
+        assert_eq!(control.ensure_column(number, width, rows, "x").unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn wide_rows_do_not_touch_each_other() {
+    let folder = Folder::new();
+    let control = Control::open(&folder.cells(), STORE).unwrap();
+    control.ensure_column(1, 4, 2_000, "wide").unwrap();
+    let worker = Worker::open(&folder.cells(), STORE).unwrap();
+    for row in 0..2_000 {
+        worker.dense(1, row).unwrap().store(u64::from(row) + 1, Ordering::SeqCst);
+    }
+    assert!((0..2_000).all(|row| worker.dense(1, row).unwrap().load(Ordering::SeqCst) == u64::from(row) + 1));
+}
+
+#[test]
+fn counters_of_another_store_are_set_aside() {
+    let folder = Folder::new();
+    assert_eq!(set_aside_foreign(&folder.cells(), STORE).unwrap(), None);
+    let control = Control::open(&folder.cells(), STORE).unwrap();
+    control.ensure_column(1, 1, 1, "requests:a").unwrap();
+    assert_eq!(set_aside_foreign(&folder.cells(), STORE).unwrap(), None);
+    for error in [Control::open(&folder.cells(), [1, 1]).err(), Worker::open(&folder.cells(), [1, 1]).err()] {
+        assert_eq!(error.unwrap().kind(), ErrorKind::InvalidData);
+    }
+    let aside = set_aside_foreign(&folder.cells(), [1, 1]).unwrap().unwrap();
+    assert!(aside.join("column-1").exists() && !folder.cells().exists());
+    assert_eq!(read(&Control::open(&folder.cells(), [1, 1]).unwrap(), 1, 0), (0, 0));
+}
+
+#[test]
+fn a_slot_shows_its_owner_and_is_free_when_it_is_gone() {
+    let folder = Folder::new();
+    let control = Control::open(&folder.cells(), STORE).unwrap();
+    control.ensure_column(1, 1, 1, "requests:a").unwrap();
+    assert_eq!(control.slots().unwrap(), []);
+    let (first, second) =
+        (Worker::open(&folder.cells(), STORE).unwrap(), Worker::open(&folder.cells(), STORE).unwrap());
+    second.status().set_state(SlotState::Ready);
+    second.status().set_generation(7);
+    second.status().set_inline(true);
+    second.status().in_flight().fetch_add(3, Ordering::Relaxed);
+    let slots = control.slots().unwrap();
+    assert_eq!(
+        slots.iter().map(|slot| (slot.slot, slot.state)).collect::<Vec<_>>(),
+        [(0, SlotState::Starting), (1, SlotState::Ready)]
+    );
+    assert_eq!((slots[1].pid, slots[1].generation), (std::process::id(), 7));
+    assert_eq!((slots[1].in_flight, slots[1].inline), (3, true));
+    assert_eq!(control.reclaim().unwrap(), [], "the living keep what they have");
+    // A permit keeps its place, and so its slot, until it ends.
+    let first = Arc::new(first);
+    let permit = Admitter::new(Arc::clone(&first)).take(&mut [check(1, 0, 9)], NOW, RequestId::default()).unwrap();
+    assert_eq!(read(&control, 1, 0), (1, 1));
+    std::mem::forget(permit);
+    drop(first);
+    assert_eq!(control.reclaim().unwrap(), [], "a place with a permit out is alive");
+    drop(second);
+    let reclaimed = control.reclaim().unwrap();
+    assert_eq!((reclaimed.len(), reclaimed[0].slot, reclaimed[0].found.open), (1, 1, 0));
+    assert_eq!(control.slots().unwrap().len(), 1);
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_harms_nothing() {
+    let folder = Folder::new();
+    let Some(disk) = SmallDisk::mount(&folder.0, "9m") else { return };
+    let cells = disk.0.join("cells");
+    let control = Control::open(&cells, STORE).unwrap();
+    control.ensure_column(1, 1, 100, "requests:a").unwrap();
+    let error = control.ensure_column(1, 1, 10_000_000, "requests:a").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    // A worker's journal finds no room either.
+    fs::write(disk.0.join("fill"), vec![0; 16 << 20]).unwrap_err();
+    assert_eq!(Worker::open(&cells, STORE).err().unwrap().kind(), ErrorKind::StorageFull);
+    assert_eq!(control.ensure_column(2, 1, 1, "requests:b").unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(!cells.join("column-2").exists());
+    fs::remove_file(disk.0.join("fill")).unwrap();
+    let big = Control::open(&cells, STORE).unwrap();
+    assert_eq!(read(&big, 1, 99), (0, 0));
+    assert_eq!(read(&big, 1, 9_999_999), (0, 0), "rows that have no blocks do not exist");
+    control.ensure_column(2, 1, 1, "requests:b").unwrap();
+}
+
+/// A file system of a few MiB, if this machine lets us have one.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        let path = at.join("disk");
+        fs::create_dir(&path).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&path)
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("skipped: a small tmpfs can be mounted by root only");
+        }
+        mounted.then_some(Self(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+// ---- processes ----
+
+/// A worker process under test: told what to do by a line on stdin, and heard on stdout.
+struct Process {
+    child: Child,
+    orders: ChildStdin,
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(cells: &Path, tally: u32) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_worker_process", "--nocapture", "--test-threads=1"])
+            .env("AIGW_TEST_CELLS", cells)
+            .env("AIGW_TEST_TALLY", tally.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let orders = child.stdin.take().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut process = Self { child, orders, said };
+        process.hear("open");
+        process
+    }
+
+    fn order(&mut self, line: &str) {
+        writeln!(self.orders, "{line}").unwrap();
+    }
+
+    fn hear(&mut self, line: &str) {
+        assert!(self.said.by_ref().map_while(Result::ok).any(|said| said == line), "the process ended before {line:?}");
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Rows of the tally column: counted before a permit is asked for, after it is had, and when it is answered.
+const TALLY: u32 = 2;
+const HAD: u32 = 0;
+const ANSWERED: u32 = 1;
+
+/// Not a test by itself: what the processes above run.
+#[test]
+fn a_worker_process() {
+    let Ok(cells) = std::env::var("AIGW_TEST_CELLS") else { return };
+    let row: u32 = std::env::var("AIGW_TEST_TALLY").unwrap().parse().unwrap();
+    let worker = Arc::new(Worker::open(Path::new(&cells), STORE).unwrap());
+    let admitter = Admitter::new(Arc::clone(&worker));
+    println!("\nopen");
+    let tally = |kind| worker.dense(TALLY, row * 2 + kind).unwrap();
+    let mut order = String::new();
+    std::io::stdin().read_line(&mut order).unwrap();
+    let mut checks = [check(1, 0, LIMIT), Check::new(LIMIT, Period::Month, admitter.open_key(9, b"shared"))];
+    let id = RequestId([1, row.into()]);
+    if order.trim() == "hold" {
+        let _held: Vec<Permit<Worker>> = (0..1_000).map(|_| admitter.take(&mut checks, NOW, id).unwrap()).collect();
+        let mut sent: Vec<Permit<Worker>> = (0..10).map(|_| admitter.take(&mut checks, NOW, id).unwrap()).collect();
+        sent.iter_mut().for_each(Permit::mark_sent);
+        println!("\nholding");
+        loop {
+            std::thread::park();
+        }
+    }
+    for n in 0.. {
+        match admitter.take(&mut checks, NOW, id) {
+            Ok(mut permit) if n % 5 != 0 => {
+                tally(HAD).fetch_add(1, Ordering::SeqCst);
+                permit.mark_sent();
+                tally(ANSWERED).fetch_add(1, Ordering::SeqCst);
+                permit.settle();
+            }
+            Ok(permit) => permit.give_back(),
+            Err(Refusal::Exceeded(_)) => break,
+            // The lock of the open area can be busy while so many start at once.
+            Err(refusal) => assert!(matches!(refusal, Refusal::Busy(_)), "{refusal}"),
+        }
+        if n % 200 == 0 {
+            println!("\nworking");
+        }
+    }
+    println!("\nexhausted");
+}
+
+#[test]
+fn what_a_killed_worker_held_is_given_back_and_what_it_had_sent_is_not() {
+    let folder = Folder::new();
+    let control = Control::open(&folder.cells(), STORE).unwrap();
+    control.ensure_column(1, 1, 1, "requests:a").unwrap();
+    let mut process = Process::start(&folder.cells(), 0);
+    process.order("hold");
+    process.hear("holding");
+    assert_eq!(read(&control, 1, 0), (1_010, 1_010));
+    assert_eq!(control.reclaim().unwrap(), []);
+    process.kill();
+    let reclaimed = control.reclaim().unwrap();
+    assert_eq!((reclaimed[0].found.open, reclaimed[0].found.given_back), (1_010, 1_000));
+    assert_eq!(read(&control, 1, 0), (10, 0));
+    assert_eq!(control.slots().unwrap(), []);
+    // The open counter was given back too: all that is left can be had.
+    let worker = Arc::new(Worker::open(&folder.cells(), STORE).unwrap());
+    let admitter = Admitter::new(Arc::clone(&worker));
+    let mut checks = [Check::new(LIMIT, Period::Month, admitter.open_key(9, b"shared"))];
+    admitter.peek(&mut checks, NOW).unwrap();
+    assert_eq!(checks[0].used, 10);
+}
+
+#[test]
+fn eight_processes_under_kill_9_never_pass_the_limit() {
+    const PROCESSES: u32 = 8;
+    const KILLS: u32 = 24;
+    let folder = Folder::new();
+    let control = Control::open(&folder.cells(), STORE).unwrap();
+    control.ensure_column(1, 1, 1, "requests:a").unwrap();
+    control.ensure_column(TALLY, 1, u64::from(PROCESSES) * 2, "tally").unwrap();
+    let start = |tally| {
+        let mut process = Process::start(&folder.cells(), tally);
+        process.order("work");
+        process
+    };
+    let mut processes: Vec<_> = (0..PROCESSES).map(start).collect();
+    let mut caught = 0;
+    for kill in 0..KILLS {
+        let n = (kill * 5 % PROCESSES) as usize;
+        // Whoever is done says so and no more: its replacement is done at once.
+        let _ = processes[n].said.by_ref().map_while(Result::ok).find(|said| said == "working" || said == "exhausted");
+        let fresh = start(u32::try_from(n).unwrap());
+        std::mem::replace(&mut processes[n], fresh).kill();
+        // Every other time the slot is left to the next worker that starts.
+        if kill % 2 == 0 {
+            let reclaimed = control.reclaim().unwrap();
+            caught += reclaimed.iter().map(|slot| slot.found.open).sum::<usize>();
+        }
+    }
+    for process in &mut processes {
+        process.hear("exhausted");
+    }
+    drop(processes);
+    control.reclaim().unwrap();
+    let tally = |kind| -> u32 {
+        let rows: Vec<_> = (0..PROCESSES).map(|n| (TALLY, n * 2 + kind)).collect();
+        // The tally counts up in words of its own, so the low half is the count.
+        control.read_cells(&rows).unwrap().iter().map(|cell| cell.count).sum()
+    };
+    let (had, answered, (count, held)) = (tally(HAD), tally(ANSWERED), read(&control, 1, 0));
+    assert!(had <= LIMIT && answered <= count, "{had} admitted, {answered} answered, {count} counted of {LIMIT}");
+    assert_eq!(held, 0);
+    // Each process had one permit in flight when it was killed; a few more were given back after the last looked.
+    assert!(count - answered <= KILLS, "{answered} answered, {count} counted, {caught} caught in flight");
+    assert!(LIMIT - count <= PROCESSES, "{count} counted of {LIMIT}");
+}
