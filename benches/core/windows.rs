@@ -28,7 +28,7 @@ fn windows(criterion: &mut Criterion) {
         let mut random = 1_u32;
         let mut row = || {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (u64::from(random) * u64::from(rows) >> 32) as u32
+            ((u64::from(random) * u64::from(rows)) >> 32) as u32
         };
         criterion.bench_function(&format!("peek of 2 windows, {rows} rows"), |bench| {
             bench.iter(|| admitter.peek(black_box(&mut checks(row())), NOW));

@@ -9,7 +9,8 @@
 //! 2. *The area's time never goes back.* `MARK` is the latest time an entry was handed over at; who comes with an
 //!    earlier time (a stale or stepped clock) counts in the window of the mark, since an older one may be gone.
 //! 3. *One place per identifier and window.* When both buckets are full of live windows, the column's one overflow
-//!    cell is used by all newcomers, and nobody of that column gets an entry until its window ends.
+//!    cell is used by all newcomers, and nobody of that column gets an entry until its window ends. Who was sent to
+//!    the overflow cell for one window looks again when it finds a later one there.
 //!
 //! A process that dies while it hands over leaves the lock free and a note; the next holder takes the half-moved
 //! entry back. The area does not grow and does not know identifiers, only tags.
@@ -73,8 +74,16 @@ pub struct Spot {
     pub index: u32,
     /// The window, never one before the area's mark.
     pub window: Window,
-    /// Whose entry it must still be; `None` for the overflow cell, which is everybody's.
-    owner: Option<Tag>,
+    still: Still,
+}
+
+/// What must hold when the word is changed, for it to be the identifier's one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Still {
+    /// The entry is the tag's own.
+    Owned(Tag),
+    /// The overflow cell counts in the window until then. In a later one the identifier may have an entry.
+    Until(UnixSeconds),
 }
 
 /// Makes an area of zeroed words.
@@ -123,7 +132,7 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
     /// Reads an identifier's count without making an entry for it. The second value is its window.
     pub fn peek(&self, ask: Ask) -> (window::Reading, Window) {
         let window = self.window(ask);
-        let overflow = || self.overflows(ask.column, window).then(|| overflow_index(ask.column));
+        let overflow = || self.overflows(ask.column, window).map(|_| overflow_index(ask.column));
         let index = self.find(ask.tag).or_else(overflow);
         let reading = index.and_then(|index| window::peek(&self.words.words()[index], window));
         // An entry in motion belongs to nobody: its owner's window is over.
@@ -139,7 +148,10 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
             let spot = self.locate(ask)?;
             intend(spot);
             let index = spot.index as usize;
-            let mine = || spot.owner.is_none_or(|owner| words[index - 1].load(Ordering::Acquire) == owner.0);
+            let mine = |seen| match spot.still {
+                Still::Owned(tag) => words[index - 1].load(Ordering::Acquire) == tag.0,
+                Still::Until(end) => window::unpack(seen).end == end,
+            };
             match window::take_if(&words[index], spot.window, amount, limit, mine) {
                 Take::Moved => {}
                 done => return Ok((done, spot)),
@@ -157,14 +169,12 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
             // Asked before the lookup: an entry cannot appear afterwards as long as the column overflows.
             let overflows = self.overflows(column, window);
             if let Some(index) = self.find(tag) {
-                return Ok(spot(index, window, Some(tag)));
+                return Ok(spot(index, window, Still::Owned(tag)));
             }
-            if !overflows {
-                return self.lock.alone(|| self.insert(ask));
-            }
+            let Some(end) = overflows else { return self.lock.alone(|| self.insert(ask)) };
             // The entry may have been missed because it was just handed over; then the mark has moved.
             if self.mark() == mark {
-                return Ok(spot(overflow_index(column), window, None));
+                return Ok(spot(overflow_index(column), window, Still::Until(end)));
             }
         }
     }
@@ -176,26 +186,26 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
         let words = self.words.words();
         let window = self.window(ask);
         if let Some(index) = self.find(tag) {
-            return spot(index, window, Some(tag));
+            return spot(index, window, Still::Owned(tag));
         }
-        if !self.overflows(column, window) {
+        if self.overflows(column, window).is_none() {
             let at = now.max(self.mark());
             let mut candidates = self.buckets(tag).map(|bucket| (bucket, self.free_entries(bucket, at)));
             candidates.sort_by_key(|&(_, free)| core::cmp::Reverse(free));
             for (bucket, _) in candidates {
                 for entry in entries(bucket) {
                     if self.hand_over(entry, tag, at, window.end) {
-                        return spot(entry + 1, window, Some(tag));
+                        return spot(entry + 1, window, Still::Owned(tag));
                     }
                 }
             }
         }
-        let cell = &words[overflow_index(column)];
         // Opens the overflow cell for this window, so that nobody of the column gets an entry in it from now on.
-        let _ = cell.try_update(Ordering::AcqRel, Ordering::Acquire, |seen| {
+        let opened = words[overflow_index(column)].try_update(Ordering::AcqRel, Ordering::Acquire, |seen| {
             (window::unpack(seen).end < window.end).then(|| window::pack(window.end, 0))
         });
-        spot(overflow_index(column), window, None)
+        let end = opened.map_or_else(|seen| window::unpack(seen).end, |_| window.end);
+        spot(overflow_index(column), window, Still::Until(end))
     }
 
     /// Under the lock: gives the entry to `tag` if its window is over at `at`.
@@ -246,8 +256,10 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
         [low, high].map(|hash| FIRST_BUCKET + (hash & self.mask) * BUCKET_ENTRIES * ENTRY_WORDS)
     }
 
-    fn overflows(&self, column: u32, window: Window) -> bool {
-        window::unpack(self.words.words()[overflow_index(column)].load(Ordering::Acquire)).end >= window.end
+    /// The end of the window that the column's overflow cell counts in, if it is this window or a later one.
+    fn overflows(&self, column: u32, window: Window) -> Option<UnixSeconds> {
+        let end = window::unpack(self.words.words()[overflow_index(column)].load(Ordering::Acquire)).end;
+        (end >= window.end).then_some(end)
     }
 
     fn mark(&self) -> UnixSeconds {
@@ -267,8 +279,8 @@ fn overflow_index(column: u32) -> usize {
     HEADER_WORDS + column as usize % OVERFLOW_CELLS
 }
 
-fn spot(index: usize, window: Window, owner: Option<Tag>) -> Spot {
-    Spot { index: u32::try_from(index).unwrap_or(u32::MAX), window, owner }
+fn spot(index: usize, window: Window, still: Still) -> Spot {
+    Spot { index: u32::try_from(index).unwrap_or(u32::MAX), window, still }
 }
 
 #[cfg(test)]

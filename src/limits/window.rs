@@ -59,18 +59,18 @@ pub fn peek(word: &AtomicU64, window: Window) -> Option<Reading> {
 /// Takes `amount` if the count stays within `limit`.
 #[inline]
 pub fn take(word: &AtomicU64, window: Window, amount: u32, limit: u32) -> Take {
-    take_if(word, window, amount, limit, || true)
+    take_if(word, window, amount, limit, |_| true)
 }
 
 /// Takes as [`take`] does, if `mine` still holds when the word changes.
 ///
-/// `mine` is asked between the load and the swap. It is enough where handing a word over always changes the word to
+/// `mine` is asked between the load and the swap, of the value loaded. It is enough where handing a word over always changes the word to
 /// a value that it never had before: then a swap that succeeds proves that the word was not handed over in between.
 #[inline]
-pub fn take_if(word: &AtomicU64, window: Window, amount: u32, limit: u32, mine: impl Fn() -> bool) -> Take {
+pub fn take_if(word: &AtomicU64, window: Window, amount: u32, limit: u32, mine: impl Fn(u64) -> bool) -> Take {
     let mut seen = word.load(Ordering::Acquire);
     loop {
-        if seen == LOCKED || !mine() {
+        if seen == LOCKED || !mine(seen) {
             return Take::Moved;
         }
         let before = as_of(seen, window);

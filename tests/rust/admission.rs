@@ -158,7 +158,7 @@ proptest! {
     ) {
         let (place, admitter) = place();
         let periods = [Period::Minute, Period::Hour, Period::Day];
-        let mut checks = [0, 1, 2].map(|n| check(n as u32 + 1, limits[n], periods[n]));
+        let mut checks = [(1, 0), (2, 1), (3, 2)].map(|(column, n): (u32, usize)| check(column, limits[n], periods[n]));
         let smallest = *limits.iter().min().unwrap();
         let (mut settled, mut held) = (0, Vec::new());
         for (what, which) in steps {
