@@ -117,6 +117,7 @@ pub fn chunks_for(rows: u64, width: u64) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
