@@ -5,7 +5,7 @@
 //! Invariant: nothing is in force before `publish` returns.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aigw_core::identify::KeyHasher;
 use aigw_core::snapshot::delta::Change;
@@ -28,10 +28,9 @@ type CredentialTuple = (u32, PyBackedStr, u32, PyBackedBytes, u64);
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Publisher {
-    data: PathBuf,
     cells: Control,
     writer: Mutex<SnapshotWriter>,
-    hasher: OnceLock<KeyHasher>,
+    hasher: KeyHasher,
 }
 
 impl Publisher {
@@ -51,19 +50,15 @@ impl Publisher {
             cells::set_aside_foreign(&folder, store)?;
             let cells = Control::open(&folder, store)?;
             let writer = Mutex::new(SnapshotWriter::open(&data_dir, store)?);
-            Ok(Self { data: data_dir, cells, writer, hasher: OnceLock::new() })
+            // Workers read the secret when they open the folder: it must exist before the first key is hashed.
+            let hasher = KeyHasher::new(&secret::load_or_make(&data_dir)?);
+            Ok(Self { cells, writer, hasher })
         })
         .map_err(io_error)
     }
 
-    fn hash_key<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let hasher = if let Some(hasher) = self.hasher.get() {
-            hasher
-        } else {
-            let secret = py.detach(|| secret::load_or_make(&self.data)).map_err(io_error)?;
-            self.hasher.get_or_init(|| KeyHasher::new(&secret))
-        };
-        Ok(PyBytes::new(py, hasher.digest(key).as_bytes()))
+    fn hash_key<'py>(&self, py: Python<'py>, key: &[u8]) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.hasher.digest(key).as_bytes())
     }
 
     fn ensure_column(&self, py: Python<'_>, n: u32, words: u64, rows: u64, key: &str) -> PyResult<()> {
