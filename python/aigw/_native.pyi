@@ -1,6 +1,6 @@
 """The native half of aigw: what the Rust extension offers, kept flat and checked against it by stubtest."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import final
 
 __version__: str
@@ -89,3 +89,68 @@ class Publisher:
 
     def slots(self) -> list[dict[str, object]]:
         """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline."""
+
+@final
+class Gateway:
+    """The RSGI application of a worker: the whole request path. One per process.
+
+    Raises OSError when the data folder cannot be used, ValueError for bad arguments.
+    """
+
+    def __new__(
+        cls,
+        data_dir: str,
+        *,
+        access_log: str = "off",
+        max_in_flight: int = 8192,
+        max_body_bytes: int = 10485760,
+        body_timeout_s: float = 60.0,
+    ) -> Gateway:
+        """Take a slot of ``data_dir``. ``access_log``: ``"-"`` (stdout), ``"off"`` or a path that is appended to."""
+    def start(self, event_loop: object) -> None:
+        """Start the worker's threads; ``event_loop`` is the loop the server runs on. Once (else RuntimeError)."""
+    def ready(self, inline: bool) -> None:
+        """Tell that this worker serves: its slot says ready from now on."""
+    def begin_drain(self) -> None:
+        """Stop keeping connections: every answer from now on closes its connection."""
+    def in_flight(self) -> int:
+        """Requests in flight: being read, forwarded or streamed."""
+    def cut(self) -> int:
+        """Cut what is still in flight and settle it; returns how many there were. They are gone shortly after."""
+    def close(self) -> None:
+        """Flush the access log and give the slot back. The last call."""
+    def refresh(self) -> bool:
+        """Load what the control process published last; True when a configuration is in force."""
+    def __call__(self, scope: object, proto: object) -> Exchange:
+        """The RSGI entry: answer one request through ``proto``."""
+
+@final
+class Exchange:
+    """The awaitable of one request: stepped inline, or as an asyncio future on a stock loop. Made by Gateway only."""
+
+    _asyncio_future_blocking: bool
+    def __await__(self) -> Iterator[Exchange]: ...
+    def __iter__(self) -> Iterator[Exchange]: ...
+    def __next__(self) -> Exchange: ...
+    def __call__(self, future: object) -> None:
+        """The server's future of a body is done: go on."""
+    def get_loop(self) -> object:
+        """The loop a stock task must run on."""
+    def add_done_callback(self, callback: Callable[[object], object], *, context: object | None = None) -> None:
+        """Called once, when the exchange is over."""
+    def result(self) -> None:
+        """None: the answer went out through the server."""
+    def cancel(self, msg: object | None = None) -> bool:
+        """False: an exchange ends by its answer, by its deadline or by its client."""
+
+@final
+class InlineSubmit:
+    """Stands in for a loop's ``call_soon_threadsafe``: steps our requests on the calling thread, passes the rest on."""
+
+    def __new__(cls, original: Callable[..., object]) -> InlineSubmit:
+        """``original``: the loop's own bound method."""
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How often a step ran inline, and how often a call went to the loop: (inlined, passed_on)."""
+    def __call__(self, callback: Callable[..., object], *args: object, context: object | None = None) -> object:
+        """As the loop's method."""

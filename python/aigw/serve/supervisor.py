@@ -15,6 +15,7 @@ import socket
 import time
 from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 from typing import Final
 
 from aigw.errors import AddressInUse, ConfigError
@@ -34,6 +35,9 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._log = Log(settings.log_format, "supervisor")
         self._selector = selectors.DefaultSelector()
+        for name, file in (("tls-cert", settings.tls_cert), ("tls-key", settings.tls_key)):
+            if file is not None and not os.access(file, os.R_OK):
+                raise ConfigError(f"--{name}: cannot read {file}")
         self._lock = _lock(settings.data)
         self._held: list[socket.socket] = []
         for name in ("proxy", "admin"):
@@ -48,6 +52,8 @@ class Supervisor:
         self._announced = False
         self._stopping = 0  # how often we were told to stop
         self._hangups = 0
+        self._told = 0  # how many of these the workers know
+        self._control_told = False
         self._kill_at: float | None = None
 
     # --- children ---
@@ -61,13 +67,13 @@ class Supervisor:
             control_fd=control_fd,
         )
 
-    def _spawn_worker(self) -> "tuple[child.subprocess.Popen[bytes], int]":
+    def _spawn_worker(self) -> "tuple[Popen[bytes], int]":
         ready, theirs = os.pipe()
         process = child.spawn("aigw.serve.worker", self._orders(theirs, go_fd=self._go_read))
         os.close(theirs)
         return process, ready
 
-    def _spawn_control(self) -> "tuple[child.subprocess.Popen[bytes], int]":
+    def _spawn_control(self) -> "tuple[Popen[bytes], int]":
         ready, theirs = os.pipe()
         messages, ours = os.pipe()
         process = child.spawn("aigw.serve.control", self._orders(theirs, control_fd=messages))
@@ -155,19 +161,14 @@ class Supervisor:
     def _reap(self, now: float) -> None:
         for slot in self._slots():
             pid, was_ready, ready_fd = slot.pid, slot.ready, slot.ready_fd
-            watched = ready_fd >= 0 and ready_fd in self._selector.get_map()
-            if slot.pid is None or (status := self._poll(slot, now, ready_fd if watched else -1)) is None:
+            if (status := slot.reap(now)) is None:
                 continue
+            if ready_fd >= 0 and ready_fd in self._selector.get_map():
+                self._selector.unregister(ready_fd)
             if not self._stopping or status:
                 self._log("died", child=slot.name, pid=pid, status=status, was_ready=was_ready)
             if slot is not self._control:
                 self._tell_control("reclaim")
-
-    def _poll(self, slot: Slot, now: float, watched: int) -> int | None:
-        status = slot.reap(now)
-        if status is not None and watched >= 0:
-            self._selector.unregister(watched)
-        return status
 
     # --- the end ---
 
@@ -181,11 +182,11 @@ class Supervisor:
             self._log("draining", deadline_s=self.settings.drain_timeout)
             self._told = 1
             self._kill_at = now + self.settings.drain_timeout + KILL_AFTER_S
-            self._signal_workers(alive, now)
+            self._signal_workers(alive)
         elif alive and self._stopping > self._told:
             self._told = self._stopping
             self._kill_at = now + KILL_AFTER_S
-            self._signal_workers(alive, now)
+            self._signal_workers(alive)
         if not alive and not self._control_told:
             self._control_told = True
             self._kill_at = now + (CONTROL_END_S if self._stopping == 1 else 1.0)
@@ -195,10 +196,7 @@ class Supervisor:
                 slot.send(signal.SIGKILL)
             self._kill_at = now + KILL_AFTER_S
 
-    _told = 0
-    _control_told = False
-
-    def _signal_workers(self, alive: list[Slot], now: float) -> None:
+    def _signal_workers(self, alive: list[Slot]) -> None:
         for slot in alive:
             # One that is not ready yet has nothing to drain, and may not have its handler.
             slot.send(signal.SIGTERM if slot.ready else signal.SIGKILL)

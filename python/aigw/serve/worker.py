@@ -28,13 +28,17 @@ def main(arguments: list[str]) -> None:
     if settings.loop == "inline" and not inline:
         log("loop_is_stock", why="this server enters Python in another way than the inline loop expects")
     os.read(orders.go_fd, 1)  # ends when control has made the data folder usable
-    gateway = Gateway(
-        str(settings.data),
-        access_log=settings.access_log,
-        max_in_flight=settings.max_in_flight,
-        max_body_bytes=settings.max_body_bytes,
-        body_timeout_s=settings.body_timeout,
-    )
+    try:
+        gateway = Gateway(
+            str(settings.data),
+            access_log=settings.access_log,
+            max_in_flight=settings.max_in_flight,
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout_s=settings.body_timeout,
+        )
+    except (OSError, ValueError) as error:
+        log("worker_failed", error=str(error))
+        sys.exit(1)
     # What is alive now stays: collections need not walk it.
     gc.collect()
     gc.freeze()

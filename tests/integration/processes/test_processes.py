@@ -1,0 +1,169 @@
+"""What the supervisor promises of its processes: each sentence, with real processes and real signals."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import AIGW, PATIENCE_S, Gateway, gone, start_upstream, wait_until
+
+New = Callable[..., Gateway]
+
+
+def serve(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*AIGW, "serve", *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+def get(url: str) -> int:
+    return httpx.get(url, trust_env=False, timeout=PATIENCE_S).status_code
+
+
+@pytest.mark.parametrize("option", ["--proxy", "--admin"])
+def test_a_port_in_use_is_exit_2_with_the_repair(tmp_path: Path, option: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other = "--admin" if option == "--proxy" else "--proxy"
+        end = serve("--data", str(tmp_path / "d"), option, f"127.0.0.1:{port}", other, "127.0.0.1:0")
+    assert end.returncode == 2
+    assert f"port {port}" in end.stderr and f"choose another port with {option}" in end.stderr
+    assert "Traceback" not in end.stderr
+
+
+def test_a_port_of_another_gateway_is_in_use_although_it_is_shared(tmp_path: Path, new_gateway: New) -> None:
+    gateway = new_gateway()
+    end = serve("--data", str(tmp_path / "other"), "--proxy", gateway.proxy.removeprefix("http://"))
+    assert end.returncode == 2, end.stderr
+    assert "is in use" in end.stderr
+
+
+def test_a_data_folder_in_use_is_exit_2(new_gateway: New) -> None:
+    gateway = new_gateway()
+    end = serve("--data", str(gateway.data), "--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    assert end.returncode == 2
+    assert "in use by another gateway" in end.stderr and "--data" in end.stderr
+
+
+def test_a_killed_worker_is_replaced_however_often(new_gateway: New) -> None:
+    gateway = new_gateway(workers=1)
+    for _ in range(4):  # well inside the five seconds in which the server's own supervision would give up
+        worker = gateway.children()["worker-1"]
+        os.kill(worker, signal.SIGKILL)
+        died = gateway.wait_event("died", child="worker-1")
+        assert died["pid"] == worker and died["was_ready"]
+        gateway.wait_event("ready", child="worker-1")
+        assert get(gateway.proxy + "/nothing") == 404
+    assert gateway.process.popen.poll() is None
+
+
+def test_the_slot_of_a_killed_worker_is_reclaimed(new_gateway: New) -> None:
+    gateway = new_gateway(workers=1)
+    os.kill(gateway.children()["worker-1"], signal.SIGKILL)
+    gateway.wait_event("slots_reclaimed")
+
+
+def test_a_killed_control_process_comes_back_and_workers_serve_meanwhile(new_gateway: New, echo: str) -> None:
+    gateway = new_gateway(workers=1)
+    gateway.route(echo, "/e")
+    assert get(gateway.proxy + "/e/get") == 200
+    os.kill(gateway.children()["control"], signal.SIGKILL)
+    assert get(gateway.proxy + "/e/get") == 200
+    gateway.wait_event("ready", child="control")
+    assert httpx.get(gateway.admin + "/services/s1", trust_env=False).status_code == 200
+
+
+def test_nothing_is_left_behind_a_killed_supervisor(new_gateway: New) -> None:
+    gateway = new_gateway(workers=2)
+    children = gateway.children()
+    assert set(children) == {"control", "worker-1", "worker-2"}
+    gateway.process.end(signal.SIGKILL)
+    for name, pid in children.items():
+        wait_until(lambda pid=pid: gone(pid), f"{name} is gone")
+    again = new_gateway(data=gateway.data)  # lock and slots were let go
+    assert get(again.proxy + "/nothing") == 404
+
+
+def test_all_processes_stay_in_one_session(new_gateway: New) -> None:
+    gateway = new_gateway(workers=1)
+    sessions = {os.getsid(pid) for pid in [gateway.pid, *gateway.children().values()]}
+    assert len(sessions) == 1
+
+
+def test_sighup_keeps_every_process(new_gateway: New) -> None:
+    gateway = new_gateway(workers=2)
+    before = gateway.children()
+    os.kill(gateway.pid, signal.SIGHUP)
+    gateway.wait_event("reload_ignored")  # control was told
+    assert gateway.children() == before
+    assert get(gateway.proxy + "/nothing") == 404
+
+
+def test_a_drain_lets_a_request_finish(new_gateway: New) -> None:
+    upstream, url = start_upstream("mock-llm", "--first-byte-ms", "700")
+    try:
+        gateway = new_gateway("--drain-timeout", "20", workers=1)
+        gateway.route(url, "/llm")
+        status: list[int] = []
+        client = threading.Thread(target=lambda: status.append(_ask(gateway.proxy + "/llm/v1/chat/completions")))
+        client.start()
+        wait_until(lambda: _stats(url)["in_flight"] == 1, "the upstream has the request")
+        os.kill(gateway.pid, signal.SIGTERM)
+        client.join(PATIENCE_S)
+        assert status == [200]
+        assert gateway.process.end() == 0
+    finally:
+        upstream.end()
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["by the deadline", "by a second signal"])
+def test_what_does_not_finish_is_cut(new_gateway: New, second: bool) -> None:
+    upstream, url = start_upstream("mock-llm", "--chunk-ms", "50", "--chunks", "100000")
+    try:
+        gateway = new_gateway("--drain-timeout", "3600" if second else "0.2", workers=1)
+        gateway.route(url, "/llm")
+        target = gateway.proxy + "/llm/v1/chat/completions"
+        with httpx.stream("POST", target, json={"model": "m", "stream": True}, trust_env=False) as answer:
+            pieces = answer.iter_raw()
+            assert b"data:" in next(pieces)
+            os.kill(gateway.pid, signal.SIGTERM)
+            gateway.wait_event("draining")
+            if second:
+                os.kill(gateway.pid, signal.SIGTERM)
+            gateway.wait_event("requests_cut", requests=1)
+            with pytest.raises(httpx.RemoteProtocolError):  # a cut stream never looks complete
+                for _ in pieces:
+                    pass
+        assert gateway.process.end() == 0
+        wait_until(lambda: _stats(url)["cancelled"] == 1, "the upstream call is cancelled")
+    finally:
+        upstream.end()
+
+
+def test_a_terminal_interrupt_drains_too(new_gateway: New) -> None:
+    gateway = new_gateway(workers=1)
+    os.kill(gateway.pid, signal.SIGINT)
+    gateway.wait_event("stopped")
+    assert gateway.process.end() == 0
+
+
+def test_a_worker_loads_no_control_plane(new_gateway: New) -> None:
+    gateway = new_gateway(workers=1)
+    maps = Path(f"/proc/{gateway.children()['worker-1']}/maps").read_text()
+    assert "_native" in maps
+    assert not any(word in maps for word in ("sqlite", "sqlalchemy", "pydantic"))
+
+
+def _ask(url: str) -> int:
+    return httpx.post(url, json={"model": "m"}, trust_env=False, timeout=PATIENCE_S).status_code
+
+
+def _stats(url: str) -> dict[str, int]:
+    found: dict[str, int] = httpx.get(url + "/__stats", trust_env=False).json()
+    return found

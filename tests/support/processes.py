@@ -1,0 +1,163 @@
+"""Starts the real gateway and real upstreams for tests, waits for what they say, ends them by their pids.
+
+In: arguments of the command line. Out: handles with URLs. Nothing here sleeps to wait: a process is ready when it says so.
+"""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+AIGW = [sys.executable, "-P", "-m", "aigw"]
+PATIENCE_S = 30.0  # a bound for what hangs, never a measure
+
+
+class Process:
+    """A child whose lines of one stream are read by a thread and can be waited for."""
+
+    def __init__(self, command: list[str], *, stream: str, env: Mapping[str, str] | None = None) -> None:
+        pipes = {"stdout": subprocess.PIPE if stream == "stdout" else None}
+        pipes["stderr"] = subprocess.PIPE if stream == "stderr" else None
+        self.popen = subprocess.Popen(command, text=True, env={**os.environ, **(env or {})}, **pipes)
+        self.pid = self.popen.pid
+        self.lines: list[str] = []
+        self._fresh: queue.Queue[str | None] = queue.Queue()
+        self._pipe = self.popen.stdout if stream == "stdout" else self.popen.stderr
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._pipe is not None
+        for line in self._pipe:
+            self.lines.append(line)
+            self._fresh.put(line)
+        self._fresh.put(None)
+
+    def wait_line(self, wanted: Callable[[str], bool]) -> str:
+        """The next line, not returned before, that is `wanted`. Fails when the stream ends or patience does."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                line = self._fresh.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"waited in vain; the process said:\n{''.join(self.lines)}") from None
+            if line is None:
+                raise AssertionError(f"the process ended ({self.popen.poll()}); it said:\n{''.join(self.lines)}")
+            if wanted(line):
+                return line
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal it, wait, return its status; killed when it does not end."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        try:
+            self.popen.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+        self._thread.join(PATIENCE_S)
+        if self._pipe is not None:
+            self._pipe.close()
+        return self.popen.returncode
+
+
+@dataclass
+class Gateway:
+    """A running gateway. URLs without a trailing slash."""
+
+    process: Process
+    data: Path
+    proxy: str = ""
+    admin: str = ""
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_event(self, name: str, **facts: object) -> dict[str, Any]:
+        """The next event of the process log with this name and these facts."""
+
+        def wanted(line: str) -> bool:
+            event = json.loads(line) if line.startswith("{") else {}
+            self.events.append(event)
+            return event.get("event") == name and all(event.get(key) == value for key, value in facts.items())
+
+        return json.loads(self.process.wait_line(wanted))
+
+    def children(self) -> dict[str, int]:
+        """Pid by name (`control`, `worker-1`, ...) of the children that were ready last, by the log so far."""
+        found = {}
+        for line in self.process.lines:
+            event = json.loads(line) if line.startswith("{") else {}
+            if event.get("event") == "ready":
+                found[event["child"]] = event["pid"]
+        return found
+
+    def make(self, path: str, **body: object) -> dict[str, Any]:
+        """POST a JSON body to the Admin API; the made entity."""
+        answer = httpx.post(self.admin + path, json=body, trust_env=False)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def route(self, url: str, path: str, name: str = "s1") -> None:
+        """A service at `url` with a route at `path`."""
+        self.make("/services", name=name, url=url)
+        self.make(f"/services/{name}/routes", name=f"{name}-route", paths=[path])
+
+
+def start_gateway(data: Path, *arguments: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Gateway:
+    """Start `aigw serve` on free ports and wait until it serves. End it with `.process.end()`."""
+    command = [*AIGW, "serve", "--data", str(data), "--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    command += ["--workers", str(workers), "--log-format", "json", *arguments]
+    gateway = Gateway(Process(command, stream="stderr", env=env), data)
+    try:
+        serving = gateway.wait_event("serving")
+    except AssertionError:
+        gateway.process.end(signal.SIGKILL)
+        raise
+    gateway.proxy, gateway.admin = f"http://{serving['proxy']}", f"http://{serving['admin']}"
+    return gateway
+
+
+def start_upstream(verb: str, *arguments: str) -> tuple[Process, str]:
+    """Start `aigw mock-llm` or `aigw echo` on a free port; the process and its URL."""
+    process = Process([*AIGW, verb, "--port", "0", *arguments], stream="stdout")
+    line = process.wait_line(lambda line: " on http://" in line)
+    return process, line.rsplit(" on ", 1)[1].strip()
+
+
+def start_httpbin() -> tuple[Process, str]:
+    """Start the real httpbin on a free port; the process and its URL."""
+    command = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", "-k", "gthread", "--threads", "16", "httpbin:app"]
+    process = Process(command, stream="stderr")
+    line = process.wait_line(lambda line: "Listening at: http://" in line)
+    return process, line.split("Listening at: ", 1)[1].split()[0]
+
+
+def gone(pid: int) -> bool:
+    """Whether no such process runs (a zombie does not run)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    """Poll for what no event tells."""
+    end = time.monotonic() + PATIENCE_S
+    while not happened():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain until {what}")
+        time.sleep(0.02)
