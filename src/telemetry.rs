@@ -96,12 +96,30 @@ pub enum Counter {
 /// The table of counters: place and description.
 const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
     (Counter::ClientGone, counter("aigw_client_gone_total", "Clients that went away before their answer was whole.")),
-    (Counter::Panic, counter("aigw_panics_total", "Faults caught in a thread or task of the gateway; each cost one request at most.")),
-    (Counter::LogDropped, counter("aigw_access_log_dropped_total", "Access-log lines dropped because the writer was behind.")),
+    (
+        Counter::Panic,
+        counter(
+            "aigw_panics_total",
+            "Faults caught in a thread or task of the gateway; each cost one request at most.",
+        ),
+    ),
+    (
+        Counter::LogDropped,
+        counter("aigw_access_log_dropped_total", "Access-log lines dropped because the writer was behind."),
+    ),
     (Counter::SnapshotLoaded, counter("aigw_snapshot_loads_total", "Configurations loaded by workers.")),
-    (Counter::SnapshotFailed, counter("aigw_snapshot_load_failures_total", "Configurations a worker could not load; it keeps the one before.")),
+    (
+        Counter::SnapshotFailed,
+        counter(
+            "aigw_snapshot_load_failures_total",
+            "Configurations a worker could not load; it keeps the one before.",
+        ),
+    ),
     (Counter::UpstreamConnect, counter("aigw_upstream_connects_total", "Connections made to upstreams.")),
-    (Counter::UpstreamConnectFailed, counter("aigw_upstream_connect_failures_total", "Connections to upstreams that could not be made.")),
+    (
+        Counter::UpstreamConnectFailed,
+        counter("aigw_upstream_connect_failures_total", "Connections to upstreams that could not be made."),
+    ),
     (Counter::UpstreamReused, counter("aigw_upstream_reused_total", "Requests sent on a kept connection.")),
 ];
 
@@ -122,12 +140,25 @@ const BANDWIDTH: Metric = Metric {
     labels: &["service", "route", "direction"],
 };
 const LATENCIES: [(Latency, Metric); 3] = [
-    (Latency::Request, latency("kong_request_latency_ms", "Milliseconds from a request's head to the end of its answer.")),
-    (Latency::Upstream, latency("kong_upstream_latency_ms", "Milliseconds from sending upstream to the head of the answer.")),
-    (Latency::Gateway, latency("kong_kong_latency_ms", "Milliseconds the gateway itself added before sending upstream.")),
+    (
+        Latency::Request,
+        latency("kong_request_latency_ms", "Milliseconds from a request's head to the end of its answer."),
+    ),
+    (
+        Latency::Upstream,
+        latency("kong_upstream_latency_ms", "Milliseconds from sending upstream to the head of the answer."),
+    ),
+    (
+        Latency::Gateway,
+        latency("kong_kong_latency_ms", "Milliseconds the gateway itself added before sending upstream."),
+    ),
 ];
-const DENIALS: Metric =
-    Metric { name: "aigw_denials_total", kind: Kind::Counter, help: "Requests refused by the gateway, by reason.", labels: &["reason"] };
+const DENIALS: Metric = Metric {
+    name: "aigw_denials_total",
+    kind: Kind::Counter,
+    help: "Requests refused by the gateway, by reason.",
+    labels: &["reason"],
+};
 
 const fn latency(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Histogram, help, labels: &["service", "route"] }
@@ -135,8 +166,18 @@ const fn latency(name: &'static str, help: &'static str) -> Metric {
 
 /// Gauges of a worker's slot, filled by the reader of slots.
 pub const WORKERS: [Metric; 3] = [
-    Metric { name: "aigw_worker_ready", kind: Kind::Gauge, help: "1 while the worker of this slot serves.", labels: &["slot"] },
-    Metric { name: "aigw_in_flight", kind: Kind::Gauge, help: "Permits held by the worker of this slot.", labels: &["slot"] },
+    Metric {
+        name: "aigw_worker_ready",
+        kind: Kind::Gauge,
+        help: "1 while the worker of this slot serves.",
+        labels: &["slot"],
+    },
+    Metric {
+        name: "aigw_in_flight",
+        kind: Kind::Gauge,
+        help: "Permits held by the worker of this slot.",
+        labels: &["slot"],
+    },
     Metric {
         name: "aigw_inline_stepping",
         kind: Kind::Gauge,

@@ -262,7 +262,8 @@ impl Held {
                     live.status = answer.status;
                     live.bytes = answer.body.len() as u64;
                 }
-                let outcome = if failure == Failure::Cancelled && !cutting { Outcome::ClientCut } else { Outcome::Unanswered };
+                let outcome =
+                    if failure == Failure::Cancelled && !cutting { Outcome::ClientCut } else { Outcome::Unanswered };
                 self.settle(own, outcome, Some(reason));
                 Exchange::answer(exchange, answer)
             }

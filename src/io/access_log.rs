@@ -79,7 +79,8 @@ impl AccessLog {
         };
         let (sender, receiver) = sync_channel(QUEUE);
         let lost = Arc::clone(&dropped);
-        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out, &lost))?;
+        let writer =
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out, &lost))?;
         Ok(Self { lines: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), on: true, dropped })
     }
 
@@ -132,10 +133,12 @@ fn write_all(lines: &Receiver<Line>, out: Box<dyn Write + Send>, dropped: &Atomi
         let mut next = Some(first);
         while let Some(line) = next {
             text.clear();
-            let written = serde_json::to_writer(&mut text, &line).is_ok() && {
-                text.push(b'\n');
-                if out.buffer().len() + text.len() > out.capacity() { out.flush().is_ok() } else { true }
-            } && out.write_all(&text).is_ok();
+            let written = serde_json::to_writer(&mut text, &line).is_ok()
+                && {
+                    text.push(b'\n');
+                    if out.buffer().len() + text.len() > out.capacity() { out.flush().is_ok() } else { true }
+                }
+                && out.write_all(&text).is_ok();
             if !written {
                 dropped.fetch_add(1, Ordering::Relaxed);
             }

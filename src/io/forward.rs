@@ -109,10 +109,25 @@ fn join(list: &mut String, value: &str) {
 /// Headers that only the gateway may send upstream, or that frame a message or belong to one connection.
 fn is_ours(name: &str) -> bool {
     match name {
-        "host" | "content-length" | "transfer-encoding" | "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
-        | "upgrade" | "expect" | "proxy-authorization" | "proxy-authenticate" | "x-request-id" | "x-real-ip"
-        | "x-anonymous-consumer" | "http2-settings" => true,
-        _ => ["x-consumer-", "x-credential-", "x-aigw-", "x-forwarded-", "x-kong-"].iter().any(|prefix| name.starts_with(prefix)),
+        "host"
+        | "content-length"
+        | "transfer-encoding"
+        | "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "te"
+        | "trailer"
+        | "upgrade"
+        | "expect"
+        | "proxy-authorization"
+        | "proxy-authenticate"
+        | "x-request-id"
+        | "x-real-ip"
+        | "x-anonymous-consumer"
+        | "http2-settings" => true,
+        _ => ["x-consumer-", "x-credential-", "x-aigw-", "x-forwarded-", "x-kong-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix)),
     }
 }
 

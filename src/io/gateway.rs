@@ -16,7 +16,7 @@ use crate::upstream::{Call, Failure};
 use aigw_core::admit::{Admitter, Check, Permit, Refusal};
 use aigw_core::cells::CellKey;
 use aigw_core::clock::Clock;
-use aigw_core::denial::{Reason, Extra, Refused};
+use aigw_core::denial::{Extra, Reason, Refused};
 use aigw_core::denial_body::{Form, render};
 use aigw_core::identify::{KeyHasher, Request, hidden_query, identify};
 use aigw_core::limits::headers::rate_limit;
@@ -30,8 +30,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use crate::record::Outcome;
@@ -160,7 +160,8 @@ impl Gateway {
         if let Err(denial) = arrival.check() {
             return Err(self.refuse(arrival, &denial.into(), &Place::NOWHERE, Vec::new()));
         }
-        self.pass(&in_force, arrival).map_err(|(refused, place, headers)| self.refuse(arrival, &refused, &place, headers))
+        self.pass(&in_force, arrival)
+            .map_err(|(refused, place, headers)| self.refuse(arrival, &refused, &place, headers))
     }
 
     fn pass(&self, in_force: &Arc<InForce>, arrival: &Arrival) -> Result<Box<Passage>, Turned> {
@@ -188,11 +189,13 @@ impl Gateway {
         let mut caller = aigw_core::identify::Caller::NOBODY;
         if let Some(auth) = policy.key_auth_of(route) {
             let request = Request { method, headers: &headers, query: &arrival.query };
-            caller = identify(auth, &self.hasher, &in_force.snapshot.keys, &request, u64::from(now.0)).map_err(|refused| {
-                let challenge = (refused.reason.row().extra == Extra::Challenge)
-                    .then(|| ("www-authenticate", auth.challenge.to_string()));
-                (refused, place.clone(), challenge.into_iter().collect())
-            })?;
+            caller = identify(auth, &self.hasher, &in_force.snapshot.keys, &request, u64::from(now.0)).map_err(
+                |refused| {
+                    let challenge = (refused.reason.row().extra == Extra::Challenge)
+                        .then(|| ("www-authenticate", auth.challenge.to_string()));
+                    (refused, place.clone(), challenge.into_iter().collect())
+                },
+            )?;
             identity = caller.consumer.map(|consumer| Identity {
                 id: consumer.id.to_string(),
                 username: consumer.username.map(str::to_owned),
@@ -202,7 +205,8 @@ impl Gateway {
             place.consumer = identity.as_ref().map(|identity| identity.id.clone());
         }
         let refs = caller.consumer.map_or(Refs::empty(), |consumer| consumer.refs);
-        let planned = plan::rate_limiting(policy, route, refs).map_err(|_| (Reason::Internal.into(), place.clone(), Vec::new()))?;
+        let planned = plan::rate_limiting(policy, route, refs)
+            .map_err(|_| (Reason::Internal.into(), place.clone(), Vec::new()))?;
         let (mut checks, mut chosen) = (Vec::new(), None);
         if let Some((index, profile)) = planned {
             let consumer = caller.consumer.map(|consumer| consumer.n);
@@ -295,7 +299,17 @@ impl Gateway {
             max_answer: MAX_ANSWER,
         };
         let arrived = arrival.at;
-        let admitted = Admitted { route: index, in_force, identity, permit, headers, ingress, sent: false, sent_after: None, arrived };
+        let admitted = Admitted {
+            route: index,
+            in_force,
+            identity,
+            permit,
+            headers,
+            ingress,
+            sent: false,
+            sent_after: None,
+            arrived,
+        };
         Ok((call, admitted))
     }
 
@@ -318,7 +332,12 @@ impl Gateway {
     }
 
     /// The gateway's own headers on an upstream's answer.
-    pub fn answer_headers(&self, arrival: &Arrival, admitted: &mut Admitted, headers: &HeaderMap<HeaderValue>) -> Vec<OwnHeader> {
+    pub fn answer_headers(
+        &self,
+        arrival: &Arrival,
+        admitted: &mut Admitted,
+        headers: &HeaderMap<HeaderValue>,
+    ) -> Vec<OwnHeader> {
         let mut own = std::mem::take(&mut admitted.headers);
         let sent = admitted.sent_after.unwrap_or_default();
         let upstream = arrival.at.elapsed().saturating_sub(sent);

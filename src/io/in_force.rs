@@ -62,7 +62,8 @@ impl std::ops::Deref for InForce {
 
 impl WorkedOut {
     fn new(policy: &Policy) -> Self {
-        let number = |key: &str| policy.columns.values().find(|column| &*column.key == key).map_or(0, |column| column.n);
+        let number =
+            |key: &str| policy.columns.values().find(|column| &*column.key == key).map_or(0, |column| column.n);
         Self {
             services: policy.services.iter().map(ServiceUse::new).collect(),
             metrics: (number(telemetry::ROUTES), number(telemetry::GATEWAY)),

@@ -2,8 +2,8 @@
 //!
 //! In: who, where, how it ended. Out: words in the shared columns, a line in the log's channel. Nothing here waits.
 
-use crate::access_log::{AccessLog, Line};
 use crate::accept::Arrival;
+use crate::access_log::{AccessLog, Line};
 use crate::cells::Worker;
 use aigw_core::cells::Cells;
 use aigw_core::denial::Reason;

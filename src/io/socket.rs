@@ -50,7 +50,8 @@ pub fn cut(peer: SocketAddr) -> bool {
 fn find(peer: SocketAddr) -> Option<OwnedFd> {
     let peer = canonical(peer);
     for entry in std::fs::read_dir("/proc/self/fd").ok()? {
-        let Some(number) = entry.ok().and_then(|e| e.file_name().to_str().and_then(|name| name.parse::<i32>().ok())) else {
+        let Some(number) = entry.ok().and_then(|e| e.file_name().to_str().and_then(|name| name.parse::<i32>().ok()))
+        else {
             continue;
         };
         // SAFETY: the descriptor may close or be reused by another thread while it is borrowed; only `getpeername` and `dup`
@@ -87,7 +88,13 @@ fn progress(socket: &OwnedFd) -> Option<(u64, u64)> {
     let mut length: libc::socklen_t = 256;
     // SAFETY: `info` is writable for `length` bytes; the kernel writes at most that many and says how many it wrote.
     let status = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
     };
     if status != 0 || (length as usize) < BYTES_ACKED + 8 {
         return None;

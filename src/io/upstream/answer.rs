@@ -65,12 +65,17 @@ pub(super) async fn pass<T: Ticket>(
     if named.is_some_and(|length| length > way.max_answer) {
         return Err(Failure::TooLarge);
     }
-    let event_stream = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let event_stream =
+        head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let mut held = BytesMut::new();
     if !event_stream && named.is_none_or(|length| length <= WHOLE) {
         // Wait for the end of a small answer; one of unknown length gets as far as it comes without waiting.
         loop {
-            let frame = if named.is_some() { Some(next(&mut body, way.deadlines.between).await?) } else { ready(&mut body).await? };
+            let frame = if named.is_some() {
+                Some(next(&mut body, way.deadlines.between).await?)
+            } else {
+                ready(&mut body).await?
+            };
             match frame {
                 Some(Some(data)) => held.extend_from_slice(&data),
                 Some(None) => {
@@ -91,7 +96,12 @@ pub(super) async fn pass<T: Ticket>(
     Ok(true)
 }
 
-async fn stream<T: Ticket>(exchange: &Exchange<T>, mut body: Incoming, mut held: BytesMut, way: Way) -> Result<(), Failure> {
+async fn stream<T: Ticket>(
+    exchange: &Exchange<T>,
+    mut body: Incoming,
+    mut held: BytesMut,
+    way: Way,
+) -> Result<(), Failure> {
     let mut sent: u64 = 0;
     let mut unchecked: u64 = 0;
     let mut reader = None;

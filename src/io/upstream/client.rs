@@ -189,7 +189,10 @@ impl<T: Ticket> Exchange<T> {
             let pooled = idle.is_some();
             let mut sender = match idle.take() {
                 Some(sender) => sender,
-                None => pool.connect(&self.side.resolver, &self.side.tls, way.deadlines.connect, &self.side.counters).await?,
+                None => {
+                    pool.connect(&self.side.resolver, &self.side.tls, way.deadlines.connect, &self.side.counters)
+                        .await?
+                }
             };
             self.ticket.sending();
             match tokio::time::timeout(way.deadlines.first_byte, sender.try_send_request(request)).await {
@@ -226,5 +229,9 @@ impl<T: Ticket> Drop for Exchange<T> {
 }
 
 fn failure_of(error: &hyper::Error) -> Failure {
-    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() { Failure::Garbage } else { Failure::Reset }
+    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
+        Failure::Garbage
+    } else {
+        Failure::Reset
+    }
 }

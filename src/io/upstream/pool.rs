@@ -118,11 +118,8 @@ impl Pool {
 }
 
 async fn greet(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Result<Sender, Failure> {
-    let (sender, connection) = Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| Failure::Reset)?;
+    let (sender, connection) =
+        Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Reset)?;
     // The connection's own errors reach the exchange through its sender; nothing is left to do with them here.
     tokio::task::spawn_local(async move {
         let _ = connection.await;

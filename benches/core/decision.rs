@@ -1,0 +1,131 @@
+//! What the decisions of one request cost: `cargo bench --bench decision`. Time is passed in, no I/O, one thread.
+//!
+//! Keys are drawn at random, so that at a million of them the tables are as cold as in a busy gateway.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use aigw_core::identify::{KeyHasher, Request, identify};
+use aigw_core::r#match::{Authority, CanonicalPath, PathRule, Query, RouteRule, Router, upstream_path::upstream_path};
+use aigw_core::snapshot::{Anonymous, Credential, KeyAuth, Keys, KeysBuilder, NewConsumer, Ref, Uuid, delta};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+
+const NOW: u64 = 1_800_000_000;
+
+fn key_auth() -> KeyAuth {
+    KeyAuth {
+        names: ["apikey".into()].into(),
+        header_names: ["apikey".into()].into(),
+        in_header: true,
+        in_query: true,
+        hide: false,
+        run_on_preflight: true,
+        challenge: "Key".into(),
+        anonymous: Anonymous::Refused,
+    }
+}
+
+fn key(n: u32) -> String {
+    format!("{:032x}", u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+}
+
+fn id(n: u32) -> Uuid {
+    Uuid::from_bytes((u128::from(n) << 64 | 0x4000).to_le_bytes())
+}
+
+/// So many consumers with one key and one plugin each; every hundredth key comes by the delta.
+fn keys(count: u32, hasher: &KeyHasher) -> Keys {
+    let mut builder = KeysBuilder::new();
+    let mut changes = delta::header(1).to_vec();
+    for n in 1..=count {
+        let name = format!("consumer-{n}");
+        let refs = [Ref { route: 0, service: 0, profile: n % 3 }];
+        builder.consumer(&NewConsumer { n, id: id(n), username: Some(&name), custom_id: None, refs: &refs }).unwrap();
+        let credential = Credential { n, id: id(n), consumer: n, expires_at: 0 };
+        let digest = hasher.digest(key(n).as_bytes());
+        if n % 100 == 0 {
+            delta::encode(&delta::Change::Credential(credential, digest), &mut changes).unwrap();
+        } else {
+            builder.credential(credential, digest);
+        }
+    }
+    let mut keys = Keys::open(Arc::new(builder.finish(1).unwrap())).unwrap();
+    keys.apply(&changes).unwrap();
+    keys
+}
+
+fn identity(c: &mut Criterion) {
+    let hasher = KeyHasher::new(&[7; 32]);
+    let auth = key_auth();
+    let mut group = c.benchmark_group("identify");
+    group.bench_function("hmac", |b| {
+        let key = key(1);
+        b.iter(|| hasher.digest(black_box(key.as_bytes())));
+    });
+    for count in [100_000_u32, 1_000_000] {
+        let keys = keys(count, &hasher);
+        // Presented in an order that the tables do not know.
+        let presented: Vec<String> = (0..65_536_u32).map(|i| key(i.wrapping_mul(2_654_435_761) % count + 1)).collect();
+        let mut next = (0..presented.len()).cycle();
+        group.bench_function(BenchmarkId::new("hmac_and_lookup", count), |b| {
+            b.iter(|| {
+                let key = &presented[next.next().unwrap_or(0)];
+                let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key.as_str())];
+                let request = Request { method: "GET", headers: &headers, query: "" };
+                let caller = identify(&auth, &hasher, &keys, &request, NOW).unwrap();
+                black_box(caller.consumer.unwrap().refs.iter().next())
+            });
+        });
+        group.bench_function(BenchmarkId::new("unknown_key", count), |b| {
+            let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", "an unknown key")];
+            let request = Request { method: "GET", headers: &headers, query: "" };
+            b.iter(|| identify(&auth, &hasher, &keys, &request, NOW).unwrap_err());
+        });
+        group.bench_function(BenchmarkId::new("one_key_more", count), |b| {
+            let mut change = Vec::new();
+            let credential = Credential { n: u32::MAX, id: id(0), consumer: 1, expires_at: 0 };
+            let digest = hasher.digest(b"one key more");
+            delta::encode(&delta::Change::Credential(credential, digest), &mut change).unwrap();
+            b.iter(|| {
+                let mut newer = keys.clone();
+                newer.apply(&change).unwrap();
+                newer
+            });
+        });
+    }
+    group.finish();
+}
+
+fn rule(path: &str) -> RouteRule {
+    RouteRule {
+        methods: Box::default(),
+        hosts: Box::default(),
+        paths: [PathRule::parse(path).unwrap()].into(),
+        headers: Box::default(),
+        regex_priority: 0,
+        created_at: 0,
+    }
+}
+
+fn matching(c: &mut Criterion) {
+    let mut group = c.benchmark_group("match");
+    let headers = [("host", "localhost"), ("user-agent", "bench")];
+    for count in [4_usize, 1_000] {
+        let router = Router::new((0..count).map(|i| rule(&format!("/service-{i}/v1"))).collect());
+        let text = format!("/service-{}/v1/chat/completions", count / 2);
+        group.bench_function(BenchmarkId::new("path_check_route_and_rewrite", count), |b| {
+            b.iter(|| {
+                let authority = Authority::parse(black_box("localhost:8000")).unwrap();
+                let path = CanonicalPath::new(black_box(&text)).unwrap();
+                let query = Query { method: "POST", authority: &authority, tls: false, path, headers: &headers };
+                let found = router.find(&query).unwrap();
+                black_box(upstream_path(None, path, found.prefix_len, true).unwrap().len())
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, identity, matching);
+criterion_main!(benches);
