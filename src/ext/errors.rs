@@ -16,7 +16,9 @@ pub(crate) fn io_error(error: io::Error) -> PyErr {
     let number = error.raw_os_error().or(match error.kind() {
         io::ErrorKind::NotFound => Some(2),
         io::ErrorKind::PermissionDenied => Some(13),
+        io::ErrorKind::ResourceBusy => Some(16),
         io::ErrorKind::AlreadyExists => Some(17),
+        io::ErrorKind::NotADirectory => Some(20),
         io::ErrorKind::StorageFull => Some(28),
         io::ErrorKind::ReadOnlyFilesystem => Some(30),
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Some(5),

@@ -1,0 +1,119 @@
+"""`_native.Publisher`: what control hands over is checked, written, and in force when `publish` returns."""
+
+import errno
+import hashlib
+import hmac
+import json
+import stat
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aigw._native import Publisher
+
+STORE = "0123abcd-0000-4000-8000-00000000000f"
+EMPTY: dict[str, list[Any]] = {"services": [], "routes": [], "key_auth": [], "rate_limiting": [], "columns": []}
+
+
+def policy(**parts: Any) -> bytes:
+    return json.dumps(EMPTY | parts).encode()
+
+
+def entity(n: int) -> str:
+    return str(uuid.UUID(int=n))
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    return Publisher(str(tmp_path), STORE)
+
+
+def test_keys_are_hmacs_under_a_secret_of_one_user(publisher: Publisher, tmp_path: Path) -> None:
+    assert not (tmp_path / "secret").exists()
+    digest = publisher.hash_key(b"a key")
+    secret = tmp_path / "secret"
+    assert digest == hmac.new(secret.read_bytes(), b"a key", hashlib.sha256).digest()
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert Publisher(str(tmp_path), STORE).hash_key(b"a key") == digest
+
+
+def test_generations_count_publishes(publisher: Publisher, tmp_path: Path) -> None:
+    assert publisher.generation() == 0
+    with pytest.raises(ValueError, match="first publish needs a policy"):
+        publisher.publish(None)
+    assert publisher.publish(policy()) == 1
+    publisher.append([(1, entity(1), "alice", None, [(0, 0, 0)])], [(1, entity(2), 1, b"h" * 32, 0)], [], [])
+    assert publisher.delta_records() == 2
+    assert publisher.publish(None) == 2
+    assert publisher.generation() == 2
+    assert sorted(p.name for p in (tmp_path / "snapshot").iterdir()) == ["keys-base-1", "keys-delta-1", "policy-1"]
+    again = Publisher(str(tmp_path), STORE)
+    assert (again.generation(), again.delta_records()) == (2, 2)
+
+
+def test_a_base_is_taken_from_any_iterable_and_starts_an_empty_delta(publisher: Publisher) -> None:
+    consumers = ((n, entity(n), f"c{n}", None, []) for n in range(1, 1001))
+    credentials = ((n, entity(n), n, hashlib.sha256(str(n).encode()).digest(), 0) for n in range(1, 1001))
+    publisher.append([(1, entity(1), None, None, [])], [], [], [])
+    publisher.write_base(consumers, credentials)
+    assert publisher.delta_records() == 0
+    assert publisher.publish(policy()) == 1
+
+
+@pytest.mark.parametrize(
+    ("consumers", "credentials", "words"),
+    [
+        ([(1, "x", None, None, [])], [], "not a UUID"),
+        ([(1, entity(1), None, None, [])] * 2, [], "consumer 1: appears twice"),
+        ([], [(1, entity(1), 1, b"h" * 32, 0)], "its consumer is not in the base"),
+        ([], [(1, entity(1), 1, b"h" * 31, 0)], "its hmac is not 32 bytes"),
+        ([(0, entity(1), None, None, [])], [], "n starts at 1"),
+        ([(1, entity(1), "x" * 65_535, None, [])], [], "longer than 65534 bytes"),
+    ],
+)
+def test_wrong_records_are_value_errors(
+    publisher: Publisher, consumers: list[Any], credentials: list[Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        publisher.write_base(consumers, credentials)
+    assert publisher.publish(policy()) == 1
+
+
+def test_a_wrong_policy_changes_nothing(publisher: Publisher) -> None:
+    publisher.publish(policy())
+    for bad in (b"", b"{}", policy(surprise=1), policy(services=[{"n": 1}])):
+        with pytest.raises(ValueError, match="policy"):
+            publisher.publish(bad)
+    assert publisher.generation() == 1
+
+
+def test_cells_of_another_store_are_set_aside(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.publish(policy())
+    other = Publisher(str(tmp_path), entity(7))
+    assert other.generation() == 0
+    assert any(p.name.startswith("cells.old-") for p in tmp_path.iterdir())
+
+
+def test_counters_nobody_touched_read_as_zero(publisher: Publisher) -> None:
+    publisher.ensure_column(3, 1, 10, "requests:-,-:consumer:minute")
+    assert publisher.read_cells([(3, 1), (3, 1_000_000), (9, 0)]) == [(0, 0, 0)] * 3
+    assert publisher.slots() == []
+    assert publisher.reclaim() == []
+
+
+def test_a_folder_that_cannot_be_used_is_an_os_error(tmp_path: Path) -> None:
+    (tmp_path / "cells").write_text("a file")
+    with pytest.raises(OSError, match="cells|directory|exists") as caught:
+        Publisher(str(tmp_path), STORE)
+    assert caught.value.errno in (errno.EEXIST, errno.ENOTDIR)
+    with pytest.raises(ValueError, match="store_id"):
+        Publisher(str(tmp_path), "no uuid")
+
+
+def test_a_secret_others_can_read_is_refused(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.hash_key(b"k")
+    (tmp_path / "secret").chmod(0o644)
+    with pytest.raises(PermissionError, match="chmod 600"):
+        Publisher(str(tmp_path), STORE).hash_key(b"k")
