@@ -8,12 +8,12 @@ use crate::denial::TABLE;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The column of per-route metrics, by its key.
-pub const ROUTES: &str = "metrics:routes";
+/// The column of per-route metrics: its number, above all that limits are given, and its key.
+pub const ROUTES: (u32, &str) = (1_048_575, "metrics:routes");
 /// Words (rows of the column) of one route; route `n` begins at `n * ROUTE_WORDS`, requests without a route at 0.
 pub const ROUTE_WORDS: u32 = HISTOGRAMS + 3 * HISTOGRAM_WORDS;
 /// The column of the gateway's own metrics.
-pub const GATEWAY: &str = "metrics:gateway";
+pub const GATEWAY: (u32, &str) = (1_048_574, "metrics:gateway");
 /// Its words (rows of the column).
 pub const GATEWAY_WORDS: u32 = 128;
 

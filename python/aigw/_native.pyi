@@ -87,6 +87,9 @@ class Publisher:
     def reclaim(self) -> list[tuple[int, int]]:
         """Free the slots whose owners died: [(slot, permits found open)]."""
 
+    def metrics(self, routes: dict[int, tuple[str, str]]) -> str:
+        """The Prometheus page of the request path. `routes`: route n -> (route label, service label)."""
+
     def slots(self) -> list[dict[str, object]]:
         """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline."""
 

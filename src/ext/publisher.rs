@@ -4,6 +4,7 @@
 //! `aigw_io::publish`, `aigw_io::cells` and `aigw_io::secret`, and maps errors; file work runs without the GIL.
 //! Invariant: nothing is in force before `publish` returns.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +12,7 @@ use aigw_core::identify::KeyHasher;
 use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Uuid};
 use aigw_io::cells::{self, CellReading, Control, StoreId};
-use aigw_io::publish::SnapshotWriter;
+use aigw_io::publish::{PublishError, SnapshotWriter};
 use aigw_io::secret;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,6 +20,7 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::errors::{io_error, publish_error, snapshot_error};
+use crate::metrics;
 
 /// (n, id, username, custom id, [(route n or 0, service n or 0, profile)])
 type ConsumerTuple = (u32, PyBackedStr, Option<PyBackedStr>, Option<PyBackedStr>, Vec<(u32, u32, u32)>);
@@ -49,6 +51,7 @@ impl Publisher {
             let folder = data_dir.join("cells");
             cells::set_aside_foreign(&folder, store)?;
             let cells = Control::open(&folder, store)?;
+            metrics::prepare(&cells, 0)?;
             let writer = Mutex::new(SnapshotWriter::open(&data_dir, store)?);
             // Workers read the secret when they open the folder: it must exist before the first key is hashed.
             let hasher = KeyHasher::new(&secret::load_or_make(&data_dir)?);
@@ -103,7 +106,14 @@ impl Publisher {
 
     #[pyo3(signature = (policy))]
     fn publish(&self, py: Python<'_>, policy: Option<&[u8]>) -> PyResult<u64> {
-        py.detach(|| self.writer().publish(policy)).map_err(publish_error)
+        py.detach(|| {
+            if let Some(policy) = policy {
+                // Before a worker can meet a new route, its counters have their place.
+                metrics::prepare(&self.cells, metrics::highest_route(policy)).map_err(PublishError::Io)?;
+            }
+            self.writer().publish(policy)
+        })
+        .map_err(publish_error)
     }
 
     fn generation(&self) -> u64 {
@@ -123,6 +133,11 @@ impl Publisher {
     fn reclaim(&self, py: Python<'_>) -> PyResult<Vec<(u8, usize)>> {
         let reclaimed = py.detach(|| self.cells.reclaim()).map_err(io_error)?;
         Ok(reclaimed.into_iter().map(|one| (one.slot, one.found.open)).collect())
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn metrics(&self, py: Python<'_>, routes: BTreeMap<u32, (String, String)>) -> PyResult<String> {
+        py.detach(|| metrics::page(&self.cells, &routes)).map_err(io_error)
     }
 
     fn slots<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {

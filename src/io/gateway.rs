@@ -137,7 +137,6 @@ impl Gateway {
             return Arc::clone(&held);
         }
         let next = Arc::new(held.next(snapshot));
-        self.recorder.use_columns(next.metrics.0, next.metrics.1);
         self.recorder.count(Counter::SnapshotLoaded, 1);
         self.cells.status().set_generation(next.snapshot.generation);
         self.in_force.store(Arc::clone(&next));

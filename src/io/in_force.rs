@@ -4,7 +4,6 @@
 
 use crate::upstream::{Deadlines, Origin};
 use aigw_core::snapshot::{LimitBy, Policy, Scheme, Service, Snapshot};
-use aigw_core::telemetry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +22,6 @@ pub(crate) struct InForce {
 pub(crate) struct WorkedOut {
     /// By index of the service.
     pub(crate) services: Vec<ServiceUse>,
-    /// Numbers of the metric columns, routes' and gateway's; 0 where the policy has none.
-    pub(crate) metrics: (u32, u32),
 }
 
 /// A service as the upstream client wants it.
@@ -62,12 +59,7 @@ impl std::ops::Deref for InForce {
 
 impl WorkedOut {
     fn new(policy: &Policy) -> Self {
-        let number =
-            |key: &str| policy.columns.values().find(|column| &*column.key == key).map_or(0, |column| column.n);
-        Self {
-            services: policy.services.iter().map(ServiceUse::new).collect(),
-            metrics: (number(telemetry::ROUTES), number(telemetry::GATEWAY)),
-        }
+        Self { services: policy.services.iter().map(ServiceUse::new).collect() }
     }
 }
 

@@ -9,8 +9,7 @@ use aigw_core::cells::Cells;
 use aigw_core::denial::Reason;
 use aigw_core::telemetry::{self, Counter, Latency, Source};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How a request ended, in the ledger's words.
@@ -73,27 +72,17 @@ pub struct Ending<'a> {
 pub struct Recorder {
     cells: Arc<Worker>,
     log: AccessLog,
-    /// Numbers of the two metric columns in force; 0 until a snapshot names them.
-    routes: AtomicU32,
-    gateway: AtomicU32,
 }
 
 impl Recorder {
     /// Record into these columns and this log.
     #[must_use]
     pub fn new(cells: Arc<Worker>, log: AccessLog) -> Self {
-        Self { cells, log, routes: AtomicU32::new(0), gateway: AtomicU32::new(0) }
-    }
-
-    /// A snapshot says where the metric columns are.
-    pub fn use_columns(&self, routes: u32, gateway: u32) {
-        self.routes.store(routes, Relaxed);
-        self.gateway.store(gateway, Relaxed);
+        Self { cells, log }
     }
 
     fn gateway_run<'a>(&'a self) -> impl Fn(u32) -> Option<&'a AtomicU64> + use<'a> {
-        let column = self.gateway.load(Relaxed);
-        move |at| self.cells.dense(column, at)
+        |at| self.cells.dense(telemetry::GATEWAY.0, at)
     }
 
     /// Count one of the gateway's own events.
@@ -114,7 +103,7 @@ impl Recorder {
     /// Record a request that is over.
     pub fn end(&self, arrival: &Arrival, ending: &Ending<'_>) {
         let took = arrival.at.elapsed();
-        let (column, first) = (self.routes.load(Relaxed), ending.route_n.saturating_mul(telemetry::ROUTE_WORDS));
+        let (column, first) = (telemetry::ROUTES.0, ending.route_n.saturating_mul(telemetry::ROUTE_WORDS));
         let run = |at: u32| self.cells.dense(column, first.saturating_add(at));
         telemetry::count_answer(&run, ending.source, ending.status, ending.ingress, ending.egress);
         telemetry::count_latency(&run, Latency::Request, micros(took));

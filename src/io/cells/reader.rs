@@ -87,6 +87,12 @@ impl Control {
         Ok(readings.collect())
     }
 
+    /// Reads `count` rows of a one-word column from `first` on, as plain words; those that do not exist read as 0.
+    pub fn run(&self, column: u32, first: u32, count: u32) -> Vec<u64> {
+        let word = |row| self.counters.columns.word(column, row).map_or(0, |word| word.load(Ordering::Relaxed));
+        (first..first.saturating_add(count)).map(word).collect()
+    }
+
     /// Frees the slots whose owners are dead.
     pub fn reclaim(&self) -> io::Result<Vec<ReclaimedSlot>> {
         let mut reclaimed = Vec::new();
