@@ -108,6 +108,7 @@ class Gateway:
         max_in_flight: int = 8192,
         max_body_bytes: int = 10485760,
         body_timeout_s: float = 60.0,
+        tls: bool = False,
     ) -> Gateway:
         """Take a slot of ``data_dir``. ``access_log``: ``"-"`` (stdout), ``"off"`` or a path that is appended to."""
     def start(self, event_loop: object) -> None:

@@ -20,12 +20,22 @@ pub struct Check {
     pub used: u32,
     /// Out: the window that counts. Its end may be later than the clock says if the clock was set back.
     pub window: Window,
+    /// The window of the clock, kept between the look and the taking: a calendar month is dear to work out.
+    own: Window,
 }
 
 impl Check {
     /// A check of `limit` requests per `period`, held in the counter `key`.
     pub fn new(limit: u32, period: Period, key: CellKey) -> Self {
-        Self { limit, period, key, used: 0, window: Window::default() }
+        Self { limit, period, key, used: 0, window: Window::default(), own: Window::default() }
+    }
+
+    /// The period's window at `now`.
+    pub(super) fn own(&mut self, now: UnixSeconds) -> Window {
+        if now < self.own.start || now >= self.own.end {
+            self.own = self.period.window(now);
+        }
+        self.own
     }
 
     /// True when one more request would pass the limit.

@@ -37,7 +37,7 @@ impl<P: Place> Admitter<P> {
         for check in checks.iter_mut() {
             let (reading, own) = match check.key {
                 CellKey::Dense { column, row } => {
-                    let own = check.period.window(now);
+                    let own = check.own(now);
                     let word = self.place.dense(column, row).ok_or(Refusal::Missing { column, row })?;
                     (window::peek(word, own).unwrap_or(window::Reading { count: 0, end: own.end }), own)
                 }
@@ -86,7 +86,7 @@ impl<P: Place> Admitter<P> {
         let ring = self.place.ring();
         let (outcome, own, cell) = match check.key {
             CellKey::Dense { column, row } => {
-                let own = check.period.window(now);
+                let own = check.own(now);
                 let word = self.place.dense(column, row).ok_or(Refusal::Missing { column, row })?;
                 (window::take(word, own, ONE, check.limit), own, CellRef::Dense { column, row })
             }

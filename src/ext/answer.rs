@@ -4,10 +4,14 @@
 
 use crate::app::Shared;
 use aigw_io::accept::{Answer, Arrival, BodyLength, Headers};
+use aigw_io::gateway::OwnHeader;
 use http::{HeaderMap, HeaderValue, Method};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Interned names of the server's attributes and methods.
@@ -18,7 +22,6 @@ pub(crate) struct Names {
     headers: Py<PyString>,
     items: Py<PyString>,
     client: Py<PyString>,
-    scheme: Py<PyString>,
     http_version: Py<PyString>,
     authority: Py<PyString>,
     response_bytes: Py<PyString>,
@@ -45,7 +48,6 @@ impl Names {
                 headers: name("headers"),
                 items: name("items"),
                 client: name("client"),
-                scheme: name("scheme"),
                 http_version: name("http_version"),
                 authority: name("authority"),
                 response_bytes: name("response_bytes"),
@@ -62,6 +64,49 @@ impl Names {
     }
 }
 
+/// Header names as Python strings, made once: one that is interned anew each time costs a dictionary's insert and delete.
+static HEADER_NAMES: Mutex<Option<HashMap<Box<str>, Py<PyString>>>> = Mutex::new(None);
+/// More names than this are an upstream's doing and not worth keeping.
+const MAX_NAMES: usize = 256;
+
+/// A header's name as a Python string.
+fn name_of<'py>(py: Python<'py>, name: &str) -> Bound<'py, PyString> {
+    let mut names = HEADER_NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let names = names.get_or_insert_with(HashMap::new);
+    if let Some(known) = names.get(name) {
+        return known.bind(py).clone();
+    }
+    let made = PyString::new(py, name);
+    if names.len() < MAX_NAMES {
+        names.insert(name.into(), made.clone().unbind());
+    }
+    made
+}
+
+/// Pairs that never change, made once, by the addresses of their texts.
+static PAIRS: Mutex<Option<HashMap<(usize, usize), Py<PyTuple>>>> = Mutex::new(None);
+
+/// Append headers of the gateway's own.
+fn append_own(py: Python<'_>, list: &Bound<'_, PyList>, own: &[OwnHeader]) -> PyResult<()> {
+    for (name, value) in own {
+        let Cow::Borrowed(fixed) = value else {
+            list.append((name_of(py, name), &**value))?;
+            continue;
+        };
+        let key = (name.as_ptr() as usize, fixed.as_ptr() as usize);
+        let mut pairs = PAIRS.lock().unwrap_or_else(PoisonError::into_inner);
+        let pairs = pairs.get_or_insert_with(HashMap::new);
+        if let Some(pair) = pairs.get(&key) {
+            list.append(pair.bind(py))?;
+        } else {
+            let pair = PyTuple::new(py, [name_of(py, name), PyString::new(py, fixed)])?;
+            list.append(&pair)?;
+            pairs.insert(key, pair.unbind());
+        }
+    }
+    Ok(())
+}
+
 /// Read a request's head from the server's scope. Raises what the scope raises.
 pub(crate) fn read_arrival(py: Python<'_>, shared: &Shared, scope: &Bound<'_, PyAny>) -> PyResult<Arrival> {
     let names = Names::get(py);
@@ -76,6 +121,7 @@ pub(crate) fn read_arrival(py: Python<'_>, shared: &Shared, scope: &Bound<'_, Py
     }
     let method = scope.getattr(names.method.bind(py))?;
     let method = method.cast::<PyString>()?.to_str()?;
+    let with_host = headers.get("host").is_some();
     Ok(Arrival {
         at: Instant::now(),
         request_id: shared.gateway.request_id(),
@@ -86,8 +132,9 @@ pub(crate) fn read_arrival(py: Python<'_>, shared: &Shared, scope: &Bound<'_, Py
         headers,
         length: BodyLength::None,
         peer: scope.getattr(names.client.bind(py))?.cast::<PyString>()?.to_str()?.parse().ok(),
-        tls: scope.getattr(names.scheme.bind(py))?.cast::<PyString>()?.to_str()? == "https",
-        http10: scope.getattr(names.http_version.bind(py))?.cast::<PyString>()?.to_str()? == "1",
+        tls: shared.settings.tls,
+        // Only a request without a Host asks: every later version must have one.
+        http10: !with_host && scope.getattr(names.http_version.bind(py))?.cast::<PyString>()?.to_str()? == "1",
         authority: scope.getattr(names.authority.bind(py))?.extract()?,
     })
 }
@@ -95,11 +142,9 @@ pub(crate) fn read_arrival(py: Python<'_>, shared: &Shared, scope: &Bound<'_, Py
 /// Answer with something of the gateway's own.
 pub(crate) fn send_own(py: Python<'_>, proto: &Py<PyAny>, answer: &Answer) -> PyResult<()> {
     let headers = PyList::empty(py);
-    for (name, value) in &answer.headers {
-        headers.append((PyString::intern(py, name), value.as_str()))?;
-    }
+    append_own(py, &headers, &answer.headers)?;
     if answer.close {
-        headers.append(("connection", "close"))?;
+        append_own(py, &headers, &[("connection", Cow::Borrowed("close"))])?;
     }
     let body = PyBytes::new(py, &answer.body);
     proto.bind(py).call_method1(Names::get(py).response_bytes.bind(py), (answer.status, headers, body))?;
@@ -110,18 +155,16 @@ pub(crate) fn send_own(py: Python<'_>, proto: &Py<PyAny>, answer: &Answer) -> Py
 fn header_list<'py>(
     py: Python<'py>,
     headers: &HeaderMap<HeaderValue>,
-    own: &[(&'static str, String)],
+    own: &[OwnHeader],
 ) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for (name, value) in headers {
         // A value that is not visible ASCII cannot cross the server's interface.
         if let Ok(value) = value.to_str() {
-            list.append((PyString::intern(py, name.as_str()), value))?;
+            list.append((name_of(py, name.as_str()), value))?;
         }
     }
-    for (name, value) in own {
-        list.append((PyString::intern(py, name), value.as_str()))?;
-    }
+    append_own(py, &list, own)?;
     Ok(list)
 }
 
@@ -131,7 +174,7 @@ pub(crate) fn send_whole(
     proto: &Py<PyAny>,
     status: u16,
     headers: &HeaderMap<HeaderValue>,
-    own: &[(&'static str, String)],
+    own: &[OwnHeader],
     body: &[u8],
 ) -> PyResult<()> {
     let list = header_list(py, headers, own)?;
@@ -150,7 +193,7 @@ pub(crate) fn send_head(
     proto: &Py<PyAny>,
     status: u16,
     headers: &HeaderMap<HeaderValue>,
-    own: &[(&'static str, String)],
+    own: &[OwnHeader],
 ) -> PyResult<Py<PyAny>> {
     let list = header_list(py, headers, own)?;
     Ok(proto.bind(py).call_method1(Names::get(py).response_stream.bind(py), (status, list))?.unbind())

@@ -7,13 +7,14 @@ use crate::answer;
 use crate::exchange::{Exchange, Phase};
 use aigw_core::denial::Reason;
 use aigw_io::accept::Arrival;
-use aigw_io::gateway::{Admitted, End, Gateway as Decisions, Outcome};
+use aigw_io::gateway::{Admitted, End, Gateway as Decisions, Outcome, OwnHeader};
 use aigw_io::socket;
 use aigw_io::upstream::{Call, Cancel, Event, Failure, Inbox, Ticket, Upstream};
 use http::{HeaderMap, HeaderValue};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) max_body: u64,
     pub(crate) body_timeout: Duration,
     pub(crate) max_in_flight: usize,
+    /// The listener speaks TLS.
+    pub(crate) tls: bool,
 }
 
 /// What all exchanges of a worker share.
@@ -38,6 +41,8 @@ pub(crate) struct Shared {
     upstream: Upstream<Held>,
     event_loop: OnceLock<Py<PyAny>>,
     in_flight: Mutex<Places>,
+    /// Bodies of answered requests that are still being read and thrown away, oldest first, with their deadlines.
+    lingering: Mutex<VecDeque<(Py<PyAny>, Instant)>>,
     count: AtomicUsize,
     cutting: AtomicBool,
 }
@@ -90,6 +95,41 @@ impl Shared {
         drop(gone);
     }
 
+    /// Keep the body of an answered request wanted until it is whole or its time is up.
+    pub(crate) fn linger(&self, body: Py<PyAny>, until: Instant) {
+        self.lingering().push_back((body, until));
+    }
+
+    fn lingering(&self) -> std::sync::MutexGuard<'_, VecDeque<(Py<PyAny>, Instant)>> {
+        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Let go of bodies that are whole; end the connections of those whose time is up.
+    fn sweep_lingering(&self, now: Instant) {
+        if self.lingering().is_empty() {
+            return;
+        }
+        Python::attach(|py| {
+            let all = std::mem::take(&mut *self.lingering());
+            let mut kept = VecDeque::new();
+            for (body, until) in all {
+                let whole = body.bind(py).call_method0("done").is_ok_and(|done| done.is_truthy().unwrap_or(true));
+                if whole {
+                    continue;
+                }
+                if now < until {
+                    kept.push_back((body, until));
+                } else if let Err(error) = body.bind(py).call_method0("cancel") {
+                    self.gateway.recorder().panic();
+                    error.print(py);
+                }
+            }
+            let mut lingering = self.lingering();
+            kept.append(&mut lingering);
+            *lingering = kept;
+        });
+    }
+
     /// The worker's event loop.
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.event_loop
@@ -120,6 +160,7 @@ impl Shared {
     /// Look at what is in flight: overdue bodies, clients worth watching, a drain that has run out.
     fn beat(&self) {
         let now = Instant::now();
+        self.sweep_lingering(now);
         let cutting = self.cutting.load(Ordering::Relaxed);
         let due = {
             let places = self.places();
@@ -271,7 +312,7 @@ impl Held {
     }
 
     /// The gateway's own headers for an upstream's answer; remembers what the record needs.
-    fn head(&self, own: &Exchange, status: u16, headers: &HeaderMap<HeaderValue>) -> Vec<(&'static str, String)> {
+    fn head(&self, own: &Exchange, status: u16, headers: &HeaderMap<HeaderValue>) -> Vec<OwnHeader> {
         let mut live = self.live.borrow_mut();
         let live = &mut *live;
         live.status = status;
@@ -295,6 +336,7 @@ impl Held {
 ///     max_in_flight: requests in flight in this worker; more are answered 503.
 ///     max_body_bytes: larger request bodies are answered 413.
 ///     body_timeout_s: a request body must be whole within this, else 408.
+///     tls: the listener speaks TLS.
 ///
 /// Raises OSError when the data folder cannot be used, ValueError for bad arguments.
 #[pyclass(frozen, module = "aigw._native")]
@@ -306,7 +348,8 @@ pub struct Gateway {
 #[pymethods]
 impl Gateway {
     #[new]
-    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, body_timeout_s=60.0))]
+    #[allow(clippy::too_many_arguments)] // by keyword in Python
+    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, body_timeout_s=60.0, tls=false))]
     fn new(
         py: Python<'_>,
         data_dir: &str,
@@ -314,18 +357,20 @@ impl Gateway {
         max_in_flight: usize,
         max_body_bytes: u64,
         body_timeout_s: f64,
+        tls: bool,
     ) -> PyResult<Self> {
         let body_timeout = Duration::try_from_secs_f64(body_timeout_s)
             .map_err(|_| PyValueError::new_err("body_timeout_s must be a positive number of seconds"))?;
         let gateway = py.detach(|| Decisions::open(std::path::Path::new(data_dir), access_log))?;
         let (upstream, inbox) = Upstream::channel();
-        let settings = Settings { max_body: max_body_bytes, body_timeout, max_in_flight };
+        let settings = Settings { max_body: max_body_bytes, body_timeout, max_in_flight, tls };
         let shared = Arc::new(Shared {
             gateway,
             settings,
             upstream,
             event_loop: OnceLock::new(),
             in_flight: Mutex::default(),
+            lingering: Mutex::default(),
             count: AtomicUsize::new(0),
             cutting: AtomicBool::new(false),
         });

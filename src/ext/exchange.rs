@@ -170,18 +170,26 @@ impl Exchange {
         }
     }
 
-    /// Answer with a refusal, after reading what the client still writes.
+    /// Answer with a refusal, and read what the client still writes: one that finds its connection closed while it writes
+    /// would lose the answer.
     fn refuse(this: &Bound<'_, Self>, mut answer: Answer, length: BodyLength) -> PyResult<()> {
-        let too_long = match length {
-            BodyLength::None => return Self::answer(this, answer),
-            BodyLength::Known(bytes) => bytes > DISCARD_BYTES,
-            BodyLength::Chunked => false,
-        };
-        if too_long || this.get().phase() != Phase::Head || !this.get().shared.enter(this) {
-            answer.close = true;
-            return Self::answer(this, answer);
+        let own = this.get();
+        match length {
+            BodyLength::None => Self::answer(this, answer),
+            BodyLength::Known(bytes) if bytes <= DISCARD_BYTES && !answer.close => {
+                // The server reads on while it answers, for as long as somebody wants the body.
+                let body = own.proto.bind(this.py()).call0()?;
+                own.shared.linger(body.unbind(), Instant::now() + DISCARD_FOR);
+                Self::answer(this, answer)
+            }
+            BodyLength::Chunked if own.phase() == Phase::Head && own.shared.enter(this) => {
+                Self::read(this, Purpose::Discard(answer), true, DISCARD_FOR)
+            }
+            BodyLength::Known(_) | BodyLength::Chunked => {
+                answer.close = true;
+                Self::answer(this, answer)
+            }
         }
-        Self::read(this, Purpose::Discard(answer), length == BodyLength::Chunked, DISCARD_FOR)
     }
 
     fn read(this: &Bound<'_, Self>, purpose: Purpose, pieces: bool, within: Duration) -> PyResult<()> {

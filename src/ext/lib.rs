@@ -11,6 +11,10 @@ mod step;
 
 use pyo3::prelude::*;
 
+/// Of this library only: much is freed on another thread than it was made on, where the system's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The native half of aigw.
 #[pymodule]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {

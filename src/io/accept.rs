@@ -6,6 +6,7 @@
 use aigw_core::denial::Reason;
 use bytes::Bytes;
 use http::Method;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -157,7 +158,7 @@ pub struct Answer {
     /// HTTP status.
     pub status: u16,
     /// Headers besides those every answer carries.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body.
     pub body: Bytes,
     /// Close the connection after it.

@@ -22,7 +22,7 @@ use aigw_core::identify::{KeyHasher, Request, hidden_query, identify};
 use aigw_core::limits::headers::rate_limit;
 use aigw_core::r#match::upstream_path::upstream_path;
 use aigw_core::r#match::{Authority, CanonicalPath, Query};
-use aigw_core::snapshot::{Limit, Profile, Refs, Route, plan};
+use aigw_core::snapshot::{Limit, Profile, Refs, Route, Service, plan};
 use aigw_core::telemetry::{Counter, Source};
 use aigw_core::units::RequestId;
 use arc_swap::ArcSwap;
@@ -44,7 +44,7 @@ const RETRY_AFTER_S: u32 = 1;
 const SERVER: &str = concat!("aigw/", env!("CARGO_PKG_VERSION"));
 
 /// A header of the gateway's own: lower-case name, value.
-pub type OwnHeader = (&'static str, String);
+pub type OwnHeader = (&'static str, Cow<'static, str>);
 
 /// A request that its head let through: where it goes and what it will take.
 pub struct Passage {
@@ -157,14 +157,14 @@ impl Gateway {
     pub fn on_head(&self, arrival: &mut Arrival) -> Result<Box<Passage>, Answer> {
         let in_force = self.current();
         if let Err(denial) = arrival.check() {
-            return Err(self.refuse(arrival, &denial.into(), &Place::NOWHERE, Vec::new()));
+            return Err(self.refuse(arrival, &denial.into(), &Place::default(), Vec::new()));
         }
         self.pass(&in_force, arrival)
             .map_err(|(refused, place, headers)| self.refuse(arrival, &refused, &place, headers))
     }
 
     fn pass(&self, in_force: &Arc<InForce>, arrival: &Arrival) -> Result<Box<Passage>, Turned> {
-        let nowhere = |denial: Reason| (denial.into(), Place::NOWHERE, Vec::new());
+        let nowhere = |denial: Reason| (denial.into(), Place::default(), Vec::new());
         let path = CanonicalPath::new(&arrival.path).map_err(|_| nowhere(Reason::BadPath))?;
         let authority = match arrival.host() {
             "" => Authority { host: Cow::Borrowed(""), port: None },
@@ -191,7 +191,7 @@ impl Gateway {
             caller = identify(auth, &self.hasher, &in_force.snapshot.keys, &request, u64::from(now.0)).map_err(
                 |refused| {
                     let challenge = (refused.reason.row().extra == Extra::Challenge)
-                        .then(|| ("www-authenticate", auth.challenge.to_string()));
+                        .then(|| ("www-authenticate", auth.challenge.to_string().into()));
                     (refused, place.clone(), challenge.into_iter().collect())
                 },
             )?;
@@ -319,10 +319,10 @@ impl Gateway {
                 let mut headers = Vec::with_capacity(12);
                 if !profile.hide_client_headers {
                     rate_limit(checks, self.clock.now(), Some(index), &mut headers);
-                    headers.push(("x-aigw-scope", profile.limit_by.name().to_owned()));
+                    headers.push(("x-aigw-scope", profile.limit_by.name().into()));
                 }
                 let refused = Refused { reason: Reason::RateLimited, message: Some(profile.error_message.clone()) };
-                headers.push((STATUS, profile.error_code.to_string()));
+                headers.push((STATUS, profile.error_code.to_string().into()));
                 (refused, headers)
             }
             Refusal::Full | Refusal::Busy(_) => (Reason::Overloaded.into(), Vec::new()),
@@ -340,15 +340,15 @@ impl Gateway {
         let mut own = std::mem::take(&mut admitted.headers);
         let sent = admitted.sent_after.unwrap_or_default();
         let upstream = arrival.at.elapsed().saturating_sub(sent);
-        own.push(("x-kong-upstream-latency", upstream.as_millis().to_string()));
-        own.push(("x-kong-proxy-latency", sent.as_millis().to_string()));
-        own.push(("x-kong-request-id", arrival.request_id.clone()));
-        own.push(("x-request-id", arrival.request_id.clone()));
+        own.push(("x-kong-upstream-latency", upstream.as_millis().to_string().into()));
+        own.push(("x-kong-proxy-latency", sent.as_millis().to_string().into()));
+        own.push(("x-kong-request-id", arrival.request_id.clone().into()));
+        own.push(("x-request-id", arrival.request_id.clone().into()));
         if !headers.contains_key(http::header::VIA) {
-            own.push(("via", VIA.to_owned()));
+            own.push(("via", VIA.into()));
         }
         if self.draining.load(Ordering::Relaxed) {
-            own.push(("connection", "close".to_owned()));
+            own.push(("connection", "close".into()));
         }
         own
     }
@@ -372,17 +372,19 @@ impl Gateway {
 
     /// A refusal from outside the stages (a body too large, a full worker).
     pub fn deny(&self, arrival: &Arrival, denial: Reason) -> Answer {
-        self.refuse(arrival, &denial.into(), &Place::NOWHERE, Vec::new())
+        self.refuse(arrival, &denial.into(), &Place::default(), Vec::new())
     }
 
     fn refuse(&self, arrival: &Arrival, refused: &Refused, place: &Place, headers: Vec<OwnHeader>) -> Answer {
         let answer = self.own_answer(arrival, refused, headers);
+        let (route_id, service_id) =
+            (place.route().map(|route| route.id.text()), place.service().map(|service| service.id.text()));
         self.recorder.end(
             arrival,
             &Ending {
-                route_n: place.route_n,
-                route: place.route.as_deref(),
-                service: place.service.as_deref(),
+                route_n: place.route().map_or(0, |route| route.n),
+                route: route_id.as_ref().map(|text| text.as_str()),
+                service: service_id.as_ref().map(|text| text.as_str()),
                 consumer: place.consumer.as_deref(),
                 status: answer.status,
                 source: Source::Exit,
@@ -410,19 +412,19 @@ impl Gateway {
         });
         let form = Form::from_accept(arrival.headers.get("accept"));
         let body = render(form, refused.message(), &arrival.request_id);
-        headers.push(("content-type", form.content_type().to_owned()));
-        headers.push(("server", SERVER.to_owned()));
-        headers.push(("x-kong-response-latency", arrival.at.elapsed().as_millis().to_string()));
-        headers.push(("x-kong-request-id", arrival.request_id.clone()));
-        headers.push(("x-request-id", arrival.request_id.clone()));
+        headers.push(("content-type", form.content_type().into()));
+        headers.push(("server", SERVER.into()));
+        headers.push(("x-kong-response-latency", arrival.at.elapsed().as_millis().to_string().into()));
+        headers.push(("x-kong-request-id", arrival.request_id.clone().into()));
+        headers.push(("x-request-id", arrival.request_id.clone().into()));
         if row.extra == Extra::RetryAfter {
-            headers.push(("retry-after", RETRY_AFTER_S.to_string()));
+            headers.push(("retry-after", RETRY_AFTER_S.to_string().into()));
         }
         if row.retry == aigw_core::denial::Retry::Unsafe {
-            headers.push(("x-should-retry", "false".to_owned()));
+            headers.push(("x-should-retry", "false".into()));
         }
         if matches!(status, 401 | 429) {
-            headers.push(("cache-control", "no-store".to_owned()));
+            headers.push(("cache-control", "no-store".into()));
         }
         let close = row.extra == Extra::Close || self.draining.load(Ordering::Relaxed);
         Answer { status, headers, body: Bytes::from(body), close }
@@ -508,34 +510,40 @@ const STATUS: &str = ":status";
 type Turned = (Refused, Place, Vec<OwnHeader>);
 
 /// Where a refused request had got to, for its record.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Place {
-    route_n: u32,
-    route: Option<String>,
-    service: Option<String>,
+    /// The snapshot and the index of the route in it.
+    route: Option<(Arc<InForce>, usize)>,
     consumer: Option<String>,
 }
 
 impl Place {
-    const NOWHERE: Self = Self { route_n: 0, route: None, service: None, consumer: None };
+    fn of(in_force: &Arc<InForce>, index: usize) -> Self {
+        Self { route: Some((Arc::clone(in_force), index)), consumer: None }
+    }
 
-    fn of(in_force: &InForce, index: usize) -> Self {
-        let policy = &in_force.snapshot.policy;
-        let Some(route) = policy.routes.get(index) else { return Self::NOWHERE };
-        let service = policy.service_of(route).map(|service| service.id.to_string());
-        Self { route_n: route.n, route: Some(route.id.to_string()), service, consumer: None }
+    fn route(&self) -> Option<&Route> {
+        self.route.as_ref().and_then(|(in_force, index)| in_force.snapshot.policy.routes.get(*index))
+    }
+
+    fn service(&self) -> Option<&Service> {
+        let (in_force, _) = self.route.as_ref()?;
+        in_force.snapshot.policy.service_of(self.route()?)
     }
 }
 
 /// The headers of "come back over TLS": an upgrade, or a redirect where the route asks for one.
 fn upgrade(route: &Route, arrival: &Arrival) -> Vec<OwnHeader> {
     if route.https_redirect_status == Reason::HttpsRequired.status() {
-        return vec![("connection", "Upgrade".to_owned()), ("upgrade", "TLS/1.2, HTTP/1.1".to_owned())];
+        return vec![("connection", "Upgrade".into()), ("upgrade", "TLS/1.2, HTTP/1.1".into())];
     }
     let host = arrival.host().rsplit_once(':').map_or(arrival.host(), |(host, _)| host);
     let path = aigw_core::r#match::canonical::encode(&arrival.path);
     let query = if arrival.query.is_empty() { String::new() } else { format!("?{}", arrival.query) };
-    vec![("location", format!("https://{host}{path}{query}")), (STATUS, route.https_redirect_status.to_string())]
+    vec![
+        ("location", format!("https://{host}{path}{query}").into()),
+        (STATUS, route.https_redirect_status.to_string().into()),
+    ]
 }
 
 /// Makes request ids: a random 64-bit word of this worker's, and a mixed counter.

@@ -4,12 +4,14 @@
 //! remains after this call; a refused call is not counted against the limits that did not refuse it. Source: the
 //! `rate-limiting` plugin (`handler.lua`), except that windows are calendar ones to the end, so a month's reset is true.
 
+use std::borrow::Cow;
+
 use super::Period;
 use crate::admit::Check;
 use crate::units::UnixSeconds;
 
 /// A response header: lower-case name, value.
-pub type Header = (&'static str, String);
+pub type Header = (&'static str, Cow<'static, str>);
 
 /// The headers for `checks` at `now`; `refused` is the check that refused (the exhausted one that resets last).
 pub fn rate_limit(checks: &[Check], now: UnixSeconds, refused: Option<usize>, out: &mut Vec<Header>) {
@@ -19,8 +21,8 @@ pub fn rate_limit(checks: &[Check], now: UnixSeconds, refused: Option<usize>, ou
         let counted = refused.is_none() || check.exhausted();
         let remaining = if counted { left.saturating_sub(1) } else { left };
         if let Some((limit, remains)) = names(check.period) {
-            out.push((limit, check.limit.to_string()));
-            out.push((remains, remaining.to_string()));
+            out.push((limit, check.limit.to_string().into()));
+            out.push((remains, remaining.to_string().into()));
         }
         let tighter = least.is_none_or(|(other, widest)| {
             remaining < other || (remaining == other && check.window.end > widest.window.end)
@@ -31,13 +33,13 @@ pub fn rate_limit(checks: &[Check], now: UnixSeconds, refused: Option<usize>, ou
     }
     let Some((remaining, check)) = least else { return };
     let reset = check.resets_in(now).max(1).to_string();
-    out.push(("ratelimit-limit", check.limit.to_string()));
-    out.push(("ratelimit-remaining", remaining.to_string()));
-    out.push(("ratelimit-reset", reset));
+    out.push(("ratelimit-limit", check.limit.to_string().into()));
+    out.push(("ratelimit-remaining", remaining.to_string().into()));
+    out.push(("ratelimit-reset", reset.into()));
     if let Some(check) = refused.and_then(|index| checks.get(index)) {
-        out.push(("retry-after", check.resets_in(now).max(1).to_string()));
-        out.push(("x-aigw-limit", format!("{} requests per {}", check.limit, check.period)));
-        out.push(("x-aigw-reset", check.window.end.to_string()));
+        out.push(("retry-after", check.resets_in(now).max(1).to_string().into()));
+        out.push(("x-aigw-limit", format!("{} requests per {}", check.limit, check.period).into()));
+        out.push(("x-aigw-reset", check.window.end.to_string().into()));
     }
 }
 
@@ -67,7 +69,7 @@ mod tests {
     }
 
     fn value<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
-        headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
+        headers.iter().find(|(own, _)| *own == name).map(|(_, value)| &**value)
     }
 
     #[test]
