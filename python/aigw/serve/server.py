@@ -46,7 +46,7 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
         self._listening = listening
 
     def _init_shared_socket(self) -> None:
-        self._shd = SocketHolder(listen(self._address).detach(), False, BACKLOG)
+        self._shd = SocketHolder(listen(self._address).detach(), False, BACKLOG)  # type: ignore[call-arg]  # (fd, uds, backlog)
         self._sfd = self._shd.get_fd()
         self._ssp = None
         self._listening()

@@ -39,12 +39,10 @@ class Supervisor:
             if file is not None and not os.access(file, os.R_OK):
                 raise ConfigError(f"--{name}: cannot read {file}")
         self._lock = _lock(settings.data)
-        self._held: list[socket.socket] = []
-        for name in ("proxy", "admin"):
-            held, address = hold(getattr(settings, name), name)
-            self._held.append(held)
-            settings = replace(settings, **{name: address})
-        self.settings = settings
+        held_proxy, proxy = hold(settings.proxy, "proxy")
+        held_admin, admin = hold(settings.admin, "admin")
+        self._held = (held_proxy, held_admin)
+        self.settings = replace(settings, proxy=proxy, admin=admin)
         self._go_read, self._go_write = os.pipe()
         self._messages = -1
         self._control = Slot("control", self._spawn_control)
