@@ -1,0 +1,5 @@
+"""The gateway's cost beside nginx doing the same: `python -m benches.load --rounds 7 --seconds 5`.
+
+The gateway (all its processes) or nginx has one core, the client and the mock upstream the other. Pairs are interleaved
+in one run, so that a noisy neighbour meets both.
+"""

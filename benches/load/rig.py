@@ -1,0 +1,185 @@
+"""The machines of a run: the gateway, nginx and the mock, each pinned; what they cost; the client.
+
+Out: `Measure` per run. CPU is the run time of all threads of all processes of the server (supervisor, control and workers;
+nginx master and worker), from the scheduler's own counters. Everything is started here and ended here by its pid.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
+
+from benches.load.scenarios import CHUNKS, KEYS, LUA, SCENARIOS, Scenario, nginx_conf
+
+SERVER_CORE, CLIENT_CORE = "0", "1"
+CONNECTIONS = 32
+START_S = 30.0
+
+
+class BenchError(Exception):
+    """The run says nothing: an unexpected answer, or a part that did not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One run of one server under one load."""
+
+    requests: int
+    requests_per_second: float
+    cpu_us_per_request: float
+    p50_us: int
+    p99_us: int
+    rss_kib: dict[str, int]
+
+
+class Server:
+    """A server under load: its processes and its URL."""
+
+    def __init__(self, name: str, command: list[str], core: str, port: int, env: dict[str, str] | None = None) -> None:
+        self.name = name
+        self.url = f"http://127.0.0.1:{port}"
+        self._popen = subprocess.Popen(
+            ["taskset", "-c", core, *command], stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+        )
+        wait(lambda: _answers(port), f"{name} answers on port {port}", self._popen)
+
+    def pids(self) -> list[int]:
+        found = [self._popen.pid]
+        for pid in found:
+            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return found
+
+    def cpu_ns(self) -> int:
+        tasks = [task for pid in self.pids() for task in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+    def rss_kib(self) -> dict[str, int]:
+        rss = {}
+        for pid in self.pids():
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            role = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            known = [word for word in ("serve.worker", "serve.control", "nginx: worker", "nginx: master") if word in role]
+            kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+            rss[f"{known[0] if known else self.name} {pid}"] = kib
+        return rss
+
+    def end(self) -> None:
+        self._popen.send_signal(signal.SIGTERM)
+        try:
+            self._popen.wait(10)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+
+def wait(happened: Callable[[], bool], what: str, process: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + START_S
+    while not happened():
+        if process.poll() is not None or time.monotonic() > end:
+            raise BenchError(f"waited in vain until {what}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def start_mock() -> tuple[Server, int]:
+    port = free_port()
+    command = [sys.executable, "-P", "-m", "aigw", "mock-llm", "--port", str(port), "--chunks", str(CHUNKS)]
+    return Server("mock", command, CLIENT_CORE, port), port
+
+
+def start_nginx(upstream: int, folder: Path) -> Server:
+    port = free_port()
+    conf = folder / "nginx.conf"
+    conf.write_text(nginx_conf(port, upstream, str(folder)))
+    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    return Server("nginx", [nginx, "-p", str(folder), "-c", str(conf)], SERVER_CORE, port)
+
+
+def start_gateway(upstream: int, folder: Path) -> tuple[Server, dict[str, list[str]]]:
+    """The gateway with all loads configured through its Admin API; keys by load (those without a policy need none)."""
+    proxy, admin = free_port(), free_port()
+    command = [sys.executable, "-P", "-m", "aigw", "serve", "--data", str(folder / "data"), "--workers", "1"]
+    command += ["--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}"]
+    server = Server("gateway", command, SERVER_CORE, proxy)
+    call = Admin(f"http://127.0.0.1:{admin}")
+    keys: dict[str, list[str]] = {}
+    for load in SCENARIOS:
+        call("/services", name=load.name, url=f"http://127.0.0.1:{upstream}")
+        call(f"/services/{load.name}/routes", name=load.name, paths=[load.path])
+        keys[load.name] = ["none"] * KEYS
+        if load.limits is not None:
+            call(f"/routes/{load.name}/plugins", name="key-auth")
+            call(f"/routes/{load.name}/plugins", name="rate-limiting", config={**load.limits, "policy": "local"})
+    for number in range(KEYS):
+        call("/consumers", username=f"bench-{number}")
+        key = call(f"/consumers/bench-{number}/key-auth")["key"]
+        for load in SCENARIOS:
+            if load.limits is not None:
+                keys[load.name][number] = key
+    return server, keys
+
+
+class Admin:
+    """POSTs to the Admin API."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._opener = build_opener(ProxyHandler({}))
+
+    def __call__(self, path: str, **body: object) -> dict[str, Any]:
+        request = Request(self._url + path, json.dumps(body).encode(), {"content-type": "application/json"})
+        with self._opener.open(request, timeout=30) as answer:
+            made: dict[str, Any] = json.load(answer)
+        return made
+
+
+def write_requests(folder: Path, keys: dict[str, list[str]]) -> None:
+    """The client's script, and one line (key, body) per request of each load."""
+    (folder / "load.lua").write_text(LUA)
+    for load in SCENARIOS:
+        lines = [f"{keys[load.name][number]}\t{load.body(number)}\n" for number in range(KEYS)]
+        (folder / f"{load.name}.txt").write_text("".join(lines))
+
+
+def run(server: Server, load: Scenario, folder: Path, seconds: float) -> Measure:
+    """One run. Raises BenchError when any answer is not the expected one."""
+    command = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency"]
+    command += ["-s", str(folder / "load.lua"), server.url]
+    command += ["--", str(folder / f"{load.name}.txt"), f"{load.path}/v1/chat/completions"]
+    before = server.cpu_ns()
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    cpu_ns = server.cpu_ns() - before
+    result = json.loads(next(line for line in output.splitlines() if line.startswith("RESULT "))[7:])
+    requests = result["requests"]
+    broken = {name: result[name] for name in ("connect", "read", "write", "timeout") if result[name]}
+    # Each key's first call passes (nginx: one a minute); everything after it must be refused.
+    passed = requests - result["status"] if load.refused else result["status"]
+    if broken or not requests or passed > (2 * KEYS if load.refused else 0):
+        raise BenchError(f"{load.name} on {server.name}: unexpected answers: {result}")
+    return Measure(
+        requests=requests,
+        requests_per_second=requests / (result["duration_us"] / 1e6),
+        cpu_us_per_request=cpu_ns / 1000 / requests,
+        p50_us=result["p50_us"],
+        p99_us=result["p99_us"],
+        rss_kib=server.rss_kib(),
+    )

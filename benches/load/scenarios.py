@@ -1,0 +1,89 @@
+"""The four loads, each as what the gateway is told and what nginx is told to do the same.
+
+W0 a proxy without policy; W1 a 1 KiB POST with a key and two windows that never trip; W2 a limit that is exceeded, the
+connection kept; W3 a stream of 64 events. 1,000 keys and 1,000 bodies are rotated in all of them.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+KEYS: Final = 1000
+BODY_BYTES: Final = 1024
+EVENTS: Final = 64
+CHUNKS: Final = EVENTS - 3  # beside them: the role, the finish, [DONE]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One load. `path` is a location in nginx and a route in the gateway, both with the prefix stripped."""
+
+    name: str
+    title: str
+    path: str
+    limits: dict[str, int] | None
+    """Of the rate-limiting plugin; None for no policy at all (then no key-auth either)."""
+    refused: bool = False
+    """Every answer is a 429, but for the first ones of each key."""
+    stream: bool = False
+
+    def body(self, number: int) -> str:
+        """The `number`-th body: valid, different from the others, padded to one size."""
+        body: dict[str, Any] = {"model": "bench", "max_tokens": CHUNKS if self.stream else 16, "stream": self.stream}
+        body["messages"] = [{"role": "user", "content": ""}]
+        room = BODY_BYTES - len(json.dumps(body))
+        words = f"question {number} " + f"lorem {number * 7919 % 1000} ipsum " * 80
+        body["messages"][0]["content"] = words[:room]
+        return json.dumps(body)
+
+
+SCENARIOS: Final = (
+    Scenario("W0", "proxy, no policy", "/w0", None),
+    Scenario("W1", "1 KiB POST, key + two windows", "/w1", {"minute": 4_000_000_000, "hour": 4_000_000_000}),
+    Scenario("W2", "limit exceeded, 429", "/w2", {"year": 1}, refused=True),
+    Scenario("W3", f"stream of {EVENTS} events, key + two windows", "/w3", {"minute": 4_000_000_000}, stream=True),
+)
+
+
+def nginx_conf(port: int, upstream: int, folder: str) -> str:
+    """An nginx that does the same: keep-alive on both sides, one worker, no access log."""
+    return f"""
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream mock {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 1000000000; }}
+  limit_req_zone $http_apikey zone=keys:10m rate=1r/m;
+  proxy_http_version 1.1; proxy_set_header Connection "";
+  server {{
+    listen 127.0.0.1:{port};
+    location /w0/ {{ proxy_pass http://mock/; }}
+    location /w1/ {{ proxy_pass http://mock/; }}
+    location /w2/ {{ limit_req zone=keys; limit_req_status 429; proxy_pass http://mock/; }}
+    location /w3/ {{ proxy_buffering off; proxy_pass http://mock/; }}
+  }}
+}}
+"""
+
+
+LUA: Final = """
+-- Requests are built once: the client must cost as little as it can.
+local requests, at = {}, 0
+function init(args)
+  local n = 0
+  for line in io.lines(args[1]) do
+    local key, body = line:match("^(%S+)\\t(.*)$")
+    wrk.headers["apikey"] = key
+    wrk.headers["content-type"] = "application/json"
+    requests[#requests + 1] = wrk.format("POST", args[2], nil, body)
+  end
+end
+function request() at = at % #requests + 1; return requests[at] end
+function done(s, l)
+  print(string.format('RESULT {"requests":%d,"duration_us":%d,"connect":%d,"read":%d,"write":%d,"timeout":%d,' ..
+    '"status":%d,"p50_us":%d,"p99_us":%d}', s.requests, s.duration, s.errors.connect, s.errors.read, s.errors.write,
+    s.errors.timeout, s.errors.status, l:percentile(50), l:percentile(99)))
+end
+"""

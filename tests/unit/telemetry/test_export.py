@@ -1,0 +1,96 @@
+"""The export, from the metrics text to what a collector decodes."""
+
+import gzip
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from aigw.telemetry import start_exporter
+from aigw.telemetry.prometheus import parse
+
+TEXT = r"""# HELP aigw_requests_total Requests answered.
+# TYPE aigw_requests_total counter
+aigw_requests_total{route="a\"b\\c",status="200"} 3
+aigw_requests_total{route="x",status="429"} 1
+# HELP aigw_workers Workers.
+# TYPE aigw_workers gauge
+aigw_workers 2
+# HELP aigw_latency_seconds Latency.
+# TYPE aigw_latency_seconds histogram
+aigw_latency_seconds_bucket{le="0.1"} 4
+aigw_latency_seconds_bucket{le="1"} 6
+aigw_latency_seconds_bucket{le="+Inf"} 7
+aigw_latency_seconds_sum 9.5
+aigw_latency_seconds_count 7
+"""
+
+
+class Collector(HTTPServer):
+    """A real HTTP collector on a free port."""
+
+    def __init__(self) -> None:
+        self.requests: list[ExportMetricsServiceRequest] = []
+        self.paths: list[str] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.server.paths.append(self.path)
+        self.server.requests.append(ExportMetricsServiceRequest.FromString(body))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    server = Collector()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_collector_gets_every_sample(collector: Collector) -> None:
+    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: TEXT)
+    assert exporter is not None
+    exporter.shutdown()
+    assert collector.paths == ["/v1/metrics"]
+    (resource,) = collector.requests[0].resource_metrics
+    assert ("service.name", "aigw") in [(a.key, a.value.string_value) for a in resource.resource.attributes]
+    metrics = {metric.name: metric for metric in resource.scope_metrics[0].metrics}
+    assert set(metrics) == {"aigw_requests", "aigw_workers", "aigw_latency_seconds"}
+    requests = metrics["aigw_requests"].sum
+    assert requests.is_monotonic
+    told = {tuple((a.key, a.value.string_value) for a in p.attributes): p.as_double for p in requests.data_points}
+    assert told == {(("route", 'a"b\\c'), ("status", "200")): 3, (("route", "x"), ("status", "429")): 1}
+    assert metrics["aigw_workers"].gauge.data_points[0].as_double == 2
+    (latency,) = metrics["aigw_latency_seconds"].histogram.data_points
+    assert (latency.count, latency.sum, list(latency.bucket_counts)) == (7, 9.5, [4, 2, 1])
+    assert list(latency.explicit_bounds) == [0.1, 1.0]
+
+
+def test_without_an_endpoint_there_is_no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert start_exporter(None, lambda: TEXT) is None
+
+
+@pytest.mark.parametrize("text", ["aigw_x 1", "# TYPE a counter\na{b=c} 1", "# TYPE a counter\na one two"])
+def test_text_that_is_not_understood_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse(text)

@@ -1,0 +1,64 @@
+"""The settings table: one parser for variables and options, errors that name where the text came from."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from aigw.errors import ConfigError
+from aigw.settings import Settings, load, variable
+
+
+def test_every_setting_has_a_doc_and_a_default_that_its_own_parser_takes() -> None:
+    settings = load({}, {})
+    for setting in fields(Settings):
+        assert setting.metadata["doc"]
+        assert getattr(settings, setting.name) == setting.metadata["parse"](setting.metadata["default"])
+
+
+def test_an_option_wins_over_a_variable_and_a_variable_over_the_default() -> None:
+    environ = {"AIGW_WORKERS": "3", "AIGW_DRAIN_TIMEOUT": "7"}
+    settings = load({"workers": "2", "drain_timeout": None}, environ)
+    assert (settings.workers, settings.drain_timeout) == (2, 7.0)
+
+
+def test_settings_survive_the_way_to_a_child() -> None:
+    given = {"data": "/tmp/x", "proxy": "[::1]:0", "workers": "2", "tls_cert": "/c", "tls_key": "/k", "loop": "stock"}
+    settings = load(given, {})
+    assert load(json.loads(json.dumps(settings.as_text())), {}) == settings
+
+
+def test_a_secret_never_leaves_by_text() -> None:
+    settings = load({}, {"AIGW_ADMIN_TOKEN": "hush"})
+    assert settings.admin_token == "hush"
+    assert "hush" not in repr(settings) and "hush" not in json.dumps(settings.as_text())
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "words"),
+    [
+        ({"workers": "0"}, {}, "--workers: '0' is not a whole number from 1 to 64"),
+        ({}, {"AIGW_WORKERS": "x"}, "AIGW_WORKERS: 'x'"),
+        ({"drain_timeout": "nan"}, {}, "--drain-timeout: 'nan' is not a number of seconds"),
+        ({"proxy": "8000"}, {}, "--proxy: '8000' is not an address"),
+        ({"log_format": "xml"}, {}, "json, console"),
+        ({"tls_cert": "/c"}, {}, "belong together"),
+        ({"admin": "0.0.0.0:8001"}, {}, "AIGW_ADMIN_TOKEN"),
+    ],
+)
+def test_what_cannot_be_used_is_told_with_its_source(given: dict[str, str], environ: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(given, environ)
+    assert words in str(caught.value)
+
+
+def test_off_loopback_with_a_token_is_allowed() -> None:
+    assert load({"admin": "0.0.0.0:8001"}, {variable("admin_token"): "t"}).admin.host == "0.0.0.0"
+
+
+def test_the_reference_page_lists_every_setting() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/settings.md").read_text()
+    for setting in fields(Settings):
+        assert f"| `{variable(setting.name)}` |" in page
+        assert setting.metadata["doc"] in page
