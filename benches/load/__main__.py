@@ -41,7 +41,9 @@ def main() -> int:
                     found = {server.name: rig.run(server, load, folder, options.seconds) for server in order}
                     pairs[load.name].append((found["nginx"], found["gateway"]))
                     a, b = found["nginx"].cpu_us_per_request, found["gateway"].cpu_us_per_request
-                    sys.stderr.write(f"round {round_ + 1} {load.name}: nginx {a:.1f} us, aigw {b:.1f} us, ratio {b / a:.2f}\n")
+                    sys.stderr.write(
+                        f"round {round_ + 1} {load.name}: nginx {a:.1f} us, aigw {b:.1f} us, ratio {b / a:.2f}\n"
+                    )
         except rig.BenchError as error:
             sys.stderr.write(f"bench: {error}\n")
             return 1

@@ -18,9 +18,20 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 def machine() -> dict[str, object]:
     """What was measured on."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(), "commit": commit}
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "commit": commit,
+    }
 
 
 def table(pairs: Pairs) -> str:
@@ -57,6 +68,10 @@ def write(pairs: Pairs, command: str) -> Path:
     RESULTS.mkdir(exist_ok=True)
     stem.with_suffix(".json").write_text(json.dumps({**about, "pairs": runs}, indent=1) + "\n")
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
-    text = f"# Load, {now:%Y-%m-%d %H:%M} UTC\n\n`{command}` on {facts}.\nServer on one core, client and mock on the other; medians of {len(next(iter(pairs.values())))} interleaved pairs, 32 connections.\n\n"
+    rounds = len(next(iter(pairs.values())))
+    text = f"# Load, {now:%Y-%m-%d %H:%M} UTC\n\n`{command}` on {facts}.\n"
+    text += (
+        f"Server on one core, client and mock on the other; medians of {rounds} interleaved pairs, 32 connections.\n\n"
+    )
     stem.with_suffix(".md").write_text(text + table(pairs))
     return stem.with_suffix(".md")

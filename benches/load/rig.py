@@ -67,7 +67,9 @@ class Server:
         for pid in self.pids():
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
             role = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            known = [word for word in ("serve.worker", "serve.control", "nginx: worker", "nginx: master") if word in role]
+            known = [
+                word for word in ("serve.worker", "serve.control", "nginx: worker", "nginx: master") if word in role
+            ]
             kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
             rss[f"{known[0] if known else self.name} {pid}"] = kib
         return rss
@@ -162,7 +164,16 @@ def write_requests(folder: Path, keys: dict[str, list[str]]) -> None:
 
 def run(server: Server, load: Scenario, folder: Path, seconds: float) -> Measure:
     """One run. Raises BenchError when any answer is not the expected one."""
-    command = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--latency"]
+    command = [
+        "taskset",
+        "-c",
+        CLIENT_CORE,
+        "wrk",
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{max(1, round(seconds))}s",
+        "--latency",
+    ]
     command += ["-s", str(folder / "load.lua"), server.url]
     command += ["--", str(folder / f"{load.name}.txt"), f"{load.path}/v1/chat/completions"]
     before = server.cpu_ns()

@@ -76,15 +76,21 @@ class Settings:
     drain_timeout: float = _setting(
         _number(0, 3600, "seconds"), "30", "seconds that requests in flight get on SIGTERM before they are cut"
     )
-    access_log: str = _setting(str, "off", "access log, JSON lines: '-' for standard output, 'off', or a file to append to")
+    access_log: str = _setting(
+        str, "off", "access log, JSON lines: '-' for standard output, 'off', or a file to append to"
+    )
     log_format: str = _setting(_one_of("json", "console"), "console", "form of the process log on standard error")
     tls_cert: Path | None = _setting(_optional(_path), "", "PEM certificate chain of the proxy address; with tls_key")
     tls_key: Path | None = _setting(_optional(_path), "", "PEM private key of the proxy address; with tls_cert")
-    max_in_flight: int = _setting(_whole(1, 1_000_000), "8192", "requests in flight in one worker; more are answered 503")
+    max_in_flight: int = _setting(
+        _whole(1, 1_000_000), "8192", "requests in flight in one worker; more are answered 503"
+    )
     max_body_bytes: int = _setting(
         _whole(1, 2**40), str(10 * 1024 * 1024), "larger request bodies are answered 413 before they are read"
     )
-    body_timeout: float = _setting(_number(0.001, 3600, "seconds"), "60", "seconds for a request body to arrive, else 408")
+    body_timeout: float = _setting(
+        _number(0.001, 3600, "seconds"), "60", "seconds for a request body to arrive, else 408"
+    )
     loop: str = _setting(
         _one_of("inline", "stock"), "inline", "how requests are stepped: on the server's thread, or by the event loop"
     )

@@ -11,9 +11,8 @@ from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fakes import FakePublisher
-
 from aigw.control import Control, ControlSettings, open_control
+from fakes import FakePublisher
 
 
 @dataclass

@@ -47,7 +47,9 @@ def test_a_secret_never_leaves_by_text() -> None:
         ({"admin": "0.0.0.0:8001"}, {}, "AIGW_ADMIN_TOKEN"),
     ],
 )
-def test_what_cannot_be_used_is_told_with_its_source(given: dict[str, str], environ: dict[str, str], words: str) -> None:
+def test_what_cannot_be_used_is_told_with_its_source(
+    given: dict[str, str], environ: dict[str, str], words: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         load(given, environ)
     assert words in str(caught.value)

@@ -16,7 +16,9 @@ def mock_llm(
     first_byte_ms: Annotated[int, Parameter(help="wait before the head of an answer")] = 0,
     chunk_ms: Annotated[int, Parameter(help="wait between two events of a stream")] = 0,
     chunks: Annotated[int, Parameter(help="output tokens of an answer; one event each in a stream")] = 16,
-    usage: Annotated[Literal["auto", "none"], Parameter(help="report usage (in streams: when asked), or never")] = "auto",
+    usage: Annotated[
+        Literal["auto", "none"], Parameter(help="report usage (in streams: when asked), or never")
+    ] = "auto",
     fail: Annotated[str | None, Parameter(help="refuse|hang|reset|garbage[:ratio]")] = None,
 ) -> int:
     """Serve /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, and counters at /__stats."""

@@ -36,9 +36,7 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
             websockets=False,
             backlog=BACKLOG,
             backpressure=MAX_CONNECTIONS,
-            http1_settings=HTTP1Settings(
-                header_read_timeout=HEADER_READ_TIMEOUT_MS, max_buffer_size=MAX_BUFFER_BYTES
-            ),
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_READ_TIMEOUT_MS, max_buffer_size=MAX_BUFFER_BYTES),
             log_enabled=False,
             **tls,
         )

@@ -4,12 +4,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from conftest import Gateway
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aigw.admin.body import parse_form
 from aigw.admin.envelope import Refusal
+from conftest import Gateway
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,9 @@ def test_text_is_typed_by_the_schema(gateway: Gateway) -> None:
 
 
 def test_multipart(gateway: Gateway) -> None:
-    service = gateway.call("POST", "/services", 201, files={"name": (None, "s"), "url": (None, "http://h:1/p"), "tags[]": (None, "t")})
+    service = gateway.call(
+        "POST", "/services", 201, files={"name": (None, "s"), "url": (None, "http://h:1/p"), "tags[]": (None, "t")}
+    )
     assert (service["name"], service["port"], service["tags"]) == ("s", 1, ["t"])
     broken = gateway.client.post("/services", content=b"x", headers={"Content-Type": "multipart/form-data"})
     assert broken.status_code == 400

@@ -2,9 +2,10 @@
 
 from uuid import uuid4
 
-from conftest import Gateway
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from conftest import Gateway
 
 
 def test_objects_have_every_key_of_kong(gateway: Gateway) -> None:

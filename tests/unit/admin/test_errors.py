@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from conftest import Gateway
 
 PERIODS = ", ".join(f"'config.{p}'" for p in ("second", "minute", "hour", "day", "month", "year"))
@@ -110,7 +111,9 @@ def test_unique_primary_and_foreign_violations(gateway: Gateway) -> None:
     assert (same["code"], same["name"]) == (3, "primary key violation")
     absent = str(uuid4())
     foreign = gateway.post("/routes", 400, paths=["/"], service={"id": absent})
-    assert foreign["message"] == f"the foreign key '{{id=\"{absent}\"}}' does not reference an existing 'services' entity."
+    assert (
+        foreign["message"] == f"the foreign key '{{id=\"{absent}\"}}' does not reference an existing 'services' entity."
+    )
     assert (foreign["code"], foreign["fields"]) == (4, {"service": {"id": absent}})
     gateway.post("/services/ai-service/routes", paths=["/"])
     held = gateway.call("DELETE", "/services/ai-service", 400)

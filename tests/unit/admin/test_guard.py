@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from conftest import Gateway
 
 from aigw.admin.guard import Guard, check_bind
 from aigw.errors import ConfigError
 from aigw.types import HostPort
+from conftest import Gateway
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,12 @@ def test_foreign_hosts_are_refused(gateway: Gateway, host: str, passes: bool) ->
 
 @pytest.mark.parametrize(
     ("origin", "passes"),
-    [("http://127.0.0.1:8001", True), ("http://127.0.0.1:9000", False), ("https://evil.example", False), ("null", False)],
+    [
+        ("http://127.0.0.1:8001", True),
+        ("http://127.0.0.1:9000", False),
+        ("https://evil.example", False),
+        ("null", False),
+    ],
 )
 def test_foreign_origins_are_refused(gateway: Gateway, origin: str, passes: bool) -> None:
     answer = gateway.client.post("/consumers", data={"username": "x"}, headers={"Origin": origin})

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
-from conftest import Gateway
 
 from aigw.admin.limits import window_end
+from conftest import Gateway
 
 
 def test_root_tells_clients_what_they_decide_by(gateway: Gateway) -> None:

@@ -13,7 +13,9 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 def load() -> tuple[World, list[dict]]:
     source = orjson.loads((GOLDEN / "lab-entities.json").read_bytes())
     stamp = {"created_at": 1700000000, "updated_at": 1700000000}
-    made = {kind: [check_entity(KINDS[kind], stamp | e) for e in source[kind]] for kind in ("services", "routes", "plugins")}
+    made = {
+        kind: [check_entity(KINDS[kind], stamp | e) for e in source[kind]] for kind in ("services", "routes", "plugins")
+    }
     shared = [p for p in made["plugins"] if p.consumer is None]
     world = World(
         {e.id: Numbered(n, e) for n, e in enumerate(made["services"], 1)},
@@ -35,7 +37,9 @@ def test_the_golden_policy() -> None:
 
 def test_the_same_input_gives_the_same_bytes_in_any_order() -> None:
     world, own = load()
-    turned = World(*(dict(reversed(list(d.items()))) for d in (world.services, world.routes, world.plugins, world.named)))
+    turned = World(
+        *(dict(reversed(list(d.items()))) for d in (world.services, world.routes, world.plugins, world.named))
+    )
     numbers = Numbers({})
     first, second = Profiles(), Profiles()
     consumer_record((7, "c", "guest", None), own, world, first, numbers)

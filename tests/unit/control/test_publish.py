@@ -4,11 +4,11 @@ import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from conftest import Gateway
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aigw.control import publish
+from conftest import Gateway
 
 
 def calls(gateway: Gateway) -> list[str]:
@@ -97,7 +97,8 @@ def test_columns_have_a_row_for_every_consumer(gateway: Gateway, monkeypatch: ob
     gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})
     for i in range(1030):
         gateway.control._writer._publication._rows["consumers"] = max(  # type: ignore[union-attr]
-            gateway.control._writer._publication._rows["consumers"], i)  # type: ignore[union-attr]
+            gateway.control._writer._publication._rows["consumers"], i
+        )  # type: ignore[union-attr]
     gateway.post("/consumers", username="late")
     assert all(rows > 1029 for _, rows, _ in gateway.publisher.columns.values())
 
@@ -218,7 +219,9 @@ STEP = st.tuples(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, max_size=14))
-def test_whatever_happened_a_restart_would_publish_the_same(gateway: Gateway, steps: list[tuple[str, int, int]]) -> None:
+def test_whatever_happened_a_restart_would_publish_the_same(
+    gateway: Gateway, steps: list[tuple[str, int, int]]
+) -> None:
     client = gateway.client
     for what, i, n in steps:
         limits = {"name": "rate-limiting", "config": {"minute": n}}
@@ -241,7 +244,9 @@ def test_whatever_happened_a_restart_would_publish_the_same(gateway: Gateway, st
                 kind = ("consumers/c", "services/s", "routes/r", "consumers/c")[n - 1]
                 client.delete(f"/{kind}{i}")
             case "fail":
-                gateway.publisher.fail = {("append", "publish", "ensure_column")[i]: OSError(errno.ENOSPC, "full")} if n < 4 else {}
+                gateway.publisher.fail = (
+                    {("append", "publish", "ensure_column")[i]: OSError(errno.ENOSPC, "full")} if n < 4 else {}
+                )
     gateway.publisher.fail = {}
     client.put("/consumers/last", json={})
     same_as_a_restart(gateway)

@@ -5,21 +5,27 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from conftest import Gateway
 
 from aigw.control import tables
 from aigw.control.store import Store, migrate
 from aigw.errors import ConfigError, StoreError
+from conftest import Gateway
 
 
 def schema(path: Path) -> list[tuple[str, str]]:
     found = sqlite3.connect(path)
-    rows = found.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name != 'alembic_version'")
+    rows = found.execute(
+        "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name != 'alembic_version'"
+    )
     shapes = []
     for name, sql in rows:
-        columns = found.execute(f"SELECT name, type, \"notnull\", pk FROM pragma_table_info('{name}') ORDER BY name").fetchall()
+        columns = found.execute(
+            f"SELECT name, type, \"notnull\", pk FROM pragma_table_info('{name}') ORDER BY name"
+        ).fetchall()
         unique = found.execute(f"SELECT \"unique\", origin FROM pragma_index_list('{name}') ORDER BY 1, 2").fetchall()
-        foreign = found.execute(f"SELECT \"table\", \"from\", on_delete FROM pragma_foreign_key_list('{name}') ORDER BY 2").fetchall()
+        foreign = found.execute(
+            f'SELECT "table", "from", on_delete FROM pragma_foreign_key_list(\'{name}\') ORDER BY 2'
+        ).fetchall()
         shapes.append((name, f"{columns} {unique} {foreign} {sql if sql.startswith('CREATE INDEX') else ''}"))
     found.close()
     return sorted(shapes)
