@@ -84,7 +84,8 @@ fn name_of<'py>(py: Python<'py>, name: &str) -> Bound<'py, PyString> {
 }
 
 /// Pairs that never change, made once, by the addresses of their texts.
-static PAIRS: Mutex<Option<HashMap<(usize, usize), Py<PyTuple>>>> = Mutex::new(None);
+static PAIRS: Mutex<Option<Pairs>> = Mutex::new(None);
+type Pairs = HashMap<(usize, usize), Py<PyTuple>>;
 
 /// Append headers of the gateway's own.
 fn append_own(py: Python<'_>, list: &Bound<'_, PyList>, own: &[OwnHeader]) -> PyResult<()> {

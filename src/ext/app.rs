@@ -306,7 +306,7 @@ impl Held {
                 let outcome =
                     if failure == Failure::Cancelled && !cutting { Outcome::ClientCut } else { Outcome::Unanswered };
                 self.settle(own, outcome, Some(reason));
-                Exchange::answer(exchange, answer)
+                Exchange::answer(exchange, &answer)
             }
         }
     }
@@ -331,14 +331,14 @@ impl Held {
 /// The RSGI application of one worker.
 ///
 /// Args:
-///     data_dir: the data folder; the worker takes one slot of its `cells/`.
-///     access_log: `"-"` for stdout, `"off"`, or a path that is appended to.
-///     max_in_flight: requests in flight in this worker; more are answered 503.
-///     max_body_bytes: larger request bodies are answered 413.
-///     body_timeout_s: a request body must be whole within this, else 408.
+///     `data_dir`: the data folder; the worker takes one slot of its `cells/`.
+///     `access_log`: `"-"` for stdout, `"off"`, or a path that is appended to.
+///     `max_in_flight`: requests in flight in this worker; more are answered 503.
+///     `max_body_bytes`: larger request bodies are answered 413.
+///     `body_timeout_s`: a request body must be whole within this, else 408.
 ///     tls: the listener speaks TLS.
 ///
-/// Raises OSError when the data folder cannot be used, ValueError for bad arguments.
+/// Raises `OSError` when the data folder cannot be used, `ValueError` for bad arguments.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -434,7 +434,7 @@ impl Gateway {
         py.detach(|| self.shared.gateway.close());
     }
 
-    /// Load what the control process published last: `True` when a configuration is in force. Raises ValueError with
+    /// Load what the control process published last: `True` when a configuration is in force. Raises `ValueError` with
     /// the reason when what was published cannot be loaded.
     fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
         py.detach(|| self.shared.gateway.refresh()).map_err(PyValueError::new_err)

@@ -175,19 +175,19 @@ impl Exchange {
     fn refuse(this: &Bound<'_, Self>, mut answer: Answer, length: BodyLength) -> PyResult<()> {
         let own = this.get();
         match length {
-            BodyLength::None => Self::answer(this, answer),
+            BodyLength::None => Self::answer(this, &answer),
             BodyLength::Known(bytes) if bytes <= DISCARD_BYTES && !answer.close => {
                 // The server reads on while it answers, for as long as somebody wants the body.
                 let body = own.proto.bind(this.py()).call0()?;
                 own.shared.linger(body.unbind(), Instant::now() + DISCARD_FOR);
-                Self::answer(this, answer)
+                Self::answer(this, &answer)
             }
             BodyLength::Chunked if own.phase() == Phase::Head && own.shared.enter(this) => {
                 Self::read(this, Purpose::Discard(answer), true, DISCARD_FOR)
             }
             BodyLength::Known(_) | BodyLength::Chunked => {
                 answer.close = true;
-                Self::answer(this, answer)
+                Self::answer(this, &answer)
             }
         }
     }
@@ -252,9 +252,8 @@ impl Exchange {
             }
             return Ok(());
         }
-        let piece = match future.call_method0(Names::get(py).result.bind(py)) {
-            Ok(piece) => piece,
-            Err(_) => return Self::body_failed(this, Reason::BodyCut),
+        let Ok(piece) = future.call_method0(Names::get(py).result.bind(py)) else {
+            return Self::body_failed(this, Reason::BodyCut);
         };
         let piece = piece.cast::<PyBytes>()?.as_bytes();
         let (whole, too_large) = {
@@ -285,7 +284,7 @@ impl Exchange {
         let Some(reading) = locked(&this.get().reading).take() else { return Ok(()) };
         match reading.purpose {
             Purpose::Collect(passage) => Self::forward(this, *passage, reading.held.freeze()),
-            Purpose::Discard(answer) => Self::answer(this, answer),
+            Purpose::Discard(answer) => Self::answer(this, &answer),
         }
     }
 
@@ -299,7 +298,7 @@ impl Exchange {
         };
         let Some(mut answer) = answer else { return Ok(()) };
         answer.close = true;
-        Self::answer(this, answer)?;
+        Self::answer(this, &answer)?;
         if let Some(future) = reading.future {
             // Dropping the body is what ends a connection whose client never finishes it.
             let future = future.bind(py);
@@ -319,12 +318,12 @@ impl Exchange {
         let own = this.get();
         let Some(arrival) = locked(&own.arrival).take() else { return Ok(()) };
         match own.shared.gateway.on_body(passage, &arrival, body) {
-            Err(answer) => Self::answer(this, answer),
+            Err(answer) => Self::answer(this, &answer),
             Ok((call, admitted)) => {
                 if own.phase() == Phase::Head && !own.shared.enter(this) {
                     drop(admitted);
                     let answer = own.shared.gateway.deny(&arrival, Reason::Overloaded);
-                    return Self::answer(this, answer);
+                    return Self::answer(this, &answer);
                 }
                 own.set_phase(Phase::Forwarded);
                 own.shared.submit(this, arrival, admitted, call)
@@ -333,8 +332,8 @@ impl Exchange {
     }
 
     /// Answer with something of the gateway's own, and end.
-    pub(crate) fn answer(this: &Bound<'_, Self>, answer: Answer) -> PyResult<()> {
-        answer::send_own(this.py(), &this.get().proto, &answer)?;
+    pub(crate) fn answer(this: &Bound<'_, Self>, answer: &Answer) -> PyResult<()> {
+        answer::send_own(this.py(), &this.get().proto, answer)?;
         Self::finish(this)
     }
 
@@ -355,10 +354,10 @@ impl Exchange {
             parked.over = true;
             (parked.coroutine.take(), parked.waker.take())
         };
-        if let Some(coroutine) = coroutine {
-            if let Step::Waits(_) = step::step(coroutine.bind(py))? {
-                own.shared.gateway.recorder().panic();
-            }
+        if let Some(coroutine) = coroutine
+            && let Step::Waits(_) = step::step(coroutine.bind(py))?
+        {
+            own.shared.gateway.recorder().panic();
         }
         if let Some((callback, context)) = waker {
             own.wake(this, callback.bind(py), context)?;
@@ -465,6 +464,7 @@ impl Exchange {
     }
 
     /// Nothing to return: the answer went out through the protocol object.
+    #[allow(clippy::unused_self)] // asyncio calls it as a method
     fn result(&self) {}
 
     /// Asked by a loop that shuts down: stop the upstream call; the answer (a refusal) still goes out.

@@ -45,6 +45,7 @@ impl Publisher {
 #[pymethods]
 impl Publisher {
     #[new]
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
     fn new(py: Python<'_>, data_dir: PathBuf, store_id: &str) -> PyResult<Self> {
         let store = store(store_id)?;
         py.detach(|| {

@@ -22,7 +22,7 @@ use aigw_core::identify::{KeyHasher, Request, hidden_query, identify};
 use aigw_core::limits::headers::rate_limit;
 use aigw_core::r#match::upstream_path::upstream_path;
 use aigw_core::r#match::{Authority, CanonicalPath, Query};
-use aigw_core::snapshot::{Limit, Profile, Refs, Route, Service, plan};
+use aigw_core::snapshot::{Limit, Profile, Refs, Route, Service, UuidText, plan};
 use aigw_core::telemetry::{Counter, Source};
 use aigw_core::units::RequestId;
 use arc_swap::ArcSwap;
@@ -383,8 +383,8 @@ impl Gateway {
             arrival,
             &Ending {
                 route_n: place.route().map_or(0, |route| route.n),
-                route: route_id.as_ref().map(|text| text.as_str()),
-                service: service_id.as_ref().map(|text| text.as_str()),
+                route: route_id.as_ref().map(UuidText::as_str),
+                service: service_id.as_ref().map(UuidText::as_str),
                 consumer: place.consumer.as_deref(),
                 status: answer.status,
                 source: Source::Exit,
@@ -449,8 +449,8 @@ impl Gateway {
             arrival,
             &Ending {
                 route_n: route.map_or(0, |route| route.n),
-                route: route_id.as_ref().map(|text| text.as_str()),
-                service: service_id.as_ref().map(|text| text.as_str()),
+                route: route_id.as_ref().map(UuidText::as_str),
+                service: service_id.as_ref().map(UuidText::as_str),
                 consumer: admitted.identity.as_ref().map(|identity| &*identity.id),
                 status: end.status,
                 source: if end.reason.is_some() { Source::Exit } else { Source::Service },

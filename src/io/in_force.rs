@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// No exchange lasts longer, whatever its service allows between two bytes.
-const TOTAL: Duration = Duration::from_secs(3600);
+const TOTAL: Duration = Duration::from_hours(1);
 
 /// One generation, ready for requests.
 #[derive(Debug, Clone)]

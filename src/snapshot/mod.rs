@@ -28,7 +28,7 @@ pub use keys_build::KeysBuilder;
 pub use layout::Bytes;
 pub use policy::{Anonymous, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service};
 pub use record::{Consumer, NewConsumer, Ref, Refs};
-pub use uuid::Uuid;
+pub use uuid::{Uuid, UuidText};
 
 /// One generation of configuration, as requests see it.
 #[derive(Debug, Clone)]

@@ -27,10 +27,13 @@ enum Op {
     CredentialGone(u32),
 }
 
+/// A consumer's name and the plugin instances on it.
+type NameAndRefs = (Option<String>, Vec<(u32, u32, u32)>);
+
 /// What the tables should say, the simple way.
 #[derive(Debug, Clone, Default)]
 struct Model {
-    consumers: BTreeMap<u32, (Option<String>, Vec<(u32, u32, u32)>)>,
+    consumers: BTreeMap<u32, NameAndRefs>,
     credentials: BTreeMap<u32, (u32, u32, u64)>,
 }
 

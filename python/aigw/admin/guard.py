@@ -13,7 +13,7 @@ from typing import Final
 from aigw.errors import ConfigError
 from aigw.types import HostPort
 
-TOKEN_HEADER: Final = "kong-admin-token"
+TOKEN_HEADER: Final = "kong-admin-token"  # noqa: S105  (a header's name)
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#\[\]\s]+)(?::[0-9]{1,5})?\Z")
 
 
@@ -61,4 +61,4 @@ class Guard:
         except ValueError:
             return False
         # A literal address cannot be rebound; on a wildcard bind any of the machine's own may be the one in use.
-        return address.is_loopback or self._bound in ("0.0.0.0", "::")
+        return address.is_loopback or self._bound in ("0.0.0.0", "::")  # noqa: S104  (compared with, never bound)

@@ -11,9 +11,12 @@ use tokio::time::Instant;
 /// How long an answer is believed: short, since fleets move by DNS.
 const TTL: Duration = Duration::from_secs(5);
 
+/// When a name was asked for, and what came.
+type Found = (Instant, Vec<SocketAddr>);
+
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
-    known: RefCell<HashMap<(String, u16), (Instant, Vec<SocketAddr>)>>,
+    known: RefCell<HashMap<(String, u16), Found>>,
 }
 
 impl Resolver {

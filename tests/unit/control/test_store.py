@@ -51,14 +51,14 @@ def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(ConfigError, match="9999"):
+    with pytest.raises(ConfigError, match=r"9999"):
         Store(path)
 
 
 def test_what_is_not_a_store_is_said_so(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.write_bytes(b"not a database, but long enough to have a header " * 40)
-    with pytest.raises(StoreError, match="store.db"):
+    with pytest.raises(StoreError, match=r"store.db"):
         Store(path)
 
 

@@ -40,7 +40,7 @@ def test_keys_are_hmacs_under_a_secret_of_one_user(publisher: Publisher, tmp_pat
 
 def test_generations_count_publishes(publisher: Publisher, tmp_path: Path) -> None:
     assert publisher.generation() == 0
-    with pytest.raises(ValueError, match="first publish needs a policy"):
+    with pytest.raises(ValueError, match=r"first publish needs a policy"):
         publisher.publish(None)
     assert publisher.publish(policy()) == 1
     publisher.append([(1, entity(1), "alice", None, [(0, 0, 0)])], [(1, entity(2), 1, b"h" * 32, 0)], [], [])
@@ -83,7 +83,7 @@ def test_wrong_records_are_value_errors(
 def test_a_wrong_policy_changes_nothing(publisher: Publisher) -> None:
     publisher.publish(policy())
     for bad in (b"", b"{}", policy(surprise=1), policy(services=[{"n": 1}])):
-        with pytest.raises(ValueError, match="policy"):
+        with pytest.raises(ValueError, match=r"policy"):
             publisher.publish(bad)
     assert publisher.generation() == 1
 
@@ -104,15 +104,15 @@ def test_counters_nobody_touched_read_as_zero(publisher: Publisher) -> None:
 
 def test_a_folder_that_cannot_be_used_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "cells").write_text("a file")
-    with pytest.raises(OSError, match="cells|directory|exists") as caught:
+    with pytest.raises(OSError, match=r"cells|directory|exists") as caught:
         Publisher(str(tmp_path), STORE)
     assert caught.value.errno in (errno.EEXIST, errno.ENOTDIR)
-    with pytest.raises(ValueError, match="store_id"):
+    with pytest.raises(ValueError, match=r"store_id"):
         Publisher(str(tmp_path), "no uuid")
 
 
 def test_a_secret_others_can_read_is_refused(publisher: Publisher, tmp_path: Path) -> None:
     publisher.hash_key(b"k")
     (tmp_path / "secret").chmod(0o644)
-    with pytest.raises(PermissionError, match="chmod 600"):
+    with pytest.raises(PermissionError, match=r"chmod 600"):
         Publisher(str(tmp_path), STORE).hash_key(b"k")
