@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
             max_in_flight=settings.max_in_flight,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout,
-        tls=settings.tls_cert is not None,
+            tls=settings.tls_cert is not None,
         )
     except (OSError, ValueError) as error:
         log("worker_failed", error=str(error))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.support.processes import AIGW, PATIENCE_S, Gateway, gone, start_upstream, wait_until
 
 New = Callable[..., Gateway]
