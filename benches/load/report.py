@@ -37,7 +37,7 @@ def machine() -> dict[str, object]:
 def table(pairs: Pairs) -> str:
     """One row per load; medians over the pairs, the ratio's range beside it."""
     rows = [
-        "| load | nginx us/req | aigw us/req | ratio (min-max) | aigw req/s | nginx req/s | aigw p50/p99 us | nginx p50/p99 us | worker RSS MiB |",
+        "| load | nginx us/req | aigw us/req | ratio (min-max) | aigw req/s | nginx req/s | aigw p50/p99 us | nginx p50/p99 us | RSS MiB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for load in SCENARIOS:

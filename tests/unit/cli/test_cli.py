@@ -1,5 +1,7 @@
 """The command line: exit codes, errors with their repair, and what is not loaded at start-up."""
 
+import contextlib
+import socket
 import subprocess
 import sys
 
@@ -46,3 +48,13 @@ def test_start_up_loads_no_verb_and_nothing_heavy() -> None:
     )
     end = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert end.stdout.strip() == "[]"
+
+
+def test_the_demo_names_the_port_that_is_taken() -> None:
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # somebody else's will do as well
+            taken.bind(("127.0.0.1", 9100))
+            taken.listen()
+        end = aigw("demo")
+    assert end.returncode == 2
+    assert "is in use: stop what listens there" in end.stderr

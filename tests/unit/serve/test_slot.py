@@ -1,0 +1,73 @@
+"""Restarts of one child, with time as an argument and deaths at will."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aigw.serve.slot import BACK_OFF_S, Slot
+
+
+class Child:
+    """Stands in for a process: dead when told."""
+
+    pid = 4711
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+
+    def poll(self) -> int | None:
+        return self.status
+
+    def send_signal(self, number: int) -> None:
+        self.status = -number
+
+
+def make() -> tuple[Slot, Callable[[], Child]]:
+    children: list[Child] = []
+
+    def spawn() -> Any:
+        children.append(Child())
+        return children[-1], os.open(os.devnull, os.O_RDONLY)
+
+    return Slot("worker-1", spawn), lambda: children[-1]
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_a_ready_child_is_replaced_at_once_and_no_wait_is_longer_than_the_bound(ready: list[bool]) -> None:
+    slot, last = make()
+    for number, was_ready in enumerate(ready):
+        now = float(number)
+        slot.start()
+        assert slot.due is None
+        if was_ready:
+            slot.set_ready()
+        last().status = 1
+        assert slot.reap(now) == 1
+        assert slot.due is not None and now <= slot.due <= now + BACK_OFF_S
+        assert (slot.due == now) == was_ready
+        assert slot.pid is None and slot.ready_fd == -1
+
+
+def test_a_living_child_is_not_reaped_and_a_dead_slot_gets_no_signal() -> None:
+    slot, last = make()
+    slot.send(signal.SIGKILL)
+    slot.start()
+    assert slot.reap(0.0) is None
+    slot.send(signal.SIGKILL)
+    assert slot.reap(0.0) == -signal.SIGKILL
+    assert last().status == -9
+
+
+@pytest.mark.parametrize("deaths", [1, 5, 1000])
+def test_early_deaths_never_overflow_the_wait(deaths: int) -> None:
+    slot, last = make()
+    for _ in range(deaths):
+        slot.start()
+        last().status = 1
+        slot.reap(0.0)
+    assert slot.due is not None and slot.due <= BACK_OFF_S
