@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 
 AIGW = [sys.executable, "-P", "-m", "aigw"]
 PATIENCE_S = 30.0  # a bound for what hangs, never a measure

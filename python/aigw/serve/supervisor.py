@@ -196,8 +196,10 @@ class Supervisor:
 
     def _signal_workers(self, alive: list[Slot]) -> None:
         for slot in alive:
-            # One that is not ready yet has nothing to drain, and may not have its handler.
-            slot.send(signal.SIGTERM if slot.ready else signal.SIGKILL)
+            # One that is not ready yet has nothing to drain, and may not have its handler. "At once" is a signal of its
+            # own: two SIGTERMs shortly after one another arrive as one.
+            order = signal.SIGTERM if self._told == 1 else signal.SIGQUIT
+            slot.send(order if slot.ready else signal.SIGKILL)
 
 
 def _lock(data: Path) -> int:

@@ -51,14 +51,16 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
     loop = asyncio.get_running_loop()
     stop, at_once = asyncio.Event(), asyncio.Event()
 
-    def on_term() -> None:
-        (at_once if stop.is_set() else stop).set()
+    def on_quit() -> None:
+        at_once.set()
+        stop.set()
 
     def listening() -> None:
         gateway.ready(inline)
         child.tell_ready(orders)
 
-    loop.add_signal_handler(signal.SIGTERM, on_term)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGQUIT, on_quit)
     gateway.start(loop)
     server = rsgi(gateway, settings, listening)
     served = loop.create_task(server.serve())

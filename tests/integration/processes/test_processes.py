@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from tests.support.processes import AIGW, PATIENCE_S, Gateway, gone, start_upstream, wait_until
