@@ -1,0 +1,77 @@
+"""Many clients at once, over kept connections and without a client library: what they got, counted.
+
+In: the gateway's address, requests as bytes. Out: statuses. A connection that breaks (a killed worker's) is opened anew and
+its request counted as `None`: whether it passed is not known to its client.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+PATIENCE_S = 60.0
+
+Status = int | None
+
+
+def request(path: str, key: str | None = None, body: bytes = b"", method: str = "GET") -> bytes:
+    """One request, ready to be sent over and over."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: test\r\n"
+    if key:
+        head += f"apikey: {key}\r\n"
+    if body:
+        head += f"Content-Length: {len(body)}\r\n"
+    return head.encode() + b"\r\n" + body
+
+
+class Client:
+    """One kept connection."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._address = (str(parts.hostname), int(parts.port or 80))
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, message: bytes) -> Status:
+        """The status of the answer, read whole; None when the connection broke."""
+        try:
+            if self._streams is None:
+                self._streams = await asyncio.open_connection(*self._address)
+            reader, writer = self._streams
+            writer.write(message)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+            lines = head.decode("latin-1").lower().split("\r\n")
+            length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), 0)
+            await reader.readexactly(length)
+            if "connection: close" in lines:
+                self.close()
+            return int(head[9:12])
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+            return None
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def hammer(
+    url: str, message: Callable[[int], bytes], *, clients: int, requests: int, beside: Awaitable[None] | None = None
+) -> "Counter[Status]":
+    """`requests` requests in all from so many clients at once; `beside` runs meanwhile and is awaited."""
+    counts: Counter[Status] = Counter()
+    numbers = iter(range(requests))
+
+    async def work() -> None:
+        client = Client(url)
+        for number in numbers:
+            counts[await client.send(message(number))] += 1
+        client.close()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(work())
+        if beside is not None:
+            await beside
+    return counts
