@@ -17,11 +17,17 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Answers up to this size are collected and answered in one piece.
 const WHOLE: u64 = 64 * 1024;
 /// How far the gateway reads ahead of a client, in bytes.
 const AHEAD: u64 = 1024 * 1024;
+/// Pieces are sent on up to this size, in bytes.
+const PIECE: usize = 256 * 1024;
+/// Pieces that come closer together than this go out as one: a model's tokens come every few milliseconds, so nobody waits,
+/// and an answer that is there all at once does not cost a wake-up for each of its lines.
+const TOGETHER: Duration = Duration::from_millis(1);
 /// How often a client that is behind is looked at again.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -105,6 +111,7 @@ async fn stream<T: Ticket>(
     let mut sent: u64 = 0;
     let mut unchecked: u64 = 0;
     let mut reader = None;
+    let mut last: Option<Instant> = None;
     loop {
         if held.is_empty() {
             match next(&mut body, way.deadlines.between).await? {
@@ -112,18 +119,12 @@ async fn stream<T: Ticket>(
                 None => return Ok(()),
             }
         }
-        // What is ready together goes out together.
-        let mut ended = false;
-        while held.len() < 256 * 1024 {
-            match ready(&mut body).await? {
-                Some(Some(data)) => held.extend_from_slice(&data),
-                Some(None) => {
-                    ended = true;
-                    break;
-                }
-                None => break,
-            }
+        if let Some(last) = last
+            && last.elapsed() < TOGETHER
+        {
+            tokio::time::sleep_until(last + TOGETHER).await;
         }
+        let ended = gather(&mut body, &mut held).await?;
         let length = held.len() as u64;
         sent = sent.saturating_add(length);
         unchecked += length;
@@ -131,6 +132,7 @@ async fn stream<T: Ticket>(
             return Err(Failure::TooLarge);
         }
         exchange.push(Event::Chunk(held.split().freeze()));
+        last = Some(Instant::now());
         if ended {
             return Ok(());
         }
@@ -139,6 +141,29 @@ async fn stream<T: Ticket>(
             keep_pace(&mut reader, sent, way).await?;
         }
     }
+}
+
+/// What is ready together goes out together: add it to `held`. True at the body's end.
+///
+/// The connection's task hands over one piece at a time, so a pause is given to it before nothing is taken for the end of
+/// what there is.
+async fn gather(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Failure> {
+    let mut paused = false;
+    while held.len() < PIECE {
+        match ready(body).await? {
+            Some(Some(data)) => {
+                held.extend_from_slice(&data);
+                paused = false;
+            }
+            Some(None) => return Ok(true),
+            None if paused => return Ok(false),
+            None => {
+                tokio::task::yield_now().await;
+                paused = true;
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Wait until the client is less than [`AHEAD`] bytes behind; give up when it takes nothing for as long as an upstream
@@ -152,12 +177,12 @@ async fn keep_pace(reader: &mut Option<Reader>, sent: u64, way: Way) -> Result<(
     }
     let Some(reader) = reader else { return Ok(()) };
     let mut behind = reader.behind(sent);
-    let mut since = tokio::time::Instant::now();
+    let mut since = Instant::now();
     while behind > AHEAD {
         tokio::time::sleep(LOOK).await;
         let now = reader.behind(sent);
         if now < behind {
-            since = tokio::time::Instant::now();
+            since = Instant::now();
         } else if since.elapsed() > way.deadlines.between {
             return Err(Failure::ClientStalled);
         }
