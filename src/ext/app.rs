@@ -153,7 +153,7 @@ impl Shared {
         };
         match self.upstream.submit(held, call) {
             Ok(()) => Ok(()),
-            Err(held) => held.over(exchange.py(), Event::Failed(Failure::Internal)),
+            Err(held) => held.on_event(exchange.py(), Event::Failed(Failure::Internal)),
         }
     }
 
@@ -202,7 +202,7 @@ impl Shared {
     fn deliver(&self, batch: Vec<(Rc<Held>, Event)>) {
         Python::attach(|py| {
             for (held, event) in batch {
-                let outcome = catch_unwind(AssertUnwindSafe(|| held.over(py, event)));
+                let outcome = catch_unwind(AssertUnwindSafe(|| held.on_event(py, event)));
                 match outcome {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
@@ -248,7 +248,7 @@ impl Ticket for Held {
 
 impl Held {
     /// One event of the exchange.
-    fn over(&self, py: Python<'_>, event: Event) -> PyResult<()> {
+    fn on_event(&self, py: Python<'_>, event: Event) -> PyResult<()> {
         let exchange = self.exchange.bind(py);
         let own = exchange.get();
         if own.phase() == Phase::Over {
