@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
-import httpx
+import httpx2 as httpx
 
 from tests.support.load import Client, hammer, request
 from tests.support.processes import Gateway

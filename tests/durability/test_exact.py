@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from tests.support.load import hammer, request
