@@ -1,0 +1,189 @@
+"""HTTP/1.1 as bytes on a socket: a client that sends what no library would, and an upstream that keeps what it was sent.
+
+In: bytes. Out: answers and requests, parsed strictly: what does not parse fails the test that reads it. Nothing is repaired.
+"""
+
+import contextlib
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+PATIENCE_S = 30.0
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass
+class Message:
+    """A request or an answer: its first line, its headers (names in lower case, in order), its body."""
+
+    first: str
+    headers: Headers
+    body: bytes = b""
+
+    @property
+    def status(self) -> int:
+        return int(self.first.split(" ", 2)[1])
+
+    @property
+    def target(self) -> str:
+        return self.first.split(" ")[1]
+
+    def all(self, name: str) -> list[str]:
+        return [value for own, value in self.headers if own == name]
+
+    def one(self, name: str) -> str:
+        """The value of a header that is there exactly once."""
+        (value,) = self.all(name)
+        return value
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def read_message(stream: IO[bytes]) -> Message | None:
+    """The next message; None at the end of the stream. Raises ValueError for what is not HTTP/1.1."""
+    first = stream.readline()
+    if not first:
+        return None
+    lines = [first]
+    while lines[-1] != b"\r\n":
+        lines.append(stream.readline())
+        if not lines[-1].endswith(b"\r\n"):
+            raise ValueError(f"a line without its end: {lines[-1]!r}")
+    headers: Headers = []
+    for line in lines[1:-1]:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if not colon or not name or name != name.strip():
+            raise ValueError(f"not a header: {line!r}")
+        headers.append((name.lower(), value.strip()))
+    message = Message(first.decode("latin-1").rstrip("\r\n"), headers)
+    lengths, codings = message.all("content-length"), message.all("transfer-encoding")
+    if len(lengths) + len(codings) > 1:
+        raise ValueError(f"more than one framing: {headers!r}")
+    if lengths:
+        message.body = _exactly(stream, int(lengths[0]))
+    elif codings:
+        pieces = []
+        while size := int(stream.readline().split(b";")[0], 16):
+            pieces.append(_exactly(stream, size))
+            if _exactly(stream, 2) != b"\r\n":
+                raise ValueError("a chunk without its end")
+        if stream.readline() != b"\r\n":
+            raise ValueError("trailers")
+        message.body = b"".join(pieces)
+    return message
+
+
+def _exactly(stream: IO[bytes], count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) != count:
+        raise ValueError(f"{len(data)} bytes where {count} were announced")
+    return data
+
+
+class Connection:
+    """One connection to `url`. A context manager."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.socket = socket.create_connection((str(parts.hostname), int(parts.port or 80)), PATIENCE_S)
+        self.socket.settimeout(PATIENCE_S)
+        self._stream = self.socket.makefile("rb")
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stream.close()
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def answer(self) -> Message:
+        """The next answer; a connection that ends without one fails."""
+        message = read_message(self._stream)
+        assert message is not None, "the connection ended without an answer"
+        return message
+
+    def ask(self, data: bytes) -> Message:
+        self.send(data)
+        return self.answer()
+
+    def rest(self) -> list[Message]:
+        """The answers until the other side ends the connection; a reset is an end, too."""
+        found = []
+        with contextlib.suppress(ConnectionError):
+            while message := read_message(self._stream):
+                found.append(message)
+        return found
+
+    def ended(self) -> bool:
+        """Wait until the other side ends the connection; False when it sends more instead."""
+        try:
+            return self._stream.read(1) == b""
+        except ConnectionError:
+            return True
+
+
+@dataclass
+class Upstream:
+    """A server that answers 200 to each request it can read and keeps all of them. `torn`: what it could not read."""
+
+    url: str = ""
+    requests: list[Message] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+
+    def take(self) -> list[Message]:
+        """The requests since the last call. Fails if there was anything that was no request."""
+        assert self.torn == []
+        taken, self.requests = self.requests, []
+        return taken
+
+
+@contextlib.contextmanager
+def upstream() -> Iterator[Upstream]:
+    """Run an `Upstream` on a free port."""
+    kept = Upstream()
+
+    class Handler(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                self._serve()
+
+        def _serve(self) -> None:
+            while True:
+                try:
+                    request = read_message(self.rfile)
+                except ValueError as error:
+                    kept.torn.append(str(error))
+                    return
+                if request is None:
+                    return
+                kept.requests.append(request)
+                body = json.dumps({"target": request.target, "bytes": len(request.body)}).encode()
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        allow_reuse_address = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        kept.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield kept
+        server.shutdown()
+        thread.join(PATIENCE_S)
