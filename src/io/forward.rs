@@ -41,7 +41,11 @@ pub struct Bound<'a> {
 pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
     let mut out = HeaderMap::with_capacity(arrival.headers.size().0 + 12);
     put(&mut out, header::HOST, bound.host);
-    let named = arrival.headers.get("connection").unwrap_or("");
+    let mut named = String::new();
+    for (_, value) in arrival.headers.iter().filter(|(name, _)| *name == "connection") {
+        join(&mut named, value);
+    }
+    let named = named.as_str();
     let mut forwarded_for = String::new();
     let mut via = String::new();
     for (name, value) in arrival.headers.iter() {
@@ -108,6 +112,10 @@ fn join(list: &mut String, value: &str) {
 
 /// Headers that only the gateway may send upstream, or that frame a message or belong to one connection.
 fn is_ours(name: &str) -> bool {
+    if name.contains('_') {
+        // Servers that hand headers to programs as variables (CGI, WSGI) read `_` and `-` as the same.
+        return is_ours(&name.replace('_', "-"));
+    }
     match name {
         "host"
         | "content-length"
@@ -131,7 +139,7 @@ fn is_ours(name: &str) -> bool {
     }
 }
 
-/// Whether the client's `Connection` header names this header as its own hop's.
+/// Whether the client's `Connection` headers name this header as its own hop's.
 fn is_connections(name: &str, named: &str) -> bool {
     !named.is_empty() && named.split(',').any(|one| one.trim().eq_ignore_ascii_case(name))
 }

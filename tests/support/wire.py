@@ -10,7 +10,8 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any
+from io import BufferedIOBase
+from typing import Any
 from urllib.parse import urlsplit
 
 PATIENCE_S = 30.0
@@ -46,7 +47,7 @@ class Message:
         return json.loads(self.body)
 
 
-def read_message(stream: IO[bytes]) -> Message | None:
+def read_message(stream: BufferedIOBase) -> Message | None:
     """The next message; None at the end of the stream. Raises ValueError for what is not HTTP/1.1."""
     first = stream.readline()
     if not first:
@@ -80,7 +81,7 @@ def read_message(stream: IO[bytes]) -> Message | None:
     return message
 
 
-def _exactly(stream: IO[bytes], count: int) -> bytes:
+def _exactly(stream: BufferedIOBase, count: int) -> bytes:
     data = stream.read(count)
     if len(data) != count:
         raise ValueError(f"{len(data)} bytes where {count} were announced")

@@ -4,7 +4,6 @@ upstream is one request, rebuilt from parsed parts. Raw sockets on both sides; t
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -201,11 +200,30 @@ def test_a_hundred_headers_pass(gate: Gateway, kept: Upstream) -> None:
     assert [request.one(f"x-{n}") for n in range(99)] == [str(n) for n in range(99)]
 
 
-REFUSED_PATHS = """
-    /open/.. /open/../x /open/./x /open/%2e%2e/x /open/%2E./x /open/.%2e /open/..;/x /open/x/%2e //open/x /open//x /open/%2f/x
-    /open\\x /open/%5cx /open/%00 /open/x%00.txt /open/%0d%0aX-A:1 /open/%7f /open/%c2%80 /open/%ff /open/%c0%ae%c0%ae/x
-    /open/%ed%a0%80 *
-""".split()
+REFUSED_PATHS = [
+    "/open/..",
+    "/open/../x",
+    "/open/./x",
+    "/open/%2e%2e/x",
+    "/open/%2E./x",
+    "/open/.%2e",
+    "/open/..;/x",
+    "/open/x/%2e",
+    "//open/x",
+    "/open//x",
+    "/open/%2f/x",
+    "/open\\x",
+    "/open/%5cx",
+    "/open/%00",
+    "/open/x%00.txt",
+    "/open/%0d%0aX-A:1",
+    "/open/%7f",
+    "/open/%c2%80",
+    "/open/%ff",
+    "/open/%c0%ae%c0%ae/x",
+    "/open/%ed%a0%80",
+    "*",
+]
 
 
 @pytest.mark.parametrize("path", REFUSED_PATHS)
@@ -308,7 +326,13 @@ def check_nothing_forged(request: Message) -> None:
     for line in FORGED:
         name, _, value = line.partition(": ")
         assert value not in request.all(name.lower()), line
-    for name in ("x-consumer-groups", "x-consumer-custom-id", "x-anonymous-consumer", "x-aigw-tier", "proxy-authorization"):
+    for name in (
+        "x-consumer-groups",
+        "x-consumer-custom-id",
+        "x-anonymous-consumer",
+        "x-aigw-tier",
+        "proxy-authorization",
+    ):
         assert request.all(name) == []
 
 
