@@ -1,0 +1,296 @@
+"""What is seen from outside is what happened: `GET /metrics`, OTLP and the access log against the requests that were sent."""
+
+import gzip
+import json
+import queue
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from tests.support.processes import PATIENCE_S, Gateway, wait_until
+from tests.support.wire import Connection, upstream
+
+New = Callable[..., Gateway]
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+KEY = "a-key-that-nobody-may-read-0000"
+
+
+def page(gateway: Gateway) -> dict[Sample, float]:
+    """The samples of `GET /metrics`."""
+    answer = httpx.get(gateway.admin + "/metrics", trust_env=False)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = {}
+    for line in answer.text.splitlines():
+        if line.startswith("#"):
+            continue
+        name, labels, value = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line).groups()  # type: ignore[union-attr]
+        found[name, frozenset(re.findall(r'(\w+)="([^"]*)"', labels or ""))] = float(value)
+    return found
+
+
+def answers(samples: dict[Sample, float]) -> dict[tuple[str, str, str, str], int]:
+    """`kong_http_requests_total` by service, route, code and source."""
+    found = {}
+    for (name, labels), value in samples.items():
+        if name == "kong_http_requests_total":
+            told = dict(labels)
+            found[told["service"], told["route"], told["code"], told["source"]] = int(value)
+    return found
+
+
+def one(samples: dict[Sample, float], name: str, **labels: str) -> float:
+    return samples[name, frozenset(labels.items())]
+
+
+def make(gateway: Gateway, url: str) -> None:
+    """`/open` for all, `/keyed` for one consumer, five times a day; `/dead` leads to nobody."""
+    gateway.route(url, "/open", "open")
+    gateway.route(url, "/keyed", "keyed")
+    gateway.route("http://127.0.0.1:1", "/dead", "dead")
+    gateway.make("/services/keyed/plugins", name="key-auth")
+    gateway.make("/services/keyed/plugins", name="rate-limiting", config={"day": 5, "policy": "local"})
+    gateway.make("/consumers", username="one")
+    gateway.make("/consumers/one/key-auth", key=KEY)
+
+
+def request(target: str, *lines: str, body: bytes = b"") -> bytes:
+    method = "POST" if body else "GET"
+    head = [f"{method} {target} HTTP/1.1", "Host: t", *lines]
+    return "\r\n".join([*head, *([f"Content-Length: {len(body)}"] if body else []), "", ""]).encode() + body
+
+
+TRAFFIC = [
+    *[(request("/open/get"), ("open", "open-route", "200", "service"))] * 7,
+    *[(request("/open/post", body=b"x" * 1000), ("open", "open-route", "200", "service"))] * 3,
+    *[(request("/open/status/404"), ("open", "open-route", "404", "service"))] * 2,
+    (request("/open/status/503"), ("open", "open-route", "503", "service")),
+    *[(request("/keyed/get", f"apikey: {KEY}"), ("keyed", "keyed-route", "200", "service"))] * 5,
+    *[(request("/keyed/get", f"apikey: {KEY}"), ("keyed", "keyed-route", "429", "exit"))] * 4,
+    *[(request("/keyed/get"), ("keyed", "keyed-route", "401", "exit"))] * 3,
+    (request("/keyed/get", "apikey: wrong"), ("keyed", "keyed-route", "401", "exit")),
+    (request("/dead/get"), ("dead", "dead-route", "502", "exit")),
+    *[(request("/nowhere"), ("", "", "404", "exit"))] * 2,
+    (request("/open//get"), ("", "", "400", "exit")),
+]
+
+
+def send(gateway: Gateway) -> tuple[Counter[tuple[str, str, str, str]], dict[str, int]]:
+    """Send the traffic, spread over connections and so over workers; what was answered, and the bytes of the bodies."""
+    counted: Counter[tuple[str, str, str, str]] = Counter()
+    egress: Counter[str] = Counter()
+    for data, place in TRAFFIC:
+        with Connection(gateway.proxy) as connection:
+            answer = connection.ask(data)
+            assert str(answer.status) == place[2], answer
+            counted[place] += 1
+            egress[place[0]] += len(answer.body)
+    return counted, egress
+
+
+def test_the_metrics_are_what_was_sent(new_gateway: New, echo: str, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    gateway = new_gateway("--access-log", str(log), workers=2)
+    make(gateway, echo)
+    counted, egress = send(gateway)
+    samples = page(gateway)
+    assert answers(samples) == counted
+
+    for service in ("open", "keyed", "dead"):
+        of = {"service": service, "route": f"{service}-route"}
+        assert one(samples, "kong_bandwidth_bytes", direction="egress", **of) == egress[service]
+        assert one(samples, "kong_bandwidth_bytes", direction="ingress", **of) == (3000 if service == "open" else 0)
+        requests = sum(count for place, count in counted.items() if place[0] == service)
+        assert one(samples, "kong_request_latency_ms_count", **of) == requests
+        assert one(samples, "kong_request_latency_ms_bucket", le="+Inf", **of) == requests
+        answered = sum(count for place, count in counted.items() if place[0] == service and place[3] == "service")
+        assert one(samples, "kong_upstream_latency_ms_count", **of) == answered
+
+    denials = {dict(labels)["reason"]: value for (name, labels), value in samples.items() if "denials" in name and value}
+    assert denials == {
+        "rate_limited": 4,
+        "no_api_key": 3,
+        "invalid_api_key": 1,
+        "upstream_refused": 1,
+        "no_route": 2,
+        "bad_path": 1,
+    }
+    ready = {dict(labels)["slot"]: value for (name, labels), value in samples.items() if name == "aigw_worker_ready"}
+    assert sorted(ready.values()) == [1, 1]
+    in_flight = [value for (name, _), value in samples.items() if name == "aigw_in_flight"]
+    assert in_flight == [0, 0]
+    for name in ("aigw_panics_total", "aigw_client_gone_total", "aigw_access_log_dropped_total"):
+        assert one(samples, name) == 0
+    assert one(samples, "aigw_snapshot_loads_total") > 0
+    assert one(samples, "aigw_snapshot_load_failures_total") == 0
+
+    wait_until(lambda: log.read_text().count("\n") >= len(TRAFFIC), "every request is in the access log")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert Counter(str(line["status"]) for line in lines) == sum_by(counted, 2)
+    assert len({line["request_id"] for line in lines}) == len(TRAFFIC)
+    assert {line["source"] for line in lines if line["status"] == 429} == {"gateway"}
+    assert all(line["consumer"] for line in lines if line["status"] == 429)
+
+
+def sum_by(counted: Counter[tuple[str, str, str, str]], place: int) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for key, count in counted.items():
+        found[key[place]] += count
+    return found
+
+
+def test_connections_to_upstreams_are_counted(new_gateway: New) -> None:
+    with upstream() as kept:
+        gateway = new_gateway()
+        gateway.route(kept.url, "/open")
+        gateway.route("http://127.0.0.1:1", "/dead", "dead")
+        with Connection(gateway.proxy) as connection:
+            for _ in range(5):
+                assert connection.ask(request("/open")).status == 200
+            assert connection.ask(request("/dead")).status == 502
+    samples = page(gateway)
+    assert one(samples, "aigw_upstream_connects_total") == 1
+    assert one(samples, "aigw_upstream_reused_total") == 4
+    assert one(samples, "aigw_upstream_connect_failures_total") == 1
+
+
+class Collector(HTTPServer):
+    """An OpenTelemetry collector on a free port."""
+
+    def __init__(self) -> None:
+        self.exports: queue.Queue[ExportMetricsServiceRequest] = queue.Queue()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def wait(self, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The metrics by name of the next export that is `found`."""
+        while True:
+            try:
+                export = self.exports.get(timeout=PATIENCE_S)
+            except queue.Empty:
+                raise AssertionError("no such export came") from None
+            scopes = [scope for resource in export.resource_metrics for scope in resource.scope_metrics]
+            metrics = {metric.name: metric for scope in scopes for metric in scope.metrics}
+            if found(metrics):
+                return metrics
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.server.exports.put(ExportMetricsServiceRequest.FromString(body))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    server = Collector()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_collector_gets_the_same_numbers(new_gateway: New, echo: str, collector: Collector) -> None:
+    environment = {
+        "AIGW_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+        "OTEL_METRIC_EXPORT_INTERVAL": "100",
+        "NO_PROXY": "127.0.0.1",
+    }
+    gateway = new_gateway(workers=2, env=environment)
+    make(gateway, echo)
+    counted, _ = send(gateway)
+
+    def told(metrics: dict[str, Any]) -> dict[tuple[str, ...], int]:
+        points = metrics["kong_http_requests"].sum.data_points if "kong_http_requests" in metrics else []
+        found = {}
+        for point in points:
+            of = {pair.key: pair.value.string_value for pair in point.attributes}
+            found[of["service"], of["route"], of["code"], of["source"]] = int(point.as_double or point.as_int)
+        return found
+
+    metrics = collector.wait(lambda metrics: told(metrics) == counted)
+    latency = metrics["kong_request_latency_ms"].histogram.data_points
+    assert sum(point.count for point in latency) == len(TRAFFIC)
+    assert KEY not in str(metrics)
+
+
+def test_nothing_of_a_key_is_told_anywhere(new_gateway: New, echo: str, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    gateway = new_gateway("--access-log", str(log), workers=2)
+    gateway.route(echo, "/keyed", "keyed")
+    auth = gateway.make("/services/keyed/plugins", name="key-auth", config={"hide_credentials": True})
+    gateway.make("/services/keyed/plugins", name="rate-limiting", config={"day": 50, "policy": "local"})
+    planted = [f"PLANTED{number:02}qZ7" for number in range(50)]
+    wrong = [f"WRONGKEY{number:02}xY9" for number in range(10)]
+    for number, key in enumerate(planted):
+        gateway.make("/consumers", username=f"user-{number}")
+        made = gateway.make(f"/consumers/user-{number}/key-auth", key=key)
+        assert made["key"] == key  # shown this once
+    told = []
+    for key in planted:
+        with Connection(gateway.proxy) as connection:
+            for data, status in (
+                (request("/keyed/get", f"apikey: {key}"), 200),
+                (request(f"/keyed/get?apikey={key}&a=1"), 200),
+                (request(f"/keyed/get?apikey={key}", f"apikey: {key}"), 401),
+                (request(f"/keyed//get?apikey={key}", f"apikey: {key}"), 400),
+                (request(f"/nowhere?apikey={key}", f"apikey: {key}"), 404),
+            ):
+                answer = connection.ask(data)
+                assert answer.status == status
+                told.append(answer.body + repr(answer.headers).encode())
+    for key in wrong:
+        with Connection(gateway.proxy) as connection:
+            told.append(connection.ask(request(f"/keyed/get?apikey={key}")).body)
+            told.append(connection.ask(request("/keyed/get", f"apikey: {key}")).body)
+    # Refused writes may not tell a key either: a duplicate, and one with a mistake beside it.
+    for body in ({"key": planted[0]}, {"key": planted[1], "nonsense": 1}):
+        refused = httpx.post(gateway.admin + "/consumers/user-9/key-auth", json=body, trust_env=False)
+        assert refused.status_code in (400, 409)
+        told.append(refused.content)
+    paths = ["/", "/status", "/metrics", "/consumers?size=1000", "/key-auths?size=1000", "/plugins", "/services"]
+    paths += ["/routes", "/livez", "/readyz", f"/plugins/{auth['id']}", "/consumers/user-3/key-auth"]
+    paths += ["/consumers/user-3/limits", "/consumers/user-3/plugins", "/endpoints", "/tags"]
+    for path in paths:
+        answer = httpx.get(gateway.admin + path, trust_env=False)
+        assert answer.status_code == 200, (path, answer.text)
+        told.append(answer.content)
+    rows = httpx.get(gateway.admin + "/key-auths?size=1000", trust_env=False).json()["data"]
+    assert len(rows) == 50
+    assert {row["key"] for row in rows} == {None}
+    wait_until(lambda: log.read_text().count("\n") >= 5 * 50 + 20, "every request is in the access log")
+    assert gateway.process.end() == 0
+
+    places = {f"answer {number}": text for number, text in enumerate(told)}
+    places["process log"] = "".join(gateway.process.lines).encode()
+    files = [path for path in gateway.data.rglob("*") if path.is_file()]
+    assert any(path.name == "store.db" for path in files)
+    places |= {str(path): path.read_bytes() for path in [*files, log]}
+    found = [
+        (place, key)
+        for place, text in places.items()
+        for key in [*planted, *wrong]
+        # A hint of four characters is shown on purpose; anything longer is not.
+        if any(part.encode() in text for part in (key, key[:9], key[-5:]))
+    ]
+    assert found == []
