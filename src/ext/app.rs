@@ -160,6 +160,8 @@ impl Shared {
     /// Look at what is in flight: overdue bodies, clients worth watching, a drain that has run out.
     fn beat(&self) {
         let now = Instant::now();
+        self.gateway.beat();
+        self.count_upstream();
         self.sweep_lingering(now);
         let cutting = self.cutting.load(Ordering::Relaxed);
         let due = {
@@ -198,8 +200,14 @@ impl Shared {
         });
     }
 
+    fn count_upstream(&self) {
+        self.upstream.counters().take(|what, n| self.gateway.recorder().count(what, n));
+    }
+
     /// Deliver a batch of events under one attachment to the interpreter.
     fn deliver(&self, batch: Vec<(Rc<Held>, Event)>) {
+        // Before the answers go out, so that whoever has one finds it counted.
+        self.count_upstream();
         Python::attach(|py| {
             for (held, event) in batch {
                 let outcome = catch_unwind(AssertUnwindSafe(|| held.on_event(py, event)));

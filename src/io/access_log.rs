@@ -100,10 +100,10 @@ impl AccessLog {
         }
     }
 
-    /// Lines dropped so far.
+    /// Lines dropped since it was last asked.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    pub fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
     }
 
     /// Write what waits and stop.

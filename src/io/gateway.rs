@@ -148,6 +148,15 @@ impl Gateway {
         &self.recorder
     }
 
+    /// Count what happened beside the requests.
+    pub fn beat(&self) {
+        self.recorder.count_dropped();
+        let failures = self.reader.take_failures();
+        if failures > 0 {
+            self.recorder.count(Counter::SnapshotFailed, failures);
+        }
+    }
+
     /// A new request id: 32 hex digits, unique over workers and restarts.
     pub fn request_id(&self) -> String {
         self.ids.next()

@@ -121,10 +121,18 @@ impl Recorder {
         }
     }
 
+    /// Count the lines that the log had to drop.
+    pub fn count_dropped(&self) {
+        let dropped = self.log.take_dropped();
+        if dropped > 0 {
+            self.count(Counter::LogDropped, dropped);
+        }
+    }
+
     /// Write what waits of the log and stop it.
     pub fn close(&self) {
-        self.count(Counter::LogDropped, self.log.dropped());
         self.log.close();
+        self.count_dropped();
     }
 }
 

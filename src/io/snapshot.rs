@@ -9,6 +9,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub struct SnapshotReader {
     page: ControlPage,
     current: ArcSwap<Snapshot>,
     loading: Mutex<Loading>,
+    failures: AtomicU64,
     clock: SystemClock,
 }
 
@@ -71,6 +73,7 @@ impl SnapshotReader {
             page: ControlPage::open(&data.join("cells"))?,
             current: ArcSwap::from_pointee(Snapshot::empty()),
             loading: Mutex::default(),
+            failures: AtomicU64::new(0),
             clock: SystemClock::new(),
         })
     }
@@ -94,6 +97,11 @@ impl SnapshotReader {
     /// Why the generation in force is not served, while it is not.
     pub fn error(&self) -> Option<String> {
         self.loading().failed.as_ref().map(|failed| failed.text.clone())
+    }
+
+    /// Generations that could not be loaded since it was last asked.
+    pub fn take_failures(&self) -> u64 {
+        self.failures.swap(0, Ordering::Relaxed)
     }
 
     fn loading(&self) -> std::sync::MutexGuard<'_, Loading> {
@@ -121,6 +129,9 @@ impl SnapshotReader {
                 snapshot
             }
             Err(error) => {
+                if loading.failed.as_ref().is_none_or(|failed| failed.generation != wanted) {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                }
                 loading.failed = Some(Failed { generation: wanted, at: now, text: error.to_string() });
                 old
             }

@@ -18,6 +18,7 @@ from aigw.telemetry.convert import metrics_data
 from aigw.telemetry.prometheus import parse
 
 _LOG = logging.getLogger(__name__)
+_LAST_PUSH_S = 1.0
 
 
 class Exporter:
@@ -37,6 +38,7 @@ class Exporter:
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):
             self.push()
+        self.push()
 
     def push(self) -> None:
         """Send the table as it is now. A failure is logged, not raised."""
@@ -48,8 +50,7 @@ class Exporter:
         self._exporter.export(metrics_data(families, self._resource, self._start_ns, time.time_ns()))
 
     def shutdown(self) -> None:
-        """Push a last time and end the thread."""
+        """Push a last time and end the thread; a collector that does not answer is not waited for."""
         self._stop.set()
-        self._thread.join()
-        self.push()
+        self._thread.join(_LAST_PUSH_S)
         self._exporter.shutdown()

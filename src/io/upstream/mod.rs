@@ -11,6 +11,7 @@ mod pool;
 mod resolve;
 mod tls;
 
+use aigw_core::telemetry::Counter;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::net::SocketAddr;
@@ -164,7 +165,7 @@ impl Cancel {
     }
 }
 
-/// Counters of the upstream side, read by the metrics page.
+/// What happened on the upstream side since it was last [`taken`](UpstreamCounters::take).
 #[derive(Debug, Default)]
 pub struct UpstreamCounters {
     /// New connections made.
@@ -175,4 +176,20 @@ pub struct UpstreamCounters {
     pub reused: AtomicU64,
     /// Tasks that panicked; each became a failed exchange.
     pub panics: AtomicU64,
+}
+
+impl UpstreamCounters {
+    /// Hand over what was counted since the last time.
+    pub fn take(&self, count: impl Fn(Counter, u64)) {
+        for (own, what) in [
+            (&self.connects, Counter::UpstreamConnect),
+            (&self.connect_failures, Counter::UpstreamConnectFailed),
+            (&self.reused, Counter::UpstreamReused),
+            (&self.panics, Counter::Panic),
+        ] {
+            if own.load(Ordering::Relaxed) > 0 {
+                count(what, own.swap(0, Ordering::Relaxed));
+            }
+        }
+    }
 }

@@ -1,7 +1,9 @@
 """The export, from the metrics text to what a collector decodes."""
 
 import gzip
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -82,6 +84,16 @@ def test_a_collector_gets_every_sample(collector: Collector) -> None:
     (latency,) = metrics["aigw_latency_seconds"].histogram.data_points
     assert (latency.count, latency.sum, list(latency.bucket_counts)) == (7, 9.5, [4, 2, 1])
     assert list(latency.explicit_bounds) == [0.1, 1.0]
+
+
+def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        exporter = start_exporter(f"http://127.0.0.1:{nobody.getsockname()[1]}", lambda: TEXT)
+        assert exporter is not None
+        begin = time.monotonic()
+        exporter.shutdown()
+        assert time.monotonic() - begin < 5  # its own retries go on for ten seconds
 
 
 def test_without_an_endpoint_there_is_no_export(monkeypatch: pytest.MonkeyPatch) -> None:
