@@ -1,0 +1,200 @@
+"""Both ends of a gateway as raw sockets: an upstream that does exactly what a script says, a client that reads every byte.
+
+In: scripts, bytes. Out: what arrived, byte for byte. No HTTP library stands between a test and the wire, so nothing is
+repaired, retried or hidden on the way.
+"""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from tests.support.processes import PATIENCE_S
+
+
+class Wire:
+    """One connection at the upstream's end."""
+
+    def __init__(self, connection: socket.socket, upstream: "Upstream") -> None:
+        self.socket = connection
+        self._upstream = upstream
+        self._rest = b""
+
+    def request(self) -> tuple[bytes, bytes] | None:
+        """The next request's head and body, kept in the upstream's list, too; None when the gateway closed instead."""
+        while b"\r\n\r\n" not in self._rest:
+            piece = self.socket.recv(65536)
+            if not piece:
+                return None
+            self._rest += piece
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        length = int(header(head, "content-length") or 0)
+        while len(self._rest) < length:
+            piece = self.socket.recv(65536)
+            if not piece:
+                return None
+            self._rest += piece
+        body, self._rest = self._rest[:length], self._rest[length:]
+        self._upstream.note(head, body)
+        return head, body
+
+    def send(self, data: bytes) -> None:
+        """All of it."""
+        self.socket.sendall(data)
+
+    def reset(self) -> None:
+        """Close by RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.socket.close()
+
+    def wait_closed(self) -> bool:
+        """Wait until the gateway closes; True when it did."""
+        try:
+            while self.socket.recv(65536):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:
+            pass
+        return True
+
+
+class Upstream:
+    """A listening socket whose connections are each given to `script`, on a thread of its own, then closed."""
+
+    def __init__(self, script: Callable[[Wire], None]) -> None:
+        self._script = script
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self.requests: list[tuple[bytes, bytes]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            connection.settimeout(PATIENCE_S)
+            with self._lock:
+                self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            # The gateway or the test's end may close it.
+            with contextlib.suppress(OSError):
+                self._script(Wire(connection, self))
+
+    def note(self, head: bytes, body: bytes) -> None:
+        """Remember a request that arrived."""
+        with self._lock:
+            self.requests.append((head, body))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shut(self._listener)
+        with self._lock:
+            for connection in self._open:
+                shut(connection)
+
+
+def shut(one: socket.socket) -> None:
+    """Close a socket that a thread may be waiting on."""
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
+
+
+def header(head: bytes, name: str) -> str | None:
+    """The value of a header of a raw head; None when it is not there."""
+    for line in head.split(b"\r\n")[1:]:
+        key, _, value = line.partition(b":")
+        if key.strip().lower() == name.encode():
+            return value.strip().decode("latin-1")
+    return None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as it was on the wire. `whole`: its framing says that it ended where it ended."""
+
+    head: bytes
+    body: bytes
+    whole: bool
+
+    @property
+    def status(self) -> int:
+        return int(self.head[9:12])
+
+    def header(self, name: str) -> str | None:
+        return header(self.head, name)
+
+
+def connect(url: str) -> socket.socket:
+    """A connection that gives up when nothing comes for long."""
+    parts = urlsplit(url)
+    return socket.create_connection((str(parts.hostname), int(parts.port or 80)), timeout=PATIENCE_S)
+
+
+def message(method: str, path: str, *lines: str, body: bytes = b"", close: bool = True) -> bytes:
+    """A request."""
+    head = [f"{method} {path} HTTP/1.1", "Host: gateway.test", *lines]
+    if body:
+        head.append(f"Content-Length: {len(body)}")
+    if close:
+        head.append("Connection: close")
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def parse(method: str, data: bytes) -> Answer:
+    """Everything a connection brought until it ended, as one answer."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    if method == "HEAD" or head[9:12] in (b"204", b"304"):
+        return Answer(head, rest, rest == b"")
+    if header(head, "transfer-encoding") == "chunked":
+        body, whole = dechunk(rest)
+        return Answer(head, body, whole)
+    length = header(head, "content-length")
+    return Answer(head, rest, length is not None and len(rest) == int(length))
+
+
+def dechunk(data: bytes) -> tuple[bytes, bool]:
+    """The content of chunks, and whether the last one is there with nothing after it."""
+    pieces: list[bytes] = []
+    at = 0
+    while True:
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            return b"".join(pieces), False
+        size = int(data[at:end], 16)
+        if size == 0:
+            return b"".join(pieces), data[end:] == b"\r\n\r\n"
+        pieces.append(data[end + 2 : end + 2 + size])
+        at = end + 2 + size + 2
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    """Until the other side closes or resets."""
+    pieces = []
+    try:
+        while piece := client.recv(1 << 20):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pass
+    return b"".join(pieces)
+
+
+def ask(url: str, method: str, path: str, *lines: str, body: bytes = b"") -> Answer:
+    """One request on a connection of its own, read until that ends."""
+    with connect(url) as client:
+        client.sendall(message(method, path, *lines, body=body))
+        return parse(method, read_to_end(client))
