@@ -87,10 +87,8 @@ class Upstream:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            # The gateway or the test's end may close it.
-            with contextlib.suppress(OSError):
-                self._script(Wire(connection, self))
+        with connection, contextlib.suppress(OSError):  # the gateway or the test's end may close it
+            self._script(Wire(connection, self))
 
     def note(self, head: bytes, body: bytes) -> None:
         """Remember a request that arrived."""
