@@ -123,6 +123,8 @@ denials! {
     UpstreamTimeout = "upstream_timeout", 504, "The upstream server is timing out", None, false, Unsafe;
     /// Upstream died in the middle of an answer whose head was already passed on: the answer is cut, this row is for logs.
     UpstreamCut = "upstream_cut", 502, "The upstream server closed the response early", Close, false, Unsafe;
+    /// The client went away before its answer: nobody reads this row, logs and metrics tell it.
+    ClientGone = "client_gone", 499, "The client closed the request", Close, false, Soon;
     /// The gateway is shutting down.
     Draining = "draining", 503, "The gateway is shutting down", Close, true, Soon;
     /// A defect of the gateway.

@@ -374,7 +374,8 @@ impl Gateway {
             Failure::FirstByteTimeout | Failure::TotalTimeout | Failure::BetweenTimeout => Reason::UpstreamTimeout,
             Failure::Reset | Failure::CutShort | Failure::ClientStalled => Reason::UpstreamReset,
             Failure::Cancelled if cutting => Reason::Draining,
-            Failure::Cancelled | Failure::Internal => Reason::Internal,
+            Failure::Cancelled => Reason::ClientGone,
+            Failure::Internal => Reason::Internal,
         };
         (denial, self.own_answer(arrival, &denial.into(), Vec::new()))
     }

@@ -8,7 +8,7 @@ import json
 import socket
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from typing import Any
@@ -151,9 +151,15 @@ class Upstream:
         return taken
 
 
+def told(request: Message) -> bytes:
+    """The usual answer: what was asked for, and how many bytes came with it."""
+    body = json.dumps({"target": request.target, "bytes": len(request.body)}).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
 @contextlib.contextmanager
-def upstream() -> Iterator[Upstream]:
-    """Run an `Upstream` on a free port."""
+def upstream(answer: Callable[[Message], bytes] = told) -> Iterator[Upstream]:
+    """Run an `Upstream` on a free port that sends what `answer` makes of a request."""
     kept = Upstream()
 
     class Handler(socketserver.StreamRequestHandler):
@@ -173,8 +179,7 @@ def upstream() -> Iterator[Upstream]:
                 if request is None:
                     return
                 kept.requests.append(request)
-                body = json.dumps({"target": request.target, "bytes": len(request.body)}).encode()
-                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                self.wfile.write(answer(request))
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True

@@ -59,6 +59,10 @@ pub(super) async fn pass<T: Ticket>(
     way: Way,
 ) -> Result<bool, Failure> {
     let (mut head, mut body) = answer.into_parts();
+    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
+        // Whoever believes the other one reads another answer.
+        return Err(Failure::Garbage);
+    }
     let named = body.size_hint().exact();
     strip_hop_by_hop(&mut head.headers);
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
