@@ -49,6 +49,9 @@ def listen(address: HostPort) -> socket.socket:
     """A listening, non-blocking socket that shares `address` with its like."""
     family, literal = resolve(address, "proxy")
     shared = _reusable(family, literal)
+    # Accepted sockets inherit this, too: a closed one may keep the port for a minute, and only where both have the option does
+    # the probe of the next start get past it. Not on the held socket, which must stop another gateway's probe.
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Accepted sockets inherit it; without it each event of a stream waits 40 ms for the client's acknowledgement.
     shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     shared.listen(BACKLOG)

@@ -150,6 +150,7 @@ def test_a_terminal_interrupt_drains_too(new_gateway: New) -> None:
     gateway = new_gateway(workers=1)
     os.kill(gateway.pid, signal.SIGINT)
     gateway.wait_event("stopped")
+    gateway.process.popen.wait(PATIENCE_S)  # it said so, and ends: no signal of ours may come in between
     assert gateway.process.end() == 0
 
 
