@@ -1,0 +1,98 @@
+"""A model: a public name that clients call on /v1, and the upstreams that run it.
+
+`ModelSpec` is the YAML object of `models.<name>` in the configuration file. Upstreams are chosen by weight; `model` is what
+the upstream calls it. Costs and the tokenizer are checked and kept for the ledger to come; `capacity` is refused until it
+is enforced. An `api_key` is kept sealed and never shown (`Publisher.seal`).
+"""
+
+import re
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from aigw.control.entities.tier import NotYet, TokenCap, Usd
+from aigw.schema.fields import Between, Model, SetMarker, unique, violation
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\-]*\Z", re.ASCII)
+
+
+def _name(value: str) -> str:
+    if not _NAME.match(value):
+        raise violation("expected letters, digits and ._:/@+-, beginning with a letter or digit")
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    wrong = parts.scheme not in ("http", "https") or not parts.hostname or port == 0
+    if wrong or parts.username is not None or parts.query or parts.fragment or any(c <= " " for c in value):
+        raise violation("expected http(s)://host[:port]/v1")
+    if not parts.path.rstrip("/").endswith("/v1") or "//" in parts.path or "/." in parts.path:
+        raise violation("must end in /v1: the rest of a call's path is appended")
+    return value
+
+
+def _sendable(value: str) -> str:
+    if not all("!" <= c <= "~" for c in value):
+        raise violation("must be printable ascii without spaces")
+    return value
+
+
+ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)]
+Feature = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name)]
+
+
+class Upstream(Model):
+    """One place where a model runs."""
+
+    url: Annotated[str, Field(max_length=2048), AfterValidator(_url)] = Field(
+        description="Base URL in OpenAI's format; ends in /v1."
+    )
+    model: ModelName | None = Field(
+        default=None, description="The upstream's name of the model; left out, the public one."
+    )
+    weight: Annotated[int, AfterValidator(Between(0, 1000))] = Field(
+        default=1, description="Share of calls; 0: only when the others fail."
+    )
+    capacity: NotYet = Field(default=None, description="Calls at once: not supported in this version.")
+    api_key: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_sendable)] | None = Field(
+        default=None, description="Sent as Authorization: Bearer; write ${VAR} or ${file:...}."
+    )
+    tls_verify: bool = Field(default=True, description="Check the upstream's certificate.")
+
+
+class Cost(Model):
+    """What the fleet costs us: kept for the ledger. USD per million tokens."""
+
+    input: Usd = Field(default=0, description="USD per million input tokens.")
+    cached_input: Usd | None = Field(default=None, description="USD per million cached input tokens; null: as input.")
+    cache_write: Usd | None = Field(
+        default=None, description="USD per million tokens written to a cache; null: as input."
+    )
+    output: Usd = Field(default=0, description="USD per million output tokens.")
+    reasoning: Usd | None = Field(default=None, description="USD per million reasoning tokens; null: as output.")
+    request: Usd = Field(default=0, description="USD per request.")
+
+
+class ModelSpec(Model):
+    """A model as it is written."""
+
+    upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=64)] = Field(description="Where it runs.")
+    tokenizer: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        default=None, description="o200k_base, cl100k_base, or the path of a tokenizer.json: kept for token counting."
+    )
+    features: Annotated[list[Feature], SetMarker(), AfterValidator(unique)] = Field(
+        default=[], description="Names that tiers allow; a model without any is open to all tiers."
+    )
+    cost: Cost | None = Field(default=None, description="What the fleet costs us.")
+    max_output_tokens: TokenCap | None = Field(
+        default=None, description="Output tokens per choice that the model can give: asking for more is lowered to it."
+    )
+
+
+__all__ = ["ModelName", "ModelSpec", "Upstream"]
