@@ -88,7 +88,9 @@ class FakePublisher:
     def metrics(
         self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
     ) -> str:
-        return f"# routes {sorted(routes.items())}\n# series {sorted(series.items())}\n# tiers {sorted(tiers.items())}\n"
+        return (
+            f"# routes {sorted(routes.items())}\n# series {sorted(series.items())}\n# tiers {sorted(tiers.items())}\n"
+        )
 
     def _call(self, name: str) -> None:
         if name.split(maxsplit=1)[0] in self.fail:

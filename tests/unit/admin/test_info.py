@@ -7,7 +7,6 @@ import pytest
 from aigw.admin.limits import window_end
 from conftest import Gateway
 
-
 KINDS = {"acl", "key-auth", "rate-limiting", "request-size-limiting"}
 
 

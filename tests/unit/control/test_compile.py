@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-
 import pytest
 
 from aigw.control.compile import Numbered, Numbers, Profiles, World, compile_policy, consumer_record

@@ -202,7 +202,9 @@ def meaning(gateway: Gateway) -> object:
     routes = [{**r, "rate_limiting": r["rate_limiting"] and [r["rate_limiting"]["rank"], named(r["rate_limiting"]["profile"])],
                "key_auth": policy["key_auth"][r["key_auth"]] if r["key_auth"] is not None else None,
                "size_limiting": r["size_limiting"] and lists[1][r["size_limiting"]["profile"]]} for r in policy["routes"]]  # fmt: skip
-    consumers = {n: (*c[:4], [(r, s, k, lists[k][p]) for r, s, k, p in c[4]], *c[5:]) for n, c in publisher.consumers.items()}
+    consumers = {
+        n: (*c[:4], [(r, s, k, lists[k][p]) for r, s, k, p in c[4]], *c[5:]) for n, c in publisher.consumers.items()
+    }
     offer = {k: policy[k] for k in ("acl", "default_tier", "tiers", "models", "series")}
     return policy["services"], routes, offer, consumers, publisher.credentials
 
