@@ -40,6 +40,12 @@ class Publisher:
     def hash_key(self, key: bytes) -> bytes:
         """HMAC-SHA-256 of a key under ``DATA/secret`` (made on first use, 0600)."""
 
+    def seal(self, secret: bytes) -> str:
+        """A text that workers alone can read again (ChaCha20-Poly1305 under a key derived from ``DATA/secret``)."""
+
+    def read_words(self, refs: list[tuple[int, int]]) -> list[int]:
+        """(column n, row) -> the raw word; 0 when never touched."""
+
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
         """Make counter column ``n`` of ``words`` 64-bit words a row, or let it grow to rows ``0 .. rows - 1``.
 
@@ -48,19 +54,20 @@ class Publisher:
 
     def write_base(
         self,
-        consumers: Iterable[tuple[int, str, str | None, str | None, list[tuple[int, int, int]]]],
+        consumers: Iterable[tuple[int, str, str | None, str | None, list[tuple[int, int, int, int]], int, list[str]]],
         credentials: Iterable[tuple[int, str, int, bytes, int]],
     ) -> None:
         """Write all consumers and credentials as a new base with an empty delta; not in force until ``publish``.
 
-        Consumers: (n, id, username, custom_id, [(route n or 0, service n or 0, profile index)]). Credentials:
+        Consumers: (n, id, username, custom_id, [(route n or 0, service n or 0, kind, profile index)], tier n or 0,
+        groups), kind 0 for rate_limiting and 1 for size_limiting. Credentials:
         (n, id, consumer n, 32 bytes of ``hash_key``, expiry in unix seconds or 0). ValueError for a number or hash
         that appears twice, or a credential without its consumer.
         """
 
     def append(
         self,
-        upserts_consumers: list[tuple[int, str, str | None, str | None, list[tuple[int, int, int]]]],
+        upserts_consumers: list[tuple[int, str, str | None, str | None, list[tuple[int, int, int, int]], int, list[str]]],
         upserts_credentials: list[tuple[int, str, int, bytes, int]],
         deleted_consumers: list[int],
         deleted_credentials: list[int],
@@ -87,8 +94,11 @@ class Publisher:
     def reclaim(self) -> list[tuple[int, int]]:
         """Free the slots whose owners died: [(slot, permits found open)]."""
 
-    def metrics(self, routes: dict[int, tuple[str, str]]) -> str:
-        """The Prometheus page of the request path. `routes`: route n -> (route label, service label)."""
+    def metrics(
+        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+    ) -> str:
+        """The Prometheus page of the request path. `routes`: route n -> (route, service); `series`: row -> (tier, model);
+        `tiers`: n -> name."""
 
     def slots(self) -> list[dict[str, object]]:
         """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline."""

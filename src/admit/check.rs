@@ -18,6 +18,8 @@ pub struct Check {
     pub key: CellKey,
     /// Set for a bucket, which refills steadily; `None` for a fixed window.
     pub rate: Option<Rate>,
+    /// What is counted on its own, as it is named to a client.
+    pub scope: &'static str,
     /// Counted, never refused.
     pub shadow: bool,
     /// Left out of the headers.
@@ -41,6 +43,7 @@ impl Check {
             period,
             key,
             rate: None,
+            scope: "",
             shadow: false,
             hidden: false,
             used: 0,

@@ -10,7 +10,8 @@ use aigw_io::accept::Arrival;
 use aigw_io::gateway::{Admitted, End, Gateway as Decisions, Outcome, OwnHeader};
 use aigw_io::socket;
 use aigw_io::upstream::{Call, Cancel, Event, Failure, Inbox, Ticket, Upstream};
-use http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -147,6 +148,7 @@ impl Shared {
         call: Call,
     ) -> PyResult<()> {
         let held = Held {
+            shared: Arc::clone(&exchange.get().shared),
             cancel: Arc::clone(&exchange.get().cancel),
             exchange: exchange.clone().unbind(),
             live: RefCell::new(Live { arrival, admitted, transport: None, status: 0, bytes: 0, head_after: None }),
@@ -230,6 +232,7 @@ impl Shared {
 
 /// An exchange in the hands of the upstream thread.
 pub(crate) struct Held {
+    shared: Arc<Shared>,
     exchange: Py<Exchange>,
     cancel: Arc<Cancel>,
     live: RefCell<Live>,
@@ -251,6 +254,23 @@ impl Ticket for Held {
 
     fn cancel(&self) -> &Cancel {
         &self.cancel
+    }
+
+    fn head(&self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>) {
+        self.live.borrow_mut().admitted.head(status, headers);
+    }
+
+    fn piece(&self, piece: Bytes) -> Bytes {
+        self.live.borrow_mut().admitted.piece(piece)
+    }
+
+    fn rest(&self) -> Bytes {
+        self.live.borrow_mut().admitted.rest()
+    }
+
+    fn last_words(&self, failure: Failure) -> Option<Bytes> {
+        let live = self.live.borrow();
+        self.shared.gateway.last_words(&live.arrival, &live.admitted, failure)
     }
 }
 

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const DISCARD_BYTES: u64 = 1024 * 1024;
 /// ... or for this long.
 const DISCARD_FOR: Duration = Duration::from_secs(1);
+/// Bodies larger than this are read without the interpreter.
+const LARGE: usize = 64 * 1024;
 /// A client whose answer is this late is watched for going away.
 pub(crate) const WATCH_AFTER: Duration = Duration::from_millis(100);
 
@@ -317,7 +319,14 @@ impl Exchange {
     fn forward(this: &Bound<'_, Self>, passage: Passage, body: Bytes) -> PyResult<()> {
         let own = this.get();
         let Some(arrival) = locked(&own.arrival).take() else { return Ok(()) };
-        match own.shared.gateway.on_body(passage, &arrival, body) {
+        let gateway = &own.shared.gateway;
+        let admitted = if body.len() > LARGE {
+            // Reading a large body takes longer than taking the interpreter back.
+            this.py().detach(|| gateway.on_body(passage, &arrival, body))
+        } else {
+            gateway.on_body(passage, &arrival, body)
+        };
+        match admitted {
             Err(answer) => Self::answer(this, &answer),
             Ok((call, admitted)) => {
                 if own.phase() == Phase::Head && !own.shared.enter(this) {
