@@ -19,6 +19,8 @@ class FakePublisher:
         self.columns: dict[int, tuple[int, int, str]] = {}
         self.calls: list[str] = []
         self.fail: dict[str, OSError] = {}
+        self.words: dict[tuple[int, int], int] = {}
+        self.sealed = 0
         self.cells: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._next: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
         self._delta = 0
@@ -26,6 +28,10 @@ class FakePublisher:
 
     def hash_key(self, key: bytes) -> bytes:
         return hmac.new(b"secret", key, hashlib.sha256).digest()
+
+    def seal(self, secret: bytes) -> str:
+        self.sealed += 1
+        return f"sealed-{self.sealed}-{self.hash_key(secret).hex()[:8]}"
 
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
         self._call("ensure_column")
@@ -70,14 +76,21 @@ class FakePublisher:
     def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
         return [self.cells.get(ref, (0, 0, 0)) for ref in refs]
 
+    def read_words(self, refs: list[tuple[int, int]]) -> list[int]:
+        return [self.words.get(ref, 0) for ref in refs]
+
     def reclaim(self) -> list[tuple[int, int]]:
         return []
 
     def slots(self) -> list[dict[str, Any]]:
         return [{"slot": 0, "pid": 1, "state": "ready", "generation": self._generation, "in_flight": 0, "inline": True}]
 
-    def metrics(self, routes: dict[int, tuple[str, str]]) -> str:
-        return f"# routes {sorted(routes.items())}\n"
+    def metrics(
+        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+    ) -> str:
+        return (
+            f"# routes {sorted(routes.items())}\n# series {sorted(series.items())}\n# tiers {sorted(tiers.items())}\n"
+        )
 
     def _call(self, name: str) -> None:
         if name.split(maxsplit=1)[0] in self.fail:

@@ -19,10 +19,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from aigw import __version__
 from aigw.admin import body
+from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.context import Admin
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.admin.guard import Guard
-from aigw.admin.paths import Answer, Call, Methods, find
+from aigw.admin.paths import find
 from aigw.errors import AigwError
 from aigw.types import JsonDict
 

@@ -4,7 +4,7 @@ In: a kind, a decoded body, the path's key. Out: the entity as clients see it; r
 the writer thread, inside a transaction, so that what it checks (references, uniqueness, the row it merges into) holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -14,13 +14,14 @@ from aigw.admin.body import Form, typed, typed_fields
 from aigw.control.entities import KINDS, Kind, check_entity
 from aigw.control.entities.keyauth_credential import key_hint
 from aigw.control.publish import Publisher
-from aigw.control.store import Reading, Referenced, Row, UniqueViolation, Writing
+from aigw.control.store import Reading, Referenced, Row, UniqueViolation, Writing, must_be_of
 from aigw.plugins import PLUGINS
 from aigw.schema.describe import describe
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 
 CREDENTIALS: Final = "keyauth_credentials"
+TIERS: Final = "tiers"
 
 
 def is_uuid(text: str) -> bool:
@@ -38,16 +39,25 @@ class Crud:
     publisher: Publisher
     now: int
 
-    def find(self, reading: Reading, kind: Kind, key: str) -> Row | None:
-        """By id, or by the endpoint key."""
+    def find(self, reading: Reading, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row | None:
+        """By id, or by the endpoint key; one that is not unique by itself is looked for under its parent."""
         if is_uuid(key):
             return reading.get(kind.name, "id", key.lower(), self.now)
         if kind.endpoint_key == "key":
             return reading.get(kind.name, "hash", self.publisher.hash_key(key.encode()), self.now)
+        if kind.endpoint_key in kind.together:
+            own = {**(fixed or {}), kind.endpoint_key: key}
+            return reading.find(kind.name, own, self.now) if own.keys() == set(kind.together) else None
         return reading.get(kind.name, kind.endpoint_key, key, self.now)
+
+    def shown_of(self, kind: Kind) -> Callable[[Row], JsonDict]:
+        """`shown` of one kind."""
+        return lambda row: self.shown(kind, row)
 
     def shown(self, kind: Kind, row: Row, key: str | None = None) -> JsonDict:
         """The entity as clients see it; `key` only where it is shown once."""
+        if kind.name == TIERS:  # to Kong's clients a consumer group
+            return {k: v for k, v in row.body.items() if k != "spec"}
         if kind.name != CREDENTIALS:
             return row.body
         body = {**row.body, "key": key}
@@ -64,8 +74,10 @@ class Crud:
 
     def upsert(self, writing: Writing, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
         """PUT: what is not given returns to its default; created when absent. A credential keeps its key."""
-        row = self.find(writing, kind, key)
+        row = self.find(writing, kind, key, fixed)
         self._must_be_under(row, fixed)
+        if row is not None:
+            must_be_of(False, row)
         given = self._typed(kind, data, row)
         if row is not None:
             given = {"created_at": row.body["created_at"], **given, "id": row.id}
@@ -77,10 +89,11 @@ class Crud:
 
     def patch(self, writing: Writing, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
         """PATCH: merged, also inside the config; null returns a field to its default. Raises 404."""
-        row = self.find(writing, kind, key)
+        row = self.find(writing, kind, key, fixed)
         if row is None:
             raise envelope.not_found()
         self._must_be_under(row, fixed)
+        must_be_of(False, row)
         given = self._typed(kind, data, row)
         merged = {**row.body, **given, "id": row.id}
         if isinstance(given.get("config"), dict) and given.get("name", row.body.get("name")) == row.body.get("name"):
@@ -91,7 +104,7 @@ class Crud:
 
     def delete(self, writing: Writing, kind: Kind, key: str, fixed: Mapping[str, str]) -> None:
         """DELETE: nothing to do when absent, but 404 on a nested path."""
-        row = self.find(writing, kind, key)
+        row = self.find(writing, kind, key, fixed)
         self._must_be_under(row, fixed)
         if row is None:
             if fixed:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from aigw.control.origin import ReadOnly
 from aigw.control.store import Referenced, Row, TagFilter, UniqueViolation
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
@@ -71,6 +72,12 @@ def unique_violation(error: UniqueViolation) -> Refusal:
 def unsupported(message: str) -> Refusal:
     """Code 12."""
     return coded(405, 12, "operation unsupported", message)
+
+
+def read_only(error: ReadOnly) -> Refusal:
+    """Code 14, our own: the configuration file declares it."""
+    fields = {"@declared_by": {"file": error.origin.file, "line": error.origin.line}}
+    return coded(409, 14, "read only", str(error), fields)
 
 
 def lua(value: Any) -> str:

@@ -11,6 +11,7 @@ import orjson
 
 from aigw import __version__
 from aigw.admin.context import Admin
+from aigw.admin.tiers import SPECS
 from aigw.control.entities import KINDS
 from aigw.errors import StoreError
 from aigw.plugins import KONG_VERSION, PLUGINS
@@ -92,6 +93,11 @@ def readiness(admin: Admin) -> dict[str, bool]:
 
 def schema(name: str) -> JsonDict | None:
     """GET /schemas/{entity}: Kong's description of it, None when there is no such entity."""
+    if name in SPECS:
+        return {"fields": describe(SPECS[name])["fields"], "entity_checks": []}
+    if name == "consumer_groups":
+        fields = [f for f in describe(KINDS["tiers"].model)["fields"] if "spec" not in f]
+        return {"fields": fields, "entity_checks": []}
     if name in KINDS:
         return {"fields": describe(KINDS[name].model)["fields"], "entity_checks": []}
     return None

@@ -1,18 +1,21 @@
 """`GET /consumers/{c}/limits`: where a consumer stands, read from the same cells that refuse its requests.
 
-In: a consumer, the plugins in force, the cells. Out: one row per limit that can apply to its calls. Limits counted by
-IP, header or path have no row of the consumer's own and are not listed. used = taken - held by requests in flight.
+In: a consumer, the plugins and tiers in force, the cells. Out: one row per limit that can apply to its calls. Limits
+counted by IP, header or path have no row of the consumer's own and are not listed. used = taken - held by requests in
+flight. A limit with a burst is a bucket: its limit is the burst, used what has not come back yet.
 """
 
 import calendar
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from aigw.admin.context import Admin
 from aigw.control.compile import World, rank, winner
+from aigw.control.compile_tiers import column_key, seconds_in
 from aigw.control.entities import Plugin
+from aigw.control.entities.tier import Limit, seconds_of
 from aigw.control.store import Reading, Row
 from aigw.plugins.rate_limiting.compile import Scope
 from aigw.plugins.rate_limiting.schema import RateLimitingConfig
@@ -31,12 +34,16 @@ class _Place:
     column: int | None
     row: int
     source: str
+    mode: str = "enforce"
+    cost_ns: int = 0
+    """Of a bucket: what one request moves its word by."""
 
 
 def window_end(per: str, now: int) -> int:
     """When the current window of a period ends, unix seconds, UTC-aligned; months and years by the calendar."""
-    if per in _SECONDS:
-        return now - now % _SECONDS[per] + _SECONDS[per]
+    seconds = _SECONDS.get(per) or seconds_of(per)
+    if seconds is not None:
+        return now - now % seconds + seconds
     moment = datetime.fromtimestamp(now, UTC)
     following = (moment.year + 1, 1) if per == "year" or moment.month == 12 else (moment.year, moment.month + 1)
     return calendar.timegm((*following, 1, 0, 0, 0))
@@ -51,30 +58,74 @@ def limits(admin: Admin, reading: Reading, consumer: Row, now: int) -> list[Json
         for plugin, services in _applicable(world, [p for p in own if p.enabled and p.name == "rate-limiting"])
         for place in _places(admin, reading, consumer, plugin, services, now)
     ]
-    refs = [(p.column, p.row) for p in places if p.column is not None]
-    cells = iter(admin.publisher.read_cells(refs))
-    data = []
+    places += _tier_places(admin, reading, consumer, now)
+    return [_row(place, *state) for place, state in zip(places, _states(admin, places, now), strict=True)]
+
+
+def _row(place: _Place, used: int, held: int, end: int) -> JsonDict:
+    return {
+        "meter": "requests",
+        "per": place.per,
+        "scope": place.scope,
+        "mode": place.mode,
+        "limit": place.limit,
+        "used": used,
+        "reserved": held,
+        "remaining": max(0, place.limit - used - held),
+        "resets_at": end,
+        "source": place.source,
+    }
+
+
+def _states(admin: Admin, places: list[_Place], now: int) -> Iterator[tuple[int, int, int]]:
+    """(used, held, end) of each; counters that nothing touched yet have no column."""
+    windows = [(p.column, p.row) for p in places if p.column is not None and not p.cost_ns]
+    buckets = [(p.column, p.row) for p in places if p.column is not None and p.cost_ns]
+    cells = iter(admin.publisher.read_cells(windows))
+    words = iter(admin.publisher.read_words(buckets))
+    now_ns = int(admin.now() * 1e9)
     for place in places:
+        if place.cost_ns:
+            full_at = next(words) if place.column is not None else 0
+            used = -(-max(0, full_at - now_ns) // place.cost_ns)
+            yield used, 0, max(now, -(-full_at // 10**9))
+            continue
         taken, held, end = next(cells) if place.column is not None else (0, 0, 0)
-        current = window_end(place.per, now)
         if end <= now:
-            taken, held, end = 0, 0, current
-        used = max(0, taken - held)
-        data.append(
-            {
-                "meter": "requests",
-                "per": place.per,
-                "scope": place.scope,
-                "mode": "enforce",
-                "limit": place.limit,
-                "used": used,
-                "reserved": held,
-                "remaining": max(0, place.limit - used - held),
-                "resets_at": end,
-                "source": place.source,
-            }
-        )
-    return data
+            taken, held, end = 0, 0, window_end(place.per, now)
+        yield max(0, taken - held), held, end
+
+
+def _tier_places(admin: Admin, reading: Reading, consumer: Row, now: int) -> list[_Place]:
+    world = admin.publication.world
+    tier = world.tiers.get(consumer.tier or world.default_tier or "")
+    if tier is None:
+        return []
+    places = []
+    for limit in tier.entity.spec.limits:
+        for scope, row, model in _tier_rows(world, reading, consumer, limit, now):
+            column = admin.publication.numbers.known.get(("dense", column_key(limit, model)))
+            most, cost = limit.requests or 0, 0
+            if limit.burst is not None:
+                cost = -(-seconds_in(limit.per or "") * 10**9 // most)
+                most = limit.burst
+            source = f"tier {tier.entity.name}"
+            places.append(_Place(limit.per or "", scope, most, column, row, source, limit.mode, cost))
+    return places
+
+
+def _tier_rows(
+    world: World, reading: Reading, consumer: Row, limit: Limit, now: int
+) -> Iterable[tuple[str, int, str | None]]:
+    """(scope as it is shown, row, id of the model) of each counter of a limit."""
+    if limit.scope == "consumer":
+        yield "consumer", consumer.n, None
+    elif limit.scope == "credential":
+        for credential in reading.page("keyauth_credentials", now, 1000, where={"consumer": consumer.id}):
+            yield f"credential {credential.id}", credential.n, None
+    elif limit.scope == "model":
+        for _, model in sorted(world.models.values(), key=lambda m: m.n):
+            yield f"model {model.name}", consumer.n, model.id
 
 
 def _applicable(world: World, own: list[Plugin]) -> list[tuple[Plugin, list[str]]]:

@@ -1,57 +1,21 @@
 """Which path is what. In: the path's segments. Out: its methods, each a function of a `Call`; None: no such path.
 
 Nested paths follow from the entities' references, both ways: /services/{x}/routes and /routes/{x}/service.
-Handlers run on a thread; a write returns at once with the future of its group.
 """
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from aigw.admin import envelope, info, limits
-from aigw.admin.context import Admin
+from aigw.admin import envelope, groups, info, limits, tiers
+from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
 from aigw.control.entities import KINDS, Kind
-from aigw.control.store import Reading, Row, Writing
+from aigw.control.store import Reading, Row
 from aigw.plugins import PLUGINS
-from aigw.types import JsonDict
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request, read: `now` in unix seconds, `path` without a trailing slash."""
-
-    admin: Admin
-    data: JsonDict
-    query: Mapping[str, str]
-    path: str
-    now: int
-
-    @property
-    def crud(self) -> Crud:
-        """The engine at this moment."""
-        return Crud(self.admin.publisher, self.now)
-
-    def write(self, status: int, operation: Callable[[Writing, Crud], Any]) -> "Answer":
-        """Run on the writer; the answer's body is what the operation returns."""
-        return Answer(status, None, self.admin.writer.submit(lambda writing: operation(writing, self.crud)))
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Status, and JSON (or text, or nothing): at once, or when the future of a write is done."""
-
-    status: int
-    body: Any = None
-    pending: "Future[Any] | None" = field(default=None)
-
-
-Handler = Callable[[Call], Answer]
-Methods = Mapping[str, Handler]
-
-COLLECTIONS: Final = {kind.url: kind for kind in KINDS.values()}
+COLLECTIONS: Final = {kind.url: kind for kind in KINDS.values() if kind.served}
 CHILD_URLS: Final = {"keyauth_credentials": "key-auth"}
 CHILDREN: Final = {
     (KINDS[target].url, CHILD_URLS.get(kind.name, kind.url)): (KINDS[target], kind, name)
@@ -59,6 +23,8 @@ CHILDREN: Final = {
     for name, target in kind.foreign.items()
 }
 """(parent's segment, child's segment) -> (parent, child, the child's reference)."""
+TAGGED_AS: Final = {"tiers": "consumer_groups"}
+"""Tables whose entities have another name for Kong's clients."""
 EMPTY: Final = ("upstreams", "targets", "certificates", "ca_certificates", "snis", "vaults", "keys", "key-sets")
 """Collections that Kong's clients always list, and that are always empty here."""
 
@@ -78,6 +44,18 @@ def find(segments: list[str]) -> Methods | None:
             return _schemas(rest)
         case ["consumers", key, "limits"]:
             return {"GET": lambda call: _limits(call, key)}
+        case ["tiers" | "models" as name]:
+            return tiers.collection(KINDS[name])
+        case ["tiers", name]:
+            return tiers.tier(name)
+        case ["models", name]:
+            return tiers.model(name)
+        case ["consumer_groups", *rest]:
+            return _groups(rest)
+        case ["consumers", key, "consumer_groups"]:
+            return groups.of_consumer(key)
+        case ["consumers", key, "consumer_groups", group]:
+            return groups.membership(group, key, "consumer_group")
         case [name] if name in EMPTY:
             return {"GET": lambda _: Answer(200, {"data": [], "next": None}), "POST": lambda _: _refuse_write(name)}
         case [name] if name in COLLECTIONS:
@@ -105,10 +83,20 @@ class _Parent:
 
     def row(self, reading: Reading, crud: Crud) -> Row:
         """Raises 404."""
-        row = crud.find(reading, self.kind, self.key)
-        if row is None:
-            raise envelope.not_found()
-        return row
+        return found(reading, crud, self.kind, self.key)
+
+
+def _groups(rest: list[str]) -> Methods | None:
+    match rest:
+        case []:
+            return groups.collection()
+        case [key]:
+            return groups.group(key)
+        case [key, "consumers"]:
+            return groups.members(key)
+        case [key, "consumers", consumer]:
+            return groups.membership(key, consumer, "consumer")
+    return None
 
 
 def _fixed(parent: _Parent | None, reading: Reading, crud: Crud) -> dict[str, str]:
@@ -126,7 +114,7 @@ def _entity(kind: Kind, key: str, parent: _Parent | None) -> Methods:
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reading:
             fixed = _fixed(parent, reading, call.crud)
-            row = call.crud.find(reading, kind, key)
+            row = call.crud.find(reading, kind, key, fixed)
         if row is None or any((row.body[f] or {}).get("id") != owner for f, owner in fixed.items()):
             raise envelope.not_found()
         return Answer(200, call.crud.shown(kind, row))
@@ -170,17 +158,12 @@ def _referenced(kind: Kind, key: str, reference: str) -> Methods:
 
 
 def _list(call: Call, kind: Kind, parent: _Parent | None) -> Answer:
-    size, after = envelope.page_size(call.query), envelope.page_offset(call.query)
-    tags = envelope.tag_filter(call.query)
     where: dict[str, Any] = {}
     if kind.name == "consumers" and "custom_id" in call.query:
         where["custom_id"] = call.query["custom_id"]
     with call.admin.store.reading() as reading:
         where |= _fixed(parent, reading, call.crud)
-        rows = reading.page(kind.name, call.now, size + 1, after, where, tags)
-    rows, last = envelope.cut(rows, size)
-    keep = {} if parent is not None else {k: call.query[k] for k in ("tags", "size") if k in call.query}
-    return Answer(200, envelope.page([call.crud.shown(kind, r) for r in rows], last, call.path, keep))
+        return Answer(200, page_of(call, reading, kind, where, call.crud.shown_of(kind), nested=parent is not None))
 
 
 def _tags(call: Call, tag: str | None = None) -> Answer:
@@ -189,7 +172,9 @@ def _tags(call: Call, tag: str | None = None) -> Answer:
     after = (offset[0], offset[1], offset[2]) if len(offset) == 3 else ("", "", "")
     with call.admin.store.reading() as reading:
         rows = reading.tags(size + 1, after, tag)
-    data = [{"entity_name": kind, "entity_id": key, "tag": name} for name, kind, key in rows[:size]]
+    data = [
+        {"entity_name": TAGGED_AS.get(kind, kind), "entity_id": key, "tag": name} for name, kind, key in rows[:size]
+    ]
     last = "\n".join(rows[size - 1]) if len(rows) > size else None
     keep = {"size": call.query["size"]} if "size" in call.query else {}
     return Answer(200, envelope.page(data, last, call.path, keep))
@@ -197,9 +182,7 @@ def _tags(call: Call, tag: str | None = None) -> Answer:
 
 def _limits(call: Call, key: str) -> Answer:
     with call.admin.store.reading() as reading:
-        row = call.crud.find(reading, KINDS["consumers"], key)
-        if row is None:
-            raise envelope.not_found()
+        row = found(reading, call.crud, KINDS["consumers"], key)
         return Answer(200, {"data": limits.limits(call.admin, reading, row, call.now)})
 
 
@@ -218,6 +201,10 @@ def _schemas(rest: list[str]) -> Methods | None:
         case ["plugins", name]:
             schema = info.plugin_schema(name)
             wrong = Refusal(404, {"message": f"No plugin named '{name[:128]}'"})
+        case ["consumer_groups", "validate"]:
+            return {"POST": validate(KINDS["tiers"])}
+        case [name, "validate"] if name in tiers.SPECS:
+            return {"POST": lambda call: _validate_spec(call, name)}
         case [name, "validate"] if name in KINDS:
             return {"POST": validate(KINDS[name])}
         case [name]:
@@ -232,6 +219,11 @@ def _schemas(rest: list[str]) -> Methods | None:
         return Answer(200, schema)
 
     return {"GET": get}
+
+
+def _validate_spec(call: Call, name: str) -> Answer:
+    tiers.check_spec(name, call.data)
+    return Answer(200, {"message": "schema validation successful"})
 
 
 def _refuse_write(name: str) -> Answer:
@@ -249,14 +241,17 @@ def _ready(call: Call) -> Answer:
 
 
 def _endpoints(_: Call) -> Answer:
-    found = ["/", *(f"/{name}" for name in (*_PLAIN, *EMPTY)), "/plugins/enabled", "/tags/{tags}"]
-    found += ["/schemas/{name}", "/schemas/{name}/validate", "/schemas/plugins/{plugin}", "/schemas/plugins/validate"]
-    found += ["/consumers/{consumers}/limits"]
+    data = ["/", *(f"/{name}" for name in (*_PLAIN, *EMPTY)), "/plugins/enabled", "/tags/{tags}"]
+    data += ["/schemas/{name}", "/schemas/{name}/validate", "/schemas/plugins/{plugin}", "/schemas/plugins/validate"]
+    data += ["/consumers/{consumers}/limits", "/consumers/{consumers}/consumer_groups"]
+    data += ["/consumers/{consumers}/consumer_groups/{consumer_groups}", "/consumer_groups"]
+    data += [f"/consumer_groups/{{consumer_groups}}{rest}" for rest in ("", "/consumers", "/consumers/{consumers}")]
+    data += [f"/{name}{rest}" for name in tiers.SPECS for rest in ("", f"/{{{name}}}")]
     for url, kind in COLLECTIONS.items():
-        found += [f"/{url}", f"/{url}/{{{kind.name}}}", *(f"/{url}/{{{kind.name}}}/{name}" for name in kind.foreign)]
+        data += [f"/{url}", f"/{url}/{{{kind.name}}}", *(f"/{url}/{{{kind.name}}}/{name}" for name in kind.foreign)]
     for (url, child_url), (parent, child, _reference) in CHILDREN.items():
-        found += [f"/{url}/{{{parent.name}}}/{child_url}", f"/{url}/{{{parent.name}}}/{child_url}/{{{child.name}}}"]
-    return Answer(200, {"data": sorted(found), "next": None})
+        data += [f"/{url}/{{{parent.name}}}/{child_url}", f"/{url}/{{{parent.name}}}/{child_url}/{{{child.name}}}"]
+    return Answer(200, {"data": sorted(data), "next": None})
 
 
 _PLAIN: Final[Mapping[str, Methods]] = {

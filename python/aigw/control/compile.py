@@ -7,27 +7,34 @@ Profiles keep their index while a base of records lives, so that one changed plu
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Final, Generic, NamedTuple, TypeVar, cast
 
 import orjson
 
-from aigw.control.entities import Plugin, Route, Service
+from aigw.control.compile_tiers import Rows, model_entry, tier_entry
+from aigw.control.entities import LlmModel, Plugin, Route, Service, Tier
+from aigw.plugins.acl import compile as acl
+from aigw.plugins.acl.schema import AclConfig
 from aigw.plugins.key_auth import compile as key_auth
 from aigw.plugins.key_auth.schema import KeyAuthConfig
 from aigw.plugins.rate_limiting import compile as rate_limiting
 from aigw.plugins.rate_limiting.compile import Scope
 from aigw.plugins.rate_limiting.schema import RateLimitingConfig
+from aigw.plugins.request_size_limiting import compile as size_limiting
+from aigw.plugins.request_size_limiting.schema import RequestSizeLimitingConfig
 from aigw.types import JsonDict
 
-Rows = Literal["consumers", "credentials", "one"]
-"""What a dense column has a row for."""
-
 ROWS_OF: Final[Mapping[str, Rows]] = {"consumer": "consumers", "credential": "credentials", "service": "one"}
+REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1}
+"""Plugins that a consumer may have of its own -> the kind of their refs in its record."""
+SERIES: Final = "series"
 
 E = TypeVar("E")
 
-Ref = tuple[int, int, int]
-ConsumerRecord = tuple[int, str, str | None, str | None, list[Ref]]
+Ref = tuple[int, int, int, int]
+"""(route n or 0, service n or 0, kind, index of the profile)."""
+ConsumerRecord = tuple[int, str, str | None, str | None, list[Ref], int, list[str]]
+"""(n, id, username, custom_id, refs, tier's n or 0, groups)."""
 
 
 class Numbered(NamedTuple, Generic[E]):
@@ -45,6 +52,9 @@ class World:
     routes: dict[str, Numbered[Route]] = field(default_factory=dict)
     plugins: dict[str, Plugin] = field(default_factory=dict)
     named: dict[str, int] = field(default_factory=dict)
+    tiers: dict[str, Numbered[Tier]] = field(default_factory=dict)
+    models: dict[str, Numbered[LlmModel]] = field(default_factory=dict)
+    default_tier: str | None = None
 
     def anonymous_texts(self) -> set[str]:
         """Every consumer that a key-auth config names, as it is written there."""
@@ -52,50 +62,65 @@ class World:
         return {c["anonymous"] for c in configs if c["anonymous"] is not None}
 
 
-@dataclass(slots=True)
 class Numbers:
-    """Counter columns by (kind, key). A key that has no number yet gets the next one, listed in `fresh`."""
+    """Numbers by (kind, key): counter columns, or rows of metrics. A key that has none yet gets the next one, listed in
+    `fresh` until that is stored."""
 
-    known: dict[tuple[str, str], int]
-    fresh: dict[tuple[str, str], int] = field(default_factory=dict)
+    def __init__(self, known: dict[tuple[str, str], int]) -> None:
+        self.known = known
+        self.fresh: dict[tuple[str, str], int] = {}
+        self._highest = max(known.values(), default=0)
 
-    def of(self, key: str, kind: rate_limiting.Kind) -> int:
-        """The column's number."""
+    def of(self, key: str, kind: str) -> int:
+        """The number."""
         n = self.known.get((kind, key))
         if n is None:
-            n = max(self.known.values(), default=0) + 1
+            n = self._highest = self._highest + 1
             self.known[kind, key] = self.fresh[kind, key] = n
         return n
 
+    def take(self, more: Mapping[tuple[str, str], int], *, fresh: bool) -> None:
+        """Numbers that were given elsewhere; `fresh` when they are not stored yet."""
+        self.known.update(more)
+        if fresh:
+            self.fresh.update(more)
+        self._highest = max(self._highest, *more.values(), 0)
+
 
 class Profiles:
-    """The policy's `rate_limiting` list: equal profiles share an index, and an index never changes its meaning."""
+    """The policy's `rate_limiting` and `size_limiting` lists: equal profiles share an index, and an index never changes
+    its meaning."""
 
     def __init__(self) -> None:
-        self.items: list[JsonDict] = []
-        self._index: dict[bytes, int] = {}
+        self.rate_limiting: list[JsonDict] = []
+        self.size_limiting: list[JsonDict] = []
+        self._index: dict[tuple[str, bytes], int] = {}
         self._by_config: dict[tuple[str | None, str | None, bytes], int] = {}
 
+    def __len__(self) -> int:
+        return len(self.rate_limiting) + len(self.size_limiting)
+
     def of(self, plugin: Plugin | JsonDict, service: str | None, numbers: Numbers) -> int:
-        """Index of the profile of this instance; `service` is what limit_by=service counts."""
+        """Index of the profile of this instance in its kind's list; `service` is what limit_by=service counts."""
         body = plugin if isinstance(plugin, dict) else plugin.model_dump(mode="json")
         config = body["config"]
+        if body["name"] == "request-size-limiting":
+            size = size_limiting.profile(RequestSizeLimitingConfig.model_validate(config))
+            return self._intern("size", self.size_limiting, size)
         scope = Scope(*(body[f]["id"] if body[f] else None for f in ("route", "service")))
         counted = service if config["limit_by"] == "service" else None
         known = (scope.route, f"{scope.service}/{counted}", orjson.dumps(config, option=orjson.OPT_SORT_KEYS))
         index = self._by_config.get(known)
         if index is None:
-            index = self._intern(
-                rate_limiting.profile(RateLimitingConfig.model_validate(config), scope, counted, numbers.of)
-            )
-            self._by_config[known] = index
+            rate = rate_limiting.profile(RateLimitingConfig.model_validate(config), scope, counted, numbers.of)
+            index = self._by_config[known] = self._intern("rate", self.rate_limiting, rate)
         return index
 
-    def _intern(self, profile: JsonDict) -> int:
-        text = orjson.dumps(profile)
+    def _intern(self, kind: str, items: list[JsonDict], profile: JsonDict) -> int:
+        text = (kind, orjson.dumps(profile))
         if text not in self._index:
-            self._index[text] = len(self.items)
-            self.items.append(profile)
+            self._index[text] = len(items)
+            items.append(profile)
         return self._index[text]
 
 
@@ -132,71 +157,123 @@ def winner(name: str, route: Route, plugins: Iterable[Plugin]) -> tuple[int, Plu
     return best
 
 
-def compile_policy(world: World, profiles: Profiles, numbers: Numbers) -> JsonDict:
+class Compiled(NamedTuple):
+    """The policy, and the counter columns in use."""
+
+    policy: JsonDict
+    columns: list[Column]
+
+
+def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: Numbers) -> Compiled:
     """The whole policy. Routes of a disabled service are left out, as if they were not there."""
     services = [s for s in world.services.values() if s.entity.enabled]
     live = {s.entity.id: s.n for s in services}
-    entries: list[JsonDict] = []
+    auths: list[JsonDict] = []
+    acls: list[JsonDict] = []
     by_scope = _Candidates(world.plugins.values())
     routes = []
     for n, route in sorted(world.routes.values(), key=lambda r: r.n):
         if route.service is not None and route.service.id not in live:
             continue
-        candidates = by_scope.of(route)
-        auth = winner("key-auth", route, candidates)
-        limits = winner("rate-limiting", route, candidates)
-        entry = None
-        if auth is not None:
-            data = key_auth.entry(KeyAuthConfig.model_validate(auth[1].config), world.named)
-            if data not in entries:
-                entries.append(data)
-            entry = entries.index(data)
         service = route.service.id if route.service else None
-        chosen = None
-        if limits is not None:
-            chosen = {"rank": limits[0], "profile": profiles.of(limits[1], service, numbers)}
-        routes.append(_route(n, route, live.get(service or ""), entry, chosen))
-    return {
+        candidates = by_scope.of(route)
+        auth, groups = (winner(name, route, candidates) for name in ("key-auth", "acl"))
+        routes.append(
+            {
+                **_route(n, route, live.get(service or "")),
+                "key_auth": auth
+                and _shared(auths, key_auth.entry(KeyAuthConfig.model_validate(auth[1].config), world.named)),
+                "rate_limiting": _chosen(winner("rate-limiting", route, candidates), service, profiles, numbers),
+                "size_limiting": _chosen(
+                    winner("request-size-limiting", route, candidates), service, profiles, numbers
+                ),
+                "acl": groups and _shared(acls, acl.entry(AclConfig.model_validate(groups[1].config))),
+            }
+        )
+    tiers = sorted(world.tiers.values(), key=lambda t: t.n)
+    models = sorted(world.models.values(), key=lambda m: m.n)
+    default = world.tiers.get(world.default_tier or "")
+    columns = _Columns(numbers)
+    policy = {
         "services": [_service(n, s) for n, s in sorted(services, key=lambda s: s.n)],
         "routes": routes,
-        "key_auth": entries,
-        "rate_limiting": profiles.items,
-        "columns": [
-            {"n": c.n, "kind": c.kind, "words": 1 if c.kind == "dense" else 0, "key": c.key}
-            for c in columns_of(profiles, numbers)
-        ],
+        "key_auth": auths,
+        "rate_limiting": profiles.rate_limiting,
+        "size_limiting": profiles.size_limiting,
+        "acl": acls,
+        "default_tier": default and default.n,
+        "tiers": [tier_entry(n, tier, models, columns.of) for n, tier in tiers],
+        "models": [model_entry(n, model) for n, model in models],
+        "series": [[t.n, m.n, series.of(series_key(t.entity, m.entity), SERIES)] for t in tiers for m in models],
     }
+    columns.add_profiles(profiles)
+    found = [columns.found[n] for n in sorted(columns.found)]
+    policy["columns"] = [
+        {"n": c.n, "kind": c.kind, "words": 1 if c.kind == "dense" else 0, "key": c.key} for c in found
+    ]
+    return Compiled(policy, found)
 
 
-def columns_of(profiles: Profiles, numbers: Numbers) -> list[Column]:
-    """Every column that a profile counts in, by number."""
-    texts = {n: (kind, key) for (kind, key), n in numbers.known.items()}
-    found = {
-        n: Column(n, *texts[n], ROWS_OF[profile["limit_by"]] if texts[n][0] == "dense" else None)
-        for profile in profiles.items
-        for limit in profile["limits"]
-        for n in (limit["dense"], limit["open"])
-        if n is not None
-    }
-    return [found[n] for n in sorted(found)]
+def series_key(tier: Tier, model: LlmModel) -> str:
+    """Identity of the metrics of a tier's calls of a model."""
+    return f"{tier.id}/{model.id}"
+
+
+class _Columns:
+    """The columns that something counts in, by number."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self.found: dict[int, Column] = {}
+
+    def of(self, key: str, rows: Rows | None) -> int:
+        kind: rate_limiting.Kind = "open" if rows is None else "dense"
+        n = self._numbers.of(key, kind)
+        self.found[n] = Column(n, kind, key, rows)
+        return n
+
+    def add_profiles(self, profiles: Profiles) -> None:
+        texts = {n: (kind, key) for (kind, key), n in self._numbers.known.items()}
+        for profile in profiles.rate_limiting:
+            for limit in profile["limits"]:
+                for n in (limit["dense"], limit["open"]):
+                    if n is not None:
+                        kind, key = texts[n]
+                        self.found[n] = Column(n, kind, key, ROWS_OF[profile["limit_by"]] if kind == "dense" else None)
 
 
 def consumer_record(
-    row: tuple[int, str, str | None, str | None],
+    row: tuple[int, str, str | None, str | None, str | None],
+    groups: list[str],
     plugins: Iterable[JsonDict],
     world: World,
     profiles: Profiles,
     numbers: Numbers,
 ) -> ConsumerRecord:
-    """`row` is (n, id, username, custom_id), `plugins` the bodies of the instances on that consumer."""
+    """`row` is (n, id, username, custom_id, tier's id), `plugins` the bodies of the instances on that consumer."""
+    n, key, username, custom_id, tier = row
     refs = []
     for body in plugins:
-        if body["name"] != "rate-limiting" or not body["enabled"]:
+        if body["name"] not in REFS or not body["enabled"]:
             continue
         route = world.routes[body["route"]["id"]].n if body["route"] else 0
         service = body["service"]["id"] if body["service"] else None
-        refs.append((route, world.services[service].n if service else 0, profiles.of(body, service, numbers)))
-    return (*row, sorted(refs))
+        kind, index = REFS[body["name"]], profiles.of(body, service, numbers)
+        refs.append((route, world.services[service].n if service else 0, kind, index))
+    return (n, key, username, custom_id, sorted(refs), world.tiers[tier].n if tier else 0, groups)
+
+
+def _shared(entries: list[JsonDict], entry: JsonDict) -> int:
+    """Index of this entry in the list, where equal ones stand once."""
+    if entry not in entries:
+        entries.append(entry)
+    return entries.index(entry)
+
+
+def _chosen(
+    won: tuple[int, Plugin] | None, service: str | None, profiles: Profiles, numbers: Numbers
+) -> JsonDict | None:
+    return won and {"rank": won[0], "profile": profiles.of(won[1], service, numbers)}
 
 
 class _Candidates:
@@ -233,7 +310,7 @@ def _service(n: int, service: Service) -> JsonDict:
     }
 
 
-def _route(n: int, route: Route, service: int | None, key_auth_index: int | None, rate: JsonDict | None) -> JsonDict:
+def _route(n: int, route: Route, service: int | None) -> JsonDict:
     return {
         "n": n,
         "id": route.id,
@@ -249,6 +326,4 @@ def _route(n: int, route: Route, service: int | None, key_auth_index: int | None
         "created_at": route.created_at,
         "strip_path": route.strip_path,
         "preserve_host": route.preserve_host,
-        "key_auth": key_auth_index,
-        "rate_limiting": rate,
     }

@@ -77,7 +77,9 @@ def open_control(
         raise StoreError(f"the files of the snapshot in {settings.data} cannot be used: {error}") from error
     publication = Publication(files)
     writer = Writer(store, publication, now)
-    metrics = metrics or (lambda: files.metrics(publication.route_labels()))
+    metrics = metrics or (
+        lambda: files.metrics(publication.route_labels(), publication.series_labels(), publication.tier_labels())
+    )
     admin = Admin(
         store=store,
         writer=writer,

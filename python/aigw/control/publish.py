@@ -1,38 +1,46 @@
 """What changed -> what workers must see, in as little work as it takes. In: changes of one group of writes, inside their
 transaction. Out: calls on the native `Publisher`, after the commit, ending with the generation word.
 
-A changed key or consumer is appended to the delta; the policy is compiled only when services, routes, plugins without a
-consumer, or the set of profiles changed. What could not be published stays pending and goes out with the next attempt:
+A changed key or consumer is appended to the delta; the policy is compiled only when services, routes, tiers, models, plugins
+without a consumer, or the set of profiles changed. When so much changed that a delta would be slower than beginning anew, a
+base is written instead. What could not be published stays pending and goes out with the next attempt:
 pending ids are read again from the store, so an attempt may be repeated. Only the writer thread comes here.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
 from aigw.control.compile import (
+    SERIES,
+    Column,
     ConsumerRecord,
     Numbered,
     Numbers,
     Profiles,
-    Rows,
     World,
-    columns_of,
     compile_policy,
     consumer_record,
+    series_key,
 )
-from aigw.control.entities import Plugin, Route, Service
-from aigw.control.store import Change, Reading, Row
+from aigw.control.compile_tiers import Rows
+from aigw.control.entities import Entity, LlmModel, Plugin, Route, Service, Tier
+from aigw.control.store import SETTINGS, Change, Reading, Row
 from aigw.types import JsonDict
 
 MERGE_AT_LEAST: Final = 4096
 """Delta records below which a new base is never worth it."""
+REWRITE_SHARE: Final = 32
+"""One part in so many of all records changed at once: reading and writing all is then no slower than those one by one."""
 UNUSED_PROFILES: Final = 256
 """Profiles added since the last base after which a new one drops those that nothing uses any more."""
+
+_PLACES: Final[Mapping[str, type[Entity]]] = {"services": Service, "routes": Route, "tiers": Tier, "models": LlmModel}
+"""What the policy is made of, by the world's own names."""
 
 CredentialRecord = tuple[int, str, int, bytes, int]
 
@@ -41,6 +49,7 @@ class Publisher(Protocol):
     """The part of `aigw._native.Publisher` that publication needs."""
 
     def hash_key(self, key: bytes) -> bytes: ...
+    def seal(self, secret: bytes) -> str: ...
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None: ...
     def write_base(self, consumers: Iterable[ConsumerRecord], credentials: Iterable[CredentialRecord]) -> None: ...
     def append(
@@ -54,9 +63,12 @@ class Publisher(Protocol):
     def generation(self) -> int: ...
     def delta_records(self) -> int: ...
     def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]: ...
+    def read_words(self, refs: list[tuple[int, int]]) -> list[int]: ...
     def reclaim(self) -> list[tuple[int, int]]: ...
     def slots(self) -> list[JsonDict]: ...
-    def metrics(self, routes: dict[int, tuple[str, str]]) -> str: ...
+    def metrics(
+        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+    ) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,14 @@ class _Prepared:
     gone_consumers: list[int]
     gone_credentials: list[int]
     policy: bytes | None
+    base: Base | None = None
+
+
+class Fresh(NamedTuple):
+    """Numbers given since the last commit, by (kind, key): `Writing.keep_numbers` stores them."""
+
+    columns: dict[tuple[str, str], int]
+    series: dict[tuple[str, str], int]
 
 
 class Publication:
@@ -97,6 +117,7 @@ class Publication:
         self.world = World()
         self.profiles = Profiles()
         self.numbers = Numbers({})
+        self.series = Numbers({})
         self.in_force = InForce()
         self._policy = b""
         self._policy_dirty = True
@@ -106,6 +127,7 @@ class Publication:
         self._since_read: dict[tuple[str, str], int] | None = None
         self._new_base = False
         self._rows: dict[Rows, int] = {"consumers": 0, "credentials": 0, "one": 0}
+        self._columns: list[Column] = []
         self._ensured: dict[int, int] = {}
         self._base_records = 0
         self._base_profiles = 0
@@ -114,12 +136,15 @@ class Publication:
     def load(self, reading: Reading) -> None:
         """Read everything but the records: at start, and when the memory can no longer be trusted."""
         self.world = World(
-            {r.id: Numbered(r.n, Service.model_validate(r.body)) for r in reading.everything("services", 0)},
-            {r.id: Numbered(r.n, Route.model_validate(r.body)) for r in reading.everything("routes", 0)},
-            {b["id"]: Plugin.model_validate(b) for b in reading.unscoped_plugins()},
+            plugins={b["id"]: Plugin.model_validate(b) for b in reading.unscoped_plugins()},
+            default_tier=reading.default_tier(),
         )
+        for kind, model in _PLACES.items():
+            found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reading.everything(kind, 0)}
+            setattr(self.world, kind, found)
         # A number given in memory stays given, even if its row was never stored: profiles point at it.
-        self.numbers = Numbers({**reading.columns(), **self.numbers.known}, self.numbers.fresh)
+        self.numbers.take(reading.columns(), fresh=False)
+        self.series.take({(SERIES, key): n for key, n in reading.numbers(SERIES).items()}, fresh=False)
         self._anonymous = self.world.anonymous_texts()
         self._rows = {
             "consumers": reading.highest("consumers"),
@@ -133,16 +158,25 @@ class Publication:
         for change in changes:
             row = change.after or change.before
             if row is None:
-                continue
-            if change.kind in ("services", "routes"):
+                self._policy_dirty |= change.kind == SETTINGS
+            elif change.kind in _PLACES:
                 self._note_place(change.kind, change.after, row.id)
             elif change.kind == "plugins":
                 self._note_plugin(change)
+            elif change.kind == "acls":
+                for one in (change.before, change.after):
+                    if one is not None:
+                        self._touch("consumers", one.body["consumer"]["id"], 0)
             else:
                 self._note_record(change, row)
 
-    def prepare(self, reading: Reading, now: int) -> dict[tuple[str, str], int]:
-        """Work out what to send. Returns new column numbers, which must be stored in the same transaction."""
+    def prepare(self, reading: Reading, now: int) -> Fresh:
+        """Work out what to send. Returns new numbers, which must be stored in the same transaction."""
+        if len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE):
+            base = read_base(reading, self.world, dict(self.numbers.known), now, may_number=True)
+            self.numbers.take(base.fresh, fresh=True)
+            self._prepared = _Prepared([], [], [], [], self._compile(reading, now, base.profiles), base)
+            return Fresh(self.numbers.fresh, self.series.fresh)
         consumers, credentials = [], []
         gone: dict[str, list[int]] = {"consumers": [], "keyauth_credentials": []}
         for (kind, key), n in self._pending.items():
@@ -156,10 +190,10 @@ class Publication:
                 if owner is not None:
                     credentials.append((row.n, row.id, owner.n, row.hash, row.expires_at))
         policy = None
-        if self._policy_dirty or len(self.profiles.items) != self._policy_profiles:
-            policy = self._compile(reading, now)
+        if self._policy_dirty or len(self.profiles) != self._policy_profiles:
+            policy = self._compile(reading, now, self.profiles)
         self._prepared = _Prepared(consumers, credentials, gone["consumers"], gone["keyauth_credentials"], policy)
-        return self.numbers.fresh
+        return Fresh(self.numbers.fresh, self.series.fresh)
 
     def send(self, now: float) -> None:
         """Put in force what was prepared. Raises OSError, ValueError; then everything stays pending."""
@@ -168,11 +202,15 @@ class Publication:
             return
         try:
             self._ensure_columns()
-            if plan.consumers or plan.credentials or plan.gone_consumers or plan.gone_credentials:
+            if plan.base is not None:
+                self._write(plan.base)
+            elif plan.consumers or plan.credentials or plan.gone_consumers or plan.gone_credentials:
                 self._publisher.append(plan.consumers, plan.credentials, plan.gone_consumers, plan.gone_credentials)
             elif plan.policy is None and not self._new_base:
                 return
             self._published(self._publisher.publish(plan.policy), plan.policy, now)
+            if plan.base is not None:
+                self._base_profiles = len(self.profiles)
         except (OSError, ValueError) as error:
             self.in_force = replace(self.in_force, error=str(error), failed_at=now)
             raise
@@ -200,7 +238,7 @@ class Publication:
         if self._since_read is not None:
             return False
         many = self._publisher.delta_records() > max(MERGE_AT_LEAST, self._base_records // 4)
-        return many or len(self.profiles.items) > self._base_profiles + UNUSED_PROFILES
+        return many or len(self.profiles) > self._base_profiles + UNUSED_PROFILES
 
     def start_base(self) -> None:
         """From here on, what changes is remembered, to be appended to the base that is being read."""
@@ -210,20 +248,23 @@ class Publication:
         """The base could not be read: forget it."""
         self._since_read = None
 
-    def install_base(self, base: Base, reading: Reading, now: float) -> dict[tuple[str, str], int]:
+    def install_base(self, base: Base, reading: Reading, now: float) -> Fresh:
         """Write the base, and prepare what changed since it was read. `send` puts both in force."""
+        self._write(base)
+        self._pending = {**(self._since_read or {}), **self._pending}
+        self._since_read = None
+        self.numbers.take(base.fresh, fresh=True)
+        fresh = self.prepare(reading, int(now))
+        self._base_profiles = len(self.profiles)
+        return fresh
+
+    def _write(self, base: Base) -> None:
+        """From here on the records, in force or not, point into the base's profiles."""
         self._publisher.write_base(base.consumers, base.credentials)
         self._new_base = True
         self._base_records = len(base.consumers) + len(base.credentials)
-        self._pending = {**(self._since_read or {}), **self._pending}
-        self._since_read = None
         self.profiles = base.profiles
-        self.numbers.known.update(base.fresh)
-        self.numbers.fresh.update(base.fresh)
         self._policy_dirty = True
-        fresh = self.prepare(reading, int(now))
-        self._base_profiles = len(self.profiles.items)
-        return fresh
 
     def route_labels(self) -> dict[int, tuple[str, str]]:
         """Route n -> (route, service) as metrics name them."""
@@ -233,20 +274,29 @@ class Publication:
             labels[n] = (route.name or route.id, (service.entity.name or service.entity.id) if service else "")
         return labels
 
+    def series_labels(self) -> dict[int, tuple[str, str]]:
+        """Row of metrics -> (tier, model) as metrics name them."""
+        tiers, models, known = self.world.tiers, self.world.models, self.series.known
+        found = {}
+        for tier in list(tiers.values()):
+            for model in list(models.values()):
+                n = known.get((SERIES, series_key(tier.entity, model.entity)))
+                if n is not None:
+                    found[n] = (tier.entity.name, model.entity.name)
+        return found
+
+    def tier_labels(self) -> dict[int, str]:
+        """Tier n -> name."""
+        return {n: tier.name for n, tier in list(self.world.tiers.values())}
+
     def _note_place(self, kind: str, after: Row | None, key: str) -> None:
         self._policy_dirty = True
-        if kind == "services":
-            services = dict(self.world.services)
-            services.pop(key, None)
-            if after is not None:
-                services[key] = Numbered(after.n, Service.model_validate(after.body))
-            self.world.services = services
-        else:
-            routes = dict(self.world.routes)
-            routes.pop(key, None)
-            if after is not None:
-                routes[key] = Numbered(after.n, Route.model_validate(after.body))
-            self.world.routes = routes
+        # Replaced, never changed: other threads read it.
+        entities: dict[str, Numbered[Any]] = dict(getattr(self.world, kind))
+        entities.pop(key, None)
+        if after is not None:
+            entities[key] = Numbered(after.n, _PLACES[kind].model_validate(after.body))
+        setattr(self.world, kind, entities)
 
     def _note_plugin(self, change: Change) -> None:
         for row in (change.before, change.after):
@@ -276,33 +326,37 @@ class Publication:
                 noted[kind, key] = max(n, noted.get((kind, key), 0))
 
     def _record(self, reading: Reading, row: Row) -> ConsumerRecord:
-        head = (row.n, row.id, row.body["username"], row.body["custom_id"])
-        return consumer_record(head, reading.consumer_plugins(row.id), self.world, self.profiles, self.numbers)
+        head = (row.n, row.id, row.body["username"], row.body["custom_id"], row.tier)
+        own, groups = reading.consumer_plugins(row.id), reading.groups(row.id)
+        return consumer_record(head, groups, own, self.world, self.profiles, self.numbers)
 
-    def _compile(self, reading: Reading, now: int) -> bytes | None:
+    def _compile(self, reading: Reading, now: int, profiles: Profiles) -> bytes | None:
         named = {}
         for text in self._anonymous:
             row = reading.get("consumers", "id", text, now) or reading.get("consumers", "username", text, now)
             if row is not None:
                 named[text] = row.n
         self.world.named = named
-        policy = orjson.dumps(compile_policy(self.world, self.profiles, self.numbers))
+        self.world.default_tier = reading.default_tier()
+        compiled = compile_policy(self.world, profiles, self.numbers, self.series)
+        policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
         self._policy_dirty = policy != self._policy
         return policy if self._policy_dirty else None
 
     def _published(self, generation: int, policy: bytes | None, now: float) -> None:
         if policy is not None:
             self._policy = policy
-            self._policy_profiles = len(self.profiles.items)
+            self._policy_profiles = len(self.profiles)
         self._new_base = False
         self._policy_dirty = False
         self._pending.clear()
         self.numbers.fresh.clear()
+        self.series.fresh.clear()
         self._prepared = None
         self.in_force = InForce(hashlib.sha256(self._policy).hexdigest(), generation, now)
 
     def _ensure_columns(self) -> None:
-        for column in columns_of(self.profiles, self.numbers):
+        for column in self._columns:
             if column.rows is None:
                 continue
             highest = self._rows[column.rows]
@@ -322,7 +376,11 @@ def read_base(
     own: dict[str, list[JsonDict]] = {}
     for body in reading.consumer_plugins():
         own.setdefault(body["consumer"]["id"], []).append(body)
-    consumers = [consumer_record(row, own.get(row[1], ()), world, profiles, numbers) for row in reading.consumers()]
+    groups = reading.all_groups()
+    consumers = [
+        consumer_record(row, groups.get(row[1], []), own.get(row[1], ()), world, profiles, numbers)
+        for row in reading.consumers()
+    ]
     if numbers.fresh and not may_number:
         raise KeyError("a counter column was added while the base was read")
     return Base(consumers, reading.credentials(now), profiles, numbers.fresh)

@@ -2,13 +2,14 @@
 
 Writes go through `Writing`, which only the writer thread holds, inside one transaction for a whole group of changes;
 each change has its own savepoint. Reads take their own connection and see the last committed state.
+What the configuration file declares is changed by the file only (`ReadOnly`); `bulk` writes it.
 The store knows no HTTP and no snapshot; keys reach it as HMACs only.
 """
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 
 from aigw.control import tables
 from aigw.control.entities import KINDS, Kind
+from aigw.control.origin import Origin, ReadOnly, content_hash
 from aigw.errors import ConfigError, StoreError
 from aigw.types import JsonDict
 
@@ -33,6 +35,15 @@ class Row:
     body: JsonDict
     hash: bytes = b""
     expires_at: int = 0
+    tier: str | None = None
+    """Of a consumer: the id of its tier."""
+    origin: Origin | None = None
+    """Where the configuration file declares it; None for what the Admin API made."""
+
+
+SETTINGS: Final = "settings"
+"""The kind of a change to a setting of the whole gateway: it has no rows."""
+DEFAULT_TIER: Final = "default_tier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +166,8 @@ def sqlite_insert_or_ignore(table: sa.Table, values: Mapping[str, Any]) -> sa.In
     return sa.insert(table).prefix_with("OR IGNORE").values(**values)
 
 
-def _row(kind: str, record: Any) -> Row:
+def row_of(kind: str, record: Any) -> Row:
+    """An entity from its table's record."""
     secret = kind == "keyauth_credentials"
     return Row(
         record.id,
@@ -163,21 +175,48 @@ def _row(kind: str, record: Any) -> Row:
         orjson.loads(record.body),
         record.hash if secret else b"",
         record.expires_at if secret else 0,
+        record.tier if kind == "consumers" else None,
+        Origin.parse(record.origin) if record.origin else None,
     )
+
+
+def columns_of(kind: Kind, row: Row) -> JsonDict:
+    """What an entity's record holds."""
+    table, body = tables.ENTITIES[kind.name], row.body
+    values: JsonDict = {"id": row.id, "body": orjson.dumps(body).decode()}
+    values["origin"] = row.origin.text() if row.origin else None
+    if kind.numbered:
+        values["n"] = row.n
+    for name in ("name", "username", "custom_id", "instance_name", "group"):
+        if name in table.c:
+            values[name] = body[name]
+    for name in kind.foreign:
+        values[name] = body[name]["id"] if body[name] else None
+    if kind.name == "keyauth_credentials":
+        values |= {"hash": row.hash, "expires_at": row.expires_at}
+    if kind.name == "consumers":
+        values["tier"] = row.tier
+    if kind.name == "plugins":
+        values["scope"] = scope_of(body)
+    return values
 
 
 class Reading:
     """Queries on one connection. `now` (unix seconds) hides credentials that have run out."""
 
     def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def get(self, kind: str, column: str, value: Any, now: int) -> Row | None:
         """The entity whose `column` (id, a unique field, `hash`) has this value."""
+        return self.find(kind, {column: value}, now)
+
+    def find(self, kind: str, where: Mapping[str, Any], now: int) -> Row | None:
+        """The entity that has these values, which no other has."""
         table = tables.ENTITIES[kind]
-        query = sa.select(table).where(table.c[column] == value, *_alive(kind, now))
-        record = self._connection.execute(query).one_or_none()
-        return None if record is None else _row(kind, record)
+        query = sa.select(table).where(*(table.c[c] == v for c, v in where.items()), *_alive(kind, now))
+        record = self.connection.execute(query).one_or_none()
+        return None if record is None else row_of(kind, record)
 
     def page(
         self,
@@ -195,49 +234,90 @@ class Reading:
             query = query.where(table.c[column] == value)
         for wanted in tags.conditions(kind, table) if tags is not None else ():
             query = query.where(wanted)
-        return [_row(kind, r) for r in self._connection.execute(query)]
+        return [row_of(kind, r) for r in self.connection.execute(query)]
 
     def everything(self, kind: str, now: int) -> Iterator[Row]:
         """All entities of a kind, in no order, streamed."""
         table = tables.ENTITIES[kind]
-        for record in self._connection.execution_options(yield_per=1000).execute(
+        for record in self.connection.execution_options(yield_per=1000).execute(
             sa.select(table).where(*_alive(kind, now))
         ):
-            yield _row(kind, record)
+            yield row_of(kind, record)
 
     def credentials(self, now: int) -> list[tuple[int, str, int, bytes, int]]:
         """(n, id, consumer's n, hmac, expires_at) of every credential: what the snapshot needs, and no JSON."""
         c, k = tables.consumers, tables.keyauth_credentials
         query = sa.select(k.c.n, k.c.id, c.c.n, k.c.hash, k.c.expires_at).join(c, c.c.id == k.c.consumer)
-        return [tuple(r) for r in self._connection.execute(query.where(*_alive(k.name, now)))]
+        return [tuple(r) for r in self.connection.execute(query.where(*_alive(k.name, now)))]
 
-    def consumers(self) -> list[tuple[int, str, str | None, str | None]]:
-        """(n, id, username, custom_id) of every consumer."""
-        c = tables.consumers
-        return [tuple(r) for r in self._connection.execute(sa.select(c.c.n, c.c.id, c.c.username, c.c.custom_id))]
+    def consumers(self) -> list[tuple[int, str, str | None, str | None, str | None]]:
+        """(n, id, username, custom_id, tier's id) of every consumer."""
+        c = tables.consumers.c
+        query = sa.select(c.n, c.id, c.username, c.custom_id, c.tier)
+        return [tuple(r) for r in self.connection.execute(query)]
+
+    def members(self, tier: str) -> Iterator[Row]:
+        """The consumers of a tier, by id, streamed."""
+        table = tables.consumers
+        query = sa.select(table).where(table.c.tier == tier).order_by(table.c.id)
+        for record in self.connection.execute(query, execution_options={"yield_per": 1000}):
+            yield row_of(table.name, record)
+
+    def groups(self, consumer: str) -> list[str]:
+        """Names of the groups that a consumer belongs to."""
+        c = tables.acls.c
+        return sorted(self.connection.scalars(sa.select(c.group).where(c.consumer == consumer)))
+
+    def all_groups(self) -> dict[str, list[str]]:
+        """The same of every consumer that belongs to any."""
+        c = tables.acls.c
+        found: dict[str, list[str]] = {}
+        for consumer, group in self.connection.execute(sa.select(c.consumer, c.group)):
+            found.setdefault(consumer, []).append(group)
+        return {consumer: sorted(groups) for consumer, groups in found.items()}
+
+    def default_tier(self) -> str | None:
+        """Id of the tier of consumers that have none."""
+        c = tables.meta.c
+        found = self.connection.scalar(sa.select(c.value).where(c.key == DEFAULT_TIER))
+        return None if found is None else str(found)
 
     def consumer_plugins(self, consumer: str | None = None) -> list[JsonDict]:
         """Bodies of the plugins on one consumer, or on any."""
         p = tables.plugins
         scope = p.c.consumer.is_not(None) if consumer is None else p.c.consumer == consumer
-        return [orjson.loads(body) for body in self._connection.scalars(sa.select(p.c.body).where(scope))]
+        return [orjson.loads(body) for body in self.connection.scalars(sa.select(p.c.body).where(scope))]
 
     def unscoped_plugins(self) -> list[JsonDict]:
         """Bodies of the plugins on no consumer."""
         p = tables.plugins
         return [
-            orjson.loads(body) for body in self._connection.scalars(sa.select(p.c.body).where(p.c.consumer.is_(None)))
+            orjson.loads(body) for body in self.connection.scalars(sa.select(p.c.body).where(p.c.consumer.is_(None)))
         ]
 
     def columns(self) -> dict[tuple[str, str], int]:
         """(kind, key) -> number of every counter column there ever was."""
         c = tables.columns.c
-        return {(kind, key): n for kind, key, n in self._connection.execute(sa.select(c.kind, c.key, c.n))}
+        return {(kind, key): n for kind, key, n in self.connection.execute(sa.select(c.kind, c.key, c.n))}
+
+    def numbers(self, kind: str) -> dict[str, int]:
+        """Id -> row number of everything of a kind that ever was."""
+        c = tables.row_numbers.c
+        rows = self.connection.execute(sa.select(c.id, c.n).where(c.kind == kind))
+        return {r.id: r.n for r in rows}
+
+    def of_file(self) -> dict[str, dict[str, Origin]]:
+        """Kind -> id -> where the configuration file declared it when it was applied last, and its content hash."""
+        found: dict[str, dict[str, Origin]] = {}
+        for kind, table in tables.ENTITIES.items():
+            query = sa.select(table.c.id, table.c.origin).where(table.c.origin.is_not(None))
+            found[kind] = {key: Origin.parse(text) for key, text in self.connection.execute(query)}
+        return found
 
     def highest(self, kind: str) -> int:
         """The highest row number given so far."""
         c = tables.row_numbers.c
-        return int(self._connection.scalar(sa.select(sa.func.max(c.n)).where(c.kind == kind)) or 0)
+        return int(self.connection.scalar(sa.select(sa.func.max(c.n)).where(c.kind == kind)) or 0)
 
     def tags(self, size: int, after: tuple[str, str, str], tag: str | None) -> list[tuple[str, str, str]]:
         """(tag, kind, id), ordered, after the given one."""
@@ -247,7 +327,7 @@ class Reading:
         )
         if tag is not None:
             query = query.where(c.tag == tag)
-        return [tuple(r) for r in self._connection.execute(query.order_by(c.tag, c.kind, c.id).limit(size))]
+        return [tuple(r) for r in self.connection.execute(query.order_by(c.tag, c.kind, c.id).limit(size))]
 
 
 def _alive(kind: str, now: int) -> list[sa.ColumnElement[bool]]:
@@ -283,64 +363,103 @@ class Writing(Reading):
         """One write of the group: when it raises, it alone is undone."""
         kept = len(self.changes)
         try:
-            with self._connection.begin_nested():
+            with self.connection.begin_nested():
                 yield
         except BaseException:
             del self.changes[kept:]
             raise
 
-    def put(self, kind: Kind, body: JsonDict, before: Row | None, digest: bytes = b"", expires_at: int = 0) -> Row:
-        """Insert, or replace `before`. References were checked by the caller. Raises UniqueViolation."""
+    def put(
+        self,
+        kind: Kind,
+        body: JsonDict,
+        before: Row | None,
+        digest: bytes = b"",
+        expires_at: int = 0,
+        origin: Origin | None = None,
+    ) -> Row:
+        """Insert, or replace `before`; a consumer keeps its tier. References were checked by the caller. `origin`: the
+        file writes. Raises UniqueViolation, ReadOnly."""
         table, key = tables.ENTITIES[kind.name], body["id"]
+        if before is not None:
+            must_be_of(origin is not None, before)
         n = (before.n if before else self._number(kind.name, key)) if kind.numbered else 0
-        values: JsonDict = {"id": key, "body": orjson.dumps(body).decode()}
-        if kind.numbered:
-            values["n"] = n
-        for name in ("name", "username", "custom_id", "instance_name"):
-            if name in table.c:
-                values[name] = body[name]
-        for name in kind.foreign:
-            values[name] = body[name]["id"] if body[name] else None
-        if kind.name == "keyauth_credentials":
-            values |= {"hash": digest, "expires_at": expires_at}
-        if kind.name == "plugins":
-            values["scope"] = scope_of(body)
+        if origin is not None:
+            origin = replace(origin, hash=content_hash(body, digest.hex(), expires_at, before and before.tier))
+        after = Row(key, n, body, digest, expires_at, before.tier if before else None, origin)
+        values = columns_of(kind, after)
         self._clash(kind, table, values, body)
         if before is None:
-            self._connection.execute(sa.insert(table).values(**values))
+            self.connection.execute(sa.insert(table).values(**values))
         else:
-            self._connection.execute(sa.update(table).where(table.c.id == key).values(**values))
+            self.connection.execute(sa.update(table).where(table.c.id == key).values(**values))
         self._retag(kind.name, key, before.body.get("tags") if before else None, body.get("tags"))
-        after = Row(key, n, body, digest, expires_at)
         self.changes.append(Change(kind.name, before, after))
         return after
 
-    def delete(self, kind: Kind, row: Row) -> None:
-        """Remove, with what it takes along. Raises Referenced."""
+    def join(self, consumer: Row, tier: str | None) -> Row:
+        """Give a consumer this tier, instead of the one it has. Raises ReadOnly."""
+        if consumer.tier == tier:
+            return consumer
+        must_be_of(False, consumer)
+        after = replace(consumer, tier=tier)
+        c = tables.consumers
+        self.connection.execute(sa.update(c).where(c.c.id == consumer.id).values(tier=tier))
+        self.changes.append(Change(c.name, consumer, after))
+        return after
+
+    def leave(self, tier: str) -> None:
+        """Return all consumers of a tier to none. Raises ReadOnly for one whose tier the file declares."""
+        c = tables.consumers
+        held = [row_of(c.name, r) for r in self.connection.execute(sa.select(c).where(c.c.tier == tier)).all()]
+        for row in held:
+            must_be_of(False, row)
+        self.connection.execute(sa.update(c).where(c.c.tier == tier).values(tier=None))
+        self.changes += [Change(c.name, row, replace(row, tier=None)) for row in held]
+
+    def set_default_tier(self, tier: str | None) -> None:
+        """Which tier consumers have that have none."""
+        if self.default_tier() == tier:
+            return
+        c = tables.meta.c
+        self.connection.execute(sa.delete(tables.meta).where(c.key == DEFAULT_TIER))
+        if tier is not None:
+            self.connection.execute(sa.insert(tables.meta).values(key=DEFAULT_TIER, value=tier))
+        self.changes.append(Change(SETTINGS, None, None))
+
+    def delete(self, kind: Kind, row: Row, *, by_file: bool = False) -> None:
+        """Remove, with what it takes along. Raises Referenced, ReadOnly."""
+        must_be_of(by_file, row)
         for other in KINDS.values():
             for field, target in other.foreign.items():
                 if target != kind.name:
                     continue
                 table = tables.ENTITIES[other.name]
-                held = self._connection.execute(sa.select(table).where(table.c[field] == row.id))
+                held = self.connection.execute(sa.select(table).where(table.c[field] == row.id))
                 for record in held.all():
                     if field not in other.cascades:
                         raise Referenced(other.name)
-                    self.delete(other, _row(other.name, record))
+                    below = row_of(other.name, record)
+                    # The file may take along what the Admin API hung below its entities, never the other way round.
+                    self.delete(other, below, by_file=by_file and below.origin is not None)
+        if kind.name == "tiers":
+            self.leave(row.id)
+            if self.default_tier() == row.id:
+                self.set_default_tier(None)
         table = tables.ENTITIES[kind.name]
-        self._connection.execute(sa.delete(table).where(table.c.id == row.id))
+        self.connection.execute(sa.delete(table).where(table.c.id == row.id))
         self._retag(kind.name, row.id, row.body.get("tags"), None)
         self.changes.append(Change(kind.name, row, None))
 
     def commit(self) -> None:
         """Make it durable now, while the caller can still take its own bookkeeping back."""
-        self._connection.commit()
+        self.connection.commit()
 
     def purge(self, now: int, most: int = 1000) -> int:
-        """Delete credentials that have run out; how many there were."""
+        """Delete credentials of the Admin API that have run out; how many there were."""
         k = tables.keyauth_credentials
-        query = sa.select(k).where(k.c.expires_at > 0, k.c.expires_at <= now).limit(most)
-        rows = [_row(k.name, r) for r in self._connection.execute(query)]
+        query = sa.select(k).where(k.c.expires_at > 0, k.c.expires_at <= now, k.c.origin.is_(None)).limit(most)
+        rows = [row_of(k.name, r) for r in self.connection.execute(query)]
         for row in rows:
             self.delete(KINDS[k.name], row)
         return len(rows)
@@ -348,45 +467,57 @@ class Writing(Reading):
     def purge_hash(self, digest: bytes, now: int) -> None:
         """Make room for a key whose former credential has run out."""
         k = tables.keyauth_credentials
-        query = sa.select(k).where(k.c.hash == digest, k.c.expires_at > 0, k.c.expires_at <= now)
-        for record in self._connection.execute(query).all():
-            self.delete(KINDS[k.name], _row(k.name, record))
+        query = sa.select(k).where(k.c.hash == digest, k.c.expires_at > 0, k.c.expires_at <= now, k.c.origin.is_(None))
+        for record in self.connection.execute(query).all():
+            self.delete(KINDS[k.name], row_of(k.name, record))
 
-    def keep_columns(self, fresh: Mapping[tuple[str, str], int]) -> None:
-        """Remember the numbers of new counter columns."""
-        rows = [{"kind": kind, "key": key, "n": n} for (kind, key), n in fresh.items()]
+    def keep_numbers(self, columns: Mapping[tuple[str, str], int], series: Mapping[tuple[str, str], int]) -> None:
+        """Remember the numbers of new counter columns, and of new rows of metrics."""
+        rows = [{"kind": kind, "key": key, "n": n} for (kind, key), n in columns.items()]
         if rows:
-            self._connection.execute(sa.insert(tables.columns).prefix_with("OR IGNORE"), rows)
+            self.connection.execute(sa.insert(tables.columns).prefix_with("OR IGNORE"), rows)
+        rows = [{"kind": kind, "id": key, "n": n} for (kind, key), n in series.items()]
+        if rows:
+            self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), rows)
 
     def _number(self, kind: str, key: str) -> int:
         c = tables.row_numbers.c
-        known = self._connection.scalar(sa.select(c.n).where(c.kind == kind, c.id == key))
+        known = self.connection.scalar(sa.select(c.n).where(c.kind == kind, c.id == key))
         if known is not None:
             return int(known)
         n = self.highest(kind) + 1
-        self._connection.execute(sa.insert(tables.row_numbers).values(kind=kind, id=key, n=n))
+        self.connection.execute(sa.insert(tables.row_numbers).values(kind=kind, id=key, n=n))
         return n
 
     def _clash(self, kind: Kind, table: sa.Table, values: JsonDict, body: JsonDict) -> None:
         for name in kind.unique:
             column, value = ("hash", values.get("hash")) if name == "key" else (name, values.get(name))
-            if value is not None and self._taken(table, column, value, values["id"]):
+            if value is not None and self._taken(table, {column: value}, values["id"]):
                 # A key must not come back in an error: the client knows which one it sent.
                 raise UniqueViolation({name: "<hidden>" if name == "key" else value})
-        if kind.name == "plugins" and self._taken(table, "scope", values["scope"], values["id"]):
-            raise UniqueViolation({f: body[f] for f in ("consumer", "name", "route", "service")})
+        if kind.together:
+            of = ("scope",) if "scope" in values else kind.together
+            if self._taken(table, {c: values[c] for c in of}, values["id"]):
+                raise UniqueViolation({f: body[f] for f in kind.together})
 
-    def _taken(self, table: sa.Table, column: str, value: Any, key: str) -> bool:
-        query = sa.select(sa.literal(1)).where(table.c[column] == value, table.c.id != key)
-        return self._connection.scalar(query) is not None
+    def _taken(self, table: sa.Table, where: Mapping[str, Any], key: str) -> bool:
+        same = (table.c[column] == value for column, value in where.items())
+        query = sa.select(sa.literal(1)).where(*same, table.c.id != key)
+        return self.connection.scalar(query) is not None
 
     def _retag(self, kind: str, key: str, old: list[str] | None, new: list[str] | None) -> None:
         if (old or []) == (new or []):
             return
         c = tables.tags.c
-        self._connection.execute(sa.delete(tables.tags).where(c.kind == kind, c.id == key))
+        self.connection.execute(sa.delete(tables.tags).where(c.kind == kind, c.id == key))
         if new:
-            self._connection.execute(sa.insert(tables.tags), [{"kind": kind, "id": key, "tag": tag} for tag in new])
+            self.connection.execute(sa.insert(tables.tags), [{"kind": kind, "id": key, "tag": tag} for tag in new])
+
+
+def must_be_of(file: bool, row: Row) -> None:
+    """Raises ReadOnly when the Admin API would change what the file declares."""
+    if row.origin is not None and not file:
+        raise ReadOnly(row.body, row.origin)
 
 
 def scope_of(plugin: JsonDict) -> str:

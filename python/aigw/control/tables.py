@@ -2,6 +2,8 @@
 
 Columns exist for what the database itself must guard or find (ids, names, references, uniqueness, expiry); the rest of
 an entity is its JSON in `body`. Row numbers are never deleted: a number belongs to one id for ever.
+`origin` is null for what the Admin API made, and JSON (file, line, hash of the content) for what the configuration file
+declares.
 """
 
 from collections.abc import Mapping
@@ -21,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest migration. A store at another revision is migrated when it is opened."""
 
 metadata: Final = MetaData()
@@ -64,6 +66,7 @@ services: Final = Table(
     Column("n", Integer, nullable=False, unique=True),
     Column("name", Text, unique=True),
     Column("body", Text, nullable=False),
+    Column("origin", Text),
 )
 
 routes: Final = Table(
@@ -74,6 +77,27 @@ routes: Final = Table(
     Column("name", Text, unique=True),
     Column("service", Text, ForeignKey("services.id", ondelete="RESTRICT"), index=True),
     Column("body", Text, nullable=False),
+    Column("origin", Text),
+)
+
+tiers: Final = Table(
+    "tiers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("n", Integer, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+    Column("origin", Text),
+)
+
+models: Final = Table(
+    "models",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("n", Integer, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+    Column("origin", Text),
 )
 
 consumers: Final = Table(
@@ -83,7 +107,9 @@ consumers: Final = Table(
     Column("n", Integer, nullable=False, unique=True),
     Column("username", Text, unique=True),
     Column("custom_id", Text, unique=True),
+    Column("tier", Text, ForeignKey("tiers.id", ondelete="SET NULL"), index=True),
     Column("body", Text, nullable=False),
+    Column("origin", Text),
 )
 
 keyauth_credentials: Final = Table(
@@ -95,6 +121,18 @@ keyauth_credentials: Final = Table(
     Column("hash", LargeBinary, nullable=False, unique=True),
     Column("expires_at", BigInteger, nullable=False, index=True),
     Column("body", Text, nullable=False),
+    Column("origin", Text),
+)
+
+acls: Final = Table(
+    "acls",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("consumer", Text, ForeignKey("consumers.id", ondelete="RESTRICT"), nullable=False, index=True),
+    Column("group", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("origin", Text),
+    UniqueConstraint("consumer", "group"),
 )
 
 plugins: Final = Table(
@@ -108,6 +146,9 @@ plugins: Final = Table(
     Column("consumer", Text, ForeignKey("consumers.id", ondelete="RESTRICT"), index=True),
     Column("scope", Text, nullable=False, unique=True),
     Column("body", Text, nullable=False),
+    Column("origin", Text),
 )
 
-ENTITIES: Final[Mapping[str, Table]] = {t.name: t for t in (services, routes, consumers, keyauth_credentials, plugins)}
+ENTITIES: Final[Mapping[str, Table]] = {
+    t.name: t for t in (services, routes, tiers, models, consumers, keyauth_credentials, acls, plugins)
+}

@@ -120,7 +120,7 @@ class Writer:
                     except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to that one caller)
                         job.future.set_exception(error)
                 with self._publication.group(writing.changes):
-                    writing.keep_columns(self._publication.prepare(writing, int(self._now())))
+                    writing.keep_numbers(*self._publication.prepare(writing, int(self._now())))
                     writing.commit()
         except Exception as error:
             self._stale = True  # what memory holds of this group was never stored
@@ -155,7 +155,7 @@ class Writer:
             with self._store.writing() as writing:
                 writing.purge(now)
                 with self._publication.group(writing.changes):
-                    writing.keep_columns(self._publication.prepare(writing, now))
+                    writing.keep_numbers(*self._publication.prepare(writing, now))
                     writing.commit()
         except BaseException:
             self._stale = True
@@ -171,7 +171,7 @@ class Writer:
     def _install(self, base: Base) -> None:
         try:
             with self._store.writing() as writing:
-                writing.keep_columns(self._publication.install_base(base, writing, int(self._now())))
+                writing.keep_numbers(*self._publication.install_base(base, writing, int(self._now())))
         finally:
             self._publication.drop_base()
         self._publication.send(self._now())

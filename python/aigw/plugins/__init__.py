@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from aigw.plugins.acl import schema as acl
 from aigw.plugins.key_auth.schema import KeyAuthConfig
 from aigw.plugins.rate_limiting import schema as rate_limiting
+from aigw.plugins.request_size_limiting.schema import RequestSizeLimitingConfig
 from aigw.schema.fields import FieldErrors, Model
 
 KONG_VERSION: Final = "3.10.0"
@@ -31,6 +33,8 @@ PLUGINS: Final[Mapping[str, PluginKind]] = {
     kind.name: kind
     for kind in (
         PluginKind("key-auth", KeyAuthConfig, 1250, consumer_scope=False),
+        PluginKind("request-size-limiting", RequestSizeLimitingConfig, 951),
+        PluginKind("acl", acl.AclConfig, 950, consumer_scope=False, check=acl.check),
         PluginKind(
             "rate-limiting",
             rate_limiting.RateLimitingConfig,

@@ -82,4 +82,4 @@ def test_row_numbers_are_never_given_twice(gateway: Gateway) -> None:
     assert sorted(gateway.publisher.consumers) == [1, 3]
     assert sorted(gateway.publisher.credentials) == [1, 3]
     kept = gateway.call("PUT", "/consumers/c", json={"custom_id": "z", "username": "d"})
-    assert gateway.publisher.consumers[3] == (3, kept["id"], "d", "z", [])
+    assert gateway.publisher.consumers[3] == (3, kept["id"], "d", "z", [], 0, [])

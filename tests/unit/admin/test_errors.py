@@ -160,7 +160,7 @@ def test_bodies_that_cannot_be_read(gateway: Gateway) -> None:
 
 
 def test_paths_and_methods_that_are_not_there(gateway: Gateway) -> None:
-    for path in ("/nope", "/services/x", "/consumers/x/acls", "/acls", "/jwts", "/consumers/x/jwt", "/a/b/c/d/e",
+    for path in ("/nope", "/services/x", "/consumers/x/acls", "/acls/x", "/jwts", "/consumers/x/jwt", "/a/b/c/d/e",
                  "/consumers/x/key-auth", "/upstreams/x", "/routes/x/service"):  # fmt: skip
         assert gateway.call("GET", path, 404) == {"message": "Not found"}
     answer = gateway.client.request("PUT", "/services")

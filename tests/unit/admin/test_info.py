@@ -7,14 +7,16 @@ import pytest
 from aigw.admin.limits import window_end
 from conftest import Gateway
 
+KINDS = {"acl", "key-auth", "rate-limiting", "request-size-limiting"}
+
 
 def test_root_tells_clients_what_they_decide_by(gateway: Gateway) -> None:
     root = gateway.call("GET", "/")
     assert root["version"].count(".") == 2
     assert root["configuration"]["database"] == "postgres"
     assert root["configuration"]["router_flavor"] == "traditional_compatible"
-    assert set(root["plugins"]["available_on_server"]) == {"key-auth", "rate-limiting"}
-    assert gateway.call("GET", "/plugins/enabled") == {"enabled_plugins": ["key-auth", "rate-limiting"]}
+    assert set(root["plugins"]["available_on_server"]) == KINDS
+    assert gateway.call("GET", "/plugins/enabled") == {"enabled_plugins": sorted(KINDS)}
 
 
 def test_status_follows_the_configuration(gateway: Gateway) -> None:

@@ -46,7 +46,7 @@ def test_moving_between_consumer_plugins_keeps_the_column(gateway: Gateway) -> N
     plugin = gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})
 
     def column() -> int:
-        ((_, _, profile),) = gateway.publisher.consumers[1][4]
+        ((_, _, _, profile),) = gateway.publisher.consumers[1][4]
         return gateway.publisher.policy["rate_limiting"][profile]["limits"][0]["dense"]  # type: ignore[index,no-any-return]
 
     before = column()
@@ -198,10 +198,15 @@ def meaning(gateway: Gateway) -> object:
     policy = publisher.policy or {}
     profiles = policy.get("rate_limiting", [])
     named = lambda ref: profiles[ref] if ref is not None else None  # noqa: E731
+    lists = (profiles, policy.get("size_limiting", []))
     routes = [{**r, "rate_limiting": r["rate_limiting"] and [r["rate_limiting"]["rank"], named(r["rate_limiting"]["profile"])],
-               "key_auth": policy["key_auth"][r["key_auth"]] if r["key_auth"] is not None else None} for r in policy["routes"]]  # fmt: skip
-    consumers = {n: (*c[:4], [(r, s, named(p)) for r, s, p in c[4]]) for n, c in publisher.consumers.items()}
-    return policy["services"], routes, consumers, publisher.credentials
+               "key_auth": policy["key_auth"][r["key_auth"]] if r["key_auth"] is not None else None,
+               "size_limiting": r["size_limiting"] and lists[1][r["size_limiting"]["profile"]]} for r in policy["routes"]]  # fmt: skip
+    consumers = {
+        n: (*c[:4], [(r, s, k, lists[k][p]) for r, s, k, p in c[4]], *c[5:]) for n, c in publisher.consumers.items()
+    }
+    offer = {k: policy[k] for k in ("acl", "default_tier", "tiers", "models", "series")}
+    return policy["services"], routes, offer, consumers, publisher.credentials
 
 
 def same_as_a_restart(gateway: Gateway) -> None:

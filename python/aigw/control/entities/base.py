@@ -37,12 +37,16 @@ class Kind:
     """The field that may stand for the id in a path."""
     unique: tuple[str, ...] = ()
     """Fields whose value no two entities share."""
+    together: tuple[str, ...] = ()
+    """Fields whose values together no two entities share: Kong names them all when they clash."""
     foreign: Mapping[str, str] = field(default_factory=dict)
     """Foreign field -> the collection that it points into."""
     cascades: tuple[str, ...] = ()
     """Foreign fields whose target takes this entity along when it goes; the others hold their target in place."""
     path: str = ""
     """Its name in the Admin API's paths, where that differs from `name`."""
+    served: bool = True
+    """Whether the generic engine serves it at its own path."""
     numbered: bool = True
     """Whether it has a row number."""
     has_updated_at: bool = True

@@ -2,18 +2,23 @@
 
 `ModelSpec` is the YAML object of `models.<name>` in the configuration file. Upstreams are chosen by weight; `model` is what
 the upstream calls it. Costs and the tokenizer are checked and kept for the ledger to come; `capacity` is refused until it
-is enforced. An `api_key` is kept sealed and never shown (`Publisher.seal`).
+is enforced. An upstream's `api_key` is kept apart from the spec, sealed (`Publisher.seal`), and never shown.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from aigw.control.entities.base import Entity, Kind, TagsField
+from aigw.control.entities.host import wrong_host
 from aigw.control.entities.tier import NotYet, TokenCap, Usd
-from aigw.schema.fields import Between, Model, SetMarker, unique, violation
+from aigw.schema.fields import Between, Model, SetMarker, Timestamp, unique, violation
+from aigw.types import JsonDict
 
+_REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*|file:[^}]*?)(?::-[^}]*)?\}\Z", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\-]*\Z", re.ASCII)
 
 
@@ -32,6 +37,9 @@ def _url(value: str) -> str:
     wrong = parts.scheme not in ("http", "https") or not parts.hostname or port == 0
     if wrong or parts.username is not None or parts.query or parts.fragment or any(c <= " " for c in value):
         raise violation("expected http(s)://host[:port]/v1")
+    host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":")
+    if (reason := wrong_host(host)) is not None:
+        raise violation(reason)
     if not parts.path.rstrip("/").endswith("/v1") or "//" in parts.path or "/." in parts.path:
         raise violation("must end in /v1: the rest of a call's path is appended")
     return value
@@ -95,4 +103,49 @@ class ModelSpec(Model):
     )
 
 
-__all__ = ["ModelName", "ModelSpec", "Upstream"]
+class SealedKey(Model):
+    """An upstream's key. `digest` tells whether it changed; only workers open `sealed`."""
+
+    reference: str | None = Field(default=None, description="The variable or file that it came from.")
+    sealed: str = Field(description="The key, sealed.")
+    digest: str = Field(description="Its HMAC.")
+
+
+class LlmModel(Entity):
+    """`keys` has one place for each upstream of the spec, whose own `api_key` is null here."""
+
+    updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
+    name: ModelName = Field(description="Unique name: what clients send as `model`.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+    spec: ModelSpec = Field(description="What the model is.")
+    keys: list[SealedKey | None] = Field(default=[], description="Keys of the upstreams, sealed.")
+
+
+def with_sealed_keys(
+    spec: ModelSpec, references: Sequence[str | None], seal: Callable[[bytes], str], digest: Callable[[bytes], bytes]
+) -> JsonDict:
+    """`spec` and `keys` of a model's body. `references`: what is written for each upstream's key (`${VAR}`); of text that
+    is no plain reference, and of a reference's default, nothing is kept: it may be the key itself."""
+    keys: list[JsonDict | None] = []
+    for upstream, written in zip(spec.upstreams, references, strict=True):
+        if upstream.api_key is None:
+            keys.append(None)
+            continue
+        found = _REFERENCE.match(written or "")
+        key = upstream.api_key.encode()
+        keys.append(
+            {
+                "reference": f"${{{found.group(1)}}}" if found else None,
+                "sealed": seal(key),
+                "digest": digest(b"upstream:" + key).hex(),
+            }
+        )
+    body = spec.model_dump(mode="json")
+    for item in body["upstreams"]:
+        item["api_key"] = None
+    return {"spec": body, "keys": keys}
+
+
+KIND = Kind(name="models", model=LlmModel, endpoint_key="name", unique=("name",), served=False)
+
+__all__ = ["LlmModel", "ModelName", "ModelSpec", "SealedKey", "Upstream", "with_sealed_keys"]

@@ -107,6 +107,7 @@ KIND = Kind(
     model=Plugin,
     endpoint_key="instance_name",
     unique=("instance_name",),
+    together=("consumer", "name", "route", "service"),
     foreign={"route": "routes", "service": "services", "consumer": "consumers"},
     cascades=("route", "service", "consumer"),
     numbered=False,

@@ -2,7 +2,8 @@
 
 `TierSpec` is the YAML object of `tiers.<name>` in the configuration file and the JSON object of `/tiers/{name}`: the same
 fields, the same checks. What this version does not enforce is refused with "not supported in this version", never ignored;
-prices are checked and kept for the ledger to come. To Kong's clients a tier is a consumer group.
+prices are checked and kept for the ledger to come. To Kong's clients a tier is a consumer group: the entity without its
+spec. Which tier a consumer has is kept beside the consumer.
 """
 
 import re
@@ -10,7 +11,20 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
-from aigw.schema.fields import NOT_SUPPORTED, Between, Model, Positive, SetMarker, Text, refuse, unique, violation
+from aigw.control.entities.base import Entity, Kind, TagsField
+from aigw.schema.fields import (
+    NOT_SUPPORTED,
+    Between,
+    Model,
+    Name,
+    Positive,
+    SetMarker,
+    Text,
+    Timestamp,
+    refuse,
+    unique,
+    violation,
+)
 
 MAX_REQUESTS: Final = 2**32 - 1
 MAX_TOKENS: Final = 2**31 - 1
@@ -20,6 +34,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 _PER: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z", re.ASCII)
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)\Z", re.ASCII)
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+*\-]+\Z", re.ASCII)
 
 NotYet = Annotated[Any, AfterValidator(lambda value: value if value is None else refuse(value))]
@@ -30,6 +45,12 @@ def seconds_of(per: str) -> int | None:
     """Seconds of a duration like `90s`; None for a calendar word."""
     found = _PER.match(per)
     return int(found.group(1)) * _UNITS[found.group(2)] if found else None
+
+
+def canonical_per(per: str) -> str:
+    """A period as the policy writes it: the calendar word, or whole seconds."""
+    seconds = seconds_of(per)
+    return per if seconds is None else f"{seconds}s"
 
 
 def _per(value: str) -> str:
@@ -194,7 +215,7 @@ class TierSpec(Model):
     def _limits_differ(self) -> Self:
         seen: set[tuple[object, ...]] = set()
         for limit in self.limits:
-            same = (limit.per, limit.scope, limit.mode, limit.burst is None)
+            same = (canonical_per(limit.per or ""), limit.scope, limit.mode, limit.burst is None)
             if same in seen:
                 kind = "requests" if limit.burst is None else "requests with burst"
                 raise violation(
@@ -204,4 +225,36 @@ class TierSpec(Model):
         return self
 
 
-__all__ = ["NOT_SUPPORTED", "Allow", "Limit", "Parameters", "Price", "TierSpec", "milliseconds_of", "seconds_of"]
+def _tier_name(value: str) -> str:
+    if not value.isascii() or _UUID.match(value):
+        raise violation(f"invalid value '{value}': expected ascii, and no UUID: paths take ids, too")
+    return value
+
+
+TierName = Annotated[Name, Field(max_length=128), AfterValidator(_tier_name)]
+
+
+class Tier(Entity):
+    """The name travels in headers."""
+
+    updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
+    name: TierName = Field(description="Unique name.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+    spec: TierSpec = Field(default_factory=TierSpec, description="What the tier is.")
+
+
+KIND = Kind(name="tiers", model=Tier, endpoint_key="name", unique=("name",), served=False)
+
+__all__ = [
+    "NOT_SUPPORTED",
+    "Allow",
+    "Limit",
+    "Parameters",
+    "Price",
+    "Tier",
+    "TierName",
+    "TierSpec",
+    "canonical_per",
+    "milliseconds_of",
+    "seconds_of",
+]

@@ -1,0 +1,82 @@
+"""One request to the Admin API, read, and its answer: what every handler takes and gives.
+
+Handlers run on a thread; a write returns at once with the future of its group.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from aigw.admin import envelope
+from aigw.admin.context import Admin
+from aigw.admin.crud import Crud
+from aigw.control.entities import Kind
+from aigw.control.origin import ReadOnly
+from aigw.control.store import Reading, Row, Writing
+from aigw.types import JsonDict
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, read: `now` in unix seconds, `path` without a trailing slash."""
+
+    admin: Admin
+    data: JsonDict
+    query: Mapping[str, str]
+    path: str
+    now: int
+
+    @property
+    def crud(self) -> Crud:
+        """The engine at this moment."""
+        return Crud(self.admin.publisher, self.now)
+
+    def write(self, status: int, operation: Callable[[Writing, Crud], Any]) -> "Answer":
+        """Run on the writer; the answer's body is what the operation returns."""
+
+        def run(writing: Writing) -> Any:
+            try:
+                return operation(writing, self.crud)
+            except ReadOnly as error:
+                raise envelope.read_only(error) from None
+
+        return Answer(status, None, self.admin.writer.submit(run))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, and JSON (or text, or nothing): at once, or when the future of a write is done."""
+
+    status: int
+    body: Any = None
+    pending: "Future[Any] | None" = field(default=None)
+
+
+Handler = Callable[[Call], Answer]
+Methods = Mapping[str, Handler]
+
+
+def found(reading: Reading, crud: Crud, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row:
+    """The entity that a path names. Raises 404."""
+    row = crud.find(reading, kind, key, fixed)
+    if row is None:
+        raise envelope.not_found()
+    return row
+
+
+def page_of(
+    call: Call,
+    reading: Reading,
+    kind: Kind,
+    where: Mapping[str, Any],
+    shown: Callable[[Row], JsonDict],
+    *,
+    nested: bool,
+) -> JsonDict:
+    """A page of entities as the query asks for it; the `next` of a nested list keeps only the offset, as in Kong."""
+    size, after = envelope.page_size(call.query), envelope.page_offset(call.query)
+    rows = reading.page(kind.name, call.now, size + 1, after, where, envelope.tag_filter(call.query))
+    rows, last = envelope.cut(rows, size)
+    keep = {} if nested else {k: call.query[k] for k in ("tags", "size") if k in call.query}
+    return envelope.page([shown(r) for r in rows], last, call.path, keep)

@@ -1,0 +1,148 @@
+"""`/consumer_groups`, and `consumer_groups` of a consumer: tiers, as Kong's clients see them.
+
+A group is the tier without its spec; a new one has no limits. A consumer has one tier: joining a group leaves the one
+before. Where Kong's clients differ by version in what they read from a list, both names are there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from aigw.admin import envelope
+from aigw.admin.call import Answer, Call, Methods, found, page_of
+from aigw.admin.crud import Crud
+from aigw.control.entities import KINDS
+from aigw.control.store import Reading, Row, Writing
+from aigw.schema.violations import SchemaViolation
+from aigw.types import JsonDict
+
+TIERS, CONSUMERS = KINDS["tiers"], KINDS["consumers"]
+
+
+def collection() -> Methods:
+    """GET and POST /consumer_groups."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            return Answer(200, page_of(call, reading, TIERS, {}, call.crud.shown_of(TIERS), nested=False))
+
+    return {"GET": get, "POST": lambda call: call.write(201, lambda w, c: c.create(w, TIERS, _group(call.data), {}))}
+
+
+def group(key: str) -> Methods:
+    """One group: GET tells its consumers, too."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            row = found(reading, call.crud, TIERS, key)
+            listed = call.query.get("list_consumers") != "false"
+            members = [m.body for m in reading.members(row.id)] if listed else []
+        return Answer(200, {"consumer_group": call.crud.shown(TIERS, row), "consumers": members, "plugins": []})
+
+    def put(writing: Writing, crud: Crud, data: JsonDict) -> JsonDict:
+        row = crud.find(writing, TIERS, key)
+        given = _group(data)
+        if row is not None:
+            given = type(data)({**given, "spec": row.body["spec"]})
+        return crud.upsert(writing, TIERS, key, given, {})
+
+    return {
+        "GET": get,
+        "PUT": lambda call: call.write(200, lambda w, c: put(w, c, call.data)),
+        "PATCH": lambda call: call.write(200, lambda w, c: c.patch(w, TIERS, key, _group(call.data), {})),
+        "DELETE": lambda call: call.write(204, lambda w, c: c.delete(w, TIERS, key, {})),
+    }
+
+
+def members(key: str) -> Methods:
+    """/consumer_groups/{key}/consumers."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            row = found(reading, call.crud, TIERS, key)
+            page = page_of(call, reading, CONSUMERS, {"tier": row.id}, lambda r: r.body, nested=True)
+        return Answer(200, {**page, "consumers": page["data"]})
+
+    def post(writing: Writing, crud: Crud, data: JsonDict) -> JsonDict:
+        row = found(writing, crud, TIERS, key)
+        joined = [found(writing, crud, CONSUMERS, name) for name in _names(data, "consumer")]
+        for consumer in joined:
+            writing.join(consumer, row.id)
+        return {"consumer_group": crud.shown(TIERS, row), "consumers": [c.body for c in joined]}
+
+    def delete(writing: Writing, crud: Crud) -> None:
+        writing.leave(found(writing, crud, TIERS, key).id)
+
+    return {
+        "GET": get,
+        "POST": lambda call: call.write(201, lambda w, c: post(w, c, call.data)),
+        "DELETE": lambda call: call.write(204, delete),
+    }
+
+
+def of_consumer(key: str) -> Methods:
+    """/consumers/{key}/consumer_groups."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            row = found(reading, call.crud, CONSUMERS, key)
+            tier = reading.get(TIERS.name, "id", row.tier, call.now) if row.tier else None
+        groups = [call.crud.shown(TIERS, tier)] if tier else []
+        return Answer(200, {"data": groups, "consumer_groups": groups, "next": None})
+
+    def post(writing: Writing, crud: Crud, data: JsonDict) -> JsonDict:
+        consumer = found(writing, crud, CONSUMERS, key)
+        names = _names(data, "group")
+        if len(names) != 1:
+            raise envelope.schema_violation(SchemaViolation({"group": "expected one group: a consumer has one tier"}))
+        row = found(writing, crud, TIERS, names[0])
+        writing.join(consumer, row.id)
+        return {"consumer": consumer.body, "consumer_groups": [crud.shown(TIERS, row)]}
+
+    def delete(writing: Writing, crud: Crud) -> None:
+        writing.join(found(writing, crud, CONSUMERS, key), None)
+
+    return {
+        "GET": get,
+        "POST": lambda call: call.write(201, lambda w, c: post(w, c, call.data)),
+        "DELETE": lambda call: call.write(204, delete),
+    }
+
+
+def membership(group_key: str, consumer_key: str, shown: str) -> Methods:
+    """One consumer in one group, from either side; `shown` is what GET tells: "consumer" or "consumer_group"."""
+
+    def pair(reading: Reading, crud: Crud) -> tuple[Row, Row]:
+        tier = found(reading, crud, TIERS, group_key)
+        consumer = found(reading, crud, CONSUMERS, consumer_key)
+        if consumer.tier != tier.id:
+            raise envelope.not_found()
+        return tier, consumer
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            tier, consumer = pair(reading, call.crud)
+        return Answer(200, {shown: consumer.body if shown == "consumer" else call.crud.shown(TIERS, tier)})
+
+    leave: Callable[[Writing, Crud], Any] = lambda w, c: w.join(pair(w, c)[1], None) and None  # noqa: E731
+    return {"GET": get, "DELETE": lambda call: call.write(204, leave)}
+
+
+def _group(data: JsonDict) -> JsonDict:
+    """What a client may say of a group."""
+    if "spec" in data:
+        raise envelope.schema_violation(SchemaViolation({"spec": "unknown field"}))
+    return data
+
+
+def _names(data: JsonDict, field: str) -> list[str]:
+    """The names or ids in a body like `{"consumer": "bob"}`, or a list of them."""
+    fields: JsonDict = {k: "unknown field" for k in data if k != field}
+    value = data.get(field)
+    names: list[Any] = value if isinstance(value, list) else [value]
+    if value is None or not names:
+        fields[field] = "required field missing"
+    elif not all(isinstance(n, str) and n for n in names):
+        fields[field] = "expected a string"
+    if fields:
+        raise envelope.schema_violation(SchemaViolation(fields))
+    return names

@@ -1,0 +1,87 @@
+"""`/tiers` and `/models`: what is sold, as it is written in the configuration file.
+
+In: the YAML object of a tier as JSON. Out: the same, with its defaults. Models are the file's only: they are shown
+without their upstreams' keys, and there is no way to write them here.
+"""
+
+from uuid import uuid4
+
+from aigw.admin import envelope
+from aigw.admin.body import Form, typed_fields
+from aigw.admin.call import Answer, Call, Methods, found, page_of
+from aigw.admin.crud import Crud
+from aigw.control.entities import KINDS, Kind, check_entity
+from aigw.control.entities.model import ModelSpec
+from aigw.control.entities.tier import TierSpec
+from aigw.control.store import Row, Writing, must_be_of
+from aigw.schema.fields import Model
+from aigw.schema.violations import SchemaViolation, check, without_nulls
+from aigw.types import JsonDict
+
+TIERS, MODELS = KINDS["tiers"], KINDS["models"]
+SPECS: dict[str, type[Model]] = {"tiers": TierSpec, "models": ModelSpec}
+"""What is written of them."""
+
+
+def collection(kind: Kind) -> Methods:
+    """GET: name and object of each."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            return Answer(200, page_of(call, reading, kind, {}, _with_name, nested=False))
+
+    return {"GET": get}
+
+
+def tier(name: str) -> Methods:
+    """GET, PUT, DELETE of one tier."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            return Answer(200, found(reading, call.crud, TIERS, name).body["spec"])
+
+    def put(call: Call) -> Answer:
+        return call.write(200, lambda writing, crud: _put(writing, crud, name, call.data))
+
+    def delete(call: Call) -> Answer:
+        return call.write(204, lambda w, crud: w.delete(TIERS, found(w, crud, TIERS, name)))
+
+    return {"GET": get, "PUT": put, "DELETE": delete}
+
+
+def model(name: str) -> Methods:
+    """GET of one model."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            return Answer(200, _with_name(found(reading, call.crud, MODELS, name)))
+
+    return {"GET": get}
+
+
+def check_spec(name: str, data: JsonDict) -> JsonDict:
+    """A tier or a model as it is written, checked, with its defaults. Raises a Refusal with all findings."""
+    given = typed_fields(data, SPECS[name]) if isinstance(data, Form) else data
+    try:
+        return check(SPECS[name], without_nulls(given)).model_dump(mode="json")
+    except SchemaViolation as error:
+        raise envelope.schema_violation(error) from None
+
+
+def _put(writing: Writing, crud: Crud, name: str, data: JsonDict) -> JsonDict:
+    row = crud.find(writing, TIERS, name)
+    if row is not None:
+        must_be_of(False, row)
+    spec = check_spec(TIERS.name, data)
+    head = row.body if row else {"id": str(uuid4()), "name": name, "created_at": crud.now}
+    entity = without_nulls({**head, "updated_at": crud.now, "spec": spec})
+    try:
+        body = check_entity(TIERS, entity).model_dump(mode="json")
+    except SchemaViolation as error:
+        raise envelope.schema_violation(error) from None
+    kept: JsonDict = writing.put(TIERS, body, row).body["spec"]
+    return kept
+
+
+def _with_name(row: Row) -> JsonDict:
+    return {"name": row.body["name"], **row.body["spec"]}

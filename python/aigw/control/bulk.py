@@ -1,0 +1,310 @@
+"""What the configuration file declares -> the store, in one transaction: changed rows only. In: every declared entity,
+checked. Out: how many were added, changed, removed; the changes are in `writing.changes`, for the publication.
+
+The difference is by content hash, so a reload of an unchanged file writes nothing. A name, key or id that the Admin API
+holds is a conflict, and all conflicts are told at once (`Conflicts`). Entities that left the file are deleted, with what
+the Admin API hung below them. The caller checked the file itself: its references lead somewhere.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from aigw.control import tables
+from aigw.control.entities import KINDS, Kind
+from aigw.control.origin import Origin, content_hash, name_of
+from aigw.control.store import Change, Row, Writing, columns_of, row_of, scope_of
+from aigw.types import JsonDict
+
+CHUNK: Final = 900
+"""Values in one IN list: below every SQLite's bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One entity as the file declares it. `body` is what `check_entity` made (a credential's without its key); its times
+    are used when it is new. `origin` needs no hash."""
+
+    kind: str
+    body: JsonDict
+    origin: Origin
+    tier: str | None = None
+    """Of a consumer: the id of its tier."""
+    digest: bytes = b""
+    """Of a credential: the HMAC of its key."""
+    expires_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What it took. `moved`: entities that only stand in another line now."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    moved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One entity that cannot be what the file says. `origin` is None when it left the file."""
+
+    kind: str
+    origin: Origin | None
+    message: str
+
+
+class Conflicts(Exception):
+    """What the file declares and what others hold do not fit. Nothing may be kept of the attempt."""
+
+    def __init__(self, found: Sequence[Conflict]) -> None:
+        self.found = found
+        super().__init__("; ".join(f"{c.origin}: {c.message}" if c.origin else c.message for c in found))
+
+
+def apply(writing: Writing, declared: Iterable[Declared], default_tier: str | None = None) -> Applied:
+    """Make the store hold exactly these as the file's. Raises Conflicts; then the caller must roll back."""
+    wanted: dict[str, dict[str, Row]] = {kind: {} for kind in KINDS}
+    conflicts: list[Conflict] = []
+    for entity in declared:
+        row, same = _wanted(entity), wanted[entity.kind]
+        if row.id in same:
+            conflicts.append(_twice(entity.kind, row, same[row.id]))
+        same[row.id] = row
+    stored = writing.of_file()
+    plans = [_plan(KINDS[kind], rows, stored[kind]) for kind, rows in wanted.items()]
+    for plan in plans:
+        conflicts += _conflicts(writing, plan)
+    if conflicts:
+        raise Conflicts(conflicts)
+    for plan in plans:
+        plan.before = {r.id: r for r in _rows(writing, plan.kind.name, [*plan.changed, *plan.removed])}
+        _free(writing, plan)
+    for plan in plans:
+        _insert(writing, plan)
+        _update(writing, plan)
+    writing.set_default_tier(default_tier)
+    for plan in reversed(plans):
+        conflicts += _remove(writing, plan)
+    if conflicts:
+        raise Conflicts(conflicts)
+    return Applied(*(sum(len(getattr(p, f)) for p in plans) for f in ("added", "changed", "removed", "moved")))
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What becomes of one kind."""
+
+    kind: Kind
+    wanted: dict[str, Row]
+    added: dict[str, Row]
+    changed: dict[str, Row]
+    moved: dict[str, Row]
+    removed: list[str]
+    before: dict[str, Row]
+    """The rows that `changed` and `removed` find."""
+
+    @property
+    def table(self) -> sa.Table:
+        return tables.ENTITIES[self.kind.name]
+
+
+def _wanted(entity: Declared) -> Row:
+    digest = content_hash(entity.body, entity.digest.hex(), entity.expires_at, entity.tier)
+    origin = replace(entity.origin, hash=digest)
+    return Row(entity.body["id"], 0, entity.body, entity.digest, entity.expires_at, entity.tier, origin)
+
+
+def _plan(kind: Kind, wanted: dict[str, Row], stored: Mapping[str, Origin]) -> _Plan:
+    plan = _Plan(kind, wanted, {}, {}, {}, [key for key in stored if key not in wanted], {})
+    for key, row in wanted.items():
+        origin = row.origin
+        assert origin is not None
+        there = stored.get(key)
+        if there is None:
+            plan.added[key] = row
+        elif there.hash != origin.hash:
+            plan.changed[key] = row
+        elif there != origin:
+            plan.moved[key] = row
+    return plan
+
+
+def _unique(kind: Kind) -> Iterator[tuple[str, ...]]:
+    """Columns whose values together no two rows share."""
+    for field in kind.unique:
+        yield ("hash",) if field == "key" else (field,)
+    if kind.together:
+        yield ("scope",) if "scope" in tables.ENTITIES[kind.name].c else kind.together
+
+
+def _conflicts(writing: Writing, plan: _Plan) -> Iterator[Conflict]:
+    kind, table = plan.kind, plan.table
+    fresh = [*plan.added, *plan.changed]
+    if not fresh:
+        return
+    others = writing.connection.scalar(sa.select(sa.literal(1)).where(table.c.origin.is_(None)).limit(1)) is not None
+    if others:
+        for row in _rows(writing, kind.name, list(plan.added)):
+            yield _held(kind, "id", plan.added[row.id], row)
+    for columns in _unique(kind):
+        holders: dict[Any, str] = {}
+        for key, row in plan.wanted.items():
+            value = tuple(_value(row, c) for c in columns)
+            if value == (None,):
+                continue
+            first = holders.setdefault(value, key)
+            if first != key:
+                yield _twice(kind.name, plan.wanted[key], plan.wanted[first])
+        if not others:
+            continue
+        wanted = list({_value(plan.wanted[key], columns[0]) for key in fresh} - {None})
+        for part in _chunks(wanted):
+            query = sa.select(table).where(table.c[columns[0]].in_(part), table.c.origin.is_(None))
+            for record in writing.connection.execute(query):
+                mine = holders.get(tuple(record._mapping[c] for c in columns))
+                if mine is not None and mine != record.id:
+                    yield _held(kind, columns[-1], plan.wanted[mine], row_of(kind.name, record))
+
+
+def _value(row: Row, column: str) -> Any:
+    if column == "hash":
+        return row.hash
+    if column == "scope":
+        return scope_of(row.body)
+    value = row.body[column]
+    return value["id"] if isinstance(value, dict) else value
+
+
+def _twice(kind: str, row: Row, other: Row) -> Conflict:
+    return Conflict(kind, row.origin, f"{kind} '{name_of(row.body)}' is declared by {other.origin}, too")
+
+
+def _held(kind: Kind, column: str, row: Row, other: Row) -> Conflict:
+    what = {"hash": "key", "scope": "scope"}.get(column, column)
+    mine, theirs = name_of(row.body), name_of(other.body)
+    by = f"'{theirs}' of the Admin API" if theirs != mine else "an entity of the Admin API"
+    return Conflict(
+        kind.name,
+        row.origin,
+        f"{kind.name} '{mine}': its {what} is held by {by} (id {other.id}): remove one of the two",
+    )
+
+
+def _free(writing: Writing, plan: _Plan) -> None:
+    """Let go of unique values that change hands: entities may swap names, and what leaves makes room."""
+    if not plan.before:
+        return
+    texts = [c for columns in _unique(plan.kind) for c in columns if c not in ("consumer", "hash")]
+    values: dict[str, Any] = {c: sa.bindparam("placeholder") for c in texts}
+    if "hash" in plan.table.c:
+        values["hash"] = sa.bindparam("digest")
+    if values:
+        query = sa.update(plan.table).where(plan.table.c.id == sa.bindparam("key")).values(values)
+        # A control character: no name of an entity can hold it.
+        rows = [{"key": k, "placeholder": f"\x01{k}", "digest": f"\x01{k}".encode()} for k in plan.before]
+        names = {"key", *(("placeholder",) if texts else ()), *(("digest",) if "hash" in values else ())}
+        writing.connection.execute(query, [{k: v for k, v in r.items() if k in names} for r in rows])
+
+
+def _insert(writing: Writing, plan: _Plan) -> None:
+    if not plan.added:
+        return
+    numbers = _numbers(writing, plan.kind.name, plan.added) if plan.kind.numbered else {}
+    rows = [replace(row, n=numbers.get(key, 0)) for key, row in plan.added.items()]
+    writing.connection.execute(sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
+    _tag(writing, plan.kind.name, rows)
+    writing.changes += [Change(plan.kind.name, None, row) for row in rows]
+
+
+def _update(writing: Writing, plan: _Plan) -> None:
+    kind, table, execute = plan.kind, plan.table, writing.connection.execute
+    if plan.moved:
+        query = sa.update(table).where(table.c.id == sa.bindparam("key")).values(origin=sa.bindparam("place"))
+        execute(query, [{"key": k, "place": r.origin and r.origin.text()} for k, r in plan.moved.items()])
+    if not plan.changed:
+        return
+    rows = []
+    for key, row in plan.changed.items():
+        before = plan.before[key]
+        body = {**row.body, "created_at": before.body["created_at"]}
+        rows.append(replace(row, n=before.n, body=body))
+    values = [{f"new_{c}": v for c, v in columns_of(kind, row).items()} for row in rows]
+    columns: dict[str, Any] = {c: sa.bindparam(f"new_{c}") for c in columns_of(kind, rows[0]) if c != "id"}
+    execute(sa.update(table).where(table.c.id == sa.bindparam("new_id")).values(columns), values)
+    _untag(writing, kind.name, list(plan.changed))
+    _tag(writing, kind.name, rows)
+    writing.changes += [Change(kind.name, plan.before[row.id], row) for row in rows]
+
+
+def _remove(writing: Writing, plan: _Plan) -> list[Conflict]:
+    """Delete what left the file. What the file had below is gone already; what is left there is the Admin API's."""
+    kind, conflicts = plan.kind, []
+    gone = {key: plan.before[key] for key in plan.removed}
+    if not gone:
+        return []
+    for other in KINDS.values():
+        for field in (f for f, target in other.foreign.items() if target == kind.name):
+            for below in _rows(writing, other.name, list(gone), field):
+                above = gone[below.body[field]["id"]]
+                if field in other.cascades:
+                    writing.delete(other, below, by_file=True)
+                else:
+                    name = name_of(below.body)
+                    conflicts.append(
+                        Conflict(
+                            kind.name,
+                            None,
+                            f"{kind.name} '{name_of(above.body)}' ({above.origin}) left the file, but {other.name} "
+                            f"'{name}' of the Admin API (id {below.id}) references it: remove that first",
+                        )
+                    )
+    if conflicts:
+        return conflicts
+    if kind.name == "tiers":
+        for key in gone:
+            writing.leave(key)
+    for part in _chunks(list(gone)):
+        writing.connection.execute(sa.delete(plan.table).where(plan.table.c.id.in_(part)))
+    _untag(writing, kind.name, list(gone))
+    writing.changes += [Change(kind.name, row, None) for row in gone.values()]
+    return []
+
+
+def _numbers(writing: Writing, kind: str, keys: Iterable[str]) -> dict[str, int]:
+    """Row numbers, in one go: the one that an id had before, or the next ones."""
+    known = writing.numbers(kind)
+    highest = max(known.values(), default=0)
+    fresh = {key: n for n, key in enumerate((k for k in keys if k not in known), highest + 1)}
+    if fresh:
+        rows = [{"kind": kind, "id": key, "n": n} for key, n in fresh.items()]
+        writing.connection.execute(sa.insert(tables.row_numbers), rows)
+    return {**known, **fresh}
+
+
+def _rows(writing: Writing, kind: str, values: list[str], column: str = "id") -> list[Row]:
+    table = tables.ENTITIES[kind]
+    return [
+        row_of(kind, record)
+        for part in _chunks(values)
+        for record in writing.connection.execute(sa.select(table).where(table.c[column].in_(part))).all()
+    ]
+
+
+def _tag(writing: Writing, kind: str, rows: Iterable[Row]) -> None:
+    tags = [{"kind": kind, "id": row.id, "tag": tag} for row in rows for tag in row.body.get("tags") or ()]
+    if tags:
+        writing.connection.execute(sa.insert(tables.tags), tags)
+
+
+def _untag(writing: Writing, kind: str, keys: list[str]) -> None:
+    c = tables.tags.c
+    for part in _chunks(keys):
+        writing.connection.execute(sa.delete(tables.tags).where(c.kind == kind, c.id.in_(part)))
+
+
+def _chunks(values: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]

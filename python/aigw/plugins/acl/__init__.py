@@ -1,0 +1,1 @@
+"""acl: which groups of consumers may pass."""

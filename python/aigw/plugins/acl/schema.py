@@ -1,0 +1,34 @@
+"""The fields of acl's config, as Kong has them. Groups of tokens and of consumer groups are refused until they exist."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from aigw.schema.fields import FieldErrors, Model, Only, Text
+
+
+class AclConfig(Model):
+    """Exactly one of the two lists has entries."""
+
+    allow: list[Text] | None = Field(
+        default=None, max_length=1024, description="Groups that may pass: who belongs to none of them may not."
+    )
+    deny: list[Text] | None = Field(default=None, max_length=1024, description="Groups that may not pass.")
+    hide_groups_header: bool = Field(default=False, description="Do not tell the upstream the groups of the consumer.")
+    include_consumer_groups: Annotated[bool, AfterValidator(Only((False,)))] = Field(
+        default=False, description="Count consumer groups as groups: not supported in this version."
+    )
+    always_use_authenticated_groups: Annotated[bool, AfterValidator(Only((False,)))] = Field(
+        default=False, description="Prefer groups that a token names: not supported in this version."
+    )
+
+
+def check(config: AclConfig) -> FieldErrors | None:
+    """Kong's checks across the two lists. An empty list is none."""
+    names = "'config.allow', 'config.deny'"
+    entity = []
+    if bool(config.allow) == bool(config.deny):
+        entity.append(f"exactly one of these fields must be non-empty: {names}")
+    if not config.allow and not config.deny:
+        entity.append(f"at least one of these fields must be non-empty: {names}")
+    return FieldErrors({"@entity": entity}) if entity else None

@@ -1,0 +1,1 @@
+"""request-size-limiting: how large a request body may be."""
