@@ -67,8 +67,10 @@ def _messages(control: Control, fd: int, log: Log) -> None:
         except OSError as error:
             log("reclaim_failed", error=str(error))
             return
-        if reclaimed:
-            log("slots_reclaimed", slots=len(reclaimed), permits=sum(permits for _, permits in reclaimed))
+        # Every worker's slot is found here, also of one that ended by the book: it frees nothing itself, since its threads may
+        # touch a permit until the process is gone. Only what one had left open is worth a line.
+        if permits := sum(permits for _, permits in reclaimed):
+            log("slots_reclaimed", slots=len(reclaimed), permits=permits)
     if b"reload" in asked:
         log("reload_ignored", why="no configuration file: the Admin API rules")
 
