@@ -12,7 +12,7 @@ import sys
 import uvloop
 
 from aigw.control import Control, ControlSettings, open_control
-from aigw.errors import AigwError
+from aigw.errors import AigwError, ConfigError, explain
 from aigw.serve import child
 from aigw.serve.log import Log
 from aigw.serve.server import asgi
@@ -31,8 +31,10 @@ def main(arguments: list[str]) -> int:
         )
         control.start()
     except (AigwError, OSError) as error:
-        log("control_failed", error=str(error))
-        return 1
+        why = explain(error)
+        log("control_failed", error=why)
+        child.tell_failed(orders, why)
+        return child.CONFIG_STATUS if isinstance(error, ConfigError) else 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(control, settings, orders, log))
     control.close()
