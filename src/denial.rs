@@ -53,19 +53,22 @@ pub struct Row {
     pub drain: bool,
     /// Advice to the client.
     pub retry: Retry,
+    /// When it is given: the reason's own description, for docs.
+    pub why: &'static str,
 }
 
 /// Builds the enum and its table from one list, so that neither can lack an entry of the other.
 macro_rules! denials {
-    ($( $(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $message:literal, $extra:ident, $drain:literal, $retry:ident; )+) => {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:literal, $message:literal, $extra:ident, $drain:literal, $retry:ident; )+) => {
         /// A reason to refuse. `reason.row()` has everything about it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Reason { $( $(#[$doc])* $name, )+ }
+        pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
 
         /// Every reason, in the order of [`Reason`].
         pub const TABLE: &[Row] = &[ $( Row {
             reason: Reason::$name, code: $code, status: $status, message: $message,
             extra: Extra::$extra, drain: $drain, retry: Retry::$retry,
+            why: concat!($($doc),+),
         }, )+ ];
     };
 }

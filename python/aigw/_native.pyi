@@ -25,6 +25,12 @@ def serve_mock_llm(
 def serve_echo(address: str, ready: Callable[[int], object]) -> None:
     """Serve what arrives back in httpbin's JSON form (get, post, headers, status, bytes, delay); else as serve_mock_llm."""
 
+def denials() -> list[dict[str, object]]:
+    """Every reason to refuse: code, status, message, why, extra (headers), drain, retry, as `src/denial.rs` has them."""
+
+def metrics_table() -> list[dict[str, object]]:
+    """Every metric of the request path: name, kind, help, labels, as `src/telemetry.rs` has them."""
+
 @final
 class Publisher:
     """The control process's hand on the files of one data folder. Nothing is in force before ``publish`` returns.

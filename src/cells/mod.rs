@@ -39,7 +39,7 @@ pub struct Busy;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Not ours, or cut short.
-    #[error("not a {0} file of aigw: move it away and start again")]
+    #[error("this is no {0} file of aigw: move it away and start again")]
     Foreign(&'static str),
     /// Made by another version.
     #[error(

@@ -4,6 +4,7 @@
 //! never at import, and each survives a panic, counts it and goes on.
 
 use crate::answer;
+use crate::errors::io_error;
 use crate::exchange::{Exchange, Phase};
 use aigw_core::denial::Reason;
 use aigw_io::accept::Arrival;
@@ -389,7 +390,7 @@ impl Gateway {
     ) -> PyResult<Self> {
         let body_timeout = Duration::try_from_secs_f64(body_timeout_s)
             .map_err(|_| PyValueError::new_err("body_timeout_s must be a positive number of seconds"))?;
-        let gateway = py.detach(|| Decisions::open(std::path::Path::new(data_dir), access_log))?;
+        let gateway = py.detach(|| Decisions::open(std::path::Path::new(data_dir), access_log)).map_err(io_error)?;
         let (upstream, inbox) = Upstream::channel();
         let settings = Settings { max_body: max_body_bytes, body_timeout, max_in_flight, tls };
         let shared = Arc::new(Shared {

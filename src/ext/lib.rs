@@ -8,6 +8,7 @@ mod metrics;
 mod mock;
 mod publisher;
 mod step;
+mod tables;
 
 use pyo3::prelude::*;
 
@@ -25,5 +26,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<step::InlineSubmit>()?;
     m.add_function(wrap_pyfunction!(mock::serve_mock_llm, m)?)?;
     m.add_function(wrap_pyfunction!(mock::serve_echo, m)?)?;
+    m.add_function(wrap_pyfunction!(tables::denials, m)?)?;
+    m.add_function(wrap_pyfunction!(tables::metrics_table, m)?)?;
     Ok(())
 }
