@@ -73,7 +73,9 @@ class Publisher:
 
     def append(
         self,
-        upserts_consumers: list[tuple[int, str, str | None, str | None, list[tuple[int, int, int, int]], int, list[str]]],
+        upserts_consumers: list[
+            tuple[int, str, str | None, str | None, list[tuple[int, int, int, int]], int, list[str]]
+        ],
         upserts_credentials: list[tuple[int, str, int, bytes, int]],
         deleted_consumers: list[int],
         deleted_credentials: list[int],
