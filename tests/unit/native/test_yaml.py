@@ -22,7 +22,7 @@ def test_every_place_is_found() -> None:
     document = load_yaml(TEXT)
     assert document.mark(("b", "d e")) == (2, 21, 6)
     assert document.key_mark(("b", "d e")) == (2, 14, 5)
-    assert document.mark(("b", "c", 4)) == (1, 28, 2)
+    assert document.mark(("b", "c", 4)) == (1, 30, 2)
     assert document.mark(()) == (1, 1, 1)
     assert (document.text(("b", "d e")), document.written(("b", "d e"))) == ("${X}", "'${X}'")
     assert document.text(("a", 1)) == "2.5"

@@ -33,20 +33,20 @@ def _sendable(key: str) -> str:
     return key
 
 
+Key = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_sendable)]
+Ttl = Annotated[int, AfterValidator(Between(0, MAX_TTL))]
+
+
 class KeyauthCredential(Entity):
     """`ttl` counts down in answers; at 0 the credential is gone."""
 
     consumer: Annotated[Foreign, References("consumers")] = Field(description="Whose key it is.")
-    key: Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_sendable)] | None = Field(
-        default=None, description="The key: generated when left out, shown once."
-    )
+    key: Key | None = Field(default=None, description="The key: generated when left out, shown once.")
     key_hint: Annotated[str, StringConstraints(max_length=7)] | None = Field(
         default=None, description="The key's last characters (read only)."
     )
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    ttl: Annotated[int, AfterValidator(Between(0, MAX_TTL))] | None = Field(
-        default=None, description="Seconds that it is valid for; left out or 0: for ever."
-    )
+    ttl: Ttl | None = Field(default=None, description="Seconds that it is valid for; left out or 0: for ever.")
 
 
 def _generated() -> Mapping[str, str]:
