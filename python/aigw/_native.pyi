@@ -30,8 +30,8 @@ def load_yaml(text: bytes) -> YamlDocument:
 
     Scalars are those of the core schema (``no`` and ``12:30`` are text, and so are ``0123`` and ``.inf``). Time and memory
     are bounded for any bytes: 64 MiB, 64 levels, 4,000,000 keys and values, 1,000,000 behind aliases. Raises
-    ValueError(message, line, column, length) where nothing more could be understood; lines and columns count from 1,
-    columns and lengths in characters. What was understood and is not allowed is in ``YamlDocument.problems``.
+    ValueError(message, line, column, length, offset) where nothing more could be understood; lines and columns count from
+    1, columns and lengths in characters, the offset in bytes. What was understood and is not allowed is in ``YamlDocument.problems``.
     """
 
 @final

@@ -48,8 +48,8 @@ pub(crate) fn publish_error(error: PublishError) -> PyErr {
     }
 }
 
-/// `ValueError(message, line, column, length)`: a file that cannot be understood from there on.
+/// `ValueError(message, line, column, length, offset)`: a file that cannot be understood from there on.
 #[allow(clippy::needless_pass_by_value)] // made for `map_err`
 pub(crate) fn yaml_error(fault: Fault) -> PyErr {
-    PyValueError::new_err((fault.message, fault.mark.line, fault.mark.column, fault.mark.length))
+    PyValueError::new_err((fault.message, fault.mark.line, fault.mark.column, fault.mark.length, fault.offset))
 }

@@ -104,7 +104,7 @@ class Check:
         for index, item in enumerate(value):
             if isinstance(item, dict):
                 items.append(((*path, index), item))
-            else:
+            elif not self.source.full:
                 self.source.add((*path, index), "expected a record")
         return items
 
@@ -136,7 +136,7 @@ class Check:
 
     def _twice(self, seen: dict[str, Path], name: str, path: Path, field: str) -> bool:
         first = seen.setdefault(name, path)
-        if first is not path:
+        if first is not path and not self.source.full:
             line = self.source.line(first)
             self.source.add(path, f"the {field} '{name[:64]}' stands twice: first in line {line}")
         return first is not path
@@ -150,6 +150,8 @@ class Check:
             return
         names = TypeAdapter(name_type)
         for name, given in section.items():
+            if self.source.full:
+                return
             path: Path = (kind, name)
             wrong = _wrong(names, name)
             if wrong is not None:
@@ -273,7 +275,8 @@ class Check:
         names = self._names[kind]
         if given in names:
             return given
-        self.source.add(path, f"there is no {_SINGULAR[kind]} '{given[:64]}'", suggestion=nearest(given, names))
+        if not self.source.full:
+            self.source.add(path, f"there is no {_SINGULAR[kind]} '{given[:64]}'", suggestion=nearest(given, names))
         return None
 
 

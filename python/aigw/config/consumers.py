@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from aigw.config.file import FileEntity, Secret, entity_id
 from aigw.config.finding import Path
 from aigw.config.shape import ConsumerWritten
-from aigw.config.source import MAX_FINDINGS, Source
+from aigw.config.source import Source
 from aigw.config.words import convert, tell
 from aigw.control.entities.keyauth_credential import key_hint
 from aigw.schema.violations import words
@@ -50,6 +50,8 @@ class Consumers:
         """Check all of them."""
         lines = self._source.lines(("consumers",))
         for start in range(0, len(items), CHUNK):
+            if self._source.full:
+                return
             self._progress("checking consumers", start, len(items))
             for (path, item), checked in self._checked(items[start : start + CHUNK]):
                 self._take(path, item, checked, lines[int(path[1])])
@@ -66,8 +68,11 @@ class Consumers:
             typed = [convert(self._source, *good[n], texts) for n, texts in found.items()] if attempt == 0 else []
             if not any(typed):
                 for n, texts in found.items():
-                    if len(self._source.findings) < MAX_FINDINGS:
-                        tell(self._source, good[n][0], ConsumerWritten, texts)
+                    if not self._source.full:
+                        path, item = good[n]
+                        tell(self._source, path, ConsumerWritten, texts)
+                        if isinstance(item.get("tier"), str):
+                            self._refer((*path, "tier"), "tiers", item["tier"])
                 good = [item for n, item in enumerate(good) if n not in found]
         return []
 
@@ -109,7 +114,7 @@ class Consumers:
             given, hashed = credential.key, credential.key_hash
             digest = hashlib.sha256(given.encode()).digest() if given is not None else b"hash:" + (hashed or "").encode()
             first = self._keys.setdefault(digest, at)
-            if first is not at:
+            if first is not at and not self._source.full:
                 text = f"the same key as in line {self._source.line(first)}: a key opens for one consumer"
                 self._source.add((*at, "key" if given is not None else "key_hash"), text)
             key = entity_id("keyauth_credentials", f"{consumer}:{digest.hex()}")

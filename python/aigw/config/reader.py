@@ -1,8 +1,10 @@
 """The way in: a path or bytes -> a checked `File`, or `ConfigErrors` with everything that is wrong at once."""
 
+import gc
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -42,9 +44,26 @@ def read_text(
     progress: Progress | None = None,
 ) -> File:
     """Check a configuration that was read already; `${file:}` is looked for below `folder`. Raises ConfigErrors only."""
+    with _collecting_later():
+        return _read(name, data, os.environ if environment is None else environment, folder, progress)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Without the cycle collector: a large file makes a million values that stay, and it would look at all of them often."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(name: str, data: bytes, environment: Mapping[str, str], folder: Path, progress: Progress | None) -> File:
     report = progress or (lambda stage, done, total: None)
     report("parsing", 0, len(data))
-    source = Source(name, data, os.environ if environment is None else environment, folder)
+    source = Source(name, data, environment, folder)
     check = Check(source, report)
     check.run()
     source.fail()

@@ -21,7 +21,7 @@ _WORD: Final = re.compile(r"""["']?([A-Za-z_][\w-]*)["']?\s*:(?=\s|\Z|["'\[{|>&*
 
 def secret_name(name: str) -> bool:
     """Whether what stands under this key is a secret."""
-    if name in ("key_names", "keyauth_credentials", "hide_credentials"):
+    if name in ("key_names", "keyauth_credentials", "hide_credentials") or name.endswith(("tokens", "tokenizer")):
         return False
     return bool(_SECRET.search(name)) or bool(difflib.get_close_matches(name.lower()[:32], _NAMES, 1, 0.75))
 

@@ -95,11 +95,16 @@ class Source:
 
     def add(self, path: Path, message: str, *, at_key: bool = False, suggestion: str | None = None) -> None:
         """One finding; nothing more on a value whose reference could not be resolved."""
-        if path in self._unresolved or len(self.findings) >= MAX_FINDINGS:
+        if path in self._unresolved or self.full:
             return
         for value, reference in self._told.get(path[:2], ()):
             message = message.replace(value, reference)
         self._put(message, self._mark(path, at_key=at_key), dotted(path), suggestion)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more findings are taken."""
+        return len(self.findings) >= MAX_FINDINGS
 
     def fail(self) -> None:
         """Raises ConfigErrors when there are findings."""
@@ -155,10 +160,11 @@ class Source:
         return printable(shown.replace("\t", " ")), max(0, caret) + len(head), length
 
 
-def _syntax(name: str, data: bytes, message: str, line: int, column: int, length: int) -> Finding:
-    around = data.split(b"\n", line)[max(0, line - 51) : line]
-    above = [text.decode("utf-8", "replace").rstrip("\r") for text in around if len(text) <= 4096]
-    long = not around or len(around[-1]) > 4096
+def _syntax(name: str, data: bytes, message: str, line: int, column: int, length: int, offset: int) -> Finding:
+    end = data.find(b"\n", offset)
+    around = data[max(0, offset - 16384) : offset + 4096 if end < 0 else min(end, offset + 4096)].split(b"\n")
+    above = [text.decode("utf-8", "replace").rstrip("\r") for text in around]
+    long = len(around[-1]) > 4096
     readable = "UTF-" not in message.partition(":")[0]
     shown = "" if long or not readable else masked_line(above[-1], above[:-1])
     comment = shown.find(" #", column)

@@ -88,6 +88,8 @@ def as_type(text: str, wanted: str) -> int | float | bool | None:
 def tell(source: Source, path: Path, shape: Any, found: Sequence[tuple[Path, str]]) -> None:
     """Findings below `path`, each at its place."""
     for below, text in found:
+        if source.full:
+            return
         full = (*path, *below)
         if text == "unknown field":
             unknown(source, full, fields_at(shape, below[:-1]) or _config_fields(source, path, below))
@@ -127,6 +129,8 @@ def _from_url(source: Source, path: Path, below: Path) -> bool:
 
 
 def _hint(source: Source, path: Path, text: str) -> str:
+    if path in source.wholes and text in _TYPED:
+        return ": the reference stands for something else"
     plain, value = source.plain(path), source.get(path)
     if path in source.wholes or plain is None or value is None:
         return ""

@@ -30,6 +30,8 @@ pub struct Fault {
     pub message: String,
     /// Where, and how much of that line.
     pub mark: Mark,
+    /// The same as an offset in bytes.
+    pub offset: usize,
 }
 
 #[cfg(test)]

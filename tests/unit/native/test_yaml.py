@@ -39,8 +39,8 @@ def test_every_place_is_found() -> None:
 def test_faults_carry_their_place() -> None:
     with pytest.raises(ValueError) as found:
         load_yaml(b"a: b\nc: [1, 2\n")
-    message, line, column, length = found.value.args
-    assert isinstance(message, str) and (line, column, length) == (2, 4, 1)
+    message, line, column, length, offset = found.value.args
+    assert isinstance(message, str) and (line, column, length, offset) == (2, 4, 1, 8)
     assert load_yaml(b"a: 1\na: 2\n").problems == [("the key 'a' stands twice: first in line 1", 2, 1, 1)]
 
 
@@ -53,5 +53,5 @@ def test_fifty_megabytes_of_anything_end_soon(piece: bytes) -> None:
     try:
         load_yaml(text)
     except ValueError as fault:
-        assert len(fault.args) == 4
+        assert len(fault.args) == 5
     assert time.monotonic() - began < 20  # seconds on a machine that is busy with other things; a tenth of it alone

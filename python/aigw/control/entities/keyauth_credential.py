@@ -3,6 +3,7 @@
 Only its HMAC is kept; afterwards answers have `key` null and `key_hint`, its last four characters.
 """
 
+import re
 import secrets
 import string
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from aigw.schema.fields import Between, Foreign, References, violation
 
 MAX_TTL: Final = 100_000_000
 _ALPHABET: Final = string.ascii_letters + string.digits
+_SENDABLE: Final = re.compile(r"[!-~]*\Z")
 
 
 def new_key() -> str:
@@ -28,7 +30,7 @@ def key_hint(key: str) -> str:
 
 
 def _sendable(key: str) -> str:
-    if not all("!" <= c <= "~" for c in key):
+    if not _SENDABLE.match(key):
         raise violation("must be printable ascii without spaces: no client could send it in a header")
     return key
 
