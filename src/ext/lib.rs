@@ -9,6 +9,7 @@ mod mock;
 mod publisher;
 mod step;
 mod tables;
+mod yaml;
 
 use pyo3::prelude::*;
 
@@ -24,6 +25,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<publisher::Publisher>()?;
     m.add_class::<step::InlineSubmit>()?;
+    m.add_class::<yaml::YamlDocument>()?;
+    m.add_function(wrap_pyfunction!(yaml::load_yaml, m)?)?;
     m.add_function(wrap_pyfunction!(mock::serve_mock_llm, m)?)?;
     m.add_function(wrap_pyfunction!(mock::serve_echo, m)?)?;
     m.add_function(wrap_pyfunction!(tables::denials, m)?)?;
