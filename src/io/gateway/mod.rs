@@ -5,11 +5,13 @@
 //! takes all or nothing. `kong` has the stages for services and routes, `openai` those for models on `/v1`; what both share
 //! is here and in `tier` (a tier's limits) and `refuse` (refusals as answers).
 
+mod call;
 mod ids;
 mod kong;
 mod openai;
 mod refuse;
 mod standing;
+mod targets;
 mod tier;
 
 use crate::accept::{Answer, Arrival, Surface};
@@ -29,9 +31,10 @@ use aigw_core::snapshot::{Route, Uuid, UuidText};
 use aigw_core::telemetry::{Counter, Source};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use call::ModelCall;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use ids::Ids;
-use openai::{ModelCall, Passing};
+use openai::Passing;
 use refuse::{Place, Turned};
 use standing::Standing;
 use std::borrow::Cow;

@@ -4,32 +4,26 @@
 //! everything is taken at once. The model is renamed, the output capped, the usage of streams asked for; what came else goes
 //! on byte for byte. The answer's usage is read while it passes. `GET /v1/models` and `/v1/limits` take nothing.
 
+use super::call::ModelCall;
 use super::refuse::{Place, Turned, facts};
+use super::targets::{Targets, order};
 use super::tier::{self, Who, without_limit};
-use super::{Admitted, Destination, End, Gateway, Ids, MAX_ANSWER, OwnHeader};
+use super::{Admitted, Destination, Gateway, Ids, MAX_ANSWER, OwnHeader};
 use crate::accept::{Arrival, BodyLength};
 use crate::forward;
-use crate::in_force::{InForce, UpstreamUse};
-use crate::record::Outcome;
-use crate::upstream::{Attempt, Call, Others};
-use aigw_core::accept::openai::{Asked, Endpoint, IncludeUsage, read};
+use crate::in_force::InForce;
+use crate::upstream::{Call, Others};
+use aigw_core::accept::openai::{Endpoint, read};
 use aigw_core::admit::{Check, Refusal, gate};
 use aigw_core::clock::Clock;
 use aigw_core::denial::{Reason, Refused};
-use aigw_core::forward::openai::body as rewritten;
 use aigw_core::identify::{Presented, bearer};
 use aigw_core::limits::headers;
 use aigw_core::r#match::CanonicalPath;
-use aigw_core::stream::find::UsageFinder;
-use aigw_core::stream::sse::Events;
-use aigw_core::stream::usage::Usage;
-use aigw_core::telemetry::series::CallReport;
 use aigw_core::units::Moment;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::Method;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// What the head found out.
 pub(super) struct Passage {
@@ -210,186 +204,6 @@ impl Gateway {
     }
 }
 
-/// The upstreams of a model that are still to be tried, each with the body it shall get.
-struct Targets {
-    in_force: Arc<InForce>,
-    model: usize,
-    order: Vec<usize>,
-    next: usize,
-    endpoint: Endpoint,
-    query: String,
-    headers: HeaderMap<HeaderValue>,
-    body: Bytes,
-    asked: Asked,
-    /// Of the tier, of the model.
-    caps: (Option<u32>, Option<u32>),
-}
-
-impl Others for Targets {
-    fn next(&mut self) -> Option<Attempt> {
-        let index = *self.order.get(self.next)?;
-        self.next += 1;
-        let upstream = self.in_force.models.get(self.model)?.upstreams.get(index)?;
-        let last = self.next == self.order.len();
-        let mut headers = if last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
-        forward::address(&mut headers, &upstream.host, upstream.authorization.as_ref());
-        let (tier_cap, model_cap) = self.caps;
-        let body = rewritten(self.endpoint, &self.body, &self.asked, &upstream.model, tier_cap, model_cap)
-            .map_or_else(|| self.body.clone(), Bytes::from);
-        let mut target = format!("{}{}", upstream.path, self.endpoint.path());
-        if !self.query.is_empty() {
-            target.push('?');
-            target.push_str(&self.query);
-        }
-        Some(Attempt { origin: Arc::clone(&upstream.origin), target, headers, body })
-    }
-}
-
-/// The upstreams in the order in which they are tried: drawn by weight without putting back, those of weight 0 last.
-fn order(upstreams: &[UpstreamUse], seed: u64) -> Vec<usize> {
-    let mut left: Vec<usize> = (0..upstreams.len()).collect();
-    if left.len() < 2 {
-        return left;
-    }
-    let mut drawn = Vec::with_capacity(left.len());
-    let mut seed = seed;
-    while left.len() > 1 {
-        let total: u64 = left.iter().map(|&at| u64::from(upstreams[at].weight)).sum();
-        // The request id's mixed counter, mixed again (SplitMix64): neighbours must not follow each other.
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        let mut point = if total == 0 { 0 } else { mixed % total };
-        let chosen = left.iter().position(|&at| {
-            let weight = u64::from(upstreams[at].weight);
-            let here = point < weight;
-            point = point.saturating_sub(weight);
-            here
-        });
-        drawn.push(left.remove(chosen.unwrap_or(0)));
-    }
-    drawn.append(&mut left);
-    drawn
-}
-
-/// One call of a model: what its answer says while it passes.
-pub(super) struct ModelCall {
-    /// Index of the model.
-    pub(super) model: usize,
-    /// Row of its metrics.
-    pub(super) series: u32,
-    streamed: bool,
-    /// The caller asked for the usage of its stream itself.
-    wants_usage: bool,
-    reading: Reading,
-    expected: bool,
-    first: Option<Duration>,
-    last: Option<Duration>,
-}
-
-enum Reading {
-    Nothing,
-    Plain(UsageFinder),
-    Events(Events),
-}
-
-impl ModelCall {
-    fn new(model: usize, series: u32, asked: &Asked) -> Self {
-        Self {
-            model,
-            series,
-            streamed: asked.stream,
-            wants_usage: asked.include_usage == IncludeUsage::Yes,
-            reading: Reading::Nothing,
-            expected: false,
-            first: None,
-            last: None,
-        }
-    }
-
-    /// The answer is a stream of events.
-    pub(super) fn streams(&self) -> bool {
-        matches!(self.reading, Reading::Events(_))
-    }
-
-    pub(super) fn head(&mut self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>) {
-        // The fleet's own limits, account and sessions are none of the caller's business.
-        let ours: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-ratelimit-")).cloned().collect();
-        for name in ours {
-            headers.remove(name);
-        }
-        headers.remove("openai-organization");
-        headers.remove("openai-project");
-        headers.remove(SET_COOKIE);
-        self.expected = status.is_success();
-        if !status.is_success() || headers.contains_key(CONTENT_ENCODING) {
-            return;
-        }
-        let events = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        self.reading = if events {
-            let strip = self.streamed && !self.wants_usage;
-            if strip {
-                headers.remove(CONTENT_LENGTH);
-            }
-            Reading::Events(Events::new(strip))
-        } else {
-            Reading::Plain(UsageFinder::default())
-        };
-    }
-
-    pub(super) fn piece(&mut self, piece: Bytes, arrived: Instant) -> Bytes {
-        if piece.is_empty() {
-            return piece;
-        }
-        match &mut self.reading {
-            Reading::Nothing => piece,
-            Reading::Plain(finder) => {
-                finder.push(&piece);
-                piece
-            }
-            Reading::Events(events) => {
-                let now = arrived.elapsed();
-                self.first.get_or_insert(now);
-                self.last = Some(now);
-                events.push(&piece).map_or(piece, Bytes::from)
-            }
-        }
-    }
-
-    pub(super) fn rest(&mut self) -> Bytes {
-        match &mut self.reading {
-            Reading::Events(events) => events.finish().into(),
-            Reading::Nothing | Reading::Plain(_) => Bytes::new(),
-        }
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        match &self.reading {
-            Reading::Nothing => None,
-            Reading::Plain(finder) => finder.found().and_then(Usage::parse),
-            Reading::Events(events) => events.usage(),
-        }
-    }
-
-    pub(super) fn report(&self, end: &End, took: Duration) -> CallReport {
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        CallReport {
-            outcome: match end.outcome {
-                Outcome::Completed => 0,
-                Outcome::ClientCut => 1,
-                Outcome::Cut => 2,
-                Outcome::Unanswered | Outcome::Refused => 3,
-            },
-            usage: self.usage(),
-            expected: self.expected && end.outcome == Outcome::Completed,
-            took: micros(took),
-            first: self.first.map(micros),
-            streaming: micros(self.last.unwrap_or_default().saturating_sub(self.first.unwrap_or_default())),
-        }
-    }
-}
-
 /// What a refused check becomes on this surface.
 fn limited(refusal: Refusal, checks: &[Check], now: Moment, place: Place) -> Turned {
     let Refusal::Exceeded(index) = refusal else { return Turned::new(without_limit(refusal), place) };
@@ -441,33 +255,6 @@ fn too_large(most: u64, place: &Place) -> Turned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::Origin;
-
-    fn upstream(weight: u32) -> UpstreamUse {
-        UpstreamUse {
-            origin: Arc::new(Origin { tls: false, verify: true, host: "127.0.0.1".into(), port: 1 }),
-            host: "127.0.0.1:1".into(),
-            path: "/v1".into(),
-            model: "m".into(),
-            weight,
-            authorization: None,
-        }
-    }
-
-    #[test]
-    fn upstreams_are_drawn_by_weight_and_those_without_come_last() {
-        let upstreams = [upstream(3), upstream(0), upstream(1)];
-        let mut first = [0_u32; 3];
-        for n in 0..40_000_u64 {
-            let order = order(&upstreams, n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            assert_eq!((order.len(), order[2]), (3, 1));
-            first[order[0]] += 1;
-        }
-        assert_eq!(first[1], 0);
-        assert!((29_000..31_000).contains(&first[0]), "{first:?}");
-        assert_eq!(order(&upstreams[..1], 7), [0]);
-        assert_eq!(order(&[upstream(0), upstream(0)], 7).len(), 2);
-    }
 
     #[test]
     fn paths_under_v1() {
