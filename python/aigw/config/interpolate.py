@@ -79,7 +79,7 @@ class Resolver:
 def read_regular(path: Path, most: int) -> bytes:
     """The bytes of a regular file of at most `most` bytes; nothing that could block or never end. Raises OSError, ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise ValueError("not a regular file")
