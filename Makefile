@@ -8,10 +8,10 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f)
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench lint fmt lock clean
+.PHONY: help build run test bench lint fmt reference lock clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: .venv/.built ## .venv with the release extension and all tools
 
@@ -41,8 +41,8 @@ bench: build ## micro-benchmarks and load against nginx; ROUNDS=7 SECONDS=5
 	$(BIN)/python -m benches.load --rounds $(ROUNDS) --seconds $(SECONDS)
 
 lint: build ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
-	$(BIN)/ruff check python tests benches
-	$(BIN)/ruff format --check python tests benches
+	$(BIN)/ruff check python tests benches docs/generate.py
+	$(BIN)/ruff format --check python tests benches docs/generate.py
 	$(BIN)/mypy
 	$(BIN)/stubtest aigw._native
 	$(BIN)/lint-imports
@@ -50,9 +50,12 @@ lint: build ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 fmt: .venv/.tools ## format both languages
-	$(BIN)/ruff format python tests benches
-	$(BIN)/ruff check --fix --quiet python tests benches
+	$(BIN)/ruff format python tests benches docs/generate.py
+	$(BIN)/ruff check --fix --quiet python tests benches docs/generate.py
 	cargo fmt --all
+
+reference: build ## write the generated pages of docs/reference again
+	$(BIN)/python docs/generate.py
 
 lock: ## write requirements/dev.lock again from pyproject.toml
 	$(PYTHON) -m venv .cache/lock

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use crate::units::UnixSeconds;
+use crate::units::{Moment, UnixSeconds};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -15,6 +15,11 @@ pub trait Clock: Send + Sync {
 
     /// Time since some fixed moment of this process.
     fn monotonic(&self) -> Duration;
+
+    /// Wall time as limits take it.
+    fn moment(&self) -> Moment {
+        Moment(self.unix_nanos())
+    }
 
     /// Wall time in whole seconds: what windows are cut by.
     fn now(&self) -> UnixSeconds {

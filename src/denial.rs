@@ -53,19 +53,22 @@ pub struct Row {
     pub drain: bool,
     /// Advice to the client.
     pub retry: Retry,
+    /// When it is given: the reason's own description, for docs.
+    pub why: &'static str,
 }
 
 /// Builds the enum and its table from one list, so that neither can lack an entry of the other.
 macro_rules! denials {
-    ($( $(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $message:literal, $extra:ident, $drain:literal, $retry:ident; )+) => {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:literal, $message:literal, $extra:ident, $drain:literal, $retry:ident; )+) => {
         /// A reason to refuse. `reason.row()` has everything about it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Reason { $( $(#[$doc])* $name, )+ }
+        pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
 
         /// Every reason, in the order of [`Reason`].
         pub const TABLE: &[Row] = &[ $( Row {
             reason: Reason::$name, code: $code, status: $status, message: $message,
             extra: Extra::$extra, drain: $drain, retry: Retry::$retry,
+            why: concat!($($doc),+),
         }, )+ ];
     };
 }
@@ -101,6 +104,34 @@ denials! {
     BodyTimeout = "body_timeout", 408, "The request body did not arrive in time", Close, false, Soon;
     /// The client went away, or broke its framing, in the middle of the body.
     BodyCut = "body_cut", 400, "The request body ended early", Close, false, Soon;
+    /// The body is larger than request-size-limiting or the tier allows.
+    SizeLimited = "size_limited", 413, "Request size limit exceeded", None, true, Never;
+    /// request-size-limiting wants a length and there is none.
+    LengthRequired = "length_required", 411, "A valid Content-Length header is required", None, true, Never;
+    /// The acl of the route asks for a consumer and there is none.
+    AclUnauthorized = "acl_unauthorized", 401, "Unauthorized", None, true, Never;
+    /// The acl of the route does not let the consumer's groups pass.
+    AclForbidden = "acl_forbidden", 403, "You cannot consume this service", None, true, Never;
+    /// No such endpoint under `/v1`.
+    UnsupportedEndpoint = "unsupported_endpoint", 404, "This endpoint does not exist, or is not supported", None, true, Never;
+    /// The endpoint exists, for another method.
+    UnsupportedMethod = "unsupported_method", 405, "This endpoint does not support this method", None, true, Never;
+    /// The consumer has no tier and there is no default one.
+    NoTier = "no_tier", 403, "This key's consumer has no tier: ask the operator of this API for one", None, true, Never;
+    /// The body is compressed.
+    ContentEncoding = "unsupported_encoding", 415, "Compressed request bodies are not supported: send plain JSON", None, true, Never;
+    /// The body is no JSON object.
+    InvalidJson = "invalid_json", 400, "We could not parse the JSON body of your request", None, false, Never;
+    /// A member of the body is missing or wrong; the message names it.
+    InvalidRequest = "invalid_request", 400, "The request is not valid", None, false, Never;
+    /// No such model.
+    ModelNotFound = "model_not_found", 404, "The model does not exist", None, false, Never;
+    /// The tier does not allow the model.
+    ModelNotAllowed = "model_not_allowed", 403, "The model is not in your tier", None, false, Never;
+    /// The tier does not allow a feature of the model, or a parameter.
+    FeatureNotInTier = "feature_not_in_tier", 403, "The feature is not in your tier", None, false, Never;
+    /// A limit of the tier over a day or longer is used up.
+    QuotaExhausted = "insufficient_quota", 429, "You exceeded your current quota", Limits, true, After;
     /// A rate limit of the configuration (`error_code` and `error_message` may replace status and message).
     RateLimited = "rate_limited", 429, "API rate limit exceeded", Limits, true, After;
     /// This process has no room for one more request.
@@ -155,9 +186,16 @@ pub struct Refused {
     pub reason: Reason,
     /// Replaces the row's message; never holds anything of a key.
     pub message: Option<Box<str>>,
+    /// The member of the request's body that is at fault, on surfaces that name it.
+    pub param: Option<&'static str>,
 }
 
 impl Refused {
+    /// With words of its own.
+    pub fn because(reason: Reason, message: impl Into<Box<str>>) -> Self {
+        Self { reason, message: Some(message.into()), param: None }
+    }
+
     /// The text for the body.
     pub fn message(&self) -> &str {
         self.message.as_deref().unwrap_or(self.reason.row().message)
@@ -166,7 +204,7 @@ impl Refused {
 
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
-        Self { reason, message: None }
+        Self { reason, message: None, param: None }
     }
 }
 
@@ -202,7 +240,7 @@ mod tests {
     #[test]
     fn a_refusal_may_replace_the_message() {
         assert_eq!(Refused::from(Reason::InvalidApiKey).message(), "Unauthorized");
-        let own = Refused { reason: Reason::AnonymousMissing, message: Some("anonymous consumer x".into()) };
+        let own = Refused::because(Reason::AnonymousMissing, "anonymous consumer x");
         assert_eq!(own.message(), "anonymous consumer x");
     }
 }

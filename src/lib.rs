@@ -4,15 +4,19 @@
 //! `accept -> match -> identify -> admit -> balance -> forward -> stream -> settle -> record`.
 #![forbid(unsafe_code)]
 
+pub mod accept;
 pub mod admit;
 pub mod balance;
 pub mod cells;
 pub mod clock;
 pub mod denial;
 pub mod denial_body;
+pub mod denial_openai;
+pub mod forward;
 pub mod identify;
 pub mod limits;
 pub mod r#match;
 pub mod snapshot;
+pub mod stream;
 pub mod telemetry;
 pub mod units;

@@ -29,6 +29,30 @@ impl fmt::Display for UnixSeconds {
     }
 }
 
+/// A moment in nanoseconds since the Unix epoch (UTC): what buckets and waits are measured in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Its whole second: what windows are cut by.
+    pub fn seconds(self) -> UnixSeconds {
+        UnixSeconds::saturating(self.0 / NANOS)
+    }
+
+    /// Nanoseconds from `earlier` to `self`; 0 when `earlier` is not earlier.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl From<UnixSeconds> for Moment {
+    fn from(at: UnixSeconds) -> Self {
+        Self(u64::from(at.0) * NANOS)
+    }
+}
+
+const NANOS: u64 = 1_000_000_000;
+
 /// The 128 bits of a request's id, as two words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RequestId(pub [u64; 2]);

@@ -40,8 +40,18 @@ fn keys(count: u32, hasher: &KeyHasher) -> Keys {
     let mut changes = delta::header(1).to_vec();
     for n in 1..=count {
         let name = format!("consumer-{n}");
-        let refs = [Ref { route: 0, service: 0, profile: n % 3 }];
-        builder.consumer(&NewConsumer { n, id: id(n), username: Some(&name), custom_id: None, refs: &refs }).unwrap();
+        let refs = [Ref { route: 0, service: 0, kind: 0, profile: n % 3 }];
+        builder
+            .consumer(&NewConsumer {
+                n,
+                id: id(n),
+                username: Some(&name),
+                custom_id: None,
+                refs: &refs,
+                tier: 0,
+                groups: &[],
+            })
+            .unwrap();
         let credential = Credential { n, id: id(n), consumer: n, expires_at: 0 };
         let digest = hasher.digest(key(n).as_bytes());
         if n % 100 == 0 {

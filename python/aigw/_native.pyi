@@ -25,6 +25,48 @@ def serve_mock_llm(
 def serve_echo(address: str, ready: Callable[[int], object]) -> None:
     """Serve what arrives back in httpbin's JSON form (get, post, headers, status, bytes, delay); else as serve_mock_llm."""
 
+def denials() -> list[dict[str, object]]:
+    """Every reason to refuse: code, status, message, why, extra (headers), drain, retry, as `src/denial.rs` has them."""
+
+def metrics_table() -> list[dict[str, object]]:
+    """Every metric of the request path: name, kind, help, labels, as `src/telemetry.rs` has them."""
+def load_yaml(text: bytes) -> YamlDocument:
+    """Parse one YAML 1.2 document, with the place of each of its parts. The GIL is released.
+
+    Scalars are those of the core schema (``no`` and ``12:30`` are text, and so are ``0123`` and ``.inf``). Time and memory
+    are bounded for any bytes: 64 MiB, 64 levels, 4,000,000 keys and values, 1,000,000 behind aliases. Raises
+    ValueError(message, line, column, length, offset) where nothing more could be understood; lines and columns count from
+    1, columns and lengths in characters, the offset in bytes. What was understood and is not allowed is in ``YamlDocument.problems``.
+    """
+
+@final
+class YamlDocument:
+    """A parsed file. Paths are tuples of keys and list positions (from 0) below the root; aliases are followed."""
+
+    @property
+    def problems(self) -> list[tuple[str, int, int, int]]:
+        """(message, line, column, length): keys that stand twice or are not text, tags, numbers beyond 64 bits."""
+    def value(self) -> object:
+        """The whole as dict, list, str, int, float, bool and None, made anew; without keys that are problems."""
+    def mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
+        """(line, column, length) of the value; the length ends with its line. KeyError for a path that is not there."""
+    def key_mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
+        """The same of the key that the value belongs to. KeyError for an item of a list, too."""
+    def text(self, path: tuple[str | int, ...]) -> str:
+        """A string as it is; other scalars as they are written. KeyError for a path that is not there."""
+    def written(self, path: tuple[str | int, ...]) -> str:
+        """The file's own characters of a value, quotes included. KeyError for a path that is not there."""
+    def lines(self, path: tuple[str | int, ...]) -> list[int]:
+        """The lines of a list's items, or of a mapping's keys; none for a scalar. KeyError as ``mark``."""
+    def containing(self, needle: str) -> list[tuple[str | int, ...]]:
+        """Paths of all strings that hold ``needle``, in the order of the file."""
+    def excerpt(
+        self, line: int, column: int, width: int
+    ) -> tuple[str, int, bool, list[tuple[int, int, tuple[str | int, ...] | None, bool]]]:
+        """A stretch of at most ``width`` bytes of a line around a column: (text, characters left out before it, whether
+        some were after it, scalars in it). Scalars: (from, to, path, is key), offsets in characters; path None for
+        what is no part of ``value``."""
+
 @final
 class Publisher:
     """The control process's hand on the files of one data folder. Nothing is in force before ``publish`` returns.
@@ -41,7 +83,7 @@ class Publisher:
         """HMAC-SHA-256 of a key under ``DATA/secret`` (made on first use, 0600)."""
 
     def seal(self, secret: bytes) -> str:
-        """A secret as text that may be stored: only a worker of this data folder opens it again."""
+        """A text that workers alone can read again (ChaCha20-Poly1305 under a key derived from ``DATA/secret``)."""
 
     def read_words(self, refs: list[tuple[int, int]]) -> list[int]:
         """(column n, row) -> the raw word; 0 when never touched."""
@@ -60,7 +102,8 @@ class Publisher:
         """Write all consumers and credentials as a new base with an empty delta; not in force until ``publish``.
 
         Consumers: (n, id, username, custom_id, [(route n or 0, service n or 0, kind, profile index)], tier n or 0,
-        groups). Credentials: (n, id, consumer n, 32 bytes of ``hash_key``, expiry in unix seconds or 0). ValueError for a number or hash
+        groups), kind 0 for rate_limiting and 1 for size_limiting. Credentials:
+        (n, id, consumer n, 32 bytes of ``hash_key``, expiry in unix seconds or 0). ValueError for a number or hash
         that appears twice, or a credential without its consumer.
         """
 
@@ -98,8 +141,8 @@ class Publisher:
     def metrics(
         self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
     ) -> str:
-        """The Prometheus page of the request path. `routes`: route n -> (route label, service label); `series`: row ->
-        (tier label, model label); `tiers`: tier n -> label."""
+        """The Prometheus page of the request path. `routes`: route n -> (route, service); `series`: row -> (tier, model);
+        `tiers`: n -> name."""
 
     def slots(self) -> list[dict[str, object]]:
         """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline."""

@@ -12,7 +12,15 @@ Each class has `status` (the HTTP status when it reaches an Admin answer), `code
 `retryable` (the same call may succeed later, unchanged). The message says what is wrong and how to repair it.
 """
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Final
+
+_REPAIRS: Final = {
+    errno.ENOSPC: "free some space on that disk",
+    errno.EDQUOT: "free some space within the disk quota",
+    errno.EROFS: "mount that disk for writing",
+    errno.EACCES: "let the gateway's user read and write it",
+}
 
 
 class AigwError(Exception):
@@ -85,3 +93,12 @@ class Bug(AigwError):
     """An invariant of ours does not hold."""
 
     code = "bug"
+
+
+def explain(error: BaseException) -> str:
+    """The message of a fault, with the repair that belongs to what the system said, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    repair = _REPAIRS.get(cause.errno or 0) if isinstance(cause, OSError) else None
+    return f"{error}: {repair}" if repair else str(error)

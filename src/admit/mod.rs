@@ -4,6 +4,7 @@
 //! takes everything at once. A permit is the only ticket to an upstream: dropping it gives everything back.
 
 mod check;
+pub mod gate;
 mod permit;
 mod take;
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::cells::Place;
 use crate::cells::journal::{Entry, State};
-use crate::limits::window;
 
 /// The right to send one request upstream.
 #[must_use = "dropping a permit gives everything back: settle it when an upstream has answered"]
@@ -58,7 +57,7 @@ pub(super) fn give_back<P: Place>(place: &P, entry: &Entry, taken: usize) {
     for n in (0..taken).rev() {
         let held = place.ring().read(entry, n);
         if let Some(word) = place.word(held.cell) {
-            window::give_back(word, held.end, held.amount);
+            held.give_back(word);
         }
     }
     place.ring().end(entry);

@@ -1,7 +1,8 @@
 //! Looking at limits, and taking from all of them or none.
 //!
 //! `take` first looks, so that a refusal costs no write; then journals, then takes in the order of the checks, and
-//! gives back what it took when a later one refuses. No allocation, no lock on dense counters, no clock.
+//! gives back what it took when a later one refuses. A shadow check that is full is passed by: it holds nothing.
+//! No allocation, no lock on dense counters, no clock.
 
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use super::permit::{Permit, give_back};
 use crate::cells::journal::{Entry, Held, MAX_CELLS, State};
 use crate::cells::open::{Ask, Spot};
 use crate::cells::{Busy, CellKey, CellRef, Place};
-use crate::limits::{Window, window};
-use crate::units::{RequestId, UnixSeconds};
+use crate::limits::{Window, rate, window};
+use crate::units::{Moment, RequestId};
 
 /// What a request takes from a limit on requests.
 const ONE: u32 = 1;
@@ -33,23 +34,33 @@ impl<P: Place> Admitter<P> {
     }
 
     /// Reads every check and takes nothing. Refuses if one is exhausted.
-    pub fn peek(&self, checks: &mut [Check], now: UnixSeconds) -> Result<(), Refusal> {
+    pub fn peek(&self, checks: &mut [Check], now: impl Into<Moment>) -> Result<(), Refusal> {
+        let now = now.into();
         for check in checks.iter_mut() {
-            let (reading, own) = match check.key {
-                CellKey::Dense { column, row } => {
-                    let own = check.own(now);
+            match (check.key, check.rate) {
+                (CellKey::Dense { column, row }, None) => {
+                    let own = check.own(now.seconds());
                     let word = self.place.dense(column, row).ok_or(Refusal::Missing { column, row })?;
-                    (window::peek(word, own).unwrap_or(window::Reading { count: 0, end: own.end }), own)
+                    let found = window::peek(word, own).unwrap_or(window::Reading { count: 0, end: own.end });
+                    record(check, own, found);
                 }
-                CellKey::Open { column, tag } => self.place.open().peek(Ask { column, tag, period: check.period, now }),
-            };
-            record(check, own, reading);
+                (CellKey::Dense { column, row }, Some(rate)) => {
+                    let word = self.place.dense(column, row).ok_or(Refusal::Missing { column, row })?;
+                    record_rate(check, now, rate::peek(word, rate, now));
+                }
+                (CellKey::Open { column, tag }, _) => {
+                    let ask = Ask { column, tag, period: check.period, now: now.seconds() };
+                    let (found, own) = self.place.open().peek(ask);
+                    record(check, own, found);
+                }
+            }
         }
         exceeded(checks).map_or(Ok(()), |index| Err(Refusal::Exceeded(index)))
     }
 
     /// Takes one request from every check, or from none. Each check's `used` is what was counted before.
-    pub fn take(&self, checks: &mut [Check], now: UnixSeconds, request: RequestId) -> Result<Permit<P>, Refusal> {
+    pub fn take(&self, checks: &mut [Check], now: impl Into<Moment>, request: RequestId) -> Result<Permit<P>, Refusal> {
+        let now = now.into();
         if checks.len() > MAX_CELLS {
             return Err(Refusal::TooMany);
         }
@@ -58,14 +69,9 @@ impl<P: Place> Admitter<P> {
             return Ok(Permit::new(Arc::clone(&self.place), None));
         }
         let ring = self.place.ring();
-        let entry = ring.begin(now, request, checks.len()).ok_or(Refusal::Full)?;
+        let entry = ring.begin(now.seconds(), request, checks.len()).ok_or(Refusal::Full)?;
         for (n, check) in checks.iter().enumerate() {
-            // An open counter's word is known only when it is taken: until then the entry names no word, and no amount.
-            let (cell, amount) = match check.key {
-                CellKey::Dense { column, row } => (CellRef::Dense { column, row }, ONE),
-                CellKey::Open { column, .. } => (CellRef::Open { column, index: 0 }, 0),
-            };
-            ring.write(&entry, n, Held { cell, end: check.window.end, amount });
+            ring.write(&entry, n, intent(check));
         }
         ring.step(&entry, State::Intent);
         for n in 0..checks.len() {
@@ -82,12 +88,24 @@ impl<P: Place> Admitter<P> {
         Ok(Permit::new(Arc::clone(&self.place), Some(entry)))
     }
 
-    fn take_one(&self, entry: &Entry, n: usize, check: &mut Check, now: UnixSeconds) -> Result<(), Refusal> {
+    fn take_one(&self, entry: &Entry, n: usize, check: &mut Check, now: Moment) -> Result<(), Refusal> {
         let ring = self.place.ring();
         let (outcome, own, cell) = match check.key {
             CellKey::Dense { column, row } => {
-                let own = check.own(now);
                 let word = self.place.dense(column, row).ok_or(Refusal::Missing { column, row })?;
+                if let Some(rate) = check.rate {
+                    return match rate::take(word, rate, now) {
+                        rate::Take::Took(before) => {
+                            record_rate(check, now, before);
+                            Ok(())
+                        }
+                        rate::Take::Full(reading) => {
+                            record_rate(check, now, reading);
+                            self.full(entry, n, check)
+                        }
+                    };
+                }
+                let own = check.own(now.seconds());
                 (window::take(word, own, ONE, check.limit), own, CellRef::Dense { column, row })
             }
             CellKey::Open { column, tag } => {
@@ -95,9 +113,8 @@ impl<P: Place> Admitter<P> {
                 let intend = |spot: Spot| {
                     ring.write(entry, n, Held { cell: cell(spot.index), end: spot.window.end, amount: ONE });
                 };
-                let open = self.place.open();
-                let (outcome, spot) =
-                    open.take(Ask { column, tag, period: check.period, now }, ONE, check.limit, intend)?;
+                let ask = Ask { column, tag, period: check.period, now: now.seconds() };
+                let (outcome, spot) = self.place.open().take(ask, ONE, check.limit, intend)?;
                 (outcome, spot.window, cell(spot.index))
             }
         };
@@ -111,9 +128,36 @@ impl<P: Place> Admitter<P> {
             }
             window::Take::Full(reading) => {
                 record(check, own, reading);
-                Err(Refusal::Exceeded(n))
+                self.full(entry, n, check)
             }
             window::Take::Moved => Err(Refusal::Busy(Busy)),
+        }
+    }
+
+    /// Nothing was taken: a refusal, or, in shadow, a permit that holds nothing of it.
+    fn full(&self, entry: &Entry, n: usize, check: &Check) -> Result<(), Refusal> {
+        if !check.shadow {
+            return Err(Refusal::Exceeded(n));
+        }
+        let nothing = match intent(check) {
+            Held { cell: cell @ CellRef::Rate { .. }, .. } => Held::of_rate(cell, 0),
+            held => Held { amount: 0, ..held },
+        };
+        self.place.ring().write(entry, n, nothing);
+        Ok(())
+    }
+}
+
+/// What is written before a counter is touched.
+fn intent(check: &Check) -> Held {
+    match (check.key, check.rate) {
+        (CellKey::Dense { column, row }, None) => {
+            Held { cell: CellRef::Dense { column, row }, end: check.window.end, amount: ONE }
+        }
+        (CellKey::Dense { column, row }, Some(rate)) => Held::of_rate(CellRef::Rate { column, row }, rate.cost()),
+        // An open counter's word is known only when it is taken: until then the entry names no word, and no amount.
+        (CellKey::Open { column, .. }, _) => {
+            Held { cell: CellRef::Open { column, index: 0 }, end: check.window.end, amount: 0 }
         }
     }
 }
@@ -121,4 +165,14 @@ impl<P: Place> Admitter<P> {
 fn record(check: &mut Check, own: Window, reading: window::Reading) {
     check.used = reading.count;
     check.window = Window { start: own.start, end: reading.end };
+    check.free_at = reading.end.into();
+    check.full_at = check.free_at;
+}
+
+fn record_rate(check: &mut Check, now: Moment, reading: rate::Reading) {
+    check.used = reading.used;
+    check.free_at = reading.free_at;
+    check.full_at = reading.full_at;
+    let end = Moment(reading.free_at.0.saturating_add(999_999_999)).seconds();
+    check.window = Window { start: now.seconds(), end };
 }

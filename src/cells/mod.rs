@@ -39,7 +39,7 @@ pub struct Busy;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Not ours, or cut short.
-    #[error("not a {0} file of aigw: move it away and start again")]
+    #[error("this is no {0} file of aigw: move it away and start again")]
     Foreign(&'static str),
     /// Made by another version.
     #[error(
@@ -70,7 +70,7 @@ pub trait Cells: Send + Sync {
     /// The word that a journal names; `None` when there is no such word.
     fn word(&self, cell: CellRef) -> Option<&AtomicU64> {
         match cell {
-            CellRef::Dense { column, row } => self.dense(column, row),
+            CellRef::Dense { column, row } | CellRef::Rate { column, row } => self.dense(column, row),
             CellRef::Open { index, .. } => self.open().word(index),
         }
     }
@@ -111,6 +111,13 @@ pub enum CellRef {
         /// Row number.
         row: u32,
     },
+    /// A row of a column whose words are buckets.
+    Rate {
+        /// Column number.
+        column: u32,
+        /// Row number.
+        row: u32,
+    },
     /// A word of the hash area.
     Open {
         /// Column number, for readers.
@@ -121,15 +128,17 @@ pub enum CellRef {
 }
 
 const OPEN: u64 = 1 << 63;
+const RATE: u64 = 1 << 62;
 
 /// The highest column number a journal can name.
-pub const MAX_COLUMN: u32 = (1 << 31) - 1;
+pub const MAX_COLUMN: u32 = (1 << 30) - 1;
 
 impl CellRef {
-    /// As one word: open (bit 63) | column (31 bits) | row or index (32 bits).
+    /// As one word: open (bit 63) | bucket (bit 62) | column (30 bits) | row or index (32 bits).
     pub fn pack(self) -> u64 {
         let (flag, column, low) = match self {
             Self::Dense { column, row } => (0, column, row),
+            Self::Rate { column, row } => (RATE, column, row),
             Self::Open { column, index } => (OPEN, column, index),
         };
         flag | (u64::from(column & MAX_COLUMN) << 32) | u64::from(low)
@@ -139,6 +148,10 @@ impl CellRef {
     pub fn unpack(word: u64) -> Self {
         let column = (word >> 32) as u32 & MAX_COLUMN;
         let low = (word & 0xffff_ffff) as u32;
-        if word & OPEN == 0 { Self::Dense { column, row: low } } else { Self::Open { column, index: low } }
+        match word & (OPEN | RATE) {
+            0 => Self::Dense { column, row: low },
+            RATE => Self::Rate { column, row: low },
+            _ => Self::Open { column, index: low },
+        }
     }
 }

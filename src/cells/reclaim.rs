@@ -9,7 +9,6 @@ use core::sync::atomic::AtomicU64;
 
 use super::Cells;
 use super::journal::{self, State};
-use crate::limits::window;
 
 /// What a reclaim found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Recla
                 entry.step(State::Giving);
                 for held in entry.held() {
                     if let Some(word) = cells.word(held.cell) {
-                        window::give_back(word, held.end, held.amount);
+                        held.give_back(word);
                     }
                 }
                 found.given_back += 1;

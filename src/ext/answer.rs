@@ -3,7 +3,7 @@
 //! Attribute names are interned once; strings are copied once. Every list of headers handed to the server is built here.
 
 use crate::app::Shared;
-use aigw_io::accept::{Answer, Arrival, BodyLength, Headers};
+use aigw_io::accept::{Answer, Arrival, BodyLength, Headers, Surface};
 use aigw_io::gateway::OwnHeader;
 use http::{HeaderMap, HeaderValue, Method};
 use pyo3::prelude::*;
@@ -132,6 +132,7 @@ pub(crate) fn read_arrival(py: Python<'_>, shared: &Shared, scope: &Bound<'_, Py
         query: scope.getattr(names.query_string.bind(py))?.extract()?,
         headers,
         length: BodyLength::None,
+        surface: Surface::Kong,
         peer: scope.getattr(names.client.bind(py))?.cast::<PyString>()?.to_str()?.parse().ok(),
         tls: shared.settings.tls,
         // Only a request without a Host asks: every later version must have one.

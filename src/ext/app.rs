@@ -4,17 +4,19 @@
 //! never at import, and each survives a panic, counts it and goes on.
 
 use crate::answer;
+use crate::errors::io_error;
 use crate::exchange::{Exchange, Phase};
+use crate::linger::Lingering;
 use aigw_core::denial::Reason;
 use aigw_io::accept::Arrival;
 use aigw_io::gateway::{Admitted, End, Gateway as Decisions, Outcome, OwnHeader};
 use aigw_io::socket;
 use aigw_io::upstream::{Call, Cancel, Event, Failure, Inbox, Ticket, Upstream};
-use http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -41,8 +43,8 @@ pub(crate) struct Shared {
     upstream: Upstream<Held>,
     event_loop: OnceLock<Py<PyAny>>,
     in_flight: Mutex<Places>,
-    /// Bodies of answered requests that are still being read and thrown away, oldest first, with their deadlines.
-    lingering: Mutex<VecDeque<(Py<PyAny>, Instant)>>,
+    /// Bodies of answered requests that are still to be taken off their connections.
+    pub(crate) lingering: Lingering,
     count: AtomicUsize,
     cutting: AtomicBool,
 }
@@ -95,41 +97,6 @@ impl Shared {
         drop(gone);
     }
 
-    /// Keep the body of an answered request wanted until it is whole or its time is up.
-    pub(crate) fn linger(&self, body: Py<PyAny>, until: Instant) {
-        self.lingering().push_back((body, until));
-    }
-
-    fn lingering(&self) -> std::sync::MutexGuard<'_, VecDeque<(Py<PyAny>, Instant)>> {
-        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Let go of bodies that are whole; end the connections of those whose time is up.
-    fn sweep_lingering(&self, now: Instant) {
-        if self.lingering().is_empty() {
-            return;
-        }
-        Python::attach(|py| {
-            let all = std::mem::take(&mut *self.lingering());
-            let mut kept = VecDeque::new();
-            for (body, until) in all {
-                let whole = body.bind(py).call_method0("done").is_ok_and(|done| done.is_truthy().unwrap_or(true));
-                if whole {
-                    continue;
-                }
-                if now < until {
-                    kept.push_back((body, until));
-                } else if let Err(error) = body.bind(py).call_method0("cancel") {
-                    self.gateway.recorder().panic();
-                    error.print(py);
-                }
-            }
-            let mut lingering = self.lingering();
-            kept.append(&mut lingering);
-            *lingering = kept;
-        });
-    }
-
     /// The worker's event loop.
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.event_loop
@@ -147,6 +114,7 @@ impl Shared {
         call: Call,
     ) -> PyResult<()> {
         let held = Held {
+            shared: Arc::clone(&exchange.get().shared),
             cancel: Arc::clone(&exchange.get().cancel),
             exchange: exchange.clone().unbind(),
             live: RefCell::new(Live { arrival, admitted, transport: None, status: 0, bytes: 0, head_after: None }),
@@ -162,7 +130,10 @@ impl Shared {
         let now = Instant::now();
         self.gateway.beat();
         self.count_upstream();
-        self.sweep_lingering(now);
+        self.lingering.sweep(now, |py, error| {
+            self.gateway.recorder().panic();
+            error.print(py);
+        });
         let cutting = self.cutting.load(Ordering::Relaxed);
         let due = {
             let places = self.places();
@@ -230,6 +201,7 @@ impl Shared {
 
 /// An exchange in the hands of the upstream thread.
 pub(crate) struct Held {
+    shared: Arc<Shared>,
     exchange: Py<Exchange>,
     cancel: Arc<Cancel>,
     live: RefCell<Live>,
@@ -251,6 +223,23 @@ impl Ticket for Held {
 
     fn cancel(&self) -> &Cancel {
         &self.cancel
+    }
+
+    fn head(&self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>) {
+        self.live.borrow_mut().admitted.head(status, headers);
+    }
+
+    fn piece(&self, piece: Bytes) -> Bytes {
+        self.live.borrow_mut().admitted.piece(piece)
+    }
+
+    fn rest(&self) -> Bytes {
+        self.live.borrow_mut().admitted.rest()
+    }
+
+    fn last_words(&self, failure: Failure) -> Option<Bytes> {
+        let live = self.live.borrow();
+        self.shared.gateway.last_words(&live.arrival, &live.admitted, failure)
     }
 }
 
@@ -369,7 +358,7 @@ impl Gateway {
     ) -> PyResult<Self> {
         let body_timeout = Duration::try_from_secs_f64(body_timeout_s)
             .map_err(|_| PyValueError::new_err("body_timeout_s must be a positive number of seconds"))?;
-        let gateway = py.detach(|| Decisions::open(std::path::Path::new(data_dir), access_log))?;
+        let gateway = py.detach(|| Decisions::open(std::path::Path::new(data_dir), access_log)).map_err(io_error)?;
         let (upstream, inbox) = Upstream::channel();
         let settings = Settings { max_body: max_body_bytes, body_timeout, max_in_flight, tls };
         let shared = Arc::new(Shared {
@@ -378,7 +367,7 @@ impl Gateway {
             upstream,
             event_loop: OnceLock::new(),
             in_flight: Mutex::default(),
-            lingering: Mutex::default(),
+            lingering: Lingering::default(),
             count: AtomicUsize::new(0),
             cutting: AtomicBool::new(false),
         });

@@ -7,6 +7,7 @@ use std::io;
 
 use aigw_core::snapshot::SnapshotError;
 use aigw_io::publish::PublishError;
+use aigw_io::yaml::Fault;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
@@ -45,4 +46,10 @@ pub(crate) fn publish_error(error: PublishError) -> PyErr {
         PublishError::NoPolicy => PyValueError::new_err(error.to_string()),
         PublishError::NoDelta(_) => PyOSError::new_err((5, error.to_string())),
     }
+}
+
+/// `ValueError(message, line, column, length, offset)`: a file that cannot be understood from there on.
+#[allow(clippy::needless_pass_by_value)] // made for `map_err`
+pub(crate) fn yaml_error(fault: Fault) -> PyErr {
+    PyValueError::new_err((fault.message, fault.mark.line, fault.mark.column, fault.mark.length, fault.offset))
 }

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const DISCARD_BYTES: u64 = 1024 * 1024;
 /// ... or for this long.
 const DISCARD_FOR: Duration = Duration::from_secs(1);
+/// Bodies larger than this are read without the interpreter.
+const LARGE: usize = 64 * 1024;
 /// A client whose answer is this late is watched for going away.
 pub(crate) const WATCH_AFTER: Duration = Duration::from_millis(100);
 
@@ -177,10 +179,14 @@ impl Exchange {
         match length {
             BodyLength::None => Self::answer(this, &answer),
             BodyLength::Known(bytes) if bytes <= DISCARD_BYTES && !answer.close => {
-                // The server reads on while it answers, for as long as somebody wants the body.
-                let body = own.proto.bind(this.py()).call0()?;
-                own.shared.linger(body.unbind(), Instant::now() + DISCARD_FOR);
-                Self::answer(this, &answer)
+                answer::send_own(this.py(), &own.proto, &answer)?;
+                let peer = locked(&own.arrival)
+                    .as_deref()
+                    .and_then(|arrival| arrival.peer.filter(|_| arrival.headers.get("expect").is_none()));
+                if own.shared.lingering.want(this, bytes, peer, own.since + DISCARD_FOR)? {
+                    return Ok(());
+                }
+                Self::finish(this)
             }
             BodyLength::Chunked if own.phase() == Phase::Head && own.shared.enter(this) => {
                 Self::read(this, Purpose::Discard(answer), true, DISCARD_FOR)
@@ -317,7 +323,14 @@ impl Exchange {
     fn forward(this: &Bound<'_, Self>, passage: Passage, body: Bytes) -> PyResult<()> {
         let own = this.get();
         let Some(arrival) = locked(&own.arrival).take() else { return Ok(()) };
-        match own.shared.gateway.on_body(passage, &arrival, body) {
+        let gateway = &own.shared.gateway;
+        let admitted = if body.len() > LARGE {
+            // Reading a large body takes longer than taking the interpreter back.
+            this.py().detach(|| gateway.on_body(passage, &arrival, body))
+        } else {
+            gateway.on_body(passage, &arrival, body)
+        };
+        match admitted {
             Err(answer) => Self::answer(this, &answer),
             Ok((call, admitted)) => {
                 if own.phase() == Phase::Head && !own.shared.enter(this) {

@@ -4,10 +4,13 @@ mod answer;
 mod app;
 mod errors;
 mod exchange;
+mod linger;
 mod metrics;
 mod mock;
 mod publisher;
 mod step;
+mod tables;
+mod yaml;
 
 use pyo3::prelude::*;
 
@@ -23,7 +26,11 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<publisher::Publisher>()?;
     m.add_class::<step::InlineSubmit>()?;
+    m.add_class::<yaml::YamlDocument>()?;
+    m.add_function(wrap_pyfunction!(yaml::load_yaml, m)?)?;
     m.add_function(wrap_pyfunction!(mock::serve_mock_llm, m)?)?;
     m.add_function(wrap_pyfunction!(mock::serve_echo, m)?)?;
+    m.add_function(wrap_pyfunction!(tables::denials, m)?)?;
+    m.add_function(wrap_pyfunction!(tables::metrics_table, m)?)?;
     Ok(())
 }

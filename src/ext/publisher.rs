@@ -13,7 +13,7 @@ use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Uuid};
 use aigw_io::cells::{self, CellReading, Control, StoreId};
 use aigw_io::publish::{PublishError, SnapshotWriter};
-use aigw_io::secret;
+use aigw_io::secret::{self, Sealer};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -22,8 +22,9 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::errors::{io_error, publish_error, snapshot_error};
 use crate::metrics;
 
-/// (n, id, username, custom id, [(route n or 0, service n or 0, profile)])
-type ConsumerTuple = (u32, PyBackedStr, Option<PyBackedStr>, Option<PyBackedStr>, Vec<(u32, u32, u32)>);
+/// (n, id, username, custom id, [(route n or 0, service n or 0, kind, profile)], tier n or 0, [group])
+type ConsumerTuple =
+    (u32, PyBackedStr, Option<PyBackedStr>, Option<PyBackedStr>, Vec<(u32, u32, u32, u32)>, u32, Vec<PyBackedStr>);
 /// (n, id, consumer n, hmac, `expires_at`)
 type CredentialTuple = (u32, PyBackedStr, u32, PyBackedBytes, u64);
 
@@ -33,6 +34,7 @@ pub struct Publisher {
     cells: Control,
     writer: Mutex<SnapshotWriter>,
     hasher: KeyHasher,
+    sealer: Sealer,
 }
 
 impl Publisher {
@@ -52,17 +54,26 @@ impl Publisher {
             let folder = data_dir.join("cells");
             cells::set_aside_foreign(&folder, store)?;
             let cells = Control::open(&folder, store)?;
-            metrics::prepare(&cells, 0)?;
+            metrics::prepare(&cells, metrics::Highest::default())?;
             let writer = Mutex::new(SnapshotWriter::open(&data_dir, store)?);
             // Workers read the secret when they open the folder: it must exist before the first key is hashed.
-            let hasher = KeyHasher::new(&secret::load_or_make(&data_dir)?);
-            Ok(Self { cells, writer, hasher })
+            let secret = secret::load_or_make(&data_dir)?;
+            Ok(Self { cells, writer, hasher: KeyHasher::new(&secret), sealer: Sealer::new(&secret) })
         })
         .map_err(io_error)
     }
 
     fn hash_key<'py>(&self, py: Python<'py>, key: &[u8]) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.hasher.digest(key).as_bytes())
+    }
+
+    fn seal(&self, secret: &[u8]) -> PyResult<String> {
+        self.sealer.seal(secret).map_err(io_error)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn read_words(&self, refs: Vec<(u32, u32)>) -> Vec<u64> {
+        refs.into_iter().map(|(column, row)| self.cells.run(column, row, 1).first().copied().unwrap_or(0)).collect()
     }
 
     fn ensure_column(&self, py: Python<'_>, n: u32, words: u64, rows: u64, key: &str) -> PyResult<()> {
@@ -94,9 +105,9 @@ impl Publisher {
         // Deletions first: a key may pass from a deleted credential to a new one in one call.
         let mut changes: Vec<Change<'_>> = deleted_credentials.into_iter().map(Change::CredentialGone).collect();
         changes.extend(deleted_consumers.into_iter().map(Change::ConsumerGone));
-        let refs: Vec<Vec<Ref>> = upserts_consumers.iter().map(|tuple| refs(&tuple.4)).collect();
-        for (tuple, refs) in upserts_consumers.iter().zip(&refs) {
-            changes.push(Change::Consumer(consumer(tuple, refs)?));
+        let parts: Vec<_> = upserts_consumers.iter().map(|tuple| (refs(&tuple.4), groups(&tuple.6))).collect();
+        for (tuple, (refs, groups)) in upserts_consumers.iter().zip(&parts) {
+            changes.push(Change::Consumer(consumer(tuple, refs, groups)?));
         }
         for tuple in &upserts_credentials {
             let (credential, digest) = credential(tuple)?;
@@ -110,7 +121,7 @@ impl Publisher {
         py.detach(|| {
             if let Some(policy) = policy {
                 // Before a worker can meet a new route, its counters have their place.
-                metrics::prepare(&self.cells, metrics::highest_route(policy)).map_err(PublishError::Io)?;
+                metrics::prepare(&self.cells, metrics::highest(policy)).map_err(PublishError::Io)?;
             }
             self.writer().publish(policy)
         })
@@ -137,8 +148,14 @@ impl Publisher {
     }
 
     #[allow(clippy::needless_pass_by_value)] // extracted from Python
-    fn metrics(&self, py: Python<'_>, routes: BTreeMap<u32, (String, String)>) -> PyResult<String> {
-        py.detach(|| metrics::page(&self.cells, &routes)).map_err(io_error)
+    fn metrics(
+        &self,
+        py: Python<'_>,
+        routes: BTreeMap<u32, (String, String)>,
+        series: BTreeMap<u32, (String, String)>,
+        tiers: BTreeMap<u32, String>,
+    ) -> PyResult<String> {
+        py.detach(|| metrics::page(&self.cells, &routes, &series, &tiers)).map_err(io_error)
     }
 
     fn slots<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
@@ -170,18 +187,23 @@ fn uuid(what: &str, text: &str) -> PyResult<Uuid> {
     Uuid::parse(text).ok_or_else(|| PyValueError::new_err(format!("{what}: {text:?} is not a UUID")))
 }
 
-fn refs(tuples: &[(u32, u32, u32)]) -> Vec<Ref> {
-    tuples.iter().map(|&(route, service, profile)| Ref { route, service, profile }).collect()
+fn refs(tuples: &[(u32, u32, u32, u32)]) -> Vec<Ref> {
+    tuples.iter().map(|&(route, service, kind, profile)| Ref { route, service, kind, profile }).collect()
 }
 
-fn consumer<'a>(tuple: &'a ConsumerTuple, refs: &'a [Ref]) -> PyResult<NewConsumer<'a>> {
-    let (n, id, username, custom_id, _) = tuple;
+fn groups(names: &[PyBackedStr]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
+}
+
+fn consumer<'a>(tuple: &'a ConsumerTuple, refs: &'a [Ref], groups: &'a [&'a str]) -> PyResult<NewConsumer<'a>> {
+    let (n, id, username, custom_id, _, tier, _) = tuple;
     let id = uuid("consumer", id)?;
-    Ok(NewConsumer { n: *n, id, username: username.as_deref(), custom_id: custom_id.as_deref(), refs })
+    let (username, custom_id) = (username.as_deref(), custom_id.as_deref());
+    Ok(NewConsumer { n: *n, id, username, custom_id, refs, tier: *tier, groups })
 }
 
 fn with_consumer(tuple: &ConsumerTuple, take: impl FnOnce(NewConsumer<'_>) -> PyResult<()>) -> PyResult<()> {
-    take(consumer(tuple, &refs(&tuple.4))?)
+    take(consumer(tuple, &refs(&tuple.4), &groups(&tuple.6))?)
 }
 
 fn credential((n, id, consumer, hmac, expires_at): &CredentialTuple) -> PyResult<(Credential, Digest)> {

@@ -60,6 +60,31 @@ pub fn presented<'a>(auth: &KeyAuth, request: &Request<'a>) -> Presented<'a> {
     }
 }
 
+/// Finds the key as OpenAI's clients send it: `Authorization: Bearer`, or an `apikey` or `x-api-key` header; one of them,
+/// once. Another scheme of `Authorization` is no key.
+pub fn bearer<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Presented<'a> {
+    let (mut found, mut seen) = ("", 0);
+    for (name, value) in headers {
+        match name {
+            "authorization" => {
+                let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
+                seen += 1;
+                found = if scheme.eq_ignore_ascii_case("bearer") { key.trim() } else { "" };
+            }
+            "apikey" | "x-api-key" => {
+                seen += 1;
+                found = value;
+            }
+            _ => {}
+        }
+    }
+    match found {
+        _ if seen > 1 => Presented::Duplicate,
+        "" => Presented::None,
+        key => Presented::Key(Cow::Borrowed(key.as_bytes())),
+    }
+}
+
 /// The query without the arguments that carry a key, for `hide_credentials`; the rest stays byte for byte.
 /// Header fields to drop are `KeyAuth::header_names`.
 pub fn hidden_query<'a>(auth: &KeyAuth, query: &'a str) -> Cow<'a, str> {
@@ -134,6 +159,25 @@ pub(crate) mod tests {
             (vec![], "apikey=a&apikey=b", Presented::Duplicate),
         ] {
             assert_eq!(find(&auth, &headers, query), wanted, "{headers:?} {query}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_or_one_of_the_headers_and_only_one() {
+        for (headers, wanted) in [
+            (&[("authorization", "Bearer k")][..], Presented::Key(b"k".into())),
+            (&[("authorization", "bearer  k ")], Presented::Key(b"k".into())),
+            (&[("apikey", "k")], Presented::Key(b"k".into())),
+            (&[("x-api-key", "k"), ("accept", "*/*")], Presented::Key(b"k".into())),
+            (&[], Presented::None),
+            (&[("authorization", "Bearer ")], Presented::None),
+            (&[("authorization", "Bearer")], Presented::None),
+            (&[("authorization", "Basic k")], Presented::None),
+            (&[("authorization", "Bearer k"), ("apikey", "k")], Presented::Duplicate),
+            (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], Presented::Duplicate),
+            (&[("apikey", "k"), ("x-api-key", "j")], Presented::Duplicate),
+        ] {
+            assert_eq!(bearer(headers.iter().copied()), wanted, "{headers:?}");
         }
     }
 

@@ -87,10 +87,7 @@ pub fn identify<'s>(
 }
 
 fn anonymous_missing(text: &str) -> Refused {
-    Refused {
-        reason: Reason::AnonymousMissing,
-        message: Some(format!("anonymous consumer {text} is configured but doesn't exist").into()),
-    }
+    Refused::because(Reason::AnonymousMissing, format!("anonymous consumer {text} is configured but doesn't exist"))
 }
 
 #[cfg(test)]
@@ -110,7 +107,17 @@ mod tests {
         let mut builder = KeysBuilder::new();
         let id = Uuid::from_bytes([1; 16]);
         for (n, name) in [(1, "alice"), (2, "guest")] {
-            builder.consumer(&NewConsumer { n, id, username: Some(name), custom_id: None, refs: &[] }).unwrap();
+            builder
+                .consumer(&NewConsumer {
+                    n,
+                    id,
+                    username: Some(name),
+                    custom_id: None,
+                    refs: &[],
+                    tier: 0,
+                    groups: &[],
+                })
+                .unwrap();
         }
         let credential = |n, expires_at| Credential { n, id, consumer: 1, expires_at };
         builder.credential(credential(1, 0), hasher().digest(b"forever"));

@@ -6,5 +6,5 @@
 pub mod credential;
 pub mod keytable;
 
-pub use credential::{Presented, Request, hidden_query, presented};
+pub use credential::{Presented, Request, bearer, hidden_query, presented};
 pub use keytable::{Caller, KeyHasher, identify};

@@ -70,6 +70,15 @@ pub enum BodyLength {
     Chunked,
 }
 
+/// In whose words a client is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// Kong's: services and routes.
+    Kong,
+    /// OpenAI's: `/v1`.
+    OpenAi,
+}
+
 /// A request's head.
 #[derive(Debug)]
 pub struct Arrival {
@@ -87,6 +96,8 @@ pub struct Arrival {
     pub headers: Headers,
     /// The body's framing.
     pub length: BodyLength,
+    /// Found out before anything is refused.
+    pub surface: Surface,
     /// The client's address.
     pub peer: Option<SocketAddr>,
     /// It came over TLS.

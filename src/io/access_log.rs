@@ -49,6 +49,10 @@ pub struct Line {
     pub service: Option<String>,
     /// Consumer id.
     pub consumer: Option<String>,
+    /// Name of its tier.
+    pub tier: Option<String>,
+    /// Public name of the model that was called.
+    pub model: Option<String>,
     /// From arrival to the end of the answer.
     pub latency_ms: f64,
     /// From arrival to the head of the upstream's answer.

@@ -24,6 +24,8 @@ const STORE: usize = 2;
 const GENERATION: usize = 4;
 const HALVES: [usize; 2] = [8, 16];
 const WORDS: usize = 512;
+/// No gateway publishes so often, or so much: larger numbers are damage, and would overflow.
+const MOST: u64 = 1 << 48;
 
 /// What is in force. 0 in a field: none yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +55,10 @@ impl ControlPage {
         let page = Self { map: WordMap::new(&file, 0, WORDS).map_err(|e| fail(e.kind(), &e.to_string()))? };
         if page.word(0).load(Ordering::Acquire) != MAGIC || page.word(1).load(Ordering::Acquire) != LAYOUT {
             return Err(fail(ErrorKind::InvalidData, "written by another version; stop the gateway and remove it"));
+        }
+        let Published { generation, policy, base, delta } = page.read();
+        if [generation, policy, base, delta].into_iter().any(|number| number > MOST) {
+            return Err(fail(ErrorKind::InvalidData, "it is damaged; stop the gateway and remove it"));
         }
         Ok(page)
     }
@@ -134,6 +140,20 @@ mod tests {
         assert_eq!(ControlPage::open_or_make(dir.path(), [1, 2]).unwrap().read(), next);
         assert_eq!(ControlPage::open(dir.path()).unwrap().store(), [1, 2]);
         assert_eq!(ControlPage::open_or_make(dir.path(), [3, 4]).unwrap().read(), Published::default());
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let page = ControlPage::open_or_make(dir.path(), [1, 2]).unwrap();
+        for at in [GENERATION, HALVES[0], HALVES[0] + 2] {
+            page.word(at).store(u64::MAX - 1, Ordering::Relaxed);
+            let error = ControlPage::open(dir.path()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+            assert!(error.to_string().contains("control: it is damaged"), "{error}");
+            page.word(at).store(0, Ordering::Relaxed);
+        }
+        assert!(ControlPage::open(dir.path()).is_ok());
     }
 
     #[test]

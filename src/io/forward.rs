@@ -5,22 +5,25 @@
 //! sent and said anew. It decides nothing.
 
 use crate::accept::Arrival;
+use aigw_core::snapshot::Uuid;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// `Via` of everything that passes through.
 pub const VIA: &str = concat!("1.1 aigw/", env!("CARGO_PKG_VERSION"));
 
 /// Who the gateway says is calling.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Identity {
     /// Consumer id.
-    pub id: String,
+    pub id: Uuid,
     /// Username, if it has one.
     pub username: Option<String>,
     /// Custom id, if it has one.
     pub custom_id: Option<String>,
     /// Credential id; `None` for an anonymous consumer.
-    pub credential: Option<String>,
+    pub credential: Option<Uuid>,
+    /// Its groups, joined; empty for none, or where they are not told.
+    pub groups: String,
 }
 
 /// Where a request goes, as far as its headers tell.
@@ -79,7 +82,7 @@ pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
     join(&mut via, VIA);
     put(&mut out, header::VIA, &via);
     if let Some(identity) = bound.identity {
-        put(&mut out, HeaderName::from_static("x-consumer-id"), &identity.id);
+        put(&mut out, HeaderName::from_static("x-consumer-id"), identity.id.text().as_str());
         if let Some(username) = &identity.username {
             put(&mut out, HeaderName::from_static("x-consumer-username"), username);
         }
@@ -87,11 +90,61 @@ pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
             put(&mut out, HeaderName::from_static("x-consumer-custom-id"), custom_id);
         }
         match &identity.credential {
-            Some(credential) => put(&mut out, HeaderName::from_static("x-credential-identifier"), credential),
+            Some(credential) => {
+                put(&mut out, HeaderName::from_static("x-credential-identifier"), credential.text().as_str());
+            }
             None => put(&mut out, HeaderName::from_static("x-anonymous-consumer"), "true"),
+        }
+        if !identity.groups.is_empty() {
+            put(&mut out, HeaderName::from_static("x-consumer-groups"), &identity.groups);
         }
     }
     out
+}
+
+/// The headers of a call of a model, whoever serves it: nothing of the caller's key, address or cookies leaves the gateway, and
+/// the answer comes uncompressed, since its usage is read. [`address`] adds where it goes.
+#[must_use]
+pub fn headers_openai(arrival: &Arrival) -> HeaderMap<HeaderValue> {
+    let mut out = HeaderMap::with_capacity(arrival.headers.size().0 + 6);
+    let mut named = String::new();
+    for (_, value) in arrival.headers.iter().filter(|(name, _)| *name == "connection") {
+        join(&mut named, value);
+    }
+    for (name, value) in arrival.headers.iter() {
+        let kept = !is_ours(name) && !is_callers(name) && !is_connections(name, &named);
+        if kept && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            out.append(name, value);
+        }
+    }
+    out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    out.insert(header::VIA, HeaderValue::from_static(VIA));
+    put(&mut out, HeaderName::from_static("x-request-id"), &arrival.request_id);
+    out
+}
+
+/// Where a call of a model goes, and the key it needs there.
+pub fn address(out: &mut HeaderMap<HeaderValue>, host: &str, authorization: Option<&HeaderValue>) {
+    put(out, header::HOST, host);
+    if let Some(authorization) = authorization {
+        out.insert(header::AUTHORIZATION, authorization.clone());
+    }
+}
+
+/// Headers that are between the caller and the gateway.
+fn is_callers(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization"
+            | "apikey"
+            | "x-api-key"
+            | "api-key"
+            | "cookie"
+            | "forwarded"
+            | "via"
+            | "accept-encoding"
+            | "baggage"
+    )
 }
 
 /// Set a header unless its value cannot be one: names with other than visible ASCII are sent percent-encoded by their maker.

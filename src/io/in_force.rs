@@ -1,14 +1,25 @@
-//! The snapshot in force, with what requests want of it worked out once: where each service lives.
+//! The snapshot in force, with what requests want of it worked out once: where services and models live, what tiers see.
 //!
 //! In: a loaded snapshot. Out: an [`InForce`] that a request holds for as long as it needs it; no request sees half of two.
 
+use crate::secret::Sealer;
 use crate::upstream::{Deadlines, Origin};
-use aigw_core::snapshot::{LimitBy, Policy, Scheme, Service, Snapshot};
+use aigw_core::admit::gate;
+use aigw_core::snapshot::{LimitBy, Model, Offer, Policy, Scheme, Service, Snapshot, Tier};
+use bytes::Bytes;
+use http::HeaderValue;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// No exchange lasts longer, whatever its service allows between two bytes.
 const TOTAL: Duration = Duration::from_hours(1);
+/// To a connected upstream of a model.
+const MODEL_CONNECT: Duration = Duration::from_secs(10);
+/// To the head of a model's answer, unless the tier says otherwise: as long as OpenAI's own clients wait.
+const MODEL_FIRST_BYTE: Duration = Duration::from_mins(10);
+/// Between two pieces of a model's answer.
+const MODEL_BETWEEN: Duration = Duration::from_mins(2);
 
 /// One generation, ready for requests.
 #[derive(Debug, Clone)]
@@ -22,6 +33,10 @@ pub(crate) struct InForce {
 pub(crate) struct WorkedOut {
     /// By index of the service.
     pub(crate) services: Vec<ServiceUse>,
+    /// By index of the model.
+    pub(crate) models: Vec<ModelUse>,
+    /// By index of the tier.
+    pub(crate) tiers: Vec<TierUse>,
 }
 
 /// A service as the upstream client wants it.
@@ -33,19 +48,53 @@ pub(crate) struct ServiceUse {
     pub(crate) deadlines: Deadlines,
 }
 
+/// A model as the upstream client wants it.
+#[derive(Debug)]
+pub(crate) struct ModelUse {
+    /// Those that can be called: a key that cannot be read leaves its upstream out.
+    pub(crate) upstreams: Vec<UpstreamUse>,
+    /// The model as `GET /v1/models/{id}` shows it.
+    pub(crate) shown: Bytes,
+}
+
+/// One upstream of a model.
+#[derive(Debug)]
+pub(crate) struct UpstreamUse {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) host: String,
+    pub(crate) path: Box<str>,
+    pub(crate) model: Box<str>,
+    pub(crate) weight: u32,
+    /// `Authorization`, marked as not to be shown.
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+/// A tier as requests want it.
+#[derive(Debug)]
+pub(crate) struct TierUse {
+    pub(crate) deadlines: Deadlines,
+    /// The body of `GET /v1/models`.
+    pub(crate) models: Bytes,
+}
+
 impl InForce {
     /// The empty gateway.
-    pub(crate) fn empty() -> Self {
+    pub(crate) fn empty(sealer: &Sealer) -> Self {
         let snapshot = Arc::new(Snapshot::empty());
-        let worked = Arc::new(WorkedOut::new(&snapshot.policy));
+        let worked = Arc::new(WorkedOut::new(&snapshot.policy, sealer));
         Self { snapshot, worked }
     }
 
     /// The next generation; only a new policy is worked out anew.
-    pub(crate) fn next(&self, snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn next(&self, snapshot: Arc<Snapshot>, sealer: &Sealer) -> Self {
         let same = Arc::ptr_eq(&self.snapshot.policy, &snapshot.policy);
-        let worked = if same { Arc::clone(&self.worked) } else { Arc::new(WorkedOut::new(&snapshot.policy)) };
+        let worked = if same { Arc::clone(&self.worked) } else { Arc::new(WorkedOut::new(&snapshot.policy, sealer)) };
         Self { snapshot, worked }
+    }
+
+    /// Tiers and models.
+    pub(crate) fn offer(&self) -> &Offer {
+        &self.snapshot.policy.offer
     }
 }
 
@@ -58,35 +107,78 @@ impl std::ops::Deref for InForce {
 }
 
 impl WorkedOut {
-    fn new(policy: &Policy) -> Self {
-        Self { services: policy.services.iter().map(ServiceUse::new).collect() }
+    fn new(policy: &Policy, sealer: &Sealer) -> Self {
+        let offer = &policy.offer;
+        Self {
+            services: policy.services.iter().map(ServiceUse::new).collect(),
+            models: offer.models.iter().map(|model| ModelUse::new(model, sealer)).collect(),
+            tiers: offer.tiers.iter().map(|tier| TierUse::new(tier, &offer.models)).collect(),
+        }
     }
 }
 
 impl ServiceUse {
     fn new(service: &Service) -> Self {
-        let tls = service.scheme == Scheme::Https;
-        let bare = service.host.trim_start_matches('[').trim_end_matches(']');
-        let shown = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
-        let usual = if tls { 443 } else { 80 };
-        let host = if service.port == usual { shown } else { format!("{shown}:{}", service.port) };
+        let (origin, host) = place(service.scheme, &service.host, service.port, service.tls_verify.unwrap_or(true));
         let read = Duration::from_millis(service.read_timeout_ms);
-        Self {
-            origin: Arc::new(Origin {
-                tls,
-                verify: service.tls_verify.unwrap_or(true),
-                host: bare.to_owned(),
-                port: service.port,
-            }),
-            host,
-            deadlines: Deadlines {
-                connect: Duration::from_millis(service.connect_timeout_ms),
-                first_byte: read,
-                between: read,
-                total: TOTAL,
-            },
-        }
+        let connect = Duration::from_millis(service.connect_timeout_ms);
+        Self { origin, host, deadlines: Deadlines { connect, first_byte: read, between: read, total: TOTAL } }
     }
+}
+
+/// The origin of an address, and the `Host` to send it.
+fn place(scheme: Scheme, host: &str, port: u16, verify: bool) -> (Arc<Origin>, String) {
+    let tls = scheme == Scheme::Https;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let shown = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+    let usual = if tls { 443 } else { 80 };
+    let host = if port == usual { shown } else { format!("{shown}:{port}") };
+    (Arc::new(Origin { tls, verify, host: bare.to_owned(), port }), host)
+}
+
+impl ModelUse {
+    fn new(model: &Model, sealer: &Sealer) -> Self {
+        let upstreams = model.upstreams.iter().filter_map(|upstream| {
+            let authorization = match &upstream.api_key {
+                None => None,
+                Some(sealed) => {
+                    let mut value = b"Bearer ".to_vec();
+                    value.extend(sealer.open(sealed)?);
+                    let mut value = HeaderValue::from_bytes(&value).ok()?;
+                    value.set_sensitive(true);
+                    Some(value)
+                }
+            };
+            let (origin, host) = place(upstream.scheme, &upstream.host, upstream.port, upstream.tls_verify);
+            let (path, model) = (upstream.path.clone(), upstream.model.clone());
+            Some(UpstreamUse { origin, host, path, model, weight: upstream.weight, authorization })
+        });
+        Self { upstreams: upstreams.collect(), shown: json(&shown(model)) }
+    }
+}
+
+impl TierUse {
+    fn new(tier: &Tier, models: &[Model]) -> Self {
+        let of = |ms: Option<u64>, otherwise| ms.map_or(otherwise, Duration::from_millis);
+        let total = of(tier.total_ms, TOTAL);
+        let deadlines = Deadlines {
+            connect: MODEL_CONNECT,
+            first_byte: of(tier.first_byte_ms, MODEL_FIRST_BYTE),
+            between: MODEL_BETWEEN,
+            total,
+        };
+        let allowed: Vec<_> = models.iter().filter(|model| gate::model(tier, model).is_ok()).map(shown).collect();
+        Self { deadlines, models: json(&serde_json::json!({"object": "list", "data": allowed})) }
+    }
+}
+
+/// A model as OpenAI's clients expect it.
+fn shown(model: &Model) -> serde_json::Value {
+    serde_json::json!({"id": &*model.name, "object": "model", "created": model.created_at, "owned_by": "aigw"})
+}
+
+fn json(value: &serde_json::Value) -> Bytes {
+    value.to_string().into()
 }
 
 /// Whose counter a limit uses, for one request.
@@ -94,7 +186,7 @@ pub(crate) enum Whose<'a> {
     /// A row of the dense column.
     Row(u32),
     /// A text in the hash area.
-    Text(std::borrow::Cow<'a, [u8]>),
+    Text(Cow<'a, [u8]>),
 }
 
 /// The identifier of a request under a profile: Kong's, with the client's address where it has none.
@@ -104,15 +196,16 @@ pub(crate) fn whose<'a>(
     credential: Option<u32>,
     header: impl Fn(&str) -> Option<&'a str>,
     path: &'a str,
-    address: &'a [u8],
+    address: impl Fn() -> String,
 ) -> Whose<'a> {
-    let text = |text: &'a [u8]| Whose::Text(std::borrow::Cow::Borrowed(text));
+    let at_address = || Whose::Text(Cow::Owned(address().into_bytes()));
+    let of = |text: Option<&'a str>| text.map_or_else(at_address, |text| Whose::Text(Cow::Borrowed(text.as_bytes())));
     match by {
         LimitBy::Service => Whose::Row(0),
-        LimitBy::Consumer => consumer.map_or_else(|| text(address), Whose::Row),
-        LimitBy::Credential => credential.map_or_else(|| text(address), Whose::Row),
-        LimitBy::Ip => text(address),
-        LimitBy::Header(name) => text(header(name).map_or(address, str::as_bytes)),
-        LimitBy::Path(only) => text(if path == &**only { path.as_bytes() } else { address }),
+        LimitBy::Consumer => consumer.map_or_else(at_address, Whose::Row),
+        LimitBy::Credential => credential.map_or_else(at_address, Whose::Row),
+        LimitBy::Ip => at_address(),
+        LimitBy::Header(name) => of(header(name)),
+        LimitBy::Path(only) => of((path == &**only).then_some(path)),
     }
 }

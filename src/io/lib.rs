@@ -17,3 +17,4 @@ pub mod secret;
 pub mod snapshot;
 pub mod socket;
 pub mod upstream;
+pub mod yaml;

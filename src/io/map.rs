@@ -30,7 +30,10 @@ impl WordMap {
         let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a map of no words, or of too many"))?;
         let end = offset.checked_add(bytes as u64);
         if !offset.is_multiple_of(8) || end.is_none_or(|end| end > file.metadata().map_or(0, |about| about.len())) {
-            return Err(Error::new(ErrorKind::UnexpectedEof, "the file is shorter than what it should hold"));
+            return Err(Error::new(
+                ErrorKind::UnexpectedEof,
+                "the file is shorter than it must be: move it away and start again",
+            ));
         }
         Ok(Self { map: MmapOptions::new().offset(offset).len(bytes).map_raw(file)? })
     }

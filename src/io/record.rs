@@ -7,6 +7,7 @@ use crate::access_log::{AccessLog, Line};
 use crate::cells::Worker;
 use aigw_core::cells::Cells;
 use aigw_core::denial::Reason;
+use aigw_core::telemetry::series::{self, CallReport};
 use aigw_core::telemetry::{self, Counter, Latency, Source};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -50,6 +51,10 @@ pub struct Ending<'a> {
     pub service: Option<&'a str>,
     /// Consumer id.
     pub consumer: Option<&'a str>,
+    /// Name of the caller's tier.
+    pub tier: Option<&'a str>,
+    /// Public name of the model that was called.
+    pub model: Option<&'a str>,
     /// Status of the answer.
     pub status: u16,
     /// Who made it.
@@ -121,6 +126,28 @@ impl Recorder {
         }
     }
 
+    /// Count a call of a model, in this row of series.
+    pub fn call(&self, row: u32, report: &CallReport) {
+        let first = row.saturating_mul(series::SERIES_WORDS);
+        let run = |at: u32| self.cells.dense(series::SERIES.0, first.saturating_add(at));
+        series::count_call(&run, report);
+    }
+
+    /// Count a refusal of a caller of tier `n`.
+    pub fn tier_denial(&self, n: u32, reason: Reason) {
+        series::count_tier_denial(&self.tier_run(n), reason);
+    }
+
+    /// Count a request of a caller of tier `n` that a limit in shadow mode would have refused.
+    pub fn shadow(&self, n: u32) {
+        series::count_shadow(&self.tier_run(n));
+    }
+
+    fn tier_run<'a>(&'a self, n: u32) -> impl Fn(u32) -> Option<&'a AtomicU64> + use<'a> {
+        let first = n.saturating_mul(series::TIER_WORDS);
+        move |at| self.cells.dense(series::TIERS.0, first.saturating_add(at))
+    }
+
     /// Count the lines that the log had to drop.
     pub fn count_dropped(&self) {
         let dropped = self.log.take_dropped();
@@ -157,6 +184,8 @@ fn line(arrival: &Arrival, ending: &Ending<'_>, took: Duration) -> Line {
         route: ending.route.map(str::to_owned),
         service: ending.service.map(str::to_owned),
         consumer: ending.consumer.map(str::to_owned),
+        tier: ending.tier.map(str::to_owned),
+        model: ending.model.map(str::to_owned),
         latency_ms: millis(took),
         upstream_ms: ending.head_after.map(millis),
     }

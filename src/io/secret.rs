@@ -1,12 +1,16 @@
 //! `DATA/secret`: the HMAC key of credentials.
 //!
 //! Made once, complete or not at all, readable by the gateway's user alone, and never written over: with another secret
-//! no stored credential opens anything. In: the data folder. Out: the 32 bytes, for `KeyHasher` and nothing else.
+//! no stored credential opens anything. In: the data folder. Out: the 32 bytes, for `KeyHasher` and [`Sealer`] only.
+//! A [`Sealer`] keeps what must be read again (keys of upstreams) out of every file, dump and log as plain text.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Error, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 
 /// Bytes of the secret.
 pub const LEN: usize = 32;
@@ -49,6 +53,48 @@ pub fn load_or_make(data: &Path) -> io::Result<[u8; LEN]> {
     load(data)
 }
 
+/// Seals texts under a key derived from the secret: ChaCha20-Poly1305 (RFC 8439) with a random nonce.
+pub struct Sealer(Option<LessSafeKey>);
+
+impl Sealer {
+    /// From the secret.
+    #[must_use]
+    pub fn new(secret: &[u8; LEN]) -> Self {
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"aigw: sealed texts, 1");
+        Self(UnboundKey::new(&CHACHA20_POLY1305, derived.as_ref()).ok().map(LessSafeKey::new))
+    }
+
+    /// The sealed text, in hex: nonce, then cipher text and tag. Fails when the system has no randomness.
+    pub fn seal(&self, plain: &[u8]) -> io::Result<String> {
+        let mut nonce = [0; NONCE_LEN];
+        rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())?;
+        let mut sealed = plain.to_vec();
+        let key = self.0.as_ref().ok_or(ErrorKind::InvalidData)?;
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed)
+            .map_err(|_| ErrorKind::InvalidData)?;
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+        Ok(nonce.iter().chain(&sealed).flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+    }
+
+    /// What was sealed; `None` when it was sealed under another secret, or is damaged.
+    #[must_use]
+    pub fn open(&self, sealed: &str) -> Option<Vec<u8>> {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let (pairs, rest) = sealed.as_bytes().as_chunks::<2>();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+        let mut bytes = bytes.filter(|_| rest.is_empty())?;
+        let nonce = Nonce::try_assume_unique_for_key(bytes.get(..NONCE_LEN)?).ok()?;
+        let plain = self.0.as_ref()?.open_in_place(nonce, Aad::empty(), bytes.get_mut(NONCE_LEN..)?).ok()?;
+        Some(plain.to_vec())
+    }
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealer(..)")
+    }
+}
+
 fn write(draft: &Path, secret: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
     file.write_all(secret)?;
@@ -73,6 +119,18 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(load_or_make(dir.path()).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn what_is_sealed_opens_under_the_same_secret_only() {
+        let sealer = Sealer::new(&[7; LEN]);
+        let sealed = sealer.seal(b"sk-upstream").unwrap();
+        assert!(!sealed.contains("sk-upstream") && sealer.seal(b"sk-upstream").unwrap() != sealed);
+        assert_eq!(sealer.open(&sealed).as_deref(), Some(&b"sk-upstream"[..]));
+        assert_eq!(Sealer::new(&[8; LEN]).open(&sealed), None);
+        for damaged in ["", "00", "zz", &sealed[..sealed.len() - 2], &format!("00{}", &sealed[2..])] {
+            assert_eq!(sealer.open(damaged), None, "{damaged}");
+        }
     }
 
     #[test]

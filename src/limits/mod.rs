@@ -2,6 +2,8 @@
 
 pub mod headers;
 pub mod period;
+pub mod rate;
 pub mod window;
 
 pub use period::{Period, Window};
+pub use rate::Rate;

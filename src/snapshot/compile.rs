@@ -5,14 +5,27 @@
 use std::collections::HashMap;
 
 use super::policy::{
-    Anonymous, Base, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service,
+    Acl, Anonymous, Base, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service,
+    SizeLimit,
 };
-use super::{SnapshotError, Uuid, written};
+use super::{SnapshotError, Uuid, compile_tiers, written};
 use crate::limits::Period;
 use crate::r#match::{CanonicalPath, HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
 
 pub(super) fn policy(from: written::Policy, hash: String) -> Result<Policy, SnapshotError> {
-    let written::Policy { services, routes, key_auth, rate_limiting, columns } = from;
+    let written::Policy {
+        services,
+        routes,
+        key_auth,
+        rate_limiting,
+        size_limiting,
+        acl,
+        default_tier,
+        tiers,
+        models,
+        series,
+        columns,
+    } = from;
     let columns = by_number(columns)?;
     let services = services.into_iter().map(service).collect::<Result<Vec<_>, _>>()?;
     let service_index = index("service", services.iter().map(|s| s.n))?;
@@ -20,11 +33,16 @@ pub(super) fn policy(from: written::Policy, hash: String) -> Result<Policy, Snap
         key_auth.into_iter().enumerate().map(|(i, k)| self::key_auth(i, k)).collect::<Result<Vec<_>, _>>()?;
     let rate_limiting =
         rate_limiting.into_iter().enumerate().map(|(i, p)| profile(i, p, &columns)).collect::<Result<Vec<_>, _>>()?;
+    let size_limiting: Vec<SizeLimit> = size_limiting.iter().map(size_limit).collect();
+    let acl = acl.into_iter().enumerate().map(|(i, a)| self::acl(i, a)).collect::<Result<Vec<_>, _>>()?;
+    let lists =
+        Lists { key_auth: key_auth.len(), rate: rate_limiting.len(), size: size_limiting.len(), acl: acl.len() };
+    let offer = compile_tiers::offer(tiers, models, &series, default_tier, &columns)?;
     index("route", routes.iter().map(|r| r.n))?;
     let mut compiled = Vec::with_capacity(routes.len());
     let mut rules = Vec::with_capacity(routes.len());
     for written in routes {
-        let (route, rule) = route(written, &service_index, key_auth.len(), rate_limiting.len())?;
+        let (route, rule) = route(written, &service_index, lists)?;
         compiled.push(route);
         rules.push(rule);
     }
@@ -34,13 +52,28 @@ pub(super) fn policy(from: written::Policy, hash: String) -> Result<Policy, Snap
         router: Router::new(rules),
         key_auth,
         rate_limiting,
+        size_limiting,
+        acl,
+        offer,
         columns,
         hash: hash.into(),
     })
 }
 
+/// How long the lists are that routes point into.
+#[derive(Clone, Copy)]
+struct Lists {
+    key_auth: usize,
+    rate: usize,
+    size: usize,
+    acl: usize,
+}
+
 /// Number -> index; numbers are unique and not 0.
-fn index(kind: &'static str, numbers: impl Iterator<Item = u32>) -> Result<HashMap<u32, usize>, SnapshotError> {
+pub(super) fn index(
+    kind: &'static str,
+    numbers: impl Iterator<Item = u32>,
+) -> Result<HashMap<u32, usize>, SnapshotError> {
     let mut map = HashMap::new();
     for (at, n) in numbers.enumerate() {
         if n == 0 {
@@ -86,19 +119,7 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
         tls_verify,
     } = from;
     let at = || format!("service {n}");
-    if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\'))
-    {
-        return Err(value(at(), "host must be a name or an address"));
-    }
-    if port == 0 {
-        return Err(value(at(), "port must be 1 to 65535"));
-    }
-    if let Some(path) = &path
-        && (CanonicalPath::new(path).is_err()
-            || path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#')))
-    {
-        return Err(value(at(), "path must start with \"/\", be canonical and percent-encoded"));
-    }
+    place(at, &host, port, path.as_deref())?;
     if [connect_timeout_ms, write_timeout_ms, read_timeout_ms].contains(&0) {
         return Err(value(at(), "timeouts must be at least 1 ms"));
     }
@@ -121,11 +142,61 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
     })
 }
 
+/// Checks what an address is made of.
+pub(super) fn place(at: impl Fn() -> String, host: &str, port: u16, path: Option<&str>) -> Result<(), SnapshotError> {
+    if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\'))
+    {
+        return Err(value(at(), "host must be a name or an address"));
+    }
+    if port == 0 {
+        return Err(value(at(), "port must be 1 to 65535"));
+    }
+    if let Some(path) = path
+        && (CanonicalPath::new(path).is_err()
+            || path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#')))
+    {
+        return Err(value(at(), "path must start with \"/\", be canonical and percent-encoded"));
+    }
+    Ok(())
+}
+
+fn size_limit(from: &written::SizeLimiting) -> SizeLimit {
+    let written::SizeLimiting { bytes, require_content_length } = from;
+    SizeLimit { bytes: *bytes, require_content_length: *require_content_length }
+}
+
+fn acl(index: usize, from: written::Acl) -> Result<Acl, SnapshotError> {
+    let written::Acl { allow, deny, hide_groups_header } = from;
+    if allow.is_empty() == deny.is_empty() {
+        return Err(value(format!("acl at index {index}"), "exactly one of allow and deny must hold groups"));
+    }
+    let allows = !allow.is_empty();
+    let groups = if allows { allow } else { deny };
+    Ok(Acl { allows, groups: groups.into_iter().map(Into::into).collect(), hide_groups_header })
+}
+
+fn base(
+    at: &impl Fn() -> String,
+    kind: &'static str,
+    from: Option<&written::Base>,
+    profiles: usize,
+) -> Result<Option<Base>, SnapshotError> {
+    match from {
+        None => Ok(None),
+        Some(written::Base { rank, .. }) if !matches!(rank, 1 | 2 | 3 | 5) => {
+            Err(value(at(), "rank of a plugin without a consumer must be 5, 3, 2 or 1"))
+        }
+        Some(written::Base { profile, .. }) if *profile as usize >= profiles => {
+            Err(SnapshotError::Dangling { from: at(), kind, to: u64::from(*profile) })
+        }
+        Some(&written::Base { rank, profile }) => Ok(Some(Base { rank, profile })),
+    }
+}
+
 fn route(
     from: written::Route,
     services: &HashMap<u32, usize>,
-    key_auths: usize,
-    profiles: usize,
+    lists: Lists,
 ) -> Result<(Route, RouteRule), SnapshotError> {
     let written::Route {
         n,
@@ -144,6 +215,8 @@ fn route(
         preserve_host,
         key_auth,
         rate_limiting,
+        size_limiting,
+        acl,
     } = from;
     let at = || format!("route {n}");
     let dangling = |kind, to| SnapshotError::Dangling { from: at(), kind, to };
@@ -153,19 +226,14 @@ fn route(
     if !matches!(https_redirect_status_code, 426 | 301 | 302 | 307 | 308) {
         return Err(value(at(), "https_redirect_status_code must be 426, 301, 302, 307 or 308"));
     }
-    if let Some(index) = key_auth.filter(|&k| k >= key_auths) {
+    if let Some(index) = key_auth.filter(|&k| k >= lists.key_auth) {
         return Err(dangling("key_auth", index as u64));
     }
-    let rate_limiting = match rate_limiting {
-        None => None,
-        Some(written::Base { rank, .. }) if !matches!(rank, 1 | 2 | 3 | 5) => {
-            return Err(value(at(), "rank of a plugin without a consumer must be 5, 3, 2 or 1"));
-        }
-        Some(written::Base { profile, .. }) if profile as usize >= profiles => {
-            return Err(dangling("profile", u64::from(profile)));
-        }
-        Some(written::Base { rank, profile }) => Some(Base { rank, profile }),
-    };
+    if let Some(index) = acl.filter(|&a| a >= lists.acl) {
+        return Err(dangling("acl", index as u64));
+    }
+    let rate_limiting = base(&at, "profile", rate_limiting.as_ref(), lists.rate)?;
+    let size_limiting = base(&at, "size_limiting", size_limiting.as_ref(), lists.size)?;
     let service_index = match service {
         None => None,
         Some(to) => Some(*services.get(&to).ok_or_else(|| dangling("service", u64::from(to)))?),
@@ -184,6 +252,8 @@ fn route(
         preserve_host,
         key_auth,
         rate_limiting,
+        size_limiting,
+        acl,
     };
     Ok((route, rule))
 }
@@ -301,7 +371,7 @@ fn profile(
     Ok(Profile { limit_by, limits, hide_client_headers, error_code, error_message: error_message.into() })
 }
 
-fn column(
+pub(super) fn column(
     at: &impl Fn() -> String,
     columns: &HashMap<u32, Column>,
     n: Option<u32>,
@@ -318,10 +388,10 @@ fn column(
     }
 }
 
-fn uuid(text: &str, at: impl Fn() -> String) -> Result<Uuid, SnapshotError> {
+pub(super) fn uuid(text: &str, at: impl Fn() -> String) -> Result<Uuid, SnapshotError> {
     Uuid::parse(text).ok_or_else(|| value(at(), "id must be a UUID"))
 }
 
-fn value(at: String, why: &str) -> SnapshotError {
+pub(super) fn value(at: String, why: &str) -> SnapshotError {
     SnapshotError::Value { at, why: why.to_owned() }
 }

@@ -12,7 +12,7 @@ use super::record::{self, Consumer, NewConsumer};
 use super::{SnapshotError, Uuid};
 
 const MAGIC: &[u8; 8] = b"AIGWKEYD";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Bytes before the first record.
 pub const HEADER: usize = 24;
 

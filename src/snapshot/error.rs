@@ -6,7 +6,7 @@ use crate::r#match::RuleError;
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The first line of a policy file is not ours.
-    #[error("policy file: the header is not \"aigw-policy 1 <sha256>\"; it was written by another version")]
+    #[error("policy file: the header is not \"aigw-policy 2 <sha256>\"; it was written by another version")]
     Header,
     /// Damaged or half-written.
     #[error("policy file: its content does not have the hash its header names; publish again")]

@@ -17,7 +17,7 @@ use super::keys::Digest;
 use super::{SnapshotError, Uuid};
 
 pub(super) const MAGIC: &[u8; 8] = b"AIGWKEYS";
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 pub(super) const HEADER: usize = 128;
 pub(super) const CREDENTIAL: usize = 64;
 pub(super) const INDEX: usize = 8;

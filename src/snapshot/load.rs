@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Policy, SnapshotError, compile, written};
 
-const MAGIC: &[u8] = b"aigw-policy 1 ";
+const MAGIC: &[u8] = b"aigw-policy 2 ";
 
 /// Verifies header and hash, parses, checks every reference, compiles.
 pub fn policy(file: &[u8]) -> Result<Policy, SnapshotError> {

@@ -5,6 +5,7 @@
 //! touching the other. Files and mappings are `aigw-io`'s.
 
 mod compile;
+mod compile_tiers;
 pub mod delta;
 pub mod error;
 pub mod keys;
@@ -15,6 +16,7 @@ mod overlay;
 pub mod plan;
 pub mod policy;
 pub mod record;
+pub mod tier;
 
 mod uuid;
 mod written;
@@ -26,8 +28,11 @@ pub use error::SnapshotError;
 pub use keys::{Credential, Digest, Keys};
 pub use keys_build::KeysBuilder;
 pub use layout::Bytes;
-pub use policy::{Anonymous, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service};
-pub use record::{Consumer, NewConsumer, Ref, Refs};
+pub use policy::{
+    Acl, Anonymous, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit,
+};
+pub use record::{Consumer, Groups, NewConsumer, PluginKind, Ref, Refs};
+pub use tier::{Model, Offer, Parameters, Subject, Tier, TierLimit};
 pub use uuid::{Uuid, UuidText};
 
 /// One generation of configuration, as requests see it.

@@ -1,14 +1,15 @@
-//! Which rate-limiting instance runs for one route and one consumer (one per plugin name, as in Kong).
+//! Which instance of a plugin runs for one route and one consumer (one per plugin name, as in Kong).
 //!
 //! In: the route's base instance with its rank, and the consumer's own references. Out: the profile of the highest rank
 //! that applies. Invariant: an instance bound to a route or service never runs elsewhere, and a reference that the
 //! policy cannot resolve is an error, never "no limit".
 
-use super::{Policy, Profile, Ref, Refs, Route};
+use super::policy::Base;
+use super::{PluginKind, Policy, Profile, Ref, Refs, Route, SizeLimit};
 
 /// A consumer refers to a profile that the policy does not have: refuse with `internal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a consumer refers to rate-limiting profile {profile}, which this policy does not have")]
+#[error("a consumer refers to plugin profile {profile}, which this policy does not have")]
 pub struct BrokenRef {
     /// The index.
     pub profile: u32,
@@ -27,25 +28,32 @@ fn rank(own: Ref, route: &Route) -> Option<u8> {
     }
 }
 
-/// The rate-limiting profile that runs, with its index; `None`: no limit is configured.
-pub fn rate_limiting<'p>(
-    policy: &'p Policy,
-    route: &Route,
-    refs: Refs<'_>,
-) -> Result<Option<(u32, &'p Profile)>, BrokenRef> {
-    let mut best = route.rate_limiting.map(|base| (base.rank, base.profile));
-    for own in refs.iter() {
+/// The profile of this kind that runs, by index.
+fn chosen(kind: PluginKind, base: Option<Base>, route: &Route, refs: Refs<'_>) -> Option<u32> {
+    let mut best = base.map(|base| (base.rank, base.profile));
+    for own in refs.iter().filter(|own| own.kind == kind as u32) {
         if let Some(rank) = rank(own, route)
             && best.is_none_or(|(better, _)| rank > better)
         {
             best = Some((rank, own.profile));
         }
     }
-    match best {
-        None => Ok(None),
-        Some((_, index)) => {
-            let profile = policy.rate_limiting.get(index as usize).ok_or(BrokenRef { profile: index })?;
-            Ok(Some((index, profile)))
-        }
-    }
+    best.map(|(_, profile)| profile)
+}
+
+/// The rate-limiting profile that runs, with its index; `None`: no limit is configured.
+pub fn rate_limiting<'p>(
+    policy: &'p Policy,
+    route: &Route,
+    refs: Refs<'_>,
+) -> Result<Option<(u32, &'p Profile)>, BrokenRef> {
+    let Some(index) = chosen(PluginKind::RateLimiting, route.rate_limiting, route, refs) else { return Ok(None) };
+    let profile = policy.rate_limiting.get(index as usize).ok_or(BrokenRef { profile: index })?;
+    Ok(Some((index, profile)))
+}
+
+/// The request-size-limiting that runs; `None`: none is configured.
+pub fn size_limiting(policy: &Policy, route: &Route, refs: Refs<'_>) -> Result<Option<SizeLimit>, BrokenRef> {
+    let Some(index) = chosen(PluginKind::SizeLimiting, route.size_limiting, route, refs) else { return Ok(None) };
+    policy.size_limiting.get(index as usize).copied().map(Some).ok_or(BrokenRef { profile: index })
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::Uuid;
+use super::tier::Offer;
 use crate::limits::Period;
 use crate::r#match::Router;
 
@@ -20,6 +21,12 @@ pub struct Policy {
     pub key_auth: Vec<KeyAuth>,
     /// Instances of rate-limiting.
     pub rate_limiting: Vec<Profile>,
+    /// Instances of request-size-limiting.
+    pub size_limiting: Vec<SizeLimit>,
+    /// Configurations of acl.
+    pub acl: Vec<Acl>,
+    /// Tiers and models.
+    pub offer: Offer,
     /// Counter columns by number.
     pub columns: HashMap<u32, Column>,
     /// SHA-256 of the JSON in lower-case hex: `configuration.hash`.
@@ -35,6 +42,9 @@ impl Policy {
             router: Router::new(Vec::new()),
             key_auth: Vec::new(),
             rate_limiting: Vec::new(),
+            size_limiting: Vec::new(),
+            acl: Vec::new(),
+            offer: Offer::default(),
             columns: HashMap::new(),
             hash: "".into(),
         }
@@ -43,6 +53,11 @@ impl Policy {
     /// The service of a route; `None`: refuse with `no_service`.
     pub fn service_of(&self, route: &Route) -> Option<&Service> {
         route.service.and_then(|index| self.services.get(index))
+    }
+
+    /// The acl of a route; `None`: everybody may pass.
+    pub fn acl_of(&self, route: &Route) -> Option<&Acl> {
+        route.acl.and_then(|index| self.acl.get(index))
     }
 
     /// The key-auth configuration of a route; `None`: no authentication.
@@ -115,6 +130,37 @@ pub struct Route {
     pub key_auth: Option<usize>,
     /// The rate-limiting instance that runs unless the consumer has one of higher rank.
     pub rate_limiting: Option<Base>,
+    /// The request-size-limiting instance that runs unless the consumer has one of higher rank.
+    pub size_limiting: Option<Base>,
+    /// Index of the acl configuration.
+    pub acl: Option<usize>,
+}
+
+/// How large a request's body may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeLimit {
+    /// Most bytes.
+    pub bytes: u64,
+    /// A body without a length is refused.
+    pub require_content_length: bool,
+}
+
+/// Which groups may pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acl {
+    /// The groups are those that may pass; false: those that may not.
+    pub allows: bool,
+    /// Names of groups.
+    pub groups: Box<[Box<str>]>,
+    /// Do not tell the upstream.
+    pub hide_groups_header: bool,
+}
+
+impl Acl {
+    /// Whether a consumer of these groups may pass.
+    pub fn passes<'a>(&self, mut own: impl Iterator<Item = &'a str>) -> bool {
+        own.any(|group| self.groups.iter().any(|named| **named == *group)) == self.allows
+    }
 }
 
 /// A route's own rate-limiting instance and its precedence.

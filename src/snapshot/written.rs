@@ -17,6 +17,13 @@ pub(super) struct Policy {
     pub routes: Vec<Route>,
     pub key_auth: Vec<KeyAuth>,
     pub rate_limiting: Vec<RateLimiting>,
+    pub size_limiting: Vec<SizeLimiting>,
+    pub acl: Vec<Acl>,
+    #[serde(deserialize_with = "present")]
+    pub default_tier: Option<u32>,
+    pub tiers: Vec<Tier>,
+    pub models: Vec<Model>,
+    pub series: Vec<(u32, u32, u32)>,
     pub columns: Vec<Column>,
 }
 
@@ -70,6 +77,10 @@ pub(super) struct Route {
     pub key_auth: Option<usize>,
     #[serde(deserialize_with = "present")]
     pub rate_limiting: Option<Base>,
+    #[serde(deserialize_with = "present")]
+    pub size_limiting: Option<Base>,
+    #[serde(deserialize_with = "present")]
+    pub acl: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,6 +143,104 @@ pub(super) struct Limit {
     pub dense: Option<u32>,
     #[serde(deserialize_with = "present")]
     pub open: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SizeLimiting {
+    pub bytes: u64,
+    pub require_content_length: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Acl {
+    pub allow: Vec<String>,
+    pub deny: Vec<String>,
+    pub hide_groups_header: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tier {
+    pub n: u32,
+    pub id: String,
+    pub name: String,
+    pub limits: Vec<TierLimit>,
+    pub features: Vec<String>,
+    pub models: Vec<String>,
+    pub parameters: Parameters,
+    #[serde(deserialize_with = "present")]
+    pub prompt_max_bytes: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub output_max_tokens: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    pub first_byte_ms: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub total_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Subject {
+    Consumer,
+    Credential,
+    Ip,
+    Model,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TierLimit {
+    pub per: String,
+    pub limit: u32,
+    #[serde(deserialize_with = "present")]
+    pub burst: Option<u32>,
+    pub scope: Subject,
+    pub shadow: bool,
+    #[serde(deserialize_with = "present")]
+    pub column: Option<u32>,
+    pub by_model: Vec<(u32, u32)>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // one for each parameter
+pub(super) struct Parameters {
+    pub tools: bool,
+    #[serde(deserialize_with = "present")]
+    pub n: Option<u32>,
+    pub logprobs: bool,
+    pub stream: bool,
+    pub response_format: bool,
+    pub reasoning_effort: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub n: u32,
+    pub id: String,
+    pub name: String,
+    pub features: Vec<String>,
+    #[serde(deserialize_with = "present")]
+    pub max_output_tokens: Option<u32>,
+    pub created_at: i64,
+    pub upstreams: Vec<ModelUpstream>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ModelUpstream {
+    pub protocol: Protocol,
+    pub host: String,
+    pub port: u16,
+    pub path: String,
+    pub model: String,
+    pub weight: u32,
+    #[serde(deserialize_with = "present")]
+    pub api_key: Option<String>,
+    pub tls_verify: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

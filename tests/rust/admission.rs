@@ -8,7 +8,7 @@ use aigw_core::admit::{Admitter, Check, Permit, Refusal};
 use aigw_core::cells::heap::HeapPlace;
 use aigw_core::cells::journal::{self, ENTRIES, MAX_CELLS, State};
 use aigw_core::cells::{CellKey, Cells, Place};
-use aigw_core::limits::{Period, window};
+use aigw_core::limits::{Period, Rate, window};
 use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
 
@@ -183,4 +183,46 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_bucket_beside_a_window_all_or_none_and_given_back_together() {
+    let (place, admitter) = place();
+    let rate = Rate::new(5, 1, 2).unwrap();
+    let bucket = Check::bucket(rate, Period::Second, CellKey::Dense { column: 2, row: 2 });
+    let mut checks = [check(1, 3, Period::Day), bucket];
+    let held = admitter.take(&mut checks, NOW, ID).unwrap();
+    admitter.take(&mut checks, NOW, ID).unwrap().settle();
+    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Exceeded(1)));
+    assert_eq!(count(&place, 1), 2);
+    assert_eq!((checks[1].used, checks[1].wait(NOW)), (2, 200_000_000));
+    held.give_back();
+    assert_eq!(count(&place, 1), 1);
+    admitter.take(&mut checks, NOW, ID).unwrap().settle();
+    assert_eq!((count(&place, 1), checks[1].used), (2, 1));
+}
+
+#[test]
+fn a_shadow_is_counted_and_refuses_nobody() {
+    let (place, admitter) = place();
+    let mut checks = [check(1, 1, Period::Day), check(2, 9, Period::Day)];
+    checks[0].shadow = true;
+    for round in 0..3 {
+        let permit = admitter.take(&mut checks, NOW, ID).unwrap();
+        assert_eq!(checks[0].exhausted(), round > 0);
+        permit.settle();
+    }
+    assert_eq!((count(&place, 1), count(&place, 2)), (1, 3));
+    let permit = admitter.take(&mut checks, NOW, ID).unwrap();
+    permit.give_back();
+    assert_eq!((count(&place, 1), count(&place, 2)), (1, 3), "what was not taken is not given back");
+    let rate = Rate::new(1, 60, 1).unwrap();
+    let mut bucket = [Check::bucket(rate, Period::Minute, CellKey::Dense { column: 3, row: 2 })];
+    bucket[0].shadow = true;
+    for _ in 0..3 {
+        admitter.take(&mut bucket, NOW, ID).unwrap().give_back();
+    }
+    admitter.take(&mut bucket, NOW, ID).unwrap().settle();
+    admitter.take(&mut bucket, NOW, ID).unwrap().give_back();
+    assert!(admitter.peek(&mut bucket, NOW).is_ok() && bucket[0].exhausted());
 }

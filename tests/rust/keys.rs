@@ -82,11 +82,11 @@ impl Model {
 }
 
 fn to_refs(refs: &[(u32, u32, u32)]) -> Vec<Ref> {
-    refs.iter().map(|&(route, service, profile)| Ref { route, service, profile }).collect()
+    refs.iter().map(|&(route, service, profile)| Ref { route, service, kind: 0, profile }).collect()
 }
 
 fn new_consumer<'a>(n: u32, username: Option<&'a str>, refs: &'a [Ref]) -> NewConsumer<'a> {
-    NewConsumer { n, id: id(n), username, custom_id: username.filter(|u| u.len() > 3), refs }
+    NewConsumer { n, id: id(n), username, custom_id: username.filter(|u| u.len() > 3), refs, tier: 0, groups: &[] }
 }
 
 fn encode(op: &Op, out: &mut Vec<u8>) {
@@ -173,7 +173,7 @@ proptest! {
     fn damaged_bytes_never_panic(at in any::<prop::sample::Index>(), bit in 0_u8..8, cut in any::<prop::sample::Index>()) {
         let mut builder = KeysBuilder::new();
         for n in 1..20 {
-            builder.consumer(&new_consumer(n, Some("someone"), &[Ref { route: 1, service: 0, profile: 0 }])).unwrap();
+            builder.consumer(&new_consumer(n, Some("someone"), &[Ref { route: 1, service: 0, kind: 0, profile: 0 }])).unwrap();
             builder.credential(Credential { n, id: id(n), consumer: n, expires_at: 0 }, digest(n));
         }
         let mut base = builder.finish(1).unwrap();
@@ -242,9 +242,17 @@ fn a_consumer_with_one_key_costs_at_most_200_bytes() {
     let count = 10_000;
     for n in 1..=count {
         let name = format!("consumer-{n:08}");
-        let refs = [Ref { route: 0, service: 0, profile: 1 }];
+        let refs = [Ref { route: 0, service: 0, kind: 0, profile: 1 }];
         builder
-            .consumer(&NewConsumer { n, id: id(n), username: Some(&name), custom_id: Some(&name), refs: &refs })
+            .consumer(&NewConsumer {
+                n,
+                id: id(n),
+                username: Some(&name),
+                custom_id: Some(&name),
+                refs: &refs,
+                tier: 0,
+                groups: &[],
+            })
             .unwrap();
         builder.credential(Credential { n, id: id(n), consumer: n, expires_at: 0 }, digest(n));
     }

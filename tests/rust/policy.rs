@@ -26,11 +26,25 @@ fn whole() -> Value {
         "routes": [{"n": 2, "id": ID, "name": null, "service": 7, "protocols": ["http", "https"],
             "https_redirect_status_code": 426, "hosts": [], "methods": [], "paths": ["/ai"],
             "headers": [["X-Version", ["v1", "~*v[23]"]]], "regex_priority": 0, "created_at": 1_700_000_000,
-            "strip_path": true, "preserve_host": false, "key_auth": 0, "rate_limiting": {"rank": 3, "profile": 0}}],
+            "strip_path": true, "preserve_host": false, "key_auth": 0, "rate_limiting": {"rank": 3, "profile": 0},
+            "size_limiting": null, "acl": null}],
         "key_auth": [{"key_names": ["ApiKey"], "key_in_header": true, "key_in_query": true, "key_in_body": false,
             "hide_credentials": false, "run_on_preflight": true, "realm": "lab", "anonymous": null,
             "anonymous_missing": null}],
         "rate_limiting": [profile("zero"), profile("one"), profile("two")],
+        "size_limiting": [{"bytes": 1024, "require_content_length": false}],
+        "acl": [{"allow": ["gold"], "deny": [], "hide_groups_header": false}],
+        "default_tier": 1,
+        "tiers": [{"n": 1, "id": ID, "name": "free", "features": ["standard"], "models": ["small-*"],
+            "limits": [{"per": "minute", "limit": 5, "burst": null, "scope": "consumer", "shadow": false, "column": 3, "by_model": []},
+                       {"per": "second", "limit": 5, "burst": 10, "scope": "model", "shadow": true, "column": null, "by_model": [[4, 3]]}],
+            "parameters": {"tools": false, "n": 1, "logprobs": true, "stream": true, "response_format": true,
+                "reasoning_effort": true},
+            "prompt_max_bytes": 1000, "output_max_tokens": 512, "first_byte_ms": 10000, "total_ms": null}],
+        "models": [{"n": 4, "id": ID, "name": "small-chat", "features": ["standard"], "max_output_tokens": 4096,
+            "created_at": 1_700_000_000, "upstreams": [{"protocol": "http", "host": "127.0.0.1", "port": 9100, "path": "/v1",
+                "model": "small", "weight": 1, "api_key": null, "tls_verify": true}]}],
+        "series": [[1, 4, 7]],
         "columns": [{"n": 3, "kind": "dense", "words": 1, "key": "requests:-,-:consumer:minute"},
                     {"n": 4, "kind": "open", "words": 0, "key": "requests:-,-:consumer:minute"}]
     })
@@ -64,8 +78,33 @@ fn a_whole_policy_is_compiled() {
 }
 
 #[test]
+fn a_whole_offer_is_compiled() {
+    let offer = compile(&whole()).unwrap().offer;
+    let (index, tier) = offer.tier(0).unwrap();
+    assert_eq!((index, tier.n, offer.tier(1).is_some(), offer.tier(2).is_some()), (0, 1, true, false));
+    let (at, model) = offer.model("small-chat").unwrap();
+    assert!(tier.models.hold(&model.name) && tier.features.hold("standard") && !tier.features.hold("reasoning"));
+    assert_eq!((offer.series(index, at), offer.series(1, at)), (7, 0));
+    assert_eq!((&*tier.limits[0].columns, &*tier.limits[1].columns), (&[3][..], &[3][..]));
+    assert_eq!(tier.limits[1].rate.unwrap().burst(), 10);
+    assert!(offer.model("small").is_none());
+}
+
+#[test]
 fn what_does_not_fit_is_refused_and_named() {
     for (pointer, value, wanted) in [
+        ("/routes/0/acl", json!(1), "route 2 refers to acl 1"),
+        ("/routes/0/size_limiting", json!({"rank": 3, "profile": 1}), "route 2 refers to size_limiting 1"),
+        ("/acl/0/deny", json!(["x"]), "exactly one of allow and deny"),
+        ("/default_tier", json!(9), "refers to tier 9"),
+        ("/series/0/1", json!(9), "refers to model 9"),
+        ("/tiers/0/limits/0/column", json!(null), "lacks the column"),
+        ("/tiers/0/limits/0/column", json!(4), "refers to column 4"),
+        ("/tiers/0/limits/1/by_model", json!([]), "lacks the column of a model"),
+        ("/tiers/0/limits/1/per", json!("month"), "a window of fixed length"),
+        ("/tiers/0/limits/0/per", json!("5h"), "is not a period"),
+        ("/models/0/upstreams", json!([]), "at least one upstream"),
+        ("/models/0/upstreams/0/path", json!("/v1/../x"), "path must start with"),
         ("/routes/0/service", json!(8), "route 2 refers to service 8"),
         ("/routes/0/key_auth", json!(1), "route 2 refers to key_auth 1"),
         ("/routes/0/rate_limiting/profile", json!(3), "route 2 refers to profile 3"),
@@ -131,7 +170,7 @@ fn a_damaged_file_is_refused() {
 fn plan(policy: &Policy, refs: &[Ref]) -> Result<Option<u32>, u32> {
     let id = Uuid::parse(ID).unwrap();
     let mut builder = KeysBuilder::new();
-    builder.consumer(&NewConsumer { n: 1, id, username: None, custom_id: None, refs }).unwrap();
+    builder.consumer(&NewConsumer { n: 1, id, username: None, custom_id: None, refs, tier: 0, groups: &[] }).unwrap();
     let keys = Keys::open(Arc::new(builder.finish(1).unwrap())).unwrap();
     let consumer = keys.consumer(1).unwrap();
     rate_limiting(policy, &policy.routes[0], consumer.refs).map(|p| p.map(|(index, _)| index)).map_err(|e| e.profile)
@@ -139,7 +178,7 @@ fn plan(policy: &Policy, refs: &[Ref]) -> Result<Option<u32>, u32> {
 
 #[test]
 fn the_instance_of_highest_rank_runs() {
-    let own = |route, service, profile| Ref { route, service, profile };
+    let own = |route, service, profile| Ref { route, service, kind: 0, profile };
     // The route of `whole` is 2, its service 7.
     for (base, refs, wanted) in [
         (json!(null), vec![], Ok(None)),

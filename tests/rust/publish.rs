@@ -34,7 +34,7 @@ fn digest(n: u32) -> Digest {
 }
 
 fn consumer(n: u32) -> NewConsumer<'static> {
-    NewConsumer { n, id: id(n), username: Some("someone"), custom_id: None, refs: &[] }
+    NewConsumer { n, id: id(n), username: Some("someone"), custom_id: None, refs: &[], tier: 0, groups: &[] }
 }
 
 fn credential(n: u32) -> Credential {

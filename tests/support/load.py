@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 PATIENCE_S = 60.0
 
 Status = int | None
+Headers = dict[str, str]
 
 
 def request(path: str, key: str | None = None, body: bytes = b"", method: str = "GET") -> bytes:
@@ -27,25 +28,32 @@ def request(path: str, key: str | None = None, body: bytes = b"", method: str = 
 class Client:
     """One kept connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, address: str | None = None) -> None:
+        """`address`: the client's own, where it matters."""
         parts = urlsplit(url)
         self._address = (str(parts.hostname), int(parts.port or 80))
+        self._local = (address, 0) if address else None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, message: bytes) -> Status:
         """The status of the answer, read whole; None when the connection broke."""
+        answer = await self.exchange(message)
+        return None if answer is None else answer[0]
+
+    async def exchange(self, message: bytes) -> tuple[int, Headers] | None:
+        """Status and headers (names in lower case) of the answer, read whole; None when the connection broke."""
         try:
             if self._streams is None:
-                self._streams = await asyncio.open_connection(*self._address)
+                self._streams = await asyncio.open_connection(*self._address, local_addr=self._local)
             reader, writer = self._streams
             writer.write(message)
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
-            lines = head.decode("latin-1").lower().split("\r\n")
-            length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), 0)
-            await reader.readexactly(length)
-            if "connection: close" in lines:
+            first, *lines = head.decode("latin-1").split("\r\n")[:-2]
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            await reader.readexactly(int(headers.get("content-length", 0)))
+            if headers.get("connection") == "close":
                 self.close()
-            return int(head[9:12])
+            return int(first[9:12]), headers
         except (OSError, asyncio.IncompleteReadError):
             self.close()
             return None

@@ -138,6 +138,13 @@ def start_upstream(verb: str, *arguments: str) -> tuple[Process, str]:
     return process, line.rsplit(" on ", 1)[1].strip()
 
 
+def start_collector(*arguments: str) -> tuple[Process, str]:
+    """Start an OpenTelemetry collector on a free port; the process, whose lines are the exports, and its URL."""
+    program = Path(__file__).with_name("collector.py")
+    process = Process([sys.executable, "-P", str(program), *arguments], stream="stdout")
+    return process, process.wait_line(lambda line: " on http://" in line).rsplit(" on ", 1)[1].strip()
+
+
 def start_httpbin() -> tuple[Process, str]:
     """Start the real httpbin on a free port; the process and its URL."""
     command = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", "-k", "gthread", "--threads", "16", "httpbin:app"]

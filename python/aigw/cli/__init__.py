@@ -19,6 +19,8 @@ app = App(
     result_action="return_value",
 )
 app.command("aigw.cli.serve:serve", name="serve")
+app.command("aigw.cli.check:check", name="check")
+app.command("aigw.cli.schema:schema", name="schema")
 app.command("aigw.cli.mock_llm:mock_llm", name="mock-llm")
 app.command("aigw.cli.echo:echo", name="echo", show=False)
 app.command("aigw.cli.demo:demo", name="demo", show=False)

@@ -14,7 +14,7 @@ from aigw.admin.guard import Guard
 from aigw.control.publish import Publication, Publisher
 from aigw.control.store import Store
 from aigw.control.writer import Writer
-from aigw.errors import StoreError
+from aigw.errors import AigwError, StoreError, explain
 from aigw.types import HostPort
 
 
@@ -69,12 +69,16 @@ def open_control(
 
         publisher = Native
     settings.data.mkdir(parents=True, exist_ok=True)
-    store = Store(settings.data / "store.db")
+    store = _open_store(settings.data)
     try:
         files = publisher(str(settings.data), store.store_id)
+        _check_secret(store, files, settings.data / "secret")
     except (OSError, ValueError) as error:
         store.close()
-        raise StoreError(f"the files of the snapshot in {settings.data} cannot be used: {error}") from error
+        raise StoreError(f"the files in {settings.data} cannot be used: {explain(error)}") from error
+    except AigwError:
+        store.close()
+        raise
     publication = Publication(files)
     writer = Writer(store, publication, now)
     metrics = metrics or (
@@ -91,3 +95,24 @@ def open_control(
         proxy_address=settings.proxy,
     )
     return Control(store, files, writer, AdminApp(admin, Guard(settings.admin, settings.admin_token)), metrics)
+
+
+def _open_store(data: Path) -> Store:
+    """The store. One that is gone while its counters are there was lost: an empty gateway in its place would be a surprise."""
+    path = data / "store.db"
+    if (data / "cells" / "control").exists() and not (path.exists() and path.stat().st_size):
+        raise StoreError(
+            f"{path} is missing or empty, and this folder was in use: restore it from a backup, "
+            f"or begin anew by moving {data / 'cells'} away"
+        )
+    return Store(path)
+
+
+def _check_secret(store: Store, files: Publisher, path: Path) -> None:
+    """Refuse another secret than the one the stored keys were hashed with: none of them would open anything."""
+    proof = files.hash_key(b"aigw: is this the secret of the stored keys?").hex()
+    if not store.keep("secret_proof", proof):
+        raise StoreError(
+            f"{path} is not the secret that the keys in the store were hashed with: restore it from a backup. "
+            "Without it they are lost: begin anew in another folder (--data)"
+        )

@@ -27,6 +27,11 @@ BUSY_SECONDS: Final = 5
 CACHE_KIB: Final = 2000
 LARGE_CACHE_KIB: Final = 256 * 1024
 """Most that one large transaction may hold in memory."""
+_REPAIRS: Final = {
+    "SQLITE_FULL": "; free some space on that disk",
+    "SQLITE_CORRUPT": "; restore it from a backup",
+    "SQLITE_NOTADB": "; restore it from a backup",
+}
 
 
 class Row(NamedTuple):
@@ -77,7 +82,10 @@ def _readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
-        raise StoreError(f"the store {path.name} cannot be used: {error.orig}; nothing of this was changed") from error
+        repair = _REPAIRS.get(getattr(error.orig, "sqlite_errorname", ""), "")
+        raise StoreError(
+            f"the store {path} cannot be used: {error.orig}; nothing of this was changed{repair}"
+        ) from error
 
 
 class Store:
@@ -133,6 +141,15 @@ class Store:
                 writing.commit()
             finally:
                 writing.rest()
+
+    def keep(self, key: str, value: str) -> bool:
+        """Remember a fact of this folder, once; False when another one is remembered. Raises StoreError."""
+        meta = tables.meta.c
+        with _readable_errors(self._path), self._engine.begin() as connection:
+            known = connection.scalar(sa.select(meta.value).where(meta.key == key))
+            if known is None:
+                connection.execute(sa.insert(tables.meta).values(key=key, value=value))
+        return known in (None, value)
 
     def close(self) -> None:
         """Let go of the files."""

@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from aigw.control.publish import Base, Publication, read_base
 from aigw.control.store import Store, Writing
-from aigw.errors import AigwError, Bug, StoreError
+from aigw.errors import AigwError, Bug, StoreError, explain
 
 log = logging.getLogger("aigw.control")
 
@@ -148,7 +148,7 @@ class Writer:
             self._publication.send(self._now())
         except (OSError, ValueError) as error:
             fault = StoreError(
-                f"stored, but not in force yet: {error}; it is tried again every second, and with the next write"
+                f"stored, but not in force yet: {explain(error)}; it is tried again every second, and with the next write"
             )
             for job, _ in done:
                 job.future.set_exception(fault)

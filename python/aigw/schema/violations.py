@@ -74,11 +74,11 @@ def to_fields(error: ValidationError) -> JsonDict:
     for detail in error.errors(include_url=False, include_input=False):
         loc: tuple[int | str, ...] = detail["loc"]
         if detail["type"] == "kong_entity":
-            _walk(root, loc).setdefault("@entity", []).append(_words(detail))
+            _walk(root, loc).setdefault("@entity", []).append(words(detail))
         elif loc:
-            _put(root, loc, _words(detail))
+            _put(root, loc, words(detail))
         else:
-            root.setdefault("@entity", []).append(_words(detail))
+            root.setdefault("@entity", []).append(words(detail))
     return root
 
 
@@ -110,7 +110,8 @@ def flatten(fields: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {fields}"
 
 
-def _words(detail: ErrorDetails) -> str:
+def words(detail: ErrorDetails) -> str:
+    """One finding of pydantic in Kong's words."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in ("kong", "kong_entity"):
         return str(context["text"])

@@ -17,6 +17,10 @@ from typing import Final
 
 from aigw.settings import Settings, load
 
+READY: Final = b"\n"
+CONFIG_STATUS: Final = 2
+"""A child's exit status when starting it again cannot help."""
+MOST_SAID: Final = 4096  # a pipe takes this much in one write
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -28,7 +32,7 @@ class Orders:
     supervisor: int
     """The supervisor's pid."""
     ready_fd: int
-    """One byte is written here when the child serves."""
+    """A line end is written here when the child serves, or why it cannot."""
     go_fd: int = -1
     """Ends when the data folder is usable: a worker opens nothing before."""
     control_fd: int = -1
@@ -57,5 +61,11 @@ def enter(arguments: Iterable[str]) -> tuple[Orders, Settings]:
 
 def tell_ready(orders: Orders) -> None:
     """Tell the supervisor that this child serves."""
-    os.write(orders.ready_fd, b"\n")
+    os.write(orders.ready_fd, READY)
+    os.close(orders.ready_fd)
+
+
+def tell_failed(orders: Orders, why: str) -> None:
+    """Tell the supervisor why this child ends before it serves."""
+    os.write(orders.ready_fd, why.encode()[:MOST_SAID])
     os.close(orders.ready_fd)

@@ -12,7 +12,7 @@ import sys
 import uvloop
 
 from aigw.control import Control, ControlSettings, open_control
-from aigw.errors import AigwError
+from aigw.errors import AigwError, ConfigError, explain
 from aigw.serve import child
 from aigw.serve.log import Log
 from aigw.serve.server import asgi
@@ -31,8 +31,10 @@ def main(arguments: list[str]) -> int:
         )
         control.start()
     except (AigwError, OSError) as error:
-        log("control_failed", error=str(error))
-        return 1
+        why = explain(error)
+        log("control_failed", error=why)
+        child.tell_failed(orders, why)
+        return child.CONFIG_STATUS if isinstance(error, ConfigError) else 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(control, settings, orders, log))
     control.close()
@@ -67,8 +69,10 @@ def _messages(control: Control, fd: int, log: Log) -> None:
         except OSError as error:
             log("reclaim_failed", error=str(error))
             return
-        if reclaimed:
-            log("slots_reclaimed", slots=len(reclaimed), permits=sum(permits for _, permits in reclaimed))
+        # Every worker's slot is found here, also of one that ended by the book: it frees nothing itself, since its threads may
+        # touch a permit until the process is gone. Only what one had left open is worth a line.
+        if permits := sum(permits for _, permits in reclaimed):
+            log("slots_reclaimed", slots=len(reclaimed), permits=permits)
     if b"reload" in asked:
         log("reload_ignored", why="no configuration file: the Admin API rules")
 

@@ -6,7 +6,9 @@ two workers and gives port 0 its number.
 """
 
 import errno
+import os
 import socket
+from pathlib import Path
 
 from aigw.errors import AddressInUse, ConfigError
 from aigw.types import HostPort
@@ -43,6 +45,23 @@ def hold(address: HostPort, name: str) -> tuple[socket.socket, HostPort]:
             ) from None
         raise ConfigError(f"--{name}: cannot bind {address}: {error.strerror}") from None
     return held, HostPort(literal.host, held.getsockname()[1])
+
+
+def check_certificate(chain: Path, key: Path) -> None:
+    """Refuse a certificate that no worker could use. Raises ConfigError."""
+    import ssl  # noqa: PLC0415  (most gateways stand behind something that speaks TLS for them)
+
+    for name, file in (("tls-cert", chain), ("tls-key", key)):
+        if not os.access(file, os.R_OK):
+            raise ConfigError(f"--{name}: cannot read {file}")
+    try:
+        # An empty password: a key that needs one must be an error, not a question on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password="")
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"--tls-cert {chain} and --tls-key {key} cannot be used together: {error.strerror or error}; "
+            "both must be PEM, the key without a password, and the certificate made for it"
+        ) from None
 
 
 def listen(address: HostPort) -> socket.socket:

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Callable
 from typing import Final
 
+from aigw.serve.child import MOST_SAID, READY
+
 BACK_OFF_S: Final = 0.5
 _FIRST_WAIT_S: Final = 0.05
 
@@ -24,6 +26,8 @@ class Slot:
         self.ready_fd = -1
         self.ready = False
         self.early_deaths = 0
+        self.why = ""
+        """What the last child said of why it cannot serve."""
         self.due: float | None = 0.0
         """When the next child is to be started; None while one lives."""
 
@@ -35,19 +39,26 @@ class Slot:
         """Start a child; returns its pid."""
         self._child, self.ready_fd = self._spawn()
         self.ready = False
+        self.why = ""
         self.due = None
         return self._child.pid
 
-    def set_ready(self) -> None:
-        """The child serves."""
-        self._close_ready()
-        self.ready = True
-        self.early_deaths = 0
+    def hear(self) -> None:
+        """Take what the child says of itself: that it serves, or why it cannot."""
+        said = os.read(self.ready_fd, MOST_SAID)
+        if said == READY:
+            self._close_ready()
+            self.ready = True
+            self.early_deaths = 0
+        elif said:
+            self.why = said.decode(errors="replace")
 
     def reap(self, now: float) -> int | None:
         """The exit status of a child that has died since (negative: by that signal), else None. Sets when to restart."""
         if self._child is None or (status := self._child.poll()) is None:
             return None
+        if self.ready_fd >= 0 and not self.why:
+            self.hear()  # its last words: it is dead, so this does not wait
         self._close_ready()
         self._child = None
         self.due = now
@@ -61,6 +72,12 @@ class Slot:
         """Signal the child, if one lives (it is not reaped yet, so its pid is its own)."""
         if self._child is not None:
             self._child.send_signal(number)
+
+    def end(self) -> None:
+        """Kill the child, if one lives, and wait until it is gone."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
 
     def _close_ready(self) -> None:
         if self.ready_fd >= 0:

@@ -1,7 +1,8 @@
 """The supervisor: starts one control process and N workers, replaces those that die, ends them in order.
 
-In: settings, signals, deaths of children, bytes on their ready pipes. Out: an exit code: 0 after a drain, 2 when the
-address or the data folder belongs to another process. One thread, one `select`: the parent-death signal of the children
+In: settings, signals, deaths of children, what they say on their ready pipes. Out: an exit code: 0 after a drain; 2 when the
+address or the data folder belongs to another process; 1 when a child cannot start and the gateway has never served (later
+it is tried for ever: what serves goes on). One thread, one `select`: the parent-death signal of the children
 hangs on the thread that spawned them. It serves no request and reads no configuration; killed by -9, it leaves nothing.
 """
 
@@ -18,15 +19,16 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Final
 
-from aigw.errors import AddressInUse, ConfigError
+from aigw.errors import AddressInUse, ConfigError, StoreError
 from aigw.serve import child
-from aigw.serve.listen import hold
+from aigw.serve.listen import check_certificate, hold
 from aigw.serve.log import Log
 from aigw.serve.slot import Slot
 from aigw.settings import Settings
 
 KILL_AFTER_S: Final = 3.0  # beyond a child's own deadline
 CONTROL_END_S: Final = 5.0
+START_ATTEMPTS: Final = 3  # of a worker, before the gateway has ever served
 
 
 class Supervisor:
@@ -35,9 +37,8 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._log = Log(settings.log_format, "supervisor")
         self._selector = selectors.DefaultSelector()
-        for name, file in (("tls-cert", settings.tls_cert), ("tls-key", settings.tls_key)):
-            if file is not None and not os.access(file, os.R_OK):
-                raise ConfigError(f"--{name}: cannot read {file}")
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            check_certificate(settings.tls_cert, settings.tls_key)
         self._lock = _lock(settings.data)
         held_proxy, proxy = hold(settings.proxy, "proxy")
         held_admin, admin = hold(settings.admin, "admin")
@@ -94,7 +95,7 @@ class Supervisor:
     # --- the loop ---
 
     def run(self) -> int:
-        """Serve until told to stop. Returns the exit code."""
+        """Serve until told to stop. Returns the exit code. Raises StoreError, ConfigError when a child cannot start."""
         wake, wake_write = socket.socketpair()
         wake.setblocking(False)
         wake_write.setblocking(False)
@@ -144,8 +145,8 @@ class Supervisor:
 
     def _on_ready(self, slot: Slot) -> None:
         self._selector.unregister(slot.ready_fd)
-        if os.read(slot.ready_fd, 1):
-            slot.set_ready()
+        slot.hear()
+        if slot.ready:
             self._log("ready", child=slot.name, pid=slot.pid)
         if slot is self._control and slot.ready:
             if self._go_write >= 0:
@@ -167,6 +168,20 @@ class Supervisor:
                 self._log("died", child=slot.name, pid=pid, status=status, was_ready=was_ready)
             if slot is not self._control:
                 self._tell_control("reclaim")
+            if not self._announced and not self._stopping and not slot.ready:
+                self._judge_start(slot, status)
+
+    def _judge_start(self, slot: Slot, status: int) -> None:
+        """Give up when a gateway that has never served cannot start: whoever started it must know."""
+        wrong = status == child.CONFIG_STATUS
+        # Workers that start at once may be in each other's way for a moment; what control finds, it would find again.
+        attempts = 1 if slot.why and slot is self._control else START_ATTEMPTS
+        if not wrong and slot.early_deaths < attempts:
+            return
+        for other in self._slots():
+            other.end()
+        why = slot.why or f"it died {slot.early_deaths} times before it served (status {status}); its log is above"
+        raise (ConfigError if wrong else StoreError)(f"the gateway cannot start: {slot.name}: {why}")
 
     # --- the end ---
 

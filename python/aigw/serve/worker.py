@@ -11,6 +11,7 @@ import signal
 import sys
 
 from aigw._native import Gateway
+from aigw.errors import explain
 from aigw.serve import child
 from aigw.serve.drain import drain
 from aigw.serve.log import Log
@@ -38,7 +39,9 @@ def main(arguments: list[str]) -> None:
             tls=settings.tls_cert is not None,
         )
     except (OSError, ValueError) as error:
-        log("worker_failed", error=str(error))
+        why = explain(error)
+        log("worker_failed", error=why)
+        child.tell_failed(orders, why)
         sys.exit(1)
     # What is alive now stays: collections need not walk it.
     gc.collect()

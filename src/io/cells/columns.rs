@@ -135,7 +135,7 @@ impl Columns {
         let width = head.words()[WIDTH].load(Ordering::Relaxed);
         let found = head.words()[NUMBER].load(Ordering::Relaxed);
         if found != u64::from(number) || !matches!(width, 1 | 2 | 4 | 8) {
-            let text = format!("holds column {found} with {width} words a row");
+            let text = format!("it holds column {found} with {width} words a row: move it away and start again");
             return Err(files::at(&path, Error::new(ErrorKind::InvalidData, text)));
         }
         Ok(place.get_or_init(|| Column { path, width, head, later: array::from_fn(|_| OnceLock::new()) }))

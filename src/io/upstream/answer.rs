@@ -229,7 +229,7 @@ async fn ready(body: &mut Incoming) -> Result<Option<Option<Bytes>>, Failure> {
     }
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap<HeaderValue>) {
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap<HeaderValue>) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)

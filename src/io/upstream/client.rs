@@ -1,12 +1,15 @@
 //! The upstream thread: takes calls from any thread, runs each as a task, and hands events back in batches.
 
 use super::answer::{self, Way};
-use super::pool::Pool;
+use super::pool::{Pool, Sender};
 use super::resolve::Resolver;
 use super::tls::Tls;
-use super::{Call, Event, Failure, Origin, Ticket, UpstreamCounters};
-use http::Request;
-use http_body_util::Full;
+use super::{Attempt, Call, Event, Failure, Origin, Ticket, UpstreamCounters};
+use crate::socket::Reader;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,6 +18,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
+
+/// A refusal of an upstream larger than this is passed on rather than kept for a second try.
+const MAX_REFUSAL: u64 = 64 * 1024;
+/// How long the last words of a torn answer may take to reach their client.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Events that are ready together: ticket and event, in order per ticket. The ticket is given up with its last event.
 pub type Batch<T> = Vec<(Rc<T>, Event)>;
@@ -65,7 +75,12 @@ impl<T: Ticket> Upstream<T> {
                 }
             });
             while let Some((ticket, call)) = inbox.calls.recv().await {
-                let exchange = Exchange { side: Rc::clone(&side), ticket: Rc::new(ticket), over: Cell::new(false) };
+                let exchange = Exchange {
+                    side: Rc::clone(&side),
+                    ticket: Rc::new(ticket),
+                    over: Cell::new(false),
+                    sent: Cell::new(None),
+                };
                 tokio::task::spawn_local(exchange.run(call));
             }
         });
@@ -151,10 +166,43 @@ pub(super) struct Exchange<T: Ticket> {
     side: Rc<Side<T>>,
     pub(super) ticket: Rc<T>,
     over: Cell<bool>,
+    /// Bytes of the answer handed over, once its head was.
+    sent: Cell<Option<u64>>,
 }
 
 impl<T: Ticket> Exchange<T> {
+    /// Hand over an event; what the ticket has to say of it first.
     pub(super) fn push(&self, event: Event) {
+        match event {
+            Event::Full { status, mut headers, body } => {
+                self.ticket.head(status, &mut headers);
+                let body = self.ticket.piece(body);
+                let rest = self.ticket.rest();
+                let body = if rest.is_empty() { body } else { [body, rest].concat().into() };
+                self.hand_over(Event::Full { status, headers, body });
+            }
+            Event::Head { status, mut headers } => {
+                self.ticket.head(status, &mut headers);
+                self.sent.set(Some(0));
+                self.hand_over(Event::Head { status, headers });
+            }
+            Event::Chunk(piece) => self.chunk(self.ticket.piece(piece)),
+            Event::End => {
+                self.chunk(self.ticket.rest());
+                self.hand_over(Event::End);
+            }
+            Event::Failed(_) => self.hand_over(event),
+        }
+    }
+
+    fn chunk(&self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.sent.set(self.sent.get().map(|sent| sent + piece.len() as u64));
+            self.hand_over(Event::Chunk(piece));
+        }
+    }
+
+    fn hand_over(&self, event: Event) {
         if matches!(event, Event::Full { .. } | Event::End | Event::Failed(_)) {
             self.over.set(true);
         }
@@ -166,24 +214,102 @@ impl<T: Ticket> Exchange<T> {
 
     async fn run(self, call: Call) {
         let total = call.deadlines.total;
+        let peer = call.peer;
         let outcome = tokio::select! {
             biased;
             () = self.ticket.cancel().wait() => Err(Failure::Cancelled),
             outcome = tokio::time::timeout(total, self.exchange(call)) => outcome.unwrap_or(Err(Failure::TotalTimeout)),
         };
         if let Err(failure) = outcome {
+            if let Some(sent) = self.sent.get()
+                && let Some(words) = self.ticket.last_words(failure)
+            {
+                // The cut that follows must not overtake them.
+                let reader = peer.and_then(|peer| Reader::find(peer, sent));
+                let all = sent + words.len() as u64;
+                self.chunk(words);
+                let by = Instant::now() + LAST_WORDS;
+                tokio::time::sleep(LOOK).await;
+                while reader.as_ref().is_some_and(|reader| reader.behind(all) > 0) && Instant::now() < by {
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
             self.push(Event::Failed(failure));
         }
     }
 
     async fn exchange(&self, call: Call) -> Result<(), Failure> {
-        let pool = self.side.pool(&call.origin);
-        let way = Way { deadlines: call.deadlines, peer: call.peer, max_answer: call.max_answer };
-        let mut request = Request::new(Full::new(call.body));
-        *request.method_mut() = call.method;
-        *request.uri_mut() = call.target.parse().map_err(|_| Failure::Internal)?;
-        *request.headers_mut() = call.headers;
-        let no_body = request.method() == http::Method::HEAD;
+        let Call { method, mut attempt, mut others, deadlines, peer, max_answer } = call;
+        let way = Way { deadlines, peer, max_answer };
+        let no_body = method == Method::HEAD;
+        let mut kept = None;
+        loop {
+            let sent = self.send(method.clone(), attempt, way).await;
+            let next = match &sent {
+                Ok((_, _, answer)) if !may_be_another(answer.status()) => None,
+                Err(failure) if !failure.is_before_sending() => None,
+                _ => others.as_mut().and_then(|others| others.next()),
+            };
+            match (sent, next) {
+                (Ok((sender, pool, answer)), None) => {
+                    if answer::pass(self, answer, no_body, way).await? {
+                        pool.give_back(sender);
+                    }
+                    return Ok(());
+                }
+                (Err(failure), None) => {
+                    // Another upstream's whole answer says more than that this one cannot be reached.
+                    return match kept {
+                        Some((status, headers, body)) if failure.is_before_sending() => {
+                            self.push(Event::Full { status, headers, body });
+                            Ok(())
+                        }
+                        _ => Err(failure),
+                    };
+                }
+                (sent, Some(next)) => {
+                    if let Ok((sender, pool, answer)) = sent {
+                        kept = Some(self.keep(answer, way).await?);
+                        pool.give_back(sender);
+                    }
+                    self.side.counters.failovers.fetch_add(1, Ordering::Relaxed);
+                    attempt = next;
+                }
+            }
+        }
+    }
+
+    /// Read a refusal of an upstream to its end: only a whole one leaves no doubt.
+    async fn keep(&self, answer: Response<Incoming>, way: Way) -> Result<Whole, Failure> {
+        let (mut head, mut body) = answer.into_parts();
+        let mut held = BytesMut::new();
+        while !body.is_end_stream() {
+            let frame = tokio::time::timeout(way.deadlines.between, body.frame()).await;
+            match frame.map_err(|_| Failure::BetweenTimeout)? {
+                None => break,
+                Some(Err(_)) => return Err(Failure::CutShort),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        held.extend_from_slice(&data);
+                    }
+                }
+            }
+            if held.len() as u64 > MAX_REFUSAL {
+                return Err(Failure::TooLarge);
+            }
+        }
+        answer::strip_hop_by_hop(&mut head.headers);
+        head.headers.remove(http::header::CONTENT_LENGTH);
+        Ok((head.status, head.headers, held.freeze()))
+    }
+
+    /// Send one attempt and wait for the head of its answer.
+    async fn send(&self, method: Method, attempt: Attempt, way: Way) -> Result<Sent, Failure> {
+        let pool = self.side.pool(&attempt.origin);
+        let mut request = Request::new(Full::new(attempt.body));
+        *request.method_mut() = method;
+        *request.uri_mut() = attempt.target.parse().map_err(|_| Failure::Internal)?;
+        *request.headers_mut() = attempt.headers;
         let mut idle = pool.idle();
         loop {
             let pooled = idle.is_some();
@@ -201,10 +327,7 @@ impl<T: Ticket> Exchange<T> {
                     if pooled {
                         self.side.counters.reused.fetch_add(1, Ordering::Relaxed);
                     }
-                    if answer::pass(self, answer, no_body, way).await? {
-                        pool.give_back(sender);
-                    }
-                    return Ok(());
+                    return Ok((sender, pool, answer));
                 }
                 Ok(Err(mut error)) => match error.take_message() {
                     // Nothing of it was written: the pooled socket was seen closed before. Any other is as good.
@@ -216,6 +339,23 @@ impl<T: Ticket> Exchange<T> {
                 },
             }
         }
+    }
+}
+
+/// A connection, the pool it belongs to, and the answer whose head came over it.
+type Sent = (Sender, Rc<Pool>, Response<Incoming>);
+/// A whole answer.
+type Whole = (StatusCode, HeaderMap<HeaderValue>, Bytes);
+
+/// Refusals of an upstream that another may not share.
+fn may_be_another(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE)
+}
+
+impl Failure {
+    /// Nothing was sent: the request cannot have been acted upon.
+    fn is_before_sending(self) -> bool {
+        matches!(self, Self::Refused | Self::Unresolved | Self::Out | Self::Tls | Self::ConnectTimeout)
     }
 }
 

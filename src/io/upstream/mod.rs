@@ -3,7 +3,8 @@
 //!
 //! In: a [`Call`] (a request that admission let through, body whole). Out: [`Event`]s, in order, ending with exactly one
 //! `Full`, `End` or `Failed`; events that are ready together are handed over together, so that the caller pays for its
-//! interpreter lock once. It never retries a request of which a byte may have reached the upstream.
+//! interpreter lock once. A request of which a byte may have reached an upstream goes to another only after a whole 429, 502
+//! or 503 of the first.
 
 mod answer;
 mod client;
@@ -47,20 +48,35 @@ pub struct Deadlines {
     pub total: Duration,
 }
 
-/// One admitted request on its way to an upstream.
+/// One try of a request at one upstream.
 #[derive(Debug)]
-pub struct Call {
+pub struct Attempt {
     /// Where to.
     pub origin: Arc<Origin>,
-    /// The method as the client sent it.
-    pub method: Method,
     /// Path and query, already encoded.
     pub target: String,
     /// The headers to send, `host` included; framing headers are made here.
     pub headers: HeaderMap<HeaderValue>,
     /// The whole body; empty for none.
     pub body: Bytes,
-    /// The bounds.
+}
+
+/// The upstreams that are still to be tried, made into attempts when they are.
+pub trait Others: Send {
+    /// The next one.
+    fn next(&mut self) -> Option<Attempt>;
+}
+
+/// One admitted request on its way to an upstream.
+pub struct Call {
+    /// The method as the client sent it.
+    pub method: Method,
+    /// The first try.
+    pub attempt: Attempt,
+    /// What comes after it, when it fails in a way that leaves no doubt: no connection, a kept connection seen closed before
+    /// anything was written, or a whole 429, 502 or 503.
+    pub others: Option<Box<dyn Others>>,
+    /// The bounds, for all tries together (connecting: for each).
     pub deadlines: Deadlines,
     /// The client's address, by which its socket is found when its answer must be paced or cut.
     pub peer: Option<SocketAddr>,
@@ -136,6 +152,14 @@ pub trait Ticket: Send + 'static {
     fn sending(&self);
     /// How the caller asks to stop.
     fn cancel(&self) -> &Cancel;
+    /// An answer's head is about to be handed over; what must not go on is taken out here.
+    fn head(&self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>);
+    /// A piece of the answer is about to be handed over; what goes on of it.
+    fn piece(&self, piece: Bytes) -> Bytes;
+    /// The answer is whole: what was held back of it.
+    fn rest(&self) -> Bytes;
+    /// The answer breaks off: what is still said before it is cut.
+    fn last_words(&self, failure: Failure) -> Option<Bytes>;
 }
 
 /// A flag with a bell: set from any thread, awaited by the exchange's task.
@@ -174,6 +198,8 @@ pub struct UpstreamCounters {
     pub connect_failures: AtomicU64,
     /// Requests sent on a pooled connection.
     pub reused: AtomicU64,
+    /// Tries at another upstream.
+    pub failovers: AtomicU64,
     /// Tasks that panicked; each became a failed exchange.
     pub panics: AtomicU64,
 }
@@ -185,6 +211,7 @@ impl UpstreamCounters {
             (&self.connects, Counter::UpstreamConnect),
             (&self.connect_failures, Counter::UpstreamConnectFailed),
             (&self.reused, Counter::UpstreamReused),
+            (&self.failovers, Counter::Failover),
             (&self.panics, Counter::Panic),
         ] {
             if own.load(Ordering::Relaxed) > 0 {

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
@@ -63,10 +64,31 @@ def test_a_killed_worker_is_replaced_however_often(new_gateway: New) -> None:
     assert gateway.process.popen.poll() is None
 
 
-def test_the_slot_of_a_killed_worker_is_reclaimed(new_gateway: New) -> None:
-    gateway = new_gateway(workers=1)
-    os.kill(gateway.children()["worker-1"], signal.SIGKILL)
-    gateway.wait_event("slots_reclaimed")
+def test_what_a_killed_worker_held_is_reclaimed_and_told(new_gateway: New) -> None:
+    upstream, url = start_upstream("mock-llm", "--first-byte-ms", "600000")
+    try:
+        gateway = new_gateway(workers=1)
+        gateway.route(url, "/llm")
+        gateway.make("/services/s1/plugins", name="rate-limiting", config={"year": 5, "policy": "local"})
+        target = urlsplit(gateway.proxy)
+        with socket.create_connection((str(target.hostname), int(target.port or 0)), PATIENCE_S) as client:
+            body = b'{"model":"m"}'
+            head = f"POST /llm/v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n"
+            client.sendall(head.encode() + body)
+            wait_until(lambda: _stats(url)["in_flight"] == 1, "the upstream has the request")
+            os.kill(gateway.children()["worker-1"], signal.SIGKILL)
+            gateway.wait_event("slots_reclaimed", slots=1, permits=1)
+    finally:
+        upstream.end()
+
+
+def test_a_clean_end_reclaims_nothing(new_gateway: New, echo: str) -> None:
+    gateway = new_gateway(workers=2)
+    gateway.route(echo, "/e")
+    gateway.make("/services/s1/plugins", name="rate-limiting", config={"year": 50, "policy": "local"})
+    assert [get(gateway.proxy + "/e/get") for _ in range(10)] == [200] * 10
+    assert gateway.process.end() == 0
+    assert "reclaimed" not in "".join(gateway.process.lines)
 
 
 def test_a_killed_control_process_comes_back_and_workers_serve_meanwhile(new_gateway: New, echo: str) -> None:

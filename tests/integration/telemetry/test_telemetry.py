@@ -1,21 +1,14 @@
-"""What is seen from outside is what happened: `GET /metrics`, OTLP and the access log against the requests that were sent."""
+"""What is seen from outside is what happened: `GET /metrics` and the access log against the requests that were sent."""
 
-import gzip
 import json
-import queue
 import re
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx2 as httpx
-import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from tests.support.processes import PATIENCE_S, Gateway, wait_until
+from tests.support.processes import Gateway, wait_until
 from tests.support.wire import Connection, upstream
 
 New = Callable[..., Gateway]
@@ -163,77 +156,6 @@ def test_connections_to_upstreams_are_counted(new_gateway: New) -> None:
     assert one(samples, "aigw_upstream_connects_total") == 1
     assert one(samples, "aigw_upstream_reused_total") == 4
     assert one(samples, "aigw_upstream_connect_failures_total") == 1
-
-
-class Collector(HTTPServer):
-    """An OpenTelemetry collector on a free port."""
-
-    def __init__(self) -> None:
-        self.exports: queue.Queue[ExportMetricsServiceRequest] = queue.Queue()
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def wait(self, found: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The metrics by name of the next export that is `found`."""
-        while True:
-            try:
-                export = self.exports.get(timeout=PATIENCE_S)
-            except queue.Empty:
-                raise AssertionError("no such export came") from None
-            scopes = [scope for resource in export.resource_metrics for scope in resource.scope_metrics]
-            metrics = {metric.name: metric for scope in scopes for metric in scope.metrics}
-            if found(metrics):
-                return metrics
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
-        self.server.exports.put(ExportMetricsServiceRequest.FromString(body))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_collector_gets_the_same_numbers(new_gateway: New, echo: str, collector: Collector) -> None:
-    environment = {
-        "AIGW_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
-        "OTEL_METRIC_EXPORT_INTERVAL": "100",
-        "NO_PROXY": "127.0.0.1",
-    }
-    gateway = new_gateway(workers=2, env=environment)
-    make(gateway, echo)
-    counted, _ = send(gateway)
-
-    def told(metrics: dict[str, Any]) -> dict[tuple[str, ...], int]:
-        points = metrics["kong_http_requests"].sum.data_points if "kong_http_requests" in metrics else []
-        found = {}
-        for point in points:
-            of = {pair.key: pair.value.string_value for pair in point.attributes}
-            found[of["service"], of["route"], of["code"], of["source"]] = int(point.as_double or point.as_int)
-        return found
-
-    metrics = collector.wait(lambda metrics: told(metrics) == counted)
-    latency = metrics["kong_request_latency_ms"].histogram.data_points
-    assert sum(point.count for point in latency) == len(TRAFFIC)
-    assert KEY not in str(metrics)
 
 
 def test_nothing_of_a_key_is_told_anywhere(new_gateway: New, echo: str, tmp_path: Path) -> None:

@@ -62,6 +62,15 @@ def test_what_is_not_a_store_is_said_so(tmp_path: Path) -> None:
         Store(path)
 
 
+def test_a_fact_is_kept_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.db")
+    assert store.keep("proof", "a") and store.keep("proof", "a") and not store.keep("proof", "b")
+    store.close()
+    again = Store(tmp_path / "store.db")
+    assert again.keep("proof", "a") and again.keep("other", "b")
+    again.close()
+
+
 def test_the_store_survives_and_keeps_its_id(gateway: Gateway) -> None:
     gateway.post("/services", name="s", host="h")
     gateway.post("/consumers", username="bob")

@@ -14,7 +14,10 @@ import pytest
 from aigw._native import Publisher
 
 STORE = "0123abcd-0000-4000-8000-00000000000f"
-EMPTY: dict[str, list[Any]] = {"services": [], "routes": [], "key_auth": [], "rate_limiting": [], "columns": []}
+EMPTY: dict[str, Any] = {
+    **{part: [] for part in ("services", "routes", "key_auth", "rate_limiting", "size_limiting", "acl", "columns")},
+    **{"default_tier": None, "tiers": [], "models": [], "series": []},
+}
 
 
 def policy(**parts: Any) -> bytes:
@@ -43,7 +46,7 @@ def test_generations_count_publishes(publisher: Publisher, tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"first publish needs a policy"):
         publisher.publish(None)
     assert publisher.publish(policy()) == 1
-    publisher.append([(1, entity(1), "alice", None, [(0, 0, 0)])], [(1, entity(2), 1, b"h" * 32, 0)], [], [])
+    publisher.append([(1, entity(1), "alice", None, [(0, 0, 0, 0)], 0, ["gold"])], [(1, entity(2), 1, b"h" * 32, 0)], [], [])
     assert publisher.delta_records() == 2
     assert publisher.publish(None) == 2
     assert publisher.generation() == 2
@@ -53,9 +56,9 @@ def test_generations_count_publishes(publisher: Publisher, tmp_path: Path) -> No
 
 
 def test_a_base_is_taken_from_any_iterable_and_starts_an_empty_delta(publisher: Publisher) -> None:
-    consumers = ((n, entity(n), f"c{n}", None, []) for n in range(1, 1001))
+    consumers = ((n, entity(n), f"c{n}", None, [], 0, []) for n in range(1, 1001))
     credentials = ((n, entity(n), n, hashlib.sha256(str(n).encode()).digest(), 0) for n in range(1, 1001))
-    publisher.append([(1, entity(1), None, None, [])], [], [], [])
+    publisher.append([(1, entity(1), None, None, [], 0, [])], [], [], [])
     publisher.write_base(consumers, credentials)
     assert publisher.delta_records() == 0
     assert publisher.publish(policy()) == 1
@@ -64,12 +67,12 @@ def test_a_base_is_taken_from_any_iterable_and_starts_an_empty_delta(publisher: 
 @pytest.mark.parametrize(
     ("consumers", "credentials", "words"),
     [
-        ([(1, "x", None, None, [])], [], "not a UUID"),
-        ([(1, entity(1), None, None, [])] * 2, [], "consumer 1: appears twice"),
+        ([(1, "x", None, None, [], 0, [])], [], "not a UUID"),
+        ([(1, entity(1), None, None, [], 0, [])] * 2, [], "consumer 1: appears twice"),
         ([], [(1, entity(1), 1, b"h" * 32, 0)], "its consumer is not in the base"),
         ([], [(1, entity(1), 1, b"h" * 31, 0)], "its hmac is not 32 bytes"),
-        ([(0, entity(1), None, None, [])], [], "n starts at 1"),
-        ([(1, entity(1), "x" * 65_535, None, [])], [], "longer than 65534 bytes"),
+        ([(0, entity(1), None, None, [], 0, [])], [], "n starts at 1"),
+        ([(1, entity(1), "x" * 65_535, None, [], 0, [])], [], "longer than 65534 bytes"),
     ],
 )
 def test_wrong_records_are_value_errors(

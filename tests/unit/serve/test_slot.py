@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aigw.serve.child import READY
 from aigw.serve.slot import BACK_OFF_S, Slot
 
 
@@ -19,12 +20,22 @@ class Child:
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.heard, self.says = os.pipe()
+
+    def say(self, what: bytes) -> None:
+        """Speak to the slot."""
+        os.write(self.says, what)
+
+    def die(self, status: int) -> None:
+        """End, and with it its end of the pipe."""
+        os.close(self.says)
+        self.status = status
 
     def poll(self) -> int | None:
         return self.status
 
     def send_signal(self, number: int) -> None:
-        self.status = -number
+        self.die(-number)
 
 
 def make() -> tuple[Slot, Callable[[], Child]]:
@@ -32,7 +43,7 @@ def make() -> tuple[Slot, Callable[[], Child]]:
 
     def spawn() -> Any:
         children.append(Child())
-        return children[-1], os.open(os.devnull, os.O_RDONLY)
+        return children[-1], children[-1].heard
 
     return Slot("worker-1", spawn), lambda: children[-1]
 
@@ -45,8 +56,10 @@ def test_a_ready_child_is_replaced_at_once_and_no_wait_is_longer_than_the_bound(
         slot.start()
         assert slot.due is None
         if was_ready:
-            slot.set_ready()
-        last().status = 1
+            last().say(READY)
+            slot.hear()
+            assert slot.ready
+        last().die(1)
         assert slot.reap(now) == 1
         assert slot.due is not None and now <= slot.due <= now + BACK_OFF_S
         assert (slot.due == now) == was_ready
@@ -68,6 +81,21 @@ def test_early_deaths_never_overflow_the_wait(deaths: int) -> None:
     slot, last = make()
     for _ in range(deaths):
         slot.start()
-        last().status = 1
+        last().die(1)
         slot.reap(0.0)
     assert slot.due is not None and slot.due <= BACK_OFF_S
+
+
+@pytest.mark.parametrize("heard_before", [True, False])
+def test_what_a_child_says_before_it_dies_is_kept_until_the_next(heard_before: bool) -> None:
+    slot, last = make()
+    slot.start()
+    last().say("the disk is full: ä".encode())
+    if heard_before:
+        slot.hear()
+        assert not slot.ready
+    last().die(1)
+    assert slot.reap(0.0) == 1
+    assert (slot.why, slot.early_deaths) == ("the disk is full: ä", 1)
+    slot.start()
+    assert slot.why == ""

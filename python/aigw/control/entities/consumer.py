@@ -8,6 +8,12 @@ from aigw.control.entities.base import Entity, Kind, TagsField
 from aigw.schema.fields import Text, Timestamp, entity_violation
 
 
+def must_have_a_name(username: str | None, custom_id: str | None) -> None:
+    """Raises a violation of the whole entity."""
+    if username is None and custom_id is None:
+        raise entity_violation("at least one of these fields must be non-empty: 'custom_id', 'username'")
+
+
 class Consumer(Entity):
     """Both names travel in headers to the upstream, so neither may hold a control character."""
 
@@ -18,8 +24,7 @@ class Consumer(Entity):
 
     @model_validator(mode="after")
     def _has_a_name(self) -> Self:
-        if self.username is None and self.custom_id is None:
-            raise entity_violation("at least one of these fields must be non-empty: 'custom_id', 'username'")
+        must_have_a_name(self.username, self.custom_id)
         return self
 
 

@@ -3,6 +3,7 @@
 Only its HMAC is kept; afterwards answers have `key` null and `key_hint`, its last four characters.
 """
 
+import re
 import secrets
 import string
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from aigw.schema.fields import Between, Foreign, References, violation
 
 MAX_TTL: Final = 100_000_000
 _ALPHABET: Final = string.ascii_letters + string.digits
+_SENDABLE: Final = re.compile(r"[!-~]*\Z")
 
 
 def new_key() -> str:
@@ -28,25 +30,25 @@ def key_hint(key: str) -> str:
 
 
 def _sendable(key: str) -> str:
-    if not all("!" <= c <= "~" for c in key):
+    if not _SENDABLE.match(key):
         raise violation("must be printable ascii without spaces: no client could send it in a header")
     return key
+
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_sendable)]
+Ttl = Annotated[int, AfterValidator(Between(0, MAX_TTL))]
 
 
 class KeyauthCredential(Entity):
     """`ttl` counts down in answers; at 0 the credential is gone."""
 
     consumer: Annotated[Foreign, References("consumers")] = Field(description="Whose key it is.")
-    key: Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_sendable)] | None = Field(
-        default=None, description="The key: generated when left out, shown once."
-    )
+    key: Key | None = Field(default=None, description="The key: generated when left out, shown once.")
     key_hint: Annotated[str, StringConstraints(max_length=7)] | None = Field(
         default=None, description="The key's last characters (read only)."
     )
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    ttl: Annotated[int, AfterValidator(Between(0, MAX_TTL))] | None = Field(
-        default=None, description="Seconds that it is valid for; left out or 0: for ever."
-    )
+    ttl: Ttl | None = Field(default=None, description="Seconds that it is valid for; left out or 0: for ever.")
 
 
 def _generated() -> Mapping[str, str]:

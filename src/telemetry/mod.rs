@@ -4,6 +4,8 @@
 //! Out: Prometheus text. One table says everything there is of a metric; docs, the page and OpenTelemetry are made from it.
 //! It owns no memory and reads no clock.
 
+pub mod series;
+
 use crate::denial::TABLE;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,6 +93,8 @@ pub enum Counter {
     UpstreamConnectFailed,
     /// A request went out on a kept connection.
     UpstreamReused,
+    /// A call was sent to another upstream of its model.
+    Failover,
 }
 
 /// The table of counters: place and description.
@@ -121,6 +125,10 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
         counter("aigw_upstream_connect_failures_total", "Connections to upstreams that could not be made."),
     ),
     (Counter::UpstreamReused, counter("aigw_upstream_reused_total", "Requests sent on a kept connection.")),
+    (
+        Counter::Failover,
+        counter("aigw_upstream_failovers_total", "Calls sent to another upstream of their model after one failed."),
+    ),
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
@@ -193,6 +201,7 @@ pub fn table() -> Vec<Metric> {
     all.extend(LATENCIES.map(|(_, metric)| metric));
     all.push(DENIALS);
     all.extend(GATEWAY_COUNTERS.iter().map(|(_, metric)| *metric));
+    all.extend(series::table());
     all.extend(WORKERS);
     all
 }

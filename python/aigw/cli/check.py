@@ -1,0 +1,71 @@
+"""`aigw check`: whether a configuration file can be used, and everything that is wrong with it."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from cyclopts import Parameter
+
+PATIENCE: Final = 0.5
+"""Seconds of work that need no sign of life."""
+
+
+def check(
+    file: Annotated[Path, Parameter(help="configuration file")],
+    *,
+    output: Annotated[Literal["table", "json"], Parameter(help="for people, or for programs")] = "table",
+    progress: Annotated[bool, Parameter(help="show progress of long work on a terminal")] = True,
+) -> int:
+    """Read a configuration file without using it. Exit code 0, or 2 with all errors on standard error."""
+    from aigw.config import ConfigErrors, read  # noqa: PLC0415  (start-up of the other verbs)
+
+    bar = Bar(progress and sys.stderr.isatty())
+    try:
+        found = read(file, progress=bar)
+    except ConfigErrors as errors:
+        bar.clear()
+        if output == "json":
+            _json({"ok": False, "errors": [finding.as_dict() for finding in errors.findings]})
+        sys.stderr.write(errors.rendered() + "\n")
+        return 2
+    bar.clear()
+    counts = {
+        "models": len(found.models),
+        "tiers": len(found.tiers),
+        **{kind: len(found.of(kind)) for kind in ("services", "routes", "consumers")},
+    }
+    if output == "json":
+        _json({"ok": True, "errors": [], "counts": counts})
+    else:
+        sys.stdout.write(f"{found.name}: fine: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + "\n")
+    return 0
+
+
+class Bar:
+    """One line on a terminal's standard error, once work takes long."""
+
+    def __init__(self, shown: bool) -> None:
+        self._shown = shown
+        self._began = time.monotonic()
+        self._wrote = False
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._shown and time.monotonic() - self._began > PATIENCE:
+            share = f" {100 * done // total} %" if total and done else ""
+            sys.stderr.write(f"\r\x1b[K{stage}{share}")
+            sys.stderr.flush()
+            self._wrote = True
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._wrote:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _json(data: object) -> None:
+    import orjson  # noqa: PLC0415
+
+    sys.stdout.buffer.write(orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.flush()

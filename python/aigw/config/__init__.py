@@ -1,0 +1,19 @@
+"""The configuration file: what is written -> what it means, or everything that is wrong with it at once.
+
+`read` is the way in. It knows files, YAML, variables and the entities' own checks; it knows no store, no process and no
+command: what becomes of a `File` is for others.
+
+    source       bytes -> a document that knows where each part was written
+    interpolate  ${VAR}, ${VAR:-default}, ${file:PATH} -> text
+    shape        the file as pydantic models: for the JSON Schema, and for what no entity checks
+    check        a document -> findings and parts; consumers in bulk
+    file         File and FileEntity, with ids that outlive a reorder
+    finding      one error with its place; secret: what no message and no source line may show
+"""
+
+from aigw.config.file import File, FileEntity, Secret
+from aigw.config.finding import ConfigErrors, Finding
+from aigw.config.reader import MAX_BYTES, read, read_text
+from aigw.config.schema import json_schema
+
+__all__ = ["MAX_BYTES", "ConfigErrors", "File", "FileEntity", "Finding", "Secret", "json_schema", "read", "read_text"]

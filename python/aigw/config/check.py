@@ -1,0 +1,295 @@
+"""A document -> its parts, with the findings on each: sections, names, references, and the entities' own checks.
+
+Two passes. The first collects names, so that a reference to something that is itself wrong does not count as dangling. The
+second checks each entity by `check_entity`, as the Admin API does. Consumers come in bulk (`consumers`).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from aigw.config import shape
+from aigw.config.consumers import Consumers
+from aigw.config.file import FileEntity, entity_id
+from aigw.config.finding import Path
+from aigw.config.source import Source
+from aigw.config.suggest import fields_at, nearest
+from aigw.config.words import checked, convert, tell, unknown
+from aigw.control.entities import KINDS, check_entity
+from aigw.control.entities.model import ModelName, ModelSpec
+from aigw.control.entities.tier import TierSpec
+from aigw.schema.violations import check, words
+from aigw.types import JsonDict
+
+_TIMES: Final = {"created_at": 0, "updated_at": 0}
+_SINGULAR: Final = {"services": "service", "routes": "route", "consumers": "consumer", "tiers": "tier"}
+_NAME_OF: Final = {"services": "name", "routes": "name", "consumers": "username"}
+
+
+class Check:
+    """One pass over one file. What is found wrong is in the source; the rest is here."""
+
+    def __init__(self, source: Source, progress: Callable[[str, int, int], None]) -> None:
+        self.source = source
+        self.models: dict[str, ModelSpec] = {}
+        self.tiers: dict[str, TierSpec] = {}
+        self.default_tier: str | None = None
+        self._progress = progress
+        self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}, "consumers": {}}
+        self._instances: dict[str, Path] = {}
+        self._scopes: dict[str, Path] = {}
+        self._found: dict[str, list[FileEntity]] = {
+            kind: [] for kind in ("services", "routes", "tiers", "models", "plugins")
+        }
+        self._consumers = Consumers(source, progress, self._refer)
+
+    def entities(self) -> Iterator[FileEntity]:
+        """All of them, what is referenced first."""
+        found, more = self._found, self._consumers
+        for part in (
+            *(found[kind] for kind in ("services", "routes", "tiers", "models")),
+            more.consumers,
+            more.credentials,
+            more.acls,
+            found["plugins"],
+        ):
+            yield from part
+
+    def run(self) -> None:
+        """Check everything."""
+        root = self.source.root
+        if not isinstance(root, dict):
+            empty = root is None
+            self.source.add((), "the file is empty" if empty else "expected a mapping, as in 'services: [...]'")
+            return
+        known = fields_at(shape.Configuration, ())
+        for key in root.keys() - set(known):
+            unknown(self.source, (key,), known)
+        self._head(root)
+        items = {
+            name: self._items((name,)) for name in ("services", "routes", "consumer_groups", "plugins", "consumers")
+        }
+        self._collect(items)
+        self._specs("tiers", shape.TierName, TierSpec, self.tiers)
+        self._specs("models", ModelName, ModelSpec, self.models)
+        for path, item in items["consumer_groups"]:
+            self._group(path, item)
+        if root.get("default_tier") is not None:
+            self.default_tier = self._refer(("default_tier",), "tiers", root["default_tier"])
+        for path, item in items["services"]:
+            self._service(path, item)
+        for path, item in items["routes"]:
+            self._route(path, item, None)
+        self._consumers.run(items["consumers"])
+        for path, item, consumer in self._consumers.plugins:
+            self._plugin(path, item, {"consumer": consumer})
+        for path, item in items["plugins"]:
+            self._plugin(path, item, {})
+
+    def _head(self, root: JsonDict) -> None:
+        version, transform = root.get("_format_version"), root.get("_transform")
+        if version is not None and version != shape.FORMAT_VERSION:
+            quoted = isinstance(version, float) and version == float(shape.FORMAT_VERSION)
+            hint = " in quotes" if quoted else ""
+            self.source.add(("_format_version",), f'expected "{shape.FORMAT_VERSION}"{hint}')
+        if transform is not None and transform is not True:
+            self.source.add(("_transform",), "expected true: keys are always hashed")
+
+    def _items(self, path: Path) -> list[tuple[Path, JsonDict]]:
+        """The records of a list, with their paths."""
+        value = self.source.get(path)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.source.add(path, "expected an array")
+            return []
+        items = []
+        for index, item in enumerate(value):
+            if isinstance(item, dict):
+                items.append(((*path, index), item))
+            elif not self.source.full:
+                self.source.add((*path, index), "expected a record")
+        return items
+
+    def _collect(self, items: dict[str, list[tuple[Path, JsonDict]]]) -> None:
+        for path, service in items["services"]:
+            self._name("services", path, service)
+            nested = service.get("routes")
+            for index, route in enumerate(nested if isinstance(nested, list) else ()):
+                if isinstance(route, dict):
+                    self._name("routes", (*path, "routes", index), route)
+        for path, route in items["routes"]:
+            self._name("routes", path, route)
+        seen: dict[str, Path] = {}
+        for path, group in items["consumer_groups"]:
+            name = group.get("name")
+            if isinstance(name, str) and not self._twice(seen, name, (*path, "name"), "name"):
+                self._names["tiers"].setdefault(name, path)
+        tiers = self.source.root.get("tiers")
+        for name in tiers if isinstance(tiers, dict) else ():
+            self._names["tiers"][name] = ("tiers", name)
+        for path, consumer in items["consumers"]:
+            self._name("consumers", path, consumer)
+
+    def _name(self, kind: str, path: Path, item: JsonDict) -> None:
+        field = _NAME_OF[kind]
+        name = item.get(field)
+        if isinstance(name, str):
+            self._twice(self._names[kind], name, (*path, field), field)
+
+    def _twice(self, seen: dict[str, Path], name: str, path: Path, field: str) -> bool:
+        first = seen.setdefault(name, path)
+        if first is not path and not self.source.full:
+            line = self.source.line(first)
+            self.source.add(path, f"the {field} '{name}' stands twice: first in line {line}")
+        return first is not path
+
+    def _specs(self, kind: str, name_type: Any, model: type[Any], into: dict[str, Any]) -> None:
+        section = self.source.root.get(kind)
+        if section is None:
+            return
+        if not isinstance(section, dict):
+            self.source.add((kind,), "expected a map")
+            return
+        names = TypeAdapter(name_type)
+        for name, given in section.items():
+            if self.source.full:
+                return
+            path: Path = (kind, name)
+            wrong = _wrong(names, name)
+            if wrong is not None:
+                self.source.add(path, wrong, at_key=True)
+            if given is None:
+                section[name] = given = {}
+            if not isinstance(given, dict):
+                self.source.add(path, "expected a record")
+                continue
+            spec = checked(self.source, path, model, given, lambda value: check(model, value))
+            if spec is not None and wrong is None:
+                into[name] = spec
+                body = spec.model_dump(mode="json")
+                for upstream in body.get("upstreams", ()):
+                    upstream["api_key"] = None
+                self._spec(kind, name, body, path, None)
+
+    def _spec(self, kind: str, name: str, spec: JsonDict, path: Path, tags: list[str] | None) -> None:
+        key = entity_id(kind, name)
+        body: JsonDict = {"id": key, **_TIMES, "name": name, "tags": tags, "spec": spec}
+        self._found[kind].append(FileEntity(kind, key, name, body, self.source.line(path), path))
+
+    def _group(self, path: Path, item: JsonDict) -> None:
+        group = checked(self.source, path, shape.ConsumerGroup, item, lambda value: check(shape.ConsumerGroup, value))
+        if group is None:
+            return
+        tiers = self.source.root.get("tiers")
+        if isinstance(tiers, dict) and group.name in tiers:
+            for index, entity in enumerate(self._found["tiers"]):
+                if entity.name == group.name:
+                    self._found["tiers"][index] = entity._replace(body={**entity.body, "tags": group.tags})
+        elif group.name not in self.tiers:
+            self.tiers[group.name] = TierSpec()
+            self._spec("tiers", group.name, TierSpec().model_dump(mode="json"), path, group.tags)
+
+    def _service(self, path: Path, item: JsonDict) -> None:
+        own = {k: v for k, v in item.items() if k not in ("routes", "plugins")}
+        name = item.get("name")
+        self._entity("services", path, own, shape.ServiceWritten, name, {})
+        for below, route in self._items((*path, "routes")):
+            self._route(below, route, name if isinstance(name, str) else "")
+        for below, plugin in self._items((*path, "plugins")):
+            self._plugin(below, plugin, {"service": name})
+
+    def _route(self, path: Path, item: JsonDict, service: str | None) -> None:
+        own = {k: v for k, v in item.items() if k != "plugins"}
+        name = item.get("name")
+        if service is not None and item.get("service") is not None:
+            self.source.add((*path, "service"), "the route stands in its service: leave this out", at_key=True)
+        elif service is None and own.get("service") is not None:
+            service = self._refer((*path, "service"), "services", own["service"])
+        own.pop("service", None)
+        links = {"service": {"id": entity_id("services", service)}} if service else {}
+        self._entity("routes", path, own, shape.RouteWritten, name, links)
+        for below, plugin in self._items((*path, "plugins")):
+            self._plugin(below, plugin, {"route": name})
+
+    def _plugin(self, path: Path, item: JsonDict, owner: dict[str, Any]) -> None:
+        """`owner` is what it stands in: a scope and its name."""
+        scope: dict[str, str] = {}
+        own = dict(item)
+        for field, kind in (("service", "services"), ("route", "routes"), ("consumer", "consumers")):
+            given = own.pop(field, None)
+            if field in owner:
+                if given is not None:
+                    self.source.add((*path, field), f"the plugin stands in its {field}: leave this out", at_key=True)
+                scope[field] = owner[field] if isinstance(owner[field], str) else ""
+            elif given is not None:
+                scope[field] = self._refer((*path, field), kind, given) or ""
+        name, instance = item.get("name"), item.get("instance_name")
+        place = ", ".join(f"{field} {scope[field]}" for field in sorted(scope))
+        # No name holds a line break.
+        identity = "\n".join([f"{name}@", *(f"{field}={scope[field]}" for field in sorted(scope))])
+        if isinstance(instance, str):
+            self._twice(self._instances, instance, (*path, "instance_name"), "instance name")
+        if isinstance(name, str) and "" not in scope.values():
+            first = self._scopes.setdefault(identity, path)
+            if first is not path:
+                text = f"the plugin '{name}' on {place or 'everything'} stands twice"
+                self.source.add(path, f"{text}: first in line {self.source.line(first)}", at_key=True)
+        # A consumer's id is not made of its username alone.
+        of = {"service": "services", "route": "routes"}
+        links: JsonDict = {f: {"id": entity_id(of[f], n)} for f, n in scope.items() if f in of}
+        if "consumer" in scope:
+            links["consumer"] = {"id": entity_id("consumers", scope["consumer"])}
+        called = name if isinstance(name, str) else ""
+        named = instance if isinstance(instance, str) else f"{called} on {place}" if place else called
+        key = entity_id("plugins", instance if isinstance(instance, str) else identity)
+        self._entity("plugins", path, own, shape.PluginWritten, named, links, key)
+
+    def _entity(
+        self, kind: str, path: Path, own: JsonDict, written: Any, name: Any, links: JsonDict, key: str | None = None
+    ) -> None:
+        """Check one entity by its own model, and keep it. `key` is its id where that is not made of its name."""
+        for field in ("id", *_TIMES):
+            if field in own:
+                unknown(self.source, (*path, field), ())
+                del own[field]
+        if name is None and kind != "plugins":
+            self.source.add((*path, "name"), "required field missing: it is known by its name")
+        key = key or entity_id(kind, name if isinstance(name, str) else "")
+        made = {"id": key, **_TIMES, **links}
+        # Conversions of references happen in `own`; the made fields come on top of it.
+        entity = checked(self.source, path, written, own, lambda value: check_entity(KINDS[kind], {**value, **made}))
+        if entity is not None and isinstance(name, str):
+            body = entity.model_dump(mode="json")
+            self._found[kind].append(FileEntity(kind, key, name, body, self.source.line(path), path))
+
+    def _refer(self, path: Path, kind: str, given: Any) -> str | None:
+        """The name in a reference, when something has it: `x`, `{name: x}`, or `{username: x}`."""
+        field = _NAME_OF.get(kind, "name")
+        if isinstance(given, dict):
+            for key in given.keys() - {field}:
+                self.source.add((*path, key), f"refer by {field}" if key == "id" else "unknown field", at_key=True)
+            if field not in given:
+                return None
+            path, given = (*path, field), given[field]
+        if not isinstance(given, str):
+            tell(self.source, path, None, [((), "expected a string")])
+            return None
+        names = self._names[kind]
+        if given in names:
+            return given
+        if not self.source.full:
+            self.source.add(path, f"there is no {_SINGULAR[kind]} '{given}'", suggestion=nearest(given, names))
+        return None
+
+
+def _wrong(names: "TypeAdapter[Any]", name: str) -> str | None:
+    try:
+        names.validate_python(name, strict=True)
+    except ValidationError as error:
+        return words(error.errors(include_url=False, include_input=False)[0])
+    return None
+
+
+__all__ = ["Check", "convert"]

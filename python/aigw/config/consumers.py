@@ -1,0 +1,182 @@
+"""Consumers, with their keys and acls, in bulk: a file may hold a hundred thousand of them.
+
+Each is checked by `ConsumerWritten`, whose fields are the entities' own, a few thousand at a time; bodies are then made as
+the entities would dump them (a test compares). One key is one consumer's: which key, no message says.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from aigw.config.file import FileEntity, Secret, entity_id
+from aigw.config.finding import Path
+from aigw.config.shape import ConsumerWritten
+from aigw.config.source import Source
+from aigw.config.words import convert, tell
+from aigw.control.entities.keyauth_credential import key_hint
+from aigw.schema.violations import words
+from aigw.types import JsonDict
+
+CHUNK: Final = 5000
+_MANY: Final = TypeAdapter(list[ConsumerWritten])
+
+Item = tuple[Path, JsonDict]
+Refer = Callable[[Path, str, Any], str | None]
+
+
+def consumer_id(username: str | None, custom_id: str | None) -> str:
+    """By username, or by custom_id where that is the only name."""
+    return entity_id("consumers", username if username is not None else f"custom_id\n{custom_id}")
+
+
+class Consumers:
+    """What the section `consumers` holds. `plugins` are (path, record, username) and left to the caller."""
+
+    def __init__(self, source: Source, progress: Callable[[str, int, int], None], refer: Refer) -> None:
+        self.consumers: list[FileEntity] = []
+        self.credentials: list[FileEntity] = []
+        self.acls: list[FileEntity] = []
+        self.plugins: list[tuple[Path, JsonDict, str]] = []
+        self._source = source
+        self._progress = progress
+        self._refer = refer
+        self._keys: dict[bytes, Path] = {}
+        self._custom_ids: dict[str, Path] = {}
+
+    def run(self, items: list[Item]) -> None:
+        """Check all of them."""
+        lines = self._source.lines(("consumers",))
+        for start in range(0, len(items), CHUNK):
+            if self._source.full:
+                return
+            self._progress("checking consumers", start, len(items))
+            for (path, item), checked in self._checked(items[start : start + CHUNK]):
+                self._take(path, item, checked, lines[int(path[1])])
+
+    def _checked(self, items: list[Item]) -> list[tuple[Item, ConsumerWritten]]:
+        good = items
+        for attempt in range(3):
+            try:
+                return list(zip(good, _validated([item for _, item in good]), strict=True))
+            except ValidationError as error:
+                found: dict[int, list[tuple[Path, str]]] = {}
+                for detail in error.errors(include_url=False, include_input=False):
+                    found.setdefault(int(detail["loc"][0]), []).append((detail["loc"][1:], words(detail)))
+            typed = [convert(self._source, *good[n], texts) for n, texts in found.items()] if attempt == 0 else []
+            if not any(typed):
+                for n, texts in found.items():
+                    if not self._source.full:
+                        path, item = good[n]
+                        tell(self._source, path, ConsumerWritten, texts)
+                        if isinstance(item.get("tier"), str):
+                            self._refer((*path, "tier"), "tiers", item["tier"])
+                good = [item for n, item in enumerate(good) if n not in found]
+        return []
+
+    def _take(self, path: Path, item: JsonDict, checked: ConsumerWritten, line: int) -> None:
+        username, custom_id = checked.username, checked.custom_id
+        if custom_id is not None:
+            first = self._custom_ids.setdefault(custom_id, path)
+            if first is not path:
+                text = f"the custom_id '{custom_id}' stands twice: first in line {self._source.line(first)}"
+                self._source.add((*path, "custom_id"), text)
+        tier = None
+        if checked.tier is not None:
+            tier = self._refer((*path, "tier"), "tiers", checked.tier)
+        elif checked.groups:
+            tier = self._refer((*path, "groups", 0, "name"), "tiers", checked.groups[0].name)
+        key = consumer_id(username, custom_id)
+        body: JsonDict = {
+            "id": key,
+            "created_at": 0,
+            "updated_at": 0,
+            "username": username,
+            "custom_id": custom_id,
+            "tags": checked.tags,
+        }
+        name = username if username is not None else custom_id or ""
+        self.consumers.append(FileEntity("consumers", key, name, body, line, path, tier))
+        if checked.keyauth_credentials:
+            self._take_keys(path, key, name, checked)
+        if checked.acls:
+            self._take_acls(path, key, name, checked)
+        if checked.plugins:
+            self._take_plugins(path, item, username)
+
+    def _take_keys(self, path: Path, consumer: str, name: str, checked: ConsumerWritten) -> None:
+        here = (*path, "keyauth_credentials")
+        lines = self._source.lines(here)
+        for index, credential in enumerate(checked.keyauth_credentials or ()):
+            at = (*here, index)
+            given, hashed = credential.key, credential.key_hash
+            digest = (
+                hashlib.sha256(given.encode()).digest() if given is not None else b"hash:" + (hashed or "").encode()
+            )
+            first = self._keys.setdefault(digest, at)
+            if first is not at and not self._source.full:
+                text = f"the same key as in line {self._source.line(first)}: a key opens for one consumer"
+                self._source.add((*at, "key" if given is not None else "key_hash"), text)
+            key = entity_id("keyauth_credentials", f"{consumer}:{digest.hex()}")
+            hint = key_hint(given) if given is not None else "..."
+            body: JsonDict = {
+                "id": key,
+                "created_at": 0,
+                "consumer": {"id": consumer},
+                "key": None,
+                "key_hint": hint,
+                "tags": credential.tags,
+                "ttl": None,
+            }
+            secret = Secret(given) if given is not None else None
+            binary = bytes.fromhex(hashed) if hashed is not None else None
+            line = lines[index] if index < len(lines) else 0
+            entity = FileEntity(
+                "keyauth_credentials",
+                key,
+                f"{name} {hint}",
+                body,
+                line,
+                at,
+                None,
+                secret,
+                binary,
+                credential.ttl or None,
+            )
+            self.credentials.append(entity)
+
+    def _take_acls(self, path: Path, consumer: str, name: str, checked: ConsumerWritten) -> None:
+        here = (*path, "acls")
+        lines = self._source.lines(here)
+        seen: dict[str, int] = {}
+        for index, acl in enumerate(checked.acls or ()):
+            first = seen.setdefault(acl.group, index)
+            line = lines[index] if index < len(lines) else 0
+            if first != index:
+                text = f"the group '{acl.group}' stands twice: first in line {lines[first]}"
+                self._source.add((*here, index, "group"), text)
+            key = entity_id("acls", f"{consumer}:{acl.group}")
+            body: JsonDict = {
+                "id": key,
+                "created_at": 0,
+                "consumer": {"id": consumer},
+                "group": acl.group,
+                "tags": acl.tags,
+            }
+            self.acls.append(FileEntity("acls", key, f"{name} {acl.group}", body, line, (*here, index)))
+
+    def _take_plugins(self, path: Path, item: JsonDict, username: str | None) -> None:
+        for index, plugin in enumerate(item["plugins"]):
+            at = (*path, "plugins", index)
+            if username is None:
+                self._source.add(at, "a consumer with plugins needs a username")
+            elif isinstance(plugin, dict):
+                self.plugins.append((at, plugin, username))
+            else:
+                self._source.add(at, "expected a record")
+
+
+def _validated(items: list[JsonDict]) -> list[ConsumerWritten]:
+    return _MANY.validate_json(orjson.dumps(items), strict=True)

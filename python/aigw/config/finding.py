@@ -1,0 +1,96 @@
+"""One thing that is wrong with a file, and all of them together: for people, and as data.
+
+gateway.yaml:12:23: tiers.free.limits[0].pr: unknown field
+  - {requests: 100, pr: day}
+                    ^^ did you mean 'per'?
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aigw.errors import ConfigError
+from aigw.types import JsonDict
+
+SHOWN: Final = 100
+"""Findings that are written out for a person; all are in `ConfigErrors.findings`."""
+
+LONGEST: Final = 400
+
+Path = tuple[str | int, ...]
+"""Where a value stands: keys and list positions (from 0) from the root of the file."""
+
+
+def dotted(path: Path) -> str:
+    """`tiers.free.limits[0].per`; a key that is no plain word in quotes."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            plain = step.replace("-", "").replace("_", "").isalnum()
+            text += f"{'.' if text else ''}{step if plain else repr(step)}"
+    return text
+
+
+def printable(text: str) -> str:
+    """Nothing that moves a cursor, colours, or turns text around."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def short(text: str) -> str:
+    """A text that fits a message. Cut last: a part of a secret would not be known as one."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`line` and `col` count from 1 and are 0 when the file as a whole is meant. `source_line` has no secret in it; the caret
+    stands under its character `caret` (from 0), `length` wide."""
+
+    file: str
+    line: int
+    col: int
+    path: str
+    message: str
+    source_line: str = ""
+    caret: int = 0
+    length: int = 1
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.col}: " if self.line else f"{self.file}: "
+        text = f"{place}{self.path + ': ' if self.path else ''}{self.message}"
+        hint = f"did you mean '{self.suggestion}'?" if self.suggestion is not None else ""
+        if not self.source_line:
+            return f"{text}; {hint}" if hint else text
+        shown = self.source_line.lstrip()
+        indent = min(len(self.source_line) - len(shown), self.caret)
+        caret = " " * (self.caret - indent) + "^" * max(1, min(self.length, len(self.source_line) - self.caret))
+        return f"{text}\n  {self.source_line[indent:]}\n  {caret}{' ' + hint if hint else ''}"
+
+    def as_dict(self) -> JsonDict:
+        """For `--output json`."""
+        return {
+            "file": self.file,
+            "line": self.line or None,
+            "col": self.col or None,
+            "path": self.path,
+            "message": self.message,
+            "suggestion": self.suggestion,
+        }
+
+
+class ConfigErrors(ConfigError):
+    """Everything that is wrong with a file, in its order. `str()` is for a person."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__(self.rendered())
+
+    def rendered(self) -> str:
+        """All findings (the first hundred), each with its source line."""
+        lines = [str(f) for f in self.findings[:SHOWN]]
+        if (more := len(self.findings) - SHOWN) > 0:
+            lines.append(f"... and {more} more")
+        return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""The way in: a path or bytes -> a checked `File`, or `ConfigErrors` with everything that is wrong at once."""
+
+import gc
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from aigw.config.check import Check
+from aigw.config.file import File
+from aigw.config.finding import ConfigErrors, Finding
+from aigw.config.interpolate import read_regular
+from aigw.config.source import Source
+
+MAX_BYTES: Final = 64 << 20
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
+
+
+def read(
+    path: str | os.PathLike[str], environment: Mapping[str, str] | None = None, progress: Progress | None = None
+) -> File:
+    """Read and check a configuration file. `environment` is the process's own when left out. Raises ConfigErrors only."""
+    name = os.fspath(path)
+    try:
+        data = read_regular(Path(name), MAX_BYTES)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError):
+            reason = f"cannot be read: {error.strerror or error}"
+        else:
+            reason = "larger than 64 MiB" if "larger" in str(error) else f"cannot be read: {error}"
+        raise ConfigErrors([Finding(name, 0, 0, "", reason)]) from None
+    return read_text(name, data, environment, Path(name).parent, progress)
+
+
+def read_text(
+    name: str,
+    data: bytes,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = Path(),
+    progress: Progress | None = None,
+) -> File:
+    """Check a configuration that was read already; `${file:}` is looked for below `folder`. Raises ConfigErrors only."""
+    with _collecting_later():
+        return _read(name, data, os.environ if environment is None else environment, folder, progress)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Without the cycle collector: a large file makes a million values that stay, and it would look at all of them often."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(name: str, data: bytes, environment: Mapping[str, str], folder: Path, progress: Progress | None) -> File:
+    report = progress or (lambda stage, done, total: None)
+    report("parsing", 0, len(data))
+    source = Source(name, data, environment, folder)
+    check = Check(source, report)
+    check.run()
+    source.fail()
+    digest = hashlib.sha256(data)
+    for value in source.resolved:
+        digest.update(b"\0" + value.encode())
+    return File(
+        name=name,
+        hash=digest.hexdigest(),
+        models=check.models,
+        tiers=check.tiers,
+        default_tier=check.default_tier,
+        entities=tuple(check.entities()),
+        sources=(name, *dict.fromkeys(str(p) for p in source.resolver.files)),
+        document=source.document,
+    )

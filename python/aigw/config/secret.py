@@ -1,0 +1,74 @@
+"""What no message and no shown source line may hold: keys, passwords, tokens. In: names, texts. Out: texts without them.
+
+Names decide, typing errors in them included, and so does the place: all of a credential is a secret but its tags and ttl.
+A plain reference (`${VAR}`) is shown: it says where a secret is, not what it is.
+"""
+
+import difflib
+import re
+from typing import Final
+
+from aigw.config.finding import Path
+
+MASK: Final = "***"
+_NAMES: Final = ("key", "key_hash", "api_key", "apikey", "password", "secret", "token", "authorization")
+_SECRET: Final = re.compile(
+    r"key\Z|key_hash|keyhash|passw|passphrase|secret|credential|token\Z|authorization", re.IGNORECASE
+)
+_OPEN: Final = frozenset({"tags", "ttl", "id"})
+_REFERENCE: Final = re.compile(r"""["']?\$\{(?:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}["']?\Z""")
+_USER: Final = re.compile(r"(://[^/\s:@'\"]*):[^/\s@'\"]+@")
+_OPENS: Final = re.compile(r":\s*(?:[|>][-+0-9]*|['\"])?\s*\Z")
+_WORD: Final = re.compile(r"""["']?([A-Za-z_][\w-]*)["']?\s*:(?=\s|\Z|["'\[{|>&*])""")
+
+
+def secret_name(name: str) -> bool:
+    """Whether what stands under this key is a secret."""
+    if name in ("key_names", "keyauth_credentials", "hide_credentials") or name.endswith(("tokens", "tokenizer")):
+        return False
+    return bool(_SECRET.search(name)) or bool(difflib.get_close_matches(name.lower()[:32], _NAMES, 1, 0.75))
+
+
+def secret_path(path: Path) -> bool:
+    """Whether the value at this path is a secret, or may be."""
+    names = [step for step in path if isinstance(step, str)]
+    if "keyauth_credentials" in names:
+        return not _OPEN & set(names)
+    return any(secret_name(name) for name in names[1:] or names)
+
+
+def masked(text: str) -> str:
+    """The written form of a secret, as it may be shown."""
+    return text if _REFERENCE.match(text) else MASK
+
+
+def without_users(text: str) -> str:
+    """URLs without their passwords."""
+    return _USER.sub(rf"\1:{MASK}@", text)
+
+
+def masked_line(line: str, before: list[str]) -> str:
+    """A line of a file that could not be parsed, without what may be a secret: all that follows such a name.
+
+    `before` are the lines above, nearest last: the name may stand there."""
+    nearest = next((above for above in reversed(before[-50:]) if above.strip()), "")
+    if _OPENS.search(nearest) and _belongs_to_secret([nearest]):
+        return line[: len(line) - len(line.lstrip())] + MASK
+    found = list(_WORD.finditer(line))
+    for match in found:
+        if secret_name(match.group(1)):
+            rest = line[match.end() :]
+            value = rest.strip()
+            return line[: match.end()] + (f" {masked(value)}" if value else "")
+    head = found[0].start() if found else len(line)
+    if line[:head].strip(" \t-[{,") and _belongs_to_secret(before[-50:]):
+        return line[: len(line) - len(line.lstrip())] + MASK
+    return without_users(line)
+
+
+def _belongs_to_secret(before: list[str]) -> bool:
+    for line in reversed(before):
+        names = [m.group(1) for m in _WORD.finditer(line)]
+        if names:
+            return secret_name(names[-1])
+    return False

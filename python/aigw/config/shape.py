@@ -1,0 +1,189 @@
+"""The file as it is written: which fields stand where. Entities' fields come from the entities themselves.
+
+Consumers, with what hangs below them, are checked by `ConsumerWritten` in bulk; its fields are those of the entities. The
+other shapes say what may be nested where, for the JSON Schema and for "did you mean".
+"""
+
+import re
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+
+from aigw.control.entities import Plugin, Route, Service
+from aigw.control.entities.base import TagsField
+from aigw.control.entities.consumer import must_have_a_name
+from aigw.control.entities.keyauth_credential import Key, Ttl
+from aigw.control.entities.model import ModelName, ModelSpec
+from aigw.control.entities.tier import TierSpec
+from aigw.plugins import PLUGINS
+from aigw.schema.fields import Model, Name, Text, violation
+
+FORMAT_VERSION: Final = "3.0"
+_HASH: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
+_MADE: Final = frozenset({"id", "created_at", "updated_at"})
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+
+
+def _hash(value: str) -> str:
+    if not _HASH.match(value):
+        raise violation("expected 64 hex digits: the HMAC-SHA-256 of the key under the data folder's secret")
+    return value.lower()
+
+
+def _tier_name(value: str) -> str:
+    if not value.isascii() or _UUID.match(value):
+        raise violation(f"invalid value '{value}': expected ascii, and no UUID: paths take ids, too")
+    return value
+
+
+TierName = Annotated[Name, Field(max_length=128), AfterValidator(_tier_name)]
+Reference = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class Named(Model):
+    """A reference by name."""
+
+    name: Reference = Field(description="Name of what is meant.")
+
+
+class NamedConsumer(Model):
+    """A reference to a consumer."""
+
+    username: Reference = Field(description="Username of the consumer.")
+
+
+class Group(Named):
+    """decK's word for a consumer's tier."""
+
+    tags: TagsField = Field(default=None, description="Kept for decK's files: no effect.")
+
+
+class CredentialWritten(Model):
+    """A key of a consumer: the key itself, or its HMAC."""
+
+    key: Key | None = Field(default=None, description="The key; write ${VAR} or ${file:PATH}.")
+    key_hash: Annotated[str, AfterValidator(_hash)] | None = Field(
+        default=None,
+        description="In place of the key: its HMAC-SHA-256 under the data folder's secret, 64 hex digits.",
+    )
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+    ttl: Ttl | None = Field(default=None, description="Seconds that it is valid for; left out or 0: for ever.")
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if (self.key is None) == (self.key_hash is None):
+            raise violation("expected one of: key, key_hash" if self.key is None else "key and key_hash: keep one")
+        return self
+
+
+class AclWritten(Model):
+    """A group of a consumer, for the plugin acl."""
+
+    group: Text = Field(description="Name of the group.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+
+
+class ConsumerWritten(Model):
+    """A consumer, its tier and its keys."""
+
+    username: Text | None = Field(default=None, description="Unique name.")
+    custom_id: Text | None = Field(default=None, description="Unique id in the operator's own systems.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+    tier: Reference | None = Field(default=None, description="Name of its tier; left out, the default tier.")
+    groups: list[Group] | None = Field(default=None, description="decK's word for the tier: a list of one.")
+    keyauth_credentials: list[CredentialWritten] | None = Field(default=None, description="Its API keys.")
+    acls: list[AclWritten] | None = Field(default=None, description="Its groups, for the plugin acl.")
+    plugins: list[Any] | None = Field(default=None, description="Plugins for this consumer only.")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        must_have_a_name(self.username, self.custom_id)
+        if self.groups and len(self.groups) > 1:
+            raise violation("groups: a consumer has one tier: keep one")
+        if self.groups and self.tier is not None and self.groups[0].name != self.tier:
+            raise violation("tier and groups differ: keep one")
+        return self
+
+
+class ConsumerGroup(Model):
+    """decK's consumer group: a tier, without limits unless `tiers` has it."""
+
+    name: TierName = Field(description="Unique name.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+
+
+def _written(entity: type[BaseModel], called: str, doc: str, /, **more: Any) -> type[Model]:
+    """An entity's fields as a file may hold them: without what the gateway makes."""
+    own = {n: (info.rebuild_annotation(), info) for n, info in entity.model_fields.items() if n not in _MADE}
+    fields: dict[str, Any] = {**own, **more}
+    made: type[Model] = create_model(called, __base__=Model, __doc__=doc, **fields)
+    return made
+
+
+ServiceRef = Annotated[Reference | Named | None, Field(default=None, description="The service, by name.")]
+RouteRef = Annotated[Reference | Named | None, Field(default=None, description="The route, by name.")]
+ConsumerRef = Annotated[Reference | NamedConsumer | None, Field(default=None, description="The consumer, by username.")]
+
+PluginWritten = _written(
+    Plugin,
+    "PluginWritten",
+    "A plugin: a policy on a scope.",
+    name=(Literal[tuple(PLUGINS)], Field(description="Kind of plugin.")),
+    service=(ServiceRef, None),
+    route=(RouteRef, None),
+    consumer=(ConsumerRef, None),
+)
+_Plugins = Annotated[list[PluginWritten] | None, Field(description="Plugins on it.")]  # type: ignore[valid-type]
+RouteWritten = _written(
+    Route,
+    "RouteWritten",
+    "A route: which requests lead to which service.",
+    name=(Name, Field(description="Unique name.")),
+    service=(ServiceRef, None),
+    plugins=(_Plugins, None),
+)
+ServiceWritten = _written(
+    Service,
+    "ServiceWritten",
+    "A service: where requests go.",
+    name=(Name, Field(description="Unique name.")),
+    host=(
+        Service.model_fields["host"].rebuild_annotation() | None,
+        Field(default=None, description="Host of the upstream."),
+    ),
+    url=(Text | None, Field(default=None, description="Shorthand for protocol, host, port and path.")),
+    routes=(Annotated[list[RouteWritten] | None, Field(description="Routes that lead to it.")], None),  # type: ignore[valid-type]
+    plugins=(_Plugins, None),
+)
+
+
+class Configuration(Model):
+    """Configuration of aigw: models, tiers, and Kong's declarative entities."""
+
+    model_config = ConfigDict(title="aigw configuration", validate_by_name=False)
+
+    format_version: Literal["3.0"] | None = Field(
+        default=None, alias="_format_version", description='decK\'s format: "3.0".'
+    )
+    transform: Literal[True] | None = Field(
+        default=None, alias="_transform", description="Kept for decK's files: keys are always hashed."
+    )
+    models: dict[ModelName, ModelSpec] | None = Field(
+        default=None, description="Public name of a model -> where it runs. With models, /v1/* is OpenAI's surface."
+    )
+    default_tier: Reference | None = Field(
+        default=None, description="Tier of consumers that have none; without it they get 403 on /v1/*."
+    )
+    tiers: dict[TierName, TierSpec] | None = Field(default=None, description="Name of a tier -> what it gives.")
+    consumer_groups: list[ConsumerGroup] | None = Field(default=None, description="decK's word for tiers.")
+    services: list[ServiceWritten] | None = Field(default=None, description="Upstreams.")  # type: ignore[valid-type]
+    routes: list[RouteWritten] | None = Field(  # type: ignore[valid-type]
+        default=None, description="Routes that stand by themselves."
+    )
+    consumers: list[ConsumerWritten] | None = Field(default=None, description="Who may call.")
+    plugins: list[PluginWritten] | None = Field(  # type: ignore[valid-type]
+        default=None, description="Plugins: on what they name, or on everything."
+    )
+
+
+__all__ = ["Configuration", "ConsumerWritten", "PluginWritten", "RouteWritten", "ServiceWritten", "TierName"]

@@ -1,0 +1,181 @@
+"""The open file: its values with references resolved, and the findings on it, each with its place.
+
+In: the bytes. Out: `root`, and through `add` findings whose source lines and messages hold no secret: what a reference
+stood for is told as the reference. Invariant: whatever the bytes, nothing but ConfigErrors is raised.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from aigw._native import YamlDocument, load_yaml
+from aigw.config.finding import ConfigErrors, Finding, Path, dotted, printable, short
+from aigw.config.interpolate import Resolver, Unresolved
+from aigw.config.secret import MASK, masked, masked_line, secret_name, secret_path, without_users
+
+MAX_FINDINGS: Final = 1000
+WIDTH: Final = 160
+_TOLD: Final = 4
+"""Shorter values of references are no secrets, and would be replaced in the middle of words."""
+
+
+class Source:
+    """One file while it is being checked."""
+
+    def __init__(self, name: str, data: bytes, environment: Mapping[str, str], folder: FilePath) -> None:
+        self.name = name
+        self.findings: list[Finding] = []
+        try:
+            self.document: YamlDocument = load_yaml(data)
+        except ValueError as error:
+            raise ConfigErrors([_syntax(name, data, *error.args)]) from None
+        for message, line, column, length in self.document.problems:
+            self._put(message, (line, column, length), "", None)
+        self.root: Any = self.document.value()
+        self.resolver = Resolver(environment, folder)
+        self.wholes: dict[Path, str] = {}
+        """Values that are one reference and nothing else: a number or a boolean may be meant."""
+        self.resolved: list[str] = []
+        self._unresolved: set[Path] = set()
+        self._told: dict[Path, list[tuple[str, str]]] = {}
+        for path in self.document.containing("${"):
+            self._interpolate(path)
+
+    def _interpolate(self, path: Path) -> None:
+        try:
+            value, used, whole = self.resolver.resolve(self.document.text(path))
+        except Unresolved as error:
+            self.add(path, str(error))
+            self._unresolved.add(path)
+            return
+        self.resolved += [v for v, _ in used]
+        self._told.setdefault(path[:2], []).extend(u for u in used if len(u[0]) >= _TOLD)
+        if whole:
+            self.wholes[path] = value
+        if path:
+            self.put(path, value)
+        else:
+            self.root = value
+
+    def put(self, path: Path, value: object) -> None:
+        """Set the value at a path that is there."""
+        node = self.root
+        for step in path[:-1]:
+            node = node[step]
+        node[path[-1]] = value
+
+    def get(self, path: Path) -> Any:
+        """The value at a path; None where there is none."""
+        node = self.root
+        for step in path:
+            try:
+                node = node[step]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return node
+
+    def line(self, path: Path) -> int:
+        """Where a value is declared."""
+        return self._mark(path, at_key=True)[0]
+
+    def lines(self, path: Path) -> list[int]:
+        """Where the items of a list, or the keys of a mapping, are declared."""
+        try:
+            return self.document.lines(path)
+        except KeyError:
+            return []
+
+    def plain(self, path: Path) -> str | None:
+        """The text of a scalar that is written without quotes; None for others."""
+        try:
+            written = self.document.written(path)
+        except KeyError:
+            return None
+        return None if written[:1] in ("'", '"', "|", ">", "[", "{", "") or "\n" in written else written
+
+    def add(self, path: Path, message: str, *, at_key: bool = False, suggestion: str | None = None) -> None:
+        """One finding; nothing more on a value whose reference could not be resolved."""
+        if path in self._unresolved or self.full:
+            return
+        for value, reference in self._told.get(path[:2], ()):
+            message = message.replace(value, reference)
+        self._put(message, self._mark(path, at_key=at_key), dotted(path), suggestion)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more findings are taken."""
+        return len(self.findings) >= MAX_FINDINGS
+
+    def fail(self) -> None:
+        """Raises ConfigErrors when there are findings."""
+        if self.findings:
+            raise ConfigErrors(sorted(self.findings, key=lambda f: (f.line, f.col)))
+
+    def _mark(self, path: Path, *, at_key: bool) -> tuple[int, int, int]:
+        """The place of a value or its key, or of the nearest thing around it that is there."""
+        while True:
+            for look in (self.document.key_mark, self.document.mark) if at_key else (self.document.mark,):
+                try:
+                    return look(path)
+                except KeyError:
+                    continue
+            if not path:
+                return (1, 1, 1)
+            path, at_key = path[:-1], True
+
+    def _put(self, message: str, mark: tuple[int, int, int], path: str, suggestion: str | None) -> None:
+        line, column, length = mark
+        shown, caret, length = self._shown(line, column, length)
+        suggestion = None if suggestion is None else printable(short(suggestion))
+        text = printable(without_users(message))
+        self.findings.append(Finding(self.name, line, column, printable(path), text, shown, caret, length, suggestion))
+
+    def _shown(self, line: int, column: int, length: int) -> tuple[str, int, int]:
+        """The source line without secrets and comments, the caret's place in it, and its length."""
+        text, before, cut, scalars = self.document.excerpt(line, column, WIDTH)
+        caret = wanted = column - 1 - before
+        shown, done = "", 0
+        for start, end, path, is_key in scalars:
+            if start < done:
+                continue
+            shown += text[done:start]
+            piece = text[start:end]
+            if _hidden(path, is_key):
+                piece = masked(piece)
+            if start <= wanted:
+                caret = len(shown) + (wanted - start if piece == text[start:end] else 0)
+                if start == wanted:
+                    length = len(piece) if piece != text[start:end] else length
+            shown += piece
+            done = end
+        rest = text[done:]
+        comment = rest.find("#")
+        shown += rest if comment < 0 else rest[:comment].rstrip()
+        if scalars and wanted >= scalars[-1][1]:
+            caret = len(shown) - len(rest) + (wanted - done) if comment < 0 else len(shown)
+        head = "..." if before else ""
+        shown = head + without_users(shown) + ("..." if cut else "")
+        return printable(shown.replace("\t", " ")), max(0, caret) + len(head), length
+
+
+def _hidden(path: Path | None, is_key: bool) -> bool:
+    if path is None:
+        return not is_key
+    # A mapping where a secret belongs: its keys may be the secret.
+    return any(secret_name(s) for s in path[:-1] if isinstance(s, str)) if is_key else secret_path(path)
+
+
+def _syntax(name: str, data: bytes, message: str, line: int, column: int, length: int, offset: int) -> Finding:
+    end = data.find(b"\n", offset)
+    around = data[max(0, offset - 16384) : offset + 4096 if end < 0 else min(end, offset + 4096)].split(b"\n")
+    above = [text.decode("utf-8", "replace").rstrip("\r") for text in around]
+    long = len(around[-1]) > 4096
+    readable = "UTF-" not in message.partition(":")[0]
+    shown = "" if long or not readable else masked_line(above[-1], above[:-1])
+    comment = shown.find(" #", column)
+    shown = printable((shown if comment < 0 else shown[:comment]).replace("\t", " "))[:WIDTH]
+    caret = min(column - 1, len(shown))
+    return Finding(name, line, column, "", printable(message), shown, caret, length)
+
+
+__all__ = ["MASK", "Source"]

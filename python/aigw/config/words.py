@@ -1,0 +1,157 @@
+"""Findings of the entities' checks -> findings on the file: placed, with what the file's author needs to hear beside them.
+
+In: the shape that was checked, the path, the check's tree of texts. Out: calls of `Source.add`. A value that is one
+reference (`${PORT}`) where a number or a boolean is meant is converted, and the check is done again.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from aigw.config.finding import Path
+from aigw.config.secret import secret_path
+from aigw.config.source import Source
+from aigw.config.suggest import fields_at, nearest
+from aigw.plugins import PLUGINS
+from aigw.schema.violations import SchemaViolation, without_nulls
+
+R = TypeVar("R")
+
+_TYPED: Final = ("expected an integer", "expected a number", "expected a boolean")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?([0-9]{1,300}(\.[0-9]{0,300})?|\.[0-9]{1,300})([eE][+-]?[0-9]{1,2})?\Z", re.ASCII)
+_YES: Final = frozenset({"yes", "on", "y"})
+_NO: Final = frozenset({"no", "off", "n"})
+_OLD_NUMBER: Final = re.compile(r"[+-]?([0-9]+(:[0-9]+)+|0[0-9]+|[0-9][0-9_]*_[0-9_]*)\Z", re.ASCII)
+_ONE_OF: Final = re.compile(r"expected one of: (.*?)(?:, or |\Z)")
+_PLUGIN: Final = re.compile(r"plugin '.*' not enabled")
+
+
+def flat(fields: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """(path, text) of each finding in a check's tree."""
+    if isinstance(fields, dict):
+        for key, inner in fields.items():
+            if key == "@entity":
+                yield from ((path, text) for text in inner)
+            else:
+                yield from flat(inner, (*path, key))
+    elif isinstance(fields, list):
+        for index, inner in enumerate(fields):
+            if inner is not None:
+                yield from flat(inner, (*path, index))
+    else:
+        yield path, str(fields)
+
+
+def checked(source: Source, path: Path, shape: Any, value: Any, run: Callable[[Any], R]) -> R | None:
+    """What `run` makes of a value that stands at `path`, or None with findings."""
+    try:
+        return run(without_nulls(value))
+    except SchemaViolation as error:
+        found = list(flat(error.fields))
+    if convert(source, path, value, found):
+        try:
+            return run(without_nulls(value))
+        except SchemaViolation as error:
+            found = list(flat(error.fields))
+    tell(source, path, shape, found)
+    return None
+
+
+def convert(source: Source, path: Path, value: Any, found: Sequence[tuple[Path, str]]) -> bool:
+    """Give references the type that is meant, in place; whether any was given one."""
+    done = False
+    for below, text in found:
+        whole = source.wholes.get((*path, *below))
+        typed = as_type(whole, text) if whole is not None and below else None
+        if typed is None:
+            continue
+        node = value
+        for step in below[:-1]:
+            node = node[step]
+        node[below[-1]] = typed
+        done = True
+    return done
+
+
+def as_type(text: str, wanted: str) -> int | float | bool | None:
+    """The number or boolean that a text spells, when that is what a finding asks for."""
+    if wanted == "expected an integer" and _INTEGER.match(text):
+        return int(text)
+    if wanted == "expected a number" and _NUMBER.match(text):
+        return float(text)
+    if wanted == "expected a boolean" and text in ("true", "false"):
+        return text == "true"
+    return None
+
+
+def tell(source: Source, path: Path, shape: Any, found: Sequence[tuple[Path, str]]) -> None:
+    """Findings below `path`, each at its place."""
+    for below, text in found:
+        if source.full:
+            return
+        full = (*path, *below)
+        if text == "unknown field":
+            unknown(source, full, fields_at(shape, below[:-1]) or _config_fields(source, path, below))
+        elif _from_url(source, path, below):
+            source.add((*path, "url"), text if below[-1] == "url" else f"{below[-1]}: {text}")
+        else:
+            source.add(full, text + _hint(source, full, text), suggestion=_meant(source.get(full), text))
+
+
+def unknown(source: Source, path: Path, fields: Sequence[str]) -> None:
+    """An unknown field, at its key."""
+    name = str(path[-1])
+    if name == "<<":
+        source.add(path, "merge keys are not supported: write the fields out", at_key=True)
+    elif name in ("id", "created_at", "updated_at"):
+        source.add(path, "made by the gateway: leave it out", at_key=True)
+    else:
+        source.add(path, "unknown field", at_key=True, suggestion=nearest(name, fields))
+
+
+def _config_fields(source: Source, path: Path, below: Path) -> list[str]:
+    kind = PLUGINS.get(str(source.get((*path, "name"))))
+    return fields_at(kind.config, below[1:-1]) if kind and below[:1] == ("config",) else []
+
+
+def _from_url(source: Source, path: Path, below: Path) -> bool:
+    """Whether a finding is on a part of a service's `url`."""
+    item = source.get(path)
+    return (
+        len(below) == 1
+        and below[0] in ("host", "port", "path", "protocol")
+        and isinstance(item, dict)
+        and "url" in item
+        and len(path) == 2
+        and path[0] == "services"
+    )
+
+
+def _hint(source: Source, path: Path, text: str) -> str:
+    if path in source.wholes and text in _TYPED:
+        return ": the reference stands for something else"
+    plain, value = source.plain(path), source.get(path)
+    if path in source.wholes or plain is None or value is None:
+        return ""
+    hidden = secret_path(path) or len(plain) > 40
+    shown = "it" if hidden else f'"{plain}"'
+    if text == "expected a string" and not isinstance(value, (str, dict, list)):
+        return f": write {shown} in quotes"
+    if not isinstance(value, str) or hidden:
+        return ""
+    if text == "expected a boolean" and plain.lower() in _YES | _NO:
+        word = "true" if plain.lower() in _YES else "false"
+        return f": '{plain}' is text in YAML 1.2: write {word}, or {shown} in quotes where text is meant"
+    if text in _TYPED and (_OLD_NUMBER.match(plain) or plain.lower() in _YES | _NO):
+        return f": '{plain}' is text in YAML 1.2: write a plain number, or {shown} in quotes where text is meant"
+    return ""
+
+
+def _meant(value: object, text: str) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if _PLUGIN.match(text):
+        return nearest(value, PLUGINS)
+    options = _ONE_OF.match(text)
+    return nearest(value, options.group(1).split(", ")) if options else None

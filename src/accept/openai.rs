@@ -1,0 +1,533 @@
+//! The body of a call in OpenAI's dialect: what it asks for, and where each of these words stands.
+//!
+//! In: an endpoint and the body's bytes. Out: [`Asked`], or why the body is refused. What decides (model, caps, choices,
+//! streaming, tools) is read by its type and may be there only once: with two, gateway and upstream could each believe
+//! another. Everything else is only checked to be JSON of bounded depth, and passes byte for byte. It decides nothing.
+//! Source: OpenAI's `OpenAPI` description of `/chat/completions`, `/completions`, `/embeddings`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserializer as _;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::denial::{Reason, Refused};
+
+/// Brackets deeper than this are refused: somebody behind us may parse by recursion.
+const MAX_DEPTH: usize = 128;
+/// Caps and counts above this are no numbers of tokens.
+const MAX_COUNT: u64 = (1 << 31) - 1;
+
+/// What can be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `POST /v1/chat/completions`.
+    Chat,
+    /// `POST /v1/completions`.
+    Completions,
+    /// `POST /v1/embeddings`.
+    Embeddings,
+}
+
+impl Endpoint {
+    /// The path behind an upstream's base URL.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+
+    /// Whether it generates text, which can be capped and streamed.
+    pub const fn generates(self) -> bool {
+        !matches!(self, Self::Embeddings)
+    }
+}
+
+/// A number in the body, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cap {
+    /// Tokens.
+    pub tokens: u32,
+    /// Its digits.
+    pub at: Range<usize>,
+}
+
+/// Whether the caller wants the usage of a stream, and where it says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IncludeUsage {
+    /// `stream_options` is not there.
+    Absent,
+    /// `stream_options` is null, here.
+    Null(Range<usize>),
+    /// An object without the member; the place behind its brace, and whether it is empty.
+    Unsaid(usize, bool),
+    /// False (or null), here.
+    No(Range<usize>),
+    /// True.
+    Yes,
+}
+
+/// What a body asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // one for each parameter that tiers gate
+pub struct Asked {
+    /// Public name of the model.
+    pub model: String,
+    /// Where its JSON text stands, quotes included.
+    pub model_at: Range<usize>,
+    /// A streamed answer.
+    pub stream: bool,
+    /// Whether the stream shall tell its usage.
+    pub include_usage: IncludeUsage,
+    /// `max_tokens`.
+    pub max_tokens: Option<Cap>,
+    /// `max_completion_tokens`.
+    pub max_completion_tokens: Option<Cap>,
+    /// Where `max_tokens` and `max_completion_tokens` are null.
+    pub null_caps: Vec<Range<usize>>,
+    /// Choices that are generated: the larger of `n` and `best_of`.
+    pub choices: u32,
+    /// Tools or functions.
+    pub tools: bool,
+    /// Log probabilities.
+    pub logprobs: bool,
+    /// An output format other than text.
+    pub response_format: bool,
+    /// `reasoning_effort`.
+    pub reasoning_effort: bool,
+    /// The place behind the body's opening brace.
+    pub open: usize,
+}
+
+/// Reads a body. `param` of the refusal names the member at fault.
+pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
+    let Ok(text) = std::str::from_utf8(body) else { return Err(invalid_json("it is not UTF-8")) };
+    if deeper_than(body, MAX_DEPTH) {
+        return Err(invalid_json("it is nested too deeply"));
+    }
+    let mut found = Found::default();
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = json.deserialize_map(Members(&mut found)).and_then(|()| json.end());
+    if let Some(twice) = found.twice {
+        return Err(refused(twice, format!("'{twice}' is given more than once")));
+    }
+    if let Err(error) = read {
+        return Err(invalid_json(&error.to_string()));
+    }
+    found.asked(endpoint, text)
+}
+
+/// What a body of this kind lacks or has wrong.
+fn refused(param: &'static str, message: String) -> Refused {
+    Refused { param: Some(param), ..Refused::because(Reason::InvalidRequest, message) }
+}
+
+fn invalid_json(why: &str) -> Refused {
+    Refused::because(Reason::InvalidJson, format!("We could not parse the JSON body of your request: {why}."))
+}
+
+/// Whether brackets outside strings nest deeper. Of what is no JSON any answer will do: it is refused anyway.
+fn deeper_than(body: &[u8], most: usize) -> bool {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = body.get(at) {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > most {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                at += 1;
+                while let Some(skip) = memchr::memchr2(b'"', b'\\', body.get(at..).unwrap_or_default()) {
+                    at += skip;
+                    if body[at] == b'"' {
+                        break;
+                    }
+                    at += 2;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Builds the members that decide: their names, once.
+macro_rules! members {
+    ($( $field:ident ),+) => {
+        /// The raw values of the members that decide.
+        #[derive(Default)]
+        struct Found<'a> {
+            twice: Option<&'static str>,
+            $( $field: Option<&'a RawValue>, )+
+        }
+
+        impl<'a> Found<'a> {
+            /// The place of a member, when it is one of those that decide.
+            fn place(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
+                match name {
+                    $( stringify!($field) => Some((stringify!($field), &mut self.$field)), )+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+members!(
+    model,
+    messages,
+    prompt,
+    input,
+    stream,
+    stream_options,
+    max_tokens,
+    max_completion_tokens,
+    n,
+    best_of,
+    tools,
+    functions,
+    logprobs,
+    top_logprobs,
+    response_format,
+    reasoning_effort,
+    user
+);
+
+struct Members<'f, 'a>(&'f mut Found<'a>);
+
+impl<'a> Visitor<'a> for Members<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = map.next_key()? {
+            let value: &'a RawValue = map.next_value()?;
+            let Some((known, place)) = self.0.place(&name) else { continue };
+            if place.replace(value).is_some() {
+                self.0.twice = Some(known);
+                return Err(A::Error::custom("a member is given more than once"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member's name: borrowed, unless it has escapes.
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Found<'_> {
+    fn asked(&self, endpoint: Endpoint, body: &str) -> Result<Asked, Refused> {
+        let Some(model) = set(self.model) else {
+            return Err(refused("model", "you must provide a model parameter".into()));
+        };
+        let name = string(model).filter(|name| !name.is_empty());
+        let Some(name) = name else { return Err(refused("model", "'model' must be a non-empty string".into())) };
+        match endpoint {
+            Endpoint::Chat => {
+                let messages = set(self.messages).map(RawValue::get);
+                if !messages.is_some_and(|text| text.starts_with('[')) {
+                    return Err(refused("messages", "'messages' must be an array".into()));
+                }
+                if messages.is_some_and(|text| text[1..].trim_start().starts_with(']')) {
+                    return Err(refused("messages", "'messages' must not be empty".into()));
+                }
+            }
+            Endpoint::Embeddings if set(self.input).is_none() => {
+                return Err(refused("input", "you must provide an input".into()));
+            }
+            Endpoint::Completions | Endpoint::Embeddings => {}
+        }
+        let stream = boolean("stream", self.stream)?;
+        if stream && !endpoint.generates() {
+            return Err(refused("stream", "this endpoint does not stream".into()));
+        }
+        let caps = [("max_tokens", self.max_tokens), ("max_completion_tokens", self.max_completion_tokens)];
+        let cap = |(name, value): (&'static str, Option<&RawValue>)| -> Result<Option<Cap>, Refused> {
+            let tokens = count(name, value)?;
+            Ok(tokens.zip(value).map(|(tokens, raw)| Cap { tokens, at: place(body, raw) }))
+        };
+        let [max_tokens, max_completion_tokens] = caps.map(cap);
+        let null = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() == "null").map(|raw| place(body, raw));
+        Ok(Asked {
+            model: name,
+            model_at: place(body, model),
+            stream,
+            include_usage: self.include_usage(body)?,
+            max_tokens: max_tokens?,
+            max_completion_tokens: max_completion_tokens?,
+            null_caps: caps.into_iter().filter_map(|(_, raw)| null(raw)).collect(),
+            choices: count("n", self.n)?.unwrap_or(1).max(count("best_of", self.best_of)?.unwrap_or(1)),
+            tools: [self.tools, self.functions].into_iter().any(filled),
+            logprobs: self.logprobs.is_some_and(|raw| !matches!(raw.get(), "null" | "false"))
+                || set(self.top_logprobs).is_some(),
+            response_format: set(self.response_format).is_some_and(|raw| !is_text_format(raw)),
+            reasoning_effort: set(self.reasoning_effort).is_some(),
+            open: body.find('{').map_or(0, |at| at + 1),
+        })
+    }
+
+    fn include_usage(&self, body: &str) -> Result<IncludeUsage, Refused> {
+        const NAME: &str = "stream_options";
+        let Some(options) = self.stream_options else { return Ok(IncludeUsage::Absent) };
+        let text = options.get();
+        if text == "null" {
+            return Ok(IncludeUsage::Null(place(body, options)));
+        }
+        if !text.starts_with('{') {
+            return Err(refused(NAME, format!("'{NAME}' must be an object")));
+        }
+        let mut inner = Options::default();
+        let mut json = serde_json::Deserializer::from_str(text);
+        // It was read as JSON before, so all that can be wrong is what `Options` refuses.
+        if json.deserialize_map(&mut inner).is_err() {
+            return Err(refused(NAME, format!("'{NAME}.include_usage' is given more than once")));
+        }
+        let Some(said) = inner.include_usage else {
+            return Ok(IncludeUsage::Unsaid(place(body, options).start + 1, inner.members == 0));
+        };
+        match said.get() {
+            "true" => Ok(IncludeUsage::Yes),
+            "false" | "null" => Ok(IncludeUsage::No(place(body, said))),
+            _ => Err(refused(NAME, format!("'{NAME}.include_usage' must be true or false"))),
+        }
+    }
+}
+
+/// The members of `stream_options`.
+#[derive(Default)]
+struct Options<'a> {
+    include_usage: Option<&'a RawValue>,
+    members: usize,
+}
+
+impl<'a> Visitor<'a> for &mut Options<'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = map.next_key()? {
+            let value: &'a RawValue = map.next_value()?;
+            self.members += 1;
+            if name == "include_usage" && self.include_usage.replace(value).is_some() {
+                return Err(A::Error::custom("twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member that is there and not null.
+fn set(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get() != "null")
+}
+
+/// A list or object with something in it.
+fn filled(raw: Option<&RawValue>) -> bool {
+    set(raw).is_some_and(|raw| raw.get().len() > 1 && !raw.get()[1..].trim_start().starts_with([']', '}']))
+}
+
+fn is_text_format(raw: &RawValue) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Format<'a> {
+        #[serde(borrow)]
+        r#type: Option<Cow<'a, str>>,
+    }
+    serde_json::from_str::<Format<'_>>(raw.get()).is_ok_and(|format| format.r#type.as_deref() == Some("text"))
+}
+
+fn string(raw: &RawValue) -> Option<String> {
+    serde_json::from_str::<String>(raw.get()).ok()
+}
+
+fn boolean(name: &'static str, raw: Option<&RawValue>) -> Result<bool, Refused> {
+    match raw.map(RawValue::get) {
+        None | Some("null" | "false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(refused(name, format!("'{name}' must be true or false"))),
+    }
+}
+
+/// A whole number from 1.
+fn count(name: &'static str, raw: Option<&RawValue>) -> Result<Option<u32>, Refused> {
+    let Some(raw) = set(raw) else { return Ok(None) };
+    let number = raw.get().parse::<u64>().ok().filter(|n| (1..=MAX_COUNT).contains(n));
+    match number.and_then(|n| u32::try_from(n).ok()) {
+        Some(n) => Ok(Some(n)),
+        None => Err(refused(name, format!("'{name}' must be a whole number from 1 to {MAX_COUNT}"))),
+    }
+}
+
+/// Where a value that was borrowed from the body stands in it.
+fn place(body: &str, raw: &RawValue) -> Range<usize> {
+    let start = (raw.get().as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+    start..start + raw.get().len()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn chat(body: &str) -> Result<Asked, Refused> {
+        read(Endpoint::Chat, body.as_bytes())
+    }
+
+    fn with(members: &str) -> Result<Asked, Refused> {
+        chat(&format!("{{\"model\":\"m\",\"messages\":[{{}}]{members}}}"))
+    }
+
+    #[test]
+    fn what_decides_is_found_with_its_place() {
+        let body = " { \"max_tokens\" : 7 , \"mod\\u0065l\":\"a\\u0062\", \"messages\":[1],\"stream\":true,\"n\":2,\"best_of\":3,\
+                    \"tools\":[{}],\"logprobs\":true,\"response_format\":{\"type\":\"json_object\"}, \"reasoning_effort\":\"low\",\
+                    \"max_completion_tokens\":null} ";
+        let asked = chat(body).unwrap();
+        assert_eq!((asked.model.as_str(), &body[asked.model_at.clone()]), ("ab", "\"a\\u0062\""));
+        let cap = asked.max_tokens.unwrap();
+        assert_eq!((cap.tokens, &body[cap.at]), (7, "7"));
+        assert_eq!(asked.null_caps.iter().map(|at| &body[at.clone()]).collect::<Vec<_>>(), ["null"]);
+        assert_eq!((asked.stream, asked.choices, asked.open), (true, 3, 2));
+        assert!(asked.tools && asked.logprobs && asked.response_format && asked.reasoning_effort);
+        let plain = with(
+            ",\"tools\":[],\"functions\":null,\"logprobs\":false,\"response_format\":{\"type\":\"text\"},\"n\":null",
+        )
+        .unwrap();
+        assert!(!(plain.tools || plain.logprobs || plain.response_format || plain.stream || plain.reasoning_effort));
+        assert_eq!(plain.choices, 1);
+    }
+
+    #[test]
+    fn whether_the_usage_of_a_stream_is_wanted() {
+        let found = |options: &str| {
+            let body = format!("{{\"stream_options\":{options},\"model\":\"m\",\"messages\":[1]}}");
+            chat(&body).map(|asked| match asked.include_usage {
+                IncludeUsage::Null(at) | IncludeUsage::No(at) => body[at].to_owned(),
+                other => format!("{other:?}"),
+            })
+        };
+        assert_eq!(with("").unwrap().include_usage, IncludeUsage::Absent);
+        for (options, wanted) in [
+            ("null", "null"),
+            ("{}", "Unsaid(19, true)"),
+            ("{\"x\":1}", "Unsaid(19, false)"),
+            ("{\"include_usage\":false}", "false"),
+            ("{\"x\":{},\"include_usage\":null}", "null"),
+            ("{\"include_usage\":true}", "Yes"),
+        ] {
+            assert_eq!(found(options).unwrap(), wanted, "{options}");
+        }
+        for options in ["5", "[]", "\"x\"", "{\"include_usage\":1}", "{\"include_usage\":true,\"include_usage\":true}"]
+        {
+            assert_eq!(found(options).unwrap_err().param, Some("stream_options"), "{options}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (members, param) in [
+            (",\"max_tokens\":-1", "max_tokens"),
+            (",\"max_tokens\":0", "max_tokens"),
+            (",\"max_tokens\":1.5", "max_tokens"),
+            (",\"max_tokens\":\"10\"", "max_tokens"),
+            (",\"max_tokens\":1e3", "max_tokens"),
+            (",\"max_tokens\":9223372036854775808", "max_tokens"),
+            (",\"max_completion_tokens\":[]", "max_completion_tokens"),
+            (",\"n\":0", "n"),
+            (",\"best_of\":true", "best_of"),
+            (",\"stream\":1", "stream"),
+            (",\"stream\":\"true\"", "stream"),
+            (",\"stream\":true,\"stream\":false", "stream"),
+            (",\"max_tokens\":1,\"max_tokens\":2", "max_tokens"),
+            (",\"model\":\"m\"", "model"),
+            (",\"mod\\u0065l\":\"x\"", "model"),
+            (",\"messages\":[]", "messages"),
+        ] {
+            let refused = with(members).unwrap_err();
+            assert_eq!((refused.reason, refused.param), (Reason::InvalidRequest, Some(param)), "{members}");
+        }
+        for (body, param) in [
+            ("{}", "model"),
+            ("{\"model\":null}", "model"),
+            ("{\"model\":5,\"messages\":[1]}", "model"),
+            ("{\"model\":\"\",\"messages\":[1]}", "model"),
+            ("{\"model\":\"m\"}", "messages"),
+            ("{\"model\":\"m\",\"messages\":[ ]}", "messages"),
+            ("{\"model\":\"m\",\"messages\":{}}", "messages"),
+            ("{\"model\":\"m\",\"messages\":\"[1]\"}", "messages"),
+        ] {
+            assert_eq!(chat(body).unwrap_err().param, Some(param), "{body}");
+        }
+        assert_eq!(read(Endpoint::Embeddings, b"{\"model\":\"m\"}").unwrap_err().param, Some("input"));
+        assert_eq!(
+            read(Endpoint::Embeddings, b"{\"model\":\"m\",\"input\":\"x\",\"stream\":true}").unwrap_err().param,
+            Some("stream")
+        );
+        assert!(read(Endpoint::Completions, b"{\"model\":\"m\"}").is_ok());
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        let deep = format!("{{\"model\":\"m\",\"messages\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let utf16: Vec<u8> = "{\"model\":\"m\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for body in [
+            &b""[..],
+            b"null",
+            b"[]",
+            b"\"x\"",
+            b"{",
+            b"{\"model\":\"m\",\"messages\":[1]} x",
+            b"{\"model\":\"m\",\"messages\":[1],}",
+            b"{\"model\":\"m\",\"messages\":[1],\"x\":NaN}",
+            b"{\"model\":\"m\",\"messages\":[01]}",
+            b"{'model':'m'}",
+            b"\xef\xbb\xbf{\"model\":\"m\",\"messages\":[1]}",
+            b"{\"model\":\"\xff\",\"messages\":[1]}",
+            b"{\"model\":\"a\nb\",\"messages\":[1]}",
+            b"{\"model\":\"m\",\"messages\":[\"\x01\"]}",
+            &utf16,
+            deep.as_bytes(),
+        ] {
+            let refused = read(Endpoint::Chat, body).unwrap_err();
+            assert_eq!(
+                refused.reason,
+                Reason::InvalidJson,
+                "{:?}",
+                String::from_utf8_lossy(&body[..body.len().min(60)])
+            );
+        }
+        let shallow = format!("{{\"model\":\"m\",\"messages\":{}{}}}", "[".repeat(100), "]".repeat(100));
+        assert!(chat(&shallow).is_ok());
+        assert!(with(",\"x\":\"[[[[\\\"[[[\",\"y\":1e9999,\"z\":\"\\ud800\"").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_is_json(body in "[ {}\\[\\]:,\"a-z0-9\\\\]{0,40}") {
+            let body = format!("{{\"model\":\"m\",\"messages\":[1],\"x\":{body}}}");
+            if chat(&body).is_ok() {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{}", body);
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = read(Endpoint::Chat, &bytes);
+        }
+    }
+}

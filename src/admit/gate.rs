@@ -1,0 +1,50 @@
+//! What a tier lets a request ask for.
+//!
+//! In: a tier, a model, what a body asks for. Out: nothing, or a refusal that names what the tier lacks. Gates take nothing
+//! and are asked after the look at the windows: an exhausted window wins over a model that is not allowed.
+
+use crate::accept::openai::Asked;
+use crate::denial::{Reason, Refused};
+use crate::snapshot::{Model, Tier};
+
+/// Whether the tier may call the model at all.
+pub fn model(tier: &Tier, model: &Model) -> Result<(), Refused> {
+    let refused = |reason, message: String| Err(Refused { param: Some("model"), ..Refused::because(reason, message) });
+    if !tier.models.hold(&model.name) {
+        let message = format!("The model '{}' is not in your tier '{}'.", model.name, tier.name);
+        return refused(Reason::ModelNotAllowed, message);
+    }
+    match model.features.iter().find(|feature| !tier.features.hold(feature)) {
+        None => Ok(()),
+        Some(feature) => {
+            let message = format!(
+                "The model '{}' needs the feature '{feature}', which is not in your tier '{}'.",
+                model.name, tier.name
+            );
+            refused(Reason::FeatureNotInTier, message)
+        }
+    }
+}
+
+/// Whether the tier may use the parameters.
+pub fn parameters(tier: &Tier, asked: &Asked) -> Result<(), Refused> {
+    let allowed = tier.parameters;
+    let switches = [
+        ("tools", asked.tools, allowed.tools),
+        ("logprobs", asked.logprobs, allowed.logprobs),
+        ("stream", asked.stream, allowed.stream),
+        ("response_format", asked.response_format, allowed.response_format),
+        ("reasoning_effort", asked.reasoning_effort, allowed.reasoning_effort),
+    ];
+    if let Some((param, ..)) = switches.into_iter().find(|&(_, wanted, allowed)| wanted && !allowed) {
+        let message = format!("The parameter '{param}' is not in your tier '{}'.", tier.name);
+        return Err(Refused { param: Some(param), ..Refused::because(Reason::FeatureNotInTier, message) });
+    }
+    match allowed.n {
+        Some(most) if asked.choices > most => {
+            let message = format!("Your tier '{}' allows at most {most} choices per request.", tier.name);
+            Err(Refused { param: Some("n"), ..Refused::because(Reason::FeatureNotInTier, message) })
+        }
+        _ => Ok(()),
+    }
+}

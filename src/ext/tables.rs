@@ -1,0 +1,38 @@
+//! The tables of the core, as Python sees them: docs and tests are made from them, so that none can say something else.
+//!
+//! In: nothing. Out: one dict for each row, in the table's order. It adds nothing and leaves nothing out.
+
+use aigw_core::{denial, telemetry};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// See the stub.
+#[pyfunction]
+pub fn denials(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let rows = denial::TABLE.iter().map(|row| {
+        let dict = PyDict::new(py);
+        dict.set_item("code", row.code)?;
+        dict.set_item("status", row.status)?;
+        dict.set_item("message", row.message)?;
+        dict.set_item("why", row.why.trim())?;
+        dict.set_item("extra", format!("{:?}", row.extra))?;
+        dict.set_item("drain", row.drain)?;
+        dict.set_item("retry", format!("{:?}", row.retry))?;
+        Ok(dict)
+    });
+    rows.collect()
+}
+
+/// See the stub.
+#[pyfunction]
+pub fn metrics_table(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let rows = telemetry::table().into_iter().map(|metric| {
+        let dict = PyDict::new(py);
+        dict.set_item("name", metric.name)?;
+        dict.set_item("kind", format!("{:?}", metric.kind).to_lowercase())?;
+        dict.set_item("help", metric.help)?;
+        dict.set_item("labels", metric.labels)?;
+        Ok(dict)
+    });
+    rows.collect()
+}

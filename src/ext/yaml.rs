@@ -1,0 +1,158 @@
+//! YAML for Python: `_native.load_yaml` and `_native.YamlDocument`.
+//!
+//! In: a file's bytes. Out: plain Python values, and the places of all of them. It converts and delegates to
+//! `aigw_io::yaml`; parsing runs without the GIL.
+
+use std::collections::HashMap;
+
+use aigw_io::yaml::{self, Content, Document, Mark, NodeId, Step};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+
+use crate::errors::yaml_error;
+
+/// Keys up to this length are made once and shared: records of one kind repeat them.
+const SHARED_KEY: usize = 32;
+
+type Place = (usize, usize, usize);
+type ScalarPlace<'py> = (usize, usize, Option<Bound<'py, PyTuple>>, bool);
+
+/// Parse a file; see the stub.
+#[pyfunction]
+pub fn load_yaml(py: Python<'_>, text: PyBackedBytes) -> PyResult<YamlDocument> {
+    py.detach(|| yaml::load(text)).map(|document| YamlDocument { document }).map_err(yaml_error)
+}
+
+/// See the stub.
+#[pyclass(frozen, module = "aigw._native")]
+pub struct YamlDocument {
+    document: Document<PyBackedBytes>,
+}
+
+#[pymethods]
+impl YamlDocument {
+    #[getter]
+    fn problems(&self) -> Vec<(String, usize, usize, usize)> {
+        let problems = self.document.problems.iter();
+        problems.map(|p| (p.message.clone(), p.mark.line, p.mark.column, p.mark.length)).collect()
+    }
+
+    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Values { document: &self.document, keys: HashMap::new() }.of(py, 0)
+    }
+
+    fn mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Place> {
+        Ok(place(self.document.mark(self.find(path)?.1)))
+    }
+
+    fn key_mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Place> {
+        let key = self.find(path)?.0.ok_or_else(|| missing(path))?;
+        Ok(place(self.document.mark(key)))
+    }
+
+    fn text(&self, path: &Bound<'_, PyTuple>) -> PyResult<&str> {
+        Ok(self.document.text(self.find(path)?.1))
+    }
+
+    fn written(&self, path: &Bound<'_, PyTuple>) -> PyResult<&str> {
+        Ok(self.document.written(self.find(path)?.1))
+    }
+
+    fn lines(&self, path: &Bound<'_, PyTuple>) -> PyResult<Vec<usize>> {
+        let node = self.find(path)?.1;
+        let step = if matches!(self.document.content(node), Content::Mapping(..)) { 2 } else { 1 };
+        Ok(self.document.children(node).iter().step_by(step).map(|child| self.document.line(*child)).collect())
+    }
+
+    fn containing<'py>(&self, py: Python<'py>, needle: &str) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        self.document.containing(needle).iter().map(|path| tuple(py, path)).collect()
+    }
+
+    fn excerpt<'py>(
+        &self,
+        py: Python<'py>,
+        line: usize,
+        column: usize,
+        width: usize,
+    ) -> PyResult<(&str, usize, bool, Vec<ScalarPlace<'py>>)> {
+        let (text, before, cut, placed) = self.document.excerpt(line, column, width);
+        let characters = |to: usize| text.get(..to).unwrap_or(text).chars().count();
+        let placed = placed.iter().map(|p| {
+            let path = p.path.as_deref().map(|path| tuple(py, path)).transpose()?;
+            Ok((characters(p.from), characters(p.to), path, p.key))
+        });
+        Ok((text, before, cut, placed.collect::<PyResult<_>>()?))
+    }
+}
+
+impl YamlDocument {
+    fn find(&self, path: &Bound<'_, PyTuple>) -> PyResult<(Option<NodeId>, NodeId)> {
+        let steps: Vec<Step> =
+            path.iter().map(|item| step(&item).ok_or_else(|| missing(path))).collect::<PyResult<_>>()?;
+        self.document.find(&steps).ok_or_else(|| missing(path))
+    }
+}
+
+fn step(item: &Bound<'_, PyAny>) -> Option<Step> {
+    if let Ok(name) = item.cast::<PyString>() {
+        return Some(Step::Key(name.to_str().ok()?.to_owned()));
+    }
+    item.extract().ok().map(Step::Index)
+}
+
+fn tuple<'py>(py: Python<'py>, path: &[Step]) -> PyResult<Bound<'py, PyTuple>> {
+    let items = path.iter().map(|step| match step {
+        Step::Key(name) => PyString::new(py, name).into_any(),
+        Step::Index(index) => index.into_pyobject(py).map_or_else(|never| match never {}, Bound::into_any),
+    });
+    PyTuple::new(py, items.collect::<Vec<_>>())
+}
+
+fn missing(path: &Bound<'_, PyTuple>) -> PyErr {
+    PyKeyError::new_err(path.clone().unbind())
+}
+
+fn place(mark: Mark) -> Place {
+    (mark.line, mark.column, mark.length)
+}
+
+/// Builds Python values. Depth is bounded by the document.
+struct Values<'a, 'py> {
+    document: &'a Document<PyBackedBytes>,
+    keys: HashMap<&'a str, Bound<'py, PyString>>,
+}
+
+impl<'py> Values<'_, 'py> {
+    fn of(&mut self, py: Python<'py>, node: NodeId) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match self.document.content(node) {
+            Content::Null => py.None().into_bound(py),
+            Content::Bool(value) => value.into_pyobject(py)?.to_owned().into_any(),
+            Content::Int(value) => value.into_pyobject(py)?.into_any(),
+            Content::Float(value) => value.into_pyobject(py)?.into_any(),
+            Content::Borrowed(..) | Content::Owned(_) => PyString::new(py, self.document.text(node)).into_any(),
+            Content::Sequence(..) => {
+                let items = self.document.children(node);
+                let items = items.iter().map(|item| self.of(py, *item)).collect::<PyResult<Vec<_>>>()?;
+                PyList::new(py, items)?.into_any()
+            }
+            Content::Mapping(..) | Content::Alias(_) => {
+                let mapping = PyDict::new(py);
+                for pair in self.document.children(node).chunks_exact(2) {
+                    let key = self.key(py, pair[0]);
+                    mapping.set_item(key, self.of(py, pair[1])?)?;
+                }
+                mapping.into_any()
+            }
+        })
+    }
+
+    fn key(&mut self, py: Python<'py>, node: NodeId) -> Bound<'py, PyString> {
+        let text = self.document.text(node);
+        if text.len() > SHARED_KEY || self.keys.len() > 4096 {
+            return PyString::new(py, text);
+        }
+        self.keys.entry(text).or_insert_with(|| PyString::intern(py, text)).clone()
+    }
+}

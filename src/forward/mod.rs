@@ -1,0 +1,3 @@
+//! Stage `forward`: what goes upstream instead of what came.
+
+pub mod openai;

@@ -1,0 +1,368 @@
+//! The parser's events -> the tree, under the limits.
+//!
+//! One pass. Collections are open frames; a closed one puts its children side by side in the arena. Problems do not stop
+//! the pass, so that all of them are told at once: a key that cannot stand is left out together with its value.
+//! An alias costs what it stands for, so a bomb ends at the limit and not in memory.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, Tag, options};
+
+use super::document::{Content, Document, Node, NodeId};
+use super::{Fault, MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, scalar};
+
+const TAB: &str = "a tab cannot indent: use spaces";
+
+/// What ended the pass: a message and a byte range.
+type Stop = (String, Range<usize>);
+/// The same of what did not end it, and the place that it repeats.
+type Problem = (String, Range<usize>, Option<u32>);
+
+/// Parse a file. The error is the first place from which nothing more could be understood.
+pub fn load<S: AsRef<[u8]>>(source: S) -> Result<Document<S>, Fault> {
+    let mut document = Document {
+        source,
+        nodes: Vec::new(),
+        children: Vec::new(),
+        owned: Vec::new(),
+        dropped: Vec::new(),
+        problems: Vec::new(),
+        lines: OnceLock::new(),
+    };
+    let (tree, stop) = match decode(document.source.as_ref()) {
+        Ok(text) => {
+            let mut builder = Builder::new(text);
+            let stop = builder.run().err();
+            (builder.tree, stop)
+        }
+        Err(stop) => (Tree::default(), Some(stop)),
+    };
+    let Tree { nodes, children, owned, mut dropped, problems } = tree;
+    dropped.sort_unstable();
+    document.dropped = dropped;
+    document.nodes = nodes;
+    document.children = children;
+    document.owned = owned;
+    let place = |at: Range<usize>| document.place(offset(at.start), offset(at.end));
+    if let Some((message, at)) = stop {
+        return Err(Fault { message, offset: at.start, mark: place(at) });
+    }
+    let problems = problems.into_iter().map(|(message, at, first)| {
+        let first = first.map(|at| format!(": first in line {}", document.place(at, at).line));
+        Fault { message: message + &first.unwrap_or_default(), offset: at.start, mark: place(at) }
+    });
+    document.problems = problems.collect();
+    document.problems.sort_by_key(|fault| (fault.mark.line, fault.mark.column));
+    Ok(document)
+}
+
+fn decode(bytes: &[u8]) -> Result<&str, Stop> {
+    let stop = |message: &str, at: usize| Err((message.to_owned(), at..at + 1));
+    if bytes.len() > MAX_BYTES {
+        return stop("the file is larger than 64 MiB", 0);
+    }
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
+            stop("the file is UTF-16 or UTF-32: save it as UTF-8", 0)
+        }
+        [0xef, 0xbb, 0xbf, ..] => stop("the file begins with a byte-order mark: save it as UTF-8 without one", 0),
+        _ => std::str::from_utf8(bytes).or_else(|error| stop("not valid UTF-8", error.valid_up_to())),
+    }
+}
+
+#[derive(Default)]
+struct Tree {
+    nodes: Vec<Node>,
+    children: Vec<NodeId>,
+    owned: Vec<Box<str>>,
+    dropped: Vec<NodeId>,
+    problems: Vec<Problem>,
+}
+
+/// An open list or mapping.
+struct Frame {
+    node: NodeId,
+    mapping: bool,
+    anchor: usize,
+    /// Where its children begin among those that wait.
+    waiting: usize,
+    /// Values counted before it.
+    counted: usize,
+    /// Levels below it.
+    height: usize,
+}
+
+/// A finished node that aliases may name: the node, the values it stands for, its levels.
+type Anchored = (NodeId, usize, usize);
+
+struct Builder<'text> {
+    text: &'text str,
+    tree: Tree,
+    frames: Vec<Frame>,
+    waiting: Vec<NodeId>,
+    anchors: HashMap<usize, Anchored>,
+    counted: usize,
+    aliased: usize,
+}
+
+impl<'text> Builder<'text> {
+    fn new(text: &'text str) -> Self {
+        let (frames, waiting, anchors) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { text, tree: Tree::default(), frames, waiting, anchors, counted: 0, aliased: 0 }
+    }
+
+    fn run(&mut self) -> Result<(), Stop> {
+        // One more than ours, so that ours is the one that is told.
+        let options = options! { flow_nesting_limit: MAX_DEPTH + 1, block_nesting_limit: MAX_DEPTH + 1 };
+        let mut documents = 0;
+        for next in Parser::new_from_str_with_options(self.text, options) {
+            let (event, span) = next.map_err(|error| {
+                let at = error.marker().byte_offset().unwrap_or(0);
+                let message = words(error.kind());
+                let at = if message == TAB { tab_near(self.text.as_bytes(), at) } else { at };
+                (message, at..at + 1)
+            })?;
+            match event {
+                Event::DocumentStart(..) => {
+                    documents += 1;
+                    if documents > 1 {
+                        return Err(("a second document: the configuration is one".to_owned(), bytes(span)));
+                    }
+                }
+                Event::Scalar(text, style, anchor, tag) => {
+                    self.no_tag(tag.as_deref(), span, true);
+                    let string = tag.is_some() || style != ScalarStyle::Plain;
+                    self.scalar(text, string, anchor, span)?;
+                }
+                Event::SequenceStart(_, anchor, tag) => {
+                    self.no_tag(tag.as_deref(), span, false);
+                    self.open(false, anchor, span)?;
+                }
+                Event::MappingStart(_, anchor, tag) => {
+                    self.no_tag(tag.as_deref(), span, false);
+                    self.open(true, anchor, span)?;
+                }
+                Event::SequenceEnd | Event::MappingEnd => self.close(span),
+                Event::Alias(anchor) => self.alias(anchor, span)?,
+                _ => {}
+            }
+        }
+        if self.tree.nodes.is_empty() {
+            self.node(Content::Null, 0..0)?;
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, content: Content, at: Range<usize>) -> Result<NodeId, Stop> {
+        let id = self.tree.nodes.len();
+        self.counted += 1;
+        if self.counted > MAX_NODES {
+            return Err((format!("more than {MAX_NODES} keys and values"), at));
+        }
+        // Positions never go back, whatever the parser says of what is empty: they are bisected.
+        let start = offset(at.start).max(self.tree.nodes.last().map_or(0, |node| node.start));
+        self.tree.nodes.push(Node { start, end: offset(at.end).max(start), content });
+        Ok(offset(id))
+    }
+
+    fn scalar(&mut self, text: Cow<'_, str>, string: bool, anchor: usize, span: Span) -> Result<(), Stop> {
+        let resolved = if string { None } else { scalar::resolve(&text).unwrap_or_else(|()| self.too_large(span)) };
+        let content = match (resolved, text) {
+            (Some(content), _) => content,
+            (None, Cow::Borrowed(text)) => match self.range_of(text) {
+                Some(Range { start, end }) => Content::Borrowed(offset(start), offset(end)),
+                None => self.keep(text.into()),
+            },
+            (None, Cow::Owned(text)) => self.keep(text.into()),
+        };
+        let id = self.node(content, bytes(span))?;
+        self.anchored(anchor, (id, 1, 0));
+        self.waiting.push(id);
+        Ok(())
+    }
+
+    fn too_large(&mut self, span: Span) -> Option<Content> {
+        self.problem("a number beyond 64 bits: write \"...\" around it if it is text", bytes(span));
+        None
+    }
+
+    fn keep(&mut self, text: Box<str>) -> Content {
+        self.tree.owned.push(text);
+        Content::Owned(offset(self.tree.owned.len() - 1))
+    }
+
+    /// Where a part of the file stands in it.
+    fn range_of(&self, part: &str) -> Option<Range<usize>> {
+        let start = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize)?;
+        let range = start..start + part.len();
+        (self.text.get(range.clone()) == Some(part)).then_some(range)
+    }
+
+    fn open(&mut self, mapping: bool, anchor: usize, span: Span) -> Result<(), Stop> {
+        if self.frames.len() >= MAX_DEPTH {
+            return Err((too_deep(), bytes(span)));
+        }
+        let counted = self.counted;
+        let node = self.node(Content::Null, bytes(span))?;
+        let waiting = self.waiting.len() + 1;
+        self.waiting.push(node);
+        self.frames.push(Frame { node, mapping, anchor, waiting, counted, height: 0 });
+        Ok(())
+    }
+
+    fn close(&mut self, span: Span) {
+        let Some(frame) = self.frames.pop() else { return };
+        let items = self.waiting.split_off(frame.waiting.min(self.waiting.len()));
+        let items = if frame.mapping { self.pairs(&items) } else { items };
+        let (first, count) = (offset(self.tree.children.len()), offset(items.len()));
+        self.tree.children.extend(items);
+        let node = &mut self.tree.nodes[frame.node as usize];
+        node.content = if frame.mapping { Content::Mapping(first, count) } else { Content::Sequence(first, count) };
+        node.end = node.end.max(offset(bytes(span).end));
+        let height = frame.height + 1;
+        if let Some(parent) = self.frames.last_mut() {
+            parent.height = parent.height.max(height);
+        }
+        self.anchored(frame.anchor, (frame.node, self.counted - frame.counted, height));
+    }
+
+    /// Keys and values without those whose key cannot stand or stood before.
+    fn pairs(&mut self, items: &[NodeId]) -> Vec<NodeId> {
+        let mut keys = Vec::with_capacity(items.len() / 2);
+        let mut problems: Vec<Problem> = Vec::new();
+        for (position, pair) in items.chunks_exact(2).enumerate() {
+            let node = self.tree.nodes[pair[0] as usize];
+            match self.key(node.content) {
+                Ok(text) => keys.push((text, position, node)),
+                Err(message) => problems.push((message.to_owned(), range(node), None)),
+            }
+        }
+        keys.sort_unstable_by_key(|(text, position, _)| (*text, *position));
+        let mut kept = vec![false; items.len() / 2];
+        let mut before: Option<(&str, Node)> = None;
+        for (text, position, node) in keys {
+            match before {
+                Some((same, first)) if same == text => {
+                    problems.push((format!("the key '{}' stands twice", short(text)), range(node), Some(first.start)));
+                }
+                _ => {
+                    kept[position] = true;
+                    before = Some((text, node));
+                }
+            }
+        }
+        let room = MAX_PROBLEMS.saturating_sub(self.tree.problems.len());
+        self.tree.problems.extend(problems.into_iter().take(room));
+        let left_out = items.chunks_exact(2).zip(&kept).filter(|(_, kept)| !**kept);
+        self.tree.dropped.extend(left_out.map(|(pair, _)| pair[0]));
+        let pairs = items.chunks_exact(2).zip(kept).filter(|(_, kept)| *kept);
+        pairs.flat_map(|(pair, _)| pair.iter().copied()).collect()
+    }
+
+    fn key(&self, content: Content) -> Result<&str, &'static str> {
+        match content {
+            Content::Borrowed(from, to) => Ok(self.text.get(from as usize..to as usize).unwrap_or("")),
+            Content::Owned(index) => Ok(&self.tree.owned[index as usize]),
+            Content::Sequence(..) | Content::Mapping(..) | Content::Alias(_) => Err("a key must be a plain word"),
+            Content::Null => Err("a key is missing or null: a key must be text"),
+            Content::Bool(_) | Content::Int(_) | Content::Float(_) => {
+                Err("a key must be text: write \"...\" around it")
+            }
+        }
+    }
+
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Stop> {
+        let Some(&(target, size, height)) = self.anchors.get(&anchor) else {
+            return Err(("an alias inside what it stands for".to_owned(), bytes(span)));
+        };
+        if self.frames.len() + height > MAX_DEPTH {
+            return Err((too_deep(), bytes(span)));
+        }
+        self.aliased += size;
+        self.counted += size;
+        if self.aliased > MAX_ALIASED {
+            return Err((format!("aliases stand for more than {MAX_ALIASED} keys and values"), bytes(span)));
+        }
+        if let Some(parent) = self.frames.last_mut() {
+            parent.height = parent.height.max(height);
+        }
+        let id = self.node(Content::Alias(target), bytes(span))?;
+        self.waiting.push(id);
+        Ok(())
+    }
+
+    fn anchored(&mut self, anchor: usize, what: Anchored) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, what);
+        }
+    }
+
+    /// `!!str` says what quotes say; every other tag is refused.
+    fn no_tag(&mut self, tag: Option<&Tag>, span: Span, scalar: bool) {
+        let Some(tag) = tag.filter(|tag| !(scalar && tag.is_yaml_core_schema_tag("str"))) else { return };
+        let at = span.tag_span().map_or(bytes(span), bytes);
+        self.problem(&format!("tags are not supported: {}", short(&tag.original())), at);
+    }
+
+    fn problem(&mut self, message: &str, at: Range<usize>) {
+        if self.tree.problems.len() < MAX_PROBLEMS {
+            self.tree.problems.push((message.to_owned(), at, None));
+        }
+    }
+}
+
+/// The parser's finding in the words of somebody who writes a configuration.
+fn words(kind: &ErrorKind) -> String {
+    match kind {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabAtBlockScalarStart => TAB.to_owned(),
+        ErrorKind::RecursionLimitExceeded => too_deep(),
+        ErrorKind::UnknownAnchor => "an alias to an anchor that is not defined before it".to_owned(),
+        ErrorKind::BomInsideDocument => "a byte-order mark in the middle of the file: remove it".to_owned(),
+        ErrorKind::UnclosedQuotedScalar => "a quote is not closed".to_owned(),
+        ErrorKind::MappingValueNotAllowed => {
+            "a second ': ' in one value: write \"...\" around a text that holds ': ', or check the indentation"
+                .to_owned()
+        }
+        ErrorKind::ExpectedBlockMappingKey => "the indentation fits none of the lines above".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The tab that the parser stumbled over: it stops after it, or where the line before ended.
+fn tab_near(text: &[u8], at: usize) -> usize {
+    let before = text.iter().take(at).rev().take_while(|byte| **byte == b'\t').count();
+    let after = text.iter().skip(at).position(|byte| *byte == b'\t');
+    if before > 0 { at - before } else { at + after.unwrap_or(0) }
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {MAX_DEPTH}")
+}
+
+fn short(text: &str) -> String {
+    let mut cut: String = text.chars().take(64).collect();
+    if cut.len() < text.len() {
+        cut.push_str("...");
+    }
+    cut
+}
+
+fn range(node: Node) -> Range<usize> {
+    node.start as usize..node.end as usize
+}
+
+fn bytes(span: Span) -> Range<usize> {
+    span.byte_range().unwrap_or(0..0)
+}
+
+/// Files are bounded far below 4 GiB.
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}

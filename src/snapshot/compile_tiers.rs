@@ -1,0 +1,179 @@
+//! As-written tiers and models -> [`Offer`]: every value checked, every reference resolved.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use super::compile::{column, index, place, uuid, value};
+use super::policy::{Column, ColumnKind, Scheme};
+use super::tier::{Model, ModelUpstream, Offer, Parameters, Patterns, Subject, Tier, TierLimit};
+use super::{SnapshotError, written};
+use crate::limits::{Period, Rate};
+
+pub(super) fn offer(
+    tiers: Vec<written::Tier>,
+    models: Vec<written::Model>,
+    series: &[(u32, u32, u32)],
+    default_tier: Option<u32>,
+    columns: &HashMap<u32, Column>,
+) -> Result<Offer, SnapshotError> {
+    let model_by_n = index("model", models.iter().map(|m| m.n))?;
+    let tier_by_n = index("tier", tiers.iter().map(|t| t.n))?;
+    let dangling = |kind, to: u32| SnapshotError::Dangling { from: "the policy".into(), kind, to: u64::from(to) };
+    let default_tier = match default_tier {
+        None => None,
+        Some(n) => Some(*tier_by_n.get(&n).ok_or_else(|| dangling("tier", n))?),
+    };
+    let mut rows = HashMap::with_capacity(series.len());
+    for &(tier, model, row) in series {
+        let tier = tier_by_n.get(&tier).ok_or_else(|| dangling("tier", tier))?;
+        let model = model_by_n.get(&model).ok_or_else(|| dangling("model", model))?;
+        rows.insert((*tier, *model), row);
+    }
+    let tiers = tiers.into_iter().map(|tier| self::tier(tier, &model_by_n, columns)).collect::<Result<Vec<_>, _>>()?;
+    let models = models.into_iter().map(model).collect::<Result<Vec<_>, _>>()?;
+    let mut model_by_name = HashMap::with_capacity(models.len());
+    for (at, model) in models.iter().enumerate() {
+        if model_by_name.insert(model.name.clone(), at).is_some() {
+            return Err(value(format!("model {}", model.n), "its name is another model's, too"));
+        }
+    }
+    Ok(Offer { tiers, models, default_tier, tier_by_n, model_by_name, series: rows })
+}
+
+fn tier(
+    from: written::Tier,
+    models: &HashMap<u32, usize>,
+    columns: &HashMap<u32, Column>,
+) -> Result<Tier, SnapshotError> {
+    let written::Tier {
+        n,
+        id,
+        name,
+        limits,
+        features,
+        models: allowed,
+        parameters,
+        prompt_max_bytes,
+        output_max_tokens,
+        first_byte_ms,
+        total_ms,
+    } = from;
+    let at = || format!("tier {n}");
+    let limits = limits.into_iter().map(|one| limit(&at, one, models, columns)).collect::<Result<_, _>>()?;
+    if [first_byte_ms, total_ms].contains(&Some(0)) || output_max_tokens == Some(0) {
+        return Err(value(at(), "timeouts and caps must be above 0"));
+    }
+    let written::Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort } = parameters;
+    let patterns = |names: Vec<String>| Patterns(names.into_iter().map(Into::into).collect());
+    Ok(Tier {
+        n,
+        id: uuid(&id, at)?,
+        name: name.into(),
+        limits,
+        features: patterns(features),
+        models: patterns(allowed),
+        parameters: Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort },
+        prompt_max_bytes,
+        output_max_tokens,
+        first_byte_ms,
+        total_ms,
+    })
+}
+
+fn limit(
+    at: &impl Fn() -> String,
+    from: written::TierLimit,
+    models: &HashMap<u32, usize>,
+    columns: &HashMap<u32, Column>,
+) -> Result<TierLimit, SnapshotError> {
+    let written::TierLimit { per, limit, burst, scope, shadow, column: number, by_model } = from;
+    let per = per.parse::<Period>().map_err(|error| value(at(), &error.to_string()))?;
+    let rate = match burst {
+        None => None,
+        Some(burst) => {
+            let seconds = seconds(per).ok_or_else(|| value(at(), "a burst needs a window of fixed length"))?;
+            Some(Rate::new(limit, seconds, burst).ok_or_else(|| value(at(), "a burst and its rate must be above 0"))?)
+        }
+    };
+    let subject = match scope {
+        written::Subject::Consumer => Subject::Consumer,
+        written::Subject::Credential => Subject::Credential,
+        written::Subject::Ip => Subject::Ip,
+        written::Subject::Model => Subject::Model,
+    };
+    if subject == Subject::Ip && rate.is_some() {
+        return Err(value(at(), "a burst by address is not supported in this version"));
+    }
+    let kind = if subject == Subject::Ip { ColumnKind::Open } else { ColumnKind::Dense };
+    column(at, columns, number, kind, subject != Subject::Model)?;
+    let found = if subject == Subject::Model {
+        let mut by_index = vec![0; models.len()];
+        for (model, one) in by_model {
+            column(at, columns, Some(one), ColumnKind::Dense, true)?;
+            let index = models.get(&model).ok_or_else(|| SnapshotError::Dangling {
+                from: at(),
+                kind: "model",
+                to: u64::from(model),
+            })?;
+            by_index[*index] = one;
+        }
+        if by_index.contains(&0) {
+            return Err(value(at(), "a limit by model lacks the column of a model"));
+        }
+        by_index
+    } else {
+        number.into_iter().collect()
+    };
+    Ok(TierLimit { per, limit, rate, subject, shadow, columns: found.into() })
+}
+
+/// Seconds of a period that always has as many.
+fn seconds(per: Period) -> Option<u32> {
+    Some(match per {
+        Period::Second => 1,
+        Period::Minute => 60,
+        Period::Hour => 3_600,
+        Period::Day => 86_400,
+        Period::Every(seconds) => NonZeroU32::get(seconds),
+        Period::Month | Period::Year => return None,
+    })
+}
+
+fn model(from: written::Model) -> Result<Model, SnapshotError> {
+    let written::Model { n, id, name, features, max_output_tokens, created_at, upstreams } = from;
+    let at = || format!("model {n}");
+    if name.is_empty() || upstreams.is_empty() {
+        return Err(value(at(), "a model has a name and at least one upstream"));
+    }
+    let upstreams = upstreams.into_iter().map(|one| upstream(at, one)).collect::<Result<_, _>>()?;
+    Ok(Model {
+        n,
+        id: uuid(&id, at)?,
+        name: name.into(),
+        features: features.into_iter().map(Into::into).collect(),
+        max_output_tokens: max_output_tokens.filter(|&cap| cap > 0),
+        created_at,
+        upstreams,
+    })
+}
+
+fn upstream(at: impl Fn() -> String, from: written::ModelUpstream) -> Result<ModelUpstream, SnapshotError> {
+    let written::ModelUpstream { protocol, host, port, path, model, weight, api_key, tls_verify } = from;
+    place(&at, &host, port, Some(&path))?;
+    if model.is_empty() {
+        return Err(value(at(), "an upstream's model has a name"));
+    }
+    Ok(ModelUpstream {
+        scheme: match protocol {
+            written::Protocol::Http => Scheme::Http,
+            written::Protocol::Https => Scheme::Https,
+        },
+        host: host.into(),
+        port,
+        path: path.trim_end_matches('/').into(),
+        model: model.into(),
+        weight,
+        api_key: api_key.map(Into::into),
+        tls_verify,
+    })
+}

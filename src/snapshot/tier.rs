@@ -1,0 +1,235 @@
+//! Tiers and models in compiled form: what a consumer bought, and what it may be spent on.
+//!
+//! Out: an [`Offer`], found by row number or by name. Every reference was checked (see `compile_tiers`). It decides
+//! nothing: gates are `admit::gate`'s, limits `admit`'s.
+
+use std::collections::HashMap;
+
+use super::{Scheme, Uuid};
+use crate::limits::{Period, Rate};
+
+/// All tiers and models of one generation.
+#[derive(Debug, Default)]
+pub struct Offer {
+    /// In the order of the file.
+    pub tiers: Vec<Tier>,
+    /// In the order of the file.
+    pub models: Vec<Model>,
+    /// Index of the tier of consumers that have none.
+    pub default_tier: Option<usize>,
+    pub(super) tier_by_n: HashMap<u32, usize>,
+    pub(super) model_by_name: HashMap<Box<str>, usize>,
+    /// By tier and model: row of their metrics, 0 for none.
+    pub(super) series: HashMap<(usize, usize), u32>,
+}
+
+impl Offer {
+    /// The tier of a consumer whose record says `n` (0: none), with its index.
+    pub fn tier(&self, n: u32) -> Option<(usize, &Tier)> {
+        let index = if n == 0 { self.default_tier? } else { *self.tier_by_n.get(&n)? };
+        Some((index, self.tiers.get(index)?))
+    }
+
+    /// The model of this public name, with its index.
+    pub fn model(&self, name: &str) -> Option<(usize, &Model)> {
+        let index = *self.model_by_name.get(name)?;
+        Some((index, self.models.get(index)?))
+    }
+
+    /// Row of the metrics of a tier's calls of a model, by their indices.
+    pub fn series(&self, tier: usize, model: usize) -> u32 {
+        self.series.get(&(tier, model)).copied().unwrap_or(0)
+    }
+}
+
+/// One tier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tier {
+    /// Row number.
+    pub n: u32,
+    /// Entity id.
+    pub id: Uuid,
+    /// Name.
+    pub name: Box<str>,
+    /// Shortest period first within each kind.
+    pub limits: Box<[TierLimit]>,
+    /// Features whose models may be called.
+    pub features: Patterns,
+    /// Models that may be called.
+    pub models: Patterns,
+    /// What requests may ask for.
+    pub parameters: Parameters,
+    /// Most bytes of a request's body on `/v1`.
+    pub prompt_max_bytes: Option<u64>,
+    /// Most output tokens per choice.
+    pub output_max_tokens: Option<u32>,
+    /// Milliseconds to the answer's head.
+    pub first_byte_ms: Option<u64>,
+    /// Milliseconds for the whole call.
+    pub total_ms: Option<u64>,
+}
+
+/// What has a counter of its own under a tier's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// The consumer.
+    Consumer,
+    /// Each of its credentials.
+    Credential,
+    /// Each address it calls from.
+    Ip,
+    /// Each model it calls.
+    Model,
+}
+
+impl Subject {
+    /// The configuration's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consumer => "consumer",
+            Self::Credential => "credential",
+            Self::Ip => "ip",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// One limit of a tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierLimit {
+    /// Its window.
+    pub per: Period,
+    /// Requests per window.
+    pub limit: u32,
+    /// Set for a bucket.
+    pub rate: Option<Rate>,
+    /// What is counted on its own.
+    pub subject: Subject,
+    /// Counted, never refused.
+    pub shadow: bool,
+    /// Its column; by index of the model for [`Subject::Model`], else one.
+    pub columns: Box<[u32]>,
+}
+
+/// What requests may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // one for each parameter
+pub struct Parameters {
+    /// Tools and functions.
+    pub tools: bool,
+    /// Most choices per request.
+    pub n: Option<u32>,
+    /// Log probabilities.
+    pub logprobs: bool,
+    /// Streamed answers.
+    pub stream: bool,
+    /// Structured output.
+    pub response_format: bool,
+    /// Choosing how much the model reasons.
+    pub reasoning_effort: bool,
+}
+
+/// Names, where `*` stands for any characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patterns(pub(super) Box<[Box<str>]>);
+
+impl Patterns {
+    /// Whether one of them is this name's.
+    pub fn hold(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| holds(pattern, name))
+    }
+}
+
+/// Each part between two `*` as early as it can be; linear in name times parts.
+fn holds(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// Row number.
+    pub n: u32,
+    /// Entity id.
+    pub id: Uuid,
+    /// Public name.
+    pub name: Box<str>,
+    /// Features that a tier must allow, all of them.
+    pub features: Box<[Box<str>]>,
+    /// Output tokens per choice that it can give.
+    pub max_output_tokens: Option<u32>,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Where it runs.
+    pub upstreams: Box<[ModelUpstream]>,
+}
+
+/// One place where a model runs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ModelUpstream {
+    /// Towards it.
+    pub scheme: Scheme,
+    /// Name or address.
+    pub host: Box<str>,
+    /// TCP port.
+    pub port: u16,
+    /// Base path; the rest of a call's path is appended.
+    pub path: Box<str>,
+    /// What it calls the model.
+    pub model: Box<str>,
+    /// Share of calls; 0: only when the others fail.
+    pub weight: u32,
+    /// Its key, sealed.
+    pub api_key: Option<Box<str>>,
+    /// Check its certificate.
+    pub tls_verify: bool,
+}
+
+impl std::fmt::Debug for ModelUpstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ModelUpstream({:?} {}:{}{} {})", self.scheme, self.host, self.port, self.path, self.model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, name, wanted) in [
+            ("*", "", true),
+            ("*", "gpt", true),
+            ("gpt", "gpt", true),
+            ("gpt", "gpt-4", false),
+            ("gpt-*", "gpt-4", true),
+            ("gpt-*", "gpt", false),
+            ("*-mini", "gpt-4-mini", true),
+            ("*-mini", "gpt-4-mini-x", false),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "axbxbxc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("*a*", "bab", true),
+            ("**", "x", true),
+        ] {
+            assert_eq!(holds(pattern, name), wanted, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Taking `usage` out of a plain answer while it passes, whatever its size.
+//!
+//! In: the bytes of one JSON object, in pieces cut anywhere. Out: the text of its top-level member `usage`. It keeps that
+//! text and a few words of state, nothing of the rest. It validates nothing: what is no JSON has no usage.
+
+/// A usage object larger than this is none.
+const MAX: usize = 16 * 1024;
+const WANTED: &[u8] = b"usage";
+
+/// The state between two pieces.
+#[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // a lexer's state
+pub struct UsageFinder {
+    /// Brackets open.
+    depth: u32,
+    /// Inside a string; after a backslash in it.
+    string: bool,
+    escaped: bool,
+    /// Bytes of the top-level key that is being read; `None` outside one, or when it cannot be the wanted one.
+    key: Option<Vec<u8>>,
+    /// The last top-level key was the wanted one, and its value comes.
+    wanted: bool,
+    /// A top-level value has begun since the last comma: the next string is no key.
+    value: bool,
+    held: Vec<u8>,
+    /// The text was taken whole.
+    done: bool,
+}
+
+impl UsageFinder {
+    /// The next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        let mut at = 0;
+        while at < piece.len() && !self.done {
+            if self.string && self.key.is_none() && !self.wanted && !self.escaped {
+                // Most of an answer is text: skip to what can end it.
+                match piece[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+                    Some(skip) => at += skip,
+                    None => return,
+                }
+            }
+            self.step(piece[at]);
+            at += 1;
+        }
+    }
+
+    fn step(&mut self, byte: u8) {
+        if self.wanted {
+            self.take(byte);
+            return;
+        }
+        if self.string {
+            self.in_string(byte);
+            return;
+        }
+        match byte {
+            b'"' => {
+                self.string = true;
+                self.key = (self.depth == 1 && !self.value).then(Vec::new);
+            }
+            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            b',' if self.depth == 1 => self.value = false,
+            b':' if self.depth == 1 => {
+                self.value = true;
+                self.wanted = self.key.take().is_some_and(|key| key == WANTED);
+                self.held.clear();
+            }
+            _ => {}
+        }
+    }
+
+    fn in_string(&mut self, byte: u8) {
+        if self.escaped {
+            self.escaped = false;
+            self.key = None;
+        } else if byte == b'\\' {
+            self.escaped = true;
+            self.key = None;
+        } else if byte == b'"' {
+            self.string = false;
+        } else if let Some(key) = &mut self.key {
+            if key.len() < WANTED.len() {
+                key.push(byte);
+            } else {
+                self.key = None;
+            }
+        }
+    }
+
+    /// A byte of the wanted value, which is an object or of no use.
+    fn take(&mut self, byte: u8) {
+        if self.held.is_empty() {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => {}
+                b'{' => {
+                    self.held.push(byte);
+                    self.depth += 1;
+                }
+                _ => {
+                    self.wanted = false;
+                    self.step(byte);
+                }
+            }
+            return;
+        }
+        self.held.push(byte);
+        if self.held.len() > MAX {
+            self.wanted = false;
+            self.held.clear();
+            self.done = true;
+            return;
+        }
+        if self.string {
+            if self.escaped {
+                self.escaped = false;
+            } else if byte == b'\\' {
+                self.escaped = true;
+            } else if byte == b'"' {
+                self.string = false;
+            }
+            return;
+        }
+        match byte {
+            b'"' => self.string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                self.depth -= 1;
+                if self.depth == 1 {
+                    self.wanted = false;
+                    self.done = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The text of the usage object, if the answer had one.
+    pub fn found(&self) -> Option<&[u8]> {
+        self.done.then_some(&*self.held).filter(|held| !held.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn find(pieces: &[&[u8]]) -> Option<String> {
+        let mut finder = UsageFinder::default();
+        for piece in pieces {
+            finder.push(piece);
+        }
+        finder.found().map(|text| String::from_utf8_lossy(text).into_owned())
+    }
+
+    #[test]
+    fn only_the_top_level_member_counts() {
+        for (json, wanted) in [
+            (r#"{"id":"x","usage":{"a":1}}"#, Some(r#"{"a":1}"#)),
+            (r#"{"usage" : { "a": {"b":[1,2]}, "c":"}\"" } ,"x":1}"#, Some(r#"{ "a": {"b":[1,2]}, "c":"}\"" }"#)),
+            (r#"{"choices":[{"usage":{"a":1}}]}"#, None),
+            (r#"{"choices":[{"text":"\"usage\":{\"a\":1}"}],"usage":{"z":0}}"#, Some(r#"{"z":0}"#)),
+            (r#"{"x":"usage","y":{"usage":{"a":1}}}"#, None),
+            (r#"{"usage":null,"x":{}}"#, None),
+            (r#"{"usage":null,"usage":{"a":1}}"#, Some(r#"{"a":1}"#)),
+            (r#"{"usages":{"a":1},"usag":{"b":1}}"#, None),
+            (r#"{"\u0075sage":{"a":1}}"#, None),
+            (r#"{"usage":{"a":1"#, None),
+            (r#"{"usage":5,"b":[{}]}"#, None),
+            ("", None),
+            ("not json \"usage\":{", None),
+        ] {
+            assert_eq!(find(&[json.as_bytes()]).as_deref(), wanted, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn where_it_is_cut_does_not_matter(
+            cuts in prop::collection::vec(0_usize..90, 0..6),
+            text in "[a-z\"{}\\[\\]:, \\\\]{0,20}",
+        ) {
+            let json = serde_json::json!({"a": text, "b": {"usage": {"n": 1}}, "usage": {"prompt_tokens": 3, "t": text}}).to_string();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(json.len())).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([json.len()]) {
+                pieces.push(&json.as_bytes()[from..cut]);
+                from = cut;
+            }
+            let found = find(&pieces).unwrap_or_default();
+            let wanted = serde_json::json!({"prompt_tokens": 3, "t": text});
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&found).ok(), Some(wanted));
+        }
+
+        #[test]
+        fn garbage_is_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = find(&[&bytes]);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Stage `stream`: what an upstream's answer says of itself while it passes.
+//!
+//! [`usage`] is what a call cost, in one form for all dialects; [`find`] takes it out of a plain answer of any size,
+//! [`sse`] out of a stream of events, which it also frees of what the caller did not ask for.
+
+pub mod find;
+pub mod sse;
+pub mod usage;

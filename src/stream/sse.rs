@@ -1,0 +1,294 @@
+//! A stream of server-sent events in OpenAI's dialect, read while it passes.
+//!
+//! In: the answer's bytes in pieces cut anywhere. Out: the bytes for the client, and the usage that the upstream reported.
+//! Where nothing must change the bytes are those that came. Where the usage was asked for by the gateway and not by the
+//! caller, the event that only carries it is taken out, and `"usage":null` from the others; then an event leaves when it is
+//! whole. An event larger than [`MAX_EVENT`] is passed on unread: what is held is bounded whatever comes.
+//! Source: WHATWG HTML s.9.2 (event streams); OpenAI's `stream_options.include_usage`.
+
+use memchr::{memchr, memmem};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::usage::Usage;
+
+/// An event larger than this is not looked into.
+const MAX_EVENT: usize = 1024 * 1024;
+
+/// The state between two pieces.
+#[derive(Debug)]
+pub struct Events {
+    strip: bool,
+    /// The event that is not whole yet.
+    held: Vec<u8>,
+    /// Bytes of `held` in which no end was found.
+    searched: usize,
+    /// The event is too large: everything passes until its end.
+    skipping: bool,
+    usage: Option<Usage>,
+}
+
+/// What the caller of a chunk must know of it.
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    choices: Option<Vec<IgnoredAny>>,
+}
+
+enum Verdict {
+    Pass,
+    Drop,
+    /// Without its `"usage":null`, which is at this place of the event.
+    Cut(std::ops::Range<usize>),
+}
+
+impl Events {
+    /// `strip`: the caller did not ask for the usage.
+    pub fn new(strip: bool) -> Self {
+        Self { strip, held: Vec::new(), searched: 0, skipping: false, usage: None }
+    }
+
+    /// The usage that was reported last.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// The next piece. `None`: it passes as it came; else these bytes pass instead (perhaps none).
+    pub fn push(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut buffer = std::mem::take(&mut self.held);
+        if buffer.is_empty() {
+            self.read(piece, 0, &mut out);
+        } else {
+            let from = std::mem::take(&mut self.searched);
+            buffer.extend_from_slice(piece);
+            self.read(&buffer, from, &mut out);
+        }
+        self.strip.then_some(out)
+    }
+
+    /// The stream is over: what was held back, if anything.
+    pub fn finish(&mut self) -> Vec<u8> {
+        let held = std::mem::take(&mut self.held);
+        self.searched = 0;
+        if !self.strip {
+            return Vec::new();
+        }
+        match self.judge(&held) {
+            Verdict::Drop => Vec::new(),
+            Verdict::Pass | Verdict::Cut(_) => held,
+        }
+    }
+
+    /// Events of `buffer`, of which the first `searched` bytes hold no end.
+    fn read(&mut self, buffer: &[u8], searched: usize, out: &mut Vec<u8>) {
+        let mut start = 0;
+        let mut from = searched;
+        while let Some(end) = end_of_event(buffer, from) {
+            let event = &buffer[start..end];
+            if std::mem::take(&mut self.skipping) {
+                self.pass(event, out);
+            } else {
+                match self.judge(event) {
+                    Verdict::Pass => self.pass(event, out),
+                    Verdict::Drop => {}
+                    Verdict::Cut(range) => {
+                        self.pass(&event[..range.start], out);
+                        self.pass(&event[range.end..], out);
+                    }
+                }
+            }
+            start = end;
+            from = end;
+        }
+        let rest = &buffer[start..];
+        if self.skipping || rest.len() > MAX_EVENT {
+            self.skipping = true;
+            // The last bytes may be the beginning of the end.
+            let (passing, kept) = rest.split_at(rest.len().saturating_sub(3));
+            self.pass(passing, out);
+            kept.clone_into(&mut self.held);
+            return;
+        }
+        rest.clone_into(&mut self.held);
+        self.searched = rest.len().saturating_sub(3);
+    }
+
+    fn pass(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        if self.strip {
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    fn judge(&mut self, event: &[u8]) -> Verdict {
+        let Some(at) = memmem::find(event, b"\"usage\"") else { return Verdict::Pass };
+        let Some((data, offset)) = data_of(event) else { return Verdict::Pass };
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return Verdict::Pass };
+        match chunk.usage {
+            Some(usage) if usage.get() != "null" => {
+                if let Some(usage) = Usage::parse(usage.get().as_bytes()) {
+                    self.usage = Some(usage);
+                }
+                let only_usage = chunk.choices.is_some_and(|choices| choices.is_empty());
+                if self.strip && only_usage { Verdict::Drop } else { Verdict::Pass }
+            }
+            _ if self.strip && at >= offset => null_member(event, at).map_or(Verdict::Pass, Verdict::Cut),
+            _ => Verdict::Pass,
+        }
+    }
+}
+
+/// Just behind the blank line that ends the first event of `buffer`, looked for from `from` on.
+fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(found) = memchr(b'\n', buffer.get(at..)?) {
+        at += found + 1;
+        match buffer.get(at..) {
+            Some([b'\n', ..]) => return Some(at + 1),
+            Some([b'\r', b'\n', ..]) => return Some(at + 2),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The JSON of an event with one `data` line, and where it begins.
+fn data_of(event: &[u8]) -> Option<(&[u8], usize)> {
+    let mut at = 0;
+    let mut data = None;
+    for line in event.split_inclusive(|byte| *byte == b'\n') {
+        if let Some(value) = line.strip_prefix(b"data:") {
+            if data.is_some() {
+                return None;
+            }
+            data = Some((value.trim_ascii(), at + 5));
+        }
+        at += line.len();
+    }
+    data
+}
+
+/// Where a member `"usage": null` whose name is at `at` stands, with one of the commas beside it.
+fn null_member(event: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let mut end = at + b"\"usage\"".len();
+    let skip = |mut end: usize| {
+        while event.get(end).is_some_and(blank) {
+            end += 1;
+        }
+        end
+    };
+    end = skip(end);
+    if event.get(end) != Some(&b':') {
+        return None;
+    }
+    end = skip(end + 1);
+    if event.get(end..end + 4)? != b"null" {
+        return None;
+    }
+    end += 4;
+    let before = event[..at].iter().rposition(|byte| !blank(byte))?;
+    if event[before] == b',' {
+        return Some(before..end);
+    }
+    end = skip(end);
+    (event.get(end) == Some(&b',')).then(|| at..skip(end + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TOLD: &str = "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n";
+    const PLAIN: &str = "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    const USAGE: &str =
+        "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+
+    fn run(strip: bool, pieces: &[&[u8]]) -> (String, Option<Usage>) {
+        let mut events = Events::new(strip);
+        let mut out = Vec::new();
+        for piece in pieces {
+            match events.push(piece) {
+                None => out.extend_from_slice(piece),
+                Some(instead) => out.extend_from_slice(&instead),
+            }
+        }
+        out.extend(events.finish());
+        (String::from_utf8_lossy(&out).into_owned(), events.usage())
+    }
+
+    #[test]
+    fn what_the_caller_did_not_ask_for_is_taken_out() {
+        let stream = [TOLD, TOLD, USAGE, DONE].concat();
+        let wanted = Usage { input: 3, output: 2, ..Usage::default() };
+        assert_eq!(run(true, &[stream.as_bytes()]), ([PLAIN, PLAIN, DONE].concat(), Some(wanted)));
+        assert_eq!(run(false, &[stream.as_bytes()]), (stream.clone(), Some(wanted)));
+    }
+
+    #[test]
+    fn only_what_is_the_gateways_doing_is_changed() {
+        for (event, wanted) in [
+            ("data: {\"usage\":null,\"choices\":[1]}\n\n", "data: {\"choices\":[1]}\n\n"),
+            ("data: {\"usage\" : null , \"a\":1}\n\n", "data: {\"a\":1}\n\n"),
+            ("data: {\"a\":1, \"usage\": null}\r\n\r\n", "data: {\"a\":1}\r\n\r\n"),
+            ("data: {\"usage\":null}\n\n", "data: {\"usage\":null}\n\n"),
+            // An upstream that reports with the last piece, unasked.
+            (
+                "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
+                "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
+            ),
+            ("data: {\"t\":\"\\\"usage\\\":null\"}\n\n", "data: {\"t\":\"\\\"usage\\\":null\"}\n\n"),
+            (": comment \"usage\":null\n\n", ": comment \"usage\":null\n\n"),
+            ("event: x\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
+            ("data: {\"usage\":\ndata: null}\n\n", "data: {\"usage\":\ndata: null}\n\n"),
+            ("data: {not json \"usage\":null}\n\n", "data: {not json \"usage\":null}\n\n"),
+            ("data: {\"choices\":[],\"usage\":null}", "data: {\"choices\":[],\"usage\":null}"),
+        ] {
+            assert_eq!(run(true, &[event.as_bytes()]).0, wanted, "{event}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_end_is_not_hoarded() {
+        let mut events = Events::new(true);
+        // Its end comes in two pieces, too.
+        let piece = vec![b'x'; 100_000];
+        let mut passed = 0;
+        for _ in 0..640 {
+            passed += events.push(&piece).unwrap_or_default().len();
+            assert!(events.held.capacity() <= 4 * MAX_EVENT);
+        }
+        assert!(passed > 60_000_000);
+        assert_eq!(events.push(b"\n"), Some(b"x".to_vec()));
+        let text = events.push([b"\n", USAGE.as_bytes()].concat().as_slice());
+        let usage = events.usage();
+        assert_eq!((text, usage.map(|usage| usage.input)), (Some(b"xx\n\n".to_vec()), Some(3)));
+    }
+
+    proptest! {
+        #[test]
+        fn where_it_is_cut_does_not_matter(cuts in prop::collection::vec(0_usize..400, 0..8), strip in any::<bool>()) {
+            let stream = [TOLD, ": ping\r\n\r\n", USAGE, PLAIN, DONE].concat();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([stream.len()]) {
+                pieces.push(&stream.as_bytes()[from..cut]);
+                from = cut;
+            }
+            prop_assert_eq!(run(strip, &pieces), run(strip, &[stream.as_bytes()]));
+        }
+
+        #[test]
+        fn garbage_passes_as_it_came_where_nothing_is_stripped(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut events = Events::new(false);
+            prop_assert_eq!(events.push(&bytes), None);
+            prop_assert!(events.finish().is_empty());
+        }
+    }
+}

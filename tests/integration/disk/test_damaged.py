@@ -1,0 +1,200 @@
+"""Damaged files in the data folder: each is named and told how to repair, or made good from what can be proved.
+
+Never a panic, and never a door left open: whatever is damaged, a call without a key is not let through, and a limit that is
+nearly used up gives no more than it had left, unless its counter itself is gone.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from tests.support.processes import AIGW, PATIENCE_S, Gateway, start_gateway, wait_until
+
+New = Callable[..., Gateway]
+
+KEY = "a-key-that-is-only-used-in-tests"
+LIMIT, USED = 5, 3
+HEADER = 4096  # of every file of counters
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def emptied(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+def removed(file: Path) -> None:
+    file.unlink()
+
+
+def garbled(file: Path) -> None:
+    """Every byte of its head is another."""
+    data = file.read_bytes()
+    file.write_bytes(bytes(byte ^ 0xA5 for byte in data[:HEADER]) + data[HEADER:])
+
+
+def garbled_inside(file: Path) -> None:
+    """Its first words, by which it is known, are as they were; all after them is ones."""
+    data = file.read_bytes()
+    file.write_bytes(data[:32] + b"\xff" * (min(len(data), HEADER) - 32) + data[HEADER:])
+
+
+def zeroed(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+ALL = (cut, emptied, removed, garbled, garbled_inside, zeroed)
+
+# What is compiled from the store is compiled again at each start: nothing of it is needed, so nothing of it can do harm.
+COMPILED = ("snapshot/policy-", "snapshot/keys-base-", "snapshot/keys-delta-")
+MADE_GOOD = [(name, how) for name in COMPILED for how in (cut, removed, garbled_inside)]
+MADE_GOOD += [("cells/control", removed), ("cells/slot-00", removed), ("cells/slot-00", garbled_inside)]
+MADE_GOOD += [("cells/open", removed), ("cells/column-1048574", removed), ("cells/column-1048575", removed)]
+
+NAMED = [("cells/control", how) for how in ALL if how is not removed]
+NAMED += [("cells/column-1", how) for how in ALL if how is not removed]
+NAMED += [("cells/column-1048574", how) for how in (cut, garbled, garbled_inside)]
+NAMED += [("cells/slot-00", how) for how in (cut, emptied, garbled, zeroed)]
+NAMED += [("cells/open", how) for how in (cut, garbled, garbled_inside)]
+NAMED += [("store.db", how) for how in (cut, emptied, removed, garbled, zeroed)]
+NAMED += [("secret", how) for how in (cut, emptied, removed, garbled, zeroed)]
+
+
+def named(case: object) -> str:
+    return getattr(case, "__name__", str(case))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A data folder as a gateway left it, to be copied; and the upstream of its route."""
+
+    data: Path
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, echo: str) -> Kept:
+    data = tmp_path_factory.mktemp("damaged") / "data"
+    gateway = start_gateway(data, workers=1)
+    gateway.route(echo, "/ai")
+    gateway.make("/services/s1/plugins", name="key-auth")
+    gateway.make("/services/s1/plugins", name="rate-limiting", config={"year": LIMIT, "policy": "local"})
+    gateway.make("/consumers", username="x")
+    gateway.make("/consumers/x/key-auth", key=KEY)
+    assert [call(gateway) for _ in range(USED)] == [200] * USED
+    assert gateway.process.end() == 0
+    return Kept(data)
+
+
+def call(gateway: Gateway, key: str | None = KEY, path: str = "/ai/get") -> int:
+    headers = {"apikey": key} if key else {}
+    return httpx.get(gateway.proxy + path, headers=headers, trust_env=False, timeout=PATIENCE_S).status_code
+
+
+def copy(kept: Kept, tmp_path: Path, name: str, how: Callable[[Path], None]) -> tuple[Path, list[Path]]:
+    """A copy with this file (or these, where the name is a beginning) damaged."""
+    data = tmp_path / "data"
+    shutil.copytree(kept.data, data)
+    files = sorted(data.glob(name + "*" if name.endswith("-") else name))
+    assert files, f"there is no {name}"
+    for file in files:
+        how(file)
+    return data, files
+
+
+@pytest.mark.parametrize(("name", "how"), MADE_GOOD, ids=named)
+def test_what_can_be_made_again_is(
+    kept: Kept, new_gateway: New, tmp_path: Path, name: str, how: Callable[[Path], None]
+) -> None:
+    data, _ = copy(kept, tmp_path, name, how)
+    gateway = new_gateway(workers=1, data=data)
+    assert call(gateway, None) == 401
+    assert call(gateway, "another key") == 401
+    assert [call(gateway) for _ in range(3)] == [200, 200, 429]
+    assert gateway.process.end() == 0
+    assert "panicked" not in "".join(gateway.process.lines)
+
+
+@pytest.mark.parametrize(("name", "how"), NAMED, ids=named)
+def test_what_cannot_is_named(kept: Kept, tmp_path: Path, name: str, how: Callable[[Path], None]) -> None:
+    data, (file,) = copy(kept, tmp_path, name, how)
+    command = [
+        *AIGW,
+        "serve",
+        "--data",
+        str(data),
+        "--workers",
+        "1",
+        "--proxy",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ]
+    end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert end.returncode == 1, end.stderr
+    last = end.stderr.splitlines()[-1]
+    assert last.startswith("aigw: the gateway cannot start: ")
+    assert str(file) in last
+    assert any(repair in last for repair in ("move it away", "remove it", "restore it from a backup")), last
+    assert "Traceback" not in end.stderr and "panicked" not in end.stderr
+
+
+def test_after_the_repair_that_was_told_it_starts(kept: Kept, new_gateway: New, tmp_path: Path) -> None:
+    data, (file,) = copy(kept, tmp_path, "cells/column-1", garbled)
+    with pytest.raises(AssertionError, match="move it away and start again"):
+        start_gateway(data, workers=1)
+    file.rename(tmp_path / "moved away")
+    gateway = new_gateway(workers=1, data=data)
+    assert [call(gateway) for _ in range(LIMIT + 1)] == [200] * LIMIT + [
+        429
+    ]  # what was counted is lost with the counter
+
+
+def failures(gateway: Gateway) -> int:
+    page = httpx.get(gateway.admin + "/metrics", trust_env=False).text
+    lines = [line for line in page.splitlines() if line.startswith("aigw_snapshot_load_failures_total ")]
+    return int(lines[0].rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("how", [cut, emptied, removed, garbled], ids=named)
+def test_a_policy_that_cannot_be_loaded_leaves_the_old_one_in_force(
+    kept: Kept, new_gateway: New, tmp_path: Path, how: Callable[[Path], None]
+) -> None:
+    data, _ = copy(kept, tmp_path, "lock", lambda file: None)
+    gateway = new_gateway(workers=2, data=data)
+    assert call(gateway) == 200
+
+    def status() -> tuple[int, set[int]]:
+        told = httpx.get(gateway.admin + "/status", trust_env=False).json()
+        return told["configuration"]["generation"], {worker["generation"] for worker in told["workers"]}
+
+    def both(path: str, key: str | None = KEY) -> set[int]:
+        """The answers of so many new connections that each worker has had some."""
+        return {call(gateway, key, path) for _ in range(24)}
+
+    both("/nothing")
+    before, seen = status()
+    assert seen == {before}
+    # No request comes between the change and the damage: workers load a generation when they first meet it.
+    gateway.make("/services/s1/routes", name="second", paths=["/second"])
+    how(data / "snapshot" / f"policy-{before + 1}")
+    assert both("/second/get") == {404}
+    assert both("/ai/get", None) == {401}
+    assert [call(gateway) for _ in range(2)] == [200, 429]
+    wait_until(lambda: failures(gateway) == 2, "both workers have counted that they could not load it")
+    assert status() == (before + 1, {before})
+    # The next change is a policy of its own, and all is well.
+    gateway.make("/services/s1/routes", name="third", paths=["/third"])
+    assert both("/second/get") == both("/third/get") == {429}
+    assert both("/ai/get", None) == {401}
+    assert status() == (before + 2, {before + 2})
+    assert failures(gateway) == 2
+    assert gateway.process.end() == 0
+    assert "panicked" not in "".join(gateway.process.lines)

@@ -1,0 +1,155 @@
+"""A full disk: said at the start, survived while serving, and over as soon as there is room again.
+
+The disk is a tmpfs of the test's own. What must not change on it: answers of the proxy, and the limits.
+"""
+
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from tests.support.disk import SmallDisk, small_disk
+from tests.support.processes import AIGW, PATIENCE_S, Gateway, start_gateway, wait_until
+
+KEY = "a-key-that-is-only-used-in-tests"
+LIMIT = 40
+REPAIR = "free some space on that disk"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with small_disk(tmp_path / "disk", 40) as made:
+        yield made
+
+
+@pytest.fixture
+def gateway(disk: SmallDisk, echo: str) -> Iterator[Gateway]:
+    running = start_gateway(disk.folder / "data", "--drain-timeout", "2", workers=2)
+    running.route(echo, "/ai")
+    running.make("/services/s1/plugins", name="key-auth")
+    running.make("/services/s1/plugins", name="rate-limiting", config={"year": LIMIT, "policy": "local"})
+    running.make("/consumers", username="x")
+    running.make("/consumers/x/key-auth", key=KEY)
+    yield running
+    running.process.end()
+
+
+def call(gateway: Gateway, path: str = "/ai/get") -> int:
+    return httpx.get(gateway.proxy + path, headers={"apikey": KEY}, trust_env=False, timeout=PATIENCE_S).status_code
+
+
+def admin(gateway: Gateway, method: str, path: str, **body: Any) -> httpx.Response:
+    return httpx.request(method, gateway.admin + path, json=body or None, trust_env=False, timeout=PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "culprit"),
+    [(0.0625, "store.db"), (1, "cells/open"), (9.5, "cells/slot-00")],
+    ids=lambda value: f"{value}",
+)
+def test_a_gateway_that_cannot_start_ends_and_says_what_it_lacks(
+    tmp_path: Path, mebibytes: float, culprit: str
+) -> None:
+    with small_disk(tmp_path / "disk", mebibytes) as disk:
+        command = [*AIGW, "serve", "--data", str(disk.folder / "data"), "--workers", "1"]
+        command += ["--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert end.returncode == 1  # not 2: with room, the same command works
+    last = end.stderr.splitlines()[-1]
+    assert last.startswith("aigw: the gateway cannot start: ")
+    assert culprit in last and REPAIR in last
+    assert "Traceback" not in end.stderr and "panicked" not in end.stderr
+
+
+def test_a_gateway_starts_where_one_could_not_once_there_is_room(disk: SmallDisk, echo: str) -> None:
+    disk.fill()
+    with pytest.raises(AssertionError, match="cannot start"):
+        start_gateway(disk.folder / "data", workers=1)
+    disk.empty()
+    gateway = start_gateway(disk.folder / "data", workers=1)
+    try:
+        gateway.route(echo, "/ai")
+        assert call(gateway) == 200
+    finally:
+        gateway.process.end()
+
+
+def test_while_the_disk_is_full_writes_are_refused_and_the_proxy_goes_on(gateway: Gateway, disk: SmallDisk) -> None:
+    passed = Counter(call(gateway) for _ in range(5))
+    disk.fill()
+    for method, path, body in (
+        ("POST", "/consumers", {"username": "y"}),
+        ("POST", "/routes", {"paths": ["/new"], "service": {"name": "s1"}}),
+        ("PATCH", "/services/s1", {"retries": 1}),
+        ("POST", "/consumers/x/plugins", {"name": "rate-limiting", "config": {"minute": 1, "policy": "local"}}),
+        ("DELETE", "/routes/s1-route", {}),
+    ):
+        answer = admin(gateway, method, path, **body)
+        assert answer.status_code == 503, (method, path, answer.text)
+        assert "nothing of this was changed" in answer.json()["message"] and REPAIR in answer.json()["message"]
+    for path in ("/consumers", "/routes/s1-route", "/status", "/metrics", "/consumers/x/limits", "/readyz"):
+        assert admin(gateway, "GET", path).status_code == 200
+    # No file is needed for a request, a limit or a worker: each was given its room when it was made.
+    passed.update(call(gateway) for _ in range(10))
+    os.kill(gateway.children()["worker-1"], signal.SIGKILL)
+    gateway.wait_event("ready", child="worker-1")
+    passed.update(call(gateway) for _ in range(LIMIT))
+    assert passed == {200: LIMIT, 429: 15}
+
+    disk.empty()
+    assert admin(gateway, "POST", "/consumers", username="y").status_code == 201
+    assert admin(gateway, "PATCH", "/plugins/" + the_limit(gateway), config={"year": LIMIT + 2}).status_code == 200
+    assert [call(gateway) for _ in range(3)] == [200, 200, 429]  # in force, and the counts were kept
+
+
+def the_limit(gateway: Gateway) -> str:
+    (plugin,) = [one for one in admin(gateway, "GET", "/plugins").json()["data"] if one["name"] == "rate-limiting"]
+    found: str = plugin["id"]
+    return found
+
+
+def test_a_control_process_killed_on_a_full_disk_comes_back_with_room(gateway: Gateway, disk: SmallDisk) -> None:
+    disk.fill()
+    os.kill(gateway.children()["control"], signal.SIGKILL)
+    failed = gateway.wait_event("control_failed")
+    assert REPAIR in failed["error"]
+    for _ in range(4):  # more often than a start would be tried: once it has served, a gateway does not give up
+        gateway.wait_event("died", child="control")
+    assert Counter(call(gateway) for _ in range(LIMIT + 1)) == {200: LIMIT, 429: 1}
+    disk.empty()
+    gateway.wait_event("ready", child="control")
+    assert admin(gateway, "POST", "/consumers", username="y").status_code == 201
+    assert call(gateway) == 429
+
+
+def test_at_whatever_byte_the_disk_fills_a_change_is_made_whole_or_told(gateway: Gateway, disk: SmallDisk) -> None:
+    """With a few pages left the store may have a change that the snapshot has no room for: that is told apart, and made good."""
+    told: Counter[str] = Counter()
+    for pages in range(40):
+        disk.fill(but=pages * 4096)
+        name = f"r{pages}"
+        answer = admin(gateway, "PUT", f"/services/s1/routes/{name}", paths=[f"/{name}"])
+        now = call(gateway, f"/{name}/get") != 404
+        if answer.status_code == 200:
+            told["made"] += 1
+            assert now, "it was said to be in force"
+        else:
+            assert answer.status_code == 503, answer.text
+            message = answer.json()["message"]
+            assert REPAIR in message
+            stored = "stored, but not in force yet" in message
+            told["stored" if stored else "refused"] += 1
+            assert not now
+        disk.empty()
+        if answer.status_code == 503 and stored:
+            wait_until(lambda name=name: call(gateway, f"/{name}/get") != 404, f"{name} is in force")  # type: ignore[misc]
+    assert told["made"] and told["refused"], told
+    routes = {route["name"] for route in admin(gateway, "GET", "/routes?size=1000").json()["data"]}
+    assert len(routes) == 1 + told["made"] + told["stored"]
+    assert admin(gateway, "GET", "/status").json()["configuration"]["error"] is None

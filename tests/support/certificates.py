@@ -1,0 +1,35 @@
+"""A certificate of a test's own, made by the openssl command. In: a folder. Out: paths, and a context that trusts it alone."""
+
+import shutil
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """For `localhost` and 127.0.0.1, signed by itself."""
+
+    chain: Path
+    key: Path
+
+    def client(self) -> ssl.SSLContext:
+        """What a client needs that trusts this certificate and no other."""
+        context = ssl.create_default_context(cafile=self.chain)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+def certificate(folder: Path) -> Certificate:
+    """Make one. Skips where there is no openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    made = Certificate(folder / "chain.pem", folder / "key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-keyout", str(made.key), "-out", str(made.chain)]
+    subprocess.run(command, check=True, capture_output=True)
+    return made

@@ -1,0 +1,55 @@
+"""The parser as Python sees it: plain values, the place of everything, and the bounds that only a release build reaches fast."""
+
+import time
+
+import pytest
+
+from aigw._native import load_yaml
+
+TEXT = b"""\
+a: &one [1, 2.5, true, null, no, "\\u00e9"]
+b: {c: *one, "d e": '${X}'}
+"""
+
+
+def test_values_are_plain() -> None:
+    value = load_yaml(TEXT).value()
+    assert value == {"a": [1, 2.5, True, None, "no", "é"], "b": {"c": [1, 2.5, True, None, "no", "é"], "d e": "${X}"}}
+    assert isinstance(value, dict) and value["a"] is not value["b"]["c"]
+
+
+def test_every_place_is_found() -> None:
+    document = load_yaml(TEXT)
+    assert document.mark(("b", "d e")) == (2, 21, 6)
+    assert document.key_mark(("b", "d e")) == (2, 14, 5)
+    assert document.mark(("b", "c", 4)) == (1, 30, 2)
+    assert document.mark(()) == (1, 1, 1)
+    assert (document.text(("b", "d e")), document.written(("b", "d e"))) == ("${X}", "'${X}'")
+    assert document.text(("a", 1)) == "2.5"
+    assert document.lines(("b",)) == [2, 2] and document.lines(("a",)) == [1] * 6 and document.lines(("a", 0)) == []
+    assert document.containing("${") == [("b", "d e")]
+    assert document.excerpt(2, 1, 100)[0] == TEXT.decode().splitlines()[1]
+    for path in [("c",), ("a", 6), ("a", -1), ("a", "b"), ("b", "d e", "f")]:
+        with pytest.raises(KeyError):
+            document.mark(path)
+    with pytest.raises(KeyError):
+        document.key_mark(("a", 0))
+
+
+def test_faults_carry_their_place() -> None:
+    with pytest.raises(ValueError) as found:
+        load_yaml(b"a: b\nc: [1, 2\n")
+    message, line, column, length, offset = found.value.args
+    assert isinstance(message, str) and (line, column, length, offset) == (2, 4, 1, 8)
+    assert load_yaml(b"a: 1\na: 2\n").problems == [("the key 'a' stands twice: first in line 1", 2, 1, 1)]
+
+
+@pytest.mark.parametrize("piece", [b"a: b\n", b"[", b"'", b"? ", b"\t", b"\0\xff"])
+def test_fifty_megabytes_of_anything_end_soon(piece: bytes) -> None:
+    text = piece * (50_000_000 // len(piece))
+    began = time.monotonic()
+    try:
+        load_yaml(text)
+    except ValueError as fault:
+        assert len(fault.args) == 5
+    assert time.monotonic() - began < 20  # seconds on a machine that is busy with other things; a tenth of it alone
