@@ -13,6 +13,7 @@ pub mod denial_body;
 pub mod identify;
 pub mod limits;
 pub mod r#match;
+mod sip;
 pub mod snapshot;
 pub mod telemetry;
 pub mod units;
