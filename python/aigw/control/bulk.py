@@ -22,9 +22,6 @@ from aigw.types import JsonDict
 
 CHUNK: Final = 900
 """Values in one IN list: below every SQLite's bound."""
-CACHE_KIB: Final = 256 * 1024
-"""Most that the database may hold in memory from a change on: ids are in no order, and pages that do not fit are written and
-read again for each row."""
 
 
 class Declared(NamedTuple):
@@ -94,7 +91,8 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
         conflicts += _conflicts(writing, plan)
     if conflicts:
         raise Conflicts(conflicts)
-    writing.connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
+    if sum(len(p.added) + len(p.changed) + len(p.removed) for p in plans) > CHUNK:
+        writing.expect_much()
     for plan in plans:
         plan.before = {r.id: r for r in _rows(writing, plan.kind.name, [*plan.changed, *plan.removed])}
         _free(writing, plan)
@@ -232,9 +230,16 @@ def _free(writing: Writing, plan: _Plan) -> None:
     if values:
         query = sa.update(plan.table).where(plan.table.c.id == sa.bindparam("key")).values(values)
         # A control character: no name of an entity can hold it.
-        rows = [{"key": k, "placeholder": f"\x01{k}", "digest": f"\x01{k}".encode()} for k in plan.before]
+        going = [k for k in plan.before if k not in plan.changed or _lets_go(plan, k)]
+        rows = [{"key": k, "placeholder": f"\x01{k}", "digest": f"\x01{k}".encode()} for k in going]
         names = {"key", *(("placeholder",) if texts else ()), *(("digest",) if "hash" in values else ())}
-        _many(writing, query, [{k: v for k, v in r.items() if k in names} for r in rows])
+        if rows:
+            _many(writing, query, [{k: v for k, v in r.items() if k in names} for r in rows])
+
+
+def _lets_go(plan: _Plan, key: str) -> bool:
+    before, after = [plan.before[key]], [plan.changed[key]]
+    return any(_values(before, columns) != _values(after, columns) for columns in _unique(plan.kind))
 
 
 def _insert(writing: Writing, plan: _Plan) -> None:

@@ -24,6 +24,9 @@ from aigw.errors import ConfigError, StoreError
 from aigw.types import JsonDict
 
 BUSY_SECONDS: Final = 5
+CACHE_KIB: Final = 2000
+LARGE_CACHE_KIB: Final = 256 * 1024
+"""Most that one large transaction may hold in memory."""
 _REPAIRS: Final = {
     "SQLITE_FULL": "; free some space on that disk",
     "SQLITE_CORRUPT": "; restore it from a backup",
@@ -133,8 +136,11 @@ class Store:
         """One transaction, durable when the block ends without an exception. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
             writing = Writing(connection)
-            yield writing
-            writing.commit()
+            try:
+                yield writing
+                writing.commit()
+            finally:
+                writing.rest()
 
     def keep(self, key: str, value: str) -> bool:
         """Remember a fact of this folder, once; False when another one is remembered. Raises StoreError."""
@@ -381,6 +387,7 @@ class Writing(Reading):
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
         self.changes: list[Change] = []
+        self._much = False
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -474,6 +481,18 @@ class Writing(Reading):
         self.connection.execute(sa.delete(table).where(table.c.id == row.id))
         self._retag(kind.name, row.id, row.body.get("tags"), None)
         self.changes.append(Change(kind.name, row, None))
+
+    def expect_much(self) -> None:
+        """Let this transaction hold its pages in memory: ids are in no order, and a page that does not fit is written and
+        read again for each row."""
+        self.connection.exec_driver_sql(f"PRAGMA cache_size = -{LARGE_CACHE_KIB}")
+        self._much = True
+
+    def rest(self) -> None:
+        """Give that memory back: the transaction is over."""
+        if self._much:
+            self.connection.rollback()
+            self.connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     def commit(self) -> None:
         """Make it durable now, while the caller can still take its own bookkeeping back."""
