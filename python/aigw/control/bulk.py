@@ -127,7 +127,7 @@ class _Plan:
 
 def _wanted(entity: Declared) -> Row:
     digest = content_hash(entity.body, entity.digest.hex(), entity.expires_at, entity.tier)
-    origin = Origin(entity.origin.file, entity.origin.line, digest)
+    origin = Origin(entity.origin.file, entity.origin.line, digest, entity.origin.written)
     return Row(entity.body["id"], 0, entity.body, entity.digest, entity.expires_at, entity.tier, origin)
 
 
