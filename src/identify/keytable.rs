@@ -235,6 +235,8 @@ mod tests {
             username: Some("alice's new name"),
             custom_id: None,
             refs: &[],
+            tier: 0,
+            groups: &[],
         };
         delta::encode(&delta::Change::Consumer(consumer), &mut changes).unwrap();
         delta::encode(&delta::Change::CredentialGone(2), &mut changes).unwrap();
