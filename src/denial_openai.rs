@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::denial::{Reason, Refused, Retry};
+use crate::denial::{Reason, Refused};
 
 /// What is told of a limit that refused.
 #[derive(Debug, Clone, Serialize)]
@@ -45,6 +45,7 @@ struct Facts<'a> {
     tier: Option<&'a str>,
     #[serde(flatten)]
     limit: Option<&'a LimitFacts>,
+    /// Whether the same request may pass if it is sent again soon.
     retryable: bool,
 }
 
@@ -68,11 +69,16 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
 }
 
 /// The body.
-pub fn render(refused: &Refused, tier: Option<&str>, limit: Option<&LimitFacts>, request_id: &str) -> Vec<u8> {
+pub fn render(
+    refused: &Refused,
+    tier: Option<&str>,
+    limit: Option<&LimitFacts>,
+    request_id: &str,
+    retryable: bool,
+) -> Vec<u8> {
     let (kind, code) = kind(refused.reason);
     let row = refused.reason.row();
-    let facts =
-        Facts { reason: row.code, request_id, tier, limit, retryable: matches!(row.retry, Retry::After | Retry::Soon) };
+    let facts = Facts { reason: row.code, request_id, tier, limit, retryable };
     let error = Error { message: refused.message(), r#type: kind, param: refused.param, code, aigw: facts };
     // A struct of strings and numbers always has a JSON text.
     serde_json::to_vec(&Body { error }).unwrap_or_default()
@@ -82,7 +88,7 @@ pub fn render(refused: &Refused, tier: Option<&str>, limit: Option<&LimitFacts>,
 pub fn event(refused: &Refused, tier: Option<&str>, request_id: &str) -> Vec<u8> {
     // The blank line ends whatever piece of an event went before.
     let mut out = b"\n\ndata: ".to_vec();
-    out.extend(render(refused, tier, None, request_id));
+    out.extend(render(refused, tier, None, request_id, false));
     out.extend_from_slice(b"\n\n");
     out
 }
@@ -95,7 +101,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn body(refused: &Refused, limit: Option<&LimitFacts>) -> Value {
-        serde_json::from_slice(&render(refused, Some("free"), limit, "ab")).unwrap()
+        serde_json::from_slice(&render(refused, Some("free"), limit, "ab", true)).unwrap()
     }
 
     #[test]

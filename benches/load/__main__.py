@@ -14,7 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benches.load")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--only", help="one load, and no result files: W0, W1, W2 or W3")
+    parser.add_argument("--only", help="one load, and no result files: W0 to W3, V1 to V3, V3U")
     options = parser.parse_args()
     loads = [load for load in SCENARIOS if options.only in (None, load.name)]
     if len(os.sched_getaffinity(0)) < 2:

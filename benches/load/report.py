@@ -52,7 +52,11 @@ def table(pairs: Pairs) -> str:
             f"| {_mid(aigw, 'p50_us'):.0f} / {_mid(aigw, 'p99_us'):.0f} "
             f"| {_mid(nginx, 'p50_us'):.0f} / {_mid(nginx, 'p99_us'):.0f} | {rss:.0f} |"
         )
-    return "\n".join(rows) + "\n"
+    text = "\n".join(rows) + "\n"
+    cost = {name: _mid([pair[1] for pair in found], "cpu_us_per_request") for name, found in pairs.items()}
+    routes = (("V1", "W1"), ("V2", "W2"), ("V3", "W3"), ("V3U", "W3"))
+    beside = [f"{new} {cost[new] / cost[old]:.2f}" for new, old in routes]
+    return f"{text}\n/v1 to the same gateway's route: {', '.join(beside)}.\n"
 
 
 def _mid(measures: list[Measure], name: str) -> float:

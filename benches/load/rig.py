@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
-from benches.load.scenarios import CHUNKS, KEYS, LUA, SCENARIOS, Scenario, nginx_conf
+from benches.load.scenarios import CHUNKS, KEYS, LUA, SCENARIOS, Scenario, configuration, nginx_conf
 
 SERVER_CORE, CLIENT_CORE = "0", "1"
 CONNECTIONS = 32
@@ -117,14 +118,19 @@ def start_nginx(upstream: int, folder: Path) -> Server:
 
 
 def start_gateway(upstream: int, folder: Path) -> tuple[Server, dict[str, list[str]]]:
-    """The gateway with all loads configured through its Admin API; keys by load (those without a policy need none)."""
+    """The gateway: loads on /v1 by its configuration file, the others through its Admin API. Keys by load (those without a
+    policy need none)."""
     proxy, admin = free_port(), free_port()
+    keys = {load.name: [f"{load.name}-{token_hex(12)}" for _ in range(KEYS)] for load in SCENARIOS if load.v1}
+    file = folder / "bench.yaml"
+    file.write_text(configuration(upstream, keys))
     command = [sys.executable, "-P", "-m", "aigw", "serve", "--data", str(folder / "data"), "--workers", "1"]
+    command += ["--config", str(file)]
     command += ["--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}"]
     server = Server("gateway", command, SERVER_CORE, proxy)
     call = Admin(f"http://127.0.0.1:{admin}")
-    keys: dict[str, list[str]] = {}
-    for load in SCENARIOS:
+    on_routes = [load for load in SCENARIOS if not load.v1]
+    for load in on_routes:
         call("/services", name=load.name, url=f"http://127.0.0.1:{upstream}")
         call(f"/services/{load.name}/routes", name=load.name, paths=[load.path])
         keys[load.name] = ["none"] * KEYS
@@ -134,7 +140,7 @@ def start_gateway(upstream: int, folder: Path) -> tuple[Server, dict[str, list[s
     for number in range(KEYS):
         call("/consumers", username=f"bench-{number}")
         key = call(f"/consumers/bench-{number}/key-auth")["key"]
-        for load in SCENARIOS:
+        for load in on_routes:
             if load.limits is not None:
                 keys[load.name][number] = key
     return server, keys
@@ -175,7 +181,7 @@ def run(server: Server, load: Scenario, folder: Path, seconds: float) -> Measure
         "--latency",
     ]
     command += ["-s", str(folder / "load.lua"), server.url]
-    command += ["--", str(folder / f"{load.name}.txt"), f"{load.path}/v1/chat/completions"]
+    command += ["--", str(folder / f"{load.name}.txt"), load.target(server.name)]
     before = server.cpu_ns()
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     cpu_ns = server.cpu_ns() - before

@@ -1,7 +1,9 @@
-"""The four loads, each as what the gateway is told and what nginx is told to do the same.
+"""The loads, each as what the gateway is told and what nginx is told to do the same.
 
 W0 a proxy without policy; W1 a 1 KiB POST with a key and two windows that never trip; W2 a limit that is exceeded, the
-connection kept; W3 a stream of 64 events. 1,000 keys and 1,000 bodies are rotated in all of them.
+connection kept; W3 a stream of 64 events; all on a route of Kong's kind. V1, V2 and V3 are the same on /v1/chat/completions,
+by tier and with a model that is renamed; V3U asks for the usage of its stream, V3 has it asked for and taken out again.
+1,000 keys and 1,000 bodies are rotated in all of them.
 """
 
 import json
@@ -21,15 +23,27 @@ class Scenario:
     name: str
     title: str
     path: str
+    """What nginx has it under; a route of the gateway strips it, too."""
     limits: dict[str, int] | None
-    """Of the rate-limiting plugin; None for no policy at all (then no key-auth either)."""
+    """Of the rate-limiting plugin, or of the tier; None for no policy at all (then no key-auth either)."""
     refused: bool = False
     """Every answer is a 429, but for the first ones of each key."""
     stream: bool = False
+    v1: bool = False
+    """On /v1 of the gateway, by tier, instead of a route by plugin."""
+    usage: bool = False
+    """The caller asks for the usage of its stream."""
+
+    def target(self, server: str) -> str:
+        """The path that is called."""
+        prefix = "" if self.v1 and server == "gateway" else self.path
+        return f"{prefix}/v1/chat/completions"
 
     def body(self, number: int) -> str:
         """The `number`-th body: valid, different from the others, padded to one size."""
         body: dict[str, Any] = {"model": "bench", "max_tokens": CHUNKS if self.stream else 16, "stream": self.stream}
+        if self.usage:
+            body["stream_options"] = {"include_usage": True}
         body["messages"] = [{"role": "user", "content": ""}]
         room = BODY_BYTES - len(json.dumps(body))
         words = f"question {number} " + f"lorem {number * 7919 % 1000} ipsum " * 80
@@ -42,7 +56,42 @@ SCENARIOS: Final = (
     Scenario("W1", "1 KiB POST, key + two windows", "/w1", {"minute": 4_000_000_000, "hour": 4_000_000_000}),
     Scenario("W2", "limit exceeded, 429", "/w2", {"year": 1}, refused=True),
     Scenario("W3", f"stream of {EVENTS} events, key + two windows", "/w3", {"minute": 4_000_000_000}, stream=True),
+    Scenario(
+        "V1",
+        "1 KiB POST on /v1, tier with two windows",
+        "/w1",
+        {"minute": 4_000_000_000, "hour": 4_000_000_000},
+        v1=True,
+    ),
+    Scenario("V2", "limit exceeded on /v1, 429", "/w2", {"year": 1}, refused=True, v1=True),
+    Scenario("V3", f"stream of {EVENTS} events on /v1", "/w3", {"minute": 4_000_000_000}, stream=True, v1=True),
+    Scenario(
+        "V3U",
+        f"stream of {EVENTS} events on /v1, usage asked for",
+        "/w3",
+        {"minute": 4_000_000_000},
+        stream=True,
+        v1=True,
+        usage=True,
+    ),
 )
+
+
+def configuration(upstream: int, keys: dict[str, list[str]]) -> str:
+    """The gateway's file: a model that is renamed, and a tier with its consumers for each load on /v1."""
+    loads = [load for load in SCENARIOS if load.v1]
+    tiers = {
+        load.name.lower(): {"limits": [{"requests": most, "per": per} for per, most in (load.limits or {}).items()]}
+        for load in loads
+    }
+    consumers = [
+        {"username": f"{load.name}-{number}", "tier": load.name.lower(), "keyauth_credentials": [{"key": key}]}
+        for load in loads
+        for number, key in enumerate(keys[load.name])
+    ]
+    models = {"bench": {"upstreams": [{"url": f"http://127.0.0.1:{upstream}/v1", "model": "upstream-bench"}]}}
+    # JSON is YAML, too.
+    return json.dumps({"models": models, "tiers": tiers, "consumers": consumers}, indent=1)
 
 
 def nginx_conf(port: int, upstream: int, folder: str) -> str:

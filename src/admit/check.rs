@@ -31,6 +31,8 @@ pub struct Check {
     pub window: Window,
     /// Out: when one more request passes, if this check is exhausted.
     pub free_at: Moment,
+    /// Out: when nothing of it is used any more.
+    pub full_at: Moment,
     /// The window of the clock, kept between the look and the taking: a calendar month is dear to work out.
     own: Window,
 }
@@ -49,6 +51,7 @@ impl Check {
             used: 0,
             window: Window::default(),
             free_at: Moment::default(),
+            full_at: Moment::default(),
             own: Window::default(),
         }
     }

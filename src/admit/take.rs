@@ -166,11 +166,13 @@ fn record(check: &mut Check, own: Window, reading: window::Reading) {
     check.used = reading.count;
     check.window = Window { start: own.start, end: reading.end };
     check.free_at = reading.end.into();
+    check.full_at = check.free_at;
 }
 
 fn record_rate(check: &mut Check, now: Moment, reading: rate::Reading) {
     check.used = reading.used;
     check.free_at = reading.free_at;
+    check.full_at = reading.full_at;
     let end = Moment(reading.free_at.0.saturating_add(999_999_999)).seconds();
     check.window = Window { start: now.seconds(), end };
 }

@@ -6,6 +6,7 @@
 use crate::answer;
 use crate::errors::io_error;
 use crate::exchange::{Exchange, Phase};
+use crate::linger::Lingering;
 use aigw_core::denial::Reason;
 use aigw_io::accept::Arrival;
 use aigw_io::gateway::{Admitted, End, Gateway as Decisions, Outcome, OwnHeader};
@@ -16,7 +17,6 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -43,8 +43,8 @@ pub(crate) struct Shared {
     upstream: Upstream<Held>,
     event_loop: OnceLock<Py<PyAny>>,
     in_flight: Mutex<Places>,
-    /// Bodies of answered requests that are still being read and thrown away, oldest first, with their deadlines.
-    lingering: Mutex<VecDeque<(Py<PyAny>, Instant)>>,
+    /// Bodies of answered requests that are still to be taken off their connections.
+    pub(crate) lingering: Lingering,
     count: AtomicUsize,
     cutting: AtomicBool,
 }
@@ -97,41 +97,6 @@ impl Shared {
         drop(gone);
     }
 
-    /// Keep the body of an answered request wanted until it is whole or its time is up.
-    pub(crate) fn linger(&self, body: Py<PyAny>, until: Instant) {
-        self.lingering().push_back((body, until));
-    }
-
-    fn lingering(&self) -> std::sync::MutexGuard<'_, VecDeque<(Py<PyAny>, Instant)>> {
-        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Let go of bodies that are whole; end the connections of those whose time is up.
-    fn sweep_lingering(&self, now: Instant) {
-        if self.lingering().is_empty() {
-            return;
-        }
-        Python::attach(|py| {
-            let all = std::mem::take(&mut *self.lingering());
-            let mut kept = VecDeque::new();
-            for (body, until) in all {
-                let whole = body.bind(py).call_method0("done").is_ok_and(|done| done.is_truthy().unwrap_or(true));
-                if whole {
-                    continue;
-                }
-                if now < until {
-                    kept.push_back((body, until));
-                } else if let Err(error) = body.bind(py).call_method0("cancel") {
-                    self.gateway.recorder().panic();
-                    error.print(py);
-                }
-            }
-            let mut lingering = self.lingering();
-            kept.append(&mut lingering);
-            *lingering = kept;
-        });
-    }
-
     /// The worker's event loop.
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.event_loop
@@ -165,7 +130,10 @@ impl Shared {
         let now = Instant::now();
         self.gateway.beat();
         self.count_upstream();
-        self.sweep_lingering(now);
+        self.lingering.sweep(now, |py, error| {
+            self.gateway.recorder().panic();
+            error.print(py);
+        });
         let cutting = self.cutting.load(Ordering::Relaxed);
         let due = {
             let places = self.places();
@@ -399,7 +367,7 @@ impl Gateway {
             upstream,
             event_loop: OnceLock::new(),
             in_flight: Mutex::default(),
-            lingering: Mutex::default(),
+            lingering: Lingering::default(),
             count: AtomicUsize::new(0),
             cutting: AtomicBool::new(false),
         });

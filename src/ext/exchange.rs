@@ -179,10 +179,14 @@ impl Exchange {
         match length {
             BodyLength::None => Self::answer(this, &answer),
             BodyLength::Known(bytes) if bytes <= DISCARD_BYTES && !answer.close => {
-                // The server reads on while it answers, for as long as somebody wants the body.
-                let body = own.proto.bind(this.py()).call0()?;
-                own.shared.linger(body.unbind(), Instant::now() + DISCARD_FOR);
-                Self::answer(this, &answer)
+                answer::send_own(this.py(), &own.proto, &answer)?;
+                let peer = locked(&own.arrival)
+                    .as_deref()
+                    .and_then(|arrival| arrival.peer.filter(|_| arrival.headers.get("expect").is_none()));
+                if own.shared.lingering.want(this, bytes, peer, own.since + DISCARD_FOR)? {
+                    return Ok(());
+                }
+                Self::finish(this)
             }
             BodyLength::Chunked if own.phase() == Phase::Head && own.shared.enter(this) => {
                 Self::read(this, Purpose::Discard(answer), true, DISCARD_FOR)

@@ -4,6 +4,7 @@ mod answer;
 mod app;
 mod errors;
 mod exchange;
+mod linger;
 mod metrics;
 mod mock;
 mod publisher;

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::Period;
+use super::{Period, Rate};
 use crate::admit::Check;
 use crate::units::Moment;
 
@@ -54,7 +54,9 @@ pub fn openai(checks: &[Check], now: impl Into<Moment>, refused: Option<usize>, 
     let left = remaining(check, refused.is_some());
     out.push(("x-ratelimit-limit-requests", check.limit.to_string().into()));
     out.push(("x-ratelimit-remaining-requests", left.to_string().into()));
-    out.push(("x-ratelimit-reset-requests", go_duration(check.wait(now)).into()));
+    // Until it is as if nothing had been asked: this call, where it passed, comes back as well.
+    let own = check.rate.filter(|_| refused.is_none()).map_or(0, Rate::cost);
+    out.push(("x-ratelimit-reset-requests", go_duration(check.full_at.since(now) + own).into()));
     if refused.is_some() {
         let seconds = check.resets_in(now).max(1);
         out.push(("retry-after", seconds.to_string().into()));
@@ -117,7 +119,6 @@ fn names(period: Period) -> Option<(&'static str, &'static str)> {
 mod tests {
     use super::*;
     use crate::cells::CellKey;
-    use crate::limits::Rate;
     use crate::units::UnixSeconds;
 
     fn check(limit: u32, used: u32, period: Period, now: UnixSeconds) -> Check {
@@ -125,6 +126,7 @@ mod tests {
         check.used = used;
         check.window = period.window(now);
         check.free_at = check.window.end.into();
+        check.full_at = check.free_at;
         check
     }
 
@@ -188,9 +190,11 @@ mod tests {
         let rate = Rate::new(5, 1, 10).unwrap_or_else(|| unreachable!());
         let mut burst = Check::bucket(rate, Period::Second, CellKey::Dense { column: 1, row: 1 });
         (burst.used, burst.free_at) = (10, Moment(now.0 + 150_000_001));
+        burst.full_at = Moment(now.0 + 1_950_000_000);
         let mut headers = Vec::new();
         openai(&[burst], now, Some(0), &mut headers);
         assert_eq!(value(&headers, "x-ratelimit-limit-requests"), Some("10"));
+        assert_eq!(value(&headers, "x-ratelimit-reset-requests"), Some("1.95s"));
         assert_eq!(value(&headers, "retry-after"), Some("1"));
         assert_eq!(value(&headers, "retry-after-ms"), Some("151"));
         assert_eq!(value(&headers, "x-should-retry"), None);

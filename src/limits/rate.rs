@@ -29,6 +29,8 @@ pub struct Reading {
     pub used: u32,
     /// When one more passes: now, or later.
     pub free_at: Moment,
+    /// When the bucket is full again.
+    pub full_at: Moment,
 }
 
 /// What came of a try to take one.
@@ -74,7 +76,7 @@ impl Rate {
         let reach = word.clamp(now.0, now.0.saturating_add(self.room()));
         let used = u32::try_from((reach - now.0).div_ceil(self.cost)).unwrap_or(u32::MAX);
         let free_at = Moment(reach.saturating_add(self.cost).saturating_sub(self.room()).max(now.0));
-        (reach, Reading { used, free_at })
+        (reach, Reading { used, free_at, full_at: Moment(reach) })
     }
 }
 

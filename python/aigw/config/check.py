@@ -39,7 +39,9 @@ class Check:
         self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}, "consumers": {}}
         self._instances: dict[str, Path] = {}
         self._scopes: dict[str, Path] = {}
-        self._found: dict[str, list[FileEntity]] = {kind: [] for kind in ("services", "routes", "tiers", "models", "plugins")}
+        self._found: dict[str, list[FileEntity]] = {
+            kind: [] for kind in ("services", "routes", "tiers", "models", "plugins")
+        }
         self._consumers = Consumers(source, progress, self._refer)
 
     def entities(self) -> Iterator[FileEntity]:
@@ -65,7 +67,9 @@ class Check:
         for key in root.keys() - set(known):
             unknown(self.source, (key,), known)
         self._head(root)
-        items = {name: self._items((name,)) for name in ("services", "routes", "consumer_groups", "plugins", "consumers")}
+        items = {
+            name: self._items((name,)) for name in ("services", "routes", "consumer_groups", "plugins", "consumers")
+        }
         self._collect(items)
         self._specs("tiers", shape.TierName, TierSpec, self.tiers)
         self._specs("models", ModelName, ModelSpec, self.models)
@@ -138,7 +142,7 @@ class Check:
         first = seen.setdefault(name, path)
         if first is not path and not self.source.full:
             line = self.source.line(first)
-            self.source.add(path, f"the {field} '{name[:64]}' stands twice: first in line {line}")
+            self.source.add(path, f"the {field} '{name}' stands twice: first in line {line}")
         return first is not path
 
     def _specs(self, kind: str, name_type: Any, model: type[Any], into: dict[str, Any]) -> None:
@@ -230,7 +234,7 @@ class Check:
         if isinstance(name, str) and "" not in scope.values():
             first = self._scopes.setdefault(identity, path)
             if first is not path:
-                text = f"the plugin '{name[:64]}' on {place or 'everything'} stands twice"
+                text = f"the plugin '{name}' on {place or 'everything'} stands twice"
                 self.source.add(path, f"{text}: first in line {self.source.line(first)}", at_key=True)
         # A consumer's id is not made of its username alone.
         of = {"service": "services", "route": "routes"}
@@ -276,7 +280,7 @@ class Check:
         if given in names:
             return given
         if not self.source.full:
-            self.source.add(path, f"there is no {_SINGULAR[kind]} '{given[:64]}'", suggestion=nearest(given, names))
+            self.source.add(path, f"there is no {_SINGULAR[kind]} '{given}'", suggestion=nearest(given, names))
         return None
 
 

@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 /// What a client that finds the gateway full is told to wait, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 /// `Server` of the gateway's own answers.
-const SERVER: &str = concat!("aigw/", env!("CARGO_PKG_VERSION"));
+pub(super) const SERVER: &str = concat!("aigw/", env!("CARGO_PKG_VERSION"));
 
 /// Where a request had got to, for its record.
 #[derive(Clone, Default)]
@@ -166,7 +166,10 @@ impl Gateway {
                 if status == 401 {
                     headers.push(("www-authenticate", "Bearer".into()));
                 }
-                Bytes::from(denial_openai::render(refused, tier, limit, &arrival.request_id))
+                // A limit that comes back late has said so among its headers.
+                let late = headers.iter().any(|(name, _)| *name == "x-should-retry");
+                let retryable = !late && matches!(row.retry, Retry::After | Retry::Soon);
+                Bytes::from(denial_openai::render(refused, tier, limit, &arrival.request_id, retryable))
             }
         };
         headers.push(("server", SERVER.into()));

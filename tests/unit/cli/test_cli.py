@@ -22,7 +22,6 @@ def test_version_is_0() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["serve", "--config", "gateway.yaml"], "not supported in this version"),
         (["serve", "--workers", "many"], "whole number"),
         (["serve", "--nonsense"], "aigw --help"),
         (["mock-llm", "--fail", "explode"], "refuse, hang, reset or garbage"),
