@@ -39,7 +39,9 @@ class Check:
         self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}, "consumers": {}}
         self._instances: dict[str, Path] = {}
         self._scopes: dict[str, Path] = {}
-        self._found: dict[str, list[FileEntity]] = {kind: [] for kind in ("services", "routes", "tiers", "models", "plugins")}
+        self._found: dict[str, list[FileEntity]] = {
+            kind: [] for kind in ("services", "routes", "tiers", "models", "plugins")
+        }
         self._consumers = Consumers(source, progress, self._refer)
 
     def entities(self) -> Iterator[FileEntity]:
@@ -65,7 +67,9 @@ class Check:
         for key in root.keys() - set(known):
             unknown(self.source, (key,), known)
         self._head(root)
-        items = {name: self._items((name,)) for name in ("services", "routes", "consumer_groups", "plugins", "consumers")}
+        items = {
+            name: self._items((name,)) for name in ("services", "routes", "consumer_groups", "plugins", "consumers")
+        }
         self._collect(items)
         self._specs("tiers", shape.TierName, TierSpec, self.tiers)
         self._specs("models", ModelName, ModelSpec, self.models)

@@ -112,7 +112,9 @@ class Consumers:
         for index, credential in enumerate(checked.keyauth_credentials or ()):
             at = (*here, index)
             given, hashed = credential.key, credential.key_hash
-            digest = hashlib.sha256(given.encode()).digest() if given is not None else b"hash:" + (hashed or "").encode()
+            digest = (
+                hashlib.sha256(given.encode()).digest() if given is not None else b"hash:" + (hashed or "").encode()
+            )
             first = self._keys.setdefault(digest, at)
             if first is not at and not self._source.full:
                 text = f"the same key as in line {self._source.line(first)}: a key opens for one consumer"
@@ -132,7 +134,16 @@ class Consumers:
             binary = bytes.fromhex(hashed) if hashed is not None else None
             line = lines[index] if index < len(lines) else 0
             entity = FileEntity(
-                "keyauth_credentials", key, f"{name} {hint}", body, line, at, None, secret, binary, credential.ttl or None
+                "keyauth_credentials",
+                key,
+                f"{name} {hint}",
+                body,
+                line,
+                at,
+                None,
+                secret,
+                binary,
+                credential.ttl or None,
             )
             self.credentials.append(entity)
 

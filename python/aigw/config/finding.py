@@ -1,8 +1,8 @@
 """One thing that is wrong with a file, and all of them together: for people, and as data.
 
-    gateway.yaml:12:23: tiers.free.limits[0].pr: unknown field
-      - {requests: 100, pr: day}
-                        ^^ did you mean 'per'?
+gateway.yaml:12:23: tiers.free.limits[0].pr: unknown field
+  - {requests: 100, pr: day}
+                    ^^ did you mean 'per'?
 """
 
 from collections.abc import Sequence

@@ -79,13 +79,16 @@ class Resolver:
 def read_regular(path: Path, most: int) -> bytes:
     """The bytes of a regular file of at most `most` bytes; nothing that could block or never end. Raises OSError, ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise ValueError("not a regular file")
         if about.st_size > most:
             raise ValueError(f"larger than {most} bytes")
-        data = file.read(most + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(most + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > most:
         raise ValueError(f"larger than {most} bytes")
     return data

@@ -9,6 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from aigw.config.shape import Configuration
+from aigw.plugins import PLUGINS
 from aigw.schema.fields import Between, Positive
 from aigw.types import JsonDict
 
@@ -42,4 +43,15 @@ class _Generator(GenerateJsonSchema):
 def json_schema() -> JsonDict:
     """The schema as a JSON object."""
     made = Configuration.model_json_schema(by_alias=True, schema_generator=_Generator, mode="validation")
+    kinds = []
+    for name, kind in PLUGINS.items():
+        config = kind.config.model_json_schema(schema_generator=_Generator, mode="validation")
+        made["$defs"] |= config.pop("$defs", {})
+        made["$defs"][kind.config.__name__] = config
+        then = {"properties": {"config": {"$ref": f"#/$defs/{kind.config.__name__}"}}}
+        kinds.append({"if": {"properties": {"name": {"const": name}}}, "then": then})
+        for alias, (record, field) in kind.aliases.items():
+            inner = made["$defs"][config["properties"][record]["$ref"].rpartition("/")[2]]
+            config["properties"][alias] = inner["properties"][field] | {"deprecated": True}
+    made["$defs"]["PluginWritten"]["allOf"] = kinds
     return {"$schema": DIALECT, **made}

@@ -12,10 +12,13 @@ from aigw.config.finding import Path
 
 MASK: Final = "***"
 _NAMES: Final = ("key", "key_hash", "api_key", "apikey", "password", "secret", "token", "authorization")
-_SECRET: Final = re.compile(r"key\Z|key_hash|keyhash|passw|passphrase|secret|credential|token\Z|authorization", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    r"key\Z|key_hash|keyhash|passw|passphrase|secret|credential|token\Z|authorization", re.IGNORECASE
+)
 _OPEN: Final = frozenset({"tags", "ttl", "id"})
 _REFERENCE: Final = re.compile(r"""["']?\$\{(?:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}["']?\Z""")
 _USER: Final = re.compile(r"(://[^/\s:@'\"]*):[^/\s@'\"]+@")
+_OPENS: Final = re.compile(r":\s*(?:[|>][-+0-9]*|['\"])?\s*\Z")
 _WORD: Final = re.compile(r"""["']?([A-Za-z_][\w-]*)["']?\s*:(?=\s|\Z|["'\[{|>&*])""")
 
 
@@ -48,7 +51,10 @@ def masked_line(line: str, before: list[str]) -> str:
     """A line of a file that could not be parsed, without what may be a secret: all that follows such a name.
 
     `before` are the lines above, nearest last: the name may stand there."""
-    found = [m for m in _WORD.finditer(line)]
+    nearest = next((above for above in reversed(before[-50:]) if above.strip()), "")
+    if _OPENS.search(nearest) and _belongs_to_secret([nearest]):
+        return line[: len(line) - len(line.lstrip())] + MASK
+    found = list(_WORD.finditer(line))
     for match in found:
         if secret_name(match.group(1)):
             rest = line[match.end() :]

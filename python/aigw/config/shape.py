@@ -16,7 +16,7 @@ from aigw.control.entities.keyauth_credential import Key, Ttl
 from aigw.control.entities.model import ModelName, ModelSpec
 from aigw.control.entities.tier import TierSpec
 from aigw.plugins import PLUGINS
-from aigw.schema.fields import Model, Name, Text, Uuid, violation
+from aigw.schema.fields import Model, Name, Text, violation
 
 FORMAT_VERSION: Final = "3.0"
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
@@ -122,9 +122,7 @@ def _written(entity: type[BaseModel], called: str, doc: str, /, **more: Any) -> 
 
 ServiceRef = Annotated[Reference | Named | None, Field(default=None, description="The service, by name.")]
 RouteRef = Annotated[Reference | Named | None, Field(default=None, description="The route, by name.")]
-ConsumerRef = Annotated[
-    Reference | NamedConsumer | None, Field(default=None, description="The consumer, by username.")
-]
+ConsumerRef = Annotated[Reference | NamedConsumer | None, Field(default=None, description="The consumer, by username.")]
 
 PluginWritten = _written(
     Plugin,
@@ -149,7 +147,10 @@ ServiceWritten = _written(
     "ServiceWritten",
     "A service: where requests go.",
     name=(Name, Field(description="Unique name.")),
-    host=(Service.model_fields["host"].rebuild_annotation() | None, Field(default=None, description="Host of the upstream.")),
+    host=(
+        Service.model_fields["host"].rebuild_annotation() | None,
+        Field(default=None, description="Host of the upstream."),
+    ),
     url=(Text | None, Field(default=None, description="Shorthand for protocol, host, port and path.")),
     routes=(Annotated[list[RouteWritten] | None, Field(description="Routes that lead to it.")], None),  # type: ignore[valid-type]
     plugins=(_Plugins, None),
@@ -162,7 +163,7 @@ class Configuration(Model):
     model_config = ConfigDict(title="aigw configuration", validate_by_name=False)
 
     format_version: Literal["3.0"] | None = Field(
-        default=None, alias="_format_version", description="decK's format: \"3.0\"."
+        default=None, alias="_format_version", description='decK\'s format: "3.0".'
     )
     transform: Literal[True] | None = Field(
         default=None, alias="_transform", description="Kept for decK's files: keys are always hashed."
@@ -185,4 +186,4 @@ class Configuration(Model):
     )
 
 
-__all__ = ["ConsumerWritten", "Configuration", "PluginWritten", "RouteWritten", "ServiceWritten", "TierName", "Uuid"]
+__all__ = ["Configuration", "ConsumerWritten", "PluginWritten", "RouteWritten", "ServiceWritten", "TierName"]

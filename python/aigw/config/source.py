@@ -11,7 +11,7 @@ from typing import Any, Final
 from aigw._native import YamlDocument, load_yaml
 from aigw.config.finding import ConfigErrors, Finding, Path, dotted, printable
 from aigw.config.interpolate import Resolver, Unresolved
-from aigw.config.secret import MASK, masked, masked_line, secret_path, without_users
+from aigw.config.secret import MASK, masked, masked_line, secret_name, secret_path, without_users
 
 MAX_FINDINGS: Final = 1000
 WIDTH: Final = 160
@@ -128,9 +128,7 @@ class Source:
         shown, caret, length = self._shown(line, column, length)
         suggestion = None if suggestion is None else printable(suggestion)
         text = printable(without_users(message))
-        self.findings.append(
-            Finding(self.name, line, column, printable(path), text, shown, caret, length, suggestion)
-        )
+        self.findings.append(Finding(self.name, line, column, printable(path), text, shown, caret, length, suggestion))
 
     def _shown(self, line: int, column: int, length: int) -> tuple[str, int, int]:
         """The source line without secrets and comments, the caret's place in it, and its length."""
@@ -142,7 +140,7 @@ class Source:
                 continue
             shown += text[done:start]
             piece = text[start:end]
-            if not is_key and (path is None or secret_path(path)):
+            if _hidden(path, is_key):
                 piece = masked(piece)
             if start <= wanted:
                 caret = len(shown) + (wanted - start if piece == text[start:end] else 0)
@@ -158,6 +156,13 @@ class Source:
         head = "..." if before else ""
         shown = head + without_users(shown) + ("..." if cut else "")
         return printable(shown.replace("\t", " ")), max(0, caret) + len(head), length
+
+
+def _hidden(path: Path | None, is_key: bool) -> bool:
+    if path is None:
+        return not is_key
+    # A mapping where a secret belongs: its keys may be the secret.
+    return any(secret_name(s) for s in path[:-1] if isinstance(s, str)) if is_key else secret_path(path)
 
 
 def _syntax(name: str, data: bytes, message: str, line: int, column: int, length: int, offset: int) -> Finding:

@@ -28,6 +28,7 @@ pub fn load<S: AsRef<[u8]>>(source: S) -> Result<Document<S>, Fault> {
         nodes: Vec::new(),
         children: Vec::new(),
         owned: Vec::new(),
+        dropped: Vec::new(),
         problems: Vec::new(),
         lines: OnceLock::new(),
     };
@@ -39,7 +40,9 @@ pub fn load<S: AsRef<[u8]>>(source: S) -> Result<Document<S>, Fault> {
         }
         Err(stop) => (Tree::default(), Some(stop)),
     };
-    let Tree { nodes, children, owned, problems } = tree;
+    let Tree { nodes, children, owned, mut dropped, problems } = tree;
+    dropped.sort_unstable();
+    document.dropped = dropped;
     document.nodes = nodes;
     document.children = children;
     document.owned = owned;
@@ -75,6 +78,7 @@ struct Tree {
     nodes: Vec<Node>,
     children: Vec<NodeId>,
     owned: Vec<Box<str>>,
+    dropped: Vec<NodeId>,
     problems: Vec<Problem>,
 }
 
@@ -118,9 +122,7 @@ impl<'text> Builder<'text> {
             let (event, span) = next.map_err(|error| {
                 let at = error.marker().byte_offset().unwrap_or(0);
                 let message = words(error.kind());
-                // The parser stops where the line before ended.
-                let tab = self.text.get(at..).filter(|_| message == TAB).and_then(|rest| rest.find('\t'));
-                let at = at + tab.unwrap_or(0);
+                let at = if message == TAB { tab_near(self.text.as_bytes(), at) } else { at };
                 (message, at..at + 1)
             })?;
             match event {
@@ -254,6 +256,8 @@ impl<'text> Builder<'text> {
         }
         let room = MAX_PROBLEMS.saturating_sub(self.tree.problems.len());
         self.tree.problems.extend(problems.into_iter().take(room));
+        let left_out = items.chunks_exact(2).zip(&kept).filter(|(_, kept)| !**kept);
+        self.tree.dropped.extend(left_out.map(|(pair, _)| pair[0]));
         let pairs = items.chunks_exact(2).zip(kept).filter(|(_, kept)| *kept);
         pairs.flat_map(|(pair, _)| pair.iter().copied()).collect()
     }
@@ -329,6 +333,13 @@ fn words(kind: &ErrorKind) -> String {
         ErrorKind::ExpectedBlockMappingKey => "the indentation fits none of the lines above".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// The tab that the parser stumbled over: it stops after it, or where the line before ended.
+fn tab_near(text: &[u8], at: usize) -> usize {
+    let before = text.iter().take(at).rev().take_while(|byte| **byte == b'\t').count();
+    let after = text.iter().skip(at).position(|byte| *byte == b'\t');
+    if before > 0 { at - before } else { at + after.unwrap_or(0) }
 }
 
 fn too_deep() -> String {

@@ -66,7 +66,7 @@ pub struct Placed {
     pub from: usize,
     /// To before this byte.
     pub to: usize,
-    /// `None` for a key, and for what the tree left out.
+    /// `None` for what the tree left out.
     pub path: Option<Vec<Step>>,
     /// Whether it is a key.
     pub key: bool,
@@ -79,6 +79,8 @@ pub struct Document<S> {
     pub(super) nodes: Vec<Node>,
     pub(super) children: Vec<NodeId>,
     pub(super) owned: Vec<Box<str>>,
+    /// Keys that are in no mapping, in order: they are problems.
+    pub(super) dropped: Vec<NodeId>,
     /// What the file may not hold, in the order of the file.
     pub problems: Vec<super::Fault>,
     pub(super) lines: OnceLock<Vec<u32>>,
@@ -221,7 +223,9 @@ impl<S: AsRef<[u8]>> Document<S> {
             .filter(|&i| is_scalar(&self.nodes[i]) && self.nodes[i].end > self.nodes[i].start)
             .map(|i| {
                 let Node { start, end, .. } = self.nodes[i];
-                let (path, key) = self.path_of(u32::try_from(i).unwrap_or(0));
+                let node = u32::try_from(i).unwrap_or(0);
+                let (path, key) = self.path_of(node);
+                let key = key || self.dropped.binary_search(&node).is_ok();
                 Placed { from: (start as usize).max(from) - from, to: (end as usize).min(to) - from, path, key }
             })
             .collect()

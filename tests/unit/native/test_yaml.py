@@ -44,9 +44,7 @@ def test_faults_carry_their_place() -> None:
     assert load_yaml(b"a: 1\na: 2\n").problems == [("the key 'a' stands twice: first in line 1", 2, 1, 1)]
 
 
-@pytest.mark.parametrize(
-    "piece", [b"- a\n", b"a: b\n", b"[", b"x: {", b"'", b"a\n", b"? ", b"&a ", b"\t", b"!a ", b"[]\n"]
-)
+@pytest.mark.parametrize("piece", [b"a: b\n", b"[", b"'", b"? ", b"\t", b"\0\xff"])
 def test_fifty_megabytes_of_anything_end_soon(piece: bytes) -> None:
     text = piece * (50_000_000 // len(piece))
     began = time.monotonic()

@@ -1,0 +1,194 @@
+"""What a good file becomes: entities as the Admin API would make them, ids that last, references resolved."""
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from aigw.config import ConfigErrors, File, Secret, read, read_text
+from aigw.config.file import NAMESPACE, entity_id
+from aigw.control.entities import KINDS, check_entity
+from aigw.schema.violations import without_nulls
+
+EXAMPLE = Path(__file__).parents[3] / "deploy/examples/tiers.yaml"
+KEYS = {
+    "FREE_KEY": "free-0123456789abcdef",
+    "PRO_KEY": "pro-0123456789abcdef",
+    "ENTERPRISE_KEY": "ent-0123456789abcdef",
+}
+TEXT = """\
+_format_version: "3.0"
+_transform: true
+models:
+  m: {upstreams: [{url: http://h/v1, weight: "${W:-3}", api_key: "${K}", tls_verify: "${T}"}], cost: {input: "${C:-0.5}"}}
+tiers: {free: {limits: [{requests: "${N}", per: day}]}, pro: }
+consumer_groups: [{name: gold, tags: [x]}, {name: free, tags: [y]}]
+default_tier: free
+services:
+- name: s
+  url: http://h:5000/p
+  plugins: [{name: key-auth}]
+  routes:
+  - {name: r, paths: [/x], plugins: [{name: rate-limiting, config: {minute: 5}}]}
+- {name: t, host: h, port: 8080}
+routes: [{name: q, service: {name: t}, paths: [/y]}, {name: p, service: t, paths: [/z]}]
+consumers:
+- {username: alice, tier: free, tags: [a, a], keyauth_credentials: [{key: k1, ttl: 60}, {key: k2-0123456789abcdef}], acls: [{group: g}]}
+- {custom_id: bob, groups: [{name: gold}]}
+- {username: carl, custom_id: c, plugins: [{name: rate-limiting, route: r, config: {day: 9}}]}
+- {username: dora, keyauth_credentials: [{key_hash: AA00000000000000000000000000000000000000000000000000000000000000}]}
+plugins: [{name: rate-limiting, instance_name: mine, consumer: {username: alice}, service: s, config: {day: 7}}]
+"""
+ENVIRONMENT = {"K": "upstream-key", "N": "100", "T": "false"}
+
+
+def load(text: str = TEXT) -> File:
+    return read_text("f.yaml", text.encode(), ENVIRONMENT)
+
+
+def test_bodies_are_what_the_entities_own_checks_make() -> None:
+    for entity in load().entities:
+        if entity.kind in ("tiers", "models", "acls"):
+            continue
+        given = without_nulls(entity.body)
+        if entity.kind == "keyauth_credentials":
+            given["key"] = entity.key.reveal() if entity.key else "x"
+            assert check_entity(KINDS[entity.kind], given).model_dump(mode="json") | {"key": None} == entity.body
+        else:
+            assert check_entity(KINDS[entity.kind], given).model_dump(mode="json") == entity.body
+            assert list(check_entity(KINDS[entity.kind], given).model_dump(mode="json")) == list(entity.body)
+
+
+def test_what_the_file_says() -> None:
+    file = load()
+    kinds = [e.kind for e in file.entities]
+    order = ["services", "routes", "tiers", "models", "consumers", "keyauth_credentials", "acls", "plugins"]
+    assert list(dict.fromkeys(kinds)) == order
+    assert file.default_tier == "free" and list(file.tiers) == ["free", "pro", "gold"]
+    assert file.tiers["free"].limits[0].requests == 100
+    assert {e.name: e.body["tags"] for e in file.of("tiers")} == {"free": ["y"], "pro": None, "gold": ["x"]}
+    upstream = file.models["m"].upstreams[0]
+    assert (upstream.weight, upstream.api_key, upstream.tls_verify) == (3, "upstream-key", False)
+    assert file.of("models")[0].body["spec"]["upstreams"][0]["api_key"] is None
+    assert [(e.name, e.tier, e.line) for e in file.of("consumers")] == [
+        ("alice", "free", 17),
+        ("bob", "gold", 18),
+        ("carl", None, 19),
+        ("dora", None, 20),
+    ]
+    first, second, third = file.of("keyauth_credentials")
+    assert (first.key, first.ttl, first.body["key_hint"]) == (Secret("k1"), 60, "...")
+    assert (second.ttl, second.body["key_hint"]) == (None, "...cdef")
+    assert third.key is None and third.key_hash == b"\xaa" + bytes(31)
+    assert [(e.name, e.line) for e in file.of("plugins")] == [
+        ("rate-limiting on route r", 13),
+        ("key-auth on service s", 11),
+        ("rate-limiting on consumer carl, route r", 19),
+        ("mine", 21),
+    ]
+    ids = {e.name: e.id for kind in ("services", "routes", "consumers") for e in file.of(kind)}
+    carl, mine = file.of("plugins")[2:]
+    assert (carl.body["consumer"], carl.body["route"]) == ({"id": ids["carl"]}, {"id": ids["r"]})
+    assert (mine.body["consumer"], mine.body["service"]) == ({"id": ids["alice"]}, {"id": ids["s"]})
+    assert [e.body["service"] for e in file.of("routes")] == [{"id": ids[s]} for s in ("s", "t", "t")]
+    assert len({e.id for e in file.entities}) == len(file.entities)
+
+
+def test_ids_are_uuid5_of_kind_and_name_and_outlive_a_reorder() -> None:
+    assert entity_id("services", "s") == str(uuid.uuid5(NAMESPACE, "services:s")) == load().of("services")[0].id
+    lines = TEXT.splitlines()
+    swapped = "\n".join([*lines[:16], *reversed(lines[16:20]), *lines[20:]])
+    swapped = swapped.replace(
+        "{key: k1, ttl: 60}, {key: k2-0123456789abcdef}", "{key: k2-0123456789abcdef}, {key: k1, ttl: 60}"
+    )
+    assert {e.id for e in load(swapped).entities} == {e.id for e in load().entities}
+
+
+def test_references_stay_known() -> None:
+    file = load()
+    assert file.api_keys_written("m") == ["${K}"]
+    assert file.written(("models", "m", "upstreams", 0, "weight")) == "${W:-3}" and file.written(("nothing",)) is None
+    assert "upstream-key" not in repr(file.entities)
+    other = read_text("f.yaml", TEXT.encode(), {**ENVIRONMENT, "K": "another"})
+    assert other.hash != file.hash and load().hash == file.hash
+
+
+def test_references_to_files(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-a-file\n")
+    os.mkfifo(tmp_path / "fifo")
+    config = tmp_path / "f.yaml"
+    config.write_text("consumers: [{username: '$${x}', keyauth_credentials: [{key: '${file:key}'}]}]")
+    file = read(config, {})
+    assert file.of("keyauth_credentials")[0].key == Secret("from-a-file")
+    assert file.of("consumers")[0].name == "${x}"
+    assert file.sources == (str(config), str(tmp_path / "key"))
+    for name, words in [("none", "No such file"), ("fifo", "not a regular file"), (".", "not a regular file")]:
+        config.write_text(f"default_tier: '${{file:{name}}}'")
+        with pytest.raises(ConfigErrors, match=words):
+            read(config, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${A}", "a"),
+        ("x${A}y${A}", "xaya"),
+        ("${E:-d}", "d"),
+        ("${Z:-}", ""),
+        ("$${A}", "${A}"),
+        ("$A", "$A"),
+        ("${A:-b}", "a"),
+    ],
+)
+def test_interpolation(text: str, value: str) -> None:
+    file = read_text("f.yaml", f"tiers: {{t: {{description: 'x {text}'}}}}".encode(), {"A": "a", "E": ""})
+    assert file.tiers["t"].description == f"x {value}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("${Z}", "the variable Z is not set"),
+        ("${A", "a reference is not closed"),
+        ("${1}", "expected \\${NAME}"),
+        ("${}", "expected \\${NAME}"),
+        ("${A-b}", "expected \\${NAME}"),
+        ("${B}", "not valid UTF-8"),
+    ],
+)
+def test_references_without_a_value(text: str, words: str) -> None:
+    with pytest.raises(ConfigErrors, match=words) as errors:
+        read_text("f.yaml", f"default_tier: '{text}'".encode(), {"A": "a", "B": "\udcff"})
+    assert len(errors.value.findings) == 1
+
+
+def test_the_example_is_fine() -> None:
+    file = read(EXAMPLE, KEYS)
+    assert list(file.tiers) == ["free", "pro", "enterprise"] and file.default_tier is None
+    names = {e.name for e in file.entities}
+    assert not names & {"ai-service", "deepanshu", "free-user", "pro-user"}
+    assert all("/ai" not in e.body["paths"] for e in file.of("routes"))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(65 << 20)
+    for path, words in [
+        (tmp_path / "none", "cannot be read: No such file or directory"),
+        (tmp_path, "cannot be read: not a regular file"),
+        (tmp_path / "fifo", "cannot be read: not a regular file"),
+        (huge, "larger than 64 MiB"),
+    ]:
+        with pytest.raises(ConfigErrors) as errors:
+            read(path, {})
+        assert str(errors.value) == f"{path}: {words}"
+
+
+def test_progress_is_told() -> None:
+    seen: list[tuple[str, int, int]] = []
+    text = "consumers:\n" + "".join(f"- {{username: u{i}}}\n" for i in range(12_000))
+    read_text("f.yaml", text.encode(), {}, progress=lambda *what: seen.append(what))
+    assert seen[1:] == [("checking consumers", done, 12_000) for done in (0, 5000, 10_000)]

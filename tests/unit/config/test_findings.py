@@ -1,0 +1,158 @@
+"""What is wrong with a file, word for word. After a change of words: AIGW_GOLDEN=write pytest tests/unit/config."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from aigw.config import ConfigErrors, read_text
+from aigw.errors import ConfigError
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def wrong(text: str | bytes, environment: dict[str, str] | None = None) -> str:
+    data = text if isinstance(text, bytes) else text.encode()
+    with pytest.raises(ConfigErrors) as errors:
+        read_text("f.yaml", data, environment or {})
+    return str(errors.value)
+
+
+def test_everything_wrong_at_once() -> None:
+    found = wrong((GOLDEN / "config-wrong.yaml").read_bytes()) + "\n"
+    golden = GOLDEN / "config-wrong.txt"
+    if os.environ.get("AIGW_GOLDEN") == "write":
+        golden.write_text(found)
+    assert found == golden.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "f.yaml:1:1: the file is empty"),
+        ("# nothing yet\n", "f.yaml:1:1: the file is empty"),
+        ("- a\n", "f.yaml:1:1: expected a mapping, as in 'services: [...]'\n  - a\n  ^^^"),
+        ("tiers: 3\n", "f.yaml:1:8: tiers: expected a map\n  tiers: 3\n         ^"),
+        (
+            "tiers:\n\tfree: {}\n",
+            "f.yaml:2:1: a tab cannot indent: use spaces\n   free: {}\n  ^",
+        ),
+        (
+            "tiers: {free: {limits: [}\n",
+            "f.yaml:1:24: mismatched bracket '[' closed by '}'\n  tiers: {free: {limits: [}\n                         ^",
+        ),
+        (
+            "consumers:\n- username: a\n  username: b\n",
+            "f.yaml:3:3: the key 'username' stands twice: first in line 2\n  username: ***\n  ^^^^^^^^",
+        ),
+        (
+            "tiers: {1: {}}\n",
+            'f.yaml:1:9: a key must be text: write "..." around it\n  tiers: {1: {}}\n          ^',
+        ),
+        (
+            "tiers: {a: !python/object x}\n",
+            "f.yaml:1:12: tags are not supported: !python/object\n  tiers: {a: !python/object x}\n             ^^^^^^^^^^^^^^\n"
+            "f.yaml:1:27: tiers.a: expected a record\n  tiers: {a: !python/object x}\n                            ^",
+        ),
+        (
+            "tiers: {a: &a {}, b: {<<: *a}}\n",
+            "f.yaml:1:23: tiers.b.'<<': merge keys are not supported: write the fields out\n"
+            "  tiers: {a: &a {}, b: {<<: *a}}\n                        ^^",
+        ),
+        (
+            "tiers: {a: {}}\n---\ntiers: {}\n",
+            "f.yaml:2:1: a second document: the configuration is one\n  ---\n  ^^^",
+        ),
+        ("a: *b\n", "f.yaml:1:4: an alias to an anchor that is not defined before it\n  a: *b\n     ^"),
+        (
+            "services: [{name: s, host: h, enabled: on}]\n",
+            "f.yaml:1:40: services[0].enabled: expected a boolean: 'on' is text in YAML 1.2: write true, or \"on\" in quotes"
+            " where text is meant\n  services: [{name: s, host: h, enabled: on}]\n                                         ^^",
+        ),
+        (
+            "services: [{name: true, host: h, port: 0080}]\n",
+            'f.yaml:1:19: services[0].name: expected a string: write "true" in quotes\n'
+            "  services: [{name: true, host: h, port: 0080}]\n                    ^^^^\n"
+            "f.yaml:1:40: services[0].port: expected an integer: '0080' is text in YAML 1.2: write a plain number, or"
+            ' "0080" in quotes where text is meant\n'
+            "  services: [{name: true, host: h, port: 0080}]\n                                         ^^^^",
+        ),
+        (
+            "services: [{name: s, host: h, id: x}]\n",
+            "f.yaml:1:31: services[0].id: made by the gateway: leave it out\n"
+            "  services: [{name: s, host: h, id: x}]\n                                ^^",
+        ),
+        (
+            "consumers: [{username: a, tier: x, groups: [{name: y}]}]\n",
+            "f.yaml:1:13: consumers[0]: tier and groups differ: keep one\n"
+            "  consumers: [{username: a, tier: x, groups: [{name: y}]}]\n              "
+            "^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
+            "f.yaml:1:33: consumers[0].tier: there is no tier 'x'\n"
+            "  consumers: [{username: a, tier: x, groups: [{name: y}]}]\n                                  ^",
+        ),
+        (
+            "plugins:\n- {name: key-auth}\n- {name: key-auth}\n",
+            "f.yaml:3:3: plugins[1]: the plugin 'key-auth' on everything stands twice: first in line 2\n"
+            "  - {name: key-auth}\n    ^^^^^^^^^^^^^^^^",
+        ),
+        (
+            "_transform: false\n",
+            "f.yaml:1:13: _transform: expected true: keys are always hashed\n  _transform: false\n              ^^^^^",
+        ),
+    ],
+)
+def test_one_thing_wrong(text: str, expected: str) -> None:
+    assert wrong(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xef\xbb\xbftiers: {}\n", "byte-order mark"),
+        ("tiers: {}\n".encode("utf-16"), "UTF-16"),
+        (b"tiers: {a: \xff}\n", "not valid UTF-8"),
+        (b"tiers: {}\n\x00", "unexpected character"),
+        (b"a: &a [*a]\n", "an alias inside what it stands for"),
+        (b"tiers: " + b"{a: " * 70, "nested deeper than 64"),
+        (b'"\\ud800": 1\n', "1:"),
+    ],
+)
+def test_bytes_that_are_no_configuration(data: bytes, words: str) -> None:
+    assert words in wrong(data)
+
+
+def test_an_alias_bomb_is_refused() -> None:
+    bomb = "a0: &a0 [" + ", ".join("x" * 10) + "]\n"
+    bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 11))
+    assert "aliases stand for more than 1000000" in wrong(bomb)
+
+
+def test_findings_are_data_too() -> None:
+    with pytest.raises(ConfigErrors) as errors:
+        read_text("f.yaml", b"tiers: {a: {limit: []}}\n", {})
+    assert isinstance(errors.value, ConfigError)
+    assert [f.as_dict() for f in errors.value.findings] == [
+        {
+            "file": "f.yaml",
+            "line": 1,
+            "col": 13,
+            "path": "tiers.a.limit",
+            "message": "unknown field",
+            "suggestion": "limits",
+        }
+    ]
+
+
+def test_very_many_findings_are_bounded() -> None:
+    text = wrong("consumers:\n" + "- {usernam: x}\n" * 5000)
+    assert text.count("\n") < 400 and text.endswith("... and 900 more")
+
+
+def test_long_lines_and_strange_characters_are_shown_safely() -> None:
+    text = wrong("tiers: {" + "".join(f"a{i}: {{}}, " for i in range(500)) + 'b: {"\\e[31m\u202e": 1}}\n')
+    assert "\x1b" not in text and "\u202e" not in text and "\\x1b[31m" in text
+    assert max(len(line) for line in text.splitlines()) < 250 and "  ..." in text
+
+
+def test_a_byte_that_is_wrong_far_down_is_found() -> None:
+    assert wrong("# x\n" * 100_000 + "a: [\n").startswith("f.yaml:100001:4: ")

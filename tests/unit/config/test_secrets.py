@@ -1,0 +1,100 @@
+"""No key, password or token in any message or shown source line, however the file is wrong."""
+
+import pytest
+
+from aigw.config import ConfigErrors, read_text
+from aigw.config.secret import masked_line, secret_name, without_users
+from aigw.config.shape import Configuration
+
+PLANTED = "hunter2hunter2"
+
+
+def told(text: str, environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigErrors) as errors:
+        read_text("f.yaml", text.encode(), environment or {})
+    everything = str(errors.value) + "".join(str(f.as_dict()) + repr(f) for f in errors.value.findings)
+    assert PLANTED not in everything, everything
+    return str(errors.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"consumers: [{{username: a, teir: x, keyauth_credentials: [{{key: {PLANTED}}}]}}]",
+        f"consumers: [{{username: a, keyauth_credentials: [{{kye: {PLANTED}}}]}}]",
+        f"consumers: [{{username: a, keyauth_credentials: [{{key_hash: {PLANTED}}}]}}]",
+        f"consumers: [{{username: a, keyauth_credentials: [{{whatever: {PLANTED}}}]}}]",
+        f"consumers: [{{username: a, keyauth_credentials: [{PLANTED}]}}]",
+        f"consumers: [{{username: a, keyauth_credentials: {PLANTED}}}]",
+        f"consumers: [{{username: a, keyauth_credentials: [{{key: '{PLANTED} x'}}]}}]",
+        f"consumers:\n- username: a\n  keyauth_credentials:\n  - key: |\n      {PLANTED} x\n",
+        f"consumers: [{{username: a, keyauth_credentials: [{{key: {PLANTED}, key: {PLANTED}}}]}}]",
+        "consumers:\n" + f"- {{username: a, keyauth_credentials: [{{key: {PLANTED}}}]}}\n" * 2,
+        f"models: {{m: {{upstreams: [{{url: x, api_key: {PLANTED}}}]}}}}",
+        f"models: {{m: {{upstreams: [{{url: x, api_key: {{{PLANTED}: 1}}}}]}}}}",
+        f"models: {{m: {{upstreams: [{{url: x, apikey: {PLANTED}}}]}}}}",
+        f"models: {{m: {{upstreams: [{{url: x, api-kee: {PLANTED}}}]}}}}",
+        f"services: [{{name: s, url: 'http://me:{PLANTED}@h:bad'}}]",
+        f"services: [{{name: s, host: h, pasword: {PLANTED}}}]",
+        f"plugins: [{{name: rate-limiting, config: {{minute: 1, redis: {{password: {PLANTED}}}}}}}]",
+        f"plugins: [{{name: rate-limiting, config: {{minute: 1, redis_password: {PLANTED}}}}}]",
+        f"plugins: [{{name: x, config: {{token: {PLANTED}}}}}]",
+        f"tiers: 1 # key: {PLANTED}",
+        f"models: {{m: {{upstreams: [{{api_key: {PLANTED}}}, {{]}}}}",
+        f"models:\n  m:\n    upstreams:\n    - api_key:\n       {PLANTED}: [\n",
+        f"models:\n  m:\n    upstreams:\n    - api_key: {PLANTED}\n     url: x\n",
+        f"models:\n  m:\n    upstreams:\n    - api_key: '{PLANTED}\n",
+        f"models:\n  m:\n    upstreams:\n    - {{api_key: {PLANTED}: x}}\n",
+        f"models:\n  m:\n    upstreams:\n    - api_key: >\n        {PLANTED}\n\t  x\n",
+    ],
+)
+def test_what_is_planted_is_not_told(text: str) -> None:
+    assert told(text).startswith("f.yaml:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: [{name: '${S} x', host: h}]",
+        "services: [{name: s, url: 'ftp://${S}'}]",
+        "services: [{name: s, url: '${S}'}]",
+        "consumers: [{username: '${S}'}, {username: '${S}'}]",
+        "consumers: [{username: a, tier: '${S}'}]",
+        "consumers: [{username: a, keyauth_credentials: [{key: '${S}', tags: 1}]}]",
+        "default_tier: x${S}",
+        "services: [{name: s, host: h, port: '${S}'}]",
+        "plugins: [{name: '${S}'}]",
+        "plugins: [{name: rate-limiting, config: {minute: '${S}'}}]",
+    ],
+)
+def test_what_a_reference_stands_for_is_told_as_the_reference(text: str) -> None:
+    told(text, {"S": PLANTED})
+
+
+def test_a_reference_is_shown_but_not_its_default() -> None:
+    text = "consumers: [{{username: a, tier: x, keyauth_credentials: [{{key: '{}'}}]}}]"
+    assert "key: '${KEY}'}" in told(text.format("${KEY}"), {"KEY": PLANTED})
+    assert "key: ***}" in told(text.format(f"${{KEY:-{PLANTED}}}"))
+
+
+def test_no_ordinary_field_counts_as_a_secret() -> None:
+    names: set[str] = set()
+
+    def collect(node: object) -> None:
+        if isinstance(node, dict):
+            names.update(node.get("properties", {}))
+            for inner in node.values():
+                collect(inner)
+        elif isinstance(node, list):
+            for inner in node:
+                collect(inner)
+
+    collect(Configuration.model_json_schema())
+    assert {n for n in names if secret_name(n)} == {"key", "key_hash", "api_key"}
+
+
+def test_masks() -> None:
+    assert masked_line("  key: abc, x: y", []) == "  key: ***"
+    assert masked_line("    abc", ["- key: >"]) == "    ***"
+    assert masked_line("    abc", ["- name: >"]) == "    abc"
+    assert without_users("http://a:b@c/d") == "http://a:***@c/d"
