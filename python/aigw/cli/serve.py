@@ -24,9 +24,16 @@ def serve(
     tls_cert: Annotated[Text, Parameter(help="PEM certificate chain of the proxy address")] = None,
     tls_key: Annotated[Text, Parameter(help="PEM private key of the proxy address")] = None,
 ) -> int:
-    """Serve the gateway until SIGTERM (drain; a second one ends it at once). SIGHUP reloads, and never restarts, it.
+    """Serve the gateway until SIGTERM.
 
-    Every option has a variable, AIGW_<NAME>, and so have settings without an option: see docs/reference/settings.md.
+    SIGTERM drains, a second one ends it at once; SIGHUP reloads, and
+    never restarts, it. Every option has a variable, AIGW_<NAME>, and so
+    have settings without an option: see docs/reference/settings.md.
+
+    For example:
+
+        aigw serve --config tiers.yaml
+        AIGW_ADMIN_TOKEN=... aigw serve --admin 0.0.0.0:8001
     """
     if config is not None:
         raise ConfigError(
