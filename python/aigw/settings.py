@@ -64,6 +64,11 @@ def _setting(parse: Callable[[str], Any], default: str, doc: str, *, secret: boo
 class Settings:
     """One gateway's settings. `field.metadata` holds each one's parser, default (as text), doc and whether it is secret."""
 
+    config: Path | None = _setting(
+        _optional(_path),
+        "",
+        "configuration file, put in force at start and whenever it changes; empty: the Admin API rules",
+    )
     data: Path = _setting(_path, "./aigw-data", "data folder: store, counters, snapshot, secret")
     proxy: HostPort = _setting(HostPort.parse, "127.0.0.1:8000", "address that clients call; port 0 takes a free one")
     admin: HostPort = _setting(HostPort.parse, "127.0.0.1:8001", "address of the Admin API; port 0 takes a free one")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aigw.control.configuration import Configuration
 from aigw.control.publish import Publication, Publisher
 from aigw.control.store import Store
 from aigw.control.writer import Writer
@@ -15,6 +16,7 @@ class Admin:
 
     store: Store
     writer: Writer
+    configuration: Configuration
     publication: Publication
     publisher: Publisher
     now: Callable[[], float]

@@ -70,15 +70,24 @@ def status(admin: Admin) -> JsonDict:
             "total_requests": _total_requests(admin.metrics()),
         },
         "workers": slots,
-        "configuration": {
-            "hash": now.hash,
-            "generation": now.generation,
-            "source": "admin",
-            "loaded_at": now.loaded_at,
-            "error": {"file": None, "line": None, "col": None, "message": now.error, "at": now.failed_at}
-            if now.error
-            else None,
-        },
+        "configuration": configuration(admin),
+    }
+
+
+def configuration(admin: Admin) -> JsonDict:
+    """What is in force: the file's content, or what the Admin API made, and what is wrong with what should be."""
+    now, stamp, wrong = admin.publication.in_force, admin.configuration.stamp, admin.configuration.error
+    error: JsonDict | None = None
+    if now.error:
+        error = {"file": None, "line": None, "col": None, "message": now.error, "at": now.failed_at}
+    elif wrong is not None:
+        error = {"file": wrong.file, "line": wrong.line, "col": wrong.col, "message": wrong.message, "at": wrong.at}
+    return {
+        "hash": now.hash if stamp is None else stamp.hash,
+        "generation": now.generation,
+        "source": "admin" if stamp is None else stamp.source,
+        "loaded_at": now.loaded_at if stamp is None else stamp.loaded_at,
+        "error": error,
     }
 
 

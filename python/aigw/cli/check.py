@@ -1,14 +1,10 @@
 """`aigw check`: whether a configuration file can be used, and everything that is wrong with it."""
 
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
-
-PATIENCE: Final = 0.5
-"""Seconds of work that need no sign of life."""
 
 
 def check(
@@ -29,6 +25,7 @@ def check(
         aigw check tiers.yaml --output json
     """
     from aigw.config import ConfigErrors, read  # noqa: PLC0415  (start-up of the other verbs)
+    from aigw.serve.progress import Bar  # noqa: PLC0415
 
     bar = Bar(progress and sys.stderr.isatty())
     try:
@@ -50,28 +47,6 @@ def check(
     else:
         sys.stdout.write(f"{found.name}: fine: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + "\n")
     return 0
-
-
-class Bar:
-    """One line on a terminal's standard error, once work takes long."""
-
-    def __init__(self, shown: bool) -> None:
-        self._shown = shown
-        self._began = time.monotonic()
-        self._wrote = False
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._shown and time.monotonic() - self._began > PATIENCE:
-            share = f" {100 * done // total} %" if total and done else ""
-            sys.stderr.write(f"\r\x1b[K{stage}{share}")
-            sys.stderr.flush()
-            self._wrote = True
-
-    def clear(self) -> None:
-        """Take the line away."""
-        if self._wrote:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 def _json(data: object) -> None:

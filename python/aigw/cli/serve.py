@@ -4,7 +4,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from aigw.errors import ConfigError
 from aigw.settings import load
 
 # Texts, not values: each is parsed by its row of the settings table, as its variable is.
@@ -13,7 +12,7 @@ Text = str | None
 
 def serve(
     *,
-    config: Annotated[Text, Parameter(help="configuration file (not supported in this version)")] = None,
+    config: Annotated[Text, Parameter(help="configuration file [default: the Admin API rules]")] = None,
     data: Annotated[Text, Parameter(help="data folder [default: ./aigw-data]")] = None,
     proxy: Annotated[Text, Parameter(help="HOST:PORT that clients call [default: 127.0.0.1:8000]")] = None,
     admin: Annotated[Text, Parameter(help="HOST:PORT of the Admin API [default: 127.0.0.1:8001]")] = None,
@@ -26,20 +25,22 @@ def serve(
 ) -> int:
     """Serve the gateway until SIGTERM.
 
-    SIGTERM drains, a second one ends it at once; SIGHUP reloads, and
+SIGTERM drains, a second one ends it at once; SIGHUP reloads, and
     never restarts, it. Every option has a variable, AIGW_<NAME>, and so
     have settings without an option: see docs/reference/settings.md.
+
+    With --config the file declares what is in force, beside what the
+    Admin API makes, and is read again when it changes. A file with
+    errors ends the start (exit code 2); later it leaves in force what
+    was. Started without --config, what a file declared is deleted.
 
     For example:
 
         aigw serve --config tiers.yaml
         AIGW_ADMIN_TOKEN=... aigw serve --admin 0.0.0.0:8001
     """
-    if config is not None:
-        raise ConfigError(
-            "--config: not supported in this version; start without it and configure through the Admin API"
-        )
     given = {
+        "config": config,
         "data": data,
         "proxy": proxy,
         "admin": admin,

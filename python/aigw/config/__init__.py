@@ -7,13 +7,28 @@ command: what becomes of a `File` is for others.
     interpolate  ${VAR}, ${VAR:-default}, ${file:PATH} -> text
     shape        the file as pydantic models: for the JSON Schema, and for what no entity checks
     check        a document -> findings and parts; consumers in bulk
+    fingerprint  what decides whether anything changed since
     file         File and FileEntity, with ids that outlive a reorder
     finding      one error with its place; secret: what no message and no source line may show
 """
 
 from aigw.config.file import File, FileEntity, Secret
 from aigw.config.finding import ConfigErrors, Finding
-from aigw.config.reader import MAX_BYTES, read, read_text
+from aigw.config.fingerprint import Fingerprint, fingerprint
+from aigw.config.reader import MAX_BYTES, read, read_bytes, read_text
 from aigw.config.schema import json_schema
 
-__all__ = ["MAX_BYTES", "ConfigErrors", "File", "FileEntity", "Finding", "Secret", "json_schema", "read", "read_text"]
+__all__ = [
+    "MAX_BYTES",
+    "ConfigErrors",
+    "File",
+    "FileEntity",
+    "Fingerprint",
+    "Finding",
+    "Secret",
+    "fingerprint",
+    "json_schema",
+    "read",
+    "read_bytes",
+    "read_text",
+]

@@ -25,15 +25,19 @@ def read(
 ) -> File:
     """Read and check a configuration file. `environment` is the process's own when left out. Raises ConfigErrors only."""
     name = os.fspath(path)
+    return read_text(name, read_bytes(name), environment, Path(name).parent, progress)
+
+
+def read_bytes(name: str) -> bytes:
+    """What stands in a configuration file. Raises ConfigErrors only."""
     try:
-        data = read_regular(Path(name), MAX_BYTES)
+        return read_regular(Path(name), MAX_BYTES)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError):
             reason = f"cannot be read: {error.strerror or error}"
         else:
             reason = "larger than 64 MiB" if "larger" in str(error) else f"cannot be read: {error}"
         raise ConfigErrors([Finding(name, 0, 0, "", reason)]) from None
-    return read_text(name, data, environment, Path(name).parent, progress)
 
 
 def read_text(

@@ -18,11 +18,12 @@ _NAMES: Final = ("name", "username", "custom_id", "group")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A place in a configuration file, and the hash of what stands there."""
+    """A place in a configuration file, the hash of what stands there, and how its secret is written there (`${VAR}`)."""
 
     file: str
     line: int
     hash: str = ""
+    written: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Origin":
@@ -31,7 +32,10 @@ class Origin:
 
     def text(self) -> str:
         """For the store's column."""
-        return orjson.dumps({"file": self.file, "line": self.line, "hash": self.hash}).decode()
+        kept: JsonDict = {"file": self.file, "line": self.line, "hash": self.hash}
+        if self.written is not None:
+            kept["written"] = self.written
+        return orjson.dumps(kept).decode()
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

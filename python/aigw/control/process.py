@@ -1,4 +1,4 @@
-"""The control process put together: store, publication, writer, Admin API. The only place that builds these objects.
+"""The control process put together: store, publication, writer, configuration file, Admin API. The only place that builds them.
 
 In: settings. Out: `Control`, whose `app` is served on the admin port by `serve/control.py`. Nothing runs before `start`.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from aigw.admin.app import AdminApp
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
+from aigw.control.configuration import Configuration, Events, first_look
 from aigw.control.publish import Publication, Publisher
 from aigw.control.store import Store
 from aigw.control.writer import Writer
@@ -26,14 +27,28 @@ class ControlSettings:
     admin: HostPort = field(default=HostPort("127.0.0.1", 8001))
     proxy: HostPort = field(default=HostPort("127.0.0.1", 8000))
     admin_token: str | None = field(default=None, repr=False)
+    config: Path | None = None
+    """The configuration file."""
+    must: bool = True
+    """Whether a configuration file with errors ends the start; a control process that is started again serves what the store
+    holds, and says what is wrong."""
 
 
 class Control:
     """An opened control plane. `start` before the first request, `close` after the last."""
 
     def __init__(
-        self, store: Store, publisher: Publisher, writer: Writer, app: AdminApp, metrics: Callable[[], str]
+        self,
+        store: Store,
+        publisher: Publisher,
+        writer: Writer,
+        configuration: Configuration,
+        first: Callable[[], None],
+        app: AdminApp,
+        metrics: Callable[[], str],
     ) -> None:
+        self._first = first
+        self.configuration = configuration
         self._store = store
         self._publisher = publisher
         self._writer = writer
@@ -42,8 +57,13 @@ class Control:
         """What `GET /metrics` answers, for the exporters."""
 
     def start(self) -> None:
-        """Put the stored configuration in force. Raises StoreError, OSError."""
-        self._writer.start()
+        """Put the configuration in force. Raises ConfigError, StoreError, OSError; then everything is closed."""
+        try:
+            self._writer.start()
+            self._first()
+        except (AigwError, OSError):
+            self.close()
+            raise
 
     def reclaim(self) -> list[tuple[int, int]]:
         """Give back what dead workers held: (slot, permits found open) of each. Call it when a worker has died."""
@@ -61,13 +81,16 @@ def open_control(
     publisher: Callable[[str, str], Publisher] | None = None,
     metrics: Callable[[], str] | None = None,
     now: Callable[[], float] = time.time,
+    log: Events = lambda event, /, **facts: None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Control:
-    """Open the data folder. `publisher` makes the hand on the snapshot files from (data folder, store id), by default the
+    """Open the data folder, once the configuration file was found fit for use. `publisher` makes the hand on the snapshot files from (data folder, store id), by default the
     native one; `metrics` answers `GET /metrics`, by default the shared counters. Raises ConfigError, StoreError."""
     if publisher is None:
         from aigw._native import Publisher as Native  # noqa: PLC0415  (not needed with another publisher)
 
         publisher = Native
+    first = first_look(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
     settings.data.mkdir(parents=True, exist_ok=True)
     store = _open_store(settings.data)
     try:
@@ -81,12 +104,14 @@ def open_control(
         raise
     publication = Publication(files)
     writer = Writer(store, publication, now)
+    configuration = Configuration(store, writer, publication, files, settings.config, now, log)
     metrics = metrics or (
         lambda: files.metrics(publication.route_labels(), publication.series_labels(), publication.tier_labels())
     )
     admin = Admin(
         store=store,
         writer=writer,
+        configuration=configuration,
         publication=publication,
         publisher=files,
         now=now,
@@ -94,7 +119,17 @@ def open_control(
         admin_address=settings.admin,
         proxy_address=settings.proxy,
     )
-    return Control(store, files, writer, AdminApp(admin, Guard(settings.admin, settings.admin_token)), metrics)
+    app = AdminApp(admin, Guard(settings.admin, settings.admin_token))
+    held = [first]  # a large file is let go as soon as it is in force
+    return Control(
+        store,
+        files,
+        writer,
+        configuration,
+        lambda: configuration.start(held.pop(), must=settings.must),
+        app,
+        metrics,
+    )
 
 
 def _open_store(data: Path) -> Store:

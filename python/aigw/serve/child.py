@@ -35,6 +35,8 @@ class Orders:
     """A line end is written here when the child serves, or why it cannot."""
     go_fd: int = -1
     """Ends when the data folder is usable: a worker opens nothing before."""
+    first: bool = False
+    """To control: the gateway has never served, so a configuration file with errors ends the start."""
     control_fd: int = -1
     """Lines from the supervisor to control: `reclaim`, `reload`."""
 

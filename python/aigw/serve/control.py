@@ -1,7 +1,8 @@
 """The control process: the Admin API served on its address, and the supervisor's messages.
 
 In: orders on the command line, lines `reclaim` and `reload` from the supervisor. Out: a process that serves until
-SIGTERM. What it serves is built by `aigw.control`; this file only runs it.
+SIGTERM, or exit status 2 when what the operator wrote must be repaired first: with another status it may be started again.
+What it serves is built by `aigw.control`; this file only runs it.
 """
 
 import asyncio
@@ -11,10 +12,12 @@ import sys
 
 import uvloop
 
+from aigw.config import ConfigErrors
 from aigw.control import Control, ControlSettings, open_control
 from aigw.errors import AigwError, ConfigError, explain
 from aigw.serve import child
 from aigw.serve.log import Log
+from aigw.serve.progress import Bar
 from aigw.serve.server import asgi
 from aigw.settings import Settings
 from aigw.telemetry import start_exporter
@@ -23,13 +26,26 @@ from aigw.telemetry import start_exporter
 def main(arguments: list[str]) -> int:
     orders, settings = child.enter(arguments)
     log = Log(settings.log_format, "control")
+    bar = Bar(sys.stderr.isatty())
     try:
-        control = open_control(
-            ControlSettings(
-                data=settings.data, admin=settings.admin, proxy=settings.proxy, admin_token=settings.admin_token
-            )
+        told = ControlSettings(
+            data=settings.data,
+            admin=settings.admin,
+            proxy=settings.proxy,
+            admin_token=settings.admin_token,
+            config=settings.config,
+            must=orders.first,
         )
+        control = open_control(told, log=log, progress=bar)
+        bar("storing", 0, 0)
         control.start()
+        bar.clear()
+    except ConfigErrors as errors:
+        bar.clear()
+        sys.stderr.write(errors.rendered() + "\n")
+        count = len(errors.findings)
+        child.tell_failed(orders, f"{settings.config}: {count} error{'s' if count > 1 else ''}, listed above")
+        return child.CONFIG_STATUS
     except (AigwError, OSError) as error:
         why = explain(error)
         log("control_failed", error=why)

@@ -19,7 +19,7 @@ class Log:
         self._json = format == "json"
         self._process = process
 
-    def __call__(self, event: str, **facts: object) -> None:
+    def __call__(self, event: str, /, **facts: object) -> None:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._json:
             line = json.dumps({"time": time, "process": self._process, "event": event, **facts}, default=str)

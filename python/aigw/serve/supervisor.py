@@ -39,6 +39,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         if settings.tls_cert is not None and settings.tls_key is not None:
             check_certificate(settings.tls_cert, settings.tls_key)
+        self._made_data = not settings.data.exists()
         self._lock = _lock(settings.data)
         held_proxy, proxy = hold(settings.proxy, "proxy")
         held_admin, admin = hold(settings.admin, "admin")
@@ -58,7 +59,9 @@ class Supervisor:
     # --- children ---
 
     def _orders(self, ready_fd: int, go_fd: int = -1, control_fd: int = -1) -> child.Orders:
+        # The go pipe is closed when control is ready for the first time.
         return child.Orders(
+            first=self._go_write >= 0,
             settings=self.settings.as_text(),
             supervisor=os.getpid(),
             ready_fd=ready_fd,
@@ -180,6 +183,12 @@ class Supervisor:
             return
         for other in self._slots():
             other.end()
+        if self._made_data:
+            # Nothing but our lock is in it when the configuration file could not be used: leave no trace of the attempt.
+            with contextlib.suppress(OSError):
+                if [entry.name for entry in self.settings.data.iterdir()] == ["lock"]:
+                    (self.settings.data / "lock").unlink()
+                    self.settings.data.rmdir()
         why = slot.why or f"it died {slot.early_deaths} times before it served (status {status}); its log is above"
         raise (ConfigError if wrong else StoreError)(f"the gateway cannot start: {slot.name}: {why}")
 

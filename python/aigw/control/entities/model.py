@@ -18,7 +18,9 @@ from aigw.control.entities.tier import NotYet, TokenCap, Usd
 from aigw.schema.fields import Between, Model, SetMarker, Timestamp, unique, violation
 from aigw.types import JsonDict
 
-_REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*|file:[^}]*?)(?::-[^}]*)?\}\Z", re.ASCII)
+_REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*|file:[^}]*?)(?::-([^}]*))?\}\Z", re.ASCII)
+PLACEHOLDERS: Final = frozenset({"", "none", "null", "unset", "empty", "dummy", "no-key", "not-needed", "changeme"})
+"""Defaults of references that say that there is no secret: they may be shown."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\-]*\Z", re.ASCII)
 
 
@@ -121,21 +123,29 @@ class LlmModel(Entity):
     keys: list[SealedKey | None] = Field(default=[], description="Keys of the upstreams, sealed.")
 
 
+def reference_of(written: str | None) -> str | None:
+    """The reference that a secret is written as, as it may be shown: of text that is no plain reference, and of a default
+    that may be the secret itself, nothing is kept."""
+    found = _REFERENCE.match(written or "")
+    if found is None:
+        return None
+    name, default = found.groups()
+    return f"${{{name}:-{default}}}" if default is not None and default.lower() in PLACEHOLDERS else f"${{{name}}}"
+
+
 def with_sealed_keys(
     spec: ModelSpec, references: Sequence[str | None], seal: Callable[[bytes], str], digest: Callable[[bytes], bytes]
 ) -> JsonDict:
-    """`spec` and `keys` of a model's body. `references`: what is written for each upstream's key (`${VAR}`); of text that
-    is no plain reference, and of a reference's default, nothing is kept: it may be the key itself."""
+    """`spec` and `keys` of a model's body. `references`: what is written for each upstream's key (`${VAR}`)."""
     keys: list[JsonDict | None] = []
     for upstream, written in zip(spec.upstreams, references, strict=True):
         if upstream.api_key is None:
             keys.append(None)
             continue
-        found = _REFERENCE.match(written or "")
         key = upstream.api_key.encode()
         keys.append(
             {
-                "reference": f"${{{found.group(1)}}}" if found else None,
+                "reference": reference_of(written),
                 "sealed": seal(key),
                 "digest": digest(b"upstream:" + key).hex(),
             }
@@ -148,4 +158,4 @@ def with_sealed_keys(
 
 KIND = Kind(name="models", model=LlmModel, endpoint_key="name", unique=("name",), served=False)
 
-__all__ = ["LlmModel", "ModelName", "ModelSpec", "SealedKey", "Upstream", "with_sealed_keys"]
+__all__ = ["LlmModel", "ModelName", "ModelSpec", "SealedKey", "Upstream", "reference_of", "with_sealed_keys"]

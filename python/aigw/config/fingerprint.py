@@ -1,0 +1,40 @@
+"""What decides whether a configuration changed: its bytes, and what each reference in them stands for at this moment.
+
+In: bytes that nobody has parsed. Out: hashes, and the files that references name. It looks at references anywhere in the
+text, comments included: one too many costs a needless reading, one too few would miss a change.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aigw.config.interpolate import Resolver, Unresolved
+
+_REFERENCE: Final = re.compile(rb"\$\{[^{}\n]*\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """`hash` is the content's alone, `whole` also that of its name and of all that it refers to. `files`: those named by
+    references, found or not."""
+
+    hash: str
+    whole: str
+    files: tuple[Path, ...]
+
+
+def fingerprint(name: str, data: bytes, environment: Mapping[str, str], folder: Path) -> Fingerprint:
+    """Raises nothing: what has no value yet has that as its value."""
+    content = hashlib.sha256(data)
+    whole = hashlib.sha256(name.encode(errors="surrogateescape") + b"\0" + content.digest())
+    resolver = Resolver(environment, folder)
+    for reference in dict.fromkeys(_REFERENCE.findall(data)):
+        try:
+            value, _, _ = resolver.resolve(reference.decode(errors="replace"))
+        except Unresolved as error:
+            value = f"\0{error}"
+        whole.update(b"\0" + value.encode(errors="surrogateescape"))
+    return Fingerprint(content.hexdigest(), whole.hexdigest(), tuple(dict.fromkeys(resolver.files)))

@@ -1,0 +1,323 @@
+"""The configuration file in force: read, checked, applied as a whole or not at all, and what is to be said of it.
+
+In: a path or a text, and who asks (`start`, `file`, `sighup`, `api`). Out: the store and the workers hold it, or a `ConfigErrors`
+with everything that is wrong, and what was in force still is. One at a time; the writer serialises it with the Admin API.
+Without a file the Admin API rules alone, and what a file declared before is deleted.
+"""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import sqlalchemy as sa
+
+from aigw.config import ConfigErrors, File, Finding, Fingerprint, fingerprint, read_bytes, read_text
+from aigw.control import tables
+from aigw.control.bulk import Conflict, Conflicts, Declared, apply
+from aigw.control.declare import Sealer, declared, default_tier
+from aigw.control.difference import Difference, difference
+from aigw.control.publish import Publication
+from aigw.control.stamp import HISTORY, Stamp, history_of, peek, put_history, put_stamp, stamp_of
+from aigw.control.store import Store, Writing
+from aigw.control.writer import Writer
+from aigw.errors import AigwError, ConfigError, explain
+from aigw.types import JsonDict
+
+GIVEN: Final = "POST /config"
+"""The name of a text that no file holds."""
+LARGE: Final = 1 << 20
+_CHUNK: Final = 900
+
+Progress = Callable[[str, int, int], None]
+
+
+class Events(Protocol):
+    """Takes one line of the process log."""
+
+    def __call__(self, event: str, /, **facts: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A configuration that nobody has checked yet. References to files are looked for below `folder`."""
+
+    name: str
+    data: bytes
+    folder: Path
+    mark: Fingerprint
+
+    @classmethod
+    def of(cls, name: str, data: bytes, folder: Path, environment: Mapping[str, str]) -> "Text":
+        return cls(name, data, folder, fingerprint(name, data, environment, folder))
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """What the file said before the store was opened: `file` is None when the store holds it already."""
+
+    text: Text | None = None
+    file: File | None = None
+    wrong: ConfigErrors | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """An error as `GET /status` shows it: the first finding, and how many more there are."""
+
+    message: str
+    at: float
+    file: str | None = None
+    line: int | None = None
+    col: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What loading did. `changed` is False when the same content was in force already."""
+
+    changed: bool
+    hash: str
+    generation: int
+    difference: Difference
+
+
+def first_look(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> First:
+    """Read and check the file before anything else is touched. Raises ConfigErrors when it `must` be usable."""
+    if path is None:
+        return First()
+    try:
+        text = _text_of(path, os.environ)
+        stamp = peek(store)
+        if stamp is not None and stamp.whole == text.mark.whole:
+            return First(text)
+        return First(text, read_text(text.name, text.data, None, text.folder, progress))
+    except ConfigErrors as error:
+        if must:
+            raise
+        return First(wrong=error)
+
+
+def _text_of(path: Path, environment: Mapping[str, str]) -> Text:
+    return Text.of(str(path), read_bytes(str(path)), path.parent, environment)
+
+
+class Configuration:
+    """`start` once, then `load` whenever something may have changed."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        publication: Publication,
+        sealer: Sealer,
+        path: Path | None,
+        now: Callable[[], float],
+        log: Events,
+    ) -> None:
+        self.path: Final = path
+        self.error: Wrong | None = None
+        self.stamp: Stamp | None = None
+        """The file in force; None: the Admin API rules alone."""
+        self.files: tuple[Path, ...] = ()
+        """Files that references in the text read last name."""
+        self.results: dict[str, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
+        self._store = store
+        self._writer = writer
+        self._publication = publication
+        self._sealer = sealer
+        self._now = now
+        self._log = log
+        self._one = threading.Lock()
+
+    def start(self, first: First, *, must: bool) -> None:
+        """Put in force what was read at first. Raises ConfigError, when it `must` work, and StoreError."""
+        with self._one:
+            with self._store.reading() as reading:
+                self.stamp = stamp_of(reading)
+                held = any(reading.of_file().values()) if self.path is None else True
+            if self.path is None:
+                if held or self.stamp is not None:
+                    self._without_file()
+                return
+            try:
+                if first.wrong is not None:
+                    raise first.wrong
+                assert first.text is not None
+                if first.file is None:
+                    self._unchanged(first.text)
+                else:
+                    self._apply("start", first.text, first.file)
+            except ConfigErrors as error:
+                if must:
+                    raise
+                self._reject("start", first.text, error)
+
+    def load(self, trigger: str, data: bytes | None = None) -> Outcome:
+        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed."""
+        with self._one:
+            text: Text | None = None
+            try:
+                if data is None and self.path is None:
+                    raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
+                if data is not None:
+                    folder = self.path.parent if self.path is not None else Path.cwd()
+                    text = Text.of(GIVEN, data, folder, os.environ)
+                elif self.path is not None:
+                    text = _text_of(self.path, os.environ)
+                assert text is not None
+                self.files = text.mark.files
+                if self.stamp is not None and self.stamp.whole == text.mark.whole:
+                    return self._unchanged(text)
+                return self._apply(trigger, text, read_text(text.name, text.data, None, text.folder))
+            except ConfigErrors as error:
+                self._reject(trigger, text, error)
+                raise
+            except AigwError as error:
+                if not isinstance(error, ConfigError):
+                    self._reject(trigger, text, error)
+                raise
+            finally:
+                if text is not None and len(text.data) > LARGE:
+                    text = None
+                    _give_back()
+
+    def history(self) -> list[JsonDict]:
+        """What became of the last files, newest first."""
+        with self._store.reading() as reading:
+            return history_of(reading)[::-1]
+
+    def _unchanged(self, text: Text) -> Outcome:
+        self.files = text.mark.files
+        self.results["unchanged"] += 1
+        if self.error is not None:
+            self.error = None
+            self._log("config_restored", file=text.name, hash=text.mark.hash)
+        return Outcome(False, text.mark.hash, self._publication.in_force.generation, Difference())
+
+    def _apply(self, trigger: str, text: Text, file: File) -> Outcome:
+        self.files = text.mark.files
+        now = self._now()
+        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now)
+        entities = declared(file, self._sealer, int(now), self._made)
+        names = {e.id: e.name for e in file.entities if e.kind not in ("keyauth_credentials", "acls", "plugins")}
+        try:
+            done = self._write(trigger, stamp, entities, default_tier(file), names)
+        except Conflicts as error:
+            raise ConfigErrors([_finding(conflict, file) for conflict in error.found]) from None
+        self.error = None
+        self.results["applied"] += 1
+        generation = self._publication.in_force.generation
+        self._log("config_applied", file=text.name, trigger=trigger, hash=stamp.hash, generation=generation,
+                  added=done.added, changed=done.changed, removed=done.removed)  # fmt: skip
+        self._say(done.lines)
+        return Outcome(True, stamp.hash, generation, done)
+
+    def _without_file(self) -> None:
+        """Delete what a file declared before."""
+        try:
+            done = self._write("start", None, [], None, {})
+        except Conflicts as error:
+            hint = "the gateway was started without its configuration file (--config), so what that declared is to be deleted"
+            raise ConfigError("\n".join([f"{hint}, but:", *(f"  {c.message}" for c in error.found)])) from None
+        self._log("config_left", why="started without --config: what the file declared is deleted",
+                  removed=done.removed)  # fmt: skip
+        self._say(done.lines)
+
+    def _write(
+        self, trigger: str, stamp: Stamp | None, entities: list[Declared], tier: str | None, names: dict[str, str]
+    ) -> Difference:
+        def operation(writing: Writing) -> Difference:
+            before, kept = writing.default_tier(), len(writing.changes)
+            apply(writing, entities, tier)
+            done = difference(writing.changes[kept:], names, (before, tier))
+            put_stamp(writing, stamp)
+            put_history(writing, [*history_of(writing), self._entry(trigger, stamp.hash if stamp else "", done, None)])
+            return done
+
+        try:
+            done = self._writer.submit(operation).result()
+        except AigwError:
+            # It may be stored, and only not in force yet: then that is what the next reading compares with.
+            with self._store.reading() as reading:
+                self.stamp = stamp_of(reading)
+            raise
+        self.stamp = stamp
+        return done
+
+    def _entry(self, trigger: str, content: str, done: Difference, error: str | None) -> JsonDict:
+        return {"time": self._now(), "hash": content, "source": trigger, **done.as_dict(), "error": error}
+
+    def _reject(self, trigger: str, text: Text | None, error: AigwError) -> None:
+        """Say what is wrong: on /status, in the log, in the history."""
+        content = text.mark.hash if text is not None else ""
+        known = self.error
+        name = text.name if text is not None else str(self.path)
+        if isinstance(error, ConfigErrors):
+            findings: Sequence[Finding] = error.findings
+            one, more = findings[0], len(findings) - 1
+            message = f"{one.path + ': ' if one.path else ''}{one.message}"
+            message += f"; did you mean '{one.suggestion}'?" if one.suggestion else ""
+            message += f" (and {more} more)" if more else ""
+            self.error = Wrong(message, self._now(), one.file, one.line or None, one.col or None)
+        else:
+            findings = ()
+            self.error = Wrong(explain(error), self._now(), name)
+        self.results["rejected"] += 1
+        if trigger == "file" and known is not None and replace(known, at=self.error.at) == self.error:
+            return  # said before: a file that is touched again and again
+        self._log("config_rejected", file=name, trigger=trigger, errors=len(findings) or 1,
+                  why="" if findings else self.error.message)  # fmt: skip
+        for finding in findings[:100]:
+            where = {"file": finding.file, "line": finding.line or None, "col": finding.col or None}
+            self._log(
+                "config_error", **where, path=finding.path, message=finding.message, suggestion=finding.suggestion
+            )
+        entry = self._entry(trigger, content, Difference(), self.error.message)
+
+        def remember(writing: Writing) -> None:
+            put_history(writing, [*history_of(writing), entry])
+
+        self._writer.submit(remember)  # on a disk that is full it is not remembered
+
+    def _say(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._log("config_change", change=line)
+
+    def _made(self, ids: list[str]) -> dict[str, int]:
+        """When the file's credentials of these ids were made."""
+        table, found = tables.keyauth_credentials, {}
+        with self._store.reading() as reading:
+            for start in range(0, len(ids), _CHUNK):
+                part = ids[start : start + _CHUNK]
+                made = sa.func.json_extract(table.c.body, "$.created_at")
+                query = sa.select(table.c.id, made).where(table.c.id.in_(part), table.c.origin.is_not(None))
+                found.update({key: int(at) for key, at in reading.connection.execute(query)})
+        return found
+
+
+def _finding(conflict: Conflict, file: File) -> Finding:
+    """A conflict at its place in the file."""
+    line = conflict.origin.line if conflict.origin is not None else 0
+    at: Any = next((e for e in file.entities if line and e.kind == conflict.kind and e.line == line), None)
+    column = 1 if line else 0
+    for look in (file.document.key_mark, file.document.mark) if at is not None else ():
+        try:
+            column = look(at.path)[1]
+            break
+        except KeyError:
+            continue
+    return Finding(file.name, line, column, "", conflict.message)
+
+
+def _give_back() -> None:
+    """Return what a large file took to the system: the allocator would keep it for the next one."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "First", "Outcome", "Wrong", "first_look"]

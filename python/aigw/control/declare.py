@@ -1,0 +1,69 @@
+"""A checked configuration file -> what the store is to hold of it. In: a `File`. Out: `Declared`, in an order that can be stored.
+
+Keys become HMACs here and upstreams' keys are sealed: nothing behind this module has seen a secret. How a secret is written
+in the file (`${VAR}`) goes along with its place, so that the configuration can be shown as it was written.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from aigw.config import File, FileEntity
+from aigw.control.bulk import Declared
+from aigw.control.entities import KINDS
+from aigw.control.entities.model import reference_of, with_sealed_keys
+from aigw.control.origin import Origin
+from aigw.types import JsonDict
+
+Since = Callable[[list[str]], Mapping[str, int]]
+"""Ids of credentials -> when the store says that the file's were made."""
+
+
+class Sealer(Protocol):
+    """The part of the publisher that takes secrets."""
+
+    def hash_key(self, key: bytes) -> bytes: ...
+    def seal(self, secret: bytes) -> str: ...
+
+
+def declared(file: File, sealer: Sealer, now: int, since: Since) -> list[Declared]:
+    """Everything the file declares, made at `now`. A time to live counts from when the file first declared its key."""
+    timed = [e.id for e in file.entities if e.ttl]
+    return list(_declared(file, sealer, now, since(timed) if timed else {}))
+
+
+def default_tier(file: File) -> str | None:
+    """Id of the file's default tier."""
+    if file.default_tier is None:
+        return None
+    return _tiers(file)[file.default_tier]
+
+
+def _tiers(file: File) -> dict[str, str]:
+    return {e.name: e.id for e in file.entities if e.kind == "tiers"}
+
+
+def _declared(file: File, sealer: Sealer, now: int, made: Mapping[str, int]) -> Iterator[Declared]:
+    tiers, name = _tiers(file), file.name
+    updated = {kind.name: kind.has_updated_at for kind in KINDS.values()}
+    for entity in file.entities:
+        body: JsonDict = {**entity.body, "created_at": now}
+        if updated[entity.kind]:
+            body["updated_at"] = now
+        if entity.kind == "models":
+            spec = file.models[entity.name]
+            body |= with_sealed_keys(spec, file.api_keys_written(entity.name), sealer.seal, sealer.hash_key)
+        if entity.kind == "keyauth_credentials":
+            yield _credential(file, entity, body, sealer, made.get(entity.id, now))
+        else:
+            tier = tiers[entity.tier] if entity.tier is not None else None
+            yield Declared(entity.kind, body, Origin(name, entity.line), tier)
+
+
+def _credential(file: File, entity: FileEntity, body: JsonDict, sealer: Sealer, made: int) -> Declared:
+    written, digest = None, entity.key_hash
+    if entity.key is not None:
+        digest = sealer.hash_key(entity.key.reveal().encode())
+        written = reference_of(file.written((*entity.path, "key")))
+    assert digest is not None
+    origin = Origin(file.name, entity.line, written=written)
+    return Declared(entity.kind, body, origin, digest=digest, expires_at=made + entity.ttl if entity.ttl else 0)

@@ -1,0 +1,30 @@
+"""Signs of life of long work, for whoever waits at a terminal. In: stages and shares. Out: one line that is taken away again."""
+
+import sys
+import time
+from typing import Final
+
+PATIENCE: Final = 0.5
+"""Seconds of work that need no sign of life."""
+
+
+class Bar:
+    """One line on a terminal's standard error, once work takes long."""
+
+    def __init__(self, shown: bool) -> None:
+        self._shown = shown
+        self._began = time.monotonic()
+        self._wrote = False
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._shown and time.monotonic() - self._began > PATIENCE:
+            share = f" {100 * done // total} %" if total and done else ""
+            sys.stderr.write(f"\r\x1b[K{stage}{share}")
+            sys.stderr.flush()
+            self._wrote = True
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._wrote:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
