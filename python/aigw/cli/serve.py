@@ -25,7 +25,7 @@ def serve(
 ) -> int:
     """Serve the gateway until SIGTERM.
 
-SIGTERM drains, a second one ends it at once; SIGHUP reloads, and
+    SIGTERM drains, a second one ends it at once; SIGHUP reloads, and
     never restarts, it. Every option has a variable, AIGW_<NAME>, and so
     have settings without an option: see docs/reference/settings.md.
 
