@@ -24,7 +24,7 @@ build: .venv/.built ## .venv with the release extension and all tools
 # The release extension, always: `maturin develop` without --release would put a debug build here.
 .venv/.built: .venv/.tools $(SOURCES)
 	@command -v cargo >/dev/null || { echo "make: no Rust toolchain: install one (https://rustup.rs), 1.95 or later" >&2; exit 2; }
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked --quiet
+	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked --quiet
 	touch $@
 
 run: build ## the demo: three tiers with a key each, a mock LLM, an echo service

@@ -30,6 +30,7 @@ def denials() -> list[dict[str, object]]:
 
 def metrics_table() -> list[dict[str, object]]:
     """Every metric of the request path: name, kind, help, labels, as `src/telemetry.rs` has them."""
+
 def load_yaml(text: bytes) -> YamlDocument:
     """Parse one YAML 1.2 document, with the place of each of its parts. The GIL is released.
 

@@ -8,6 +8,7 @@ use aigw_core::admit::gate;
 use aigw_core::snapshot::{LimitBy, Model, Offer, Policy, Scheme, Service, Snapshot, Tier};
 use bytes::Bytes;
 use http::HeaderValue;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,7 +186,7 @@ pub(crate) enum Whose<'a> {
     /// A row of the dense column.
     Row(u32),
     /// A text in the hash area.
-    Text(std::borrow::Cow<'a, [u8]>),
+    Text(Cow<'a, [u8]>),
 }
 
 /// The identifier of a request under a profile: Kong's, with the client's address where it has none.
@@ -195,15 +196,16 @@ pub(crate) fn whose<'a>(
     credential: Option<u32>,
     header: impl Fn(&str) -> Option<&'a str>,
     path: &'a str,
-    address: &'a [u8],
+    address: impl Fn() -> String,
 ) -> Whose<'a> {
-    let text = |text: &'a [u8]| Whose::Text(std::borrow::Cow::Borrowed(text));
+    let at_address = || Whose::Text(Cow::Owned(address().into_bytes()));
+    let of = |text: Option<&'a str>| text.map_or_else(at_address, |text| Whose::Text(Cow::Borrowed(text.as_bytes())));
     match by {
         LimitBy::Service => Whose::Row(0),
-        LimitBy::Consumer => consumer.map_or_else(|| text(address), Whose::Row),
-        LimitBy::Credential => credential.map_or_else(|| text(address), Whose::Row),
-        LimitBy::Ip => text(address),
-        LimitBy::Header(name) => text(header(name).map_or(address, str::as_bytes)),
-        LimitBy::Path(only) => text(if path == &**only { path.as_bytes() } else { address }),
+        LimitBy::Consumer => consumer.map_or_else(at_address, Whose::Row),
+        LimitBy::Credential => credential.map_or_else(at_address, Whose::Row),
+        LimitBy::Ip => at_address(),
+        LimitBy::Header(name) => of(header(name)),
+        LimitBy::Path(only) => of((path == &**only).then_some(path)),
     }
 }

@@ -56,7 +56,6 @@ def status(admin: Admin) -> JsonDict:
     """GET /status."""
     slots = admin.publisher.slots()
     in_flight = sum(int(s["in_flight"]) for s in slots)
-    now = admin.publication.in_force
     return {
         "database": {"reachable": _reachable(admin)},
         "memory": {"workers_lua_vms": [], "lua_shared_dicts": {}},

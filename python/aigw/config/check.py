@@ -142,7 +142,7 @@ class Check:
         first = seen.setdefault(name, path)
         if first is not path and not self.source.full:
             line = self.source.line(first)
-            self.source.add(path, f"the {field} '{name[:64]}' stands twice: first in line {line}")
+            self.source.add(path, f"the {field} '{name}' stands twice: first in line {line}")
         return first is not path
 
     def _specs(self, kind: str, name_type: Any, model: type[Any], into: dict[str, Any]) -> None:
@@ -234,7 +234,7 @@ class Check:
         if isinstance(name, str) and "" not in scope.values():
             first = self._scopes.setdefault(identity, path)
             if first is not path:
-                text = f"the plugin '{name[:64]}' on {place or 'everything'} stands twice"
+                text = f"the plugin '{name}' on {place or 'everything'} stands twice"
                 self.source.add(path, f"{text}: first in line {self.source.line(first)}", at_key=True)
         # A consumer's id is not made of its username alone.
         of = {"service": "services", "route": "routes"}
@@ -280,7 +280,7 @@ class Check:
         if given in names:
             return given
         if not self.source.full:
-            self.source.add(path, f"there is no {_SINGULAR[kind]} '{given[:64]}'", suggestion=nearest(given, names))
+            self.source.add(path, f"there is no {_SINGULAR[kind]} '{given}'", suggestion=nearest(given, names))
         return None
 
 

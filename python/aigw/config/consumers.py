@@ -81,7 +81,7 @@ class Consumers:
         if custom_id is not None:
             first = self._custom_ids.setdefault(custom_id, path)
             if first is not path:
-                text = f"the custom_id '{custom_id[:64]}' stands twice: first in line {self._source.line(first)}"
+                text = f"the custom_id '{custom_id}' stands twice: first in line {self._source.line(first)}"
                 self._source.add((*path, "custom_id"), text)
         tier = None
         if checked.tier is not None:
@@ -155,7 +155,7 @@ class Consumers:
             first = seen.setdefault(acl.group, index)
             line = lines[index] if index < len(lines) else 0
             if first != index:
-                text = f"the group '{acl.group[:64]}' stands twice: first in line {lines[first]}"
+                text = f"the group '{acl.group}' stands twice: first in line {lines[first]}"
                 self._source.add((*here, index, "group"), text)
             key = entity_id("acls", f"{consumer}:{acl.group}")
             body: JsonDict = {

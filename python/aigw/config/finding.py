@@ -15,6 +15,8 @@ from aigw.types import JsonDict
 SHOWN: Final = 100
 """Findings that are written out for a person; all are in `ConfigErrors.findings`."""
 
+LONGEST: Final = 400
+
 Path = tuple[str | int, ...]
 """Where a value stands: keys and list positions (from 0) from the root of the file."""
 
@@ -34,6 +36,11 @@ def dotted(path: Path) -> str:
 def printable(text: str) -> str:
     """Nothing that moves a cursor, colours, or turns text around."""
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def short(text: str) -> str:
+    """A text that fits a message. Cut last: a part of a secret would not be known as one."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 @dataclass(frozen=True, slots=True)

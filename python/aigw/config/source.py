@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Any, Final
 
 from aigw._native import YamlDocument, load_yaml
-from aigw.config.finding import ConfigErrors, Finding, Path, dotted, printable
+from aigw.config.finding import ConfigErrors, Finding, Path, dotted, printable, short
 from aigw.config.interpolate import Resolver, Unresolved
 from aigw.config.secret import MASK, masked, masked_line, secret_name, secret_path, without_users
 
@@ -126,7 +126,7 @@ class Source:
     def _put(self, message: str, mark: tuple[int, int, int], path: str, suggestion: str | None) -> None:
         line, column, length = mark
         shown, caret, length = self._shown(line, column, length)
-        suggestion = None if suggestion is None else printable(suggestion)
+        suggestion = None if suggestion is None else printable(short(suggestion))
         text = printable(without_users(message))
         self.findings.append(Finding(self.name, line, column, printable(path), text, shown, caret, length, suggestion))
 

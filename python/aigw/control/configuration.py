@@ -149,6 +149,7 @@ class Configuration:
                 assert first.text is not None
                 if first.file is None:
                     self._unchanged(first.text)
+                    self._log("config_unchanged", file=first.text.name, hash=first.text.mark.hash)
                 else:
                     self._apply("start", first.text, first.file)
             except ConfigErrors as error:
@@ -239,7 +240,7 @@ class Configuration:
             return done
 
         try:
-            done = self._writer.submit(operation).result()
+            done = self._writer.submit(operation, alone=True).result()
         except AigwError:
             # It may be stored, and only not in force yet: then that is what the next reading compares with.
             with self._store.reading() as reading:

@@ -5,19 +5,16 @@ forget it. The content hash beside file and line tells a reload what it need not
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
 from aigw.types import JsonDict
 
-_TIMES: Final = frozenset({"created_at", "updated_at"})
 _NAMES: Final = ("name", "username", "custom_id", "group")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """A place in a configuration file, the hash of what stands there, and how its secret is written there (`${VAR}`)."""
 
     file: str
@@ -28,7 +25,8 @@ class Origin:
     @classmethod
     def parse(cls, text: str) -> "Origin":
         """From the store's column."""
-        return cls(**orjson.loads(text))
+        found = orjson.loads(text)
+        return cls(found["file"], found["line"], found["hash"], found.get("written"))
 
     def text(self) -> str:
         """For the store's column."""
@@ -58,7 +56,7 @@ def name_of(body: JsonDict) -> str:
 def content_hash(body: JsonDict, *beside: object) -> str:
     """Of everything that makes an entity what it is: not the times, and not a sealed text, which differs every time.
     `beside` is what is kept in columns of its own."""
-    kept = {k: v for k, v in body.items() if k not in _TIMES}
+    kept = {**body, "created_at": 0, "updated_at": 0}
     if "keys" in kept:
         kept["keys"] = [k and {**k, "sealed": None} for k in kept["keys"]]
-    return hashlib.sha256(orjson.dumps([kept, *beside], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+    return hashlib.sha256(orjson.dumps([kept, *beside])).hexdigest()[:32]

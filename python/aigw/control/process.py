@@ -84,8 +84,10 @@ def open_control(
     log: Events = lambda event, /, **facts: None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Control:
-    """Open the data folder, once the configuration file was found fit for use. `publisher` makes the hand on the snapshot files from (data folder, store id), by default the
-    native one; `metrics` answers `GET /metrics`, by default the shared counters. Raises ConfigError, StoreError."""
+    """Open the data folder, once the configuration file was found fit for use.
+
+    `publisher` makes the hand on the snapshot files from (data folder, store id), by default the native one; `metrics`
+    answers `GET /metrics`, by default the shared counters. Raises ConfigError, StoreError."""
     if publisher is None:
         from aigw._native import Publisher as Native  # noqa: PLC0415  (not needed with another publisher)
 

@@ -9,9 +9,9 @@ The store knows no HTTP and no snapshot; keys reach it as HMACs only.
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import orjson
@@ -24,6 +24,9 @@ from aigw.errors import ConfigError, StoreError
 from aigw.types import JsonDict
 
 BUSY_SECONDS: Final = 5
+CACHE_KIB: Final = 2000
+LARGE_CACHE_KIB: Final = 256 * 1024
+"""Most that one large transaction may hold in memory."""
 _REPAIRS: Final = {
     "SQLITE_FULL": "; free some space on that disk",
     "SQLITE_CORRUPT": "; restore it from a backup",
@@ -31,8 +34,7 @@ _REPAIRS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One entity as it is kept. `body` is the entity's JSON (a credential's has no key); `n` is 0 for kinds without one."""
 
     id: str
@@ -51,8 +53,7 @@ SETTINGS: Final = "settings"
 DEFAULT_TIER: Final = "default_tier"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What one write did to one entity: None before it existed, None after it is gone."""
 
     kind: str
@@ -135,8 +136,11 @@ class Store:
         """One transaction, durable when the block ends without an exception. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
             writing = Writing(connection)
-            yield writing
-            writing.commit()
+            try:
+                yield writing
+                writing.commit()
+            finally:
+                writing.rest()
 
     def keep(self, key: str, value: str) -> bool:
         """Remember a fact of this folder, once; False when another one is remembered. Raises StoreError."""
@@ -197,23 +201,32 @@ def row_of(kind: str, record: Any) -> Row:
     )
 
 
+_TEXTS: Final = {
+    kind: tuple(c for c in ("name", "username", "custom_id", "instance_name", "group") if c in table.c)
+    for kind, table in tables.ENTITIES.items()
+}
+"""Fields of the body that have a column of their own."""
+
+
 def columns_of(kind: Kind, row: Row) -> JsonDict:
     """What an entity's record holds."""
-    table, body = tables.ENTITIES[kind.name], row.body
-    values: JsonDict = {"id": row.id, "body": orjson.dumps(body).decode()}
-    values["origin"] = row.origin.text() if row.origin else None
+    body = row.body
+    values: JsonDict = {
+        "id": row.id,
+        "body": orjson.dumps(body).decode(),
+        "origin": row.origin.text() if row.origin else None,
+    }
     if kind.numbered:
         values["n"] = row.n
-    for name in ("name", "username", "custom_id", "instance_name", "group"):
-        if name in table.c:
-            values[name] = body[name]
+    for name in _TEXTS[kind.name]:
+        values[name] = body[name]
     for name in kind.foreign:
         values[name] = body[name]["id"] if body[name] else None
     if kind.name == "keyauth_credentials":
-        values |= {"hash": row.hash, "expires_at": row.expires_at}
-    if kind.name == "consumers":
+        values["hash"], values["expires_at"] = row.hash, row.expires_at
+    elif kind.name == "consumers":
         values["tier"] = row.tier
-    if kind.name == "plugins":
+    elif kind.name == "plugins":
         values["scope"] = scope_of(body)
     return values
 
@@ -374,6 +387,7 @@ class Writing(Reading):
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
         self.changes: list[Change] = []
+        self._much = False
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -402,7 +416,7 @@ class Writing(Reading):
             must_be_of(origin is not None, before)
         n = (before.n if before else self._number(kind.name, key)) if kind.numbered else 0
         if origin is not None:
-            origin = replace(origin, hash=content_hash(body, digest.hex(), expires_at, before and before.tier))
+            origin = origin._replace(hash=content_hash(body, digest.hex(), expires_at, before and before.tier))
         after = Row(key, n, body, digest, expires_at, before.tier if before else None, origin)
         values = columns_of(kind, after)
         self._clash(kind, table, values, body)
@@ -419,7 +433,7 @@ class Writing(Reading):
         if consumer.tier == tier:
             return consumer
         must_be_of(False, consumer)
-        after = replace(consumer, tier=tier)
+        after = consumer._replace(tier=tier)
         c = tables.consumers
         self.connection.execute(sa.update(c).where(c.c.id == consumer.id).values(tier=tier))
         self.changes.append(Change(c.name, consumer, after))
@@ -432,7 +446,7 @@ class Writing(Reading):
         for row in held:
             must_be_of(False, row)
         self.connection.execute(sa.update(c).where(c.c.tier == tier).values(tier=None))
-        self.changes += [Change(c.name, row, replace(row, tier=None)) for row in held]
+        self.changes += [Change(c.name, row, row._replace(tier=None)) for row in held]
 
     def set_default_tier(self, tier: str | None) -> None:
         """Which tier consumers have that have none."""
@@ -467,6 +481,18 @@ class Writing(Reading):
         self.connection.execute(sa.delete(table).where(table.c.id == row.id))
         self._retag(kind.name, row.id, row.body.get("tags"), None)
         self.changes.append(Change(kind.name, row, None))
+
+    def expect_much(self) -> None:
+        """Let this transaction hold its pages in memory: ids are in no order, and a page that does not fit is written and
+        read again for each row."""
+        self.connection.exec_driver_sql(f"PRAGMA cache_size = -{LARGE_CACHE_KIB}")
+        self._much = True
+
+    def rest(self) -> None:
+        """Give that memory back: the transaction is over."""
+        if self._much:
+            self.connection.rollback()
+            self.connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     def commit(self) -> None:
         """Make it durable now, while the caller can still take its own bookkeeping back."""

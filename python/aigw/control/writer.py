@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -33,6 +34,11 @@ IDLE_SECONDS: Final = 30.0
 class _Job(Generic[T]):
     operation: Operation[T]
     future: "Future[T]"
+    alone: bool = False
+
+
+class _Undone(Exception):
+    """The operation of a group of its own failed: its transaction is rolled back."""
 
 
 class Writer:
@@ -59,13 +65,14 @@ class Writer:
         self._install(base)
         self._thread.start()
 
-    def submit(self, operation: Operation[T]) -> "Future[T]":
-        """Run `operation` in the next group. The future raises what the operation raised, or StoreError."""
+    def submit(self, operation: Operation[T], *, alone: bool = False) -> "Future[T]":
+        """Run `operation` in the next group, or `alone` in a group of its own: large ones are faster without the savepoint
+        that sets one write of a group apart. The future raises what the operation raised, or StoreError."""
         future: Future[T] = Future()
         if self._closed:
             future.set_exception(StoreError("the control process is stopping; nothing was changed"))
         else:
-            self._jobs.put(_Job(operation, future))
+            self._jobs.put(_Job(operation, future, alone))
         return future
 
     def close(self) -> None:
@@ -99,6 +106,8 @@ class Writer:
                 return True
             if isinstance(item, Base):
                 self._quietly("install a new base", partial(self._install, item))
+            elif item.alone:
+                self._write([item])
             else:
                 group.append(item)
             if len(group) >= MOST_IN_GROUP:
@@ -115,13 +124,17 @@ class Writer:
             with self._store.writing() as writing:
                 for job in group:
                     try:
-                        with writing.attempt():
+                        with nullcontext() if job.alone else writing.attempt():
                             done.append((job, job.operation(writing)))
-                    except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to that one caller)
-                        job.future.set_exception(error)
+                    except Exception as error:
+                        job.future.set_exception(error)  # whatever it is, it belongs to that one caller
+                        if job.alone:
+                            raise _Undone from error
                 with self._publication.group(writing.changes):
                     writing.keep_numbers(*self._publication.prepare(writing, int(self._now())))
                     writing.commit()
+        except _Undone:
+            return  # before anything was noted
         except Exception as error:
             self._stale = True  # what memory holds of this group was never stored
             fault = error if isinstance(error, AigwError) else Bug(f"nothing was changed: {error!r}")

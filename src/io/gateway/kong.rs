@@ -157,9 +157,9 @@ impl Gateway {
         credential: Option<u32>,
         checks: &mut Vec<Check>,
     ) {
-        let address = arrival.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
         let header = |name: &str| arrival.headers.get(name);
-        let whose = whose(&profile.limit_by, consumer, credential, header, &arrival.path, address.as_bytes());
+        let address = || arrival.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
+        let whose = whose(&profile.limit_by, consumer, credential, header, &arrival.path, address);
         let key = |limit: &Limit| match (&whose, limit.dense, limit.open) {
             (Whose::Row(row), Some(column), _) => CellKey::Dense { column, row: *row },
             (Whose::Text(text), _, Some(column)) => self.admitter.open_key(column, text),
@@ -245,7 +245,7 @@ fn turned(refusal: Refusal, limits: &Limits<'_>, checks: &[Check], now: Moment, 
     let Some(check) = checks.get(index) else { return Turned::new(Reason::Internal, place) };
     let by_tier = index >= limits.own;
     let scope = (!check.hidden).then_some(check.scope);
-    let headers: Vec<OwnHeader> = kong_headers(checks, now, Some(index), scope, limits.tier.filter(|_| by_tier));
+    let headers: Vec<OwnHeader> = kong_headers(checks, now, Some(index), scope, limits.tier);
     let limit = Some(facts(check, check.scope));
     match limits.profile.filter(|_| !by_tier) {
         Some(profile) => Turned {

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import queue
 import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,10 +90,15 @@ def test_each_piece_comes_before_the_next_is_sent(gateway: Gateway) -> None:
         assert used(gateway) == before + 1
 
 
+SEEN_WITHIN_S = 0.5
+
+
 @pytest.mark.parametrize("leave", ["close", "reset"])
-@pytest.mark.parametrize("when", ["before the head", "in the stream"])
+@pytest.mark.parametrize("when", ["at once", "before the head", "in the stream"])
 def test_a_client_that_leaves_is_seen_upstream_and_frees_its_place(gateway: Gateway, when: str, leave: str) -> None:
+    """Timed by what the upstream sees: the call arrives, and the call is gone; the client leaves in between."""
     arrived, gone = threading.Event(), threading.Event()
+    seen: dict[str, float] = {}
 
     def script(wire: Wire) -> None:
         if wire.request() is None:
@@ -100,6 +107,7 @@ def test_a_client_that_leaves_is_seen_upstream_and_frees_its_place(gateway: Gate
             wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
         arrived.set()
         if wire.wait_closed():  # nothing is sent on: only the close itself can tell
+            seen["gone"] = time.monotonic()
             gone.set()
 
     with Upstream(script) as upstream:
@@ -110,11 +118,42 @@ def test_a_client_that_leaves_is_seen_upstream_and_frees_its_place(gateway: Gate
             assert arrived.wait(PATIENCE_S)
             if when == "in the stream":
                 read_until(client, b"data: 0\n\n")
-            assert standing(gateway)["reserved"] == 1
+            if when != "at once":
+                assert standing(gateway)["reserved"] == 1
             if leave == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        assert gone.wait(5), "the upstream call goes on although nobody waits for it"
+        left = time.monotonic()
+        assert gone.wait(PATIENCE_S), "the upstream call goes on although nobody waits for it"
+        assert seen["gone"] - left < SEEN_WITHIN_S
         assert used(gateway) == before + 1  # the upstream may have worked for it
+
+
+def test_at_whatever_event_a_client_leaves_a_flowing_stream_it_is_seen(gateway: Gateway) -> None:
+    ended: queue.Queue[float] = queue.Queue()
+
+    def script(wire: Wire) -> None:
+        if wire.request() is None:
+            return
+        try:
+            wire.send(EVENTS_HEAD)
+            while not select.select([wire.socket], [], [], 0.002)[0]:  # nothing is to be read until the call is ended
+                wire.send(chunk(b"data: x\n\n"))
+        finally:
+            ended.put(time.monotonic())
+
+    with Upstream(script) as upstream:
+        path, before = serve(gateway, upstream.url), used(gateway)
+        took = []
+        for events in range(0, 60, 3):
+            with connect(gateway.proxy) as client:
+                client.sendall(message("POST", path, f"apikey: {KEY}", body=CHAT, close=False))
+                got = read_until(client, b"\r\n\r\n")
+                while got.count(b"data: x") < events:
+                    got += client.recv(65536)
+            left = time.monotonic()
+            took.append(ended.get(timeout=PATIENCE_S) - left)
+        assert max(took) < SEEN_WITHIN_S
+        assert used(gateway) == before + len(took)
 
 
 def test_the_mock_counts_the_clients_that_left(gateway: Gateway) -> None:

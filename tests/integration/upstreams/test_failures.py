@@ -231,6 +231,34 @@ def test_an_answer_that_stops_is_cut_without_a_clean_end_and_counts(gateway: Gat
         assert used(gateway) == before + 1  # it was answered
 
 
+WHOLE = 64 * 1024  # up to here an answer with a length is passed on in one piece, or not at all
+
+
+@pytest.mark.parametrize(("length", "passed_on"), [(WHOLE, False), (WHOLE + 1, True)], ids=["small", "larger"])
+def test_a_broken_answer_counts_when_a_part_of_it_was_passed_on(gateway: Gateway, length: int, passed_on: bool) -> None:
+    go_on = threading.Event()
+
+    def script(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\npart" % length)
+            if passed_on:
+                assert go_on.wait(PATIENCE_S)
+
+    with Upstream(script) as upstream, connect(gateway.proxy) as client:
+        path, before = serve(gateway, upstream.url), used(gateway)
+        client.sendall(message("POST", path, f"apikey: {KEY}", body=CHAT))
+        got = b""
+        while not got.endswith(b"part" if passed_on else b"}"):
+            piece = client.recv(65536)
+            assert piece, got
+            got += piece
+        go_on.set()
+        answer = parse("POST", got + read_to_end(client))
+        assert (answer.status, answer.whole) == ((200, False) if passed_on else (502, True))
+        assert answer.header("x-should-retry") == (None if passed_on else "false")
+        assert used(gateway) == before + passed_on
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503, 504])
 def test_an_error_of_the_upstreams_is_an_answer_and_counts(gateway: Gateway, status: int) -> None:
     def script(wire: Wire) -> None:

@@ -230,3 +230,32 @@ def test_schemas_of_what_is_sold(gateway: Gateway) -> None:
 def test_metrics_are_told_the_names_of_tiers(gateway: Gateway) -> None:
     put(gateway, "free")
     assert "# tiers [(1, 'free')]" in gateway.client.get("/metrics").text
+
+
+def test_limits_of_a_tier(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="bob")
+    key = gateway.post("/consumers/bob/key-auth")
+    put(gateway, "free", limits=[
+        {"requests": 100, "per": "5h"}, {"requests": 5, "per": "second", "burst": 10},
+        {"requests": 7, "per": "day", "scope": "credential", "mode": "shadow"}, {"requests": 1, "per": "day", "scope": "ip"},
+    ])  # fmt: skip
+    assert gateway.call("GET", "/consumers/bob/limits")["data"] == []
+    gateway.post("/consumers/bob/consumer_groups", group="free")
+    columns = {c["key"]: c["n"] for c in gateway.publisher.policy["columns"]}  # type: ignore[index]
+    gateway.publisher.cells[columns["tier:consumer:18000s"], 1] = (4, 1, 1_700_010_000)
+    gateway.publisher.cells[columns["tier:credential:day:shadow"], 1] = (9, 0, 1_700_006_400)
+    gateway.publisher.words[columns["rate:tier:consumer:second"], 1] = int(gateway.now * 1e9) + 200_000_000 * 2 + 1
+    window, bucket, shadow = gateway.call("GET", "/consumers/bob/limits")["data"]
+    assert window == {"meter": "requests", "per": "5h", "scope": "consumer", "mode": "enforce", "limit": 100, "used": 3,
+                      "reserved": 1, "remaining": 96, "resets_at": 1_700_010_000, "source": "tier free"}  # fmt: skip
+    assert bucket == {"meter": "requests", "per": "second", "scope": "consumer", "mode": "enforce", "limit": 10, "used": 3,
+                      "reserved": 0, "remaining": 7, "resets_at": 1_700_000_001, "source": "tier free"}  # fmt: skip
+    assert (shadow["scope"], shadow["mode"], shadow["used"], shadow["remaining"]) == (
+        f"credential {key['id']}", "shadow", 9, 0)  # fmt: skip
+    gateway.now += 5
+    full = gateway.call("GET", "/consumers/bob/limits")["data"][1]
+    assert (full["used"], full["remaining"], full["resets_at"]) == (0, 10, 1_700_000_005)
+    put(gateway, "pro", limits=[{"requests": 5000, "per": "5h"}])
+    gateway.post("/consumers/bob/consumer_groups", group="pro")
+    (moved,) = gateway.call("GET", "/consumers/bob/limits")["data"]
+    assert (moved["limit"], moved["used"], moved["source"]) == (5000, 3, "tier pro"), "what was used comes along"

@@ -10,13 +10,12 @@ from aigw.control.entities.tier import TierSpec
 
 SLOW = settings(max_examples=60, deadline=None)
 
-_WORDS = st.sampled_from(
-    (
-        "services routes consumers plugins tiers models default_tier consumer_groups name url host paths username tier key"
-        " key_hash keyauth_credentials acls group groups config limits requests per burst allow upstreams weight api_key"
-        " redis minute tags key-auth rate-limiting day free ${A} ${B} ${file:x} $${ no 12:30 a http://h/v1 /p x"
-    ).split(" ")
-)
+_VOCABULARY = """
+services routes consumers plugins tiers models default_tier consumer_groups name url host paths username tier key key_hash
+keyauth_credentials acls group groups config limits requests per burst allow upstreams weight api_key redis minute tags
+key-auth rate-limiting day free ${A} ${B} ${file:x} $${ no 12:30 a http://h/v1 /p x
+"""
+_WORDS = st.sampled_from(_VOCABULARY.split())
 _SCALARS = st.one_of(
     st.none(),
     st.booleans(),

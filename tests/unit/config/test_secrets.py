@@ -71,6 +71,13 @@ def test_what_a_reference_stands_for_is_told_as_the_reference(text: str) -> None
     told(text, {"S": PLANTED})
 
 
+@pytest.mark.parametrize(
+    "text", ["default_tier: '${S}'", "default_tier: 'x${S}'", "consumers: [{username: '${S}'}, {username: '${S}'}]"]
+)
+def test_nor_a_part_of_it(text: str) -> None:
+    told(text, {"S": PLANTED * 100})
+
+
 def test_a_reference_is_shown_but_not_its_default() -> None:
     text = "consumers: [{{username: a, tier: x, keyauth_credentials: [{{key: '{}'}}]}}]"
     assert "key: '${KEY}'}" in told(text.format("${KEY}"), {"KEY": PLANTED})

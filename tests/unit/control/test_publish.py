@@ -217,7 +217,8 @@ def same_as_a_restart(gateway: Gateway) -> None:
 
 
 STEP = st.tuples(
-    st.sampled_from(["consumer", "key", "plugin", "service", "route", "shared", "limit", "delete", "fail"]),
+    st.sampled_from(["consumer", "key", "plugin", "service", "route", "shared", "limit", "delete", "fail",
+                     "tier", "join", "group", "acl", "size"]),
     st.integers(0, 2), st.integers(1, 4),
 )  # fmt: skip
 
@@ -245,8 +246,20 @@ def test_whatever_happened_a_restart_would_publish_the_same(
                 client.post(f"/services/s{i}/plugins", json={"name": "key-auth", "config": {"anonymous": f"c{n % 3}"}})
             case "limit":
                 client.post("/plugins", json=limits)
+            case "tier":
+                tier = {"limits": [{"requests": n, "per": "day"}], "output": {"max_tokens": n}}
+                client.put(f"/tiers/t{i}", json=tier)
+            case "join":
+                client.post(f"/consumers/c{i}/consumer_groups", json={"group": f"t{n % 3}"})
+            case "group":
+                client.post(f"/consumers/c{i}/acls", json={"group": f"g{n}"})
+            case "acl":
+                client.post(f"/services/s{i}/plugins", json={"name": "acl", "config": {"allow": [f"g{n}"]}})
+            case "size":
+                on = ("/plugins", f"/services/s{i}/plugins", f"/consumers/c{i}/plugins", f"/routes/r{i}/plugins")[n - 1]
+                client.post(on, json={"name": "request-size-limiting", "config": {"allowed_payload_size": n}})
             case "delete":
-                kind = ("consumers/c", "services/s", "routes/r", "consumers/c")[n - 1]
+                kind = ("consumers/c", "services/s", "routes/r", "tiers/t")[n - 1]
                 client.delete(f"/{kind}{i}")
             case "fail":
                 gateway.publisher.fail = (

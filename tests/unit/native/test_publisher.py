@@ -46,7 +46,9 @@ def test_generations_count_publishes(publisher: Publisher, tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"first publish needs a policy"):
         publisher.publish(None)
     assert publisher.publish(policy()) == 1
-    publisher.append([(1, entity(1), "alice", None, [(0, 0, 0, 0)], 0, ["gold"])], [(1, entity(2), 1, b"h" * 32, 0)], [], [])
+    publisher.append(
+        [(1, entity(1), "alice", None, [(0, 0, 0, 0)], 0, ["gold"])], [(1, entity(2), 1, b"h" * 32, 0)], [], []
+    )
     assert publisher.delta_records() == 2
     assert publisher.publish(None) == 2
     assert publisher.generation() == 2
