@@ -31,13 +31,14 @@ class Process:
     def __init__(
         self, command: list[str], *, stream: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> None:
-        pipes = {"stdout": subprocess.PIPE if stream == "stdout" else None}
-        pipes["stderr"] = subprocess.PIPE if stream == "stderr" else None
+        """`stream`: stdout, stderr, or both as one."""
+        pipes = {"stdout": None if stream == "stderr" else subprocess.PIPE}
+        pipes["stderr"] = {"stdout": None, "stderr": subprocess.PIPE, "both": subprocess.STDOUT}[stream]
         self.popen = subprocess.Popen(command, text=True, cwd=cwd, env={**os.environ, **(env or {})}, **pipes)
         self.pid = self.popen.pid
         self.lines: list[str] = []
         self._fresh: queue.Queue[str | None] = queue.Queue()
-        self._pipe = self.popen.stdout if stream == "stdout" else self.popen.stderr
+        self._pipe = self.popen.stderr if stream == "stderr" else self.popen.stdout
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -182,14 +183,14 @@ def start_demo(place: Path) -> Demo:
     ports = dict(zip((8000, 8001, 9100, 5000), free, strict=True))
     options = zip(("--proxy-port", "--admin-port", "--llm-port", "--echo-port"), map(str, free), strict=True)
     command = [*AIGW, "demo", "deploy/examples/tiers.yaml", *(word for option in options for word in option)]
-    process = Process(command, stream="stdout", cwd=place)
+    process = Process(command, stream="both", cwd=place)
     try:
         process.wait_line(lambda line: "Ctrl-C ends everything" in line)
     except AssertionError:
         process.end()
         raise
     lines = (place / ".aigw-demo/keys").read_text().splitlines()
-    keys = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    keys = dict(line.removeprefix("export ").split("=", 1) for line in lines if not line.startswith("#"))
     return Demo(process, place / ".aigw-demo", ports, keys)
 
 

@@ -25,7 +25,7 @@ from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 START_S: Final = 60.0
 LLM, ECHO = 9100, 5000
 _KEY: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*_KEY)\}")
-_LINE: Final = re.compile(r"([A-Z][A-Z0-9_]*)=([!-~]+)\Z")
+_LINE: Final = re.compile(r"export ([A-Z][A-Z0-9_]*)=([!-~]+)\Z")
 
 WELCOME: Final = """
 The gateway serves {file}.
@@ -127,7 +127,7 @@ def keys_for(file: Path, kept: Path) -> tuple[dict[str, str], list[str]]:
         import secrets  # noqa: PLC0415
 
         keys |= {name: f"{name.removesuffix('_KEY').lower()}-{secrets.token_hex(16)}" for name in made}
-        text = f"# Keys of the demo: . {kept}\n" + "".join(f"{name}={key}\n" for name, key in keys.items())
+        text = f"# Keys of the demo: . {kept}\n" + "".join(f"export {name}={key}\n" for name, key in keys.items())
         with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:  # noqa: PTH123
             os.fchmod(out.fileno(), 0o600)
             out.write(text)
