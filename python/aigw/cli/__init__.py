@@ -4,7 +4,7 @@ Exit codes: 0 fine, 1 failed, 2 usage or configuration error. Errors go to stand
 """
 
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from cyclopts import App, CycloptsError
 
@@ -18,14 +18,28 @@ app = App(
     version_flags=["--version"],
     result_action="return_value",
 )
-app.command("aigw.cli.serve:serve", name="serve")
-app.command("aigw.cli.check:check", name="check")
-app.command("aigw.cli.schema:schema", name="schema")
-app.command("aigw.cli.mock_llm:mock_llm", name="mock-llm")
-app.command("aigw.cli.echo:echo", name="echo", show=False)
-app.command("aigw.cli.demo:demo", name="demo", show=False)
-app.command("aigw.cli.status:status", name="status")
-app.command("aigw.cli.version:version", name="version")
+VERBS: Final = {
+    "serve": "Serve the gateway.",
+    "check": "Check a configuration file.",
+    "diff": "Tell what a configuration file would change in a running gateway.",
+    "dump": "Print the configuration in force as a configuration file.",
+    "schema": "Print the JSON Schema of the configuration file, for editors.",
+    "status": "Print what a running gateway says of itself.",
+    "mock-llm": "Serve a model to try things on.",
+    "version": "Print versions.",
+}
+HIDDEN: Final = ("demo", "echo")
+
+
+def _register(shorts: bool) -> None:
+    """Name the verbs, loading none. Their short texts are for the list only: a verb's own page is its docstring."""
+    for verb in (*VERBS, *HIDDEN):
+        function = verb.replace("-", "_")
+        text = VERBS.get(verb) if shorts else None
+        app.command(f"aigw.cli.{function}:{function}", name=verb, help=text, show=verb in VERBS)
+
+
+_register(shorts=sys.argv[1:] in ([], ["--help"], ["-h"]))
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
