@@ -79,7 +79,7 @@ class AdminApp:
             return _json(405, {"message": "Method not allowed"}, {"Allow": allowed})
         data: JsonDict = {}
         if request.method in _WITH_BODY:
-            data = await (_configuration(request) if methods is config.CONFIG else _data(request))
+            data = await (_configuration(request) if any(methods is m for m in config.TEXTS) else _data(request))
         call = Call(self._admin, data, dict(request.query_params), path, int(self._admin.now()))
         answer = await asyncio.to_thread(handler, call)
         if answer.pending is not None:

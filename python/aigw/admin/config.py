@@ -1,4 +1,5 @@
-"""`/config`: the configuration in force, and a new one, as in Kong without a database. `/config/history`: what became of the last.
+"""`/config`: the configuration in force as a file would say it, and a new one, as in Kong without a database. `/config/diff`:
+what a text would change. `/config/history`: what became of the last ones.
 
 In: a text, or nothing for the file as it is now. Out: hash, generation and difference, once it is in force; or 400 with everything
 that is wrong with it, each with its place. What is sent rules until the file changes.
@@ -12,6 +13,7 @@ from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.config import MAX_BYTES as MOST
 from aigw.config import ConfigErrors
+from aigw.control.configuration import GIVEN
 from aigw.types import JsonDict
 
 MAX_BYTES: Final = MOST + (1 << 20)
@@ -35,14 +37,20 @@ def text_in(raw: bytes, kind: str) -> JsonDict:
     return {"config": raw}  # JSON is YAML: the body may be the configuration itself
 
 
-def _post(call: Call) -> Answer:
+def _sent(call: Call) -> bytes | None:
     text = call.data.get("config")
     if text is not None and not isinstance(text, str | bytes):
         raise bad_request("config must be the text of a configuration")
-    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
-    configuration = call.admin.configuration
+    return text.encode(errors="surrogatepass") if isinstance(text, str) else text
+
+
+def _get(call: Call) -> Answer:
+    return Answer(200, call.admin.configuration.document())
+
+
+def _post(call: Call) -> Answer:
     try:
-        outcome = configuration.load("api", data)
+        outcome = call.admin.configuration.load("api", _sent(call))
     except ConfigErrors as error:
         raise refused(error) from None
     diff = outcome.difference.as_dict()
@@ -62,9 +70,23 @@ def refused(error: ConfigErrors) -> Refusal:
     return Refusal(400, {**body, "fields": fields, "errors": [finding.as_dict() for finding in error.findings]})
 
 
+def _diff(call: Call) -> Answer:
+    data = _sent(call)
+    if data is None:
+        raise bad_request("expected the text of a configuration")
+    try:
+        found = call.admin.configuration.compare(call.query.get("file", GIVEN)[:1024], data)
+    except ConfigErrors as error:
+        raise refused(error) from None
+    return Answer(200, found.as_dict())
+
+
 def _history(call: Call) -> Answer:
     return Answer(200, {"data": call.admin.configuration.history(), "next": None})
 
 
-CONFIG: Final[Methods] = {"POST": _post}
+CONFIG: Final[Methods] = {"GET": _get, "POST": _post}
+DIFF: Final[Methods] = {"POST": _diff}
+TEXTS: Final = (CONFIG, DIFF)
+"""Whose bodies are configurations."""
 HISTORY: Final[Methods] = {"GET": _history}

@@ -38,6 +38,8 @@ def find(segments: list[str]) -> Methods | None:
             return _PLAIN[name]
         case ["plugins", "enabled"]:
             return {"GET": lambda _: Answer(200, {"enabled_plugins": sorted(PLUGINS)})}
+        case ["config", "diff"]:
+            return config.DIFF
         case ["config", "history"]:
             return config.HISTORY
         case ["tags", tag]:
@@ -245,7 +247,12 @@ def _ready(call: Call) -> Answer:
 def _endpoints(_: Call) -> Answer:
     data = ["/", *(f"/{name}" for name in (*_PLAIN, *EMPTY)), "/plugins/enabled", "/tags/{tags}"]
     data += ["/schemas/{name}", "/schemas/{name}/validate", "/schemas/plugins/{plugin}", "/schemas/plugins/validate"]
-    data += ["/config/history", "/consumers/{consumers}/limits", "/consumers/{consumers}/consumer_groups"]
+    data += [
+        "/config/diff",
+        "/config/history",
+        "/consumers/{consumers}/limits",
+        "/consumers/{consumers}/consumer_groups",
+    ]
     data += ["/consumers/{consumers}/consumer_groups/{consumer_groups}", "/consumer_groups"]
     data += [f"/consumer_groups/{{consumer_groups}}{rest}" for rest in ("", "/consumers", "/consumers/{consumers}")]
     data += [f"/{name}{rest}" for name in tiers.SPECS for rest in ("", f"/{{{name}}}")]

@@ -18,12 +18,14 @@ import sqlalchemy as sa
 from aigw.config import ConfigErrors, File, Finding, Fingerprint, fingerprint, read_bytes, read_text
 from aigw.control import tables
 from aigw.control.bulk import Conflict, Conflicts, Declared, apply
+from aigw.control.compare import Comparison, compare
 from aigw.control.declare import Sealer, declared, default_tier
 from aigw.control.difference import Difference, difference
 from aigw.control.publish import Publication
 from aigw.control.stamp import HISTORY, Stamp, history_of, peek, put_history, put_stamp, stamp_of
 from aigw.control.store import Store, Writing
 from aigw.control.writer import Writer
+from aigw.control.written import document, rows_of
 from aigw.errors import AigwError, ConfigError, StoreError, explain
 from aigw.telemetry.prometheus import render
 from aigw.types import JsonDict
@@ -198,6 +200,19 @@ class Configuration:
         """The file has been read, for better or worse."""
         if text is not None and text.name != GIVEN:
             self._read = text.mark.whole
+
+    def document(self) -> JsonDict:
+        """The configuration in force, of both authors, as a file would say it."""
+        with self._store.reading() as reading:
+            return document(rows_of(reading), reading.default_tier())
+
+    def compare(self, name: str, data: bytes) -> Comparison:
+        """What would change if this text were the file. Raises ConfigErrors, StoreError; changes nothing."""
+        folder = self.path.parent if self.path is not None else Path.cwd()
+        file = read_text(name, data, None, folder)
+        wanted = declared(file, self._sealer, int(self._now()), self._made)
+        with self._store.reading() as reading:
+            return compare(wanted, default_tier(file), rows_of(reading), reading.default_tier())
 
     def metrics(self) -> str:
         """What Prometheus is told of it."""

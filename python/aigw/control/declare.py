@@ -61,9 +61,13 @@ def _declared(file: File, sealer: Sealer, now: int, made: Mapping[str, int]) -> 
 
 def _credential(file: File, entity: FileEntity, body: JsonDict, sealer: Sealer, made: int) -> Declared:
     written, digest = None, entity.key_hash
+    body["created_at"] = made
     if entity.key is not None:
         digest = sealer.hash_key(entity.key.reveal().encode())
-        written = reference_of(file.written((*entity.path, "key")))
+        text = file.written((*entity.path, "key"))
+        written = reference_of(text)
+        if written is not None and written != text:
+            written = None  # its default may be the key: then its HMAC is what can be shown
     assert digest is not None
     origin = Origin(file.name, entity.line, written=written)
     return Declared(entity.kind, body, origin, digest=digest, expires_at=made + entity.ttl if entity.ttl else 0)
