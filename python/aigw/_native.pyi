@@ -32,7 +32,7 @@ def denials() -> list[dict[str, object]]:
     """Every reason to refuse: code, status, message, why, extra (headers), drain, retry, as `src/denial.rs` has them."""
 
 def metrics_table() -> list[dict[str, object]]:
-    """Every metric of the request path: name, kind, help, labels, as `src/telemetry.rs` has them."""
+    """Every metric: name, kind, help, labels, as `src/telemetry` has them."""
 
 def load_yaml(text: bytes) -> YamlDocument:
     """Parse one YAML 1.2 document, with the place of each of its parts. The GIL is released.

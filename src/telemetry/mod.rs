@@ -172,6 +172,28 @@ const fn latency(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Histogram, help, labels: &["service", "route"] }
 }
 
+/// What the control process knows of the configuration file: it writes these itself, below the page.
+pub const CONFIGURATION: [Metric; 3] = [
+    Metric {
+        name: "aigw_config_reload_success",
+        kind: Kind::Gauge,
+        help: "1 while the configuration that should be in force is; 0 after one with errors.",
+        labels: &[],
+    },
+    Metric {
+        name: "aigw_config_reloads_total",
+        kind: Kind::Counter,
+        help: "Readings of the configuration file since the control process started: applied, unchanged, rejected.",
+        labels: &["result"],
+    },
+    Metric {
+        name: "aigw_config_info",
+        kind: Kind::Gauge,
+        help: "1: hash and generation of the configuration in force.",
+        labels: &["hash", "generation"],
+    },
+];
+
 /// Gauges of a worker's slot, filled by the reader of slots.
 pub const WORKERS: [Metric; 3] = [
     Metric {
@@ -203,6 +225,7 @@ pub fn table() -> Vec<Metric> {
     all.extend(GATEWAY_COUNTERS.iter().map(|(_, metric)| *metric));
     all.extend(series::table());
     all.extend(WORKERS);
+    all.extend(CONFIGURATION);
     all
 }
 

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from aigw import __version__
-from aigw.admin import body
+from aigw.admin import body, config
 from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.context import Admin
 from aigw.admin.envelope import Refusal, bad_request
@@ -77,7 +77,9 @@ class AdminApp:
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             return _json(405, {"message": "Method not allowed"}, {"Allow": allowed})
-        data = await _data(request) if request.method in _WITH_BODY else {}
+        data: JsonDict = {}
+        if request.method in _WITH_BODY:
+            data = await (_configuration(request) if methods is config.CONFIG else _data(request))
         call = Call(self._admin, data, dict(request.query_params), path, int(self._admin.now()))
         answer = await asyncio.to_thread(handler, call)
         if answer.pending is not None:
@@ -117,21 +119,30 @@ async def _data(request: Request) -> JsonDict:
     raise Refusal(415, None)
 
 
-async def _bytes(request: Request) -> bytes:
+async def _configuration(request: Request) -> JsonDict:
+    """The text of a configuration, under `config`: the body as it is, or a field of JSON or of a form. Nothing: the file."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        return await _data(request)
+    raw = await _bytes(request, config.MAX_BYTES)
+    return await asyncio.to_thread(config.text_in, raw, kind)
+
+
+async def _bytes(request: Request, most: int = body.MAX_BYTES) -> bytes:
     declared = request.headers.get("content-length", "0")
-    if declared.isascii() and declared.isdigit() and int(declared) > body.MAX_BYTES:
-        raise _too_large()
+    if declared.isascii() and declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > body.MAX_BYTES:
-            raise _too_large()
+        if size > most:
+            raise _too_large(most)
         parts.append(part)
     return b"".join(parts)
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, {"message": f"the body is larger than {body.MAX_BYTES} bytes"}, {"Connection": "close"})
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, {"message": f"the body is larger than {most} bytes"}, {"Connection": "close"})
 
 
 async def _multipart(request: Request, raw: bytes) -> JsonDict:

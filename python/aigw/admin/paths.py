@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aigw.admin import envelope, groups, info, limits, tiers
+from aigw.admin import config, envelope, groups, info, limits, tiers
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
@@ -38,6 +38,8 @@ def find(segments: list[str]) -> Methods | None:
             return _PLAIN[name]
         case ["plugins", "enabled"]:
             return {"GET": lambda _: Answer(200, {"enabled_plugins": sorted(PLUGINS)})}
+        case ["config", "history"]:
+            return config.HISTORY
         case ["tags", tag]:
             return {"GET": lambda call: _tags(call, tag)}
         case ["schemas", *rest]:
@@ -243,7 +245,7 @@ def _ready(call: Call) -> Answer:
 def _endpoints(_: Call) -> Answer:
     data = ["/", *(f"/{name}" for name in (*_PLAIN, *EMPTY)), "/plugins/enabled", "/tags/{tags}"]
     data += ["/schemas/{name}", "/schemas/{name}/validate", "/schemas/plugins/{plugin}", "/schemas/plugins/validate"]
-    data += ["/consumers/{consumers}/limits", "/consumers/{consumers}/consumer_groups"]
+    data += ["/config/history", "/consumers/{consumers}/limits", "/consumers/{consumers}/consumer_groups"]
     data += ["/consumers/{consumers}/consumer_groups/{consumer_groups}", "/consumer_groups"]
     data += [f"/consumer_groups/{{consumer_groups}}{rest}" for rest in ("", "/consumers", "/consumers/{consumers}")]
     data += [f"/{name}{rest}" for name in tiers.SPECS for rest in ("", f"/{{{name}}}")]
@@ -260,5 +262,6 @@ _PLAIN: Final[Mapping[str, Methods]] = {
     "livez": {"GET": lambda _: Answer(200, "ok")},
     "readyz": {"GET": _ready},
     "endpoints": {"GET": _endpoints},
+    "config": config.CONFIG,
     "tags": {"GET": _tags},
 }

@@ -23,7 +23,16 @@ def mock_llm(
     ] = "auto",
     fail: Annotated[str | None, Parameter(help="refuse|hang|reset|garbage|cut|STATUS[:ratio]")] = None,
 ) -> int:
-    """Serve /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, and counters at /__stats."""
+    """Serve a model that is none: known sizes, pace and faults.
+
+    It answers /v1/chat/completions, /v1/completions, /v1/embeddings and
+    /v1/models as OpenAI does, and counters at /__stats.
+
+    For example:
+
+        aigw mock-llm --first-byte-ms 200 --chunk-ms 20 --chunks 64
+        aigw mock-llm --fail reset:0.1
+    """
     from aigw._native import serve_mock_llm  # noqa: PLC0415  (start-up of the other verbs)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -1,33 +1,47 @@
 """`aigw status`: what a running gateway says of itself."""
 
-import os
 import sys
-from typing import Annotated
+from datetime import UTC, datetime
 
-from cyclopts import Parameter
+from aigw.cli.admin import AdminApi, AdminOption
+from aigw.cli.output import Output, show_json
+from aigw.types import JsonDict
 
-from aigw.errors import UpstreamRefused
-from aigw.settings import load
 
+def status(*, output: Output = "json", admin: AdminOption = None) -> int:
+    """Print what a running gateway says of itself.
 
-def status(*, admin: Annotated[str | None, Parameter(help="HOST:PORT of its Admin API")] = None) -> int:
-    """Print GET /status of the Admin API. Exit code 1 when nothing answers or it is refused."""
-    from urllib.error import HTTPError, URLError  # noqa: PLC0415  (start-up of the other verbs)
-    from urllib.request import ProxyHandler, Request, build_opener  # noqa: PLC0415
+    As JSON it is GET /status of the Admin API. Exit code 1 when
+    nothing answers or it is refused.
 
-    settings = load({"admin": admin})
-    request = Request(f"http://{settings.admin}/status")
-    if settings.admin_token:
-        request.add_header("Kong-Admin-Token", settings.admin_token)
-    try:
-        with build_opener(ProxyHandler({})).open(request, timeout=5) as answer:
-            text = answer.read().decode()
-    except HTTPError as error:
-        hint = "; set AIGW_ADMIN_TOKEN" if error.code == 401 else ""
-        raise UpstreamRefused(f"the Admin API at {settings.admin} answered {error.code}{hint}") from None
-    except (URLError, TimeoutError) as error:
-        raise UpstreamRefused(
-            f"no Admin API answers at {settings.admin} ({error}): is the gateway running? See: aigw serve"
-        ) from None
-    sys.stdout.write(text.rstrip("\n") + os.linesep)
+    For example:
+
+        aigw status
+        aigw status --output table --admin 127.0.0.1:8001
+    """
+    told = AdminApi(admin).get("/status")
+    if output == "json":
+        show_json(told)
+    else:
+        sys.stdout.write("".join(f"{name:<14} {text}\n" for name, text in _lines(told)))
     return 0
+
+
+def _lines(told: JsonDict) -> list[tuple[str, str]]:
+    now = told["configuration"]
+    ready = sum(worker["state"] == "ready" for worker in told["workers"])
+    loaded = (
+        datetime.fromtimestamp(now["loaded_at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if now["loaded_at"] else "-"
+    )
+    lines = [
+        ("configuration", f"generation {now['generation']} from {now['source']}, loaded {loaded}"),
+        ("hash", str(now["hash"])),
+        ("workers", f"{ready} of {len(told['workers'])} ready"),
+        ("in flight", str(told["server"]["connections_writing"])),
+        ("requests", str(told["server"]["total_requests"])),
+        ("store", "reachable" if told["database"]["reachable"] else "NOT reachable"),
+    ]
+    if error := now["error"]:
+        place = ":".join(str(error[part]) for part in ("file", "line", "col") if error.get(part) is not None)
+        lines.append(("error", f"{place}: {error['message']}" if place else str(error["message"])))
+    return lines

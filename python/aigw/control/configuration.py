@@ -24,7 +24,8 @@ from aigw.control.publish import Publication
 from aigw.control.stamp import HISTORY, Stamp, history_of, peek, put_history, put_stamp, stamp_of
 from aigw.control.store import Store, Writing
 from aigw.control.writer import Writer
-from aigw.errors import AigwError, ConfigError, explain
+from aigw.errors import AigwError, ConfigError, StoreError, explain
+from aigw.telemetry.prometheus import render
 from aigw.types import JsonDict
 
 GIVEN: Final = "POST /config"
@@ -122,8 +123,8 @@ class Configuration:
         self.error: Wrong | None = None
         self.stamp: Stamp | None = None
         """The file in force; None: the Admin API rules alone."""
-        self.files: tuple[Path, ...] = ()
-        """Files that references in the text read last name."""
+        self.watched: tuple[Path, ...] = () if path is None else (path,)
+        """The file, and those that references in it name."""
         self.results: dict[str, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
         self._store = store
         self._writer = writer
@@ -132,6 +133,8 @@ class Configuration:
         self._now = now
         self._log = log
         self._one = threading.Lock()
+        self._read = ""
+        """Fingerprint of the file when it was read last: it may be another text that is in force."""
 
     def start(self, first: First, *, must: bool) -> None:
         """Put in force what was read at first. Raises ConfigError, when it `must` work, and StoreError."""
@@ -146,7 +149,8 @@ class Configuration:
             try:
                 if first.wrong is not None:
                     raise first.wrong
-                assert first.text is not None
+                assert first.text is not None and self.path is not None
+                self.watched = (self.path, *first.text.mark.files)
                 if first.file is None:
                     self._unchanged(first.text)
                     self._log("config_unchanged", file=first.text.name, hash=first.text.mark.hash)
@@ -157,34 +161,55 @@ class Configuration:
                     raise
                 self._reject("start", first.text, error)
 
-    def load(self, trigger: str, data: bytes | None = None) -> Outcome:
-        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed."""
+    def load(self, trigger: str, data: bytes | None = None, *, patient: bool = False) -> Outcome:
+        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed. A
+        `patient` caller will try again shortly: nothing is said yet of a file that may be half-written."""
         with self._one:
             text: Text | None = None
             try:
-                if data is None and self.path is None:
-                    raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
-                if data is not None:
-                    folder = self.path.parent if self.path is not None else Path.cwd()
-                    text = Text.of(GIVEN, data, folder, os.environ)
-                elif self.path is not None:
-                    text = _text_of(self.path, os.environ)
-                assert text is not None
-                self.files = text.mark.files
+                text = self._text(data)
                 if self.stamp is not None and self.stamp.whole == text.mark.whole:
                     return self._unchanged(text)
+                if trigger == "file" and text.mark.whole == self._read and self.error is None:
+                    return self._unchanged(text)  # touched, while another text is in force
                 return self._apply(trigger, text, read_text(text.name, text.data, None, text.folder))
-            except ConfigErrors as error:
-                self._reject(trigger, text, error)
-                raise
-            except AigwError as error:
-                if not isinstance(error, ConfigError):
+            except (ConfigErrors, StoreError) as error:
+                if not (patient and isinstance(error, ConfigErrors)):
+                    self._note(text)
                     self._reject(trigger, text, error)
                 raise
             finally:
-                if text is not None and len(text.data) > LARGE:
-                    text = None
+                large = text is not None and len(text.data) > LARGE
+                text = None
+                if large:
                     _give_back()
+
+    def _text(self, data: bytes | None) -> Text:
+        if data is not None:
+            folder = self.path.parent if self.path is not None else Path.cwd()
+            return Text.of(GIVEN, data, folder, os.environ)
+        if self.path is None:
+            raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
+        text = _text_of(self.path, os.environ)
+        self.watched = (self.path, *text.mark.files)
+        return text
+
+    def _note(self, text: Text | None) -> None:
+        """The file has been read, for better or worse."""
+        if text is not None and text.name != GIVEN:
+            self._read = text.mark.whole
+
+    def metrics(self) -> str:
+        """What Prometheus is told of it."""
+        content = self.stamp.hash if self.stamp is not None else self._publication.in_force.hash
+        generation = str(self._publication.in_force.generation)
+        return render(
+            {
+                "aigw_config_reload_success": [({}, self.error is None)],
+                "aigw_config_reloads_total": [({"result": result}, n) for result, n in self.results.items()],
+                "aigw_config_info": [({"hash": content, "generation": generation}, 1)],
+            }
+        )
 
     def history(self) -> list[JsonDict]:
         """What became of the last files, newest first."""
@@ -192,7 +217,7 @@ class Configuration:
             return history_of(reading)[::-1]
 
     def _unchanged(self, text: Text) -> Outcome:
-        self.files = text.mark.files
+        self._note(text)
         self.results["unchanged"] += 1
         if self.error is not None:
             self.error = None
@@ -200,7 +225,6 @@ class Configuration:
         return Outcome(False, text.mark.hash, self._publication.in_force.generation, Difference())
 
     def _apply(self, trigger: str, text: Text, file: File) -> Outcome:
-        self.files = text.mark.files
         now = self._now()
         stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now)
         entities = declared(file, self._sealer, int(now), self._made)
@@ -209,6 +233,7 @@ class Configuration:
             done = self._write(trigger, stamp, entities, default_tier(file), names)
         except Conflicts as error:
             raise ConfigErrors([_finding(conflict, file) for conflict in error.found]) from None
+        self._note(text)
         self.error = None
         self.results["applied"] += 1
         generation = self._publication.in_force.generation
@@ -252,7 +277,7 @@ class Configuration:
     def _entry(self, trigger: str, content: str, done: Difference, error: str | None) -> JsonDict:
         return {"time": self._now(), "hash": content, "source": trigger, **done.as_dict(), "error": error}
 
-    def _reject(self, trigger: str, text: Text | None, error: AigwError) -> None:
+    def _reject(self, trigger: str, text: Text | None, error: ConfigErrors | StoreError) -> None:
         """Say what is wrong: on /status, in the log, in the history."""
         content = text.mark.hash if text is not None else ""
         known = self.error
@@ -267,9 +292,9 @@ class Configuration:
         else:
             findings = ()
             self.error = Wrong(explain(error), self._now(), name)
-        self.results["rejected"] += 1
         if trigger == "file" and known is not None and replace(known, at=self.error.at) == self.error:
             return  # said before: a file that is touched again and again
+        self.results["rejected"] += 1
         self._log("config_rejected", file=name, trigger=trigger, errors=len(findings) or 1,
                   why="" if findings else self.error.message)  # fmt: skip
         for finding in findings[:100]:

@@ -107,9 +107,13 @@ def open_control(
     publication = Publication(files)
     writer = Writer(store, publication, now)
     configuration = Configuration(store, writer, publication, files, settings.config, now, log)
-    metrics = metrics or (
+    path = metrics or (
         lambda: files.metrics(publication.route_labels(), publication.series_labels(), publication.tier_labels())
     )
+
+    def page() -> str:
+        return path() + configuration.metrics()
+
     admin = Admin(
         store=store,
         writer=writer,
@@ -117,7 +121,7 @@ def open_control(
         publication=publication,
         publisher=files,
         now=now,
-        metrics=metrics,
+        metrics=page,
         admin_address=settings.admin,
         proxy_address=settings.proxy,
     )
@@ -130,7 +134,7 @@ def open_control(
         configuration,
         lambda: configuration.start(held.pop(), must=settings.must),
         app,
-        metrics,
+        page,
     )
 
 

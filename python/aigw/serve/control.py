@@ -19,6 +19,7 @@ from aigw.serve import child
 from aigw.serve.log import Log
 from aigw.serve.progress import Bar
 from aigw.serve.server import asgi
+from aigw.serve.watch import Watch
 from aigw.settings import Settings
 from aigw.telemetry import start_exporter
 
@@ -62,7 +63,10 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     os.set_blocking(orders.control_fd, False)
-    loop.add_reader(orders.control_fd, _messages, control, orders.control_fd, log)
+    watch = Watch(control.configuration) if settings.config is not None else None
+    loop.add_reader(orders.control_fd, _messages, control, watch, orders.control_fd, log)
+    if watch is not None:
+        watch.start()
     exporter = start_exporter(settings.otlp_endpoint, control.metrics_text)
     server = asgi(control.app, settings.admin, lambda: child.tell_ready(orders))
     served = loop.create_task(server.serve())
@@ -71,12 +75,14 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     if served.done():
         log("server_ended", error=str(served.exception()))
     server.stop()
+    if watch is not None:
+        await loop.run_in_executor(None, watch.stop)
     await asyncio.wait([served], timeout=2)
     if exporter is not None:
         await loop.run_in_executor(None, exporter.shutdown)
 
 
-def _messages(control: Control, fd: int, log: Log) -> None:
+def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
     """Do what the supervisor asks. Several deaths at once need one sweep; a gateway without a file has nothing to reload."""
     asked = set(os.read(fd, 4096).split())
     if b"reclaim" in asked:
@@ -89,7 +95,9 @@ def _messages(control: Control, fd: int, log: Log) -> None:
         # touch a permit until the process is gone. Only what one had left open is worth a line.
         if permits := sum(permits for _, permits in reclaimed):
             log("slots_reclaimed", slots=len(reclaimed), permits=permits)
-    if b"reload" in asked:
+    if b"reload" in asked and watch is not None:
+        watch.hangup()
+    elif b"reload" in asked:
         log("reload_ignored", why="no configuration file: the Admin API rules")
 
 

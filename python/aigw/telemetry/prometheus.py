@@ -1,11 +1,14 @@
-"""Reads the Prometheus text of our own metrics table.
+"""Reads the Prometheus text of our own metrics table, and writes the few metrics that the control process itself has.
 
 In: the text. Out: families with their samples, names and help as written there. It reads what our encoder writes
 (text format 0.0.4, no timestamps, no exemplars) and raises ValueError on anything else: silence would lose a metric.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from aigw._native import metrics_table
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"(?:,|$)')
@@ -42,6 +45,23 @@ def parse(text: str) -> list[Family]:
                 raise ValueError(f"a sample without a TYPE line before it: {line!r}")
             family.samples.append((name, labels, value))
     return list(families.values())
+
+
+def render(samples: Mapping[str, Sequence[tuple[Mapping[str, str], float]]]) -> str:
+    """The text of these metrics: name -> its samples, labels and value. Kinds and help come from the one table."""
+    lines = []
+    for row in metrics_table():
+        name = str(row["name"])
+        if name in samples:
+            lines += [f"# HELP {name} {row['help']}", f"# TYPE {name} {row['kind']}"]
+            for labels, value in samples[name]:
+                inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+                lines.append(f"{name}{f'{{{inside}}}' if inside else ''} {value:g}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _sample(line: str) -> tuple[str, Labels, float]:

@@ -1,0 +1,70 @@
+"""`/config`: the configuration in force, and a new one, as in Kong without a database. `/config/history`: what became of the last.
+
+In: a text, or nothing for the file as it is now. Out: hash, generation and difference, once it is in force; or 400 with everything
+that is wrong with it, each with its place. What is sent rules until the file changes.
+"""
+
+from typing import Final
+
+import orjson
+
+from aigw.admin.call import Answer, Call, Methods
+from aigw.admin.envelope import Refusal, bad_request
+from aigw.config import MAX_BYTES as MOST
+from aigw.config import ConfigErrors
+from aigw.types import JsonDict
+
+MAX_BYTES: Final = MOST + (1 << 20)
+_YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain")
+
+
+def text_in(raw: bytes, kind: str) -> JsonDict:
+    """The text in a body of this content type. Raises a Refusal."""
+    if not raw.strip():
+        return {}
+    if kind in _YAML:
+        return {"config": raw}
+    if kind != "application/json":
+        raise Refusal(415, None)
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise bad_request("Cannot parse JSON body") from None
+    if isinstance(value, dict) and isinstance(value.get("config"), str):
+        return {"config": value["config"]}
+    return {"config": raw}  # JSON is YAML: the body may be the configuration itself
+
+
+def _post(call: Call) -> Answer:
+    text = call.data.get("config")
+    if text is not None and not isinstance(text, str | bytes):
+        raise bad_request("config must be the text of a configuration")
+    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    configuration = call.admin.configuration
+    try:
+        outcome = configuration.load("api", data)
+    except ConfigErrors as error:
+        raise refused(error) from None
+    diff = outcome.difference.as_dict()
+    body = {"hash": outcome.hash, "generation": outcome.generation, "diff": diff}
+    return Answer(201 if outcome.changed else 200, body)
+
+
+def refused(error: ConfigErrors) -> Refusal:
+    """400 with all findings."""
+    count = len(error.findings)
+    one = error.findings[0]
+    place = f"{one.file}:{one.line}:{one.col}: " if one.line else f"{one.file}: "
+    message = f"{place}{one.path + ': ' if one.path else ''}{one.message}"
+    message += f" (and {count - 1} more)" if count > 1 else ""
+    fields = {finding.path or "@config": finding.message for finding in reversed(error.findings)}
+    body = {"name": "invalid declarative configuration", "message": f"declarative config is invalid: {message}"}
+    return Refusal(400, {**body, "fields": fields, "errors": [finding.as_dict() for finding in error.findings]})
+
+
+def _history(call: Call) -> Answer:
+    return Answer(200, {"data": call.admin.configuration.history(), "next": None})
+
+
+CONFIG: Final[Methods] = {"POST": _post}
+HISTORY: Final[Methods] = {"GET": _history}

@@ -1,0 +1,97 @@
+"""Whatever is wrong with a file: what was in force still is, and the reason is on /status, in the log and in a metric."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from tests.integration.reload.conftest import KEY, WITHIN_S, Reloading, write
+
+
+def _bomb() -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 11)]
+    return "\n".join(lines)
+
+
+def _remove(file: Path, _: str) -> None:
+    file.unlink()
+
+
+def _folder(file: Path, _: str) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def _dangling(file: Path, _: str) -> None:
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
+def _pipe(file: Path, _: str) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def _unreadable(file: Path, text: str) -> None:
+    file.unlink()
+    if os.geteuid() == 0:
+        file.symlink_to("/proc/self/mem")  # there is nothing that root may not read; this fails all the same
+    else:
+        write(file, text)
+        file.chmod(0)
+
+
+WRONG: dict[str, tuple[Callable[[Path, str], object], str]] = {
+    "syntax": (lambda file, text: write(file, text + "tiers: {"), "unclosed"),
+    "unknown tier": (lambda file, text: write(file, text.replace("default_tier: free", "default_tier: fre")), "no tier 'fre'"),
+    "alias bomb": (lambda file, text: write(file, _bomb()), "alias"),
+    "50 MB": (lambda file, text: write(file, text + "# " + "x" * 80 + "\n" + "- x\n" * 12_500_000), ""),
+    "half-written": (lambda file, text: write(file, text[: text.index("consumers") + 25]), ""),
+    "empty": (lambda file, text: write(file, ""), "the file is empty"),
+    "binary": (lambda file, text: write(file, bytes(range(256)) * 100), ""),
+    "deleted": (_remove, "No such file"),
+    "directory": (_folder, "not a regular file"),
+    "dangling symlink": (_dangling, "No such file"),
+    "pipe": (_pipe, "not a regular file"),
+    "unreadable": (_unreadable, "cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_was_in_force_still_is(reloading: Reloading, kind: str) -> None:
+    reloading.restore()
+    before = reloading.status()
+    change, words = WRONG[kind]
+    change(reloading.file, reloading.text)
+    changed = time.time()
+    error = reloading.wrong()
+    assert error["at"] - changed < (WITHIN_S if kind != "50 MB" else 20)
+    assert words in error["message"] and error["file"] == str(reloading.file)
+    assert reloading.status() == {**before, "error": error}
+    assert httpx.get(f"{reloading.gateway.admin}/readyz", trust_env=False).status_code == 200
+    assert reloading.call().status_code in (200, 429)
+    assert reloading.call("nobody").status_code == 401
+    assert reloading.metric("aigw_config_reload_success") == ["aigw_config_reload_success 0"]
+    assert reloading.history()[0]["error"] == error["message"]
+    said = [line for line in reloading.log().splitlines() if '"config_error"' in line]
+    assert said and KEY not in reloading.log()
+    reloading.restore()
+    assert reloading.status() == before
+    assert reloading.metric("aigw_config_reload_success") == ["aigw_config_reload_success 1"]
+
+
+def test_a_replaced_folder_is_seen(reloading: Reloading) -> None:
+    folder = reloading.file.parent
+    away = folder.with_name("away")
+    before = reloading.status()
+    folder.rename(away)
+    error = reloading.wrong()
+    assert "No such file" in error["message"]
+    assert reloading.call().status_code in (200, 429)
+    away.rename(folder)
+    reloading.in_force(reloading.text)
+    assert reloading.status() == before
