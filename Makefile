@@ -27,8 +27,8 @@ build: .venv/.built ## .venv with the release extension and all tools
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked --quiet
 	touch $@
 
-run: build ## the demo: an empty gateway, an echo service, a mock LLM
-	$(BIN)/aigw demo
+run: build ## the demo: three tiers with a key each, a mock LLM, an echo service
+	$(BIN)/aigw demo deploy/examples/tiers.yaml $(DEMO)
 
 test: build lint ## every test: Rust, Python, real processes; lint first
 	$(CARGO_TEST)

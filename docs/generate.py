@@ -1,4 +1,4 @@
-"""Writes the pages of `docs/reference/` that are made from tables: denials, metrics, settings. `make reference` runs it.
+"""Writes the pages of `docs/reference/` that are made: command line, denials, metrics, settings. `make reference` runs it.
 
 In: the tables, which are code and therefore true. Out: Markdown. A row added to a table is on its page without an edit here;
 `tests/shape/test_reference.py` fails while a page says something else. It has no words of its own for a row, only for what
@@ -9,14 +9,19 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
+
 from aigw import _native
+from aigw.cli import GROUPS, parser
 from aigw.cli.serve import serve
 from aigw.settings import Settings, variable
 
 FOLDER: Final = Path(__file__).parent / "reference"
+SUBCOMMANDS: Final = {"keys": ("create", "list", "revoke")}
 MADE: Final = "<!-- Made by `make reference` from {source}. Edit that, not this page. -->\n"
 
 # What a word of the denials' columns says to a reader; a new word stands for itself until it has an entry.
@@ -101,7 +106,37 @@ def settings() -> str:
     )
 
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"denials.md": denials, "metrics.md": metrics, "settings.md": settings}
+def cli() -> str:
+    parts = []
+    for group, verbs in GROUPS.items():
+        parts.append(f"\n## {group}\n")
+        for verb in verbs:
+            subcommands = [[verb.name, name] for name in SUBCOMMANDS.get(verb.name, ())]
+            for words in [[verb.name], *subcommands]:
+                parts.append(f"\n{'#' * (2 + len(words))} aigw {' '.join(words)}\n\n```text\n{help_of(words)}\n```\n")
+    return (
+        "# The command line\n\n"
+        + MADE.format(source="`python/aigw/cli/`")
+        + "\nExit codes: 0 fine, 1 failed, 2 usage or configuration error. Errors go to standard error and carry the repair. What a\n"
+        "verb prints for programs goes to standard output alone; colours and bars are for terminals only, and `NO_COLOR` is heeded.\n"
+        + "".join(parts)
+    )
+
+
+def help_of(words: list[str]) -> str:
+    """What `aigw WORDS --help` prints."""
+    console = Console(file=StringIO(), width=100, color_system=None)
+    parser().help_print(words, console=console)
+    assert isinstance(console.file, StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().strip().splitlines())
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "cli.md": cli,
+    "denials.md": denials,
+    "metrics.md": metrics,
+    "settings.md": settings,
+}
 
 
 def main() -> None:

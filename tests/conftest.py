@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Gateway, start_gateway, start_httpbin, start_upstream
+from tests.support.processes import Demo, Gateway, start_demo, start_gateway, start_httpbin, start_upstream
 
 
 @pytest.fixture
@@ -53,3 +53,11 @@ def httpbin() -> Iterator[str]:
     process, url = start_httpbin()
     yield url
     process.end()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo of `make run` on free ports, for a module's tests."""
+    running = start_demo(tmp_path_factory.mktemp("demo"))
+    yield running
+    running.process.end()

@@ -1,14 +1,22 @@
 //! What the decisions of one request cost: `cargo bench --bench decision`. Time is passed in, no I/O, one thread.
 //!
 //! Keys are drawn at random, so that at a million of them the tables are as cold as in a busy gateway.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+mod cpu;
 
 use std::hint::black_box;
 use std::sync::Arc;
 
+use aigw_core::admit::{Admitter, Check};
+use aigw_core::cells::CellKey;
+use aigw_core::cells::heap::HeapPlace;
 use aigw_core::identify::{KeyHasher, Request, identify};
+use aigw_core::limits::Period;
 use aigw_core::r#match::{Authority, CanonicalPath, PathRule, Query, RouteRule, Router, upstream_path::upstream_path};
 use aigw_core::snapshot::{Anonymous, Credential, KeyAuth, Keys, KeysBuilder, NewConsumer, Ref, Uuid, delta};
+use aigw_core::units::{RequestId, UnixSeconds};
+use cpu::CpuTime;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const NOW: u64 = 1_800_000_000;
@@ -65,7 +73,7 @@ fn keys(count: u32, hasher: &KeyHasher) -> Keys {
     keys
 }
 
-fn identity(c: &mut Criterion) {
+fn identity(c: &mut Criterion<CpuTime>) {
     let hasher = KeyHasher::new(&[7; 32]);
     let auth = key_auth();
     let mut group = c.benchmark_group("identify");
@@ -107,6 +115,45 @@ fn identity(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a request is decided by: its key, then two windows looked at, taken with their journal entry, and settled.
+fn decision(c: &mut Criterion<CpuTime>) {
+    let hasher = KeyHasher::new(&[7; 32]);
+    let auth = key_auth();
+    let mut group = c.benchmark_group("decision");
+    for (count, hot) in [(100_000_u32, 1), (100_000, u32::MAX), (1_000_000, u32::MAX)] {
+        let keys = keys(count, &hasher);
+        let place = HeapPlace::new(&[(1, count as usize + 1), (2, count as usize + 1)], 1 << 12).unwrap();
+        let admitter = Admitter::new(Arc::new(place));
+        let now = UnixSeconds(NOW as u32);
+        // Presented in an order that the tables do not know, each key as often as the others.
+        let presented: Vec<String> = (0..1 << 20).map(|i: u32| key(scattered(i) % count.min(hot) + 1)).collect();
+        let mut next = (0..presented.len()).cycle();
+        let name = if hot == 1 { "one hot key of" } else { "random keys of" };
+        group.bench_function(BenchmarkId::new(name, count), |b| {
+            b.iter(|| {
+                let key = &presented[next.next().unwrap_or(0)];
+                let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key.as_str())];
+                let request = Request { method: "GET", headers: &headers, query: "" };
+                let consumer = identify(&auth, &hasher, &keys, &request, NOW).unwrap().consumer.unwrap();
+                black_box(consumer.refs.iter().next());
+                let row = consumer.n;
+                let check = |column, period| Check::new(u32::MAX, period, CellKey::Dense { column, row });
+                let mut checks = [check(1, Period::Minute), check(2, Period::Month)];
+                let mut permit = admitter.take(&mut checks, now, RequestId([1, 2])).unwrap();
+                permit.mark_sent();
+                permit.settle();
+            });
+        });
+    }
+    group.finish();
+}
+
+/// One of 2^32 numbers for each, without an order.
+fn scattered(n: u32) -> u32 {
+    let mixed = u64::from(n).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32) as u32
+}
+
 fn rule(path: &str) -> RouteRule {
     RouteRule {
         methods: Box::default(),
@@ -118,7 +165,7 @@ fn rule(path: &str) -> RouteRule {
     }
 }
 
-fn matching(c: &mut Criterion) {
+fn matching(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("match");
     let headers = [("host", "localhost"), ("user-agent", "bench")];
     for count in [4_usize, 1_000] {
@@ -137,5 +184,5 @@ fn matching(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, identity, matching);
+criterion_group! { name = benches; config = Criterion::default().with_measurement(CpuTime); targets = identity, decision, matching }
 criterion_main!(benches);

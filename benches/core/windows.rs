@@ -3,6 +3,8 @@
 //! Rows are walked in a random order, so that at 100,000 rows and more the words are cold. Time is passed in.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod cpu;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapPlace;
 use aigw_core::limits::Period;
 use aigw_core::units::{RequestId, UnixSeconds};
+use cpu::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
@@ -21,7 +24,7 @@ fn checks(row: u32) -> [Check; 2] {
     [check(1, Period::Minute), check(2, Period::Month)]
 }
 
-fn windows(criterion: &mut Criterion) {
+fn windows(criterion: &mut Criterion<CpuTime>) {
     for rows in [1_u32, 100_000, 1_000_000] {
         let place = HeapPlace::new(&[(1, rows as usize), (2, rows as usize)], 1 << 12).unwrap();
         let admitter = Admitter::new(Arc::new(place));
@@ -52,5 +55,5 @@ fn windows(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, windows);
+criterion_group! { name = benches; config = Criterion::default().with_measurement(CpuTime); targets = windows }
 criterion_main!(benches);

@@ -10,7 +10,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -83,29 +85,68 @@ fn name_of<'py>(py: Python<'py>, name: &str) -> Bound<'py, PyString> {
     made
 }
 
-/// Pairs that never change, made once, by the addresses of their texts.
-static PAIRS: Mutex<Option<Pairs>> = Mutex::new(None);
-type Pairs = HashMap<(usize, usize), Py<PyTuple>>;
+thread_local! {
+    /// Of each of the gateway's own headers, by where its name lies: that name, and the pair that it was last sent in.
+    static OWN: RefCell<HashMap<(usize, usize), Own, BuildHasherDefault<Address>>> = RefCell::default();
+}
 
-/// Append headers of the gateway's own.
-fn append_own(py: Python<'_>, list: &Bound<'_, PyList>, own: &[OwnHeader]) -> PyResult<()> {
-    for (name, value) in own {
-        let Cow::Borrowed(fixed) = value else {
-            list.append((name_of(py, name), &**value))?;
-            continue;
-        };
-        let key = (name.as_ptr() as usize, fixed.as_ptr() as usize);
-        let mut pairs = PAIRS.lock().unwrap_or_else(PoisonError::into_inner);
-        let pairs = pairs.get_or_insert_with(HashMap::new);
-        if let Some(pair) = pairs.get(&key) {
-            list.append(pair.bind(py))?;
-        } else {
-            let pair = PyTuple::new(py, [name_of(py, name), PyString::new(py, fixed)])?;
-            list.append(&pair)?;
-            pairs.insert(key, pair.unbind());
+/// A longer value is one of its request alone, and not worth remembering.
+const MAX_REPEATED: usize = 24;
+
+struct Own {
+    name: Py<PyString>,
+    last: Option<(Box<str>, Py<PyTuple>)>,
+}
+
+/// The hash of an address: its bits spread by one multiplication.
+#[derive(Default)]
+struct Address(u64);
+
+impl Hasher for Address {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
         }
     }
-    Ok(())
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
+/// Append headers of the gateway's own. Most say the same from one answer to the next: then the pair is the same, too.
+fn append_own(py: Python<'_>, list: &Bound<'_, PyList>, own: &[OwnHeader]) -> PyResult<()> {
+    OWN.with_borrow_mut(|known| {
+        let mut before: Option<(&str, Bound<'_, PyString>)> = None;
+        for (name, value) in own {
+            let header = known
+                .entry((name.as_ptr() as usize, name.len()))
+                .or_insert_with(|| Own { name: name_of(py, name).unbind(), last: None });
+            if let Some((last, pair)) = &header.last
+                && **last == **value
+            {
+                list.append(pair.bind(py))?;
+                continue;
+            }
+            // Two headers in a row often carry one value: the request's id.
+            let text = match &before {
+                Some((value_before, text)) if *value_before == &**value => text.clone(),
+                _ => PyString::new(py, value),
+            };
+            let pair = PyTuple::new(py, [header.name.bind(py), &text])?;
+            list.append(&pair)?;
+            if value.len() <= MAX_REPEATED {
+                header.last = Some((value.as_ref().into(), pair.unbind()));
+            } else {
+                before = Some((value, text));
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Read a request's head from the server's scope. Raises what the scope raises.

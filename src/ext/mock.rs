@@ -28,7 +28,7 @@ fn serve<S: Service>(py: Python<'_>, address: &str, service: S, ready: &Bound<'_
 
 /// Serve the mock model server; see the stub.
 #[pyfunction]
-#[pyo3(signature = (address, ready, *, first_byte_ms=0, chunk_ms=0, chunks=16, usage=true, fail=None))]
+#[pyo3(signature = (address, ready, *, first_byte_ms=0, chunk_ms=0, chunks=16, cached_tokens=0, reasoning_tokens=0, usage=true, fail=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn serve_mock_llm(
     py: Python<'_>,
@@ -37,6 +37,8 @@ pub fn serve_mock_llm(
     first_byte_ms: u64,
     chunk_ms: u64,
     chunks: u64,
+    cached_tokens: u64,
+    reasoning_tokens: u64,
     usage: bool,
     fail: Option<&str>,
 ) -> PyResult<()> {
@@ -45,6 +47,8 @@ pub fn serve_mock_llm(
         first_byte: Duration::from_millis(first_byte_ms),
         chunk: Duration::from_millis(chunk_ms),
         chunks,
+        cached: cached_tokens,
+        reasoning: reasoning_tokens,
         usage,
         faults,
     };

@@ -4,32 +4,102 @@
 //! Invariant: an unknown, an expired and an orphaned key look the same to the caller (`Unauthorized`), in text and in
 //! the work that was done. The anonymous consumer stands in for every failure when one is configured, as in Kong.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use sha2::block_api::compress256;
 
 use super::credential::{Presented, Request, presented};
+use super::recent::Recent;
 use crate::denial::{Reason, Refused};
 use crate::snapshot::{Anonymous, Consumer, Credential, Digest, KeyAuth, Keys};
 
-/// HMAC-SHA-256 under the gateway's secret, its key schedule computed once.
-#[derive(Clone)]
-pub struct KeyHasher(Hmac<Sha256>);
+/// SHA-256's state before the first block (FIPS 180-4).
+const INITIAL: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+const BLOCK: usize = 64;
+
+/// HMAC-SHA-256 under the gateway's secret, its key schedule computed once, and the keys it was asked for last.
+pub struct KeyHasher {
+    /// The state after the inner padded secret, and after the outer one.
+    inner: [u32; 8],
+    outer: [u32; 8],
+    recent: Recent,
+}
 
 impl KeyHasher {
     /// From the secret (`DATA/secret`).
     pub fn new(secret: &[u8; 32]) -> Self {
-        let mut block = [0; 64];
-        block[..32].copy_from_slice(secret);
-        // A key of one block is used as it is; shorter ones are padded with zeros (RFC 2104), so this is the same HMAC.
-        Self(Hmac::new(&block.into()))
+        let padded = |pad: u8| {
+            let mut block = [pad; BLOCK];
+            block.iter_mut().zip(secret).for_each(|(byte, secret)| *byte ^= secret);
+            let mut state = INITIAL;
+            compress256(&mut state, &[block]);
+            state
+        };
+        let (inner, outer) = (padded(0x36), padded(0x5c));
+        let seed = digest(&inner, &outer, b"the keys of a moment ago");
+        let (words, _) = seed.as_bytes().as_chunks::<8>();
+        let recent = Recent::new([u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]);
+        Self { inner, outer, recent }
     }
 
     /// The digest of a key.
     pub fn digest(&self, key: &[u8]) -> Digest {
-        let mut mac = self.0.clone();
-        mac.update(key);
-        Digest::new(mac.finalize().into_bytes().into())
+        digest(&self.inner, &self.outer, key)
     }
+
+    /// Whose key it is, if it holds at `now`.
+    fn holder<'s>(&self, keys: &'s Keys, key: &[u8], now: u64) -> Option<(Credential, Consumer<'s>)> {
+        let mark = self.recent.mark(key);
+        if let Some(found) = self.recent.get(keys, mark)
+            && !found.credential.expired(now)
+            && let Some(consumer) = keys.owner(&found)
+        {
+            return Some((found.credential, consumer));
+        }
+        // Whatever is refused has come this way, so that all of it took the same work.
+        let found = keys.locate(&self.digest(key))?;
+        let consumer = keys.owner(&found)?;
+        if found.credential.expired(now) {
+            return None;
+        }
+        self.recent.put(keys, mark, &found);
+        Some((found.credential, consumer))
+    }
+}
+
+/// HMAC by the two padded states: a key of up to 55 bytes is one block inside and one outside.
+fn digest(inner: &[u32; 8], outer: &[u32; 8], key: &[u8]) -> Digest {
+    let mut state = *inner;
+    let (blocks, tail) = key.as_chunks::<BLOCK>();
+    if !blocks.is_empty() {
+        compress256(&mut state, blocks);
+    }
+    finish(&mut state, tail, key.len());
+    let inside = bytes(&state);
+    state = *outer;
+    finish(&mut state, &inside, inside.len());
+    Digest::new(bytes(&state))
+}
+
+/// Ends a message whose last bytes are `tail`, and which is `len` bytes long behind the padded secret.
+fn finish(state: &mut [u32; 8], tail: &[u8], len: usize) {
+    let mut last = [0; BLOCK];
+    last[..tail.len()].copy_from_slice(tail);
+    last[tail.len()] = 0x80;
+    if tail.len() >= BLOCK - 8 {
+        compress256(state, &[last]);
+        last = [0; BLOCK];
+    }
+    let bits = (len as u64).wrapping_add(BLOCK as u64).wrapping_mul(8);
+    last[BLOCK - 8..].copy_from_slice(&bits.to_be_bytes());
+    compress256(state, &[last]);
+}
+
+fn bytes(state: &[u32; 8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (to, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *to = word.to_be_bytes();
+    }
+    out
 }
 
 impl std::fmt::Debug for KeyHasher {
@@ -69,11 +139,11 @@ pub fn identify<'s>(
     let refused = match presented(auth, request) {
         Presented::None => Reason::NoApiKey,
         Presented::Duplicate => Reason::DuplicateApiKey,
-        Presented::Key(key) => match keys.find(&hasher.digest(&key)) {
-            Some((credential, consumer)) if !credential.expired(now) => {
+        Presented::Key(key) => match hasher.holder(keys, &key, now) {
+            Some((credential, consumer)) => {
                 return Ok(Caller { consumer: Some(consumer), credential: Some(credential), anonymous: false });
             }
-            _ => Reason::InvalidApiKey,
+            None => Reason::InvalidApiKey,
         },
     };
     match &auth.anonymous {
@@ -95,8 +165,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::identify::credential::tests::auth;
-    use crate::snapshot::{KeysBuilder, NewConsumer, Uuid};
+    use crate::snapshot::{KeysBuilder, NewConsumer, Uuid, delta};
+    use hmac::{Hmac, KeyInit as _, Mac as _};
     use proptest::prelude::*;
+    use sha2::Sha256;
     use std::sync::Arc;
 
     fn hasher() -> KeyHasher {
@@ -139,6 +211,44 @@ mod tests {
         assert_eq!(call(&auth, "GET", Some("until-100"), 100), Err(Reason::InvalidApiKey.into()));
         assert_eq!(call(&auth, "GET", Some("other"), 0), Err(Reason::InvalidApiKey.into()));
         assert_eq!(call(&auth, "GET", None, 0), Err(Reason::NoApiKey.into()));
+    }
+
+    #[test]
+    fn a_key_seen_a_moment_ago_is_judged_by_what_is_in_force_now() {
+        let (auth, hasher, old) = (auth(&["apikey"]), hasher(), keys());
+        let call = |keys: &Keys, key: &str, now| {
+            let request = Request { method: "GET", headers: &[("apikey", key)], query: "" };
+            identify(&auth, &hasher, keys, &request, now).map(|caller| caller.credential.map(|c| c.n))
+        };
+        let unknown = Err(Reason::InvalidApiKey.into());
+        for _ in 0..3 {
+            assert_eq!(call(&old, "forever", 99), Ok(Some(1)));
+            assert_eq!(call(&old, "until-100", 99), Ok(Some(2)));
+            assert_eq!(call(&old, "until-100", 100), unknown);
+            assert_eq!(call(&old, "other", 99), unknown);
+        }
+        let mut new = old.clone();
+        let mut changes = delta::header(1).to_vec();
+        let consumer = NewConsumer {
+            n: 1,
+            id: Uuid::from_bytes([1; 16]),
+            username: Some("alice's new name"),
+            custom_id: None,
+            refs: &[],
+            tier: 0,
+            groups: &[],
+        };
+        delta::encode(&delta::Change::Consumer(consumer), &mut changes).unwrap();
+        delta::encode(&delta::Change::CredentialGone(2), &mut changes).unwrap();
+        new.apply(&changes).unwrap();
+        for _ in 0..3 {
+            assert_eq!(call(&new, "until-100", 99), unknown);
+            let request = Request { method: "GET", headers: &[("apikey", "forever")], query: "" };
+            let caller = identify(&auth, &hasher, &new, &request, 0).unwrap();
+            assert_eq!(caller.consumer.unwrap().username, Some("alice's new name"));
+            // A request that still holds the keys of before is judged by those.
+            assert_eq!(call(&old, "until-100", 99), Ok(Some(2)));
+        }
     }
 
     #[test]

@@ -144,6 +144,9 @@ fn is_callers(name: &str) -> bool {
             | "via"
             | "accept-encoding"
             | "baggage"
+            // What the caller's own key would act for; the upstream's key is another.
+            | "openai-organization"
+            | "openai-project"
     )
 }
 

@@ -7,6 +7,7 @@ use crate::access_log::{AccessLog, Line};
 use crate::cells::Worker;
 use aigw_core::cells::Cells;
 use aigw_core::denial::Reason;
+use aigw_core::snapshot::Uuid;
 use aigw_core::telemetry::series::{self, CallReport};
 use aigw_core::telemetry::{self, Counter, Latency, Source};
 use std::sync::Arc;
@@ -46,11 +47,11 @@ pub struct Ending<'a> {
     /// Route number, 0 for none.
     pub route_n: u32,
     /// Route id.
-    pub route: Option<&'a str>,
+    pub route: Option<Uuid>,
     /// Service id.
-    pub service: Option<&'a str>,
+    pub service: Option<Uuid>,
     /// Consumer id.
-    pub consumer: Option<&'a str>,
+    pub consumer: Option<Uuid>,
     /// Name of the caller's tier.
     pub tier: Option<&'a str>,
     /// Public name of the model that was called.
@@ -181,9 +182,9 @@ fn line(arrival: &Arrival, ending: &Ending<'_>, took: Duration) -> Line {
         source: if ending.source == Source::Service { "upstream" } else { "gateway" },
         denial: ending.denial.map(Reason::code),
         outcome: ending.outcome.name(),
-        route: ending.route.map(str::to_owned),
-        service: ending.service.map(str::to_owned),
-        consumer: ending.consumer.map(str::to_owned),
+        route: ending.route.as_ref().map(Uuid::to_string),
+        service: ending.service.as_ref().map(Uuid::to_string),
+        consumer: ending.consumer.as_ref().map(Uuid::to_string),
         tier: ending.tier.map(str::to_owned),
         model: ending.model.map(str::to_owned),
         latency_ms: millis(took),

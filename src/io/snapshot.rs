@@ -94,6 +94,12 @@ impl SnapshotReader {
         self.renew()
     }
 
+    /// The generation that should be in force now.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.page.generation()
+    }
+
     /// Why the generation in force is not served, while it is not.
     pub fn error(&self) -> Option<String> {
         self.loading().failed.as_ref().map(|failed| failed.text.clone())

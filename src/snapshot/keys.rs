@@ -7,6 +7,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use subtle::ConstantTimeEq as _;
 
@@ -82,9 +83,26 @@ impl Credential {
     }
 }
 
+/// A credential that was found, and where its consumer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub credential: Credential,
+    /// Place of the consumer's record in the base; [`Found::CHANGED`]: ask by number.
+    pub record: u32,
+}
+
+impl Found {
+    const CHANGED: u32 = u32::MAX;
+}
+
+/// Names each content of [`Keys`] in this process; 0 is nobody's.
+static CONTENTS: AtomicU64 = AtomicU64::new(1);
+
 /// All consumers and credentials of one generation. A clone is cheap and independent.
 #[derive(Debug, Clone)]
 pub struct Keys {
+    /// Another one after every change; a clone has the same content and the same name.
+    content: u64,
     base: Option<Base>,
     /// Published bytes of the delta taken so far, header included.
     applied: usize,
@@ -101,6 +119,7 @@ impl Keys {
     /// Nobody.
     pub const fn empty() -> Self {
         Self {
+            content: 0,
             base: None,
             applied: 0,
             records: 0,
@@ -112,7 +131,7 @@ impl Keys {
 
     /// A base without changes.
     pub fn open(base: Bytes) -> Result<Self, SnapshotError> {
-        Ok(Self { base: Some(Base::open(base)?), ..Self::empty() })
+        Ok(Self { content: next_content(), base: Some(Base::open(base)?), ..Self::empty() })
     }
 
     /// The number of the base; 0 without one.
@@ -138,6 +157,7 @@ impl Keys {
     /// Takes the next bytes of the delta file: `bytes` are the file from offset [`Keys::applied`] to the published
     /// length. On an error `self` is half-changed and must be thrown away: apply to a clone.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.content = next_content();
         let mut body = bytes;
         let mut at = self.applied;
         if at == 0 {
@@ -178,22 +198,40 @@ impl Keys {
         }
     }
 
+    /// A name that only keys with exactly this content have, in this process; 0 for none at all.
+    pub(crate) const fn content(&self) -> u64 {
+        self.content
+    }
+
     /// The credential with this digest, and its consumer. `None`: unknown, taken away, or without a consumer.
     pub fn find(&self, digest: &Digest) -> Option<(Credential, Consumer<'_>)> {
+        let found = self.locate(digest)?;
+        Some((found.credential, self.owner(&found)?))
+    }
+
+    /// The credential with this digest. `None`: unknown or taken away.
+    pub(crate) fn locate(&self, digest: &Digest) -> Option<Found> {
         if let Some(credential) = self.credentials.get(digest) {
-            return Some((*credential, self.consumer(credential.consumer)?));
+            return Some(Found { credential: *credential, record: Found::CHANGED });
         }
         let base = self.base.as_ref()?;
         let found = base.find(digest)?;
         if self.digests.get(&found.n).is_some() {
             return None;
         }
-        let mut consumer = Consumer::read(base.record(found.record)?)?;
-        if let Some(changed) = self.consumers.get(&consumer.n) {
-            consumer = Consumer::read(changed.as_deref()?)?;
+        let consumer = base.record_number(found.record)?;
+        let record = if self.consumers.get(&consumer).is_some() { Found::CHANGED } else { found.record };
+        let credential = Credential { n: found.n, id: found.id, consumer, expires_at: found.expires_at };
+        Some(Found { credential, record })
+    }
+
+    /// The consumer of a credential that these keys (by content) located.
+    #[inline]
+    pub(crate) fn owner(&self, found: &Found) -> Option<Consumer<'_>> {
+        if found.record == Found::CHANGED {
+            return self.consumer(found.credential.consumer);
         }
-        let credential = Credential { n: found.n, id: found.id, consumer: consumer.n, expires_at: found.expires_at };
-        Some((credential, consumer))
+        Consumer::read(self.base.as_ref()?.record(found.record)?)
     }
 
     /// Consumer `n`.
@@ -203,4 +241,8 @@ impl Keys {
             None => Consumer::read(self.base.as_ref()?.consumer(n)?),
         }
     }
+}
+
+fn next_content() -> u64 {
+    CONTENTS.fetch_add(1, Ordering::Relaxed)
 }

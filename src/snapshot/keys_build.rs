@@ -4,6 +4,8 @@
 //! Invariant: numbers and digests are unique and each credential's consumer is there, or nothing is built.
 //! A pure function of its input: the file is written by `aigw-io`.
 
+use std::ops::Range;
+
 use super::SnapshotError;
 use super::keys::{Credential, Digest};
 use super::layout::{CREDENTIAL, HEADER, Header, INDEX, SLOT, fingerprint, home, slots_for};
@@ -13,8 +15,8 @@ use super::record::{self, NewConsumer};
 #[derive(Debug, Default)]
 pub struct KeysBuilder {
     records: Vec<u8>,
-    /// (n, record / 8)
-    index: Vec<(u32, u32)>,
+    /// (n, where its record is in `records`)
+    index: Vec<(u32, Range<usize>)>,
     credentials: Vec<(Credential, Digest)>,
 }
 
@@ -26,11 +28,10 @@ impl KeysBuilder {
 
     /// Adds a consumer.
     pub fn consumer(&mut self, consumer: &NewConsumer<'_>) -> Result<(), SnapshotError> {
-        let at =
-            u32::try_from(self.records.len() / 8).map_err(|_| SnapshotError::Base("more than 32 GiB of consumers"))?;
+        let at = self.records.len();
         record::encode(consumer, &mut self.records)?;
         self.records.resize(self.records.len().next_multiple_of(8), 0);
-        self.index.push((consumer.n, at));
+        self.index.push((consumer.n, at..self.records.len()));
         Ok(())
     }
 
@@ -41,52 +42,71 @@ impl KeysBuilder {
 
     /// The bytes of base `number`.
     pub fn finish(mut self, number: u64) -> Result<Vec<u8>, SnapshotError> {
-        self.index.sort_unstable();
+        self.index.sort_unstable_by_key(|entry| entry.0);
         let twice = |kind, n| SnapshotError::Record { kind, n, why: "appears twice" };
         if let Some(pair) = self.index.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(twice("consumer", pair[0].0));
         }
+        self.credentials.sort_unstable_by_key(|(credential, _)| (credential.consumer, credential.n));
         let slots = slots_for(self.credentials.len());
+        let bodies_len = self.credentials.len() * CREDENTIAL + self.records.len();
         let header = Header {
             number,
             consumers: self.index.len() as u64,
             credentials: self.credentials.len() as u64,
             slots: slots as u64,
-            records_len: self.records.len() as u64,
+            bodies_len: bodies_len as u64,
         };
-        let length =
-            HEADER + self.credentials.len() * CREDENTIAL + self.records.len() + self.index.len() * INDEX + slots * SLOT;
-        let mut out = Vec::with_capacity(length);
+        let mut out = Vec::with_capacity(HEADER + bodies_len + self.index.len() * INDEX + slots * SLOT);
         out.extend_from_slice(&header.encode());
-        for (credential, digest) in &self.credentials {
-            let place = self.index.binary_search_by_key(&credential.consumer, |entry| entry.0).map_err(|_| {
-                SnapshotError::Record { kind: "credential", n: credential.n, why: "its consumer is not in the base" }
-            })?;
-            out.extend_from_slice(digest.as_bytes());
-            out.extend_from_slice(credential.id.as_bytes());
-            out.extend_from_slice(&credential.n.to_le_bytes());
-            out.extend_from_slice(&self.index[place].1.to_le_bytes());
-            out.extend_from_slice(&credential.expires_at.to_le_bytes());
-        }
-        out.append(&mut self.records);
-        for (n, record) in &self.index {
+        let (places, records) = self.bodies(&mut out)?;
+        for ((n, _), record) in self.index.iter().zip(records) {
             out.extend_from_slice(&n.to_le_bytes());
             out.extend_from_slice(&record.to_le_bytes());
         }
-        for (print, entry) in self.slots(slots).map_err(|n| twice("credential", n))? {
+        for (print, entry) in self.slots(slots, &places).map_err(|n| twice("credential", n))? {
             out.extend_from_slice(&print.to_le_bytes());
             out.extend_from_slice(&entry.to_le_bytes());
         }
         Ok(out)
     }
 
+    /// Writes each consumer's record behind its credentials. Out: the places of the credentials, and of the records.
+    fn bodies(&self, out: &mut Vec<u8>) -> Result<(Vec<u32>, Vec<u32>), SnapshotError> {
+        let place = |at: usize| {
+            u32::try_from((at - HEADER) / 8).map_err(|_| SnapshotError::Base("more than 32 GiB of consumers"))
+        };
+        let (mut places, mut records) = (Vec::new(), Vec::new());
+        let mut rest = &self.credentials[..];
+        for (n, bytes) in &self.index {
+            let (own, after) = rest.split_at(rest.partition_point(|(credential, _)| credential.consumer <= *n));
+            rest = after;
+            let record = place(out.len() + own.len() * CREDENTIAL)?;
+            for (credential, digest) in own {
+                if credential.consumer != *n {
+                    return Err(without_consumer(credential));
+                }
+                places.push(place(out.len())?);
+                out.extend_from_slice(digest.as_bytes());
+                out.extend_from_slice(credential.id.as_bytes());
+                out.extend_from_slice(&credential.n.to_le_bytes());
+                out.extend_from_slice(&record.to_le_bytes());
+                out.extend_from_slice(&credential.expires_at.to_le_bytes());
+            }
+            out.extend_from_slice(&self.records[bytes.clone()]);
+            records.push(record);
+        }
+        rest.first().map_or(Ok((places, records)), |(credential, _)| Err(without_consumer(credential)))
+    }
+
     /// The probe table; the error is a credential whose number or digest is there already.
-    fn slots(&self, count: usize) -> Result<Vec<(u32, u32)>, u32> {
+    fn slots(&self, count: usize, places: &[u32]) -> Result<Vec<(u32, u32)>, u32> {
         let mut numbers: Vec<u32> = self.credentials.iter().map(|(c, _)| c.n).collect();
         numbers.sort_unstable();
         if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(pair[0]);
         }
+        // Slots name credentials by their index while the table is built, and by their place in the end.
         let mut table = vec![(0, 0); count];
         for (entry, (credential, digest)) in (1_u32..).zip(&self.credentials) {
             let mut slot = home(digest, count);
@@ -100,6 +120,13 @@ impl KeysBuilder {
             }
             table[slot] = (print, entry);
         }
+        for (_, entry) in table.iter_mut().filter(|(_, entry)| *entry != 0) {
+            *entry = places[*entry as usize - 1] + 1;
+        }
         Ok(table)
     }
+}
+
+fn without_consumer(credential: &Credential) -> SnapshotError {
+    SnapshotError::Record { kind: "credential", n: credential.n, why: "its consumer is not in the base" }
 }

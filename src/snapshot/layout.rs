@@ -1,10 +1,12 @@
 //! The bytes of a key base: where everything lies, read without copying and without panicking.
 //!
 //! ```text
-//! header 128 | credentials 64 each | consumer records, 8-aligned | consumer index 8 each | slots 8 each
+//! header 128 | each consumer: its credentials 64 each, its record | consumer index 8 each | slots 8 each
 //! credential: hmac 32, id 16, n 4, consumer record / 8 4, expires 8
-//! index:      consumer n 4, record / 8 4, ascending by n          slot: fingerprint 4, credential index + 1 4
+//! index:      consumer n 4, record / 8 4, ascending by n          slot: fingerprint 4, credential / 8 + 1 4
 //! ```
+//! Credentials and records are 8-aligned; their places count from the end of the header. A credential stands right before
+//! its consumer's record, so that a key at random costs two trips to memory: its slot, and the lines where both are.
 //! Numbers are little-endian. Invariant: [`Base::open`] checks the header's own hash and that all regions fill the file
 //! exactly; every later read is bounds-checked, and one that fails is "not found" (closed, never open).
 
@@ -33,14 +35,14 @@ pub(super) struct Header {
     pub consumers: u64,
     pub credentials: u64,
     pub slots: u64,
-    pub records_len: u64,
+    pub bodies_len: u64,
 }
 
 impl Header {
     pub(super) fn encode(self) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         out[..8].copy_from_slice(MAGIC);
-        let fields = [VERSION, self.number, self.consumers, self.credentials, self.slots, self.records_len];
+        let fields = [VERSION, self.number, self.consumers, self.credentials, self.slots, self.bodies_len];
         for (at, field) in (8..).step_by(8).zip(fields) {
             out[at..at + 8].copy_from_slice(&field.to_le_bytes());
         }
@@ -61,13 +63,7 @@ impl Header {
         if field(0) != VERSION {
             return Err(SnapshotError::Base("written by another version"));
         }
-        Ok(Self {
-            number: field(1),
-            consumers: field(2),
-            credentials: field(3),
-            slots: field(4),
-            records_len: field(5),
-        })
+        Ok(Self { number: field(1), consumers: field(2), credentials: field(3), slots: field(4), bodies_len: field(5) })
     }
 }
 
@@ -79,7 +75,6 @@ pub(super) struct Base {
     consumers: usize,
     credentials: usize,
     slots: usize,
-    records_at: usize,
     index_at: usize,
     slots_at: usize,
 }
@@ -100,17 +95,16 @@ impl Base {
         let broken = || SnapshotError::Base("its regions do not fit its length");
         let size = |n: u64| usize::try_from(n).map_err(|_| broken());
         let (consumers, credentials) = (size(header.consumers)?, size(header.credentials)?);
-        let (slots, records_len) = (size(header.slots)?, size(header.records_len)?);
+        let (slots, bodies_len) = (size(header.slots)?, size(header.bodies_len)?);
         let region = |at: usize, count: usize, each: usize| {
             count.checked_mul(each).and_then(|len| at.checked_add(len)).ok_or_else(broken)
         };
-        let records_at = region(HEADER, credentials, CREDENTIAL)?;
-        let index_at = region(records_at, records_len, 1)?;
+        let index_at = region(HEADER, bodies_len, 1)?;
         let slots_at = region(index_at, consumers, INDEX)?;
         if region(slots_at, slots, SLOT)? != file.len() || slots <= credentials {
             return Err(broken());
         }
-        Ok(Self { bytes, number: header.number, consumers, credentials, slots, records_at, index_at, slots_at })
+        Ok(Self { bytes, number: header.number, consumers, credentials, slots, index_at, slots_at })
     }
 
     pub(super) const fn number(&self) -> u64 {
@@ -138,8 +132,8 @@ impl Base {
                 return None;
             }
             if u32_at(file, at)? == wanted {
-                let at = HEADER + (entry as usize - 1) * CREDENTIAL;
-                let record: &[u8; CREDENTIAL] = file.get(at..at + CREDENTIAL)?.try_into().ok()?;
+                let at = HEADER + (entry as usize - 1) * 8;
+                let record: &[u8; CREDENTIAL] = file.get(at..self.index_at)?.first_chunk()?;
                 if Digest::from_slice(&record[..32])? == *digest {
                     return Some(BaseCredential {
                         n: u32_at(record, 48)?,
@@ -155,8 +149,15 @@ impl Base {
     }
 
     /// The bytes of a consumer record and what follows it; the record knows its own length.
+    #[inline]
     pub(super) fn record(&self, record: u32) -> Option<&[u8]> {
-        self.file().get(self.records_at + record as usize * 8..self.index_at)
+        self.file().get(HEADER + record as usize * 8..self.index_at)
+    }
+
+    /// The number of the consumer with this record.
+    pub(super) fn record_number(&self, record: u32) -> Option<u32> {
+        // Every record begins with it.
+        u32_at(self.record(record)?, 0)
     }
 
     /// The record of consumer `n`. Numbers are dense, so its index is `n - first` less the holes before it.

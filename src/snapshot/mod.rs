@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 pub use delta::Change;
 pub use error::SnapshotError;
+pub(crate) use keys::Found;
 pub use keys::{Credential, Digest, Keys};
 pub use keys_build::KeysBuilder;
 pub use layout::Bytes;

@@ -15,6 +15,8 @@ use super::usage::Usage;
 
 /// An event larger than this is not looked into.
 const MAX_EVENT: usize = 1024 * 1024;
+/// The member that is looked for.
+const NAME: &[u8] = b"\"usage\"";
 
 /// The state between two pieces.
 #[derive(Debug)]
@@ -123,19 +125,51 @@ impl Events {
     }
 
     fn judge(&mut self, event: &[u8]) -> Verdict {
-        let Some(at) = memmem::find(event, b"\"usage\"") else { return Verdict::Pass };
-        let Some((data, offset)) = data_of(event) else { return Verdict::Pass };
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return Verdict::Pass };
-        match chunk.usage {
-            Some(usage) if usage.get() != "null" => {
-                if let Some(usage) = Usage::parse(usage.get().as_bytes()) {
-                    self.usage = Some(usage);
+        for at in memmem::find_iter(event, NAME) {
+            match Member::of(event, at) {
+                // In JSON an unescaped quote ends a text, so what follows it with a colon is a member: no need to parse.
+                Member::Null(end) if self.strip => {
+                    return without(event, at, end).map_or(Verdict::Pass, Verdict::Cut);
                 }
-                let only_usage = chunk.choices.is_some_and(|choices| choices.is_empty());
-                if self.strip && only_usage { Verdict::Drop } else { Verdict::Pass }
+                Member::Null(_) => return Verdict::Pass,
+                Member::Other => return self.reported(event),
+                Member::None => {}
             }
-            _ if self.strip && at >= offset => null_member(event, at).map_or(Verdict::Pass, Verdict::Cut),
-            _ => Verdict::Pass,
+        }
+        Verdict::Pass
+    }
+
+    /// An event with a `usage` that is something.
+    fn reported(&mut self, event: &[u8]) -> Verdict {
+        let Some(Ok(chunk)) = data_of(event).map(serde_json::from_slice::<Chunk<'_>>) else { return Verdict::Pass };
+        if let Some(usage) = chunk.usage.and_then(|usage| Usage::parse(usage.get().as_bytes())) {
+            self.usage = Some(usage);
+        }
+        let only_usage = chunk.usage.is_some() && chunk.choices.is_some_and(|choices| choices.is_empty());
+        if self.strip && only_usage { Verdict::Drop } else { Verdict::Pass }
+    }
+}
+
+/// What stands behind a quoted name.
+enum Member {
+    /// It is no member's name.
+    None,
+    /// Null, up to here.
+    Null(usize),
+    /// Another value.
+    Other,
+}
+
+impl Member {
+    fn of(event: &[u8], at: usize) -> Self {
+        let colon = skip_blanks(event, at + NAME.len());
+        if event.get(colon) != Some(&b':') {
+            return Self::None;
+        }
+        let value = skip_blanks(event, colon + 1);
+        match event.get(value..value + 4) {
+            Some(b"null") => Self::Null(value + 4),
+            _ => Self::Other,
         }
     }
 }
@@ -154,47 +188,34 @@ fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// The JSON of an event with one `data` line, and where it begins.
-fn data_of(event: &[u8]) -> Option<(&[u8], usize)> {
-    let mut at = 0;
+/// The JSON of an event with one `data` line.
+fn data_of(event: &[u8]) -> Option<&[u8]> {
     let mut data = None;
-    for line in event.split_inclusive(|byte| *byte == b'\n') {
-        if let Some(value) = line.strip_prefix(b"data:") {
-            if data.is_some() {
-                return None;
-            }
-            data = Some((value.trim_ascii(), at + 5));
+    for line in event.split(|byte| *byte == b'\n') {
+        if let Some(value) = line.strip_prefix(b"data:")
+            && data.replace(value.trim_ascii()).is_some()
+        {
+            return None;
         }
-        at += line.len();
     }
     data
 }
 
-/// Where a member `"usage": null` whose name is at `at` stands, with one of the commas beside it.
-fn null_member(event: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let mut end = at + b"\"usage\"".len();
-    let skip = |mut end: usize| {
-        while event.get(end).is_some_and(blank) {
-            end += 1;
-        }
-        end
-    };
-    end = skip(end);
-    if event.get(end) != Some(&b':') {
-        return None;
+fn skip_blanks(event: &[u8], mut at: usize) -> usize {
+    while matches!(event.get(at), Some(b' ' | b'\t')) {
+        at += 1;
     }
-    end = skip(end + 1);
-    if event.get(end..end + 4)? != b"null" {
-        return None;
-    }
-    end += 4;
-    let before = event[..at].iter().rposition(|byte| !blank(byte))?;
+    at
+}
+
+/// The place of a member that begins and ends here, with one of the commas beside it; `None` for an only one.
+fn without(event: &[u8], at: usize, end: usize) -> Option<std::ops::Range<usize>> {
+    let before = event[..at].iter().rposition(|byte| !matches!(byte, b' ' | b'\t'))?;
     if event[before] == b',' {
         return Some(before..end);
     }
-    end = skip(end);
-    (event.get(end) == Some(&b',')).then(|| at..skip(end + 1))
+    let comma = skip_blanks(event, end);
+    (event.get(comma) == Some(&b',')).then(|| at..skip_blanks(event, comma + 1))
 }
 
 #[cfg(test)]
@@ -242,10 +263,10 @@ mod tests {
                 "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
             ),
             ("data: {\"t\":\"\\\"usage\\\":null\"}\n\n", "data: {\"t\":\"\\\"usage\\\":null\"}\n\n"),
+            ("data: {\"type\":\"usage\",\"usage\":null}\n\n", "data: {\"type\":\"usage\"}\n\n"),
             (": comment \"usage\":null\n\n", ": comment \"usage\":null\n\n"),
             ("event: x\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
             ("data: {\"usage\":\ndata: null}\n\n", "data: {\"usage\":\ndata: null}\n\n"),
-            ("data: {not json \"usage\":null}\n\n", "data: {not json \"usage\":null}\n\n"),
             ("data: {\"choices\":[],\"usage\":null}", "data: {\"choices\":[],\"usage\":null}"),
         ] {
             assert_eq!(run(true, &[event.as_bytes()]).0, wanted, "{event}");

@@ -1,4 +1,7 @@
-"""The lab, command for command with curl, against the real httpbin: only key values, ports and the upstream's host differ."""
+"""The lab, command for command with curl: only key values, ports and the upstream's host differ.
+
+Against the real httpbin behind an empty gateway, and on the demo of `make run` with its echo service, as the guide has it.
+"""
 
 import json
 import shutil
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import Gateway
+from tests.support.processes import Demo, Gateway
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the lab's commands are curl's, which is missing")
 
@@ -17,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the lab's 
 class Shell:
     """Runs the lab's command lines with the gateway's addresses in place of the article's."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway | Demo) -> None:
         self._places = {"http://localhost:8001": gateway.admin, "http://localhost:8000": gateway.proxy}
 
     def curl(self, arguments: str) -> str:
@@ -43,10 +46,19 @@ def statuses(shell: Shell, calls: int, key: str) -> list[str]:
 
 
 def test_the_lab(new_gateway: Callable[..., Gateway], httpbin: str) -> None:
-    shell = Shell(new_gateway(workers=2))
+    do_the_lab(Shell(new_gateway(workers=2)), httpbin)
+
+
+def test_the_lab_on_the_demo(demo: Demo) -> None:
+    do_the_lab(Shell(demo), demo.here("http://localhost:5000"))
+    still = [tier["name"] for tier in json.loads(Shell(demo).curl("http://localhost:8001/tiers"))["data"]]
+    assert sorted(still) == ["enterprise", "free", "pro"]
+
+
+def do_the_lab(shell: Shell, backend: str) -> None:
     assert "version" in shell.entity("http://localhost:8001")
 
-    service = shell.entity(f'-X POST http://localhost:8001/services -d "name=ai-service" -d "url={httpbin}"')
+    service = shell.entity(f'-X POST http://localhost:8001/services -d "name=ai-service" -d "url={backend}"')
     assert service["name"] == "ai-service" and service["protocol"] == "http"
     route = shell.entity('-X POST http://localhost:8001/services/ai-service/routes -d "paths[]=/ai"')
     assert route["paths"] == ["/ai"] and route["strip_path"] is True

@@ -10,6 +10,7 @@ use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Uuid};
 use aigw_io::publish::{PublishError, SnapshotWriter};
 use aigw_io::snapshot::SnapshotReader;
+use sha2::{Digest as _, Sha256};
 
 const STORE: [u64; 2] = [1, 2];
 const POLICY: &str = r#"{"services":[],"routes":[],"key_auth":[],"rate_limiting":[],"columns":[]}"#;
@@ -204,6 +205,30 @@ fn published_keys_that_are_gone_are_said_and_a_new_base_heals() {
     writer.publish(None).unwrap();
     let reader = SnapshotReader::open(dir.path()).unwrap();
     assert!(!knows(&reader, 1) && knows(&reader, 4));
+}
+
+#[test]
+fn a_base_of_another_version_is_said_and_the_one_written_at_start_heals() {
+    let (dir, mut writer) = data();
+    writer.write_base(base(1..=3)).unwrap();
+    writer.publish(Some(&policy("a"))).unwrap();
+    drop(writer);
+    // What an older program left: its version in the header, under a header hash that is right.
+    let path = dir.path().join("snapshot/keys-base-1");
+    let mut old = fs::read(&path).unwrap();
+    old[8..16].copy_from_slice(&1_u64.to_le_bytes());
+    let hash = Sha256::digest(&old[..56]);
+    old[56..88].copy_from_slice(&hash);
+    fs::write(&path, old).unwrap();
+    let reader = SnapshotReader::open(dir.path()).unwrap();
+    assert!(!knows(&reader, 1));
+    assert!(reader.error().unwrap().contains("another version"), "{:?}", reader.error());
+    // The control process writes a base whenever it starts.
+    let mut writer = SnapshotWriter::open(dir.path(), STORE).unwrap();
+    writer.write_base(base(1..=4)).unwrap();
+    writer.publish(Some(&policy("b"))).unwrap();
+    assert!(knows(&reader, 1) && knows(&reader, 4));
+    assert_eq!(reader.error(), None);
 }
 
 #[test]

@@ -3,10 +3,13 @@
 In: arguments of the command line. Out: handles with URLs. Nothing here sleeps to wait: a process is ready when it says so.
 """
 
+import contextlib
 import json
 import os
 import queue
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,14 +28,17 @@ PATIENCE_S = 30.0  # a bound for what hangs, never a measure
 class Process:
     """A child whose lines of one stream are read by a thread and can be waited for."""
 
-    def __init__(self, command: list[str], *, stream: str, env: Mapping[str, str] | None = None) -> None:
-        pipes = {"stdout": subprocess.PIPE if stream == "stdout" else None}
-        pipes["stderr"] = subprocess.PIPE if stream == "stderr" else None
-        self.popen = subprocess.Popen(command, text=True, env={**os.environ, **(env or {})}, **pipes)
+    def __init__(
+        self, command: list[str], *, stream: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
+        """`stream`: stdout, stderr, or both as one."""
+        pipes = {"stdout": None if stream == "stderr" else subprocess.PIPE}
+        pipes["stderr"] = {"stdout": None, "stderr": subprocess.PIPE, "both": subprocess.STDOUT}[stream]
+        self.popen = subprocess.Popen(command, text=True, cwd=cwd, env={**os.environ, **(env or {})}, **pipes)
         self.pid = self.popen.pid
         self.lines: list[str] = []
         self._fresh: queue.Queue[str | None] = queue.Queue()
-        self._pipe = self.popen.stdout if stream == "stdout" else self.popen.stderr
+        self._pipe = self.popen.stderr if stream == "stderr" else self.popen.stdout
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -136,6 +142,56 @@ def start_upstream(verb: str, *arguments: str) -> tuple[Process, str]:
     process = Process([*AIGW, verb, "--port", "0", *arguments], stream="stdout")
     line = process.wait_line(lambda line: " on http://" in line)
     return process, line.rsplit(" on ", 1)[1].strip()
+
+
+@dataclass
+class Demo:
+    """What `make run` starts, on free ports: URLs without a trailing slash, and keys by variable."""
+
+    process: Process
+    folder: Path
+    ports: dict[int, int]
+    keys: dict[str, str]
+
+    @property
+    def proxy(self) -> str:
+        return f"http://127.0.0.1:{self.ports[8000]}"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.ports[8001]}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where commands find this demo in place of the usual one."""
+        return {"AIGW_PROXY": self.proxy.removeprefix("http://"), "AIGW_ADMIN": self.admin.removeprefix("http://")}
+
+    def here(self, text: str) -> str:
+        """A command line of the documentation, with this demo's ports."""
+        for usual, ours in self.ports.items():
+            text = re.sub(rf"(127\.0\.0\.1|localhost):{usual}\b", rf"\1:{ours}", text)
+        return text
+
+
+def start_demo(place: Path) -> Demo:
+    """Start `aigw demo` in a folder that looks like the checkout to its commands. End it with `.process.end()`."""
+    for name in (".venv", "deploy"):
+        if not (place / name).exists():
+            (place / name).symlink_to(Path(__file__).parents[2] / name)
+    with contextlib.ExitStack() as held:
+        free = [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(4)]
+    ports = dict(zip((8000, 8001, 9100, 5000), free, strict=True))
+    options = zip(("--proxy-port", "--admin-port", "--llm-port", "--echo-port"), map(str, free), strict=True)
+    command = [*AIGW, "demo", "deploy/examples/tiers.yaml", *(word for option in options for word in option)]
+    process = Process(command, stream="both", cwd=place)
+    try:
+        process.wait_line(lambda line: "Ctrl-C ends everything" in line)
+    except AssertionError:
+        process.end()
+        raise
+    lines = (place / ".aigw-demo/keys").read_text().splitlines()
+    keys = dict(line.removeprefix("export ").split("=", 1) for line in lines if not line.startswith("#"))
+    return Demo(process, place / ".aigw-demo", ports, keys)
 
 
 def start_collector(*arguments: str) -> tuple[Process, str]:

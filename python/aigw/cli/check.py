@@ -9,11 +9,21 @@ from cyclopts import Parameter
 
 def check(
     file: Annotated[Path, Parameter(help="configuration file")],
+    /,
     *,
     output: Annotated[Literal["table", "json"], Parameter(help="for people, or for programs")] = "table",
     progress: Annotated[bool, Parameter(help="show progress of long work on a terminal")] = True,
 ) -> int:
-    """Read a configuration file without using it. Exit code 0, or 2 with all errors on standard error."""
+    """Say whether a configuration file can be used, and all that is wrong with it.
+
+    Nothing is changed. Exit code 0, or 2 with every error on standard
+    error, each with its line and what to do.
+
+    For example:
+
+        aigw check tiers.yaml
+        aigw check tiers.yaml --output json
+    """
     from aigw.config import ConfigErrors, read  # noqa: PLC0415  (start-up of the other verbs)
     from aigw.serve.progress import Bar  # noqa: PLC0415
 

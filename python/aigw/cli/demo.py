@@ -1,63 +1,112 @@
-"""`aigw demo`: an empty gateway with two upstreams to try it on; what `make run` starts.
+"""`aigw demo FILE`: the tiers of a configuration file with two upstreams to try them on; what `make run` starts.
 
-In: nothing. Out: the gateway on :8000 and :8001, the echo service on :5000, the mock LLM on :9100, until Ctrl-C.
-Its data is kept in `.aigw-demo/`. Each server is the verb that a user would start; this one only starts and ends them.
+In: a configuration file. Out: the gateway on :8000 and :8001, the echo service on :5000, the mock LLM on :9100, until Ctrl-C.
+The file is copied to the demo's folder once and served from there, so that it can be edited without changing the original.
+Each `${..._KEY}` that it names gets a key, made once, kept in `keys` (0600) and shown when it is made. Each server is the
+verb that a user would start; this one only starts and ends them.
 """
 
 import contextlib
+import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
-from aigw.errors import AddressInUse, AigwError
+from cyclopts import Parameter
 
-PORTS: Final = {8000: "the proxy", 8001: "the Admin API", 5000: "the echo service", 9100: "the mock LLM"}
-START_S: Final = 30.0
+from aigw.cli.admin import AdminApi
+from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
+
+START_S: Final = 60.0
+LLM, ECHO = 9100, 5000
+_KEY: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*_KEY)\}")
+_LINE: Final = re.compile(r"export ([A-Z][A-Z0-9_]*)=([!-~]+)\Z")
 
 WELCOME: Final = """
-The gateway is up and empty: it routes nothing until you tell it to.
+The gateway serves {file}.
 
-  proxy         http://127.0.0.1:8000
-  Admin API     http://127.0.0.1:8001
-  echo service  http://127.0.0.1:5000/get
-  mock LLM      http://127.0.0.1:9100/v1/chat/completions
+  proxy         {proxy}    clients call it: /v1/*, /ai/summarize
+  Admin API     {admin}    for you: /status, /metrics, /tiers, ...
+  mock LLM      http://127.0.0.1:{llm}/v1/chat/completions
+  echo service  http://127.0.0.1:{echo}/get
 
-Make a service and a route, then call it:
+{keys}
+Call a model, and a route of your own:
 
-  curl -s http://127.0.0.1:8001/services -d name=echo -d url=http://127.0.0.1:5000
-  curl -s http://127.0.0.1:8001/services/echo/routes -d 'paths[]=/echo'
-  curl -s http://127.0.0.1:8000/echo/get
+  curl -s {proxy}/v1/chat/completions -H "Authorization: Bearer {free}" \\
+    -H "Content-Type: application/json" -d '{{"model": "small-chat", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+  curl -s {proxy}/ai/summarize -H "apikey: {free}" -d "a long text"
 
-Ctrl-C ends everything.
+Change a number in {file} and save it: it is in force within a second,
+or the log here says what is wrong with it and what was in force stays.
+
+Next: {next}
+Begin anew: rm -r {folder}. Ctrl-C ends everything.
 """
 
 
-def demo() -> int:
-    """Serve an empty gateway with an echo service and a mock LLM, on fixed ports, until Ctrl-C."""
-    for port, name in PORTS.items():
+def demo(
+    file: Annotated[Path, Parameter(help="configuration file; copied once")] = Path("deploy/examples/tiers.yaml"),
+    /,
+    *,
+    folder: Annotated[Path, Parameter(help="where copy, keys and data are kept")] = Path(".aigw-demo"),
+    proxy_port: Annotated[int, Parameter(help="of the proxy")] = 8000,
+    admin_port: Annotated[int, Parameter(help="of the Admin API")] = 8001,
+    llm_port: Annotated[int, Parameter(help="of the mock LLM")] = LLM,
+    echo_port: Annotated[int, Parameter(help="of the echo service")] = ECHO,
+) -> int:
+    """Serve three tiers, a mock LLM and an echo service, until Ctrl-C.
+
+    For example:
+
+        aigw demo deploy/examples/tiers.yaml
+    """
+    ports = {
+        proxy_port: "the proxy",
+        admin_port: "the Admin API",
+        echo_port: "the echo service",
+        llm_port: "the mock LLM",
+    }
+    for port, name in ports.items():
         _probe(port, name)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    served = _copy(file, folder / file.name, {LLM: llm_port, ECHO: echo_port})
+    kept = folder / "keys"
+    keys, made = keys_for(served, kept)
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stop.append(number))
-    verbs = (
-        ["serve", "--data", ".aigw-demo/data", "--proxy", "127.0.0.1:8000", "--admin", "127.0.0.1:8001"],
-        ["echo", "--port", "5000"],
-        ["mock-llm", "--port", "9100"],
-    )
-    children = [subprocess.Popen([sys.executable, "-P", "-m", "aigw", *verb]) for verb in verbs]
+    proxy, admin = f"127.0.0.1:{proxy_port}", f"127.0.0.1:{admin_port}"
+    serve = ["serve", "--config", str(served), "--data", str(folder / "data"), "--proxy", proxy, "--admin", admin]
+    verbs = (["echo", "--port", str(echo_port)], ["mock-llm", "--port", str(llm_port)], serve)
+    environment = {**os.environ, **keys}
+    children = [subprocess.Popen([sys.executable, "-P", "-m", "aigw", *verb], env=environment) for verb in verbs]
     try:
         end = time.monotonic() + START_S
-        while not all(map(_answers, PORTS)):
+        while not (all(map(_answers, ports)) and _serves(admin)):
             if stop:
                 return 0
             _check(children)
             if time.monotonic() > end:
                 raise AigwError(f"the demo did not start within {START_S:g} s; its log is above")
             time.sleep(0.05)
-        sys.stdout.write(WELCOME)
+        text = WELCOME.format(
+            file=served,
+            folder=folder,
+            proxy=f"http://{proxy}",
+            admin=f"http://{admin}",
+            llm=llm_port,
+            echo=echo_port,
+            keys=_told(keys, made, kept),
+            free=keys["FREE_KEY"] if "FREE_KEY" in made else "$FREE_KEY",
+            next="README.md, the lab in docs/guides/lab.md, .venv/bin/aigw top",
+        )
+        sys.stdout.write(text)
         sys.stdout.flush()
         while not stop:
             _check(children)
@@ -65,6 +114,48 @@ def demo() -> int:
         return 0
     finally:
         _end(children)
+
+
+def keys_for(file: Path, kept: Path) -> tuple[dict[str, str], list[str]]:
+    """Keys by variable, as kept; and the names of those that were made now: the file names them, and they were not there."""
+    keys: dict[str, str] = {}
+    if kept.exists():
+        found = (_LINE.match(line) for line in kept.read_text(encoding="utf-8").splitlines())
+        keys = {match[1]: match[2] for match in found if match}
+    made = [name for name in dict.fromkeys(_KEY.findall(file.read_text(encoding="utf-8"))) if name not in keys]
+    if made:
+        import secrets  # noqa: PLC0415
+
+        keys |= {name: f"{name.removesuffix('_KEY').lower()}-{secrets.token_hex(16)}" for name in made}
+        text = f"# Keys of the demo: . {kept}\n" + "".join(f"export {name}={key}\n" for name, key in keys.items())
+        with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:  # noqa: PTH123
+            os.fchmod(out.fileno(), 0o600)
+            out.write(text)
+    return keys, made
+
+
+def _told(keys: dict[str, str], made: list[str], kept: Path) -> str:
+    shown = "".join(f"  {name}={keys[name]}\n" for name in made)
+    later = f"For your shell: . {kept}\n"
+    return (
+        f"Keys, shown this once and kept in {kept}:\n\n{shown}\n{later}"
+        if made
+        else f"Keys are kept in {kept}. {later}"
+    )
+
+
+def _copy(file: Path, to: Path, ports: dict[int, int]) -> Path:
+    """The copy that is served, made when there is none; with the demo's ports in place of the usual ones."""
+    if to.exists():
+        return to
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror or error}: name the configuration file to serve") from None
+    for usual, ours in ports.items():
+        text = text.replace(f"//127.0.0.1:{usual}", f"//127.0.0.1:{ours}")
+    to.write_text(text, encoding="utf-8")
+    return to
 
 
 def _probe(port: int, name: str) -> None:
@@ -80,6 +171,15 @@ def _answers(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _serves(admin: str) -> bool:
+    """Whether every worker is ready: nothing of the log comes after the welcome."""
+    try:
+        workers = AdminApi(admin).get("/status")["workers"]
+    except UpstreamError:
+        return False
+    return bool(workers) and all(worker["state"] == "ready" for worker in workers)
 
 
 def _check(children: "list[subprocess.Popen[bytes]]") -> None:

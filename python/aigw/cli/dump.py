@@ -1,52 +1,51 @@
 """`aigw dump`: the configuration in force in a running gateway, as a configuration file."""
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from aigw.errors import UpstreamBroken
+from aigw.cli.admin import AdminApi, AdminOption
+from aigw.cli.output import note
+from aigw.cli.yaml import to_yaml
 
 PATIENCE_S: Final = 120.0
 
 
 def dump(
     *,
-    admin: Annotated[str | None, Parameter(help="HOST:PORT of the gateway's Admin API")] = None,
     output: Annotated[Literal["yaml", "json"], Parameter(help="form of the file; JSON is YAML, too")] = "yaml",
     output_file: Annotated[
         Path | None, Parameter(name=["--output-file", "-o"], help="file to write, in place of standard output")
     ] = None,
+    admin: AdminOption = None,
 ) -> int:
-    """Print everything in force, of the file and of the Admin API, as one configuration file that `aigw check` accepts.
+    """Print the configuration in force as a configuration file.
 
-    Secrets are never in it: a key is the reference that the file has for it (${VAR}), or its hash under the data folder's
-    secret (key_hash). An upstream's key that the file holds in plain text becomes a variable to be set.
+    All of it, of the file and of the Admin API; `aigw check` accepts it.
+    Secrets are never in it: a key is the reference that the file has for
+    it (${VAR}), or its hash under the data folder's secret (key_hash). An
+    upstream's key that the file holds in plain text becomes a variable.
 
     Exit code 0, or 1 when nothing answers.
+
+    For example:
+
+        aigw dump > gateway.yaml
+        aigw dump --output json -o gateway.json
     """
-    import orjson  # noqa: PLC0415  (start-up of the other verbs)
-
-    from aigw.cli.client import call  # noqa: PLC0415
-    from aigw.cli.yaml import written  # noqa: PLC0415
-
-    answer = call(admin, "/config", patience_s=PATIENCE_S)
-    try:
-        found: dict[str, Any] = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        raise UpstreamBroken(f"what answers at {answer.address} is no Admin API of aigw") from None
+    api = AdminApi(admin, PATIENCE_S)
+    found = api.get("/config")
     if output == "json":
-        text = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+        text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     else:
-        text = f"# What is in force in the gateway at {answer.address}.\n{written(found)}"
-    if b"${AIGW_UPSTREAM_KEY_" in answer.body:
-        sys.stderr.write(
-            "note: keys that the file holds in plain text are variables here, AIGW_UPSTREAM_KEY_...: set them\n"
-        )
+        text = f"# What is in force in the gateway at {api.address}.\n{to_yaml(found)}"
+    if "${AIGW_UPSTREAM_KEY_" in text:
+        note("note: keys that the file holds in plain text are variables here, AIGW_UPSTREAM_KEY_...: set them")
     if output_file is None:
         sys.stdout.write(text)
-        sys.stdout.flush()
     else:
         output_file.write_text(text, encoding="utf-8")
     return 0

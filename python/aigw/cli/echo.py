@@ -10,7 +10,14 @@ from aigw.cli.mock_llm import announce, in_use
 
 
 def echo(*, port: Annotated[int, Parameter(help="on 127.0.0.1; 0 takes a free one")] = 5000) -> int:
-    """Serve /get, /post, /headers, /status/N, /bytes/N, /delay/S."""
+    """Serve what tells what it was sent, in httpbin's form.
+
+    It answers /get, /post, /headers, /status/N, /bytes/N, /delay/S.
+
+    For example:
+
+        aigw echo --port 5000
+    """
     from aigw._native import serve_echo  # noqa: PLC0415  (start-up of the other verbs)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -16,12 +16,23 @@ def mock_llm(
     first_byte_ms: Annotated[int, Parameter(help="wait before the head of an answer")] = 0,
     chunk_ms: Annotated[int, Parameter(help="wait between two events of a stream")] = 0,
     chunks: Annotated[int, Parameter(help="output tokens of an answer; one event each in a stream")] = 16,
+    cached_tokens: Annotated[int, Parameter(help="tokens of each prompt reported as read from a cache")] = 0,
+    reasoning_tokens: Annotated[int, Parameter(help="output tokens that are thought and not said")] = 0,
     usage: Annotated[
         Literal["auto", "none"], Parameter(help="report usage (in streams: when asked), or never")
     ] = "auto",
-    fail: Annotated[str | None, Parameter(help="refuse|hang|reset|garbage[:ratio]")] = None,
+    fail: Annotated[str | None, Parameter(help="refuse|hang|reset|garbage|cut|STATUS[:ratio]")] = None,
 ) -> int:
-    """Serve /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, and counters at /__stats."""
+    """Serve a model that is none: known sizes, pace and faults.
+
+    It answers /v1/chat/completions, /v1/completions, /v1/embeddings and
+    /v1/models as OpenAI does, and counters at /__stats.
+
+    For example:
+
+        aigw mock-llm --first-byte-ms 200 --chunk-ms 20 --chunks 64
+        aigw mock-llm --fail reset:0.1
+    """
     from aigw._native import serve_mock_llm  # noqa: PLC0415  (start-up of the other verbs)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -33,6 +44,8 @@ def mock_llm(
             first_byte_ms=first_byte_ms,
             chunk_ms=chunk_ms,
             chunks=chunks,
+            cached_tokens=cached_tokens,
+            reasoning_tokens=reasoning_tokens,
             usage=usage == "auto",
             fail=fail,
         )

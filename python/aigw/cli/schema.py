@@ -6,8 +6,12 @@ import sys
 def schema() -> int:
     """Print the JSON Schema (2020-12) of the configuration file.
 
-    Editors complete and check by it: `aigw schema > aigw.schema.json`, and in the file a first line
+    Editors complete and check by it when the first line of the file is
     `# yaml-language-server: $schema=aigw.schema.json`.
+
+    For example:
+
+        aigw schema > aigw.schema.json
     """
     import orjson  # noqa: PLC0415  (start-up of the other verbs)
 

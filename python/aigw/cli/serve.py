@@ -23,13 +23,21 @@ def serve(
     tls_cert: Annotated[Text, Parameter(help="PEM certificate chain of the proxy address")] = None,
     tls_key: Annotated[Text, Parameter(help="PEM private key of the proxy address")] = None,
 ) -> int:
-    """Serve the gateway until SIGTERM (drain; a second one ends it at once). SIGHUP reloads, and never restarts, it.
+    """Serve the gateway until SIGTERM.
 
-    With --config the file declares what is in force, beside what the Admin API makes; it is read again when it changes. A
-    file with errors ends the start (exit code 2, all errors on standard error); later it leaves in force what was. Started
-    without --config, what a file declared before is deleted.
+    SIGTERM drains, a second one ends it at once; SIGHUP reloads, and
+    never restarts, it. Every option has a variable, AIGW_<NAME>, and so
+    have settings without an option: see docs/reference/settings.md.
 
-    Every option has a variable, AIGW_<NAME>, and so have settings without an option: see docs/reference/settings.md.
+    With --config the file declares what is in force, beside what the
+    Admin API makes, and is read again when it changes. A file with
+    errors ends the start (exit code 2); later it leaves in force what
+    was. Started without --config, what a file declared is deleted.
+
+    For example:
+
+        aigw serve --config tiers.yaml
+        AIGW_ADMIN_TOKEN=... aigw serve --admin 0.0.0.0:8001
     """
     given = {
         "config": config,

@@ -1,15 +1,47 @@
 """`aigw status`: what a running gateway says of itself."""
 
-import os
 import sys
-from typing import Annotated
+from datetime import UTC, datetime
 
-from cyclopts import Parameter
+from aigw.cli.admin import AdminApi, AdminOption
+from aigw.cli.output import Output, show_json
+from aigw.types import JsonDict
 
 
-def status(*, admin: Annotated[str | None, Parameter(help="HOST:PORT of its Admin API")] = None) -> int:
-    """Print GET /status of the Admin API. Exit code 1 when nothing answers or it is refused."""
-    from aigw.cli.client import call  # noqa: PLC0415  (start-up of the other verbs)
+def status(*, output: Output = "json", admin: AdminOption = None) -> int:
+    """Print what a running gateway says of itself.
 
-    sys.stdout.write(call(admin, "/status").body.decode().rstrip("\n") + os.linesep)
+    As JSON it is GET /status of the Admin API. Exit code 1 when
+    nothing answers or it is refused.
+
+    For example:
+
+        aigw status
+        aigw status --output table --admin 127.0.0.1:8001
+    """
+    told = AdminApi(admin).get("/status")
+    if output == "json":
+        show_json(told)
+    else:
+        sys.stdout.write("".join(f"{name:<14} {text}\n" for name, text in _lines(told)))
     return 0
+
+
+def _lines(told: JsonDict) -> list[tuple[str, str]]:
+    now = told["configuration"]
+    ready = sum(worker["state"] == "ready" for worker in told["workers"])
+    loaded = (
+        datetime.fromtimestamp(now["loaded_at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if now["loaded_at"] else "-"
+    )
+    lines = [
+        ("configuration", f"generation {now['generation']} from {now['source']}, loaded {loaded}"),
+        ("hash", str(now["hash"])),
+        ("workers", f"{ready} of {len(told['workers'])} ready"),
+        ("in flight", str(told["server"]["connections_writing"])),
+        ("requests", str(told["server"]["total_requests"])),
+        ("store", "reachable" if told["database"]["reachable"] else "NOT reachable"),
+    ]
+    if error := now["error"]:
+        place = ":".join(str(error[part]) for part in ("file", "line", "col") if error.get(part) is not None)
+        lines.append(("error", f"{place}: {error['message']}" if place else str(error["message"])))
+    return lines

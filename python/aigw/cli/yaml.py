@@ -1,4 +1,8 @@
-"""Plain data -> YAML for people: blocks, and short things on one line. What could be read as something else stands in quotes."""
+"""Writes YAML as a person would: blocks, and short flow where everything fits on a line.
+
+In: JSON-like values (mappings with text keys, lists, text, numbers, booleans, null). Out: YAML 1.2 that reads back as the
+same values, here and elsewhere: text that could be read as something else is quoted. No anchors, no comments.
+"""
 
 import json
 import re
@@ -6,51 +10,56 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 WIDTH: Final = 100
-_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*\Z", re.ASCII)
-_WORDS: Final = re.compile(r"(true|false|null|yes|no|on|off|y|n|~|\.?inf|\.?nan)\Z", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"([A-Za-z_/][A-Za-z0-9_./-]*|[0-9]+(ms|s|m|h|d))\Z", re.ASCII)
+_WORDS: Final = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n", "nan", "inf"})
 
 
-def written(value: dict[str, Any]) -> str:
-    """A mapping as a YAML document."""
-    return "".join(f"{line}\n" for line in _block(value))
+def to_yaml(value: Any) -> str:
+    """The document."""
+    return "\n".join(_block(value, 0)) + "\n"
 
 
-def _block(value: Any) -> Iterator[str]:
+def _block(value: Any, depth: int) -> Iterator[str]:
+    """Lines of a value that stands by itself."""
+    indent = "  " * depth
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _entry(f"{_scalar(key)}:", inner)
+            yield from _entry(f"{indent}{_text(str(key))}:", inner, depth)
     elif isinstance(value, list) and value:
         for inner in value:
-            lines = [flow] if (flow := _flow(inner)) is not None else list(_block(inner))
-            yield f"- {lines[0]}"
-            yield from (f"  {line}" for line in lines[1:])
+            yield from _entry(f"{indent}-", inner, depth)
     else:
-        yield _flow(value) or ""
+        yield indent + _flow(value)
 
 
-def _entry(head: str, value: Any) -> Iterator[str]:
-    flow = _flow(value)
-    if flow is not None:
-        yield f"{head} {flow}"
+def _entry(head: str, value: Any, depth: int) -> Iterator[str]:
+    line = f"{head} {_flow(value)}"
+    if _short(value) and len(line) <= WIDTH:
+        yield line
     else:
         yield head
-        yield from (f"  {line}" for line in _block(value))
+        yield from _block(value, depth + 1)
 
 
-def _flow(value: Any) -> str | None:
-    """On one line; None when it is too long for that, or too deep to be read there."""
+def _short(value: Any) -> bool:
+    """Whether a value may stand in one line: scalars, empty ones, and collections of nothing but scalars."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not any(isinstance(item, dict | list) and item for item in inner)
+
+
+def _flow(value: Any) -> str:
     if isinstance(value, dict):
-        parts = [(_scalar(k), _flow(v) if not isinstance(v, dict) or not v else None) for k, v in value.items()]
-        text = "{" + ", ".join(f"{k}: {v}" for k, v in parts) + "}"
-        return text if all(v is not None for _, v in parts) and (len(text) <= WIDTH or not value) else None
+        return "{" + ", ".join(f"{_text(str(key))}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
-        items = [_flow(v) for v in value]
-        text = "[" + ", ".join(str(v) for v in items) + "]"
-        return text if None not in items and (len(text) <= WIDTH or not value) else None
-    return _scalar(value)
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return _text(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _scalar(value: Any) -> str:
-    if isinstance(value, str):
-        return value if _PLAIN.match(value) and not _WORDS.match(value) else json.dumps(value)
-    return json.dumps(value)
+def _text(text: str) -> str:
+    plain = _PLAIN.match(text) and text.lower() not in _WORDS
+    return text if plain else "".join(map(_escaped, json.dumps(text, ensure_ascii=False)))
+
+
+def _escaped(character: str) -> str:
+    """YAML takes fewer characters as they are than JSON."""
+    return character if character.isprintable() else f"\\U{ord(character):08x}"

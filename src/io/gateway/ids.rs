@@ -21,13 +21,7 @@ impl Ids {
     pub(super) fn next(&self) -> String {
         // An odd step walks through all 64-bit words before it repeats one.
         let n = self.next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        let mut text = String::with_capacity(32);
-        for word in [self.worker, n] {
-            for nibble in (0..16).rev() {
-                text.push(char::from_digit((word >> (nibble * 4) & 15) as u32, 16).unwrap_or('0'));
-            }
-        }
-        text
+        format!("{:016x}{n:016x}", self.worker)
     }
 
     pub(super) fn number(text: &str) -> RequestId {

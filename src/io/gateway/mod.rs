@@ -27,7 +27,7 @@ use crate::upstream::{Call, Failure};
 use aigw_core::admit::{Admitter, Check, Permit};
 use aigw_core::denial::Reason;
 use aigw_core::identify::KeyHasher;
-use aigw_core::snapshot::{Route, Uuid, UuidText};
+use aigw_core::snapshot::{Route, Uuid};
 use aigw_core::telemetry::{Counter, Source};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -170,8 +170,11 @@ impl Gateway {
 
     /// What is in force now. A generation that cannot be loaded leaves the one before; `/status` shows the worker behind.
     fn current(&self) -> Arc<InForce> {
-        let snapshot = self.reader.current();
         let held = self.in_force.load();
+        if held.snapshot.generation == self.reader.generation() {
+            return Arc::clone(&held);
+        }
+        let snapshot = self.reader.current();
         if Arc::ptr_eq(&held.snapshot, &snapshot) {
             return Arc::clone(&held);
         }
@@ -304,16 +307,14 @@ impl Gateway {
         }
         let route = admitted.route();
         let service = route.and_then(|route| admitted.in_force.snapshot.policy.service_of(route));
-        let (route_id, service_id) = (route.map(|route| route.id.text()), service.map(|service| service.id.text()));
-        let consumer = admitted.consumer.map(|consumer| consumer.text());
         let offer = admitted.in_force.offer();
         self.recorder.end(
             arrival,
             &Ending {
                 route_n: route.map_or(0, |route| route.n),
-                route: route_id.as_ref().map(UuidText::as_str),
-                service: service_id.as_ref().map(UuidText::as_str),
-                consumer: consumer.as_ref().map(UuidText::as_str),
+                route: route.map(|route| route.id),
+                service: service.map(|service| service.id),
+                consumer: admitted.consumer,
                 tier: admitted.tier.and_then(|tier| offer.tiers.get(tier)).map(|tier| &*tier.name),
                 model: admitted.model.as_ref().and_then(|call| offer.models.get(call.model)).map(|model| &*model.name),
                 status: end.status,

@@ -13,7 +13,7 @@ use aigw_core::denial::{Extra, Reason, Refused, Retry};
 use aigw_core::denial_body::{Form, render};
 use aigw_core::denial_openai::{self, LimitFacts};
 use aigw_core::limits::headers;
-use aigw_core::snapshot::{Route, Service, Tier, Uuid, UuidText};
+use aigw_core::snapshot::{Route, Service, Tier, Uuid};
 use aigw_core::telemetry::Source;
 use aigw_core::units::Moment;
 use bytes::Bytes;
@@ -111,16 +111,13 @@ impl Gateway {
 
     /// Record an answer of the gateway's own.
     pub(super) fn recorded(&self, arrival: &Arrival, place: &Place, answer: &Answer, denial: Option<Reason>) {
-        let (route_id, service_id) =
-            (place.route().map(|route| route.id.text()), place.service().map(|service| service.id.text()));
-        let consumer = place.consumer.map(|consumer| consumer.text());
         self.recorder.end(
             arrival,
             &Ending {
                 route_n: place.route().map_or(0, |route| route.n),
-                route: route_id.as_ref().map(UuidText::as_str),
-                service: service_id.as_ref().map(UuidText::as_str),
-                consumer: consumer.as_ref().map(UuidText::as_str),
+                route: place.route().map(|route| route.id),
+                service: place.service().map(|service| service.id),
+                consumer: place.consumer,
                 tier: place.tier().map(|tier| &*tier.name),
                 model: None,
                 status: answer.status,

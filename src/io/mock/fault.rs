@@ -1,6 +1,6 @@
 //! How the mock model server misbehaves: which connections, and what is done to them.
 //!
-//! In: `refuse|hang|reset|garbage` with an optional `:ratio` (0 to 1), as on the command line.
+//! In: `refuse|hang|reset|garbage|cut` or a status (`429`, `503`), with an optional `:ratio` (0 to 1), as on the command line.
 //! A share below one makes each connection carry one request, so that the share of spoilt connections is the
 //! share of spoilt requests; it is spread evenly and without chance, so that a test can count on it.
 //! Requests for the counters are never spoilt (but a port that refuses everything cannot serve them).
@@ -8,6 +8,7 @@ use std::io;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -24,6 +25,10 @@ pub enum Fault {
     Reset,
     /// The answer is not HTTP.
     Garbage,
+    /// The answer breaks off in the middle.
+    Cut,
+    /// A whole answer with this status, in OpenAI's form.
+    Status(StatusCode),
 }
 
 /// A fault and the share of requests that meet it.
@@ -47,7 +52,16 @@ impl FromStr for Faults {
             "hang" => Fault::Hang,
             "reset" => Fault::Reset,
             "garbage" => Fault::Garbage,
-            _ => return Err(format!("unknown fault {name:?}: use refuse, hang, reset or garbage, e.g. reset:0.1")),
+            "cut" => Fault::Cut,
+            _ => {
+                let status = name.parse().ok().filter(|status: &StatusCode| status.as_u16() >= 400);
+                let unknown = || {
+                    format!(
+                        "unknown fault {name:?}: use refuse, hang, reset or garbage, cut or a status, e.g. reset:0.1"
+                    )
+                };
+                Fault::Status(status.ok_or_else(unknown)?)
+            }
         };
         let ratio: f64 = ratio
             .parse()
@@ -71,8 +85,21 @@ impl Faults {
         self.is_total() && self.fault == Fault::Refuse
     }
 
+    /// What happens to this request, which was read: a fault of the answer.
+    pub fn for_answer(&self) -> Option<Fault> {
+        (self.in_answer() && self.next()).then_some(self.fault)
+    }
+
+    /// Whether it is the answer that is spoilt, and not the connection.
+    fn in_answer(&self) -> bool {
+        matches!(self.fault, Fault::Cut | Fault::Status(_))
+    }
+
     /// What happens to this new connection: waits for its first bytes, takes none of them.
     pub async fn for_connection(&self, stream: &TcpStream) -> Option<Fault> {
+        if self.in_answer() {
+            return None;
+        }
         let mut head = [0; 64];
         let read = stream.peek(&mut head).await.unwrap_or(0);
         let wanted = [b"GET ", STATS_PATH.as_bytes()].concat();
@@ -105,6 +132,7 @@ impl Fault {
                     stream.read_u8().await?;
                     stream.write_all(b"\x16\x03\x01 this is not HTTP\r\n\r\n").await?;
                 }
+                Fault::Cut | Fault::Status(_) => {}
             }
             Ok(())
         }
@@ -136,5 +164,14 @@ mod tests {
         assert!("explode".parse::<Faults>().unwrap_err().contains("refuse, hang, reset or garbage"));
         assert!("hang:2".parse::<Faults>().unwrap_err().contains("from 0 to 1"));
         assert!("hang:NaN".parse::<Faults>().is_err());
+        assert!("200".parse::<Faults>().is_err());
+    }
+
+    #[test]
+    fn a_status_is_a_fault_of_the_answer() {
+        let faults: Faults = "503:0.5".parse().unwrap();
+        let spoilt: Vec<_> = (0..4).map(|_| faults.for_answer()).collect();
+        assert_eq!(spoilt, [None, Some(Fault::Status(StatusCode::SERVICE_UNAVAILABLE))].repeat(2));
+        assert_eq!("hang".parse::<Faults>().unwrap().for_answer(), None);
     }
 }

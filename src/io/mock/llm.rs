@@ -13,9 +13,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::time::sleep;
 
-use super::fault::Faults;
-use super::paced::Paced;
-use super::stats::{Flight, STATS_PATH, Stats};
+use super::fault::{Fault, Faults};
+use super::paced::{Event, Paced};
+use super::stats::{Flight, STATS_PATH, Stats, Told};
 use super::wire::{self, Asked, Kind};
 use super::{Answer, Service};
 
@@ -28,6 +28,10 @@ pub struct Plan {
     pub chunk: Duration,
     /// Output tokens of an answer, one event each in a stream, unless the request's cap is lower.
     pub chunks: u64,
+    /// Tokens of each prompt that are reported as cached; at most the whole prompt.
+    pub cached: u64,
+    /// Output tokens that are thought before the first is said: they count towards the request's cap and are not shown.
+    pub reasoning: u64,
     /// Report usage (in a stream: only when asked); false is an upstream that never does.
     pub usage: bool,
     /// Requests to spoil.
@@ -51,21 +55,44 @@ impl Llm {
         let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
         let asked = Asked::read(&body);
         let prompt = (body.len() as u64).div_ceil(4);
-        let output = if kind == Kind::Embeddings { 0 } else { asked.output_tokens(self.plan.chunks) };
+        let spoilt = self.faults().and_then(Faults::for_answer);
+        if let Some(Fault::Status(status)) = spoilt {
+            let text = wire::error(status);
+            flight.sent(text.len(), 0);
+            flight.complete();
+            return Ok(json(status, text));
+        }
+        let all = self.plan.chunks.saturating_add(self.plan.reasoning);
+        let completion = if kind == Kind::Embeddings { 0 } else { asked.output_tokens(all) };
+        let reasoning = self.plan.reasoning.min(completion);
+        let told = Told { prompt, cached: self.plan.cached.min(prompt), completion, reasoning };
         if !self.plan.first_byte.is_zero() {
             sleep(self.plan.first_byte).await;
         }
         if asked.stream && kind != Kind::Embeddings {
             let with_usage = self.plan.usage && asked.include_usage();
-            let events = wire::events(kind, &asked, prompt, output, with_usage);
-            let mut answer = Response::new(BodyExt::boxed(Paced::new(events, self.plan.chunk, flight)));
+            flight.stream();
+            let events = wire::events(kind, &asked, told, with_usage);
+            let cut = spoilt == Some(Fault::Cut);
+            let mut answer = Response::new(BodyExt::boxed(Paced::new(events, self.plan.chunk, cut, flight)));
             let headers = answer.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             return Ok(answer);
         }
-        let text = wire::answer(kind, &asked, prompt, output, self.plan.usage);
-        flight.sent(text.len(), output);
+        let text = wire::answer(kind, &asked, told, self.plan.usage);
+        if spoilt == Some(Fault::Cut) {
+            let (first, rest) = text.split_at(text.len() / 2);
+            let halves = [first, rest].map(|half| Event::new(half.to_owned(), 0));
+            let body = BodyExt::boxed(Paced::new(halves.into(), Duration::ZERO, true, flight));
+            let mut answer = Response::new(body);
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            return Ok(answer);
+        }
+        flight.sent(text.len(), completion - reasoning);
+        if self.plan.usage {
+            flight.told(told);
+        }
         flight.complete();
         Ok(json(StatusCode::OK, text))
     }

@@ -1,7 +1,7 @@
 //! A stream's events, each at its time: the body of a mocked event stream.
 //!
 //! In: the events and the pause before each but the first. Out: frames, and the flight's end when the last one is
-//! handed over. Dropped before that, the flight counts as cancelled. Each event is a write of its own, as a model server
+//! handed over; a cut body breaks off in place of it. Dropped before that, the flight counts as cancelled. Each event is a write of its own, as a model server
 //! makes them, with and without a pause.
 use std::future::Future;
 use std::io;
@@ -13,22 +13,43 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
 
-use super::stats::Flight;
+use super::stats::{Flight, Told};
+
+/// A piece of an answer.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Output tokens in it.
+    pub tokens: u64,
+    /// The usage that it reports.
+    pub told: Option<Told>,
+}
+
+impl Event {
+    /// A piece with so many output tokens.
+    pub fn new(bytes: impl Into<Bytes>, tokens: u64) -> Self {
+        Self { bytes: bytes.into(), tokens, told: None }
+    }
+}
 
 /// See the module.
 pub struct Paced {
-    events: std::vec::IntoIter<(Bytes, u64)>,
+    events: std::vec::IntoIter<Event>,
     pause: Duration,
+    cut: bool,
     wait: Option<Pin<Box<Sleep>>>,
     flushed: bool,
     flight: Flight,
 }
 
 impl Paced {
-    /// `events` with their tokens; `pause` of zero hands them over as fast as they are written.
-    pub fn new(events: Vec<(Bytes, u64)>, pause: Duration, flight: Flight) -> Self {
-        flight.stream();
-        Self { events: events.into_iter(), pause, wait: None, flushed: true, flight }
+    /// `events`, all or (`cut`) the first half of them; a `pause` of zero hands them over as fast as they are written.
+    pub fn new(mut events: Vec<Event>, pause: Duration, cut: bool, flight: Flight) -> Self {
+        if cut {
+            events.truncate(events.len() / 2);
+        }
+        Self { events: events.into_iter(), pause, cut, wait: None, flushed: true, flight }
     }
 }
 
@@ -48,19 +69,23 @@ impl Body for Paced {
             return Poll::Pending;
         }
         this.flushed = false;
-        let Some((event, tokens)) = this.events.next() else {
-            return Poll::Ready(None);
+        let Some(event) = this.events.next() else {
+            let broken = this.cut.then(|| Err(io::ErrorKind::ConnectionAborted.into()));
+            return Poll::Ready(broken);
         };
-        this.flight.sent(event.len(), tokens);
-        if this.events.as_slice().is_empty() {
+        this.flight.sent(event.bytes.len(), event.tokens);
+        if let Some(told) = event.told {
+            this.flight.told(told);
+        }
+        if this.events.as_slice().is_empty() && !this.cut {
             this.flight.complete();
         } else if !this.pause.is_zero() {
             this.wait = Some(Box::pin(sleep(this.pause)));
         }
-        Poll::Ready(Some(Ok(Frame::data(event))))
+        Poll::Ready(Some(Ok(Frame::data(event.bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.events.as_slice().is_empty()
+        self.events.as_slice().is_empty() && !self.cut
     }
 }

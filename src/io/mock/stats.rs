@@ -17,6 +17,10 @@ pub struct Stats {
     completed: AtomicU64,
     bytes: AtomicU64,
     tokens: AtomicU64,
+    prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
+    completion_tokens: AtomicU64,
+    reasoning_tokens: AtomicU64,
     in_flight: AtomicU64,
 }
 
@@ -24,16 +28,33 @@ impl Stats {
     /// The counters as JSON.
     pub fn json(&self) -> String {
         format!(
-            "{{\"requests\":{},\"streams\":{},\"cancelled\":{},\"completed\":{},\"bytes\":{},\"tokens\":{},\"in_flight\":{}}}\n",
+            "{{\"requests\":{},\"streams\":{},\"cancelled\":{},\"completed\":{},\"bytes\":{},\"tokens\":{},\"prompt_tokens\":{},\"cached_tokens\":{},\"completion_tokens\":{},\"reasoning_tokens\":{},\"in_flight\":{}}}\n",
             self.requests.load(Relaxed),
             self.streams.load(Relaxed),
             self.cancelled.load(Relaxed),
             self.completed.load(Relaxed),
             self.bytes.load(Relaxed),
             self.tokens.load(Relaxed),
+            self.prompt_tokens.load(Relaxed),
+            self.cached_tokens.load(Relaxed),
+            self.completion_tokens.load(Relaxed),
+            self.reasoning_tokens.load(Relaxed),
             self.in_flight.load(Relaxed),
         )
     }
+}
+
+/// The usage that an answer reports; cached tokens are among those of the prompt, reasoning among the completion's.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// `prompt_tokens`.
+    pub prompt: u64,
+    /// `cached_tokens`.
+    pub cached: u64,
+    /// `completion_tokens`.
+    pub completion: u64,
+    /// `reasoning_tokens`.
+    pub reasoning: u64,
 }
 
 /// One request being answered. Dropped before `complete`: the client went away.
@@ -60,6 +81,14 @@ impl Flight {
     pub fn sent(&self, bytes: usize, tokens: u64) {
         self.stats.bytes.fetch_add(bytes as u64, Relaxed);
         self.stats.tokens.fetch_add(tokens, Relaxed);
+    }
+
+    /// A usage object goes out.
+    pub fn told(&self, told: Told) {
+        self.stats.prompt_tokens.fetch_add(told.prompt, Relaxed);
+        self.stats.cached_tokens.fetch_add(told.cached, Relaxed);
+        self.stats.completion_tokens.fetch_add(told.completion, Relaxed);
+        self.stats.reasoning_tokens.fetch_add(told.reasoning, Relaxed);
     }
 
     /// The last byte was handed over.

@@ -2,7 +2,10 @@
 //!
 //! Pure: text in, text out. It reads leniently (a mock must not be stricter than what it imitates) and knows
 //! nothing of timing.
+use super::paced::Event;
+use super::stats::Told;
 use bytes::Bytes;
+use http::StatusCode;
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -64,19 +67,31 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default() // writing a &str to a String cannot fail
 }
 
-fn usage(prompt: u64, output: u64) -> String {
+fn usage(told: Told) -> String {
+    let Told { prompt, cached, completion, reasoning } = told;
+    let part = |n: u64, of: &str, name: &str| {
+        if n > 0 { format!(",\"{of}_tokens_details\":{{\"{name}\":{n}}}") } else { String::new() }
+    };
+    let details = part(cached, "prompt", "cached_tokens") + &part(reasoning, "completion", "reasoning_tokens");
+    let total = prompt.saturating_add(completion);
+    format!("{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\"total_tokens\":{total}{details}}}")
+}
+
+/// An error as a model server tells it.
+pub fn error(status: StatusCode) -> String {
+    let message = quoted(&format!("mock: {}", status.canonical_reason().unwrap_or("error")));
     format!(
-        "{{\"prompt_tokens\":{prompt},\"completion_tokens\":{output},\"total_tokens\":{}}}",
-        prompt.saturating_add(output)
+        "{{\"error\":{{\"message\":{message},\"type\":\"server_error\",\"param\":null,\"code\":\"mock_{}\"}}}}",
+        status.as_u16()
     )
 }
 
 /// A whole answer; `with_usage` false leaves the usage object out.
-pub fn answer(kind: Kind, asked: &Asked<'_>, prompt: u64, output: u64, with_usage: bool) -> String {
+pub fn answer(kind: Kind, asked: &Asked<'_>, told: Told, with_usage: bool) -> String {
     let model = quoted(&asked.model);
-    let text = "token ".repeat(usize::try_from(output).unwrap_or(0).min(65_536));
+    let text = "token ".repeat(usize::try_from(told.completion - told.reasoning).unwrap_or(0).min(65_536));
     let text = text.trim_end();
-    let finish = if output < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
+    let finish = if told.completion < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
     let body = match kind {
         Kind::Chat => format!(
             "\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":{CREATED},\"model\":{model},\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"logprobs\":null,\"finish_reason\":\"{finish}\"}}]"
@@ -88,7 +103,7 @@ pub fn answer(kind: Kind, asked: &Asked<'_>, prompt: u64, output: u64, with_usag
             "\"object\":\"list\",\"model\":{model},\"data\":[{{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.5,-0.5,0.5,-0.5]}}]"
         ),
     };
-    if with_usage { format!("{{{body},\"usage\":{}}}", usage(prompt, output)) } else { format!("{{{body}}}") }
+    if with_usage { format!("{{{body},\"usage\":{}}}", usage(told)) } else { format!("{{{body}}}") }
 }
 
 /// The models this mock claims to run.
@@ -96,8 +111,8 @@ pub fn models() -> &'static str {
     "{\"object\":\"list\",\"data\":[{\"id\":\"mock\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"aigw\"}]}"
 }
 
-/// A stream's events in order, each with its output tokens: role (chat), one per token, finish, usage if asked, `[DONE]`.
-pub fn events(kind: Kind, asked: &Asked<'_>, prompt: u64, output: u64, with_usage: bool) -> Vec<(Bytes, u64)> {
+/// A stream's events in order: role (chat), one per token, finish, usage if asked, `[DONE]`.
+pub fn events(kind: Kind, asked: &Asked<'_>, told: Told, with_usage: bool) -> Vec<Event> {
     let model = quoted(&asked.model);
     let (id, object) = match kind {
         Kind::Text => ("cmpl-mock", "text_completion"),
@@ -108,7 +123,7 @@ pub fn events(kind: Kind, asked: &Asked<'_>, prompt: u64, output: u64, with_usag
             "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model},\"choices\":[{choices}]{extra}}}\n\n"
         ))
     };
-    let finish = if output < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
+    let finish = if told.completion < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
     let (first, content, last) = if kind == Kind::Text {
         (
             None,
@@ -123,13 +138,14 @@ pub fn events(kind: Kind, asked: &Asked<'_>, prompt: u64, output: u64, with_usag
         )
     };
     let content = chunk(&content, "");
-    let mut events: Vec<(Bytes, u64)> = first.map(|role| (chunk(role, ""), 0)).into_iter().collect();
-    events.extend((0..output).map(|_| (content.clone(), 1)));
-    events.push((chunk(&last, ""), 0));
+    let mut events: Vec<Event> = first.map(|role| Event::new(chunk(role, ""), 0)).into_iter().collect();
+    events.extend((told.reasoning..told.completion).map(|_| Event::new(content.clone(), 1)));
+    events.push(Event::new(chunk(&last, ""), 0));
     if with_usage {
-        events.push((chunk("", &format!(",\"usage\":{}", usage(prompt, output))), 0));
+        let event = Event::new(chunk("", &format!(",\"usage\":{}", usage(told))), 0);
+        events.push(Event { told: Some(told), ..event });
     }
-    events.push((Bytes::from_static(b"data: [DONE]\n\n"), 0));
+    events.push(Event::new(Bytes::from_static(b"data: [DONE]\n\n"), 0));
     events
 }
 
@@ -139,24 +155,30 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
+    fn told(prompt: u64, completion: u64) -> Told {
+        Told { prompt, cached: 2, completion, reasoning: 1 }
+    }
+
     #[test]
     fn an_answer_is_json_and_repeats_the_model() {
         let asked = Asked::read(br#"{"model":"a\"b","max_tokens":3}"#);
         for kind in [Kind::Chat, Kind::Text, Kind::Embeddings] {
-            let value: Value = serde_json::from_str(&answer(kind, &asked, 7, asked.output_tokens(5), true)).unwrap();
+            let value: Value =
+                serde_json::from_str(&answer(kind, &asked, told(7, asked.output_tokens(5)), true)).unwrap();
             assert_eq!(value["model"], "a\"b");
             assert_eq!(value["usage"]["total_tokens"], 10);
+            assert_eq!(value["usage"]["prompt_tokens_details"]["cached_tokens"], 2);
         }
     }
 
     #[test]
     fn a_stream_has_usage_only_when_asked() {
         let plain = Asked::read(br#"{"model":"m","stream":true}"#);
-        let events = events(Kind::Chat, &plain, 4, 2, plain.include_usage());
-        assert_eq!(events.len(), 5); // role, 2 tokens, finish, [DONE]
-        assert_eq!(events.iter().map(|(_, tokens)| tokens).sum::<u64>(), 2);
-        for (event, _) in &events[..4] {
-            let text = std::str::from_utf8(event).unwrap();
+        let events = events(Kind::Chat, &plain, told(4, 3), plain.include_usage());
+        assert_eq!(events.len(), 5); // role, 2 tokens that are said, finish, [DONE]
+        assert_eq!(events.iter().map(|event| event.tokens).sum::<u64>(), 2);
+        for event in &events[..4] {
+            let text = std::str::from_utf8(&event.bytes).unwrap();
             let value: Value = serde_json::from_str(text.strip_prefix("data: ").unwrap().trim()).unwrap();
             assert!(value.get("usage").is_none());
         }

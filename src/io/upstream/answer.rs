@@ -128,7 +128,8 @@ async fn stream<T: Ticket>(
         {
             tokio::time::sleep_until(last + TOGETHER).await;
         }
-        let ended = gather(&mut body, &mut held).await?;
+        // What came before a fault is the client's all the same.
+        let gathered = gather(&mut body, &mut held).await;
         let length = held.len() as u64;
         sent = sent.saturating_add(length);
         unchecked += length;
@@ -137,7 +138,7 @@ async fn stream<T: Ticket>(
         }
         exchange.push(Event::Chunk(held.split().freeze()));
         last = Some(Instant::now());
-        if ended {
+        if gathered? {
             return Ok(());
         }
         if unchecked > AHEAD / 4 {

@@ -1,3 +1,5 @@
+//! What is read, where it says things stand, and what it refuses: every bound, and bytes that are no YAML.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fmt::Write as _;

@@ -5,6 +5,7 @@ not called, no limit is touched, and the connection is kept where that is safe.
 import random
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,20 +233,56 @@ def test_a_refusal_reads_a_body_away_and_keeps_the_connection(
     assert [request.target for request in kept.take()] == ["/same-connection"]
 
 
+SIZES = [1_000, 100_000]  # left to the server to take away, and asked for
+
+
 @pytest.mark.parametrize("target", REFUSALS)
-def test_a_refusal_does_not_wait_for_the_body(gate: Gateway, kept: Upstream, target: str) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_a_refusal_does_not_wait_for_the_body(gate: Gateway, kept: Upstream, target: str, size: int) -> None:
     with Connection(gate.proxy) as connection:
-        check_refusal(connection.ask(head(target, length=100_000)), *REFUSALS[target])
-        connection.send(b"GET /open/smuggled HTTP/1.1\r\nHost: t\r\n\r\n".ljust(100_000, b"a"))
+        check_refusal(connection.ask(head(target, length=size)), *REFUSALS[target])
+        connection.send(b"GET /open/smuggled HTTP/1.1\r\nHost: t\r\n\r\n".ljust(size, b"a"))
         assert connection.ask(get("/open/same-connection")).status == 200
     assert [request.target for request in kept.take()] == ["/same-connection"]
 
 
 @pytest.mark.parametrize("target", REFUSALS)
-def test_a_refused_client_that_never_sends_its_body_is_let_go(gate: Gateway, target: str) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_a_refused_client_that_never_sends_its_body_is_let_go(gate: Gateway, target: str, size: int) -> None:
     with Connection(gate.proxy) as connection:
-        check_refusal(connection.ask(head(target, length=100_000) + b"a"), *REFUSALS[target])
+        check_refusal(connection.ask(head(target, length=size) + b"a"), *REFUSALS[target])
         assert connection.ended()
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01, 0.1])
+def test_a_small_body_that_comes_in_pieces_is_read_away(gate: Gateway, kept: Upstream, pause: float) -> None:
+    with Connection(gate.proxy) as connection:
+        for _ in range(3):
+            check_refusal(connection.ask(head("/spent", length=400) + b"a" * 100), *REFUSALS["/spent"])
+            for _ in range(3):
+                time.sleep(pause)
+                connection.send(b"a" * 100)
+        assert connection.ask(get("/open/same-connection")).status == 200
+    assert [request.target for request in kept.take()] == ["/same-connection"]
+
+
+def test_small_bodies_of_refused_requests_in_a_row_are_read_away(gate: Gateway, kept: Upstream) -> None:
+    message = head("/spent", length=1_000) + b"a" * 1_000
+    with Connection(gate.proxy) as connection:
+        for _ in range(200):
+            check_refusal(connection.ask(message), *REFUSALS["/spent"])
+        assert connection.ask(get("/open/same-connection")).status == 200
+    assert [request.target for request in kept.take()] == ["/same-connection"]
+
+
+def test_a_refused_client_that_waits_to_be_told_may_send_or_not(gate: Gateway, kept: Upstream) -> None:
+    with Connection(gate.proxy) as connection:
+        connection.send(head("/spent", "Expect: 100-continue", length=5))
+        answer = connection.answer()
+        if answer.status == 100:
+            answer = connection.answer()
+        check_refusal(answer, *REFUSALS["/spent"])
+    check_nothing_came(gate, kept)
 
 
 @pytest.mark.parametrize("target", REFUSALS)

@@ -1,52 +1,182 @@
-"""The command line: exit codes, errors with their repair, and what is not loaded at start-up."""
+"""The command line: exit codes, errors with their repair, help of every verb, and what is not loaded at start-up."""
 
 import contextlib
+import io
+import os
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+from aigw.cli import GROUPS, HIDDEN, main, overview
 from tests.support.processes import AIGW
+
+Run = Callable[..., "Ended"]
+VERBS = [verb for verbs in (*GROUPS.values(), HIDDEN) for verb in verbs]
 
 
 def aigw(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*AIGW, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([*AIGW, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command line did, run in this process: a few of them cost as much as one that starts an interpreter."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    def call(*arguments: str, **variables: str) -> Ended:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        return Ended(int(end.value.code or 0), *capsys.readouterr())
+
+    return call
 
 
 def test_version_is_0() -> None:
     end = aigw("version")
     assert end.returncode == 0 and end.stdout.startswith("aigw ")
+    assert aigw("--version").stdout.split() == end.stdout.split()[1:2]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_the_overview_names_every_verb(words: list[str], run: Run) -> None:
+    end = run(*words)
+    assert (end.returncode, end.stderr, end.stdout) == (0, "", overview())
+    shown = [line.split()[0] for line in end.stdout.splitlines() if line.startswith("  ")]
+    assert shown == [verb.name for verbs in GROUPS.values() for verb in verbs]
+    assert max(map(len, end.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_a_verbs_line_is_the_first_of_its_own_help(verb: "tuple[str, str, str]") -> None:
+    module, name = verb[1].split(":")
+    found = getattr(import_module(module), name)
+    told = found.help if verb[0] == "keys" else found.__doc__.splitlines()[0]
+    assert told == verb[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[verb.name] for verb in VERBS if verb.name != "keys"] + [["keys", n] for n in ("create", "list", "revoke")],
+)
+def test_every_help_has_an_example(words: list[str], run: Run) -> None:
+    end = run(*words, "--help", COLUMNS="100")
+    assert (end.returncode, end.stderr) == (0, "")
+    assert end.stdout.startswith(f"Usage: aigw {' '.join(words)}")
+    assert "For example:\n\n    " in end.stdout and f"aigw {words[0]}" in end.stdout.split("For example:")[1]
+    assert "\x1b" not in end.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["serve", "--workers", "many"], "whole number"),
-        (["serve", "--nonsense"], "aigw --help"),
+        (["serve", "--nonsense"], "aigw serve --help"),
         (["mock-llm", "--fail", "explode"], "refuse, hang, reset or garbage"),
-        (["mock-llm", "--port", "x"], "aigw --help"),
+        (["mock-llm", "--port", "x"], "aigw mock-llm --help"),
         (["nonsense"], "aigw --help"),
+        (["keys", "nonsense"], "aigw keys --help"),
+        (["keys", "create"], "aigw keys --help"),
+        (["keys", "revoke"], "aigw keys --help"),
+        (["keys", "create", "alice", "--key", "-"], "standard input has no key"),
+        (["keys", "create", "alice", "--ttl", "soon"], "--ttl"),
+        (["tiers", "--output", "xml"], "aigw tiers --help"),
+        (["try", "ai/summarize"], "begins with /"),
+        (["try", "--proxy", "ftp://x"], "HOST:PORT"),
+        (["try", "--proxy", "nowhere"], "HOST:PORT"),
+        (["top", "--every", "0"], "--every"),
+        (["completion", "tcsh"], "bash"),
+        (["status", "--admin", "nowhere"], "HOST:PORT"),
     ],
 )
-def test_usage_errors_are_2_and_say_what_to_do(arguments: list[str], words: str) -> None:
-    end = aigw(*arguments)
+def test_usage_errors_are_2_and_say_what_to_do(arguments: list[str], words: str, run: Run) -> None:
+    end = run(*arguments)
     assert end.returncode == 2
     assert words in end.stderr and "Traceback" not in end.stderr and end.stdout == ""
 
 
-def test_a_gateway_that_does_not_answer_is_1() -> None:
-    end = aigw("status", "--admin", "127.0.0.1:1")
-    assert end.returncode == 1 and "is the gateway running" in end.stderr
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        (["status"], "AIGW_ADMIN"),
+        (["keys", "create", "alice"], "AIGW_ADMIN"),
+        (["keys", "list"], "AIGW_ADMIN"),
+        (["keys", "revoke", "x"], "AIGW_ADMIN"),
+        (["tiers"], "AIGW_ADMIN"),
+        (["top", "--once"], "AIGW_ADMIN"),
+        (["try", "/x"], "AIGW_PROXY"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_gateway_that_does_not_answer_is_1(arguments: list[str], variable: str, run: Run) -> None:
+    end = run(*arguments, **{variable: "127.0.0.1:1"})
+    assert (end.returncode, end.stdout) == (1, "")
+    assert "is the gateway running" in end.stderr and variable in end.stderr and "Traceback" not in end.stderr
+
+
+def test_what_is_no_admin_api_is_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        env = {**os.environ, "AIGW_ADMIN": f"127.0.0.1:{server.getsockname()[1]}"}
+        with subprocess.Popen([*AIGW, "status"], stderr=subprocess.PIPE, text=True, env=env) as asking:
+            taken, _ = server.accept()
+            with taken:
+                taken.recv(4096)
+                taken.sendall(b"SSH-2.0-OpenSSH\r\n")
+            assert asking.stderr is not None
+            assert "does not speak HTTP" in asking.stderr.read()
+        assert asking.returncode == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_of_its_shell(shell: str, tmp_path: Path, run: Run) -> None:
+    end = run("completion", shell)
+    assert (end.returncode, end.stderr) == (0, "")
+    assert all(name in end.stdout for name in ("revoke", "mock-llm", "--admin"))
+    assert "demo" not in end.stdout
+    script = tmp_path / "script"
+    script.write_text(end.stdout)
+    if shutil.which(shell):
+        subprocess.run([shell, "-n", str(script)], check=True, timeout=30)
 
 
 def test_start_up_loads_no_verb_and_nothing_heavy() -> None:
+    heavy = ("aigw._native", "granian", "uvloop", "pydantic", "sqlalchemy", "starlette", "opentelemetry", "aigw.serve")
+    heavy += ("aigw.cli.serve", "cyclopts", "rich", "http.client", "asyncio")
+    code = f"import sys, aigw.cli; aigw.cli.overview(); print([n for n in {heavy!r} if n in sys.modules])"
+    end = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert end.stdout.strip() == "[]"
+
+
+def test_a_verb_that_asks_loads_no_server() -> None:
+    heavy = ("granian", "uvloop", "pydantic", "sqlalchemy", "starlette", "opentelemetry", "aigw.serve", "rich.markdown")
     code = (
-        "import sys, aigw.cli; print([n for n in ('aigw._native', 'granian', 'uvloop', 'pydantic', 'sqlalchemy',"
-        " 'starlette', 'opentelemetry', 'aigw.serve', 'aigw.cli.serve') if n in sys.modules])"
+        "import sys, aigw.cli.keys, aigw.cli.tiers, aigw.cli.try_call, aigw.cli.top;"
+        f" print([n for n in {heavy!r} if n in sys.modules])"
     )
     end = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert end.stdout.strip() == "[]"
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    with subprocess.Popen([*AIGW, "completion", "bash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writing:
+        assert writing.stdout is not None and writing.stderr is not None
+        writing.stdout.close()
+        assert b"Traceback" not in writing.stderr.read()
 
 
 def test_the_demo_names_the_port_that_is_taken() -> None:

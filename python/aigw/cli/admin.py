@@ -1,0 +1,136 @@
+"""Speaking to the Admin API of a running gateway: shared by all verbs that ask one.
+
+In: an address and a token, from options, variables or defaults as `aigw serve` reads them. Out: decoded JSON; a fault with
+its repair when nothing answers, `NotThere` for a 404, `ConfigError` where the API says that what was given is wrong.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote
+
+from cyclopts import Parameter
+
+from aigw.errors import ConfigError, UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
+from aigw.settings import load
+from aigw.types import JsonDict
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+AdminOption = Annotated[
+    str | None, Parameter(name="--admin", help="HOST:PORT of the Admin API [env: AIGW_ADMIN, default: 127.0.0.1:8001]")
+]
+PATIENCE_S: Final = 10.0
+PAGE: Final = 1000
+
+
+class NotThere(UpstreamError):
+    """404: no such entity."""
+
+    status = 404
+    code = "not_found"
+    retryable = False
+
+
+class Rejected(ConfigError):
+    """400: what was given is wrong; `body` is the whole answer."""
+
+    def __init__(self, told: str, body: JsonDict) -> None:
+        self.body = body
+        super().__init__(told)
+
+
+class AdminApi:
+    """One gateway's Admin API. Paths are made of `segment`s."""
+
+    def __init__(self, admin: str | None, patience_s: float = PATIENCE_S) -> None:
+        settings = load({"admin": admin})
+        self._patience_s = patience_s
+        self.address = settings.admin
+        self._headers = {"Kong-Admin-Token": settings.admin_token} if settings.admin_token else {}
+
+    def get(self, path: str) -> Any:
+        """The JSON of a GET."""
+        return self._json("GET", path)
+
+    def text(self, path: str) -> str:
+        """The text of a GET."""
+        return self._call("GET", path).decode()
+
+    def post(self, path: str, body: JsonDict | bytes) -> Any:
+        """The JSON of what was made; bytes are the text of a configuration. Raises Rejected."""
+        return self._json("POST", path, body)
+
+    def delete(self, path: str) -> None:
+        """Delete one entity."""
+        self._call("DELETE", path)
+
+    def pages(self, path: str) -> Iterator[JsonDict]:
+        """Every entity of a list, page by page."""
+        offset = ""
+        while True:
+            page = self.get(f"{path}?size={PAGE}{offset}")
+            yield from page["data"]
+            if not page.get("next"):
+                return
+            offset = f"&offset={quote(page['offset'], safe='')}"
+
+    def _json(self, method: str, path: str, body: JsonDict | bytes | None = None) -> Any:
+        text = self._call(method, path, body)
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise UpstreamBroken(
+                f"what answers at {self.address} is no Admin API: see --admin and AIGW_ADMIN"
+            ) from None
+
+    def _call(self, method: str, path: str, body: JsonDict | bytes | None = None) -> bytes:
+        from http.client import HTTPConnection, HTTPException  # noqa: PLC0415
+
+        connection = HTTPConnection(self.address.host, self.address.port, timeout=self._patience_s)
+        try:
+            return self._answer(connection, method, path, body)
+        except TimeoutError:
+            raise UpstreamTimeout(
+                f"the Admin API at {self.address} did not answer within {self._patience_s:g} s: is the machine overloaded?"
+            ) from None
+        except HTTPException as error:
+            raise UpstreamBroken(f"what listens at {self.address} does not speak HTTP ({error!r})") from None
+        except OSError as error:
+            raise UpstreamRefused(
+                f"no Admin API answers at {self.address} ({error.strerror or error}): is the gateway running?"
+                " Start it with aigw serve, or name another with --admin or AIGW_ADMIN"
+            ) from None
+        finally:
+            connection.close()
+
+    def _answer(self, connection: "HTTPConnection", method: str, path: str, body: JsonDict | bytes | None) -> bytes:
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/yaml" if isinstance(body, bytes) else "application/json"
+        connection.request(method, path, json.dumps(body) if isinstance(body, dict) else body, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status < 300:
+            return text
+        told = _message(text)
+        if answer.status == 404:
+            raise NotThere(told)
+        if answer.status == 400:
+            raise Rejected(told, json.loads(text) if text[:1] == b"{" else {})
+        hint = "; set AIGW_ADMIN_TOKEN" if answer.status == 401 else ""
+        raise UpstreamRefused(f"the Admin API at {self.address} answered {answer.status}: {told}{hint}")
+
+
+def segment(name: str) -> str:
+    """A name or id as one segment of a path."""
+    return quote(name, safe="")
+
+
+def _message(text: bytes) -> str:
+    try:
+        body = json.loads(text)
+        return str(body["message"])
+    except (ValueError, KeyError, TypeError):
+        return text.decode("utf-8", "replace").strip()[:200] or "no reason given"

@@ -1,0 +1,42 @@
+"""What verbs print: lines for people, JSON for programs.
+
+Tables are plain text, one row a line, so that grep and awk may have them. Colour is for terminals only and never where
+NO_COLOR is set.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final, Literal, TextIO
+
+from cyclopts import Parameter
+
+Output = Annotated[Literal["table", "json"], Parameter(name="--output", help="for people, or for programs")]
+COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+def show_json(data: Any) -> None:
+    """One JSON value on standard output, indented."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output; an empty cell is shown as a dash."""
+    table = [list(head), *([str(cell) if cell not in (None, "") else "-" for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    for row in table:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def note(text: str) -> None:
+    """A remark for people, on standard error."""
+    sys.stderr.write(text + "\n")
+
+
+def coloured(text: str, colour: str, to: TextIO) -> str:
+    """`text` in a colour, where `to` is a terminal whose owner did not say no."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not to.isatty():
+        return text
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"

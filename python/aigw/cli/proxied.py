@@ -1,0 +1,180 @@
+"""One request through the proxy, and what became of it: the half of `aigw try` that speaks and judges.
+
+In: where, what and with which key. Out: an `Outcome`. Who decided is read from the answer: only what went through has a
+`Via` of the gateway; its own answers on /v1 say why in `error.aigw`, those on Kong routes in `X-AIGW-Limit` and `message`.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from aigw.errors import ConfigError, UpstreamBroken, UpstreamRefused, UpstreamTimeout
+from aigw.settings import load
+from aigw.types import HostPort, JsonDict
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
+
+PATIENCE_S: Final = 600.0
+LIMIT_HEADERS: Final = ("x-ratelimit-", "ratelimit-", "retry-after", "x-should-retry", "x-aigw-")
+BODIES: Final[dict[str, Any]] = {
+    "/v1/chat/completions": lambda prompt: {"messages": [{"role": "user", "content": prompt}]},
+    "/v1/completions": lambda prompt: {"prompt": prompt},
+    "/v1/embeddings": lambda prompt: {"input": prompt},
+}
+"""What is asked of each endpoint of /v1, but for the model."""
+
+
+@dataclass
+class Outcome:
+    """What became of one request. Times are milliseconds from sending it."""
+
+    decision: str
+    """allowed (an upstream answered), refused (by the gateway), failed (no upstream could), cut (broke off)."""
+    status: int
+    reason: str | None = None
+    message: str | None = None
+    tier: str | None = None
+    model: str | None = None
+    limits: dict[str, str] = field(default_factory=dict)
+    latency_ms: float = 0.0
+    first_byte_ms: float = 0.0
+    events: int | None = None
+    usage: JsonDict | None = None
+    text: str = ""
+    request_id: str | None = None
+
+    @property
+    def good(self) -> bool:
+        """Answered 2xx, and whole."""
+        return 200 <= self.status < 300 and self.decision != "cut"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The proxy."""
+
+    address: HostPort
+    tls: bool
+
+    @classmethod
+    def of(cls, proxy: str | None) -> "Place":
+        """From --proxy (HOST:PORT or a URL), AIGW_PROXY, or the default. A wildcard is where this machine reaches it."""
+        tls = False
+        if proxy is not None and "://" in proxy:
+            parts = urlsplit(proxy)
+            if parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.username:
+                raise ConfigError(f"--proxy: '{proxy}' is not HOST:PORT or http(s)://HOST:PORT")
+            tls = parts.scheme == "https"
+            proxy = parts.netloc if parts.port else f"{parts.netloc}:{443 if tls else 80}"
+        address = load({"proxy": proxy}).proxy
+        local = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared with, never bound)
+        return cls(HostPort(local.get(address.host, address.host), address.port), tls)
+
+    def call(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Outcome:
+        """Send it and read the answer to its end. Raises UpstreamError when nothing answers."""
+        from http.client import HTTPException  # noqa: PLC0415
+
+        connection = self._connection()
+        began = time.perf_counter()
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return _read(answer, began)
+        except TimeoutError:
+            raise UpstreamTimeout(f"no answer from {self.address} within {PATIENCE_S:g} s") from None
+        except HTTPException as error:
+            raise UpstreamBroken(
+                f"what listens at {self.address} does not speak HTTP ({error!r}): see --proxy"
+            ) from None
+        except OSError as error:
+            raise UpstreamRefused(
+                f"nothing answers at {self.address} ({error.strerror or error}): is the gateway running?"
+                " Start it with aigw serve, or name another with --proxy or AIGW_PROXY"
+            ) from None
+        finally:
+            connection.close()
+
+    def _connection(self) -> "HTTPConnection":
+        from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415
+
+        kind = HTTPSConnection if self.tls else HTTPConnection
+        return kind(self.address.host, self.address.port, timeout=PATIENCE_S)
+
+
+def _read(answer: "HTTPResponse", began: float) -> Outcome:
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    outcome = Outcome("allowed", answer.status, request_id=headers.get("x-request-id"), tier=headers.get("x-aigw-tier"))
+    outcome.limits = {name: value for name, value in headers.items() if name.startswith(LIMIT_HEADERS)}
+    if headers.get("content-type", "").startswith("text/event-stream"):
+        _read_events(answer, began, outcome)
+    else:
+        first = answer.read(1)
+        outcome.first_byte_ms = _since(began)
+        _read_whole(first + answer.read(), outcome, own="aigw/" not in headers.get("via", ""))
+    outcome.latency_ms = _since(began)
+    return outcome
+
+
+def _read_whole(body: bytes, outcome: Outcome, *, own: bool) -> None:
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = None
+    told = told if isinstance(told, dict) else {}
+    said = told.get("error")
+    error = said if isinstance(said, dict) else {}
+    facts = error.get("aigw")
+    if isinstance(facts, dict):
+        outcome.reason, outcome.tier = facts.get("reason"), facts.get("tier") or outcome.tier
+    if outcome.status >= 400:
+        outcome.message = error.get("message") or (told.get("message") if own else None)
+    if own and outcome.status >= 400:
+        outcome.decision = "failed" if outcome.status >= 500 else "refused"
+    usage = told.get("usage")
+    outcome.usage = usage if isinstance(usage, dict) else None
+    outcome.model = told.get("model") if isinstance(told.get("model"), str) else None
+    outcome.text = _text_of(told, "message") if "choices" in told else body.decode("utf-8", "replace")
+
+
+def _read_events(answer: "HTTPResponse", began: float, outcome: Outcome) -> None:
+    from http.client import HTTPException  # noqa: PLC0415
+
+    outcome.events, done, parts = 0, False, list[str]()
+    try:
+        for line in answer:
+            if not line.startswith(b"data:"):
+                continue
+            outcome.first_byte_ms = outcome.first_byte_ms or _since(began)
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                done = True
+                continue
+            outcome.events += 1
+            event = json.loads(data)
+            if isinstance(event.get("error"), dict):
+                outcome.message = event["error"].get("message")
+                outcome.reason = (event["error"].get("aigw") or {}).get("reason")
+            outcome.usage = event.get("usage") or outcome.usage
+            outcome.model = outcome.model or event.get("model")
+            parts.append(_text_of(event, "delta"))
+    except (HTTPException, OSError, ValueError) as error:
+        outcome.message = outcome.message or f"the stream broke off ({error!r})"
+    outcome.text = "".join(parts)
+    if not done:
+        outcome.decision = "cut"
+        outcome.message = outcome.message or "the stream ended without [DONE]"
+
+
+def _text_of(told: JsonDict, member: str) -> str:
+    choices = told.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    said = first.get(member)
+    text = said.get("content") if isinstance(said, dict) else first.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 1)

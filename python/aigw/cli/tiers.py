@@ -1,0 +1,113 @@
+"""`aigw tiers`: what is sold, in words, or one tier as it would be written in the configuration file."""
+
+import sys
+from typing import Annotated, Any, Final, Literal
+
+from cyclopts import Parameter
+
+from aigw.cli.admin import PAGE, AdminApi, AdminOption, NotThere, segment
+from aigw.cli.output import show_json, show_table
+from aigw.cli.yaml import to_yaml
+from aigw.types import JsonDict
+
+Form = Literal["table", "json", "yaml"]
+HEAD: Final = ("TIER", "CONSUMERS", "LIMITS", "ALLOWED", "PRICE")
+_SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+
+
+def tiers(
+    name: Annotated[str | None, Parameter(help="name of one tier; left out: all")] = None,
+    /,
+    *,
+    output: Annotated[
+        Form | None, Parameter(help="table, json or yaml [default: table, of one tier yaml]", show_default=False)
+    ] = None,
+    admin: AdminOption = None,
+) -> int:
+    """List what is sold: limits, gates and prices; or show one tier whole.
+
+    One tier is printed as it would stand below `tiers:` in the
+    configuration file.
+
+    For example:
+
+        aigw tiers
+        aigw tiers free
+        aigw tiers --output json
+    """
+    api = AdminApi(admin)
+    if name is None:
+        found = {str(tier.pop("name")): tier for tier in api.pages("/tiers")}
+    else:
+        try:
+            found = {name: api.get(f"/tiers/{segment(name)}")}
+        except NotThere:
+            raise NotThere(f"no tier '{name}': aigw tiers lists them") from None
+    form = output or ("table" if name is None else "yaml")
+    if form == "table":
+        show_table(HEAD, [_row(tier, spec, *_consumers(api, tier)) for tier, spec in found.items()])
+    elif form == "yaml":
+        sys.stdout.write(to_yaml(_without_nulls(found)) if found else "")
+    elif name is None:
+        rows = [(tier, *_consumers(api, tier), spec) for tier, spec in found.items()]
+        show_json([{"name": tier, "consumers": n, "more_consumers": more, **spec} for tier, n, more, spec in rows])
+    else:
+        show_json({"name": name, **found[name]})
+    return 0
+
+
+def limit_words(limit: JsonDict) -> str:
+    """A limit as a person says it: `5 requests/second (burst 10)`."""
+    text = f"{limit['requests']:,} requests/{limit['per']}"
+    more = [f"burst {limit['burst']}"] if limit.get("burst") else []
+    more += [f"by {limit['scope']}"] if limit["scope"] != "consumer" else []
+    more += ["shadow"] if limit["mode"] == "shadow" else []
+    return f"{text} ({', '.join(more)})" if more else text
+
+
+def gate_words(spec: JsonDict) -> str:
+    """What may be called, and how much of it."""
+    allow = spec["allow"]
+    words = [] if allow["features"] == ["*"] else [f"features {'+'.join(allow['features']) or 'none'}"]
+    words += [] if allow["models"] == ["*"] else [f"models {'+'.join(allow['models']) or 'none'}"]
+    for name, value in allow["parameters"].items():
+        if value is False:
+            words.append(f"no {name}")
+        elif value is not None and value is not True:
+            words.append(f"{name} <= {value}")
+    if most := spec["prompt"]["max_bytes"]:
+        words.append(f"body <= {_size(most)}")
+    if most := spec["output"]["max_tokens"]:
+        words.append(f"output <= {most} tokens")
+    return ", ".join(words) or "everything"
+
+
+def price_words(price: JsonDict | None) -> str:
+    """USD per million tokens, and per request."""
+    if price is None:
+        return ""
+    words = f"${price['input']:g} in, ${price['output']:g} out"
+    return words + (f", ${price['request']:g}/request" if price["request"] else "")
+
+
+def _row(name: str, spec: JsonDict, consumers: int, more: bool) -> tuple[str, str, str, str, str]:
+    limits = ", ".join(map(limit_words, spec["limits"])) or "none"
+    return name, f"{consumers}{'+' if more else ''}", limits, gate_words(spec), price_words(spec["price"])
+
+
+def _consumers(api: AdminApi, tier: str) -> tuple[int, bool]:
+    """How many have it, counted up to a page, and whether there are more: those are not worth the wait."""
+    page = api.get(f"/consumer_groups/{segment(tier)}/consumers?size={PAGE}")
+    return len(page["data"]), page.get("next") is not None
+
+
+def _size(size: int) -> str:
+    unit, scale = next((u for u in _SIZES if size >= u[1] and size % u[1] == 0), ("bytes", 1))
+    return f"{size // scale} {unit}"
+
+
+def _without_nulls(value: Any) -> Any:
+    """As a person writes it: what is not set is not there."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,193 @@
+"""`aigw top`: a running gateway, watched: one frame a second from /metrics and /status.
+
+In: an Admin API. Out: a live view on a terminal until q or Ctrl-C; one frame where there is no terminal. What the numbers are
+is reckoned in `meters`; this is only about showing them. A gateway that stops answering is said so, and waited for.
+"""
+
+import contextlib
+import select
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from aigw.cli.admin import AdminApi, AdminOption
+from aigw.cli.meters import Frame, Percentiles, Refusals, Sample, frame
+from aigw.cli.output import Output, show_json
+from aigw.errors import ConfigError, UpstreamError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+ROWS = 8
+"""Most rows of a table."""
+
+
+def top(
+    *,
+    once: Annotated[bool, Parameter(help="print one frame and end", negative="")] = False,
+    every: Annotated[float, Parameter(help="seconds between two frames, which rates are over")] = 1.0,
+    output: Output = "table",
+    admin: AdminOption = None,
+) -> int:
+    """Watch traffic, refusals, tokens and latencies of a running gateway.
+
+    Ends on q or Ctrl-C. Without a terminal, and as JSON, it prints one
+    frame, as with --once.
+
+    For example:
+
+        aigw top
+        aigw top --once --output json
+    """
+    if not 0.1 <= every <= 3600:
+        raise ConfigError("--every is a number of seconds from 0.1 to 3600")
+    api = AdminApi(admin)
+    if once or output == "json" or not (sys.stdout.isatty() and sys.stdin.isatty()):
+        return _once(api, every, output)
+    return _live(api, every)
+
+
+def sample(api: AdminApi) -> Sample:
+    """One look at the gateway."""
+    return Sample(time.monotonic(), api.text("/metrics"), api.get("/status"))
+
+
+def _once(api: AdminApi, every: float, output: str) -> int:
+    first = sample(api)
+    time.sleep(every)
+    now = frame(first, sample(api))
+    if output == "json":
+        show_json(asdict(now))
+        return 0
+    from rich.console import Console  # noqa: PLC0415
+
+    Console().print(view(now, str(api.address)))
+    return 0
+
+
+def _live(api: AdminApi, every: float) -> int:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    before = sample(api)
+    waiting = Text(f"aigw top: {api.address}: the first frame comes in {every:g} s; q ends")
+    with _keys() as quit_within, Live(waiting, console=Console(), screen=True, auto_refresh=False) as live:
+        live.refresh()
+        while not quit_within(every):
+            try:
+                now = sample(api)
+            except UpstreamError as error:
+                live.update(Text(f"{error}", style="red"), refresh=True)
+                continue
+            live.update(view(frame(before, now), str(api.address), "q ends"), refresh=True)
+            before = now
+    return 0
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[Any]:
+    """A function that waits and tells whether q or Ctrl-C came; the terminal gives keys at once meanwhile."""
+    import termios  # noqa: PLC0415
+    import tty  # noqa: PLC0415
+
+    def quit_within(seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        try:
+            while (left := end - time.monotonic()) > 0:
+                if select.select([sys.stdin], [], [], left)[0] and sys.stdin.read(1) in ("q", "Q", ""):
+                    return True
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    saved = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin)
+        yield quit_within
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
+
+
+def view(now: Frame, address: str, hint: str = "") -> "RenderableType":
+    """A frame, drawn."""
+    from rich.console import Group  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    ready = sum(worker["state"] == "ready" for worker in now.workers)
+    error = now.configuration.get("error")
+    head = Text.assemble(
+        ("aigw top", "bold"),
+        f"  {address}  workers {ready}/{len(now.workers)}  configuration {now.configuration['generation']}",
+        (f" ({error['message']})", "red") if error else "",
+        (f"  {hint}", "dim") if hint else "",
+    )
+    answers = "  ".join(f"{kind} {rate:g}/s" for kind, rate in now.answers_per_s.items())
+    numbers = Text.assemble(
+        ("requests ", "dim"),
+        (f"{now.requests_per_s:g}/s", "bold"),
+        ("   refused ", "dim"),
+        (f"{now.refused_per_s:g}/s", "bold red" if now.refused_per_s else "bold"),
+        ("   tokens ", "dim"),
+        (f"{now.tokens_per_s:g}/s", "bold"),
+        ("   p50 ", "dim"),
+        _ms(now.latency)[0],
+        ("   p95 ", "dim"),
+        _ms(now.latency)[1],
+        ("   in flight ", "dim"),
+        str(now.in_flight),
+        ("   total ", "dim"),
+        f"{now.requests:,}",
+    )
+    parts: list[RenderableType] = [
+        head,
+        numbers,
+        Text(answers, "dim"),
+        _tokens(now),
+        _refused(now.refusals, "REFUSED BY"),
+    ]
+    if now.faults:
+        parts.append(_refused(now.faults, "FAILED BY"))
+    return Group(*parts)
+
+
+def _tokens(now: Frame) -> "Table":
+    table = _table("TIER", "MODEL", "CALLS/S", "IN/S", "OUT/S", "P50", "P95", "TOKENS", left=2)
+    for row in now.tokens[:ROWS]:
+        rates = (f"{rate:g}" for rate in (row.calls_per_s, row.input_per_s, row.output_per_s))
+        table.add_row(row.tier, row.model, *rates, *_ms(row.latency), f"{row.total:,}")
+    return _more(table, len(now.tokens))
+
+
+def _refused(rows: list[Refusals], name: str) -> "Table":
+    table = _table(name, "/S", "TOTAL", left=1)
+    for row in rows[:ROWS]:
+        table.add_row(row.reason, f"{row.per_s:g}", f"{row.total:,}")
+    return _more(table, len(rows))
+
+
+def _table(*names: str, left: int) -> "Table":
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title=" ")
+    for place, name in enumerate(names):
+        table.add_column(name, justify="left" if place < left else "right", no_wrap=True)
+    return table
+
+
+def _more(table: "Table", rows: int) -> "Table":
+    if rows == 0:
+        table.add_row("-")
+    elif rows > ROWS:
+        table.add_row(f"{rows - ROWS} more")
+    return table
+
+
+def _ms(latency: Percentiles) -> tuple[str, str]:
+    p50, p95 = (("-" if value is None else f"{value:g} ms") for value in (latency.p50_ms, latency.p95_ms))
+    return p50, p95

@@ -1,0 +1,115 @@
+"""What `aigw top` reckons from two looks at a gateway."""
+
+import pytest
+
+from aigw.cli.meters import Percentiles, Sample, frame
+
+TYPES = """\
+# TYPE kong_http_requests_total counter
+# TYPE kong_request_latency_ms histogram
+# TYPE aigw_denials_total counter
+# TYPE aigw_tokens_total counter
+# TYPE aigw_model_requests_total counter
+# TYPE gen_ai_server_request_duration_seconds histogram
+"""
+STATUS = {
+    "server": {"connections_writing": 3, "total_requests": 70},
+    "workers": [{"slot": 0, "pid": 1, "state": "ready"}],
+    "configuration": {"generation": 4, "error": None},
+}
+BEFORE = """\
+kong_http_requests_total{service="",route="",code="200",source="service"} 10
+kong_http_requests_total{service="s",route="r",code="200",source="service"} 10
+kong_request_latency_ms_bucket{service="",route="",le="1"} 5
+kong_request_latency_ms_bucket{service="",route="",le="5"} 10
+kong_request_latency_ms_bucket{service="",route="",le="+Inf"} 10
+aigw_denials_total{reason="rate_limited"} 7
+aigw_denials_total{reason="no_route"} 0
+aigw_tokens_total{tier="free",model="small",class="input"} 100
+aigw_tokens_total{tier="free",model="small",class="output"} 50
+aigw_model_requests_total{tier="free",model="small",outcome="completed"} 5
+aigw_model_requests_total{tier="pro",model="small",outcome="completed"} 0
+"""
+AFTER = """\
+kong_http_requests_total{service="",route="",code="200",source="service"} 30
+kong_http_requests_total{service="s",route="r",code="200",source="service"} 20
+kong_http_requests_total{service="",route="",code="429",source="exit"} 10
+kong_request_latency_ms_bucket{service="",route="",le="1"} 25
+kong_request_latency_ms_bucket{service="",route="",le="5"} 32
+kong_request_latency_ms_bucket{service="",route="",le="+Inf"} 50
+aigw_denials_total{reason="rate_limited"} 17
+aigw_denials_total{reason="upstream_refused"} 2
+aigw_denials_total{reason="no_route"} 0
+aigw_tokens_total{tier="free",model="small",class="input"} 300
+aigw_tokens_total{tier="free",model="small",class="cached_input"} 20
+aigw_tokens_total{tier="free",model="small",class="output"} 150
+aigw_model_requests_total{tier="free",model="small",outcome="completed"} 25
+aigw_model_requests_total{tier="pro",model="small",outcome="completed"} 0
+gen_ai_server_request_duration_seconds_bucket{gen_ai_request_model="small",aigw_tier="free",le="0.25"} 19
+gen_ai_server_request_duration_seconds_bucket{gen_ai_request_model="small",aigw_tier="free",le="1"} 20
+gen_ai_server_request_duration_seconds_bucket{gen_ai_request_model="small",aigw_tier="free",le="+Inf"} 20
+"""
+
+
+def sample(at: float, text: str) -> Sample:
+    return Sample(at, TYPES + text, STATUS)
+
+
+def test_a_frame_is_the_difference_over_its_time() -> None:
+    now = frame(sample(100.0, BEFORE), sample(102.0, AFTER))
+    assert (now.seconds, now.requests_per_s, now.answers_per_s) == (2.0, 20.0, {"2xx": 15.0, "4xx": 5.0})
+    assert [(r.reason, r.per_s, r.total) for r in now.refusals] == [("rate_limited", 5.0, 17)]
+    assert now.refused_per_s == 5.0
+    assert [(r.reason, r.per_s, r.total) for r in now.faults] == [("upstream_refused", 1.0, 2)]
+    (free,) = now.tokens
+    assert (free.tier, free.model, free.calls_per_s) == ("free", "small", 10.0)
+    assert (free.input_per_s, free.output_per_s, free.total, now.tokens_per_s) == (110.0, 50.0, 470, 160.0)
+    assert free.latency == Percentiles(250.0, 250.0)
+    assert (now.in_flight, now.requests) == (3, 70)
+
+
+def test_percentiles_are_of_this_time_alone_and_never_infinite() -> None:
+    now = frame(sample(0, BEFORE), sample(1, AFTER))
+    assert now.latency == Percentiles(1.0, 5.0)  # 20 of 40 within 1 ms; the rest beyond the last bound is told as it
+
+
+def test_nothing_is_nothing() -> None:
+    now = frame(sample(0, AFTER), sample(1, AFTER))
+    assert now.latency == Percentiles(None, None)
+    assert now.requests_per_s == now.refused_per_s == now.tokens_per_s == 0
+    assert now.refusals[0].total == 17
+    empty = frame(sample(0, ""), sample(1, ""))
+    assert (empty.refusals, empty.tokens, empty.answers_per_s) == ([], [], {})
+
+
+def test_counters_that_fell_began_anew() -> None:
+    now = frame(sample(0, AFTER), sample(1, BEFORE))
+    assert now.requests_per_s == 20.0
+    assert all(rate >= 0 for rate in now.answers_per_s.values())
+
+
+def test_two_samples_of_one_moment_are_no_fault() -> None:
+    assert frame(sample(1, BEFORE), sample(1, BEFORE)).requests_per_s == 0
+
+
+def test_a_frame_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    from aigw.cli.top import view
+
+    Console(width=110, no_color=True).print(
+        view(frame(sample(0, BEFORE), sample(2, AFTER)), "127.0.0.1:8001", "q ends")
+    )
+    shown = capsys.readouterr().out
+    for words in (
+        "workers 1/1",
+        "20/s",
+        "refused 5/s",
+        "in flight 3",
+        "rate_limited",
+        "upstream_refused",
+        "250 ms",
+        "q ends",
+    ):
+        assert words in shown, shown
+    assert all(len(line) <= 110 for line in shown.splitlines())

@@ -1,0 +1,36 @@
+"""The guides say what is: each file of tiers.md can be used, each field is told of, each error of openai.md is in the table."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aigw._native import denials
+from aigw.config import read_text
+from aigw.control.entities.tier import Allow, Limit, Output, Parameters, Price, Prompt, TierSpec, Timeouts
+
+GUIDES: Final = Path(__file__).parents[3] / "docs/guides"
+TIERS: Final = (GUIDES / "tiers.md").read_text(encoding="utf-8")
+OPENAI: Final = (GUIDES / "openai.md").read_text(encoding="utf-8")
+FILES: Final = re.findall(r"^```yaml\n(.*?)^```$", TIERS, flags=re.MULTILINE | re.DOTALL)
+LATER: Final = {"weight", "reserved_concurrency", "description", "input_tokens", "output_tokens"}
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_each_file_of_the_guide_can_be_used(text: str) -> None:
+    assert read_text("guide.yaml", text.encode(), {"ALICE_KEY": "a-key-of-alice"}).tiers
+
+
+def test_every_field_is_told_of() -> None:
+    for model in (TierSpec, Limit, Allow, Parameters, Prompt, Output, Timeouts, Price):
+        missing = [name for name in model.model_fields if name not in LATER and not re.search(rf"\b{name}\b", TIERS)]
+        assert missing == [], model.__name__
+
+
+def test_the_errors_are_those_of_the_table() -> None:
+    statuses = {str(row["code"]): row["status"] for row in denials()}
+    rows = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \| (\d+) \| `", OPENAI, flags=re.MULTILINE)
+    told = {code: int(status) for codes, status in rows for code in re.findall(r"[a-z_]+", codes)}
+    assert {code: statuses[code] for code in told} == told
+    assert len(told) >= 20
