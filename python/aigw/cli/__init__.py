@@ -39,6 +39,8 @@ GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
     ),
     "Ask a running gateway": (
         Verb("status", "aigw.cli.status:status", "Print what a running gateway says of itself."),
+        Verb("diff", "aigw.cli.diff:diff", "Tell what a configuration file would change in a running gateway."),
+        Verb("dump", "aigw.cli.dump:dump", "Print the configuration in force as a configuration file."),
         Verb("top", "aigw.cli.top:top", "Watch traffic, refusals, tokens and latencies of a running gateway."),
         Verb("tiers", "aigw.cli.tiers:tiers", "List what is sold: limits, gates and prices; or show one tier whole."),
         Verb("keys", "aigw.cli.keys:app", "Make, list and revoke consumers' API keys."),

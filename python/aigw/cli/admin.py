@@ -6,7 +6,7 @@ its repair when nothing answers, `NotThere` for a 404, `ConfigError` where the A
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 from cyclopts import Parameter
@@ -14,6 +14,9 @@ from cyclopts import Parameter
 from aigw.errors import ConfigError, UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
 from aigw.settings import load
 from aigw.types import JsonDict
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 AdminOption = Annotated[
     str | None, Parameter(name="--admin", help="HOST:PORT of the Admin API [env: AIGW_ADMIN, default: 127.0.0.1:8001]")
@@ -30,35 +33,38 @@ class NotThere(UpstreamError):
     retryable = False
 
 
+class Rejected(ConfigError):
+    """400: what was given is wrong; `body` is the whole answer."""
+
+    def __init__(self, told: str, body: JsonDict) -> None:
+        self.body = body
+        super().__init__(told)
+
+
 class AdminApi:
     """One gateway's Admin API. Paths are made of `segment`s."""
 
     def __init__(self, admin: str | None, patience_s: float = PATIENCE_S) -> None:
         settings = load({"admin": admin})
-        self.address = settings.admin
         self._patience_s = patience_s
+        self.address = settings.admin
         self._headers = {"Kong-Admin-Token": settings.admin_token} if settings.admin_token else {}
 
     def get(self, path: str) -> Any:
         """The JSON of a GET."""
-        return self.json_of(self._whole("GET", path))
+        return self._json("GET", path)
 
     def text(self, path: str) -> str:
         """The text of a GET."""
-        return self._whole("GET", path).decode()
+        return self._call("GET", path).decode()
 
-    def post(self, path: str, body: JsonDict) -> Any:
-        """The JSON of what was made."""
-        return self.json_of(self._whole("POST", path, json.dumps(body).encode()))
-
-    def post_yaml(self, path: str, text: bytes) -> tuple[bool, Any]:
-        """Whether the text was taken, and the JSON of the answer: what is wrong with it, when not."""
-        status, answer = self._call("POST", path, text, "application/yaml")
-        return status < 300, self.json_of(answer)
+    def post(self, path: str, body: JsonDict | bytes) -> Any:
+        """The JSON of what was made; bytes are the text of a configuration. Raises Rejected."""
+        return self._json("POST", path, body)
 
     def delete(self, path: str) -> None:
         """Delete one entity."""
-        self._whole("DELETE", path)
+        self._call("DELETE", path)
 
     def pages(self, path: str) -> Iterator[JsonDict]:
         """Every entity of a list, page by page."""
@@ -70,8 +76,8 @@ class AdminApi:
                 return
             offset = f"&offset={quote(page['offset'], safe='')}"
 
-    def json_of(self, text: bytes) -> Any:
-        """Decode an answer."""
+    def _json(self, method: str, path: str, body: JsonDict | bytes | None = None) -> Any:
+        text = self._call(method, path, body)
         try:
             return json.loads(text)
         except ValueError:
@@ -79,24 +85,12 @@ class AdminApi:
                 f"what answers at {self.address} is no Admin API: see --admin and AIGW_ADMIN"
             ) from None
 
-    def _whole(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        status, text = self._call(method, path, body)
-        if status == 400:
-            raise ConfigError(_message(text))
-        return text
-
-    def _call(
-        self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
-    ) -> tuple[int, bytes]:
-        """Status and text where that is 2xx or 400. Everything else is raised."""
+    def _call(self, method: str, path: str, body: JsonDict | bytes | None = None) -> bytes:
         from http.client import HTTPConnection, HTTPException  # noqa: PLC0415
 
         connection = HTTPConnection(self.address.host, self.address.port, timeout=self._patience_s)
-        headers = self._headers if body is None else {**self._headers, "Content-Type": kind}
         try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read()
+            return self._answer(connection, method, path, body)
         except TimeoutError:
             raise UpstreamTimeout(
                 f"the Admin API at {self.address} did not answer within {self._patience_s:g} s: is the machine overloaded?"
@@ -110,12 +104,23 @@ class AdminApi:
             ) from None
         finally:
             connection.close()
-        if answer.status < 300 or answer.status == 400:
-            return answer.status, text
+
+    def _answer(self, connection: "HTTPConnection", method: str, path: str, body: JsonDict | bytes | None) -> bytes:
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/yaml" if isinstance(body, bytes) else "application/json"
+        connection.request(method, path, json.dumps(body) if isinstance(body, dict) else body, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status < 300:
+            return text
+        told = _message(text)
         if answer.status == 404:
-            raise NotThere(_message(text))
+            raise NotThere(told)
+        if answer.status == 400:
+            raise Rejected(told, json.loads(text) if text[:1] == b"{" else {})
         hint = "; set AIGW_ADMIN_TOKEN" if answer.status == 401 else ""
-        raise UpstreamRefused(f"the Admin API at {self.address} answered {answer.status}: {_message(text)}{hint}")
+        raise UpstreamRefused(f"the Admin API at {self.address} answered {answer.status}: {told}{hint}")
 
 
 def segment(name: str) -> str:

@@ -1,16 +1,16 @@
 """`aigw diff`: what a configuration file would change in a running gateway; decK's words and exit codes."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 from cyclopts import Parameter
 
-from aigw.cli.admin import AdminApi, AdminOption
-from aigw.cli.output import Output
-from aigw.errors import AigwError
+from aigw.cli.admin import AdminApi, AdminOption, Rejected, segment
+from aigw.cli.output import Output, note, show_json
+from aigw.errors import ConfigError
 
 PATIENCE_S: Final = 120.0  # a hundred thousand consumers take seconds
 SHOWN: Final = 200
@@ -19,7 +19,6 @@ _WORDS: Final = {"created": "creating", "updated": "updating", "deleted": "delet
 
 def diff(
     file: Annotated[Path, Parameter(help="configuration file")],
-    /,
     *,
     non_zero_exit_code: Annotated[bool, Parameter(help="exit with 2 when something differs", negative="")] = False,
     output: Output = "table",
@@ -37,30 +36,28 @@ def diff(
 
     For example:
 
-        aigw diff tiers.yaml
-        aigw diff tiers.yaml --non-zero-exit-code --output json
+        aigw diff gateway.yaml
+        aigw diff gateway.yaml --non-zero-exit-code --output json
     """
-    import orjson  # noqa: PLC0415  (start-up of the other verbs)
-
     try:
         data = file.read_bytes()
     except OSError as error:
-        sys.stderr.write(f"aigw: {file}: cannot be read: {error.strerror or error}\n")
-        return 2
-    api = AdminApi(admin, PATIENCE_S)
-    taken, found = api.post_yaml(f"/config/diff?file={quote(str(file), safe='')}", data or b"\n")
-    if not taken:
-        return _wrong(found, output)
+        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from None
+    try:
+        found = AdminApi(admin, PATIENCE_S).post(f"/config/diff?file={segment(str(file))}", data or b"\n")
+    except Rejected as error:
+        if "errors" not in error.body:
+            raise
+        return _wrong(error.body["errors"], output)
     if output == "json":
-        sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        sys.stdout.flush()
+        show_json(found)
     else:
         sys.stdout.write("".join(f"{line}\n" for line in lines(found)))
         if held := found["held"]:
             names = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
-            sys.stderr.write(
+            note(
                 f"note: {len(held)} of the file's entities are the Admin API's ({names}): "
-                "the file can be used only after they were removed there\n"
+                "the file can be used only after they were removed there"
             )
     return 2 if found["changes"] and non_zero_exit_code else 0
 
@@ -86,22 +83,14 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    import orjson  # noqa: PLC0415
-
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    return value if isinstance(value, str) else json.dumps(value)
 
 
-def _wrong(found: dict[str, Any], output: str) -> int:
-    import orjson  # noqa: PLC0415
-
-    errors = found.get("errors")
-    if errors is None:
-        raise AigwError(str(found.get("message")))
+def _wrong(errors: list[dict[str, Any]], output: str) -> int:
     if output == "json":
-        sys.stdout.buffer.write(orjson.dumps({"ok": False, "errors": errors}, option=orjson.OPT_APPEND_NEWLINE))
-        sys.stdout.flush()
+        show_json({"ok": False, "errors": errors})
     for error in errors:
         place = f"{error['file']}:{error['line']}:{error['col']}: " if error["line"] else f"{error['file']}: "
         hint = f"; did you mean '{error['suggestion']}'?" if error["suggestion"] else ""
-        sys.stderr.write(f"{place}{error['path'] + ': ' if error['path'] else ''}{error['message']}{hint}\n")
+        note(f"{place}{error['path'] + ': ' if error['path'] else ''}{error['message']}{hint}")
     return 2

@@ -1,12 +1,14 @@
 """`aigw dump`: the configuration in force in a running gateway, as a configuration file."""
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
 from aigw.cli.admin import AdminApi, AdminOption
+from aigw.cli.output import note
 from aigw.cli.yaml import to_yaml
 
 PATIENCE_S: Final = 120.0
@@ -20,36 +22,30 @@ def dump(
     ] = None,
     admin: AdminOption = None,
 ) -> int:
-    """Print what is in force in a running gateway as a configuration file.
+    """Print the configuration in force as a configuration file.
 
-    It is everything, of the file and of the Admin API, in a form that
-    `aigw check` accepts. Secrets are never in it: a key is the reference
-    that the file has for it (${VAR}), or its hash under the data
-    folder's secret (key_hash). An upstream's key that the file holds in
-    plain text becomes a variable to be set.
+    All of it, of the file and of the Admin API; `aigw check` accepts it.
+    Secrets are never in it: a key is the reference that the file has for
+    it (${VAR}), or its hash under the data folder's secret (key_hash). An
+    upstream's key that the file holds in plain text becomes a variable.
 
     Exit code 0, or 1 when nothing answers.
 
     For example:
 
-        aigw dump > tiers.yaml
-        aigw dump --output json | jq .tiers.free
+        aigw dump > gateway.yaml
+        aigw dump --output json -o gateway.json
     """
-    import orjson  # noqa: PLC0415  (start-up of the other verbs)
-
     api = AdminApi(admin, PATIENCE_S)
-    found: dict[str, Any] = api.get("/config")
+    found = api.get("/config")
     if output == "json":
-        text = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+        text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     else:
         text = f"# What is in force in the gateway at {api.address}.\n{to_yaml(found)}"
     if "${AIGW_UPSTREAM_KEY_" in text:
-        sys.stderr.write(
-            "note: keys that the file holds in plain text are variables here, AIGW_UPSTREAM_KEY_...: set them\n"
-        )
+        note("note: keys that the file holds in plain text are variables here, AIGW_UPSTREAM_KEY_...: set them")
     if output_file is None:
         sys.stdout.write(text)
-        sys.stdout.flush()
     else:
         output_file.write_text(text, encoding="utf-8")
     return 0

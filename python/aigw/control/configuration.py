@@ -6,6 +6,7 @@ Without a file the Admin API rules alone, and what a file declared before is del
 """
 
 import ctypes
+import gc
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -168,6 +169,8 @@ class Configuration:
         `patient` caller will try again shortly: nothing is said yet of a file that may be half-written."""
         with self._one:
             text: Text | None = None
+            collecting = gc.isenabled()
+            gc.disable()  # a large file makes a million values, none of them a cycle
             try:
                 text = self._text(data)
                 if self.stamp is not None and self.stamp.whole == text.mark.whole:
@@ -183,8 +186,10 @@ class Configuration:
             finally:
                 large = text is not None and len(text.data) > LARGE
                 text = None
+                if collecting:
+                    gc.enable()
                 if large:
-                    _give_back()
+                    give_back()
 
     def _text(self, data: bytes | None) -> Text:
         if data is not None:
@@ -354,11 +359,11 @@ def _finding(conflict: Conflict, file: File) -> Finding:
     return Finding(file.name, line, column, "", conflict.message)
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Return what a large file took to the system: the allocator would keep it for the next one."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "First", "Outcome", "Wrong", "first_look"]
+__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "First", "Outcome", "Wrong", "first_look", "give_back"]

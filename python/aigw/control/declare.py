@@ -44,6 +44,7 @@ def _tiers(file: File) -> dict[str, str]:
 
 def _declared(file: File, sealer: Sealer, now: int, made: Mapping[str, int]) -> Iterator[Declared]:
     tiers, name = _tiers(file), file.name
+    referring = {path[:-1] for path in file.document.containing("${") if path[-1:] == ("key",)}
     updated = {kind.name: kind.has_updated_at for kind in KINDS.values()}
     for entity in file.entities:
         body: JsonDict = {**entity.body, "created_at": now}
@@ -53,21 +54,21 @@ def _declared(file: File, sealer: Sealer, now: int, made: Mapping[str, int]) -> 
             spec = file.models[entity.name]
             body |= with_sealed_keys(spec, file.api_keys_written(entity.name), sealer.seal, sealer.hash_key)
         if entity.kind == "keyauth_credentials":
-            yield _credential(file, entity, body, sealer, made.get(entity.id, now))
+            text = file.written((*entity.path, "key")) if entity.path in referring else None
+            yield _credential(file.name, entity, body, sealer, made.get(entity.id, now), text)
         else:
             tier = tiers[entity.tier] if entity.tier is not None else None
             yield Declared(entity.kind, body, Origin(name, entity.line), tier)
 
 
-def _credential(file: File, entity: FileEntity, body: JsonDict, sealer: Sealer, made: int) -> Declared:
+def _credential(file: str, entity: FileEntity, body: JsonDict, sealer: Sealer, made: int, text: str | None) -> Declared:
     written, digest = None, entity.key_hash
     body["created_at"] = made
     if entity.key is not None:
         digest = sealer.hash_key(entity.key.reveal().encode())
-        text = file.written((*entity.path, "key"))
         written = reference_of(text)
         if written is not None and written != text:
             written = None  # its default may be the key: then its HMAC is what can be shown
     assert digest is not None
-    origin = Origin(file.name, entity.line, written=written)
+    origin = Origin(file, entity.line, written=written)
     return Declared(entity.kind, body, origin, digest=digest, expires_at=made + entity.ttl if entity.ttl else 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from aigw.admin.app import AdminApp
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
-from aigw.control.configuration import Configuration, Events, first_look
+from aigw.control.configuration import Configuration, Events, first_look, give_back
 from aigw.control.publish import Publication, Publisher
 from aigw.control.store import Store
 from aigw.control.writer import Writer
@@ -61,6 +61,7 @@ class Control:
         try:
             self._writer.start()
             self._first()
+            give_back()
         except (AigwError, OSError):
             self.close()
             raise

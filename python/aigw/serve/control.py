@@ -6,6 +6,7 @@ What it serves is built by `aigw.control`; this file only runs it.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
     orders, settings = child.enter(arguments)
     log = Log(settings.log_format, "control")
     bar = Bar(sys.stderr.isatty())
+    gc.disable()  # what a start makes stays, or goes by itself
     try:
         told = ControlSettings(
             data=settings.data,
@@ -52,6 +54,8 @@ def main(arguments: list[str]) -> int:
         log("control_failed", error=why)
         child.tell_failed(orders, why)
         return child.CONFIG_STATUS if isinstance(error, ConfigError) else 1
+    gc.enable()
+    gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(control, settings, orders, log))
     control.close()

@@ -1,6 +1,7 @@
 """Whatever is wrong with a file: what was in force still is, and the reason is on /status, in the log and in a metric."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,3 +96,18 @@ def test_a_replaced_folder_is_seen(reloading: Reloading) -> None:
     away.rename(folder)
     reloading.in_force(reloading.text)
     assert reloading.status() == before
+
+
+def test_a_control_process_that_comes_back_serves_what_was_in_force(reloading: Reloading) -> None:
+    reloading.restore()
+    before = reloading.status()
+    write(reloading.file, reloading.text.replace("default_tier: free", "default_tier: fre"))
+    reloading.wrong()
+    os.kill(reloading.gateway.children()["control"], signal.SIGKILL)
+    reloading.gateway.wait_event("died", child="control")
+    reloading.gateway.wait_event("ready", child="control")
+    status = reloading.status()
+    assert "no tier 'fre'" in status["error"]["message"]
+    assert {**status, "error": None, "generation": 0} == {**before, "generation": 0}
+    assert reloading.call().status_code in (200, 429)
+    reloading.restore()
