@@ -19,10 +19,10 @@ LINES: Final = 400
 # Modules above it, and how large they may be: what they are today.
 LARGE: Final = {
     "src/accept/openai.rs": 540,
+    "src/telemetry/mod.rs": 425,
     "src/ext/app.rs": 480,
     "src/ext/exchange.rs": 490,
     "src/match/router.rs": 408,
-    "python/aigw/control/store.py": 543,
 }
 # Where memory is touched by hand, each block with its SAFETY text.
 UNSAFE: Final = {"src/io/map.rs", "src/io/socket.rs", "src/ext/step.rs"}
