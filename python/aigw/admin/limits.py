@@ -13,7 +13,7 @@ from typing import Final
 
 from aigw.admin.context import Admin
 from aigw.control.compile import World, rank, winner
-from aigw.control.compile_tiers import column_key, seconds_in
+from aigw.control.compile_tiers import column_key, in_order, seconds_in
 from aigw.control.entities import Plugin
 from aigw.control.entities.tier import Limit, seconds_of
 from aigw.control.store import Reading, Row
@@ -102,7 +102,7 @@ def _tier_places(admin: Admin, reading: Reading, consumer: Row, now: int) -> lis
     if tier is None:
         return []
     places = []
-    for limit in tier.entity.spec.limits:
+    for limit in in_order(tier.entity.spec.limits):
         for scope, row, model in _tier_rows(world, reading, consumer, limit, now):
             column = admin.publication.numbers.known.get(("dense", column_key(limit, model)))
             most, cost = limit.requests or 0, 0

@@ -33,6 +33,8 @@ GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
             "aigw.cli.check:check",
             "Say whether a configuration file can be used, and all that is wrong with it.",
         ),
+        Verb("diff", "aigw.cli.diff:diff", "Tell what a configuration file would change in a running gateway."),
+        Verb("dump", "aigw.cli.dump:dump", "Print what is in force in a running gateway as a configuration file."),
         Verb("schema", "aigw.cli.schema:schema", "Print the JSON Schema (2020-12) of the configuration file."),
     ),
     "Ask a running gateway": (

@@ -16,35 +16,37 @@ _WORDS: Final = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y
 
 def to_yaml(value: Any) -> str:
     """The document."""
-    return "\n".join(_block(value, 0)) + "\n"
+    return "".join(f"{line}\n" for line in _block(value))
 
 
-def _block(value: Any, depth: int) -> Iterator[str]:
+def _block(value: Any) -> Iterator[str]:
     """Lines of a value that stands by itself."""
-    indent = "  " * depth
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _entry(f"{indent}{_text(str(key))}:", inner, depth)
+            head = f"{_text(str(key))}:"
+            if _short(inner) and len(line := f"{head} {_flow(inner)}") <= WIDTH:
+                yield line
+            else:
+                yield head
+                yield from (f"  {line}" for line in _block(inner))
     elif isinstance(value, list) and value:
         for inner in value:
-            yield from _entry(f"{indent}-", inner, depth)
+            flow = _flow(inner) if _short(inner) else ""
+            first, *rest = [flow] if flow and len(flow) <= WIDTH else _block(inner)
+            yield f"- {first}"
+            yield from (f"  {line}" for line in rest)
     else:
-        yield indent + _flow(value)
-
-
-def _entry(head: str, value: Any, depth: int) -> Iterator[str]:
-    line = f"{head} {_flow(value)}"
-    if _short(value) and len(line) <= WIDTH:
-        yield line
-    else:
-        yield head
-        yield from _block(value, depth + 1)
+        yield _flow(value)
 
 
 def _short(value: Any) -> bool:
-    """Whether a value may stand in one line: scalars, empty ones, and collections of nothing but scalars."""
+    """Whether a value may stand in one line: scalars, empty ones, and collections of nothing but scalars and lists of those."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return not any(isinstance(item, dict | list) and item for item in inner)
+    return not any((isinstance(item, dict) and item) or (isinstance(item, list) and not _flat(item)) for item in inner)
+
+
+def _flat(items: list[Any]) -> bool:
+    return not any(isinstance(item, dict | list) and item for item in items)
 
 
 def _flow(value: Any) -> str:

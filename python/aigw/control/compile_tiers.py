@@ -41,15 +41,19 @@ def column_key(limit: Limit, model: str | None = None) -> str:
     return f"{rate}tier:{scope}:{canonical_per(limit.per or '')}" + (":shadow" if limit.mode == "shadow" else "")
 
 
+def in_order(limits: Sequence[Limit]) -> list[Limit]:
+    """A tier's limits, the shortest window first: so they are compiled and so they are shown, however they are written."""
+    return sorted(limits, key=lambda limit: (seconds_in(limit.per or ""), column_key(limit)))
+
+
 def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], column: ColumnOf) -> JsonDict:
-    """One entry of the policy's `tiers` list; limits shortest period first."""
+    """One entry of the policy's `tiers` list."""
     spec = tier.spec
-    order = sorted(spec.limits, key=lambda limit: (seconds_in(limit.per or ""), column_key(limit)))
     return {
         "n": n,
         "id": tier.id,
         "name": tier.name,
-        "limits": [_limit(limit, models, column) for limit in order],
+        "limits": [_limit(limit, models, column) for limit in in_order(spec.limits)],
         "features": spec.allow.features,
         "models": spec.allow.models,
         "parameters": spec.allow.parameters.model_dump(mode="json"),

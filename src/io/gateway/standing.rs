@@ -112,6 +112,6 @@ fn window(limit: &TierLimit, reading: CellReading, now: Moment) -> (u32, u32, u3
 fn bucket(limit: &TierLimit, word: u64, now: Moment) -> (u32, u32, u32, u32) {
     let Some(rate) = limit.rate else { return (limit.limit, 0, 0, 0) };
     let used = rate::peek(&AtomicU64::new(word), rate, now).used;
-    let full = Moment(word.max(now.0).saturating_add(999_999_999)).seconds();
+    let full = if word <= now.0 { now.seconds() } else { Moment(word.saturating_add(999_999_999)).seconds() };
     (rate.burst(), used.min(rate.burst()), 0, full.0)
 }

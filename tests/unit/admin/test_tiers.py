@@ -245,7 +245,7 @@ def test_limits_of_a_tier(gateway: Gateway) -> None:
     gateway.publisher.cells[columns["tier:consumer:18000s"], 1] = (4, 1, 1_700_010_000)
     gateway.publisher.cells[columns["tier:credential:day:shadow"], 1] = (9, 0, 1_700_006_400)
     gateway.publisher.words[columns["rate:tier:consumer:second"], 1] = int(gateway.now * 1e9) + 200_000_000 * 2 + 1
-    window, bucket, shadow = gateway.call("GET", "/consumers/bob/limits")["data"]
+    bucket, window, shadow = gateway.call("GET", "/consumers/bob/limits")["data"]
     assert window == {"meter": "requests", "per": "5h", "scope": "consumer", "mode": "enforce", "limit": 100, "used": 3,
                       "reserved": 1, "remaining": 96, "resets_at": 1_700_010_000, "source": "tier free"}  # fmt: skip
     assert bucket == {"meter": "requests", "per": "second", "scope": "consumer", "mode": "enforce", "limit": 10, "used": 3,
@@ -253,7 +253,7 @@ def test_limits_of_a_tier(gateway: Gateway) -> None:
     assert (shadow["scope"], shadow["mode"], shadow["used"], shadow["remaining"]) == (
         f"credential {key['id']}", "shadow", 9, 0)  # fmt: skip
     gateway.now += 5
-    full = gateway.call("GET", "/consumers/bob/limits")["data"][1]
+    full = gateway.call("GET", "/consumers/bob/limits")["data"][0]
     assert (full["used"], full["remaining"], full["resets_at"]) == (0, 10, 1_700_000_005)
     put(gateway, "pro", limits=[{"requests": 5000, "per": "5h"}])
     gateway.post("/consumers/bob/consumer_groups", group="pro")

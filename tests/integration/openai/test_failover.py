@@ -1,0 +1,221 @@
+"""Several upstreams of one model: shares by weight, and who is asked when one of them cannot or will not answer."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.ends import Upstream, Wire, connect, message, parse, read_to_end
+from tests.support.failing import YEAR, after_reading
+from tests.support.load import hammer, request
+from tests.support.processes import Gateway, start_upstream
+from tests.support.surface import Caller, Json, caller, chat, is_error, metric, start_configured, stats
+
+CHAT = "/v1/chat/completions"
+
+Script = Callable[[Wire], None]
+
+
+def says(status: int, body: bytes, *lines: bytes) -> Script:
+    """An upstream that answers everything so."""
+
+    def script(wire: Wire) -> None:
+        while wire.request() is not None:
+            head = b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n" % (status, len(body))
+            wire.send(head + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body)
+
+    return script
+
+
+PIECE = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
+
+
+def breaks_off(wire: Wire) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire.send(head + b"%x\r\n%s\r\n" % (len(PIECE), PIECE))
+
+
+GOOD = says(200, b'{"object":"chat.completion","choices":[]}')
+SPARE = says(200, b"spare")
+SECOND = b'{"error":{"message":"second","type":"server_error","param":null,"code":"busy"}}'
+SILENT = "silent"  # bound, not listening: refuses connections
+MOCK = "mock"
+NOWHERE = "http://no-such-host.invalid"
+REFUSALS = (429, 502, 503)
+ERRORS = (400, 401, 404, 500, 504)
+UNANSWERED: dict[str, Script] = {
+    "closed": after_reading(lambda wire: None),
+    "reset": after_reading(lambda wire: wire.reset()),
+    "garbage": after_reading(lambda wire: wire.send(b"\x16\x03\x01 this is not HTTP\r\n\r\n")),
+    "refusal-cut-short": after_reading(lambda wire: wire.send(b"HTTP/1.1 503 X\r\nContent-Length: 9\r\n\r\nhalf")),
+}
+# The models: their upstreams, each with its weight.
+MODELS: dict[str, list[tuple[int, Script | str]]] = {
+    "shared": [(3, MOCK), (1, MOCK)],
+    "refused": [(1000, SILENT), (1, GOOD)],
+    "nowhere": [(1, NOWHERE), (0, GOOD)],
+    "all-busy": [(1, says(503, b"first")), (0, says(503, SECOND, b"Retry-After: 9", b"X-Theirs: yes"))],
+    "busy-and-gone": [(1, says(429, b"mine")), (0, SILENT)],
+    "all-gone": [(1, SILENT), (1, SILENT)],
+    "breaks-off": [(1, after_reading(breaks_off)), (0, GOOD)],
+    "spare": [(1, GOOD), (0, SPARE)],
+}
+MODELS |= {f"busy-{s}": [(1, says(s, b'{"error":{"message":"busy"}}', b"Retry-After: 7")), (0, GOOD)] for s in REFUSALS}
+MODELS |= {f"error-{s}": [(1, says(s, b"mine")), (0, GOOD)] for s in ERRORS}
+MODELS |= {what: [(1, script), (0, GOOD)] for what, script in UNANSWERED.items()}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A gateway in front of all of these models, and what stands behind each."""
+
+    gateway: Gateway
+    scripts: dict[str, list[Upstream]]
+    mocks: list[str]
+
+    def asked(self, model: str) -> list[int]:
+        """How often each of the model's upstreams that is a script was asked."""
+        return [len(upstream.requests) for upstream in self.scripts[model]]
+
+    def failovers(self) -> float:
+        return metric(self.gateway, "aigw_upstream_failovers_total")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    scripts: dict[str, list[Upstream]] = {model: [] for model in MODELS}
+    mocks: list[str] = []
+    with ExitStack() as stack:
+
+        def url(model: str, end: Script | str) -> str:
+            if end == MOCK:
+                process, mock = start_upstream("mock-llm", "--chunks", "1")
+                stack.callback(process.end)
+                mocks.append(mock)
+                return mock
+            if end == SILENT:
+                silent = stack.enter_context(socket.socket())
+                silent.bind(("127.0.0.1", 0))
+                return f"http://127.0.0.1:{silent.getsockname()[1]}"
+            if isinstance(end, str):
+                return end
+            upstream = stack.enter_context(Upstream(end))
+            scripts[model].append(upstream)
+            return upstream.url
+
+        def places(model: str) -> list[Json]:
+            return [{"url": url(model, end) + "/v1", "weight": weight} for weight, end in MODELS[model]]
+
+        models: Json = {model: {"upstreams": places(model)} for model in MODELS}
+        configuration: Json = {"models": models, "tiers": {"all": {"limits": [YEAR]}}}
+        folder = tmp_path_factory.mktemp("fleet")
+        gateway = start_configured(folder / "data", configuration, "--drain-timeout", "1")
+        stack.callback(gateway.process.end)
+        yield Fleet(gateway, scripts, mocks)
+
+
+@pytest.fixture
+def who(fleet: Fleet) -> Caller:
+    return caller(fleet.gateway, "all")
+
+
+def hammered(who: Caller, model: str, clients: int, requests: int) -> dict[int | None, int]:
+    one = request(CHAT, who.key, json.dumps(chat(model)).encode(), "POST")
+    return asyncio.run(hammer(who.gateway.proxy, lambda _: one, clients=clients, requests=requests))
+
+
+def used(who: Caller) -> int:
+    (count,) = who.used()
+    return count
+
+
+def test_calls_are_shared_by_weight(fleet: Fleet, who: Caller) -> None:
+    """3:1 over 2,000 calls: six standard deviations on either side of 1,500 (one run in 500 million is outside)."""
+    before = fleet.failovers()
+    assert hammered(who, "shared", clients=16, requests=2_000) == {200: 2_000}
+    first, second = (stats(url)["requests"] for url in fleet.mocks)
+    assert first + second == 2_000
+    assert 1_384 <= first <= 1_616
+    assert (used(who), fleet.failovers()) == (2_000, before)
+
+
+def test_a_refused_connection_costs_no_call(fleet: Fleet, who: Caller) -> None:
+    before = fleet.failovers()
+    assert hammered(who, "refused", clients=8, requests=200) == {200: 200}
+    assert fleet.asked("refused") == [200]
+    assert used(who) == 200
+    assert fleet.failovers() > before + 150
+
+
+def test_a_name_without_an_address_costs_no_call(fleet: Fleet, who: Caller) -> None:
+    assert [who.post(chat("nowhere")).status_code for _ in range(3)] == [200] * 3
+    assert (fleet.asked("nowhere"), used(who)) == ([3], 3)
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+def test_a_whole_refusal_is_asked_of_the_next(fleet: Fleet, who: Caller, status: int) -> None:
+    before = fleet.failovers()
+    model = f"busy-{status}"
+    answers = [who.post(chat(model)) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert all("retry-after" not in answer.headers for answer in answers)
+    assert fleet.asked(model) == [5, 5]
+    (first, second) = (upstream.requests[0] for upstream in fleet.scripts[model])
+    assert first[1] == second[1]
+    assert (used(who), fleet.failovers()) == (5, before + 5)  # each counts once, however many were asked
+
+
+@pytest.mark.parametrize("status", ERRORS)
+def test_other_errors_are_answers(fleet: Fleet, who: Caller, status: int) -> None:
+    answer = who.post(chat(f"error-{status}"))
+    assert (answer.status_code, answer.content) == (status, b"mine")
+    assert (fleet.asked(f"error-{status}"), used(who)) == ([1, 0], 1)
+
+
+def test_where_all_refuse_the_last_ones_own_answer_is_passed_on(fleet: Fleet, who: Caller) -> None:
+    answer = who.post(chat("all-busy"))
+    assert (answer.status_code, answer.content) == (503, SECOND)
+    assert (answer.headers["retry-after"], answer.headers["x-theirs"]) == ("9", "yes")
+    assert (fleet.asked("all-busy"), used(who)) == ([1, 1], 1)
+
+
+def test_a_refusal_says_more_than_an_upstream_that_is_not_there(who: Caller) -> None:
+    answer = who.post(chat("busy-and-gone"))
+    assert (answer.status_code, answer.content, used(who)) == (429, b"mine", 1)
+
+
+def test_where_none_can_be_reached_it_is_told(who: Caller) -> None:
+    assert is_error(who.post(chat("all-gone")), 502)["code"] == "upstream_error"
+    assert used(who) == 0
+
+
+@pytest.mark.parametrize("what", UNANSWERED)
+def test_what_may_have_been_acted_on_is_not_sent_again(fleet: Fleet, who: Caller, what: str) -> None:
+    before = fleet.failovers()
+    answer = who.post(chat(what))
+    assert is_error(answer, 502)["type"] == "server_error"
+    assert answer.headers["x-should-retry"] == "false"
+    assert (fleet.asked(what), used(who), fleet.failovers()) == ([1, 0], 0, before)
+
+
+def test_an_answer_that_breaks_off_is_not_asked_of_another(fleet: Fleet, who: Caller) -> None:
+    with connect(who.gateway.proxy) as client:
+        body = json.dumps(chat("breaks-off", stream=True)).encode()
+        client.sendall(message("POST", CHAT, who.bearer, body=body))
+        answer = parse("POST", read_to_end(client))
+    assert (answer.status, answer.whole) == (200, False)
+    assert answer.body.startswith(PIECE) and b'"error"' in answer.body
+    assert (fleet.asked("breaks-off"), used(who)) == ([1, 0], 1)
+
+
+def test_no_weight_is_asked_only_where_the_others_fail(fleet: Fleet, who: Caller) -> None:
+    assert hammered(who, "spare", clients=8, requests=200) == {200: 200}
+    assert fleet.asked("spare") == [200, 0]
+    fleet.scripts["spare"][0].__exit__()  # its port refuses, its connections are closed
+    answers = [who.post(chat("spare")) for _ in range(20)]
+    assert {(answer.status_code, answer.content) for answer in answers} == {(200, b"spare")}
+    assert fleet.asked("spare") == [200, 20]
