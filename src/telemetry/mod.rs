@@ -4,7 +4,10 @@
 //! Out: Prometheus text. One table says everything there is of a metric; docs, the page and OpenTelemetry are made from it.
 //! It owns no memory and reads no clock.
 
+mod processes;
 pub mod series;
+
+pub use processes::{CONFIGURATION, WORKERS};
 
 use crate::denial::TABLE;
 use std::fmt::Write as _;
@@ -171,50 +174,6 @@ const DENIALS: Metric = Metric {
 const fn latency(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Histogram, help, labels: &["service", "route"] }
 }
-
-/// What the control process knows of the configuration file: it writes these itself, below the page.
-pub const CONFIGURATION: [Metric; 3] = [
-    Metric {
-        name: "aigw_config_reload_success",
-        kind: Kind::Gauge,
-        help: "1 while the configuration that should be in force is; 0 after one with errors.",
-        labels: &[],
-    },
-    Metric {
-        name: "aigw_config_reloads_total",
-        kind: Kind::Counter,
-        help: "Readings of the configuration file since the control process started: applied, unchanged, rejected.",
-        labels: &["result"],
-    },
-    Metric {
-        name: "aigw_config_info",
-        kind: Kind::Gauge,
-        help: "1: hash and generation of the configuration in force.",
-        labels: &["hash", "generation"],
-    },
-];
-
-/// Gauges of a worker's slot, filled by the reader of slots.
-pub const WORKERS: [Metric; 3] = [
-    Metric {
-        name: "aigw_worker_ready",
-        kind: Kind::Gauge,
-        help: "1 while the worker of this slot serves.",
-        labels: &["slot"],
-    },
-    Metric {
-        name: "aigw_in_flight",
-        kind: Kind::Gauge,
-        help: "Permits held by the worker of this slot.",
-        labels: &["slot"],
-    },
-    Metric {
-        name: "aigw_inline_stepping",
-        kind: Kind::Gauge,
-        help: "1 when requests are stepped on the server's own thread, 0 when through the event loop.",
-        labels: &["slot"],
-    },
-];
 
 /// Every metric of the request path, for docs and tests.
 #[must_use]

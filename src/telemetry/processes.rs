@@ -1,0 +1,48 @@
+//! Metrics that no counter column holds: of workers, read from their slots, and of the configuration file, which the control
+//! process knows. Rows of the one table; whoever knows the values writes them.
+
+use super::{Kind, Metric};
+
+/// What the control process knows of the configuration file: it writes these itself, below the page.
+pub const CONFIGURATION: [Metric; 3] = [
+    Metric {
+        name: "aigw_config_reload_success",
+        kind: Kind::Gauge,
+        help: "1 while the configuration that should be in force is; 0 after one with errors.",
+        labels: &[],
+    },
+    Metric {
+        name: "aigw_config_reloads_total",
+        kind: Kind::Counter,
+        help: "Readings of the configuration file since the control process started: applied, unchanged, rejected.",
+        labels: &["result"],
+    },
+    Metric {
+        name: "aigw_config_info",
+        kind: Kind::Gauge,
+        help: "1: hash and generation of the configuration in force.",
+        labels: &["hash", "generation"],
+    },
+];
+
+/// Gauges of a worker's slot, filled by the reader of slots.
+pub const WORKERS: [Metric; 3] = [
+    Metric {
+        name: "aigw_worker_ready",
+        kind: Kind::Gauge,
+        help: "1 while the worker of this slot serves.",
+        labels: &["slot"],
+    },
+    Metric {
+        name: "aigw_in_flight",
+        kind: Kind::Gauge,
+        help: "Permits held by the worker of this slot.",
+        labels: &["slot"],
+    },
+    Metric {
+        name: "aigw_inline_stepping",
+        kind: Kind::Gauge,
+        help: "1 when requests are stepped on the server's own thread, 0 when through the event loop.",
+        labels: &["slot"],
+    },
+];
