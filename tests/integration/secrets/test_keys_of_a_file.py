@@ -176,9 +176,12 @@ def wrong_files(gateway: Gateway, file: Path, text: str, keys: dict[str, str], p
 
 
 def commands(gateway: Gateway, file: Path, environment: dict[str, str], pages: dict[str, bytes]) -> None:
-    """What the commands print of a running gateway, and of its file; whatever they say."""
+    """What the commands print of a running gateway, and of its file."""
     admin = gateway.admin.removeprefix("http://")
-    for line in (["dump"], ["diff", str(file)], ["status"], ["keys", "list", "env"], ["check", str(file)]):
-        at = [] if line[0] == "check" else ["--admin", admin]
-        done = subprocess.run([*AIGW, *line, *at], capture_output=True, env={**os.environ, **environment})
-        pages[f"aigw {line[0]}"] = done.stdout + done.stderr
+    lines = {"dump": [], "diff": [str(file)], "status": [], "keys": ["list", "env"], "check": [str(file)]}
+    for verb, more in lines.items():
+        at = [] if verb == "check" else ["--admin", admin]
+        done = subprocess.run([*AIGW, verb, *more, *at], capture_output=True, env={**os.environ, **environment})
+        assert done.returncode == 0, (verb, done.stderr)
+        assert verb != "dump" or b"${UPSTREAM_KEY}" in done.stdout  # the reference, not what it stands for
+        pages[f"aigw {verb}"] = done.stdout + done.stderr
