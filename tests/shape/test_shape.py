@@ -22,7 +22,6 @@ LARGE: Final = {
     "src/ext/app.rs": 480,
     "src/ext/exchange.rs": 490,
     "src/match/router.rs": 408,
-    "python/aigw/control/store.py": 543,
 }
 # Where memory is touched by hand, each block with its SAFETY text.
 UNSAFE: Final = {"src/io/map.rs", "src/io/socket.rs", "src/ext/step.rs"}

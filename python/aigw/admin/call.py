@@ -13,7 +13,9 @@ from aigw.admin.context import Admin
 from aigw.admin.crud import Crud
 from aigw.control.entities import Kind
 from aigw.control.origin import ReadOnly
-from aigw.control.store import Reading, Row, Writing
+from aigw.control.reading import Reading
+from aigw.control.rows import Row
+from aigw.control.writing import Writing
 from aigw.types import JsonDict
 
 

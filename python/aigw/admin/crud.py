@@ -14,7 +14,9 @@ from aigw.admin.body import Form, typed, typed_fields
 from aigw.control.entities import KINDS, Kind, check_entity
 from aigw.control.entities.keyauth_credential import key_hint
 from aigw.control.publish import Publisher
-from aigw.control.store import Reading, Referenced, Row, UniqueViolation, Writing, must_be_of
+from aigw.control.reading import Reading
+from aigw.control.rows import Referenced, Row, UniqueViolation, must_be_of
+from aigw.control.writing import Writing
 from aigw.plugins import PLUGINS
 from aigw.schema.describe import describe
 from aigw.schema.violations import SchemaViolation

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from aigw.control.origin import ReadOnly
-from aigw.control.store import Referenced, Row, TagFilter, UniqueViolation
+from aigw.control.reading import TagFilter
+from aigw.control.rows import Referenced, Row, UniqueViolation
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 

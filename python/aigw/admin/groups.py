@@ -11,7 +11,9 @@ from aigw.admin import envelope
 from aigw.admin.call import Answer, Call, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.control.entities import KINDS
-from aigw.control.store import Reading, Row, Writing
+from aigw.control.reading import Reading
+from aigw.control.rows import Row
+from aigw.control.writing import Writing
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 

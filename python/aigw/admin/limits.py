@@ -16,7 +16,8 @@ from aigw.control.compile import World, rank, winner
 from aigw.control.compile_tiers import column_key, in_order, seconds_in
 from aigw.control.entities import Plugin
 from aigw.control.entities.tier import Limit, seconds_of
-from aigw.control.store import Reading, Row
+from aigw.control.reading import Reading
+from aigw.control.rows import Row
 from aigw.plugins.rate_limiting.compile import Scope
 from aigw.plugins.rate_limiting.schema import RateLimitingConfig
 from aigw.types import JsonDict

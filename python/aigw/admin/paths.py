@@ -12,7 +12,8 @@ from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
 from aigw.control.entities import KINDS, Kind
-from aigw.control.store import Reading, Row
+from aigw.control.reading import Reading
+from aigw.control.rows import Row
 from aigw.plugins import PLUGINS
 
 COLLECTIONS: Final = {kind.url: kind for kind in KINDS.values() if kind.served}

@@ -13,7 +13,8 @@ from aigw.admin.crud import Crud
 from aigw.control.entities import KINDS, Kind, check_entity
 from aigw.control.entities.model import ModelSpec
 from aigw.control.entities.tier import TierSpec
-from aigw.control.store import Row, Writing, must_be_of
+from aigw.control.rows import Row, must_be_of
+from aigw.control.writing import Writing
 from aigw.schema.fields import Model
 from aigw.schema.violations import SchemaViolation, check, without_nulls
 from aigw.types import JsonDict

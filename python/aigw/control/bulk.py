@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from aigw.control import tables
 from aigw.control.entities import KINDS, Kind
 from aigw.control.origin import Origin, content_hash, name_of
-from aigw.control.store import Change, Row, Writing, columns_of, row_of, scope_of
+from aigw.control.rows import Change, Row, columns_of, row_of, scope_of
+from aigw.control.writing import Writing
 from aigw.types import JsonDict
 
 CHUNK: Final = 900

@@ -24,8 +24,9 @@ from aigw.control.declare import Sealer, declared, default_tier
 from aigw.control.difference import Difference, difference
 from aigw.control.publish import Publication
 from aigw.control.stamp import HISTORY, Stamp, history_of, peek, put_history, put_stamp, stamp_of
-from aigw.control.store import Store, Writing
+from aigw.control.store import Store
 from aigw.control.writer import Writer
+from aigw.control.writing import Writing
 from aigw.control.written import document, rows_of
 from aigw.errors import AigwError, ConfigError, StoreError, explain
 from aigw.telemetry.prometheus import render

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from aigw.config import File, FileEntity
+from aigw.config.file import entity_id
 from aigw.control.bulk import Declared
 from aigw.control.entities import KINDS
 from aigw.control.entities.model import reference_of, with_sealed_keys
@@ -27,7 +28,7 @@ class Sealer(Protocol):
 
 def declared(file: File, sealer: Sealer, now: int, since: Since) -> list[Declared]:
     """Everything the file declares, made at `now`. A time to live counts from when the file first declared its key."""
-    timed = [e.id for e in file.entities if e.ttl]
+    timed = [_credential_id(e, _digest(e, sealer)) for e in file.entities if e.ttl]
     return list(_declared(file, sealer, now, since(timed) if timed else {}))
 
 
@@ -55,20 +56,30 @@ def _declared(file: File, sealer: Sealer, now: int, made: Mapping[str, int]) -> 
             body |= with_sealed_keys(spec, file.api_keys_written(entity.name), sealer.seal, sealer.hash_key)
         if entity.kind == "keyauth_credentials":
             text = file.written((*entity.path, "key")) if entity.path in referring else None
-            yield _credential(file.name, entity, body, sealer, made.get(entity.id, now), text)
+            digest = _digest(entity, sealer)
+            body["id"] = _credential_id(entity, digest)
+            yield _credential(file.name, entity, body, digest, made.get(body["id"], now), text)
         else:
             tier = tiers[entity.tier] if entity.tier is not None else None
             yield Declared(entity.kind, body, Origin(name, entity.line), tier)
 
 
-def _credential(file: str, entity: FileEntity, body: JsonDict, sealer: Sealer, made: int, text: str | None) -> Declared:
-    written, digest = None, entity.key_hash
+def _digest(entity: FileEntity, sealer: Sealer) -> bytes:
+    """The HMAC of a credential's key."""
+    return sealer.hash_key(entity.key.reveal().encode()) if entity.key is not None else entity.key_hash or b""
+
+
+def _credential_id(entity: FileEntity, digest: bytes) -> str:
+    """Its owner and the HMAC of its key: ids are shown, and a plain hash of the key would let anybody try keys against them."""
+    return entity_id("keyauth_credentials", f"{entity.body['consumer']['id']}:{digest.hex()}")
+
+
+def _credential(file: str, entity: FileEntity, body: JsonDict, digest: bytes, made: int, text: str | None) -> Declared:
+    written = None
     body["created_at"] = made
     if entity.key is not None:
-        digest = sealer.hash_key(entity.key.reveal().encode())
         written = reference_of(text)
         if written is not None and written != text:
             written = None  # its default may be the key: then its HMAC is what can be shown
-    assert digest is not None
     origin = Origin(file, entity.line, written=written)
     return Declared(entity.kind, body, origin, digest=digest, expires_at=made + entity.ttl if entity.ttl else 0)

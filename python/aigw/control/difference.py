@@ -11,7 +11,7 @@ from typing import Any, Final
 from aigw.config.finding import printable
 from aigw.control.entities import KINDS
 from aigw.control.origin import name_of
-from aigw.control.store import SETTINGS, Change, Row
+from aigw.control.rows import SETTINGS, Change, Row
 from aigw.types import JsonDict
 
 MOST_LINES: Final = 50

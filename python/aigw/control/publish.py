@@ -29,7 +29,8 @@ from aigw.control.compile import (
 )
 from aigw.control.compile_tiers import Rows
 from aigw.control.entities import Entity, LlmModel, Plugin, Route, Service, Tier
-from aigw.control.store import SETTINGS, Change, Reading, Row
+from aigw.control.reading import Reading
+from aigw.control.rows import SETTINGS, Change, Row
 from aigw.types import JsonDict
 
 MERGE_AT_LEAST: Final = 4096

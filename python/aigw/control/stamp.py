@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from aigw import __version__
 from aigw.control import tables
-from aigw.control.store import Reading, Writing
+from aigw.control.reading import Reading
+from aigw.control.writing import Writing
 from aigw.types import JsonDict
 
 VERSION: Final = f"{__version__}/{tables.HEAD}"

@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from aigw.control.publish import Base, Publication, read_base
-from aigw.control.store import Store, Writing
+from aigw.control.store import Store
+from aigw.control.writing import Writing
 from aigw.errors import AigwError, Bug, StoreError, explain
 
 log = logging.getLogger("aigw.control")

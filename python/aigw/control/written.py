@@ -14,7 +14,8 @@ from aigw.control.entities import KINDS
 from aigw.control.entities.model import ModelSpec
 from aigw.control.entities.tier import TierSpec
 from aigw.control.origin import name_of
-from aigw.control.store import Reading, Row
+from aigw.control.reading import Reading
+from aigw.control.rows import Row
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import Model
 from aigw.types import JsonDict

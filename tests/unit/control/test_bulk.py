@@ -13,7 +13,7 @@ from aigw.control.bulk import Applied, Conflicts, Declared, apply
 from aigw.control.entities import KINDS, check_entity
 from aigw.control.entities.model import ModelSpec, with_sealed_keys
 from aigw.control.origin import Origin
-from aigw.control.store import Writing
+from aigw.control.writing import Writing
 from aigw.schema.violations import check
 from conftest import Gateway
 
@@ -248,6 +248,10 @@ def test_limits_by_model_and_of_the_default_tier(gateway: Gateway) -> None:
     assert gateway.publisher.consumers[1][5] == 0
     gateway.close()
     gateway.open()
+    # Started without a file, so what a file declared is gone.
+    assert gateway.publisher.policy["default_tier"] is None  # type: ignore[index]
+    assert gateway.call("GET", "/consumers/eve/limits")["data"] == []
+    applied(gateway, [*models, declare("tiers", "t", spec=spec)], "t")
     assert gateway.publisher.policy["default_tier"] == 1  # type: ignore[index]
     assert len(gateway.call("GET", "/consumers/eve/limits")["data"]) == 2
 
