@@ -43,13 +43,15 @@ pub enum Take {
 }
 
 impl Rate {
-    /// `None` for no requests at all, or no time.
+    /// `None` for no requests at all, or no time, or a bucket that would take more than a century to fill: a moment must not
+    /// run over the end of its word, where every request would look as if it had come back.
     pub fn new(requests: u32, seconds: u32, burst: u32) -> Option<Self> {
         if requests == 0 || seconds == 0 || burst == 0 {
             return None;
         }
         let cost = (u64::from(seconds) * 1_000_000_000).div_ceil(u64::from(requests));
-        Some(Self { cost, burst, requests })
+        let room = cost.checked_mul(u64::from(burst)).filter(|room| *room <= 1 << 62)?;
+        (room > 0).then_some(Self { cost, burst, requests })
     }
 
     /// Nanoseconds that one request costs.
@@ -69,7 +71,7 @@ impl Rate {
 
     /// How far a word may be ahead of now.
     fn room(self) -> u64 {
-        self.cost.saturating_mul(u64::from(self.burst))
+        self.cost * u64::from(self.burst)
     }
 
     fn as_of(self, word: u64, now: Moment) -> (u64, Reading) {

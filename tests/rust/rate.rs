@@ -54,6 +54,10 @@ fn a_clock_set_back_leaves_an_empty_bucket_that_refills() {
 fn no_rate_of_nothing() {
     assert!(Rate::new(0, 1, 1).is_none() && Rate::new(1, 0, 1).is_none() && Rate::new(1, 1, 0).is_none());
     assert_eq!(Rate::new(3, 1, 1).unwrap().cost(), 333_333_334);
+    assert!(Rate::new(1, 366 * 86_400, 1_000_000).is_none(), "its end would be beyond the word's");
+    let slow = Rate::new(1, 366 * 86_400, 100).unwrap();
+    let word = AtomicU64::new(0);
+    assert_eq!((0..200).filter(|_| took(&word, slow, START)).count(), 100);
 }
 
 #[test]

@@ -25,6 +25,23 @@ def tier_of(gateway: Gateway, name: str) -> str | None:
     return tiers[n] if n else None
 
 
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (
+            {"requests": 5, "per": "second", "burst": 3, "scope": "ip"},
+            "burst: with scope ip not supported in this version",
+        ),
+        ({"requests": 1, "per": "366d", "burst": 1_000_000}, "would take more than 366 days to come back"),
+        ({"requests": 5, "per": "month", "burst": 3}, "needs a window of at most a day"),
+        ({"requests": 0, "per": "day", "burst": 3}, "requests above 0"),
+    ],
+)
+def test_a_bucket_that_cannot_be_kept_is_refused(gateway: Gateway, limit: dict[str, Any], words: str) -> None:
+    answer = gateway.call("PUT", "/tiers/x", 400, json={"limits": [limit]})
+    assert words in answer["message"]
+
+
 def test_a_tier_is_answered_as_written_with_its_defaults(gateway: Gateway) -> None:
     made = put(gateway, "free", **FREE)
     assert set(made) == {"limits", "allow", "prompt", "output", "timeouts", "weight", "reserved_concurrency", "price",

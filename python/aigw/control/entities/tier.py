@@ -29,6 +29,7 @@ from aigw.schema.fields import (
 MAX_REQUESTS: Final = 2**32 - 1
 MAX_TOKENS: Final = 2**31 - 1
 MAX_LIMITS: Final = 16
+MAX_REFILL_S: Final = 366 * 86400
 PERIODS: Final = ("second", "minute", "hour", "day", "month", "year")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
@@ -93,6 +94,11 @@ Requests = Annotated[int, AfterValidator(Between(0, MAX_REQUESTS))]
 TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
 
 
+def _seconds(per: str) -> int:
+    """Seconds of a window of fixed length."""
+    return seconds_of(per) or {"second": 1, "minute": 60, "hour": 3600}.get(per, 86400)
+
+
 class Limit(Model):
     """One bound: so many requests in a window of time. With `burst` it is a bucket of that size which refills steadily."""
 
@@ -132,6 +138,10 @@ class Limit(Model):
             raise violation("per: required field missing")
         if self.burst is not None and (self.per in ("month", "year") or self.requests == 0):
             raise violation("burst: needs a window of at most a day, and requests above 0")
+        if self.burst is not None and self.scope == "ip":
+            raise violation(f"burst: with scope ip {NOT_SUPPORTED}")
+        if self.burst is not None and self.burst * _seconds(self.per) > MAX_REFILL_S * self.requests:
+            raise violation("burst: would take more than 366 days to come back at this rate: lower it")
         return self
 
 
