@@ -44,10 +44,7 @@ pub struct Bound<'a> {
 pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
     let mut out = HeaderMap::with_capacity(arrival.headers.size().0 + 12);
     put(&mut out, header::HOST, bound.host);
-    let mut named = String::new();
-    for (_, value) in arrival.headers.iter().filter(|(name, _)| *name == "connection") {
-        join(&mut named, value);
-    }
+    let named = named_by_connection(arrival);
     let named = named.as_str();
     let mut forwarded_for = String::new();
     let mut via = String::new();
@@ -107,10 +104,7 @@ pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
 #[must_use]
 pub fn headers_openai(arrival: &Arrival) -> HeaderMap<HeaderValue> {
     let mut out = HeaderMap::with_capacity(arrival.headers.size().0 + 6);
-    let mut named = String::new();
-    for (_, value) in arrival.headers.iter().filter(|(name, _)| *name == "connection") {
-        join(&mut named, value);
-    }
+    let named = named_by_connection(arrival);
     for (name, value) in arrival.headers.iter() {
         let kept = !is_ours(name) && !is_callers(name) && !is_connections(name, &named);
         if kept && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
@@ -193,6 +187,15 @@ fn is_ours(name: &str) -> bool {
             .iter()
             .any(|prefix| name.starts_with(prefix)),
     }
+}
+
+/// What the client's `Connection` headers name, all of them joined.
+fn named_by_connection(arrival: &Arrival) -> String {
+    let mut named = String::new();
+    for (_, value) in arrival.headers.iter().filter(|(name, _)| *name == "connection") {
+        join(&mut named, value);
+    }
+    named
 }
 
 /// Whether the client's `Connection` headers name this header as its own hop's.

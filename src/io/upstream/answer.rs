@@ -197,7 +197,7 @@ async fn keep_pace(reader: &mut Option<Reader>, sent: u64, way: Way) -> Result<(
 }
 
 /// The next piece of the body, within `limit`; `None` at its end. Trailers are dropped.
-async fn next(body: &mut Incoming, limit: Duration) -> Result<Option<Bytes>, Failure> {
+pub(super) async fn next(body: &mut Incoming, limit: Duration) -> Result<Option<Bytes>, Failure> {
     loop {
         let frame = tokio::time::timeout(limit, body.frame()).await.map_err(|_| Failure::BetweenTimeout)?;
         match frame {

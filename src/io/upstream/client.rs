@@ -8,8 +8,8 @@ use super::{Attempt, Call, Event, Failure, Origin, Ticket, UpstreamCounters};
 use crate::socket::Reader;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -283,17 +283,8 @@ impl<T: Ticket> Exchange<T> {
     async fn keep(&self, answer: Response<Incoming>, way: Way) -> Result<Whole, Failure> {
         let (mut head, mut body) = answer.into_parts();
         let mut held = BytesMut::new();
-        while !body.is_end_stream() {
-            let frame = tokio::time::timeout(way.deadlines.between, body.frame()).await;
-            match frame.map_err(|_| Failure::BetweenTimeout)? {
-                None => break,
-                Some(Err(_)) => return Err(Failure::CutShort),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        held.extend_from_slice(&data);
-                    }
-                }
-            }
+        while let Some(data) = answer::next(&mut body, way.deadlines.between).await? {
+            held.extend_from_slice(&data);
             if held.len() as u64 > MAX_REFUSAL {
                 return Err(Failure::TooLarge);
             }
