@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod cpu;
+mod percentiles;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use aigw_core::cells::heap::HeapPlace;
 use aigw_core::identify::{KeyHasher, Request, identify};
 use aigw_core::limits::Period;
 use aigw_core::r#match::{Authority, CanonicalPath, PathRule, Query, RouteRule, Router, upstream_path::upstream_path};
-use aigw_core::snapshot::{Anonymous, Credential, KeyAuth, Keys, KeysBuilder, NewConsumer, Ref, Uuid, delta};
+use aigw_core::snapshot::{
+    Anonymous, Credential, KeyAuth, Keys, KeysBuilder, MAX_CREDENTIAL, NewConsumer, Ref, Uuid, delta,
+};
 use aigw_core::units::{RequestId, UnixSeconds};
 use cpu::CpuTime;
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -102,7 +105,7 @@ fn identity(c: &mut Criterion<CpuTime>) {
         });
         group.bench_function(BenchmarkId::new("one_key_more", count), |b| {
             let mut change = Vec::new();
-            let credential = Credential { n: u32::MAX, id: id(0), consumer: 1, expires_at: 0 };
+            let credential = Credential { n: MAX_CREDENTIAL, id: id(0), consumer: 1, expires_at: 0 };
             let digest = hasher.digest(b"one key more");
             delta::encode(&delta::Change::Credential(credential, digest), &mut change).unwrap();
             b.iter(|| {
@@ -125,25 +128,30 @@ fn decision(c: &mut Criterion<CpuTime>) {
         let place = HeapPlace::new(&[(1, count as usize + 1), (2, count as usize + 1)], 1 << 12).unwrap();
         let admitter = Admitter::new(Arc::new(place));
         let now = UnixSeconds(NOW as u32);
-        // Presented in an order that the tables do not know, each key as often as the others.
-        let presented: Vec<String> = (0..1 << 20).map(|i: u32| key(scattered(i) % count.min(hot) + 1)).collect();
-        let mut next = (0..presented.len()).cycle();
         let name = if hot == 1 { "one hot key of" } else { "random keys of" };
-        group.bench_function(BenchmarkId::new(name, count), |b| {
-            b.iter(|| {
-                let key = &presented[next.next().unwrap_or(0)];
-                let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key.as_str())];
-                let request = Request { method: "GET", headers: &headers, query: "" };
-                let consumer = identify(&auth, &hasher, &keys, &request, NOW).unwrap().consumer.unwrap();
-                black_box(consumer.refs.iter().next());
-                let row = consumer.n;
-                let check = |column, period| Check::new(u32::MAX, period, CellKey::Dense { column, row });
-                let mut checks = [check(1, Period::Minute), check(2, Period::Month)];
-                let mut permit = admitter.take(&mut checks, now, RequestId([1, 2])).unwrap();
-                permit.mark_sent();
-                permit.settle();
-            });
+        let mut drawn = 0..;
+        let mut present = || key(scattered(drawn.next().unwrap_or(0)) % count.min(hot) + 1);
+        // As a request brings it: its bytes were written to memory a moment ago.
+        let decide = |key: &mut String| {
+            let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key.as_str())];
+            let request = Request { method: "GET", headers: &headers, query: "" };
+            let consumer = identify(&auth, &hasher, &keys, &request, NOW).unwrap().consumer.unwrap();
+            black_box(consumer.refs.iter().next());
+            let row = consumer.n;
+            let check = |column, period| Check::new(u32::MAX, period, CellKey::Dense { column, row });
+            let mut checks = [check(1, Period::Minute), check(2, Period::Month)];
+            let mut permit = admitter.take(&mut checks, now, RequestId([1, 2])).unwrap();
+            permit.mark_sent();
+            permit.settle();
+        };
+        let id = BenchmarkId::new(name, count);
+        let title = format!("decision/{name}/{count}");
+        group.bench_function(id, |b| {
+            // As a gateway that has been up for a while: every key has come before, more than once.
+            (0..3 * count).map(|n| key(n % count + 1)).for_each(|mut key| decide(&mut key));
+            b.iter_batched_ref(&mut present, decide, BatchSize::NumIterations(512));
         });
+        percentiles::print(&title, &mut present, decide);
     }
     group.finish();
 }

@@ -3,7 +3,6 @@
 //! Columns are made with their rows once and do not grow. The lock of the open area is a mutex.
 
 use core::sync::atomic::AtomicU64;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::tag::TagKey;
@@ -40,7 +39,8 @@ impl Exclusive for HeapLock {
 
 /// The counters of a gateway whose workers are threads, and a ring.
 pub struct HeapPlace {
-    columns: HashMap<u32, HeapWords>,
+    /// By number, as in the files: nothing is looked up by hash.
+    columns: Vec<Option<HeapWords>>,
     open: OpenArea<HeapWords, HeapLock>,
     ring: Ring<HeapWords>,
 }
@@ -50,8 +50,13 @@ impl HeapPlace {
     pub fn new(columns: &[(u32, usize)], buckets: usize) -> Result<Self, LayoutError> {
         let area = HeapWords::zeroed(open::area_words(buckets));
         open::format(area.words(), [1, 2], TagKey([3, 4]))?;
+        let count = columns.iter().map(|&(n, _)| n as usize + 1).max().unwrap_or(0);
+        let mut by_number = vec![None; count];
+        for &(n, rows) in columns {
+            by_number[n as usize] = Some(HeapWords::zeroed(rows));
+        }
         Ok(Self {
-            columns: columns.iter().map(|&(n, rows)| (n, HeapWords::zeroed(rows))).collect(),
+            columns: by_number,
             open: OpenArea::new(area, HeapLock::default())?,
             ring: Ring::new(HeapWords::zeroed(journal::RING_WORDS), 0).ok_or(LayoutError::Foreign("slot"))?,
         })
@@ -63,7 +68,7 @@ impl Cells for HeapPlace {
     type Lock = HeapLock;
 
     fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64> {
-        self.columns.get(&column)?.words().get(row as usize)
+        self.columns.get(column as usize)?.as_ref()?.words().get(row as usize)
     }
 
     fn open(&self) -> &OpenArea<HeapWords, HeapLock> {

@@ -9,7 +9,7 @@ use sha2::block_api::compress256;
 use super::credential::{Presented, Request, presented};
 use super::recent::Recent;
 use crate::denial::{Reason, Refused};
-use crate::snapshot::{Anonymous, Consumer, Credential, Digest, KeyAuth, Keys};
+use crate::snapshot::{Anonymous, Consumer, Credential, Digest, Found, KeyAuth, Keys, Names, SnapshotError};
 
 /// SHA-256's state before the first block (FIPS 180-4).
 const INITIAL: [u32; 8] =
@@ -46,23 +46,23 @@ impl KeyHasher {
         digest(&self.inner, &self.outer, key)
     }
 
-    /// Whose key it is, if it holds at `now`.
-    fn holder<'s>(&self, keys: &'s Keys, key: &[u8], now: u64) -> Option<(Credential, Consumer<'s>)> {
-        let mark = self.recent.mark(key);
-        if let Some(found) = self.recent.get(keys, mark)
-            && !found.credential.expired(now)
-            && let Some(consumer) = keys.owner(&found)
+    /// Whose key it is, if it holds at `now` (unix seconds).
+    pub fn caller<'s>(&self, keys: &'s Keys, key: &[u8], now: u64) -> Option<Caller<'s>> {
+        let mark = self.recent.mark(keys, key);
+        if let Some(found) = self.recent.get(mark)
+            && let Some(consumer) = keys.holder(&found)
         {
-            return Some((found.credential, consumer));
+            return Some(Caller::holder(keys, consumer, found));
         }
         // Whatever is refused has come this way, so that all of it took the same work.
-        let found = keys.locate(&self.digest(key))?;
-        let consumer = keys.owner(&found)?;
-        if found.credential.expired(now) {
-            return None;
+        let (found, expires_at) = keys.locate(&self.digest(key))?;
+        let consumer = keys.holder(&found)?;
+        match expires_at {
+            0 => self.recent.put(mark, &found),
+            end if now >= end => return None,
+            _ => {}
         }
-        self.recent.put(keys, mark, &found);
-        Some((found.credential, consumer))
+        Some(Caller::holder(keys, consumer, found))
     }
 }
 
@@ -108,21 +108,46 @@ impl std::fmt::Debug for KeyHasher {
     }
 }
 
-/// Who calls. Borrowed from the snapshot; look it up again by `consumer.n` where a borrow cannot be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who calls, borrowed from the snapshot. What decides about the request is at hand; names are read when asked for.
+#[derive(Debug, Clone, Copy)]
 pub struct Caller<'s> {
-    /// `None` only where authentication was skipped (preflight).
+    /// `None` only where nobody was asked for a key (no authentication, preflight).
     pub consumer: Option<Consumer<'s>>,
-    /// `None` for the anonymous consumer and where authentication was skipped.
-    pub credential: Option<Credential>,
     /// The anonymous consumer stands in: `X-Anonymous-Consumer: true`.
     pub anonymous: bool,
+    keys: &'s Keys,
+    /// `None` for the anonymous consumer, and for nobody.
+    found: Option<Found>,
 }
 
-impl Caller<'_> {
+impl<'s> Caller<'s> {
     /// A caller on a route that asks for no key.
-    pub const NOBODY: Caller<'static> = Caller { consumer: None, credential: None, anonymous: false };
+    pub const fn nobody(keys: &'s Keys) -> Self {
+        Self { consumer: None, anonymous: false, keys, found: None }
+    }
+
+    const fn holder(keys: &'s Keys, consumer: Consumer<'s>, found: Found) -> Self {
+        Self { consumer: Some(consumer), anonymous: false, keys, found: Some(found) }
+    }
+
+    /// How the consumer is called; `None` without one. An error when the snapshot's bytes are damaged.
+    pub fn names(&self) -> Result<Option<Names<'s>>, SnapshotError> {
+        let Some(consumer) = self.consumer else { return Ok(None) };
+        let names = match &self.found {
+            Some(found) => self.keys.holder_names(found),
+            None => self.keys.names(consumer.n),
+        };
+        names.ok_or(DAMAGED).map(Some)
+    }
+
+    /// The credential it showed; `None` for the anonymous consumer, and for nobody. Errors as [`Caller::names`].
+    pub fn credential(&self) -> Result<Option<Credential>, SnapshotError> {
+        let Some(found) = &self.found else { return Ok(None) };
+        self.keys.credential(found).ok_or(DAMAGED).map(Some)
+    }
 }
+
+const DAMAGED: SnapshotError = SnapshotError::Base("a consumer is damaged");
 
 /// Authenticates a request. `now` is unix seconds. A refusal with [`crate::denial::Extra::Challenge`] carries
 /// `WWW-Authenticate: <auth.challenge>`.
@@ -134,15 +159,13 @@ pub fn identify<'s>(
     now: u64,
 ) -> Result<Caller<'s>, Refused> {
     if !auth.run_on_preflight && request.method == "OPTIONS" {
-        return Ok(Caller::NOBODY);
+        return Ok(Caller::nobody(keys));
     }
     let refused = match presented(auth, request) {
         Presented::None => Reason::NoApiKey,
         Presented::Duplicate => Reason::DuplicateApiKey,
-        Presented::Key(key) => match hasher.holder(keys, &key, now) {
-            Some((credential, consumer)) => {
-                return Ok(Caller { consumer: Some(consumer), credential: Some(credential), anonymous: false });
-            }
+        Presented::Key(key) => match hasher.caller(keys, &key, now) {
+            Some(caller) => return Ok(caller),
             None => Reason::InvalidApiKey,
         },
     };
@@ -150,7 +173,7 @@ pub fn identify<'s>(
         Anonymous::Refused => Err(refused.into()),
         Anonymous::Missing(text) => Err(anonymous_missing(text)),
         Anonymous::Consumer(n) => match keys.consumer(*n) {
-            Some(consumer) => Ok(Caller { consumer: Some(consumer), credential: None, anonymous: true }),
+            Some(consumer) => Ok(Caller { consumer: Some(consumer), anonymous: true, ..Caller::nobody(keys) }),
             None => Err(anonymous_missing(&n.to_string())),
         },
     }
@@ -218,7 +241,7 @@ mod tests {
         let (auth, hasher, old) = (auth(&["apikey"]), hasher(), keys());
         let call = |keys: &Keys, key: &str, now| {
             let request = Request { method: "GET", headers: &[("apikey", key)], query: "" };
-            identify(&auth, &hasher, keys, &request, now).map(|caller| caller.credential.map(|c| c.n))
+            identify(&auth, &hasher, keys, &request, now).map(|caller| caller.credential().unwrap().map(|c| c.n))
         };
         let unknown = Err(Reason::InvalidApiKey.into());
         for _ in 0..3 {
@@ -245,7 +268,7 @@ mod tests {
             assert_eq!(call(&new, "until-100", 99), unknown);
             let request = Request { method: "GET", headers: &[("apikey", "forever")], query: "" };
             let caller = identify(&auth, &hasher, &new, &request, 0).unwrap();
-            assert_eq!(caller.consumer.unwrap().username, Some("alice's new name"));
+            assert_eq!(caller.names().unwrap().unwrap().username, Some("alice's new name"));
             // A request that still holds the keys of before is judged by those.
             assert_eq!(call(&old, "until-100", 99), Ok(Some(2)));
         }

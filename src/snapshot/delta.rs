@@ -6,13 +6,13 @@
 //! In: changes; out: bytes, and changes again. Invariant: a reader takes whole records up to the published length only;
 //! bytes that are no record are an error with their offset, never skipped.
 
-use super::keys::{Credential, Digest};
+use super::keys::{Credential, Digest, MAX_CREDENTIAL};
 use super::layout::{u32_at, u64_at};
-use super::record::{self, Consumer, NewConsumer};
+use super::record::{self, NewConsumer, Record};
 use super::{SnapshotError, Uuid};
 
 const MAGIC: &[u8; 8] = b"AIGWKEYD";
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// Bytes before the first record.
 pub const HEADER: usize = 24;
 
@@ -67,11 +67,15 @@ pub fn encode(change: &Change<'_>, out: &mut Vec<u8>) -> Result<(), SnapshotErro
     out.extend_from_slice(&[0; 5]);
     let kind = match change {
         Change::Consumer(consumer) => {
-            record::encode(consumer, out).inspect_err(|_| out.truncate(start))?;
+            record::encode(consumer, None, out).inspect_err(|_| out.truncate(start))?;
             1
         }
         Change::Credential(credential, digest) => {
             let Credential { n, id, consumer, expires_at } = credential;
+            if *n > MAX_CREDENTIAL {
+                out.truncate(start);
+                return Err(SnapshotError::Record { kind: "credential", n: *n, why: "n is too high" });
+            }
             out.extend_from_slice(digest.as_bytes());
             out.extend_from_slice(id.as_bytes());
             out.extend_from_slice(&n.to_le_bytes());
@@ -122,8 +126,12 @@ pub(super) fn records(mut bytes: &[u8], mut at: usize) -> impl Iterator<Item = R
 
 fn read(kind: u8, payload: &[u8]) -> Option<Read<'_>> {
     match (kind, payload.len()) {
-        (1, _) => Some(Read::Consumer(Consumer::read(payload)?.n, payload)),
-        (2, 64) => Some(Read::Credential(
+        (1, _) => {
+            let record = Record::read(payload)?;
+            record.own_class()?;
+            Some(Read::Consumer(record.n, payload))
+        }
+        (2, 64) if u32_at(payload, 48)? <= MAX_CREDENTIAL => Some(Read::Credential(
             Credential {
                 id: Uuid::from_bytes(*payload[32..].first_chunk()?),
                 n: u32_at(payload, 48)?,

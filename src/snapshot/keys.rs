@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use subtle::ConstantTimeEq as _;
 
+use super::class::Class;
 use super::delta::{self, Read};
 use super::layout::{Base, Bytes};
 use super::overlay::Overlay;
-use super::record::Consumer;
+use super::record::{Consumer, Names, OWN_CLASS, Record};
 use super::{SnapshotError, Uuid};
 
 /// HMAC-SHA-256 of a key. Equality takes the same time wherever two digests differ.
@@ -83,16 +84,21 @@ impl Credential {
     }
 }
 
-/// A credential that was found, and where its consumer is.
+/// The highest row number of a credential.
+pub const MAX_CREDENTIAL: u32 = CHANGED - 1;
+
+/// In [`Found::credential`]: a number in the changes, not a place in the base.
+const CHANGED: u32 = 1 << 31;
+
+/// Where a key's holder is, in three words: good for as long as the keys that said so are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub credential: Credential,
-    /// Place of the consumer's record in the base; [`Found::CHANGED`]: ask by number.
-    pub record: u32,
-}
-
-impl Found {
-    const CHANGED: u32 = u32::MAX;
+    /// Row number of the consumer.
+    pub consumer: u32,
+    /// Place of the credential in the base, or its row number and [`CHANGED`].
+    pub credential: u32,
+    /// Place of the consumer's class in the base; [`OWN_CLASS`]: ask by number.
+    pub class: u32,
 }
 
 /// Names each content of [`Keys`] in this process; 0 is nobody's.
@@ -205,41 +211,81 @@ impl Keys {
 
     /// The credential with this digest, and its consumer. `None`: unknown, taken away, or without a consumer.
     pub fn find(&self, digest: &Digest) -> Option<(Credential, Consumer<'_>)> {
-        let found = self.locate(digest)?;
-        Some((found.credential, self.owner(&found)?))
+        let (found, _) = self.locate(digest)?;
+        Some((self.credential(&found)?, self.holder(&found)?))
     }
 
-    /// The credential with this digest. `None`: unknown or taken away.
-    pub(crate) fn locate(&self, digest: &Digest) -> Option<Found> {
-        if let Some(credential) = self.credentials.get(digest) {
-            return Some(Found { credential: *credential, record: Found::CHANGED });
+    /// Where the holder of the key with this digest is, and until when (unix seconds; 0: for ever).
+    pub(crate) fn locate(&self, digest: &Digest) -> Option<(Found, u64)> {
+        if let Some(&Credential { n, consumer, expires_at, .. }) = self.credentials.get(digest) {
+            let class = match self.consumers.get(&consumer) {
+                Some(changed) => changed.as_ref().map(|_| OWN_CLASS)?,
+                None => self.base.as_ref()?.consumer(consumer)?.class,
+            };
+            return Some((Found { consumer, credential: n | CHANGED, class }, expires_at));
         }
         let base = self.base.as_ref()?;
-        let found = base.find(digest)?;
-        if self.digests.get(&found.n).is_some() {
+        let (place, credential) = base.find(digest)?;
+        if self.digests.get(&credential.n).is_some() {
             return None;
         }
-        let consumer = base.record_number(found.record)?;
-        let record = if self.consumers.get(&consumer).is_some() { Found::CHANGED } else { found.record };
-        let credential = Credential { n: found.n, id: found.id, consumer, expires_at: found.expires_at };
-        Some(Found { credential, record })
+        let Record { n, class, .. } = base.record(credential.record)?;
+        let class = match self.consumers.get(&n) {
+            Some(changed) => changed.as_ref().map(|_| OWN_CLASS)?,
+            None => class,
+        };
+        Some((Found { consumer: n, credential: place, class }, credential.expires_at))
     }
 
-    /// The consumer of a credential that these keys (by content) located.
+    /// The consumer that these keys (by content) found.
     #[inline]
-    pub(crate) fn owner(&self, found: &Found) -> Option<Consumer<'_>> {
-        if found.record == Found::CHANGED {
-            return self.consumer(found.credential.consumer);
+    pub(crate) fn holder(&self, found: &Found) -> Option<Consumer<'_>> {
+        if found.class == OWN_CLASS {
+            return self.consumer(found.consumer);
         }
-        Consumer::read(self.base.as_ref()?.record(found.record)?)
+        Some(Consumer::new(found.consumer, self.class(found.class)?))
+    }
+
+    /// The credential that these keys (by content) found.
+    pub(crate) fn credential(&self, found: &Found) -> Option<Credential> {
+        if found.credential & CHANGED != 0 {
+            let digest = self.digests.get(&(found.credential & !CHANGED))?.as_ref()?;
+            return self.credentials.get(digest).copied();
+        }
+        let kept = self.base.as_ref()?.credential(found.credential)?;
+        Some(Credential { n: kept.n, id: kept.id, consumer: found.consumer, expires_at: kept.expires_at })
+    }
+
+    /// The names of the consumer that these keys (by content) found.
+    pub(crate) fn holder_names(&self, found: &Found) -> Option<Names<'_>> {
+        if found.class == OWN_CLASS || found.credential & CHANGED != 0 {
+            return self.names(found.consumer);
+        }
+        let base = self.base.as_ref()?;
+        base.record(base.credential(found.credential)?.record)?.names()
     }
 
     /// Consumer `n`.
     pub fn consumer(&self, n: u32) -> Option<Consumer<'_>> {
+        let record = self.record(n)?;
+        let class = if record.class == OWN_CLASS { record.own_class()? } else { self.class(record.class)? };
+        Some(Consumer::new(n, class))
+    }
+
+    /// How consumer `n` is called.
+    pub fn names(&self, n: u32) -> Option<Names<'_>> {
+        self.record(n)?.names()
+    }
+
+    fn record(&self, n: u32) -> Option<Record<'_>> {
         match self.consumers.get(&n) {
-            Some(changed) => Consumer::read(changed.as_deref()?),
-            None => Consumer::read(self.base.as_ref()?.consumer(n)?),
+            Some(changed) => Record::read(changed.as_deref()?),
+            None => self.base.as_ref()?.consumer(n),
         }
+    }
+
+    fn class(&self, class: u32) -> Option<Class<'_>> {
+        self.base.as_ref()?.class(class)
     }
 }
 

@@ -4,16 +4,21 @@
 //! Invariant: numbers and digests are unique and each credential's consumer is there, or nothing is built.
 //! A pure function of its input: the file is written by `aigw-io`.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::SnapshotError;
-use super::keys::{Credential, Digest};
+use super::class;
+use super::keys::{Credential, Digest, MAX_CREDENTIAL};
 use super::layout::{CREDENTIAL, HEADER, Header, INDEX, SLOT, fingerprint, home, slots_for};
 use super::record::{self, NewConsumer};
 
 /// Collects a base.
 #[derive(Debug, Default)]
 pub struct KeysBuilder {
+    /// The classes met so far, and where each is in their bytes.
+    classes: Vec<u8>,
+    class_places: HashMap<Box<[u8]>, u32>,
     records: Vec<u8>,
     /// (n, where its record is in `records`)
     index: Vec<(u32, Range<usize>)>,
@@ -28,11 +33,26 @@ impl KeysBuilder {
 
     /// Adds a consumer.
     pub fn consumer(&mut self, consumer: &NewConsumer<'_>) -> Result<(), SnapshotError> {
+        let class = self.class(consumer)?;
         let at = self.records.len();
-        record::encode(consumer, &mut self.records)?;
+        record::encode(consumer, Some(class), &mut self.records)?;
         self.records.resize(self.records.len().next_multiple_of(8), 0);
         self.index.push((consumer.n, at..self.records.len()));
         Ok(())
+    }
+
+    /// The place of a consumer's class, written when it is the first of it.
+    fn class(&mut self, consumer: &NewConsumer<'_>) -> Result<u32, SnapshotError> {
+        let mut bytes = Vec::new();
+        class::encode(consumer, &mut bytes)?;
+        if let Some(place) = self.class_places.get(&bytes[..]) {
+            return Ok(*place);
+        }
+        let place = place(self.classes.len())?;
+        self.classes.extend_from_slice(&bytes);
+        self.classes.resize(self.classes.len().next_multiple_of(8), 0);
+        self.class_places.insert(bytes.into(), place);
+        Ok(place)
     }
 
     /// Adds a credential.
@@ -49,7 +69,7 @@ impl KeysBuilder {
         }
         self.credentials.sort_unstable_by_key(|(credential, _)| (credential.consumer, credential.n));
         let slots = slots_for(self.credentials.len());
-        let bodies_len = self.credentials.len() * CREDENTIAL + self.records.len();
+        let bodies_len = self.classes.len() + self.credentials.len() * CREDENTIAL + self.records.len();
         let header = Header {
             number,
             consumers: self.index.len() as u64,
@@ -59,6 +79,7 @@ impl KeysBuilder {
         };
         let mut out = Vec::with_capacity(HEADER + bodies_len + self.index.len() * INDEX + slots * SLOT);
         out.extend_from_slice(&header.encode());
+        out.extend_from_slice(&self.classes);
         let (places, records) = self.bodies(&mut out)?;
         for ((n, _), record) in self.index.iter().zip(records) {
             out.extend_from_slice(&n.to_le_bytes());
@@ -73,20 +94,20 @@ impl KeysBuilder {
 
     /// Writes each consumer's record behind its credentials. Out: the places of the credentials, and of the records.
     fn bodies(&self, out: &mut Vec<u8>) -> Result<(Vec<u32>, Vec<u32>), SnapshotError> {
-        let place = |at: usize| {
-            u32::try_from((at - HEADER) / 8).map_err(|_| SnapshotError::Base("more than 32 GiB of consumers"))
-        };
         let (mut places, mut records) = (Vec::new(), Vec::new());
         let mut rest = &self.credentials[..];
         for (n, bytes) in &self.index {
             let (own, after) = rest.split_at(rest.partition_point(|(credential, _)| credential.consumer <= *n));
             rest = after;
-            let record = place(out.len() + own.len() * CREDENTIAL)?;
+            let record = place(out.len() - HEADER + own.len() * CREDENTIAL)?;
             for (credential, digest) in own {
                 if credential.consumer != *n {
                     return Err(without_consumer(credential));
                 }
-                places.push(place(out.len())?);
+                if credential.n > MAX_CREDENTIAL {
+                    return Err(SnapshotError::Record { kind: "credential", n: credential.n, why: "n is too high" });
+                }
+                places.push(place(out.len() - HEADER)?);
                 out.extend_from_slice(digest.as_bytes());
                 out.extend_from_slice(credential.id.as_bytes());
                 out.extend_from_slice(&credential.n.to_le_bytes());
@@ -125,6 +146,12 @@ impl KeysBuilder {
         }
         Ok(table)
     }
+}
+
+/// What is so many bytes behind the header has this place.
+fn place(at: usize) -> Result<u32, SnapshotError> {
+    let place = u32::try_from(at / 8).ok().filter(|place| *place <= MAX_CREDENTIAL);
+    place.ok_or(SnapshotError::Base("more than 16 GiB of consumers"))
 }
 
 fn without_consumer(credential: &Credential) -> SnapshotError {

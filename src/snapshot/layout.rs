@@ -1,12 +1,12 @@
 //! The bytes of a key base: where everything lies, read without copying and without panicking.
 //!
 //! ```text
-//! header 128 | each consumer: its credentials 64 each, its record | consumer index 8 each | slots 8 each
+//! header 128 | classes | each consumer: its credentials 64 each, its record | consumer index 8 each | slots 8 each
 //! credential: hmac 32, id 16, n 4, consumer record / 8 4, expires 8
 //! index:      consumer n 4, record / 8 4, ascending by n          slot: fingerprint 4, credential / 8 + 1 4
 //! ```
-//! Credentials and records are 8-aligned; their places count from the end of the header. A credential stands right before
-//! its consumer's record, so that a key at random costs two trips to memory: its slot, and the lines where both are.
+//! Classes, credentials and records are 8-aligned; their places count from the end of the header. A credential stands right
+//! before its consumer's record, so that a key at random costs two trips to memory: its slot, and the lines where both are.
 //! Numbers are little-endian. Invariant: [`Base::open`] checks the header's own hash and that all regions fill the file
 //! exactly; every later read is bounds-checked, and one that fails is "not found" (closed, never open).
 
@@ -15,11 +15,13 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::class::Class;
 use super::keys::Digest;
+use super::record::Record;
 use super::{SnapshotError, Uuid};
 
 pub(super) const MAGIC: &[u8; 8] = b"AIGWKEYS";
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 pub(super) const HEADER: usize = 128;
 pub(super) const CREDENTIAL: usize = 64;
 pub(super) const INDEX: usize = 8;
@@ -119,49 +121,54 @@ impl Base {
         (*self.bytes).as_ref()
     }
 
-    /// The credential with exactly this digest.
-    pub(super) fn find(&self, digest: &Digest) -> Option<BaseCredential> {
+    /// The credential with exactly this digest, and its place.
+    pub(super) fn find(&self, digest: &Digest) -> Option<(u32, BaseCredential)> {
         let file = self.file();
         let mut slot = home(digest, self.slots);
         let wanted = fingerprint(digest);
         // There are more slots than credentials, so an empty one ends every probe.
         for _ in 0..self.slots {
             let at = self.slots_at + slot * SLOT;
-            let entry = u32_at(file, at + 4)?;
-            if entry == 0 {
-                return None;
-            }
-            if u32_at(file, at)? == wanted {
-                let at = HEADER + (entry as usize - 1) * 8;
-                let record: &[u8; CREDENTIAL] = file.get(at..self.index_at)?.first_chunk()?;
-                if Digest::from_slice(&record[..32])? == *digest {
-                    return Some(BaseCredential {
-                        n: u32_at(record, 48)?,
-                        id: Uuid::from_bytes(record[32..48].try_into().ok()?),
-                        expires_at: u64_at(record, 56)?,
-                        record: u32_at(record, 52)?,
-                    });
-                }
+            let place = u32_at(file, at + 4)?.checked_sub(1)?;
+            if u32_at(file, at)? == wanted && Digest::from_slice(self.body(place)?.get(..32)?)? == *digest {
+                return Some((place, self.credential(place)?));
             }
             slot = if slot + 1 == self.slots { 0 } else { slot + 1 };
         }
         None
     }
 
-    /// The bytes of a consumer record and what follows it; the record knows its own length.
-    #[inline]
-    pub(super) fn record(&self, record: u32) -> Option<&[u8]> {
-        self.file().get(HEADER + record as usize * 8..self.index_at)
+    /// The credential at this place.
+    pub(super) fn credential(&self, place: u32) -> Option<BaseCredential> {
+        let bytes: &[u8; CREDENTIAL] = self.body(place)?.first_chunk()?;
+        Some(BaseCredential {
+            n: u32_at(bytes, 48)?,
+            id: Uuid::from_bytes(*bytes[32..].first_chunk()?),
+            expires_at: u64_at(bytes, 56)?,
+            record: u32_at(bytes, 52)?,
+        })
     }
 
-    /// The number of the consumer with this record.
-    pub(super) fn record_number(&self, record: u32) -> Option<u32> {
-        // Every record begins with it.
-        u32_at(self.record(record)?, 0)
+    /// The class at this place.
+    #[inline]
+    pub(super) fn class(&self, place: u32) -> Option<Class<'_>> {
+        Class::read(self.body(place)?)
+    }
+
+    /// The consumer record at this place.
+    #[inline]
+    pub(super) fn record(&self, place: u32) -> Option<Record<'_>> {
+        Record::read(self.body(place)?)
+    }
+
+    /// The bytes at a place and all that follow; what is there knows its own length.
+    #[inline]
+    fn body(&self, place: u32) -> Option<&[u8]> {
+        self.file().get(HEADER + place as usize * 8..self.index_at)
     }
 
     /// The record of consumer `n`. Numbers are dense, so its index is `n - first` less the holes before it.
-    pub(super) fn consumer(&self, n: u32) -> Option<&[u8]> {
+    pub(super) fn consumer(&self, n: u32) -> Option<Record<'_>> {
         let file = self.file();
         let number = |index: usize| u32_at(file, self.index_at + index * INDEX);
         let first = number(0).filter(|_| self.consumers > 0)?;

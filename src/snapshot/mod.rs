@@ -4,6 +4,7 @@
 //! (consumers and credentials; a mapped base under an overlay of later changes). Either half can be replaced without
 //! touching the other. Files and mappings are `aigw-io`'s.
 
+mod class;
 mod compile;
 mod compile_tiers;
 pub mod delta;
@@ -23,16 +24,17 @@ mod written;
 
 use std::sync::Arc;
 
+pub use class::{Groups, PluginKind, Ref, Refs};
 pub use delta::Change;
 pub use error::SnapshotError;
 pub(crate) use keys::Found;
-pub use keys::{Credential, Digest, Keys};
+pub use keys::{Credential, Digest, Keys, MAX_CREDENTIAL};
 pub use keys_build::KeysBuilder;
 pub use layout::Bytes;
 pub use policy::{
     Acl, Anonymous, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit,
 };
-pub use record::{Consumer, Groups, NewConsumer, PluginKind, Ref, Refs};
+pub use record::{Consumer, Names, NewConsumer};
 pub use tier::{Model, Offer, Parameters, Subject, Tier, TierLimit};
 pub use uuid::{Uuid, UuidText};
 

@@ -1,40 +1,20 @@
 //! A consumer as bytes: one encoding, in the base and in the delta.
 //!
 //! ```text
-//! n 4, username length 2, custom_id length 2 (65535: none), refs 2, groups 2, id 16, tier 4,
-//! username, custom_id, refs 16 each, groups (length 2, name)
+//! n 4, class / 8 4, username length 2, custom_id length 2 (65535: none), id 16, username, custom_id
 //! ```
+//! The class is a place in the base; where there is none (4294967295), it stands behind the names.
 //! In: a [`NewConsumer`]. Out: bytes; and from bytes a [`Consumer`] that borrows them. Invariant: what [`encode`] wrote,
-//! [`Consumer::read`] reads back; bytes that are no record read as `None`.
+//! [`Record::read`] reads back; bytes that are no record read as `None`.
 
+use super::class::{self, Class, Groups, Ref, Refs};
 use super::layout::{u16_at, u32_at};
 use super::{SnapshotError, Uuid};
 
-const FIXED: usize = 32;
-const REF: usize = 16;
+const FIXED: usize = 28;
 const NONE: u16 = u16::MAX;
-
-/// The kinds of plugin that a consumer can have of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PluginKind {
-    /// rate-limiting.
-    RateLimiting = 0,
-    /// request-size-limiting.
-    SizeLimiting = 1,
-}
-
-/// A plugin instance of the consumer's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ref {
-    /// Row number of the route it is bound to, or 0.
-    pub route: u32,
-    /// Row number of the service it is bound to, or 0.
-    pub service: u32,
-    /// Which list the profile is in ([`PluginKind`]).
-    pub kind: u32,
-    /// Index of the profile in its kind's list.
-    pub profile: u32,
-}
+/// The class stands behind the names.
+pub(super) const OWN_CLASS: u32 = u32::MAX;
 
 /// A consumer to be written.
 #[derive(Debug, Clone, Copy)]
@@ -60,12 +40,6 @@ pub struct NewConsumer<'a> {
 pub struct Consumer<'s> {
     /// Row number.
     pub n: u32,
-    /// Entity id: `X-Consumer-ID`.
-    pub id: Uuid,
-    /// `X-Consumer-Username`.
-    pub username: Option<&'s str>,
-    /// `X-Consumer-Custom-ID`.
-    pub custom_id: Option<&'s str>,
     /// Its own plugin instances.
     pub refs: Refs<'s>,
     /// Row number of its tier, 0 for none.
@@ -74,31 +48,63 @@ pub struct Consumer<'s> {
     pub groups: Groups<'s>,
 }
 
-/// The plugin instances of one consumer.
+/// How a consumer is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refs<'s>(&'s [u8]);
+pub struct Names<'s> {
+    /// Entity id: `X-Consumer-ID`.
+    pub id: Uuid,
+    /// `X-Consumer-Username`.
+    pub username: Option<&'s str>,
+    /// `X-Consumer-Custom-ID`.
+    pub custom_id: Option<&'s str>,
+}
 
-/// The groups of one consumer: so many, then their bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Groups<'s>(u16, &'s [u8]);
+/// A record as it stands there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record<'s> {
+    pub n: u32,
+    /// Place of its class, or [`OWN_CLASS`].
+    pub class: u32,
+    bytes: &'s [u8],
+}
 
 impl<'s> Consumer<'s> {
-    /// Reads the record that `bytes` begin with.
+    pub(super) const fn new(n: u32, Class { tier, refs, groups }: Class<'s>) -> Self {
+        Self { n, refs, tier, groups }
+    }
+}
+
+impl<'s> Record<'s> {
+    /// Reads the head of the record that `bytes` begin with.
+    #[inline]
     pub(super) fn read(bytes: &'s [u8]) -> Option<Self> {
-        let fixed = bytes.get(..FIXED)?;
-        let id = Uuid::from_bytes(*fixed[12..28].first_chunk()?);
-        let mut rest = &bytes[FIXED..];
-        let username = text(&mut rest, u16_at(fixed, 4)?)?;
-        let custom_id = text(&mut rest, u16_at(fixed, 6)?)?;
-        let (refs, rest) = rest.split_at_checked(usize::from(u16_at(fixed, 8)?) * REF)?;
-        let groups = Groups(u16_at(fixed, 10)?, rest);
-        Some(Self { n: u32_at(fixed, 0)?, id, username, custom_id, refs: Refs(refs), tier: u32_at(fixed, 28)?, groups })
+        Some(Self { n: u32_at(bytes, 0)?, class: u32_at(bytes, 4)?, bytes })
+    }
+
+    pub(super) fn names(&self) -> Option<Names<'s>> {
+        self.split().map(|(names, _)| names)
+    }
+
+    /// The class behind the names; `None` when it is elsewhere.
+    pub(super) fn own_class(&self) -> Option<Class<'s>> {
+        if self.class != OWN_CLASS {
+            return None;
+        }
+        Class::read(self.split()?.1)
+    }
+
+    fn split(&self) -> Option<(Names<'s>, &'s [u8])> {
+        let (fixed, mut rest) = self.bytes.split_at_checked(FIXED)?;
+        let id = Uuid::from_bytes(*fixed[12..].first_chunk()?);
+        let username = text(&mut rest, u16_at(fixed, 8)?)?;
+        let custom_id = text(&mut rest, u16_at(fixed, 10)?)?;
+        Some((Names { id, username, custom_id }, rest))
     }
 }
 
 /// Takes a text of this length off the front; the outer `None` is "no record".
 #[allow(clippy::option_option)]
-fn text<'s>(rest: &mut &'s [u8], len: u16) -> Option<Option<&'s str>> {
+pub(super) fn text<'s>(rest: &mut &'s [u8], len: u16) -> Option<Option<&'s str>> {
     if len == NONE {
         return Some(None);
     }
@@ -107,74 +113,32 @@ fn text<'s>(rest: &mut &'s [u8], len: u16) -> Option<Option<&'s str>> {
     Some(Some(std::str::from_utf8(text).ok()?))
 }
 
-impl<'s> Refs<'s> {
-    /// No instances.
-    pub const fn empty() -> Self {
-        Self(&[])
-    }
-
-    /// In the order they were written.
-    pub fn iter(self) -> impl Iterator<Item = Ref> + 's {
-        let (records, _) = self.0.as_chunks::<REF>();
-        records.iter().map(|record| {
-            let field = |at| u32_at(record, at).unwrap_or(0);
-            Ref { route: field(0), service: field(4), kind: field(8), profile: field(12) }
-        })
-    }
+/// The length of a text as it is written.
+pub(super) fn length(n: u32, text: Option<&str>) -> Result<u16, SnapshotError> {
+    let Some(text) = text else { return Ok(NONE) };
+    let why = "a name is longer than 65534 bytes";
+    let fits = u16::try_from(text.len()).ok().filter(|&len| len != NONE);
+    fits.ok_or(SnapshotError::Record { kind: "consumer", n, why })
 }
 
-impl<'s> Groups<'s> {
-    /// No groups.
-    pub const fn none() -> Self {
-        Self(0, &[])
+/// Appends the record. `class` is the place of its class; without one it is appended too.
+pub(super) fn encode(consumer: &NewConsumer<'_>, class: Option<u32>, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
+    let NewConsumer { n, id, username, custom_id, refs: _, tier: _, groups: _ } = *consumer;
+    if n == 0 {
+        return Err(SnapshotError::Record { kind: "consumer", n, why: "n starts at 1" });
     }
-
-    /// In the order they were written. Damaged bytes end it.
-    pub fn iter(self) -> impl Iterator<Item = &'s str> {
-        let mut rest = self.1;
-        (0..self.0).map_while(move |_| {
-            let length = u16_at(rest, 0)?;
-            rest = rest.get(2..)?;
-            text(&mut rest, length)?
-        })
+    let lengths = [length(n, username)?, length(n, custom_id)?];
+    out.extend_from_slice(&n.to_le_bytes());
+    out.extend_from_slice(&class.unwrap_or(OWN_CLASS).to_le_bytes());
+    for length in lengths {
+        out.extend_from_slice(&length.to_le_bytes());
     }
-}
-
-/// Appends the record.
-pub(super) fn encode(consumer: &NewConsumer<'_>, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
-    let refuse = |why| SnapshotError::Record { kind: "consumer", n: consumer.n, why };
-    let len = |text: Option<&str>| match text {
-        None => Ok(NONE),
-        Some(text) => {
-            u16::try_from(text.len()).ok().filter(|&l| l != NONE).ok_or(refuse("a name is longer than 65534 bytes"))
-        }
-    };
-    if consumer.n == 0 {
-        return Err(refuse("n starts at 1"));
-    }
-    let refs = u16::try_from(consumer.refs.len()).map_err(|_| refuse("more than 65535 plugin instances"))?;
-    out.extend_from_slice(&consumer.n.to_le_bytes());
-    out.extend_from_slice(&len(consumer.username)?.to_le_bytes());
-    out.extend_from_slice(&len(consumer.custom_id)?.to_le_bytes());
-    let groups = u16::try_from(consumer.groups.len()).map_err(|_| refuse("more than 65535 groups"))?;
-    for group in consumer.groups {
-        len(Some(group))?;
-    }
-    out.extend_from_slice(&refs.to_le_bytes());
-    out.extend_from_slice(&groups.to_le_bytes());
-    out.extend_from_slice(consumer.id.as_bytes());
-    out.extend_from_slice(&consumer.tier.to_le_bytes());
-    for text in [consumer.username, consumer.custom_id].into_iter().flatten() {
+    out.extend_from_slice(id.as_bytes());
+    for text in [username, custom_id].into_iter().flatten() {
         out.extend_from_slice(text.as_bytes());
     }
-    for Ref { route, service, kind, profile } in consumer.refs {
-        for field in [route, service, kind, profile] {
-            out.extend_from_slice(&field.to_le_bytes());
-        }
-    }
-    for group in consumer.groups {
-        out.extend_from_slice(&len(Some(group))?.to_le_bytes());
-        out.extend_from_slice(group.as_bytes());
+    if class.is_none() {
+        class::encode(consumer, out)?;
     }
     Ok(())
 }

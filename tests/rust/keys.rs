@@ -118,14 +118,17 @@ fn op() -> impl Strategy<Value = Op> {
 fn check(keys: &Keys, model: &Model) -> Result<(), TestCaseError> {
     for key in 0..9 {
         let found = keys.find(&digest(key)).map(|(credential, consumer)| {
-            assert_eq!((credential.id, consumer.id), (id(credential.n), id(consumer.n)));
+            let names = keys.names(consumer.n).unwrap();
+            assert_eq!((credential.id, names.id), (id(credential.n), id(consumer.n)));
             assert_eq!(credential.consumer, consumer.n);
-            (credential.n, consumer.n, credential.expires_at, consumer.username.map(str::to_owned))
+            (credential.n, consumer.n, credential.expires_at, names.username.map(str::to_owned))
         });
         prop_assert_eq!(found, model.find(key), "key {}", key);
     }
     for n in 0..10 {
-        let found = keys.consumer(n).map(|c| (c.username.map(str::to_owned), c.refs.iter().collect::<Vec<_>>()));
+        let found = keys
+            .consumer(n)
+            .map(|c| (keys.names(n).unwrap().username.map(str::to_owned), c.refs.iter().collect::<Vec<_>>()));
         prop_assert_eq!(
             found,
             model.consumers.get(&n).map(|(name, refs)| (name.clone(), to_refs(refs))),

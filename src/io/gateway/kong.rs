@@ -17,7 +17,7 @@ use aigw_core::denial::{Extra, Reason, Refused};
 use aigw_core::identify::{Caller, Request, hidden_query, identify};
 use aigw_core::r#match::upstream_path::upstream_path;
 use aigw_core::r#match::{Authority, CanonicalPath, Query};
-use aigw_core::snapshot::{Limit, Profile, Refs, Route, plan};
+use aigw_core::snapshot::{Limit, Profile, Refs, Route, SizeLimit, plan};
 use aigw_core::units::Moment;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -66,7 +66,7 @@ impl Gateway {
             return Err(Turned::new(Reason::NoService, place).into());
         }
         let now = self.clock.moment();
-        let mut caller = Caller::NOBODY;
+        let mut caller = Caller::nobody(&in_force.snapshot.keys);
         if let Some(auth) = policy.key_auth_of(route) {
             let request = Request { method, headers: &headers, query: &arrival.query };
             let seconds = u64::from(now.seconds().0);
@@ -75,21 +75,15 @@ impl Gateway {
                     .then(|| ("www-authenticate", auth.challenge.to_string().into()));
                 Turned::new(refused, place.clone()).with(challenge.into_iter().collect())
             })?;
-            place.consumer = caller.consumer.map(|consumer| consumer.id);
         }
+        let broken = |place: &Place| Turned::new(Reason::Internal, place.clone());
+        let names = caller.names().map_err(|_| broken(&place))?;
+        let credential = caller.credential().map_err(|_| broken(&place))?;
+        place.consumer = names.map(|names| names.id);
         let refs = caller.consumer.map_or(Refs::empty(), |consumer| consumer.refs);
-        let broken = |_| Turned::new(Reason::Internal, place.clone());
-        let size = plan::size_limiting(policy, route, refs).map_err(broken)?;
-        if let Some(size) = size {
-            match arrival.length {
-                BodyLength::Known(bytes) if bytes > size.bytes => {
-                    return Err(Turned::new(Reason::SizeLimited, place).into());
-                }
-                BodyLength::Chunked if size.require_content_length => {
-                    return Err(Turned::new(Reason::LengthRequired, place).into());
-                }
-                BodyLength::Known(_) | BodyLength::Chunked | BodyLength::None => {}
-            }
+        let size = plan::size_limiting(policy, route, refs).map_err(|_| broken(&place))?;
+        if let Some(reason) = size.and_then(|size| unfit(arrival.length, size)) {
+            return Err(Turned::new(reason, place).into());
         }
         if let Some(acl) = policy.acl_of(route) {
             match &caller.consumer {
@@ -100,11 +94,11 @@ impl Gateway {
                 Some(_) => {}
             }
         }
-        let planned = plan::rate_limiting(policy, route, refs).map_err(broken)?;
+        let planned = plan::rate_limiting(policy, route, refs).map_err(|_| broken(&place))?;
         let mut checks = Vec::new();
         if let Some((_, profile)) = planned {
             let consumer = caller.consumer.map(|consumer| consumer.n);
-            let credential = caller.credential.map(|credential| credential.n);
+            let credential = credential.map(|credential| credential.n);
             self.profile_checks(profile, arrival, consumer, credential, &mut checks);
         }
         let own = checks.len();
@@ -112,7 +106,7 @@ impl Gateway {
             && let Some((index, tier)) = policy.offer.tier(consumer.tier)
         {
             place.tier = Some(index);
-            let credential = caller.credential.map_or(0, |credential| credential.n);
+            let credential = credential.map_or(0, |credential| credential.n);
             self.tier_checks(tier, Who { consumer: consumer.n, credential }, arrival, &mut checks);
         }
         // A body may take long to arrive: what is exhausted now is refused before it is read. Without a body the
@@ -125,11 +119,11 @@ impl Gateway {
             return Err(turned(refusal, &limits, &checks, now, place).into());
         }
         let hide_groups = policy.acl_of(route).is_none_or(|acl| acl.hide_groups_header);
-        let identity = caller.consumer.map(|consumer| Identity {
-            id: consumer.id,
-            username: consumer.username.map(str::to_owned),
-            custom_id: consumer.custom_id.map(str::to_owned),
-            credential: caller.credential.map(|credential| credential.id),
+        let identity = caller.consumer.zip(names).map(|(consumer, names)| Identity {
+            id: names.id,
+            username: names.username.map(str::to_owned),
+            custom_id: names.custom_id.map(str::to_owned),
+            credential: credential.map(|credential| credential.id),
             groups: if hide_groups { String::new() } else { consumer.groups.iter().collect::<Vec<_>>().join(", ") },
         });
         let kong = Passage {
@@ -240,6 +234,15 @@ impl Gateway {
 }
 
 /// What a refused check becomes for the client.
+/// Why a body is refused before it is read.
+fn unfit(length: BodyLength, limit: SizeLimit) -> Option<Reason> {
+    match length {
+        BodyLength::Known(bytes) if bytes > limit.bytes => Some(Reason::SizeLimited),
+        BodyLength::Chunked if limit.require_content_length => Some(Reason::LengthRequired),
+        BodyLength::Known(_) | BodyLength::Chunked | BodyLength::None => None,
+    }
+}
+
 fn turned(refusal: Refusal, limits: &Limits<'_>, checks: &[Check], now: Moment, place: Place) -> Turned {
     let Refusal::Exceeded(index) = refusal else { return Turned::new(without_limit(refusal), place) };
     let Some(check) = checks.get(index) else { return Turned::new(Reason::Internal, place) };

@@ -93,13 +93,13 @@ impl Gateway {
             Presented::None => return Err(unauthorized(Reason::NoApiKey, &place).into()),
             Presented::Duplicate => return Err(unauthorized(Reason::DuplicateApiKey, &place).into()),
         };
-        let found = in_force.snapshot.keys.find(&self.hasher.digest(&key));
-        let Some((credential, consumer)) =
-            found.filter(|(credential, _)| !credential.expired(u64::from(now.seconds().0)))
-        else {
+        let caller = self.hasher.caller(&in_force.snapshot.keys, &key, u64::from(now.seconds().0));
+        let known =
+            caller.and_then(|caller| Some((caller.consumer?, caller.credential().ok()??, caller.names().ok()??)));
+        let Some((consumer, credential, names)) = known else {
             return Err(unauthorized(Reason::InvalidApiKey, &place).into());
         };
-        place.consumer = Some(consumer.id);
+        place.consumer = Some(names.id);
         let offer = in_force.offer();
         let Some((index, tier)) = offer.tier(consumer.tier) else { return Err(turned(Reason::NoTier, &place).into()) };
         place.tier = Some(index);
