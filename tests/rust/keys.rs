@@ -2,15 +2,18 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use aigw_core::identify::KeyHasher;
 use aigw_core::snapshot::delta::{self, Change};
 use aigw_core::snapshot::{Credential, Digest, Keys, KeysBuilder, NewConsumer, Ref, SnapshotError, Uuid};
 use proptest::prelude::*;
-use sha2::{Digest as _, Sha256};
+
+/// One for all cases: what it remembers of other keys must not matter.
+static HASHER: LazyLock<KeyHasher> = LazyLock::new(|| KeyHasher::new(&[7; 32]));
 
 fn digest(key: u32) -> Digest {
-    Digest::new(Sha256::digest(key.to_le_bytes()).into())
+    HASHER.digest(&key.to_le_bytes())
 }
 
 fn id(n: u32) -> Uuid {
@@ -86,7 +89,16 @@ fn to_refs(refs: &[(u32, u32, u32)]) -> Vec<Ref> {
 }
 
 fn new_consumer<'a>(n: u32, username: Option<&'a str>, refs: &'a [Ref]) -> NewConsumer<'a> {
-    NewConsumer { n, id: id(n), username, custom_id: username.filter(|u| u.len() > 3), refs, tier: 0, groups: &[] }
+    let groups: &[&str] = if refs.is_empty() { &[] } else { &["gold", ""] };
+    NewConsumer {
+        n,
+        id: id(n),
+        username,
+        custom_id: username.filter(|u| u.len() > 3),
+        refs,
+        tier: refs.len().try_into().unwrap(),
+        groups,
+    }
 }
 
 fn encode(op: &Op, out: &mut Vec<u8>) {
@@ -123,7 +135,20 @@ fn check(keys: &Keys, model: &Model) -> Result<(), TestCaseError> {
             assert_eq!(credential.consumer, consumer.n);
             (credential.n, consumer.n, credential.expires_at, names.username.map(str::to_owned))
         });
-        prop_assert_eq!(found, model.find(key), "key {}", key);
+        let wanted = model.find(key);
+        // By its digest, and then as one that was seen a moment ago.
+        for _ in 0..2 {
+            let caller = HASHER.caller(keys, &key.to_le_bytes(), 0);
+            let seen = caller.map(|caller| {
+                let (consumer, names) = (caller.consumer.unwrap(), caller.names().unwrap().unwrap());
+                let credential = caller.credential().unwrap().unwrap();
+                assert_eq!(keys.consumer(consumer.n), Some(consumer));
+                assert_eq!((credential.id, names.id), (id(credential.n), id(consumer.n)));
+                (credential.n, consumer.n, credential.expires_at, names.username.map(str::to_owned))
+            });
+            prop_assert_eq!(&seen, &wanted, "key {}", key);
+        }
+        prop_assert_eq!(found, wanted, "key {}", key);
     }
     for n in 0..10 {
         let found = keys
