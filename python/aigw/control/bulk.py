@@ -8,6 +8,7 @@ the Admin API hung below them. The caller checked the file itself: its reference
 
 import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -248,7 +249,9 @@ def _insert(writing: Writing, plan: _Plan) -> None:
         return
     numbers = _numbers(writing, plan.kind.name, plan.added) if plan.kind.numbered else {}
     rows = [row._replace(n=numbers.get(key, 0)) for key, row in plan.added.items()]
-    _many(writing, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
+    many = len(rows) > CHUNK and plan.table.indexes and writing.is_empty(plan.table)
+    with writing.without_indexes(plan.table) if many else nullcontext():
+        _many(writing, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
     _tag(writing, plan.kind.name, rows)
     writing.changes += [Change(plan.kind.name, None, row) for row in rows]
 
@@ -302,6 +305,7 @@ def _remove(writing: Writing, plan: _Plan) -> list[Conflict]:
     if kind.name == "tiers":
         for key in gone:
             writing.leave(key)
+    writing.retire(kind, gone.values())
     for part in _chunks(list(gone)):
         writing.connection.execute(sa.delete(plan.table).where(plan.table.c.id.in_(part)))
     _untag(writing, kind.name, list(gone))
@@ -312,12 +316,8 @@ def _remove(writing: Writing, plan: _Plan) -> list[Conflict]:
 def _numbers(writing: Writing, kind: str, keys: Iterable[str]) -> dict[str, int]:
     """Row numbers, in one go: the one that an id had before, or the next ones."""
     known = writing.numbers(kind)
-    highest = max(known.values(), default=0)
-    fresh = {key: n for n, key in enumerate((k for k in keys if k not in known), highest + 1)}
-    if fresh:
-        rows = [{"kind": kind, "id": key, "n": n} for key, n in fresh.items()]
-        _many(writing, sa.insert(tables.row_numbers), rows)
-    return {**known, **fresh}
+    fresh = enumerate((k for k in keys if k not in known), writing.highest(kind) + 1)
+    return known | {key: n for n, key in fresh}
 
 
 def _many(writing: Writing, statement: sa.Insert | sa.Update, rows: list[JsonDict]) -> None:

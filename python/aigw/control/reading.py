@@ -113,7 +113,7 @@ class Reading:
         return {(kind, key): n for kind, key, n in self.connection.execute(sa.select(c.kind, c.key, c.n))}
 
     def numbers(self, kind: str) -> dict[str, int]:
-        """Id -> row number of everything of a kind that ever was."""
+        """Id -> row number of everything of a kind that is gone; of series, of all there ever were."""
         c = tables.row_numbers.c
         rows = self.connection.execute(sa.select(c.id, c.n).where(c.kind == kind))
         return {r.id: r.n for r in rows}
@@ -126,10 +126,15 @@ class Reading:
             found[kind] = {key: Origin.parse(text) for key, text in self.connection.execute(query)}
         return found
 
+    def is_empty(self, table: sa.Table) -> bool:
+        """Whether nobody has anything of this kind."""
+        return self.connection.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) is None
+
     def highest(self, kind: str) -> int:
         """The highest row number given so far."""
-        c = tables.row_numbers.c
-        return int(self.connection.scalar(sa.select(sa.func.max(c.n)).where(c.kind == kind)) or 0)
+        c, table = tables.row_numbers.c, tables.ENTITIES[kind]
+        gone = sa.select(sa.func.max(c.n)).where(c.kind == kind)
+        return max(int(self.connection.scalar(q) or 0) for q in (gone, sa.select(sa.func.max(table.c.n))))
 
     def tags(self, size: int, after: tuple[str, str, str], tag: str | None) -> list[tuple[str, str, str]]:
         """(tag, kind, id), ordered, after the given one."""

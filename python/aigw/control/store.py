@@ -21,6 +21,8 @@ from aigw.control.writing import Writing
 from aigw.errors import ConfigError, StoreError
 
 BUSY_SECONDS: Final = 5
+KEPT_LOG: Final = 16 << 20
+"""What a log that a large transaction made may keep of the disk."""
 _REPAIRS: Final = {
     "SQLITE_FULL": "; free some space on that disk",
     "SQLITE_CORRUPT": "; restore it from a backup",
@@ -56,7 +58,7 @@ class Store:
                 self.store_id: Final = str(connection.scalar(query))
 
     def _prepare(self) -> None:
-        with self._engine.begin() as connection:
+        with self._engine.connect() as connection, _unlinked(connection), connection.begin():
             names = set(sa.inspect(connection).get_table_names())
             found = (
                 connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -75,6 +77,11 @@ class Store:
             else:
                 migrate(connection, self._path, found)
             connection.execute(sqlite_insert_or_ignore(tables.meta, {"key": "store_id", "value": str(uuid4())}))
+
+    def settle(self) -> None:
+        """Bring the pages of a large transaction from the log into the store. Waits for nobody. Raises StoreError."""
+        with _readable_errors(self._path), self._engine.connect() as connection:
+            _raw(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextmanager
     def reading(self) -> Iterator["Reading"]:
@@ -107,11 +114,27 @@ class Store:
         self._engine.dispose()
 
 
+@contextmanager
+def _unlinked(connection: sa.Connection) -> Iterator[None]:
+    """Without foreign keys, which are of no use while tables are made anew; the setting holds between transactions only."""
+    _raw(connection).execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        _raw(connection).execute("PRAGMA foreign_keys=ON")
+
+
+def _raw(connection: sa.Connection) -> Any:
+    """The driver's own connection: no transaction is begun."""
+    return connection.connection.driver_connection
+
+
 def _configure(raw: sqlite3.Connection, _: object) -> None:
     raw.isolation_level = None
     cursor = raw.cursor()
     # FULL: an answered write survives a power loss; the group commit shares its fsync.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+    keep = f"journal_size_limit={KEPT_LOG}"
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", keep):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -1,7 +1,9 @@
 """The store's tables, as SQLAlchemy Core sees them. `migrations/` makes the same ones, step by step; a test compares.
 
 Columns exist for what the database itself must guard or find (ids, names, references, uniqueness, expiry); the rest of
-an entity is its JSON in `body`. Row numbers are never deleted: a number belongs to one id for ever.
+an entity is its JSON in `body`. A number belongs to one id for ever: when an entity goes, its number moves to `row_numbers`.
+Of consumers and their keys there may be very many: their number is the row's own, and each index has a name, so that a first
+large file can fill the table before the indexes are made.
 `origin` is null for what the Admin API made, and JSON (file, line, hash of the content) for what the configuration file
 declares.
 """
@@ -23,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest migration. A store at another revision is migrated when it is opened."""
 
 metadata: Final = MetaData()
@@ -103,25 +105,30 @@ models: Final = Table(
 consumers: Final = Table(
     "consumers",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("n", Integer, nullable=False, unique=True),
-    Column("username", Text, unique=True),
-    Column("custom_id", Text, unique=True),
+    Column("n", Integer, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("username", Text),
+    Column("custom_id", Text),
     Column("tier", Text, ForeignKey("tiers.id", ondelete="SET NULL"), index=True),
     Column("body", Text, nullable=False),
     Column("origin", Text),
+    Index("ix_consumers_id", "id", unique=True),
+    Index("ix_consumers_username", "username", unique=True),
+    Index("ix_consumers_custom_id", "custom_id", unique=True),
 )
 
 keyauth_credentials: Final = Table(
     "keyauth_credentials",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("n", Integer, nullable=False, unique=True),
+    Column("n", Integer, primary_key=True),
+    Column("id", Text, nullable=False),
     Column("consumer", Text, ForeignKey("consumers.id", ondelete="RESTRICT"), nullable=False, index=True),
-    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("hash", LargeBinary, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
     Column("body", Text, nullable=False),
     Column("origin", Text),
+    Index("ix_keyauth_credentials_id", "id", unique=True),
+    Index("ix_keyauth_credentials_hash", "hash", unique=True),
 )
 
 acls: Final = Table(

@@ -120,6 +120,7 @@ class Writer:
 
     def _write(self, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
+        large = False
         try:
             self._reload_if_stale()
             with self._store.writing() as writing:
@@ -134,6 +135,7 @@ class Writer:
                 with self._publication.group(writing.changes):
                     writing.keep_numbers(*self._publication.prepare(writing, int(self._now())))
                     writing.commit()
+                large = writing.much
         except _Undone:
             return  # before anything was noted
         except Exception as error:
@@ -156,6 +158,8 @@ class Writer:
             return
         for job, result in done:
             job.future.set_result(result)
+        if large:
+            self._quietly("bring the log home", self._store.settle)
 
     def _between(self) -> None:
         now = int(self._now())

@@ -3,7 +3,7 @@
 It collects a `Change` for everything it did. What the configuration file declares is changed by the file only.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ from aigw.types import JsonDict
 CACHE_KIB: Final = 2000
 LARGE_CACHE_KIB: Final = 256 * 1024
 """Most that one large transaction may hold in memory."""
+LOG_PAGES: Final = 1000
+"""Pages in the log at which a commit brings them home: SQLite's own number."""
 
 
 class Writing(Reading):
@@ -37,7 +39,7 @@ class Writing(Reading):
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
         self.changes: list[Change] = []
-        self._much = False
+        self.much = False
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -128,21 +130,41 @@ class Writing(Reading):
             if self.default_tier() == row.id:
                 self.set_default_tier(None)
         table = tables.ENTITIES[kind.name]
+        self.retire(kind, [row])
         self.connection.execute(sa.delete(table).where(table.c.id == row.id))
         self._retag(kind.name, row.id, row.body.get("tags"), None)
         self.changes.append(Change(kind.name, row, None))
 
+    def retire(self, kind: Kind, rows: Iterable[Row]) -> None:
+        """Keep the numbers of what goes: whoever comes back under the same id gets the same one."""
+        if kind.numbered:
+            gone = [{"kind": kind.name, "id": row.id, "n": row.n} for row in rows]
+            self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), gone)
+
+    @contextmanager
+    def without_indexes(self, table: sa.Table) -> Iterator[None]:
+        """Fill an empty table: its indexes are made at the end, by sorting once, which is several times faster than a place
+        in each index for each row."""
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        for index in indexes:
+            self.connection.execute(sa.schema.DropIndex(index))
+        yield
+        for index in indexes:
+            self.connection.execute(sa.schema.CreateIndex(index))
+
     def expect_much(self) -> None:
         """Let this transaction hold its pages in memory: ids are in no order, and a page that does not fit is written and
-        read again for each row."""
+        read again for each row. Its pages go to the log only: `Store.settle` brings them home."""
         self.connection.exec_driver_sql(f"PRAGMA cache_size = -{LARGE_CACHE_KIB}")
-        self._much = True
+        self.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
+        self.much = True
 
     def rest(self) -> None:
         """Give that memory back: the transaction is over."""
-        if self._much:
+        if self.much:
             self.connection.rollback()
             self.connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
+            self.connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
 
     def commit(self) -> None:
         """Make it durable now, while the caller can still take its own bookkeeping back."""
@@ -178,9 +200,7 @@ class Writing(Reading):
         known = self.connection.scalar(sa.select(c.n).where(c.kind == kind, c.id == key))
         if known is not None:
             return int(known)
-        n = self.highest(kind) + 1
-        self.connection.execute(sa.insert(tables.row_numbers).values(kind=kind, id=key, n=n))
-        return n
+        return self.highest(kind) + 1
 
     def _clash(self, kind: Kind, table: sa.Table, values: JsonDict, body: JsonDict) -> None:
         for name in kind.unique:
