@@ -6,9 +6,9 @@ command: what becomes of a `File` is for others.
     source       bytes -> a document that knows where each part was written
     interpolate  ${VAR}, ${VAR:-default}, ${file:PATH} -> text
     shape        the file as pydantic models: for the JSON Schema, and for what no entity checks
-    check        a document -> findings and parts; consumers in bulk
+    check        a document -> findings and parts; consumers in bulk, plain ones by a short way
     fingerprint  what decides whether anything changed since
-    file         File and FileEntity, with ids that outlive a reorder
+    file         File; entity: FileEntity, with ids that outlive a reorder
     finding      one error with its place; secret: what no message and no source line may show
 """
 

@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from aigw.config import shape
 from aigw.config.consumers import Consumers
-from aigw.config.file import FileEntity, entity_id
+from aigw.config.entity import FileEntity, entity_id
 from aigw.config.finding import Path
+from aigw.config.plain import Plain
 from aigw.config.source import Source
 from aigw.config.suggest import fields_at, nearest
 from aigw.config.words import checked, convert, tell, unknown
@@ -44,8 +45,13 @@ class Check:
         }
         self._consumers = Consumers(source, progress, self._refer)
 
-    def entities(self) -> Iterator[FileEntity]:
-        """All of them, what is referenced first."""
+    @property
+    def plain(self) -> tuple[Plain, ...]:
+        """Plain consumers."""
+        return tuple(self._consumers.plain)
+
+    def others(self) -> Iterator[FileEntity]:
+        """All other entities, what is referenced first."""
         found, more = self._found, self._consumers
         for part in (
             *(found[kind] for kind in ("services", "routes", "tiers", "models")),
@@ -129,8 +135,11 @@ class Check:
         tiers = self.source.root.get("tiers")
         for name in tiers if isinstance(tiers, dict) else ():
             self._names["tiers"][name] = ("tiers", name)
-        for path, consumer in items["consumers"]:
-            self._name("consumers", path, consumer)
+        names = self._names["consumers"]
+        for path, consumer in items["consumers"]:  # there may be very many: a path of two steps is there already
+            name = consumer.get("username")
+            if isinstance(name, str) and (first := names.setdefault(name, path)) is not path:
+                self._stands_twice(name, (*first, "username"), (*path, "username"), "username")
 
     def _name(self, kind: str, path: Path, item: JsonDict) -> None:
         field = _NAME_OF[kind]
@@ -140,10 +149,14 @@ class Check:
 
     def _twice(self, seen: dict[str, Path], name: str, path: Path, field: str) -> bool:
         first = seen.setdefault(name, path)
-        if first is not path and not self.source.full:
+        if first is not path:
+            self._stands_twice(name, first, path, field)
+        return first is not path
+
+    def _stands_twice(self, name: str, first: Path, path: Path, field: str) -> None:
+        if not self.source.full:
             line = self.source.line(first)
             self.source.add(path, f"the {field} '{name}' stands twice: first in line {line}")
-        return first is not path
 
     def _specs(self, kind: str, name_type: Any, model: type[Any], into: dict[str, Any]) -> None:
         section = self.source.root.get(kind)

@@ -1,7 +1,8 @@
 """Consumers, with their keys and acls, in bulk: a file may hold a hundred thousand of them.
 
 Each is checked by `ConsumerWritten`, whose fields are the entities' own, a few thousand at a time; bodies are then made as
-the entities would dump them (a test compares). One key is one consumer's: which key, no message says.
+the entities would dump them (a test compares). Plain ones (`plain`) pass without. One key is one consumer's: which key, no
+message says.
 """
 
 import hashlib
@@ -11,8 +12,9 @@ from typing import Any, Final
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from aigw.config.file import FileEntity, Secret, entity_id
+from aigw.config.entity import FileEntity, Secret, entity_id
 from aigw.config.finding import Path
+from aigw.config.plain import Plain, plain
 from aigw.config.shape import ConsumerWritten
 from aigw.config.source import Source
 from aigw.config.words import convert, tell
@@ -33,9 +35,11 @@ def consumer_id(username: str | None, custom_id: str | None) -> str:
 
 
 class Consumers:
-    """What the section `consumers` holds. `plugins` are (path, record, username) and left to the caller."""
+    """What the section `consumers` holds: `plain` are whole consumers, the lists beside it are of all others. `plugins` are
+    (path, record, username) and left to the caller."""
 
     def __init__(self, source: Source, progress: Callable[[str, int, int], None], refer: Refer) -> None:
+        self.plain: list[Plain] = []
         self.consumers: list[FileEntity] = []
         self.credentials: list[FileEntity] = []
         self.acls: list[FileEntity] = []
@@ -43,7 +47,10 @@ class Consumers:
         self._source = source
         self._progress = progress
         self._refer = refer
-        self._keys: dict[bytes, Path] = {}
+        self._keys: dict[tuple[str, str] | str, Path] = {}
+        """Where a key stands, or ("hash", its HMAC); of a plain consumer, where that stands."""
+        self._tiers: set[str] = set()
+        self._referring = {path[1] for path in source.document.containing("${") if path[:1] == ("consumers",) != path}
         self._custom_ids: dict[str, Path] = {}
 
     def run(self, items: list[Item]) -> None:
@@ -53,8 +60,17 @@ class Consumers:
             if self._source.full:
                 return
             self._progress("checking consumers", start, len(items))
-            for (path, item), checked in self._checked(items[start : start + CHUNK]):
-                self._take(path, item, checked, lines[int(path[1])])
+            part = items[start : start + CHUNK]
+            # How a reference is written must stay known: the general way does that.
+            quick = [None if path[1] in self._referring else plain(item) for path, item in part]
+            others = [one for one, found in zip(part, quick, strict=True) if found is None]
+            whole = {path: checked for (path, _), checked in self._checked(others)}
+            for (path, item), found in zip(part, quick, strict=True):
+                line = lines[int(path[1])]
+                if found is not None:
+                    self._take_plain(path, *found, line)
+                elif (checked := whole.get(path)) is not None:
+                    self._take(path, item, checked, line)
 
     def _checked(self, items: list[Item]) -> list[tuple[Item, ConsumerWritten]]:
         good = items
@@ -75,6 +91,21 @@ class Consumers:
                             self._refer((*path, "tier"), "tiers", item["tier"])
                 good = [item for n, item in enumerate(good) if n not in found]
         return []
+
+    def _take_plain(self, path: Path, username: str, tier: str | None, key: str, line: int) -> None:
+        if tier is not None and tier not in self._tiers and self._refer((*path, "tier"), "tiers", tier) is not None:
+            self._tiers.add(tier)
+        first = self._keys.setdefault(key, path)
+        if first is not path:
+            self._same_key(first, (*path, "keyauth_credentials", 0), "key")
+        here = self._source.lines((*path, "keyauth_credentials"))[0]
+        self.plain.append(Plain(int(path[1]), line, username, tier, key, here))
+
+    def _same_key(self, first: Path, at: Path, field: str) -> None:
+        if not self._source.full:
+            first = first if len(first) > 2 else (*first, "keyauth_credentials", 0)
+            text = f"the same key as in line {self._source.line(first)}: a key opens for one consumer"
+            self._source.add((*at, field), text)
 
     def _take(self, path: Path, item: JsonDict, checked: ConsumerWritten, line: int) -> None:
         username, custom_id = checked.username, checked.custom_id
@@ -115,10 +146,9 @@ class Consumers:
             digest = (
                 hashlib.sha256(given.encode()).digest() if given is not None else b"hash:" + (hashed or "").encode()
             )
-            first = self._keys.setdefault(digest, at)
-            if first is not at and not self._source.full:
-                text = f"the same key as in line {self._source.line(first)}: a key opens for one consumer"
-                self._source.add((*at, "key" if given is not None else "key_hash"), text)
+            first = self._keys.setdefault(given if given is not None else ("hash", hashed or ""), at)
+            if first is not at:
+                self._same_key(first, at, "key" if given is not None else "key_hash")
             key = entity_id("keyauth_credentials", f"{consumer}:{digest.hex()}")
             hint = key_hint(given) if given is not None else "..."
             body: JsonDict = {

@@ -10,6 +10,7 @@ import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from dataclasses import field as made
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -17,8 +18,12 @@ import sqlalchemy as sa
 
 from aigw.control import tables
 from aigw.control.entities import KINDS, Kind
+from aigw.control.first import fill
+from aigw.control.lean import KINDS_OF as LEAN
+from aigw.control.lean import NONE, Leans
 from aigw.control.origin import Origin, content_hash, name_of
 from aigw.control.rows import Change, Row, columns_of, row_of, scope_of
+from aigw.control.sift import Sifted, sift
 from aigw.control.writing import Writing
 from aigw.types import JsonDict
 
@@ -67,19 +72,21 @@ class Conflicts(Exception):
         super().__init__("; ".join(f"{c.origin}: {c.message}" if c.origin else c.message for c in found))
 
 
-def apply(writing: Writing, declared: Iterable[Declared], default_tier: str | None = None) -> Applied:
-    """Make the store hold exactly these as the file's; `default_tier` is an id. Raises Conflicts; then the caller must
-    roll back, as `Writer.submit(..., alone=True)` does."""
+def apply(
+    writing: Writing, declared: Iterable[Declared], default_tier: str | None = None, leans: Leans = NONE
+) -> Applied:
+    """Make the store hold exactly these and the plain consumers as the file's; `default_tier` is an id. Raises Conflicts; then
+    the caller must roll back, as `Writer.submit(..., alone=True)` does."""
     collecting = gc.isenabled()
     gc.disable()  # nothing here makes a cycle, and walking all rows again and again costs a quarter of the time
     try:
-        return _apply(writing, declared, default_tier)
+        return _apply(writing, declared, default_tier, leans)
     finally:
         if collecting:
             gc.enable()
 
 
-def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | None) -> Applied:
+def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | None, leans: Leans) -> Applied:
     wanted: dict[str, dict[str, Row]] = {kind: {} for kind in KINDS}
     conflicts: list[Conflict] = []
     for entity in declared:
@@ -88,12 +95,23 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
             conflicts.append(_twice(entity.kind, row, same[row.id]))
         same[row.id] = row
     stored = writing.of_file()
+    first = len(leans.all) > CHUNK and all(writing.is_empty(tables.ENTITIES[kind]) for kind in LEAN)
+    sifted = Sifted(still={one.digest: one for one in leans.all}) if first else sift(leans, stored)
+    for kind in LEAN:
+        wanted[kind] |= {row.id: row for row in sifted.rows[kind]}
     plans = [_plan(KINDS[kind], rows, stored[kind]) for kind, rows in wanted.items()]
     for plan in plans:
+        if plan.kind.name in LEAN:
+            plan.leans, plan.replaced = leans if first else NONE, sifted.moved[plan.kind.name]
         conflicts += _conflicts(writing, plan)
+        if "hash" in plan.table.c:
+            twice = (row for row in wanted[plan.kind.name].values() if row.hash in sifted.still)
+            conflicts += [
+                _twice(plan.kind.name, row, sifted.still[row.hash].rows(leans.file, leans.now)[1]) for row in twice
+            ]
     if conflicts:
         raise Conflicts(conflicts)
-    if sum(len(p.added) + len(p.changed) + len(p.removed) for p in plans) > CHUNK:
+    if first or sum(len(p.added) + len(p.changed) + len(p.removed) + len(p.replaced) for p in plans) > CHUNK:
         writing.expect_much()
     for plan in plans:
         plan.before = {r.id: r for r in _rows(writing, plan.kind.name, [*plan.changed, *plan.removed])}
@@ -106,7 +124,12 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
         conflicts += _remove(writing, plan)
     if conflicts:
         raise Conflicts(conflicts)
-    return Applied(*(sum(len(getattr(p, f)) for p in plans) for f in ("added", "changed", "removed", "moved")))
+    return Applied(
+        sum(len(p.added) + len(p.leans.all) for p in plans),
+        sum(len(p.changed) for p in plans),
+        sum(len(p.removed) for p in plans),
+        sum(len(p.moved) + len(p.replaced) for p in plans),
+    )
 
 
 @dataclass(slots=True)
@@ -121,6 +144,10 @@ class _Plan:
     removed: list[str]
     before: dict[str, Row]
     """The rows that `changed` and `removed` find."""
+    leans: Leans = NONE
+    """Plain consumers that come beside `added`, into an empty table."""
+    replaced: list[tuple[str, str]] = made(default_factory=list)
+    """(origin, id) of those that only moved."""
 
     @property
     def table(self) -> sa.Table:
@@ -133,7 +160,7 @@ def _wanted(entity: Declared) -> Row:
     return Row(entity.body["id"], 0, entity.body, entity.digest, entity.expires_at, entity.tier, origin)
 
 
-def _plan(kind: Kind, wanted: dict[str, Row], stored: Mapping[str, Origin]) -> _Plan:
+def _plan(kind: Kind, wanted: dict[str, Row], stored: Mapping[str, str]) -> _Plan:
     plan = _Plan(kind, wanted, {}, {}, {}, [key for key in stored if key not in wanted], {})
     for key, row in wanted.items():
         origin = row.origin
@@ -141,9 +168,11 @@ def _plan(kind: Kind, wanted: dict[str, Row], stored: Mapping[str, Origin]) -> _
         there = stored.get(key)
         if there is None:
             plan.added[key] = row
-        elif there.hash != origin.hash:
+        elif there == origin.text():
+            continue
+        elif Origin.parse(there).hash != origin.hash:
             plan.changed[key] = row
-        elif there != origin:
+        else:
             plan.moved[key] = row
     return plan
 
@@ -245,15 +274,16 @@ def _lets_go(plan: _Plan, key: str) -> bool:
 
 
 def _insert(writing: Writing, plan: _Plan) -> None:
-    if not plan.added:
-        return
-    numbers = _numbers(writing, plan.kind.name, plan.added) if plan.kind.numbered else {}
-    rows = [row._replace(n=numbers.get(key, 0)) for key, row in plan.added.items()]
-    many = len(rows) > CHUNK and plan.table.indexes and writing.is_empty(plan.table)
+    many = len(plan.added) + len(plan.leans.all) > CHUNK and plan.table.indexes and writing.is_empty(plan.table)
     with writing.without_indexes(plan.table) if many else nullcontext():
-        _many(writing, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
-    _tag(writing, plan.kind.name, rows)
-    writing.changes += [Change(plan.kind.name, None, row) for row in rows]
+        if plan.added:
+            numbers = _numbers(writing, plan.kind.name, plan.added) if plan.kind.numbered else {}
+            rows = [row._replace(n=numbers.get(key, 0)) for key, row in plan.added.items()]
+            _many(writing, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
+            _tag(writing, plan.kind.name, rows)
+            writing.changes += [Change(plan.kind.name, None, row) for row in rows]
+        if plan.leans.all:
+            fill(writing, plan.kind.name, plan.leans)
 
 
 def _update(writing: Writing, plan: _Plan) -> None:
@@ -261,6 +291,8 @@ def _update(writing: Writing, plan: _Plan) -> None:
     if plan.moved:
         query = sa.update(table).where(table.c.id == sa.bindparam("key")).values(origin=sa.bindparam("place"))
         _many(writing, query, [{"key": k, "place": r.origin and r.origin.text()} for k, r in plan.moved.items()])
+    if plan.replaced:
+        writing.connection.exec_driver_sql(f"UPDATE {table.name} SET origin = ? WHERE id = ?", plan.replaced)  # noqa: S608
     if not plan.changed:
         return
     rows = []

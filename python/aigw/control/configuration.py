@@ -16,12 +16,13 @@ from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
-from aigw.config import ConfigErrors, File, Finding, Fingerprint, fingerprint, read_bytes, read_text
+from aigw.config import ConfigErrors, File, FileEntity, Finding, Fingerprint, fingerprint, read_bytes, read_text
 from aigw.control import tables
 from aigw.control.bulk import Conflict, Conflicts, Declared, apply
 from aigw.control.compare import Comparison, compare
-from aigw.control.declare import Sealer, declared, default_tier
+from aigw.control.declare import Sealer, declared, default_tier, plainly
 from aigw.control.difference import Difference, difference
+from aigw.control.lean import NONE, Leans
 from aigw.control.publish import Publication
 from aigw.control.stamp import HISTORY, Stamp, history_of, peek, put_history, put_stamp, stamp_of
 from aigw.control.store import Store
@@ -248,12 +249,15 @@ class Configuration:
     def _apply(self, trigger: str, text: Text, file: File) -> Outcome:
         now = self._now()
         stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now)
-        entities = declared(file, self._sealer, int(now), self._made)
-        names = {e.id: e.name for e in file.entities if e.kind not in ("keyauth_credentials", "acls", "plugins")}
+        entities = declared(file, self._sealer, int(now), self._made, file.others)
+        leans = plainly(file, self._sealer, int(now))
+        names = {e.id: e.name for e in file.others if e.kind not in ("keyauth_credentials", "acls", "plugins")}
+        names |= {one.id: one.username for one in leans.all}
         try:
-            done = self._write(trigger, stamp, entities, default_tier(file), names)
+            done = self._write(trigger, stamp, entities, default_tier(file), names, leans)
         except Conflicts as error:
-            raise ConfigErrors([_finding(conflict, file) for conflict in error.found]) from None
+            listed = file.entities
+            raise ConfigErrors([_finding(conflict, file, listed) for conflict in error.found]) from None
         self._note(text)
         self.error = None
         self.results["applied"] += 1
@@ -275,11 +279,17 @@ class Configuration:
         self._say(done.lines)
 
     def _write(
-        self, trigger: str, stamp: Stamp | None, entities: list[Declared], tier: str | None, names: dict[str, str]
+        self,
+        trigger: str,
+        stamp: Stamp | None,
+        entities: list[Declared],
+        tier: str | None,
+        names: dict[str, str],
+        leans: Leans = NONE,
     ) -> Difference:
         def operation(writing: Writing) -> Difference:
             before, kept = writing.default_tier(), len(writing.changes)
-            apply(writing, entities, tier)
+            apply(writing, entities, tier, leans)
             done = difference(writing.changes[kept:], names, (before, tier))
             put_stamp(writing, stamp)
             put_history(writing, [*history_of(writing), self._entry(trigger, stamp.hash if stamp else "", done, None)])
@@ -346,10 +356,10 @@ class Configuration:
         return found
 
 
-def _finding(conflict: Conflict, file: File) -> Finding:
+def _finding(conflict: Conflict, file: File, listed: Sequence[FileEntity]) -> Finding:
     """A conflict at its place in the file."""
     line = conflict.origin.line if conflict.origin is not None else 0
-    at: Any = next((e for e in file.entities if line and e.kind == conflict.kind and e.line == line), None)
+    at: Any = next((e for e in listed if line and e.kind == conflict.kind and e.line == line), None)
     column = 1 if line else 0
     for look in (file.document.key_mark, file.document.mark) if at is not None else ():
         try:

@@ -4,14 +4,15 @@ Keys become HMACs here and upstreams' keys are sealed: nothing behind this modul
 in the file (`${VAR}`) goes along with its place, so that the configuration can be shown as it was written.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from aigw.config import File, FileEntity
-from aigw.config.file import entity_id
+from aigw.config.entity import entity_id
 from aigw.control.bulk import Declared
 from aigw.control.entities import KINDS
 from aigw.control.entities.model import reference_of, with_sealed_keys
+from aigw.control.lean import Leans, lean
 from aigw.control.origin import Origin
 from aigw.types import JsonDict
 
@@ -26,10 +27,19 @@ class Sealer(Protocol):
     def seal(self, secret: bytes) -> str: ...
 
 
-def declared(file: File, sealer: Sealer, now: int, since: Since) -> list[Declared]:
-    """Everything the file declares, made at `now`. A time to live counts from when the file first declared its key."""
-    timed = [_credential_id(e, _digest(e, sealer)) for e in file.entities if e.ttl]
-    return list(_declared(file, sealer, now, since(timed) if timed else {}))
+def declared(
+    file: File, sealer: Sealer, now: int, since: Since, entities: Iterable[FileEntity] | None = None
+) -> list[Declared]:
+    """Everything the file declares, or these of its entities, made at `now`. A time to live counts from when the file first
+    declared its key."""
+    listed = file.entities if entities is None else tuple(entities)
+    timed = [_credential_id(e, _digest(e, sealer)) for e in listed if e.ttl]
+    return list(_declared(file, listed, sealer, now, since(timed) if timed else {}))
+
+
+def plainly(file: File, sealer: Sealer, now: int) -> Leans:
+    """The plain consumers, made at `now`."""
+    return lean(file.plain, file.name, _tiers(file), sealer, now)
 
 
 def default_tier(file: File) -> str | None:
@@ -40,14 +50,16 @@ def default_tier(file: File) -> str | None:
 
 
 def _tiers(file: File) -> dict[str, str]:
-    return {e.name: e.id for e in file.entities if e.kind == "tiers"}
+    return {e.name: e.id for e in file.others if e.kind == "tiers"}
 
 
-def _declared(file: File, sealer: Sealer, now: int, made: Mapping[str, int]) -> Iterator[Declared]:
+def _declared(
+    file: File, entities: Iterable[FileEntity], sealer: Sealer, now: int, made: Mapping[str, int]
+) -> Iterator[Declared]:
     tiers, name = _tiers(file), file.name
     referring = {path[:-1] for path in file.document.containing("${") if path[-1:] == ("key",)}
     updated = {kind.name: kind.has_updated_at for kind in KINDS.values()}
-    for entity in file.entities:
+    for entity in entities:
         body: JsonDict = {**entity.body, "created_at": now}
         if updated[entity.kind]:
             body["updated_at"] = now

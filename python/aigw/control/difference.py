@@ -11,7 +11,7 @@ from typing import Any, Final
 from aigw.config.finding import printable
 from aigw.control.entities import KINDS
 from aigw.control.origin import name_of
-from aigw.control.rows import SETTINGS, Change, Row
+from aigw.control.rows import SETTINGS, Change, Many, Row
 from aigw.types import JsonDict
 
 MOST_LINES: Final = 50
@@ -46,13 +46,19 @@ class Difference:
 
 
 def difference(
-    changes: Sequence[Change], names: Mapping[str, str], default_tier: tuple[str | None, str | None]
+    changes: Sequence[Change | Many], names: Mapping[str, str], default_tier: tuple[str | None, str | None]
 ) -> Difference:
     """`names`: of everything that is referenced, by id; `default_tier`: ids before and after."""
     counts = {"created": 0, "updated": 0, "deleted": 0}
     lines: list[str] = []
-    known = _Names(changes, names)
+    single = [change for change in changes if isinstance(change, Change)]
+    known = _Names(single, names)
     for change in changes:
+        if isinstance(change, Many):
+            counts["created"] += change.total
+            told = change.first[: max(0, MOST_LINES - len(lines))]
+            lines += [_line("created", one, one.after, known) for one in told if one.after is not None]
+            continue
         row = change.after or change.before
         if row is None:
             continue
@@ -60,7 +66,7 @@ def difference(
         counts[action] += 1
         if len(lines) < MOST_LINES:
             lines.append(_line(action, change, row, known))
-    if any(change.kind == SETTINGS for change in changes) and default_tier[0] != default_tier[1]:
+    if any(change.kind == SETTINGS for change in single) and default_tier[0] != default_tier[1]:
         before, after = (known.of(key) if key else "none" for key in default_tier)
         lines.insert(0, f"~ default_tier: {before} -> {after}")
     total = sum(counts.values())

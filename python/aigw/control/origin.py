@@ -11,6 +11,8 @@ import orjson
 
 from aigw.types import JsonDict
 
+HASH: Final = 32
+"""Hex digits of a content hash."""
 _NAMES: Final = ("name", "username", "custom_id", "group")
 
 
@@ -59,4 +61,4 @@ def content_hash(body: JsonDict, *beside: object) -> str:
     kept = {**body, "created_at": 0, "updated_at": 0}
     if "keys" in kept:
         kept["keys"] = [k and {**k, "sealed": None} for k in kept["keys"]]
-    return hashlib.sha256(orjson.dumps([kept, *beside])).hexdigest()[:32]
+    return hashlib.sha256(orjson.dumps([kept, *beside])).hexdigest()[:HASH]

@@ -30,7 +30,7 @@ from aigw.control.compile import (
 from aigw.control.compile_tiers import Rows
 from aigw.control.entities import Entity, LlmModel, Plugin, Route, Service, Tier
 from aigw.control.reading import Reading
-from aigw.control.rows import SETTINGS, Change, Row
+from aigw.control.rows import SETTINGS, Change, Many, Row
 from aigw.types import JsonDict
 
 MERGE_AT_LEAST: Final = 4096
@@ -126,6 +126,9 @@ class Publication:
         self._anonymous: set[str] = set()
         self._pending: dict[tuple[str, str], int] = {}
         self._since_read: dict[tuple[str, str], int] | None = None
+        self._everything = False
+        """Whether so much is new that a base must say it: then what is pending need not be listed."""
+        self._everything_since_read = False
         self._new_base = False
         self._rows: dict[Rows, int] = {"consumers": 0, "credentials": 0, "one": 0}
         self._columns: list[Column] = []
@@ -154,9 +157,12 @@ class Publication:
         }
         self._policy_dirty = True
 
-    def note(self, changes: Iterable[Change]) -> None:
+    def note(self, changes: Iterable[Change | Many]) -> None:
         """Take the changes of one group into memory."""
         for change in changes:
+            if isinstance(change, Many):
+                self._note_many(change)
+                continue
             row = change.after or change.before
             if row is None:
                 self._policy_dirty |= change.kind == SETTINGS
@@ -173,7 +179,7 @@ class Publication:
 
     def prepare(self, reading: Reading, now: int) -> Fresh:
         """Work out what to send. Returns new numbers, which must be stored in the same transaction."""
-        if len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE):
+        if self._everything or len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE):
             base = read_base(reading, self.world, dict(self.numbers.known), now, may_number=True)
             self.numbers.take(base.fresh, fresh=True)
             self._prepared = _Prepared([], [], [], [], self._compile(reading, now, base.profiles), base)
@@ -219,17 +225,17 @@ class Publication:
     @property
     def is_pending(self) -> bool:
         """True while the store holds what workers do not see yet."""
-        return bool(self._pending) or self._policy_dirty or self._new_base
+        return bool(self._pending) or self._policy_dirty or self._new_base or self._everything
 
     @contextmanager
-    def group(self, changes: Iterable[Change]) -> Iterator[None]:
+    def group(self, changes: Iterable[Change | Many]) -> Iterator[None]:
         """Take the changes of one group into memory; when their commit fails, it was as if they had never been."""
-        pending = dict(self._pending)
+        pending, everything = dict(self._pending), self._everything
         self.note(changes)
         try:
             yield
         except BaseException:
-            self._pending = pending
+            self._pending, self._everything = pending, everything
             self._prepared = None
             raise
 
@@ -244,6 +250,7 @@ class Publication:
     def start_base(self) -> None:
         """From here on, what changes is remembered, to be appended to the base that is being read."""
         self._since_read = dict(self._pending)
+        self._everything_since_read = False
 
     def drop_base(self) -> None:
         """The base could not be read: forget it."""
@@ -254,6 +261,7 @@ class Publication:
         self._write(base)
         self._pending = {**(self._since_read or {}), **self._pending}
         self._since_read = None
+        self._everything |= self._everything_since_read
         self.numbers.take(base.fresh, fresh=True)
         fresh = self.prepare(reading, int(now))
         self._base_profiles = len(self.profiles)
@@ -321,6 +329,12 @@ class Publication:
             names = {t for r in (change.before, change.after) if r for t in (r.id, r.body["username"])}
             self._policy_dirty |= bool(names & self._anonymous)
 
+    def _note_many(self, change: Many) -> None:
+        self._everything = self._everything_since_read = True
+        rows: Rows = "consumers" if change.kind == "consumers" else "credentials"
+        self._rows[rows] = max(self._rows[rows], change.highest)
+        self._policy_dirty |= bool(self._anonymous)
+
     def _touch(self, kind: str, key: str, n: int) -> None:
         for noted in (self._pending, self._since_read):
             if noted is not None:
@@ -350,6 +364,7 @@ class Publication:
             self._policy_profiles = len(self.profiles)
         self._new_base = False
         self._policy_dirty = False
+        self._everything = False
         self._pending.clear()
         self.numbers.fresh.clear()
         self.series.fresh.clear()

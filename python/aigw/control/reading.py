@@ -8,7 +8,6 @@ import orjson
 import sqlalchemy as sa
 
 from aigw.control import tables
-from aigw.control.origin import Origin
 from aigw.control.rows import DEFAULT_TIER, Row, row_of
 from aigw.types import JsonDict
 
@@ -118,12 +117,13 @@ class Reading:
         rows = self.connection.execute(sa.select(c.id, c.n).where(c.kind == kind))
         return {r.id: r.n for r in rows}
 
-    def of_file(self) -> dict[str, dict[str, Origin]]:
-        """Kind -> id -> where the configuration file declared it when it was applied last, and its content hash."""
-        found: dict[str, dict[str, Origin]] = {}
+    def of_file(self) -> dict[str, dict[str, str]]:
+        """Kind -> id -> the column `origin` (`Origin.text`) of everything that the configuration file declared when it was
+        applied last."""
+        found: dict[str, dict[str, str]] = {}
         for kind, table in tables.ENTITIES.items():
             query = sa.select(table.c.id, table.c.origin).where(table.c.origin.is_not(None))
-            found[kind] = {key: Origin.parse(text) for key, text in self.connection.execute(query)}
+            found[kind] = {key: text for key, text in self.connection.execute(query)}
         return found
 
     def is_empty(self, table: sa.Table) -> bool:

@@ -41,6 +41,16 @@ class Change(NamedTuple):
     after: Row | None
 
 
+class Many(NamedTuple):
+    """So many new entities of one kind, where there was none of it, that no change is kept for each: the first ones will do."""
+
+    kind: str
+    total: int
+    highest: int
+    """Row number."""
+    first: tuple[Change, ...]
+
+
 class UniqueViolation(Exception):
     """Another entity has this value. `fields` are Kong's: the field, or a plugin's name and scope."""
 

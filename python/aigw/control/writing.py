@@ -17,6 +17,7 @@ from aigw.control.rows import (
     DEFAULT_TIER,
     SETTINGS,
     Change,
+    Many,
     Referenced,
     Row,
     UniqueViolation,
@@ -38,7 +39,7 @@ class Writing(Reading):
 
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
-        self.changes: list[Change] = []
+        self.changes: list[Change | Many] = []
         self.much = False
 
     @contextmanager

@@ -34,7 +34,7 @@ def upgrade() -> None:
         ("consumers", "n, id, username, custom_id, tier, body, origin"),
         ("keyauth_credentials", "n, id, consumer, hash, expires_at, body, origin"),
     ):
-        op.execute(f"INSERT INTO new_{name} ({columns}) SELECT {columns} FROM {name} ORDER BY n")
+        op.execute(f"INSERT INTO new_{name} ({columns}) SELECT {columns} FROM {name} ORDER BY n")  # noqa: S608
         op.drop_table(name)
         op.rename_table(f"new_{name}", name)
     for name, column in (
@@ -49,4 +49,4 @@ def upgrade() -> None:
     for column in ("consumer", "expires_at"):
         op.create_index(f"ix_keyauth_credentials_{column}", "keyauth_credentials", [column])
     for name in ("services", "routes", "tiers", "models", "consumers", "keyauth_credentials"):
-        op.execute(f"DELETE FROM row_numbers WHERE kind = '{name}' AND id IN (SELECT id FROM {name})")
+        op.execute(f"DELETE FROM row_numbers WHERE kind = '{name}' AND id IN (SELECT id FROM {name})")  # noqa: S608
