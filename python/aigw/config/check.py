@@ -62,6 +62,10 @@ class Check:
         ):
             yield from part
 
+    def let_go(self) -> None:
+        """Break the circle of this and its consumers: a large file's tree then goes at once, and needs no collector."""
+        del self._consumers
+
     def run(self) -> None:
         """Check everything."""
         root = self.source.root

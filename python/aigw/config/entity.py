@@ -6,6 +6,7 @@ key's SHA-256, an acl by its group.
 """
 
 import hashlib
+from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -14,15 +15,14 @@ from aigw.types import JsonDict
 
 NAMESPACE: Final = UUID("5f2b0e0c-6f0a-5d4e-9d3c-0a1e6b7c8d90")
 _NAMESPACE: Final = NAMESPACE.bytes
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_sha1: Final = partial(hashlib.sha1, usedforsecurity=False)
 
 
 def entity_id(kind: str, name: str) -> str:
-    """uuid5(NAMESPACE, "kind:name") as text, four times as fast as the library's."""
-    digest = bytearray(hashlib.sha1(_NAMESPACE + f"{kind}:{name}".encode(), usedforsecurity=False).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    """uuid5(NAMESPACE, "kind:name") as text, several times as fast as the library's."""
+    text = _sha1(_NAMESPACE + f"{kind}:{name}".encode()).hexdigest()
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 class Secret:

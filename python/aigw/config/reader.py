@@ -69,19 +69,22 @@ def _read(name: str, data: bytes, environment: Mapping[str, str], folder: Path, 
     report("parsing", 0, len(data))
     source = Source(name, data, environment, folder)
     check = Check(source, report)
-    check.run()
-    source.fail()
-    digest = hashlib.sha256(data)
-    for value in source.resolved:
-        digest.update(b"\0" + value.encode())
-    return File(
-        name=name,
-        hash=digest.hexdigest(),
-        models=check.models,
-        tiers=check.tiers,
-        default_tier=check.default_tier,
-        others=tuple(check.others()),
-        plain=check.plain,
-        sources=(name, *dict.fromkeys(str(p) for p in source.resolver.files)),
-        document=source.document,
-    )
+    try:
+        check.run()
+        source.fail()
+        digest = hashlib.sha256(data)
+        for value in source.resolved:
+            digest.update(b"\0" + value.encode())
+        return File(
+            name=name,
+            hash=digest.hexdigest(),
+            models=check.models,
+            tiers=check.tiers,
+            default_tier=check.default_tier,
+            others=tuple(check.others()),
+            plain=check.plain,
+            sources=(name, *dict.fromkeys(str(p) for p in source.resolver.files)),
+            document=source.document,
+        )
+    finally:
+        check.let_go()

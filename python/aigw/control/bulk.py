@@ -24,7 +24,7 @@ from aigw.control.lean import NONE, Leans
 from aigw.control.origin import Origin, content_hash, name_of
 from aigw.control.rows import Change, Row, columns_of, row_of, scope_of
 from aigw.control.sift import Sifted, sift
-from aigw.control.writing import Writing
+from aigw.control.writing import FIRST_CACHE_KIB, Writing
 from aigw.types import JsonDict
 
 CHUNK: Final = 900
@@ -111,7 +111,9 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
             ]
     if conflicts:
         raise Conflicts(conflicts)
-    if first or sum(len(p.added) + len(p.changed) + len(p.removed) + len(p.replaced) for p in plans) > CHUNK:
+    if first:
+        writing.expect_much(FIRST_CACHE_KIB)
+    elif sum(len(p.added) + len(p.changed) + len(p.removed) + len(p.replaced) for p in plans) > CHUNK:
         writing.expect_much()
     for plan in plans:
         plan.before = {r.id: r for r in _rows(writing, plan.kind.name, [*plan.changed, *plan.removed])}

@@ -88,7 +88,9 @@ def _lean(found: Iterable[Plain], tiers: Mapping[str, str], hasher: Hasher) -> I
         hint, in_tier = key_hint(key), tiers[tier] if tier is not None else None
         # `content_hash`, without its copies.
         content = dumps([_consumer(mine, username, 0), "", 0, in_tier])
-        key_content = dumps([{**_key(key_id, mine, hint, 0), "updated_at": 0}, text, 0, None])
+        body = _key(key_id, mine, hint, 0)
+        body["updated_at"] = 0
+        key_content = dumps([body, text, 0, None])
         yield Lean(
             mine,
             username,

@@ -126,9 +126,7 @@ class Publication:
         self._anonymous: set[str] = set()
         self._pending: dict[tuple[str, str], int] = {}
         self._since_read: dict[tuple[str, str], int] | None = None
-        self._everything = False
-        """Whether so much is new that a base must say it: then what is pending need not be listed."""
-        self._everything_since_read = False
+        self._everything = self._everything_since_read = False  # so much is new that a base must say it
         self._new_base = False
         self._rows: dict[Rows, int] = {"consumers": 0, "credentials": 0, "one": 0}
         self._columns: list[Column] = []
@@ -160,11 +158,10 @@ class Publication:
     def note(self, changes: Iterable[Change | Many]) -> None:
         """Take the changes of one group into memory."""
         for change in changes:
+            row = None if isinstance(change, Many) else change.after or change.before
             if isinstance(change, Many):
                 self._note_many(change)
-                continue
-            row = change.after or change.before
-            if row is None:
+            elif row is None:
                 self._policy_dirty |= change.kind == SETTINGS
             elif change.kind in _PLACES:
                 self._note_place(change.kind, change.after, row.id)
@@ -323,17 +320,19 @@ class Publication:
 
     def _note_record(self, change: Change, row: Row) -> None:
         self._touch(change.kind, row.id, row.n)
-        rows: Rows = "consumers" if change.kind == "consumers" else "credentials"
-        self._rows[rows] = max(self._rows[rows], row.n)
+        self._highest(change.kind, row.n)
         if change.kind == "consumers":
             names = {t for r in (change.before, change.after) if r for t in (r.id, r.body["username"])}
             self._policy_dirty |= bool(names & self._anonymous)
 
     def _note_many(self, change: Many) -> None:
         self._everything = self._everything_since_read = True
-        rows: Rows = "consumers" if change.kind == "consumers" else "credentials"
-        self._rows[rows] = max(self._rows[rows], change.highest)
+        self._highest(change.kind, change.highest)
         self._policy_dirty |= bool(self._anonymous)
+
+    def _highest(self, kind: str, n: int) -> None:
+        rows: Rows = "consumers" if kind == "consumers" else "credentials"
+        self._rows[rows] = max(self._rows[rows], n)
 
     def _touch(self, kind: str, key: str, n: int) -> None:
         for noted in (self._pending, self._since_read):
@@ -362,9 +361,7 @@ class Publication:
         if policy is not None:
             self._policy = policy
             self._policy_profiles = len(self.profiles)
-        self._new_base = False
-        self._policy_dirty = False
-        self._everything = False
+        self._new_base = self._policy_dirty = self._everything = False
         self._pending.clear()
         self.numbers.fresh.clear()
         self.series.fresh.clear()

@@ -58,14 +58,15 @@ class Reading:
     def credentials(self, now: int) -> list[tuple[int, str, int, bytes, int]]:
         """(n, id, consumer's n, hmac, expires_at) of every credential: what the snapshot needs, and no JSON."""
         c, k = tables.consumers, tables.keyauth_credentials
-        query = sa.select(k.c.n, k.c.id, c.c.n, k.c.hash, k.c.expires_at).join(c, c.c.id == k.c.consumer)
-        return [tuple(r) for r in self.connection.execute(query.where(*_alive(k.name, now)))]
+        # Not a join: of very many it would look for each owner by itself, in no order.
+        owners = dict(self._plainly(sa.select(c.c.id, c.c.n)))
+        query = sa.select(k.c.n, k.c.id, k.c.consumer, k.c.hash, k.c.expires_at).where(*_alive(k.name, now))
+        return [(n, key, owners[owner], *rest) for n, key, owner, *rest in self._plainly(query)]
 
     def consumers(self) -> list[tuple[int, str, str | None, str | None, str | None]]:
         """(n, id, username, custom_id, tier's id) of every consumer."""
         c = tables.consumers.c
-        query = sa.select(c.n, c.id, c.username, c.custom_id, c.tier)
-        return [tuple(r) for r in self.connection.execute(query)]
+        return self._plainly(sa.select(c.n, c.id, c.username, c.custom_id, c.tier))
 
     def members(self, tier: str) -> Iterator[Row]:
         """The consumers of a tier, by id, streamed."""
@@ -123,8 +124,12 @@ class Reading:
         found: dict[str, dict[str, str]] = {}
         for kind, table in tables.ENTITIES.items():
             query = sa.select(table.c.id, table.c.origin).where(table.c.origin.is_not(None))
-            found[kind] = {key: text for key, text in self.connection.execute(query)}
+            found[kind] = dict(self._plainly(query))
         return found
+
+    def _plainly(self, query: sa.Select[Any]) -> list[Any]:
+        """All records as plain tuples."""
+        return [tuple(record) for record in self.connection.execute(query)]
 
     def is_empty(self, table: sa.Table) -> bool:
         """Whether nobody has anything of this kind."""

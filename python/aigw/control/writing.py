@@ -30,6 +30,8 @@ from aigw.types import JsonDict
 CACHE_KIB: Final = 2000
 LARGE_CACHE_KIB: Final = 256 * 1024
 """Most that one large transaction may hold in memory."""
+FIRST_CACHE_KIB: Final = 128 * 1024
+"""The same of one that only adds in order."""
 LOG_PAGES: Final = 1000
 """Pages in the log at which a commit brings them home: SQLite's own number."""
 
@@ -153,10 +155,10 @@ class Writing(Reading):
         for index in indexes:
             self.connection.execute(sa.schema.CreateIndex(index))
 
-    def expect_much(self) -> None:
+    def expect_much(self, kib: int = LARGE_CACHE_KIB) -> None:
         """Let this transaction hold its pages in memory: ids are in no order, and a page that does not fit is written and
         read again for each row. Its pages go to the log only: `Store.settle` brings them home."""
-        self.connection.exec_driver_sql(f"PRAGMA cache_size = -{LARGE_CACHE_KIB}")
+        self.connection.exec_driver_sql(f"PRAGMA cache_size = -{kib}")
         self.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
         self.much = True
 

@@ -1,0 +1,151 @@
+"""A large file: what the store holds and what is published is the same by the short way and by the general one."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aigw.config import ConfigErrors, consumers
+from aigw.control import bulk
+from conftest import Gateway
+
+COUNT = 40
+
+
+def text(*people: str, count: int = COUNT, tier: str = "free", head: str = "") -> bytes:
+    plain = [
+        f"- {{username: u{i}, tier: {tier}, keyauth_credentials: [{{key: key-of-consumer-{i}}}]}}" for i in range(count)
+    ]
+    return "\n".join([f"{head}tiers: {{free: {{}}, pro: {{}}}}", "consumers:", *plain, *people, ""]).encode()
+
+
+OTHERS = ("- {username: other, tags: [x], acls: [{group: g}], keyauth_credentials: [{key: a}, {key: b, ttl: 60}]}",)
+STEPS = [
+    text(),
+    text(head="# all lines move\n\n"),
+    text(*OTHERS),
+    text(*OTHERS, tier="pro"),
+    text(*OTHERS, count=COUNT - 5),
+    text(*OTHERS)
+    .replace(b"key-of-consumer-1}", b"key-of-consumer-x}")
+    .replace(b"key-of-consumer-2}", b"key-of-consumer-1}"),
+    text(*OTHERS).replace(b"{username: u7,", b"{username: u7, custom_id: seven,"),
+    text(),
+]
+
+
+def held(path: Path) -> dict[str, list[Any]]:
+    """What every table says, times left out."""
+    store = sqlite3.connect(path)
+    found = {
+        name: sorted(map(repr, store.execute(f"SELECT * FROM {name}")))
+        for name in ("tiers", "consumers", "keyauth_credentials", "acls", "tags", "row_numbers")
+    }
+    assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert store.execute("PRAGMA foreign_key_check").fetchall() == []
+    store.close()
+    return found
+
+
+def load(gateway: Gateway, data: bytes) -> dict[str, Any]:
+    assert gateway.control is not None
+    return gateway.control.configuration.load("api", data).difference.as_dict()
+
+
+def indexes(path: Path) -> list[Any]:
+    store = sqlite3.connect(path)
+    found = store.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall()
+    store.close()
+    return found
+
+
+def run(data: Path, monkeypatch: pytest.MonkeyPatch, *, short: bool) -> list[Any]:
+    gateway = Gateway(data).open()
+    made, seen = indexes(data / "store.db"), []
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk, "CHUNK", 10)
+        if not short:
+            patched.setattr(consumers, "plain", lambda record: None)
+        try:
+            for step in STEPS:
+                told = load(gateway, step)
+                told["lines"] = sorted(told["lines"])
+                publisher = gateway.publisher
+                seen.append(
+                    (told, held(data / "store.db"), publisher.policy, publisher.consumers, publisher.credentials)
+                )
+                assert indexes(data / "store.db") == made
+                assert load(gateway, step)["lines"] == [], "nothing twice"
+        finally:
+            gateway.close()
+    return seen
+
+
+def test_both_ways_end_in_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, general = (run(tmp_path / str(way), monkeypatch, short=way) for way in (True, False))
+    assert len(short) == len(STEPS)
+    for step, (one, other) in enumerate(zip(short, general, strict=True)):
+        assert one == other, step
+    assert short[0][0]["added"] == 2 * COUNT + 2 and short[1][0]["added"] == 0
+
+
+def test_a_first_file_is_one_base_and_numbers_come_back(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "CHUNK", 10)
+    told = load(gateway, text())
+    assert (told["added"], told["lines"][2], told["lines"][-1]) == (
+        82,
+        "+ consumer u0 (tier free)",
+        "... and 32 more",
+    )
+    assert gateway.publisher.calls.count("write_base") == 2 and "append" not in gateway.publisher.calls
+    first = dict(gateway.publisher.consumers)
+    assert len(first) == COUNT and len(gateway.publisher.credentials) == COUNT
+    load(gateway, b"tiers: {free: {}}")
+    assert gateway.publisher.consumers == {}
+    gateway.post("/consumers", username="after")
+    (new,) = gateway.publisher.consumers
+    assert new == COUNT + 1, "a number is never given to another"
+    gateway.call("DELETE", "/consumers/after")
+    load(gateway, text())
+    assert gateway.publisher.consumers == first
+    gateway.post("/consumers", username="more")
+    assert max(gateway.publisher.consumers) == COUNT + 2
+    assert "f.yaml" not in str(gateway.call("DELETE", "/consumers/u3", 409)) and "u3" in first[4]
+
+
+def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "CHUNK", 10)
+    digest = gateway.publisher.hash_key(b"key-of-consumer-5").hex()
+    same = f"- {{username: same, keyauth_credentials: [{{key_hash: {digest}}}]}}"
+    for kept in (b"", text()):
+        if kept:
+            load(gateway, kept)
+        with pytest.raises(ConfigErrors, match="is declared by POST /config:8, too"):
+            load(gateway, text(same))
+    load(gateway, b"tiers: {free: {}}")
+    gateway.post("/consumers", username="u4")
+    gateway.post("/consumers/u4/key-auth", key="key-of-consumer-6")
+    with pytest.raises(ConfigErrors) as caught:
+        load(gateway, text())
+    assert [(f.line, f.message.partition(":")[0]) for f in caught.value.findings] == [
+        (7, "consumers 'u4'"),
+        (9, caught.value.findings[1].message.partition(":")[0]),
+    ]
+    assert [c[2] for c in gateway.publisher.consumers.values()] == ["u4"]
+    assert gateway.call("GET", "/consumer_groups")["data"][0]["name"] == "free"
+
+
+def test_a_first_file_that_cannot_be_published_is_tried_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "CHUNK", 10)
+    for step in ("write_base", "publish"):
+        gateway.publisher.fail = {step: OSError(28, "No space left on device")}
+        with pytest.raises(Exception, match="No space left"):
+            load(gateway, text())
+        gateway.publisher.fail = {}
+        gateway.post("/consumers", username=f"after-{step}")
+        assert len(gateway.publisher.consumers) == COUNT + 1
+        gateway.call("DELETE", f"/consumers/after-{step}")
+        load(gateway, b"tiers: {free: {}}")
