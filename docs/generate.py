@@ -9,19 +9,17 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
-from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
 from aigw import _native
-from aigw.cli import GROUPS, parser
+from aigw.cli import GROUPS, help_of
 from aigw.cli.serve import serve
 from aigw.settings import Settings, variable
 
 FOLDER: Final = Path(__file__).parent / "reference"
-SUBCOMMANDS: Final = {"keys": ("create", "list", "revoke")}
+WIDTH: Final = 100
+"""Of a terminal, in columns."""
 MADE: Final = "<!-- Made by `make reference` from {source}. Edit that, not this page. -->\n"
 
 # What a word of the denials' columns says to a reader; a new word stands for itself until it has an entry.
@@ -111,9 +109,9 @@ def cli() -> str:
     for group, verbs in GROUPS.items():
         parts.append(f"\n## {group}\n")
         for verb in verbs:
-            subcommands = [[verb.name, name] for name in SUBCOMMANDS.get(verb.name, ())]
-            for words in [[verb.name], *subcommands]:
-                parts.append(f"\n{'#' * (2 + len(words))} aigw {' '.join(words)}\n\n```text\n{help_of(words)}\n```\n")
+            for one in (verb, *verb.more):
+                told = help_of(one, WIDTH).rstrip()
+                parts.append(f"\n{'##' + '#' * len(one.name.split())} aigw {one.name}\n\n```text\n{told}\n```\n")
     return (
         "# The command line\n\n"
         + MADE.format(source="`python/aigw/cli/`")
@@ -121,14 +119,6 @@ def cli() -> str:
         "verb prints for programs goes to standard output alone; colours and bars are for terminals only, and `NO_COLOR` is heeded.\n"
         + "".join(parts)
     )
-
-
-def help_of(words: list[str]) -> str:
-    """What `aigw WORDS --help` prints."""
-    console = Console(file=StringIO(), width=100, color_system=None)
-    parser().help_print(words, console=console)
-    assert isinstance(console.file, StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().strip().splitlines())
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {

@@ -1,20 +1,19 @@
 """The command line: one file per verb, each loaded only when it is called.
 
 Exit codes: 0 fine, 1 failed, 2 usage or configuration error. Errors go to standard error and carry the repair. What a verb
-prints for programs goes to standard output alone. `aigw --help` is answered from the table below, without the parser: it is
-what people wait for most often, and completion scripts, too.
+prints for programs goes to standard output alone. What a verb does not need is not imported before it: people wait for this
+more often than for anything else here.
 """
 
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from importlib import import_module
+from typing import Any, Final, NamedTuple, NoReturn
 
 from aigw import __version__
 from aigw.errors import AddressInUse, AigwError, ConfigError
 
-if TYPE_CHECKING:
-    from cyclopts import App
-
 ABOUT: Final = "An AI-API gateway: identity, limits and exact metering before any compute is consumed."
+HELP: Final = frozenset({"--help", "-h"})
 
 
 class Verb(NamedTuple):
@@ -23,6 +22,13 @@ class Verb(NamedTuple):
     name: str
     target: str
     about: str
+    more: "tuple[Verb, ...]" = ()
+    """Verbs below it; then it has no target."""
+
+    def load(self) -> Any:
+        """The function."""
+        module, _, name = self.target.partition(":")
+        return getattr(import_module(module), name)
 
 
 GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
@@ -41,7 +47,20 @@ GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
         Verb("dump", "aigw.cli.dump:dump", "Print the configuration in force as a configuration file."),
         Verb("top", "aigw.cli.top:top", "Watch traffic, refusals, tokens and latencies of a running gateway."),
         Verb("tiers", "aigw.cli.tiers:tiers", "List what is sold: limits, gates and prices; or show one tier whole."),
-        Verb("keys", "aigw.cli.keys:app", "Make, list and revoke consumers' API keys."),
+        Verb(
+            "keys",
+            "",
+            "Make, list and revoke consumers' API keys.",
+            (
+                Verb("keys create", "aigw.cli.keys:create", "Make a key and print it, this once."),
+                Verb(
+                    "keys list",
+                    "aigw.cli.keys:list_keys",
+                    "List keys by their ids and last characters; the keys themselves are not kept.",
+                ),
+                Verb("keys revoke", "aigw.cli.keys:revoke", "End keys: requests that arrive after this are refused."),
+            ),
+        ),
     ),
     "Call it": (
         Verb("try", "aigw.cli.try_call:try_call", "Send one request through the gateway and tell what became of it."),
@@ -66,50 +85,37 @@ def overview() -> str:
     return "\n".join([*lines, "", "More of one: aigw COMMAND --help", ""])
 
 
-def parser() -> "App":
-    """The parser with every verb, none of them loaded yet."""
-    from cyclopts import App  # noqa: PLC0415  (a hundred milliseconds that the overview does not need)
-
-    app = App(
-        name="aigw",
-        help=ABOUT,
-        version=__version__,
-        version_flags=["--version"],
-        help_format="plaintext",
-        help_formatter="plain",
-        result_action="return_value",
-    )
-    for verb in (verb for verbs in GROUPS.values() for verb in verbs):
-        app.command(verb.target, name=verb.name)
-    for verb in HIDDEN:
-        app.command(verb.target, name=verb.name, show=False)
-    return app
-
-
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if words in ([], ["--help"], ["-h"], ["help"]):
-        sys.stdout.write(overview())
-        sys.exit(0)
     try:
-        sys.exit(_run(words))
+        sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
         sys.exit(1)
 
 
 def _run(words: list[str]) -> int:
-    app = parser()
-    from cyclopts import CycloptsError  # noqa: PLC0415
+    asked = words[: words.index("--")] if "--" in words else words
+    helps = not HELP.isdisjoint(asked)
+    named = [word for word in words if not helps or word not in HELP]
+    if named in ([], ["help"]):
+        sys.stdout.write(overview())
+        return 0
+    if "--version" in asked:
+        sys.stdout.write(f"{__version__}\n")
+        return 0
+    from aigw.cli.words import Usage, call  # noqa: PLC0415
 
     try:
-        code = app(words, exit_on_error=False, print_error=False)
+        verb, rest = find(named)
+        if helps or not verb.target:
+            sys.stdout.write(help_of(verb))
+            return 0
+        code = call(verb.load(), rest)
         sys.stdout.flush()
-    except CycloptsError as error:
-        known = {verb.name for verbs in (*GROUPS.values(), HIDDEN) for verb in verbs}
-        verb = f"{words[0]} " if words[0] in known else ""
-        fail(2, f"{error}\nSee: aigw {verb}--help")
+    except Usage as error:
+        known = named[0] if named[0] in {verb.name for verb in every_verb()} else ""
+        fail(2, f"{error}\nSee: aigw {known} --help".replace("  ", " "))
     except (ConfigError, AddressInUse) as error:
         fail(2, str(error))
     except BrokenPipeError:
@@ -119,6 +125,48 @@ def _run(words: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return code if isinstance(code, int) else 0
+
+
+def find(words: list[str]) -> tuple[Verb, list[str]]:
+    """The verb that the first words name, and the words after them. Raises Usage."""
+    verbs = every_verb()
+    shown = [verb for group in GROUPS.values() for verb in group]
+    rest = list(words)
+    while True:
+        verb = next((verb for verb in verbs if verb.name.rsplit(" ", 1)[-1] == rest[0]), None)
+        if verb is None:
+            raise _unknown(rest[0], shown)
+        rest.pop(0)
+        if not (verb.more and rest):
+            return verb, rest
+        verbs = shown = list(verb.more)
+
+
+def _unknown(word: str, verbs: list[Verb]) -> ConfigError:
+    from aigw.cli.words import Usage, did_you_mean  # noqa: PLC0415
+
+    names = [verb.name.rsplit(" ", 1)[-1] for verb in verbs]
+    if word.startswith("-"):
+        return Usage(f"Unknown option: {word}.")
+    listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return Usage(f'Unknown command "{word}".{did_you_mean(word, names)} Available commands: {listed}.')
+
+
+def every_verb() -> list[Verb]:
+    """The hidden ones, too."""
+    return [verb for verbs in (*GROUPS.values(), HIDDEN) for verb in verbs]
+
+
+def help_of(verb: Verb, width: int | None = None) -> str:
+    """What `aigw VERB --help` prints, for a terminal of that many columns."""
+    if verb.more:
+        lines = [f"  {inner.name.rsplit(' ', 1)[-1]}: {inner.about}" for inner in verb.more]
+        return "\n".join([f"Usage: aigw {verb.name} COMMAND", "", verb.about, "", "Commands:", *lines, ""])
+    from shutil import get_terminal_size  # noqa: PLC0415
+
+    from aigw.cli.words import help_of  # noqa: PLC0415
+
+    return help_of(verb.load(), f"aigw {verb.name}", width or get_terminal_size().columns)
 
 
 def fail(code: int, message: str) -> NoReturn:

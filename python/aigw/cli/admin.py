@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
-from cyclopts import Parameter
-
+from aigw.cli.words import Parameter
 from aigw.errors import ConfigError, UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
 from aigw.settings import load
 from aigw.types import JsonDict
@@ -18,9 +17,7 @@ from aigw.types import JsonDict
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
-AdminOption = Annotated[
-    str | None, Parameter(name="--admin", help="HOST:PORT of the Admin API [env: AIGW_ADMIN, default: 127.0.0.1:8001]")
-]
+AdminOption = Annotated[str | None, Parameter("HOST:PORT of the Admin API [env: AIGW_ADMIN, default: 127.0.0.1:8001]")]
 PATIENCE_S: Final = 10.0
 PAGE: Final = 1000
 

@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from aigw.cli.words import Parameter
 
 
 def check(
-    file: Annotated[Path, Parameter(help="configuration file")],
+    file: Annotated[Path, Parameter("configuration file")],
     /,
     *,
-    output: Annotated[Literal["table", "json"], Parameter(help="for people, or for programs")] = "table",
-    progress: Annotated[bool, Parameter(help="show progress of long work on a terminal")] = True,
+    output: Annotated[Literal["table", "json"], Parameter("for people, or for programs")] = "table",
+    progress: Annotated[bool, Parameter("show progress of long work on a terminal")] = True,
 ) -> int:
     """Say whether a configuration file can be used, and all that is wrong with it.
 

@@ -17,9 +17,8 @@ import time
 from pathlib import Path
 from typing import Annotated, Final
 
-from cyclopts import Parameter
-
 from aigw.cli.admin import AdminApi
+from aigw.cli.words import Parameter
 from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 
 START_S: Final = 60.0
@@ -51,14 +50,14 @@ Begin anew: rm -r {folder}. Ctrl-C ends everything.
 
 
 def demo(
-    file: Annotated[Path, Parameter(help="configuration file; copied once")] = Path("deploy/examples/tiers.yaml"),
+    file: Annotated[Path, Parameter("configuration file; copied once")] = Path("deploy/examples/tiers.yaml"),
     /,
     *,
-    folder: Annotated[Path, Parameter(help="where copy, keys and data are kept")] = Path(".aigw-demo"),
-    proxy_port: Annotated[int, Parameter(help="of the proxy")] = 8000,
-    admin_port: Annotated[int, Parameter(help="of the Admin API")] = 8001,
-    llm_port: Annotated[int, Parameter(help="of the mock LLM")] = LLM,
-    echo_port: Annotated[int, Parameter(help="of the echo service")] = ECHO,
+    folder: Annotated[Path, Parameter("where copy, keys and data are kept")] = Path(".aigw-demo"),
+    proxy_port: Annotated[int, Parameter("of the proxy")] = 8000,
+    admin_port: Annotated[int, Parameter("of the Admin API")] = 8001,
+    llm_port: Annotated[int, Parameter("of the mock LLM")] = LLM,
+    echo_port: Annotated[int, Parameter("of the echo service")] = ECHO,
 ) -> int:
     """Serve three tiers, a mock LLM and an echo service, until Ctrl-C.
 

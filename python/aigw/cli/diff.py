@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from cyclopts import Parameter
-
 from aigw.cli.admin import AdminApi, AdminOption, Rejected, segment
 from aigw.cli.output import Output, note, show_json
+from aigw.cli.words import Parameter
 from aigw.errors import ConfigError
 
 PATIENCE_S: Final = 120.0  # a hundred thousand consumers take seconds
@@ -18,9 +17,9 @@ _WORDS: Final = {"created": "creating", "updated": "updating", "deleted": "delet
 
 
 def diff(
-    file: Annotated[Path, Parameter(help="configuration file")],
+    file: Annotated[Path, Parameter("configuration file")],
     *,
-    non_zero_exit_code: Annotated[bool, Parameter(help="exit with 2 when something differs", negative="")] = False,
+    non_zero_exit_code: Annotated[bool, Parameter("exit with 2 when something differs", negative=False)] = False,
     output: Output = "table",
     admin: AdminOption = None,
 ) -> int:

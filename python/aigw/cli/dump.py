@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from cyclopts import Parameter
-
 from aigw.cli.admin import AdminApi, AdminOption
 from aigw.cli.output import note
+from aigw.cli.words import Parameter
 from aigw.cli.yaml import to_yaml
 
 PATIENCE_S: Final = 120.0
@@ -16,9 +15,9 @@ PATIENCE_S: Final = 120.0
 
 def dump(
     *,
-    output: Annotated[Literal["yaml", "json"], Parameter(help="form of the file; JSON is YAML, too")] = "yaml",
+    output: Annotated[Literal["yaml", "json"], Parameter("form of the file; JSON is YAML, too")] = "yaml",
     output_file: Annotated[
-        Path | None, Parameter(name=["--output-file", "-o"], help="file to write, in place of standard output")
+        Path | None, Parameter("file to write, in place of standard output", ("--output-file", "-o"))
     ] = None,
     admin: AdminOption = None,
 ) -> int:

@@ -4,12 +4,11 @@ import signal
 import sys
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from aigw.cli.mock_llm import announce, in_use
+from aigw.cli.words import Parameter
 
 
-def echo(*, port: Annotated[int, Parameter(help="on 127.0.0.1; 0 takes a free one")] = 5000) -> int:
+def echo(*, port: Annotated[int, Parameter("on 127.0.0.1; 0 takes a free one")] = 5000) -> int:
     """Serve what tells what it was sent, in httpbin's form.
 
     It answers /get, /post, /headers, /status/N, /bytes/N, /delay/S.

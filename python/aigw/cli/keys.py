@@ -6,27 +6,23 @@ A key is shown once, alone on standard output; what else is to be said goes to s
 import sys
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
-
 from aigw.cli.admin import AdminApi, AdminOption, NotThere, segment
 from aigw.cli.output import Output, note, show_json, show_table
+from aigw.cli.words import Parameter
 from aigw.errors import AigwError, ConfigError
 from aigw.types import JsonDict
 
-app = App(name="keys", help="Make, list and revoke consumers' API keys.")
 
-
-@app.command
 def create(
-    consumer: Annotated[str, Parameter(help="username or id of the consumer")],
+    consumer: Annotated[str, Parameter("username or id of the consumer")],
     /,
     *,
     key: Annotated[
         str | None,
-        Parameter(help="the key; '-' reads it from standard input; left out: made", allow_leading_hyphen=True),
+        Parameter("the key; '-' reads it from standard input; left out: made"),
     ] = None,
-    ttl: Annotated[int | None, Parameter(help="seconds that it is valid for; left out: for ever")] = None,
-    tags: Annotated[list[str] | None, Parameter(help="labels", consume_multiple=True, negative="")] = None,
+    ttl: Annotated[int | None, Parameter("seconds that it is valid for; left out: for ever")] = None,
+    tags: Annotated[list[str] | None, Parameter("labels")] = None,
     output: Output = "table",
     admin: AdminOption = None,
 ) -> int:
@@ -56,9 +52,8 @@ def create(
     return 0
 
 
-@app.command(name="list")
 def list_keys(
-    consumer: Annotated[str | None, Parameter(help="username or id; left out: all consumers")] = None,
+    consumer: Annotated[str | None, Parameter("username or id; left out: all consumers")] = None,
     /,
     *,
     output: Output = "table",
@@ -89,11 +84,10 @@ def list_keys(
     return 0
 
 
-@app.command
 def revoke(
-    key_id: Annotated[str, Parameter(help="id of a key, from aigw keys list")],
+    key_id: Annotated[str, Parameter("id of a key, from aigw keys list")],
     /,
-    *more: Annotated[str, Parameter(help="ids of more keys")],
+    *more: Annotated[str, Parameter("ids of more keys")],
     output: Output = "table",
     admin: AdminOption = None,
 ) -> int:

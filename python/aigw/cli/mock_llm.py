@@ -5,23 +5,20 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
+from aigw.cli.words import Parameter
 from aigw.errors import AddressInUse, ConfigError
 
 
 def mock_llm(
     *,
-    port: Annotated[int, Parameter(help="on 127.0.0.1; 0 takes a free one")] = 9100,
-    first_byte_ms: Annotated[int, Parameter(help="wait before the head of an answer")] = 0,
-    chunk_ms: Annotated[int, Parameter(help="wait between two events of a stream")] = 0,
-    chunks: Annotated[int, Parameter(help="output tokens of an answer; one event each in a stream")] = 16,
-    cached_tokens: Annotated[int, Parameter(help="tokens of each prompt reported as read from a cache")] = 0,
-    reasoning_tokens: Annotated[int, Parameter(help="output tokens that are thought and not said")] = 0,
-    usage: Annotated[
-        Literal["auto", "none"], Parameter(help="report usage (in streams: when asked), or never")
-    ] = "auto",
-    fail: Annotated[str | None, Parameter(help="refuse|hang|reset|garbage|cut|STATUS[:ratio]")] = None,
+    port: Annotated[int, Parameter("on 127.0.0.1; 0 takes a free one")] = 9100,
+    first_byte_ms: Annotated[int, Parameter("wait before the head of an answer")] = 0,
+    chunk_ms: Annotated[int, Parameter("wait between two events of a stream")] = 0,
+    chunks: Annotated[int, Parameter("output tokens of an answer; one event each in a stream")] = 16,
+    cached_tokens: Annotated[int, Parameter("tokens of each prompt reported as read from a cache")] = 0,
+    reasoning_tokens: Annotated[int, Parameter("output tokens that are thought and not said")] = 0,
+    usage: Annotated[Literal["auto", "none"], Parameter("report usage (in streams: when asked), or never")] = "auto",
+    fail: Annotated[str | None, Parameter("refuse|hang|reset|garbage|cut|STATUS[:ratio]")] = None,
 ) -> int:
     """Serve a model that is none: known sizes, pace and faults.
 

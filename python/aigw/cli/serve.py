@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from cyclopts import Parameter
-
+from aigw.cli.words import Parameter
 from aigw.settings import load
 
 # Texts, not values: each is parsed by its row of the settings table, as its variable is.
@@ -12,16 +11,16 @@ Text = str | None
 
 def serve(
     *,
-    config: Annotated[Text, Parameter(help="configuration file [default: the Admin API rules]")] = None,
-    data: Annotated[Text, Parameter(help="data folder [default: ./aigw-data]")] = None,
-    proxy: Annotated[Text, Parameter(help="HOST:PORT that clients call [default: 127.0.0.1:8000]")] = None,
-    admin: Annotated[Text, Parameter(help="HOST:PORT of the Admin API [default: 127.0.0.1:8001]")] = None,
-    workers: Annotated[Text, Parameter(help="proxy workers [default: one per core]")] = None,
-    drain_timeout: Annotated[Text, Parameter(help="seconds for requests in flight on SIGTERM [default: 30]")] = None,
-    access_log: Annotated[Text, Parameter(help="'-', 'off' or a path, JSON lines [default: off]")] = None,
-    log_format: Annotated[Text, Parameter(help="json or console [default: console]")] = None,
-    tls_cert: Annotated[Text, Parameter(help="PEM certificate chain of the proxy address")] = None,
-    tls_key: Annotated[Text, Parameter(help="PEM private key of the proxy address")] = None,
+    config: Annotated[Text, Parameter("configuration file [default: the Admin API rules]")] = None,
+    data: Annotated[Text, Parameter("data folder [default: ./aigw-data]")] = None,
+    proxy: Annotated[Text, Parameter("HOST:PORT that clients call [default: 127.0.0.1:8000]")] = None,
+    admin: Annotated[Text, Parameter("HOST:PORT of the Admin API [default: 127.0.0.1:8001]")] = None,
+    workers: Annotated[Text, Parameter("proxy workers [default: one per core]")] = None,
+    drain_timeout: Annotated[Text, Parameter("seconds for requests in flight on SIGTERM [default: 30]")] = None,
+    access_log: Annotated[Text, Parameter("'-', 'off' or a path, JSON lines [default: off]")] = None,
+    log_format: Annotated[Text, Parameter("json or console [default: console]")] = None,
+    tls_cert: Annotated[Text, Parameter("PEM certificate chain of the proxy address")] = None,
+    tls_key: Annotated[Text, Parameter("PEM private key of the proxy address")] = None,
 ) -> int:
     """Serve the gateway until SIGTERM.
 

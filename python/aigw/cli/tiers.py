@@ -3,10 +3,9 @@
 import sys
 from typing import Annotated, Any, Final, Literal
 
-from cyclopts import Parameter
-
 from aigw.cli.admin import PAGE, AdminApi, AdminOption, NotThere, segment
 from aigw.cli.output import show_json, show_table
+from aigw.cli.words import Parameter
 from aigw.cli.yaml import to_yaml
 from aigw.types import JsonDict
 
@@ -16,12 +15,10 @@ _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
 def tiers(
-    name: Annotated[str | None, Parameter(help="name of one tier; left out: all")] = None,
+    name: Annotated[str | None, Parameter("name of one tier; left out: all")] = None,
     /,
     *,
-    output: Annotated[
-        Form | None, Parameter(help="table, json or yaml [default: table, of one tier yaml]", show_default=False)
-    ] = None,
+    output: Annotated[Form | None, Parameter("table, json or yaml [default: table, of one tier yaml]")] = None,
     admin: AdminOption = None,
 ) -> int:
     """List what is sold: limits, gates and prices; or show one tier whole.

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
-
 from aigw.cli.admin import AdminApi, AdminOption
 from aigw.cli.meters import Frame, Percentiles, Refusals, Sample, frame
 from aigw.cli.output import Output, show_json
+from aigw.cli.words import Parameter
 from aigw.errors import ConfigError, UpstreamError
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ ROWS = 8
 
 def top(
     *,
-    once: Annotated[bool, Parameter(help="print one frame and end", negative="")] = False,
-    every: Annotated[float, Parameter(help="seconds between two frames, which rates are over")] = 1.0,
+    once: Annotated[bool, Parameter("print one frame and end", negative=False)] = False,
+    every: Annotated[float, Parameter("seconds between two frames, which rates are over")] = 1.0,
     output: Output = "table",
     admin: AdminOption = None,
 ) -> int:

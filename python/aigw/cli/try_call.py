@@ -6,10 +6,9 @@ from dataclasses import asdict
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from cyclopts import Parameter
-
 from aigw.cli.output import Output, coloured, show_json
 from aigw.cli.proxied import BODIES, Outcome, Place
+from aigw.cli.words import Parameter
 from aigw.errors import ConfigError
 
 CHAT: Final = "/v1/chat/completions"
@@ -19,22 +18,18 @@ SHOWN: Final = 300
 
 
 def try_call(
-    path: Annotated[str, Parameter(help="path on the proxy")] = CHAT,
+    path: Annotated[str, Parameter("path on the proxy")] = CHAT,
     /,
     *,
-    key: Annotated[str | None, Parameter(help="API key of a consumer", env_var="AIGW_KEY")] = None,
-    model: Annotated[str | None, Parameter(help="model; left out: the first that the key may call")] = None,
-    prompt: Annotated[str, Parameter(help="what to say")] = "Say hello.",
-    stream: Annotated[bool, Parameter(help="ask for a streamed answer", negative="")] = False,
-    data: Annotated[
-        str | None, Parameter(help="body in place of one made from model and prompt; makes it a POST")
-    ] = None,
-    method: Annotated[
-        str | None, Parameter(help="method [default: POST with a body, else GET]", show_default=False)
-    ] = None,
+    key: Annotated[str | None, Parameter("API key of a consumer", variable="AIGW_KEY")] = None,
+    model: Annotated[str | None, Parameter("model; left out: the first that the key may call")] = None,
+    prompt: Annotated[str, Parameter("what to say")] = "Say hello.",
+    stream: Annotated[bool, Parameter("ask for a streamed answer", negative=False)] = False,
+    data: Annotated[str | None, Parameter("body in place of one made from model and prompt; makes it a POST")] = None,
+    method: Annotated[str | None, Parameter("method [default: POST with a body, else GET]")] = None,
     output: Output = "table",
     proxy: Annotated[
-        str | None, Parameter(help="HOST:PORT or URL of the proxy [env: AIGW_PROXY, default: 127.0.0.1:8000]")
+        str | None, Parameter("HOST:PORT or URL of the proxy [env: AIGW_PROXY, default: 127.0.0.1:8000]")
     ] = None,
 ) -> int:
     """Send one request through the gateway and tell what became of it.
