@@ -8,7 +8,8 @@ import pytest
 
 from aigw._native import denials
 from aigw.config import read_text
-from aigw.control.entities.tier import Allow, Limit, Output, Parameters, Price, Prompt, TierSpec, Timeouts
+from aigw.control.entities.rates import Rates
+from aigw.control.entities.tier import Allow, Limit, Output, Parameters, Prompt, TierSpec, Timeouts
 
 GUIDES: Final = Path(__file__).parents[3] / "docs/guides"
 TIERS: Final = (GUIDES / "tiers.md").read_text(encoding="utf-8")
@@ -23,7 +24,7 @@ def test_each_file_of_the_guide_can_be_used(text: str) -> None:
 
 
 def test_every_field_is_told_of() -> None:
-    for model in (TierSpec, Limit, Allow, Parameters, Prompt, Output, Timeouts, Price):
+    for model in (TierSpec, Limit, Allow, Parameters, Prompt, Output, Timeouts, Rates):
         missing = [name for name in model.model_fields if name not in LATER and not re.search(rf"\b{name}\b", TIERS)]
         assert missing == [], model.__name__
 

@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field
 
 from aigw.control.entities.base import Entity, Kind, TagsField
 from aigw.control.entities.host import wrong_host
-from aigw.control.entities.tier import NotYet, TokenCap, Usd
+from aigw.control.entities.rates import Rates
+from aigw.control.entities.tier import NotYet, TokenCap
 from aigw.schema.fields import Between, Model, SetMarker, Timestamp, unique, violation
 from aigw.types import JsonDict
 
@@ -76,19 +77,6 @@ class Upstream(Model):
     tls_verify: bool = Field(default=True, description="Check the upstream's certificate.")
 
 
-class Cost(Model):
-    """What the fleet costs us: kept for the ledger. USD per million tokens."""
-
-    input: Usd = Field(default=0, description="USD per million input tokens.")
-    cached_input: Usd | None = Field(default=None, description="USD per million cached input tokens; null: as input.")
-    cache_write: Usd | None = Field(
-        default=None, description="USD per million tokens written to a cache; null: as input."
-    )
-    output: Usd = Field(default=0, description="USD per million output tokens.")
-    reasoning: Usd | None = Field(default=None, description="USD per million reasoning tokens; null: as output.")
-    request: Usd = Field(default=0, description="USD per request.")
-
-
 class ModelSpec(Model):
     """A model as it is written."""
 
@@ -99,7 +87,7 @@ class ModelSpec(Model):
     features: Annotated[list[Feature], SetMarker(), AfterValidator(unique)] = Field(
         default=[], description="Names that tiers allow; a model without any is open to all tiers."
     )
-    cost: Cost | None = Field(default=None, description="What the fleet costs us.")
+    cost: Rates | None = Field(default=None, description="What the fleet costs us.")
     max_output_tokens: TokenCap | None = Field(
         default=None, description="Output tokens per choice that the model can give: asking for more is lowered to it."
     )

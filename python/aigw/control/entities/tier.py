@@ -9,9 +9,10 @@ spec. Which tier a consumer has is kept beside the consumer.
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from aigw.control.entities.base import Entity, Kind, TagsField
+from aigw.control.entities.rates import Rates
 from aigw.schema.fields import (
     NOT_SUPPORTED,
     Between,
@@ -73,12 +74,6 @@ def _duration(value: str) -> str:
     return value
 
 
-def _money(value: float) -> float:
-    if not 0 <= value <= 1_000_000 or round(value, 6) != value:
-        raise violation("expected USD from 0 to 1000000 with at most 6 decimals")
-    return value
-
-
 def _pattern(value: str) -> str:
     if not _PATTERN.match(value):
         raise violation("expected a name, or a pattern with '*': letters, digits and ._:/@+-")
@@ -87,7 +82,6 @@ def _pattern(value: str) -> str:
 
 Per = Annotated[str, AfterValidator(_per)]
 Duration = Annotated[str, AfterValidator(_duration)]
-Usd = Annotated[float, AfterValidator(_money), PlainSerializer(lambda v: int(v) if v == int(v) else v)]
 Pattern = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_pattern)]
 Patterns = Annotated[list[Pattern], SetMarker(), AfterValidator(unique)]
 Requests = Annotated[int, AfterValidator(Between(0, MAX_REQUESTS))]
@@ -193,19 +187,6 @@ class Timeouts(Model):
     total: Duration | None = Field(default=None, description="For the whole call.")
 
 
-class Price(Model):
-    """What the consumer pays: kept for the ledger. USD per million tokens, and per request."""
-
-    input: Usd = Field(default=0, description="USD per million input tokens.")
-    cached_input: Usd | None = Field(default=None, description="USD per million cached input tokens; null: as input.")
-    cache_write: Usd | None = Field(
-        default=None, description="USD per million tokens written to a cache; null: as input."
-    )
-    output: Usd = Field(default=0, description="USD per million output tokens.")
-    reasoning: Usd | None = Field(default=None, description="USD per million reasoning tokens; null: as output.")
-    request: Usd = Field(default=0, description="USD per request.")
-
-
 class TierSpec(Model):
     """A tier as it is written."""
 
@@ -218,7 +199,7 @@ class TierSpec(Model):
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Deadlines.")
     weight: NotYet = Field(default=None, description="Share of a full pool: not supported in this version.")
     reserved_concurrency: NotYet = Field(default=None, description="Guaranteed places: not supported in this version.")
-    price: Price | None = Field(default=None, description="What the consumer pays.")
+    price: Rates | None = Field(default=None, description="What the consumer pays.")
     description: Text | None = Field(default=None, description="One line for people.")
 
     @model_validator(mode="after")
@@ -260,7 +241,6 @@ __all__ = [
     "Allow",
     "Limit",
     "Parameters",
-    "Price",
     "Tier",
     "TierName",
     "TierSpec",
