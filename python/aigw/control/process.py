@@ -13,6 +13,7 @@ from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
 from aigw.control.configuration import Configuration, Events, first_look, give_back
 from aigw.control.publish import Publication, Publisher
+from aigw.control.repair import Repair
 from aigw.control.store import Store
 from aigw.control.writer import Writer
 from aigw.errors import AigwError, StoreError, explain
@@ -46,12 +47,14 @@ class Control:
         first: Callable[[], None],
         app: AdminApp,
         metrics: Callable[[], str],
+        repair: Repair,
     ) -> None:
         self._first = first
         self.configuration = configuration
         self._store = store
         self._publisher = publisher
         self._writer = writer
+        self.repair = repair
         self.app = app
         self.metrics_text = metrics
         """What `GET /metrics` answers, for the exporters."""
@@ -136,6 +139,7 @@ def open_control(
         lambda: configuration.start(held.pop(), must=settings.must),
         app,
         page,
+        Repair(files, writer.renew, log),
     )
 
 

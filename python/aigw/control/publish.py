@@ -128,6 +128,7 @@ class Publication:
         self._since_read: dict[tuple[str, str], int] | None = None
         self._everything = self._everything_since_read = False  # so much is new that a base must say it
         self._new_base = False
+        self._renewing = False
         self._rows: dict[Rows, int] = {"consumers": 0, "credentials": 0, "one": 0}
         self._columns: list[Column] = []
         self._ensured: dict[int, int] = {}
@@ -176,7 +177,8 @@ class Publication:
 
     def prepare(self, reading: Reading, now: int) -> Fresh:
         """Work out what to send. Returns new numbers, which must be stored in the same transaction."""
-        if self._everything or len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE):
+        much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
+        if self._everything or self._renewing or much:
             base = read_base(reading, self.world, dict(self.numbers.known), now, may_number=True)
             self.numbers.take(base.fresh, fresh=True)
             self._prepared = _Prepared([], [], [], [], self._compile(reading, now, base.profiles), base)
@@ -219,10 +221,14 @@ class Publication:
             self.in_force = replace(self.in_force, error=str(error), failed_at=now)
             raise
 
+    def renew(self) -> None:
+        """Have the next `prepare` write every file anew: one of those in force cannot be read."""
+        self._renewing = True
+
     @property
     def is_pending(self) -> bool:
         """True while the store holds what workers do not see yet."""
-        return bool(self._pending) or self._policy_dirty or self._new_base or self._everything
+        return bool(self._pending) or self._policy_dirty or self._new_base or self._everything or self._renewing
 
     @contextmanager
     def group(self, changes: Iterable[Change | Many]) -> Iterator[None]:
@@ -354,14 +360,14 @@ class Publication:
         self.world.default_tier = reading.default_tier()
         compiled = compile_policy(self.world, profiles, self.numbers, self.series)
         policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
-        self._policy_dirty = policy != self._policy
+        self._policy_dirty = self._renewing or policy != self._policy
         return policy if self._policy_dirty else None
 
     def _published(self, generation: int, policy: bytes | None, now: float) -> None:
         if policy is not None:
             self._policy = policy
             self._policy_profiles = len(self.profiles)
-        self._new_base = self._policy_dirty = self._everything = False
+        self._new_base = self._policy_dirty = self._everything = self._renewing = False
         self._pending.clear()
         self.numbers.fresh.clear()
         self.series.fresh.clear()

@@ -76,6 +76,10 @@ class Writer:
             self._jobs.put(_Job(operation, future, alone))
         return future
 
+    def renew(self) -> "Future[None]":
+        """Write all that is published anew, as a new generation: a worker could not load it."""
+        return self.submit(lambda _: self._publication.renew(), alone=True)
+
     def close(self) -> None:
         """Finish what was submitted, and end the thread."""
         self._closed = True

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+from typing import Final
 
 import uvloop
 
@@ -23,6 +24,9 @@ from aigw.serve.server import asgi
 from aigw.serve.watch import Watch
 from aigw.settings import Settings
 from aigw.telemetry import start_exporter
+
+LOOK_S: Final = 0.25
+"""How often workers are looked at."""
 
 
 def main(arguments: list[str]) -> int:
@@ -75,7 +79,9 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     server = asgi(control.app, settings.admin, lambda: child.tell_ready(orders))
     served = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())
+    repairing = loop.create_task(_repair(control, log))
     await asyncio.wait([served, stopping], return_when=asyncio.FIRST_COMPLETED)
+    repairing.cancel()
     if served.done():
         log("server_ended", error=str(served.exception()))
     server.stop()
@@ -84,6 +90,15 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     await asyncio.wait([served], timeout=2)
     if exporter is not None:
         await loop.run_in_executor(None, exporter.shutdown)
+
+
+async def _repair(control: Control, log: Log) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        try:
+            control.repair.look()
+        except OSError as error:
+            log("repair_failed", error=str(error))
 
 
 def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:

@@ -6,6 +6,7 @@ nearly used up gives no more than it had left, unless its counter itself is gone
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -170,9 +171,17 @@ def failures(gateway: Gateway) -> int:
     return int(lines[0].rpartition(" ")[2])
 
 
-@pytest.mark.parametrize("how", [cut, removed, garbled_inside], ids=named)
-def test_a_policy_that_cannot_be_loaded_leaves_the_old_one_in_force(
-    kept: Kept, new_gateway: New, tmp_path: Path, how: Callable[[Path], None]
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("policy", cut),
+        ("policy", removed),
+        ("keys-delta", garbled),
+    ],
+    ids=named,
+)
+def test_what_is_damaged_after_it_was_published_is_published_again(
+    kept: Kept, new_gateway: New, tmp_path: Path, name: str, how: Callable[[Path], None]
 ) -> None:
     data, _ = copy(kept, tmp_path, "lock", lambda file: None)
     gateway = new_gateway(workers=2, data=data)
@@ -189,19 +198,49 @@ def test_a_policy_that_cannot_be_loaded_leaves_the_old_one_in_force(
     both("/nothing")
     before, seen = status()
     assert seen == {before}
-    # No request comes between the change and the damage: workers load a generation when they first meet it.
+    # No request comes between the change and the damage: workers load a generation when they first meet it. The key that is
+    # revoked is what a worker must not go on taking.
     gateway.make("/services/s1/routes", name="second", paths=["/second"])
-    how(data / "snapshot" / f"policy-{before + 1}")
-    assert both("/second/get") == {404}
+    httpx.delete(f"{gateway.admin}/consumers/x", trust_env=False).raise_for_status()
+    for file in snapshot_files(data, name):
+        how(file)
     assert both("/ai/get", None) == {401}
-    assert [call(gateway) for _ in range(2)] == [200, 429]
-    wait_until(lambda: failures(gateway) == 2, "both workers have counted that they could not load it")
-    assert status() == (before + 1, {before})
-    # The next change is a policy of its own, and all is well.
+    wait_until(lambda: both("/second/get") == {401}, "what was damaged is in force all the same")
+    assert both("/ai/get") == both("/ai/get", None) == {401}
+    now, seen = status()
+    assert now > before + 2 and seen == {now}
+    assert 1 <= failures(gateway) <= 4
+    wait_until(lambda: "snapshot_renewed" in "".join(gateway.process.lines), "the log tells of it")
+    # Nothing is left to be made good, and the next change is one like any other.
     gateway.make("/services/s1/routes", name="third", paths=["/third"])
-    assert both("/second/get") == both("/third/get") == {429}
-    assert both("/ai/get", None) == {401}
-    assert status() == (before + 2, {before + 2})
-    assert failures(gateway) == 2
+    assert both("/third/get") == {401}
+    assert status() == (now + 1, {now + 1})
     assert gateway.process.end() == 0
     assert "panicked" not in "".join(gateway.process.lines)
+
+
+def snapshot_files(data: Path, name: str) -> list[Path]:
+    """The newest of that kind."""
+    found = (data / "snapshot").glob(f"{name}-*")
+    return sorted(found, key=lambda file: int(file.name.rpartition("-")[2]))[-1:]
+
+
+def test_a_worker_that_starts_on_a_damaged_base_gets_a_new_one(kept: Kept, new_gateway: New, tmp_path: Path) -> None:
+    data, _ = copy(kept, tmp_path, "lock", lambda file: None)
+    gateway = new_gateway(workers=1, data=data)
+    assert call(gateway) == 200
+    for file in snapshot_files(data, "keys-base"):
+        garbled_inside(file)
+    (worker,) = httpx.get(gateway.admin + "/status", trust_env=False).json()["workers"]
+    os.kill(worker["pid"], signal.SIGKILL)
+    wait_until(lambda: answered(gateway) == 200, "the new worker knows the key")
+    assert call(gateway, None) == 401
+    wait_until(lambda: "snapshot_renewed" in "".join(gateway.process.lines), "the log tells of it")
+
+
+def answered(gateway: Gateway) -> int:
+    """As `call`; 0 while no worker is there."""
+    try:
+        return call(gateway)
+    except httpx.TransportError:
+        return 0

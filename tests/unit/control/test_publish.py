@@ -41,6 +41,16 @@ def test_each_change_does_the_least(gateway: Gateway) -> None:
     assert calls(gateway) == []
 
 
+def test_what_is_published_anew_is_all_of_it(gateway: Gateway) -> None:
+    lab(gateway)
+    before = (gateway.publisher.policy, gateway.publisher.consumers)
+    gateway.control._writer.renew().result(10)
+    assert calls(gateway) == ["write_base", "publish policy"]
+    assert (gateway.publisher.policy, gateway.publisher.consumers) == before
+    gateway.post("/consumers/bob/key-auth")
+    assert calls(gateway) == ["append", "publish"]
+
+
 def test_moving_between_consumer_plugins_keeps_the_column(gateway: Gateway) -> None:
     lab(gateway)
     plugin = gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})

@@ -1,0 +1,77 @@
+"""Publishes again what a worker could not load: a file that was damaged after it was written leaves the old configuration in
+force there, with keys that are revoked meanwhile.
+
+In: looks, a few times a second: the generations that workers hold, and the counter of loads that failed. Out: one order to
+write everything anew when that counter moved and a worker is behind. Between two of them there are seconds, twice as many each
+time that the last was in vain: a disk that spoils whatever is written must not keep the gateway busy.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, Protocol
+
+from aigw.types import JsonDict
+
+PAUSE_S: Final = 5.0
+LONGEST_S: Final = 300.0
+_COUNTER: Final = re.compile(r"^aigw_snapshot_load_failures_total (\d+)", re.MULTILINE)
+
+
+class Files(Protocol):
+    """The part of the native publisher that is looked at."""
+
+    def generation(self) -> int: ...
+    def slots(self) -> list[JsonDict]: ...
+    def metrics(
+        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+    ) -> str: ...
+
+
+class Repair:
+    """One gateway's. `renew` writes every file of the snapshot anew and tells when it is in force."""
+
+    def __init__(
+        self,
+        files: Files,
+        renew: Callable[[], "Future[None]"],
+        log: Callable[..., None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._files = files
+        self._renew = renew
+        self._log = log
+        self._clock = clock
+        self._seen = self._failures()
+        self._pause = PAUSE_S
+        self._last = float("-inf")
+        self._running: Future[None] | None = None
+
+    def look(self) -> None:
+        """Look once, and order what is needed; never waits for it."""
+        if self._running is not None:
+            if not self._running.done():
+                return
+            self._tell(self._running)
+            self._running = None
+        held = [slot["generation"] for slot in self._files.slots() if slot["state"] == "ready"]
+        now = self._clock()
+        if all(generation >= self._files.generation() for generation in held) or now < self._last + self._pause:
+            return
+        failures = self._failures()
+        if failures > self._seen:
+            self._pause = min(self._pause * 2, LONGEST_S) if now < self._last + 2 * self._pause else PAUSE_S
+            self._last = now
+            self._running = self._renew()
+        self._seen = failures
+
+    def _failures(self) -> int:
+        found = _COUNTER.search(self._files.metrics({}, {}, {}))
+        return int(found.group(1)) if found else 0
+
+    def _tell(self, renewed: "Future[None]") -> None:
+        if (fault := renewed.exception()) is None:
+            self._log("snapshot_renewed", generation=self._files.generation(), load_failures=self._seen)
+        else:
+            self._log("snapshot_not_renewed", error=str(fault))
