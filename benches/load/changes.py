@@ -2,8 +2,8 @@
 
 A gateway of two workers with that many consumers in its configuration file: how long its start takes, and how long until a
 change is in force: a key added, a consumer moved, a tier changed through the Admin API (each answers when it is), and a tier
-changed in the file (until a request shows it). Then calls under load with and without a reload of a small file every
-200 ms. Times are the client's; the machine is what it is.
+changed in the file (until a request shows it). Times are the client's; the machine is what it is. What reloads cost those who
+call meanwhile: `benches.load.reloads`.
 """
 
 import argparse
@@ -12,14 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 from benches.load import rig
-from benches.load.report import RESULTS, machine
+from benches.load.report import keep
 
 ROUNDS = 20
 _OPENER = build_opener(ProxyHandler({}))
@@ -131,15 +130,8 @@ def main() -> int:
         except (rig.BenchError, OSError) as error:
             sys.stderr.write(f"bench: {error}\n{results}\n")
             return 1
-    now = datetime.now(UTC)
-    about = {
-        "time": now.isoformat(timespec="seconds"),
-        "command": f"python -m benches.load.changes --consumers {options.consumers}",
-        "machine": machine(),
-    }
-    path = RESULTS / f"changes-{now:%Y-%m-%dT%H%M%SZ}.json"
-    RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**about, "consumers": options.consumers, **results}, indent=1) + "\n")
+    command = f"python -m benches.load.changes --consumers {options.consumers}"
+    path = keep("changes", command, {"consumers": options.consumers, **results})
     sys.stdout.write(path.read_text() + f"written to {path}\n")
     return 0
 

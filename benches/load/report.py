@@ -79,3 +79,13 @@ def write(pairs: Pairs, command: str) -> Path:
     )
     stem.with_suffix(".md").write_text(text + table(pairs))
     return stem.with_suffix(".md")
+
+
+def keep(name: str, command: str, results: dict[str, object]) -> Path:
+    """Write one file of results, dated, with machine and command; its path."""
+    now = datetime.now(UTC)
+    about = {"time": now.isoformat(timespec="seconds"), "command": command, "machine": machine()}
+    path = RESULTS / f"{name}-{now:%Y-%m-%dT%H%M%SZ}.json"
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps({**about, **results}, indent=1) + "\n")
+    return path

@@ -59,8 +59,10 @@ class Server:
             found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         return found
 
-    def cpu_ns(self) -> int:
-        tasks = [task for pid in self.pids() for task in Path(f"/proc/{pid}/task").iterdir()]
+    def cpu_ns(self, role: str = "") -> int:
+        """Processor time of all its processes, or of those that have `role` in their command lines."""
+        pids = [pid for pid in self.pids() if role.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
     def rss_kib(self) -> dict[str, int]:
@@ -84,10 +86,10 @@ class Server:
             self._popen.wait()
 
 
-def wait(happened: Callable[[], bool], what: str, process: "subprocess.Popen[bytes]") -> None:
+def wait(happened: Callable[[], bool], what: str, process: "subprocess.Popen[bytes] | None" = None) -> None:
     end = time.monotonic() + START_S
     while not happened():
-        if process.poll() is not None or time.monotonic() > end:
+        if (process is not None and process.poll() is not None) or time.monotonic() > end:
             raise BenchError(f"waited in vain until {what}")
         time.sleep(0.02)
 
@@ -117,18 +119,34 @@ def start_nginx(upstream: int, folder: Path) -> Server:
     return Server("nginx", [nginx, "-p", str(folder), "-c", str(conf)], SERVER_CORE, port)
 
 
+def serve(file: Path, data: Path) -> tuple[Server, str]:
+    """A gateway of one worker with this configuration file, and the URL of its Admin API."""
+    proxy, admin = free_port(), free_port()
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "aigw",
+        "serve",
+        "--data",
+        str(data),
+        "--workers",
+        "1",
+        "--config",
+        str(file),
+    ]
+    command += ["--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}"]
+    return Server("gateway", command, SERVER_CORE, proxy), f"http://127.0.0.1:{admin}"
+
+
 def start_gateway(upstream: int, folder: Path) -> tuple[Server, dict[str, list[str]]]:
     """The gateway: loads on /v1 by its configuration file, the others through its Admin API. Keys by load (those without a
     policy need none)."""
-    proxy, admin = free_port(), free_port()
     keys = {load.name: [f"{load.name}-{token_hex(12)}" for _ in range(KEYS)] for load in SCENARIOS if load.v1}
     file = folder / "bench.yaml"
     file.write_text(configuration(upstream, keys))
-    command = [sys.executable, "-P", "-m", "aigw", "serve", "--data", str(folder / "data"), "--workers", "1"]
-    command += ["--config", str(file)]
-    command += ["--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}"]
-    server = Server("gateway", command, SERVER_CORE, proxy)
-    call = Admin(f"http://127.0.0.1:{admin}")
+    server, admin = serve(file, folder / "data")
+    call = Admin(admin)
     on_routes = [load for load in SCENARIOS if not load.v1]
     for load in on_routes:
         call("/services", name=load.name, url=f"http://127.0.0.1:{upstream}")
