@@ -1,7 +1,7 @@
 """The native half of aigw: what the Rust extension offers, kept flat and checked against it by stubtest."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import final
+from typing import Literal, final
 
 __version__: str
 
@@ -27,6 +27,10 @@ def serve_mock_llm(
 
 def serve_echo(address: str, ready: Callable[[int], object]) -> None:
     """Serve what arrives back in httpbin's JSON form (get, post, headers, status, bytes, delay); else as serve_mock_llm."""
+
+def wrong_text(kind: Literal["path", "host", "header", "address path"], text: str) -> str | None:
+    """Why workers would refuse a policy with this text in this place, or None: the path, host or header value of a route, or
+    the path of an address that is called."""
 
 def denials() -> list[dict[str, object]]:
     """Every reason to refuse: code, status, message, why, extra (headers), drain, retry, as `src/denial.rs` has them."""
@@ -121,6 +125,10 @@ class Publisher:
         deleted_credentials: list[int],
     ) -> None:
         """Add changes to the delta, deletions first; not in force until ``publish``. Tuples as in ``write_base``."""
+
+    @staticmethod
+    def check(policy: bytes) -> None:
+        """Compile a policy as workers do, and forget it. ValueError when it is not one that they can load."""
 
     def publish(self, policy: bytes | None) -> int:
         """Check, write and fsync everything, then store the generation word; returns the generation now in force.

@@ -2,6 +2,7 @@
 
     AigwError
     |- ConfigError      what the operator wrote is wrong: a flag, a file, an entity (exit 2, or 400)
+    |  `- Unservable    an entity that no worker could load, though it looked right
     |- AddressInUse     a port or data folder is taken by another process (exit 2)
     |- StoreError       the store, or the files of the snapshot, could not be written or read (503, worth a retry)
     |- UpstreamError    a call we made ourselves went wrong: Timeout | Refused | Broken
@@ -36,6 +37,17 @@ class ConfigError(AigwError):
 
     status = 400
     code = "config"
+
+
+class Unservable(ConfigError):
+    """What an entity says cannot be compiled, and so was not stored. `kind` and `id` name it, as far as that is known."""
+
+    code = "unservable"
+
+    def __init__(self, message: str, kind: str = "", id: str = "") -> None:
+        super().__init__(message)
+        self.kind: Final = kind
+        self.id: Final = id
 
 
 class AddressInUse(AigwError):

@@ -30,6 +30,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(yaml::load_yaml, m)?)?;
     m.add_function(wrap_pyfunction!(mock::serve_mock_llm, m)?)?;
     m.add_function(wrap_pyfunction!(mock::serve_echo, m)?)?;
+    m.add_function(wrap_pyfunction!(publisher::wrong_text, m)?)?;
     m.add_function(wrap_pyfunction!(tables::denials, m)?)?;
     m.add_function(wrap_pyfunction!(tables::metrics_table, m)?)?;
     Ok(())

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aigw_core::identify::KeyHasher;
 use aigw_core::snapshot::delta::Change;
-use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Uuid};
+use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, load};
 use aigw_io::cells::{self, CellReading, Control, StoreId};
 use aigw_io::publish::{PublishError, SnapshotWriter};
 use aigw_io::secret::{self, Sealer};
@@ -116,6 +116,11 @@ impl Publisher {
         py.detach(|| self.writer().append(&changes)).map_err(publish_error)
     }
 
+    #[staticmethod]
+    fn check(py: Python<'_>, policy: &[u8]) -> PyResult<()> {
+        py.detach(|| load::seal(policy)).map(|_| ()).map_err(snapshot_error)
+    }
+
     #[pyo3(signature = (policy))]
     fn publish(&self, py: Python<'_>, policy: Option<&[u8]>) -> PyResult<u64> {
         py.detach(|| {
@@ -211,4 +216,17 @@ fn credential((n, id, consumer, hmac, expires_at): &CredentialTuple) -> PyResult
         .ok_or_else(|| PyValueError::new_err(format!("credential {n}: its hmac is not 32 bytes")))?;
     let id = uuid("credential", id)?;
     Ok((Credential { n: *n, id, consumer: *consumer, expires_at: *expires_at }, digest))
+}
+
+/// See the stub.
+#[pyfunction]
+pub fn wrong_text(kind: &str, text: &str) -> PyResult<Option<String>> {
+    let kind = match kind {
+        "path" => Text::Path,
+        "host" => Text::Host,
+        "header" => Text::Header,
+        "address path" => Text::AddressPath,
+        _ => return Err(PyValueError::new_err(format!("no text is called {kind:?}"))),
+    };
+    Ok(kind.wrong(text))
 }

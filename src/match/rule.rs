@@ -152,10 +152,14 @@ impl ValueRule {
 
 fn regex(source: &str, as_written: &str) -> Result<Regex, RuleError> {
     // The bound keeps one route from taking the memory of a thousand.
-    RegexBuilder::new(source)
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|error| RuleError::Regex { pattern: as_written.to_owned(), why: error.to_string() })
+    let build = |text: &str| RegexBuilder::new(text).size_limit(1 << 20).build();
+    // By itself first: what closes a group that it did not open is no expression, whatever stands around it.
+    build(as_written).and_then(|_| build(source)).map_err(|error| {
+        let told = error.to_string();
+        // What the parser says ends with its reason, below a drawing.
+        let why = told.lines().last().unwrap_or(&told).trim_start_matches("error: ").to_owned();
+        RuleError::Regex { pattern: as_written.to_owned(), why }
+    })
 }
 
 /// A lower-case header name and its wanted values.
@@ -217,7 +221,7 @@ mod tests {
         assert_eq!(PathRule::parse("/a%20b").unwrap().covers("/a bc"), Some(4));
         assert_eq!(PathRule::parse("~/v\\d+").unwrap().covers("/v12/x"), Some(4));
         assert_eq!(PathRule::parse("~/a|/b").unwrap().covers("/x/b"), None);
-        for bad in ["", "a", "/a//b", "/a/../b", "~/(", "~/(?=a)", "/%2e%2e/"] {
+        for bad in ["", "a", "/a//b", "/a/../b", "~/(", "~/a)|(b", "~/(?=a)", "/%2e%2e/", "/%00"] {
             assert!(PathRule::parse(bad).is_err(), "{bad}");
         }
     }

@@ -151,13 +151,16 @@ pub(super) fn place(at: impl Fn() -> String, host: &str, port: u16, path: Option
     if port == 0 {
         return Err(value(at(), "port must be 1 to 65535"));
     }
-    if let Some(path) = path
-        && (CanonicalPath::new(path).is_err()
-            || path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#')))
-    {
-        return Err(value(at(), "path must start with \"/\", be canonical and percent-encoded"));
+    if path.is_some_and(|path| !address_path(path)) {
+        return Err(value(at(), PATH));
     }
     Ok(())
+}
+
+pub(super) const PATH: &str = "path must start with \"/\", be canonical and percent-encoded";
+
+pub(super) fn address_path(path: &str) -> bool {
+    CanonicalPath::new(path).is_ok() && !path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#'))
 }
 
 fn size_limit(from: &written::SizeLimiting) -> SizeLimit {

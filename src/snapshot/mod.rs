@@ -17,6 +17,7 @@ mod overlay;
 pub mod plan;
 pub mod policy;
 pub mod record;
+mod text;
 pub mod tier;
 
 mod uuid;
@@ -35,6 +36,7 @@ pub use policy::{
     Acl, Anonymous, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit,
 };
 pub use record::{Consumer, Names, NewConsumer};
+pub use text::Text;
 pub use tier::{Model, Offer, Parameters, Subject, Tier, TierLimit};
 pub use uuid::{Uuid, UuidText};
 

@@ -19,6 +19,8 @@ class FakePublisher:
         self.columns: dict[int, tuple[int, int, str]] = {}
         self.calls: list[str] = []
         self.fail: dict[str, OSError] = {}
+        self.refuses = ""
+        """What no route may say."""
         self.words: dict[tuple[int, int], int] = {}
         self.sealed = 0
         self.cells: dict[tuple[int, int], tuple[int, int, int]] = {}
@@ -58,6 +60,11 @@ class FakePublisher:
         for n in deleted_credentials:
             credentials.pop(n, None)
         self._delta += sum(map(len, (upserts_consumers, upserts_credentials, deleted_consumers, deleted_credentials)))
+
+    def check(self, policy: bytes) -> None:
+        if self.refuses and self.refuses.encode() in policy:
+            number = next(r["n"] for r in orjson.loads(policy)["routes"] if self.refuses in orjson.dumps(r).decode())
+            raise ValueError(f"policy: route {number}: refused")
 
     def publish(self, policy: bytes | None) -> int:
         self._call("publish" if policy is None else "publish policy")

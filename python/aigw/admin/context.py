@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aigw.control.configuration import Configuration
-from aigw.control.publish import Publication, Publisher
+from aigw.control.publish import Publication
+from aigw.control.publisher import Publisher
 from aigw.control.store import Store
 from aigw.control.writer import Writer
 from aigw.types import HostPort

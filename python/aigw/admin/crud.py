@@ -13,7 +13,7 @@ from aigw.admin import envelope
 from aigw.admin.body import Form, typed, typed_fields
 from aigw.control.entities import KINDS, Kind, check_entity
 from aigw.control.entities.keyauth_credential import key_hint
-from aigw.control.publish import Publisher
+from aigw.control.publisher import Publisher
 from aigw.control.reading import Reading
 from aigw.control.rows import Referenced, Row, UniqueViolation, must_be_of
 from aigw.control.writing import Writing

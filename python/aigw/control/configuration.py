@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import sqlalchemy as sa
 
@@ -29,7 +29,7 @@ from aigw.control.store import Store
 from aigw.control.writer import Writer
 from aigw.control.writing import Writing
 from aigw.control.written import document, rows_of
-from aigw.errors import AigwError, ConfigError, StoreError, explain
+from aigw.errors import AigwError, ConfigError, StoreError, Unservable, explain
 from aigw.telemetry.prometheus import render
 from aigw.types import JsonDict
 
@@ -258,6 +258,8 @@ class Configuration:
         except Conflicts as error:
             listed = file.entities
             raise ConfigErrors([_finding(conflict, file, listed) for conflict in error.found]) from None
+        except Unservable as error:
+            raise ConfigErrors([_unservable(error, file)]) from None
         self._note(text)
         self.error = None
         self.results["applied"] += 1
@@ -359,15 +361,24 @@ class Configuration:
 def _finding(conflict: Conflict, file: File, listed: Sequence[FileEntity]) -> Finding:
     """A conflict at its place in the file."""
     line = conflict.origin.line if conflict.origin is not None else 0
-    at: Any = next((e for e in listed if line and e.kind == conflict.kind and e.line == line), None)
-    column = 1 if line else 0
-    for look in (file.document.key_mark, file.document.mark) if at is not None else ():
-        try:
-            column = look(at.path)[1]
-            break
-        except KeyError:
-            continue
-    return Finding(file.name, line, column, "", conflict.message)
+    at = next((e for e in listed if line and e.kind == conflict.kind and e.line == line), None)
+    return Finding(file.name, line, _column(file, at) if line else 0, "", conflict.message)
+
+
+def _unservable(error: Unservable, file: File) -> Finding:
+    """An entity of the file that cannot be compiled; of the Admin API's, the file has no line."""
+    at = next((e for e in file.others if e.id == error.id), None)
+    return Finding(file.name, at.line if at else 0, _column(file, at) if at else 0, "", str(error))
+
+
+def _column(file: File, at: FileEntity | None) -> int:
+    if at is not None:
+        for look in (file.document.key_mark, file.document.mark):
+            try:
+                return look(at.path)[1]
+            except KeyError:
+                continue
+    return 1
 
 
 def give_back() -> None:

@@ -12,7 +12,8 @@ from aigw.admin.app import AdminApp
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
 from aigw.control.configuration import Configuration, Events, first_look, give_back
-from aigw.control.publish import Publication, Publisher
+from aigw.control.publish import Publication
+from aigw.control.publisher import Publisher
 from aigw.control.repair import Repair
 from aigw.control.store import Store
 from aigw.control.writer import Writer

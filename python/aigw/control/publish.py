@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -29,8 +29,10 @@ from aigw.control.compile import (
 )
 from aigw.control.compile_tiers import Rows
 from aigw.control.entities import Entity, LlmModel, Plugin, Route, Service, Tier
+from aigw.control.publisher import CredentialRecord, Publisher
 from aigw.control.reading import Reading
 from aigw.control.rows import SETTINGS, Change, Many, Row
+from aigw.control.unservable import unservable
 from aigw.types import JsonDict
 
 MERGE_AT_LEAST: Final = 4096
@@ -42,34 +44,6 @@ UNUSED_PROFILES: Final = 256
 
 _PLACES: Final[Mapping[str, type[Entity]]] = {"services": Service, "routes": Route, "tiers": Tier, "models": LlmModel}
 """What the policy is made of, by the world's own names."""
-
-CredentialRecord = tuple[int, str, int, bytes, int]
-
-
-class Publisher(Protocol):
-    """The part of `aigw._native.Publisher` that publication needs."""
-
-    def hash_key(self, key: bytes) -> bytes: ...
-    def seal(self, secret: bytes) -> str: ...
-    def ensure_column(self, n: int, words: int, rows: int, key: str) -> None: ...
-    def write_base(self, consumers: Iterable[ConsumerRecord], credentials: Iterable[CredentialRecord]) -> None: ...
-    def append(
-        self,
-        upserts_consumers: list[ConsumerRecord],
-        upserts_credentials: list[CredentialRecord],
-        deleted_consumers: list[int],
-        deleted_credentials: list[int],
-    ) -> None: ...
-    def publish(self, policy: bytes | None) -> int: ...
-    def generation(self) -> int: ...
-    def delta_records(self) -> int: ...
-    def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]: ...
-    def read_words(self, refs: list[tuple[int, int]]) -> list[int]: ...
-    def reclaim(self) -> list[tuple[int, int]]: ...
-    def slots(self) -> list[JsonDict]: ...
-    def metrics(
-        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
-    ) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +150,7 @@ class Publication:
                 self._note_record(change, row)
 
     def prepare(self, reading: Reading, now: int) -> Fresh:
-        """Work out what to send. Returns new numbers, which must be stored in the same transaction."""
+        """Work out what to send. Returns new numbers, which must be stored in the same transaction. Raises Unservable."""
         much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
         if self._everything or self._renewing or much:
             base = read_base(reading, self.world, dict(self.numbers.known), now, may_number=True)
@@ -213,6 +187,7 @@ class Publication:
             elif plan.consumers or plan.credentials or plan.gone_consumers or plan.gone_credentials:
                 self._publisher.append(plan.consumers, plan.credentials, plan.gone_consumers, plan.gone_credentials)
             elif plan.policy is None and not self._new_base:
+                self.in_force = replace(self.in_force, error=None, failed_at=None)
                 return
             self._published(self._publisher.publish(plan.policy), plan.policy, now)
             if plan.base is not None:
@@ -361,7 +336,13 @@ class Publication:
         compiled = compile_policy(self.world, profiles, self.numbers, self.series)
         policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
         self._policy_dirty = self._renewing or policy != self._policy
-        return policy if self._policy_dirty else None
+        if not self._policy_dirty:
+            return None
+        try:
+            self._publisher.check(policy)
+        except ValueError as error:
+            raise unservable(self.world, str(error)) from None
+        return policy
 
     def _published(self, generation: int, policy: bytes | None, now: float) -> None:
         if policy is not None:

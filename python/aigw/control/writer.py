@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 from aigw.control.publish import Base, Publication, read_base
 from aigw.control.store import Store
 from aigw.control.writing import Writing
-from aigw.errors import AigwError, Bug, StoreError, explain
+from aigw.errors import AigwError, Bug, StoreError, Unservable, explain
 
 log = logging.getLogger("aigw.control")
 
@@ -142,6 +142,14 @@ class Writer:
                 large = writing.much
         except _Undone:
             return  # before anything was noted
+        except Unservable as error:
+            self._stale = True
+            left = [job for job in group if not job.future.done()]
+            if len(left) == 1:
+                left[0].future.set_exception(error)
+            for job in left if len(left) > 1 else ():
+                self._write([job])  # whose it was shows when each is by itself
+            return
         except Exception as error:
             self._stale = True  # what memory holds of this group was never stored
             fault = error if isinstance(error, AigwError) else Bug(f"nothing was changed: {error!r}")

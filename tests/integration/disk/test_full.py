@@ -133,7 +133,7 @@ def test_at_whatever_byte_the_disk_fills_a_change_is_made_whole_or_told(gateway:
     told: Counter[str] = Counter()
     for pages in range(40):
         disk.fill(but=pages * 4096)
-        name = f"r{pages}"
+        name = f"r{pages:02}"  # none is the beginning of another
         answer = admin(gateway, "PUT", f"/services/s1/routes/{name}", paths=[f"/{name}"])
         now = call(gateway, f"/{name}/get") != 404
         if answer.status_code == 200:

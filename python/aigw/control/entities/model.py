@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from aigw._native import wrong_text
 from aigw.control.entities.base import Entity, Kind, TagsField
 from aigw.control.entities.host import wrong_host
 from aigw.control.entities.rates import Rates
@@ -45,6 +46,8 @@ def _url(value: str) -> str:
         raise violation(reason)
     if not parts.path.rstrip("/").endswith("/v1") or "//" in parts.path or "/." in parts.path:
         raise violation("must end in /v1: the rest of a call's path is appended")
+    if (reason := wrong_text("address path", parts.path)) is not None:
+        raise violation(reason)
     return value
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from aigw._native import wrong_text
 from aigw.control.entities.base import Entity, Kind, TagsField, UnsupportedList
 from aigw.control.entities.patterns import wrong_regex
 from aigw.schema.fields import (
@@ -27,12 +28,14 @@ from aigw.schema.fields import (
 def _path(value: str) -> str:
     if value.startswith("~"):
         wrong = (
-            wrong_regex(value[1:]) if value.startswith("~/") else "should start with: / (fixed path) or ~/ (regex path)"
+            wrong_regex("path", value[1:])
+            if value.startswith("~/")
+            else "should start with: / (fixed path) or ~/ (regex path)"
         )
     elif not value.startswith("/"):
         wrong = "should start with: / (fixed path) or ~/ (regex path)"
     else:
-        wrong = plain_path(value)
+        wrong = plain_path(value) or wrong_text("path", value)
     if wrong is not None:
         raise violation(wrong)
     return value
@@ -50,6 +53,8 @@ def _host(value: str) -> str:
         raise violation(f"invalid hostname: {value}")
     if ":" in value and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise violation(f"invalid port number in: {value}")
+    if (wrong := wrong_text("host", value)) is not None:
+        raise violation(wrong)
     return value.lower()
 
 
@@ -66,7 +71,7 @@ def _headers(value: dict[str, list[str]]) -> dict[str, list[str]]:
         if not values:
             raise violation("length must be at least 1")
         for item in values:
-            if item.startswith("~*") and (wrong := wrong_regex(item[2:])) is not None:
+            if item.startswith("~*") and (wrong := wrong_regex("header", item[2:])) is not None:
                 raise violation(wrong)
     return {name.lower(): values for name, values in value.items()}
 

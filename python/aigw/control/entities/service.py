@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from aigw._native import wrong_text
 from aigw.control.entities.base import Entity, Kind, TagsField, Unsupported, UnsupportedList
 from aigw.control.entities.host import canonical_host, wrong_host
 from aigw.schema.fields import NOT_SUPPORTED, Between, FieldErrors, Milliseconds, Name, PlainPath, Timestamp, violation
@@ -16,6 +17,12 @@ def _host(value: str) -> str:
     if wrong is not None:
         raise violation(wrong)
     return canonical_host(value)
+
+
+def _path(value: str) -> str:
+    if (wrong := wrong_text("address path", value)) is not None:
+        raise violation(wrong)
+    return value
 
 
 def _no_depth(value: int | None) -> int | None:
@@ -38,7 +45,9 @@ class Service(Entity):
     protocol: Literal["http", "https"] = Field(default="http", description="How to speak to the upstream.")
     host: Host = Field(description="Host name or IP address of the upstream.")
     port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(default=80, description="Port of the upstream.")
-    path: PlainPath | None = Field(default=None, description="Prefix for the path of forwarded requests.")
+    path: Annotated[PlainPath, AfterValidator(_path)] | None = Field(
+        default=None, description="Prefix for the path of forwarded requests."
+    )
     connect_timeout: Milliseconds = Field(default=60000, description="Milliseconds to connect.")
     write_timeout: Milliseconds = Field(default=60000, description="Milliseconds between two writes.")
     read_timeout: Milliseconds = Field(default=60000, description="Milliseconds between two reads.")

@@ -3,15 +3,13 @@
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
 
 from aigw.schema.fields import HeaderName, Model, Only, Text, violation
 
 
 def _quotable(value: str) -> str:
-    wrong: PydanticCustomError | None = violation("must not contain '\"' or '\\'") if set(value) & set('"\\') else None
-    if wrong is not None:
-        raise wrong
+    if set(value) & set('"\\') or not value.isascii():
+        raise violation("must be printable ASCII without '\"' and '\\'")
     return value
 
 
