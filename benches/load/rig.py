@@ -45,13 +45,21 @@ class Measure:
 class Server:
     """A server under load: its processes and its URL."""
 
-    def __init__(self, name: str, command: list[str], core: str, port: int, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        core: str,
+        port: int,
+        env: dict[str, str] | None = None,
+        start_s: float = START_S,
+    ) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}"
         self._popen = subprocess.Popen(
             ["taskset", "-c", core, *command], stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})}
         )
-        wait(lambda: _answers(port), f"{name} answers on port {port}", self._popen)
+        wait(lambda: _answers(port), f"{name} answers on port {port}", self._popen, start_s)
 
     def pids(self) -> list[int]:
         found = [self._popen.pid]
@@ -86,8 +94,13 @@ class Server:
             self._popen.wait()
 
 
-def wait(happened: Callable[[], bool], what: str, process: "subprocess.Popen[bytes] | None" = None) -> None:
-    end = time.monotonic() + START_S
+def wait(
+    happened: Callable[[], bool],
+    what: str,
+    process: "subprocess.Popen[bytes] | None" = None,
+    seconds: float = START_S,
+) -> None:
+    end = time.monotonic() + seconds
     while not happened():
         if (process is not None and process.poll() is not None) or time.monotonic() > end:
             raise BenchError(f"waited in vain until {what}")
