@@ -123,7 +123,11 @@ async def _configuration(request: Request) -> JsonDict:
     """The text of a configuration, under `config`: the body as it is, or a field of JSON or of a form. Nothing: the file."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        return await _data(request)
+        try:
+            form = await _data(request)
+        except Refusal as refusal:
+            raise config.unreadable() if refusal.status == 400 else refusal from None
+        return config.form_in(form)
     raw = await _bytes(request, config.MAX_BYTES)
     return await asyncio.to_thread(config.text_in, raw, kind)
 

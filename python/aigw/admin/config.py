@@ -9,6 +9,7 @@ from typing import Final
 
 import orjson
 
+from aigw.admin.body import Form
 from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.config import MAX_BYTES as MOST
@@ -18,6 +19,10 @@ from aigw.types import JsonDict
 
 MAX_BYTES: Final = MOST + (1 << 20)
 _YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain")
+_HOW: Final = (
+    "send the text of the configuration itself with Content-Type: application/yaml (curl --data-binary @FILE), or in the field"
+    " 'config' of a form (curl -F config=@FILE) or of a JSON object"
+)
 
 
 def text_in(raw: bytes, kind: str) -> JsonDict:
@@ -35,6 +40,19 @@ def text_in(raw: bytes, kind: str) -> JsonDict:
     if isinstance(value, dict) and isinstance(value.get("config"), str):
         return {"config": value["config"]}
     return {"config": raw}  # JSON is YAML: the body may be the configuration itself
+
+
+def form_in(form: JsonDict) -> JsonDict:
+    """The text in a form. A form without it is no empty body, which means the file; one with more may have been cut at a '&'.
+    Nothing of it is repeated: it may hold keys. Raises a Refusal."""
+    if isinstance(form, Form) and form.keys() != {"config"}:
+        raise bad_request(f"expected a form with the field 'config' and no other: {_HOW}")
+    return form
+
+
+def unreadable() -> Refusal:
+    """What cannot be read as a form may be a configuration that was sent as one."""
+    return bad_request(f"Cannot parse the form: {_HOW}")
 
 
 def _sent(call: Call) -> bytes | None:
@@ -73,7 +91,7 @@ def refused(error: ConfigErrors) -> Refusal:
 def _diff(call: Call) -> Answer:
     data = _sent(call)
     if data is None:
-        raise bad_request("expected the text of a configuration")
+        raise bad_request(f"expected the text of a configuration: {_HOW}")
     try:
         found = call.admin.configuration.compare(call.query.get("file", GIVEN)[:1024], data)
     except ConfigErrors as error:

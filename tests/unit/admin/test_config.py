@@ -1,0 +1,51 @@
+"""A configuration that is sent: a body of text, a field of a form, or refused with how to send it; never taken for no body."""
+
+from typing import Any
+
+import pytest
+
+from conftest import Gateway
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+TEXT = "tiers: {free: {}}"
+
+
+@pytest.mark.parametrize("path", ["/config", "/config/diff"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "tiers: {}",
+        "&",
+        "consumers: [{username: eve, keyauth_credentials: [{key: a-secret-key-0123456789}]}]",
+        "file=tiers.yaml",
+        "config=tiers: {a: {limits: [&one {requests: 1, per: day}]}}",
+        "&".join(["a"] * 2000),
+        b"tiers: {\xff: {}}",
+    ],
+)
+def test_a_form_without_the_field_is_no_empty_body(gateway: Gateway, path: str, sent: str | bytes) -> None:
+    refused = gateway.call("POST", path, 400, content=sent, headers=FORM)
+    assert "'config' of a form (curl -F config=@FILE)" in refused["message"]
+    assert "Content-Type: application/yaml" in refused["message"]
+    assert "secret" not in refused["message"]
+    assert gateway.call("GET", "/consumer_groups")["data"] == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"data": {"config": TEXT}},
+        {"files": {"config": TEXT}},
+        {"json": {"config": TEXT}},
+        {"json": {"tiers": {"free": {}}}},
+        {"content": TEXT, "headers": {"content-type": "application/yaml"}},
+    ],
+)
+def test_every_way_to_send_a_text(gateway: Gateway, request_: dict[str, Any]) -> None:
+    assert gateway.call("POST", "/config", 201, **request_)["diff"]["added"] == 1
+
+
+@pytest.mark.parametrize("kind", [{}, FORM, {"content-type": "application/yaml"}])
+def test_no_body_means_the_file(gateway: Gateway, kind: dict[str, str]) -> None:
+    refused = gateway.call("POST", "/config", headers=kind, expect=400)
+    assert "there is no configuration file" in refused["message"]
