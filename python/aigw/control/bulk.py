@@ -3,11 +3,11 @@ checked. Out: how many were added, changed, removed; the changes are in `writing
 
 The difference is by content hash, so a reload of an unchanged file writes nothing. A name, key or id that the Admin API
 holds is a conflict, and all conflicts are told at once (`Conflicts`). Entities that left the file are deleted, with what
-the Admin API hung below them. The caller checked the file itself: its references lead somewhere.
+the Admin API hung below them, unless more than that hangs on them. The caller checked the file itself: its references lead somewhere.
 """
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import field as made
@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from aigw.control import tables
+from aigw.control.conflict import Conflict, Conflicts, still_in
 from aigw.control.entities import KINDS, Kind
 from aigw.control.first import fill
 from aigw.control.lean import KINDS_OF as LEAN
@@ -53,23 +54,6 @@ class Applied:
     changed: int = 0
     removed: int = 0
     moved: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """One entity that cannot be what the file says. `origin` is None when it left the file."""
-
-    kind: str
-    origin: Origin | None
-    message: str
-
-
-class Conflicts(Exception):
-    """What the file declares and what others hold do not fit. Nothing may be kept of the attempt."""
-
-    def __init__(self, found: Sequence[Conflict]) -> None:
-        self.found = found
-        super().__init__("; ".join(f"{c.origin}: {c.message}" if c.origin else c.message for c in found))
 
 
 def apply(
@@ -312,10 +296,12 @@ def _update(writing: Writing, plan: _Plan) -> None:
 
 def _remove(writing: Writing, plan: _Plan) -> list[Conflict]:
     """Delete what left the file. What the file had below is gone already; what is left there is the Admin API's."""
-    kind, conflicts = plan.kind, []
+    kind, conflicts = plan.kind, list[Conflict]()
     gone = {key: plan.before[key] for key in plan.removed}
     if not gone:
         return []
+    if kind.name == "tiers":
+        conflicts += still_in(writing, gone.values())
     for other in KINDS.values():
         if not _has_others(writing, tables.ENTITIES[other.name]):
             continue
@@ -336,9 +322,6 @@ def _remove(writing: Writing, plan: _Plan) -> list[Conflict]:
                     )
     if conflicts:
         return conflicts
-    if kind.name == "tiers":
-        for key in gone:
-            writing.leave(key)
     writing.retire(kind, gone.values())
     for part in _chunks(list(gone)):
         writing.connection.execute(sa.delete(plan.table).where(plan.table.c.id.in_(part)))
@@ -390,3 +373,6 @@ def _untag(writing: Writing, kind: str, keys: list[str]) -> None:
 def _chunks(values: list[Any]) -> Iterator[list[Any]]:
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
+
+
+__all__ = ["Applied", "Conflict", "Conflicts", "Declared", "apply"]

@@ -145,15 +145,42 @@ def test_what_leaves_the_file_takes_along_what_hangs_below(gateway: Gateway) -> 
     gateway.post("/consumers", username="eve")
     gateway.post("/consumer_groups/pro/consumers", consumer="eve")
     gateway.post("/services/s/routes", name="mine", paths=["/mine"])
-    (message,) = refused(gateway, [])
+    _, message = refused(gateway, [])
     assert message.startswith("services 's' (tiers.yaml:3) left the file, but routes 'mine' of the Admin API (id ")
     assert gateway.call("GET", "/consumers/bob")
     gateway.call("DELETE", "/routes/mine")
+    gateway.call("DELETE", "/consumers/eve/consumer_groups", 204)
     applied(gateway, [])
     assert [c[2] for c in gateway.publisher.consumers.values()] == ["eve"]
     assert gateway.publisher.consumers[2][5] == 0
     for path in ("/key-auths", "/plugins", "/services", "/routes", "/acls", "/consumer_groups"):
         assert gateway.call("GET", path)["data"] == [], path
+
+
+def test_a_tier_does_not_leave_while_consumers_of_the_admin_api_are_in_it(gateway: Gateway) -> None:
+    applied(gateway, file(), "pro")
+    gateway.post("/consumers", username="eve")
+    gateway.post("/consumer_groups/pro/consumers", consumer="eve")
+    renamed = [d for d in file() if d.kind not in ("tiers", "consumers")]
+    renamed += [declare("tiers", "best", 12), declare("consumers", "bob", 7, tier="best")]
+    gateway.publisher.calls.clear()
+    (message,) = refused(gateway, renamed)
+    assert message == (
+        "tiers 'pro' (tiers.yaml:12) left the file, but 1 consumer of the Admin API is in it ('eve'): keep the tier, or"
+        " move it first (curl -X POST :8001/consumers/NAME/consumer_groups -d group=TIER)"
+    )
+    assert gateway.publisher.calls == [], "nothing changes"
+    assert gateway.call("GET", "/consumers/eve/consumer_groups")["data"][0]["name"] == "pro"
+    gateway.post("/consumer_groups", name="own")
+    for n in range(4):
+        gateway.post("/consumers", username=f"ann{n}")
+        gateway.post("/consumer_groups/pro/consumers", consumer=f"ann{n}")
+    (message,) = refused(gateway, renamed)
+    assert "5 consumers of the Admin API are in it (" in message and message.count("'ann") + message.count("'eve") == 3
+    assert ", ...): keep the tier, or move them first" in message
+    for name in ("eve", *(f"ann{n}" for n in range(4))):
+        gateway.post(f"/consumers/{name}/consumer_groups", group="own")
+    assert applied(gateway, renamed) == Applied(added=1, changed=1, removed=1)
 
 
 def test_conflicts_name_both_owners_all_at_once(gateway: Gateway) -> None:
