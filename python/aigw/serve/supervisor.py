@@ -22,7 +22,7 @@ from typing import Final
 from aigw.errors import AddressInUse, ConfigError, StoreError
 from aigw.serve import child
 from aigw.serve.listen import check_certificate, hold
-from aigw.serve.log import Log
+from aigw.serve.log import Log, check_access_log
 from aigw.serve.slot import Slot
 from aigw.settings import Settings
 
@@ -41,6 +41,11 @@ class Supervisor:
             check_certificate(settings.tls_cert, settings.tls_key)
         self._made_data = not settings.data.exists()
         self._lock = _lock(settings.data)
+        try:
+            check_access_log(settings.access_log)  # it may be in the data folder
+        except ConfigError:
+            self._leave_no_trace(settings.data)
+            raise
         held_proxy, proxy = hold(settings.proxy, "proxy")
         held_admin, admin = hold(settings.admin, "admin")
         self._held = (held_proxy, held_admin)
@@ -183,14 +188,17 @@ class Supervisor:
             return
         for other in self._slots():
             other.end()
-        if self._made_data:
-            # Nothing but our lock is in it when the configuration file could not be used: leave no trace of the attempt.
-            with contextlib.suppress(OSError):
-                if [entry.name for entry in self.settings.data.iterdir()] == ["lock"]:
-                    (self.settings.data / "lock").unlink()
-                    self.settings.data.rmdir()
+        self._leave_no_trace(self.settings.data)
         why = slot.why or f"it died {slot.early_deaths} times before it served (status {status}); its log is above"
         raise (ConfigError if wrong else StoreError)(f"the gateway cannot start: {slot.name}: {why}")
+
+    def _leave_no_trace(self, data: Path) -> None:
+        """Take a data folder of our making away while nothing but our lock is in it: nothing was started in it."""
+        if self._made_data:
+            with contextlib.suppress(OSError):
+                if [entry.name for entry in data.iterdir()] == ["lock"]:
+                    (data / "lock").unlink()
+                    data.rmdir()
 
     # --- the end ---
 

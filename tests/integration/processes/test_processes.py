@@ -52,6 +52,21 @@ def test_a_data_folder_in_use_is_exit_2(new_gateway: New) -> None:
     assert "in use by another gateway" in end.stderr and "--data" in end.stderr
 
 
+def test_an_access_log_that_cannot_be_written_is_exit_2_before_anything_starts(tmp_path: Path) -> None:
+    ports = ("--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    end = serve("--data", str(tmp_path / "d"), "--access-log", str(tmp_path / "nope" / "x"), *ports)
+    assert end.returncode == 2, end.stderr
+    assert f"--access-log: cannot append to '{tmp_path}/nope/x': No such file or directory" in end.stderr
+    assert "started" not in end.stderr and "Traceback" not in end.stderr
+    assert not (tmp_path / "d").exists()
+
+
+def test_an_access_log_may_be_in_a_data_folder_that_is_still_to_be_made(tmp_path: Path, new_gateway: New) -> None:
+    gateway = new_gateway("--access-log", str(tmp_path / "data" / "access.log"), data=tmp_path / "data")
+    assert get(gateway.proxy + "/nothing") == 404
+    wait_until(lambda: (tmp_path / "data" / "access.log").stat().st_size > 0, "the request is in the log")
+
+
 def test_a_killed_worker_is_replaced_however_often(new_gateway: New) -> None:
     gateway = new_gateway(workers=1)
     for _ in range(4):  # well inside the five seconds in which the server's own supervision would give up

@@ -1,0 +1,44 @@
+"""The access log: a file that no worker could append to is an error of the command line, and says so before anything starts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from aigw.errors import ConfigError
+from aigw.serve.log import check_access_log
+from aigw.settings import load
+
+
+def test_what_can_be_appended_to_passes_and_is_left_as_it_is(tmp_path: Path) -> None:
+    for target in ("-", "off", str(tmp_path / "new.log"), "/dev/null"):
+        check_access_log(target)
+    assert not (tmp_path / "new.log").exists(), "a start that fails leaves nothing"
+    kept = tmp_path / "kept.log"
+    kept.write_text("a line\n")
+    check_access_log(str(kept))
+    assert kept.read_text() == "a line\n"
+    (tmp_path / "link.log").symlink_to("later.log")
+    check_access_log(str(tmp_path / "link.log"))
+    assert (tmp_path / "link.log").is_symlink()
+
+
+def test_what_cannot_is_named_with_its_option(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    file = tmp_path / "file"
+    file.touch()
+    for target, why in (
+        (tmp_path / "nope" / "x", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (file / "x", "Not a directory"),
+        (tmp_path / "pipe", "No such device or address"),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"--access-log: cannot append to '{target}': {why}; name a file in a folder"
+        ):
+            check_access_log(str(target))
+
+
+def test_no_file_at_all_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="--access-log"):
+        check_access_log(load({"access_log": ""}, {}).access_log)
