@@ -73,7 +73,10 @@ class Settings:
     proxy: HostPort = _setting(HostPort.parse, "127.0.0.1:8000", "address that clients call; port 0 takes a free one")
     admin: HostPort = _setting(HostPort.parse, "127.0.0.1:8001", "address of the Admin API; port 0 takes a free one")
     admin_token: str | None = _setting(
-        _optional(str), "", "token of the Admin API (header Kong-Admin-Token); demanded off loopback", secret=True
+        _optional(str),
+        "",
+        "token of the Admin API (header Kong-Admin-Token); demanded off loopback; with it any Host may be called",
+        secret=True,
     )
     workers: int = _setting(
         _whole(1, 64), str(len(os.sched_getaffinity(0))), "proxy workers; by default one for each core we may run on"

@@ -1,7 +1,8 @@
 """Who may speak to the Admin API at all: decided on the headers, before a path is looked at.
 
 In: method-blind request headers. Out: None, or the status and message of a refusal. A foreign Host (DNS rebinding) or
-Origin (another site's page) gets 403; in token mode everything without the token gets 401. No CORS header is ever sent.
+Origin (another site's page) gets 403; in token mode everything without the token gets 401. Whoever has the token may use any
+Host: a page whose name was rebound does not have it, and names of other machines' making must work. No CORS header is ever sent.
 """
 
 import hmac
@@ -36,18 +37,25 @@ class Guard:
     def refuse(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """None when the request may pass."""
         host = headers.get("host", "")
-        if not self._is_ours(host):
-            return 403, f"the Host '{host[:128]}' is not this Admin API's: use its address"
+        known = self._has_token(headers)
+        if not known and not self._is_ours(host):
+            return 403, f"the Host '{host[:128]}' is not this Admin API's: use its address{self._or_token()}"
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
             return 403, "requests from other origins are not allowed"
         if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return 403, "requests from other sites are not allowed"
-        if self._token is not None:
-            sent = headers.get(TOKEN_HEADER, "").encode("latin-1", "replace")
-            if not hmac.compare_digest(sent, self._token):
-                return 401, "Unauthorized"
+        if self._token is not None and not known:
+            return 401, "Unauthorized"
         return None
+
+    def _has_token(self, headers: Mapping[str, str]) -> bool:
+        """Whether a token is demanded, and this is it."""
+        sent = headers.get(TOKEN_HEADER, "").encode("latin-1", "replace")
+        return self._token is not None and hmac.compare_digest(sent, self._token)
+
+    def _or_token(self) -> str:
+        return "" if self._token is None else ", or send the token (Kong-Admin-Token)"
 
     def _is_ours(self, authority: str) -> bool:
         found = _AUTHORITY.match(authority)

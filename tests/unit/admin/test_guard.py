@@ -47,6 +47,32 @@ def test_token_mode_refuses_everything_without_the_token(tmp_path: Path) -> None
         gateway.close()
 
 
+@pytest.mark.parametrize("host", ["aigw", "aigw:8001", "gateway.example", "10.0.0.1:8001", "127.0.0.1:8001"])
+@pytest.mark.parametrize("bound", ["0.0.0.0", "127.0.0.1", "10.1.1.1"])
+def test_who_has_the_token_may_use_any_name(bound: str, host: str) -> None:
+    guard = Guard(HostPort(bound, 8001), "s3cret")
+    right = {"host": host, "kong-admin-token": "s3cret"}
+    assert guard.refuse(right) is None
+    assert guard.refuse({**right, "origin": f"http://{host}"}) is None
+    for more in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+        refused = guard.refuse({**right, **more})
+        assert refused is not None and refused[0] == 403, more
+
+
+@pytest.mark.parametrize("sent", [{}, {"kong-admin-token": ""}, {"kong-admin-token": "s3cre"}])
+def test_a_name_without_the_token_is_refused_as_before(sent: dict[str, str]) -> None:
+    guard = Guard(HostPort("0.0.0.0", 8001), "s3cret")
+    assert guard.refuse({"host": "10.0.0.1:8001", **sent}) == (401, "Unauthorized")
+    refused = guard.refuse({"host": "evil.example", **sent})
+    assert refused is not None and refused[0] == 403 and "send the token (Kong-Admin-Token)" in refused[1]
+
+
+def test_an_empty_token_is_none_at_all() -> None:
+    guard = Guard(HostPort("127.0.0.1", 8001), "")
+    assert guard.refuse({"host": "127.0.0.1:8001", "kong-admin-token": ""}) is None
+    assert guard.refuse({"host": "evil.example", "kong-admin-token": ""}) is not None
+
+
 def test_off_loopback_needs_a_token() -> None:
     check_bind(HostPort("127.0.0.1", 8001), None)
     check_bind(HostPort("::1", 8001), None)
