@@ -106,6 +106,26 @@ def test_one_thing_wrong(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tokenizer", "words"),
+    [
+        ("o201k_base", "expected one of: o200k_base, cl100k_base\n"),
+        ("o201k_base", "did you mean 'o200k_base'?"),
+        ("cl100k", "did you mean 'cl100k_base'?"),
+        ("bogus", "expected one of: o200k_base, cl100k_base\n"),
+        ("O200K_BASE", "did you mean 'o200k_base'?"),
+        (
+            "/etc/passwd",
+            "a tokenizer's file is not supported in this version: write o200k_base or cl100k_base, or leave it out\n",
+        ),
+        ("tokenizer.json", "a tokenizer's file is not supported in this version"),
+        ("3", "expected one of: o200k_base"),
+    ],
+)
+def test_a_tokenizer_is_one_of_two(tokenizer: str, words: str) -> None:
+    assert words in wrong(f"models: {{m: {{upstreams: [{{url: http://h/v1}}], tokenizer: {tokenizer}}}}}")
+
+
+@pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"\xef\xbb\xbftiers: {}\n", "byte-order mark"),

@@ -100,6 +100,7 @@ def test_good_files_hold(text: str) -> None:
         "services: [{name: s, port: 65536}]",
         "plugins: [{name: rate-limiting, config: {minut: 1}}]",
         "plugins: [{name: keyauth}]",
+        "models: {m: {upstreams: [{url: 'http://h/v1'}], tokenizer: bogus}}",
         "consumers: [{username: 3}]",
     ],
 )

@@ -7,10 +7,10 @@ is enforced. An upstream's `api_key` is kept apart from the spec, sealed (`Publi
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from aigw._native import wrong_text
 from aigw.control.entities.base import Entity, Kind, TagsField
@@ -57,6 +57,14 @@ def _sendable(value: str) -> str:
     return value
 
 
+def _no_file(value: object) -> object:
+    if isinstance(value, str) and ("/" in value or value.lower().endswith((".json", ".model"))):
+        raise violation(
+            "a tokenizer's file is not supported in this version: write o200k_base or cl100k_base, or leave it out"
+        )
+    return value
+
+
 ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)]
 Feature = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name)]
 
@@ -84,8 +92,8 @@ class ModelSpec(Model):
     """A model as it is written."""
 
     upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=64)] = Field(description="Where it runs.")
-    tokenizer: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
-        default=None, description="o200k_base, cl100k_base, or the path of a tokenizer.json: kept for token counting."
+    tokenizer: Annotated[Literal["o200k_base", "cl100k_base"], BeforeValidator(_no_file)] | None = Field(
+        default=None, description="The vocabulary that tokens are counted by: kept for later versions."
     )
     features: Annotated[list[Feature], SetMarker(), AfterValidator(unique)] = Field(
         default=[], description="Names that tiers allow; a model without any is open to all tiers."
