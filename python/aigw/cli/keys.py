@@ -21,7 +21,7 @@ def create(
         str | None,
         Parameter("the key; '-' reads it from standard input; left out: made"),
     ] = None,
-    ttl: Annotated[int | None, Parameter("seconds that it is valid for; left out: for ever")] = None,
+    ttl: Annotated[int | None, Parameter("seconds that it is valid for, from 1; left out: for ever")] = None,
     tags: Annotated[list[str] | None, Parameter("labels")] = None,
     output: Output = "table",
     admin: AdminOption = None,
@@ -36,6 +36,11 @@ def create(
         KEY=$(aigw keys create alice)
         aigw keys create alice --ttl 86400 --tags trial --output json
     """
+    if ttl is not None and ttl < 1:
+        # To the Admin API 0 is for ever, as to Kong: whoever asks for a key that ends must not get one that does not.
+        raise ConfigError(
+            f"--ttl: '{ttl}' is not a number of seconds from 1: leave it out for a key that is valid for ever"
+        )
     api = AdminApi(admin)
     given: JsonDict = {"key": _read_key() if key == "-" else key, "ttl": ttl, "tags": tags}
     try:

@@ -90,6 +90,8 @@ def test_every_help_has_an_example(verb: Verb, run: Run) -> None:
         (["keys", "revoke"], "aigw keys --help"),
         (["keys", "create", "alice", "--key", "-"], "standard input has no key"),
         (["keys", "create", "alice", "--ttl", "soon"], "--ttl"),
+        (["keys", "create", "alice", "--ttl", "0"], "--ttl: '0' is not a number of seconds from 1: leave it out"),
+        (["keys", "create", "alice", "--ttl", "-1"], "--ttl: '-1' is not a number of seconds from 1"),
         (["tiers", "--output", "xml"], "aigw tiers --help"),
         (["try", "ai/summarize"], "begins with /"),
         (["try", "--proxy", "ftp://x"], "HOST:PORT"),
