@@ -98,7 +98,7 @@ def open_control(
 
         publisher = Native
     first = first_look(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
-    settings.data.mkdir(parents=True, exist_ok=True)
+    settings.data.mkdir(0o700, parents=True, exist_ok=True)
     store = _open_store(settings.data)
     try:
         files = publisher(str(settings.data), store.store_id)

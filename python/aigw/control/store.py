@@ -6,6 +6,8 @@ What the configuration file declares is changed by the file only (`ReadOnly`); `
 The store knows no HTTP and no snapshot; keys reach it as HMACs only.
 """
 
+import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +48,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        _ours_alone(path)
         url = sa.URL.create("sqlite", database=str(path))
         self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
         sa.event.listen(self._engine, "connect", _configure)
@@ -112,6 +115,18 @@ class Store:
     def close(self) -> None:
         """Let go of the files."""
         self._engine.dispose()
+
+
+def _ours_alone(path: Path) -> None:
+    """Nobody else may read the store: SQLite makes a file as the umask says, and its log and index like the file itself. An
+    older version left all three open. What cannot be made or changed here SQLite tells better, or does not mind."""
+    with contextlib.suppress(OSError):
+        # Only where there is none: to close a store that is there would undo the locks of our own connections on it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        with contextlib.suppress(OSError):
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
 
 
 @contextmanager

@@ -237,7 +237,7 @@ class Supervisor:
 def _lock(data: Path) -> int:
     """Take the data folder for this process; the kernel lets go of it however we end."""
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(0o700, parents=True, exist_ok=True)
         held = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"--data: cannot use {data}: {error.strerror}") from None

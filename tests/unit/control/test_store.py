@@ -1,5 +1,6 @@
 """The store: its schema both ways, what it promises about numbers, and what it says when it cannot."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -85,3 +86,34 @@ def test_the_store_survives_and_keeps_its_id(gateway: Gateway) -> None:
     assert (after.policy, after.consumers, after.credentials) == (before.policy, before.consumers, before.credentials)
     assert after.columns == before.columns
     assert gateway.call("GET", f"/key-auths/{key['id']}")["key_hint"] == key["key_hint"]
+
+
+def test_nobody_else_may_read_the_store(tmp_path: Path) -> None:
+    def modes() -> dict[str, int]:
+        return {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("store.db*")}
+
+    before = os.umask(0)
+    try:
+        store = Store(tmp_path / "store.db")
+        assert store.keep("proof", "a")
+        assert modes() == {"store.db": 0o600, "store.db-wal": 0o600, "store.db-shm": 0o600}
+        for path in tmp_path.glob("store.db*"):
+            path.chmod(0o644)  # as an older version left them, and ended without closing
+        again = Store(tmp_path / "store.db")
+        assert set(modes().values()) == {0o600}
+        again.close()
+        store.close()
+    finally:
+        os.umask(before)
+
+
+def test_a_data_folder_of_our_making_is_ours_alone_and_any_other_is_left_as_it_is(tmp_path: Path) -> None:
+    def mode_of(data: Path) -> int:
+        gateway = Gateway(data).open()
+        gateway.close()
+        return data.stat().st_mode & 0o777
+
+    assert mode_of(tmp_path / "new") == 0o700
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o755)
+    assert mode_of(tmp_path / "shared") == 0o755
