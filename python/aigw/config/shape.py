@@ -157,6 +157,47 @@ ServiceWritten = _written(
 )
 
 
+class Info(Model):
+    """What decK writes about a file."""
+
+    select_tags: list[str] | None = Field(default=None, description="Kept for decK's files: no effect.")
+
+
+LATER: Final = frozenset(
+    [
+        "_konnect",
+        "_plugin_configs",
+        "upstreams",
+        "targets",
+        "certificates",
+        "ca_certificates",
+        "snis",
+        "vaults",
+        "rbac_roles",
+        "rbac_users",
+        "rbac_endpoint_permissions",
+        "keys",
+        "key_sets",
+        "licenses",
+        "partials",
+        "filter_chains",
+        "custom_entities",
+        "service_packages",
+        "consumer_group_consumers",
+        "consumer_group_plugins",
+        "basicauth_credentials",
+        "hmacauth_credentials",
+        "jwt_secrets",
+        "oauth2_credentials",
+        "oauth2_tokens",
+        "mtls_auth_credentials",
+        "degraphql_routes",
+        "graphql_ratelimiting_cost_decorations",
+    ]
+)
+"""decK's and Kong's sections that a file may have elsewhere: to be refused as what they are, not as a slip of the pen."""
+
+
 class Configuration(Model):
     """Configuration of aigw: models, tiers, and Kong's declarative entities."""
 
@@ -165,7 +206,11 @@ class Configuration(Model):
     format_version: Literal["3.0"] | None = Field(
         default=None, alias="_format_version", description='decK\'s format: "3.0".'
     )
-    transform: Literal[True] | None = Field(
+    info: Info | None = Field(default=None, alias="_info", description="decK's head: no effect.")
+    workspace: Literal["default"] | None = Field(
+        default=None, alias="_workspace", description="decK's workspace: there is one."
+    )
+    transform: bool | None = Field(
         default=None, alias="_transform", description="Kept for decK's files: keys are always hashed."
     )
     models: dict[ModelName, ModelSpec] | None = Field(

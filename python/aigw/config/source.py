@@ -168,6 +168,8 @@ def _hidden(path: Path | None, is_key: bool) -> bool:
 def _syntax(name: str, data: bytes, message: str, line: int, column: int, length: int, offset: int) -> Finding:
     end = data.find(b"\n", offset)
     around = data[max(0, offset - 16384) : offset + 4096 if end < 0 else min(end, offset + 4096)].split(b"\n")
+    if b"${" in around[-1] and "flow" in message:
+        message += ': write "${...}" in quotes between [ ] and { }'
     above = [text.decode("utf-8", "replace").rstrip("\r") for text in around]
     long = len(around[-1]) > 4096
     readable = "UTF-" not in message.partition(":")[0]

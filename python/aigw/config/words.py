@@ -136,6 +136,8 @@ def _hint(source: Source, path: Path, text: str) -> str:
         return ""
     hidden = secret_path(path) or len(plain) > 40
     shown = "it" if hidden else f'"{plain}"'
+    if text == "expected a string" and _is_time(path) and type(value) in (int, float):
+        return f": write a duration, as in {plain if type(value) is int else 10}s"
     if text == "expected a string" and not isinstance(value, (str, dict, list)):
         return f": write {shown} in quotes"
     if not isinstance(value, str) or hidden:
@@ -146,6 +148,11 @@ def _hint(source: Source, path: Path, text: str) -> str:
     if text in _TYPED and (_OLD_NUMBER.match(plain) or plain.lower() in _YES | _NO):
         return f": '{plain}' is text in YAML 1.2: write a plain number, or {shown} in quotes where text is meant"
     return ""
+
+
+def _is_time(path: Path) -> bool:
+    """Whether a duration belongs there."""
+    return path[-1:] == ("per",) or path[-2:-1] == ("timeouts",)
 
 
 def _meant(value: object, text: str) -> str | None:

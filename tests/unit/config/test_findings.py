@@ -95,14 +95,45 @@ def test_everything_wrong_at_once() -> None:
             "f.yaml:3:3: plugins[1]: the plugin 'key-auth' on everything stands twice: first in line 2\n"
             "  - {name: key-auth}\n    ^^^^^^^^^^^^^^^^",
         ),
-        (
-            "_transform: false\n",
-            "f.yaml:1:13: _transform: expected true: keys are always hashed\n  _transform: false\n              ^^^^^",
-        ),
     ],
 )
 def test_one_thing_wrong(text: str, expected: str) -> None:
     assert wrong(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tiers: {a: {timeouts: {first_byte: 10}}}", "expected a string: write a duration, as in 10s\n"),
+        ("tiers: {a: {timeouts: {total: 1.5}}}", "expected a string: write a duration, as in 10s\n"),
+        ("tiers: {a: {limits: [{requests: 1, per: 90}]}}", "expected a string: write a duration, as in 90s\n"),
+        ("tiers: {a: {limits: [{requests: ${LIM:-5}}]}}", """'}': write "${...}" in quotes between [ ] and { }\n"""),
+        *(
+            (f"{name}: []", f"{name}: not supported in this version\n")
+            for name in ("upstreams", "certificates", "jwt_secrets")
+        ),
+        *(
+            (f"{name}: []", f"{name}: not supported in this version\n")
+            for name in ("ca_certificates", "snis", "vaults")
+        ),
+        ("acls: []", "acls: not supported in this version at the top: write them in their consumer\n"),
+        ("_konnect: {}", "_konnect: not supported in this version\n"),
+        ("_workspace: team", "_workspace: not supported in this version\n"),
+        ("_info: {defaults: {service: {retries: 1}}}", "_info.defaults: not supported in this version\n"),
+        ("_info: 3", "_info: expected a record\n"),
+        ("_transform: 1", "_transform: expected a boolean\n"),
+    ],
+)
+def test_the_repair_leads_somewhere(text: str, words: str) -> None:
+    found = wrong(text)
+    assert words in found and "did you mean" not in found
+
+
+@pytest.mark.parametrize(
+    "head", ["_info: {select_tags: [a]}", "_transform: false", "_transform: true", "_workspace: default"]
+)
+def test_heads_of_deck_without_effect_pass(head: str) -> None:
+    assert read_text("f.yaml", f"{head}\n".encode(), {}).models == {}
 
 
 @pytest.mark.parametrize(
