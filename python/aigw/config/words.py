@@ -23,6 +23,10 @@ _NUMBER: Final = re.compile(r"[+-]?([0-9]{1,300}(\.[0-9]{0,300})?|\.[0-9]{1,300}
 _YES: Final = frozenset({"yes", "on", "y"})
 _NO: Final = frozenset({"no", "off", "n"})
 _OLD_NUMBER: Final = re.compile(r"[+-]?([0-9]+(:[0-9]+)+|0[0-9]+|[0-9][0-9_]*_[0-9_]*)\Z", re.ASCII)
+_CREDENTIALS: Final = frozenset(
+    {"basicauth_credentials", "hmacauth_credentials", "jwt_secrets", "oauth2_credentials", "mtls_auth_credentials"}
+)
+"""What a consumer has in Kong: no slips of the pen."""
 _ONE_OF: Final = re.compile(r"expected one of: (.*?)(?:, or |\Z)")
 _PLUGIN: Final = re.compile(r"plugin '.*' not enabled")
 
@@ -106,6 +110,8 @@ def unknown(source: Source, path: Path, fields: Sequence[str]) -> None:
         source.add(path, "merge keys are not supported: write the fields out", at_key=True)
     elif name in ("id", "created_at", "updated_at"):
         source.add(path, "made by the gateway: leave it out", at_key=True)
+    elif name in _CREDENTIALS:
+        source.add(path, "not supported in this version", at_key=True)
     else:
         source.add(path, "unknown field", at_key=True, suggestion=nearest(name, fields))
 

@@ -117,6 +117,11 @@ def test_one_thing_wrong(text: str, expected: str) -> None:
             for name in ("ca_certificates", "snis", "vaults")
         ),
         ("acls: []", "acls: not supported in this version at the top: write them in their consumer\n"),
+        (
+            "consumers: [{username: a, basicauth_credentials: []}]",
+            "basicauth_credentials: not supported in this version\n",
+        ),
+        ("consumers: [{username: a, jwt_secrets: []}]", "jwt_secrets: not supported in this version\n"),
         ("_konnect: {}", "_konnect: not supported in this version\n"),
         ("_workspace: team", "_workspace: not supported in this version\n"),
         ("_info: {defaults: {service: {retries: 1}}}", "_info.defaults: not supported in this version\n"),
