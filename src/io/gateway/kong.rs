@@ -229,6 +229,7 @@ impl Gateway {
             deadlines: service.deadlines,
             peer: arrival.peer,
             max_answer: MAX_ANSWER,
+            whole: false,
         })
     }
 }

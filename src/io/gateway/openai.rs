@@ -177,6 +177,7 @@ impl Gateway {
         self.count_shadows(tier, &checks);
         headers::openai(&checks, now, None, &mut admitted.headers);
         admitted.model = Some(ModelCall::new(at, offer.series(admitted.tier.unwrap_or(0), at), &asked));
+        let whole = !asked.stream;
         let order = order(in_force.models.get(at).map_or(&[][..], |model| &model.upstreams), request.0[1]);
         let mut targets = Targets {
             in_force: Arc::clone(&in_force),
@@ -200,6 +201,7 @@ impl Gateway {
             deadlines: tier_use.deadlines,
             peer: arrival.peer,
             max_answer: MAX_ANSWER,
+            whole,
         })
     }
 }

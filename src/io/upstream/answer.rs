@@ -1,6 +1,9 @@
 //! An upstream's answer on its way to the client: small ones whole, others piece by piece, each read within its bound,
 //! never faster than the client takes them.
 //!
+//! An answer that breaks off before its head went on becomes a refusal, one after that can only be cut. So a head waits as
+//! long as the answer may be a small one: to the end of what is of no use in part, for a moment with everything else.
+//!
 //! The server's stream pushes nothing back, so the client's own socket is asked how much it has acknowledged
 //! (`socket::Reader`); reading from the upstream stops while more than [`AHEAD`] bytes are on the way.
 
@@ -28,6 +31,10 @@ const PIECE: usize = 256 * 1024;
 /// Pieces that come closer together than this go out as one: a model's tokens come every few milliseconds, so nobody waits,
 /// and an answer that is there all at once does not cost a wake-up for each of its lines.
 const TOGETHER: Duration = Duration::from_millis(1);
+/// A document of unknown length that takes longer may be a stream after all (a watch): it goes on as it comes.
+const DOCUMENT: Duration = Duration::from_millis(250);
+/// Any other answer of unknown length goes on as it comes after this: a break that follows its head at once is still seen.
+const MOMENT: Duration = Duration::from_millis(5);
 /// How often a client that is behind is looked at again.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -37,6 +44,7 @@ pub(super) struct Way {
     pub(super) deadlines: Deadlines,
     pub(super) peer: Option<SocketAddr>,
     pub(super) max_answer: u64,
+    pub(super) whole: bool,
 }
 
 /// Headers that belong to one connection, not to the message (RFC 9110 s.7.6.1), with the old proxies' own.
@@ -75,28 +83,21 @@ pub(super) async fn pass<T: Ticket>(
     if named.is_some_and(|length| length > way.max_answer) {
         return Err(Failure::TooLarge);
     }
-    let event_stream =
-        head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let mut held = BytesMut::new();
-    if !event_stream && named.is_none_or(|length| length <= WHOLE) {
-        // Wait for the end of a small answer; one of unknown length gets as far as it comes without waiting.
-        loop {
-            let frame = if named.is_some() {
-                Some(next(&mut body, way.deadlines.between).await?)
-            } else {
-                ready(&mut body).await?
-            };
-            match frame {
-                Some(Some(data)) => held.extend_from_slice(&data),
-                Some(None) => {
+    if let Some(patience) = patience(&head.headers, named, way) {
+        let between = way.deadlines.between;
+        let until = Instant::now().checked_add(patience);
+        while held.len() as u64 <= WHOLE {
+            let within = until.map_or(between, |until| until.saturating_duration_since(Instant::now()).min(between));
+            match next(&mut body, within).await {
+                Ok(Some(data)) => held.extend_from_slice(&data),
+                Ok(None) => {
                     head.headers.remove(CONTENT_LENGTH);
                     exchange.push(Event::Full { status: head.status, headers: head.headers, body: held.freeze() });
                     return Ok(true);
                 }
-                None => break,
-            }
-            if held.len() as u64 > WHOLE {
-                break;
+                Err(Failure::BetweenTimeout) if within < between => break,
+                Err(failure) => return Err(failure),
             }
         }
     }
@@ -104,6 +105,27 @@ pub(super) async fn pass<T: Ticket>(
     stream(exchange, body, held, way).await?;
     exchange.push(Event::End);
     Ok(true)
+}
+
+/// How long an answer is held back in the hope of its end; `None`: it goes on as it comes.
+fn patience(headers: &HeaderMap<HeaderValue>, named: Option<u64>, way: Way) -> Option<Duration> {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if kind.starts_with(b"text/event-stream") || named.is_some_and(|length| length > WHOLE) {
+        None
+    } else if named.is_some() || way.whole {
+        Some(Duration::MAX)
+    } else if is_document(kind) {
+        Some(DOCUMENT)
+    } else {
+        Some(MOMENT)
+    }
+}
+
+/// Whether an answer of this kind is of no use in part: one JSON text.
+fn is_document(kind: &[u8]) -> bool {
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/json")
+        || kind.len().checked_sub(5).is_some_and(|at| kind[at..].eq_ignore_ascii_case(b"+json"))
 }
 
 async fn stream<T: Ticket>(
@@ -245,5 +267,32 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap<HeaderValue>) {
     }
     for name in &HOP_BY_HOP {
         headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_head_waits() {
+        let second = Duration::from_secs(1);
+        let deadlines = Deadlines { connect: second, first_byte: second, between: second, total: second };
+        let found = |kind: &'static str, named, whole| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            patience(&headers, named, Way { deadlines, peer: None, max_answer: 1, whole })
+        };
+        for (kind, named, whole, wanted) in [
+            ("text/event-stream; charset=utf-8", None, true, None),
+            ("application/json", Some(WHOLE + 1), true, None),
+            ("text/html", Some(WHOLE), false, Some(Duration::MAX)),
+            ("text/html", None, true, Some(Duration::MAX)),
+            ("application/json", None, false, Some(DOCUMENT)),
+            ("Application/Problem+JSON ; charset=utf-8", None, false, Some(DOCUMENT)),
+            ("application/x-ndjson", None, false, Some(MOMENT)),
+            ("", None, false, Some(MOMENT)),
+        ] {
+            assert_eq!(found(kind, named, whole), wanted, "{kind} {named:?} {whole}");
+        }
     }
 }

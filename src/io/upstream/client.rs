@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 /// A refusal of an upstream larger than this is passed on rather than kept for a second try.
 const MAX_REFUSAL: u64 = 64 * 1024;
-/// How long the last words of a torn answer may take to reach their client.
+/// How long the last of a torn answer may take to reach its client.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -222,25 +223,30 @@ impl<T: Ticket> Exchange<T> {
         };
         if let Err(failure) = outcome {
             if let Some(sent) = self.sent.get()
-                && let Some(words) = self.ticket.last_words(failure)
+                && failure != Failure::Cancelled
             {
-                // The cut that follows must not overtake them.
-                let reader = peer.and_then(|peer| Reader::find(peer, sent));
-                let all = sent + words.len() as u64;
-                self.chunk(words);
-                let by = Instant::now() + LAST_WORDS;
-                tokio::time::sleep(LOOK).await;
-                while reader.as_ref().is_some_and(|reader| reader.behind(all) > 0) && Instant::now() < by {
-                    tokio::time::sleep(LOOK).await;
-                }
+                self.conclude(failure, sent, peer).await;
             }
             self.push(Event::Failed(failure));
         }
     }
 
+    /// A cut follows: it must not overtake what was passed on, nor what is still to be said.
+    async fn conclude(&self, failure: Failure, sent: u64, peer: Option<SocketAddr>) {
+        let words = self.ticket.last_words(failure).unwrap_or_default();
+        let all = sent + words.len() as u64;
+        let reader = peer.and_then(|peer| Reader::find(peer, sent));
+        self.chunk(words);
+        let by = Instant::now() + LAST_WORDS;
+        tokio::time::sleep(LOOK).await;
+        while reader.as_ref().is_some_and(|reader| reader.behind(all) > 0) && Instant::now() < by {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn exchange(&self, call: Call) -> Result<(), Failure> {
-        let Call { method, mut attempt, mut others, deadlines, peer, max_answer } = call;
-        let way = Way { deadlines, peer, max_answer };
+        let Call { method, mut attempt, mut others, deadlines, peer, max_answer, whole } = call;
+        let way = Way { deadlines, peer, max_answer, whole };
         let no_body = method == Method::HEAD;
         let mut kept = None;
         loop {

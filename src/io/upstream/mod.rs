@@ -82,6 +82,8 @@ pub struct Call {
     pub peer: Option<SocketAddr>,
     /// Answers above this many bytes are cut (a runaway stream is a cost).
     pub max_answer: u64,
+    /// The client asked for an answer that is of no use in part: a small one is passed on whole or not at all.
+    pub whole: bool,
 }
 
 /// Why an exchange has no (whole) answer.

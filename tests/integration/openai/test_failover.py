@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,6 +40,13 @@ def breaks_off(wire: Wire) -> None:
     wire.send(head + b"%x\r\n%s\r\n" % (len(PIECE), PIECE))
 
 
+def cut_short(wire: Wire) -> None:
+    """A plain answer that stops after a while: longer than an answer that may be a stream is held back."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire.send(head + b"10\r\n" + b'{"object":"chat.' + b"\r\n")
+    time.sleep(0.4)
+
+
 GOOD = says(200, b'{"object":"chat.completion","choices":[]}')
 SPARE = says(200, b"spare")
 SECOND = b'{"error":{"message":"second","type":"server_error","param":null,"code":"busy"}}'
@@ -51,6 +59,7 @@ UNANSWERED: dict[str, Script] = {
     "closed": after_reading(lambda wire: None),
     "reset": after_reading(lambda wire: wire.reset()),
     "garbage": after_reading(lambda wire: wire.send(b"\x16\x03\x01 this is not HTTP\r\n\r\n")),
+    "document-cut-short": after_reading(cut_short),
     "refusal-cut-short": after_reading(lambda wire: wire.send(b"HTTP/1.1 503 X\r\nContent-Length: 9\r\n\r\nhalf")),
 }
 # The models: their upstreams, each with its weight.

@@ -4,6 +4,7 @@ import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import httpx2 as httpx
@@ -65,6 +66,15 @@ def half_small(wire: Wire) -> None:
     wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 
 
+def half_document(wire: Wire) -> None:
+    wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+    time.sleep(0.05)  # longer than anything else is held back
+
+
+def half_text(wire: Wire) -> None:
+    wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+
+
 def hang_half_small(wire: Wire) -> None:
     half_small(wire)
     wire.wait_closed()
@@ -75,6 +85,8 @@ UNANSWERED: dict[str, tuple[Callable[[Wire], None], int, str]] = {
     "reset after the request": (lambda wire: wire.reset(), 502, "upstream_reset"),
     "closed in the head": (lambda wire: wire.send(b"HTTP/1.1 200 OK\r\nContent-Le"), 502, "upstream_reset"),
     "closed in a small body": (half_small, 502, "upstream_reset"),
+    "closed in a document without a length": (half_document, 502, "upstream_reset"),
+    "closed in a text without a length": (half_text, 502, "upstream_reset"),
     "no HTTP": (lambda wire: wire.send(b"\x16\x03\x01 this is not HTTP\r\n\r\n"), 502, "upstream_garbage"),
     "a status of letters": (lambda wire: wire.send(b"HTTP/1.1 abc Odd\r\n\r\n"), 502, "upstream_garbage"),
     "a header without a name": (lambda wire: wire.send(b"HTTP/1.1 200 OK\r\n: x\r\n\r\n"), 502, "upstream_garbage"),
@@ -117,7 +129,12 @@ def test_no_answer_is_told_by_its_cause_and_costs_nothing(gateway: Gateway, kind
 
 @pytest.mark.parametrize(
     ("mode", "status", "reason"),
-    [("hang", 504, "upstream_timeout"), ("reset", 502, "upstream_reset"), ("garbage", 502, "upstream_garbage")],
+    [
+        ("hang", 504, "upstream_timeout"),
+        ("reset", 502, "upstream_reset"),
+        ("garbage", 502, "upstream_garbage"),
+        ("cut", 502, "upstream_reset"),
+    ],
 )
 def test_the_mocks_faults(gateway: Gateway, mode: str, status: int, reason: str) -> None:
     process, url = start_upstream("mock-llm", "--fail", mode)
@@ -257,6 +274,37 @@ def test_a_broken_answer_counts_when_a_part_of_it_was_passed_on(gateway: Gateway
         assert (answer.status, answer.whole) == ((200, False) if passed_on else (502, True))
         assert answer.header("x-should-retry") == (None if passed_on else "false")
         assert used(gateway) == before + passed_on
+
+
+def test_a_document_that_takes_its_time_passes_as_it_comes(gateway: Gateway) -> None:
+    """A watch, say: whoever waits for its first line must not wait for its end."""
+    go_on = threading.Event()
+
+    def script(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n"
+            )
+            assert go_on.wait(PATIENCE_S)
+            wire.send(b"0\r\n\r\n")
+
+    with Upstream(script) as upstream, connect(gateway.proxy) as client:
+        client.sendall(message("GET", serve(gateway, upstream.url), f"apikey: {KEY}"))
+        got = b""
+        while b"{}" not in got:
+            got += client.recv(65536)
+        go_on.set()
+        answer = parse("GET", got + read_to_end(client))
+        assert (answer.status, answer.body, answer.whole) == (200, b"{}\n", True)
+
+
+def test_what_a_stream_said_before_it_broke_off_at_once_reaches_the_client(gateway: Gateway) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with Upstream(after_reading(lambda wire: wire.send(head + b"a\r\ndata: {}\n\n\r\n"))) as upstream:
+        path = serve(gateway, upstream.url)
+        for _ in range(20):
+            answer = call(gateway, "POST", path, body=CHAT)
+            assert (answer.status, answer.body, answer.whole) == (200, b"data: {}\n\n", False)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503, 504])
