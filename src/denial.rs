@@ -6,6 +6,8 @@
 //! It does not render bodies (see `denial_body`) and holds no per-request data: texts and numbers that depend on the
 //! request (a plugin's own message, rate-limit headers) are added by the stage that refuses.
 
+use std::borrow::Cow;
+
 /// What a well-behaved client should do after this refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
@@ -187,7 +189,7 @@ pub struct Refused {
     /// Replaces the row's message; never holds anything of a key.
     pub message: Option<Box<str>>,
     /// The member of the request's body that is at fault, on surfaces that name it.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
 }
 
 impl Refused {

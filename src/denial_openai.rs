@@ -32,7 +32,7 @@ struct Body<'a> {
 struct Error<'a> {
     message: &'a str,
     r#type: &'static str,
-    param: Option<&'static str>,
+    param: Option<&'a str>,
     code: &'static str,
     aigw: Facts<'a>,
 }
@@ -79,7 +79,7 @@ pub fn render(
     let (kind, code) = kind(refused.reason);
     let row = refused.reason.row();
     let facts = Facts { reason: row.code, request_id, tier, limit, retryable };
-    let error = Error { message: refused.message(), r#type: kind, param: refused.param, code, aigw: facts };
+    let error = Error { message: refused.message(), r#type: kind, param: refused.param.as_deref(), code, aigw: facts };
     // A struct of strings and numbers always has a JSON text.
     serde_json::to_vec(&Body { error }).unwrap_or_default()
 }
@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn what_a_client_wrote_cannot_break_out() {
-        let refused = Refused { param: Some("model"), ..Refused::because(Reason::ModelNotFound, "no '\"\n</x>'") };
+        let refused =
+            Refused { param: Some("model".into()), ..Refused::because(Reason::ModelNotFound, "no '\"\n</x>'") };
         let error = body(&refused, None)["error"].clone();
         assert_eq!(
             (&error["message"], &error["param"], &error["code"]),

@@ -3,3 +3,5 @@
 //! Heads are judged where they are read (`aigw-io`); here the bodies of known dialects are.
 
 pub mod openai;
+mod spelling;
+mod values;

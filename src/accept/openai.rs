@@ -2,10 +2,10 @@
 //!
 //! In: an endpoint and the body's bytes. Out: [`Asked`], or why the body is refused. What decides (model, caps, choices,
 //! streaming, tools) is read by its type and may be there only once: with two, gateway and upstream could each believe
-//! another. Everything else is only checked to be JSON of bounded depth, and passes byte for byte. It decides nothing.
+//! another, and nothing may be spelt like it but for the letters' case: some upstreams do not tell these apart. Everything
+//! else is only checked to be JSON of bounded depth, and passes byte for byte. It decides nothing.
 //! Source: OpenAI's `OpenAPI` description of `/chat/completions`, `/completions`, `/embeddings`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -13,13 +13,12 @@ use serde::Deserializer as _;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::spelling::in_another_case;
+use super::values::{Name, boolean, count, filled, is_text_format, refused, set, string};
 use crate::denial::{Reason, Refused};
 
 /// Brackets deeper than this are refused: somebody behind us may parse by recursion.
 const MAX_DEPTH: usize = 128;
-/// Caps and counts above this are no numbers of tokens.
-const MAX_COUNT: u64 = (1 << 31) - 1;
-
 /// What can be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
@@ -112,8 +111,8 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
     let mut found = Found::default();
     let mut json = serde_json::Deserializer::from_str(text);
     let read = json.deserialize_map(Members(&mut found)).and_then(|()| json.end());
-    if let Some(twice) = found.twice {
-        return Err(refused(twice, format!("'{twice}' is given more than once")));
+    if let Some(refused) = found.refused.take() {
+        return Err(refused);
     }
     if let Err(error) = read {
         return Err(invalid_json(&error.to_string()));
@@ -121,9 +120,9 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
     found.asked(endpoint, text)
 }
 
-/// What a body of this kind lacks or has wrong.
-fn refused(param: &'static str, message: String) -> Refused {
-    Refused { param: Some(param), ..Refused::because(Reason::InvalidRequest, message) }
+/// `name` is none of ours, and some upstream may take it for one all the same.
+fn misspelt(within: &str, name: &str, known: &str) -> Refused {
+    refused(format!("{within}{name}"), format!("'{within}{name}' is no parameter: write it as '{within}{known}'"))
 }
 
 fn invalid_json(why: &str) -> Refused {
@@ -165,7 +164,7 @@ macro_rules! members {
         /// The raw values of the members that decide.
         #[derive(Default)]
         struct Found<'a> {
-            twice: Option<&'static str>,
+            refused: Option<Refused>,
             $( $field: Option<&'a RawValue>, )+
         }
 
@@ -178,6 +177,9 @@ macro_rules! members {
                 }
             }
         }
+
+        /// Their names.
+        const DECIDING: &[&str] = &[$( stringify!($field) ),+];
     };
 }
 
@@ -213,19 +215,20 @@ impl<'a> Visitor<'a> for Members<'_, 'a> {
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Name(name)) = map.next_key()? {
             let value: &'a RawValue = map.next_value()?;
-            let Some((known, place)) = self.0.place(&name) else { continue };
-            if place.replace(value).is_some() {
-                self.0.twice = Some(known);
-                return Err(A::Error::custom("a member is given more than once"));
+            let wrong = match self.0.place(&name) {
+                Some((known, place)) => {
+                    place.replace(value).map(|_| refused(known, format!("'{known}' is given more than once")))
+                }
+                None => in_another_case(&name, DECIDING).map(|known| misspelt("", &name, known)),
+            };
+            if wrong.is_some() {
+                self.0.refused = wrong;
+                return Err(A::Error::custom("a member is not to be taken"));
             }
         }
         Ok(())
     }
 }
-
-/// A member's name: borrowed, unless it has escapes.
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Found<'_> {
     fn asked(&self, endpoint: Endpoint, body: &str) -> Result<Asked, Refused> {
@@ -292,7 +295,8 @@ impl Found<'_> {
         let mut json = serde_json::Deserializer::from_str(text);
         // It was read as JSON before, so all that can be wrong is what `Options` refuses.
         if json.deserialize_map(&mut inner).is_err() {
-            return Err(refused(NAME, format!("'{NAME}.include_usage' is given more than once")));
+            let twice = || refused(NAME, format!("'{NAME}.include_usage' is given more than once"));
+            return Err(inner.misspelt.unwrap_or_else(twice));
         }
         let Some(said) = inner.include_usage else {
             return Ok(IncludeUsage::Unsaid(place(body, options).start + 1, inner.members == 0));
@@ -310,6 +314,7 @@ impl Found<'_> {
 struct Options<'a> {
     include_usage: Option<&'a RawValue>,
     members: usize,
+    misspelt: Option<Refused>,
 }
 
 impl<'a> Visitor<'a> for &mut Options<'a> {
@@ -323,52 +328,16 @@ impl<'a> Visitor<'a> for &mut Options<'a> {
         while let Some(Name(name)) = map.next_key()? {
             let value: &'a RawValue = map.next_value()?;
             self.members += 1;
-            if name == "include_usage" && self.include_usage.replace(value).is_some() {
-                return Err(A::Error::custom("twice"));
+            if name == "include_usage" {
+                if self.include_usage.replace(value).is_some() {
+                    return Err(A::Error::custom("twice"));
+                }
+            } else if let Some(known) = in_another_case(&name, &["include_usage"]) {
+                self.misspelt = Some(misspelt("stream_options.", &name, known));
+                return Err(A::Error::custom("misspelt"));
             }
         }
         Ok(())
-    }
-}
-
-/// A member that is there and not null.
-fn set(raw: Option<&RawValue>) -> Option<&RawValue> {
-    raw.filter(|raw| raw.get() != "null")
-}
-
-/// A list or object with something in it.
-fn filled(raw: Option<&RawValue>) -> bool {
-    set(raw).is_some_and(|raw| raw.get().len() > 1 && !raw.get()[1..].trim_start().starts_with([']', '}']))
-}
-
-fn is_text_format(raw: &RawValue) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Format<'a> {
-        #[serde(borrow)]
-        r#type: Option<Cow<'a, str>>,
-    }
-    serde_json::from_str::<Format<'_>>(raw.get()).is_ok_and(|format| format.r#type.as_deref() == Some("text"))
-}
-
-fn string(raw: &RawValue) -> Option<String> {
-    serde_json::from_str::<String>(raw.get()).ok()
-}
-
-fn boolean(name: &'static str, raw: Option<&RawValue>) -> Result<bool, Refused> {
-    match raw.map(RawValue::get) {
-        None | Some("null" | "false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(refused(name, format!("'{name}' must be true or false"))),
-    }
-}
-
-/// A whole number from 1.
-fn count(name: &'static str, raw: Option<&RawValue>) -> Result<Option<u32>, Refused> {
-    let Some(raw) = set(raw) else { return Ok(None) };
-    let number = raw.get().parse::<u64>().ok().filter(|n| (1..=MAX_COUNT).contains(n));
-    match number.and_then(|n| u32::try_from(n).ok()) {
-        Some(n) => Ok(Some(n)),
-        None => Err(refused(name, format!("'{name}' must be a whole number from 1 to {MAX_COUNT}"))),
     }
 }
 
@@ -434,7 +403,7 @@ mod tests {
         }
         for options in ["5", "[]", "\"x\"", "{\"include_usage\":1}", "{\"include_usage\":true,\"include_usage\":true}"]
         {
-            assert_eq!(found(options).unwrap_err().param, Some("stream_options"), "{options}");
+            assert_eq!(found(options).unwrap_err().param.as_deref(), Some("stream_options"), "{options}");
         }
     }
 
@@ -459,7 +428,7 @@ mod tests {
             (",\"messages\":[]", "messages"),
         ] {
             let refused = with(members).unwrap_err();
-            assert_eq!((refused.reason, refused.param), (Reason::InvalidRequest, Some(param)), "{members}");
+            assert_eq!((refused.reason, refused.param.as_deref()), (Reason::InvalidRequest, Some(param)), "{members}");
         }
         for (body, param) in [
             ("{}", "model"),
@@ -471,14 +440,36 @@ mod tests {
             ("{\"model\":\"m\",\"messages\":{}}", "messages"),
             ("{\"model\":\"m\",\"messages\":\"[1]\"}", "messages"),
         ] {
-            assert_eq!(chat(body).unwrap_err().param, Some(param), "{body}");
+            assert_eq!(chat(body).unwrap_err().param.as_deref(), Some(param), "{body}");
         }
-        assert_eq!(read(Endpoint::Embeddings, b"{\"model\":\"m\"}").unwrap_err().param, Some("input"));
+        assert_eq!(read(Endpoint::Embeddings, b"{\"model\":\"m\"}").unwrap_err().param.as_deref(), Some("input"));
         assert_eq!(
-            read(Endpoint::Embeddings, b"{\"model\":\"m\",\"input\":\"x\",\"stream\":true}").unwrap_err().param,
+            read(Endpoint::Embeddings, b"{\"model\":\"m\",\"input\":\"x\",\"stream\":true}")
+                .unwrap_err()
+                .param
+                .as_deref(),
             Some("stream")
         );
         assert!(read(Endpoint::Completions, b"{\"model\":\"m\"}").is_ok());
+    }
+
+    #[test]
+    fn a_name_that_some_reader_takes_for_another_is_refused() {
+        for (written, known) in
+            [("MODEL", "model"), ("max_to\u{212a}ens", "max_tokens"), ("N", "n"), ("Tools", "tools")]
+        {
+            let refused = with(&format!(",\"{written}\":1")).unwrap_err();
+            assert_eq!((refused.reason, refused.param.as_deref()), (Reason::InvalidRequest, Some(written)));
+            assert!(refused.message().contains(&format!("write it as '{known}'")), "{}", refused.message());
+        }
+        assert_eq!(with(",\"\\u004dodel\":1").unwrap_err().param.as_deref(), Some("Model"));
+        let nested = with(",\"stream_options\":{\"include_usage\":true,\"Include_Usage\":false}").unwrap_err();
+        assert_eq!(nested.param.as_deref(), Some("stream_options.Include_Usage"));
+        for known in DECIDING {
+            assert_eq!(in_another_case(&known.to_ascii_uppercase(), DECIDING), Some(*known));
+            assert!(known.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()), "{known}");
+        }
+        assert!(with(",\"Models\":1,\"N_\":1,\"metadata\":{\"Model\":1}").is_ok());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::snapshot::{Model, Tier};
 
 /// Whether the tier may call the model at all.
 pub fn model(tier: &Tier, model: &Model) -> Result<(), Refused> {
-    let refused = |reason, message: String| Err(Refused { param: Some("model"), ..Refused::because(reason, message) });
+    let refused =
+        |reason, message: String| Err(Refused { param: Some("model".into()), ..Refused::because(reason, message) });
     if !tier.models.hold(&model.name) {
         let message = format!("The model '{}' is not in your tier '{}'.", model.name, tier.name);
         return refused(Reason::ModelNotAllowed, message);
@@ -38,12 +39,12 @@ pub fn parameters(tier: &Tier, asked: &Asked) -> Result<(), Refused> {
     ];
     if let Some((param, ..)) = switches.into_iter().find(|&(_, wanted, allowed)| wanted && !allowed) {
         let message = format!("The parameter '{param}' is not in your tier '{}'.", tier.name);
-        return Err(Refused { param: Some(param), ..Refused::because(Reason::FeatureNotInTier, message) });
+        return Err(Refused { param: Some(param.into()), ..Refused::because(Reason::FeatureNotInTier, message) });
     }
     match allowed.n {
         Some(most) if asked.choices > most => {
             let message = format!("Your tier '{}' allows at most {most} choices per request.", tier.name);
-            Err(Refused { param: Some("n"), ..Refused::because(Reason::FeatureNotInTier, message) })
+            Err(Refused { param: Some("n".into()), ..Refused::because(Reason::FeatureNotInTier, message) })
         }
         _ => Ok(()),
     }

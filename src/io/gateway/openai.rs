@@ -246,7 +246,10 @@ fn no_model(name: &str, place: &Place) -> Turned {
     // As much of it as a person needs to see the typo.
     let shown: String = name.chars().take(128).collect();
     let message = format!("The model '{shown}' does not exist. GET /v1/models lists those you may call.");
-    Turned::new(Refused { param: Some("model"), ..Refused::because(Reason::ModelNotFound, message) }, place.clone())
+    Turned::new(
+        Refused { param: Some("model".into()), ..Refused::because(Reason::ModelNotFound, message) },
+        place.clone(),
+    )
 }
 
 fn too_large(most: u64, place: &Place) -> Turned {

@@ -1,0 +1,111 @@
+//! The values of a body's members, one at a time: text, switch, count, format.
+//!
+//! In: a member as it stands in the body, JSON already. Out: its value, or the refusal that names it. Null is as good as
+//! absent wherever OpenAI says so.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::spelling::in_another_case;
+use crate::denial::{Reason, Refused};
+
+/// Caps and counts above this are no numbers of tokens.
+const MAX_COUNT: u64 = (1 << 31) - 1;
+
+/// A member's name: borrowed, unless it has escapes.
+#[derive(serde::Deserialize)]
+pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+/// What a body of this kind lacks or has wrong.
+pub(super) fn refused(param: impl Into<Cow<'static, str>>, message: String) -> Refused {
+    Refused { param: Some(param.into()), ..Refused::because(Reason::InvalidRequest, message) }
+}
+
+/// A member that is there and not null.
+pub(super) fn set(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get() != "null")
+}
+
+/// A list or object with something in it.
+pub(super) fn filled(raw: Option<&RawValue>) -> bool {
+    set(raw).is_some_and(|raw| raw.get().len() > 1 && !raw.get()[1..].trim_start().starts_with([']', '}']))
+}
+
+/// Whether it says `text`, to every reader.
+pub(super) fn is_text_format(raw: &RawValue) -> bool {
+    #[derive(Default)]
+    struct Format {
+        text: Option<bool>,
+    }
+
+    impl<'a> Visitor<'a> for &mut Format {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+            while let Some(Name(name)) = map.next_key()? {
+                let value: &'a RawValue = map.next_value()?;
+                if name == "type" && self.text.is_none() {
+                    self.text = Some(string(value).is_some_and(|kind| kind == "text"));
+                } else if name == "type" || in_another_case(&name, &["type"]).is_some() {
+                    return Err(A::Error::custom("another type"));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let mut format = Format::default();
+    serde_json::Deserializer::from_str(raw.get()).deserialize_map(&mut format).is_ok() && format.text == Some(true)
+}
+
+pub(super) fn string(raw: &RawValue) -> Option<String> {
+    serde_json::from_str::<String>(raw.get()).ok()
+}
+
+pub(super) fn boolean(name: &'static str, raw: Option<&RawValue>) -> Result<bool, Refused> {
+    match raw.map(RawValue::get) {
+        None | Some("null" | "false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(refused(name, format!("'{name}' must be true or false"))),
+    }
+}
+
+/// A whole number from 1.
+pub(super) fn count(name: &'static str, raw: Option<&RawValue>) -> Result<Option<u32>, Refused> {
+    let Some(raw) = set(raw) else { return Ok(None) };
+    let number = raw.get().parse::<u64>().ok().filter(|n| (1..=MAX_COUNT).contains(n));
+    match number.and_then(|n| u32::try_from(n).ok()) {
+        Some(n) => Ok(Some(n)),
+        None => Err(refused(name, format!("'{name}' must be a whole number from 1 to {MAX_COUNT}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_format_is_text_when_every_reader_says_so() {
+        let is_text = |json: &str| is_text_format(serde_json::from_str(json).unwrap());
+        assert!(is_text("{\"type\":\"text\",\"x\":1}"));
+        for json in [
+            "{}",
+            "\"text\"",
+            "{\"type\":\"json_object\"}",
+            "{\"type\":\"text\",\"Type\":\"json_object\"}",
+            "{\"type\":\"text\",\"type\":\"json_object\"}",
+            "{\"type\":\"json_object\",\"type\":\"text\"}",
+        ] {
+            assert!(!is_text(json), "{json}");
+        }
+    }
+}
