@@ -14,7 +14,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::spelling::in_another_case;
-use super::values::{Name, boolean, count, filled, is_text_format, refused, set, string};
+use super::values::{Name, Options, boolean, count, filled, is_text_format, misspelt, prompts, refused, set, string};
 use crate::denial::{Reason, Refused};
 
 /// Brackets deeper than this are refused: somebody behind us may parse by recursion.
@@ -88,8 +88,10 @@ pub struct Asked {
     pub max_completion_tokens: Option<Cap>,
     /// Where `max_tokens` and `max_completion_tokens` are null.
     pub null_caps: Vec<Range<usize>>,
-    /// Choices that are generated: the larger of `n` and `best_of`.
+    /// Choices that are generated: the larger of `n` and `best_of`, for each prompt.
     pub choices: u32,
+    /// Prompts in one call of `/completions`; elsewhere one.
+    pub prompts: u32,
     /// Tools or functions.
     pub tools: bool,
     /// Log probabilities.
@@ -118,11 +120,6 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
         return Err(invalid_json(&error.to_string()));
     }
     found.asked(endpoint, text)
-}
-
-/// `name` is none of ours, and some upstream may take it for one all the same.
-fn misspelt(within: &str, name: &str, known: &str) -> Refused {
-    refused(format!("{within}{name}"), format!("'{within}{name}' is no parameter: write it as '{within}{known}'"))
 }
 
 fn invalid_json(why: &str) -> Refused {
@@ -237,21 +234,7 @@ impl Found<'_> {
         };
         let name = string(model).filter(|name| !name.is_empty());
         let Some(name) = name else { return Err(refused("model", "'model' must be a non-empty string".into())) };
-        match endpoint {
-            Endpoint::Chat => {
-                let messages = set(self.messages).map(RawValue::get);
-                if !messages.is_some_and(|text| text.starts_with('[')) {
-                    return Err(refused("messages", "'messages' must be an array".into()));
-                }
-                if messages.is_some_and(|text| text[1..].trim_start().starts_with(']')) {
-                    return Err(refused("messages", "'messages' must not be empty".into()));
-                }
-            }
-            Endpoint::Embeddings if set(self.input).is_none() => {
-                return Err(refused("input", "you must provide an input".into()));
-            }
-            Endpoint::Completions | Endpoint::Embeddings => {}
-        }
+        let prompts = self.prompts(endpoint)?;
         let stream = boolean("stream", self.stream)?;
         if stream && !endpoint.generates() {
             return Err(refused("stream", "this endpoint does not stream".into()));
@@ -262,6 +245,7 @@ impl Found<'_> {
             Ok(tokens.zip(value).map(|(tokens, raw)| Cap { tokens, at: place(body, raw) }))
         };
         let [max_tokens, max_completion_tokens] = caps.map(cap);
+        let each = count("n", self.n)?.unwrap_or(1).max(count("best_of", self.best_of)?.unwrap_or(1));
         let null = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() == "null").map(|raw| place(body, raw));
         Ok(Asked {
             model: name,
@@ -271,7 +255,8 @@ impl Found<'_> {
             max_tokens: max_tokens?,
             max_completion_tokens: max_completion_tokens?,
             null_caps: caps.into_iter().filter_map(|(_, raw)| null(raw)).collect(),
-            choices: count("n", self.n)?.unwrap_or(1).max(count("best_of", self.best_of)?.unwrap_or(1)),
+            choices: each.saturating_mul(prompts),
+            prompts,
             tools: [self.tools, self.functions].into_iter().any(filled),
             logprobs: self.logprobs.is_some_and(|raw| !matches!(raw.get(), "null" | "false"))
                 || set(self.top_logprobs).is_some(),
@@ -279,6 +264,32 @@ impl Found<'_> {
             reasoning_effort: set(self.reasoning_effort).is_some(),
             open: body.find('{').map_or(0, |at| at + 1),
         })
+    }
+
+    /// What the model shall work on has to be there; how many prompts it is.
+    fn prompts(&self, endpoint: Endpoint) -> Result<u32, Refused> {
+        match endpoint {
+            Endpoint::Chat => {
+                let messages = set(self.messages).map(RawValue::get);
+                if !messages.is_some_and(|text| text.starts_with('[')) {
+                    return Err(refused("messages", "'messages' must be an array".into()));
+                }
+                if messages.is_some_and(|text| text[1..].trim_start().starts_with(']')) {
+                    return Err(refused("messages", "'messages' must not be empty".into()));
+                }
+            }
+            // Without one the model begins a new document.
+            Endpoint::Completions => {
+                const KINDS: &str =
+                    "'prompt' must be a string, a list of tokens, or a list of either that is not empty";
+                return set(self.prompt).map_or(Some(1), prompts).ok_or_else(|| refused("prompt", KINDS.into()));
+            }
+            Endpoint::Embeddings if set(self.input).is_none() => {
+                return Err(refused("input", "you must provide an input".into()));
+            }
+            Endpoint::Embeddings => {}
+        }
+        Ok(1)
     }
 
     fn include_usage(&self, body: &str) -> Result<IncludeUsage, Refused> {
@@ -306,38 +317,6 @@ impl Found<'_> {
             "false" | "null" => Ok(IncludeUsage::No(place(body, said))),
             _ => Err(refused(NAME, format!("'{NAME}.include_usage' must be true or false"))),
         }
-    }
-}
-
-/// The members of `stream_options`.
-#[derive(Default)]
-struct Options<'a> {
-    include_usage: Option<&'a RawValue>,
-    members: usize,
-    misspelt: Option<Refused>,
-}
-
-impl<'a> Visitor<'a> for &mut Options<'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Name(name)) = map.next_key()? {
-            let value: &'a RawValue = map.next_value()?;
-            self.members += 1;
-            if name == "include_usage" {
-                if self.include_usage.replace(value).is_some() {
-                    return Err(A::Error::custom("twice"));
-                }
-            } else if let Some(known) = in_another_case(&name, &["include_usage"]) {
-                self.misspelt = Some(misspelt("stream_options.", &name, known));
-                return Err(A::Error::custom("misspelt"));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -450,7 +429,23 @@ mod tests {
                 .as_deref(),
             Some("stream")
         );
-        assert!(read(Endpoint::Completions, b"{\"model\":\"m\"}").is_ok());
+        for (members, wanted) in [
+            ("", Ok((1, 1))),
+            (",\"prompt\":null,\"n\":2", Ok((1, 2))),
+            (",\"prompt\":[1,2,3]", Ok((1, 1))),
+            (",\"prompt\":[\"a\",\"b\"],\"n\":2,\"best_of\":3", Ok((2, 6))),
+            (",\"prompt\":[[1],[2],[3]],\"n\":2147483647", Ok((3, u32::MAX))),
+            (",\"prompt\":[]", Err("prompt")),
+            (",\"prompt\":5", Err("prompt")),
+        ] {
+            let body = format!("{{\"model\":\"m\"{members}}}");
+            let asked = read(Endpoint::Completions, body.as_bytes()).map(|asked| (asked.prompts, asked.choices));
+            assert_eq!(
+                asked.as_ref().map_err(|refused| refused.param.as_deref().unwrap()),
+                wanted.as_ref().map_err(|one| *one),
+                "{body}"
+            );
+        }
     }
 
     #[test]

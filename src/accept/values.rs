@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer as _;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::spelling::in_another_case;
@@ -25,6 +25,11 @@ pub(super) fn refused(param: impl Into<Cow<'static, str>>, message: String) -> R
     Refused { param: Some(param.into()), ..Refused::because(Reason::InvalidRequest, message) }
 }
 
+/// `name` is none of ours, and some upstream may take it for one all the same.
+pub(super) fn misspelt(within: &str, name: &str, known: &str) -> Refused {
+    refused(format!("{within}{name}"), format!("'{within}{name}' is no parameter: write it as '{within}{known}'"))
+}
+
 /// A member that is there and not null.
 pub(super) fn set(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| raw.get() != "null")
@@ -33,6 +38,39 @@ pub(super) fn set(raw: Option<&RawValue>) -> Option<&RawValue> {
 /// A list or object with something in it.
 pub(super) fn filled(raw: Option<&RawValue>) -> bool {
     set(raw).is_some_and(|raw| raw.get().len() > 1 && !raw.get()[1..].trim_start().starts_with([']', '}']))
+}
+
+/// The members of `stream_options`.
+#[derive(Default)]
+pub(super) struct Options<'a> {
+    pub(super) include_usage: Option<&'a RawValue>,
+    pub(super) members: usize,
+    /// Why it cannot be read, unless a member is there twice.
+    pub(super) misspelt: Option<Refused>,
+}
+
+impl<'a> Visitor<'a> for &mut Options<'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = map.next_key()? {
+            let value: &'a RawValue = map.next_value()?;
+            self.members += 1;
+            if name == "include_usage" {
+                if self.include_usage.replace(value).is_some() {
+                    return Err(A::Error::custom("twice"));
+                }
+            } else if let Some(known) = in_another_case(&name, &["include_usage"]) {
+                self.misspelt = Some(misspelt("stream_options.", &name, known));
+                return Err(A::Error::custom("misspelt"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether it says `text`, to every reader.
@@ -88,10 +126,84 @@ pub(super) fn count(name: &'static str, raw: Option<&RawValue>) -> Result<Option
     }
 }
 
+/// How many prompts a member holds: a text or a list of tokens is one, a list of these as many as it has. `None`: neither.
+pub(super) fn prompts(raw: &RawValue) -> Option<u32> {
+    let text = raw.get();
+    if text.starts_with('"') || is_tokens(text) {
+        return Some(1);
+    }
+    let mut several = Several::default();
+    let listed =
+        text.starts_with('[') && serde_json::Deserializer::from_str(text).deserialize_seq(&mut several).is_ok();
+    Some(several.count).filter(|count| listed && *count > 0)
+}
+
+/// Whether it is a list of whole numbers, not empty. It is JSON already, so its letters tell.
+fn is_tokens(text: &str) -> bool {
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or_default();
+    let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b',' | b' ' | b'\t' | b'\r' | b'\n');
+    inner.bytes().all(plain) && inner.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Counts texts, or lists of tokens: all of one kind.
+#[derive(Default)]
+struct Several {
+    count: u32,
+    texts: bool,
+}
+
+impl<'a> Visitor<'a> for &mut Several {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of prompts")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(one) = list.next_element::<&RawValue>()? {
+            let text = one.get().starts_with('"');
+            if (self.count > 0 && text != self.texts) || !(text || is_tokens(one.get())) {
+                return Err(A::Error::custom("another kind"));
+            }
+            self.texts = text;
+            self.count = self.count.saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn prompts_are_counted() {
+        let count = |json: &str| prompts(serde_json::from_str(json).unwrap());
+        for (json, wanted) in [
+            ("\"a\"", Some(1)),
+            ("[\"a\"]", Some(1)),
+            ("[ \"a\" , \"b,c\", \"\\ud800\" ]", Some(3)),
+            ("[1, 2,\n3]", Some(1)),
+            ("[[1,2],[3]]", Some(2)),
+            ("[]", None),
+            ("[[]]", None),
+            ("[[1],[]]", None),
+            ("[\"a\",1]", None),
+            ("[\"a\",[1]]", None),
+            ("[[1],2]", None),
+            ("[[[1]]]", None),
+            ("[1.5]", None),
+            ("[-1]", None),
+            ("[null]", None),
+            ("[{}]", None),
+            ("{}", None),
+            ("5", None),
+            ("true", None),
+        ] {
+            assert_eq!(count(json), wanted, "{json}");
+        }
+    }
 
     #[test]
     fn a_format_is_text_when_every_reader_says_so() {

@@ -43,8 +43,12 @@ pub fn parameters(tier: &Tier, asked: &Asked) -> Result<(), Refused> {
     }
     match allowed.n {
         Some(most) if asked.choices > most => {
-            let message = format!("Your tier '{}' allows at most {most} choices per request.", tier.name);
-            Err(Refused { param: Some("n".into()), ..Refused::because(Reason::FeatureNotInTier, message) })
+            let mut message = format!("Your tier '{}' allows at most {most} choices per request.", tier.name);
+            let param = if asked.prompts > 1 { "prompt" } else { "n" };
+            if asked.prompts > 1 {
+                message.push_str(" Each prompt makes its own.");
+            }
+            Err(Refused { param: Some(param.into()), ..Refused::because(Reason::FeatureNotInTier, message) })
         }
         _ => Ok(()),
     }

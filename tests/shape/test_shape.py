@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parents[2]
 LINES: Final = 400
 # Modules above it, and how large they may be: what they are today.
 LARGE: Final = {
-    "src/accept/openai.rs": 540,
+    "src/accept/openai.rs": 520,
     "src/ext/app.rs": 480,
     "src/ext/exchange.rs": 490,
     "src/match/router.rs": 408,

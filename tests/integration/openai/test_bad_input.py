@@ -16,6 +16,7 @@ from tests.support.failing import Surface
 from tests.support.surface import Caller, caller, chat, is_error, stats
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 PATIENCE_S = 20.0  # against hangs; the machine may be loaded
 
 
@@ -28,6 +29,7 @@ class Bad:
     code: str = "invalid_json"
     param: str | None = None
     tier: str = "pro"
+    path: str = CHAT
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ def asked(more: str, messages: str = '[{"role":"user","content":"hi"}]') -> byte
 
 def wrong(param: str, more: str = "", body: bytes | None = None) -> Bad:
     return Bad(asked(more) if body is None else body, code="invalid_request", param=param)
+
+
+def prompted(prompt: str, status: int = 400, code: str = "invalid_request") -> Bad:
+    """A text completion, by a tier of one choice."""
+    return Bad(f'{{"model":"small-chat","prompt":{prompt}}}'.encode(), status, code, "prompt", "free", COMPLETIONS)
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -111,6 +118,11 @@ BAD: dict[str, Bad] = {
     "a model the tier hides": Bad(json.dumps(chat("hidden-chat")).encode(), 403, "model_not_allowed", "model", "free"),
     "a feature the tier lacks": Bad(json.dumps(chat("big-chat")).encode(), 403, "feature_not_in_tier", "model", "free"),
     "tools": Bad(asked(',"tools":[{}]'), 403, "feature_not_in_tier", "tools", "free"),
+    "five prompts": prompted('["a","b","c","d","e"]', 403, "feature_not_in_tier"),
+    "two prompts of tokens": prompted("[[1,2],[3]]", 403, "feature_not_in_tier"),
+    "no prompts": prompted("[]"),
+    "prompts of two kinds": prompted('["a",1]'),
+    "a prompt of 5": prompted("5"),
     "1,000,000 keys without a model": wrong("model", body=b"{" + b",".join(b'"%x":1' % n for n in range(1_000_000)) + b"}"),
     "700,000 models": wrong("model", body=b"{" + b",".join([b'"model":"x"'] * 700_000) + b"}"),
     "1,000,000 messages of no model": wrong("model", body=b'{"messages":[' + b",".join([b"1"] * 1_000_000) + b"]}"),
@@ -195,7 +207,7 @@ def test_a_bad_body_is_told_and_counts_nothing(surface: Surface, callers: dict[s
     bad = BAD[what]
     who = callers[bad.tier]
     before = stats(surface.llm)
-    data = message("POST", CHAT, who.bearer, body=bad.body) if bad.body else message("POST", CHAT, who.bearer)
+    data = message("POST", bad.path, who.bearer, **({"body": bad.body} if bad.body else {}))
     told(send(who, data), bad.status, bad.code, bad.param)
     assert stats(surface.llm) == before
     assert [(row["used"], row["reserved"]) for row in who.limits()] == [(0, 0)]
@@ -210,6 +222,13 @@ def test_an_odd_body_that_is_json_passes(surface: Surface, what: str) -> None:
     assert json.loads(answer.body)["object"] == "chat.completion"
     assert stats(surface.llm)["requests"] == before["requests"] + 1
     assert who.used() == [1]
+
+
+@pytest.mark.parametrize("prompt", ['"a"', '["a"]', "[1,2,3]", "[[1,2,3]]", "null"])
+def test_one_prompt_is_one_choice(surface: Surface, prompt: str) -> None:
+    who = caller(surface.gateway, "free")
+    body = f'{{"model":"small-chat","prompt":{prompt}}}'.encode()
+    assert send(who, message("POST", COMPLETIONS, who.bearer, body=body)).status == 200
 
 
 @pytest.mark.parametrize("what", ODDLY)
