@@ -26,7 +26,7 @@ MADE: Final = "<!-- Made by `make reference` from {source}. Edit that, not this 
 HEADERS: Final = {
     "None": "",
     "Challenge": "`WWW-Authenticate`",
-    "Limits": "`X-RateLimit-*`, `RateLimit-*`, `Retry-After`, `X-AIGW-Limit`, `-Scope`, `-Reset`",
+    "Limits": "`X-RateLimit-*`, `RateLimit-*`, `Retry-After` (above 60 with `x-should-retry: false`), `X-AIGW-Limit`, `-Scope`, `-Reset`",
     "Upgrade": "`Upgrade`, or `Location` with a redirect status",
     "RetryAfter": "`Retry-After`",
     "Close": "`Connection: close`",

@@ -28,7 +28,8 @@ pub enum Extra {
     None,
     /// `WWW-Authenticate`, from the key-auth configuration (`KeyAuth::challenge`).
     Challenge,
-    /// `X-RateLimit-*`, `RateLimit-*`, `Retry-After` and `X-AIGW-Limit|Scope|Reset`, from the limits that were checked.
+    /// `X-RateLimit-*`, `RateLimit-*`, `Retry-After` (`x-should-retry: false` where it is long) and `X-AIGW-Limit|Scope|Reset`,
+    /// from the limits that were checked.
     Limits,
     /// `Connection: Upgrade` and `Upgrade: TLS/1.2, HTTP/1.1`; with a redirect status `Location` instead.
     Upgrade,

@@ -15,6 +15,8 @@ pub type Header = (&'static str, Cow<'static, str>);
 
 /// A longer wait than this is none that a client's own retry should sit out.
 const RETRY_WITHIN_S: u32 = 60;
+/// What says so to OpenAI's clients, on routes as on `/v1`.
+const HOPELESS: Header = ("x-should-retry", Cow::Borrowed("false"));
 
 /// Kong's headers for `checks` at `now`; `refused` is the check that refused (the exhausted one that resets last). Of
 /// several limits with one period the tighter is shown.
@@ -38,7 +40,11 @@ pub fn rate_limit(checks: &[Check], now: impl Into<Moment>, refused: Option<usiz
     out.push(("ratelimit-remaining", remains(check).to_string().into()));
     out.push(("ratelimit-reset", check.resets_in(now).max(1).to_string().into()));
     if let Some(check) = refused.and_then(|index| checks.get(index)).filter(|check| !check.hidden) {
-        out.push(("retry-after", check.resets_in(now).max(1).to_string().into()));
+        let seconds = check.resets_in(now).max(1);
+        out.push(("retry-after", seconds.to_string().into()));
+        if seconds > RETRY_WITHIN_S {
+            out.push(HOPELESS);
+        }
         out.push(("x-aigw-limit", check.words().into()));
         out.push(("x-aigw-reset", check.window.end.to_string().into()));
     }
@@ -63,7 +69,7 @@ pub fn openai(checks: &[Check], now: impl Into<Moment>, refused: Option<usize>, 
         if seconds <= RETRY_WITHIN_S {
             out.push(("retry-after-ms", check.wait(now).div_ceil(1_000_000).max(1).to_string().into()));
         } else {
-            out.push(("x-should-retry", "false".into()));
+            out.push(HOPELESS);
         }
     }
 }
@@ -153,7 +159,7 @@ mod tests {
         rate_limit(&[check(5, 5, Period::Minute, now), check(100, 5, Period::Hour, now)], now, Some(0), &mut headers);
         assert_eq!(value(&headers, "x-ratelimit-remaining-minute"), Some("0"));
         assert_eq!(value(&headers, "x-ratelimit-remaining-hour"), Some("95"));
-        assert_eq!(value(&headers, "retry-after"), Some("30"));
+        assert_eq!((value(&headers, "retry-after"), value(&headers, "x-should-retry")), (Some("30"), None));
     }
 
     #[test]
@@ -161,7 +167,7 @@ mod tests {
         let now = UnixSeconds(90);
         let mut headers = Vec::new();
         rate_limit(&[check(5, 5, Period::Minute, now), check(5, 5, Period::Hour, now)], now, Some(1), &mut headers);
-        assert_eq!(value(&headers, "retry-after"), Some("3510"));
+        assert_eq!((value(&headers, "retry-after"), value(&headers, "x-should-retry")), (Some("3510"), Some("false")));
         assert_eq!(value(&headers, "ratelimit-reset"), Some("3510"));
         assert_eq!(value(&headers, "x-aigw-limit"), Some("5 requests per hour"));
     }

@@ -162,6 +162,7 @@ def test_exactly_the_limit_passes_and_the_headers_add_up(gateway: Gateway, echo:
         for headers in refused:
             assert headers["x-ratelimit-remaining-year"] == "0"
             assert headers["retry-after"] == headers["ratelimit-reset"]
+            assert ("x-should-retry" in headers) == (int(headers["retry-after"]) > 60)
             assert headers["x-aigw-limit"] == f"{LIMIT} requests per year"
             assert headers["x-aigw-scope"] == case.scope
         ends = {headers["x-aigw-reset"] for headers in refused}
