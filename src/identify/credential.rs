@@ -88,7 +88,17 @@ pub fn bearer<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Presente
 /// The query without the arguments that carry a key, for `hide_credentials`; the rest stays byte for byte.
 /// Header fields to drop are `KeyAuth::header_names`.
 pub fn hidden_query<'a>(auth: &KeyAuth, query: &'a str) -> Cow<'a, str> {
-    let carries_key = |pair: &&str| is_key_name(auth, pair.split_once('=').map_or(*pair, |(name, _)| name));
+    without(query, |name| is_key_name(auth, name))
+}
+
+/// The query of a call on `/v1` without the arguments that carry a key: none is read there, and none goes upstream.
+pub fn keyless_query(query: &str) -> Cow<'_, str> {
+    const NAMES: [&[u8]; 3] = [b"apikey", b"api_key", b"x-api-key"];
+    without(query, |name| NAMES.iter().any(|known| argument(name).eq_ignore_ascii_case(known)))
+}
+
+fn without(query: &str, is_key: impl Fn(&str) -> bool) -> Cow<'_, str> {
+    let carries_key = |pair: &&str| is_key(pair.split_once('=').map_or(*pair, |(name, _)| name));
     if !query.split('&').any(|pair| carries_key(&pair)) {
         return Cow::Borrowed(query);
     }
@@ -204,6 +214,12 @@ pub(crate) mod tests {
         ] {
             assert_eq!(hidden_query(&auth, query), wanted);
         }
+    }
+
+    #[test]
+    fn no_key_in_a_query_goes_upstream() {
+        assert_eq!(keyless_query("a=%20&API_KEY=k&%61pikey=k&x-api-key&b"), "a=%20&b");
+        assert_eq!(keyless_query("api-version=1&key=2"), "api-version=1&key=2");
     }
 
     proptest! {

@@ -8,5 +8,5 @@ pub mod credential;
 pub mod keytable;
 mod recent;
 
-pub use credential::{Presented, Request, bearer, hidden_query, presented};
+pub use credential::{Presented, Request, bearer, hidden_query, keyless_query, presented};
 pub use keytable::{Caller, KeyHasher, identify};

@@ -112,6 +112,8 @@ pub fn headers_openai(arrival: &Arrival) -> HeaderMap<HeaderValue> {
         }
     }
     out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    // As such it was read, whatever the caller called it.
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     out.insert(header::VIA, HeaderValue::from_static(VIA));
     put(&mut out, HeaderName::from_static("x-request-id"), &arrival.request_id);
     out

@@ -17,7 +17,7 @@ use aigw_core::accept::openai::{Endpoint, read};
 use aigw_core::admit::{Check, Refusal, gate};
 use aigw_core::clock::Clock;
 use aigw_core::denial::{Reason, Refused};
-use aigw_core::identify::{Presented, bearer};
+use aigw_core::identify::{Presented, bearer, keyless_query};
 use aigw_core::limits::headers;
 use aigw_core::r#match::CanonicalPath;
 use aigw_core::units::Moment;
@@ -82,7 +82,8 @@ impl Gateway {
             return Err(turned(Reason::UnsupportedEndpoint, &place).into());
         };
         if !target.takes(&arrival.method) {
-            return Err(turned(Reason::UnsupportedMethod, &place).into());
+            let allow = if matches!(target, Target::Call(_)) { "POST" } else { "GET, HEAD" };
+            return Err(turned(Reason::UnsupportedMethod, &place).with(vec![("allow", allow.into())]).into());
         }
         if arrival.headers.get("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
             return Err(turned(Reason::ContentEncoding, &place).into());
@@ -185,7 +186,7 @@ impl Gateway {
             order,
             next: 0,
             endpoint,
-            query: arrival.query.clone(),
+            query: keyless_query(&arrival.query).into_owned(),
             headers: forward::headers_openai(arrival),
             body,
             asked,

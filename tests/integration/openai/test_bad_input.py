@@ -239,7 +239,10 @@ def test_a_request_that_is_wrong_before_its_body(surface: Surface, callers: dict
     lines = [line.replace("KEY", who.key) for line in odd.lines]
     data = message(odd.method, odd.path.replace("KEY", who.key), *lines, body=odd.body)
     param = "model" if odd.code == "model_not_found" else None
-    told(send(who, data), odd.status, odd.code, param)
+    answer = send(who, data)
+    told(answer, odd.status, odd.code, param)
+    allowed = "GET, HEAD" if odd.path.startswith("/v1/models") else "POST"
+    assert answer.header("allow") == (allowed if odd.status == 405 else None)
     assert stats(surface.llm) == before
     assert [(row["used"], row["reserved"]) for row in who.limits()] == [(0, 0)]
 

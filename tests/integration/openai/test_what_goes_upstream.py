@@ -145,6 +145,14 @@ def test_the_rest_of_the_path_and_the_query_are_appended(ends: Ends) -> None:
         assert sent.one("host") == ends.upstream.url.removeprefix("http://")
 
 
+def test_a_body_is_said_to_be_what_it_was_read_as(ends: Ends) -> None:
+    lines = ("Content-Type: application/x-www-form-urlencoded",)
+    path = "/v1/chat/completions?apikey=secret&a=1&API_KEY=secret"
+    sent, _ = ends.through(caller(ends.gateway, "open"), b'{"model":"public","messages":[1]}', *lines, path=path)
+    assert sent.all("content-type") == ["application/json"]
+    assert sent.first == "POST /base/v1/chat/completions?a=1 HTTP/1.1"
+
+
 CALLERS = {
     "apikey": "theirs-1",
     "cookie": "theirs-2",
