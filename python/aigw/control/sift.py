@@ -29,25 +29,24 @@ def sift(leans: Leans, stored: Stored) -> Sifted:
     found = Sifted()
     consumers, keys = stored["consumers"], stored["keyauth_credentials"]
     for one, origin, key_origin in leans.origins():
-        there = consumers.get(one.id)
-        if there == origin:
-            del consumers[one.id]
-        elif there is not None and _same(there, one.hash):
-            del consumers[one.id]
-            found.moved["consumers"].append((origin, one.id))
-        else:
+        if not _stands(consumers, one.id, origin, one.hash, found.moved["consumers"]):
             found.rows["consumers"].append(one.rows(leans.file, leans.now)[0])
-        there = keys.get(one.key_id)
-        if there == key_origin:
-            del keys[one.key_id]
-        elif there is not None and _same(there, one.key_hash):
-            del keys[one.key_id]
-            found.moved["keyauth_credentials"].append((key_origin, one.key_id))
+        if _stands(keys, one.key_id, key_origin, one.key_hash, found.moved["keyauth_credentials"]):
+            found.still[one.digest] = one
         else:
             found.rows["keyauth_credentials"].append(one.rows(leans.file, leans.now)[1])
-            continue
-        found.still[one.digest] = one
     return found
+
+
+def _stands(stored: dict[str, str], key: str, origin: str, content: str, moved: list[tuple[str, str]]) -> bool:
+    """Whether it is there as it is to be, but for its place at most: then it is taken from `stored`."""
+    there = stored.get(key)
+    if there is None or not (there == origin or _same(there, content)):
+        return False
+    del stored[key]
+    if there != origin:
+        moved.append((origin, key))
+    return True
 
 
 def _same(there: str, content: str) -> bool:

@@ -234,7 +234,6 @@ impl Gateway {
     }
 }
 
-/// What a refused check becomes for the client.
 /// Why a body is refused before it is read.
 fn unfit(length: BodyLength, limit: SizeLimit) -> Option<Reason> {
     match length {
@@ -244,6 +243,7 @@ fn unfit(length: BodyLength, limit: SizeLimit) -> Option<Reason> {
     }
 }
 
+/// What a refused check becomes for the client.
 fn turned(refusal: Refusal, limits: &Limits<'_>, checks: &[Check], now: Moment, place: Place) -> Turned {
     let Refusal::Exceeded(index) = refusal else { return Turned::new(without_limit(refusal), place) };
     let Some(check) = checks.get(index) else { return Turned::new(Reason::Internal, place) };
