@@ -1,29 +1,31 @@
-//! Keys that were presented a moment ago: so that a client that calls again costs one short hash and one line of memory.
+//! Keys that were presented a moment ago: so that a client that calls again costs one short hash and two lines of memory.
 //!
 //! In: a key, and where the keys in force say its holder is. Out: the same, as long as exactly those keys are in force: one
-//! change of any key, and everything here is forgotten. An entry is five short words, so that what a hundred thousand keys
-//! need stays in a processor's cache: 64 bits of a hash under a secret that is made at start and never leaves the process,
-//! and three numbers. A key's own bytes are not kept. Only keys that never expire are here, and none that are unknown.
+//! change of any key, and everything here is forgotten. An entry is two words, so that what a hundred thousand keys need
+//! fits in the few megabytes of cache that a virtual machine is left with: 60 bits of a hash under a secret that is made at
+//! start and never leaves the process, and where the holder is. A key's own bytes are not kept. Only keys that never expire
+//! are here, and none that are unknown.
 //!
-//! Readers take no lock: who reads while an entry is written finds nothing.
+//! A key has two lines where it may be, fetched at once (Fan and others, "Cuckoo Filter", 2014). Readers take no lock:
+//! who reads while an entry is written finds nothing.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, OnceLock};
 
 use crate::sip;
-use crate::snapshot::{Found, Keys};
+use crate::snapshot::{CHANGED, Found, Keys, OWN_CLASS};
 
-/// Words of an entry: hash 2, consumer, credential, class.
-const WORDS: usize = 5;
-/// Words of a line of memory; three entries fit in it.
-const LINE: usize = 16;
-/// Entries of a set, the newest first: three lines, of which the first is mostly enough.
-const WAYS: usize = 9;
-const SET: usize = WAYS / 3 * LINE;
-/// Sets; 6 MiB in all. A set that has more keys than entries costs those keys the long way: rare up to 150,000 keys.
-const SETS: usize = 1 << 15;
+/// Words of a line of memory.
+const LINE: usize = 8;
+/// Entries of a line, of two words each: name and holder.
+const WAYS: usize = LINE / 2;
+/// Lines: 2 MiB. Of more than 120,000 keys that come equally often some are forgotten, and cost the long way.
+const LINES: usize = 1 << LINE_BITS;
+const LINE_BITS: u32 = 15;
+/// The bits of a name that say which content of the keys it is of: entries of older ones are written over first.
+const ERA: u64 = 0xf;
 
 /// What one worker has seen.
 pub(super) struct Recent {
@@ -35,15 +37,12 @@ pub(super) struct Recent {
     writing: Mutex<()>,
 }
 
-/// Lines of memory, from the first whole one on.
-struct Table {
-    words: Box<[AtomicU32]>,
-    first: usize,
-}
-
-/// A key's hash under some keys: where it may be, and what tells it apart.
+/// A key under some keys: one of its lines, and what tells it apart.
 #[derive(Clone, Copy)]
-pub(super) struct Mark([u64; 2]);
+pub(super) struct Mark {
+    line: usize,
+    name: u64,
+}
 
 impl Recent {
     /// An empty memory. `seed` is secret; a random part is added to it.
@@ -55,9 +54,11 @@ impl Recent {
 
     /// What the key is called here while these keys are in force; after any change of them, otherwise.
     #[inline]
+    #[allow(clippy::cast_possible_truncation)] // cut to the number of lines anyway
     pub(super) fn mark(&self, keys: &Keys, key: &[u8]) -> Mark {
-        let [place, name] = sip::words::<1, 3>(self.secret, key);
-        Mark([place, name ^ keys.content()])
+        let [line, name] = sip::words::<1, 3>(self.secret, key);
+        let content = keys.content();
+        Mark { line: line as usize % LINES, name: (name ^ content << 4) & !ERA | content & ERA }
     }
 
     /// What the keys of the mark said of it when it was last presented.
@@ -65,75 +66,135 @@ impl Recent {
     pub(super) fn get(&self, mark: Mark) -> Option<Found> {
         let table = self.table.get()?;
         let before = self.writes.load(Ordering::Acquire);
-        let found = (0..WAYS).find_map(|way| read(table.entry(mark, way)?, mark));
+        let holder = table.holder(mark)?;
         fence(Ordering::Acquire);
         let quiet = before.is_multiple_of(2) && self.writes.load(Ordering::Relaxed) == before;
-        found.filter(|_| quiet)
+        unpack(holder).filter(|_| quiet)
     }
 
     /// Remember what the keys of the mark said of it.
     pub(super) fn put(&self, mark: Mark, found: &Found) {
+        let Some(holder) = pack(found) else { return };
         // Whoever comes while another one writes does without.
         let Ok(_alone) = self.writing.try_lock() else { return };
         let table = self.table.get_or_init(Table::new);
         let writes = self.writes.load(Ordering::Relaxed);
         self.writes.store(writes | 1, Ordering::Relaxed);
         fence(Ordering::Release);
-        for way in (1..WAYS).rev() {
-            if let (Some(from), Some(to)) = (table.entry(mark, way - 1), table.entry(mark, way)) {
-                for (from, to) in from.iter().zip(to) {
-                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-                }
-            }
-        }
-        if let Some(entry) = table.entry(mark, 0) {
-            for (to, word) in entry.iter().zip(words(mark, found)) {
-                to.store(word, Ordering::Relaxed);
-            }
-        }
+        table.put(mark, holder, writes >> 1);
         self.writes.store((writes | 1).wrapping_add(1), Ordering::Release);
     }
 }
 
+struct Table {
+    words: Box<[AtomicU64]>,
+    /// Where the first whole line of memory begins.
+    first: usize,
+}
+
 impl Table {
     fn new() -> Self {
-        let words: Box<[_]> = (0..SETS * SET + LINE).map(|_| AtomicU32::new(0)).collect();
-        let first = words.as_ptr().align_offset(LINE * size_of::<AtomicU32>()).min(LINE);
+        let words: Box<[_]> = (0..(LINES + 1) * LINE).map(|_| AtomicU64::new(0)).collect();
+        let first = words.as_ptr().align_offset(LINE * size_of::<AtomicU64>()).min(LINE);
         Self { words, first }
     }
 
+    /// The entries of a line.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // cut to the number of sets anyway
-    fn entry(&self, mark: Mark, way: usize) -> Option<&[AtomicU32; WORDS]> {
-        let at = self.first + (mark.0[0] as usize % SETS) * SET + way / 3 * LINE + way % 3 * WORDS;
-        self.words.get(at..)?.first_chunk()
+    fn line(&self, line: usize) -> Option<&[[AtomicU64; 2]; WAYS]> {
+        self.words.get(self.first + line * LINE..)?.as_chunks().0.first_chunk()
+    }
+
+    /// Who holds the key; 0 if it is not here. All entries of both lines are read, wherever it is: no branch to guess, and
+    /// how far a key was right cannot be told by the time it took.
+    #[inline]
+    fn holder(&self, mark: Mark) -> Option<u64> {
+        let lines = [self.line(mark.line)?, self.line(other(mark.line, mark.name))?];
+        Some(lines.into_iter().flatten().fold(0, |found, [name, holder]| {
+            let same = u64::from(name.load(Ordering::Relaxed) == mark.name);
+            found | (holder.load(Ordering::Relaxed) & same.wrapping_neg())
+        }))
+    }
+
+    /// Writes the entry where there is room, or in the place of some other key.
+    fn put(&self, mark: Mark, holder: u64, some: u64) {
+        if self.holder(mark) != Some(0) {
+            return;
+        }
+        let lines = [mark.line, other(mark.line, mark.name)];
+        let room = lines.iter().find_map(|line| self.room(*line, mark.name & ERA));
+        let moved = || lines.iter().find_map(|line| self.line(*line)?.iter().find(|entry| self.moves(*line, entry)));
+        #[allow(clippy::cast_possible_truncation)] // cut to two bits
+        let given = || self.line(lines[some as usize % 2])?.get(some as usize / 2 % WAYS);
+        if let Some(place) = room.or_else(moved).or_else(given) {
+            write(place, mark.name, holder);
+        }
+    }
+
+    /// A place in the line that nothing of this content needs.
+    fn room(&self, line: usize, era: u64) -> Option<&[AtomicU64; 2]> {
+        self.line(line)?
+            .iter()
+            .find(|[name, holder]| holder.load(Ordering::Relaxed) == 0 || name.load(Ordering::Relaxed) & ERA != era)
+    }
+
+    /// Writes an entry of this line into its other line too, if there is room.
+    fn moves(&self, line: usize, [name, holder]: &[AtomicU64; 2]) -> bool {
+        let (name, holder) = (name.load(Ordering::Relaxed), holder.load(Ordering::Relaxed));
+        let room = self.room(other(line, name), name & ERA);
+        room.inspect(|place| write(place, name, holder)).is_some()
     }
 }
 
-#[allow(clippy::cast_possible_truncation)] // the halves of a word
-fn words(mark: Mark, found: &Found) -> [u32; WORDS] {
-    let Found { consumer, credential, class } = *found;
-    [mark.0[1] as u32, (mark.0[1] >> 32) as u32, consumer, credential, class]
+/// The other line of a name; from there, this one.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // as many bits as a line's number has
+fn other(line: usize, name: u64) -> usize {
+    line ^ (name.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - LINE_BITS)) as usize
 }
 
+fn write([at_name, at_holder]: &[AtomicU64; 2], name: u64, holder: u64) {
+    at_name.store(name, Ordering::Relaxed);
+    at_holder.store(holder, Ordering::Relaxed);
+}
+
+/// What fits beside each other in a holder's word: a consumer's number, a credential's place or number and whether it is
+/// of the changes, a class's place. Who does not fit is not remembered; a class that does not is asked for by number.
+const CONSUMERS: u32 = 1 << 22;
+const CREDENTIALS: u32 = 1 << 24;
+const NO_CLASS: u32 = (1 << 17) - 1;
+
+fn pack(found: &Found) -> Option<u64> {
+    let Found { consumer, credential, class } = *found;
+    let (place, changed) = (credential & !CHANGED, u64::from(credential & CHANGED != 0));
+    let fits = consumer < CONSUMERS && place < CREDENTIALS;
+    fits.then_some(u64::from(consumer) << 42 | changed << 41 | u64::from(place) << 17 | u64::from(class.min(NO_CLASS)))
+}
+
+/// Consumers are numbered from 1: a word of 0 is nobody's.
 #[inline]
-fn read(entry: &[AtomicU32; WORDS], mark: Mark) -> Option<Found> {
-    let [low, high, consumer, credential, class] = entry.each_ref().map(|word| word.load(Ordering::Relaxed));
-    // All in one: how far a guess was right cannot be told by the time it took. Consumers are numbered from 1.
-    let differs = (u64::from(low) | u64::from(high) << 32) ^ mark.0[1];
-    (differs == 0 && consumer != 0).then_some(Found { consumer, credential, class })
+#[allow(clippy::cast_possible_truncation)] // each is cut to its bits
+fn unpack(holder: u64) -> Option<Found> {
+    let consumer = (holder >> 42) as u32;
+    let changed = if holder >> 41 & 1 == 0 { 0 } else { CHANGED };
+    let credential = ((holder >> 17) as u32 % CREDENTIALS) | changed;
+    let class = match holder as u32 & NO_CLASS {
+        NO_CLASS => OWN_CLASS,
+        class => class,
+    };
+    (consumer != 0).then_some(Found { consumer, credential, class })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::snapshot::KeysBuilder;
+    use crate::snapshot::{KeysBuilder, MAX_CREDENTIAL};
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     fn found(n: u32) -> Found {
-        Found { consumer: n + 1, credential: n * 3, class: n * 7 }
+        Found { consumer: n + 1, credential: n * 3, class: n % 7 }
     }
 
     fn keys() -> Keys {
@@ -156,21 +217,59 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_a_set_stay() {
-        let recent = Recent::new([1, 2]);
-        let mark = |n: u32| Mark([7, u64::from(n) + 1]);
-        for n in 0..100 {
+    fn a_hundred_thousand_keys_find_room_and_more_leave_some_of_the_others() {
+        let (recent, keys) = (Recent::new([1, 2]), keys());
+        let mark = |n: u32| recent.mark(&keys, &n.to_le_bytes());
+        let kept = |count: u32| (0..count).filter(|n| recent.get(mark(*n)) == Some(found(*n))).count();
+        (0..100_000).for_each(|n| recent.put(mark(n), &found(n)));
+        assert!(kept(100_000) > 99_900, "{}", kept(100_000));
+        for n in 100_000..200_000 {
             recent.put(mark(n), &found(n));
-            let kept: Vec<u32> = (0..=n).filter(|n| recent.get(mark(*n)) == Some(found(*n))).collect();
-            assert_eq!(kept, (n.saturating_sub(8)..=n).collect::<Vec<_>>());
+            assert_eq!(recent.get(mark(n)), Some(found(n)));
         }
-        assert_eq!(recent.get(Mark([8, 100])), None);
+        assert!(kept(200_000) > LINES * WAYS * 99 / 100, "{}", kept(200_000));
+    }
+
+    #[test]
+    fn what_older_keys_left_makes_room_first() {
+        let recent = Recent::new([1, 2]);
+        let put =
+            |keys: &Keys| (0..100_000_u32).for_each(|n| recent.put(recent.mark(keys, &n.to_le_bytes()), &found(n)));
+        for keys in [keys(), keys(), keys()] {
+            put(&keys);
+            let kept = (0..100_000_u32).filter(|n| recent.get(recent.mark(&keys, &n.to_le_bytes())).is_some()).count();
+            assert!(kept > 99_900, "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_holder_is_packed_whole_or_not_at_all() {
+        for consumer in [1, CONSUMERS - 1, CONSUMERS] {
+            for credential in [
+                0,
+                CREDENTIALS - 1,
+                CREDENTIALS,
+                MAX_CREDENTIAL,
+                CHANGED,
+                CHANGED | (CREDENTIALS - 1),
+                CHANGED | CREDENTIALS,
+            ] {
+                for class in [0, NO_CLASS - 1, NO_CLASS, OWN_CLASS] {
+                    let whole = Found { consumer, credential, class };
+                    let class = if class < NO_CLASS { class } else { OWN_CLASS };
+                    let fits = consumer < CONSUMERS && credential & !CHANGED < CREDENTIALS;
+                    let kept = fits.then_some(Some(Found { class, ..whole }));
+                    assert_eq!(pack(&whole).map(unpack), kept, "{whole:?}");
+                }
+            }
+        }
+        assert_eq!(unpack(0), None);
     }
 
     #[test]
     fn nobody_is_taken_for_another_while_entries_are_written() {
         let recent = Recent::new([1, 2]);
-        let mark = |n: u32| Mark([7, u64::from(n) << 33 | 1]);
+        let mark = |n: u32| Mark { line: 7, name: u64::from(n) << 4 };
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -192,7 +291,7 @@ mod tests {
     #[test]
     fn no_bytes_of_a_key_are_kept_and_no_two_memories_hash_alike() {
         let (one, other, keys) = (Recent::new([1, 2]), Recent::new([1, 2]), keys());
-        assert_ne!(one.mark(&keys, b"a key").0, other.mark(&keys, b"a key").0);
-        assert_ne!(one.mark(&keys, b"a key").0, one.mark(&keys, b"a kez").0);
+        assert_ne!(one.mark(&keys, b"a key").name, other.mark(&keys, b"a key").name);
+        assert_ne!(one.mark(&keys, b"a key").name, one.mark(&keys, b"a kez").name);
     }
 }

@@ -88,7 +88,7 @@ impl Credential {
 pub const MAX_CREDENTIAL: u32 = CHANGED - 1;
 
 /// In [`Found::credential`]: a number in the changes, not a place in the base.
-const CHANGED: u32 = 1 << 31;
+pub(crate) const CHANGED: u32 = 1 << 31;
 
 /// Where a key's holder is, in three words: good for as long as the keys that said so are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

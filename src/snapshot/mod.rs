@@ -28,13 +28,14 @@ use std::sync::Arc;
 pub use class::{Groups, PluginKind, Ref, Refs};
 pub use delta::Change;
 pub use error::SnapshotError;
-pub(crate) use keys::Found;
+pub(crate) use keys::{CHANGED, Found};
 pub use keys::{Credential, Digest, Keys, MAX_CREDENTIAL};
 pub use keys_build::KeysBuilder;
 pub use layout::Bytes;
 pub use policy::{
     Acl, Anonymous, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit,
 };
+pub(crate) use record::OWN_CLASS;
 pub use record::{Consumer, Names, NewConsumer};
 pub use text::Text;
 pub use tier::{Model, Offer, Parameters, Subject, Tier, TierLimit};

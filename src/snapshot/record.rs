@@ -14,7 +14,7 @@ use super::{SnapshotError, Uuid};
 const FIXED: usize = 28;
 const NONE: u16 = u16::MAX;
 /// The class stands behind the names.
-pub(super) const OWN_CLASS: u32 = u32::MAX;
+pub(crate) const OWN_CLASS: u32 = u32::MAX;
 
 /// A consumer to be written.
 #[derive(Debug, Clone, Copy)]
