@@ -6,7 +6,9 @@
 //! whole. An event larger than [`MAX_EVENT`] is passed on unread: what is held is bounded whatever comes.
 //! Source: WHATWG HTML s.9.2 (event streams); OpenAI's `stream_options.include_usage`.
 
-use memchr::{memchr, memmem};
+use std::borrow::Cow;
+
+use memchr::{memchr2, memmem};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -141,7 +143,8 @@ impl Events {
 
     /// An event with a `usage` that is something.
     fn reported(&mut self, event: &[u8]) -> Verdict {
-        let Some(Ok(chunk)) = data_of(event).map(serde_json::from_slice::<Chunk<'_>>) else { return Verdict::Pass };
+        let data = data_of(event);
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(&data) else { return Verdict::Pass };
         if let Some(usage) = chunk.usage.and_then(|usage| Usage::parse(usage.get().as_bytes())) {
             self.usage = Some(usage);
         }
@@ -174,31 +177,33 @@ impl Member {
     }
 }
 
-/// Just behind the blank line that ends the first event of `buffer`, looked for from `from` on.
+/// Just behind the blank line that ends the first event of `buffer`, looked for from `from` on. A CR that is the last byte
+/// may be half of a line's end: what it ends is known with the next one.
 fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
-    while let Some(found) = memchr(b'\n', buffer.get(at..)?) {
-        at += found + 1;
-        match buffer.get(at..) {
-            Some([b'\n', ..]) => return Some(at + 1),
-            Some([b'\r', b'\n', ..]) => return Some(at + 2),
-            _ => {}
+    loop {
+        at += memchr2(b'\n', b'\r', buffer.get(at..)?)?;
+        at += end_of_line(&buffer[at..])?;
+        if let Some(end) = buffer.get(at..).and_then(end_of_line) {
+            return Some(at + end);
         }
     }
-    None
 }
 
-/// The JSON of an event with one `data` line.
-fn data_of(event: &[u8]) -> Option<&[u8]> {
-    let mut data = None;
-    for line in event.split(|byte| *byte == b'\n') {
-        if let Some(value) = line.strip_prefix(b"data:")
-            && data.replace(value.trim_ascii()).is_some()
-        {
-            return None;
-        }
+/// How long the line's end is that `bytes` begin with: LF, CRLF or CR.
+fn end_of_line(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\r', b'\n', ..] => Some(2),
+        [b'\n', ..] | [b'\r', _, ..] => Some(1),
+        _ => None,
     }
-    data
+}
+
+/// The `data` of an event: nearly always one line.
+fn data_of(event: &[u8]) -> Cow<'_, [u8]> {
+    let mut lines = event.split(|byte| matches!(byte, b'\n' | b'\r')).filter_map(|line| line.strip_prefix(b"data:"));
+    let first = lines.next().unwrap_or_default().trim_ascii();
+    lines.fold(Cow::Borrowed(first), |data, line| Cow::Owned([&data, &b"\n"[..], line].concat()))
 }
 
 fn skip_blanks(event: &[u8], mut at: usize) -> usize {
@@ -266,6 +271,8 @@ mod tests {
             ("data: {\"type\":\"usage\",\"usage\":null}\n\n", "data: {\"type\":\"usage\"}\n\n"),
             (": comment \"usage\":null\n\n", ": comment \"usage\":null\n\n"),
             ("event: x\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
+            ("data: {\ndata: \"choices\":[],\r\ndata:\"usage\":{\"prompt_tokens\":1}\ndata: }\n\n", ""),
+            ("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\r\rdata: [DONE]\r\r", "data: [DONE]\r\r"),
             ("data: {\"usage\":\ndata: null}\n\n", "data: {\"usage\":\ndata: null}\n\n"),
             ("data: {\"choices\":[],\"usage\":null}", "data: {\"choices\":[],\"usage\":null}"),
         ] {
@@ -292,8 +299,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_it_is_cut_does_not_matter(cuts in prop::collection::vec(0_usize..400, 0..8), strip in any::<bool>()) {
-            let stream = [TOLD, ": ping\r\n\r\n", USAGE, PLAIN, DONE].concat();
+        fn where_it_is_cut_does_not_matter(
+            cuts in prop::collection::vec(0_usize..400, 0..8), strip in any::<bool>(), line in 0_usize..3,
+        ) {
+            let stream = [TOLD, ": ping\n\n", USAGE, PLAIN, DONE].concat().replace('\n', ["\n", "\r\n", "\r"][line]);
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
             cuts.sort_unstable();
             let mut pieces = Vec::new();
@@ -302,7 +311,10 @@ mod tests {
                 pieces.push(&stream.as_bytes()[from..cut]);
                 from = cut;
             }
-            prop_assert_eq!(run(strip, &pieces), run(strip, &[stream.as_bytes()]));
+            let (text, usage) = run(strip, &pieces);
+            prop_assert_eq!(usage.map(|usage| usage.input), Some(3));
+            prop_assert_eq!(text.contains("usage"), !strip);
+            prop_assert_eq!((text, usage), run(strip, &[stream.as_bytes()]));
         }
 
         #[test]

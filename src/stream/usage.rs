@@ -1,11 +1,13 @@
 //! What a call cost, in disjoint classes of tokens.
 //!
 //! In: the `usage` object of an answer in OpenAI's dialect (chat, completions, embeddings, responses). Out: [`Usage`].
-//! OpenAI counts cached tokens within the prompt and reasoning within the completion; here each token is in one class.
-//! Numbers that cannot be true (negative, fractional, above 2^40, parts larger than the whole) are not believed: the whole
-//! object is then `None`, as if the upstream had said nothing.
+//! OpenAI counts cached tokens within the prompt and reasoning within the completion; others count them beside, which shows
+//! in the total, or in a part that is larger than the whole. Here each token is in one class. A part that is no count is
+//! taken as not said; a prompt or a completion that is none (negative, fractional, above 2^40), and the whole object is
+//! `None`, as if the upstream had said nothing.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// More tokens than this are no usage.
 const MAX: u64 = 1 << 40;
@@ -25,50 +27,78 @@ pub struct Usage {
     pub reasoning: u64,
 }
 
+/// Some upstreams say both names of a count, so none is an alias.
 #[derive(Deserialize)]
-struct Written {
-    #[serde(alias = "input_tokens")]
-    prompt_tokens: Option<u64>,
-    #[serde(alias = "output_tokens")]
-    completion_tokens: Option<u64>,
-    #[serde(alias = "input_tokens_details")]
-    prompt_tokens_details: Option<PromptDetails>,
-    #[serde(alias = "output_tokens_details")]
-    completion_tokens_details: Option<CompletionDetails>,
+struct Written<'a> {
+    #[serde(borrow)]
+    prompt_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    total_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    prompt_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_tokens_details: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
-struct PromptDetails {
-    cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-struct CompletionDetails {
-    reasoning_tokens: Option<u64>,
+#[allow(clippy::struct_field_names)] // as they are written
+struct Details<'a> {
+    #[serde(borrow)]
+    cached_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_write_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning_tokens: Option<&'a RawValue>,
 }
 
 impl Usage {
     /// Reads a `usage` object.
     pub fn parse(json: &[u8]) -> Option<Self> {
-        let written: Written = serde_json::from_slice(json).ok()?;
-        let prompt = written.prompt_tokens?;
-        let completion = written.completion_tokens.unwrap_or(0);
-        let details = written.prompt_tokens_details.unwrap_or_default();
-        let (cached, cache_write) = (details.cached_tokens.unwrap_or(0), details.cache_write_tokens.unwrap_or(0));
-        let reasoning = written.completion_tokens_details.unwrap_or_default().reasoning_tokens.unwrap_or(0);
-        let known = [prompt, completion, cached, cache_write, reasoning];
-        if known.iter().any(|tokens| *tokens > MAX) {
-            return None;
-        }
-        Some(Self {
-            input: prompt.checked_sub(cached + cache_write)?,
-            cached_input: cached,
-            cache_write_input: cache_write,
-            output: completion.checked_sub(reasoning)?,
-            reasoning,
-        })
+        let written: Written<'_> = serde_json::from_slice(json).ok()?;
+        let prompt = count(written.prompt_tokens.or(written.input_tokens)?)?;
+        let completion = written.completion_tokens.or(written.output_tokens).map_or(Some(0), count)?;
+        let of_prompt = details(written.prompt_tokens_details.or(written.input_tokens_details));
+        let of_completion = details(written.completion_tokens_details.or(written.output_tokens_details));
+        let part = |said: Option<&RawValue>| said.and_then(count).unwrap_or(0);
+        let (cached_input, cache_write_input) = (part(of_prompt.cached_tokens), part(of_prompt.cache_write_tokens));
+        let reasoning = part(of_completion.reasoning_tokens);
+
+        // What the total has beyond prompt and completion was counted beside them.
+        let mut beside = written.total_tokens.and_then(count).and_then(|total| total.checked_sub(prompt + completion));
+        let mut rest = |whole: u64, part: u64| match whole.checked_sub(part) {
+            Some(_) if part > 0 && beside.is_some_and(|tokens| tokens >= part) => {
+                beside = beside.map(|tokens| tokens - part);
+                whole
+            }
+            within => within.unwrap_or(whole),
+        };
+        let output = rest(completion, reasoning);
+        let input = rest(prompt, cached_input + cache_write_input);
+        Some(Self { input, cached_input, cache_write_input, output, reasoning })
     }
+}
+
+/// A count of tokens. Some upstreams write whole numbers as `7.0`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // whole and in range
+fn count(written: &RawValue) -> Option<u64> {
+    let text = written.get();
+    let whole = |number: &f64| number.fract() == 0.0 && (0.0..=MAX as f64).contains(number);
+    let tokens = text.parse().ok().or_else(|| text.parse().ok().filter(whole).map(|number: f64| number as u64))?;
+    (tokens <= MAX).then_some(tokens)
+}
+
+fn details(written: Option<&RawValue>) -> Details<'_> {
+    written.and_then(|written| serde_json::from_str(written.get()).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -91,6 +121,30 @@ mod tests {
                     "output_tokens_details":{"reasoning_tokens":4}}"#,
                 [6, 1, 2, 0, 4],
             ),
+            // Both names of a count.
+            (r#"{"prompt_tokens":9,"input_tokens":9,"completion_tokens":4,"output_tokens":4}"#, [9, 0, 0, 4, 0]),
+            (r#"{"prompt_tokens":9.0,"completion_tokens":4.0}"#, [9, 0, 0, 4, 0]),
+            // Reasoning beside the completion: as the total tells, or because it cannot be within.
+            (
+                r#"{"prompt_tokens":7,"completion_tokens":5,"total_tokens":15,"completion_tokens_details":{"reasoning_tokens":3}}"#,
+                [7, 0, 0, 5, 3],
+            ),
+            (
+                r#"{"prompt_tokens":7,"completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":9}}"#,
+                [7, 0, 0, 5, 9],
+            ),
+            // Reads of a cache beside the prompt.
+            (
+                r#"{"prompt_tokens":7,"completion_tokens":5,"total_tokens":16,"prompt_tokens_details":{"cached_tokens":4}}"#,
+                [7, 4, 0, 5, 0],
+            ),
+            (r#"{"prompt_tokens":1,"prompt_tokens_details":{"cached_tokens":2}}"#, [1, 2, 0, 0, 0]),
+            // A part that is no count is not said.
+            (
+                r#"{"prompt_tokens":7,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":-1},
+                    "completion_tokens_details":"none"}"#,
+                [7, 0, 0, 5, 0],
+            ),
         ] {
             let [input, cached_input, cache_write_input, output, reasoning] = wanted;
             let wanted = Usage { input, cached_input, cache_write_input, output, reasoning };
@@ -110,8 +164,9 @@ mod tests {
             r#"{"prompt_tokens":"7"}"#,
             r#"{"prompt_tokens":1e18}"#,
             r#"{"prompt_tokens":1000000000000000000}"#,
-            r#"{"prompt_tokens":1,"prompt_tokens_details":{"cached_tokens":2}}"#,
-            r#"{"prompt_tokens":1,"completion_tokens":1,"completion_tokens_details":{"reasoning_tokens":2}}"#,
+            r#"{"prompt_tokens":1,"completion_tokens":-1}"#,
+            r#"{"prompt_tokens":1e13}"#,
+            r#"{"prompt_tokens":NaN}"#,
         ] {
             assert_eq!(Usage::parse(json.as_bytes()), None, "{json}");
         }
