@@ -161,6 +161,8 @@ denials! {
     ClientGone = "client_gone", 499, "The client closed the request", Close, false, Soon;
     /// The gateway is shutting down.
     Draining = "draining", 503, "The gateway is shutting down", Close, true, Soon;
+    /// The gateway was shut down, and its patience was over, before the upstream had answered.
+    Drained = "drained", 503, "The gateway was shut down before the answer came", Close, false, Unsafe;
     /// A defect of the gateway.
     Internal = "internal", 500, "An unexpected error occurred", None, true, Never;
 }

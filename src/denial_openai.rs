@@ -58,7 +58,7 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
         Reason::SizeLimited | Reason::BodyTooLarge => (INVALID, "request_too_large"),
         Reason::RateLimited => ("requests", "rate_limit_exceeded"),
         Reason::QuotaExhausted => ("insufficient_quota", "insufficient_quota"),
-        Reason::Overloaded | Reason::Draining => ("server_error", "overloaded"),
+        Reason::Overloaded | Reason::Draining | Reason::Drained => ("server_error", "overloaded"),
         Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout => ("server_error", "upstream_timeout"),
         _ => match reason.status() {
             502..=504 => ("server_error", "upstream_error"),

@@ -93,8 +93,8 @@ class Publisher:
     def seal(self, secret: bytes) -> str:
         """A text that workers alone can read again (ChaCha20-Poly1305 under a key derived from ``DATA/secret``)."""
 
-    def read_words(self, refs: list[tuple[int, int]]) -> list[int]:
-        """(column n, row) -> the raw word; 0 when never touched."""
+    def read_buckets(self, refs: list[tuple[int, int, int, int, int]], now_ns: int) -> list[tuple[int, int]]:
+        """(column n, row, requests, seconds, burst) -> (used, unix nanoseconds when it is full again) at that rate."""
 
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
         """Make counter column ``n`` of ``words`` 64-bit words a row, or let it grow to rows ``0 .. rows - 1``.

@@ -55,10 +55,7 @@ pub(super) fn give_back<P: Place>(place: &P, entry: &Entry, taken: usize) {
     // First the word, then the deed: who finds a half-given permit must not give it again.
     place.ring().step(entry, State::Giving);
     for n in (0..taken).rev() {
-        let held = place.ring().read(entry, n);
-        if let Some(word) = place.word(held.cell) {
-            held.give_back(word);
-        }
+        place.ring().read(entry, n).give_back(place);
     }
     place.ring().end(entry);
 }

@@ -12,7 +12,7 @@ use crate::cells::journal::{Entry, Held, MAX_CELLS, State};
 use crate::cells::open::{Ask, Spot};
 use crate::cells::{Busy, CellKey, CellRef, Place};
 use crate::limits::{Window, rate, window};
-use crate::units::{Moment, RequestId};
+use crate::units::{Moment, RequestId, UnixSeconds};
 
 /// What a request takes from a limit on requests.
 const ONE: u32 = 1;
@@ -45,8 +45,8 @@ impl<P: Place> Admitter<P> {
                     record(check, own, found);
                 }
                 (CellKey::Dense { column, row }, Some(rate)) => {
-                    let word = self.place.dense(column, row).ok_or(Refusal::Missing { column, row })?;
-                    record_rate(check, now, rate::peek(word, rate, now));
+                    let bucket = self.place.bucket(column, row).ok_or(Refusal::Missing { column, row })?;
+                    record_rate(check, now, bucket.peek(rate, now));
                 }
                 (CellKey::Open { column, tag }, _) => {
                     let ask = Ask { column, tag, period: check.period, now: now.seconds() };
@@ -92,9 +92,9 @@ impl<P: Place> Admitter<P> {
         let ring = self.place.ring();
         let (outcome, own, cell) = match check.key {
             CellKey::Dense { column, row } => {
-                let word = self.place.dense(column, row).ok_or(Refusal::Missing { column, row })?;
                 if let Some(rate) = check.rate {
-                    return match rate::take(word, rate, now) {
+                    let bucket = self.place.bucket(column, row).ok_or(Refusal::Missing { column, row })?;
+                    return match bucket.take(rate, now) {
                         rate::Take::Took(before) => {
                             record_rate(check, now, before);
                             Ok(())
@@ -105,6 +105,7 @@ impl<P: Place> Admitter<P> {
                         }
                     };
                 }
+                let word = self.place.dense(column, row).ok_or(Refusal::Missing { column, row })?;
                 let own = check.own(now.seconds());
                 (window::take(word, own, ONE, check.limit), own, CellRef::Dense { column, row })
             }
@@ -139,11 +140,7 @@ impl<P: Place> Admitter<P> {
         if !check.shadow {
             return Err(Refusal::Exceeded(n));
         }
-        let nothing = match intent(check) {
-            Held { cell: cell @ CellRef::Rate { .. }, .. } => Held::of_rate(cell, 0),
-            held => Held { amount: 0, ..held },
-        };
-        self.place.ring().write(entry, n, nothing);
+        self.place.ring().write(entry, n, Held { amount: 0, ..intent(check) });
         Ok(())
     }
 }
@@ -154,7 +151,9 @@ fn intent(check: &Check) -> Held {
         (CellKey::Dense { column, row }, None) => {
             Held { cell: CellRef::Dense { column, row }, end: check.window.end, amount: ONE }
         }
-        (CellKey::Dense { column, row }, Some(rate)) => Held::of_rate(CellRef::Rate { column, row }, rate.cost()),
+        (CellKey::Dense { column, row }, Some(_)) => {
+            Held { cell: CellRef::Rate { column, row }, end: UnixSeconds::default(), amount: ONE }
+        }
         // An open counter's word is known only when it is taken: until then the entry names no word, and no amount.
         (CellKey::Open { column, .. }, _) => {
             Held { cell: CellRef::Open { column, index: 0 }, end: check.window.end, amount: 0 }

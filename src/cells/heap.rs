@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::tag::TagKey;
 use super::{Busy, Cells, Exclusive, LayoutError, OpenArea, Place, Ring, Words, journal, open};
+use crate::limits::rate::COSTS;
 
 /// Words on the heap, shared by all who hold a clone.
 #[derive(Clone)]
@@ -37,10 +38,16 @@ impl Exclusive for HeapLock {
     }
 }
 
+#[derive(Clone)]
+struct Column {
+    rows: HeapWords,
+    costs: HeapWords,
+}
+
 /// The counters of a gateway whose workers are threads, and a ring.
 pub struct HeapPlace {
     /// By number, as in the files: nothing is looked up by hash.
-    columns: Vec<Option<HeapWords>>,
+    columns: Vec<Option<Column>>,
     open: OpenArea<HeapWords, HeapLock>,
     ring: Ring<HeapWords>,
 }
@@ -53,7 +60,7 @@ impl HeapPlace {
         let count = columns.iter().map(|&(n, _)| n as usize + 1).max().unwrap_or(0);
         let mut by_number = vec![None; count];
         for &(n, rows) in columns {
-            by_number[n as usize] = Some(HeapWords::zeroed(rows));
+            by_number[n as usize] = Some(Column { rows: HeapWords::zeroed(rows), costs: HeapWords::zeroed(COSTS) });
         }
         Ok(Self {
             columns: by_number,
@@ -68,7 +75,11 @@ impl Cells for HeapPlace {
     type Lock = HeapLock;
 
     fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64> {
-        self.columns.get(column as usize)?.as_ref()?.words().get(row as usize)
+        self.columns.get(column as usize)?.as_ref()?.rows.words().get(row as usize)
+    }
+
+    fn costs(&self, column: u32) -> &[AtomicU64] {
+        self.columns.get(column as usize).and_then(Option::as_ref).map_or(&[], |column| column.costs.words())
     }
 
     fn open(&self) -> &OpenArea<HeapWords, HeapLock> {

@@ -2,7 +2,7 @@
 //!
 //! The intent is written before a counter is touched, and each later step before its effect, so at every instant the
 //! ring names every count that may have to be undone. An entry is 64 words: state, time, request id (2), number of
-//! cells, then pairs (cell, window end | amount; of a bucket: cell, cost). States: FREE -> INTENT (cells may be taken) -> HELD (all are taken)
+//! cells, then pairs (cell, window end | amount; a bucket has no end). States: FREE -> INTENT (cells may be taken) -> HELD (all are taken)
 //! -> SENT (an upstream may have seen the request) -> FREE, or from any of them -> GIVING (being given back) -> FREE.
 //! Which entries are free is known to the owning process alone. Readers in other processes see whole permits or
 //! none: the state word carries a number that changes with each use of the entry.
@@ -10,8 +10,7 @@
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::stack::Stack;
-use super::{CellRef, Words};
-use crate::limits::rate;
+use super::{CellRef, Cells, Words};
 use crate::limits::window::{self, Reading};
 use crate::units::{RequestId, UnixSeconds};
 
@@ -64,26 +63,21 @@ impl State {
 pub struct Held {
     /// The counter.
     pub cell: CellRef,
-    /// The end of the window it was taken from.
+    /// The end of the window it was taken from; 0 of a bucket, which has none.
     pub end: UnixSeconds,
     /// How much.
     pub amount: u32,
 }
 
 impl Held {
-    /// One request of a bucket: its cost in nanoseconds stands where a window has end and amount.
-    pub(crate) fn of_rate(cell: CellRef, cost: u64) -> Self {
-        let Reading { end, count: amount } = window::unpack(cost);
-        Self { cell, end, amount }
-    }
-
-    /// Gives what is held back to its counter.
-    pub(crate) fn give_back(self, word: &AtomicU64) {
-        match self.cell {
-            CellRef::Rate { .. } => rate::give_back(word, window::pack(self.end, self.amount)),
-            CellRef::Dense { .. } | CellRef::Open { .. } => {
-                window::give_back(word, self.end, self.amount);
+    /// Gives what is held back to its counter, if there is one.
+    pub(crate) fn give_back(self, cells: &impl Cells) {
+        if let CellRef::Rate { column, row } = self.cell {
+            if let Some(bucket) = cells.bucket(column, row) {
+                bucket.give_back(self.amount);
             }
+        } else if let Some(word) = cells.word(self.cell) {
+            window::give_back(word, self.end, self.amount);
         }
     }
 }

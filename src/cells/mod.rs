@@ -18,6 +18,8 @@ pub use journal::Ring;
 pub use open::OpenArea;
 pub use tag::Tag;
 
+use crate::limits::rate::Bucket;
+
 /// Owns, or keeps mapped, a run of words that may change under it at any time.
 pub trait Words: Send + Sync {
     /// The words. Always the same ones, in the same place.
@@ -64,8 +66,16 @@ pub trait Cells: Send + Sync {
 
     /// The first word of a row; `None` when the column or the row does not exist (yet).
     fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64>;
+    /// The costs that the column's buckets speak of ([`COSTS`](crate::limits::rate::COSTS)); none for a column that does not exist.
+    fn costs(&self, column: u32) -> &[AtomicU64];
     /// The hash area.
     fn open(&self) -> &OpenArea<Self::Words, Self::Lock>;
+
+    /// The bucket in a row's first word; `None` when the column or the row does not exist (yet).
+    #[inline]
+    fn bucket(&self, column: u32, row: u32) -> Option<Bucket<'_>> {
+        Some(Bucket::new(self.dense(column, row)?, self.costs(column)))
+    }
 
     /// The word that a journal names; `None` when there is no such word.
     fn word(&self, cell: CellRef) -> Option<&AtomicU64> {

@@ -31,9 +31,7 @@ pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Recla
             State::Held if same_boot => {
                 entry.step(State::Giving);
                 for held in entry.held() {
-                    if let Some(word) = cells.word(held.cell) {
-                        held.give_back(word);
-                    }
+                    held.give_back(cells);
                 }
                 found.given_back += 1;
             }

@@ -134,7 +134,7 @@ impl Shared {
             self.gateway.recorder().panic();
             error.print(py);
         });
-        let cutting = self.cutting.load(Ordering::Relaxed);
+        let cutting = self.is_cutting();
         let due = {
             let places = self.places();
             places.places.iter().flatten().any(|exchange| {
@@ -169,6 +169,11 @@ impl Shared {
                 }
             }
         });
+    }
+
+    /// A shutdown cuts what is still in flight.
+    fn is_cutting(&self) -> bool {
+        self.cutting.load(Ordering::Relaxed)
     }
 
     fn count_upstream(&self) {
@@ -239,7 +244,7 @@ impl Ticket for Held {
 
     fn last_words(&self, failure: Failure) -> Option<Bytes> {
         let live = self.live.borrow();
-        self.shared.gateway.last_words(&live.arrival, &live.admitted, failure)
+        self.shared.gateway.last_words(&live.arrival, &live.admitted, failure, self.shared.is_cutting())
     }
 }
 
@@ -285,7 +290,8 @@ impl Held {
                 Exchange::finish(exchange)
             }
             Event::Failed(failure) if own.phase() == Phase::Streaming => {
-                self.settle(own, if failure == Failure::Cancelled { Outcome::ClientCut } else { Outcome::Cut }, None);
+                let left = failure == Failure::Cancelled && !own.shared.is_cutting();
+                self.settle(own, if left { Outcome::ClientCut } else { Outcome::Cut }, None);
                 // A clean end would pass a torn answer off as a whole one.
                 let peer = self.live.borrow().arrival.peer;
                 let _ = peer.is_some_and(socket::cut);
@@ -293,8 +299,11 @@ impl Held {
                 Exchange::finish(exchange)
             }
             Event::Failed(failure) => {
-                let cutting = own.shared.cutting.load(Ordering::Relaxed);
-                let (reason, answer) = gateway.failed(&self.live.borrow().arrival, failure, cutting);
+                let cutting = own.shared.is_cutting();
+                let (reason, answer) = {
+                    let live = self.live.borrow();
+                    gateway.failed(&live.arrival, &live.admitted, failure, cutting)
+                };
                 {
                     let mut live = self.live.borrow_mut();
                     live.status = answer.status;

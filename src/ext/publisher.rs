@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aigw_core::identify::KeyHasher;
+use aigw_core::limits::Rate;
 use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, load};
+use aigw_core::units::Moment;
 use aigw_io::cells::{self, CellReading, Control, StoreId};
 use aigw_io::publish::{PublishError, SnapshotWriter};
 use aigw_io::secret::{self, Sealer};
@@ -72,8 +74,13 @@ impl Publisher {
     }
 
     #[allow(clippy::needless_pass_by_value)] // extracted from Python
-    fn read_words(&self, refs: Vec<(u32, u32)>) -> Vec<u64> {
-        refs.into_iter().map(|(column, row)| self.cells.run(column, row, 1).first().copied().unwrap_or(0)).collect()
+    fn read_buckets(&self, refs: Vec<(u32, u32, u32, u32, u32)>, now_ns: u64) -> Vec<(u32, u64)> {
+        let now = Moment(now_ns);
+        let read = |(column, row, requests, seconds, burst)| {
+            let rate = Rate::new(requests, seconds, burst)?;
+            self.cells.read_bucket((column, row), rate, now)
+        };
+        refs.into_iter().map(|bucket| read(bucket).map_or((0, now_ns), |found| (found.used, found.full_at.0))).collect()
     }
 
     fn ensure_column(&self, py: Python<'_>, n: u32, words: u64, rows: u64, key: &str) -> PyResult<()> {

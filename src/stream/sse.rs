@@ -7,8 +7,9 @@
 //! Source: WHATWG HTML s.9.2 (event streams); OpenAI's `stream_options.include_usage`.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use memchr::{memchr2, memmem};
+use memchr::{memchr2, memchr2_iter, memmem};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -33,19 +34,18 @@ pub struct Events {
     usage: Option<Usage>,
 }
 
-/// What the caller of a chunk must know of it.
+/// What tells a chunk that only carries the usage.
 #[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
+struct Chunk {
     choices: Option<Vec<IgnoredAny>>,
+    error: Option<IgnoredAny>,
 }
 
 enum Verdict {
     Pass,
     Drop,
     /// Without its `"usage":null`, which is at this place of the event.
-    Cut(std::ops::Range<usize>),
+    Cut(Range<usize>),
 }
 
 impl Events {
@@ -127,29 +127,36 @@ impl Events {
     }
 
     fn judge(&mut self, event: &[u8]) -> Verdict {
-        for at in memmem::find_iter(event, NAME) {
-            match Member::of(event, at) {
+        if memmem::find(event, NAME).is_none() {
+            return Verdict::Pass;
+        }
+        let (place, data) = data_of(event);
+        let mut verdict = Verdict::Pass;
+        for at in memmem::find_iter(&data, NAME) {
+            match Member::of(&data, at) {
                 // In JSON an unescaped quote ends a text, so what follows it with a colon is a member: no need to parse.
-                Member::Null(end) if self.strip => {
-                    return without(event, at, end).map_or(Verdict::Pass, Verdict::Cut);
+                Member::Null(end) if self.strip && of_the_chunk(&data, at, end) => {
+                    if let (Cow::Borrowed(_), Some(Range { start, end })) = (&data, without(&data, at, end)) {
+                        verdict = Verdict::Cut(place + start..place + end);
+                    }
                 }
-                Member::Null(_) => return Verdict::Pass,
-                Member::Other => return self.reported(event),
-                Member::None => {}
+                Member::Value(value) if of_the_chunk(&data, at, value) => return self.reported(&data, value),
+                Member::None | Member::Null(_) | Member::Value(_) => {}
             }
         }
-        Verdict::Pass
+        verdict
     }
 
-    /// An event with a `usage` that is something.
-    fn reported(&mut self, event: &[u8]) -> Verdict {
-        let data = data_of(event);
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(&data) else { return Verdict::Pass };
-        if let Some(usage) = chunk.usage.and_then(|usage| Usage::parse(usage.get().as_bytes())) {
+    /// A chunk with a usage that is something, and where that begins.
+    fn reported(&mut self, data: &[u8], value: usize) -> Verdict {
+        let usage = serde_json::Deserializer::from_slice(&data[value..]).into_iter::<&RawValue>().next();
+        let Some(Ok(usage)) = usage else { return Verdict::Pass };
+        if let Some(usage) = Usage::parse(usage.get().as_bytes()) {
             self.usage = Some(usage);
         }
-        let only_usage = chunk.usage.is_some() && chunk.choices.is_some_and(|choices| choices.is_empty());
-        if self.strip && only_usage { Verdict::Drop } else { Verdict::Pass }
+        let only_usage = |chunk: Chunk| chunk.error.is_none() && chunk.choices.is_none_or(|choices| choices.is_empty());
+        let drop = self.strip && serde_json::from_slice(data).is_ok_and(only_usage);
+        if drop { Verdict::Drop } else { Verdict::Pass }
     }
 }
 
@@ -159,8 +166,8 @@ enum Member {
     None,
     /// Null, up to here.
     Null(usize),
-    /// Another value.
-    Other,
+    /// Another value, from here on.
+    Value(usize),
 }
 
 impl Member {
@@ -172,7 +179,7 @@ impl Member {
         let value = skip_blanks(event, colon + 1);
         match event.get(value..value + 4) {
             Some(b"null") => Self::Null(value + 4),
-            _ => Self::Other,
+            _ => Self::Value(value),
         }
     }
 }
@@ -199,22 +206,51 @@ fn end_of_line(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The `data` of an event: nearly always one line.
-fn data_of(event: &[u8]) -> Cow<'_, [u8]> {
-    let mut lines = event.split(|byte| matches!(byte, b'\n' | b'\r')).filter_map(|line| line.strip_prefix(b"data:"));
-    let first = lines.next().unwrap_or_default().trim_ascii();
-    lines.fold(Cow::Borrowed(first), |data, line| Cow::Owned([&data, &b"\n"[..], line].concat()))
+/// The `data` of an event, nearly always one line, and where that begins.
+fn data_of(event: &[u8]) -> (usize, Cow<'_, [u8]>) {
+    let mut found: Option<(usize, Cow<'_, [u8]>)> = None;
+    let mut start = 0;
+    for end in memchr2_iter(b'\n', b'\r', event).chain([event.len()]) {
+        if let Some(data) = event[start..end].strip_prefix(b"data:") {
+            found = Some(match found {
+                None => (start + b"data:".len(), Cow::Borrowed(data)),
+                Some((place, before)) => (place, Cow::Owned([&before, &b"\n"[..], data].concat())),
+            });
+        }
+        start = end + 1;
+    }
+    found.unwrap_or_default()
+}
+
+/// The member at `at`, whose value ends or begins at `end`, is one of the object that `data` is, and not of one within.
+fn of_the_chunk(data: &[u8], at: usize, end: usize) -> bool {
+    // As most upstreams write it: the last one.
+    if data[end..].trim_ascii() == b"}" {
+        return true;
+    }
+    let (mut depth, mut text, mut escaped) = (0_u32, false, false);
+    for byte in &data[..at] {
+        match byte {
+            _ if std::mem::take(&mut escaped) => {}
+            b'\\' if text => escaped = true,
+            b'"' => text = !text,
+            b'{' | b'[' if !text => depth += 1,
+            b'}' | b']' if !text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    depth == 1
 }
 
 fn skip_blanks(event: &[u8], mut at: usize) -> usize {
-    while matches!(event.get(at), Some(b' ' | b'\t')) {
+    while matches!(event.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }
     at
 }
 
 /// The place of a member that begins and ends here, with one of the commas beside it; `None` for an only one.
-fn without(event: &[u8], at: usize, end: usize) -> Option<std::ops::Range<usize>> {
+fn without(event: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
     let before = event[..at].iter().rposition(|byte| !matches!(byte, b' ' | b'\t'))?;
     if event[before] == b',' {
         return Some(before..end);
@@ -266,6 +302,24 @@ mod tests {
             (
                 "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
                 "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
+            ),
+            // A member of something within the chunk is the upstream's own.
+            (
+                "data: {\"choices\":[{\"delta\":{\"tool\":{\"usage\":null,\"a\":1}}}]}\n\n",
+                "data: {\"choices\":[{\"delta\":{\"tool\":{\"usage\":null,\"a\":1}}}]}\n\n",
+            ),
+            ("data: {\"choices\":[],\"x\":{\"usage\":null},\"usage\":{\"prompt_tokens\":7}}\n\n", ""),
+            (
+                "data: {\"choices\":[1],\"x\":{\"usage\":{}},\"usage\":null}\n\n",
+                "data: {\"choices\":[1],\"x\":{\"usage\":{}}}\n\n",
+            ),
+            ("data: {\"a\":\"}{\\\"\",\"usage\":null,\"b\":1}\n\n", "data: {\"a\":\"}{\\\"\",\"b\":1}\n\n"),
+            ("data: {\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
+            ("data: {\"choices\":null,\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
+            ("data: {\"usage\":null,\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
+            (
+                "data: {\"error\":{},\"usage\":{\"prompt_tokens\":1}}\n\n",
+                "data: {\"error\":{},\"usage\":{\"prompt_tokens\":1}}\n\n",
             ),
             ("data: {\"t\":\"\\\"usage\\\":null\"}\n\n", "data: {\"t\":\"\\\"usage\\\":null\"}\n\n"),
             ("data: {\"type\":\"usage\",\"usage\":null}\n\n", "data: {\"type\":\"usage\"}\n\n"),

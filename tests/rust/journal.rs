@@ -106,6 +106,9 @@ impl Cells for Watched {
         self.copy();
         self.columns.words().get(column as usize)
     }
+    fn costs(&self, _: u32) -> &[AtomicU64] {
+        &[]
+    }
     fn open(&self) -> &OpenArea<HeapWords, HeapLock> {
         &self.open
     }

@@ -1,26 +1,51 @@
 //! The bucket word against a model: a burst passes at once, then the rate; never more in any stretch of time than the
-//! bucket and what refilled; what is given back can be taken again; a clock that steps back neither opens nor jams it.
+//! bucket and what refilled; what is given back can be taken again; what was used stays used when the rate changes; a clock
+//! that steps back neither opens nor jams it.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aigw_core::limits::Rate;
-use aigw_core::limits::rate::{self, Take};
+use aigw_core::limits::rate::{Bucket, COSTS, Take};
 use aigw_core::units::Moment;
 use proptest::prelude::*;
 
 const START: u64 = 1_700_000_000_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
-fn took(word: &AtomicU64, rate: Rate, at: u64) -> bool {
-    matches!(rate::take(word, rate, Moment(at)), Take::Took(_))
+/// A column with one bucket.
+struct Column {
+    word: AtomicU64,
+    costs: Vec<AtomicU64>,
+}
+
+impl Column {
+    fn new() -> Self {
+        Self { word: AtomicU64::new(0), costs: (0..COSTS).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn bucket(&self) -> Bucket<'_> {
+        Bucket::new(&self.word, &self.costs)
+    }
+}
+
+fn took(column: &Column, rate: Rate, at: u64) -> bool {
+    matches!(column.bucket().take(rate, Moment(at)), Take::Took(_))
+}
+
+fn take(column: &Column, rate: Rate, at: u64, tries: usize) -> usize {
+    (0..tries).filter(|_| took(column, rate, at)).count()
+}
+
+fn used(column: &Column, rate: Rate, at: u64) -> u32 {
+    column.bucket().read(rate, Moment(at)).used
 }
 
 #[test]
 fn a_burst_passes_at_once_and_then_the_rate() {
-    let (word, rate) = (AtomicU64::new(0), Rate::new(5, 1, 10).unwrap());
+    let (word, rate) = (Column::new(), Rate::new(5, 1, 10).unwrap());
     assert_eq!((0..20).filter(|_| took(&word, rate, START)).count(), 10);
-    let reading = rate::peek(&word, rate, Moment(START));
+    let reading = word.bucket().peek(rate, Moment(START));
     assert_eq!((reading.used, reading.free_at), (10, Moment(START + SECOND / 5)));
     assert!(!took(&word, rate, START + SECOND / 5 - 1));
     assert!(took(&word, rate, START + SECOND / 5));
@@ -30,39 +55,98 @@ fn a_burst_passes_at_once_and_then_the_rate() {
 
 #[test]
 fn what_is_given_back_is_there_again_and_a_full_bucket_does_not_overflow() {
-    let (word, rate) = (AtomicU64::new(0), Rate::new(1, 60, 3).unwrap());
+    let (word, rate) = (Column::new(), Rate::new(1, 60, 3).unwrap());
     assert_eq!((0..5).filter(|_| took(&word, rate, START)).count(), 3);
-    rate::give_back(&word, rate.cost());
+    word.bucket().give_back(1);
     assert!(took(&word, rate, START) && !took(&word, rate, START));
     for _ in 0..9 {
-        rate::give_back(&word, rate.cost());
+        word.bucket().give_back(1);
     }
     assert_eq!((0..9).filter(|_| took(&word, rate, START)).count(), 3);
 }
 
 #[test]
 fn a_clock_set_back_leaves_an_empty_bucket_that_refills() {
-    let (word, rate) = (AtomicU64::new(0), Rate::new(5, 1, 10).unwrap());
+    let (word, rate) = (Column::new(), Rate::new(5, 1, 10).unwrap());
     assert_eq!((0..20).filter(|_| took(&word, rate, START)).count(), 10);
     let back = START - 3_600 * SECOND;
     assert_eq!((0..20).filter(|_| took(&word, rate, back)).count(), 0);
-    // Nothing was written: the next look clamps anew, and the bucket fills from the later clock's point of view.
-    assert_eq!(rate::peek(&word, rate, Moment(back)).free_at, Moment(back + SECOND / 5));
+    assert_eq!(word.bucket().peek(rate, Moment(back)).free_at, Moment(back + SECOND / 5));
+    assert_eq!(take(&word, rate, back + SECOND, 20), 5);
+}
+
+#[test]
+fn what_was_used_stays_used_at_another_rate() {
+    let (day, more, burst) = (Rate::new(10, 86_400, 10), Rate::new(1_000, 86_400, 10), Rate::new(100, 86_400, 100));
+    let (day, more, burst) = (day.unwrap(), more.unwrap(), burst.unwrap());
+    let column = Column::new();
+    assert_eq!(take(&column, day, START, 7), 7);
+    for rate in [more, burst, day, burst, more, day] {
+        assert_eq!(used(&column, rate, START), 7);
+        column.bucket().peek(rate, Moment(START));
+        assert_eq!(used(&column, rate, START), 7);
+    }
+    // One more at the new rate, and one given back that was taken at the old one.
+    assert!(took(&column, burst, START) && used(&column, day, START) == 8);
+    column.bucket().give_back(1);
+    assert_eq!(used(&column, burst, START), 7);
+}
+
+#[test]
+fn an_upgrade_refills_at_its_own_rate_from_the_first_look_on() {
+    let (free, pro) = (Rate::new(10, 3_600, 10).unwrap(), Rate::new(3_600, 3_600, 2).unwrap());
+    let column = Column::new();
+    assert_eq!(take(&column, free, START, 7), 7);
+    let seen = column.bucket().peek(pro, Moment(START));
+    assert_eq!((seen.used, seen.free_at), (2, Moment(START + SECOND)));
+    assert_eq!(take(&column, pro, START + SECOND, 5), 1);
+    assert_eq!(take(&column, pro, START + 9 * SECOND, 5), 2);
+    // Refused without a look before.
+    let column = Column::new();
+    take(&column, free, START, 7);
+    assert!(!took(&column, pro, START) && took(&column, pro, START + SECOND));
+}
+
+#[test]
+fn a_column_outlives_more_rates_than_it_keeps() {
+    let column = Column::new();
+    for requests in 1..1_000 {
+        let rate = Rate::new(requests, 86_400, 5).unwrap();
+        column.bucket().peek(rate, Moment(START));
+        let before = used(&column, rate, START);
+        assert_eq!(took(&column, rate, START), before < 5);
+        assert_eq!(used(&column, rate, START), (before + 1).min(5));
+    }
+    let rate = Rate::new(7, 86_400, 5).unwrap();
+    assert_eq!(take(&column, rate, START + 86_400 * SECOND, 9), 5);
+}
+
+#[test]
+fn racing_threads_at_two_rates_take_one_bucket() {
+    let rates = [Rate::new(1, 86_400, 10_000).unwrap(), Rate::new(7, 86_400, 10_000).unwrap()];
+    let (column, all) = (Column::new(), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (column, all) = (&column, &all);
+            scope.spawn(move || all.fetch_add(take(column, rates[n % 2], START, 4_000) as u64, Ordering::Relaxed));
+        }
+    });
+    assert_eq!(all.into_inner(), 10_000);
 }
 
 #[test]
 fn no_rate_of_nothing() {
     assert!(Rate::new(0, 1, 1).is_none() && Rate::new(1, 0, 1).is_none() && Rate::new(1, 1, 0).is_none());
-    assert_eq!(Rate::new(3, 1, 1).unwrap().cost(), 333_333_334);
+    assert_eq!(Rate::new(3, 1, 1).unwrap().cost(), 333_333_376);
     assert!(Rate::new(1, 366 * 86_400, 1_000_000).is_none(), "its end would be beyond the word's");
-    let slow = Rate::new(1, 366 * 86_400, 100).unwrap();
-    let word = AtomicU64::new(0);
-    assert_eq!((0..200).filter(|_| took(&word, slow, START)).count(), 100);
+    let slow = Rate::new(1, 366 * 86_400, 70).unwrap();
+    let word = Column::new();
+    assert_eq!((0..200).filter(|_| took(&word, slow, START)).count(), 70);
 }
 
 #[test]
 fn racing_threads_take_the_burst_and_not_one_more() {
-    let (word, rate) = (AtomicU64::new(0), Rate::new(1, 86_400, 10_000).unwrap());
+    let (word, rate) = (Column::new(), Rate::new(1, 86_400, 10_000).unwrap());
     let all = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -77,11 +161,31 @@ fn racing_threads_take_the_burst_and_not_one_more() {
 
 proptest! {
     #[test]
+    fn whole_requests_stay_whole_at_any_rates(
+        changes in prop::collection::vec((1_u32..10_000, 1_u32..90_000), 1..12), count in 0_u32..30, later in 0_u64..1_000,
+    ) {
+        let column = Column::new();
+        let first = Rate::new(1, 86_400, 30).unwrap();
+        take(&column, first, START, count as usize);
+        let mut at = START;
+        for (requests, seconds) in changes {
+            let rate = Rate::new(requests, seconds, 30).unwrap();
+            prop_assert_eq!(column.bucket().peek(rate, Moment(at)).used, count);
+            // What refills meanwhile does so at the rate in force, and comes back as whole requests.
+            at += later;
+            let left = used(&column, rate, at);
+            prop_assert!(left <= count);
+            prop_assert!(u64::from(left) + later / rate.cost() + 1 >= u64::from(count));
+            prop_assert!((left..count).all(|_| took(&column, rate, at)));
+        }
+    }
+
+    #[test]
     fn never_more_than_the_bucket_and_what_refilled(
         requests in 1_u32..50, seconds in 1_u32..100, burst in 1_u32..20,
         steps in prop::collection::vec((0_u64..5_000, 1_usize..30), 1..40),
     ) {
-        let (word, rate) = (AtomicU64::new(0), Rate::new(requests, seconds, burst).unwrap());
+        let (word, rate) = (Column::new(), Rate::new(requests, seconds, burst).unwrap());
         let mut now = START;
         let mut passed: Vec<u64> = Vec::new();
         for (millis, tries) in steps {
@@ -102,15 +206,15 @@ proptest! {
 
     #[test]
     fn taken_and_given_back_is_as_if_never(before in 0_u32..10, later in 0_u64..2_000) {
-        let (word, rate) = (AtomicU64::new(0), Rate::new(7, 3, 10).unwrap());
+        let (word, rate) = (Column::new(), Rate::new(7, 3, 10).unwrap());
         for _ in 0..before {
             took(&word, rate, START);
         }
         let now = START + later * 1_000_000;
-        let seen = rate::peek(&word, rate, Moment(now));
+        let seen = word.bucket().peek(rate, Moment(now));
         if took(&word, rate, now) {
-            rate::give_back(&word, rate.cost());
+            word.bucket().give_back(1);
         }
-        prop_assert_eq!(rate::peek(&word, rate, Moment(now)), seen);
+        prop_assert_eq!(word.bucket().peek(rate, Moment(now)), seen);
     }
 }

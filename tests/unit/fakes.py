@@ -21,7 +21,7 @@ class FakePublisher:
         self.fail: dict[str, OSError] = {}
         self.refuses = ""
         """What no route may say."""
-        self.words: dict[tuple[int, int], int] = {}
+        self.buckets: dict[tuple[int, int], tuple[int, int]] = {}
         self.sealed = 0
         self.cells: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._next: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
@@ -83,8 +83,9 @@ class FakePublisher:
     def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
         return [self.cells.get(ref, (0, 0, 0)) for ref in refs]
 
-    def read_words(self, refs: list[tuple[int, int]]) -> list[int]:
-        return [self.words.get(ref, 0) for ref in refs]
+    def read_buckets(self, refs: list[tuple[int, int, int, int, int]], now_ns: int) -> list[tuple[int, int]]:
+        found = (self.buckets.get((column, row), (0, 0)) for column, row, *_ in refs)
+        return [(used, full_at) if full_at > now_ns else (0, now_ns) for used, full_at in found]
 
     def reclaim(self) -> list[tuple[int, int]]:
         return []

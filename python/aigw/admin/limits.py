@@ -36,8 +36,8 @@ class _Place:
     row: int
     source: str
     mode: str = "enforce"
-    cost_ns: int = 0
-    """Of a bucket: what one request moves its word by."""
+    rate: tuple[int, int, int] | None = None
+    """Of a bucket: requests, seconds, burst."""
 
 
 def window_end(per: str, now: int) -> int:
@@ -80,15 +80,13 @@ def _row(place: _Place, used: int, held: int, end: int) -> JsonDict:
 
 def _states(admin: Admin, places: list[_Place], now: int) -> Iterator[tuple[int, int, int]]:
     """(used, held, end) of each; counters that nothing touched yet have no column."""
-    windows = [(p.column, p.row) for p in places if p.column is not None and not p.cost_ns]
-    buckets = [(p.column, p.row) for p in places if p.column is not None and p.cost_ns]
+    windows = [(p.column, p.row) for p in places if p.column is not None and p.rate is None]
+    buckets = [(p.column, p.row, *p.rate) for p in places if p.column is not None and p.rate is not None]
     cells = iter(admin.publisher.read_cells(windows))
-    words = iter(admin.publisher.read_words(buckets))
-    now_ns = int(admin.now() * 1e9)
+    readings = iter(admin.publisher.read_buckets(buckets, int(admin.now() * 1e9)))
     for place in places:
-        if place.cost_ns:
-            full_at = next(words) if place.column is not None else 0
-            used = -(-max(0, full_at - now_ns) // place.cost_ns)
+        if place.rate is not None:
+            used, full_at = next(readings) if place.column is not None else (0, 0)
             yield used, 0, max(now, -(-full_at // 10**9))
             continue
         taken, held, end = next(cells) if place.column is not None else (0, 0, 0)
@@ -106,12 +104,11 @@ def _tier_places(admin: Admin, reading: Reading, consumer: Row, now: int) -> lis
     for limit in in_order(tier.entity.spec.limits):
         for scope, row, model in _tier_rows(world, reading, consumer, limit, now):
             column = admin.publication.numbers.known.get(("dense", column_key(limit, model)))
-            most, cost = limit.requests or 0, 0
+            most, rate = limit.requests or 0, None
             if limit.burst is not None:
-                cost = -(-seconds_in(limit.per or "") * 10**9 // most)
-                most = limit.burst
+                most, rate = limit.burst, (most, seconds_in(limit.per or ""), limit.burst)
             source = f"tier {tier.entity.name}"
-            places.append(_Place(limit.per or "", scope, most, column, row, source, limit.mode, cost))
+            places.append(_Place(limit.per or "", scope, most, column, row, source, limit.mode, rate))
     return places
 
 

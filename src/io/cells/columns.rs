@@ -14,17 +14,19 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aigw_core::cells::Words;
 use aigw_core::cells::shared::{self, HEADER_WORDS, Kind, MAX_CHUNKS, header};
+use aigw_core::limits::rate;
 
 use super::{StoreId, files};
 use crate::map::{WordMap, allocate};
 
-/// Header words: words of a row, chunks in use, the column's number, bytes of its key, the key.
+/// Header words: words of a row, chunks in use, the column's number, bytes of its key, the key, the costs of buckets.
 const WIDTH: usize = header::OWN;
 const CHUNKS: usize = header::OWN + 1;
 const NUMBER: usize = header::OWN + 2;
 const KEY_BYTES: usize = header::OWN + 3;
 const KEY: usize = header::OWN + 4;
-const KEY_ROOM: usize = (HEADER_WORDS - KEY) * 8;
+const COSTS: usize = HEADER_WORDS - rate::COSTS;
+const KEY_ROOM: usize = (COSTS - KEY) * 8;
 
 const PAGE: usize = 1_024;
 
@@ -54,10 +56,7 @@ impl Columns {
     /// The first word of a row, if the column is there and has the row.
     #[inline]
     pub(super) fn word(&self, number: u32, row: u32) -> Option<&AtomicU64> {
-        let column = match self.place(number)?.get() {
-            Some(column) => column,
-            None => self.find(number).ok()?,
-        };
+        let column = self.column(number)?;
         let (chunk, index) = shared::chunk_of(u64::from(row) * column.width);
         match chunk {
             0 => column.head.words().get(HEADER_WORDS + index),
@@ -65,6 +64,20 @@ impl Columns {
                 Some(map) => map.words().get(index),
                 None => self.map(column, chunk).ok()?.words().get(index),
             },
+        }
+    }
+
+    /// What the column's buckets cost: words of its header.
+    #[inline]
+    pub(super) fn costs(&self, number: u32) -> &[AtomicU64] {
+        self.column(number).and_then(|column| column.head.words().get(COSTS..HEADER_WORDS)).unwrap_or_default()
+    }
+
+    #[inline]
+    fn column(&self, number: u32) -> Option<&Column> {
+        match self.place(number)?.get() {
+            Some(column) => Some(column),
+            None => self.find(number).ok(),
         }
     }
 
@@ -171,7 +184,7 @@ impl Column {
     /// Refuses a column that counts something else than it is asked for.
     fn is(&self, number: u32, width: u64, key: &str) -> io::Result<()> {
         let words = self.head.words();
-        let room = &words[KEY..];
+        let room = &words[KEY..COSTS];
         let bytes = usize::try_from(words[KEY_BYTES].load(Ordering::Relaxed)).unwrap_or(0).min(KEY_ROOM);
         let text: Vec<u8> =
             room.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).take(bytes).collect();

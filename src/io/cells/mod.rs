@@ -52,6 +52,11 @@ impl Cells for Counters {
     }
 
     #[inline]
+    fn costs(&self, column: u32) -> &[AtomicU64] {
+        self.columns.costs(column)
+    }
+
+    #[inline]
     fn open(&self) -> &Open {
         &self.open
     }
@@ -88,6 +93,11 @@ impl Cells for Worker {
     #[inline]
     fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64> {
         self.counters.dense(column, row)
+    }
+
+    #[inline]
+    fn costs(&self, column: u32) -> &[AtomicU64] {
+        self.counters.costs(column)
     }
 
     #[inline]

@@ -10,9 +10,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use aigw_core::cells::reclaim::Reclaimed;
-use aigw_core::cells::{CellRef, journal};
-use aigw_core::limits::window;
-use aigw_core::units::UnixSeconds;
+use aigw_core::cells::{CellRef, Cells as _, journal};
+use aigw_core::limits::{Rate, rate, window};
+use aigw_core::units::{Moment, UnixSeconds};
 
 use super::slots::{self, SLOTS, SlotReport};
 use super::{Counters, StoreId};
@@ -91,6 +91,11 @@ impl Control {
     pub fn run(&self, column: u32, first: u32, count: u32) -> Vec<u64> {
         let word = |row| self.counters.columns.word(column, row).map_or(0, |word| word.load(Ordering::Relaxed));
         (first..first.saturating_add(count)).map(word).collect()
+    }
+
+    /// What a bucket says at this rate; `None` for one that does not exist (yet). Nothing is written.
+    pub fn read_bucket(&self, (column, row): (u32, u32), rate: Rate, now: Moment) -> Option<rate::Reading> {
+        Some(self.counters.bucket(column, row)?.read(rate, now))
     }
 
     /// Frees the slots whose owners are dead.

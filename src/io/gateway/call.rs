@@ -65,10 +65,10 @@ impl ModelCall {
         headers.remove("openai-project");
         headers.remove(SET_COOKIE);
         self.expected = status.is_success();
-        if !status.is_success() || headers.contains_key(CONTENT_ENCODING) {
+        if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return;
         }
-        let events = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let events = headers.get(CONTENT_TYPE).is_some_and(|kind| is_events(kind.as_bytes()));
         self.reading = if events {
             let strip = self.streamed && !self.wants_usage;
             if strip {
@@ -130,4 +130,9 @@ impl ModelCall {
             streaming: micros(self.last.unwrap_or_default().saturating_sub(self.first.unwrap_or_default())),
         }
     }
+}
+
+fn is_events(content_type: &[u8]) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    content_type.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }

@@ -285,9 +285,9 @@ impl Gateway {
     }
 
     /// What a stream that breaks off still says before it is cut.
-    pub fn last_words(&self, arrival: &Arrival, admitted: &Admitted, failure: Failure) -> Option<Bytes> {
+    pub fn last_words(&self, arrival: &Arrival, admitted: &Admitted, failure: Failure, cutting: bool) -> Option<Bytes> {
         admitted.model.as_ref().filter(|model| model.streams())?;
-        refuse::torn(arrival, failure)
+        refuse::torn(arrival, failure, cutting)
     }
 
     /// The call is over: what it took stays or goes back, and it is recorded. The permit ends here, before the client can

@@ -3,12 +3,13 @@
 //! In: a [`Turned`] (why, where the request had got to, the limit that refused). Out: an [`Answer`]. A refusal never touches
 //! a counter of a limit; it is counted by reason, by route, and by the caller's tier.
 
-use super::{Gateway, Outcome, OwnHeader};
+use super::{Admitted, Gateway, Outcome, OwnHeader};
 use crate::accept::{Answer, Arrival, Surface};
 use crate::in_force::InForce;
 use crate::record::Ending;
 use crate::upstream::Failure;
 use aigw_core::admit::Check;
+use aigw_core::balance::health;
 use aigw_core::denial::{Extra, Reason, Refused, Retry};
 use aigw_core::denial_body::{Form, render};
 use aigw_core::denial_openai::{self, LimitFacts};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What a client that finds the gateway full is told to wait, in seconds.
-const RETRY_AFTER_S: u32 = 1;
+const RETRY_AFTER_S: u64 = 1;
 /// `Server` of the gateway's own answers.
 pub(super) const SERVER: &str = concat!("aigw/", env!("CARGO_PKG_VERSION"));
 
@@ -133,8 +134,12 @@ impl Gateway {
     }
 
     /// The answer for a call that has none.
-    pub fn failed(&self, arrival: &Arrival, failure: Failure, cutting: bool) -> (Reason, Answer) {
-        let denial = reason(failure, cutting);
+    /// `cutting`: a shutdown cuts what is in flight.
+    pub fn failed(&self, arrival: &Arrival, admitted: &Admitted, failure: Failure, cutting: bool) -> (Reason, Answer) {
+        let denial = match reason(failure, cutting) {
+            Reason::Drained if !admitted.sent => Reason::Draining,
+            denial => denial,
+        };
         (denial, self.own_answer(arrival, &denial.into(), Vec::new(), None, None, None))
     }
 
@@ -172,7 +177,8 @@ impl Gateway {
         headers.push(("server", SERVER.into()));
         headers.push(("x-request-id", arrival.request_id.clone().into()));
         if row.extra == Extra::RetryAfter {
-            headers.push(("retry-after", RETRY_AFTER_S.to_string().into()));
+            let seconds = if row.reason == Reason::UpstreamOut { health::OUT.as_secs() } else { RETRY_AFTER_S };
+            headers.push(("retry-after", seconds.to_string().into()));
         }
         let hopeless = row.retry == Retry::Never && arrival.surface == Surface::OpenAi;
         if row.retry == Retry::Unsafe || hopeless {
@@ -198,11 +204,12 @@ impl Gateway {
 }
 
 /// What a stream that breaks off still says, in the words of its surface; nothing where a cut says all.
-pub(super) fn torn(arrival: &Arrival, failure: Failure) -> Option<Bytes> {
-    if arrival.surface != Surface::OpenAi || failure == Failure::Cancelled {
+pub(super) fn torn(arrival: &Arrival, failure: Failure, cutting: bool) -> Option<Bytes> {
+    let reason = reason(failure, cutting);
+    if arrival.surface != Surface::OpenAi || reason == Reason::ClientGone {
         return None;
     }
-    Some(denial_openai::event(&reason(failure, false).into(), None, &arrival.request_id).into())
+    Some(denial_openai::event(&reason.into(), None, &arrival.request_id).into())
 }
 
 fn reason(failure: Failure, cutting: bool) -> Reason {
@@ -215,7 +222,7 @@ fn reason(failure: Failure, cutting: bool) -> Reason {
         Failure::Garbage | Failure::TooLarge => Reason::UpstreamGarbage,
         Failure::FirstByteTimeout | Failure::TotalTimeout | Failure::BetweenTimeout => Reason::UpstreamTimeout,
         Failure::Reset | Failure::CutShort | Failure::ClientStalled => Reason::UpstreamReset,
-        Failure::Cancelled if cutting => Reason::Draining,
+        Failure::Cancelled if cutting => Reason::Drained,
         Failure::Cancelled => Reason::ClientGone,
         Failure::Internal => Reason::Internal,
     }

@@ -5,14 +5,13 @@
 //! other workers' journals are opened when first asked for.
 
 use crate::cells::{CellReading, Control, StoreId};
-use aigw_core::limits::rate;
+use aigw_core::limits::{Rate, rate};
 use aigw_core::snapshot::{Offer, Subject, Tier, TierLimit};
 use aigw_core::units::Moment;
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
 
 use super::tier::Who;
 
@@ -78,7 +77,7 @@ impl Standing {
         let source = format!("tier {}", tier.name);
         let rows = places.iter().zip(cells.read_cells(&refs)?).map(|((limit, scope, at), reading)| {
             let (most, used, reserved, resets_at) = match limit.rate {
-                Some(_) => bucket(limit, cells.run(at.0, at.1, 1).first().copied().unwrap_or(0), now),
+                Some(rate) => bucket(rate, cells.read_bucket(*at, rate, now), now),
                 None => window(limit, reading, now),
             };
             Row {
@@ -109,9 +108,9 @@ fn window(limit: &TierLimit, reading: CellReading, now: Moment) -> (u32, u32, u3
 }
 
 /// Limit, used, reserved, when the bucket is full again.
-fn bucket(limit: &TierLimit, word: u64, now: Moment) -> (u32, u32, u32, u32) {
-    let Some(rate) = limit.rate else { return (limit.limit, 0, 0, 0) };
-    let used = rate::peek(&AtomicU64::new(word), rate, now).used;
-    let full = if word <= now.0 { now.seconds() } else { Moment(word.saturating_add(999_999_999)).seconds() };
-    (rate.burst(), used.min(rate.burst()), 0, full.0)
+fn bucket(rate: Rate, reading: Option<rate::Reading>, now: Moment) -> (u32, u32, u32, u32) {
+    let Some(rate::Reading { used, full_at, .. }) = reading.filter(|reading| reading.used > 0) else {
+        return (rate.burst(), 0, 0, now.seconds().0);
+    };
+    (rate.burst(), used, 0, Moment(full_at.0.saturating_add(999_999_999)).seconds().0)
 }
