@@ -142,6 +142,9 @@ async def _bytes(request: Request, most: int = body.MAX_BYTES) -> bytes:
         if size > most:
             raise _too_large(most)
         parts.append(part)
+    if size and (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        told = f"a body with Content-Encoding '{coding[:64]}' cannot be read: send it as it is"
+        raise Refusal(415, {"message": told}, {"Accept-Encoding": "identity"})
     return b"".join(parts)
 
 
