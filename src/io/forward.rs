@@ -1,8 +1,8 @@
 //! Forward: the request that goes upstream, rebuilt from parsed parts.
 //!
 //! In: an arrival, where it goes, who sent it. Out: headers. Framing and hop-by-hop headers are never copied; what only the
-//! gateway may say (`X-Consumer-*`, `X-Credential-*`, `X-Authenticated-*`, `X-Forwarded-*`, request ids) is removed from what the client
-//! sent and said anew. It decides nothing.
+//! gateway may say (`X-Consumer-*`, `X-Credential-*`, `X-Authenticated-*`, `X-Forwarded-*`, request ids) is removed from
+//! what the client sent and said anew. It decides nothing.
 
 use crate::accept::Arrival;
 use aigw_core::snapshot::Uuid;
