@@ -21,10 +21,12 @@ build: .venv/.built ## .venv with the release extension and all tools
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	touch $@
 
-# The release extension, always: `maturin develop` without --release would put a debug build here.
+# The release extension, always: `maturin develop` without --release would put a debug build here. Compiled modules, as an
+# installed package has them: where PYTHONDONTWRITEBYTECODE is set, every verb would compile them anew.
 .venv/.built: .venv/.tools $(SOURCES)
 	@command -v cargo >/dev/null || { echo "make: no Rust toolchain: install one (https://rustup.rs), 1.95 or later" >&2; exit 2; }
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked --quiet
+	$(BIN)/python -m compileall -q python/aigw
 	touch $@
 
 run: build ## the demo: three tiers with a key each, a mock LLM, an echo service

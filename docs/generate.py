@@ -1,6 +1,7 @@
-"""Writes the pages of `docs/reference/` that are made: command line, denials, metrics, settings. `make reference` runs it.
+"""Writes what is made of tables: the pages of `docs/reference/` on command line, denials, metrics and settings, and the JSON
+Schema that `aigw schema` prints. `make reference` runs it.
 
-In: the tables, which are code and therefore true. Out: Markdown. A row added to a table is on its page without an edit here;
+In: the tables, which are code and therefore true. Out: Markdown and JSON. A row added to a table is on its page without an edit here;
 `tests/shape/test_reference.py` fails while a page says something else. It has no words of its own for a row, only for what
 columns mean.
 """
@@ -15,9 +16,10 @@ from typing import Any, Final
 from aigw import _native
 from aigw.cli import GROUPS, help_of
 from aigw.cli.serve import serve
+from aigw.config.schema import json_text
 from aigw.settings import Settings, variable
 
-FOLDER: Final = Path(__file__).parent / "reference"
+ROOT: Final = Path(__file__).parents[1]
 WIDTH: Final = 100
 """Of a terminal, in columns."""
 MADE: Final = "<!-- Made by `make reference` from {source}. Edit that, not this page. -->\n"
@@ -122,18 +124,19 @@ def cli() -> str:
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
-    "cli.md": cli,
-    "denials.md": denials,
-    "metrics.md": metrics,
-    "settings.md": settings,
+    "docs/reference/cli.md": cli,
+    "docs/reference/denials.md": denials,
+    "docs/reference/metrics.md": metrics,
+    "docs/reference/settings.md": settings,
+    "python/aigw/config/schema.json": json_text,
 }
 
 
 def main() -> None:
     """Write every page."""
     for name, make in PAGES.items():
-        (FOLDER / name).write_text(make(), encoding="utf-8")
-        sys.stdout.write(f"docs/reference/{name}\n")
+        (ROOT / name).write_text(make(), encoding="utf-8")
+        sys.stdout.write(f"{name}\n")
 
 
 if __name__ == "__main__":

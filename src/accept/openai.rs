@@ -6,15 +6,14 @@
 //! else is only checked to be JSON of bounded depth, and passes byte for byte. It decides nothing.
 //! Source: OpenAI's `OpenAPI` description of `/chat/completions`, `/completions`, `/embeddings`.
 
-use std::fmt;
 use std::ops::Range;
 
-use serde::Deserializer as _;
-use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::spelling::in_another_case;
-use super::values::{Name, Options, boolean, count, filled, is_text_format, misspelt, prompts, refused, set, string};
+use super::values::{
+    Ended, boolean, count, each_member, filled, is_text_format, misspelt, prompts, refused, set, string, twice,
+};
 use crate::denial::{Reason, Refused};
 
 /// Brackets deeper than this are refused: somebody behind us may parse by recursion.
@@ -111,15 +110,11 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
         return Err(invalid_json("it is nested too deeply"));
     }
     let mut found = Found::default();
-    let mut json = serde_json::Deserializer::from_str(text);
-    let read = json.deserialize_map(Members(&mut found)).and_then(|()| json.end());
-    if let Some(refused) = found.refused.take() {
-        return Err(refused);
+    match each_member(text, |name, value| found.take(name, value)) {
+        Ok(()) => found.asked(endpoint, text),
+        Err(Ended::Refused(refused)) => Err(refused),
+        Err(Ended::Broken(error)) => Err(invalid_json(&error.to_string())),
     }
-    if let Err(error) = read {
-        return Err(invalid_json(&error.to_string()));
-    }
-    found.asked(endpoint, text)
 }
 
 fn invalid_json(why: &str) -> Refused {
@@ -161,7 +156,6 @@ macro_rules! members {
         /// The raw values of the members that decide.
         #[derive(Default)]
         struct Found<'a> {
-            refused: Option<Refused>,
             $( $field: Option<&'a RawValue>, )+
         }
 
@@ -200,34 +194,14 @@ members!(
     user
 );
 
-struct Members<'f, 'a>(&'f mut Found<'a>);
-
-impl<'a> Visitor<'a> for Members<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Name(name)) = map.next_key()? {
-            let value: &'a RawValue = map.next_value()?;
-            let wrong = match self.0.place(&name) {
-                Some((known, place)) => {
-                    place.replace(value).map(|_| refused(known, format!("'{known}' is given more than once")))
-                }
-                None => in_another_case(&name, DECIDING).map(|known| misspelt("", &name, known)),
-            };
-            if wrong.is_some() {
-                self.0.refused = wrong;
-                return Err(A::Error::custom("a member is not to be taken"));
-            }
+impl<'a> Found<'a> {
+    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Refused> {
+        match self.place(name) {
+            Some((known, place)) => place.replace(value).map_or(Ok(()), |_| Err(twice(known, known))),
+            None => in_another_case(name, DECIDING).map_or(Ok(()), |known| Err(misspelt("", name, known))),
         }
-        Ok(())
     }
-}
 
-impl Found<'_> {
     fn asked(&self, endpoint: Endpoint, body: &str) -> Result<Asked, Refused> {
         let Some(model) = set(self.model) else {
             return Err(refused("model", "you must provide a model parameter".into()));
@@ -302,15 +276,22 @@ impl Found<'_> {
         if !text.starts_with('{') {
             return Err(refused(NAME, format!("'{NAME}' must be an object")));
         }
-        let mut inner = Options::default();
-        let mut json = serde_json::Deserializer::from_str(text);
-        // It was read as JSON before, so all that can be wrong is what `Options` refuses.
-        if json.deserialize_map(&mut inner).is_err() {
-            let twice = || refused(NAME, format!("'{NAME}.include_usage' is given more than once"));
-            return Err(inner.misspelt.unwrap_or_else(twice));
+        let (mut said, mut empty) = (None, true);
+        let read = each_member(text, |name, value| {
+            empty = false;
+            if name == "include_usage" {
+                return said.replace(value).map_or(Ok(()), |_| Err(twice(NAME, "stream_options.include_usage")));
+            }
+            let known = in_another_case(name, &["include_usage"]);
+            known.map_or(Ok(()), |known| Err(misspelt("stream_options.", name, known)))
+        });
+        match read {
+            Ok(()) => {}
+            Err(Ended::Refused(refused)) => return Err(refused),
+            Err(Ended::Broken(error)) => return Err(invalid_json(&error.to_string())),
         }
-        let Some(said) = inner.include_usage else {
-            return Ok(IncludeUsage::Unsaid(place(body, options).start + 1, inner.members == 0));
+        let Some(said) = said else {
+            return Ok(IncludeUsage::Unsaid(place(body, options).start + 1, empty));
         };
         match said.get() {
             "true" => Ok(IncludeUsage::Yes),

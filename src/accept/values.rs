@@ -1,4 +1,4 @@
-//! The values of a body's members, one at a time: text, switch, count, format.
+//! The members of a body, one at a time, and their values: text, switch, count, format.
 //!
 //! In: a member as it stands in the body, JSON already. Out: its value, or the refusal that names it. Null is as good as
 //! absent wherever OpenAI says so.
@@ -18,7 +18,7 @@ const MAX_COUNT: u64 = (1 << 31) - 1;
 
 /// A member's name: borrowed, unless it has escapes.
 #[derive(serde::Deserialize)]
-pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// What a body of this kind lacks or has wrong.
 pub(super) fn refused(param: impl Into<Cow<'static, str>>, message: String) -> Refused {
@@ -28,6 +28,11 @@ pub(super) fn refused(param: impl Into<Cow<'static, str>>, message: String) -> R
 /// `name` is none of ours, and some upstream may take it for one all the same.
 pub(super) fn misspelt(within: &str, name: &str, known: &str) -> Refused {
     refused(format!("{within}{name}"), format!("'{within}{name}' is no parameter: write it as '{within}{known}'"))
+}
+
+/// `what` stands twice in the body: its readers could each take another.
+pub(super) fn twice(param: &'static str, what: &str) -> Refused {
+    refused(param, format!("'{what}' is given more than once"))
 }
 
 /// A member that is there and not null.
@@ -40,47 +45,25 @@ pub(super) fn filled(raw: Option<&RawValue>) -> bool {
     set(raw).is_some_and(|raw| raw.get().len() > 1 && !raw.get()[1..].trim_start().starts_with([']', '}']))
 }
 
-/// The members of `stream_options`.
-#[derive(Default)]
-pub(super) struct Options<'a> {
-    pub(super) include_usage: Option<&'a RawValue>,
-    pub(super) members: usize,
-    /// Why it cannot be read, unless a member is there twice.
-    pub(super) misspelt: Option<Refused>,
+/// Why an object's members were not all taken.
+pub(super) enum Ended<E> {
+    /// One was refused.
+    Refused(E),
+    /// It is no object, or no JSON.
+    Broken(serde_json::Error),
 }
 
-impl<'a> Visitor<'a> for &mut Options<'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+/// Hands the members of an object to `take`, each as often as it stands there, until that refuses one.
+pub(super) fn each_member<'a, E>(
+    object: &'a str,
+    take: impl FnMut(&str, &'a RawValue) -> Result<(), E>,
+) -> Result<(), Ended<E>> {
+    struct Members<F, E> {
+        take: F,
+        refused: Option<E>,
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Name(name)) = map.next_key()? {
-            let value: &'a RawValue = map.next_value()?;
-            self.members += 1;
-            if name == "include_usage" {
-                if self.include_usage.replace(value).is_some() {
-                    return Err(A::Error::custom("twice"));
-                }
-            } else if let Some(known) = in_another_case(&name, &["include_usage"]) {
-                self.misspelt = Some(misspelt("stream_options.", &name, known));
-                return Err(A::Error::custom("misspelt"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether it says `text`, to every reader.
-pub(super) fn is_text_format(raw: &RawValue) -> bool {
-    #[derive(Default)]
-    struct Format {
-        text: Option<bool>,
-    }
-
-    impl<'a> Visitor<'a> for &mut Format {
+    impl<'a, E, F: FnMut(&str, &'a RawValue) -> Result<(), E>> Visitor<'a> for &mut Members<F, E> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,19 +72,36 @@ pub(super) fn is_text_format(raw: &RawValue) -> bool {
 
         fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
             while let Some(Name(name)) = map.next_key()? {
-                let value: &'a RawValue = map.next_value()?;
-                if name == "type" && self.text.is_none() {
-                    self.text = Some(string(value).is_some_and(|kind| kind == "text"));
-                } else if name == "type" || in_another_case(&name, &["type"]).is_some() {
-                    return Err(A::Error::custom("another type"));
+                if let Err(refused) = (self.take)(&name, map.next_value()?) {
+                    self.refused = Some(refused);
+                    return Err(A::Error::custom("a member was refused"));
                 }
             }
             Ok(())
         }
     }
 
-    let mut format = Format::default();
-    serde_json::Deserializer::from_str(raw.get()).deserialize_map(&mut format).is_ok() && format.text == Some(true)
+    let mut members = Members { take, refused: None };
+    let mut json = serde_json::Deserializer::from_str(object);
+    let read = json.deserialize_map(&mut members).and_then(|()| json.end());
+    match members.refused {
+        Some(refused) => Err(Ended::Refused(refused)),
+        None => read.map_err(Ended::Broken),
+    }
+}
+
+/// Whether it says `text`, to every reader.
+pub(super) fn is_text_format(raw: &RawValue) -> bool {
+    let mut text = None;
+    let read = each_member(raw.get(), |name, value| {
+        if name == "type" && text.is_none() {
+            text = Some(string(value).is_some_and(|kind| kind == "text"));
+        } else if name == "type" || in_another_case(name, &["type"]).is_some() {
+            return Err(());
+        }
+        Ok(())
+    });
+    read.is_ok() && text == Some(true)
 }
 
 pub(super) fn string(raw: &RawValue) -> Option<String> {

@@ -1,8 +1,8 @@
 //! Forward: the request that goes upstream, rebuilt from parsed parts.
 //!
 //! In: an arrival, where it goes, who sent it. Out: headers. Framing and hop-by-hop headers are never copied; what only the
-//! gateway may say (`X-Consumer-*`, `X-Credential-*`, `X-Forwarded-*`, request ids) is removed from what the client
-//! sent and said anew. It decides nothing.
+//! gateway may say (`X-Consumer-*`, `X-Credential-*`, `X-Authenticated-*`, `X-Forwarded-*`, request ids) is removed from
+//! what the client sent and said anew. It decides nothing.
 
 use crate::accept::Arrival;
 use aigw_core::snapshot::Uuid;
@@ -185,7 +185,8 @@ fn is_ours(name: &str) -> bool {
         | "x-real-ip"
         | "x-anonymous-consumer"
         | "http2-settings" => true,
-        _ => ["x-consumer-", "x-credential-", "x-aigw-", "x-forwarded-", "x-kong-"]
+        // `X-Authenticated-*` is how Kong tells what a token said.
+        _ => ["x-consumer-", "x-credential-", "x-authenticated-", "x-aigw-", "x-forwarded-", "x-kong-"]
             .iter()
             .any(|prefix| name.starts_with(prefix)),
     }

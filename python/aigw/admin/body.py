@@ -5,6 +5,7 @@ the structure (`config.minute`, `config[minute]`, `paths[]`, `paths[1]`) and `ty
 says; text that does not fit stays text, and the schema names the field.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -30,15 +31,33 @@ class Form(dict[str, Any]):
 
 
 def parse_json(raw: bytes) -> JsonDict:
-    """A JSON object. Anything else is Kong's 400."""
+    """A JSON object without a member that stands twice, as in the file. Anything else is Kong's 400."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise bad_request("Cannot parse JSON body") from None
     if not isinstance(value, dict):
         raise bad_request("Cannot parse JSON body")
+    refuse_twice(raw)
     whole: JsonDict = _whole_numbers(value)
     return whole
+
+
+def refuse_twice(raw: bytes) -> None:
+    """Raises a Refusal where a member stands twice in an object, which `orjson` does not see: of both, readers could each take
+    another. `raw` is JSON."""
+    try:
+        json.loads(raw, object_pairs_hook=_members, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise bad_request("Cannot parse JSON body") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise bad_request(f"Cannot parse JSON body: '{name[:64]}' stands twice")
+        seen.add(name)
 
 
 def parse_form(raw: bytes) -> Form:

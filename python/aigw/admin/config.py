@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from aigw.admin.body import Form
+from aigw.admin.body import Form, refuse_twice
 from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.config import MAX_BYTES as MOST
@@ -38,6 +38,7 @@ def text_in(raw: bytes, kind: str) -> JsonDict:
     except orjson.JSONDecodeError:
         raise bad_request("Cannot parse JSON body") from None
     if isinstance(value, dict) and isinstance(value.get("config"), str):
+        refuse_twice(raw)
         return {"config": value["config"]}
     return {"config": raw}  # JSON is YAML: the body may be the configuration itself
 

@@ -81,6 +81,7 @@ class Crud:
         if row is not None:
             must_be_of(False, row)
         given = self._typed(kind, data, row)
+        _must_be_named(given, row.id if row is not None else key.lower() if is_uuid(key) else None)
         if row is not None:
             given = {"created_at": row.body["created_at"], **given, "id": row.id}
         elif is_uuid(key):
@@ -97,6 +98,7 @@ class Crud:
         self._must_be_under(row, fixed)
         must_be_of(False, row)
         given = self._typed(kind, data, row)
+        _must_be_named(given, row.id)
         merged = {**row.body, **given, "id": row.id}
         if isinstance(given.get("config"), dict) and given.get("name", row.body.get("name")) == row.body.get("name"):
             merged["config"] = _merge(row.body["config"], given["config"])
@@ -203,6 +205,13 @@ class Crud:
         for field, parent in fixed.items():
             if row is not None and (row.body[field] or {}).get("id") != parent:
                 raise envelope.not_found()
+
+
+def _must_be_named(given: JsonDict, key: str | None) -> None:
+    """Ids do not change: an answer of success to who asked for that would be a lie. `key`: of what the path names."""
+    wanted = given.get("id")
+    if key is not None and wanted is not None and not (isinstance(wanted, str) and wanted.lower() == key):
+        raise envelope.schema_violation(SchemaViolation({"id": "cannot be changed: the path names another entity"}))
 
 
 def _merge(old: Any, new: Any) -> Any:

@@ -42,7 +42,10 @@ def dump(
     else:
         text = f"# What is in force in the gateway at {api.address}.\n{to_yaml(found)}"
     if "${AIGW_UPSTREAM_KEY_" in text:
-        note("note: keys that the file holds in plain text are variables here, AIGW_UPSTREAM_KEY_...: set them")
+        note(
+            "note: keys that the file holds in plain text are variables here, AIGW_UPSTREAM_KEY_...:"
+            " set them where this is used (for aigw diff in the gateway's own environment)"
+        )
     if output_file is None:
         sys.stdout.write(text)
     else:

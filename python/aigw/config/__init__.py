@@ -6,6 +6,7 @@ command: what becomes of a `File` is for others.
     source       bytes -> a document that knows where each part was written
     interpolate  ${VAR}, ${VAR:-default}, ${file:PATH} -> text
     shape        the file as pydantic models: for the JSON Schema, and for what no entity checks
+    schema       these models -> schema.json, which `make reference` writes and `aigw schema` prints
     check        a document -> findings and parts; consumers in bulk, plain ones by a short way
     fingerprint  what decides whether anything changed since
     file         File; entity: FileEntity, with ids that outlive a reorder
@@ -16,7 +17,6 @@ from aigw.config.file import File, FileEntity, Secret
 from aigw.config.finding import ConfigErrors, Finding
 from aigw.config.fingerprint import Fingerprint, fingerprint
 from aigw.config.reader import MAX_BYTES, read, read_bytes, read_text
-from aigw.config.schema import json_schema
 
 __all__ = [
     "MAX_BYTES",
@@ -27,7 +27,6 @@ __all__ = [
     "Fingerprint",
     "Secret",
     "fingerprint",
-    "json_schema",
     "read",
     "read_bytes",
     "read_text",

@@ -4,6 +4,7 @@ Two passes. The first collects names, so that a reference to something that is i
 second checks each entity by `check_entity`, as the Admin API does. Consumers come in bulk (`consumers`).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from aigw.control.entities.tier import TierSpec
 from aigw.schema.violations import check, words
 from aigw.types import JsonDict
 
+_V1: Final = re.compile(r"/v1(/|\Z)|~/v1(/|\$?\Z)")
 LATER: Final = "not supported in this version"
 _TIMES: Final = {"created_at": 0, "updated_at": 0}
 _SINGULAR: Final = {"services": "service", "routes": "route", "consumers": "consumer", "tiers": "tier"}
@@ -78,6 +80,8 @@ class Check:
         for key in root.keys() - set(known):
             if key in shape.LATER:
                 self.source.add((key,), LATER, at_key=True)
+            elif key == "select_tags":
+                self.source.add((key,), "stands below _info in decK's files: there it has no effect", at_key=True)
             elif key in ("keyauth_credentials", "acls"):
                 self.source.add((key,), f"{LATER} at the top: write them in their consumer", at_key=True)
             else:
@@ -107,7 +111,10 @@ class Check:
         version, transform, info = (root.get(key) for key in ("_format_version", "_transform", "_info"))
         if version is not None and version != shape.FORMAT_VERSION:
             quoted = isinstance(version, float) and version == float(shape.FORMAT_VERSION)
-            hint = " in quotes" if quoted else ""
+            older = isinstance(version, str | float) and str(version) in ("1.1", "2.1")
+            hint = (
+                " in quotes" if quoted else ": decK's older form, which 'deck file convert' brings up" if older else ""
+            )
             self.source.add(("_format_version",), f'expected "{shape.FORMAT_VERSION}"{hint}')
         if transform is not None and not isinstance(transform, bool):
             self.source.add(("_transform",), "expected a boolean")
@@ -238,10 +245,20 @@ class Check:
         elif service is None and own.get("service") is not None:
             service = self._refer((*path, "service"), "services", own["service"])
         own.pop("service", None)
+        self._under_v1(path, own.get("paths"))
         links = {"service": {"id": entity_id("services", service)}} if service else {}
         self._entity("routes", path, own, shape.RouteWritten, name, links)
         for below, plugin in self._items((*path, "plugins")):
             self._plugin(below, plugin, {"route": name})
+
+    def _under_v1(self, path: Path, given: Any) -> None:
+        """With models all below /v1 is OpenAI's surface, before any route: a route there would be dead."""
+        if not self.source.root.get("models"):
+            return
+        for index, one in enumerate(given if isinstance(given, list) else ()):
+            if isinstance(one, str) and _V1.match(one):
+                text = "would never be reached: all below /v1 is the models': take another path, as in /api/v1"
+                self.source.add((*path, "paths", index), text)
 
     def _plugin(self, path: Path, item: JsonDict, owner: dict[str, Any]) -> None:
         """`owner` is what it stands in: a scope and its name."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from aigw.config.entity import FileEntity, Secret, entity_id
 from aigw.config.finding import Path
@@ -23,7 +23,7 @@ from aigw.schema.violations import words
 from aigw.types import JsonDict
 
 CHUNK: Final = 5000
-_MANY: Final = TypeAdapter(list[ConsumerWritten])
+_MANY: Final = TypeAdapter(list[ConsumerWritten], config=ConfigDict(defer_build=True))
 
 Item = tuple[Path, JsonDict]
 Refer = Callable[[Path, str, Any], str | None]

@@ -5,6 +5,7 @@ Where a number or a boolean is meant, a reference (`${PORT}`) may stand, too.
 
 from typing import Any, Final
 
+import orjson
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -55,3 +56,8 @@ def json_schema() -> JsonDict:
             config["properties"][alias] = inner["properties"][field] | {"deprecated": True}
     made["$defs"]["PluginWritten"]["allOf"] = kinds
     return {"$schema": DIALECT, **made}
+
+
+def json_text() -> str:
+    """It as it stands in `schema.json`, beside this file."""
+    return orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()

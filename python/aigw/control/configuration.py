@@ -329,7 +329,7 @@ class Configuration:
             return  # said before: a file that is touched again and again
         self.results["rejected"] += 1
         self._log("config_rejected", file=name, trigger=trigger, errors=len(findings) or 1,
-                  why="" if findings else self.error.message)  # fmt: skip
+                  why=self.error.message)  # fmt: skip
         for finding in findings[:100]:
             where = {"file": finding.file, "line": finding.line or None, "col": finding.col or None}
             self._log(

@@ -49,7 +49,7 @@ def document(rows: Rows, default_tier: str | None) -> JsonDict:
     made = {
         "_format_version": "3.0",
         "default_tier": names[default_tier] if default_tier is not None else None,
-        "models": {row.body["name"]: _model(row) for row in rows["models"]},
+        "models": _models(rows["models"]),
         "tiers": {row.body["name"]: _short(TierSpec, row.body["spec"]) for row in rows["tiers"]},
         "consumer_groups": [
             {"name": row.body["name"], "tags": row.body["tags"]} for row in rows["tiers"] if row.body["tags"]
@@ -74,13 +74,24 @@ def _entity(kind: str, row: Row, without: Iterable[str] = ()) -> JsonDict:
     return {"name": name_of(row.body), **short} if kind in ("services", "routes") else short
 
 
-def _model(row: Row) -> JsonDict:
-    spec = _short(ModelSpec, row.body["spec"])
-    for index, (upstream, key) in enumerate(zip(spec["upstreams"], row.body["keys"], strict=False)):
-        if key is not None:
-            name = re.sub(r"[^A-Z0-9]+", "_", f"{row.body['name']}_{index}".upper())
-            upstream["api_key"] = key["reference"] or f"${{{UNSET}{name}}}"
-    return spec
+def _models(rows: Iterable[Row]) -> JsonDict:
+    found: JsonDict = {}
+    taken: set[str] = set()
+    for row in rows:
+        spec = found[row.body["name"]] = _short(ModelSpec, row.body["spec"])
+        for index, (upstream, key) in enumerate(zip(spec["upstreams"], row.body["keys"], strict=False)):
+            if key is not None:
+                upstream["api_key"] = key["reference"] or f"${{{_variable(row.body['name'], index, taken)}}}"
+    return found
+
+
+def _variable(model: str, index: int, taken: set[str]) -> str:
+    """The variable of an upstream's key: `a.b` and `a-b` must not share one."""
+    name = UNSET + re.sub(r"[^A-Z0-9]+", "_", f"{model}_{index}".upper())
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 class _Plugins:

@@ -37,9 +37,12 @@ class FieldErrors(Exception):
 
 
 class Model(BaseModel):
-    """Base of everything that crosses the Admin API: frozen, no unknown field, no coercion, defaults checked too."""
+    """Base of everything that crosses the Admin API: frozen, no unknown field, no coercion, defaults checked too.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    Its validator is built when something is first checked by it: `aigw check` needs few of them, and a person waits for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, defer_build=True)
 
 
 class Foreign(Model):

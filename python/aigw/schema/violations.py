@@ -54,9 +54,42 @@ def check(model: type[M], value: JsonDict) -> M:
     try:
         return model.model_validate_json(orjson.dumps(value), strict=True)
     except ValidationError as error:
-        raise SchemaViolation(to_fields(error)) from None
+        raise SchemaViolation(_with_long_lists(model, value, error)) from None
     except FieldErrors as error:
         raise SchemaViolation(dict(error.fields)) from None
+
+
+def _with_long_lists(model: type[M], value: JsonDict, error: ValidationError) -> JsonDict:
+    """The findings. Pydantic looks at no item of a list that is too long: those that fit are looked at here, and where one is
+    wrong, the first that does not fit says so."""
+    fields = to_fields(error)
+    details = error.errors(include_url=False, include_input=False)
+    long = [(d["loc"], d["ctx"]["max_length"], words(d)) for d in details if d["type"] == "too_long"]
+    if not long:
+        return fields
+    cut = orjson.loads(orjson.dumps(value))
+    for loc, most, _ in long:
+        if isinstance(listed := _at(cut, loc), list):
+            del listed[most:]
+    try:
+        model.model_validate_json(orjson.dumps(cut), strict=True)
+    except ValidationError as error:
+        found = to_fields(error)
+        for loc, most, text in long:
+            _put(found, (*loc, most) if isinstance(_at(found, loc), list) else loc, text)
+        return found
+    except FieldErrors:
+        pass  # about the whole: when its parts are right
+    return fields
+
+
+def _at(root: Any, loc: tuple[int | str, ...]) -> Any:
+    for step in loc:
+        if isinstance(root, dict):
+            root = root.get(step)
+        else:
+            root = root[step] if isinstance(root, list) and isinstance(step, int) and step < len(root) else None
+    return root
 
 
 def without_nulls(value: Any) -> Any:

@@ -5,7 +5,7 @@
 
 use super::refuse::{Place, Turned, facts, kong_headers};
 use super::tier::{Who, without_limit};
-use super::{Admitted, Destination, Gateway, Ids, MAX_ANSWER, OwnHeader};
+use super::{Admitted, Destination, Gateway, Ids, MAX_ANSWER};
 use crate::accept::{Arrival, BodyLength};
 use crate::forward::{self, Bound, Identity};
 use crate::in_force::{InForce, Whose, whose};
@@ -248,8 +248,9 @@ fn turned(refusal: Refusal, limits: &Limits<'_>, checks: &[Check], now: Moment, 
     let Refusal::Exceeded(index) = refusal else { return Turned::new(without_limit(refusal), place) };
     let Some(check) = checks.get(index) else { return Turned::new(Reason::Internal, place) };
     let by_tier = index >= limits.own;
-    let scope = (!check.hidden).then_some(check.scope);
-    let headers: Vec<OwnHeader> = kong_headers(checks, now, Some(index), scope, limits.tier);
+    // Where the plugin hides its limits, a refusal by it tells nothing of others either: nobody could make sense of them.
+    let headers =
+        if check.hidden { Vec::new() } else { kong_headers(checks, now, Some(index), Some(check.scope), limits.tier) };
     let limit = Some(facts(check, check.scope));
     match limits.profile.filter(|_| !by_tier) {
         Some(profile) => Turned {

@@ -171,6 +171,40 @@ def test_exactly_the_limit_passes_and_the_headers_add_up(gateway: Gateway, echo:
             assert not {"retry-after", "x-aigw-limit", "x-aigw-scope", "x-aigw-reset"} & set(headers)
 
 
+def test_a_plugin_that_hides_its_limits_tells_nothing_of_them(gateway: Gateway, echo: str) -> None:
+    """Of a tier's own limits only when that refuses; of the plugin's neither when it lets pass nor when it refuses."""
+    tier = {"limits": [{"requests": 2, "per": "year"}]}
+    assert httpx.put(f"{gateway.admin}/tiers/small", json=tier, trust_env=False).is_success
+    gateway.make("/consumers", username="eve")
+    gateway.make("/consumers/eve/key-auth", key="a-key-that-is-only-used-in-tests-eve")
+    gateway.make("/consumers/eve/consumer_groups", group="small")
+    for name, hides in (("hidden", True), ("shown", False)):
+        gateway.route(echo, f"/{name}", name)
+        gateway.make(f"/services/{name}/plugins", name="key-auth")
+        config = {"year": 1, "policy": "local", "hide_client_headers": hides, "error_message": "no more"}
+        gateway.make(f"/services/{name}/plugins", name="rate-limiting", config=config)
+
+    def call(name: str, key: str) -> httpx.Response:
+        return httpx.get(f"{gateway.proxy}/{name}/get", headers={"apikey": key}, trust_env=False)
+
+    def told(answer: httpx.Response) -> set[str]:
+        about = ("ratelimit", "x-ratelimit", "retry-after", "x-should-retry", "x-aigw")
+        return {name for name in answer.headers if name.startswith(about)}
+
+    key = KEYS["bob"]  # of no tier
+    passed, refused = call("hidden", key), call("hidden", key)
+    assert (passed.status_code, refused.status_code) == (200, 429)
+    assert (told(passed), told(refused)) == (set(), set()) and refused.json()["message"] == "no more"
+    assert {"retry-after", "x-aigw-limit", "x-ratelimit-limit-year"} <= told([call("shown", key) for _ in "12"][1])
+    key = "a-key-that-is-only-used-in-tests-eve"
+    passed, refused = call("hidden", key), call("hidden", key)
+    assert (passed.status_code, passed.headers["x-ratelimit-limit-year"]) == (200, "2")
+    assert (refused.status_code, told(refused)) == (429, set())
+    assert call("shown", key).status_code == 200  # the tier's last
+    by_tier = call("hidden", key)
+    assert by_tier.status_code == 429 and by_tier.headers["x-aigw-tier"] == "small"
+
+
 def test_nothing_failed_inside_and_nothing_is_held(gateway: Gateway) -> None:
     page = httpx.get(gateway.admin + "/metrics", trust_env=False).text
     assert "aigw_panics_total 0\n" in page

@@ -51,6 +51,9 @@ def test_what_is_dumped_is_accepted_and_differs_in_nothing(reloading: Reloading,
         checked = aigw("check", str(dumped))
         assert checked.returncode == 0, checked.stderr
         # The gateway has no such variable: it holds the key in plain text.
+        unset = aigw("diff", str(dumped), "--admin", admin)
+        assert (unset.returncode, unset.stdout) == (2, "")
+        assert "the variable AIGW_UPSTREAM_KEY_PLAIN_0 is not set: set it" in unset.stderr
         dumped.write_text(content.replace("${AIGW_UPSTREAM_KEY_PLAIN_0}", "an-upstream-key"))
         differs = aigw("diff", str(dumped), "--admin", admin, "--non-zero-exit-code")
         assert differs.returncode == 0, differs.stdout + differs.stderr

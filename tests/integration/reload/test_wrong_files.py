@@ -1,5 +1,6 @@
 """Whatever is wrong with a file: what was in force still is, and the reason is on /status, in the log and in a metric."""
 
+import json
 import os
 import signal
 import time
@@ -79,6 +80,8 @@ def test_what_was_in_force_still_is(reloading: Reloading, kind: str) -> None:
     assert reloading.metric("aigw_config_reload_success") == ["aigw_config_reload_success 0"]
     assert reloading.history()[0]["error"] == error["message"]
     said = [line for line in reloading.log().splitlines() if '"config_error"' in line]
+    why = [json.loads(line)["why"] for line in reloading.log().splitlines() if '"config_rejected"' in line]
+    assert why[-1] == error["message"]
     assert said and KEY not in reloading.log()
     reloading.restore()
     assert reloading.status() == before

@@ -1,5 +1,6 @@
 """Forms: keys that spell a structure, text typed by the schema."""
 
+import gzip
 from typing import Any
 from urllib.parse import urlencode
 
@@ -55,6 +56,51 @@ def test_text_is_typed_by_the_schema(gateway: Gateway) -> None:
     assert plugin["config"]["minute"] == 5
     assert plugin["config"]["redis"]["port"] == 6380
     assert plugin["config"]["hide_client_headers"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "twice"),
+    [
+        ('{"host": "a", "host": "b"}', "host"),
+        ('{"host": "a", "h\\u006fst": "b"}', "host"),
+        ('{"host": "a", "host": null}', "host"),
+        ('{"name": "rate-limiting", "config": {"minute": 5, "minute": 5000}}', "minute"),
+        ('{"host": "h", "tags": [{"x": 1, "x": 1}]}', "x"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/services", "/plugins", "/consumer_groups"])
+def test_a_member_that_stands_twice_is_refused(gateway: Gateway, path: str, text: str, twice: str) -> None:
+    refused = gateway.call("POST", path, 400, content=text, headers={"content-type": "application/json"})
+    assert refused == {"message": f"Cannot parse JSON body: '{twice}' stands twice"}
+
+
+def test_a_configuration_that_stands_twice_is_refused(gateway: Gateway) -> None:
+    text = '{"config": "tiers: {a: {}}", "config": "tiers: {b: {}}"}'
+    refused = gateway.call("POST", "/config", 400, content=text, headers={"content-type": "application/json"})
+    assert refused == {"message": "Cannot parse JSON body: 'config' stands twice"}
+
+
+@pytest.mark.parametrize("nested", ["[" * 1020 + "]" * 1020, '{"a":' * 1020 + "1" + "}" * 1020])
+def test_deep_json_is_refused_or_judged(gateway: Gateway, nested: str) -> None:
+    text = f'{{"host": "h", "tags": {nested}}}'
+    gateway.call("POST", "/services", 400, content=text, headers={"content-type": "application/json"})
+
+
+def test_numbers_of_any_length_are_no_fault(gateway: Gateway) -> None:
+    text = f'{{"host": "h", "retries": {"9" * 6000}}}'
+    gateway.call("POST", "/services", 400, content=text, headers={"content-type": "application/json"})
+
+
+@pytest.mark.parametrize("path", ["/services", "/config", "/tiers/free"])
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_compressed_body_is_refused_with_the_reason(gateway: Gateway, path: str, kind: str) -> None:
+    method = "PUT" if path.startswith("/tiers") else "POST"
+    headers = {"content-type": kind, "content-encoding": "GZip"}
+    answer = gateway.client.request(method, path, content=gzip.compress(b"{}"), headers=headers)
+    assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
+    assert answer.json() == {"message": "a body with Content-Encoding 'gzip' cannot be read: send it as it is"}
+    plain = {"content-type": "application/json", "content-encoding": "identity"}
+    gateway.call("POST", "/services", 201, content=b'{"host": "h"}', headers=plain)
 
 
 def test_multipart(gateway: Gateway) -> None:

@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +69,28 @@ def test_patch_merges_inside_the_config_and_null_clears(gateway: Gateway) -> Non
     by_form = gateway.call("PATCH", path, data={"config.hour": "70", "enabled": "false"})
     assert (by_form["config"]["hour"], by_form["config"]["minute"], by_form["enabled"]) == (70, 6, False)
     assert gateway.call("PATCH", "/plugins/none", 404, json={}) == {"message": "Not found"}
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_an_id_cannot_be_changed(gateway: Gateway, method: str) -> None:
+    made = gateway.post("/services", name="mine", host="h")
+    other = str(uuid4())
+    for key in ("mine", made["id"]):
+        for wanted in (other, "", 5, [made["id"]]):
+            refused = gateway.call(method, f"/services/{key}", 400, json={"host": "i", "id": wanted})
+            assert (refused["code"], list(refused["fields"])) == (2, ["id"])
+        again = gateway.call(
+            method, f"/services/{key}", 200, json={"name": "mine", "host": "h", "id": made["id"].upper()}
+        )
+        assert again["id"] == made["id"]
+    assert gateway.call("GET", "/services/mine")["host"] == "h"
+    assert gateway.call("GET", f"/services/{other}", 404)
+
+
+def test_a_new_entity_has_the_id_of_its_path(gateway: Gateway) -> None:
+    one, other = str(uuid4()), str(uuid4())
+    gateway.call("PUT", f"/consumers/{one}", 400, json={"username": "u", "id": other})
+    assert gateway.call("PUT", "/consumers/u", 200, json={"id": other})["id"] == other
 
 
 def test_delete_of_what_is_not_there(gateway: Gateway) -> None:

@@ -183,6 +183,56 @@ def test_an_alias_bomb_is_refused() -> None:
     assert "aliases stand for more than 1000000" in wrong(bomb)
 
 
+def test_too_many_limits_hide_nothing() -> None:
+    limits = ", ".join(["{requests: 1, per: dya}", *(f"{{requests: 1, per: {n}s}}" for n in range(1, 18))])
+    found = wrong(f"tiers: {{a: {{limits: [{limits}], wieght: 1}}, b: {{limit: []}}}}")
+    for place, words in (
+        ("tiers.a.limits[0].per", "expected one of: second, minute, hour, day, month, year"),
+        ("tiers.a.limits[16]", "length must be at most 16"),
+        ("tiers.a.wieght", "unknown field"),
+        ("tiers.b.limit", "unknown field"),
+    ):
+        assert f" {place}: {words}" in found, found
+    only = ", ".join(f"{{requests: 1, per: {n}s}}" for n in range(1, 18))
+    assert wrong(f"tiers: {{a: {{limits: [{only}]}}}}").startswith(
+        "f.yaml:1:21: tiers.a.limits: length must be at most 16"
+    )
+
+
+MODELS = "models: {m: {upstreams: [{url: http://h/v1}]}}\n"
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat", "~/v1/.*", "~/v1$", "~/v1"])
+def test_a_route_that_models_would_hide_is_refused(path: str) -> None:
+    route = f"{{name: r, paths: [/a, '{path}']}}"
+    words = "would never be reached: all below /v1 is the models': take another path, as in /api/v1"
+    assert f"f.yaml:2:62: services[0].routes[0].paths[1]: {words}" in wrong(
+        f"{MODELS}services: [{{name: s, host: h, routes: [{route}]}}]"
+    )
+    assert f" routes[0].paths[1]: {words}" in wrong(f"{MODELS}routes: [{route}]")
+    assert read_text("f.yaml", f"services: [{{name: s, host: h, routes: [{route}]}}]".encode(), {}).of("routes")
+
+
+@pytest.mark.parametrize("path", ["/", "/v", "/v10", "/v1beta", "/api/v1/x", "/V1/x", "~/v1beta", "~/v1(x|y)"])
+def test_a_route_beside_v1_stands_beside_models(path: str) -> None:
+    assert read_text("f.yaml", f"{MODELS}routes: [{{name: r, paths: ['{path}']}}]".encode(), {}).of("routes")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("select_tags: [a]", "select_tags: stands below _info in decK's files: there it has no effect"),
+        ('_format_version: "1.1"', "expected \"3.0\": decK's older form, which 'deck file convert' brings up"),
+        ("_format_version: 2.1", "expected \"3.0\": decK's older form, which 'deck file convert' brings up"),
+        ("_format_version: 3.0", 'expected "3.0" in quotes'),
+        ('_format_version: "4"', 'expected "3.0"\n'),
+        ("_info: {defaults: {}}", "_info.defaults: not supported in this version"),
+    ],
+)
+def test_what_is_decks_is_told_as_such(text: str, words: str) -> None:
+    assert words in wrong(text + "\n")
+
+
 def test_findings_are_data_too() -> None:
     with pytest.raises(ConfigErrors) as errors:
         read_text("f.yaml", b"tiers: {a: {limit: []}}\n", {})

@@ -5,7 +5,8 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigw.config import ConfigErrors, File, json_schema, read_text
+from aigw.config import ConfigErrors, File, read_text
+from aigw.config.schema import json_schema
 from aigw.control.entities.tier import TierSpec
 
 SLOW = settings(max_examples=60, deadline=None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aigw._native import load_yaml
-from aigw.config import json_schema
+from aigw.config.schema import json_schema
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "deploy/examples").glob("*.yaml"))
 SCHEMA = json_schema()

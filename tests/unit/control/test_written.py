@@ -1,0 +1,19 @@
+"""The configuration in force as a file: what a dump says of upstreams' keys that were written in plain text."""
+
+from conftest import Gateway
+
+MODELS = """\
+models:
+  a.b: {upstreams: [{url: "http://h/v1", api_key: plain-key-one}, {url: "http://i/v1"}]}
+  a-b: {upstreams: [{url: "http://h/v1", api_key: plain-key-two}]}
+  c: {upstreams: [{url: "http://h/v1", api_key: "${NO_KEY:-none}"}]}
+"""
+
+
+def test_each_plain_key_of_an_upstream_is_a_variable_of_its_own(gateway: Gateway) -> None:
+    gateway.call("POST", "/config", content=MODELS, headers={"content-type": "application/yaml"})
+    answer = gateway.client.get("/config")
+    assert "plain-key" not in answer.text
+    keys = {name: [u.get("api_key") for u in spec["upstreams"]] for name, spec in answer.json()["models"].items()}
+    assert keys["c"] == ["${NO_KEY:-none}"] and keys["a.b"][1] is None
+    assert {keys["a.b"][0], keys["a-b"][0]} == {"${AIGW_UPSTREAM_KEY_A_B_0}", "${AIGW_UPSTREAM_KEY_A_B_0_}"}
