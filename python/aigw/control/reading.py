@@ -128,8 +128,18 @@ class Reading:
         return found
 
     def _plainly(self, query: sa.Select[Any]) -> list[Any]:
-        """All records as plain tuples."""
-        return [tuple(record) for record in self.connection.execute(query)]
+        """All records as the driver has them: there may be very many."""
+        return self.raw(str(query.compile(self.connection, compile_kwargs={"literal_binds": True})))
+
+    def raw(self, query: str) -> list[Any]:
+        """The same of a query that is written out."""
+        cursor = self.connection.exec_driver_sql(query).cursor
+        assert cursor is not None
+        return list(cursor.fetchall())
+
+    def count(self, table: sa.Table) -> int:
+        """How many there are of a kind."""
+        return int(self.connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
     def is_empty(self, table: sa.Table) -> bool:
         """Whether nobody has anything of this kind."""

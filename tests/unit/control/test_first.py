@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aigw.config import ConfigErrors, consumers
+from aigw.config import ConfigErrors, source
 from aigw.control import bulk
 from conftest import Gateway
 
@@ -66,7 +66,7 @@ def run(data: Path, monkeypatch: pytest.MonkeyPatch, *, short: bool) -> list[Any
     with monkeypatch.context() as patched:
         patched.setattr(bulk, "CHUNK", 10)
         if not short:
-            patched.setattr(consumers, "plain", lambda record: None)
+            patched.setattr(source, "plain", lambda document: {})
         try:
             for step in STEPS:
                 told = load(gateway, step)
