@@ -124,12 +124,11 @@ impl Leans {
         let mut records = Vec::with_capacity(part.len());
         for one in part {
             let id = text(py, one.id(kind));
-            let n = match known.get_item(&id)? {
-                Some(n) => n.extract()?,
-                None => {
-                    highest += 1;
-                    highest
-                }
+            let n = if let Some(n) = known.get_item(&id)? {
+                n.extract()?
+            } else {
+                highest += 1;
+                highest
             };
             let (body, origin) = (self.inner.body(kind, one, None), self.inner.origin(kind, one));
             records.push(match kind {

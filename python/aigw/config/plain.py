@@ -62,7 +62,7 @@ class Plain(NamedTuple):
             return None
         # A default may be the key: then its HMAC is what can be shown.
         written = self.key if reference_of(self.key) == self.key else None
-        return self._replace(key=value, written=written)
+        return Plain(*self[:4], value, None, self.key_line, written)
 
     def __repr__(self) -> str:
         return f"Plain({self.username})"

@@ -386,4 +386,5 @@ def read_base(
     ]
     if numbers.fresh and not may_number:
         raise KeyError("a counter column was added while the base was read")
-    return Base(consumers, reading.credentials(now), profiles, numbers.fresh)
+    owners = {consumer[1]: consumer[0] for consumer in consumers}
+    return Base(consumers, reading.credentials(now, owners), profiles, numbers.fresh)
