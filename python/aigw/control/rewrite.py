@@ -14,7 +14,8 @@ from aigw.control.rows import MOST_TOLD, Change, Many, row_of
 from aigw.control.writing import Writing
 
 AT_LEAST: Final = 4096
-"""Fewer are told one by one, and published as additions."""
+"""As many, or fewer, are told one by one, and published as additions."""
+_PART: Final = 5000
 _INDEXED: Final = 4
 """One part in so many of all consumers that change: an index made anew is then faster than one kept up."""
 _PLAIN: Final = {
@@ -54,5 +55,7 @@ def rewrite(writing: Writing, kind: str, leans: Leans, again: list[Again]) -> No
     by_tier = [index for index in table.indexes if index.name == "ix_consumers_tier"]
     anew = by_tier and len(again) * _INDEXED > writing.count(table)
     with writing.without_indexes(table, by_tier) if anew else nullcontext():
-        writing.connection.exec_driver_sql(_UPDATE[kind], leans.all.rewritten(kind, again))
+        for start in range(0, len(again), _PART):
+            records = leans.all.rewritten(kind, again[start : start + _PART])
+            writing.connection.exec_driver_sql(_UPDATE[kind], records)
     writing.changes.append(Many(kind, len(again), 0, tuple(told), "updated"))
