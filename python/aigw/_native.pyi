@@ -1,6 +1,6 @@
 """The native half of aigw: what the Rust extension offers, kept flat and checked against it by stubtest."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, final
 
 __version__: str
@@ -54,8 +54,12 @@ class YamlDocument:
     @property
     def problems(self) -> list[tuple[str, int, int, int]]:
         """(message, line, column, length): keys that stand twice or are not text, tags, numbers beyond 64 bits."""
-    def value(self) -> object:
-        """The whole as dict, list, str, int, float, bool and None, made anew; without keys that are problems."""
+    def value(self, path: tuple[str | int, ...] | None = None, without: set[int] | None = None) -> object:
+        """The whole, or what stands at a path, as dict, list, str, int, float, bool and None, made anew; without keys that are
+        problems. None stands for the items of the list ``consumers`` at the positions ``without``. KeyError as ``mark``."""
+    def plain_consumers(self) -> list[tuple[int, int, str, str | None, str | None, str | None, int]]:
+        """(position, line, username, tier, key, key_hash, line of the key) of those items of the list ``consumers`` that have
+        these fields alone, one key or key_hash, and would be found right; a key that holds ``${`` may be any text."""
     def mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
         """(line, column, length) of the value; the length ends with its line. KeyError for a path that is not there."""
     def key_mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
@@ -74,6 +78,44 @@ class YamlDocument:
         """A stretch of at most ``width`` bytes of a line around a column: (text, characters left out before it, whether
         some were after it, scalars in it). Scalars: (from, to, path, is key), offsets in characters; path None for
         what is no part of ``value``."""
+
+@final
+class Leans:
+    """Plain consumers of a file, with their keys, as the store is to hold them. A kind is ``consumers`` or
+    ``keyauth_credentials``. ValueError for what no `Plain` can be, IndexError beyond the end."""
+
+    def __new__(
+        cls,
+        file: str,
+        now: int,
+        plain: Sequence[tuple[int, int, str, str | None, str | None, str | None, int, str | None]],
+        digests: list[bytes],
+        tiers: dict[str, str],
+    ) -> Leans:
+        """``plain``: those of ``YamlDocument.plain_consumers`` with the reference that the key is written as; ``digests``: the
+        HMAC of each one's key; ``tiers``: ids by name; ``now``: unix seconds, when they are made."""
+    def __len__(self) -> int: ...
+    def __getitem__(
+        self, index: int, /
+    ) -> tuple[str, str, str | None, int, str, str, bytes, str, int, str, str | None]:
+        """(id, username, tier's id, line, content hash, key's id, HMAC, hint, key's line, content hash of the key, written)."""
+    def records(
+        self, kind: str, start: int, stop: int, highest: int, known: dict[str, int]
+    ) -> tuple[list[tuple[int, str, str, str | bytes | None, str, str]], int]:
+        """New records of some of them, and the highest number now: consumers as (n, id, username, tier's id, body, origin), keys as
+        (n, id, consumer's id, HMAC, body, origin). A number is the one in ``known``, or the next above ``highest``."""
+    def rewritten(self, kind: str, found: Sequence[tuple[int, int, int]]) -> list[tuple[str | int | None, ...]]:
+        """Records that take the place of others, of (index, n, unix seconds when it was made): consumers as
+        (tier's id, body, origin, n), keys as (body, origin, n)."""
+    def sift(self, kind: str, stored: dict[str, str]) -> tuple[list[int], dict[str, int], list[tuple[str, str]]]:
+        """Against the column ``origin`` by id: indexes of those that are not there, id and index of those with other content,
+        (new origin, id) of those that only moved. All whose content is as it was are taken from ``stored``."""
+    def username(self, id: str) -> str | None:
+        """The name of a consumer."""
+    def holding(self, digests: list[bytes]) -> list[tuple[int, int]]:
+        """(position in ``digests``, index) of those whose key has such an HMAC."""
+    def twins(self) -> list[tuple[int, int]]:
+        """(index, index before it) of two whose keys have the same HMAC."""
 
 @final
 class Publisher:

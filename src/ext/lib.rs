@@ -4,6 +4,7 @@ mod answer;
 mod app;
 mod errors;
 mod exchange;
+mod lean;
 mod linger;
 mod metrics;
 mod mock;
@@ -24,6 +25,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<app::Gateway>()?;
     m.add_class::<exchange::Exchange>()?;
+    m.add_class::<lean::Leans>()?;
     m.add_class::<publisher::Publisher>()?;
     m.add_class::<step::InlineSubmit>()?;
     m.add_class::<yaml::YamlDocument>()?;

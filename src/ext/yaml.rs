@@ -3,8 +3,9 @@
 //! In: a file's bytes. Out: plain Python values, and the places of all of them. It converts and delegates to
 //! `aigw_io::yaml`; parsing runs without the GIL.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use aigw_io::plain::{self, Key};
 use aigw_io::yaml::{self, Content, Document, Mark, NodeId, Step};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -39,8 +40,34 @@ impl YamlDocument {
         problems.map(|p| (p.message.clone(), p.mark.line, p.mark.column, p.mark.length)).collect()
     }
 
-    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Values { document: &self.document, keys: HashMap::new() }.of(py, 0)
+    #[pyo3(signature = (path = None, without = None))]
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn value<'py>(
+        &self,
+        py: Python<'py>,
+        path: Option<&Bound<'py, PyTuple>>,
+        without: Option<HashSet<usize>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let node = path.map_or(Ok(0), |path| self.find(path).map(|(_, node)| node))?;
+        let hollow = self.document.find(&[Step::Key("consumers".to_owned())]).map(|(_, list)| list);
+        let without = without.filter(|places| !places.is_empty()).unwrap_or_default();
+        Values { document: &self.document, keys: HashMap::new(), hollow, without }.of(py, node)
+    }
+
+    fn plain_consumers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        let found = py.detach(|| plain::plain(&self.document));
+        // Tiers are few, and repeated.
+        let mut tiers: HashMap<&str, Bound<'py, PyString>> = HashMap::new();
+        let mut tuples = Vec::with_capacity(found.len());
+        for one in found {
+            let tier = one.tier.map(|name| tiers.entry(name).or_insert_with(|| PyString::new(py, name)).clone());
+            let (key, hash) = match one.key {
+                Key::Text(text) => (Some(text), None),
+                Key::Hash(text) => (None, Some(text.to_ascii_lowercase())),
+            };
+            tuples.push((one.place, one.line, one.username, tier, key, hash, one.key_line).into_pyobject(py)?);
+        }
+        Ok(tuples)
     }
 
     fn mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Place> {
@@ -122,6 +149,9 @@ fn place(mark: Mark) -> Place {
 struct Values<'a, 'py> {
     document: &'a Document<PyBackedBytes>,
     keys: HashMap<&'a str, Bound<'py, PyString>>,
+    /// The list in which the values at some places are left out.
+    hollow: Option<NodeId>,
+    without: HashSet<usize>,
 }
 
 impl<'py> Values<'_, 'py> {
@@ -134,7 +164,13 @@ impl<'py> Values<'_, 'py> {
             Content::Borrowed(..) | Content::Owned(_) => PyString::new(py, self.document.text(node)).into_any(),
             Content::Sequence(..) => {
                 let items = self.document.children(node);
-                let items = items.iter().map(|item| self.of(py, *item)).collect::<PyResult<Vec<_>>>()?;
+                let hollow = !self.without.is_empty() && self.hollow == Some(node);
+                let items =
+                    items.iter().enumerate().map(|(place, item)| match hollow && self.without.contains(&place) {
+                        true => Ok(py.None().into_bound(py)),
+                        false => self.of(py, *item),
+                    });
+                let items = items.collect::<PyResult<Vec<_>>>()?;
                 PyList::new(py, items)?.into_any()
             }
             Content::Mapping(..) | Content::Alias(_) => {

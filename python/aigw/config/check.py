@@ -6,6 +6,7 @@ second checks each entity by `check_entity`, as the Admin API does. Consumers co
 
 import re
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -101,7 +102,7 @@ class Check:
             self._service(path, item)
         for path, item in items["routes"]:
             self._route(path, item, None)
-        self._consumers.run(items["consumers"])
+        self._consumers.run(items["consumers"], self.source.plain)
         for path, item, consumer in self._consumers.plugins:
             self._plugin(path, item, {"consumer": consumer})
         for path, item in items["plugins"]:
@@ -134,11 +135,11 @@ class Check:
         if not isinstance(value, list):
             self.source.add(path, "expected an array")
             return []
-        items = []
+        items, plain = [], self.source.plain if path == ("consumers",) else {}
         for index, item in enumerate(value):
             if isinstance(item, dict):
                 items.append(((*path, index), item))
-            elif not self.source.full:
+            elif index not in plain and not self.source.full:
                 self.source.add((*path, index), "expected a record")
         return items
 
@@ -160,8 +161,10 @@ class Check:
         for name in tiers if isinstance(tiers, dict) else ():
             self._names["tiers"][name] = ("tiers", name)
         names = self._names["consumers"]
-        for path, consumer in items["consumers"]:  # there may be very many: a path of two steps is there already
-            name = consumer.get("username")
+        found: list[tuple[int, Any]] = [(one.place, one.username) for one in self.source.plain.values()]
+        found += [(int(path[1]), item.get("username")) for path, item in items["consumers"]]
+        for place, name in sorted(found, key=itemgetter(0)):  # there may be very many
+            path = ("consumers", place)
             if isinstance(name, str) and (first := names.setdefault(name, path)) is not path:
                 self._stands_twice(name, (*first, "username"), (*path, "username"), "username")
 

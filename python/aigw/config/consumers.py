@@ -1,7 +1,7 @@
 """Consumers, with their keys and acls, in bulk: a file may hold a hundred thousand of them.
 
 Each is checked by `ConsumerWritten`, whose fields are the entities' own, a few thousand at a time; bodies are then made as
-the entities would dump them (a test compares). Plain ones (`plain`) pass without. One key is one consumer's: which key, no
+the entities would dump them (a test compares). Plain ones (`plain`) passed already. One key is one consumer's: which key, no
 message says.
 """
 
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from aigw.config.entity import FileEntity, Secret, entity_id
 from aigw.config.finding import Path
-from aigw.config.plain import Plain, plain
+from aigw.config.plain import Plain
 from aigw.config.shape import ConsumerWritten
 from aigw.config.source import Source
 from aigw.config.words import convert, tell
@@ -50,31 +50,31 @@ class Consumers:
         self._keys: dict[tuple[str, str] | str, Path] = {}
         """Where a key stands, or ("hash", its HMAC); of a plain consumer, where that stands."""
         self._tiers: set[str] = set()
-        self._referring = {path[1] for path in source.document.containing("${") if path[:1] == ("consumers",) != path}
         self._custom_ids: dict[str, Path] = {}
 
-    def run(self, items: list[Item]) -> None:
-        """Check all of them."""
+    def run(self, items: list[Item], plain: dict[int, Plain]) -> None:
+        """Check all of them: these, and the plain ones between them."""
         lines = self._source.lines(("consumers",))
-        for start in range(0, len(items), CHUNK):
+        rest = iter(items)
+        following = next(rest, None)
+        for start in range(0, len(lines), CHUNK):
             if self._source.full:
                 return
-            self._progress("checking consumers", start, len(items))
-            part = items[start : start + CHUNK]
-            # How a reference is written must stay known: the general way does that.
-            quick = [None if path[1] in self._referring else plain(item) for path, item in part]
-            others = [one for one, found in zip(part, quick, strict=True) if found is None]
-            whole = {path: checked for (path, _), checked in self._checked(others)}
-            for (path, item), found in zip(part, quick, strict=True):
-                line = lines[int(path[1])]
-                if found is not None:
-                    self._take_plain(path, *found, line)
-                elif (checked := whole.get(path)) is not None:
-                    self._take(path, item, checked, line)
+            self._progress("checking consumers", start, len(lines))
+            part: list[Item] = []
+            while following is not None and int(following[0][1]) < start + CHUNK:
+                part.append(following)
+                following = next(rest, None)
+            whole = {int(path[1]): (path, item, checked) for (path, item), checked in self._checked(part)}
+            for place in range(start, min(start + CHUNK, len(lines))):
+                if (one := plain.get(place)) is not None:
+                    self._take_plain(one)
+                elif (found := whole.get(place)) is not None:
+                    self._take(*found, lines[place])
 
     def _checked(self, items: list[Item]) -> list[tuple[Item, ConsumerWritten]]:
         good = items
-        for attempt in range(3):
+        for attempt in range(3 if items else 0):
             try:
                 return list(zip(good, _validated([item for _, item in good]), strict=True))
             except ValidationError as error:
@@ -92,14 +92,15 @@ class Consumers:
                 good = [item for n, item in enumerate(good) if n not in found]
         return []
 
-    def _take_plain(self, path: Path, username: str, tier: str | None, key: str, line: int) -> None:
+    def _take_plain(self, one: Plain) -> None:
+        path, tier = ("consumers", one.place), one.tier
         if tier is not None and tier not in self._tiers and self._refer((*path, "tier"), "tiers", tier) is not None:
             self._tiers.add(tier)
-        first = self._keys.setdefault(key, path)
+        field = "key" if one.key is not None else "key_hash"
+        first = self._keys.setdefault(one.key if one.key is not None else ("hash", one.key_hash or ""), path)
         if first is not path:
-            self._same_key(first, (*path, "keyauth_credentials", 0), "key")
-        here = self._source.lines((*path, "keyauth_credentials"))[0]
-        self.plain.append(Plain(int(path[1]), line, username, tier, key, here))
+            self._same_key(first, (*path, "keyauth_credentials", 0), field)
+        self.plain.append(one)
 
     def _same_key(self, first: Path, at: Path, field: str) -> None:
         if not self._source.full:

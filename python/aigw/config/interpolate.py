@@ -31,6 +31,9 @@ class Resolver:
 
     def resolve(self, text: str) -> tuple[str, list[tuple[str, str]], bool]:
         """(value, [(resolved value, reference)], whether the text is one reference and nothing else). Raises Unresolved."""
+        if text[:2] == "${" and text.find("}") == len(text) - 1 and "{" not in text[2:]:  # as nearly all are
+            value = self._value(text[2:-1], closed=True)
+            return value, [(value, f"${{{text[2:-1].partition(':-')[0]}}}")], True
         used: list[tuple[str, str]] = []
 
         def one(match: "re.Match[str]") -> str:

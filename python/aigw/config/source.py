@@ -11,6 +11,7 @@ from typing import Any, Final
 from aigw._native import YamlDocument, load_yaml
 from aigw.config.finding import ConfigErrors, Finding, Path, dotted, printable, short
 from aigw.config.interpolate import Resolver, Unresolved
+from aigw.config.plain import Plain, plain
 from aigw.config.secret import MASK, masked, masked_line, secret_name, secret_path, without_users
 
 MAX_FINDINGS: Final = 1000
@@ -31,7 +32,9 @@ class Source:
             raise ConfigErrors([_syntax(name, data, *error.args)]) from None
         for message, line, column, length in self.document.problems:
             self._put(message, (line, column, length), "", None)
-        self.root: Any = self.document.value()
+        self.plain = plain(self.document)
+        """By place. Their values are not in `root`, where None stands for them."""
+        self.root: Any = self.document.value((), set(self.plain))
         self.resolver = Resolver(environment, folder)
         self.wholes: dict[Path, str] = {}
         """Values that are one reference and nothing else: a number or a boolean may be meant."""
@@ -49,13 +52,26 @@ class Source:
             self._unresolved.add(path)
             return
         self.resolved += [v for v, _ in used]
-        self._told.setdefault(path[:2], []).extend(u for u in used if len(u[0]) >= _TOLD)
+        if told := [u for u in used if len(u[0]) >= _TOLD]:
+            self._told.setdefault(path[:2], []).extend(told)
         if whole:
             self.wholes[path] = value
-        if path:
+        if len(path) > 1 and path[0] == "consumers" and (one := self.plain.get(int(path[1]))) is not None:
+            self._put_key(one, path, value)
+        elif path:
             self.put(path, value)
         else:
             self.root = value
+
+    def _put_key(self, one: Plain, path: Path, value: str) -> None:
+        """Only a plain consumer's key can hold a reference."""
+        found = one.standing_for(value)
+        if found is not None:
+            self.plain[one.place] = found
+        else:
+            del self.plain[one.place]
+            self.root["consumers"][one.place] = self.document.value(path[:2])
+            self.put(path, value)
 
     def put(self, path: Path, value: object) -> None:
         """Set the value at a path that is there."""
@@ -85,7 +101,7 @@ class Source:
         except KeyError:
             return []
 
-    def plain(self, path: Path) -> str | None:
+    def bare(self, path: Path) -> str | None:
         """The text of a scalar that is written without quotes; None for others."""
         try:
             written = self.document.written(path)

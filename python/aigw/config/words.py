@@ -137,7 +137,7 @@ def _from_url(source: Source, path: Path, below: Path) -> bool:
 def _hint(source: Source, path: Path, text: str) -> str:
     if path in source.wholes and text in _TYPED:
         return ": the reference stands for something else"
-    plain, value = source.plain(path), source.get(path)
+    plain, value = source.bare(path), source.get(path)
     if path in source.wholes or plain is None or value is None:
         return ""
     hidden = secret_path(path) or len(plain) > 40

@@ -23,6 +23,7 @@ from aigw.control.first import fill
 from aigw.control.lean import KINDS_OF as LEAN
 from aigw.control.lean import NONE, Leans
 from aigw.control.origin import Origin, content_hash, name_of
+from aigw.control.rewrite import Again, rewrite
 from aigw.control.rows import Change, Row, columns_of, row_of, scope_of
 from aigw.control.sift import Sifted, sift
 from aigw.control.writing import FIRST_CACHE_KIB, Writing
@@ -30,6 +31,7 @@ from aigw.types import JsonDict
 
 CHUNK: Final = 900
 """Values in one IN list: below every SQLite's bound."""
+_KEYS: Final = "keyauth_credentials"
 
 
 class Declared(NamedTuple):
@@ -79,25 +81,22 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
             conflicts.append(_twice(entity.kind, row, same[row.id]))
         same[row.id] = row
     stored = writing.of_file()
-    first = len(leans.all) > CHUNK and all(writing.is_empty(tables.ENTITIES[kind]) for kind in LEAN)
-    sifted = Sifted(still={one.digest: one for one in leans.all}) if first else sift(leans, stored)
+    first = len(leans) > CHUNK and all(writing.is_empty(tables.ENTITIES[kind]) for kind in LEAN)
+    sifted = Sifted() if first else sift(writing, leans, stored)
+    conflicts += _same_keys(wanted[_KEYS], leans, sifted)
     for kind in LEAN:
-        wanted[kind] |= {row.id: row for row in sifted.rows[kind]}
+        wanted[kind] |= {row.id: row for row in sifted.rows[kind].values()}
     plans = [_plan(KINDS[kind], rows, stored[kind]) for kind, rows in wanted.items()]
     for plan in plans:
         if plan.kind.name in LEAN:
-            plan.leans, plan.replaced = leans if first else NONE, sifted.moved[plan.kind.name]
+            plan.leans, plan.again = leans, sifted.again[plan.kind.name]
+            plan.first, plan.replaced = first, sifted.moved[plan.kind.name]
         conflicts += _conflicts(writing, plan)
-        if "hash" in plan.table.c:
-            twice = (row for row in wanted[plan.kind.name].values() if row.hash in sifted.still)
-            conflicts += [
-                _twice(plan.kind.name, row, sifted.still[row.hash].rows(leans.file, leans.now)[1]) for row in twice
-            ]
     if conflicts:
         raise Conflicts(conflicts)
     if first:
         writing.expect_much(FIRST_CACHE_KIB)
-    elif sum(len(p.added) + len(p.changed) + len(p.removed) + len(p.replaced) for p in plans) > CHUNK:
+    elif sum(len(p.added) + len(p.changed) + len(p.removed) + len(p.replaced) + len(p.again) for p in plans) > CHUNK:
         writing.expect_much()
     for plan in plans:
         plan.before = {r.id: r for r in _rows(writing, plan.kind.name, [*plan.changed, *plan.removed])}
@@ -111,8 +110,8 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
     if conflicts:
         raise Conflicts(conflicts)
     return Applied(
-        sum(len(p.added) + len(p.leans.all) for p in plans),
-        sum(len(p.changed) for p in plans),
+        sum(len(p.added) + p.filling for p in plans),
+        sum(len(p.changed) + len(p.again) for p in plans),
         sum(len(p.removed) for p in plans),
         sum(len(p.moved) + len(p.replaced) for p in plans),
     )
@@ -131,19 +130,38 @@ class _Plan:
     before: dict[str, Row]
     """The rows that `changed` and `removed` find."""
     leans: Leans = NONE
-    """Plain consumers that come beside `added`, into an empty table."""
+    """Plain consumers."""
+    first: bool = False
+    """Whether all of these come beside `added`, into an empty table."""
+    again: list[Again] = made(default_factory=list)
+    """Those of them that come beside `changed`."""
     replaced: list[tuple[str, str]] = made(default_factory=list)
-    """(origin, id) of those that only moved."""
+    """(origin, id) of those of them that only moved."""
 
     @property
     def table(self) -> sa.Table:
         return tables.ENTITIES[self.kind.name]
+
+    @property
+    def filling(self) -> int:
+        return len(self.leans) if self.first else 0
 
 
 def _wanted(entity: Declared) -> Row:
     digest = content_hash(entity.body, entity.digest.hex(), entity.expires_at, entity.tier)
     origin = Origin(entity.origin.file, entity.origin.line, digest, entity.origin.written)
     return Row(entity.body["id"], 0, entity.body, entity.digest, entity.expires_at, entity.tier, origin)
+
+
+def _same_keys(wanted: Mapping[str, Row], leans: Leans, sifted: Sifted) -> Iterator[Conflict]:
+    """Plain consumers' keys that others have, or two of them: of one key and its HMAC only this shows it. Of rows `_conflicts` tells."""
+    rows, told = list(wanted.values()), sifted.rows[_KEYS]
+    for at, index in leans.all.holding([row.hash for row in rows]) if rows else ():
+        if index not in told:
+            yield _twice(_KEYS, rows[at], leans.row(_KEYS, index))
+    for later, before in leans.all.twins():
+        if later not in told or before not in told:
+            yield _twice(_KEYS, leans.row(_KEYS, later), leans.row(_KEYS, before))
 
 
 def _plan(kind: Kind, wanted: dict[str, Row], stored: Mapping[str, str]) -> _Plan:
@@ -260,7 +278,7 @@ def _lets_go(plan: _Plan, key: str) -> bool:
 
 
 def _insert(writing: Writing, plan: _Plan) -> None:
-    many = len(plan.added) + len(plan.leans.all) > CHUNK and plan.table.indexes and writing.is_empty(plan.table)
+    many = len(plan.added) + plan.filling > CHUNK and plan.table.indexes and writing.is_empty(plan.table)
     with writing.without_indexes(plan.table) if many else nullcontext():
         if plan.added:
             numbers = _numbers(writing, plan.kind.name, plan.added) if plan.kind.numbered else {}
@@ -268,7 +286,7 @@ def _insert(writing: Writing, plan: _Plan) -> None:
             _many(writing, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
             _tag(writing, plan.kind.name, rows)
             writing.changes += [Change(plan.kind.name, None, row) for row in rows]
-        if plan.leans.all:
+        if plan.filling:
             fill(writing, plan.kind.name, plan.leans)
 
 
@@ -279,6 +297,8 @@ def _update(writing: Writing, plan: _Plan) -> None:
         _many(writing, query, [{"key": k, "place": r.origin and r.origin.text()} for k, r in plan.moved.items()])
     if plan.replaced:
         writing.connection.exec_driver_sql(f"UPDATE {table.name} SET origin = ? WHERE id = ?", plan.replaced)  # noqa: S608
+    if plan.again:
+        rewrite(writing, kind.name, plan.leans, plan.again)
     if not plan.changed:
         return
     rows = []

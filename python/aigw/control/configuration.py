@@ -252,7 +252,6 @@ class Configuration:
         entities = declared(file, self._sealer, int(now), self._made, file.others)
         leans = plainly(file, self._sealer, int(now))
         names = {e.id: e.name for e in file.others if e.kind not in ("keyauth_credentials", "acls", "plugins")}
-        names |= {one.id: one.username for one in leans.all}
         try:
             done = self._write(trigger, stamp, entities, default_tier(file), names, leans)
         except Conflicts as error:
@@ -289,10 +288,13 @@ class Configuration:
         names: dict[str, str],
         leans: Leans = NONE,
     ) -> Difference:
+        def name(key: str) -> str | None:
+            return names.get(key) or leans.all.username(key)
+
         def operation(writing: Writing) -> Difference:
             before, kept = writing.default_tier(), len(writing.changes)
             apply(writing, entities, tier, leans)
-            done = difference(writing.changes[kept:], names, (before, tier))
+            done = difference(writing.changes[kept:], name, (before, tier))
             put_stamp(writing, stamp)
             put_history(writing, [*history_of(writing), self._entry(trigger, stamp.hash if stamp else "", done, None)])
             return done

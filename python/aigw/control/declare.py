@@ -4,7 +4,7 @@ Keys become HMACs here and upstreams' keys are sealed: nothing behind this modul
 in the file (`${VAR}`) goes along with its place, so that the configuration can be shown as it was written.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from aigw.config import File, FileEntity
@@ -54,10 +54,11 @@ def _tiers(file: File) -> dict[str, str]:
 
 
 def _declared(
-    file: File, entities: Iterable[FileEntity], sealer: Sealer, now: int, made: Mapping[str, int]
+    file: File, entities: Sequence[FileEntity], sealer: Sealer, now: int, made: Mapping[str, int]
 ) -> Iterator[Declared]:
     tiers, name = _tiers(file), file.name
-    referring = {path[:-1] for path in file.document.containing("${") if path[-1:] == ("key",)}
+    keys = any(entity.kind == "keyauth_credentials" for entity in entities)
+    referring = {path[:-1] for path in file.document.containing("${") if path[-1:] == ("key",)} if keys else set()
     updated = {kind.name: kind.has_updated_at for kind in KINDS.values()}
     for entity in entities:
         body: JsonDict = {**entity.body, "created_at": now}

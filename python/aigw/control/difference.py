@@ -4,17 +4,17 @@ In: the changes of one write, and names by id. Out: counts and lines. Values of 
 changed, that it did. The lines of a huge change are cut, its counts are not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aigw.config.finding import printable
 from aigw.control.entities import KINDS
 from aigw.control.origin import name_of
-from aigw.control.rows import SETTINGS, Change, Many, Row
+from aigw.control.rows import MOST_TOLD, SETTINGS, Change, Many, Row
 from aigw.types import JsonDict
 
-MOST_LINES: Final = 50
+MOST_LINES: Final = MOST_TOLD
 MOST_FIELDS: Final = 6
 MOST_TEXT: Final = 80
 
@@ -46,7 +46,9 @@ class Difference:
 
 
 def difference(
-    changes: Sequence[Change | Many], names: Mapping[str, str], default_tier: tuple[str | None, str | None]
+    changes: Sequence[Change | Many],
+    names: Callable[[str], str | None],
+    default_tier: tuple[str | None, str | None],
 ) -> Difference:
     """`names`: of everything that is referenced, by id; `default_tier`: ids before and after."""
     counts = {"created": 0, "updated": 0, "deleted": 0}
@@ -55,9 +57,9 @@ def difference(
     known = _Names(single, names)
     for change in changes:
         if isinstance(change, Many):
-            counts["created"] += change.total
+            counts[change.action] += change.total
             told = change.first[: max(0, MOST_LINES - len(lines))]
-            lines += [_line("created", one, one.after, known) for one in told if one.after is not None]
+            lines += [_line(change.action, one, one.after, known) for one in told if one.after is not None]
             continue
         row = change.after or change.before
         if row is None:
@@ -78,14 +80,14 @@ def difference(
 class _Names:
     """Names by id: of what was named before, and of what the changes themselves hold."""
 
-    def __init__(self, changes: Sequence[Change], names: Mapping[str, str]) -> None:
+    def __init__(self, changes: Sequence[Change], names: Callable[[str], str | None]) -> None:
         self._names = names
         self._changes = changes
         self._own: dict[str, str] | None = None
 
     def of(self, key: str) -> str:
         """The name, or the id of what has none."""
-        found = self._names.get(key)
+        found = self._names(key)
         if found is None:
             if self._own is None:
                 rows = (

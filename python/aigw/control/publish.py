@@ -377,10 +377,14 @@ def read_base(
     for body in reading.consumer_plugins():
         own.setdefault(body["consumer"]["id"], []).append(body)
     groups = reading.all_groups()
+    tiers, special = {key: tier.n for key, tier in world.tiers.items()}, own.keys() | groups.keys()
     consumers = [
-        consumer_record(row, groups.get(row[1], []), own.get(row[1], ()), world, profiles, numbers)
+        (*row[:4], [], tiers[row[4]] if row[4] else 0, [])  # what `consumer_record` makes of nearly all
+        if row[1] not in special
+        else consumer_record(row, groups.get(row[1], []), own.get(row[1], ()), world, profiles, numbers)
         for row in reading.consumers()
     ]
     if numbers.fresh and not may_number:
         raise KeyError("a counter column was added while the base was read")
-    return Base(consumers, reading.credentials(now), profiles, numbers.fresh)
+    owners = {consumer[1]: consumer[0] for consumer in consumers}
+    return Base(consumers, reading.credentials(now, owners), profiles, numbers.fresh)

@@ -55,13 +55,12 @@ class Reading:
         ):
             yield row_of(kind, record)
 
-    def credentials(self, now: int) -> list[tuple[int, str, int, bytes, int]]:
-        """(n, id, consumer's n, hmac, expires_at) of every credential: what the snapshot needs, and no JSON."""
-        c, k = tables.consumers, tables.keyauth_credentials
-        # Not a join: of very many it would look for each owner by itself, in no order.
-        owners = dict(self._plainly(sa.select(c.c.id, c.c.n)))
+    def credentials(self, now: int, owners: Mapping[str, int]) -> list[tuple[int, str, int, bytes, int]]:
+        """(n, id, consumer's n, hmac, expires_at) of every credential: what the snapshot needs, and no JSON. `owners`: numbers by
+        id. Not a join: of very many it would look for each owner by itself, in no order."""
+        k = tables.keyauth_credentials
         query = sa.select(k.c.n, k.c.id, k.c.consumer, k.c.hash, k.c.expires_at).where(*_alive(k.name, now))
-        return [(n, key, owners[owner], *rest) for n, key, owner, *rest in self._plainly(query)]
+        return [(n, key, owners[owner], digest, end) for n, key, owner, digest, end in self._plainly(query)]
 
     def consumers(self) -> list[tuple[int, str, str | None, str | None, str | None]]:
         """(n, id, username, custom_id, tier's id) of every consumer."""
@@ -128,8 +127,18 @@ class Reading:
         return found
 
     def _plainly(self, query: sa.Select[Any]) -> list[Any]:
-        """All records as plain tuples."""
-        return [tuple(record) for record in self.connection.execute(query)]
+        """All records as the driver has them: there may be very many."""
+        return self.raw(str(query.compile(self.connection, compile_kwargs={"literal_binds": True})))
+
+    def raw(self, query: str) -> list[Any]:
+        """The same of a query that is written out."""
+        cursor = self.connection.exec_driver_sql(query).cursor
+        assert cursor is not None
+        return list(cursor.fetchall())
+
+    def count(self, table: sa.Table) -> int:
+        """How many there are of a kind."""
+        return int(self.connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
     def is_empty(self, table: sa.Table) -> bool:
         """Whether nobody has anything of this kind."""

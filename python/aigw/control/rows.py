@@ -4,7 +4,7 @@ No connection and no query: `reading` and `writing` have these.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -42,13 +42,19 @@ class Change(NamedTuple):
 
 
 class Many(NamedTuple):
-    """So many new entities of one kind, where there was none of it, that no change is kept for each: the first ones will do."""
+    """So many entities of one kind that no change is kept for each, but for the first ones: new, where there was none of it,
+    or changed."""
 
     kind: str
     total: int
     highest: int
-    """Row number."""
+    """Row number of the new."""
     first: tuple[Change, ...]
+    action: Literal["created", "updated"]
+
+
+MOST_TOLD: Final = 50
+"""Changes that are kept of many."""
 
 
 class UniqueViolation(Exception):

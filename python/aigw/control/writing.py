@@ -145,10 +145,10 @@ class Writing(Reading):
             self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), gone)
 
     @contextmanager
-    def without_indexes(self, table: sa.Table) -> Iterator[None]:
-        """Fill an empty table: its indexes are made at the end, by sorting once, which is several times faster than a place
-        in each index for each row."""
-        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+    def without_indexes(self, table: sa.Table, some: Iterable[sa.Index] | None = None) -> Iterator[None]:
+        """Write most of a table: its indexes, or some of them, are made at the end, by sorting once, which is several times faster
+        than a place in each index for each row."""
+        indexes = sorted(table.indexes if some is None else some, key=lambda index: str(index.name))
         for index in indexes:
             self.connection.execute(sa.schema.DropIndex(index))
         yield

@@ -14,6 +14,8 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, Tag, options};
 use super::document::{Content, Document, Node, NodeId};
 use super::{Fault, MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, scalar};
 
+/// Keys that are compared with each other.
+const FEW: usize = 6;
 const TAB: &str = "a tab cannot indent: use spaces";
 
 /// What ended the pass: a message and a byte range.
@@ -215,10 +217,16 @@ impl<'text> Builder<'text> {
 
     fn close(&mut self, span: Span) {
         let Some(frame) = self.frames.pop() else { return };
-        let items = self.waiting.split_off(frame.waiting.min(self.waiting.len()));
-        let items = if frame.mapping { self.pairs(&items) } else { items };
-        let (first, count) = (offset(self.tree.children.len()), offset(items.len()));
-        self.tree.children.extend(items);
+        let from = frame.waiting.min(self.waiting.len());
+        let first = offset(self.tree.children.len());
+        if frame.mapping && !self.distinct(&self.waiting[from..]) {
+            let items = self.waiting.split_off(from);
+            let items = self.pairs(&items);
+            self.tree.children.extend(items);
+        } else {
+            self.tree.children.extend(self.waiting.drain(from..));
+        }
+        let count = offset(self.tree.children.len()) - first;
         let node = &mut self.tree.nodes[frame.node as usize];
         node.content = if frame.mapping { Content::Mapping(first, count) } else { Content::Sequence(first, count) };
         node.end = node.end.max(offset(bytes(span).end));
@@ -227,6 +235,13 @@ impl<'text> Builder<'text> {
             parent.height = parent.height.max(height);
         }
         self.anchored(frame.anchor, (frame.node, self.counted - frame.counted, height));
+    }
+
+    /// Whether few keys, as nearly every mapping has, can all stand.
+    fn distinct(&self, items: &[NodeId]) -> bool {
+        let keys = || items.iter().step_by(2).map(|key| self.key(self.tree.nodes[*key as usize].content));
+        items.len() <= 2 * FEW
+            && keys().enumerate().all(|(at, key)| key.is_ok() && keys().take(at).all(|before| before != key))
     }
 
     /// Keys and values without those whose key cannot stand or stood before.

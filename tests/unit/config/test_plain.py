@@ -1,20 +1,26 @@
 """Plain consumers: the short way and the general one make the same of the same file, and find the same wrong with it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigw.config import ConfigErrors, consumers, read_text
+from aigw._native import Leans, load_yaml
+from aigw.config import ConfigErrors, Finding, read_text, source
 from aigw.config.plain import plain
 from aigw.control.declare import declared, plainly
-from aigw.control.lean import Leans
+from aigw.control.entities import KINDS
+from aigw.control.lean import KINDS_OF
 from aigw.control.origin import content_hash
+from aigw.control.rows import columns_of
 from fakes import FakePublisher
 
 TIERS = ["free", "pro"]
+ENVIRONMENT = {"A": "a-value", "SPACE": "with space"}
 _NAMES = st.one_of(
     st.sampled_from(["a", "b", "é", "x y", "${A}", "$${A}", "a\x01", "", "x" * 1025, "\u2028"]), st.text(max_size=4)
 )
@@ -48,7 +54,7 @@ _CONSUMER = st.fixed_dictionaries(
 def outcome(text: bytes) -> Any:
     """Entities, or findings."""
     try:
-        return read_text("f.yaml", text, {"A": "a-value"}).entities
+        return read_text("f.yaml", text, ENVIRONMENT).entities
     except ConfigErrors as errors:
         return errors.findings
 
@@ -56,7 +62,7 @@ def outcome(text: bytes) -> Any:
 def both(text: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     short = outcome(text)
     with monkeypatch.context() as patched:
-        patched.setattr(consumers, "plain", lambda record: None)
+        patched.setattr(source, "plain", lambda document: {})
         return short, outcome(text)
 
 
@@ -97,32 +103,122 @@ def test_the_usual_file_takes_the_short_way(tall: bool, monkeypatch: pytest.Monk
     ]
 
 
+def found_plain(record: dict[str, Any]) -> tuple[Any, ...] | None:
+    text = json.dumps({"tiers": {"t": {}}, "consumers": [record]})
+    return next((tuple(one) for one in plain(load_yaml(text.encode())).values()), None)
+
+
 def test_what_is_not_plain() -> None:
     usual: dict[str, Any] = {"username": "u", "keyauth_credentials": [{"key": "k"}]}
-    assert plain(usual) == ("u", None, "k")
-    assert plain({**usual, "tier": "t"}) == ("u", "t", "k")
+    assert found_plain(usual) == (0, 1, "u", None, "k", None, 1, None)
+    assert found_plain({**usual, "tier": "t"}) == (0, 1, "u", "t", "k", None, 1, None)
+    assert found_plain({"username": "u", "keyauth_credentials": [{"key_hash": "A" * 64}]}) == (
+        *(0, 1, "u", None, None, "a" * 64, 1, None),
+    )
     for other in ({"tags": None}, {"custom_id": "c"}, {"tier": 1}, {"username": None}, {"keyauth_credentials": []}):
-        assert plain({**usual, **other}) is None, other
-    assert plain({"username": "u"}) is None and plain({"keyauth_credentials": [{"key": "k"}]}) is None
+        assert found_plain({**usual, **other}) is None, other
+    assert found_plain({"username": "u"}) is None and found_plain({"keyauth_credentials": [{"key": "k"}]}) is None
 
 
-def test_rows_and_hashes_are_those_of_the_general_way() -> None:
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ("${A}", "${A}"),
+        ("${A:-none}", "${A:-none}"),
+        ("${A:-its-default}", None),
+        ("x${A}", None),
+        ("$${A}", None),
+        ("${NO}", None),
+        ("${NO:-some}", None),
+        ("${SPACE}", None),
+    ],
+)
+def test_a_reference_is_resolved_as_the_general_way_does(
+    key: str, written: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [{"username": name, "keyauth_credentials": [{"key": key}]} for name in ("a", "b")]
+    for count in (1, 2):
+        text = json.dumps({"consumers": found[:count]}).encode()
+        short, general = both(text, monkeypatch)
+        assert short == general and (count == 1 or isinstance(short[0], Finding))
+    if key not in ("${NO}", "${SPACE}"):
+        (one,) = read_text("f.yaml", json.dumps({"consumers": found[:1]}).encode(), ENVIRONMENT).plain
+        assert one.written == written
+
+
+def test_rows_and_hashes_are_those_of_the_general_way(tmp_path: Path) -> None:
     text = """
     tiers: {t: {}}
     consumers:
     - {username: 'a "quoted" ü', tier: t, keyauth_credentials: [{key: key-0123456789abcdef}]}
     - {username: b, keyauth_credentials: [{key: short}]}
+    - {username: c, keyauth_credentials: [{key_hash: %s}]}
+    - {username: d, keyauth_credentials: [{key: "${A}"}]}
+    - {username: e, keyauth_credentials: [{key: "${A:-not-shown}-2"}]}
+    - {username: f, keyauth_credentials: [{key: "${file:name of\\ta \\"key\\"}"}]}
     """
-    file, publisher = read_text("f'\".yaml", text.encode(), {}), FakePublisher("", "")
-    leans: Leans = plainly(file, publisher, 7)
-    assert len(leans.all) == 2
+    (tmp_path / 'name of\ta "key"').write_text("key-of-a-file")
+    text %= "aB" * 32
+    file, publisher = read_text("f'\"\t\x01é.yaml", text.encode(), ENVIRONMENT, tmp_path), FakePublisher("", "")
+    leans = plainly(file, publisher, 7)
+    assert len(leans) == 6
     general = [d for d in declared(file, publisher, 7, lambda ids: {}) if d.kind != "tiers"]
-    rows = [row for pair in zip(*(one.rows(leans.file, 7) for one in leans.all), strict=True) for row in pair]
+    rows = [leans.row(kind, index) for kind in KINDS_OF for index in range(len(leans))]
+    records = [record for kind in KINDS_OF for record in leans.all.records(kind, 0, len(leans), 4, {})[0]]
+    again = [
+        record for kind in KINDS_OF for record in leans.all.rewritten(kind, [(i, 9, 5) for i in range(len(leans))])
+    ]
     assert [row.body for row in rows] == [d.body for d in general]
     assert [list(row.body) for row in rows] == [list(d.body) for d in general]
     assert [(r.tier, r.hash, r.expires_at) for r in rows] == [(d.tier, d.digest, d.expires_at) for d in general]
     hashes = [content_hash(d.body, d.digest.hex(), d.expires_at, d.tier) for d in general]
     assert [row.origin and row.origin.hash for row in rows] == hashes
     assert [row.origin and row.origin.line for row in rows] == [d.origin.line for d in general]
-    texts = [text for pair in zip(*((mine, key) for _, mine, key in leans.origins()), strict=True) for text in pair]
-    assert texts == [row.origin.text() for row in rows if row.origin]
+    columns = [columns_of(KINDS[d.kind], row) for d, row in zip(general, rows, strict=True)]
+    assert [record[-2:] for record in records] == [(c["body"], c["origin"]) for c in columns]
+    assert [record[0] for record in records] == [*range(5, 11), *range(5, 11)]
+    assert [record[1] for record in records] == [row.id for row in rows]
+    assert [record[2:4] for record in records[:6]] == [(c["username"], c["tier"]) for c in columns[:6]]
+    assert [record[2:4] for record in records[6:]] == [(c["consumer"], c["hash"]) for c in columns[6:]]
+    assert [record[-2] for record in again] == [c["origin"] for c in columns]
+    made = [row.body | {"created_at": 5} for row in rows]
+    assert [record[-3] for record in again] == [orjson.dumps(body).decode() for body in made]
+    assert [record[0] for record in again[:6]] == [row.tier for row in rows[:6]]
+    assert leans.all.records("consumers", 1, 2, 4, {rows[1].id: 3})[1] == 4
+    assert [leans.all.username(row.id) for row in rows[:6]] == [row.body["username"] for row in rows[:6]]
+    assert leans.all.username(rows[6].id) is None and leans.all.username("x") is None
+
+
+def test_what_no_plain_consumer_is_is_refused() -> None:
+    one = (0, 1, "u", "t", "k", None, 1, None)
+    for found, digests, tiers in (([one], [], {"t": "1"}), ([one], [b""], {"t": "1"}), ([one], [b"d" * 32], {})):
+        with pytest.raises(ValueError):
+            Leans("f", 0, found, digests, tiers)
+    leans = Leans("f", 0, [one], [b"d" * 32], {"t": "1"})
+    for work in (
+        lambda: leans[1],
+        lambda: leans.records("consumers", 0, 2, 0, {}),
+        lambda: leans.rewritten("consumers", [(1, 1, 1)]),
+    ):
+        with pytest.raises(IndexError):
+            work()
+    with pytest.raises(ValueError):
+        leans.sift("tiers", {})
+
+
+def test_sifting_takes_what_stands_and_says_what_moved() -> None:
+    def of(file: str, line: int, hint: str) -> Leans:
+        return Leans(file, 0, [(0, line, "u", None, "0123456789ab" + hint, None, line, None)], [b"d" * 32], {})
+
+    one, moved, other = of("f", 1, "abcd"), of("g", 2, "abcd"), of("f", 1, "efgh")
+    kind, key = "keyauth_credentials", one[0][5]
+    origin = one.records(kind, 0, 1, 0, {})[0][0][-1]
+    assert isinstance(origin, str)
+    assert one.sift(kind, {}) == ([0], {}, [])
+    for leans, told, left in (
+        (one, ([], {}, []), {}),
+        (moved, ([], {}, [(moved.records(kind, 0, 1, 0, {})[0][0][-1], key)]), {}),
+        (other, ([], {key: 0}, []), {key: origin}),
+    ):
+        stored = {key: origin}
+        assert (leans.sift(kind, stored), stored) == (told, left)

@@ -1,14 +1,16 @@
 """A large file: what the store holds and what is published is the same by the short way and by the general one."""
 
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aigw.config import ConfigErrors, consumers
-from aigw.control import bulk
+from aigw.config import ConfigErrors, source
+from aigw.control import bulk, rewrite
 from conftest import Gateway
+from fakes import FakePublisher
 
 COUNT = 40
 
@@ -18,6 +20,18 @@ def text(*people: str, count: int = COUNT, tier: str = "free", head: str = "") -
         f"- {{username: u{i}, tier: {tier}, keyauth_credentials: [{{key: key-of-consumer-{i}}}]}}" for i in range(count)
     ]
     return "\n".join([f"{head}tiers: {{free: {{}}, pro: {{}}}}", "consumers:", *plain, *people, ""]).encode()
+
+
+def hashed(data: bytes) -> bytes:
+    """The same with HMACs in place of keys."""
+    publisher = FakePublisher("", "")
+    return re.sub(rb"key: ([^}]*)", lambda key: b"key_hash: " + publisher.hash_key(key[1]).hex().encode(), data)
+
+
+def referring(data: bytes) -> bytes:
+    """The same with references: part of a key, or all of it."""
+    quoted = re.sub(rb"key: key-(of-consumer-\d+)}", rb'key: "${KEY}-\1"}', data)
+    return quoted.replace(b'"${KEY}-of-consumer-8"', b'"${KEY8}"')
 
 
 OTHERS = ("- {username: other, tags: [x], acls: [{group: g}], keyauth_credentials: [{key: a}, {key: b, ttl: 60}]}",)
@@ -32,6 +46,15 @@ STEPS = [
     .replace(b"key-of-consumer-2}", b"key-of-consumer-1}"),
     text(*OTHERS).replace(b"{username: u7,", b"{username: u7, custom_id: seven,"),
     text(),
+    hashed(text()),
+    text(*OTHERS, tier="pro", head="# all lines move\n").replace(
+        b"{key: key-of-consumer-", b"{ttl: 60, key: key-of-consumer-"
+    ),
+    text(tier="pro"),
+    referring(text(tier="pro")),
+    text(tier="pro").replace(b"keyauth_credentials: [{", b"tags: [t], keyauth_credentials: [{tags: [u], "),
+    text(*OTHERS),
+    text(*OTHERS, tier="pro").replace(b"u9, ", b"u9, tags: [kept], "),
 ]
 
 
@@ -65,8 +88,11 @@ def run(data: Path, monkeypatch: pytest.MonkeyPatch, *, short: bool) -> list[Any
     made, seen = indexes(data / "store.db"), []
     with monkeypatch.context() as patched:
         patched.setattr(bulk, "CHUNK", 10)
+        patched.setattr(rewrite, "AT_LEAST", 10)
+        patched.setenv("KEY", "key")
+        patched.setenv("KEY8", "key-of-consumer-8")
         if not short:
-            patched.setattr(consumers, "plain", lambda record: None)
+            patched.setattr(source, "plain", lambda document: {})
         try:
             for step in STEPS:
                 told = load(gateway, step)
@@ -88,6 +114,7 @@ def test_both_ways_end_in_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for step, (one, other) in enumerate(zip(short, general, strict=True)):
         assert one == other, step
     assert short[0][0]["added"] == 2 * COUNT + 2 and short[1][0]["added"] == 0
+    assert any("tier free -> pro" in line for line in short[3][0]["lines"])
 
 
 def test_a_first_file_is_one_base_and_numbers_come_back(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,15 +141,35 @@ def test_a_first_file_is_one_base_and_numbers_come_back(gateway: Gateway, monkey
     assert "f.yaml" not in str(gateway.call("DELETE", "/consumers/u3", 409)) and "u3" in first[4]
 
 
+def test_all_change_tier_in_one_go(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewrite, "AT_LEAST", 10)
+    load(gateway, text())
+    made = gateway.call("GET", "/consumers/u3")["created_at"]
+    gateway.post("/consumers", username="own")
+    gateway.now += 100
+    gateway.publisher.calls.clear()
+    told = load(gateway, text(tier="pro"))
+    assert (told["added"], told["changed"], told["removed"]) == (0, COUNT, 0)
+    assert told["lines"][0] == "~ consumer u0: tier free -> pro" and len(told["lines"]) == COUNT
+    assert gateway.publisher.calls.count("write_base") == 1 and "append" not in gateway.publisher.calls
+    held = gateway.call("GET", "/consumers/u3")
+    assert held["created_at"] == made and held["updated_at"] == made + 100
+    assert {one[5] for one in gateway.publisher.consumers.values() if one[2] != "own"} == {2}
+
+
 def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "CHUNK", 10)
     digest = gateway.publisher.hash_key(b"key-of-consumer-5").hex()
-    same = f"- {{username: same, keyauth_credentials: [{{key_hash: {digest}}}]}}"
+    same = f"- {{username: same, tags: [x], keyauth_credentials: [{{key_hash: {digest}}}]}}"
     for kept in (b"", text()):
         if kept:
             load(gateway, kept)
         with pytest.raises(ConfigErrors, match="is declared by POST /config:8, too"):
             load(gateway, text(same))
+        plain = f"- {{username: same, tier: free, keyauth_credentials: [{{key_hash: {digest.upper()}}}]}}"
+        with pytest.raises(ConfigErrors, match="is declared by POST /config:8, too") as caught:
+            load(gateway, text(plain))
+        assert [finding.line for finding in caught.value.findings] == [COUNT + 3]
     load(gateway, b"tiers: {free: {}}")
     gateway.post("/consumers", username="u4")
     gateway.post("/consumers/u4/key-auth", key="key-of-consumer-6")
