@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from aigw.control import tables
 from aigw.control.reading import Reading
-from aigw.control.writing import Writing
+from aigw.control.writing import LOG_PAGES, Writing
 from aigw.errors import ConfigError, StoreError
 
 BUSY_SECONDS: Final = 5
@@ -81,10 +81,21 @@ class Store:
                 migrate(connection, self._path, found)
             connection.execute(sqlite_insert_or_ignore(tables.meta, {"key": "store_id", "value": str(uuid4())}))
 
-    def settle(self) -> None:
-        """Bring the pages of a large transaction from the log into the store. Waits for nobody. Raises StoreError."""
+    def bring_home(self) -> None:
+        """Copy pages from the log into the store, beside the writer and waiting for nobody. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
             _raw(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def settle(self) -> None:
+        """Bring all of a large log home and give its space back: otherwise the next commit would, and to free a gigabyte takes
+        most of a second. Nobody may write meanwhile; a reader in the way is not waited for. Raises StoreError."""
+        with _readable_errors(self._path), self._engine.connect() as connection:
+            raw = _raw(connection)
+            raw.execute("PRAGMA busy_timeout = 0")
+            try:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
     @contextmanager
     def reading(self) -> Iterator["Reading"]:
@@ -148,8 +159,8 @@ def _configure(raw: sqlite3.Connection, _: object) -> None:
     raw.isolation_level = None
     cursor = raw.cursor()
     # FULL: an answered write survives a power loss; the group commit shares its fsync.
-    keep = f"journal_size_limit={KEPT_LOG}"
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", keep):
+    keep, most = f"journal_size_limit={KEPT_LOG}", f"wal_autocheckpoint={LOG_PAGES}"
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", keep, most):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

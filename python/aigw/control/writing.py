@@ -32,8 +32,9 @@ LARGE_CACHE_KIB: Final = 256 * 1024
 """Most that one large transaction may hold in memory."""
 FIRST_CACHE_KIB: Final = 128 * 1024
 """The same of one that only adds in order."""
-LOG_PAGES: Final = 1000
-"""Pages in the log at which a commit brings them home: SQLite's own number."""
+LOG_PAGES: Final = 4000
+"""Pages in the log at which a commit brings them home itself. Whoever made it waits for that, so it is for the case that
+`Store.bring_home`, which does it beside the writer, came too late."""
 
 
 class Writing(Reading):
