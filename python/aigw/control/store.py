@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from aigw.control import tables
 from aigw.control.reading import Reading
-from aigw.control.writing import LOG_PAGES, Writing
+from aigw.control.writing import Writing
 from aigw.errors import ConfigError, StoreError
 
 BUSY_SECONDS: Final = 5
@@ -81,16 +81,15 @@ class Store:
                 migrate(connection, self._path, found)
             connection.execute(sqlite_insert_or_ignore(tables.meta, {"key": "store_id", "value": str(uuid4())}))
 
-    def bring_home(self) -> None:
-        """Copy pages from the log into the store, beside the writer and waiting for nobody. Raises StoreError."""
-        with _readable_errors(self._path), self._engine.connect() as connection:
-            _raw(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-    def settle(self) -> None:
-        """Bring all of a large log home and give its space back: otherwise the next commit would, and to free a gigabyte takes
-        most of a second. Nobody may write meanwhile; a reader in the way is not waited for. Raises StoreError."""
+    def bring_home(self, *, all_of_it: bool = False) -> None:
+        """Copy the log's pages into the store; `all_of_it` also gives the space of a large log back, which otherwise the next
+        commit would do (to free a gigabyte takes most of a second). Who reads is not waited for, and nobody may write
+        meanwhile. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
             raw = _raw(connection)
+            if not all_of_it:
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                return
             raw.execute("PRAGMA busy_timeout = 0")
             try:
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -159,8 +158,8 @@ def _configure(raw: sqlite3.Connection, _: object) -> None:
     raw.isolation_level = None
     cursor = raw.cursor()
     # FULL: an answered write survives a power loss; the group commit shares its fsync.
-    keep, most = f"journal_size_limit={KEPT_LOG}", f"wal_autocheckpoint={LOG_PAGES}"
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", keep, most):
+    keep = f"journal_size_limit={KEPT_LOG}"
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", keep):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

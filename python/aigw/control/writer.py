@@ -29,8 +29,9 @@ Operation = Callable[[Writing], T]
 MOST_IN_GROUP: Final = 256
 RETRY_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 30.0
-LOGGED_CHANGES: Final = 100
-"""Changes after which the store's log is brought home. Keys have no order, so that each writes about ten pages."""
+LOGGED_CHANGES: Final = 32
+"""Changes after which the store's log is brought home: some 200 pages among a million keys. SQLite alone would wait for 1000, and
+do it inside a commit, for which somebody waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,6 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job[Any] | Base | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="aigw-writer")
         self._reader: threading.Thread | None = None
-        self._bringer: threading.Thread | None = None
         self._logged = 0
         self._closed = False
         self._stale = False
@@ -62,7 +62,7 @@ class Writer:
     def start(self) -> None:
         """Publish everything that is stored, then accept writes. Raises StoreError."""
         publication = self._publication
-        self._store.settle()  # what a gateway that was killed left there is not for the first change to bring home
+        self._store.bring_home(all_of_it=True)  # a gateway that was killed may have left a large log
         with self._store.writing() as writing:
             publication.load(writing)
             publication.start_base()
@@ -91,9 +91,8 @@ class Writer:
         self._jobs.put(None)
         if self._thread.is_alive():
             self._thread.join()
-        for beside in (self._reader, self._bringer):
-            if beside is not None:
-                beside.join()
+        if self._reader is not None:
+            self._reader.join()
 
     def _run(self) -> None:
         while True:
@@ -109,7 +108,6 @@ class Writer:
                 self._write(group)
             if last:
                 return
-            self._bring_home()
             self._start_reading()
 
     def _collect(self, item: "_Job[Any] | Base | None", group: list[_Job[Any]]) -> bool:
@@ -178,8 +176,8 @@ class Writer:
             return
         for job, result in done:
             job.future.set_result(result)
-        if large:
-            self._quietly("settle the log", self._store.settle)
+        if large or self._logged >= LOGGED_CHANGES:
+            self._quietly("bring the log home", partial(self._store.bring_home, all_of_it=large))
             self._logged = 0
 
     def _between(self) -> None:
@@ -214,16 +212,6 @@ class Writer:
         finally:
             self._publication.drop_base()
         self._publication.send(self._now())
-
-    def _bring_home(self) -> None:
-        """Start to bring the log home when it grew. Inside a commit, as SQLite would, it is two fsyncs and a thousand pages that
-        whoever made the change waits for."""
-        if self._logged < LOGGED_CHANGES or (self._bringer is not None and self._bringer.is_alive()):
-            return
-        self._logged = 0
-        work = partial(self._quietly, "bring the log home", self._store.bring_home)
-        self._bringer = threading.Thread(target=work, name="aigw-log")
-        self._bringer.start()
 
     def _start_reading(self) -> None:
         if self._closed or not self._publication.wants_base:

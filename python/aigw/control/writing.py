@@ -32,9 +32,8 @@ LARGE_CACHE_KIB: Final = 256 * 1024
 """Most that one large transaction may hold in memory."""
 FIRST_CACHE_KIB: Final = 128 * 1024
 """The same of one that only adds in order."""
-LOG_PAGES: Final = 4000
-"""Pages in the log at which a commit brings them home itself. Whoever made it waits for that, so it is for the case that
-`Store.bring_home`, which does it beside the writer, came too late."""
+LOG_PAGES: Final = 1000
+"""Pages in the log at which a commit brings them home: SQLite's own number."""
 
 
 class Writing(Reading):
@@ -158,7 +157,7 @@ class Writing(Reading):
 
     def expect_much(self, kib: int = LARGE_CACHE_KIB) -> None:
         """Let this transaction hold its pages in memory: ids are in no order, and a page that does not fit is written and
-        read again for each row. Its pages go to the log only: `Store.settle` brings them home."""
+        read again for each row. Its pages go to the log only: `Store.bring_home` takes them from there."""
         self.connection.exec_driver_sql(f"PRAGMA cache_size = -{kib}")
         self.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
         self.much = True
