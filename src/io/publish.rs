@@ -39,8 +39,9 @@ pub struct SnapshotWriter {
     page: ControlPage,
     /// What the next publish puts in force; its generation is the last one published.
     next: Published,
-    /// What the publish before the last put in force: its files stay for readers on the way.
-    before: Published,
+    /// What the publish before the last put in force: its files stay for readers on the way. None before the first publish,
+    /// which leaves nothing behind: the first change after a start would pay for the removal of a whole base.
+    before: Option<Published>,
     delta: Result<Delta, String>,
 }
 
@@ -63,7 +64,7 @@ impl SnapshotWriter {
             0 => Err("there is no base yet".to_owned()),
             _ => Delta::reopen(&folder, next).map_err(|error| error.to_string()),
         };
-        Ok(Self { folder, page, next, before: next, delta })
+        Ok(Self { folder, page, next, before: None, delta })
     }
 
     /// The generation in force.
@@ -138,14 +139,16 @@ impl SnapshotWriter {
         }
         self.next.generation = generation;
         self.page.publish(self.next);
-        let (next, before, moved) = (self.next, in_force, self.next.base != in_force.base || policy.is_some());
-        if moved || self.before.base != before.base || self.before.policy != before.policy {
+        let (next, moved) = (self.next, self.next.base != in_force.base || policy.is_some());
+        let left = self.before.is_none_or(|before| before.base != in_force.base || before.policy != in_force.policy);
+        let before = if self.before.is_some() { in_force } else { next };
+        if moved || left {
             self.folder.sweep(|kind, number| match kind {
                 Kind::Policy => number == next.policy || number == before.policy,
                 Kind::Base | Kind::Delta => number == next.base || number == before.base,
             });
         }
-        self.before = before;
+        self.before = Some(before);
         Ok(generation)
     }
 }

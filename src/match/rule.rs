@@ -102,7 +102,7 @@ impl PathRule {
     /// Reads `/prefix` or `~/regex`.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
         if let Some(pattern) = text.strip_prefix('~') {
-            return regex(&format!("^(?:{pattern})"), pattern).map(Self::Regex);
+            return regex("^(?:", pattern, ")").map(Self::Regex);
         }
         let bad = || RuleError::Path(text.to_owned());
         let decoded = match canonical::decode(text) {
@@ -135,7 +135,7 @@ impl ValueRule {
     /// Reads a value, or `~*` and a pattern.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
         match text.strip_prefix("~*") {
-            Some(pattern) => regex(&format!("(?i){pattern}"), pattern).map(Self::Regex),
+            Some(pattern) => regex("(?i)", pattern, "").map(Self::Regex),
             None => Ok(Self::Equal(text.to_lowercase().into())),
         }
     }
@@ -150,11 +150,13 @@ impl ValueRule {
     }
 }
 
-fn regex(source: &str, as_written: &str) -> Result<Regex, RuleError> {
+/// Builds `as_written` between two texts.
+fn regex(before: &str, as_written: &str, after: &str) -> Result<Regex, RuleError> {
+    // Read by itself first: what closes a group that it did not open is no expression, whatever stands around it.
+    let alone = regex_syntax::parse(as_written).map_err(|error| regex::Error::Syntax(error.to_string()));
     // The bound keeps one route from taking the memory of a thousand.
-    let build = |text: &str| RegexBuilder::new(text).size_limit(1 << 20).build();
-    // By itself first: what closes a group that it did not open is no expression, whatever stands around it.
-    build(as_written).and_then(|_| build(source)).map_err(|error| {
+    let build = |_| RegexBuilder::new(&format!("{before}{as_written}{after}")).size_limit(1 << 20).build();
+    alone.and_then(build).map_err(|error| {
         let told = error.to_string();
         // What the parser says ends with its reason, below a drawing.
         let why = told.lines().last().unwrap_or(&told).trim_start_matches("error: ").to_owned();

@@ -81,10 +81,20 @@ class Store:
                 migrate(connection, self._path, found)
             connection.execute(sqlite_insert_or_ignore(tables.meta, {"key": "store_id", "value": str(uuid4())}))
 
-    def settle(self) -> None:
-        """Bring the pages of a large transaction from the log into the store. Waits for nobody. Raises StoreError."""
+    def bring_home(self, *, all_of_it: bool = False) -> None:
+        """Copy the log's pages into the store; `all_of_it` also gives the space of a large log back, which otherwise the next
+        commit would do (to free a gigabyte takes most of a second). Who reads is not waited for, and nobody may write
+        meanwhile. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
-            _raw(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
+            raw = _raw(connection)
+            if not all_of_it:
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                return
+            raw.execute("PRAGMA busy_timeout = 0")
+            try:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
     @contextmanager
     def reading(self) -> Iterator["Reading"]:

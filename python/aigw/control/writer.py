@@ -29,6 +29,9 @@ Operation = Callable[[Writing], T]
 MOST_IN_GROUP: Final = 256
 RETRY_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 30.0
+LOGGED_CHANGES: Final = 32
+"""Changes after which the store's log is brought home: some 200 pages among a million keys. SQLite alone would wait for 1000, and
+do it inside a commit, for which somebody waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,14 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job[Any] | Base | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="aigw-writer")
         self._reader: threading.Thread | None = None
+        self._logged = 0
         self._closed = False
         self._stale = False
 
     def start(self) -> None:
         """Publish everything that is stored, then accept writes. Raises StoreError."""
         publication = self._publication
+        self._store.bring_home(all_of_it=True)  # a gateway that was killed may have left a large log
         with self._store.writing() as writing:
             publication.load(writing)
             publication.start_base()
@@ -140,6 +145,7 @@ class Writer:
                     writing.keep_numbers(*self._publication.prepare(writing, int(self._now())))
                     writing.commit()
                 large = writing.much
+                self._logged += len(writing.changes)
         except _Undone:
             return  # before anything was noted
         except Unservable as error:
@@ -170,8 +176,9 @@ class Writer:
             return
         for job, result in done:
             job.future.set_result(result)
-        if large:
-            self._quietly("bring the log home", self._store.settle)
+        if large or self._logged >= LOGGED_CHANGES:
+            self._quietly("bring the log home", partial(self._store.bring_home, all_of_it=large))
+            self._logged = 0
 
     def _between(self) -> None:
         now = int(self._now())

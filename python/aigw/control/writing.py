@@ -157,7 +157,7 @@ class Writing(Reading):
 
     def expect_much(self, kib: int = LARGE_CACHE_KIB) -> None:
         """Let this transaction hold its pages in memory: ids are in no order, and a page that does not fit is written and
-        read again for each row. Its pages go to the log only: `Store.settle` brings them home."""
+        read again for each row. Its pages go to the log only: `Store.bring_home` takes them from there."""
         self.connection.exec_driver_sql(f"PRAGMA cache_size = -{kib}")
         self.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
         self.much = True
