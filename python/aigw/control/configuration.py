@@ -9,6 +9,7 @@ import ctypes
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,18 @@ from typing import Final, Protocol
 
 import sqlalchemy as sa
 
-from aigw.config import ConfigErrors, File, FileEntity, Finding, Fingerprint, fingerprint, read_bytes, read_text
+from aigw.config import (
+    ConfigErrors,
+    File,
+    FileEntity,
+    Finding,
+    Fingerprint,
+    InTheMaking,
+    being_written,
+    fingerprint,
+    read_bytes,
+    read_text,
+)
 from aigw.control import tables
 from aigw.control.bulk import Conflict, Conflicts, Declared, apply
 from aigw.control.compare import Comparison, compare
@@ -36,6 +48,9 @@ from aigw.types import JsonDict
 GIVEN: Final = "POST /config"
 """The name of a text that no file holds."""
 LARGE: Final = 1 << 20
+WRITTEN_S: Final = 10.0
+"""How long a start waits for whoever is writing the file."""
+_LOOK_S: Final = 0.05
 _CHUNK: Final = 900
 
 Progress = Callable[[str, int, int], None]
@@ -92,19 +107,30 @@ class Outcome:
 
 
 def first_look(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> First:
-    """Read and check the file before anything else is touched. Raises ConfigErrors when it `must` be usable."""
+    """Read and check the file before anything else is touched. Raises ConfigErrors when it `must` be usable: then the gateway
+    starts, and the file rules. Otherwise a posted text may be in force, and the file stand as it did then."""
     if path is None:
         return First()
     try:
+        _await_writers(path, WRITTEN_S if must else 0.0)
         text = _text_of(path, os.environ)
         stamp = peek(store)
-        if stamp is not None and stamp.whole == text.mark.whole:
+        if stamp is not None and text.mark.whole in ((stamp.whole,) if must else (stamp.whole, stamp.file)):
             return First(text)
         return First(text, read_text(text.name, text.data, None, text.folder, progress))
     except ConfigErrors as error:
         if must:
             raise
         return First(wrong=error)
+
+
+def _await_writers(path: Path, patience: float) -> None:
+    """Wait until nobody writes the file. Raises InTheMaking when that takes longer."""
+    end = time.monotonic() + patience
+    while being_written([path]):
+        if time.monotonic() >= end:
+            raise InTheMaking(str(path))
+        time.sleep(_LOOK_S)
 
 
 def _text_of(path: Path, environment: Mapping[str, str]) -> Text:
@@ -139,7 +165,7 @@ class Configuration:
         self._log = log
         self._one = threading.Lock()
         self._read = ""
-        """Fingerprint of the file when it was read last: it may be another text that is in force."""
+        """What the file stood for when it was read last, for better or worse."""
 
     def start(self, first: First, *, must: bool) -> None:
         """Put in force what was read at first. Raises ConfigError, when it `must` work, and StoreError."""
@@ -147,8 +173,9 @@ class Configuration:
             with self._store.reading() as reading:
                 self.stamp = stamp_of(reading)
                 held = any(reading.of_file().values()) if self.path is None else True
+            self._read = self.stamp.file if self.stamp is not None else ""
             if self.path is None:
-                if held or self.stamp is not None:
+                if must and (held or self.stamp is not None):
                     self._without_file()
                 return
             try:
@@ -166,20 +193,25 @@ class Configuration:
                     raise
                 self._reject("start", first.text, error)
 
-    def load(self, trigger: str, data: bytes | None = None, *, patient: bool = False) -> Outcome:
-        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed. A
-        `patient` caller will try again shortly: nothing is said yet of a file that may be half-written."""
+    def load(
+        self, trigger: str, data: bytes | None = None, *, patient: bool = False, whole: Callable[[], bool] | None = None
+    ) -> Outcome:
+        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed. `whole` is
+        asked once the text was read: what is still being written (InTheMaking) is neither applied nor reported. A `patient`
+        caller will try again shortly: nothing is said of errors yet."""
         with self._one:
             text: Text | None = None
             collecting = gc.isenabled()
             gc.disable()  # a large file makes a million values, none of them a cycle
             try:
                 text = self._text(data)
-                if self.stamp is not None and self.stamp.whole == text.mark.whole:
+                if self.stamp is not None and text.mark.whole == self.stamp.whole:
                     return self._unchanged(text)
-                if trigger == "file" and text.mark.whole == self._read and self.error is None:
-                    return self._unchanged(text)  # touched, while another text is in force
-                return self._apply(trigger, text, read_text(text.name, text.data, None, text.folder))
+                if trigger == "file" and self.stamp is not None and text.mark.whole == self.stamp.file:
+                    return self._unchanged(text)  # another text is in force, and the file is as it was before that
+                return self._apply(trigger, text, self._checked(text, whole or self._finished))
+            except InTheMaking:
+                raise
             except (ConfigErrors, StoreError) as error:
                 if not (patient and isinstance(error, ConfigErrors)):
                     self._note(text)
@@ -192,6 +224,30 @@ class Configuration:
                     gc.enable()
                 if large:
                     give_back()
+
+    def waits(self, seconds: float) -> None:
+        """The file has been changing for so long: say why it is not in force."""
+        with self._one:
+            message = (
+                f"is still being written after {seconds:.0f} s: what was in force stays, until nobody has the file open for"
+                " writing any more, and it rests"
+            )
+            self.error = Wrong(message, self._now(), str(self.path))
+            self._log("config_waits", file=str(self.path), why=message)
+
+    def _checked(self, text: Text, whole: Callable[[], bool]) -> File:
+        try:
+            file = read_text(text.name, text.data, None, text.folder)
+        except ConfigErrors:
+            if text.name != GIVEN and not whole():
+                raise InTheMaking(text.name) from None
+            raise
+        if text.name != GIVEN and not whole():
+            raise InTheMaking(text.name)
+        return file
+
+    def _finished(self) -> bool:
+        return self.path is None or not being_written([self.path])
 
     def _text(self, data: bytes | None) -> Text:
         if data is not None:
@@ -243,12 +299,13 @@ class Configuration:
         self.results["unchanged"] += 1
         if self.error is not None:
             self.error = None
-            self._log("config_restored", file=text.name, hash=text.mark.hash)
+            self._log("config_restored", file=text.name, hash=(self.stamp or text.mark).hash)
         return Outcome(False, text.mark.hash, self._publication.in_force.generation, Difference())
 
     def _apply(self, trigger: str, text: Text, file: File) -> Outcome:
         now = self._now()
-        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now)
+        self._note(text)
+        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read)
         entities = declared(file, self._sealer, int(now), self._made, file.others)
         leans = plainly(file, self._sealer, int(now))
         names = {e.id: e.name for e in file.others if e.kind not in ("keyauth_credentials", "acls", "plugins")}
@@ -260,7 +317,6 @@ class Configuration:
             raise ConfigErrors([_finding(conflict, file, listed) for conflict in error.found]) from None
         except Unservable as error:
             raise ConfigErrors([_unservable(error, file)]) from None
-        self._note(text)
         self.error = None
         self.results["applied"] += 1
         generation = self._publication.in_force.generation
