@@ -1,6 +1,7 @@
 """When a changed file is read: once it is whole, as far as anybody can know; and when its errors are believed."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def readings(settling: Settling, story: list[Told], until: float) -> Iterator[tu
             at += 1
         if at:
             _, size, written = story[at - 1]
-            number = sum(1 for a, b in zip(story[: at - 1], story[1:at], strict=True) if a[1] != b[1]) + 1
+            number = sum(1 for a, b in pairwise(story[:at]) if a[1] != b[1]) + 1
             settling.look(now, version(number, size))
             if settling.moving:
                 settling.ask(now, written)
