@@ -9,8 +9,7 @@ import ctypes
 import gc
 import os
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -22,11 +21,8 @@ from aigw.config import (
     File,
     FileEntity,
     Finding,
-    Fingerprint,
     InTheMaking,
     being_written,
-    fingerprint,
-    read_bytes,
     read_text,
 )
 from aigw.control import tables
@@ -36,8 +32,9 @@ from aigw.control.declare import Sealer, declared, default_tier, plainly
 from aigw.control.difference import Difference, difference
 from aigw.control.lean import NONE, Leans
 from aigw.control.publish import Publication
-from aigw.control.stamp import HISTORY, Stamp, history_of, peek, put_history, put_stamp, stamp_of
+from aigw.control.stamp import HISTORY, Stamp, history_of, put_history, put_stamp, stamp_of
 from aigw.control.store import Store
+from aigw.control.text import First, Text, text_of
 from aigw.control.writer import Writer
 from aigw.control.writing import Writing
 from aigw.control.written import document, rows_of
@@ -48,41 +45,13 @@ from aigw.types import JsonDict
 GIVEN: Final = "POST /config"
 """The name of a text that no file holds."""
 LARGE: Final = 1 << 20
-WRITTEN_S: Final = 10.0
-"""How long a start waits for whoever is writing the file."""
-_LOOK_S: Final = 0.05
 _CHUNK: Final = 900
-
-Progress = Callable[[str, int, int], None]
 
 
 class Events(Protocol):
     """Takes one line of the process log."""
 
     def __call__(self, event: str, /, **facts: object) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A configuration that nobody has checked yet. References to files are looked for below `folder`."""
-
-    name: str
-    data: bytes
-    folder: Path
-    mark: Fingerprint
-
-    @classmethod
-    def of(cls, name: str, data: bytes, folder: Path, environment: Mapping[str, str]) -> "Text":
-        return cls(name, data, folder, fingerprint(name, data, environment, folder))
-
-
-@dataclass(frozen=True, slots=True)
-class First:
-    """What the file said before the store was opened: `file` is None when the store holds it already."""
-
-    text: Text | None = None
-    file: File | None = None
-    wrong: ConfigErrors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,37 +73,6 @@ class Outcome:
     hash: str
     generation: int
     difference: Difference
-
-
-def first_look(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> First:
-    """Read and check the file before anything else is touched. Raises ConfigErrors when it `must` be usable: then the gateway
-    starts, and the file rules. Otherwise a posted text may be in force, and the file stand as it did then."""
-    if path is None:
-        return First()
-    try:
-        _await_writers(path, WRITTEN_S if must else 0.0)
-        text = _text_of(path, os.environ)
-        stamp = peek(store)
-        if stamp is not None and text.mark.whole in ((stamp.whole,) if must else (stamp.whole, stamp.file)):
-            return First(text)
-        return First(text, read_text(text.name, text.data, None, text.folder, progress))
-    except ConfigErrors as error:
-        if must:
-            raise
-        return First(wrong=error)
-
-
-def _await_writers(path: Path, patience: float) -> None:
-    """Wait until nobody writes the file. Raises InTheMaking when that takes longer."""
-    end = time.monotonic() + patience
-    while being_written([path]):
-        if time.monotonic() >= end:
-            raise InTheMaking(str(path))
-        time.sleep(_LOOK_S)
-
-
-def _text_of(path: Path, environment: Mapping[str, str]) -> Text:
-    return Text.of(str(path), read_bytes(str(path)), path.parent, environment)
 
 
 class Configuration:
@@ -255,7 +193,7 @@ class Configuration:
             return Text.of(GIVEN, data, folder, os.environ)
         if self.path is None:
             raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
-        text = _text_of(self.path, os.environ)
+        text = text_of(self.path, os.environ)
         self.watched = (self.path, *text.mark.files)
         return text
 
@@ -444,4 +382,4 @@ def give_back() -> None:
         trim(0)
 
 
-__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "First", "Outcome", "Wrong", "first_look", "give_back"]
+__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "Outcome", "Wrong", "give_back"]
