@@ -8,6 +8,7 @@ mod percentiles;
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aigw_core::admit::{Admitter, Check};
 use aigw_core::cells::CellKey;
@@ -192,5 +193,11 @@ fn matching(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-criterion_group! { name = benches; config = Criterion::default().with_measurement(CpuTime); targets = identity, decision, matching }
+/// Short: what moves is the machine, not the mean of more samples.
+fn config() -> Criterion<CpuTime> {
+    let (warm_up, measured) = (Duration::from_millis(500), Duration::from_secs(1));
+    Criterion::default().with_measurement(CpuTime).warm_up_time(warm_up).measurement_time(measured).sample_size(50)
+}
+
+criterion_group! { name = benches; config = config(); targets = identity, decision, matching }
 criterion_main!(benches);

@@ -96,7 +96,8 @@ def _diff(call: Call) -> Answer:
     try:
         found = call.admin.configuration.compare(call.query.get("file", GIVEN)[:1024], data)
     except ConfigErrors as error:
-        raise refused(error) from None
+        refusal = refused(error)
+        raise Refusal(refusal.status, {**(refusal.body or {}), "rendered": error.rendered()}) from None
     return Answer(200, found.as_dict())
 
 

@@ -47,7 +47,10 @@ def diff(
     except Rejected as error:
         if "errors" not in error.body:
             raise
-        return _wrong(error.body["errors"], output)
+        if output == "json":
+            show_json({"ok": False, "errors": error.body["errors"]})
+        note(error.body.get("rendered", str(error)))  # an older gateway tells less
+        return 2
     if output == "json":
         show_json(found)
     else:
@@ -83,13 +86,3 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _wrong(errors: list[dict[str, Any]], output: str) -> int:
-    if output == "json":
-        show_json({"ok": False, "errors": errors})
-    for error in errors:
-        place = f"{error['file']}:{error['line']}:{error['col']}: " if error["line"] else f"{error['file']}: "
-        hint = f"; did you mean '{error['suggestion']}'?" if error["suggestion"] else ""
-        note(f"{place}{error['path'] + ': ' if error['path'] else ''}{error['message']}{hint}")
-    return 2

@@ -9,6 +9,7 @@ command: what becomes of a `File` is for others.
     schema       these models -> schema.json, which `make reference` writes and `aigw schema` prints
     check        a document -> findings and parts; consumers in bulk, plain ones by a short way
     fingerprint  what decides whether anything changed since
+    writers      whether somebody is writing a file at this moment
     file         File; entity: FileEntity, with ids that outlive a reorder
     finding      one error with its place; secret: what no message and no source line may show
 """
@@ -17,6 +18,7 @@ from aigw.config.file import File, FileEntity, Secret
 from aigw.config.finding import ConfigErrors, Finding
 from aigw.config.fingerprint import Fingerprint, fingerprint
 from aigw.config.reader import MAX_BYTES, read, read_bytes, read_text
+from aigw.config.writers import InTheMaking, being_written
 
 __all__ = [
     "MAX_BYTES",
@@ -25,7 +27,9 @@ __all__ = [
     "FileEntity",
     "Finding",
     "Fingerprint",
+    "InTheMaking",
     "Secret",
+    "being_written",
     "fingerprint",
     "read",
     "read_bytes",

@@ -9,14 +9,22 @@ import ctypes
 import gc
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 import sqlalchemy as sa
 
-from aigw.config import ConfigErrors, File, FileEntity, Finding, Fingerprint, fingerprint, read_bytes, read_text
+from aigw.config import (
+    ConfigErrors,
+    File,
+    FileEntity,
+    Finding,
+    InTheMaking,
+    being_written,
+    read_text,
+)
 from aigw.control import tables
 from aigw.control.bulk import Conflict, Conflicts, Declared, apply
 from aigw.control.compare import Comparison, compare
@@ -24,8 +32,9 @@ from aigw.control.declare import Sealer, declared, default_tier, plainly
 from aigw.control.difference import Difference, difference
 from aigw.control.lean import NONE, Leans
 from aigw.control.publish import Publication
-from aigw.control.stamp import HISTORY, Stamp, history_of, peek, put_history, put_stamp, stamp_of
+from aigw.control.stamp import HISTORY, Stamp, history_of, put_history, put_stamp, stamp_of
 from aigw.control.store import Store
+from aigw.control.text import First, Text, text_of
 from aigw.control.writer import Writer
 from aigw.control.writing import Writing
 from aigw.control.written import document, rows_of
@@ -38,36 +47,11 @@ GIVEN: Final = "POST /config"
 LARGE: Final = 1 << 20
 _CHUNK: Final = 900
 
-Progress = Callable[[str, int, int], None]
-
 
 class Events(Protocol):
     """Takes one line of the process log."""
 
     def __call__(self, event: str, /, **facts: object) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A configuration that nobody has checked yet. References to files are looked for below `folder`."""
-
-    name: str
-    data: bytes
-    folder: Path
-    mark: Fingerprint
-
-    @classmethod
-    def of(cls, name: str, data: bytes, folder: Path, environment: Mapping[str, str]) -> "Text":
-        return cls(name, data, folder, fingerprint(name, data, environment, folder))
-
-
-@dataclass(frozen=True, slots=True)
-class First:
-    """What the file said before the store was opened: `file` is None when the store holds it already."""
-
-    text: Text | None = None
-    file: File | None = None
-    wrong: ConfigErrors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +73,6 @@ class Outcome:
     hash: str
     generation: int
     difference: Difference
-
-
-def first_look(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> First:
-    """Read and check the file before anything else is touched. Raises ConfigErrors when it `must` be usable."""
-    if path is None:
-        return First()
-    try:
-        text = _text_of(path, os.environ)
-        stamp = peek(store)
-        if stamp is not None and stamp.whole == text.mark.whole:
-            return First(text)
-        return First(text, read_text(text.name, text.data, None, text.folder, progress))
-    except ConfigErrors as error:
-        if must:
-            raise
-        return First(wrong=error)
-
-
-def _text_of(path: Path, environment: Mapping[str, str]) -> Text:
-    return Text.of(str(path), read_bytes(str(path)), path.parent, environment)
 
 
 class Configuration:
@@ -139,7 +103,7 @@ class Configuration:
         self._log = log
         self._one = threading.Lock()
         self._read = ""
-        """Fingerprint of the file when it was read last: it may be another text that is in force."""
+        """What the file stood for when it was read last, for better or worse."""
 
     def start(self, first: First, *, must: bool) -> None:
         """Put in force what was read at first. Raises ConfigError, when it `must` work, and StoreError."""
@@ -147,8 +111,9 @@ class Configuration:
             with self._store.reading() as reading:
                 self.stamp = stamp_of(reading)
                 held = any(reading.of_file().values()) if self.path is None else True
+            self._read = self.stamp.file if self.stamp is not None else ""
             if self.path is None:
-                if held or self.stamp is not None:
+                if must and (held or self.stamp is not None):
                     self._without_file()
                 return
             try:
@@ -166,20 +131,25 @@ class Configuration:
                     raise
                 self._reject("start", first.text, error)
 
-    def load(self, trigger: str, data: bytes | None = None, *, patient: bool = False) -> Outcome:
-        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed. A
-        `patient` caller will try again shortly: nothing is said yet of a file that may be half-written."""
+    def load(
+        self, trigger: str, data: bytes | None = None, *, patient: bool = False, whole: Callable[[], bool] | None = None
+    ) -> Outcome:
+        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed. `whole` is
+        asked once the text was read: what is still being written (InTheMaking) is neither applied nor reported. A `patient`
+        caller will try again shortly: nothing is said of errors yet."""
         with self._one:
             text: Text | None = None
             collecting = gc.isenabled()
             gc.disable()  # a large file makes a million values, none of them a cycle
             try:
                 text = self._text(data)
-                if self.stamp is not None and self.stamp.whole == text.mark.whole:
+                if self.stamp is not None and text.mark.whole == self.stamp.whole:
                     return self._unchanged(text)
-                if trigger == "file" and text.mark.whole == self._read and self.error is None:
-                    return self._unchanged(text)  # touched, while another text is in force
-                return self._apply(trigger, text, read_text(text.name, text.data, None, text.folder))
+                if trigger == "file" and self.stamp is not None and text.mark.whole == self.stamp.file:
+                    return self._unchanged(text)  # another text is in force, and the file is as it was before that
+                return self._apply(trigger, text, self._checked(text, whole or self._finished))
+            except InTheMaking:
+                raise
             except (ConfigErrors, StoreError) as error:
                 if not (patient and isinstance(error, ConfigErrors)):
                     self._note(text)
@@ -193,13 +163,37 @@ class Configuration:
                 if large:
                     give_back()
 
+    def waits(self, seconds: float) -> None:
+        """The file has been changing for so long: say why it is not in force."""
+        with self._one:
+            message = (
+                f"is still being written after {seconds:.0f} s: what was in force stays, until nobody has the file open for"
+                " writing any more, and it rests"
+            )
+            self.error = Wrong(message, self._now(), str(self.path))
+            self._log("config_waits", file=str(self.path), why=message)
+
+    def _checked(self, text: Text, whole: Callable[[], bool]) -> File:
+        try:
+            file = read_text(text.name, text.data, None, text.folder)
+        except ConfigErrors:
+            if text.name != GIVEN and not whole():
+                raise InTheMaking(text.name) from None
+            raise
+        if text.name != GIVEN and not whole():
+            raise InTheMaking(text.name)
+        return file
+
+    def _finished(self) -> bool:
+        return self.path is None or not being_written([self.path])
+
     def _text(self, data: bytes | None) -> Text:
         if data is not None:
             folder = self.path.parent if self.path is not None else Path.cwd()
             return Text.of(GIVEN, data, folder, os.environ)
         if self.path is None:
             raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
-        text = _text_of(self.path, os.environ)
+        text = text_of(self.path, os.environ)
         self.watched = (self.path, *text.mark.files)
         return text
 
@@ -243,12 +237,13 @@ class Configuration:
         self.results["unchanged"] += 1
         if self.error is not None:
             self.error = None
-            self._log("config_restored", file=text.name, hash=text.mark.hash)
+            self._log("config_restored", file=text.name, hash=(self.stamp or text.mark).hash)
         return Outcome(False, text.mark.hash, self._publication.in_force.generation, Difference())
 
     def _apply(self, trigger: str, text: Text, file: File) -> Outcome:
         now = self._now()
-        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now)
+        self._note(text)
+        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read)
         entities = declared(file, self._sealer, int(now), self._made, file.others)
         leans = plainly(file, self._sealer, int(now))
         names = {e.id: e.name for e in file.others if e.kind not in ("keyauth_credentials", "acls", "plugins")}
@@ -259,7 +254,6 @@ class Configuration:
             raise ConfigErrors([_finding(conflict, file, listed) for conflict in error.found]) from None
         except Unservable as error:
             raise ConfigErrors([_unservable(error, file)]) from None
-        self._note(text)
         self.error = None
         self.results["applied"] += 1
         generation = self._publication.in_force.generation
@@ -390,4 +384,4 @@ def give_back() -> None:
         trim(0)
 
 
-__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "First", "Outcome", "Wrong", "first_look", "give_back"]
+__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "Outcome", "Wrong", "give_back"]

@@ -11,11 +11,12 @@ from pathlib import Path
 from aigw.admin.app import AdminApp
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
-from aigw.control.configuration import Configuration, Events, first_look, give_back
+from aigw.control.configuration import Configuration, Events, give_back
 from aigw.control.publish import Publication
 from aigw.control.publisher import Publisher
 from aigw.control.repair import Repair
 from aigw.control.store import Store
+from aigw.control.text import first_look
 from aigw.control.writer import Writer
 from aigw.errors import AigwError, StoreError, explain
 from aigw.types import HostPort

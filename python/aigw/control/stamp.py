@@ -29,13 +29,15 @@ _HISTORY: Final = "configuration_history"
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The file in force: the hash of its content, that of all it stood for, its name, and when it was applied."""
+    """The text in force: the hash of its content, that of all it stood for, its name, and when it was applied. `file` is what the
+    file stood for by then: the same, or of a posted text, what must change until the file rules again."""
 
     hash: str
     whole: str
     source: str
     loaded_at: float
     version: str = VERSION
+    file: str = ""
 
 
 def peek(path: Path) -> Stamp | None:

@@ -117,6 +117,9 @@ class Writer:
             if isinstance(item, Base):
                 self._quietly("install a new base", partial(self._install, item))
             elif item.alone:
+                if group:  # first come, first written
+                    self._write(group)
+                    group.clear()
                 self._write([item])
             else:
                 group.append(item)

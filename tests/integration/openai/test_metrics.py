@@ -1,15 +1,17 @@
 """What `/metrics` says of calls of models, with OpenTelemetry's GenAI names, against what the upstreams themselves counted."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from tests.support.ends import connect, message
+from tests.support.ends import Wire, connect, message, parse, read_to_end
 from tests.support.failing import YEAR, Upstream, after_reading
-from tests.support.processes import Gateway, start_upstream, wait_until
+from tests.support.processes import PATIENCE_S, Gateway, start_upstream, wait_until
 from tests.support.surface import Json, caller, chat, is_error, metric, samples, start_configured, stats
 
 CHAT = "/v1/chat/completions"
@@ -129,6 +131,46 @@ def test_how_calls_end(ends: Ends) -> None:
             pass
     wait_until(lambda: outcomes(ends.gateway, "cut") == [0, 0, 1, 0], "the call is cut by its upstream")
     assert metric(ends.gateway, "aigw_tokens_total", model="cut") == 0  # nothing was reported
+
+
+def test_what_a_drain_cuts_was_not_the_client_and_is_not_asked_again(tmp_path: Path) -> None:
+    taken = threading.Event()
+
+    def silent(wire: Wire) -> None:
+        wire.request()
+        taken.set()
+        wire.wait_closed()
+
+    mock, slow = start_upstream("mock-llm", "--chunk-ms", "10", "--chunks", "100000")
+    try:
+        with Upstream(silent) as upstream:
+            models: Json = {
+                n: {"upstreams": [{"url": u + "/v1"}]} for n, u in (("silent", upstream.url), ("slow", slow))
+            }
+            configuration: Json = {"models": models, "tiers": {"gold": {"limits": [YEAR]}}}
+            log = tmp_path / "access.log"
+            arguments = ("--drain-timeout", "0.3", "--access-log", str(log))
+            gateway = start_configured(tmp_path / "data", configuration, *arguments)
+            who = caller(gateway, "gold")
+            with connect(gateway.proxy) as plain, connect(gateway.proxy) as stream:
+                stream.sendall(message("POST", CHAT, who.bearer, body=json.dumps(chat("slow", stream=True)).encode()))
+                assert stream.recv(65536).startswith(b"HTTP/1.1 200")
+                plain.sendall(message("POST", CHAT, who.bearer, body=json.dumps(chat("silent")).encode()))
+                assert taken.wait(PATIENCE_S)
+                assert gateway.process.end() == 0
+                answer, rest = parse("POST", read_to_end(plain)), read_to_end(stream)
+    finally:
+        mock.end()
+    assert answer.status == 503
+    assert answer.headers["x-should-retry"] == "false"
+    assert json.loads(answer.body)["error"]["retryable"] is False
+    told = rest.rpartition(b"data: ")[2]
+    assert b"shut down" in told
+    assert b"[DONE]" not in rest
+    outcomes = {
+        line["model"]: line["outcome"] for line in map(json.loads, log.read_text().splitlines()) if line["model"]
+    }
+    assert outcomes == {"slow": "upstream_cut", "silent": "upstream_error"}
 
 
 def test_no_label_tells_who_called(ends: Ends) -> None:

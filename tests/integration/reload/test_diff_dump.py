@@ -93,7 +93,9 @@ def test_a_difference_is_told_as_deck_tells_it(reloading: Reloading, tmp_path: P
     other.write_text("tiers: {free: {limits: [{requests: 5, pr: day}]}}\n")
     wrong = aigw("diff", str(other), "--admin", admin)
     assert wrong.returncode == 2
-    assert wrong.stderr == f"{other}:1:39: tiers.free.limits[0].pr: unknown field; did you mean 'per'?\n"
+    assert wrong.stderr.startswith(f"{other}:1:39: tiers.free.limits[0].pr: unknown field\n")
+    assert wrong.stderr.endswith(" ^^ did you mean 'per'?\n")
+    assert wrong.stderr == aigw("check", str(other)).stderr
     assert aigw("diff", str(tmp_path / "none.yaml"), "--admin", admin).returncode == 2
     assert reloading.status() == before, "nothing was changed"
 

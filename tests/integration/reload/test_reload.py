@@ -13,6 +13,17 @@ from tests.support.processes import start_gateway, wait_until
 HOWS = {"in place": write, "renamed over": rename_over}
 
 
+def touch(reloading: Reloading) -> None:
+    """Touch the file, and wait until it was read and found to be as it was."""
+
+    def unchanged() -> list[str]:
+        return reloading.metric('aigw_config_reloads_total{result="unchanged"}')
+
+    before = unchanged()
+    os.utime(reloading.file)
+    wait_until(lambda: unchanged() != before, "it was read")
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_a_change_is_in_force_within_a_second(reloading: Reloading, how: str) -> None:
     changed = reloading.text.replace("requests: 10,", f"requests: {11 + list(HOWS).index(how)},")
@@ -78,8 +89,7 @@ def test_what_is_posted_rules_until_the_file_changes(reloading: Reloading) -> No
         "POST /config",
     )
     assert reloading.limits()[0][0] == 15
-    os.utime(reloading.file)
-    time.sleep(0.6)  # what must not happen has no event
+    touch(reloading)
     assert reloading.limits()[0][0] == 15
     again = reloading.post(json={"config": changed})
     assert (again.status_code, again.json()["diff"]["lines"]) == (200, [])
@@ -92,11 +102,67 @@ def test_what_is_posted_rules_until_the_file_changes(reloading: Reloading) -> No
     )
     assert {"line": 1, "col": 39, "suggestion": "per"}.items() <= wrong.json()["errors"][0].items()
     assert reloading.limits()[0][0] == 15 and reloading.status()["error"]["file"] == "POST /config"
+    touch(reloading)
+    assert reloading.limits()[0][0] == 15, "also after an error: the file did not change"
+    write(reloading.file, "tiers: [")
+    assert reloading.wrong()["file"] == str(reloading.file)
+    write(reloading.file, reloading.text)
+    wait_until(lambda: reloading.status()["error"] is None, "the file is as it was")
+    assert reloading.limits()[0][0] == 15
     assert reloading.post(content=b"x", headers={"content-type": "image/png"}).status_code == 415
     assert reloading.post(content=b"", headers={}).status_code == 201, "nothing sent: the file"
     assert reloading.in_force(reloading.text)
     newest = reloading.history()[0]
     assert (newest["source"], newest["added"], newest["changed"], newest["removed"]) == ("api", 0, 1, 1)
+
+
+def test_what_is_posted_rules_also_when_the_control_process_alone_comes_back(reloading: Reloading) -> None:
+    posted = reloading.text.replace("requests: 10,", "requests: 16,")
+    assert reloading.post(content=posted.encode(), headers={"content-type": "application/yaml"}).status_code == 201
+    before = reloading.status()
+    for _ in range(2):
+        os.kill(reloading.gateway.children()["control"], signal.SIGKILL)
+        reloading.gateway.wait_event("died", child="control")
+        reloading.gateway.wait_event("ready", child="control")
+        touch(reloading)
+        assert {**reloading.status(), "generation": 0} == {**before, "generation": 0}
+        assert reloading.limits()[0][0] == 16
+    changed = reloading.text.replace("requests: 10,", "requests: 17,")
+    write(reloading.file, changed)
+    reloading.in_force(changed)
+    reloading.restore()
+
+
+def test_what_is_posted_without_a_file_outlives_the_control_process(tmp_path: Path) -> None:
+    gateway = start_gateway(tmp_path / "data")
+    posting = Reloading(gateway, tmp_path / "none", "")
+    try:
+        text = b"consumers: [{username: a, keyauth_credentials: [{key: some-key-0123456789}]}]\n"
+        assert posting.post(content=text, headers={"content-type": "application/yaml"}).status_code == 201
+        before = posting.status()
+        os.kill(gateway.children()["control"], signal.SIGKILL)
+        gateway.wait_event("died", child="control")
+        gateway.wait_event("ready", child="control")
+        assert {**posting.status(), "generation": 0} == {**before, "generation": 0}
+    finally:
+        assert gateway.process.end() == 0
+    again = start_gateway(tmp_path / "data")
+    try:
+        assert Reloading(again, tmp_path / "none", "").status()["source"] == "admin", "the gateway started again"
+    finally:
+        assert again.process.end() == 0
+
+
+def test_the_history_is_newest_first(reloading: Reloading) -> None:
+    for number in range(20):
+        good = reloading.text.replace("requests: 10,", f"requests: {20 + number},")
+        for text in ("tiers: [", good):
+            reloading.post(content=text.encode(), headers={"content-type": "application/yaml"})
+    times = [entry["time"] for entry in reloading.history()]
+    assert times == sorted(times, reverse=True)
+    write(reloading.file, reloading.text + "#\n")
+    reloading.in_force(reloading.text + "#\n")
+    reloading.restore()
 
 
 def test_seven_of_ten_stay_seven_of_ten(reloading: Reloading) -> None:

@@ -261,7 +261,10 @@ def test_limits_of_a_tier(gateway: Gateway) -> None:
     columns = {c["key"]: c["n"] for c in gateway.publisher.policy["columns"]}  # type: ignore[index]
     gateway.publisher.cells[columns["tier:consumer:18000s"], 1] = (4, 1, 1_700_010_000)
     gateway.publisher.cells[columns["tier:credential:day:shadow"], 1] = (9, 0, 1_700_006_400)
-    gateway.publisher.buckets[columns["rate:tier:consumer:second"], 1] = (3, int(gateway.now * 1e9) + 200_000_000 * 2 + 64)
+    gateway.publisher.buckets[columns["rate:tier:consumer:second"], 1] = (
+        3,
+        int(gateway.now * 1e9) + 200_000_000 * 2 + 64,
+    )
     bucket, window, shadow = gateway.call("GET", "/consumers/bob/limits")["data"]
     assert window == {"meter": "requests", "per": "5h", "scope": "consumer", "mode": "enforce", "limit": 100, "used": 3,
                       "reserved": 1, "remaining": 96, "resets_at": 1_700_010_000, "source": "tier free"}  # fmt: skip

@@ -1,14 +1,23 @@
-"""When a changed file is read: once it is quiet, or after a while; and when its errors are believed."""
+"""When a changed file is read: once it is whole, as far as anybody can know; and when its errors are believed."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
 
 from aigw.serve import watch
-from aigw.serve.watch import Seen, Settling
+from aigw.serve.watch import LOOK_S, Seen, Settling
 
 # A moment later: sums of floats are not exact.
-QUIET_S, LONGEST_S, PATIENCE_S = (s + 0.001 for s in (watch.QUIET_S, watch.LONGEST_S, watch.PATIENCE_S))
+QUIET_S, CAREFUL_S = (s + 0.001 for s in (watch.QUIET_S, watch.CAREFUL_S))
+FULL = 1000
+Told = tuple[float, int, bool | None]
+"""From when on, how large it is, and whether somebody writes it."""
 
 
-def version(number: int) -> Seen:
-    return ((number,),)
+def version(number: int, size: int = FULL, inode: int = 1) -> Seen:
+    return ((1, inode, size, number, number, 0),)
 
 
 def settled() -> Settling:
@@ -18,43 +27,131 @@ def settled() -> Settling:
     return settling
 
 
-def test_a_quiet_file_is_read_once() -> None:
+def readings(settling: Settling, story: list[Told], until: float) -> Iterator[tuple[float, int]]:
+    """(when, size) of what is read, looking as the watch does."""
+    now, at = 1.0, 0
+    while now < until:
+        while at < len(story) and story[at][0] <= now:
+            at += 1
+        if at:
+            _, size, written = story[at - 1]
+            number = sum(1 for a, b in pairwise(story[:at]) if a[1] != b[1]) + 1
+            settling.look(now, version(number, size))
+            if settling.moving:
+                settling.ask(now, written)
+            if settling.due(now):
+                yield now, size
+                settling.done(held=True)
+        now += LOOK_S
+
+
+def test_a_quiet_file_that_nobody_writes_is_read_once_and_soon() -> None:
     settling = settled()
     settling.look(1.0, version(1))
+    settling.ask(1.0, False)
     assert not settling.due(1.0 + QUIET_S / 2)
     assert settling.due(1.0 + QUIET_S) and not settling.last(1.0 + QUIET_S)
-    settling.done()
+    settling.done(held=True)
     settling.look(2.0, version(1))
     assert not settling.due(2.0)
 
 
-def test_a_file_that_goes_on_changing_is_read_all_the_same() -> None:
+@pytest.mark.parametrize(("size", "written"), [(FULL - 1, False), (FULL, None)], ids=["smaller", "nobody can tell"])
+def test_what_may_be_cut_off_is_read_later(size: int, written: bool | None) -> None:
     settling = settled()
-    now, number = 1.0, 0
-    while not settling.due(now):
-        number += 1
-        settling.look(now, version(number))
-        now += 0.05
-    assert watch.LONGEST_S <= now - 1.0 <= LONGEST_S + 0.11
+    settling.look(1.0, version(1, size))
+    settling.ask(1.0, written)
+    assert not settling.due(1.0 + QUIET_S)
+    assert settling.due(1.0 + CAREFUL_S)
+
+
+@pytest.mark.parametrize("pause", [0.06, 0.35, 2.0, 60.0])
+def test_a_file_that_is_held_open_is_not_read_before_it_is_closed(pause: float) -> None:
+    """scp, cp, an editor: it is cut off until it is closed, however slow that is."""
+    steps: list[Told] = [(1.0 + pause * step, FULL * step // 10, True) for step in range(11)]
+    closed = steps[-1][0] + pause
+    ((when, size),) = readings(settled(), [*steps, (closed, FULL, False)], closed + 5.0)
+    assert size == FULL
+    assert closed <= when <= closed + QUIET_S + 2 * LOOK_S, "it is known to be whole: that is soon"
+
+
+@pytest.mark.parametrize("pause", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("written", [False, None])
+def test_a_file_that_is_written_piece_by_piece_is_read_when_that_ends(pause: float, written: bool | None) -> None:
+    """Opened, appended to and closed for each piece; or held open where nobody can tell."""
+    steps: list[Told] = [(1.0 + pause * step, FULL * step // 10, written) for step in range(11)]
+    ended = steps[-1][0]
+    ((when, size),) = readings(settled(), steps, ended + 10.0)
+    assert size == FULL and when >= ended
+
+
+def test_a_stall_at_the_end_of_a_long_copy_is_waited_for_where_nobody_can_tell() -> None:
+    steps: list[Told] = [(1.0 + 0.06 * step, FULL * step // 100, None) for step in range(91)]
+    stalled = steps[-1][0]
+    ((when, size),) = readings(settled(), [*steps, (stalled + 2.0, FULL, None)], stalled + 10.0)
+    assert size == FULL and stalled + 2.0 <= when <= stalled + 2.0 + watch.PAUSES * 2.1 + 2 * LOOK_S
+
+
+def test_another_file_in_its_place_has_pauses_of_its_own() -> None:
+    settling = settled()
+    for number, now in enumerate((1.0, 2.0, 3.0), 1):
+        settling.look(now, version(number, FULL - 1))
+        settling.ask(now, None)
+    assert not settling.due(3.0 + CAREFUL_S)
+    settling.look(4.0, version(4, inode=2))
+    settling.ask(4.0, None)
+    assert settling.due(4.0 + CAREFUL_S)
+
+
+def test_it_is_said_once_that_a_file_takes_long() -> None:
+    settling = settled()
+    settling.look(1.0, version(1, 5))
+    settling.ask(1.0, True)
+    assert not settling.late(1.0 + watch.WAITS_S / 2)
+    settling.ask(1.0 + watch.WAITS_S, True)
+    assert settling.late(1.0 + watch.WAITS_S + 0.001) and not settling.due(1.0 + watch.WAITS_S)
+    settling.told = True
+    assert not settling.late(100.0)
+    settling.done(held=True)
+    assert not settling.told
 
 
 def test_errors_are_believed_when_time_is_up_and_not_read_again_before_it_moves() -> None:
     settling = settled()
     settling.look(1.0, version(1))
+    settling.ask(1.0, False)
+    assert settling.due(1.0 + QUIET_S) and not settling.last(1.0 + QUIET_S)
     settling.tried()
     assert not settling.due(1.0 + QUIET_S)
-    settling.look(1.0 + QUIET_S, version(2))
-    assert settling.due(1.0 + LONGEST_S) and not settling.last(1.0 + LONGEST_S)
+    settling.look(1.3, version(2))
+    settling.ask(1.3, False)
+    assert not settling.due(1.0 + CAREFUL_S)
+    assert settling.due(1.3 + 2 * 0.3 + 0.001)
     settling.tried()
-    assert settling.due(1.0 + PATIENCE_S) and settling.last(1.0 + PATIENCE_S)
-    settling.done()
+    assert settling.due(1.3 + CAREFUL_S) and settling.last(1.3 + CAREFUL_S)
+    settling.done(held=False)
     assert not settling.due(10.0)
     settling.look(11.0, version(3))
+    settling.ask(11.0, False)
     assert settling.due(11.0 + QUIET_S)
 
 
 def test_a_file_that_is_gone_and_back_as_it_was_is_read() -> None:
     settling = settled()
     settling.look(1.0, (None,))
+    settling.ask(1.0, None)
     settling.look(1.05, version(0))
+    settling.ask(1.05, False)
     assert settling.due(1.05 + QUIET_S)
+
+
+def test_who_writes_is_asked_of_what_is_not_in_force_alone() -> None:
+    one, two = Path("one"), Path("two")
+    settling = Settling(())
+    assert settling.changed((one, two)) == (one, two)
+    settling.look(0.0, version(1) + version(1))
+    settling.done(held=True)
+    settling.look(1.0, version(1) + version(2))
+    assert settling.changed((one, two)) == [two]
+    settling.done(held=False)
+    assert settling.changed((one, two)) == [two], "it was read, and has errors"
