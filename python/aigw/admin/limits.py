@@ -87,7 +87,7 @@ def _states(admin: Admin, places: list[_Place], now: int) -> Iterator[tuple[int,
     for place in places:
         if place.rate is not None:
             used, full_at = next(readings) if place.column is not None else (0, 0)
-            yield used, 0, max(now, -(-full_at // 10**9))
+            yield used, 0, max(now, -(-full_at // 10**9)) if used else now
             continue
         taken, held, end = next(cells) if place.column is not None else (0, 0, 0)
         if end <= now:

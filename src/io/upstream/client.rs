@@ -222,18 +222,19 @@ impl<T: Ticket> Exchange<T> {
             outcome = tokio::time::timeout(total, self.exchange(call)) => outcome.unwrap_or(Err(Failure::TotalTimeout)),
         };
         if let Err(failure) = outcome {
-            if let Some(sent) = self.sent.get()
-                && failure != Failure::Cancelled
-            {
-                self.conclude(failure, sent, peer).await;
+            if let Some(sent) = self.sent.get() {
+                let words = self.ticket.last_words(failure);
+                // A client that left has nothing to hear; one that a shutdown cuts has.
+                if failure != Failure::Cancelled || words.is_some() {
+                    self.conclude(words.unwrap_or_default(), sent, peer).await;
+                }
             }
             self.push(Event::Failed(failure));
         }
     }
 
     /// A cut follows: it must not overtake what was passed on, nor what is still to be said.
-    async fn conclude(&self, failure: Failure, sent: u64, peer: Option<SocketAddr>) {
-        let words = self.ticket.last_words(failure).unwrap_or_default();
+    async fn conclude(&self, words: Bytes, sent: u64, peer: Option<SocketAddr>) {
         let all = sent + words.len() as u64;
         let reader = peer.and_then(|peer| Reader::find(peer, sent));
         self.chunk(words);

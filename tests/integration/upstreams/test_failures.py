@@ -174,7 +174,7 @@ def test_an_address_that_refuses_thrice_is_out_and_comes_back_with_a_probe(gatew
         before = used(gateway)
         assert [call(gateway, "GET", path).status for _ in range(3)] == [502] * 3
         out = call(gateway, "GET", path)
-        assert (out.status, logged(gateway, out)["denial"], out.header("retry-after")) == (503, "upstream_out", "1")
+        assert (out.status, logged(gateway, out)["denial"], out.header("retry-after")) == (503, "upstream_out", "10")
         listener.listen()  # it is there again, but not asked before its time
         assert call(gateway, "GET", path).status == 503
         assert used(gateway) == before
