@@ -165,11 +165,13 @@ impl<'py> Values<'_, 'py> {
             Content::Sequence(..) => {
                 let items = self.document.children(node);
                 let hollow = !self.without.is_empty() && self.hollow == Some(node);
-                let items =
-                    items.iter().enumerate().map(|(place, item)| match hollow && self.without.contains(&place) {
-                        true => Ok(py.None().into_bound(py)),
-                        false => self.of(py, *item),
-                    });
+                let items = items.iter().enumerate().map(|(place, item)| {
+                    if hollow && self.without.contains(&place) {
+                        Ok(py.None().into_bound(py))
+                    } else {
+                        self.of(py, *item)
+                    }
+                });
                 let items = items.collect::<PyResult<Vec<_>>>()?;
                 PyList::new(py, items)?.into_any()
             }
