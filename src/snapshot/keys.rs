@@ -38,9 +38,11 @@ impl Digest {
         &self.0
     }
 
-    /// The first eight bytes: uniformly distributed, as the HMAC is keyed.
+    /// A word of what [`super::layout::fingerprint`] leaves: uniformly distributed, as the HMAC is keyed. All of it counts, so
+    /// that digests that somebody made up (`000...1`, `000...2`) do not meet in one place.
     pub(super) fn word(&self) -> u64 {
-        u64::from_le_bytes(*self.0.first_chunk().unwrap_or(&[0; 8]))
+        let (words, _) = self.0.as_chunks::<8>();
+        [0, 2, 3].into_iter().fold(0, |all, at| all ^ u64::from_le_bytes(words[at]))
     }
 }
 

@@ -21,7 +21,7 @@ use super::record::Record;
 use super::{SnapshotError, Uuid};
 
 pub(super) const MAGIC: &[u8; 8] = b"AIGWKEYS";
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
 pub(super) const HEADER: usize = 128;
 pub(super) const CREDENTIAL: usize = 64;
 pub(super) const INDEX: usize = 8;
@@ -220,4 +220,23 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_that_somebody_made_up_do_not_meet_in_one_place() {
+        let (count, slots) = (10_000_u64, slots_for(10_000));
+        let made_up = |n: u64, at: usize| {
+            let mut bytes = [0; 32];
+            bytes[at..at + 8].copy_from_slice(&n.to_be_bytes());
+            home(&Digest::new(bytes), slots)
+        };
+        for at in [0, 16, 24] {
+            let homes: std::collections::HashSet<_> = (0..count).map(|n| made_up(n, at)).collect();
+            assert!(homes.len() > 4_000, "{at}: {}", homes.len());
+        }
+    }
 }
