@@ -144,6 +144,10 @@ def test_the_mocks_faults(gateway: Gateway, mode: str, status: int, reason: str)
         answer = call(gateway, "POST", path + "/v1/chat/completions", body=CHAT)
         assert (answer.status, logged(gateway, answer)["denial"]) == (status, reason)
         assert used(gateway) == before
+        # As if nothing had been asked.
+        limit, left = answer.header("x-ratelimit-limit-year"), answer.header("x-ratelimit-remaining-year")
+        assert (limit, left) == ("1000000", str(1_000_000 - before))
+        assert answer.header("ratelimit-remaining") == left
     finally:
         process.end()
 
@@ -174,7 +178,7 @@ def test_an_address_that_refuses_thrice_is_out_and_comes_back_with_a_probe(gatew
         before = used(gateway)
         assert [call(gateway, "GET", path).status for _ in range(3)] == [502] * 3
         out = call(gateway, "GET", path)
-        assert (out.status, logged(gateway, out)["denial"], out.header("retry-after")) == (503, "upstream_out", "1")
+        assert (out.status, logged(gateway, out)["denial"], out.header("retry-after")) == (503, "upstream_out", "10")
         listener.listen()  # it is there again, but not asked before its time
         assert call(gateway, "GET", path).status == 503
         assert used(gateway) == before

@@ -261,7 +261,10 @@ def test_limits_of_a_tier(gateway: Gateway) -> None:
     columns = {c["key"]: c["n"] for c in gateway.publisher.policy["columns"]}  # type: ignore[index]
     gateway.publisher.cells[columns["tier:consumer:18000s"], 1] = (4, 1, 1_700_010_000)
     gateway.publisher.cells[columns["tier:credential:day:shadow"], 1] = (9, 0, 1_700_006_400)
-    gateway.publisher.buckets[columns["rate:tier:consumer:second"], 1] = (3, int(gateway.now * 1e9) + 200_000_000 * 2 + 64)
+    gateway.publisher.buckets[columns["rate:tier:consumer:second"], 1] = (
+        3,
+        int(gateway.now * 1e9) + 200_000_000 * 2 + 64,
+    )
     bucket, window, shadow = gateway.call("GET", "/consumers/bob/limits")["data"]
     assert window == {"meter": "requests", "per": "5h", "scope": "consumer", "mode": "enforce", "limit": 100, "used": 3,
                       "reserved": 1, "remaining": 96, "resets_at": 1_700_010_000, "source": "tier free"}  # fmt: skip
@@ -276,3 +279,11 @@ def test_limits_of_a_tier(gateway: Gateway) -> None:
     gateway.post("/consumers/bob/consumer_groups", group="pro")
     (moved,) = gateway.call("GET", "/consumers/bob/limits")["data"]
     assert (moved["limit"], moved["used"], moved["source"]) == (5000, 3, "tier pro"), "what was used comes along"
+
+
+def test_a_description_has_lines_and_a_name_stays_in_a_path(gateway: Gateway) -> None:
+    text = "Two lines,\nand an end.\n"
+    made = gateway.call("PUT", "/tiers/free", json={"description": text})
+    assert made["description"] == text
+    assert "control characters" in gateway.call("PUT", "/tiers/free", 400, json={"description": "a\x1bb"})["message"]
+    assert "takes it out of a path" in gateway.post("/consumer_groups", 400, name="..")["message"]
