@@ -144,6 +144,9 @@ class Publisher:
         ``key`` is its lasting identity. Blocks are allocated before anything maps them: a full disk is OSError ENOSPC.
         """
 
+    def highest_column(self) -> int:
+        """The highest number of a limit's column that has a file, whether the store knows it or not; 0 for none."""
+
     def write_base(
         self,
         consumers: Iterable[tuple[int, str, str | None, str | None, list[tuple[int, int, int, int]], int, list[str]]],
@@ -168,9 +171,11 @@ class Publisher:
     ) -> None:
         """Add changes to the delta, deletions first; not in force until ``publish``. Tuples as in ``write_base``."""
 
-    @staticmethod
-    def check(policy: bytes) -> None:
-        """Compile a policy as workers do, and forget it. ValueError when it is not one that they can load."""
+    def check(self, policy: bytes) -> None:
+        """Compile a policy as workers do, and forget it; make the room that the metrics of its routes and tiers need.
+
+        ValueError when it is not one that they can load, OSError ENOSPC when the disk is full.
+        """
 
     def publish(self, policy: bytes | None) -> int:
         """Check, write and fsync everything, then store the generation word; returns the generation now in force.
@@ -231,6 +236,8 @@ class Gateway:
         """Cut what is still in flight and settle it; returns how many there were. They are gone shortly after."""
     def close(self) -> None:
         """Flush the access log and give the slot back. The last call."""
+    def access_log_error(self) -> str | None:
+        """Why lines of the access log cannot be written, while they cannot."""
     def refresh(self) -> bool:
         """Load what the control process published last; True when a configuration is in force."""
     def __call__(self, scope: object, proto: object) -> Exchange:

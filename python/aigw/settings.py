@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aigw.errors import ConfigError
 from aigw.types import HostPort
@@ -50,6 +51,18 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: parse(text) if text else None
+
+
+def _collector(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+        _ = parts.port  # raises ValueError for what is none
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"'{text}' is not the address of a collector: write it as http://127.0.0.1:4318")
+    return text
 
 
 def _path(text: str) -> Path:
@@ -103,7 +116,7 @@ class Settings:
         _one_of("inline", "stock"), "inline", "how requests are stepped: on the server's thread, or by the event loop"
     )
     otlp_endpoint: str | None = _setting(
-        _optional(str), "", "base URL of an OpenTelemetry collector (OTLP over HTTP) for metrics; empty: off"
+        _optional(_collector), "", "base URL of an OpenTelemetry collector (OTLP over HTTP) for metrics; empty: off"
     )
 
     def __post_init__(self) -> None:

@@ -203,7 +203,7 @@ fn header_list<'py>(
     let list = PyList::empty(py);
     for (name, value) in headers {
         // A value that is not visible ASCII cannot cross the server's interface; what the gateway says itself is said once.
-        let said = name.as_str().starts_with(['x', 'r']) && own.iter().any(|(own, _)| *own == name.as_str());
+        let said = name.as_str().starts_with(['x', 'r', 'v']) && own.iter().any(|(own, _)| *own == name.as_str());
         if !said && let Ok(value) = value.to_str() {
             list.append((name_of(py, name.as_str()), value))?;
         }

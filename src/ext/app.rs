@@ -440,6 +440,11 @@ impl Gateway {
         py.detach(|| self.shared.gateway.close());
     }
 
+    /// Why lines of the access log cannot be written, while they cannot.
+    fn access_log_error(&self) -> Option<String> {
+        self.shared.gateway.access_log_error()
+    }
+
     /// Load what the control process published last: `True` when a configuration is in force. Raises `ValueError` with
     /// the reason when what was published cannot be loaded.
     fn refresh(&self, py: Python<'_>) -> PyResult<bool> {

@@ -58,8 +58,12 @@ pub(crate) fn page(
 ) -> std::io::Result<String> {
     let read = |n: u32| cells.run(ROUTES.0, n.saturating_mul(ROUTE_WORDS), ROUTE_WORDS);
     let nowhere = read(0);
-    let words: Vec<(&str, &str, Vec<u64>)> =
-        routes.iter().map(|(n, (route, service))| (route.as_str(), service.as_str(), read(*n))).collect();
+    // A route that was never called has nothing to tell: thousands of them would make the page too large to be read.
+    let words: Vec<(&str, &str, Vec<u64>)> = routes
+        .iter()
+        .map(|(n, (route, service))| (route.as_str(), service.as_str(), read(*n)))
+        .filter(|(_, _, words)| words.iter().any(|word| *word > 0))
+        .collect();
     let mut rows = vec![RouteRow { route: "", service: "", words: &nowhere }];
     rows.extend(words.iter().map(|(route, service, words)| RouteRow { route, service, words }));
     let mut page = telemetry::render(&rows, &cells.run(GATEWAY.0, 0, GATEWAY_WORDS));

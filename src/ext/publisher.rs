@@ -87,6 +87,10 @@ impl Publisher {
         py.detach(|| self.cells.ensure_column(n, words, rows, key)).map_err(io_error)
     }
 
+    fn highest_column(&self, py: Python<'_>) -> PyResult<u32> {
+        py.detach(|| self.cells.highest_column()).map_err(io_error)
+    }
+
     fn write_base(&self, py: Python<'_>, consumers: &Bound<'_, PyAny>, credentials: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut builder = KeysBuilder::new();
         for tuple in consumers.try_iter()? {
@@ -123,9 +127,9 @@ impl Publisher {
         py.detach(|| self.writer().append(&changes)).map_err(publish_error)
     }
 
-    #[staticmethod]
-    fn check(py: Python<'_>, policy: &[u8]) -> PyResult<()> {
-        py.detach(|| load::seal(policy)).map(|_| ()).map_err(snapshot_error)
+    fn check(&self, py: Python<'_>, policy: &[u8]) -> PyResult<()> {
+        py.detach(|| load::seal(policy)).map_err(snapshot_error)?;
+        py.detach(|| metrics::prepare(&self.cells, metrics::highest(policy))).map_err(io_error)
     }
 
     #[pyo3(signature = (policy))]

@@ -6,18 +6,17 @@
 
 use serde::Serialize;
 use std::fs::OpenOptions;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16 * 1024;
-/// A quiet log is flushed this often.
-const FLUSH: Duration = Duration::from_millis(200);
+/// Bytes that are written at once, about.
+const BATCH: usize = 64 * 1024;
 
 /// One request, as it is logged.
 #[derive(Debug, Serialize)]
@@ -66,15 +65,29 @@ pub struct AccessLog {
     lines: Mutex<Option<SyncSender<Line>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     on: bool,
-    dropped: Arc<AtomicU64>,
+    fate: Arc<Fate>,
+}
+
+/// What became of lines that were not written.
+#[derive(Debug, Default)]
+struct Fate {
+    dropped: AtomicU64,
+    /// Why the last batch could not be written; `None` when it was.
+    error: Mutex<Option<String>>,
+}
+
+impl Fate {
+    fn error(&self) -> MutexGuard<'_, Option<String>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl AccessLog {
     /// Open the log: `"-"` is stdout, `"off"` none, anything else a file that is appended to.
     pub fn open(target: &str) -> std::io::Result<Self> {
-        let dropped = Arc::new(AtomicU64::new(0));
+        let fate = Arc::new(Fate::default());
         if target == "off" {
-            return Ok(Self { lines: Mutex::default(), writer: Mutex::default(), on: false, dropped });
+            return Ok(Self { lines: Mutex::default(), writer: Mutex::default(), on: false, fate });
         }
         let out: Box<dyn Write + Send> = if target == "-" {
             Box::new(std::io::stdout())
@@ -82,10 +95,10 @@ impl AccessLog {
             Box::new(OpenOptions::new().create(true).append(true).open(Path::new(target))?)
         };
         let (sender, receiver) = sync_channel(QUEUE);
-        let lost = Arc::clone(&dropped);
+        let told = Arc::clone(&fate);
         let writer =
-            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out, &lost))?;
-        Ok(Self { lines: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), on: true, dropped })
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out, told))?;
+        Ok(Self { lines: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), on: true, fate })
     }
 
     /// Whether lines are wanted: ask before making one.
@@ -100,14 +113,20 @@ impl AccessLog {
         if let Some(lines) = lines.as_ref()
             && lines.try_send(line).is_err()
         {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.fate.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Lines dropped since it was last asked.
     #[must_use]
     pub fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, Ordering::Relaxed)
+        self.fate.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    /// Why lines cannot be written, while they cannot.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        self.fate.error().clone()
     }
 
     /// Write what waits and stop.
@@ -121,34 +140,104 @@ impl AccessLog {
     }
 }
 
-fn write_all(lines: &Receiver<Line>, out: Box<dyn Write + Send>, dropped: &AtomicU64) {
-    // One write per batch, whole lines only: several workers share a file or a pipe.
-    let mut out = BufWriter::with_capacity(64 * 1024, out);
-    let mut text = Vec::with_capacity(1024);
-    loop {
-        let first = match lines.recv_timeout(FLUSH) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => {
-                let _ = out.flush();
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
-        let mut next = Some(first);
-        while let Some(line) = next {
-            text.clear();
-            let written = serde_json::to_writer(&mut text, &line).is_ok()
-                && {
-                    text.push(b'\n');
-                    if out.buffer().len() + text.len() > out.capacity() { out.flush().is_ok() } else { true }
-                }
-                && out.write_all(&text).is_ok();
-            if !written {
-                dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            next = lines.try_recv().ok();
+/// Lines on their way out: one write per batch, whole lines only, since several workers share a file or a pipe.
+struct Batch {
+    out: Box<dyn Write + Send>,
+    text: Vec<u8>,
+    lines: u64,
+    fate: Arc<Fate>,
+}
+
+impl Batch {
+    fn push(&mut self, line: &Line) {
+        let before = self.text.len();
+        if serde_json::to_writer(&mut self.text, line).is_err() {
+            self.text.truncate(before);
+            self.fate.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
         }
-        let _ = out.flush();
+        self.text.push(b'\n');
+        self.lines += 1;
+        if self.text.len() >= BATCH {
+            self.flush();
+        }
     }
-    let _ = out.flush();
+
+    /// Write the batch. What cannot be written is dropped and counted: lines that are kept would only be late.
+    fn flush(&mut self) {
+        if self.lines == 0 {
+            return;
+        }
+        let written = self.out.write_all(&self.text).and_then(|()| self.out.flush());
+        if written.is_err() {
+            self.fate.dropped.fetch_add(self.lines, Ordering::Relaxed);
+        }
+        *self.fate.error() = written.err().map(|error| error.to_string());
+        self.text.clear();
+        self.lines = 0;
+    }
+}
+
+fn write_all(lines: &Receiver<Line>, out: Box<dyn Write + Send>, fate: Arc<Fate>) {
+    let mut batch = Batch { out, text: Vec::with_capacity(BATCH), lines: 0, fate };
+    while let Ok(first) = lines.recv() {
+        batch.push(&first);
+        while let Ok(line) = lines.try_recv() {
+            batch.push(&line);
+        }
+        batch.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn line() -> Line {
+        Line {
+            time: 0.0,
+            request_id: "ab".into(),
+            client: None,
+            method: "GET".into(),
+            path: "/".into(),
+            status: 200,
+            bytes: 0,
+            source: "upstream",
+            denial: None,
+            outcome: "completed",
+            route: None,
+            service: None,
+            consumer: None,
+            tier: None,
+            model: None,
+            latency_ms: 1.0,
+            upstream_ms: None,
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_counted_and_told() {
+        let log = AccessLog::open("/dev/full").unwrap();
+        for _ in 0..5 {
+            log.write(line());
+        }
+        log.close();
+        assert_eq!(log.take_dropped(), 5);
+        assert!(log.error().is_some_and(|error| error.contains("No space left")));
+    }
+
+    #[test]
+    fn what_is_written_is_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = AccessLog::open(path.to_str().unwrap()).unwrap();
+        for _ in 0..1_000 {
+            log.write(line());
+        }
+        log.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!((text.lines().count(), log.take_dropped(), log.error()), (1_000, 0, None));
+        assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')));
+    }
 }

@@ -155,7 +155,7 @@ fn put(out: &mut HeaderMap<HeaderValue>, name: HeaderName, value: &str) {
     }
 }
 
-fn join(list: &mut String, value: &str) {
+pub(crate) fn join(list: &mut String, value: &str) {
     if !list.is_empty() {
         list.push_str(", ");
     }

@@ -149,6 +149,11 @@ impl Recorder {
         move |at| self.cells.dense(series::TIERS.0, first.saturating_add(at))
     }
 
+    /// Why lines of the log cannot be written, while they cannot.
+    pub fn log_error(&self) -> Option<String> {
+        self.log.error()
+    }
+
     /// Count the lines that the log had to drop.
     pub fn count_dropped(&self) {
         let dropped = self.log.take_dropped();

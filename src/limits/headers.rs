@@ -21,9 +21,17 @@ const HOPELESS: Header = ("x-should-retry", Cow::Borrowed("false"));
 /// Kong's headers for `checks` at `now`; `refused` is the check that refused (the exhausted one that resets last). Of
 /// several limits with one period the tighter is shown.
 pub fn rate_limit(checks: &[Check], now: impl Into<Moment>, refused: Option<usize>, out: &mut Vec<Header>) {
-    let now = now.into();
+    kong(checks, now.into(), refused.is_none(), refused, out);
+}
+
+/// Kong's headers of a call whose taking is given back: what remains is as if it had never been asked.
+pub fn rate_limit_given_back(checks: &[Check], now: impl Into<Moment>, out: &mut Vec<Header>) {
+    kong(checks, now.into(), false, None, out);
+}
+
+fn kong(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, out: &mut Vec<Header>) {
     let shown = || checks.iter().filter(|check| !check.hidden && !check.shadow);
-    let remains = |check: &Check| remaining(check, refused.is_some());
+    let remains = |check: &Check| remaining(check, counted);
     for (index, check) in shown().enumerate() {
         let Some((limit, remaining)) = names(check.period) else { continue };
         let left = remains(check);
@@ -35,14 +43,14 @@ pub fn rate_limit(checks: &[Check], now: impl Into<Moment>, refused: Option<usiz
             out.push((remaining, left.to_string().into()));
         }
     }
-    let Some(check) = least(shown(), refused.is_some()) else { return };
+    let Some(check) = least(shown(), counted) else { return };
     out.push(("ratelimit-limit", check.limit.to_string().into()));
     out.push(("ratelimit-remaining", remains(check).to_string().into()));
     out.push(("ratelimit-reset", check.resets_in(now).max(1).to_string().into()));
     if let Some(check) = refused.and_then(|index| checks.get(index)).filter(|check| !check.hidden) {
         let seconds = check.resets_in(now).max(1);
         out.push(("retry-after", seconds.to_string().into()));
-        if seconds > RETRY_WITHIN_S {
+        if is_hopeless(check, seconds) {
             out.push(HOPELESS);
         }
         out.push(("x-aigw-limit", check.words().into()));
@@ -53,38 +61,50 @@ pub fn rate_limit(checks: &[Check], now: impl Into<Moment>, refused: Option<usiz
 /// OpenAI's headers, of the limit with least remaining; with `refused` of the one that refused, and when to come back:
 /// `Retry-After`, in milliseconds too where that is soon, `x-should-retry: false` where it is not.
 pub fn openai(checks: &[Check], now: impl Into<Moment>, refused: Option<usize>, out: &mut Vec<Header>) {
-    let now = now.into();
+    models(checks, now.into(), refused.is_none(), refused, out);
+}
+
+/// OpenAI's headers of a call whose taking is given back.
+pub fn openai_given_back(checks: &[Check], now: impl Into<Moment>, out: &mut Vec<Header>) {
+    models(checks, now.into(), false, None, out);
+}
+
+fn models(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, out: &mut Vec<Header>) {
     let enforced = checks.iter().filter(|check| !check.shadow);
     let named = refused.and_then(|index| checks.get(index));
-    let Some(check) = named.or_else(|| least(enforced, false)) else { return };
-    let left = remaining(check, refused.is_some());
+    let Some(check) = named.or_else(|| least(enforced, counted)) else { return };
+    let left = remaining(check, counted);
     out.push(("x-ratelimit-limit-requests", check.limit.to_string().into()));
     out.push(("x-ratelimit-remaining-requests", left.to_string().into()));
     // Until it is as if nothing had been asked: this call, where it passed, comes back as well.
-    let own = check.rate.filter(|_| refused.is_none()).map_or(0, Rate::cost);
+    let own = check.rate.filter(|_| counted).map_or(0, Rate::cost);
     out.push(("x-ratelimit-reset-requests", go_duration(check.full_at.since(now) + own).into()));
     if refused.is_some() {
         let seconds = check.resets_in(now).max(1);
         out.push(("retry-after", seconds.to_string().into()));
-        if seconds <= RETRY_WITHIN_S {
-            out.push(("retry-after-ms", check.wait(now).div_ceil(1_000_000).max(1).to_string().into()));
-        } else {
+        if is_hopeless(check, seconds) {
             out.push(HOPELESS);
+        } else {
+            out.push(("retry-after-ms", check.wait(now).div_ceil(1_000_000).max(1).to_string().into()));
         }
     }
 }
 
-/// What remains after this call; a refused call is not counted against the limits that did not refuse it.
-fn remaining(check: &Check, refused: bool) -> u32 {
-    let left = check.limit.saturating_sub(check.used);
-    if refused && !check.exhausted() { left } else { left.saturating_sub(1) }
+/// Whether a client's own retry is in vain: the wait is too long, or nothing ever passes.
+fn is_hopeless(check: &Check, seconds: u32) -> bool {
+    seconds > RETRY_WITHIN_S || check.limit == 0
+}
+
+/// What remains after this call; one that was refused is not `counted` against the limits that did not refuse it.
+fn remaining(check: &Check, counted: bool) -> u32 {
+    check.limit.saturating_sub(check.used).saturating_sub(u32::from(counted || check.exhausted()))
 }
 
 /// The check with least remaining; at a tie the one that resets later.
-fn least<'a>(checks: impl Iterator<Item = &'a Check>, refused: bool) -> Option<&'a Check> {
+fn least<'a>(checks: impl Iterator<Item = &'a Check>, counted: bool) -> Option<&'a Check> {
     let mut least: Option<(u32, &Check)> = None;
     for check in checks {
-        let left = remaining(check, refused);
+        let left = remaining(check, counted);
         let tighter =
             least.is_none_or(|(other, widest)| left < other || (left == other && check.window.end > widest.window.end));
         if tighter {
@@ -209,6 +229,33 @@ mod tests {
         assert_eq!(value(&headers, "retry-after"), Some("86310"));
         assert_eq!(value(&headers, "x-should-retry"), Some("false"));
         assert_eq!(value(&headers, "retry-after-ms"), None);
+    }
+
+    #[test]
+    fn what_is_given_back_remains() {
+        let now = UnixSeconds(90);
+        let checks = [check(5, 0, Period::Minute, now), check(9, 8, Period::Day, now)];
+        let mut headers = Vec::new();
+        rate_limit_given_back(&checks, now, &mut headers);
+        assert_eq!(value(&headers, "x-ratelimit-remaining-minute"), Some("5"));
+        assert_eq!((value(&headers, "ratelimit-remaining"), value(&headers, "retry-after")), (Some("1"), None));
+        headers.clear();
+        openai_given_back(&checks, now, &mut headers);
+        assert_eq!(value(&headers, "x-ratelimit-remaining-requests"), Some("1"));
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_back_for_nothing() {
+        let now = UnixSeconds(90);
+        let nothing = [check(0, 0, Period::Second, now)];
+        for headers in [rate_limit, openai].map(|make| {
+            let mut headers = Vec::new();
+            make(&nothing, now, Some(0), &mut headers);
+            headers
+        }) {
+            assert_eq!(value(&headers, "x-should-retry"), Some("false"));
+            assert_eq!(value(&headers, "retry-after-ms"), None);
+        }
     }
 
     #[test]

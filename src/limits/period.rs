@@ -132,7 +132,15 @@ impl fmt::Display for Period {
             Self::Day => "day",
             Self::Month => "month",
             Self::Year => "year",
-            Self::Every(seconds) => return write!(f, "{seconds}s"),
+            Self::Every(seconds) => {
+                // As a person would write it: `48h`, not `172800s`.
+                let (unit, name) = match seconds.get() {
+                    whole if whole % 3_600 == 0 => (3_600, "h"),
+                    whole if whole % 60 == 0 => (60, "m"),
+                    _ => (1, "s"),
+                };
+                return write!(f, "{}{name}", seconds.get() / unit);
+            }
         })
     }
 }

@@ -142,8 +142,10 @@ const REQUESTS: Metric = Metric {
     name: "kong_http_requests_total",
     kind: Kind::Counter,
     help: "Answers by route, status and who made them (source: service or exit).",
-    labels: &["service", "route", "code", "source"],
+    labels: &["service", "route", "code", "source", "workspace", "consumer"],
 };
+/// What dashboards made for Kong select by: the one workspace, and no consumer.
+const KONGS: &str = "workspace=\"default\",consumer=\"\"";
 const BANDWIDTH: Metric = Metric {
     name: "kong_bandwidth_bytes",
     kind: Kind::Counter,
@@ -255,7 +257,7 @@ pub fn render(routes: &[RouteRow<'_>], gateway: &[u64]) -> String {
                 if n > 0 {
                     let _ = writeln!(
                         page,
-                        "{}{{service=\"{}\",route=\"{}\",code=\"{}\",source=\"{name}\"}} {n}",
+                        "{}{{service=\"{}\",route=\"{}\",code=\"{}\",source=\"{name}\",{KONGS}}} {n}",
                         REQUESTS.name,
                         Label(row.service),
                         Label(row.route),
@@ -356,8 +358,8 @@ mod tests {
         let read = |words: &[AtomicU64]| words.iter().map(|word| word.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let page = render(&[RouteRow { route: "a\"b\nc", service: "s", words: &read(&row) }], &read(&own));
         for line in [
-            "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"200\",source=\"service\"} 1",
-            "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"429\",source=\"exit\"} 1",
+            "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"200\",source=\"service\",workspace=\"default\",consumer=\"\"} 1",
+            "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"429\",source=\"exit\",workspace=\"default\",consumer=\"\"} 1",
             "kong_bandwidth_bytes{service=\"s\",route=\"a\\\"b\\nc\",direction=\"egress\"} 25",
             "kong_request_latency_ms_bucket{service=\"s\",route=\"a\\\"b\\nc\",le=\"5\"} 1",
             "kong_request_latency_ms_count{service=\"s\",route=\"a\\\"b\\nc\"} 2",

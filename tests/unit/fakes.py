@@ -39,6 +39,9 @@ class FakePublisher:
         self._call("ensure_column")
         self.columns[n] = (words, rows, key)
 
+    def highest_column(self) -> int:
+        return max(self.columns, default=0)
+
     def write_base(self, consumers: Iterable[tuple[Any, ...]], credentials: Iterable[tuple[Any, ...]]) -> None:
         self._call("write_base")
         self._next = ({c[0]: c for c in consumers}, {c[0]: c for c in credentials})
@@ -62,6 +65,8 @@ class FakePublisher:
         self._delta += sum(map(len, (upserts_consumers, upserts_credentials, deleted_consumers, deleted_credentials)))
 
     def check(self, policy: bytes) -> None:
+        if "check" in self.fail:
+            raise self.fail["check"]
         if self.refuses and self.refuses.encode() in policy:
             number = next(r["n"] for r in orjson.loads(policy)["routes"] if self.refuses in orjson.dumps(r).decode())
             raise ValueError(f"policy: route {number}: refused")

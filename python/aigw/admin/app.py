@@ -5,6 +5,7 @@ trailing slash and the headers that every answer carries are made here, once. St
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -80,7 +81,8 @@ class AdminApp:
         data: JsonDict = {}
         if request.method in _WITH_BODY:
             data = await (_configuration(request) if any(methods is m for m in config.TEXTS) else _data(request))
-        call = Call(self._admin, data, dict(request.query_params), path, int(self._admin.now()))
+        now = self._admin.now()
+        call = Call(self._admin, data, dict(request.query_params), path, int(now), math.ceil(now))
         answer = await asyncio.to_thread(handler, call)
         if answer.pending is not None:
             answer = Answer(answer.status, await asyncio.wrap_future(answer.pending))

@@ -21,18 +21,20 @@ from aigw.types import JsonDict
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, read: `now` in unix seconds, `path` without a trailing slash."""
+    """One request, read: `now` in unix seconds, cut to whole ones; `soon` is the next whole one, from which times to live
+    count. `path` without a trailing slash."""
 
     admin: Admin
     data: JsonDict
     query: Mapping[str, str]
     path: str
     now: int
+    soon: int
 
     @property
     def crud(self) -> Crud:
         """The engine at this moment."""
-        return Crud(self.admin.publisher, self.now)
+        return Crud(self.admin.publisher, self.now, self.soon)
 
     def write(self, status: int, operation: Callable[[Writing, Crud], Any]) -> "Answer":
         """Run on the writer; the answer's body is what the operation returns."""

@@ -36,10 +36,11 @@ def is_uuid(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Crud:
-    """The engine at one moment: `now` in unix seconds. `publisher` makes HMACs of keys."""
+    """The engine at one moment: `now` in unix seconds, `soon` rounded up. `publisher` makes HMACs of keys."""
 
     publisher: Publisher
     now: int
+    soon: int
 
     def find(self, reading: Reading, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row | None:
         """By id, or by the endpoint key; one that is not unique by itself is looked for under its parent."""
@@ -64,7 +65,7 @@ class Crud:
             return row.body
         body = {**row.body, "key": key}
         del body["ttl"]
-        return {**body, "ttl": max(0, row.expires_at - self.now)} if row.expires_at else body
+        return {**body, "ttl": max(0, row.expires_at - self.soon)} if row.expires_at else body
 
     def create(self, writing: Writing, kind: Kind, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
         """POST: 201. `fixed` are references that the path gives."""
@@ -122,7 +123,11 @@ class Crud:
     def check(self, reading: Reading, kind: Kind, data: JsonDict) -> None:
         """POST /schemas/{entity}/validate: raises what a write would, references aside."""
         given = self._typed(kind, data, None)
-        stamp = {"id": str(uuid4()), "created_at": self.now, "updated_at": self.now}
+        stamp = {
+            "id": str(uuid4()),
+            "created_at": self.now,
+            **({"updated_at": self.now} if kind.has_updated_at else {}),
+        }
         try:
             check_entity(kind, {**stamp, **{k: v for k, v in given.items() if v is not None}})
         except SchemaViolation as error:
@@ -160,7 +165,8 @@ class Crud:
             key = kind.defaults()["key"]
             digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
         stored = {**body, "key": None, "key_hint": hint, "ttl": None}
-        return self.shown(kind, writing.put(kind, stored, row, digest, self.now + ttl if ttl else 0), key)
+        # Workers look at whole seconds: counted from the one before, a key of one second could be dead on arrival.
+        return self.shown(kind, writing.put(kind, stored, row, digest, self.soon + ttl if ttl else 0), key)
 
     def _typed(self, kind: Kind, data: JsonDict, row: Row | None) -> JsonDict:
         """The input with a form's text typed by the schema, and without what is read only."""

@@ -242,6 +242,9 @@ def _ready(call: Call) -> Answer:
     if "verbose" not in call.query and status == 200:
         return Answer(status, "ok")
     lines = [f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed'}" for name, ok in checks.items()]
+    if checks["snapshot"] and (behind := call.admin.publication.in_force.error):
+        # Requests go on by what is in force: a balancer that took them away for this would make an outage of it.
+        lines[list(checks).index("snapshot")] = f"[!]snapshot behind the store: {behind}"
     return Answer(status, "\n".join([*lines, f"readyz check {word}"]) + "\n")
 
 

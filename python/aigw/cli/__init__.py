@@ -112,10 +112,10 @@ def _run(words: list[str]) -> int:
             sys.stdout.write(help_of(verb))
             return 0
         code = call(verb.load(), rest)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a starter of daemons may have closed it
+            sys.stdout.flush()
     except Usage as error:
-        known = named[0] if named[0] in {verb.name for verb in every_verb()} else ""
-        fail(2, f"{error}\nSee: aigw {known} --help".replace("  ", " "))
+        fail(2, f"{error}\nSee: {' '.join(['aigw', *_known(named), '--help'])}")
     except (ConfigError, AddressInUse) as error:
         fail(2, str(error))
     except BrokenPipeError:
@@ -140,6 +140,18 @@ def find(words: list[str]) -> tuple[Verb, list[str]]:
         if not (verb.more and rest):
             return verb, rest
         verbs = shown = list(verb.more)
+
+
+def _known(words: list[str]) -> list[str]:
+    """As many of the words as name verbs: what is most of use to read about."""
+    verbs, known = every_verb(), list[str]()
+    for word in words:
+        verb = next((verb for verb in verbs if verb.name.rsplit(" ", 1)[-1] == word), None)
+        if verb is None:
+            break
+        known.append(word)
+        verbs = list(verb.more)
+    return known
 
 
 def _unknown(word: str, verbs: list[Verb]) -> ConfigError:

@@ -84,7 +84,17 @@ class Numbers:
         self.known.update(more)
         if fresh:
             self.fresh.update(more)
-        self._highest = max(self._highest, *more.values(), 0)
+        self.above(max(more.values(), default=0))
+
+    def above(self, n: int) -> None:
+        """Give none up to this one any more."""
+        self._highest = max(self._highest, n)
+
+    def copy(self) -> "Numbers":
+        """Those known, to give more beside these."""
+        numbers = Numbers(dict(self.known))
+        numbers.above(self._highest)
+        return numbers
 
 
 class Profiles:
@@ -115,6 +125,13 @@ class Profiles:
             rate = rate_limiting.profile(RateLimitingConfig.model_validate(config), scope, counted, numbers.of)
             index = self._by_config[known] = self._intern("rate", self.rate_limiting, rate)
         return index
+
+    def cut(self, rate: int, size: int) -> None:
+        """Forget those beyond these lengths: what brought them was never stored."""
+        for kind, items, kept in (("rate", self.rate_limiting, rate), ("size", self.size_limiting, size)):
+            del items[kept:]
+            self._index = {text: n for text, n in self._index.items() if text[0] != kind or n < kept}
+        self._by_config = {known: n for known, n in self._by_config.items() if n < rate}
 
     def _intern(self, kind: str, items: list[JsonDict], profile: JsonDict) -> int:
         text = (kind, orjson.dumps(profile))

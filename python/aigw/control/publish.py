@@ -121,6 +121,8 @@ class Publication:
             setattr(self.world, kind, found)
         # A number given in memory stays given, even if its row was never stored: profiles point at it.
         self.numbers.take(reading.columns(), fresh=False)
+        # A column that a process made, dying before it could store its number, counts what nobody knows any more.
+        self.numbers.above(self._publisher.highest_column())
         self.series.take({(SERIES, key): n for key, n in reading.numbers(SERIES).items()}, fresh=False)
         self._anonymous = self.world.anonymous_texts()
         self._rows = {
@@ -150,12 +152,14 @@ class Publication:
                 self._note_record(change, row)
 
     def prepare(self, reading: Reading, now: int) -> Fresh:
-        """Work out what to send. Returns new numbers, which must be stored in the same transaction. Raises Unservable."""
+        """Work out what to send, and make the room for its counters: what has none is not stored. Returns new numbers, which
+        must be stored in the same transaction. Raises Unservable, OSError."""
         much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
         if self._everything or self._renewing or much:
-            base = read_base(reading, self.world, dict(self.numbers.known), now, may_number=True)
+            base = read_base(reading, self.world, self.numbers.copy(), now, may_number=True)
             self.numbers.take(base.fresh, fresh=True)
             self._prepared = _Prepared([], [], [], [], self._compile(reading, now, base.profiles), base)
+            self._ensure_columns()
             return Fresh(self.numbers.fresh, self.series.fresh)
         consumers, credentials = [], []
         gone: dict[str, list[int]] = {"consumers": [], "keyauth_credentials": []}
@@ -173,6 +177,7 @@ class Publication:
         if self._policy_dirty or len(self.profiles) != self._policy_profiles:
             policy = self._compile(reading, now, self.profiles)
         self._prepared = _Prepared(consumers, credentials, gone["consumers"], gone["keyauth_credentials"], policy)
+        self._ensure_columns()
         return Fresh(self.numbers.fresh, self.series.fresh)
 
     def send(self, now: float) -> None:
@@ -181,7 +186,6 @@ class Publication:
         if plan is None:
             return
         try:
-            self._ensure_columns()
             if plan.base is not None:
                 self._write(plan.base)
             elif plan.consumers or plan.credentials or plan.gone_consumers or plan.gone_credentials:
@@ -208,12 +212,15 @@ class Publication:
     @contextmanager
     def group(self, changes: Iterable[Change | Many]) -> Iterator[None]:
         """Take the changes of one group into memory; when their commit fails, it was as if they had never been."""
-        pending, everything = dict(self._pending), self._everything
+        pending, everything, profiles = dict(self._pending), self._everything, self.profiles
+        lengths = len(profiles.rate_limiting), len(profiles.size_limiting)
         self.note(changes)
         try:
             yield
         except BaseException:
             self._pending, self._everything = pending, everything
+            if lengths != (len(profiles.rate_limiting), len(profiles.size_limiting)):
+                profiles.cut(*lengths)  # or later changes would need the room of its counters, too
             self._prepared = None
             raise
 
@@ -366,13 +373,11 @@ class Publication:
                 self._ensured[column.n] = rows
 
 
-def read_base(
-    reading: Reading, world: World, known: dict[tuple[str, str], int], now: int, *, may_number: bool = False
-) -> Base:
+def read_base(reading: Reading, world: World, numbers: Numbers, now: int, *, may_number: bool = False) -> Base:
     """All records, with fresh profiles. Slow at many consumers, and safe beside the writer: it shares nothing with it.
     Raises KeyError when an entity or a column came meanwhile; the caller tries again later. At start nothing else runs,
-    and `may_number` lets the base number columns itself."""
-    profiles, numbers = Profiles(), Numbers(known)
+    and `may_number` lets the base number columns itself, in `numbers`, which are a copy."""
+    profiles = Profiles()
     own: dict[str, list[JsonDict]] = {}
     for body in reading.consumer_plugins():
         own.setdefault(body["consumer"]["id"], []).append(body)

@@ -55,7 +55,8 @@ class Repair:
                 return
             self._tell(self._running)
             self._running = None
-        held = [slot["generation"] for slot in self._files.slots() if slot["state"] == "ready"]
+        # One that starts does not serve before it has loaded what is in force.
+        held = [slot["generation"] for slot in self._files.slots() if slot["state"] != "draining"]
         now = self._clock()
         if all(generation >= self._files.generation() for generation in held) or now < self._last + self._pause:
             return

@@ -66,8 +66,8 @@ class Writer:
         with self._store.writing() as writing:
             publication.load(writing)
             publication.start_base()
-            known = dict(publication.numbers.known)
-            base = read_base(writing, publication.world, known, int(self._now()), may_number=True)
+            numbers = publication.numbers.copy()
+            base = read_base(writing, publication.world, numbers, int(self._now()), may_number=True)
         self._install(base)
         self._thread.start()
 
@@ -151,11 +151,11 @@ class Writer:
                 self._logged += len(writing.changes)
         except _Undone:
             return  # before anything was noted
-        except Unservable as error:
+        except (Unservable, OSError) as error:
             self._stale = True
             left = [job for job in group if not job.future.done()]
             if len(left) == 1:
-                left[0].future.set_exception(error)
+                left[0].future.set_exception(error if isinstance(error, Unservable) else _no_room(error))
             for job in left if len(left) > 1 else ():
                 self._write([job])  # whose it was shows when each is by itself
             return
@@ -220,12 +220,12 @@ class Writer:
         if self._closed or not self._publication.wants_base:
             return
         self._publication.start_base()
-        world, known = replace(self._publication.world), dict(self._publication.numbers.known)
+        world, numbers = replace(self._publication.world), self._publication.numbers.copy()
 
         def read() -> None:
             try:
                 with self._store.reading() as reading:
-                    base = read_base(reading, world, known, int(self._now()))
+                    base = read_base(reading, world, numbers, int(self._now()))
             except (AigwError, KeyError) as error:
                 log.warning("a new base could not be read: %s; tried again later", error)
                 self._publication.drop_base()
@@ -241,3 +241,8 @@ class Writer:
             work()
         except Exception:  # this thread must outlive every fault: without it nothing can be written
             log.exception("could not %s; it is tried again", what)
+
+
+def _no_room(error: OSError) -> StoreError:
+    """What a change becomes whose counters found no place."""
+    return StoreError(f"its counters could not be made, and nothing of this was changed: {explain(error)}")

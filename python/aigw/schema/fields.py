@@ -151,6 +151,10 @@ def _printable(value: str) -> str | None:
     return "must not contain control characters" if _CONTROL.search(value) else None
 
 
+def _lines(value: str) -> str | None:
+    return _printable(value.replace("\n", "").replace("\t", ""))
+
+
 def _header_name(value: str) -> str | None:
     if _HEADER.match(value):
         return None
@@ -177,6 +181,8 @@ Uuid = Annotated[str, _checked(_uuid), AfterValidator(str.lower)]
 """A UUID in its canonical text, lower case."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024), _checked(_printable)]
 """One line of printable text, 1..1024 characters: safe in a header, a log line and a label."""
+Prose = Annotated[str, StringConstraints(min_length=1, max_length=1024), _checked(_lines)]
+"""Lines of printable text for people: in no header, and in no log as it is."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=512), _checked(_name)]
 """A name that can stand in a path: letters, digits, `.-_~` and non-ASCII letters, 1..512 characters."""
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=128), _checked(_tag)]

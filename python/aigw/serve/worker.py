@@ -19,6 +19,10 @@ from aigw.serve.loop import make_loop
 from aigw.serve.server import rsgi
 from aigw.settings import Settings
 
+LOOK_S = 0.1
+"""How often a worker without a configuration looks for one."""
+LOOK_LOG_S = 1.0
+
 
 def main(arguments: list[str]) -> None:
     orders, settings = child.enter(arguments)
@@ -65,6 +69,10 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, on_quit)
     gateway.start(loop)
+    if not await _loaded(gateway, stop, log):
+        gateway.close()
+        return 0
+    watching = loop.create_task(_watch_log(gateway, log))
     server = rsgi(gateway, settings, listening)
     served = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())
@@ -72,11 +80,40 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
     if not stop.is_set():
         log("server_ended", error=str(served.exception()))
         return 1
+    watching.cancel()
     cut = await drain(gateway, server, served, settings.drain_timeout, at_once)
     if cut:
         log("requests_cut", requests=cut)
     gateway.close()
     return 0
+
+
+async def _loaded(gateway: Gateway, stop: asyncio.Event, log: Log) -> bool:
+    """Wait until what was published can be read, or false when told to stop: before, every call would be told that there is
+    no such route. Control sees that this worker is behind, and publishes anew."""
+    told = False
+    while not stop.is_set():
+        try:
+            gateway.refresh()  # nothing published is fine: an empty gateway
+        except ValueError as error:
+            if not told:
+                log("snapshot_unreadable", error=str(error))
+            told = True
+            await asyncio.sleep(LOOK_S)
+        else:
+            return True
+    return False
+
+
+async def _watch_log(gateway: Gateway, log: Log) -> None:
+    """Say when the access log cannot be written any more, and when it can again."""
+    known: str | None = None
+    while True:
+        await asyncio.sleep(LOOK_LOG_S)
+        error = gateway.access_log_error()
+        if (error is None) != (known is None):
+            log("access_log_failed" if error else "access_log_restored", **({"error": error} if error else {}))
+        known = error
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 //! blocks before the header counts it, and nobody maps what the header does not count.
 
 use std::array;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Error, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -109,6 +109,17 @@ impl Columns {
             words[CHUNKS].store(chunks as u64, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// The highest number below `end` that has a file; 0 for none.
+    pub(super) fn highest(&self, end: u32) -> io::Result<u32> {
+        let mut highest = 0;
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("column-")?.parse().ok());
+            highest = highest.max(number.filter(|number| *number < end).unwrap_or(0));
+        }
+        Ok(highest)
     }
 
     fn fill(&self, file: &File, number: u32, width: u64, key: &str) -> io::Result<()> {

@@ -12,11 +12,15 @@ use std::sync::atomic::Ordering;
 use aigw_core::cells::reclaim::Reclaimed;
 use aigw_core::cells::{CellRef, Cells as _, journal};
 use aigw_core::limits::{Rate, rate, window};
+use aigw_core::telemetry::series::TIERS;
 use aigw_core::units::{Moment, UnixSeconds};
 
 use super::slots::{self, SLOTS, SlotReport};
 use super::{Counters, StoreId};
 use crate::map::WordMap;
+
+/// From here on columns are those of metrics.
+const FIRST_OF_METRICS: u32 = TIERS.0;
 
 /// What a counter says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +55,11 @@ impl Control {
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
         Ok(Self { dir: dir.to_owned(), store, counters, slots: array::from_fn(|_| OnceLock::new()) })
+    }
+
+    /// The highest number of a limit's column that has a file; 0 for none.
+    pub fn highest_column(&self) -> io::Result<u32> {
+        self.counters.columns.highest(FIRST_OF_METRICS)
     }
 
     /// Makes a column of `width` words a row, or lets it grow to hold rows `0..rows`.

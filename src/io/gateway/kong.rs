@@ -213,6 +213,7 @@ impl Gateway {
                 self.count_shadows(tier, &checks);
             }
             admitted.headers = kong_headers(&checks, now, None, None, None);
+            admitted.checks = checks;
         }
         let hide = auth.map_or(&[][..], |auth| &*auth.header_names);
         let stripped = (route.strip_path && covered > 1).then(|| arrival.path.get(..covered)).flatten();

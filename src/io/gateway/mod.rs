@@ -18,7 +18,7 @@ use crate::accept::{Answer, Arrival, Surface};
 use crate::access_log::AccessLog;
 use crate::cells::{SlotState, Worker};
 use crate::clock::SystemClock;
-use crate::forward::VIA;
+use crate::forward::{self, VIA};
 use crate::in_force::InForce;
 use crate::record::{Ending, Recorder};
 use crate::secret::Sealer;
@@ -78,6 +78,8 @@ pub struct Admitted {
     model: Option<ModelCall>,
     permit: Option<Permit<Worker>>,
     headers: Vec<OwnHeader>,
+    /// What `permit` was taken by.
+    checks: Vec<Check>,
     ingress: u64,
     sent: bool,
     sent_after: Option<Duration>,
@@ -99,6 +101,11 @@ impl Admitted {
 
     /// An answer's head is about to pass: what must not go on is taken out.
     pub fn head(&mut self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>) {
+        // These are the gateway's words.
+        let ours: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-aigw-")).cloned().collect();
+        for name in ours {
+            headers.remove(name);
+        }
         if let Some(model) = &mut self.model {
             model.head(status, headers);
         }
@@ -241,6 +248,7 @@ impl Gateway {
             model: None,
             permit: None,
             headers: Vec::new(),
+            checks: Vec::new(),
             ingress,
             sent: false,
             sent_after: None,
@@ -275,8 +283,15 @@ impl Gateway {
         if arrival.surface == Surface::OpenAi && !headers.contains_key(http::header::SERVER) {
             own.push(("server", refuse::SERVER.into()));
         }
-        if !headers.contains_key(http::header::VIA) {
+        let mut via = String::new();
+        for value in headers.get_all(http::header::VIA).iter().filter_map(|value| value.to_str().ok()) {
+            forward::join(&mut via, value);
+        }
+        if via.is_empty() {
             own.push(("via", VIA.into()));
+        } else {
+            forward::join(&mut via, VIA);
+            own.push(("via", via.into()));
         }
         if self.draining.load(Ordering::Relaxed) {
             own.push(("connection", "close".into()));
@@ -345,6 +360,11 @@ impl Gateway {
     /// The count of requests in flight that the slot shows.
     pub fn in_flight(&self) -> &AtomicU64 {
         self.cells.status().in_flight()
+    }
+
+    /// Why lines of the access log cannot be written, while they cannot.
+    pub fn access_log_error(&self) -> Option<String> {
+        self.recorder.log_error()
     }
 
     /// Write what waits of the access log.

@@ -177,6 +177,7 @@ impl Gateway {
         }
         self.count_shadows(tier, &checks);
         headers::openai(&checks, now, None, &mut admitted.headers);
+        admitted.checks = checks;
         admitted.model = Some(ModelCall::new(at, offer.series(admitted.tier.unwrap_or(0), at), &asked));
         let whole = !asked.stream;
         let order = order(in_force.models.get(at).map_or(&[][..], |model| &model.upstreams), request.0[1]);

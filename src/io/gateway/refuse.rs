@@ -10,6 +10,7 @@ use crate::record::Ending;
 use crate::upstream::Failure;
 use aigw_core::admit::Check;
 use aigw_core::balance::health;
+use aigw_core::clock::Clock as _;
 use aigw_core::denial::{Extra, Reason, Refused, Retry};
 use aigw_core::denial_body::{Form, render};
 use aigw_core::denial_openai::{self, LimitFacts};
@@ -133,14 +134,19 @@ impl Gateway {
         );
     }
 
-    /// The answer for a call that has none.
+    /// The answer for a call that has none. What was taken goes back, and the headers of its limits say so.
     /// `cutting`: a shutdown cuts what is in flight.
     pub fn failed(&self, arrival: &Arrival, admitted: &Admitted, failure: Failure, cutting: bool) -> (Reason, Answer) {
         let denial = match reason(failure, cutting) {
             Reason::Drained if !admitted.sent => Reason::Draining,
             denial => denial,
         };
-        (denial, self.own_answer(arrival, &denial.into(), Vec::new(), None, None, None))
+        let (now, mut headers) = (self.clock.moment(), Vec::new());
+        match arrival.surface {
+            Surface::Kong => headers::rate_limit_given_back(&admitted.checks, now, &mut headers),
+            Surface::OpenAi => headers::openai_given_back(&admitted.checks, now, &mut headers),
+        }
+        (denial, self.own_answer(arrival, &denial.into(), headers, None, None, None))
     }
 
     /// A refusal as an answer in the form of its surface.

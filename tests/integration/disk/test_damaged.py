@@ -106,6 +106,19 @@ def call(gateway: Gateway, key: str | None = KEY, path: str = "/ai/get") -> int:
     return httpx.get(gateway.proxy + path, headers=headers, trust_env=False, timeout=PATIENCE_S).status_code
 
 
+def test_a_worker_without_a_configuration_is_not_ready(kept: Kept, new_gateway: New, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(kept.data, data)
+    gateway = new_gateway(workers=1, data=data)
+    for file in (data / "snapshot").iterdir():
+        file.unlink()
+    os.kill(gateway.children()["worker-1"], signal.SIGKILL)
+    gateway.wait_event("snapshot_unreadable")
+    gateway.wait_event("ready", child="worker-1")
+    assert call(gateway, None) == 401  # never a 404
+    assert gateway.process.end() == 0
+
+
 def copy(kept: Kept, tmp_path: Path, name: str, how: Callable[[Path], None]) -> tuple[Path, list[Path]]:
     """A copy with this file (or these, where the name is a beginning) damaged."""
     data = tmp_path / "data"

@@ -118,7 +118,10 @@ def the_limit(gateway: Gateway) -> str:
 def test_a_control_process_killed_on_a_full_disk_comes_back_with_room(gateway: Gateway, disk: SmallDisk) -> None:
     def came_of_it(line: str) -> bool:
         event = json.loads(line) if line.startswith("{") else {}
-        return event.get("event") == "control_failed" or (event.get("event"), event.get("child")) == ("ready", "control")
+        return event.get("event") == "control_failed" or (event.get("event"), event.get("child")) == (
+            "ready",
+            "control",
+        )
 
     for _ in range(5):  # the first may find room in what was before: its log, an older base
         disk.fill()
@@ -161,3 +164,23 @@ def test_at_whatever_byte_the_disk_fills_a_change_is_made_whole_or_told(gateway:
     routes = {route["name"] for route in admin(gateway, "GET", "/routes?size=1000").json()["data"]}
     assert len(routes) == 1 + told["made"] + told["stored"]
     assert admin(gateway, "GET", "/status").json()["configuration"]["error"] is None
+
+
+def test_a_change_whose_counters_have_no_room_is_not_stored_and_a_revocation_goes_through(
+    gateway: Gateway, disk: SmallDisk
+) -> None:
+    disk.fill(but=6 << 20)  # for what is stored and published of it, not for the metrics of so many routes
+    routes = "".join(f"      - {{name: r{n}, paths: [/r{n}]}}\n" for n in range(3000))
+    text = f"services:\n  - name: many\n    url: http://127.0.0.1:9\n    routes:\n{routes}"
+    headers = {"content-type": "application/yaml"}
+    answer = httpx.post(gateway.admin + "/config", content=text, headers=headers, trust_env=False, timeout=PATIENCE_S)
+    assert answer.status_code == 503, answer.text
+    assert (
+        "its counters could not be made, and nothing of this was changed" in answer.json()["message"]
+        and REPAIR in answer.json()["message"]
+    )
+    assert call(gateway) == 200
+    (key,) = admin(gateway, "GET", "/consumers/x/key-auth").json()["data"]
+    assert admin(gateway, "DELETE", f"/consumers/x/key-auth/{key['id']}").status_code == 204
+    assert call(gateway) == 401
+    assert "[+]snapshot ok" in httpx.get(gateway.admin + "/readyz?verbose", trust_env=False).text

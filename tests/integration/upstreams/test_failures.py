@@ -144,6 +144,10 @@ def test_the_mocks_faults(gateway: Gateway, mode: str, status: int, reason: str)
         answer = call(gateway, "POST", path + "/v1/chat/completions", body=CHAT)
         assert (answer.status, logged(gateway, answer)["denial"]) == (status, reason)
         assert used(gateway) == before
+        # As if nothing had been asked.
+        limit, left = answer.header("x-ratelimit-limit-year"), answer.header("x-ratelimit-remaining-year")
+        assert (limit, left) == ("1000000", str(1_000_000 - before))
+        assert answer.header("ratelimit-remaining") == left
     finally:
         process.end()
 

@@ -155,3 +155,11 @@ def test_a_client_that_leaves_is_no_fault(gate: Gateway, answers: Answers, runni
     (line,) = [json.loads(line) for line in log.read_text().splitlines() if '"/up/wait"' in line]
     assert (line["status"], line["outcome"], line["denial"]) == (499, "client_cut", "client_gone")
     answers.go_on.set()
+
+
+def test_via_is_added_to_and_the_gateways_words_are_its_own(gate: Gateway, answers: Answers) -> None:
+    answers.data = OK + b"Via: 1.0 up\r\nVia: 1.1 upper\r\nX-AIGW-Tier: evil\r\nContent-Length: 0\r\n\r\n"
+    first, _ = ask(gate)
+    (via,) = [value for name, value in first.headers if name == "via"]
+    assert via.startswith("1.0 up, 1.1 upper, 1.1 aigw/")
+    assert not [name for name, _ in first.headers if name.startswith("x-aigw-")]

@@ -83,3 +83,12 @@ def test_row_numbers_are_never_given_twice(gateway: Gateway) -> None:
     assert sorted(gateway.publisher.credentials) == [1, 3]
     kept = gateway.call("PUT", "/consumers/c", json={"custom_id": "z", "username": "d"})
     assert gateway.publisher.consumers[3] == (3, kept["id"], "d", "z", [], 0, [])
+
+
+def test_a_ttl_is_not_cut_short_by_the_second_it_began_in(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="bob")
+    gateway.now = 1_700_000_000.93
+    made = gateway.post("/consumers/bob/key-auth", key=KEY, ttl=1)
+    assert (made["ttl"], made["created_at"]) == (1, 1_700_000_000)
+    ((_, _, _, _, expires_at),) = gateway.publisher.credentials.values()
+    assert expires_at == 1_700_000_002

@@ -50,6 +50,9 @@ MUST_SET = "must set one of 'methods', 'hosts', 'headers', 'paths', 'snis' when 
         ("consumers", {"username": "a\r\nX: y"},
          "schema violation (username: must not contain control characters)"),
         ("plugins", {}, "schema violation (name: required field missing)"),
+        ("plugins", {"name": "jwt"}, "schema violation (name: plugin 'jwt' is not supported in this version)"),
+        ("routes", {"paths": ["/x"], "request_buffering": False},
+         "schema violation (request_buffering: not supported in this version)"),
         ("plugins", {"name": "foo"}, "schema violation (name: plugin 'foo' not enabled; "
          "add it to the 'plugins' configuration property)"),
         ("plugins", {"name": "rate-limiting"},

@@ -1,5 +1,6 @@
 """What Kong's clients and operators ask the gateway about itself, and where a consumer stands."""
 
+import errno
 from datetime import UTC, datetime
 
 import pytest
@@ -34,6 +35,11 @@ def test_probes(gateway: Gateway) -> None:
     assert gateway.client.get("/livez").text == "ok"
     assert gateway.client.get("/readyz").status_code == 200
     assert "[+]store ok" in gateway.client.get("/readyz?verbose").text
+    gateway.publisher.fail = {"append": OSError(errno.ENOSPC, "No space left on device")}
+    gateway.call("POST", "/consumers", 503, json={"username": "late"})
+    behind = gateway.client.get("/readyz?verbose")
+    assert (behind.status_code, "[+]snapshot ok" in behind.text) == (200, False)
+    assert "[!]snapshot behind the store: [Errno 28] No space left on device" in behind.text
     gateway.publisher.slots = list  # type: ignore[method-assign]
     not_ready = gateway.client.get("/readyz")
     assert (not_ready.status_code, "[-]workers failed" in not_ready.text) == (503, True)
@@ -52,6 +58,10 @@ def test_schemas_hold_the_defaults_that_clients_fill_in(gateway: Gateway) -> Non
     ok = {"message": "schema validation successful"}
     assert gateway.call("POST", "/schemas/services/validate", 200, json={"host": "h"}) == ok
     assert gateway.call("POST", "/schemas/plugins/validate", 200, json={"name": "key-auth"}) == ok
+    consumer = {"consumer": {"id": gateway.post("/consumers", username="v")["id"]}}
+    for name, own in (("keyauth_credentials", {"key": "x"}), ("acls", {"group": "gold"})):
+        assert gateway.call("POST", f"/schemas/{name}/validate", 200, json={**consumer, **own}) == ok
+        assert gateway.call("POST", f"/schemas/{name}/validate", 400, json={**consumer, **own, "updated_at": 1})
     wrong = gateway.call("POST", "/schemas/plugins/validate", 400, json={"name": "foo"})
     assert wrong["code"] == 2
     assert gateway.call("GET", "/plugins") == {"data": [], "next": None}

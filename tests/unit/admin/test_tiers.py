@@ -279,3 +279,11 @@ def test_limits_of_a_tier(gateway: Gateway) -> None:
     gateway.post("/consumers/bob/consumer_groups", group="pro")
     (moved,) = gateway.call("GET", "/consumers/bob/limits")["data"]
     assert (moved["limit"], moved["used"], moved["source"]) == (5000, 3, "tier pro"), "what was used comes along"
+
+
+def test_a_description_has_lines_and_a_name_stays_in_a_path(gateway: Gateway) -> None:
+    text = "Two lines,\nand an end.\n"
+    made = gateway.call("PUT", "/tiers/free", json={"description": text})
+    assert made["description"] == text
+    assert "control characters" in gateway.call("PUT", "/tiers/free", 400, json={"description": "a\x1bb"})["message"]
+    assert "takes it out of a path" in gateway.post("/consumer_groups", 400, name="..")["message"]

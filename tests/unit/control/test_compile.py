@@ -54,3 +54,17 @@ def test_the_same_input_gives_the_same_bytes_in_any_order(name: str) -> None:
     assert orjson.dumps(compile_policy(world, first, numbers, series).policy) == orjson.dumps(
         compile_policy(other, second, numbers, series).policy
     )
+
+
+def test_profiles_that_were_never_stored_are_forgotten() -> None:
+    profiles, numbers = Profiles(), Numbers({})
+    head = {"id": "00000000-0000-4000-8000-000000000001", "created_at": 1, "updated_at": 1, "name": "rate-limiting"}
+
+    def index(minute: int) -> int:
+        plugin = check_entity(KINDS["plugins"], {**head, "config": {"minute": minute}})
+        return profiles.of(plugin.model_dump(mode="json"), None, numbers)
+
+    assert [index(1), index(2)] == [0, 1]
+    profiles.cut(1, 0)
+    assert [index(1), index(3)] == [0, 1]
+    assert [p["limits"][0]["limit"] for p in profiles.rate_limiting] == [1, 3]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -297,3 +298,57 @@ def take(gateway: Gateway, steps: list[tuple[str, int, int]]) -> None:
             case "retry":
                 with suppress(OSError):
                     gateway.control._writer._catch_up(int(gateway.now))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("step", ["check", "ensure_column"])
+def test_what_finds_no_room_for_its_counters_is_not_stored_and_stands_in_nobodys_way(
+    gateway: Gateway, step: str
+) -> None:
+    lab(gateway)
+    key = gateway.post("/consumers/bob/key-auth")["id"]
+    gateway.publisher.fail = {step: OSError(errno.ENOSPC, "No space left on device")}
+    config = {"minute": 5}
+    answer = gateway.call("POST", "/plugins", 503, json={"name": "rate-limiting", "config": config})
+    assert "nothing of this was changed" in answer["message"] and "free some space" in answer["message"]
+    assert gateway.call("GET", "/plugins")["data"] == []
+    gateway.call("DELETE", f"/consumers/bob/key-auth/{key}", 204)
+    assert gateway.publisher.credentials == {}
+    assert gateway.call("GET", "/status")["configuration"]["error"] is None
+    gateway.publisher.fail = {}
+    gateway.post("/plugins", name="rate-limiting", config=config)
+    assert gateway.publisher.columns
+
+
+def test_of_a_group_only_those_without_room_are_refused(gateway: Gateway) -> None:
+    lab(gateway)
+    writer = gateway.control._writer  # type: ignore[union-attr]
+    held, go = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        held.set()
+        assert go.wait(30)
+
+    first = writer.submit(hold)
+    assert held.wait(30)
+    gateway.publisher.fail = {"ensure_column": OSError(errno.ENOSPC, "No space left on device")}
+    with ThreadPoolExecutor(2) as pool:
+        large = pool.submit(gateway.call, "POST", "/plugins", 503, json={"name": "rate-limiting", "config": {"day": 1}})
+        small = pool.submit(gateway.call, "POST", "/consumers", 201, json={"username": "eve"})
+        while writer._jobs.qsize() < 2:
+            threading.Event().wait(0.001)
+        go.set()
+        first.result(30)
+        assert "nothing of this was changed" in large.result(30)["message"]
+        assert small.result(30)["username"] == "eve"
+    assert "eve" in {c[2] for c in gateway.publisher.consumers.values()}
+
+
+def test_a_column_that_the_store_does_not_know_is_nobodys(gateway: Gateway) -> None:
+    """Its process died between making it and storing its number."""
+    gateway.publisher.columns[7] = (1, 1024, "of a change that was never stored")
+    with gateway.control._store.reading() as reading:  # type: ignore[union-attr]
+        gateway.control._writer._publication.load(reading)  # type: ignore[union-attr]
+    lab(gateway)
+    gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})
+    assert gateway.publisher.columns[7][2] == "of a change that was never stored"
+    assert set(gateway.publisher.columns) == {7, 8}

@@ -94,8 +94,8 @@ class Route(Entity):
     )
     strip_path: bool = Field(default=True, description="Remove the matched prefix before forwarding.")
     preserve_host: bool = Field(default=False, description="Forward the client's Host instead of the service's.")
-    request_buffering: bool = Field(
-        default=True, description="Kept for Kong's clients: the gateway decides by the body's size."
+    request_buffering: Annotated[bool, AfterValidator(Only((True,)))] = Field(
+        default=True, description="Bodies are read whole; false is not supported in this version."
     )
     response_buffering: bool = Field(
         default=True, description="Kept for Kong's clients: answers are passed on as they come."

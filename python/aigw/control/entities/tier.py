@@ -19,8 +19,8 @@ from aigw.schema.fields import (
     Model,
     Name,
     Positive,
+    Prose,
     SetMarker,
-    Text,
     Timestamp,
     refuse,
     unique,
@@ -200,7 +200,7 @@ class TierSpec(Model):
     weight: NotYet = Field(default=None, description="Share of a full pool: not supported in this version.")
     reserved_concurrency: NotYet = Field(default=None, description="Guaranteed places: not supported in this version.")
     price: Rates | None = Field(default=None, description="What the consumer pays.")
-    description: Text | None = Field(default=None, description="One line for people.")
+    description: Prose | None = Field(default=None, description="A few lines for people.")
 
     @model_validator(mode="after")
     def _limits_differ(self) -> Self:
@@ -219,6 +219,8 @@ class TierSpec(Model):
 def _tier_name(value: str) -> str:
     if not value.isascii() or _UUID.match(value):
         raise violation(f"invalid value '{value}': expected ascii, and no UUID: paths take ids, too")
+    if value in (".", ".."):
+        raise violation(f"invalid value '{value}': a client takes it out of a path")
     return value
 
 
