@@ -42,7 +42,8 @@ impl Digest {
     /// that digests that somebody made up (`000...1`, `000...2`) do not meet in one place.
     pub(super) fn word(&self) -> u64 {
         let (words, _) = self.0.as_chunks::<8>();
-        [0, 2, 3].into_iter().fold(0, |all, at| all ^ u64::from_le_bytes(words[at]))
+        let all = [0, 2, 3].into_iter().fold(0, |all, at| all ^ u64::from_le_bytes(words[at]));
+        (all ^ all >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 
