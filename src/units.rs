@@ -39,6 +39,11 @@ impl Moment {
         UnixSeconds::saturating(self.0 / NANOS)
     }
 
+    /// The first whole second that is not before it: what a client is told to wait for.
+    pub fn seconds_up(self) -> UnixSeconds {
+        Self(self.0.saturating_add(NANOS - 1)).seconds()
+    }
+
     /// Nanoseconds from `earlier` to `self`; 0 when `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

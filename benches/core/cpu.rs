@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use criterion::Criterion;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -39,4 +40,10 @@ impl Measurement for CpuTime {
     fn formatter(&self) -> &dyn ValueFormatter {
         WallTime.formatter()
     }
+}
+
+/// Short: what moves is the machine, not the mean of more samples.
+pub fn config() -> Criterion<CpuTime> {
+    let (warm_up, measured) = (Duration::from_millis(500), Duration::from_secs(1));
+    Criterion::default().with_measurement(CpuTime).warm_up_time(warm_up).measurement_time(measured).sample_size(50)
 }

@@ -8,7 +8,6 @@ mod percentiles;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aigw_core::admit::{Admitter, Check};
 use aigw_core::cells::CellKey;
@@ -193,11 +192,5 @@ fn matching(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// Short: what moves is the machine, not the mean of more samples.
-fn config() -> Criterion<CpuTime> {
-    let (warm_up, measured) = (Duration::from_millis(500), Duration::from_secs(1));
-    Criterion::default().with_measurement(CpuTime).warm_up_time(warm_up).measurement_time(measured).sample_size(50)
-}
-
-criterion_group! { name = benches; config = config(); targets = identity, decision, matching }
+criterion_group! { name = benches; config = cpu::config(); targets = identity, decision, matching }
 criterion_main!(benches);

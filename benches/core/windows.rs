@@ -7,7 +7,6 @@ mod cpu;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aigw_core::admit::{Admitter, Check};
 use aigw_core::cells::CellKey;
@@ -56,11 +55,5 @@ fn windows(criterion: &mut Criterion<CpuTime>) {
     });
 }
 
-/// Short: what moves is the machine, not the mean of more samples.
-fn config() -> Criterion<CpuTime> {
-    let (warm_up, measured) = (Duration::from_millis(500), Duration::from_secs(1));
-    Criterion::default().with_measurement(CpuTime).warm_up_time(warm_up).measurement_time(measured).sample_size(50)
-}
-
-criterion_group! { name = benches; config = config(); targets = windows }
+criterion_group! { name = benches; config = cpu::config(); targets = windows }
 criterion_main!(benches);

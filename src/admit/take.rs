@@ -172,6 +172,5 @@ fn record_rate(check: &mut Check, now: Moment, reading: rate::Reading) {
     check.used = reading.used;
     check.free_at = reading.free_at;
     check.full_at = reading.full_at;
-    let end = Moment(reading.free_at.0.saturating_add(999_999_999)).seconds();
-    check.window = Window { start: now.seconds(), end };
+    check.window = Window { start: now.seconds(), end: reading.free_at.seconds_up() };
 }

@@ -183,7 +183,12 @@ impl<'a> Bucket<'a> {
     /// Nanoseconds; 0 for one that is not kept.
     #[inline]
     fn cost(self, which: u64) -> u64 {
-        usize::try_from(which).ok().and_then(|at| self.costs.get(at)).map_or(0, |cost| cost.load(Ordering::Acquire))
+        self.place(which).map_or(0, |cost| cost.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn place(self, which: u64) -> Option<&'a AtomicU64> {
+        usize::try_from(which).ok().and_then(|at| self.costs.get(at))
     }
 
     /// The number of the rate's cost: mostly the one that the word has.
@@ -198,14 +203,14 @@ impl<'a> Bucket<'a> {
     fn find(self, cost: u64) -> u64 {
         let home = cost.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - WHICH);
         for which in (home..home + COSTS as u64).map(|at| at % COSTS as u64) {
-            let Some(place) = usize::try_from(which).ok().and_then(|at| self.costs.get(at)) else { continue };
+            let Some(place) = self.place(which) else { continue };
             match place.compare_exchange(0, cost, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return which,
                 Err(kept) if kept == cost => return which,
                 Err(_) => {}
             }
         }
-        if let Some(place) = usize::try_from(home).ok().and_then(|at| self.costs.get(at)) {
+        if let Some(place) = self.place(home) {
             place.store(cost, Ordering::Release);
         }
         home

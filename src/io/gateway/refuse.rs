@@ -90,7 +90,7 @@ pub(super) fn facts(check: &Check, scope: &'static str) -> LimitFacts {
         limit: check.limit,
         used: check.used,
         scope,
-        reset_at: Moment(check.free_at.0.saturating_add(999_999_999)).seconds().0,
+        reset_at: check.free_at.seconds_up().0,
     }
 }
 

@@ -112,5 +112,5 @@ fn bucket(rate: Rate, reading: Option<rate::Reading>, now: Moment) -> (u32, u32,
     let Some(rate::Reading { used, full_at, .. }) = reading.filter(|reading| reading.used > 0) else {
         return (rate.burst(), 0, 0, now.seconds().0);
     };
-    (rate.burst(), used, 0, Moment(full_at.0.saturating_add(999_999_999)).seconds().0)
+    (rate.burst(), used, 0, full_at.seconds_up().0)
 }

@@ -3,7 +3,7 @@
 import errno
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
@@ -172,20 +172,26 @@ def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway, monkeypat
     assert sorted(c[2] for c in gateway.publisher.consumers.values()) == ["bob", "y"]
 
 
-def test_writes_that_wait_share_one_publish(gateway: Gateway) -> None:
-    lab(gateway)
-    writer = gateway.control._writer  # type: ignore[union-attr]
+def held_writer(gateway: Gateway) -> tuple[writer.Writer, "Future[None]", threading.Event]:
+    """The writer, in the middle of a change that ends when the event is set: what is asked for meanwhile waits in one group."""
     held, go = threading.Event(), threading.Event()
 
     def hold(_: object) -> None:
         held.set()
         assert go.wait(30)
 
-    first = writer.submit(hold)
+    busy = gateway.control._writer  # type: ignore[union-attr]
+    first = busy.submit(hold)
     assert held.wait(30)
+    return busy, first, go
+
+
+def test_writes_that_wait_share_one_publish(gateway: Gateway) -> None:
+    lab(gateway)
+    busy, first, go = held_writer(gateway)
     with ThreadPoolExecutor(20) as pool:
         made = [pool.submit(gateway.client.post, "/consumers", json={"username": f"c{i % 18}"}) for i in range(20)]
-        while writer._jobs.qsize() < 20:
+        while busy._jobs.qsize() < 20:
             threading.Event().wait(0.005)
         calls(gateway)
         go.set()
@@ -321,20 +327,12 @@ def test_what_finds_no_room_for_its_counters_is_not_stored_and_stands_in_nobodys
 
 def test_of_a_group_only_those_without_room_are_refused(gateway: Gateway) -> None:
     lab(gateway)
-    writer = gateway.control._writer  # type: ignore[union-attr]
-    held, go = threading.Event(), threading.Event()
-
-    def hold(_: object) -> None:
-        held.set()
-        assert go.wait(30)
-
-    first = writer.submit(hold)
-    assert held.wait(30)
+    busy, first, go = held_writer(gateway)
     gateway.publisher.fail = {"ensure_column": OSError(errno.ENOSPC, "No space left on device")}
     with ThreadPoolExecutor(2) as pool:
         large = pool.submit(gateway.call, "POST", "/plugins", 503, json={"name": "rate-limiting", "config": {"day": 1}})
         small = pool.submit(gateway.call, "POST", "/consumers", 201, json={"username": "eve"})
-        while writer._jobs.qsize() < 2:
+        while busy._jobs.qsize() < 2:
             threading.Event().wait(0.001)
         go.set()
         first.result(30)
