@@ -1,7 +1,8 @@
 //! The lengths of time a limit may be over, and the window of one that a moment lies in.
 //!
-//! In comes a name (`minute`, `90s`) or a moment, out goes a window `[start, end)` in UTC. Months and years are
-//! calendar ones; `<n>s` aligns to `floor(epoch / n) * n`. Every moment lies in exactly one window of a period.
+//! In comes a name (`minute`, `90s`, `5h`) or a moment, out goes a window `[start, end)` in UTC. Months and years are
+//! calendar ones; a duration of n seconds aligns to `floor(epoch / n) * n`. Every moment lies in exactly one window of
+//! a period.
 
 use core::fmt;
 use core::num::NonZeroU32;
@@ -10,6 +11,9 @@ use core::str::FromStr;
 use crate::units::UnixSeconds;
 
 const DAY: u32 = 86_400;
+
+/// The units of a duration in seconds, longest first: what is written is read back.
+const UNITS: [(char, u32); 3] = [('h', 3_600), ('m', 60), ('s', 1)];
 
 /// The time a limit is over. Ordered by length, shortest first, save for durations, which come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +45,9 @@ pub struct Window {
 
 /// Why a text is not a period.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a period: write second, minute, hour, day, month, year, or seconds as in \"90s\"")]
+#[error(
+    "{text:?} is not a period: write second, minute, hour, day, month, year, or a duration as in \"90s\", \"15m\" or \"5h\""
+)]
 pub struct PeriodError {
     text: String,
 }
@@ -105,11 +111,12 @@ fn first_day(year: u32, month: u32) -> u32 {
 impl FromStr for Period {
     type Err = PeriodError;
 
-    /// `second` ... `year`, or `<n>s` with n from 1.
+    /// `second` ... `year`, or `<n>s`, `<n>m`, `<n>h` with n from 1.
     fn from_str(text: &str) -> Result<Self, PeriodError> {
         let duration = || {
-            let digits = text.strip_suffix('s').filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?;
-            digits.parse().ok().map(Self::Every)
+            let (digits, unit) = UNITS.iter().find_map(|&(name, unit)| Some((text.strip_suffix(name)?, unit)))?;
+            let count: u32 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+            NonZeroU32::new(count.checked_mul(unit)?).map(Self::Every)
         };
         match text {
             "second" => Ok(Self::Second),
@@ -133,13 +140,13 @@ impl fmt::Display for Period {
             Self::Month => "month",
             Self::Year => "year",
             Self::Every(seconds) => {
-                // As a person would write it: `48h`, not `172800s`.
-                let (unit, name) = match seconds.get() {
-                    whole if whole % 3_600 == 0 => (3_600, "h"),
-                    whole if whole % 60 == 0 => (60, "m"),
-                    _ => (1, "s"),
-                };
-                return write!(f, "{}{name}", seconds.get() / unit);
+                // As a person would write it: `48h`, not `172800s`. Every number is whole in the last unit.
+                for (name, unit) in UNITS {
+                    if seconds.get() % unit == 0 {
+                        return write!(f, "{}{name}", seconds.get() / unit);
+                    }
+                }
+                return Ok(());
             }
         })
     }

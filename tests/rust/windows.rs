@@ -44,7 +44,8 @@ fn period() -> impl Strategy<Value = Period> {
         Just(Period::Day),
         Just(Period::Month),
         Just(Period::Year),
-        (1..10_000_000_u32).prop_map(|n| Period::Every(n.try_into().unwrap())),
+        (1..10_000_000_u32, prop::sample::select(vec![1, 60, 3_600, 86_400]))
+            .prop_map(|(n, whole)| Period::Every((n / whole + 1).saturating_mul(whole).try_into().unwrap())),
     ]
 }
 
@@ -83,8 +84,39 @@ fn known_moments() {
 }
 
 #[test]
+fn a_duration_is_written_in_the_longest_unit_that_it_is_whole_in() {
+    for (text, seconds, written) in [
+        ("90s", 90, "90s"),
+        ("120s", 120, "2m"),
+        ("61m", 3_660, "61m"),
+        ("172800s", 172_800, "48h"),
+        ("5h", 18_000, "5h"),
+    ] {
+        let period: Period = text.parse().unwrap();
+        assert_eq!(period, Period::Every(seconds.try_into().unwrap()));
+        assert_eq!(period.to_string(), written);
+    }
+}
+
+#[test]
 fn what_is_no_period_is_refused_with_what_would_be() {
-    for text in ["", "s", "0s", "-1s", "+1s", "1.5s", "5h", "Minute", "minutes", "4294967296s", " 90s"] {
+    for text in [
+        "",
+        "s",
+        "0s",
+        "-1s",
+        "+1s",
+        "1.5s",
+        "h",
+        "0h",
+        "5d",
+        "h5",
+        "Minute",
+        "minutes",
+        "4294967296s",
+        "1193047h",
+        " 90s",
+    ] {
         let error = text.parse::<Period>().unwrap_err().to_string();
         assert!(error.contains(&format!("{text:?}")) && error.contains("\"90s\""), "{error}");
     }
