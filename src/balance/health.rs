@@ -55,9 +55,9 @@ impl Health {
         }
     }
 
-    /// True while the address is out, probed or not.
-    pub fn is_out(&self) -> bool {
-        self.word.load(Ordering::Acquire) & FAILED >= FAILURES
+    /// True while there is nothing to remember: the last attempt, if any, has succeeded.
+    pub fn is_well(&self) -> bool {
+        self.word.load(Ordering::Acquire) == 0
     }
 }
 

@@ -186,18 +186,17 @@ impl Shared {
         self.count_upstream();
         Python::attach(|py| {
             for (held, event) in batch {
+                let last = event.is_last();
                 let outcome = catch_unwind(AssertUnwindSafe(|| held.on_event(py, event)));
-                match outcome {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        self.gateway.recorder().panic();
-                        error.print(py);
-                        held.cancel.cancel();
-                    }
-                    Err(_) => {
-                        self.gateway.recorder().panic();
-                        held.cancel.cancel();
-                    }
+                let Err(fault) = outcome.map_err(|_| None).and_then(|told| told.map_err(Some)) else { continue };
+                self.gateway.recorder().panic();
+                if let Some(error) = fault {
+                    error.print(py);
+                }
+                if !last {
+                    held.cancel.cancel();
+                } else if let Err(error) = Exchange::finish(held.exchange.bind(py)) {
+                    error.print(py);
                 }
             }
         });
@@ -394,17 +393,9 @@ impl Gateway {
             // Attached once for life, detached while it waits: taking the interpreter back is then cheap.
             Python::attach(|py| {
                 py.detach(|| {
-                    let served = Upstream::run(
-                        inbox,
-                        BEAT,
-                        move |batch| for_delivery.deliver(batch),
-                        move || {
-                            if catch_unwind(AssertUnwindSafe(|| for_beat.beat())).is_err() {
-                                for_beat.gateway.recorder().panic();
-                            }
-                        },
-                    );
-                    if served.is_err() {
+                    let (deliver, beat) = (move |batch| for_delivery.deliver(batch), move || for_beat.beat());
+                    let served = catch_unwind(AssertUnwindSafe(|| Upstream::run(inbox, BEAT, deliver, beat)));
+                    if !matches!(served, Ok(Ok(()))) {
                         // Without this thread no request can be answered: a restart is the repair.
                         std::process::abort();
                     }

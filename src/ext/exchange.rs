@@ -121,28 +121,27 @@ impl Exchange {
             },
         )?;
         let this = exchange.bind(py);
-        match (judged, length) {
-            (Ok(passage), BodyLength::None) => Self::forward(this, *passage, Bytes::new())?,
-            (Ok(passage), BodyLength::Known(bytes)) if bytes > shared.settings.max_body => {
-                drop(passage);
-                Self::turn_away(this, Reason::BodyTooLarge, length)?;
+        let begun = match (judged, length) {
+            (Ok(passage), BodyLength::None) => Self::forward(this, *passage, Bytes::new()),
+            (Ok(_), BodyLength::Known(bytes)) if bytes > shared.settings.max_body => {
+                Self::turn_away(this, Reason::BodyTooLarge, length)
             }
-            (Ok(passage), _) => {
-                if shared.enter(this) {
-                    Self::read(
-                        this,
-                        Purpose::Collect(passage),
-                        length == BodyLength::Chunked,
-                        shared.settings.body_timeout,
-                    )?;
-                } else {
-                    drop(passage);
-                    Self::turn_away(this, Reason::Overloaded, length)?;
-                }
+            (Ok(passage), _) if shared.enter(this) => {
+                let pieces = length == BodyLength::Chunked;
+                Self::read(this, Purpose::Collect(passage), pieces, shared.settings.body_timeout)
             }
-            (Err(answer), _) => Self::refuse(this, answer, length)?,
-        }
+            (Ok(_), _) => Self::turn_away(this, Reason::Overloaded, length),
+            (Err(answer), _) => Self::refuse(this, answer, length),
+        };
+        // Nobody will wait for one that did not begin: it must not be in flight for ever.
+        begun.inspect_err(|_| exchange.get().leave())?;
         Ok(exchange)
+    }
+
+    /// It is over: no longer in flight.
+    fn leave(&self) {
+        self.set_phase(Phase::Over);
+        self.shared.leave(self.place.swap(u32::MAX, Ordering::AcqRel));
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -304,14 +303,14 @@ impl Exchange {
         };
         let Some(mut answer) = answer else { return Ok(()) };
         answer.close = true;
-        Self::answer(this, &answer)?;
+        let answered = Self::answer(this, &answer);
         if let Some(future) = reading.future {
             // Dropping the body is what ends a connection whose client never finishes it.
             let future = future.bind(py);
             future.call_method1("remove_done_callback", (this,))?;
             future.call_method0("cancel")?;
         }
-        Ok(())
+        answered
     }
 
     /// Whether the body's time is up.
@@ -344,19 +343,20 @@ impl Exchange {
         }
     }
 
-    /// Answer with something of the gateway's own, and end.
+    /// Answer with something of the gateway's own, and end: also where the server would not take it.
     pub(crate) fn answer(this: &Bound<'_, Self>, answer: &Answer) -> PyResult<()> {
-        answer::send_own(this.py(), &this.get().proto, answer)?;
-        Self::finish(this)
+        let sent = answer::send_own(this.py(), &this.get().proto, answer);
+        Self::finish(this).and(sent)
     }
 
     /// The answer is on its way: end the coroutine (inline) or wake the task (stock loop).
     pub(crate) fn finish(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let own = this.get();
-        own.set_phase(Phase::Over);
-        own.shared.leave(own.place.swap(u32::MAX, Ordering::AcqRel));
-        if let Some(watch) = locked(&own.watch).take() {
+        own.leave();
+        // Not held while Python runs: it may let another thread in, and that one come here.
+        let watch = locked(&own.watch).take();
+        if let Some(watch) = watch {
             // One bell per connection wakes one waiter only: an old watch must not swallow a later request's.
             let watch = watch.bind(py);
             watch.call_method1("remove_done_callback", (this,))?;

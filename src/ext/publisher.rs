@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aigw_core::identify::KeyHasher;
 use aigw_core::limits::Rate;
@@ -14,6 +14,7 @@ use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, load};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, CellReading, Control, StoreId};
+use aigw_io::control_page::ControlPage;
 use aigw_io::publish::{PublishError, SnapshotWriter};
 use aigw_io::secret::{self, Sealer};
 use pyo3::exceptions::PyValueError;
@@ -35,6 +36,7 @@ type CredentialTuple = (u32, PyBackedStr, u32, PyBackedBytes, u64);
 pub struct Publisher {
     cells: Control,
     writer: Mutex<SnapshotWriter>,
+    page: Arc<ControlPage>,
     hasher: KeyHasher,
     sealer: Sealer,
 }
@@ -57,10 +59,11 @@ impl Publisher {
             cells::set_aside_foreign(&folder, store)?;
             let cells = Control::open(&folder, store)?;
             metrics::prepare(&cells, metrics::Highest::default())?;
-            let writer = Mutex::new(SnapshotWriter::open(&data_dir, store)?);
+            let writer = SnapshotWriter::open(&data_dir, store)?;
+            let (page, writer) = (writer.page(), Mutex::new(writer));
             // Workers read the secret when they open the folder: it must exist before the first key is hashed.
             let secret = secret::load_or_make(&data_dir)?;
-            Ok(Self { cells, writer, hasher: KeyHasher::new(&secret), sealer: Sealer::new(&secret) })
+            Ok(Self { cells, writer, page, hasher: KeyHasher::new(&secret), sealer: Sealer::new(&secret) })
         })
         .map_err(io_error)
     }
@@ -145,11 +148,12 @@ impl Publisher {
     }
 
     fn generation(&self) -> u64 {
-        self.writer().generation()
+        // Not the writer's, which may be at a large publish for seconds.
+        self.page.generation()
     }
 
-    fn delta_records(&self) -> usize {
-        self.writer().delta_records()
+    fn delta_records(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.writer().delta_records())
     }
 
     #[allow(clippy::needless_pass_by_value)] // extracted from Python

@@ -113,8 +113,6 @@ impl std::fmt::Debug for KeyHasher {
 pub struct Caller<'s> {
     /// `None` only where nobody was asked for a key (no authentication, preflight).
     pub consumer: Option<Consumer<'s>>,
-    /// The anonymous consumer stands in: `X-Anonymous-Consumer: true`.
-    pub anonymous: bool,
     keys: &'s Keys,
     /// `None` for the anonymous consumer, and for nobody.
     found: Option<Found>,
@@ -123,11 +121,11 @@ pub struct Caller<'s> {
 impl<'s> Caller<'s> {
     /// A caller on a route that asks for no key.
     pub const fn nobody(keys: &'s Keys) -> Self {
-        Self { consumer: None, anonymous: false, keys, found: None }
+        Self { consumer: None, keys, found: None }
     }
 
     const fn holder(keys: &'s Keys, consumer: Consumer<'s>, found: Found) -> Self {
-        Self { consumer: Some(consumer), anonymous: false, keys, found: Some(found) }
+        Self { consumer: Some(consumer), keys, found: Some(found) }
     }
 
     /// How the consumer is called; `None` without one. An error when the snapshot's bytes are damaged.
@@ -173,7 +171,7 @@ pub fn identify<'s>(
         Anonymous::Refused => Err(refused.into()),
         Anonymous::Missing(text) => Err(anonymous_missing(text)),
         Anonymous::Consumer(n) => match keys.consumer(*n) {
-            Some(consumer) => Ok(Caller { consumer: Some(consumer), anonymous: true, ..Caller::nobody(keys) }),
+            Some(consumer) => Ok(Caller { consumer: Some(consumer), ..Caller::nobody(keys) }),
             None => Err(anonymous_missing(&n.to_string())),
         },
     }
@@ -220,10 +218,12 @@ mod tests {
         Keys::open(Arc::new(builder.finish(1).unwrap())).unwrap()
     }
 
+    /// Who it is, and whether it stands in for somebody without a key.
     fn call(auth: &KeyAuth, method: &str, key: Option<&str>, now: u64) -> Result<(Option<u32>, bool), Refused> {
         let headers: Vec<_> = key.map(|k| ("apikey", k)).into_iter().collect();
         let request = Request { method, headers: &headers, query: "" };
-        identify(auth, &hasher(), &keys(), &request, now).map(|c| (c.consumer.map(|c| c.n), c.anonymous))
+        identify(auth, &hasher(), &keys(), &request, now)
+            .map(|c| (c.consumer.map(|c| c.n), c.consumer.is_some() && c.credential().unwrap().is_none()))
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -40,7 +41,7 @@ pub struct Line {
     /// The machine name of the refusal, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denial: Option<&'static str>,
-    /// How it ended: `completed`, `client_cut`, `upstream_cut`, `unanswered`, `refused`.
+    /// How it ended: `completed`, `client_cut`, `upstream_cut`, `upstream_error`, `refused`.
     pub outcome: &'static str,
     /// Route id.
     pub route: Option<String>,
@@ -72,6 +73,8 @@ pub struct AccessLog {
 #[derive(Debug, Default)]
 struct Fate {
     dropped: AtomicU64,
+    /// Faults that the writer survived.
+    panics: AtomicU64,
     /// Why the last batch could not be written; `None` when it was.
     error: Mutex<Option<String>>,
 }
@@ -85,15 +88,15 @@ impl Fate {
 impl AccessLog {
     /// Open the log: `"-"` is stdout, `"off"` none, anything else a file that is appended to.
     pub fn open(target: &str) -> std::io::Result<Self> {
-        let fate = Arc::new(Fate::default());
-        if target == "off" {
-            return Ok(Self { lines: Mutex::default(), writer: Mutex::default(), on: false, fate });
+        match target {
+            "off" => Ok(Self { lines: Mutex::default(), writer: Mutex::default(), on: false, fate: Arc::default() }),
+            "-" => Self::to(Box::new(std::io::stdout())),
+            path => Self::to(Box::new(OpenOptions::new().create(true).append(true).open(Path::new(path))?)),
         }
-        let out: Box<dyn Write + Send> = if target == "-" {
-            Box::new(std::io::stdout())
-        } else {
-            Box::new(OpenOptions::new().create(true).append(true).open(Path::new(target))?)
-        };
+    }
+
+    fn to(out: Box<dyn Write + Send>) -> std::io::Result<Self> {
+        let fate = Arc::new(Fate::default());
         let (sender, receiver) = sync_channel(QUEUE);
         let told = Arc::clone(&fate);
         let writer =
@@ -123,6 +126,12 @@ impl AccessLog {
         self.fate.dropped.swap(0, Ordering::Relaxed)
     }
 
+    /// Faults that its thread survived since it was last asked.
+    #[must_use]
+    pub fn take_panics(&self) -> u64 {
+        self.fate.panics.swap(0, Ordering::Relaxed)
+    }
+
     /// Why lines cannot be written, while they cannot.
     #[must_use]
     pub fn error(&self) -> Option<String> {
@@ -134,7 +143,7 @@ impl AccessLog {
         drop(self.lines.lock().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
-            // A writer that panicked has lost its lines already; there is nobody left to tell.
+            // It survives what its lines do to it.
             let _ = writer.join();
         }
     }
@@ -176,16 +185,27 @@ impl Batch {
         self.text.clear();
         self.lines = 0;
     }
+
+    /// Write until there is nobody left who has lines.
+    fn serve(&mut self, lines: &Receiver<Line>) {
+        while let Ok(first) = lines.recv() {
+            self.push(&first);
+            while let Ok(line) = lines.try_recv() {
+                self.push(&line);
+            }
+            self.flush();
+        }
+    }
 }
 
 fn write_all(lines: &Receiver<Line>, out: Box<dyn Write + Send>, fate: Arc<Fate>) {
     let mut batch = Batch { out, text: Vec::with_capacity(BATCH), lines: 0, fate };
-    while let Ok(first) = lines.recv() {
-        batch.push(&first);
-        while let Ok(line) = lines.try_recv() {
-            batch.push(&line);
-        }
-        batch.flush();
+    while catch_unwind(AssertUnwindSafe(|| batch.serve(lines))).is_err() {
+        // What was in its hands is lost, and counted; the thread goes on, or all that comes would be.
+        batch.fate.panics.fetch_add(1, Ordering::Relaxed);
+        batch.fate.dropped.fetch_add(batch.lines, Ordering::Relaxed);
+        batch.text.clear();
+        batch.lines = 0;
     }
 }
 
@@ -225,6 +245,31 @@ mod tests {
         log.close();
         assert_eq!(log.take_dropped(), 5);
         assert!(log.error().is_some_and(|error| error.contains("No space left")));
+    }
+
+    #[test]
+    fn a_fault_costs_the_lines_at_hand_and_is_counted() {
+        struct Faulty(bool, std::sync::mpsc::Sender<usize>);
+        impl Write for Faulty {
+            fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+                assert!(std::mem::replace(&mut self.0, true), "the first time");
+                self.1.send(text.len()).unwrap();
+                Ok(text.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (sender, wrote) = std::sync::mpsc::channel();
+        let log = AccessLog::to(Box::new(Faulty(false, sender))).unwrap();
+        log.write(line());
+        while log.take_panics() == 0 {
+            std::thread::yield_now();
+        }
+        log.write(line());
+        assert!(wrote.recv().unwrap() > 0);
+        log.close();
+        assert_eq!(log.take_dropped(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use aigw_core::snapshot::{KeysBuilder, SnapshotError, delta, load};
 
@@ -36,7 +37,7 @@ pub enum PublishError {
 #[derive(Debug)]
 pub struct SnapshotWriter {
     folder: Folder,
-    page: ControlPage,
+    page: Arc<ControlPage>,
     /// What the next publish puts in force; its generation is the last one published.
     next: Published,
     /// What the publish before the last put in force: its files stay for readers on the way. None before the first publish,
@@ -58,7 +59,7 @@ impl SnapshotWriter {
     pub fn open(data: &Path, store: StoreId) -> io::Result<Self> {
         let folder = Folder::of(data);
         folder.make()?;
-        let page = ControlPage::open_or_make(&data.join("cells"), store)?;
+        let page = Arc::new(ControlPage::open_or_make(&data.join("cells"), store)?);
         let next = page.read();
         let delta = match next.base {
             0 => Err("there is no base yet".to_owned()),
@@ -67,9 +68,9 @@ impl SnapshotWriter {
         Ok(Self { folder, page, next, before: None, delta })
     }
 
-    /// The generation in force.
-    pub fn generation(&self) -> u64 {
-        self.page.generation()
+    /// The page that says what is in force, for whoever must not wait for a publish.
+    pub fn page(&self) -> Arc<ControlPage> {
+        Arc::clone(&self.page)
     }
 
     /// Records in the delta, to decide on a new base.

@@ -154,18 +154,19 @@ impl Recorder {
         self.log.error()
     }
 
-    /// Count the lines that the log had to drop.
-    pub fn count_dropped(&self) {
-        let dropped = self.log.take_dropped();
-        if dropped > 0 {
-            self.count(Counter::LogDropped, dropped);
+    /// Count the lines that the log had to drop, and the faults of its thread.
+    pub fn count_log(&self) {
+        for (what, n) in [(Counter::LogDropped, self.log.take_dropped()), (Counter::Panic, self.log.take_panics())] {
+            if n > 0 {
+                self.count(what, n);
+            }
         }
     }
 
     /// Write what waits of the log and stop it.
     pub fn close(&self) {
         self.log.close();
-        self.count_dropped();
+        self.count_log();
     }
 }
 

@@ -116,7 +116,6 @@ pub struct Keys {
     /// Published bytes of the delta taken so far, header included.
     applied: usize,
     /// Records taken so far.
-    records: usize,
     /// `None`: deleted. Bytes are one consumer record.
     consumers: Overlay<u32, Option<Arc<[u8]>>>,
     credentials: Overlay<Digest, Credential>,
@@ -131,7 +130,6 @@ impl Keys {
             content: 0,
             base: None,
             applied: 0,
-            records: 0,
             consumers: Overlay::new(),
             credentials: Overlay::new(),
             digests: Overlay::new(),
@@ -148,19 +146,9 @@ impl Keys {
         self.base.as_ref().map_or(0, Base::number)
     }
 
-    /// Credentials in the base.
-    pub fn base_credentials(&self) -> usize {
-        self.base.as_ref().map_or(0, Base::len)
-    }
-
     /// Bytes of the delta (header included) that are in force; the next [`Keys::apply`] starts there.
     pub const fn applied(&self) -> usize {
         self.applied
-    }
-
-    /// Delta records in force.
-    pub const fn delta_records(&self) -> usize {
-        self.records
     }
 
     /// Takes the next bytes of the delta file: `bytes` are the file from offset [`Keys::applied`] to the published
@@ -176,7 +164,6 @@ impl Keys {
         }
         for record in delta::records(body, at) {
             self.take(&record?);
-            self.records += 1;
         }
         self.applied += bytes.len();
         Ok(())

@@ -113,10 +113,6 @@ impl Base {
         self.number
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.credentials
-    }
-
     fn file(&self) -> &[u8] {
         (*self.bytes).as_ref()
     }

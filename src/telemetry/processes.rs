@@ -36,7 +36,7 @@ pub const WORKERS: [Metric; 3] = [
     Metric {
         name: "aigw_in_flight",
         kind: Kind::Gauge,
-        help: "Permits held by the worker of this slot.",
+        help: "Requests that the worker of this slot is at: being read, forwarded or streamed.",
         labels: &["slot"],
     },
     Metric {

@@ -23,9 +23,9 @@ fn three_failures_in_a_row_take_it_out_for_ten_seconds() {
     let health = Arc::new(Health::default());
     fail(&health, 2, T);
     health.attempt(T).unwrap().succeeded();
-    fail(&health, 2, T);
-    assert!(!health.is_out());
-    fail(&health, 1, T);
+    assert!(health.is_well());
+    fail(&health, 3, T);
+    assert!(!health.is_well());
     assert_eq!(health.attempt(T + Duration::from_secs(4)).err().unwrap().retry_in, Duration::from_secs(6));
     assert!(health.attempt(T + JUST_OUT).is_err());
     assert!(health.attempt(T + OUT).is_ok());
@@ -42,9 +42,9 @@ fn one_probe_at_a_time_and_its_outcome_decides() {
     assert!(health.attempt(now + JUST_OUT).is_err());
     drop(health.attempt(now + OUT).unwrap());
     health.attempt(now + OUT).unwrap().succeeded();
-    assert!(!health.is_out());
+    assert!(health.is_well());
     fail(&health, 2, now);
-    assert!(!health.is_out());
+    assert!(health.attempt(now).is_ok());
 }
 
 #[test]

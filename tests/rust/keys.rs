@@ -179,14 +179,12 @@ proptest! {
         model.credentials.retain(|_, c| model.consumers.contains_key(&c.0));
         let mut keys = model.base();
         check(&keys, &model)?;
-        let mut records = 0;
         for (step, ops) in steps.iter().enumerate() {
             let mut bytes = if step == 0 { delta::header(1).to_vec() } else { Vec::new() };
             let old = (keys.clone(), model.clone());
             for op in ops {
                 if model.apply(op) {
                     encode(op, &mut bytes);
-                    records += 1;
                 }
             }
             keys.apply(&bytes).unwrap();
@@ -194,7 +192,6 @@ proptest! {
             // The snapshot before is untouched by what came after.
             check(&old.0, &old.1)?;
         }
-        prop_assert_eq!(keys.delta_records(), records);
     }
 
     #[test]

@@ -155,7 +155,7 @@ fn a_restarted_control_goes_on_and_forgets_what_was_not_published() {
 
     let reader = SnapshotReader::open(dir.path()).unwrap();
     let mut writer = SnapshotWriter::open(dir.path(), STORE).unwrap();
-    assert_eq!((writer.generation(), writer.delta_records()), (2, 2));
+    assert_eq!((writer.page().generation(), writer.delta_records()), (2, 2));
     add(&mut writer, 6);
     assert_eq!(writer.publish(None).unwrap(), 3);
     assert!(knows(&reader, 4) && !knows(&reader, 5) && knows(&reader, 6));
@@ -169,7 +169,7 @@ fn a_policy_no_worker_could_load_is_never_written() {
     for bad in [&b"{}"[..], b"", b"{\"services\":1}", &policy("x")[1..]] {
         assert!(matches!(writer.publish(Some(bad)), Err(PublishError::Snapshot(_))));
     }
-    assert_eq!((files(dir.path()), writer.generation()), (before, 1));
+    assert_eq!((files(dir.path()), writer.page().generation()), (before, 1));
     assert_eq!(writer.publish(Some(&policy("b"))).unwrap(), 2);
 }
 

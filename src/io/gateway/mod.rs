@@ -199,7 +199,7 @@ impl Gateway {
 
     /// Count what happened beside the requests.
     pub fn beat(&self) {
-        self.recorder.count_dropped();
+        self.recorder.count_log();
         let failures = self.reader.take_failures();
         if failures > 0 {
             self.recorder.count(Counter::SnapshotFailed, failures);

@@ -59,13 +59,13 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     http::header::UPGRADE,
 ];
 
-/// Pass an answer on. True when it was read to the end, so that its connection can be used again.
+/// Pass an answer on. Then it was read to the end, and its connection can be used again.
 pub(super) async fn pass<T: Ticket>(
     exchange: &Exchange<T>,
     answer: Response<Incoming>,
     no_body: bool,
     way: Way,
-) -> Result<bool, Failure> {
+) -> Result<(), Failure> {
     let (mut head, mut body) = answer.into_parts();
     if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
         // Whoever believes the other one reads another answer.
@@ -78,7 +78,7 @@ pub(super) async fn pass<T: Ticket>(
     }
     if no_body || body.is_end_stream() {
         exchange.push(Event::Full { status: head.status, headers: head.headers, body: Bytes::new() });
-        return Ok(true);
+        return Ok(());
     }
     if named.is_some_and(|length| length > way.max_answer) {
         return Err(Failure::TooLarge);
@@ -94,7 +94,7 @@ pub(super) async fn pass<T: Ticket>(
                 Ok(None) => {
                     head.headers.remove(CONTENT_LENGTH);
                     exchange.push(Event::Full { status: head.status, headers: head.headers, body: held.freeze() });
-                    return Ok(true);
+                    return Ok(());
                 }
                 Err(Failure::BetweenTimeout) if within < between => break,
                 Err(failure) => return Err(failure),
@@ -104,7 +104,7 @@ pub(super) async fn pass<T: Ticket>(
     exchange.push(Event::Head { status: head.status, headers: head.headers });
     stream(exchange, body, held, way).await?;
     exchange.push(Event::End);
-    Ok(true)
+    Ok(())
 }
 
 /// How long an answer is held back in the hope of its end; `None`: it goes on as it comes.

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,7 +47,7 @@ impl<T> Clone for Upstream<T> {
 impl<T: Ticket> Upstream<T> {
     /// Start the thread body's runtime and serve calls until every handle is gone. Blocks; run it on a thread of its own.
     ///
-    /// `deliver` gets every batch of events; `tick` is called every `every`, between events.
+    /// `deliver` gets every batch of events; `tick` is called every `every`, between events. A panic of either is counted.
     pub fn run(
         mut inbox: Inbox<T>,
         every: Duration,
@@ -62,7 +63,8 @@ impl<T: Ticket> Upstream<T> {
                 loop {
                     outbox.bell.notified().await;
                     outbox.rung.set(false);
-                    deliver(outbox.ready.take());
+                    let batch = outbox.ready.take();
+                    outbox.survive(|| deliver(batch));
                 }
             });
             let sweeper = Rc::clone(&side);
@@ -71,8 +73,8 @@ impl<T: Ticket> Upstream<T> {
                 beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     beat.tick().await;
-                    tick();
-                    sweeper.sweep();
+                    sweeper.survive(&tick);
+                    sweeper.survive(|| sweeper.sweep());
                 }
             });
             while let Some((ticket, call)) = inbox.calls.recv().await {
@@ -141,6 +143,13 @@ impl<T> Side<T> {
         }
     }
 
+    /// Do it, and go on whatever comes of it: a task that ends would leave all exchanges without what it does.
+    fn survive(&self, work: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn pool(&self, origin: &Arc<Origin>) -> Rc<Pool> {
         let mut pools = self.pools.borrow_mut();
         if let Some(pool) = pools.get(origin) {
@@ -155,9 +164,8 @@ impl<T> Side<T> {
         let now = Instant::now();
         if self.swept.get().is_none_or(|last| now - last > Duration::from_secs(5)) {
             self.swept.set(Some(now));
-            for pool in self.pools.borrow().values() {
-                pool.sweep();
-            }
+            self.pools.borrow_mut().retain(|_, pool| pool.sweep() || Rc::strong_count(pool) > 1);
+            self.resolver.sweep();
         }
     }
 }
@@ -204,7 +212,7 @@ impl<T: Ticket> Exchange<T> {
     }
 
     fn hand_over(&self, event: Event) {
-        if matches!(event, Event::Full { .. } | Event::End | Event::Failed(_)) {
+        if event.is_last() {
             self.over.set(true);
         }
         self.side.ready.borrow_mut().push((Rc::clone(&self.ticket), event));
@@ -259,9 +267,8 @@ impl<T: Ticket> Exchange<T> {
             };
             match (sent, next) {
                 (Ok((sender, pool, answer)), None) => {
-                    if answer::pass(self, answer, no_body, way).await? {
-                        pool.give_back(sender);
-                    }
+                    answer::pass(self, answer, no_body, way).await?;
+                    pool.give_back(sender);
                     return Ok(());
                 }
                 (Err(failure), None) => {

@@ -148,6 +148,14 @@ pub enum Event {
     Failed(Failure),
 }
 
+impl Event {
+    /// Nothing follows it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::End | Self::Failed(_))
+    }
+}
+
 /// The caller's side of one exchange, held by the upstream thread until the last event.
 pub trait Ticket: Send + 'static {
     /// The request's first byte is about to be written: from here on it may have been acted upon.
@@ -202,7 +210,7 @@ pub struct UpstreamCounters {
     pub reused: AtomicU64,
     /// Tries at another upstream.
     pub failovers: AtomicU64,
-    /// Tasks that panicked; each became a failed exchange.
+    /// Tasks that panicked: an exchange's, which then failed, or one of the thread's own, which went on.
     pub panics: AtomicU64,
 }
 

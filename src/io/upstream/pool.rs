@@ -67,9 +67,13 @@ impl Pool {
         }
     }
 
-    /// Close what has been idle for too long.
-    pub(super) fn sweep(&self) {
-        self.idle.borrow_mut().retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE_FOR);
+    /// Close what has been idle for too long, and forget addresses of which there is nothing to say. False when nothing is
+    /// left: origins come and go with the configuration, and addresses with their names.
+    pub(super) fn sweep(&self) -> bool {
+        let (mut idle, mut health) = (self.idle.borrow_mut(), self.health.borrow_mut());
+        idle.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE_FOR);
+        health.retain(|_, health| Arc::strong_count(health) > 1 || !health.is_well());
+        !idle.is_empty() || !health.is_empty()
     }
 
     /// Connect anew, address by address, within `limit` for all of them together.
@@ -131,5 +135,27 @@ fn connect_failure(error: &std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::TimedOut => Failure::ConnectTimeout,
         _ => Failure::Refused,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_failed_is_remembered_and_what_works_is_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let origin = Origin { tls: false, verify: true, host: "127.0.0.1".to_owned(), port };
+        let (pool, counters) = (Pool::new(Arc::new(origin)), UpstreamCounters::default());
+        let (resolver, tls, second) = (Resolver::default(), Tls::default(), Duration::from_secs(20));
+        let tasks = tokio::task::LocalSet::new();
+        assert!(!pool.sweep());
+        let made = tasks.run_until(pool.connect(&resolver, &tls, second, &counters)).await;
+        assert!(made.is_ok() && !pool.sweep(), "the connection is its exchange's");
+        drop(listener);
+        assert!(tasks.run_until(pool.connect(&resolver, &tls, second, &counters)).await.is_err());
+        assert!(pool.sweep(), "a failure counts until the address is found well");
     }
 }

@@ -40,4 +40,9 @@ impl Resolver {
         }
         found
     }
+
+    /// Forget what is not believed any more.
+    pub(super) fn sweep(&self) {
+        self.known.borrow_mut().retain(|_, (at, _)| at.elapsed() < TTL);
+    }
 }
