@@ -35,9 +35,13 @@ class Slot:
     def pid(self) -> int | None:
         return None if self._child is None else self._child.pid
 
-    def start(self) -> int:
-        """Start a child; returns its pid."""
-        self._child, self.ready_fd = self._spawn()
+    def start(self, now: float) -> int:
+        """Start a child; returns its pid. Raises OSError when the system has no room for one: then it is due again shortly."""
+        try:
+            self._child, self.ready_fd = self._spawn()
+        except OSError:
+            self.due = now + BACK_OFF_S
+            raise
         self.ready = False
         self.why = ""
         self.due = None

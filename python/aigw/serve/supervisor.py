@@ -14,12 +14,13 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
-from typing import Final
+from typing import Final, NoReturn
 
-from aigw.errors import AddressInUse, ConfigError, StoreError
+from aigw.errors import AddressInUse, AigwError, ConfigError, StoreError
 from aigw.serve import child
 from aigw.serve.listen import check_certificate, hold
 from aigw.serve.log import Log, check_access_log
@@ -75,17 +76,12 @@ class Supervisor:
         )
 
     def _spawn_worker(self) -> "tuple[Popen[bytes], int]":
-        ready, theirs = os.pipe()
-        process = child.spawn("aigw.serve.worker", self._orders(theirs, go_fd=self._go_read))
-        os.close(theirs)
-        return process, ready
+        with _passed_on() as (ready, theirs):
+            return child.spawn("aigw.serve.worker", self._orders(theirs, go_fd=self._go_read)), ready
 
     def _spawn_control(self) -> "tuple[Popen[bytes], int]":
-        ready, theirs = os.pipe()
-        messages, ours = os.pipe()
-        process = child.spawn("aigw.serve.control", self._orders(theirs, control_fd=messages))
-        os.close(theirs)
-        os.close(messages)
+        with _passed_on() as (ready, theirs), _passed_on(writing=True) as (ours, messages):
+            process = child.spawn("aigw.serve.control", self._orders(theirs, control_fd=messages))
         if self._messages >= 0:
             os.close(self._messages)
         os.set_blocking(ours, False)
@@ -122,6 +118,7 @@ class Supervisor:
                 self._end(now)
             else:
                 self._start_due(now)
+            self._pass_on_hangups()
             for key, _ in self._selector.select(self._pause(time.monotonic())):
                 if key.fileobj is wake:
                     with contextlib.suppress(BlockingIOError):
@@ -135,19 +132,29 @@ class Supervisor:
         elif number != signal.SIGCHLD:
             self._stopping += 1
 
-    def _pause(self, now: float) -> float | None:
-        times = [slot.due for slot in self._slots() if slot.due is not None and not self._stopping]
-        if self._kill_at is not None:
-            times.append(self._kill_at)
+    def _pass_on_hangups(self) -> None:
         if self._hangups:
             self._hangups = 0
             self._tell_control("reload")
+
+    def _pause(self, now: float) -> float | None:
+        """Seconds until something is due; None when nothing is."""
+        times = [slot.due for slot in self._slots() if slot.due is not None and not self._stopping]
+        if self._kill_at is not None:
+            times.append(self._kill_at)
         return max(0.0, min(times) - now) if times else None
 
     def _start_due(self, now: float) -> None:
         for slot in self._slots():
             if slot.due is not None and slot.due <= now:
-                pid = slot.start()
+                try:
+                    pid = slot.start(now)
+                except OSError as error:
+                    if not self._announced:
+                        self._give_up(f"{slot.name}: {error}")
+                    # What serves goes on.
+                    self._log("not_started", child=slot.name, error=str(error))
+                    continue
                 self._selector.register(slot.ready_fd, selectors.EVENT_READ, slot)
                 self._log("started", child=slot.name, pid=pid)
 
@@ -186,11 +193,14 @@ class Supervisor:
         attempts = 1 if slot.why and slot is self._control else START_ATTEMPTS
         if not wrong and slot.early_deaths < attempts:
             return
-        for other in self._slots():
-            other.end()
-        self._leave_no_trace(self.settings.data)
         why = slot.why or f"it died {slot.early_deaths} times before it served (status {status}); its log is above"
-        raise (ConfigError if wrong else StoreError)(f"the gateway cannot start: {slot.name}: {why}")
+        self._give_up(f"{slot.name}: {why}", ConfigError if wrong else StoreError)
+
+    def _give_up(self, why: str, error: type[AigwError] = StoreError) -> NoReturn:
+        for slot in self._slots():
+            slot.end()
+        self._leave_no_trace(self.settings.data)
+        raise error(f"the gateway cannot start: {why}")
 
     def _leave_no_trace(self, data: Path) -> None:
         """Take a data folder of our making away while nothing but our lock is in it: nothing was started in it."""
@@ -232,6 +242,19 @@ class Supervisor:
             # own: two SIGTERMs shortly after one another arrive as one.
             order = signal.SIGTERM if self._told == 1 else signal.SIGQUIT
             slot.send(order if slot.ready else signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _passed_on(*, writing: bool = False) -> Iterator[tuple[int, int]]:
+    """A pipe: our end, by default the one that is read, and the end that a child gets. Ours stays when a child has its own."""
+    ours, theirs = os.pipe()[::-1] if writing else os.pipe()
+    try:
+        yield ours, theirs
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
 
 
 def _lock(data: Path) -> int:

@@ -5,6 +5,7 @@ In: orders on the command line. Out: a process that serves the proxy address unt
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -27,8 +28,10 @@ LOOK_LOG_S = 1.0
 def main(arguments: list[str]) -> None:
     orders, settings = child.enter(arguments)
     log = Log(settings.log_format, "worker")
-    # Wake-up preemption between our own threads costs a third of a request's CPU; threads inherit this.
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    # Wake-up preemption between our own threads costs a third of a request's CPU; threads inherit this. Where a sandbox
+    # forbids it, that is its price.
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     loop, inline = make_loop(settings.loop)
     if settings.loop == "inline" and not inline:
         log("loop_is_stock", why="this server enters Python in another way than the inline loop expects")

@@ -1,6 +1,7 @@
 """What the supervisor promises of its processes: each sentence, with real processes and real signals."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -77,6 +78,18 @@ def test_a_killed_worker_is_replaced_however_often(new_gateway: New) -> None:
         gateway.wait_event("ready", child="worker-1")
         assert get(gateway.proxy + "/nothing") == 404
     assert gateway.process.popen.poll() is None
+
+
+def test_a_worker_that_cannot_be_started_for_a_while_does_not_end_the_gateway(new_gateway: New) -> None:
+    gateway = new_gateway(workers=2)
+    supervisor = gateway.process.popen.pid
+    allowed = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, allowed[1]))
+    os.kill(gateway.children()["worker-1"], signal.SIGKILL)
+    assert "Too many open files" in str(gateway.wait_event("not_started", child="worker-1")["error"])
+    assert get(gateway.proxy + "/nothing") == 404, "the other one serves"
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, allowed)
+    gateway.wait_event("ready", child="worker-1")
 
 
 def test_what_a_killed_worker_held_is_reclaimed_and_told(new_gateway: New) -> None:

@@ -1,5 +1,6 @@
 """Restarts of one child, with time as an argument and deaths at will."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def test_a_ready_child_is_replaced_at_once_and_no_wait_is_longer_than_the_bound(
     slot, last = make()
     for number, was_ready in enumerate(ready):
         now = float(number)
-        slot.start()
+        slot.start(now)
         assert slot.due is None
         if was_ready:
             last().say(READY)
@@ -69,7 +70,7 @@ def test_a_ready_child_is_replaced_at_once_and_no_wait_is_longer_than_the_bound(
 def test_a_living_child_is_not_reaped_and_a_dead_slot_gets_no_signal() -> None:
     slot, last = make()
     slot.send(signal.SIGKILL)
-    slot.start()
+    slot.start(0.0)
     assert slot.reap(0.0) is None
     slot.send(signal.SIGKILL)
     assert slot.reap(0.0) == -signal.SIGKILL
@@ -80,7 +81,7 @@ def test_a_living_child_is_not_reaped_and_a_dead_slot_gets_no_signal() -> None:
 def test_early_deaths_never_overflow_the_wait(deaths: int) -> None:
     slot, last = make()
     for _ in range(deaths):
-        slot.start()
+        slot.start(0.0)
         last().die(1)
         slot.reap(0.0)
     assert slot.due is not None and slot.due <= BACK_OFF_S
@@ -89,7 +90,7 @@ def test_early_deaths_never_overflow_the_wait(deaths: int) -> None:
 @pytest.mark.parametrize("heard_before", [True, False])
 def test_what_a_child_says_before_it_dies_is_kept_until_the_next(heard_before: bool) -> None:
     slot, last = make()
-    slot.start()
+    slot.start(0.0)
     last().say("the disk is full: ä".encode())
     if heard_before:
         slot.hear()
@@ -97,5 +98,22 @@ def test_what_a_child_says_before_it_dies_is_kept_until_the_next(heard_before: b
     last().die(1)
     assert slot.reap(0.0) == 1
     assert (slot.why, slot.early_deaths) == ("the disk is full: ä", 1)
-    slot.start()
+    slot.start(0.0)
     assert slot.why == ""
+
+
+def test_a_child_that_the_system_has_no_room_for_is_tried_again() -> None:
+    spawned: list[Child] = []
+
+    def spawn() -> Any:
+        if not spawned:
+            spawned.append(Child())
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return spawned[0], spawned[0].heard
+
+    slot = Slot("worker-1", spawn)
+    with pytest.raises(BlockingIOError):
+        slot.start(5.0)
+    assert (slot.pid, slot.due, slot.early_deaths) == (None, 5.0 + BACK_OFF_S, 0)
+    assert slot.reap(6.0) is None
+    assert slot.start(6.0) == Child.pid
