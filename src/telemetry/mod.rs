@@ -7,7 +7,7 @@
 mod processes;
 pub mod series;
 
-pub use processes::{CONFIGURATION, WORKERS};
+pub use processes::{CONTROL, WORKERS};
 
 use crate::denial::TABLE;
 use std::fmt::Write as _;
@@ -186,7 +186,7 @@ pub fn table() -> Vec<Metric> {
     all.extend(GATEWAY_COUNTERS.iter().map(|(_, metric)| *metric));
     all.extend(series::table());
     all.extend(WORKERS);
-    all.extend(CONFIGURATION);
+    all.extend(CONTROL);
     all
 }
 

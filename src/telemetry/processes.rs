@@ -1,10 +1,10 @@
-//! Metrics that no counter column holds: of workers, read from their slots, and of the configuration file, which the control
-//! process knows. Rows of the one table; whoever knows the values writes them.
+//! Metrics that no counter column holds: of workers, read from their slots, and of the control process, of which it alone
+//! knows. Rows of the one table; whoever knows the values writes them.
 
 use super::{Kind, Metric};
 
-/// What the control process knows of the configuration file: it writes these itself, below the page.
-pub const CONFIGURATION: [Metric; 3] = [
+/// What the control process knows of the configuration and of itself: it writes these itself, below the page.
+pub const CONTROL: [Metric; 4] = [
     Metric {
         name: "aigw_config_reload_success",
         kind: Kind::Gauge,
@@ -22,6 +22,12 @@ pub const CONFIGURATION: [Metric; 3] = [
         kind: Kind::Gauge,
         help: "1: hash and generation of the configuration in force.",
         labels: &["hash", "generation"],
+    },
+    Metric {
+        name: "aigw_control_faults_total",
+        kind: Kind::Counter,
+        help: "Faults that a thread of the control process outlived since that started; its log tells of each.",
+        labels: &["thread"],
     },
 ];
 

@@ -19,6 +19,7 @@ from aigw.control.store import Store
 from aigw.control.text import first_look
 from aigw.control.writer import Writer
 from aigw.errors import AigwError, StoreError, explain
+from aigw.telemetry.faults import Faults
 from aigw.types import HostPort
 
 
@@ -50,6 +51,7 @@ class Control:
         app: AdminApp,
         metrics: Callable[[], str],
         repair: Repair,
+        faults: Faults,
     ) -> None:
         self._first = first
         self.configuration = configuration
@@ -60,6 +62,7 @@ class Control:
         self.app = app
         self.metrics_text = metrics
         """What `GET /metrics` answers, for the exporters."""
+        self.faults = faults
 
     def start(self) -> None:
         """Put the configuration in force. Raises ConfigError, StoreError, OSError; then everything is closed."""
@@ -85,15 +88,14 @@ def open_control(
     settings: ControlSettings,
     *,
     publisher: Callable[[str, str], Publisher] | None = None,
-    metrics: Callable[[], str] | None = None,
     now: Callable[[], float] = time.time,
     log: Events = lambda event, /, **facts: None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Control:
     """Open the data folder, once the configuration file was found fit for use.
 
-    `publisher` makes the hand on the snapshot files from (data folder, store id), by default the native one; `metrics`
-    answers `GET /metrics`, by default the shared counters. Raises ConfigError, StoreError."""
+    `publisher` makes the hand on the snapshot files from (data folder, store id), by default the native one. Raises
+    ConfigError, StoreError."""
     if publisher is None:
         from aigw._native import Publisher as Native  # noqa: PLC0415  (not needed with another publisher)
 
@@ -111,14 +113,13 @@ def open_control(
         store.close()
         raise
     publication = Publication(files)
-    writer = Writer(store, publication, now)
+    faults = Faults()
+    writer = Writer(store, publication, faults, now)
     configuration = Configuration(store, writer, publication, files, settings.config, now, log)
-    path = metrics or (
-        lambda: files.metrics(publication.route_labels(), publication.series_labels(), publication.tier_labels())
-    )
 
     def page() -> str:
-        return path() + configuration.metrics()
+        labels = publication.route_labels(), publication.series_labels(), publication.tier_labels()
+        return files.metrics(*labels) + configuration.metrics() + faults.metrics()
 
     admin = Admin(
         store=store,
@@ -142,6 +143,7 @@ def open_control(
         app,
         page,
         Repair(files, writer.renew, log),
+        faults,
     )
 
 

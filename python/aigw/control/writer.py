@@ -13,13 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from aigw.control.publish import Base, Publication, read_base
 from aigw.control.store import Store
 from aigw.control.writing import Writing
 from aigw.errors import AigwError, Bug, StoreError, Unservable, explain
+from aigw.telemetry.faults import Faults
 
 log = logging.getLogger("aigw.control")
 
@@ -48,15 +48,19 @@ class _Undone(Exception):
 class Writer:
     """Owns the write side of the store and the publication. `start` puts the stored state in force; `close` ends it."""
 
-    def __init__(self, store: Store, publication: Publication, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, publication: Publication, faults: Faults, now: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
         self._publication = publication
+        self._faults = faults
         self._now = now
         self._jobs: queue.SimpleQueue[_Job[Any] | Base | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="aigw-writer")
         self._reader: threading.Thread | None = None
         self._logged = 0
         self._closed = False
+        self._closing = threading.Lock()
         self._stale = False
 
     def start(self) -> None:
@@ -73,12 +77,14 @@ class Writer:
 
     def submit(self, operation: Operation[T], *, alone: bool = False) -> "Future[T]":
         """Run `operation` in the next group, or `alone` in a group of its own: large ones are faster without the savepoint
-        that sets one write of a group apart. The future raises what the operation raised, or StoreError."""
+        that sets one write of a group apart. The future raises what the operation raised, or StoreError; one that is cancelled
+        before its group begins is not run."""
         future: Future[T] = Future()
-        if self._closed:
-            future.set_exception(StoreError("the control process is stopping; nothing was changed"))
-        else:
-            self._jobs.put(_Job(operation, future, alone))
+        with self._closing:
+            if not self._closed:
+                self._jobs.put(_Job(operation, future, alone))
+                return future
+        future.set_exception(StoreError("the control process is stopping; nothing was changed"))
         return future
 
     def renew(self) -> "Future[None]":
@@ -87,35 +93,41 @@ class Writer:
 
     def close(self) -> None:
         """Finish what was submitted, and end the thread."""
-        self._closed = True
-        self._jobs.put(None)
+        with self._closing:
+            self._closed = True
+            self._jobs.put(None)
         if self._thread.is_alive():
             self._thread.join()
         if self._reader is not None:
             self._reader.join()
 
     def _run(self) -> None:
-        while True:
+        last = False
+        while not last:
             wait = RETRY_SECONDS if self._publication.is_pending else IDLE_SECONDS
             try:
                 first = self._jobs.get(timeout=wait)
             except queue.Empty:
-                self._between()
-                continue
-            group: list[_Job[Any]] = []
-            last = self._collect(first, group)
-            if group:
-                self._write(group)
-            if last:
-                return
-            self._start_reading()
+                with self._faults.outlived("writer", "publish"):
+                    self._catch_up(int(self._now()))
+            else:
+                group: list[_Job[Any]] = []
+                last = self._collect(first, group)
+                if group:
+                    self._write(group)
+            if not last:
+                with self._faults.outlived("writer", "begin a new base"):
+                    self._start_reading()
 
     def _collect(self, item: "_Job[Any] | Base | None", group: list[_Job[Any]]) -> bool:
         while True:
             if item is None:
                 return True
             if isinstance(item, Base):
-                self._quietly("install a new base", partial(self._install, item))
+                with self._faults.outlived("writer", "install a new base"):
+                    self._install(item)
+            elif not item.future.set_running_or_notify_cancel():
+                pass  # nobody waits for it any more
             elif item.alone:
                 if group:  # first come, first written
                     self._write(group)
@@ -131,6 +143,14 @@ class Writer:
                 return False
 
     def _write(self, group: list[_Job[Any]]) -> None:
+        with self._faults.outlived("writer", "write a group of changes"):
+            self._write_group(group)
+        for job in group:
+            if not job.future.done():
+                self._stale = True
+                job.future.set_exception(Bug("a fault of the gateway's own: its log tells what became of this"))
+
+    def _write_group(self, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
         large = False
         try:
@@ -157,7 +177,7 @@ class Writer:
             if len(left) == 1:
                 left[0].future.set_exception(error if isinstance(error, Unservable) else _no_room(error))
             for job in left if len(left) > 1 else ():
-                self._write([job])  # whose it was shows when each is by itself
+                self._write_group([job])  # whose it was shows when each is by itself
             return
         except Exception as error:
             self._stale = True  # what memory holds of this group was never stored
@@ -180,14 +200,9 @@ class Writer:
         for job, result in done:
             job.future.set_result(result)
         if large or self._logged >= LOGGED_CHANGES:
-            self._quietly("bring the log home", partial(self._store.bring_home, all_of_it=large))
+            with self._faults.outlived("writer", "bring the store's log home"):
+                self._store.bring_home(all_of_it=large)
             self._logged = 0
-
-    def _between(self) -> None:
-        now = int(self._now())
-
-        self._quietly("publish", partial(self._catch_up, now))
-        self._start_reading()
 
     def _catch_up(self, now: int) -> None:
         self._reload_if_stale()
@@ -223,24 +238,25 @@ class Writer:
         world, numbers = replace(self._publication.world), self._publication.numbers.copy()
 
         def read() -> None:
-            try:
-                with self._store.reading() as reading:
-                    base = read_base(reading, world, numbers, int(self._now()))
-            except (AigwError, KeyError) as error:
-                log.warning("a new base could not be read: %s; tried again later", error)
+            base: Base | None = None
+            with self._faults.outlived("base", "read a new base"):
+                try:
+                    with self._store.reading() as reading:
+                        base = read_base(reading, world, numbers, int(self._now()))
+                except (AigwError, KeyError) as error:
+                    log.warning("a new base could not be read: %s; tried again later", error)
+            if base is None:
                 self._publication.drop_base()
             else:
                 self._jobs.put(base)
 
-        self._reader = threading.Thread(target=read, name="aigw-base")
-        self._reader.start()
-
-    @staticmethod
-    def _quietly(what: str, work: Callable[[], None]) -> None:
+        reader = threading.Thread(target=read, name="aigw-base")
         try:
-            work()
-        except Exception:  # this thread must outlive every fault: without it nothing can be written
-            log.exception("could not %s; it is tried again", what)
+            reader.start()
+        except RuntimeError:  # as many threads as the system allows
+            self._publication.drop_base()
+            raise
+        self._reader = reader
 
 
 def _no_room(error: OSError) -> StoreError:

@@ -71,11 +71,11 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     os.set_blocking(orders.control_fd, False)
-    watch = Watch(control.configuration) if settings.config is not None else None
+    watch = Watch(control.configuration, control.faults) if settings.config is not None else None
     loop.add_reader(orders.control_fd, _messages, control, watch, orders.control_fd, log)
     if watch is not None:
         watch.start()
-    exporter = start_exporter(settings.otlp_endpoint, control.metrics_text)
+    exporter = start_exporter(settings.otlp_endpoint, control.metrics_text, control.faults)
     server = asgi(control.app, settings.admin, lambda: child.tell_ready(orders))
     served = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())
@@ -95,21 +95,22 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
 async def _repair(control: Control, log: Log) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
-        try:
-            control.repair.look()
-        except OSError as error:
-            log("repair_failed", error=str(error))
+        with control.faults.outlived("repair", "look at the workers"):
+            try:
+                control.repair.look()
+            except OSError as error:
+                log("repair_failed", error=str(error))
 
 
 def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
     """Do what the supervisor asks. Several deaths at once need one sweep; a gateway without a file has nothing to reload."""
     asked = set(os.read(fd, 4096).split())
     if b"reclaim" in asked:
+        reclaimed: list[tuple[int, int]] = []
         try:
             reclaimed = control.reclaim()
         except OSError as error:
             log("reclaim_failed", error=str(error))
-            return
         # Every worker's slot is found here, also of one that ended by the book: it frees nothing itself, since its threads may
         # touch a permit until the process is gone. Only what one had left open is worth a line.
         if permits := sum(permits for _, permits in reclaimed):

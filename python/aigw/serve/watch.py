@@ -8,7 +8,6 @@ A file that is cut off may be valid, and would take away most of what is in forc
 open for writing, if the kernel can say so, and when it has been quiet for as long as what was seen of it asks for.
 """
 
-import logging
 import os
 import threading
 import time
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from aigw.config import InTheMaking, being_written
-from aigw.errors import AigwError, ConfigError, StoreError
+from aigw.errors import ConfigError, StoreError
+from aigw.telemetry.faults import Faults
 
 LOOK_S: Final = 0.05
 SHARE: Final = 20
@@ -34,8 +34,6 @@ WAITS_S: Final = 5.0
 """When it is said that a file is still being written."""
 AGAIN_S: Final = 5.0
 """When a store that could not be written is tried again."""
-
-log = logging.getLogger("aigw.serve")
 
 Seen = tuple[tuple[int, ...] | None, ...]
 _SIZE: Final = 2
@@ -135,9 +133,12 @@ class Settling:
 class Watch:
     """A running watch. `start` it once the configuration was started; `stop` ends it."""
 
-    def __init__(self, configuration: Loads, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, configuration: Loads, faults: Faults, clock: Callable[[], float] = time.monotonic) -> None:
         self._configuration = configuration
+        self._faults = faults
         self._clock = clock
+        # Between the reading at start and the first look the file may have changed: the first look always reads.
+        self._settling = Settling(())
         self._wake = threading.Event()
         self._hangup = False
         self._stop = False
@@ -160,36 +161,40 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        # Between the reading at start and this look the file may have changed: the first look always reads.
-        settling, pause = Settling(()), LOOK_S
+        pause = LOOK_S
         while True:
             self._wake.wait(pause)
             self._wake.clear()
             if self._stop:
                 return
-            began = self._clock()
-            paths = self._configuration.watched
-            settling.look(began, looks(paths))
-            pause = max(LOOK_S, SHARE * (self._clock() - began))
-            hangup = self._hangup
-            if hangup or settling.moving:
-                asked = paths if hangup else settling.changed(paths)
-                written = being_written(asked)
-                settling.ask(began, written)
-            if hangup and not written:
-                self._hangup = False
-                self._load("sighup", settling, paths, final=True)
-            elif settling.due(began):
-                self._load("file", settling, paths, final=settling.last(began))
-            elif settling.late(began):
-                settling.told = True
-                self._configuration.waits(WAITS_S)
-            elif self._again is not None and began >= self._again:
-                self._load("file", settling, paths, final=True)
+            with self._faults.outlived("watch", "look at the configuration file"):
+                pause = self._look()
 
-    def _load(self, trigger: str, settling: Settling, paths: tuple[Path, ...], *, final: bool) -> None:
+    def _look(self) -> float:
+        """Look once, and read what is due. Returns the pause until the next look, in seconds."""
+        settling, began = self._settling, self._clock()
+        paths = self._configuration.watched
+        settling.look(began, looks(paths))
+        pause = max(LOOK_S, SHARE * (self._clock() - began))
+        hangup, written = self._hangup, None
+        if hangup or settling.moving:
+            written = being_written(paths if hangup else settling.changed(paths))
+            settling.ask(began, written)
+        if hangup and not written:
+            self._hangup = False
+            self._load("sighup", paths, final=True)
+        elif settling.due(began):
+            self._load("file", paths, final=settling.last(began))
+        elif settling.late(began):
+            settling.told = True
+            self._configuration.waits(WAITS_S)
+        elif self._again is not None and began >= self._again:
+            self._load("file", paths, final=True)
+        return pause
+
+    def _load(self, trigger: str, paths: tuple[Path, ...], *, final: bool) -> None:
+        settling, held = self._settling, False
         self._again = None
-        held = False
 
         def whole() -> bool:
             return looks(paths) == settling.seen and not being_written(settling.changed(paths))
@@ -207,10 +212,9 @@ class Watch:
                 return
         except StoreError:
             self._again = self._clock() + AGAIN_S
-        except AigwError:
-            log.exception("the configuration file could not be read")
-        except Exception:  # this thread must outlive every fault: without it no change is seen any more
-            log.exception("the configuration file could not be read")
+        except BaseException:
+            settling.done(held=False)  # or it would be read again at every look
+            raise
         settling.done(held=held)
 
 

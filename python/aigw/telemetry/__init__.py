@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aigw.telemetry.export import Exporter
+    from aigw.telemetry.faults import Faults
 
 _STANDARD = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
-def start_exporter(endpoint: str | None, metrics_text: Callable[[], str]) -> "Exporter | None":
+def start_exporter(endpoint: str | None, metrics_text: Callable[[], str], faults: "Faults") -> "Exporter | None":
     """Export what `metrics_text` gives (Prometheus text) to a collector, in a thread; None when no endpoint is set."""
     if endpoint is None and not any(os.environ.get(name) for name in _STANDARD):
         return None
     from aigw.telemetry.export import Exporter  # noqa: PLC0415  (120 ms of imports that most gateways do not need)
 
-    return Exporter(endpoint, metrics_text)
+    return Exporter(endpoint, metrics_text, faults)

@@ -4,7 +4,6 @@ In: a function that gives the table's text. Out: OTLP over HTTP, from a thread o
 A collector that is away costs the gateway nothing: the next push carries the totals again.
 """
 
-import logging
 import os
 import threading
 import time
@@ -15,17 +14,18 @@ from opentelemetry.sdk.resources import Resource
 
 from aigw import __version__
 from aigw.telemetry.convert import metrics_data
+from aigw.telemetry.faults import Faults
 from aigw.telemetry.prometheus import parse
 
-_LOG = logging.getLogger(__name__)
 _LAST_PUSH_S = 1.0
 
 
 class Exporter:
     """A running export. `shutdown` pushes a last time and ends it."""
 
-    def __init__(self, endpoint: str | None, metrics_text: Callable[[], str]) -> None:
+    def __init__(self, endpoint: str | None, metrics_text: Callable[[], str], faults: Faults) -> None:
         self._metrics_text = metrics_text
+        self._faults = faults
         # Without an endpoint of ours, the exporter reads OpenTelemetry's own variables.
         self._exporter = OTLPMetricExporter(endpoint=f"{endpoint.rstrip('/')}/v1/metrics" if endpoint else None)
         self._resource = Resource.create({"service.name": "aigw", "service.version": __version__})
@@ -36,17 +36,15 @@ class Exporter:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            self.push()
-        self.push()
+        last = False
+        while not last:
+            last = self._stop.wait(self._interval_s)
+            with self._faults.outlived("export", "export the metrics"):
+                self._push()
 
-    def push(self) -> None:
-        """Send the table as it is now. A failure is logged, not raised."""
-        try:
-            families = parse(self._metrics_text())
-        except (OSError, ValueError) as error:
-            _LOG.warning("metrics could not be read for export: %s", error)
-            return
+    def _push(self) -> None:
+        """Send the table as it is now."""
+        families = parse(self._metrics_text())
         self._exporter.export(metrics_data(families, self._resource, self._start_ns, time.time_ns()))
 
     def shutdown(self) -> None:

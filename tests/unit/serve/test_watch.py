@@ -1,5 +1,6 @@
 """When a changed file is read: once it is whole, as far as anybody can know; and when its errors are believed."""
 
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from aigw.serve import watch
-from aigw.serve.watch import LOOK_S, Seen, Settling
+from aigw.serve.watch import LOOK_S, Seen, Settling, Watch
+from aigw.telemetry.faults import Faults
 
 # A moment later: sums of floats are not exact.
 QUIET_S, CAREFUL_S = (s + 0.001 for s in (watch.QUIET_S, watch.CAREFUL_S))
@@ -155,3 +157,42 @@ def test_who_writes_is_asked_of_what_is_not_in_force_alone() -> None:
     assert settling.changed((one, two)) == [two]
     settling.done(held=False)
     assert settling.changed((one, two)) == [two], "it was read, and has errors"
+
+
+@pytest.mark.parametrize("where", ["watched", "load"])
+def test_a_fault_of_ours_is_not_the_end_of_watching(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    file = tmp_path / "tiers.yaml"
+    file.write_text("tiers: {}")
+
+    class Configuration:
+        faulty = True
+        read, again = threading.Event(), threading.Event()
+
+        def _fail(self, at: str) -> None:
+            if self.faulty and at == where:
+                self.faulty = False
+                raise RuntimeError("a fault of ours")
+
+        @property
+        def watched(self) -> tuple[Path, ...]:
+            self._fail("watched")
+            return (file,)
+
+        def load(self, trigger: str, *_: object, **__: object) -> None:
+            (self.again if self.read.is_set() else self.read).set()
+            self._fail("load")
+
+        def waits(self, seconds: float) -> None:
+            """Nothing to say."""
+
+    configuration, faults = Configuration(), Faults()
+    watching = Watch(configuration, faults)
+    watching.start()
+    assert configuration.read.wait(30)
+    file.write_text("tiers: {free: {}}")
+    assert configuration.again.wait(30)
+    watching.stop()
+    assert 'aigw_control_faults_total{thread="watch"} 1' in faults.metrics().splitlines()
+    assert "a fault of ours" in caplog.text

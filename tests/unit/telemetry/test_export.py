@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from aigw.telemetry import start_exporter
+from aigw.telemetry.faults import Faults
 from aigw.telemetry.prometheus import parse
 
 TEXT = r"""# HELP aigw_requests_total Requests answered.
@@ -68,7 +69,7 @@ def collector() -> Iterator[Collector]:
 
 
 def test_a_collector_gets_every_sample(collector: Collector) -> None:
-    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: TEXT)
+    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: TEXT, Faults())
     assert exporter is not None
     exporter.shutdown()
     assert collector.paths == ["/v1/metrics"]
@@ -86,10 +87,30 @@ def test_a_collector_gets_every_sample(collector: Collector) -> None:
     assert list(latency.explicit_bounds) == [0.1, 1.0]
 
 
+def test_a_table_that_cannot_be_read_is_read_again(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1")
+    faults, came = Faults(), threading.Event()
+    texts = iter(["no table"])
+
+    def text() -> str:
+        if (told := next(texts, None)) is not None:
+            return told
+        came.set()
+        return TEXT
+
+    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", text, faults)
+    assert exporter is not None and came.wait(30)
+    exporter.shutdown()
+    assert 'aigw_control_faults_total{thread="export"} 1' in faults.metrics().splitlines()
+    assert "could not export the metrics" in caplog.text
+
+
 def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound and not listening: refuses
-        exporter = start_exporter(f"http://127.0.0.1:{nobody.getsockname()[1]}", lambda: TEXT)
+        exporter = start_exporter(f"http://127.0.0.1:{nobody.getsockname()[1]}", lambda: TEXT, Faults())
         assert exporter is not None
         begin = time.monotonic()
         exporter.shutdown()
@@ -99,7 +120,7 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
 def test_without_an_endpoint_there_is_no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    assert start_exporter(None, lambda: TEXT) is None
+    assert start_exporter(None, lambda: TEXT, Faults()) is None
 
 
 @pytest.mark.parametrize("text", ["aigw_x 1", "# TYPE a counter\na{b=c} 1", "# TYPE a counter\na one two"])

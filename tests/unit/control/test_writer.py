@@ -1,0 +1,103 @@
+"""The writer outlives whatever is done to it: a caller that gives up, a fault of ours, a base that cannot be read."""
+
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from aigw.control import writer
+from aigw.control.writer import Writer
+from aigw.errors import StoreError
+from conftest import Gateway
+
+PATIENCE_S = 30
+
+
+class PanicException(BaseException):
+    """As a panic of the native half arrives: no Exception."""
+
+
+@pytest.fixture
+def busy(gateway: Gateway) -> Writer:
+    assert gateway.control is not None
+    return gateway.control._writer
+
+
+def held(busy: Writer) -> tuple["Future[None]", threading.Event]:
+    """The writer at a change that ends when the event is set."""
+    began, go = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        began.set()
+        assert go.wait(PATIENCE_S)
+
+    first = busy.submit(hold)
+    assert began.wait(PATIENCE_S)
+    return first, go
+
+
+def faults(gateway: Gateway, thread: str) -> int:
+    """How many the metrics tell of."""
+    text = gateway.client.get("/metrics").text
+    (line,) = [line for line in text.splitlines() if line.startswith(f'aigw_control_faults_total{{thread="{thread}"}}')]
+    return int(float(line.rpartition(" ")[2]))
+
+
+def test_a_change_that_nobody_waits_for_any_more_is_not_made(gateway: Gateway, busy: Writer) -> None:
+    first, go = held(busy)
+    ran: list[str] = []
+    given_up, kept = busy.submit(lambda _: ran.append("given up")), busy.submit(lambda _: ran.append("kept"))
+    assert given_up.cancel()
+    assert not first.cancel(), "what has begun is finished"
+    go.set()
+    kept.result(PATIENCE_S)
+    assert ran == ["kept"]
+    gateway.post("/consumers", username="later")
+
+
+def test_a_fault_of_ours_is_told_to_its_callers_and_counted(gateway: Gateway, busy: Writer) -> None:
+    original, before = gateway.publisher.publish, faults(gateway, "writer")
+
+    def panics(_: bytes | None) -> int:
+        gateway.publisher.publish = original  # type: ignore[method-assign]
+        raise PanicException("once")
+
+    gateway.publisher.publish = panics  # type: ignore[method-assign]
+    answer = gateway.call("POST", "/services", 500, json={"name": "s", "host": "h"})
+    assert "once" not in answer["message"] and "log" in answer["message"]
+    assert faults(gateway, "writer") == before + 1
+    gateway.post("/services", name="t", host="h")
+    assert {s["name"] for s in gateway.publisher.policy["services"]} == {"s", "t"}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyError("a column came"), RuntimeError("a fault of ours"), PanicException("a panic")]
+)
+def test_a_base_that_cannot_be_read_is_read_again_later(
+    gateway: Gateway, busy: Writer, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    calls = gateway.publisher.calls = []
+    gateway.publisher.delta_records = lambda: 0 if "write_base" in calls else 1 << 20  # type: ignore[method-assign]
+    before, tried, read = faults(gateway, "base"), threading.Event(), writer.read_base
+
+    def fails(*given: Any, **told: Any) -> Any:
+        monkeypatch.setattr(writer, "read_base", read)
+        tried.set()
+        raise fault
+
+    monkeypatch.setattr(writer, "read_base", fails)
+    gateway.post("/consumers", username="one")
+    assert tried.wait(PATIENCE_S)
+    busy._reader.join(PATIENCE_S)  # type: ignore[union-attr]
+    assert faults(gateway, "base") == before + (not isinstance(fault, KeyError))
+    gateway.post("/consumers", username="two")
+    busy._reader.join(PATIENCE_S)  # type: ignore[union-attr]
+    busy.submit(lambda _: None).result(PATIENCE_S)
+    assert calls.count("write_base") == 1
+
+
+def test_what_comes_after_the_end_is_told_so(gateway: Gateway, busy: Writer) -> None:
+    busy.close()
+    with pytest.raises(StoreError, match="stopping"):
+        busy.submit(lambda _: None).result(PATIENCE_S)
