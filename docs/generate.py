@@ -76,7 +76,7 @@ def metrics() -> str:
     ]
     return (
         "# Metrics\n\n"
-        + MADE.format(source="`src/telemetry.rs`")
+        + MADE.format(source="`src/telemetry/`")
         + "\nServed at `GET /metrics` of the Admin API, as sums over all workers; they survive workers that are killed. Over OTLP\n"
         "(`AIGW_OTLP_ENDPOINT`) the same, where counters have no `_total` at their end.\n\n"
         + table(["Name", "Kind", "Labels", "What it is"], rows)

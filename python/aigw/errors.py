@@ -6,11 +6,9 @@
     |- AddressInUse     a port or data folder is taken by another process (exit 2)
     |- StoreError       the store, or the files of the snapshot, could not be written or read (503, worth a retry)
     |- UpstreamError    a call we made ourselves went wrong: Timeout | Refused | Broken
-    |- LedgerError      the ledger could not be written or read
     `- Bug              what cannot happen did: never the caller's fault
 
-Each class has `status` (the HTTP status when it reaches an Admin answer), `code` (a stable word for machines) and
-`retryable` (the same call may succeed later, unchanged). The message says what is wrong and how to repair it.
+Each class has `status`: the HTTP status when it reaches an Admin answer. The message says what is wrong and how to repair it.
 """
 
 import errno
@@ -28,21 +26,16 @@ class AigwError(Exception):
     """Root of the tree. `str(error)` is the message for a person."""
 
     status: ClassVar[int] = 500
-    code: ClassVar[str] = "error"
-    retryable: ClassVar[bool] = False
 
 
 class ConfigError(AigwError):
     """What the operator wrote cannot be used; the message names the setting and its repair."""
 
     status = 400
-    code = "config"
 
 
 class Unservable(ConfigError):
     """What an entity says cannot be compiled, and so was not stored. `kind` and `id` name it, as far as that is known."""
-
-    code = "unservable"
 
     def __init__(self, message: str, kind: str = "", id: str = "") -> None:
         super().__init__(message)
@@ -54,57 +47,38 @@ class AddressInUse(AigwError):
     """A port or a data folder belongs to another process."""
 
     status = 409
-    code = "address_in_use"
 
 
 class StoreError(AigwError):
     """The store or the snapshot files could not be written or read: disk full, locked, corrupt, gone."""
 
     status = 503
-    code = "store"
-    retryable = True
 
 
 class UpstreamError(AigwError):
     """A call that this process made to another one failed."""
 
     status = 502
-    code = "upstream"
-    retryable = True
 
 
 class UpstreamTimeout(UpstreamError):
     """No answer within the deadline."""
 
     status = 504
-    code = "upstream_timeout"
 
 
 class UpstreamRefused(UpstreamError):
     """No connection."""
 
     status = 503
-    code = "upstream_refused"
 
 
 class UpstreamBroken(UpstreamError):
     """An answer that is not one."""
 
-    code = "upstream_broken"
-
-
-class LedgerError(AigwError):
-    """The ledger could not be written or read."""
-
-    status = 503
-    code = "ledger"
-    retryable = True
-
 
 class Bug(AigwError):
     """An invariant of ours does not hold."""
-
-    code = "bug"
 
 
 def explain(error: BaseException) -> str:

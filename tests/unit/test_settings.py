@@ -48,6 +48,8 @@ def test_a_secret_never_leaves_by_text() -> None:
         ({"log_format": "xml"}, {}, "json, console"),
         ({"tls_cert": "/c"}, {}, "belong together"),
         ({"admin": "0.0.0.0:8001"}, {}, "AIGW_ADMIN_TOKEN"),
+        ({"admin": "[::]:8001"}, {}, "AIGW_ADMIN_TOKEN"),
+        ({"admin": "example.com:8001"}, {"AIGW_ADMIN_TOKEN": ""}, "AIGW_ADMIN_TOKEN"),
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_source(

@@ -120,7 +120,7 @@ class Crud:
         except Referenced as error:
             raise envelope.still_referenced(error, kind.name) from None
 
-    def check(self, reading: Reading, kind: Kind, data: JsonDict) -> None:
+    def check(self, kind: Kind, data: JsonDict) -> None:
         """POST /schemas/{entity}/validate: raises what a write would, references aside."""
         given = self._typed(kind, data, None)
         stamp = {

@@ -11,20 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from aigw.errors import ConfigError
 from aigw.types import HostPort
 
 TOKEN_HEADER: Final = "kong-admin-token"  # noqa: S105  (a header's name)
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#\[\]\s]+)(?::[0-9]{1,5})?\Z")
-
-
-def check_bind(address: HostPort, token: str | None) -> None:
-    """Raises ConfigError when the Admin API would be open to other machines without a token."""
-    if not address.is_loopback and not token:
-        raise ConfigError(
-            f"the Admin API on {address} could be reached by other machines: set AIGW_ADMIN_TOKEN"
-            " (clients send it as Kong-Admin-Token), or bind it to 127.0.0.1"
-        )
 
 
 class Guard:

@@ -26,8 +26,6 @@ class NotThere(UpstreamError):
     """404: no such entity."""
 
     status = 404
-    code = "not_found"
-    retryable = False
 
 
 class Rejected(ConfigError):

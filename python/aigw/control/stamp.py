@@ -76,8 +76,8 @@ def put_history(writing: Writing, history: Sequence[JsonDict]) -> None:
 
 
 def _parsed(text: str) -> Stamp | None:
-    stamp = Stamp(**orjson.loads(text))
-    return stamp if stamp.version == VERSION else None
+    found = orjson.loads(text)
+    return Stamp(**found) if found["version"] == VERSION else None
 
 
 def _get(reading: Reading, key: str) -> str | None:

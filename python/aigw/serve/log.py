@@ -10,17 +10,15 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from aigw.errors import ConfigError
-
-Format: TypeAlias = Literal["json", "console"]
 
 
 class Log:
     """Writes to standard error; one write per line, so that lines of several processes do not mix."""
 
     def __init__(self, format: str, process: str) -> None:
+        """`format`: `json` or `console`."""
         self._json = format == "json"
         self._process = process
 

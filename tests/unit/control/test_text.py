@@ -1,11 +1,15 @@
 """The first look at the file: one that is being written is waited for, and refused when that takes too long."""
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from aigw.config import InTheMaking, being_written
 from aigw.control import text
+from aigw.control.stamp import peek
 from aigw.control.text import first_look
 
 
@@ -38,3 +42,11 @@ def test_a_start_does_not_wait_for_ever_and_one_beside_workers_not_at_all(
         with pytest.raises(InTheMaking, match="is being written at this moment"):
             first_look(file, file.with_name("store.db"), must=True)
         assert isinstance(first_look(file, file.with_name("store.db"), must=False).wrong, InTheMaking)
+
+
+def test_what_another_version_remembers_of_the_file_is_nothing_to_this_one(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "store.db")) as store, store:
+        store.execute("CREATE TABLE meta (key TEXT, value TEXT)")
+        newer = json.dumps({"version": "9.9.9/9999", "a word of that version": 1})
+        store.execute("INSERT INTO meta VALUES ('configuration', ?)", [newer])
+    assert peek(tmp_path / "store.db") is None
