@@ -88,7 +88,7 @@ pub struct Exchange {
     place: AtomicU32,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere must not take this exchange's answer with it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

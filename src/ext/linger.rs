@@ -7,11 +7,11 @@
 //! the body. What is left at the next beat, and what is large, is asked for and read until its end or its time; then its
 //! connection ends.
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, locked};
 use pyo3::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// A body that the server has as one piece, nearly always.
@@ -24,10 +24,6 @@ pub(crate) struct Lingering {
     left: Mutex<HashMap<SocketAddr, (Py<Exchange>, Instant)>>,
     /// Futures of bodies that are being read and thrown away, oldest first, with their deadlines.
     asked: Mutex<VecDeque<(Py<PyAny>, Instant)>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lingering {

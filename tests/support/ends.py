@@ -196,3 +196,18 @@ def ask(url: str, method: str, path: str, *lines: str, body: bytes = b"") -> Ans
     with connect(url) as client:
         client.sendall(message(method, path, *lines, body=body))
         return parse(method, read_to_end(client))
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def read_until(client: socket.socket, wanted: bytes) -> bytes:
+    """What comes, up to and with this, and perhaps more."""
+    got = b""
+    while wanted not in got:
+        piece = client.recv(65536)
+        assert piece, f"it ended after {got!r}"
+        got += piece
+    return got

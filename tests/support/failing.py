@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from tests.support.ends import Upstream, Wire
 from tests.support.processes import PATIENCE_S, Gateway
@@ -66,3 +67,11 @@ def after_reading(act: Callable[[Wire], None]) -> Callable[[Wire], None]:
             act(wire)
 
     return script
+
+
+UNSAFE: Final = {
+    "fail-hang": ("hasty", 504, "upstream_timeout"),
+    "fail-reset": ("pro", 502, "upstream_error"),
+    "fail-garbage": ("pro", 502, "upstream_error"),
+}
+"""Models whose upstream may have acted on a call: the tier it is called in, and the status and code that are told."""

@@ -5,13 +5,14 @@
 
 use super::End;
 use crate::record::Outcome;
+use crate::upstream::is_events;
 use aigw_core::accept::openai::{Asked, IncludeUsage};
 use aigw_core::stream::find::UsageFinder;
 use aigw_core::stream::sse::Events;
 use aigw_core::stream::usage::Usage;
 use aigw_core::telemetry::series::CallReport;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::time::{Duration, Instant};
 
@@ -57,10 +58,7 @@ impl ModelCall {
 
     pub(super) fn head(&mut self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>) {
         // The fleet's own limits, account and sessions are none of the caller's business.
-        let ours: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-ratelimit-")).cloned().collect();
-        for name in ours {
-            headers.remove(name);
-        }
+        super::remove_all(headers, "x-ratelimit-");
         headers.remove("openai-organization");
         headers.remove("openai-project");
         headers.remove(SET_COOKIE);
@@ -68,8 +66,7 @@ impl ModelCall {
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return;
         }
-        let events = headers.get(CONTENT_TYPE).is_some_and(|kind| is_events(kind.as_bytes()));
-        self.reading = if events {
+        self.reading = if is_events(headers) {
             let strip = self.streamed && !self.wants_usage;
             if strip {
                 headers.remove(CONTENT_LENGTH);
@@ -130,9 +127,4 @@ impl ModelCall {
             streaming: micros(self.last.unwrap_or_default().saturating_sub(self.first.unwrap_or_default())),
         }
     }
-}
-
-fn is_events(content_type: &[u8]) -> bool {
-    const EVENTS: &[u8] = b"text/event-stream";
-    content_type.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }

@@ -102,10 +102,7 @@ impl Admitted {
     /// An answer's head is about to pass: what must not go on is taken out.
     pub fn head(&mut self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>) {
         // These are the gateway's words.
-        let ours: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-aigw-")).cloned().collect();
-        for name in ours {
-            headers.remove(name);
-        }
+        remove_all(headers, "x-aigw-");
         if let Some(model) = &mut self.model {
             model.head(status, headers);
         }
@@ -370,6 +367,14 @@ impl Gateway {
     /// Write what waits of the access log.
     pub fn close(&self) {
         self.recorder.close();
+    }
+}
+
+/// Take out the headers whose names begin so.
+fn remove_all(headers: &mut HeaderMap<HeaderValue>, prefix: &str) {
+    let found: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect();
+    for name in found {
+        headers.remove(name);
     }
 }
 

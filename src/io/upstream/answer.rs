@@ -110,7 +110,7 @@ pub(super) async fn pass<T: Ticket>(
 /// How long an answer is held back in the hope of its end; `None`: it goes on as it comes.
 fn patience(headers: &HeaderMap<HeaderValue>, named: Option<u64>, way: Way) -> Option<Duration> {
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    if kind.starts_with(b"text/event-stream") || named.is_some_and(|length| length > WHOLE) {
+    if is_events(headers) || named.is_some_and(|length| length > WHOLE) {
         None
     } else if named.is_some() || way.whole {
         Some(Duration::MAX)
@@ -119,6 +119,13 @@ fn patience(headers: &HeaderMap<HeaderValue>, named: Option<u64>, way: Way) -> O
     } else {
         Some(MOMENT)
     }
+}
+
+/// Whether an answer is a stream of events.
+pub(crate) fn is_events(headers: &HeaderMap<HeaderValue>) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }
 
 /// Whether an answer of this kind is of no use in part: one JSON text.
@@ -284,6 +291,7 @@ mod tests {
         };
         for (kind, named, whole, wanted) in [
             ("text/event-stream; charset=utf-8", None, true, None),
+            ("Text/Event-Stream", None, true, None),
             ("application/json", Some(WHOLE + 1), true, None),
             ("text/html", Some(WHOLE), false, Some(Duration::MAX)),
             ("text/html", None, true, Some(Duration::MAX)),

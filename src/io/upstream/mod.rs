@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use answer::is_events;
 pub use client::{Inbox, Upstream};
 
 /// Where a service lives: what a connection pool is keyed by.

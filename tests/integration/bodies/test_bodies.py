@@ -13,24 +13,11 @@ import httpx2 as httpx
 import pytest
 
 from tests.support.processes import Gateway, start_gateway, wait_until
-from tests.support.wire import Connection, Message, Upstream, upstream
+from tests.support.wire import Connection, Message, Upstream
 
 CAP = 2 * 1024 * 1024  # of `/open` and the others; a refusal reads up to 1 MiB of a body away
 KEY = "a-key-of-bodies"
 BODY = random.Random(1).randbytes(300_000)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Upstream]:
-    with upstream() as kept:
-        yield kept
-
-
-@pytest.fixture
-def kept(running: Upstream) -> Upstream:
-    """The module's upstream, with nothing in it."""
-    running.take()
-    return running
 
 
 def start(data: Path, running: Upstream, **env: str) -> Gateway:

@@ -8,25 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.processes import Gateway, start_gateway
-from tests.support.wire import Connection, Message, Upstream, upstream
+from tests.support.wire import Connection, Message, Upstream
 
 HOST = b"Host: t\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 KEY = "secret-key-of-one"
 SMUGGLED = b"GET /open/smuggled HTTP/1.1\r\nHost: t\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Upstream]:
-    with upstream() as kept:
-        yield kept
-
-
-@pytest.fixture
-def kept(running: Upstream) -> Upstream:
-    """The module's upstream, with nothing in it."""
-    running.take()
-    return running
 
 
 @pytest.fixture(scope="module")

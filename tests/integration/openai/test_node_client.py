@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import node
-from tests.support.failing import Surface
+from tests.support.failing import UNSAFE, Surface
 from tests.support.processes import wait_until
 from tests.support.surface import Caller, Json, caller, chat, grown, metric, stats
 
@@ -184,16 +184,9 @@ def test_an_upstream_that_dies_midway_is_an_error_and_no_clean_end(surface: Surf
     assert (told["attempts"], surface.asked("fail-midway"), one.caller.used()) == (1, asked + 1, [1])
 
 
-FAILING = {
-    "fail-hang": ("hasty", 504, "upstream_timeout"),
-    "fail-reset": ("pro", 502, "upstream_error"),
-    "fail-garbage": ("pro", 502, "upstream_error"),
-}
-
-
-@pytest.mark.parametrize("model", FAILING)
+@pytest.mark.parametrize("model", UNSAFE)
 def test_an_upstream_that_may_have_acted_is_asked_once(surface: Surface, client: New, model: str) -> None:
-    tier, status, code = FAILING[model]
+    tier, status, code = UNSAFE[model]
     one = client(tier)
     asked = surface.asked(model)
     told = one.call(CHAT, chat(model))

@@ -13,7 +13,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.support.ends import connect, message, parse, read_to_end
-from tests.support.failing import DYING, Surface
+from tests.support.failing import DYING, UNSAFE, Surface
 from tests.support.processes import wait_until
 from tests.support.surface import Caller, caller, chat, events, grown, metric, stats
 
@@ -316,16 +316,9 @@ def test_a_permit_is_held_until_a_dying_stream_is_dead(surface: Surface, client:
     assert one.caller.used() == [1]
 
 
-FAILING = {
-    "fail-hang": ("hasty", 504, "upstream_timeout"),
-    "fail-reset": ("pro", 502, "upstream_error"),
-    "fail-garbage": ("pro", 502, "upstream_error"),
-}
-
-
-@pytest.mark.parametrize("model", FAILING)
+@pytest.mark.parametrize("model", UNSAFE)
 def test_an_upstream_that_may_have_acted_is_asked_once(surface: Surface, client: New, model: str) -> None:
-    tier, status, code = FAILING[model]
+    tier, status, code = UNSAFE[model]
     one = client(tier)
     asked = surface.asked(model)
     with pytest.raises(openai.InternalServerError) as raised:

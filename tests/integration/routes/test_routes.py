@@ -5,22 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.processes import Gateway, start_gateway
-from tests.support.wire import Connection, Message, Upstream, upstream
+from tests.support.wire import Connection, Message, Upstream
 
 NO_ROUTE = "no Route matched with those values"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Upstream]:
-    with upstream() as kept:
-        yield kept
-
-
-@pytest.fixture
-def kept(running: Upstream) -> Upstream:
-    """The module's upstream, with nothing in it."""
-    running.take()
-    return running
 
 
 @pytest.fixture(scope="module")

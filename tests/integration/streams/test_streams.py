@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from tests.support.ends import Upstream, Wire, connect, message, parse, read_to_end
+from tests.support.ends import Upstream, Wire, chunk, connect, message, parse, read_to_end, read_until
 from tests.support.metered import KEY, call, meter, serve, standing, used
 from tests.support.processes import PATIENCE_S, Gateway, start_gateway, start_upstream, wait_until
 
@@ -30,19 +30,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     meter(running)
     yield running
     running.process.end()
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def read_until(client: socket.socket, wanted: bytes) -> bytes:
-    got = b""
-    while wanted not in got:
-        piece = client.recv(65536)
-        assert piece, f"it ended after {got!r}"
-        got += piece
-    return got
 
 
 def test_events_pass_byte_for_byte(gateway: Gateway) -> None:

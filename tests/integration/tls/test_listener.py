@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import ssl
 import subprocess
 import threading
@@ -14,7 +13,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.support.certificates import Certificate, certificate
-from tests.support.ends import Upstream, Wire, connect, message, parse, read_to_end
+from tests.support.ends import Upstream, Wire, chunk, connect, message, parse, read_to_end, read_until
 from tests.support.metered import KEY, meter, serve, standing, used
 from tests.support.processes import AIGW, PATIENCE_S, Gateway, start_gateway, wait_until
 
@@ -52,19 +51,6 @@ def secured(gateway: Gateway, pem: Certificate) -> Iterator[ssl.SSLSocket]:
         pem.client().wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as client,
     ):
         yield client
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def read_until(client: socket.socket, wanted: bytes) -> bytes:
-    got = b""
-    while wanted not in got:
-        piece = client.recv(65536)
-        assert piece, f"it ended after {got!r}"
-        got += piece
-    return got
 
 
 def test_a_plain_answer_and_a_kept_connection(gateway: Gateway, pem: Certificate) -> None:

@@ -94,7 +94,7 @@ def test_tiers_survive(tiers: dict[str, object]) -> None:
     try:
         file = read_text("f.yaml", json.dumps({"tiers": tiers}, ensure_ascii=False).encode(), {})
     except ConfigErrors as errors:  # scope left out is consumer: the same limit may stand twice
-        assert all("keep one" in f.message for f in errors.findings)
+        assert [f.message for f in errors.findings if "keep one" not in f.message] == []
         return
     assert {name: TierSpec.model_validate(spec) for name, spec in tiers.items()} == file.tiers
     again = {name: spec.model_dump(mode="json") for name, spec in file.tiers.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,15 +108,12 @@ def test_anonymous_follows_the_consumer(gateway: Gateway) -> None:
     assert entry()["anonymous_missing"] == "guest"
 
 
-def test_columns_have_a_row_for_every_consumer(gateway: Gateway, monkeypatch: object) -> None:
+def test_columns_have_a_row_for_every_consumer(gateway: Gateway) -> None:
     lab(gateway)
     gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})
-    for i in range(1030):
-        gateway.control._writer._publication._rows["consumers"] = max(  # type: ignore[union-attr]
-            gateway.control._writer._publication._rows["consumers"], i
-        )  # type: ignore[union-attr]
+    gateway.control._writer._publication._rows["consumers"] = 1029  # type: ignore[union-attr]
     gateway.post("/consumers", username="late")
-    assert all(rows > 1029 for _, rows, _ in gateway.publisher.columns.values())
+    assert min(rows for _, rows, _ in gateway.publisher.columns.values()) > 1029
 
 
 def test_a_full_disk_is_said_and_mended(gateway: Gateway) -> None:
@@ -151,11 +149,10 @@ def test_what_failed_goes_out_without_another_write(gateway: Gateway) -> None:
     assert gateway.publisher.policy["services"][0]["name"] == "s"  # type: ignore[index]
 
 
-def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway, monkeypatch: object) -> None:
+def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway) -> None:
     lab(gateway)
     before = (gateway.publisher.policy, gateway.publisher.consumers)
     engine = gateway.control._store._engine  # type: ignore[union-attr]
-    import sqlalchemy as sa
 
     def full(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ROLLBACK")

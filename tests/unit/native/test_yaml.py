@@ -47,9 +47,9 @@ def test_faults_carry_their_place() -> None:
 @pytest.mark.parametrize("piece", [b"a: b\n", b"[", b"'", b"? ", b"\t", b"\0\xff"])
 def test_fifty_megabytes_of_anything_end_soon(piece: bytes) -> None:
     text = piece * (50_000_000 // len(piece))
-    began = time.monotonic()
+    began = time.process_time()  # of this process: what others do on the machine is none of its business
     try:
         load_yaml(text)
     except ValueError as fault:
         assert len(fault.args) == 5
-    assert time.monotonic() - began < 20  # seconds on a machine that is busy with other things; a tenth of it alone
+    assert time.process_time() - began < 20
