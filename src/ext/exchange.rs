@@ -7,21 +7,21 @@
 
 use crate::answer::{self, Names};
 use crate::app::Shared;
+use crate::body::{Purpose, Reading};
 use crate::step::{self, Step};
 use aigw_core::denial::Reason;
 use aigw_io::accept::{Answer, Arrival, BodyLength};
 use aigw_io::gateway::Passage;
 use aigw_io::upstream::Cancel;
-use bytes::{Bytes, BytesMut};
-use pyo3::exceptions::PyStopAsyncIteration;
+use bytes::Bytes;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A refusal reads this much of a body before it answers: a client that is still writing would lose the answer.
-const DISCARD_BYTES: u64 = 1024 * 1024;
+pub(crate) const DISCARD_BYTES: u64 = 1024 * 1024;
 /// ... or for this long.
 const DISCARD_FOR: Duration = Duration::from_secs(1);
 /// Bodies larger than this are read without the interpreter.
@@ -38,27 +38,6 @@ pub(crate) enum Phase {
     Forwarded = 2,
     Streaming = 3,
     Over = 4,
-}
-
-/// The body as it is being read, and what for.
-struct Reading {
-    purpose: Purpose,
-    /// The future of the piece that is awaited.
-    future: Option<Py<PyAny>>,
-    /// Set for chunked bodies: the protocol object as an async iterator.
-    pieces: bool,
-    held: BytesMut,
-    seen: u64,
-    deadline: Instant,
-    /// An empty piece came: the next call tells the end from a cut.
-    ending: bool,
-}
-
-enum Purpose {
-    /// To be forwarded.
-    Collect(Box<Passage>),
-    /// To be thrown away before this answer.
-    Discard(Answer),
 }
 
 /// How the waiting party is woken: its coroutine (inline) or its callback (stock loop).
@@ -78,7 +57,7 @@ pub struct Exchange {
     blocking: AtomicBool,
     parked: Mutex<Parked>,
     arrival: Mutex<Option<Box<Arrival>>>,
-    reading: Mutex<Option<Reading>>,
+    pub(crate) reading: Mutex<Option<Reading>>,
     /// The bell of the upstream call, once forwarded.
     pub(crate) cancel: Arc<Cancel>,
     /// The future that resolves when the client goes away, once it is watched.
@@ -159,7 +138,7 @@ impl Exchange {
     }
 
     /// The answer for a reason found outside the stages, counted and logged as this request's. `None` once the request went on.
-    fn deny(this: &Bound<'_, Self>, reason: Reason) -> Option<Answer> {
+    pub(crate) fn deny(this: &Bound<'_, Self>, reason: Reason) -> Option<Answer> {
         let own = this.get();
         locked(&own.arrival).as_deref().map(|arrival| own.shared.gateway.deny(arrival, reason))
     }
@@ -197,58 +176,8 @@ impl Exchange {
         }
     }
 
-    fn read(this: &Bound<'_, Self>, purpose: Purpose, pieces: bool, within: Duration) -> PyResult<()> {
-        let py = this.py();
-        let own = this.get();
-        own.set_phase(Phase::Body);
-        let proto = own.proto.bind(py);
-        if pieces {
-            proto.call_method0(Names::get(py).aiter.bind(py))?;
-        }
-        *locked(&own.reading) = Some(Reading {
-            purpose,
-            future: None,
-            pieces,
-            held: BytesMut::new(),
-            seen: 0,
-            deadline: Instant::now() + within,
-            ending: false,
-        });
-        Self::next_piece(this)
-    }
-
-    /// Ask for the (next piece of the) body; it arrives at [`Exchange::ready`].
-    fn next_piece(this: &Bound<'_, Self>) -> PyResult<()> {
-        let py = this.py();
-        let own = this.get();
-        let proto = own.proto.bind(py);
-        let pieces = locked(&own.reading).as_ref().is_some_and(|reading| reading.pieces);
-        let future = if pieces {
-            match proto.call_method0(Names::get(py).anext.bind(py)) {
-                Ok(future) => future,
-                Err(error) if error.is_instance_of::<PyStopAsyncIteration>(py) => return Self::body_complete(this),
-                Err(error) => return Err(error),
-            }
-        } else {
-            proto.call0()?
-        };
-        let went_on = {
-            let mut reading = locked(&own.reading);
-            let Some(reading) = reading.as_mut() else { return Ok(()) };
-            reading.future = Some(future.clone().unbind());
-            reading.ending
-        };
-        if went_on {
-            // The server's stream went on after an empty piece: a cut, or trailers (not accepted).
-            return Self::body_failed(this, Reason::BodyCut);
-        }
-        future.call_method1(Names::get(py).add_done_callback.bind(py), (this,))?;
-        Ok(())
-    }
-
     /// A future of this exchange resolved: a body (piece), or the client went away.
     pub(crate) fn ready(this: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = this.py();
         let own = this.get();
         if own.phase() != Phase::Body {
             if locked(&own.watch).as_ref().is_some_and(|watch| watch.is(future)) {
@@ -257,69 +186,11 @@ impl Exchange {
             }
             return Ok(());
         }
-        let Ok(piece) = future.call_method0(Names::get(py).result.bind(py)) else {
-            return Self::body_failed(this, Reason::BodyCut);
-        };
-        let piece = piece.cast::<PyBytes>()?.as_bytes();
-        let (whole, too_large) = {
-            let mut reading = locked(&own.reading);
-            let Some(reading) = reading.as_mut() else { return Ok(()) };
-            reading.future = None;
-            reading.seen = reading.seen.saturating_add(piece.len() as u64);
-            let cap = match reading.purpose {
-                Purpose::Collect(_) => own.shared.settings.max_body,
-                Purpose::Discard(_) => DISCARD_BYTES,
-            };
-            if matches!(reading.purpose, Purpose::Collect(_)) {
-                reading.held.extend_from_slice(piece);
-            }
-            reading.ending = reading.pieces && piece.is_empty();
-            (!reading.pieces, reading.seen > cap)
-        };
-        if too_large {
-            Self::body_failed(this, Reason::BodyTooLarge)
-        } else if whole {
-            Self::body_complete(this)
-        } else {
-            Self::next_piece(this)
-        }
-    }
-
-    fn body_complete(this: &Bound<'_, Self>) -> PyResult<()> {
-        let Some(reading) = locked(&this.get().reading).take() else { return Ok(()) };
-        match reading.purpose {
-            Purpose::Collect(passage) => Self::forward(this, *passage, reading.held.freeze()),
-            Purpose::Discard(answer) => Self::answer(this, &answer),
-        }
-    }
-
-    /// The body cannot be had (cut, too large, too slow): answer and close.
-    pub(crate) fn body_failed(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
-        let py = this.py();
-        let Some(reading) = locked(&this.get().reading).take() else { return Ok(()) };
-        let answer = match reading.purpose {
-            Purpose::Discard(answer) => Some(answer),
-            Purpose::Collect(_) => Self::deny(this, reason),
-        };
-        let Some(mut answer) = answer else { return Ok(()) };
-        answer.close = true;
-        let answered = Self::answer(this, &answer);
-        if let Some(future) = reading.future {
-            // Dropping the body is what ends a connection whose client never finishes it.
-            let future = future.bind(py);
-            future.call_method1("remove_done_callback", (this,))?;
-            future.call_method0("cancel")?;
-        }
-        answered
-    }
-
-    /// Whether the body's time is up.
-    pub(crate) fn body_overdue(&self, now: Instant) -> bool {
-        self.phase() == Phase::Body && locked(&self.reading).as_ref().is_some_and(|reading| now > reading.deadline)
+        Self::piece_came(this, future)
     }
 
     /// Take everything the request needs and send it, or refuse.
-    fn forward(this: &Bound<'_, Self>, passage: Passage, body: Bytes) -> PyResult<()> {
+    pub(crate) fn forward(this: &Bound<'_, Self>, passage: Passage, body: Bytes) -> PyResult<()> {
         let own = this.get();
         let Some(arrival) = locked(&own.arrival).take() else { return Ok(()) };
         let gateway = &own.shared.gateway;

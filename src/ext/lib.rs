@@ -2,6 +2,7 @@
 
 mod answer;
 mod app;
+mod body;
 mod errors;
 mod exchange;
 mod lean;

@@ -16,7 +16,6 @@ pub fn denials(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         dict.set_item("message", row.message)?;
         dict.set_item("why", row.why.trim())?;
         dict.set_item("extra", format!("{:?}", row.extra))?;
-        dict.set_item("drain", row.drain)?;
         dict.set_item("retry", format!("{:?}", row.retry))?;
         Ok(dict)
     });

@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 
 use super::policy::{
-    Acl, Anonymous, Base, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service,
-    SizeLimit,
+    Acl, Anonymous, Base, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit,
 };
+use super::written::ColumnKind;
 use super::{SnapshotError, Uuid, compile_tiers, written};
 use crate::limits::Period;
 use crate::r#match::{CanonicalPath, HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
 
-pub(super) fn policy(from: written::Policy, hash: String) -> Result<Policy, SnapshotError> {
+pub(super) fn policy(from: written::Policy) -> Result<Policy, SnapshotError> {
     let written::Policy {
         services,
         routes,
@@ -55,10 +55,11 @@ pub(super) fn policy(from: written::Policy, hash: String) -> Result<Policy, Snap
         size_limiting,
         acl,
         offer,
-        columns,
-        hash: hash.into(),
     })
 }
+
+/// Counter columns by number.
+pub(super) type Columns = HashMap<u32, ColumnKind>;
 
 /// How long the lists are that routes point into.
 #[derive(Clone, Copy)]
@@ -86,17 +87,13 @@ pub(super) fn index(
     Ok(map)
 }
 
-fn by_number(columns: Vec<written::Column>) -> Result<HashMap<u32, Column>, SnapshotError> {
+fn by_number(columns: Vec<written::Column>) -> Result<Columns, SnapshotError> {
     let mut map = HashMap::with_capacity(columns.len());
-    for written::Column { n, kind, words, key } in columns {
-        let kind = match kind {
-            written::ColumnKind::Dense if words == 0 => {
-                return Err(value(format!("column {n}"), "a dense column has at least one word"));
-            }
-            written::ColumnKind::Dense => ColumnKind::Dense,
-            written::ColumnKind::Open => ColumnKind::Open,
-        };
-        if map.insert(n, Column { n, kind, words, key: key.into() }).is_some() {
+    for written::Column { n, kind, words, key: _ } in columns {
+        if kind == ColumnKind::Dense && words == 0 {
+            return Err(value(format!("column {n}"), "a dense column has at least one word"));
+        }
+        if map.insert(n, kind).is_some() {
             return Err(SnapshotError::Twice { kind: "column", n });
         }
     }
@@ -112,7 +109,7 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
         host,
         port,
         path,
-        retries,
+        retries: _,
         connect_timeout_ms,
         write_timeout_ms,
         read_timeout_ms,
@@ -134,9 +131,7 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
         host: host.into(),
         port,
         path: path.map(Into::into),
-        retries,
         connect_timeout_ms,
-        write_timeout_ms,
         read_timeout_ms,
         tls_verify,
     })
@@ -329,11 +324,7 @@ fn key_auth(index: usize, from: written::KeyAuth) -> Result<KeyAuth, SnapshotErr
     })
 }
 
-fn profile(
-    index: usize,
-    from: written::RateLimiting,
-    columns: &HashMap<u32, Column>,
-) -> Result<Profile, SnapshotError> {
+fn profile(index: usize, from: written::RateLimiting, columns: &Columns) -> Result<Profile, SnapshotError> {
     let written::RateLimiting { limit_by, header_name, path, limits, hide_client_headers, error_code, error_message } =
         from;
     let at = || format!("rate_limiting at index {index}");
@@ -376,7 +367,7 @@ fn profile(
 
 pub(super) fn column(
     at: &impl Fn() -> String,
-    columns: &HashMap<u32, Column>,
+    columns: &Columns,
     n: Option<u32>,
     kind: ColumnKind,
     needed: bool,
@@ -385,7 +376,7 @@ pub(super) fn column(
         None if needed => Err(value(at(), "a limit lacks the column its limit_by needs")),
         None => Ok(()),
         Some(n) => match columns.get(&n) {
-            Some(column) if column.kind == kind => Ok(()),
+            Some(found) if *found == kind => Ok(()),
             _ => Err(SnapshotError::Dangling { from: at(), kind: "column", to: u64::from(n) }),
         },
     }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use super::compile::{column, index, place, uuid, value};
-use super::policy::{Column, ColumnKind, Scheme};
+use super::compile::{Columns, column, index, place, uuid, value};
+use super::policy::Scheme;
 use super::tier::{Model, ModelUpstream, Offer, Parameters, Patterns, Subject, Tier, TierLimit};
+use super::written::ColumnKind;
 use super::{SnapshotError, written};
 use crate::limits::{Period, Rate};
 
@@ -14,7 +15,7 @@ pub(super) fn offer(
     models: Vec<written::Model>,
     series: &[(u32, u32, u32)],
     default_tier: Option<u32>,
-    columns: &HashMap<u32, Column>,
+    columns: &Columns,
 ) -> Result<Offer, SnapshotError> {
     let model_by_n = index("model", models.iter().map(|m| m.n))?;
     let tier_by_n = index("tier", tiers.iter().map(|t| t.n))?;
@@ -40,11 +41,7 @@ pub(super) fn offer(
     Ok(Offer { tiers, models, default_tier, tier_by_n, model_by_name, series: rows })
 }
 
-fn tier(
-    from: written::Tier,
-    models: &HashMap<u32, usize>,
-    columns: &HashMap<u32, Column>,
-) -> Result<Tier, SnapshotError> {
+fn tier(from: written::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Result<Tier, SnapshotError> {
     let written::Tier {
         n,
         id,
@@ -84,7 +81,7 @@ fn limit(
     at: &impl Fn() -> String,
     from: written::TierLimit,
     models: &HashMap<u32, usize>,
-    columns: &HashMap<u32, Column>,
+    columns: &Columns,
 ) -> Result<TierLimit, SnapshotError> {
     let written::TierLimit { per, limit, burst, scope, shadow, column: number, by_model } = from;
     let per = per.parse::<Period>().map_err(|error| value(at(), &error.to_string()))?;

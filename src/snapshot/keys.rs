@@ -80,13 +80,6 @@ pub struct Credential {
     pub expires_at: u64,
 }
 
-impl Credential {
-    /// True when it does not hold at `now` (unix seconds).
-    pub const fn expired(&self, now: u64) -> bool {
-        self.expires_at != 0 && now >= self.expires_at
-    }
-}
-
 /// The highest row number of a credential.
 pub const MAX_CREDENTIAL: u32 = CHANGED - 1;
 
@@ -115,7 +108,6 @@ pub struct Keys {
     base: Option<Base>,
     /// Published bytes of the delta taken so far, header included.
     applied: usize,
-    /// Records taken so far.
     /// `None`: deleted. Bytes are one consumer record.
     consumers: Overlay<u32, Option<Arc<[u8]>>>,
     credentials: Overlay<Digest, Credential>,

@@ -19,7 +19,7 @@ pub fn policy(file: &[u8]) -> Result<Policy, SnapshotError> {
         return Err(SnapshotError::Hash);
     }
     let written: written::Policy = serde_json::from_slice(json)?;
-    compile::policy(written, hash)
+    compile::policy(written)
 }
 
 /// The file content for this JSON, which must pass [`policy`] (a file that no worker could load is never written).

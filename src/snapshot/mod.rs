@@ -32,9 +32,7 @@ pub(crate) use keys::{CHANGED, Found};
 pub use keys::{Credential, Digest, Keys, MAX_CREDENTIAL};
 pub use keys_build::KeysBuilder;
 pub use layout::Bytes;
-pub use policy::{
-    Acl, Anonymous, Column, ColumnKind, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit,
-};
+pub use policy::{Acl, Anonymous, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit};
 pub(crate) use record::OWN_CLASS;
 pub use record::{Consumer, Names, NewConsumer};
 pub use text::Text;

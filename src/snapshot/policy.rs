@@ -1,8 +1,6 @@
 //! The compiled policy: what requests read. Every reference in it has been checked (see `compile`), so that the request
 //! path indexes instead of searching. It holds no consumers and no keys.
 
-use std::collections::HashMap;
-
 use super::Uuid;
 use super::tier::Offer;
 use crate::limits::Period;
@@ -27,10 +25,6 @@ pub struct Policy {
     pub acl: Vec<Acl>,
     /// Tiers and models.
     pub offer: Offer,
-    /// Counter columns by number.
-    pub columns: HashMap<u32, Column>,
-    /// SHA-256 of the JSON in lower-case hex: `configuration.hash`.
-    pub hash: Box<str>,
 }
 
 impl Policy {
@@ -45,8 +39,6 @@ impl Policy {
             size_limiting: Vec::new(),
             acl: Vec::new(),
             offer: Offer::default(),
-            columns: HashMap::new(),
-            hash: "".into(),
         }
     }
 
@@ -92,12 +84,8 @@ pub struct Service {
     pub port: u16,
     /// Base path in wire form.
     pub path: Option<Box<str>>,
-    /// Further tries after a failed connect.
-    pub retries: u32,
     /// Milliseconds.
     pub connect_timeout_ms: u64,
-    /// Milliseconds between two writes.
-    pub write_timeout_ms: u64,
     /// Milliseconds between two reads (the first byte of the answer too).
     pub read_timeout_ms: u64,
     /// Verify the certificate; `None`: the default (verify).
@@ -262,26 +250,4 @@ pub struct Limit {
     pub dense: Option<u32>,
     /// Column of the hash area.
     pub open: Option<u32>,
-}
-
-/// A counter column.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    /// Number.
-    pub n: u32,
-    /// Where its counters live.
-    pub kind: ColumnKind,
-    /// 64-bit words per row; 0 for open columns.
-    pub words: u32,
-    /// Its lasting identity.
-    pub key: Box<str>,
-}
-
-/// Where the counters of a column live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColumnKind {
-    /// By row number.
-    Dense,
-    /// In the hash area.
-    Open,
 }

@@ -46,6 +46,7 @@ pub(super) struct Service {
     pub port: u16,
     #[serde(deserialize_with = "present")]
     pub path: Option<String>,
+    #[expect(dead_code, reason = "each address is tried once in this version")]
     pub retries: u32,
     pub connect_timeout_ms: u64,
     pub write_timeout_ms: u64,
@@ -243,10 +244,12 @@ pub(super) struct ModelUpstream {
     pub tls_verify: bool,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ColumnKind {
+    /// Counters by row number.
     Dense,
+    /// Counters in the hash area.
     Open,
 }
 
@@ -256,5 +259,6 @@ pub(super) struct Column {
     pub n: u32,
     pub kind: ColumnKind,
     pub words: u32,
+    #[expect(dead_code, reason = "for people who read the file")]
     pub key: String,
 }

@@ -107,12 +107,15 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
         Counter::Panic,
         counter(
             "aigw_panics_total",
-            "Faults caught in a thread or task of the gateway; each cost one request at most.",
+            "Faults caught in a thread or task of a worker; each cost one request at most, or some lines of the access log.",
         ),
     ),
     (
         Counter::LogDropped,
-        counter("aigw_access_log_dropped_total", "Access-log lines dropped because the writer was behind."),
+        counter(
+            "aigw_access_log_dropped_total",
+            "Access-log lines dropped because the writer was behind or could not write.",
+        ),
     ),
     (Counter::SnapshotLoaded, counter("aigw_snapshot_loads_total", "Configurations loaded by workers.")),
     (
@@ -300,9 +303,10 @@ pub fn render(routes: &[RouteRow<'_>], gateway: &[u64]) -> String {
 fn histogram(page: &mut String, name: &str, row: &RouteRow<'_>, what: Latency) {
     let base = HISTOGRAMS + what as u32 * HISTOGRAM_WORDS;
     let (service, route) = (Label(row.service), Label(row.route));
-    let mut total = 0;
+    let mut total = 0_u64;
     for (bucket, at) in (base..).take(BOUNDS_MS.len() + 1).enumerate() {
-        total += get(row.words, at);
+        // A damaged word must not cost the whole page.
+        total = total.saturating_add(get(row.words, at));
         let bound = BOUNDS_MS.get(bucket).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
         let _ = writeln!(page, "{name}_bucket{{service=\"{service}\",route=\"{route}\",le=\"{bound}\"}} {total}");
     }
@@ -369,6 +373,16 @@ mod tests {
         ] {
             assert!(page.lines().any(|own| own == line), "{line} is missing in\n{page}");
         }
+    }
+
+    #[test]
+    fn damaged_words_are_shown_as_they_are() {
+        let page = render(&[RouteRow { route: "r", service: "s", words: &[u64::MAX; ROUTE_WORDS as usize] }], &[]);
+        assert!(page.contains(&format!("kong_request_latency_ms_count{{service=\"s\",route=\"r\"}} {}", u64::MAX)));
+        let mut page = String::new();
+        let words = [u64::MAX; series::SERIES_WORDS as usize];
+        series::render(&mut page, &[series::SeriesRow { tier: "t", model: "m", words: &words }], &[]);
+        assert!(page.contains(&format!("aigw_tier=\"t\"}} {}", u64::MAX)));
     }
 
     #[test]

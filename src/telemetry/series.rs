@@ -269,13 +269,13 @@ fn shown(page: &mut String, histogram: &Histogram, row: &SeriesRow<'_>) {
     let name = histogram.metric.name;
     let labels =
         format!("gen_ai_request_model=\"{}\",aigw_tier=\"{}\"{}", Label(row.model), Label(row.tier), histogram.labels);
-    let mut total = 0;
+    let mut total = 0_u64;
     for (at, bound) in (histogram.at..).zip(histogram.bounds) {
-        total += get(row.words, at);
+        total = total.saturating_add(get(row.words, at));
         let _ = writeln!(page, "{name}_bucket{{{labels},le=\"{}\"}} {total}", Scaled(*bound, histogram.scale));
     }
     let last = histogram.at + u32::try_from(histogram.bounds.len()).unwrap_or(0);
-    total += get(row.words, last);
+    total = total.saturating_add(get(row.words, last));
     let _ = writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
     let _ = writeln!(page, "{name}_sum{{{labels}}} {}", Scaled(get(row.words, last + 1), histogram.scale));
     let _ = writeln!(page, "{name}_count{{{labels}}} {total}");

@@ -18,9 +18,8 @@ ROOT: Final = Path(__file__).parents[2]
 LINES: Final = 400
 # Modules above it, and how large they may be: what they are today.
 LARGE: Final = {
-    "src/accept/openai.rs": 520,
-    "src/ext/app.rs": 480,
-    "src/ext/exchange.rs": 490,
+    "src/accept/openai.rs": 500,
+    "src/ext/app.rs": 448,
     "src/match/router.rs": 408,
 }
 # Where memory is touched by hand, each block with its SAFETY text.
