@@ -77,12 +77,10 @@ impl Events {
     pub fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         self.searched = 0;
-        if !self.strip {
-            return Vec::new();
-        }
         match self.judge(&held) {
-            Verdict::Drop => Vec::new(),
-            Verdict::Pass | Verdict::Cut(_) => held,
+            Verdict::Pass | Verdict::Cut(_) if self.strip => held,
+            // It went out as it came, or does not go out at all.
+            _ => Vec::new(),
         }
     }
 
@@ -331,6 +329,17 @@ mod tests {
             ("data: {\"choices\":[],\"usage\":null}", "data: {\"choices\":[],\"usage\":null}"),
         ] {
             assert_eq!(run(true, &[event.as_bytes()]).0, wanted, "{event}");
+        }
+    }
+
+    #[test]
+    fn the_last_event_needs_no_end() {
+        for end in ["", "\n", "\r\n"] {
+            let stream = [PLAIN, USAGE.trim_end(), end].concat();
+            for strip in [true, false] {
+                let (text, usage) = run(strip, &[stream.as_bytes()]);
+                assert_eq!((text.as_str(), usage.map(|usage| usage.input)), (if strip { PLAIN } else { &stream }, Some(3)));
+            }
         }
     }
 
