@@ -78,7 +78,8 @@ def metrics() -> str:
         "# Metrics\n\n"
         + MADE.format(source="`src/telemetry/`")
         + "\nServed at `GET /metrics` of the Admin API, as sums over all workers; they survive workers that are killed. Over OTLP\n"
-        "(`AIGW_OTLP_ENDPOINT`) the same, where counters have no `_total` at their end.\n\n"
+        "(`AIGW_OTLP_ENDPOINT`) the same, where counters have no `_total` at their end and `gen_ai_*` the names of OpenTelemetry's\n"
+        "conventions: `gen_ai.client.token.usage` by `gen_ai.request.model`, `gen_ai.token.type` and `aigw.tier`.\n\n"
         + table(["Name", "Kind", "Labels", "What it is"], rows)
     )
 

@@ -61,15 +61,17 @@ pub fn presented<'a>(auth: &KeyAuth, request: &Request<'a>) -> Presented<'a> {
 }
 
 /// Finds the key as OpenAI's clients send it: `Authorization: Bearer`, or an `apikey` or `x-api-key` header; one of them,
-/// once. Another scheme of `Authorization` is no key.
+/// once. Another scheme of `Authorization` is no key: it may be somebody else's business on the way.
 pub fn bearer<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Presented<'a> {
     let (mut found, mut seen) = ("", 0);
     for (name, value) in headers {
         match name {
             "authorization" => {
                 let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
-                seen += 1;
-                found = if scheme.eq_ignore_ascii_case("bearer") { key.trim() } else { "" };
+                if scheme.eq_ignore_ascii_case("bearer") {
+                    seen += 1;
+                    found = key.trim();
+                }
             }
             "apikey" | "x-api-key" => {
                 seen += 1;
@@ -183,6 +185,9 @@ pub(crate) mod tests {
             (&[("authorization", "Bearer ")], Presented::None),
             (&[("authorization", "Bearer")], Presented::None),
             (&[("authorization", "Basic k")], Presented::None),
+            (&[("authorization", "Basic dTpw"), ("apikey", "k")], Presented::Key(b"k".into())),
+            (&[("x-api-key", "k"), ("authorization", "Basic dTpw")], Presented::Key(b"k".into())),
+            (&[("authorization", "Bearer"), ("apikey", "k")], Presented::Duplicate),
             (&[("authorization", "Bearer k"), ("apikey", "k")], Presented::Duplicate),
             (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], Presented::Duplicate),
             (&[("apikey", "k"), ("x-api-key", "j")], Presented::Duplicate),

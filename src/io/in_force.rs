@@ -161,9 +161,11 @@ impl TierUse {
     fn new(tier: &Tier, models: &[Model]) -> Self {
         let of = |ms: Option<u64>, otherwise| ms.map_or(otherwise, Duration::from_millis);
         let total = of(tier.total_ms, TOTAL);
+        let first_byte = of(tier.first_byte_ms, MODEL_FIRST_BYTE);
         let deadlines = Deadlines {
-            connect: MODEL_CONNECT,
-            first_byte: of(tier.first_byte_ms, MODEL_FIRST_BYTE),
+            // Who waits so long for an answer's head waits no longer for the place that it comes from.
+            connect: MODEL_CONNECT.min(first_byte),
+            first_byte,
             between: MODEL_BETWEEN,
             total,
         };

@@ -137,7 +137,7 @@ fn names(period: Period) -> Option<(&'static str, &'static str)> {
         Period::Day => ("x-ratelimit-limit-day", "x-ratelimit-remaining-day"),
         Period::Month => ("x-ratelimit-limit-month", "x-ratelimit-remaining-month"),
         Period::Year => ("x-ratelimit-limit-year", "x-ratelimit-remaining-year"),
-        Period::Every(_) => return None,
+        Period::Every(..) => return None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The lengths of time a limit may be over, and the window of one that a moment lies in.
 //!
-//! In comes a name (`minute`, `90s`, `5h`) or a moment, out goes a window `[start, end)` in UTC. Months and years are
+//! In comes a name (`minute`, `90s`, `5h`), told again as it was written, or a moment, out goes a window `[start, end)` in UTC. Months and years are
 //! calendar ones; a duration of n seconds aligns to `floor(epoch / n) * n`. Every moment lies in exactly one window of
 //! a period.
 
@@ -12,8 +12,30 @@ use crate::units::UnixSeconds;
 
 const DAY: u32 = 86_400;
 
-/// The units of a duration in seconds, longest first: what is written is read back.
-const UNITS: [(char, u32); 3] = [('h', 3_600), ('m', 60), ('s', 1)];
+/// A unit of durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    /// `s`.
+    Second,
+    /// `m`.
+    Minute,
+    /// `h`.
+    Hour,
+    /// `d`: 24 hours.
+    Day,
+}
+
+impl Unit {
+    /// Its letter, and its length in seconds.
+    const fn told(self) -> (char, u32) {
+        match self {
+            Self::Second => ('s', 1),
+            Self::Minute => ('m', 60),
+            Self::Hour => ('h', 3_600),
+            Self::Day => ('d', DAY),
+        }
+    }
+}
 
 /// The time a limit is over. Ordered by length, shortest first, save for durations, which come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,8 +52,8 @@ pub enum Period {
     Month,
     /// A calendar year, UTC.
     Year,
-    /// So many seconds, aligned to the epoch.
-    Every(NonZeroU32),
+    /// So many seconds, aligned to the epoch, and the unit in which they are written.
+    Every(NonZeroU32, Unit),
 }
 
 /// One window of a period: from `start`, up to but not including `end`.
@@ -46,7 +68,7 @@ pub struct Window {
 /// Why a text is not a period.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a period: write second, minute, hour, day, month, year, or a duration as in \"90s\", \"15m\" or \"5h\""
+    "{text:?} is not a period: write second, minute, hour, day, month, year, or a duration as in \"90s\", \"15m\", \"5h\" or \"7d\""
 )]
 pub struct PeriodError {
     text: String,
@@ -61,7 +83,7 @@ impl Period {
             Self::Minute => aligned(now, 60),
             Self::Hour => aligned(now, 3_600),
             Self::Day => aligned(now, DAY),
-            Self::Every(seconds) => aligned(now, seconds.get()),
+            Self::Every(seconds, _) => aligned(now, seconds.get()),
             Self::Month => {
                 let (year, month) = year_and_month(now.0 / DAY);
                 let (next_year, next_month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
@@ -111,12 +133,13 @@ fn first_day(year: u32, month: u32) -> u32 {
 impl FromStr for Period {
     type Err = PeriodError;
 
-    /// `second` ... `year`, or `<n>s`, `<n>m`, `<n>h` with n from 1.
+    /// `second` ... `year`, or `<n>s`, `<n>m`, `<n>h`, `<n>d` with n from 1.
     fn from_str(text: &str) -> Result<Self, PeriodError> {
         let duration = || {
-            let (digits, unit) = UNITS.iter().find_map(|&(name, unit)| Some((text.strip_suffix(name)?, unit)))?;
+            let units = [Unit::Second, Unit::Minute, Unit::Hour, Unit::Day];
+            let (digits, unit) = units.into_iter().find_map(|unit| Some((text.strip_suffix(unit.told().0)?, unit)))?;
             let count: u32 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-            NonZeroU32::new(count.checked_mul(unit)?).map(Self::Every)
+            Some(Self::Every(NonZeroU32::new(count.checked_mul(unit.told().1)?)?, unit))
         };
         match text {
             "second" => Ok(Self::Second),
@@ -139,14 +162,9 @@ impl fmt::Display for Period {
             Self::Day => "day",
             Self::Month => "month",
             Self::Year => "year",
-            Self::Every(seconds) => {
-                // As a person would write it: `48h`, not `172800s`. Every number is whole in the last unit.
-                for (name, unit) in UNITS {
-                    if seconds.get() % unit == 0 {
-                        return write!(f, "{}{name}", seconds.get() / unit);
-                    }
-                }
-                return Ok(());
+            Self::Every(seconds, unit) => {
+                let (letter, length) = unit.told();
+                return write!(f, "{}{letter}", seconds.get() / length);
             }
         })
     }

@@ -131,7 +131,7 @@ fn seconds(per: Period) -> Option<u32> {
         Period::Minute => 60,
         Period::Hour => 3_600,
         Period::Day => 86_400,
-        Period::Every(seconds) => NonZeroU32::get(seconds),
+        Period::Every(seconds, _) => NonZeroU32::get(seconds),
         Period::Month | Period::Year => return None,
     })
 }

@@ -63,12 +63,15 @@ impl Events {
     pub fn push(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let mut buffer = std::mem::take(&mut self.held);
+        let from = std::mem::take(&mut self.searched);
         if buffer.is_empty() {
-            self.read(piece, 0, &mut out);
+            let read = self.read(piece, from, &mut out);
+            self.held = piece[read..].to_vec();
         } else {
-            let from = std::mem::take(&mut self.searched);
             buffer.extend_from_slice(piece);
-            self.read(&buffer, from, &mut out);
+            let read = self.read(&buffer, from, &mut out);
+            buffer.drain(..read);
+            self.held = buffer;
         }
         self.strip.then_some(out)
     }
@@ -77,17 +80,15 @@ impl Events {
     pub fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         self.searched = 0;
-        if !self.strip {
-            return Vec::new();
-        }
         match self.judge(&held) {
-            Verdict::Drop => Vec::new(),
-            Verdict::Pass | Verdict::Cut(_) => held,
+            Verdict::Pass | Verdict::Cut(_) if self.strip => held,
+            // It went out as it came, or does not go out at all.
+            _ => Vec::new(),
         }
     }
 
-    /// Events of `buffer`, of which the first `searched` bytes hold no end.
-    fn read(&mut self, buffer: &[u8], searched: usize, out: &mut Vec<u8>) {
+    /// Events of `buffer`, of which the first `searched` bytes hold no end. How much of it is done with; the rest is held.
+    fn read(&mut self, buffer: &[u8], searched: usize, out: &mut Vec<u8>) -> usize {
         let mut start = 0;
         let mut from = searched;
         while let Some(end) = end_of_event(buffer, from) {
@@ -111,13 +112,12 @@ impl Events {
         if self.skipping || rest.len() > MAX_EVENT {
             self.skipping = true;
             // The last bytes may be the beginning of the end.
-            let (passing, kept) = rest.split_at(rest.len().saturating_sub(3));
+            let passing = &rest[..rest.len().saturating_sub(3)];
             self.pass(passing, out);
-            kept.clone_into(&mut self.held);
-            return;
+            return start + passing.len();
         }
-        rest.clone_into(&mut self.held);
         self.searched = rest.len().saturating_sub(3);
+        start
     }
 
     fn pass(&self, bytes: &[u8], out: &mut Vec<u8>) {
@@ -131,16 +131,17 @@ impl Events {
             return Verdict::Pass;
         }
         let (place, data) = data_of(event);
+        let mut nesting = Nesting::of(&data);
         let mut verdict = Verdict::Pass;
         for at in memmem::find_iter(&data, NAME) {
             match Member::of(&data, at) {
                 // In JSON an unescaped quote ends a text, so what follows it with a colon is a member: no need to parse.
-                Member::Null(end) if self.strip && of_the_chunk(&data, at, end) => {
+                Member::Null(end) if self.strip && nesting.is_of_the_chunk(at, end) => {
                     if let (Cow::Borrowed(_), Some(Range { start, end })) = (&data, without(&data, at, end)) {
                         verdict = Verdict::Cut(place + start..place + end);
                     }
                 }
-                Member::Value(value) if of_the_chunk(&data, at, value) => return self.reported(&data, value),
+                Member::Value(value) if nesting.is_of_the_chunk(at, value) => return self.reported(&data, value),
                 Member::None | Member::Null(_) | Member::Value(_) => {}
             }
         }
@@ -214,7 +215,12 @@ fn data_of(event: &[u8]) -> (usize, Cow<'_, [u8]>) {
         if let Some(data) = event[start..end].strip_prefix(b"data:") {
             found = Some(match found {
                 None => (start + b"data:".len(), Cow::Borrowed(data)),
-                Some((place, before)) => (place, Cow::Owned([&before, &b"\n"[..], data].concat())),
+                Some((place, before)) => {
+                    let mut lines = before.into_owned();
+                    lines.push(b'\n');
+                    lines.extend_from_slice(data);
+                    (place, Cow::Owned(lines))
+                }
             });
         }
         start = end + 1;
@@ -222,24 +228,42 @@ fn data_of(event: &[u8]) -> (usize, Cow<'_, [u8]>) {
     found.unwrap_or_default()
 }
 
-/// The member at `at`, whose value ends or begins at `end`, is one of the object that `data` is, and not of one within.
-fn of_the_chunk(data: &[u8], at: usize, end: usize) -> bool {
-    // As most upstreams write it: the last one.
-    if data[end..].trim_ascii() == b"}" {
-        return true;
+/// How deep the places of a text are nested, asked from left to right: however many are asked, it is read once.
+struct Nesting<'a> {
+    data: &'a [u8],
+    /// Its last byte that is no blank.
+    last: usize,
+    read: usize,
+    depth: u32,
+    text: bool,
+    escaped: bool,
+}
+
+impl<'a> Nesting<'a> {
+    fn of(data: &'a [u8]) -> Self {
+        let last = data.trim_ascii_end().len().saturating_sub(1);
+        Self { data, last, read: 0, depth: 0, text: false, escaped: false }
     }
-    let (mut depth, mut text, mut escaped) = (0_u32, false, false);
-    for byte in &data[..at] {
-        match byte {
-            _ if std::mem::take(&mut escaped) => {}
-            b'\\' if text => escaped = true,
-            b'"' => text = !text,
-            b'{' | b'[' if !text => depth += 1,
-            b'}' | b']' if !text => depth = depth.saturating_sub(1),
-            _ => {}
+
+    /// The member at `at`, whose value ends or begins at `end`, is one of the object that the text is, and not of one within.
+    fn is_of_the_chunk(&mut self, at: usize, end: usize) -> bool {
+        // As most upstreams write it: the last one.
+        if skip_blanks(self.data, end) == self.last && self.data[self.last] == b'}' {
+            return true;
         }
+        for byte in &self.data[self.read..at] {
+            match byte {
+                _ if std::mem::take(&mut self.escaped) => {}
+                b'\\' if self.text => self.escaped = true,
+                b'"' => self.text = !self.text,
+                b'{' | b'[' if !self.text => self.depth += 1,
+                b'}' | b']' if !self.text => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        self.read = at;
+        self.depth == 1
     }
-    depth == 1
 }
 
 fn skip_blanks(event: &[u8], mut at: usize) -> usize {
@@ -332,6 +356,29 @@ mod tests {
         ] {
             assert_eq!(run(true, &[event.as_bytes()]).0, wanted, "{event}");
         }
+    }
+
+    #[test]
+    fn the_last_event_needs_no_end() {
+        for end in ["", "\n", "\r\n"] {
+            let stream = [PLAIN, USAGE.trim_end(), end].concat();
+            for strip in [true, false] {
+                let (text, usage) = run(strip, &[stream.as_bytes()]);
+                assert_eq!((text.as_str(), usage.map(|usage| usage.input)), (if strip { PLAIN } else { &stream }, Some(3)));
+            }
+        }
+    }
+
+    /// While an event is read, the thread that does it serves nobody else.
+    #[test]
+    fn an_event_that_is_made_to_take_long_does_not() {
+        let names = format!("data: {{\"a\":{{{}\"b\":1}}}}\n\n", "\"usage\":1,".repeat(90_000));
+        let lines = format!("data: {{\"choices\":[1],\ndata: \"usage\":{{}}\n{}data: }}\n\n", "data:\n".repeat(160_000));
+        let began = std::time::Instant::now();
+        for event in [names, lines] {
+            assert!(run(true, &[event.as_bytes()]).0 == event);
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(10));
     }
 
     #[test]

@@ -201,7 +201,7 @@ proptest! {
                 now = UnixSeconds(now.0.saturating_add_signed(by));
                 continue;
             }
-            let period = [Period::Second, Period::Minute, Period::Every(45.try_into().unwrap())][column as usize];
+            let period = [Period::Second, Period::Minute, "45s".parse().unwrap()][column as usize];
             let Some((end, index)) = take(&area, column, who, period, now, limit) else { continue };
             if what == 1 {
                 window::give_back(&words.words()[index as usize], end, 1);

@@ -101,7 +101,7 @@ fn what_does_not_fit_is_refused_and_named() {
         ("/tiers/0/limits/0/column", json!(4), "refers to column 4"),
         ("/tiers/0/limits/1/by_model", json!([]), "lacks the column of a model"),
         ("/tiers/0/limits/1/per", json!("month"), "a window of fixed length"),
-        ("/tiers/0/limits/0/per", json!("5d"), "is not a period"),
+        ("/tiers/0/limits/0/per", json!("5w"), "is not a period"),
         ("/models/0/upstreams", json!([]), "at least one upstream"),
         ("/models/0/upstreams/0/path", json!("/v1/../x"), "path must start with"),
         ("/routes/0/service", json!(8), "route 2 refers to service 8"),

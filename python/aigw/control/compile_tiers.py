@@ -97,7 +97,7 @@ def _limit(limit: Limit, models: Sequence[tuple[int, LlmModel]], column: ColumnO
     rows = ROWS[limit.scope]
     by_model = [[n, column(column_key(limit, m.id), rows)] for n, m in models] if limit.scope == "model" else []
     return {
-        "per": canonical_per(limit.per or ""),
+        "per": limit.per,
         "limit": limit.requests,
         "burst": limit.burst,
         "scope": limit.scope,

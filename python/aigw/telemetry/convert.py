@@ -1,12 +1,14 @@
 """Metric families -> OpenTelemetry's data model.
 
 In: families, the start of counting and now (unix nanoseconds). Out: `MetricsData`. Counters become monotonic cumulative
-sums (their `_total` dropped, as OpenTelemetry writes them), gauges gauges, histograms cumulative histograms.
+sums (their `_total` dropped, as OpenTelemetry writes them), gauges gauges, histograms cumulative histograms. What its
+conventions have a name for has that name, which Prometheus cannot write.
 Pure: reads no clock, sends nothing.
 """
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Final
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -27,6 +29,19 @@ from aigw import __version__
 from aigw.telemetry.prometheus import Family, Labels
 
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
+CONVENTIONAL: Final = {
+    "gen_ai_client_token_usage": ("gen_ai.client.token.usage", "{token}"),
+    "gen_ai_server_request_duration_seconds": ("gen_ai.server.request.duration", "s"),
+    "gen_ai_server_time_to_first_token_seconds": ("gen_ai.server.time_to_first_token", "s"),
+    "gen_ai_server_time_per_output_token_seconds": ("gen_ai.server.time_per_output_token", "s"),
+}
+"""Names and units of OpenTelemetry's GenAI conventions (v1.41), by Prometheus' names."""
+ATTRIBUTES: Final = {
+    "gen_ai_request_model": "gen_ai.request.model",
+    "gen_ai_token_type": "gen_ai.token.type",
+    "aigw_tier": "aigw.tier",
+}
+"""The same of attributes."""
 
 
 def metrics_data(families: Iterable[Family], resource: Resource, start_ns: int, now_ns: int) -> MetricsData:
@@ -45,6 +60,7 @@ def _metric(family: Family, start_ns: int, now_ns: int) -> Metric:
         data = Sum(points, _CUMULATIVE, True) if family.kind == "counter" else Gauge(points)
     name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
     unit = "s" if "_seconds" in name else "By" if "_bytes" in name else "1"
+    name, unit = CONVENTIONAL.get(name, (name, unit))
     return Metric(name, family.help, unit, data)
 
 
@@ -64,7 +80,7 @@ def _histogram_points(family: Family, start_ns: int, now_ns: int) -> list[Histog
         bounds = [bound for bound, _ in cumulative if bound != float("inf")]
         points.append(
             HistogramDataPoint(
-                attributes=dict(labels),
+                attributes={ATTRIBUTES.get(label, label): value for label, value in labels},
                 start_time_unix_nano=start_ns,
                 time_unix_nano=now_ns,
                 count=int(cumulative[-1][1]),

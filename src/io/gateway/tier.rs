@@ -65,7 +65,7 @@ fn check(limit: &TierLimit, key: CellKey) -> Check {
 pub(super) fn reason(check: &Check) -> Reason {
     let quota = match check.period {
         Period::Day | Period::Month | Period::Year => true,
-        Period::Every(seconds) => seconds.get() >= 86_400,
+        Period::Every(seconds, _) => seconds.get() >= 86_400,
         Period::Second | Period::Minute | Period::Hour => false,
     };
     if quota && check.rate.is_none() { Reason::QuotaExhausted } else { Reason::RateLimited }

@@ -69,7 +69,7 @@ impl Llm {
         if !self.plan.first_byte.is_zero() {
             sleep(self.plan.first_byte).await;
         }
-        if asked.stream && kind != Kind::Embeddings {
+        if asked.stream() && kind != Kind::Embeddings {
             let with_usage = self.plan.usage && asked.include_usage();
             flight.stream();
             let events = wire::events(kind, &asked, told, with_usage);

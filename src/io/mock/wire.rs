@@ -7,6 +7,7 @@ use super::stats::Told;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// The parts of a request that change the answer.
@@ -15,21 +16,22 @@ pub struct Asked<'a> {
     /// The model's name, repeated in the answer.
     #[serde(borrow, default)]
     pub model: Cow<'a, str>,
-    /// An event stream instead of one object.
     #[serde(default)]
-    pub stream: bool,
+    stream: Option<bool>,
     #[serde(default)]
     stream_options: Option<StreamOptions>,
     #[serde(default)]
     max_tokens: Option<u64>,
     #[serde(default)]
     max_completion_tokens: Option<u64>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
 struct StreamOptions {
     #[serde(default)]
-    include_usage: bool,
+    include_usage: Option<bool>,
 }
 
 /// The three families of endpoints, which differ in the shape of the answer.
@@ -51,9 +53,20 @@ impl<'a> Asked<'a> {
         serde_json::from_slice(body).unwrap_or_default()
     }
 
+    /// Whether an event stream was asked for instead of one object.
+    pub fn stream(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
     /// Whether a usage chunk was asked for.
     pub fn include_usage(&self) -> bool {
-        self.stream_options.as_ref().is_some_and(|o| o.include_usage)
+        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    }
+
+    /// How many things an embedding was asked of: a list of texts, or of lists of tokens, is as many as it has.
+    fn inputs(&self) -> usize {
+        let listed = self.input.and_then(|input| serde_json::from_str::<Vec<&RawValue>>(input.get()).ok());
+        listed.filter(|list| list.iter().all(|one| one.get().starts_with(['"', '[']))).map_or(1, |list| list.len())
     }
 
     /// Output tokens of the answer: `usual`, unless the request's cap is lower.
@@ -99,9 +112,11 @@ pub fn answer(kind: Kind, asked: &Asked<'_>, told: Told, with_usage: bool) -> St
         Kind::Text => format!(
             "\"id\":\"cmpl-mock\",\"object\":\"text_completion\",\"created\":{CREATED},\"model\":{model},\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"logprobs\":null,\"finish_reason\":\"{finish}\"}}]"
         ),
-        Kind::Embeddings => format!(
-            "\"object\":\"list\",\"model\":{model},\"data\":[{{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.5,-0.5,0.5,-0.5]}}]"
-        ),
+        Kind::Embeddings => {
+            let one = |n| format!("{{\"object\":\"embedding\",\"index\":{n},\"embedding\":[0.5,-0.5,0.5,-0.5]}}");
+            let all = (0..asked.inputs()).map(one).collect::<Vec<_>>().join(",");
+            format!("\"object\":\"list\",\"model\":{model},\"data\":[{all}]")
+        }
     };
     if with_usage { format!("{{{body},\"usage\":{}}}", usage(told)) } else { format!("{{{body}}}") }
 }
@@ -187,8 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn there_is_an_embedding_for_each_input() {
+        for (input, wanted) in [("\"a\"", 1), ("[1,2,3]", 1), ("[\"a\", \"b\"]", 2), ("[[1], [2], [3]]", 3), ("null", 1)] {
+            let body = format!("{{\"model\":\"m\",\"input\":{input}}}");
+            let text = answer(Kind::Embeddings, &Asked::read(body.as_bytes()), told(7, 1), true);
+            let value: Value = serde_json::from_str(&text).unwrap();
+            let places: Vec<_> = value["data"].as_array().unwrap().iter().map(|one| one["index"].as_u64()).collect();
+            assert_eq!(places, (0..wanted).map(Some).collect::<Vec<_>>(), "{input}");
+        }
+    }
+
+    #[test]
+    fn null_is_as_good_as_absent() {
+        let asked = Asked::read(br#"{"model":"m","stream":null,"stream_options":{"include_usage":null},"max_tokens":null}"#);
+        assert_eq!((&*asked.model, asked.stream(), asked.include_usage()), ("m", false, false));
+    }
+
+    #[test]
     fn a_body_that_is_no_object_asks_for_nothing() {
-        assert!(!Asked::read(b"\xff\x00").stream);
+        assert!(!Asked::read(b"\xff\x00").stream());
         assert_eq!(Asked::read(b"[]").model, "");
     }
 }

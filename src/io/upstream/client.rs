@@ -21,8 +21,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-/// A refusal of an upstream larger than this is passed on rather than kept for a second try.
-const MAX_REFUSAL: u64 = 64 * 1024;
+/// A refusal of an upstream is kept, to be passed on where no other answers; a larger one is none.
+const MAX_REFUSAL: u64 = 1024 * 1024;
 /// How long the last of a torn answer may take to reach its client.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How often that is looked at.

@@ -77,7 +77,7 @@ pub struct Call {
     /// What comes after it, when it fails in a way that leaves no doubt: no connection, a kept connection seen closed before
     /// anything was written, or a whole 429, 502 or 503.
     pub others: Option<Box<dyn Others>>,
-    /// The bounds, for all tries together (connecting: for each).
+    /// The bounds: `total` for all tries together, the others for each.
     pub deadlines: Deadlines,
     /// The client's address, by which its socket is found when its answer must be paced or cut.
     pub peer: Option<SocketAddr>,

@@ -50,7 +50,9 @@ def cut_short(wire: Wire) -> None:
 GOOD = says(200, b'{"object":"chat.completion","choices":[]}')
 SPARE = says(200, b"spare")
 SECOND = b'{"error":{"message":"second","type":"server_error","param":null,"code":"busy"}}'
+HASTY: Json = {"limits": [YEAR], "timeouts": {"first_byte": "500ms"}}
 SILENT = "silent"  # bound, not listening: refuses connections
+HOLE = "hole"  # its queue is full: whoever connects hears nothing
 MOCK = "mock"
 NOWHERE = "http://no-such-host.invalid"
 REFUSALS = (429, 502, 503)
@@ -70,6 +72,9 @@ MODELS: dict[str, list[tuple[int, Script | str]]] = {
     "all-busy": [(1, says(503, b"first")), (0, says(503, SECOND, b"Retry-After: 9", b"X-Theirs: yes"))],
     "busy-and-gone": [(1, says(429, b"mine")), (0, SILENT)],
     "all-gone": [(1, SILENT), (1, SILENT)],
+    "silence-and-good": [(1, HOLE), (0, GOOD)],
+    "silence": [(1, HOLE)],
+    "busy-at-length": [(1, says(503, b"x" * 200_000)), (0, GOOD)],
     "breaks-off": [(1, after_reading(breaks_off)), (0, GOOD)],
     "spare": [(1, GOOD), (0, SPARE)],
 }
@@ -110,6 +115,13 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
                 silent = stack.enter_context(socket.socket())
                 silent.bind(("127.0.0.1", 0))
                 return f"http://127.0.0.1:{silent.getsockname()[1]}"
+            if end == HOLE:
+                hole = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+                for _ in range(4):
+                    waiting = stack.enter_context(socket.socket())
+                    waiting.setblocking(False)
+                    waiting.connect_ex(hole.getsockname())
+                return f"http://127.0.0.1:{hole.getsockname()[1]}"
             if isinstance(end, str):
                 return end
             upstream = stack.enter_context(Upstream(end))
@@ -120,7 +132,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             return [{"url": url(model, end) + "/v1", "weight": weight} for weight, end in MODELS[model]]
 
         models: Json = {model: {"upstreams": places(model)} for model in MODELS}
-        configuration: Json = {"models": models, "tiers": {"all": {"limits": [YEAR]}}}
+        configuration: Json = {"models": models, "tiers": {"all": {"limits": [YEAR]}, "hasty": HASTY}}
         folder = tmp_path_factory.mktemp("fleet")
         gateway = start_configured(folder / "data", configuration, "--drain-timeout", "1")
         stack.callback(gateway.process.end)
@@ -197,9 +209,28 @@ def test_a_refusal_says_more_than_an_upstream_that_is_not_there(who: Caller) -> 
     assert (answer.status_code, answer.content, used(who)) == (429, b"mine", 1)
 
 
+def test_how_long_a_refusal_is_does_not_matter(fleet: Fleet, who: Caller) -> None:
+    assert who.post(chat("busy-at-length")).status_code == 200
+    assert (fleet.asked("busy-at-length"), used(who)) == ([1, 1], 1)
+
+
 def test_where_none_can_be_reached_it_is_told(who: Caller) -> None:
     assert is_error(who.post(chat("all-gone")), 502)["code"] == "upstream_error"
     assert used(who) == 0
+
+
+@pytest.mark.parametrize("model", ["silence", "silence-and-good"])
+def test_who_waits_briefly_for_an_answer_waits_no_longer_for_a_connection(fleet: Fleet, model: str) -> None:
+    hasty = caller(fleet.gateway, "hasty")
+    began = time.monotonic()
+    answer = hasty.post(chat(model))
+    assert time.monotonic() - began < 5  # left to itself a connect takes ten seconds
+    if model == "silence":
+        assert is_error(answer, 504)["aigw"]["reason"] == "upstream_connect_timeout"
+        assert "x-should-retry" not in answer.headers  # nothing was sent
+    else:
+        assert answer.status_code == 200
+    assert used(hasty) == (0 if model == "silence" else 1)
 
 
 @pytest.mark.parametrize("what", UNANSWERED)

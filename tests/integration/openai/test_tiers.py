@@ -244,6 +244,15 @@ def test_both_pages_of_limits_say_the_same(gateway: Gateway) -> None:
     assert admins["scope"].startswith("credential ") and own["scope"] == "credential"
 
 
+def test_a_duration_is_told_as_it_was_written_wherever_it_is_told(gateway: Gateway) -> None:
+    for per in ("7d", "48h", "120s", "60m"):
+        assert put(gateway, "weekly", {"limits": [{"requests": 1, "per": per}]}) == 200
+        who = caller(gateway, "weekly")
+        assert statuses(who, 1) == [200]
+        assert is_error(who.post(chat()), 429)["aigw"]["policy"] == f"1 requests per {per}"
+        assert [row["per"] for row in (*who.limits(), *who.get("/v1/limits").json()["data"])] == [per, per]
+
+
 def test_looking_at_limits_takes_nothing(gateway: Gateway) -> None:
     who = caller(gateway, "small")
     for _ in range(5):

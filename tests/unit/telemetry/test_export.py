@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import cast
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from aigw._native import metrics_table
 from aigw.telemetry import start_exporter
+from aigw.telemetry.convert import ATTRIBUTES, CONVENTIONAL
 from aigw.telemetry.faults import Faults
 from aigw.telemetry.prometheus import parse
 
@@ -105,6 +108,29 @@ def test_a_table_that_cannot_be_read_is_read_again(
     exporter.shutdown()
     assert 'aigw_control_faults_total{thread="export"} 1' in faults.metrics().splitlines()
     assert "could not export the metrics" in caplog.text
+
+
+def test_what_the_conventions_name_has_their_name(collector: Collector) -> None:
+    """Prometheus writes `gen_ai.server.request.duration`, of seconds, as `gen_ai_server_request_duration_seconds`."""
+    known = {str(row["name"]): row["labels"] for row in metrics_table() if str(row["name"]).startswith("gen_ai_")}
+    assert set(known) == set(CONVENTIONAL)
+    assert {label for labels in known.values() for label in cast(list[str], labels)} == set(ATTRIBUTES)
+    for name, (told, unit) in CONVENTIONAL.items():
+        assert told.replace(".", "_") + ("_seconds" if unit == "s" else "") == name
+    for label, told in ATTRIBUTES.items():
+        assert told.replace(".", "_") == label
+    text = "".join(
+        f'# TYPE {name} histogram\n{name}_bucket{{gen_ai_request_model="m",aigw_tier="t",le="+Inf"}} 1\n'
+        for name in known
+    )
+    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: text, Faults())
+    assert exporter is not None
+    exporter.shutdown()
+    metrics = collector.requests[0].resource_metrics[0].scope_metrics[0].metrics
+    assert {(metric.name, metric.unit) for metric in metrics} == set(CONVENTIONAL.values())
+    for metric in metrics:
+        attributes = {a.key: a.value.string_value for a in metric.histogram.data_points[0].attributes}
+        assert attributes == {"gen_ai.request.model": "m", "aigw.tier": "t"}
 
 
 def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
