@@ -122,7 +122,8 @@ impl ServiceUse {
         let (origin, host) = place(service.scheme, &service.host, service.port, service.tls_verify.unwrap_or(true));
         let read = Duration::from_millis(service.read_timeout_ms);
         let connect = Duration::from_millis(service.connect_timeout_ms);
-        Self { origin, host, deadlines: Deadlines { connect, first_byte: read, between: read, total: TOTAL } }
+        let write = Duration::from_millis(service.write_timeout_ms);
+        Self { origin, host, deadlines: Deadlines { connect, write, first_byte: read, between: read, total: TOTAL } }
     }
 }
 
@@ -161,12 +162,9 @@ impl TierUse {
     fn new(tier: &Tier, models: &[Model]) -> Self {
         let of = |ms: Option<u64>, otherwise| ms.map_or(otherwise, Duration::from_millis);
         let total = of(tier.total_ms, TOTAL);
-        let deadlines = Deadlines {
-            connect: MODEL_CONNECT,
-            first_byte: of(tier.first_byte_ms, MODEL_FIRST_BYTE),
-            between: MODEL_BETWEEN,
-            total,
-        };
+        let first_byte = of(tier.first_byte_ms, MODEL_FIRST_BYTE);
+        let deadlines =
+            Deadlines { connect: MODEL_CONNECT, write: first_byte, first_byte, between: MODEL_BETWEEN, total };
         let allowed: Vec<_> = models.iter().filter(|model| gate::model(tier, model).is_ok()).map(shown).collect();
         Self { deadlines, models: json(&serde_json::json!({"object": "list", "data": allowed})) }
     }
