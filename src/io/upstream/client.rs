@@ -8,6 +8,7 @@ use super::tls::Tls;
 use super::{Attempt, Call, Deadlines, Event, Failure, Origin, Ticket, UpstreamCounters};
 use crate::socket::Reader;
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
@@ -298,17 +299,22 @@ impl<T: Ticket> Exchange<T> {
             }
         }
         answer::strip_hop_by_hop(&mut head.headers);
-        head.headers.remove(http::header::CONTENT_LENGTH);
+        head.headers.remove(CONTENT_LENGTH);
         Ok((head.status, head.headers, held.freeze()))
     }
 
     /// Send one attempt and wait for the head of its answer.
     async fn send(&self, method: Method, attempt: Attempt, way: Way) -> Result<Sent, Failure> {
         let pool = self.side.pool(&attempt.origin);
+        let unsaid = attempt.body.is_empty() && matches!(method, Method::POST | Method::PUT | Method::PATCH);
         let mut request = Request::new(Outgoing::new(attempt.body));
         *request.method_mut() = method;
         *request.uri_mut() = attempt.target.parse().map_err(|_| Failure::Internal)?;
         *request.headers_mut() = attempt.headers;
+        if unsaid {
+            // Servers may demand a length where a body is usual (411), and for an empty one the client's library says none.
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let mut idle = pool.idle();
         loop {
             let pooled = idle.is_some();
