@@ -171,8 +171,12 @@ class Publisher:
     ) -> None:
         """Add changes to the delta, deletions first; not in force until ``publish``. Tuples as in ``write_base``."""
 
-    def check(self, policy: bytes) -> None:
-        """Compile a policy as workers do, and forget it; make the room that the metrics of its routes and tiers need.
+    def take_back(self) -> None:
+        """Forget what the last ``append`` added and no ``publish`` has put in force."""
+
+    def stage(self, policy: bytes) -> None:
+        """Compile a policy as workers do and write its file; make the room that the metrics of its routes and tiers need. The
+        next ``publish`` of the same policy finds both there.
 
         ValueError when it is not one that they can load, OSError ENOSPC when the disk is full.
         """
@@ -188,7 +192,7 @@ class Publisher:
         """The generation in force; 0 before the first publish."""
 
     def delta_records(self) -> int:
-        """Records on top of the base, to decide on writing a new one."""
+        """Records on top of the base, to decide on writing a new one; more than any limit when none can be added any more."""
 
     def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
         """(column n, row) -> (count, of it held by permits in flight, window end in unix seconds); (0, 0, 0) when

@@ -69,6 +69,12 @@ def _path(text: str) -> Path:
     return Path(text).absolute()
 
 
+def _folder(text: str) -> Path:
+    if not text:  # as of a variable that is not set: here is not where anybody wanted it
+        raise ConfigError("no folder is named: write one, for example ./aigw-data")
+    return _path(text)
+
+
 def _setting(parse: Callable[[str], Any], default: str, doc: str, *, secret: bool = False) -> Any:
     return field(metadata={"parse": parse, "default": default, "doc": doc, "secret": secret}, repr=not secret)
 
@@ -82,7 +88,7 @@ class Settings:
         "",
         "configuration file, put in force at start and whenever it changes; empty: the Admin API rules",
     )
-    data: Path = _setting(_path, "./aigw-data", "data folder: store, counters, snapshot, secret")
+    data: Path = _setting(_folder, "./aigw-data", "data folder: store, counters, snapshot, secret")
     proxy: HostPort = _setting(HostPort.parse, "127.0.0.1:8000", "address that clients call; port 0 takes a free one")
     admin: HostPort = _setting(HostPort.parse, "127.0.0.1:8001", "address of the Admin API; port 0 takes a free one")
     admin_token: str | None = _setting(

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aigw_core::identify::KeyHasher;
 use aigw_core::limits::Rate;
 use aigw_core::snapshot::delta::Change;
-use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, load};
+use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, CellReading, Control, StoreId};
 use aigw_io::control_page::ControlPage;
@@ -130,9 +130,17 @@ impl Publisher {
         py.detach(|| self.writer().append(&changes)).map_err(publish_error)
     }
 
-    fn check(&self, py: Python<'_>, policy: &[u8]) -> PyResult<()> {
-        py.detach(|| load::seal(policy)).map_err(snapshot_error)?;
-        py.detach(|| metrics::prepare(&self.cells, metrics::highest(policy))).map_err(io_error)
+    fn take_back(&self) {
+        self.writer().take_back();
+    }
+
+    fn stage(&self, py: Python<'_>, policy: &[u8]) -> PyResult<()> {
+        py.detach(|| {
+            // First the file: it is what tells that the policy can be read at all.
+            self.writer().stage(policy)?;
+            metrics::prepare(&self.cells, metrics::highest(policy)).map_err(PublishError::Io)
+        })
+        .map_err(publish_error)
     }
 
     #[pyo3(signature = (policy))]

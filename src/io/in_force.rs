@@ -122,7 +122,8 @@ impl ServiceUse {
         let (origin, host) = place(service.scheme, &service.host, service.port, service.tls_verify.unwrap_or(true));
         let read = Duration::from_millis(service.read_timeout_ms);
         let connect = Duration::from_millis(service.connect_timeout_ms);
-        Self { origin, host, deadlines: Deadlines { connect, first_byte: read, between: read, total: TOTAL } }
+        let write = Duration::from_millis(service.write_timeout_ms);
+        Self { origin, host, deadlines: Deadlines { connect, write, first_byte: read, between: read, total: TOTAL } }
     }
 }
 
@@ -165,6 +166,7 @@ impl TierUse {
         let deadlines = Deadlines {
             // Who waits so long for an answer's head waits no longer for the place that it comes from.
             connect: MODEL_CONNECT.min(first_byte),
+            write: first_byte,
             first_byte,
             between: MODEL_BETWEEN,
             total,

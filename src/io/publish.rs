@@ -44,6 +44,10 @@ pub struct SnapshotWriter {
     /// which leaves nothing behind: the first change after a start would pay for the removal of a whole base.
     before: Option<Published>,
     delta: Result<Delta, String>,
+    /// Where the delta ended before the last append, and the records it had.
+    appended: Option<(u64, usize)>,
+    /// The policy whose file is written, and the generation in its name.
+    staged: Option<(u64, Box<[u8]>)>,
 }
 
 /// The delta that is appended to.
@@ -65,7 +69,7 @@ impl SnapshotWriter {
             0 => Err("there is no base yet".to_owned()),
             _ => Delta::reopen(&folder, next).map_err(|error| error.to_string()),
         };
-        Ok(Self { folder, page, next, before: None, delta })
+        Ok(Self { folder, page, next, before: None, delta, appended: None, staged: None })
     }
 
     /// The page that says what is in force, for whoever must not wait for a publish.
@@ -73,9 +77,9 @@ impl SnapshotWriter {
         Arc::clone(&self.page)
     }
 
-    /// Records in the delta, to decide on a new base.
+    /// Records in the delta, to decide on a new base: more than any limit when it cannot be added to any more.
     pub fn delta_records(&self) -> usize {
-        self.delta.as_ref().map_or(0, |delta| delta.records)
+        self.delta.as_ref().map_or(usize::MAX, |delta| delta.records)
     }
 
     /// Writes a new base and an empty delta on it; not in force until [`SnapshotWriter::publish`].
@@ -86,6 +90,7 @@ impl SnapshotWriter {
         self.folder.write(Kind::Delta, number, &delta::header(number))?;
         let file = self.folder.open(Kind::Delta, number, OpenOptions::new().read(true).write(true))?;
         self.delta = Ok(Delta { file, records: 0, dirty: false });
+        self.appended = None;
         self.next.base = number;
         self.next.delta = delta::HEADER as u64;
         Ok(())
@@ -103,9 +108,28 @@ impl SnapshotWriter {
         let delta = self.delta.as_mut().map_err(|why| PublishError::NoDelta(why.clone()))?;
         // The length moves only when all is written, so a failed append is written over by the next.
         delta.file.write_all_at(&bytes, self.next.delta)?;
+        self.appended = Some((self.next.delta, delta.records));
         self.next.delta += bytes.len() as u64;
         delta.records += changes.len();
         delta.dirty = true;
+        Ok(())
+    }
+
+    /// Takes back what the last append added and no publish has put in force: the change was not stored after all.
+    pub fn take_back(&mut self) {
+        if let (Some((end, records)), Ok(delta)) = (self.appended.take(), &mut self.delta) {
+            self.next.delta = end;
+            delta.records = records;
+        }
+    }
+
+    /// Writes the file of a policy, so that it has its room before the change behind it is stored. The next
+    /// [`SnapshotWriter::publish`] may put it in force; one that has another policy, or none, leaves it alone.
+    pub fn stage(&mut self, policy: &[u8]) -> Result<(), PublishError> {
+        let generation = self.next.generation + 1;
+        self.staged = None; // a file of this name may be the one that is written over
+        self.folder.write(Kind::Policy, generation, &load::seal(policy)?)?;
+        self.staged = Some((generation, policy.into()));
         Ok(())
     }
 
@@ -119,7 +143,10 @@ impl SnapshotWriter {
         }
         let generation = self.next.generation + 1;
         let in_force = self.page.read();
-        if let Some(json) = policy {
+        let staged = self.staged.take();
+        if let Some(json) = policy
+            && staged.as_ref().is_none_or(|(number, staged)| *number != generation || **staged != *json)
+        {
             self.folder.write(Kind::Policy, generation, &load::seal(json)?)?;
         }
         if let Ok(delta) = &mut self.delta
@@ -139,6 +166,7 @@ impl SnapshotWriter {
             self.next.policy = generation;
         }
         self.next.generation = generation;
+        self.appended = None;
         self.page.publish(self.next);
         let (next, moved) = (self.next, self.next.base != in_force.base || policy.is_some());
         let left = self.before.is_none_or(|before| before.base != in_force.base || before.policy != in_force.policy);

@@ -174,6 +174,47 @@ fn a_policy_no_worker_could_load_is_never_written() {
 }
 
 #[test]
+fn what_was_staged_is_put_in_force_and_nothing_else() {
+    let (dir, mut writer) = data();
+    let reader = SnapshotReader::open(dir.path()).unwrap();
+    writer.publish(Some(&policy("a"))).unwrap();
+    assert!(matches!(writer.stage(b"{}"), Err(PublishError::Snapshot(_))));
+    writer.stage(&policy("b")).unwrap();
+    assert_eq!(name(&reader).as_deref(), Some("a"));
+    // The change behind it was not stored: another one comes, with a policy of its own, or without.
+    writer.publish(Some(&policy("c"))).unwrap();
+    assert_eq!(name(&reader).as_deref(), Some("c"));
+    writer.stage(&policy("d")).unwrap();
+    writer.publish(None).unwrap();
+    assert_eq!(name(&reader).as_deref(), Some("c"));
+    writer.stage(&policy("e")).unwrap();
+    let path = dir.path().join("snapshot/policy-4");
+    let written = fs::metadata(&path).unwrap().modified().unwrap();
+    writer.publish(Some(&policy("e"))).unwrap();
+    assert_eq!((name(&reader).as_deref(), fs::metadata(&path).unwrap().modified().unwrap()), (Some("e"), written));
+    assert_eq!(reader.error(), None);
+}
+
+#[test]
+fn what_is_taken_back_is_never_in_force() {
+    let (dir, mut writer) = data();
+    let reader = SnapshotReader::open(dir.path()).unwrap();
+    writer.write_base(base(1..=3)).unwrap();
+    writer.publish(Some(&policy("a"))).unwrap();
+    add(&mut writer, 4);
+    writer.publish(None).unwrap();
+    add(&mut writer, 5);
+    writer.take_back();
+    writer.take_back();
+    assert_eq!(writer.delta_records(), 2);
+    add(&mut writer, 6);
+    writer.publish(None).unwrap();
+    writer.take_back();
+    assert!(knows(&reader, 4) && !knows(&reader, 5) && knows(&reader, 6));
+    assert_eq!(writer.delta_records(), 4);
+}
+
+#[test]
 fn a_load_that_fails_keeps_the_old_snapshot_and_says_why() {
     let (dir, mut writer) = data();
     let reader = SnapshotReader::open(dir.path()).unwrap();
@@ -202,6 +243,7 @@ fn published_keys_that_are_gone_are_said_and_a_new_base_heals() {
     let mut writer = SnapshotWriter::open(dir.path(), STORE).unwrap();
     let error = writer.append(&[Change::CredentialGone(1)]).unwrap_err().to_string();
     assert!(error.contains("write a new base"), "{error}");
+    assert_eq!(writer.delta_records(), usize::MAX, "which is what has one written");
     writer.write_base(base(2..=4)).unwrap();
     writer.publish(None).unwrap();
     let reader = SnapshotReader::open(dir.path()).unwrap();

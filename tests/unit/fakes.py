@@ -1,7 +1,9 @@
 """Stand-ins for what a unit test must not need. `FakePublisher` keeps what the native one writes to files in memory."""
 
+import errno
 import hashlib
 import hmac
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +27,9 @@ class FakePublisher:
         self.sealed = 0
         self.cells: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._next: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
+        self._before: tuple[dict[int, Any], dict[int, Any]] | None = None
+        self.delta_is_lost = False
+        """What an fsync that failed leaves: only a new base helps."""
         self._delta = 0
         self._generation = 0
 
@@ -46,6 +51,8 @@ class FakePublisher:
         self._call("write_base")
         self._next = ({c[0]: c for c in consumers}, {c[0]: c for c in credentials})
         self._delta = 0
+        self._before = None
+        self.delta_is_lost = False
 
     def append(
         self,
@@ -55,7 +62,10 @@ class FakePublisher:
         deleted_credentials: list[int],
     ) -> None:
         self._call("append")
+        if self.delta_is_lost:
+            raise OSError(errno.EIO, "write a new base")
         consumers, credentials = self._next
+        self._before = dict(consumers), dict(credentials)
         consumers.update({c[0]: c for c in upserts_consumers})
         credentials.update({c[0]: c for c in upserts_credentials})
         for n in deleted_consumers:
@@ -64,9 +74,13 @@ class FakePublisher:
             credentials.pop(n, None)
         self._delta += sum(map(len, (upserts_consumers, upserts_credentials, deleted_consumers, deleted_credentials)))
 
-    def check(self, policy: bytes) -> None:
-        if "check" in self.fail:
-            raise self.fail["check"]
+    def take_back(self) -> None:
+        if self._before is not None:
+            self._next, self._before = self._before, None
+
+    def stage(self, policy: bytes) -> None:
+        if "stage" in self.fail:
+            raise self.fail["stage"]
         if self.refuses and self.refuses.encode() in policy:
             number = next(r["n"] for r in orjson.loads(policy)["routes"] if self.refuses in orjson.dumps(r).decode())
             raise ValueError(f"policy: route {number}: refused")
@@ -76,6 +90,7 @@ class FakePublisher:
         if policy is not None:
             self.policy = orjson.loads(policy)
         self.consumers, self.credentials = dict(self._next[0]), dict(self._next[1])
+        self._before = None
         self._generation += 1
         return self._generation
 
@@ -83,7 +98,7 @@ class FakePublisher:
         return self._generation
 
     def delta_records(self) -> int:
-        return self._delta
+        return sys.maxsize if self.delta_is_lost else self._delta
 
     def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
         return [self.cells.get(ref, (0, 0, 0)) for ref in refs]

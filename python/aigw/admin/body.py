@@ -161,7 +161,8 @@ def _place(node: dict[str, Any], steps: list[str], value: str) -> None:
     before = node.get(name)
     items = node[name] = before if isinstance(before, _Items) else _Items()
     if rest[1:]:
-        holder: dict[str, Any] = {}
+        there = items.placed.get(int(position.group(1) or -1))  # of one record, each field comes by itself
+        holder: dict[str, Any] = {} if there is None else {"item": there}
         _place(holder, ["item", *rest[1:]], value)
         _add(items, position.group(1), holder["item"])
     else:

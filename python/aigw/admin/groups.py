@@ -11,6 +11,7 @@ from aigw.admin import envelope
 from aigw.admin.call import Answer, Call, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.control.entities import KINDS
+from aigw.control.entities.plugin import GROUPS_HAVE_NONE
 from aigw.control.reading import Reading
 from aigw.control.rows import Row
 from aigw.control.writing import Writing
@@ -79,6 +80,20 @@ def members(key: str) -> Methods:
         "POST": lambda call: call.write(201, lambda w, c: post(w, c, call.data)),
         "DELETE": lambda call: call.write(204, delete),
     }
+
+
+def plugins(key: str) -> Methods:
+    """/consumer_groups/{key}/plugins: there are none, and there is another way to say what they would."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reading:
+            found(reading, call.crud, TIERS, key)
+        return Answer(200, {"data": [], "next": None})
+
+    def post(_: Call) -> Answer:
+        raise envelope.schema_violation(SchemaViolation({"consumer_group": GROUPS_HAVE_NONE}))
+
+    return {"GET": get, "POST": post}
 
 
 def of_consumer(key: str) -> Methods:

@@ -101,6 +101,8 @@ def _groups(rest: list[str]) -> Methods | None:
             return groups.members(key)
         case [key, "consumers", consumer]:
             return groups.membership(key, consumer, "consumer")
+        case [key, "plugins"]:
+            return groups.plugins(key)
     return None
 
 
@@ -257,7 +259,10 @@ def _endpoints(_: Call) -> Answer:
         "/consumers/{consumers}/consumer_groups",
     ]
     data += ["/consumers/{consumers}/consumer_groups/{consumer_groups}", "/consumer_groups"]
-    data += [f"/consumer_groups/{{consumer_groups}}{rest}" for rest in ("", "/consumers", "/consumers/{consumers}")]
+    data += [
+        f"/consumer_groups/{{consumer_groups}}{rest}"
+        for rest in ("", "/consumers", "/consumers/{consumers}", "/plugins")
+    ]
     data += [f"/{name}{rest}" for name in tiers.SPECS for rest in ("", f"/{{{name}}}")]
     for url, kind in COLLECTIONS.items():
         data += [f"/{url}", f"/{url}/{{{kind.name}}}", *(f"/{url}/{{{kind.name}}}/{name}" for name in kind.foreign)]

@@ -69,11 +69,9 @@ class Base:
 
 @dataclass(slots=True)
 class _Prepared:
-    consumers: list[ConsumerRecord]
-    credentials: list[CredentialRecord]
-    gone_consumers: list[int]
-    gone_credentials: list[int]
     policy: bytes | None
+    records: bool
+    """Whether any were appended."""
     base: Base | None = None
 
 
@@ -152,13 +150,14 @@ class Publication:
                 self._note_record(change, row)
 
     def prepare(self, reading: Reading, now: int) -> Fresh:
-        """Work out what to send, and make the room for its counters: what has none is not stored. Returns new numbers, which
-        must be stored in the same transaction. Raises Unservable, OSError."""
+        """Work out what to send, and write it down where nobody reads it yet, with its counters: what finds no room is not
+        stored. (A new base is written after the commit: there is always one to go on with.) Returns new numbers, which must
+        be stored in the same transaction. Raises Unservable, OSError."""
         much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
         if self._everything or self._renewing or much:
             base = read_base(reading, self.world, self.numbers.copy(), now, may_number=True)
             self.numbers.take(base.fresh, fresh=True)
-            self._prepared = _Prepared([], [], [], [], self._compile(reading, now, base.profiles), base)
+            self._prepared = _Prepared(self._compile(reading, now, base.profiles), False, base)
             self._ensure_columns()
             return Fresh(self.numbers.fresh, self.series.fresh)
         consumers, credentials = [], []
@@ -176,8 +175,10 @@ class Publication:
         policy = None
         if self._policy_dirty or len(self.profiles) != self._policy_profiles:
             policy = self._compile(reading, now, self.profiles)
-        self._prepared = _Prepared(consumers, credentials, gone["consumers"], gone["keyauth_credentials"], policy)
+        self._prepared = _Prepared(policy, bool(consumers or credentials or any(gone.values())))
         self._ensure_columns()
+        if self._prepared.records:
+            self._publisher.append(consumers, credentials, gone["consumers"], gone["keyauth_credentials"])
         return Fresh(self.numbers.fresh, self.series.fresh)
 
     def send(self, now: float) -> None:
@@ -188,9 +189,7 @@ class Publication:
         try:
             if plan.base is not None:
                 self._write(plan.base)
-            elif plan.consumers or plan.credentials or plan.gone_consumers or plan.gone_credentials:
-                self._publisher.append(plan.consumers, plan.credentials, plan.gone_consumers, plan.gone_credentials)
-            elif plan.policy is None and not self._new_base:
+            elif not plan.records and plan.policy is None and not self._new_base:
                 self.in_force = replace(self.in_force, error=None, failed_at=None)
                 return
             self._published(self._publisher.publish(plan.policy), plan.policy, now)
@@ -222,6 +221,7 @@ class Publication:
             if lengths != (len(profiles.rate_limiting), len(profiles.size_limiting)):
                 profiles.cut(*lengths)  # or later changes would need the room of its counters, too
             self._prepared = None
+            self._publisher.take_back()
             raise
 
     @property
@@ -346,7 +346,7 @@ class Publication:
         if not self._policy_dirty:
             return None
         try:
-            self._publisher.check(policy)
+            self._publisher.stage(policy)
         except ValueError as error:
             raise unservable(self.world, str(error)) from None
         return policy

@@ -260,5 +260,5 @@ class Writer:
 
 
 def _no_room(error: OSError) -> StoreError:
-    """What a change becomes whose counters found no place."""
-    return StoreError(f"its counters could not be made, and nothing of this was changed: {explain(error)}")
+    """What a change becomes whose files or counters found no place."""
+    return StoreError(f"it could not be written down, and nothing of this was changed: {explain(error)}")

@@ -277,7 +277,7 @@ impl Gateway {
             own.push(("x-kong-request-id", arrival.request_id.clone().into()));
         }
         own.push(("x-request-id", arrival.request_id.clone().into()));
-        if arrival.surface == Surface::OpenAi && !headers.contains_key(http::header::SERVER) {
+        if !headers.contains_key(http::header::SERVER) {
             own.push(("server", refuse::SERVER.into()));
         }
         let mut via = String::new();

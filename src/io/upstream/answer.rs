@@ -284,7 +284,8 @@ mod tests {
     #[test]
     fn how_long_a_head_waits() {
         let second = Duration::from_secs(1);
-        let deadlines = Deadlines { connect: second, first_byte: second, between: second, total: second };
+        let deadlines =
+            Deadlines { connect: second, write: second, first_byte: second, between: second, total: second };
         let found = |kind: &'static str, named, whole| {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
             patience(&headers, named, Way { deadlines, peer: None, max_answer: 1, whole })

@@ -1,19 +1,21 @@
 //! The upstream thread: takes calls from any thread, runs each as a task, and hands events back in batches.
 
 use super::answer::{self, Way};
+use super::outgoing::{Outgoing, Taken};
 use super::pool::{Pool, Sender};
 use super::resolve::Resolver;
 use super::tls::Tls;
-use super::{Attempt, Call, Event, Failure, Origin, Ticket, UpstreamCounters};
+use super::{Attempt, Call, Deadlines, Event, Failure, Origin, Ticket, UpstreamCounters};
 use crate::socket::Reader;
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -304,17 +306,22 @@ impl<T: Ticket> Exchange<T> {
             }
         }
         answer::strip_hop_by_hop(&mut head.headers);
-        head.headers.remove(http::header::CONTENT_LENGTH);
+        head.headers.remove(CONTENT_LENGTH);
         Ok((head.status, head.headers, held.freeze()))
     }
 
     /// Send one attempt and wait for the head of its answer.
     async fn send(&self, method: Method, attempt: Attempt, way: Way) -> Result<Sent, Failure> {
         let pool = self.side.pool(&attempt.origin);
-        let mut request = Request::new(Full::new(attempt.body));
+        let unsaid = attempt.body.is_empty() && matches!(method, Method::POST | Method::PUT | Method::PATCH);
+        let mut request = Request::new(Outgoing::new(attempt.body));
         *request.method_mut() = method;
         *request.uri_mut() = attempt.target.parse().map_err(|_| Failure::Internal)?;
         *request.headers_mut() = attempt.headers;
+        if unsaid {
+            // Servers may demand a length where a body is usual (411), and for an empty one the client's library says none.
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let mut idle = pool.idle();
         loop {
             let pooled = idle.is_some();
@@ -326,15 +333,21 @@ impl<T: Ticket> Exchange<T> {
                 }
             };
             self.ticket.sending();
-            match tokio::time::timeout(way.deadlines.first_byte, sender.try_send_request(request)).await {
-                Err(_) => return Err(Failure::FirstByteTimeout),
-                Ok(Ok(answer)) => {
+            let taken = request.body().taken();
+            let answer = sender.try_send_request(request);
+            let answered = match taken {
+                None => tokio::time::timeout(way.deadlines.first_byte, answer).await.ok(),
+                Some(taken) => while_taken(&taken, way.deadlines, answer).await,
+            };
+            match answered {
+                None => return Err(Failure::FirstByteTimeout),
+                Some(Ok(answer)) => {
                     if pooled {
                         self.side.counters.reused.fetch_add(1, Ordering::Relaxed);
                     }
                     return Ok((sender, pool, answer));
                 }
-                Ok(Err(mut error)) => match error.take_message() {
+                Some(Err(mut error)) => match error.take_message() {
                     // Nothing of it was written: the pooled socket was seen closed before. Any other is as good.
                     Some(unsent) if pooled => {
                         request = unsent;
@@ -343,6 +356,26 @@ impl<T: Ticket> Exchange<T> {
                     _ => return Err(failure_of(error.error())),
                 },
             }
+        }
+    }
+}
+
+/// What comes of `answer`; `None` when the upstream has taken nothing of a large body for as long as it may, or has all of it
+/// and does not answer.
+async fn while_taken<A>(taken: &Taken, deadlines: Deadlines, answer: impl Future<Output = A>) -> Option<A> {
+    taken.at.set(Instant::now()); // connecting is not writing
+    let mut answer = pin!(answer);
+    loop {
+        let limit = if taken.all.get() { deadlines.first_byte } else { deadlines.write };
+        let now = Instant::now();
+        let by = taken.at.get() + limit;
+        if now >= by {
+            return None;
+        }
+        // Whatever is taken meanwhile ends no earlier than this.
+        let look = by.min(now + deadlines.first_byte);
+        if let Ok(answered) = tokio::time::timeout_at(look, answer.as_mut()).await {
+            return Some(answered);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod answer;
 mod client;
+mod outgoing;
 mod pool;
 mod resolve;
 mod tls;
@@ -41,7 +42,9 @@ pub struct Origin {
 pub struct Deadlines {
     /// To a connected (and, with TLS, greeted) socket.
     pub connect: Duration,
-    /// From handing the request over to the answer's head.
+    /// Between two pieces of a large body that the upstream takes.
+    pub write: Duration,
+    /// From handing the request over, its body's last piece where that is large, to the answer's head.
     pub first_byte: Duration,
     /// Between two reads of the answer's body; also how long a client may leave sent bytes unread.
     pub between: Duration,

@@ -3,12 +3,11 @@
 //! An address that refused three times is left out for ten seconds and then tried by one exchange (`balance/health`).
 //! A connection goes back only after its answer was read to the end.
 
+use super::outgoing::Outgoing;
 use super::resolve::Resolver;
 use super::tls::Tls;
 use super::{Failure, Origin, UpstreamCounters};
 use aigw_core::balance::health::Health;
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -24,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// A connection ready for one request.
-pub(super) type Sender = SendRequest<Full<Bytes>>;
+pub(super) type Sender = SendRequest<Outgoing>;
 
 /// Idle connections kept per origin; more are closed when they come back.
 const MAX_IDLE: usize = 1024;

@@ -308,6 +308,19 @@ def test_a_chunked_body_of_nothing_arrives_as_one(gate: Gateway, kept: Upstream)
     assert [request.body for request in kept.take()] == [b""]
 
 
+@pytest.mark.parametrize(
+    ("method", "lengths"), [("POST", ["0"]), ("PUT", ["0"]), ("PATCH", ["0"]), ("DELETE", []), ("GET", [])]
+)
+@pytest.mark.parametrize("said", ["Content-Length: 0\r\n", ""])
+def test_no_body_has_a_length_where_one_is_usual(
+    gate: Gateway, kept: Upstream, method: str, lengths: list[str], said: str
+) -> None:
+    with Connection(gate.proxy) as connection:
+        assert connection.ask(f"{method} /open HTTP/1.1\r\nHost: t\r\n{said}\r\n".encode()).status == 200
+    (request,) = kept.take()
+    assert (request.all("content-length"), request.all("transfer-encoding")) == (lengths, [])
+
+
 def test_trailers_are_refused(gate: Gateway, kept: Upstream) -> None:
     with Connection(gate.proxy) as connection:
         answer = connection.ask(head("/open") + chunk(b"hello") + b"0\r\nX-Checksum: 1\r\n\r\n")

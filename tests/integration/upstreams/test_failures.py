@@ -15,6 +15,7 @@ from tests.support.metered import KEY, call, meter, serve, standing, used
 from tests.support.processes import PATIENCE_S, Gateway, start_gateway, start_upstream, wait_until
 
 LOG = "access.jsonl"
+LARGE = bytes(9 << 20)  # more than sockets hold
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 
 
@@ -150,6 +151,39 @@ def test_the_mocks_faults(gateway: Gateway, mode: str, status: int, reason: str)
         assert answer.header("ratelimit-remaining") == left
     finally:
         process.end()
+
+
+def test_an_upstream_that_stops_taking_a_body_is_504_by_its_own_bound(gateway: Gateway) -> None:
+    over = threading.Event()
+
+    def take_nothing(_: Wire) -> None:
+        over.wait(PATIENCE_S)
+
+    with Upstream(take_nothing) as upstream:
+        path = serve(gateway, upstream.url, write_timeout=300, read_timeout=2 * int(PATIENCE_S) * 1000)
+        before = used(gateway)
+        answer = call(gateway, "POST", path, body=LARGE)
+        over.set()
+        assert (answer.status, answer.whole) == (504, True)
+        assert answer.header("x-should-retry") == "false"
+        assert logged(gateway, answer)["denial"] == "upstream_timeout"
+        assert used(gateway) == before
+
+
+def test_a_body_that_is_taken_slowly_may_take_longer_than_the_answer_may(gateway: Gateway) -> None:
+    took, may = 2.0, 1.4  # what the kernel holds of it is taken within the second bound
+
+    def take_slowly(wire: Wire) -> None:
+        begin, taken = time.monotonic(), 0
+        while taken < len(LARGE):
+            taken += len(wire.socket.recv(1 << 16))
+            time.sleep(max(0.0, begin + took * taken / len(LARGE) - time.monotonic()))
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with Upstream(take_slowly) as upstream:
+        path = serve(gateway, upstream.url, write_timeout=int(may * 1000), read_timeout=int(may * 1000))
+        answer = call(gateway, "POST", path, body=LARGE)
+        assert (answer.status, answer.body) == (200, b"ok")
 
 
 def test_a_refused_connection_is_502_and_may_be_tried_again(gateway: Gateway) -> None:

@@ -58,6 +58,15 @@ def test_text_is_typed_by_the_schema(gateway: Gateway) -> None:
     assert plugin["config"]["hide_client_headers"] is True
 
 
+def test_records_of_a_list_are_typed_by_the_schema(gateway: Gateway) -> None:
+    form = {"limits[2].requests": "50", "limits[1][requests]": "5", "limits[1].per": "minute", "limits[2][per]": "hour",
+            "limits[1].burst": "7", "allow.features[]": "standard"}  # fmt: skip
+    tier = gateway.call("PUT", "/tiers/t", 200, data=form)
+    assert [(limit["requests"], limit["per"], limit["burst"]) for limit in tier["limits"]] == [
+        (5, "minute", 7), (50, "hour", None)]  # fmt: skip
+    assert tier["allow"]["features"] == ["standard"]
+
+
 @pytest.mark.parametrize(
     ("text", "twice"),
     [

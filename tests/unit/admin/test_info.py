@@ -35,7 +35,7 @@ def test_probes(gateway: Gateway) -> None:
     assert gateway.client.get("/livez").text == "ok"
     assert gateway.client.get("/readyz").status_code == 200
     assert "[+]store ok" in gateway.client.get("/readyz?verbose").text
-    gateway.publisher.fail = {"append": OSError(errno.ENOSPC, "No space left on device")}
+    gateway.publisher.fail = {"publish": OSError(errno.ENOSPC, "No space left on device")}
     gateway.call("POST", "/consumers", 503, json={"username": "late"})
     behind = gateway.client.get("/readyz?verbose")
     assert (behind.status_code, "[+]snapshot ok" in behind.text) == (200, False)

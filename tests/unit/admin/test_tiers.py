@@ -125,6 +125,21 @@ def test_a_consumer_group_is_a_tier_without_limits(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumer_groups/au", 404)
 
 
+def test_a_group_has_no_plugins_and_says_what_it_has(gateway: Gateway) -> None:
+    gateway.post("/consumer_groups", name="gold")
+    limit = {"name": "rate-limiting", "config": {"minute": 5}}
+    for path, body in (
+        ("/plugins", {**limit, "consumer_group": {"name": "gold"}}),
+        ("/consumer_groups/gold/plugins", limit),
+    ):
+        found = gateway.post(path, 400, **body)
+        assert found["fields"]["consumer_group"].startswith("not supported in this version: ")
+        assert "PUT /tiers/{name}" in found["message"]
+    assert gateway.call("GET", "/consumer_groups/gold/plugins") == {"data": [], "next": None}
+    assert gateway.call("GET", "/consumer_groups/none/plugins", 404)
+    gateway.post("/plugins", **limit, consumer_group=None)
+
+
 def test_joining_leaves_the_tier_before(gateway: Gateway) -> None:
     bob, eve = (gateway.post("/consumers", username=n) for n in ("bob", "eve"))
     gold, iron = (gateway.post("/consumer_groups", name=n) for n in ("gold", "iron"))

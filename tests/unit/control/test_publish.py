@@ -3,6 +3,7 @@
 import errno
 import tempfile
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -116,20 +117,33 @@ def test_columns_have_a_row_for_every_consumer(gateway: Gateway) -> None:
     assert min(rows for _, rows, _ in gateway.publisher.columns.values()) > 1029
 
 
-def test_a_full_disk_is_said_and_mended(gateway: Gateway) -> None:
+def test_a_disk_that_fails_after_the_commit_is_said_and_mended(gateway: Gateway) -> None:
     lab(gateway)
-    for step in ("append", "publish"):
-        gateway.publisher.fail = {step: OSError(errno.ENOSPC, "No space left on device")}
-        answer = gateway.call("POST", "/consumers", 503, json={"username": f"at-{step}"})
-        assert "No space left on device" in answer["message"]
-        assert "not in force" in answer["message"]
-        assert all(c[2] != f"at-{step}" for c in gateway.publisher.consumers.values())
-        status = gateway.call("GET", "/status")["configuration"]
-        assert "No space" in status["error"]["message"]
-        gateway.publisher.fail = {}
-        gateway.post("/consumers", username=f"after-{step}")
-        assert {f"at-{step}", f"after-{step}"} <= {c[2] for c in gateway.publisher.consumers.values()}
-        assert gateway.call("GET", "/status")["configuration"]["error"] is None
+    gateway.publisher.fail = {"publish": OSError(errno.EIO, "Input/output error")}
+    answer = gateway.call("POST", "/consumers", 503, json={"username": "at"})
+    assert "Input/output error" in answer["message"]
+    assert "not in force" in answer["message"]
+    assert all(c[2] != "at" for c in gateway.publisher.consumers.values())
+    status = gateway.call("GET", "/status")["configuration"]
+    assert "Input/output" in status["error"]["message"]
+    gateway.publisher.fail = {}
+    gateway.post("/consumers", username="after")
+    assert {"at", "after"} <= {c[2] for c in gateway.publisher.consumers.values()}
+    assert gateway.call("GET", "/status")["configuration"]["error"] is None
+
+
+def test_keys_that_can_no_longer_be_added_to_are_written_anew(gateway: Gateway) -> None:
+    lab(gateway)
+    key = gateway.post("/consumers/bob/key-auth")["id"]
+    calls(gateway)
+    gateway.publisher.delta_is_lost = True
+    answer = gateway.call("DELETE", f"/consumers/bob/key-auth/{key}", 503)
+    assert "nothing of this was changed" in answer["message"]
+    end = time.monotonic() + 30
+    while gateway.client.delete(f"/consumers/bob/key-auth/{key}").status_code != 204:
+        assert time.monotonic() < end, "a revocation must not wait for a restart"
+    assert gateway.publisher.credentials == {}
+    assert "write_base" in calls(gateway)
 
 
 def test_what_failed_goes_out_without_another_write(gateway: Gateway) -> None:
@@ -166,6 +180,7 @@ def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumers/x", 404)
     gateway.post("/consumers", username="y")
     assert gateway.publisher.policy == before[0]
+    # Neither what was appended before that commit.
     assert sorted(c[2] for c in gateway.publisher.consumers.values()) == ["bob", "y"]
 
 
@@ -303,10 +318,8 @@ def take(gateway: Gateway, steps: list[tuple[str, int, int]]) -> None:
                     gateway.control._writer._catch_up(int(gateway.now))  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("step", ["check", "ensure_column"])
-def test_what_finds_no_room_for_its_counters_is_not_stored_and_stands_in_nobodys_way(
-    gateway: Gateway, step: str
-) -> None:
+@pytest.mark.parametrize("step", ["stage", "ensure_column"])
+def test_what_finds_no_room_is_not_stored_and_stands_in_nobodys_way(gateway: Gateway, step: str) -> None:
     lab(gateway)
     key = gateway.post("/consumers/bob/key-auth")["id"]
     gateway.publisher.fail = {step: OSError(errno.ENOSPC, "No space left on device")}

@@ -23,6 +23,8 @@ from aigw.schema.fields import (
 from aigw.schema.violations import SchemaViolation, check
 from aigw.types import JsonDict
 
+GROUPS_HAVE_NONE: Final = f"{NOT_SUPPORTED}: what a group may do is said by the tier of its name (PUT /tiers/{{name}})"
+
 _KONGS: Final = """
     ai-azure-content-safety ai-prompt-decorator ai-prompt-guard ai-prompt-template ai-proxy ai-proxy-advanced
     ai-rag-injector ai-rate-limiting-advanced ai-request-transformer ai-response-transformer ai-sanitizer
@@ -96,6 +98,8 @@ class Plugin(Entity):
 
 def expand_config(data: JsonDict) -> JsonDict:
     """The config with every default written out. Raises FieldErrors with what is wrong in it."""
+    if data.get("consumer_group") is not None:
+        raise FieldErrors({"consumer_group": GROUPS_HAVE_NONE})
     name, config = data.get("name"), data.get("config")
     kind = PLUGINS.get(name) if isinstance(name, str) else None
     if kind is None or not (config is None or isinstance(config, dict)):
