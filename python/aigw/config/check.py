@@ -78,7 +78,7 @@ class Check:
             self.source.add((), "the file is empty" if empty else "expected a mapping, as in 'services: [...]'")
             return
         known = fields_at(shape.Configuration, ())
-        for key in root.keys() - set(known):
+        for key in (key for key in root if key not in known):
             if key in shape.LATER:
                 self.source.add((key,), LATER, at_key=True)
             elif key == "select_tags":

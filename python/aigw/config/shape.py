@@ -14,14 +14,13 @@ from aigw.control.entities.base import TagsField
 from aigw.control.entities.consumer import must_have_a_name
 from aigw.control.entities.keyauth_credential import Key, Ttl
 from aigw.control.entities.model import ModelName, ModelSpec
-from aigw.control.entities.tier import TierSpec
+from aigw.control.entities.tier import TierName, TierSpec
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import Model, Name, Text, violation
 
 FORMAT_VERSION: Final = "3.0"
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
 _MADE: Final = frozenset({"id", "created_at", "updated_at"})
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 
 
 def _hash(value: str) -> str:
@@ -30,13 +29,6 @@ def _hash(value: str) -> str:
     return value.lower()
 
 
-def _tier_name(value: str) -> str:
-    if not value.isascii() or _UUID.match(value):
-        raise violation(f"invalid value '{value}': expected ascii, and no UUID: paths take ids, too")
-    return value
-
-
-TierName = Annotated[Name, Field(max_length=128), AfterValidator(_tier_name)]
 Reference = Annotated[str, Field(min_length=1, max_length=1024)]
 
 

@@ -262,3 +262,14 @@ def test_long_lines_and_strange_characters_are_shown_safely() -> None:
 
 def test_a_byte_that_is_wrong_far_down_is_found() -> None:
     assert wrong("# x\n" * 100_000 + "a: [\n").startswith("f.yaml:100001:4: ")
+
+
+@pytest.mark.parametrize("text", ['tiers: {"..": {}}', "tiers: {.: {}}", 'consumer_groups: [{name: ".."}]'])
+def test_a_tier_that_no_path_could_name_is_refused_as_in_the_admin_api(text: str) -> None:
+    assert "a client takes it out of a path" in wrong(text.encode())
+
+
+def test_of_too_many_findings_the_first_are_told() -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        read_text("f.yaml", "".join(f"unknown-{n}: 1\n" for n in range(3000)).encode(), {})
+    assert [finding.line for finding in caught.value.findings] == list(range(1, 1001))
