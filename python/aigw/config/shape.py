@@ -16,7 +16,8 @@ from aigw.control.entities.keyauth_credential import Key, Ttl
 from aigw.control.entities.model import ModelName, ModelSpec
 from aigw.control.entities.tier import TierName, TierSpec
 from aigw.plugins import PLUGINS
-from aigw.schema.fields import Model, Name, Text, violation
+from aigw.schema.fields import Model, Name, Text, shown, violation
+from aigw.types import JsonDict
 
 FORMAT_VERSION: Final = "3.0"
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
@@ -27,6 +28,10 @@ def _hash(value: str) -> str:
     if not _HASH.match(value):
         raise violation("expected 64 hex digits: the HMAC-SHA-256 of the key under the data folder's secret")
     return value.lower()
+
+
+def _any_of(*fields: str) -> JsonDict:
+    return {"anyOf": [{"required": [field]} for field in fields]}
 
 
 Reference = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -53,8 +58,10 @@ class Group(Named):
 class CredentialWritten(Model):
     """A key of a consumer: the key itself, or its HMAC."""
 
+    model_config = ConfigDict(json_schema_extra=_any_of("key", "key_hash"))
+
     key: Key | None = Field(default=None, description="The key; write ${VAR} or ${file:PATH}.")
-    key_hash: Annotated[str, AfterValidator(_hash)] | None = Field(
+    key_hash: Annotated[str, AfterValidator(_hash), shown(pattern="^[0-9a-fA-F]{64}$")] | None = Field(
         default=None,
         description="In place of the key: its HMAC-SHA-256 under the data folder's secret, 64 hex digits.",
     )
@@ -77,6 +84,8 @@ class AclWritten(Model):
 
 class ConsumerWritten(Model):
     """A consumer, its tier and its keys."""
+
+    model_config = ConfigDict(json_schema_extra=_any_of("username", "custom_id"))
 
     username: Text | None = Field(default=None, description="Unique name.")
     custom_id: Text | None = Field(default=None, description="Unique id in the operator's own systems.")
