@@ -52,8 +52,9 @@ class YamlDocument:
     """A parsed file. Paths are tuples of keys and list positions (from 0) below the root; aliases are followed."""
 
     @property
-    def problems(self) -> list[tuple[str, int, int, int]]:
-        """(message, line, column, length): keys that stand twice or are not text, tags, numbers beyond 64 bits."""
+    def problems(self) -> list[tuple[str, tuple[int, int, int], tuple[str | int, ...]]]:
+        """(message, (line, column, length), path): keys that stand twice or are not text, tags, numbers beyond 64 bits. The path
+        is that of the key, or of the value; of a key that is not text, that of its mapping."""
     def value(self, path: tuple[str | int, ...] | None = None, without: set[int] | None = None) -> object:
         """The whole, or what stands at a path, as dict, list, str, int, float, bool and None, made anew; without keys that are
         problems. None stands for the items of the list ``consumers`` at the positions ``without``. KeyError as ``mark``."""

@@ -146,7 +146,8 @@ def variable(name: str) -> str:
 
 
 def load(given: Mapping[str, str | None], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from `given` (by name, None for not given), else from the environment, else from the defaults.
+    """Settings from `given` (by name, None for not given), else from the environment, else from the defaults. A variable that is
+    empty is as one that is not set.
 
     Raises ConfigError, which names where the wrong text came from.
     """
@@ -154,7 +155,7 @@ def load(given: Mapping[str, str | None], environ: Mapping[str, str] = os.enviro
     for setting in fields(Settings):
         text, source = given.get(setting.name), "--" + setting.name.replace("_", "-")
         if text is None:
-            text, source = environ.get(variable(setting.name)), variable(setting.name)
+            text, source = environ.get(variable(setting.name)) or None, variable(setting.name)
         if text is None:
             text = setting.metadata["default"]
         try:

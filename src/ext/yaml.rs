@@ -18,6 +18,7 @@ use crate::errors::yaml_error;
 const SHARED_KEY: usize = 32;
 
 type Place = (usize, usize, usize);
+type Problem<'py> = (String, Place, Bound<'py, PyTuple>);
 type ScalarPlace<'py> = (usize, usize, Option<Bound<'py, PyTuple>>, bool);
 
 /// Parse a file; see the stub.
@@ -35,9 +36,10 @@ pub struct YamlDocument {
 #[pymethods]
 impl YamlDocument {
     #[getter]
-    fn problems(&self) -> Vec<(String, usize, usize, usize)> {
+    fn problems<'py>(&self, py: Python<'py>) -> PyResult<Vec<Problem<'py>>> {
         let problems = self.document.problems.iter();
-        problems.map(|p| (p.message.clone(), p.mark.line, p.mark.column, p.mark.length)).collect()
+        let told = problems.map(|p| Ok((p.message.clone(), place(p.mark), tuple(py, &p.path)?)));
+        told.collect()
     }
 
     #[pyo3(signature = (path = None, without = None))]

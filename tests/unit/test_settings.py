@@ -22,6 +22,10 @@ def test_an_option_wins_over_a_variable_and_a_variable_over_the_default() -> Non
     assert (settings.workers, settings.drain_timeout) == (2, 7.0)
 
 
+def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+    assert load({}, {"AIGW_DATA": "", "AIGW_WORKERS": "", "AIGW_ADMIN": "", "AIGW_CONFIG": ""}) == load({}, {})
+
+
 def test_settings_survive_the_way_to_a_child() -> None:
     given = {"data": "/tmp/x", "proxy": "[::1]:0", "workers": "2", "tls_cert": "/c", "tls_key": "/k", "loop": "stock"}
     settings = load(given, {})

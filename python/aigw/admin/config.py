@@ -29,10 +29,10 @@ def text_in(raw: bytes, kind: str) -> JsonDict:
     """The text in a body of this content type. Raises a Refusal."""
     if not raw.strip():
         return {}
-    if kind in _YAML:
+    if kind in _YAML or not kind:  # many HTTP libraries send none with bytes
         return {"config": raw}
     if kind != "application/json":
-        raise Refusal(415, None)
+        raise Refusal(415, {"message": f"cannot read {kind[:64]}: {_HOW}"})
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:

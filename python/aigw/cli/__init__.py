@@ -5,6 +5,7 @@ prints for programs goes to standard output alone. What a verb does not need is 
 more often than for anything else here.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import Any, Final, NamedTuple, NoReturn
@@ -87,11 +88,26 @@ def overview() -> str:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    _open_streams()
     try:
-        sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        fail(1, str(error))
+    sys.exit(code)
+
+
+def _open_streams() -> None:
+    """What our starter closed leads nowhere. Left closed, its number would be that of the next file that is opened, here or in a
+    child, and whatever is printed would be written into that."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            held = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(held, True)
+            setattr(sys, name, open(held, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  (a number, and for good)
 
 
 def _run(words: list[str]) -> int:
@@ -112,15 +128,12 @@ def _run(words: list[str]) -> int:
             sys.stdout.write(help_of(verb))
             return 0
         code = call(verb.load(), rest)
-        if sys.stdout is not None:  # a starter of daemons may have closed it
-            sys.stdout.flush()
+        sys.stdout.flush()
     except Usage as error:
         fail(2, f"{error}\nSee: {' '.join(['aigw', *_known(named), '--help'])}")
     except (ConfigError, AddressInUse) as error:
         fail(2, str(error))
-    except BrokenPipeError:
-        raise
-    except (AigwError, OSError) as error:
+    except AigwError as error:
         fail(1, str(error))
     except KeyboardInterrupt:
         return 130

@@ -40,7 +40,7 @@ def check(
     counts = {
         "models": len(found.models),
         "tiers": len(found.tiers),
-        **{kind: len(found.of(kind)) for kind in ("services", "routes", "consumers")},
+        **{kind: found.count(kind) for kind in ("services", "routes", "consumers")},
     }
     if output == "json":
         _json({"ok": True, "errors": [], "counts": counts})

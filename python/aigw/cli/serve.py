@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from aigw.cli.words import Parameter
+from aigw.cli.words import Parameter, Usage
 from aigw.settings import load
 
 # Texts, not values: each is parsed by its row of the settings table, as its variable is.
@@ -50,6 +50,9 @@ def serve(
         "tls_cert": tls_cert,
         "tls_key": tls_key,
     }
+    for name, text in given.items():
+        if text == "":  # a variable that is not set: without --config, what the file declared would be deleted
+            raise Usage(f"--{name.replace('_', '-')} is empty: give it a value, or leave it out.")
     settings = load(given)
     from aigw.serve.supervisor import Supervisor  # noqa: PLC0415  (start-up of the other verbs)
 

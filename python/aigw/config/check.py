@@ -78,7 +78,7 @@ class Check:
             self.source.add((), "the file is empty" if empty else "expected a mapping, as in 'services: [...]'")
             return
         known = fields_at(shape.Configuration, ())
-        for key in root.keys() - set(known):
+        for key in (key for key in root if key not in known):
             if key in shape.LATER:
                 self.source.add((key,), LATER, at_key=True)
             elif key == "select_tags":
@@ -234,6 +234,10 @@ class Check:
     def _service(self, path: Path, item: JsonDict) -> None:
         own = {k: v for k, v in item.items() if k not in ("routes", "plugins")}
         name = item.get("name")
+        if item.get("url") is not None:
+            for field in ("protocol", "host", "port", "path"):
+                if own.get(field) is not None:
+                    self.source.add((*path, field), "the url says it: keep one of the two", at_key=True)
         self._entity("services", path, own, shape.ServiceWritten, name, {})
         for below, route in self._items((*path, "routes")):
             self._route(below, route, name if isinstance(name, str) else "")

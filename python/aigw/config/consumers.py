@@ -105,8 +105,16 @@ class Consumers:
     def _same_key(self, first: Path, at: Path, field: str) -> None:
         if not self._source.full:
             first = first if len(first) > 2 else (*first, "keyauth_credentials", 0)
-            text = f"the same key as in line {self._source.line(first)}: a key opens for one consumer"
+            whose = self._called(int(first[1]))
+            text = f"the same key as of consumer '{whose}' in line {self._source.line(first)}: a key opens for one consumer"
             self._source.add((*at, field), text)
+
+    def _called(self, place: int) -> str:
+        """What a person calls a consumer."""
+        if (one := self._source.plain.get(place)) is not None:
+            return one.username
+        item = self._source.get(("consumers", place))
+        return str(item.get("username") or item.get("custom_id") or place)
 
     def _take(self, path: Path, item: JsonDict, checked: ConsumerWritten, line: int) -> None:
         username, custom_id = checked.username, checked.custom_id

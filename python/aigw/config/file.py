@@ -54,6 +54,11 @@ class File:
         """The entities of one kind."""
         return [e for e in self.entities if e.kind == kind]
 
+    def count(self, kind: str) -> int:
+        """How many there are of a kind; makes none of them."""
+        plain = len(self.plain) if kind in ("consumers", "keyauth_credentials") else 0
+        return plain + sum(entity.kind == kind for entity in self.others)
+
     def written(self, path: Path) -> str | None:
         """The text at a path as it is written, references in it and not their values; None where there is none."""
         try:

@@ -1,6 +1,7 @@
 """The JSON Schema (2020-12) of the whole file, for editors: from the models that check it, bounds and descriptions included.
 
-Where a number or a boolean is meant, a reference (`${PORT}`) may stand, too.
+A reference (`${PORT}`) may stand where a number or a boolean is meant, and in every text; null wherever a field may be left
+out. What one value does not show (a name that stands twice, a host that must not be called) is for the check alone.
 """
 
 from typing import Any, Final
@@ -11,11 +12,12 @@ from pydantic_core import core_schema
 
 from aigw.config.shape import Configuration
 from aigw.plugins import PLUGINS
-from aigw.schema.fields import Between, Positive
+from aigw.schema.fields import Between, Only, Positive
 from aigw.types import JsonDict
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE: Final = {"type": "string", "pattern": r"^\$\{[^{}]+\}$"}
+_ABOUT: Final = ("default", "description", "title", "deprecated")
 
 
 class _Generator(GenerateJsonSchema):
@@ -29,7 +31,20 @@ class _Generator(GenerateJsonSchema):
         if number is not None and isinstance(function, (Between, Positive)):
             number["minimum"] = function.low if isinstance(function, Between) else 1
             number["maximum"] = function.high
+        if isinstance(function, Only):
+            one = inner["anyOf"][0] if "anyOf" in inner else inner
+            one["enum"] = list(function.allowed)
         return inner
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        """A pattern of names refuses others: pydantic's way would let them hold anything."""
+        made = super().dict_schema(schema)
+        for pattern, values in made.pop("patternProperties", {}).items():
+            made |= {
+                "additionalProperties": values,
+                "propertyNames": {**made.get("propertyNames", {}), "pattern": pattern},
+            }
+        return made
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         return {"anyOf": [super().int_schema(schema), dict(_REFERENCE)]}
@@ -55,7 +70,50 @@ def json_schema() -> JsonDict:
             inner = made["$defs"][config["properties"][record]["$ref"].rpartition("/")[2]]
             config["properties"][alias] = inner["properties"][field] | {"deprecated": True}
     made["$defs"]["PluginWritten"]["allOf"] = kinds
+    made["$defs"]["ConsumerWritten"]["properties"]["plugins"]["anyOf"][0]["items"] = {"$ref": "#/$defs/PluginWritten"}
+    for part in (made, *made["$defs"].values()):
+        _as_written(part)
+    tiers = made["properties"]["tiers"]["anyOf"][0]
+    tiers["additionalProperties"] = _or_null(tiers["additionalProperties"])
     return {"$schema": DIALECT, **made}
+
+
+def _as_written(record: JsonDict) -> None:
+    """What a file may say in place of a value: nothing (null) of a field that may be left out, and a reference in a text."""
+    required = record.get("required", ())
+    for name, field in record.get("properties", {}).items():
+        record["properties"][name] = _referring(_not_null(field) if name in required else _or_null(field))
+
+
+def _not_null(schema: JsonDict) -> JsonDict:
+    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    return {**schema, "anyOf": options} if options else schema
+
+
+def _or_null(schema: JsonDict) -> JsonDict:
+    options = schema.get("anyOf", [schema])
+    if schema.get("type") == "null" or any(option.get("type") == "null" for option in options):
+        return schema
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*options, {"type": "null"}]}
+    about: JsonDict = {word: schema[word] for word in _ABOUT if word in schema}
+    return {"anyOf": [{k: v for k, v in schema.items() if k not in about}, {"type": "null"}], **about}
+
+
+def _referring(schema: JsonDict) -> JsonDict:
+    """Texts with a reference in them, too; names of members hold none."""
+    made = dict(schema)
+    for word in ("items", "additionalProperties"):
+        if isinstance(made.get(word), dict):
+            made[word] = _referring(made[word])
+    if "anyOf" in made:
+        made["anyOf"] = [_referring(option) for option in made["anyOf"]]
+    if made.get("type") == "string" and "pattern" in made and made != _REFERENCE:
+        made["pattern"] += r"|\$\{"
+    if made.get("type") == "string" and ("enum" in made or "const" in made):
+        about: JsonDict = {word: made.pop(word) for word in _ABOUT if word in made}
+        return {"anyOf": [made, dict(_REFERENCE)], **about}
+    return made
 
 
 def json_text() -> str:

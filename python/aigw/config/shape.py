@@ -14,14 +14,14 @@ from aigw.control.entities.base import TagsField
 from aigw.control.entities.consumer import must_have_a_name
 from aigw.control.entities.keyauth_credential import Key, Ttl
 from aigw.control.entities.model import ModelName, ModelSpec
-from aigw.control.entities.tier import TierSpec
+from aigw.control.entities.tier import TierName, TierSpec
 from aigw.plugins import PLUGINS
-from aigw.schema.fields import Model, Name, Text, violation
+from aigw.schema.fields import Model, Name, Text, shown, violation
+from aigw.types import JsonDict
 
 FORMAT_VERSION: Final = "3.0"
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
 _MADE: Final = frozenset({"id", "created_at", "updated_at"})
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 
 
 def _hash(value: str) -> str:
@@ -30,13 +30,10 @@ def _hash(value: str) -> str:
     return value.lower()
 
 
-def _tier_name(value: str) -> str:
-    if not value.isascii() or _UUID.match(value):
-        raise violation(f"invalid value '{value}': expected ascii, and no UUID: paths take ids, too")
-    return value
+def _any_of(*fields: str) -> JsonDict:
+    return {"anyOf": [{"required": [field]} for field in fields]}
 
 
-TierName = Annotated[Name, Field(max_length=128), AfterValidator(_tier_name)]
 Reference = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -61,8 +58,10 @@ class Group(Named):
 class CredentialWritten(Model):
     """A key of a consumer: the key itself, or its HMAC."""
 
+    model_config = ConfigDict(json_schema_extra=_any_of("key", "key_hash"))
+
     key: Key | None = Field(default=None, description="The key; write ${VAR} or ${file:PATH}.")
-    key_hash: Annotated[str, AfterValidator(_hash)] | None = Field(
+    key_hash: Annotated[str, AfterValidator(_hash), shown(pattern="^[0-9a-fA-F]{64}$")] | None = Field(
         default=None,
         description="In place of the key: its HMAC-SHA-256 under the data folder's secret, 64 hex digits.",
     )
@@ -85,6 +84,8 @@ class AclWritten(Model):
 
 class ConsumerWritten(Model):
     """A consumer, its tier and its keys."""
+
+    model_config = ConfigDict(json_schema_extra=_any_of("username", "custom_id"))
 
     username: Text | None = Field(default=None, description="Unique name.")
     custom_id: Text | None = Field(default=None, description="Unique id in the operator's own systems.")

@@ -30,8 +30,9 @@ class Source:
             self.document: YamlDocument = load_yaml(data)
         except ValueError as error:
             raise ConfigErrors([_syntax(name, data, *error.args)]) from None
-        for message, line, column, length in self.document.problems:
-            self._put(message, (line, column, length), "", None)
+        self._marked = {mark for _, mark, _ in self.document.problems}
+        for message, mark, path in self.document.problems:
+            self._put(message, mark, dotted(path), None)
         self.plain = plain(self.document)
         """By place. Their values are not in `root`, where None stands for them."""
         self.root: Any = self.document.value((), set(self.plain))
@@ -110,12 +111,12 @@ class Source:
         return None if written[:1] in ("'", '"', "|", ">", "[", "{", "") or "\n" in written else written
 
     def add(self, path: Path, message: str, *, at_key: bool = False, suggestion: str | None = None) -> None:
-        """One finding; nothing more on a value whose reference could not be resolved."""
-        if path in self._unresolved or self.full:
+        """One finding; nothing more on a value that could not be read, or whose reference could not be resolved."""
+        if path in self._unresolved or self.full or (mark := self._mark(path, at_key=at_key)) in self._marked:
             return
         for value, reference in self._told.get(path[:2], ()):
             message = message.replace(value, reference)
-        self._put(message, self._mark(path, at_key=at_key), dotted(path), suggestion)
+        self._put(message, mark, dotted(path), suggestion)
 
     @property
     def full(self) -> bool:

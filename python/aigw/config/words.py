@@ -49,8 +49,11 @@ def flat(fields: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 def checked(source: Source, path: Path, shape: Any, value: Any, run: Callable[[Any], R]) -> R | None:
     """What `run` makes of a value that stands at `path`, or None with findings."""
+    empty = [(below, "unknown field") for below in _nulls(value) if _misnamed(source, path, shape, below)]
+    tell(source, path, shape, empty)  # what is null is left out: the check would not see these
     try:
-        return run(without_nulls(value))
+        made = run(without_nulls(value))
+        return None if empty else made
     except SchemaViolation as error:
         found = list(flat(error.fields))
     if convert(source, path, value, found):
@@ -60,6 +63,22 @@ def checked(source: Source, path: Path, shape: Any, value: Any, run: Callable[[A
             found = list(flat(error.fields))
     tell(source, path, shape, found)
     return None
+
+
+def _nulls(value: Any, below: Path = ()) -> Iterator[Path]:
+    """Members of mappings that are null."""
+    for step, inner in (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    ):
+        if inner is None and isinstance(value, dict):
+            yield (*below, step)
+        else:
+            yield from _nulls(inner, (*below, step))
+
+
+def _misnamed(source: Source, path: Path, shape: Any, below: Path) -> bool:
+    known = fields_at(shape, below[:-1]) or _config_fields(source, path, below)
+    return bool(known) and below[-1] not in known
 
 
 def convert(source: Source, path: Path, value: Any, found: Sequence[tuple[Path, str]]) -> bool:
@@ -118,7 +137,9 @@ def unknown(source: Source, path: Path, fields: Sequence[str]) -> None:
 
 def _config_fields(source: Source, path: Path, below: Path) -> list[str]:
     kind = PLUGINS.get(str(source.get((*path, "name"))))
-    return fields_at(kind.config, below[1:-1]) if kind and below[:1] == ("config",) else []
+    if kind is None or below[:1] != ("config",):
+        return []
+    return [*fields_at(kind.config, below[1:-1]), *(kind.aliases if len(below) == 2 else ())]
 
 
 def _from_url(source: Source, path: Path, below: Path) -> bool:

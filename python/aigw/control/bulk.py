@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from aigw.control import tables
-from aigw.control.conflict import Conflict, Conflicts, still_in
+from aigw.control.conflict import Conflict, Conflicts, Names, still_in
 from aigw.control.entities import KINDS, Kind
 from aigw.control.first import fill
 from aigw.control.lean import KINDS_OF as LEAN
@@ -75,15 +75,16 @@ def apply(
 def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | None, leans: Leans) -> Applied:
     wanted: dict[str, dict[str, Row]] = {kind: {} for kind in KINDS}
     conflicts: list[Conflict] = []
+    names = Names(writing, wanted["consumers"], leans.all.username)
     for entity in declared:
         row, same = _wanted(entity), wanted[entity.kind]
         if row.id in same:
-            conflicts.append(_twice(entity.kind, row, same[row.id]))
+            conflicts.append(names.twice(entity.kind, row, same[row.id]))
         same[row.id] = row
     stored = writing.of_file()
     first = len(leans) > CHUNK and all(writing.is_empty(tables.ENTITIES[kind]) for kind in LEAN)
     sifted = Sifted() if first else sift(writing, leans, stored)
-    conflicts += _same_keys(wanted[_KEYS], leans, sifted)
+    conflicts += _same_keys(names, wanted[_KEYS], leans, sifted)
     for kind in LEAN:
         wanted[kind] |= {row.id: row for row in sifted.rows[kind].values()}
     plans = [_plan(KINDS[kind], rows, stored[kind]) for kind, rows in wanted.items()]
@@ -91,7 +92,7 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
         if plan.kind.name in LEAN:
             plan.leans, plan.again = leans, sifted.again[plan.kind.name]
             plan.first, plan.replaced = first, sifted.moved[plan.kind.name]
-        conflicts += _conflicts(writing, plan)
+        conflicts += _conflicts(writing, plan, names)
     if conflicts:
         raise Conflicts(conflicts)
     if first:
@@ -153,15 +154,15 @@ def _wanted(entity: Declared) -> Row:
     return Row(entity.body["id"], 0, entity.body, entity.digest, entity.expires_at, entity.tier, origin)
 
 
-def _same_keys(wanted: Mapping[str, Row], leans: Leans, sifted: Sifted) -> Iterator[Conflict]:
+def _same_keys(names: Names, wanted: Mapping[str, Row], leans: Leans, sifted: Sifted) -> Iterator[Conflict]:
     """Plain consumers' keys that others have, or two of them: of one key and its HMAC only this shows it. Of rows `_conflicts` tells."""
     rows, told = list(wanted.values()), sifted.rows[_KEYS]
     for at, index in leans.all.holding([row.hash for row in rows]) if rows else ():
         if index not in told:
-            yield _twice(_KEYS, rows[at], leans.row(_KEYS, index))
+            yield names.twice(_KEYS, rows[at], leans.row(_KEYS, index))
     for later, before in leans.all.twins():
         if later not in told or before not in told:
-            yield _twice(_KEYS, leans.row(_KEYS, later), leans.row(_KEYS, before))
+            yield names.twice(_KEYS, leans.row(_KEYS, later), leans.row(_KEYS, before))
 
 
 def _plan(kind: Kind, wanted: dict[str, Row], stored: Mapping[str, str]) -> _Plan:
@@ -189,7 +190,7 @@ def _unique(kind: Kind) -> Iterator[tuple[str, ...]]:
         yield ("scope",) if "scope" in tables.ENTITIES[kind.name].c else kind.together
 
 
-def _conflicts(writing: Writing, plan: _Plan) -> Iterator[Conflict]:
+def _conflicts(writing: Writing, plan: _Plan, names: Names) -> Iterator[Conflict]:
     kind, table = plan.kind, plan.table
     fresh = [*plan.added, *plan.changed]
     if not fresh:
@@ -197,7 +198,7 @@ def _conflicts(writing: Writing, plan: _Plan) -> Iterator[Conflict]:
     others = _has_others(writing, table)
     if others:
         for row in _rows(writing, kind.name, list(plan.added)):
-            yield _held(kind, "id", plan.added[row.id], row)
+            yield names.held(kind.name, "id", plan.added[row.id], row)
     for columns in _unique(kind):
         values = _values(plan.wanted.values(), columns)
         holders = dict(zip(values, plan.wanted, strict=True))  # of equal ones the last
@@ -205,7 +206,7 @@ def _conflicts(writing: Writing, plan: _Plan) -> Iterator[Conflict]:
             firsts: dict[Any, Row] = {}
             for value, row in zip(values, plan.wanted.values(), strict=True):
                 if firsts.setdefault(value, row) is not row and value is not None:
-                    yield _twice(kind.name, row, firsts[value])
+                    yield names.twice(kind.name, row, firsts[value])
         if not others:
             continue
         wanted = list({*_values((plan.wanted[key] for key in fresh), columns[:1])} - {None})
@@ -215,7 +216,7 @@ def _conflicts(writing: Writing, plan: _Plan) -> Iterator[Conflict]:
                 row = row_of(kind.name, record)
                 mine = holders.get(_values([row], columns)[0])
                 if mine is not None and mine != record.id:
-                    yield _held(kind, columns[-1], plan.wanted[mine], row)
+                    yield names.held(kind.name, columns[-1], plan.wanted[mine], row)
 
 
 def _values(rows: Iterable[Row], columns: tuple[str, ...]) -> list[Any]:
@@ -237,21 +238,6 @@ def _has_others(writing: Writing, table: sa.Table) -> bool:
     """Whether the Admin API has any entity of this kind."""
     query = sa.select(sa.literal(1)).where(table.c.origin.is_(None)).limit(1)
     return writing.connection.scalar(query) is not None
-
-
-def _twice(kind: str, row: Row, other: Row) -> Conflict:
-    return Conflict(kind, row.origin, f"{kind} '{name_of(row.body)}' is declared by {other.origin}, too")
-
-
-def _held(kind: Kind, column: str, row: Row, other: Row) -> Conflict:
-    what = {"hash": "key", "scope": "scope"}.get(column, column)
-    mine, theirs = name_of(row.body), name_of(other.body)
-    by = f"'{theirs}' of the Admin API" if theirs != mine else "an entity of the Admin API"
-    return Conflict(
-        kind.name,
-        row.origin,
-        f"{kind.name} '{mine}': its {what} is held by {by} (id {other.id}): remove one of the two",
-    )
 
 
 def _free(writing: Writing, plan: _Plan) -> None:

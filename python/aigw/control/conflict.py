@@ -5,7 +5,7 @@ the file while the Admin API's consumers are in it is one: without it they could
 it is back.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from aigw.control.origin import Origin, name_of
 from aigw.control.rows import Row, row_of
 from aigw.control.writing import Writing
 
+_KEYS: Final = "keyauth_credentials"
 NAMED: Final = 3
 """Consumers of a tier that are told by name."""
 
@@ -35,6 +36,43 @@ class Conflicts(Exception):
     def __init__(self, found: Sequence[Conflict]) -> None:
         self.found = found
         super().__init__("; ".join(f"{c.origin}: {c.message}" if c.origin else c.message for c in found))
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Tells entities that clash by what people call them. A key is told by its consumer: itself is secret, and its id says nothing.
+    `file` and `plain` know the file's consumers by id; the others are in the store."""
+
+    writing: Writing
+    file: Mapping[str, Row]
+    plain: Callable[[str], str | None]
+
+    def twice(self, kind: str, row: Row, other: Row) -> Conflict:
+        """Two of the file are one."""
+        too = f"is declared by {other.origin}, too"
+        if kind != _KEYS:
+            return Conflict(kind, row.origin, f"{kind} '{name_of(row.body)}' {too}")
+        return Conflict(kind, row.origin, f"{kind} of {self._owner(row)}: its key {too} ({self._owner(other)})")
+
+    def held(self, kind: str, column: str, row: Row, other: Row) -> Conflict:
+        """The Admin API has what one of the file is to have."""
+        what = {"hash": "key", "scope": "scope"}.get(column, column)
+        if kind == _KEYS:
+            mine, by = f"of {self._owner(row)}", f"{self._owner(other)} in"
+        else:
+            name, theirs = name_of(row.body), name_of(other.body)
+            mine, by = f"'{name}'", f"'{theirs}' of" if theirs != name else "an entity of"
+        text = f"{kind} {mine}: its {what} is held by {by} the Admin API (id {other.id}): remove one of the two"
+        return Conflict(kind, row.origin, text)
+
+    def _owner(self, key: Row) -> str:
+        owner = key.body["consumer"]["id"]
+        row = self.file.get(owner)
+        name = name_of(row.body) if row is not None else self.plain(owner)
+        if name is None:
+            row = self.writing.get("consumers", "id", owner, 0)
+            name = owner if row is None else name_of(row.body)
+        return f"consumer '{name}'"
 
 
 def still_in(writing: Writing, tiers: Iterable[Row]) -> Iterator[Conflict]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 NOT_SUPPORTED: Final = "not supported in this version"
@@ -97,6 +97,12 @@ class Only:
         return value
 
 
+def shown(**words: Any) -> Any:
+    """What the JSON Schema says of a value beside its type: for editors, which know the check by nothing else. A pattern there is
+    written as JavaScript's regular expressions are, and refuses nothing that the check takes (a test compares)."""
+    return Field(json_schema_extra=words)
+
+
 def refuse(_: T) -> T:
     """Validator of a field that Kong has and we do not: present in answers as null, refused when set."""
     raise violation(NOT_SUPPORTED)
@@ -179,18 +185,50 @@ def plain_path(value: str) -> str | None:
 
 Uuid = Annotated[str, _checked(_uuid), AfterValidator(str.lower)]
 """A UUID in its canonical text, lower case."""
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1024), _checked(_printable)]
+Text = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024),
+    _checked(_printable),
+    shown(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"),
+]
 """One line of printable text, 1..1024 characters: safe in a header, a log line and a label."""
-Prose = Annotated[str, StringConstraints(min_length=1, max_length=1024), _checked(_lines)]
+Prose = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024),
+    _checked(_lines),
+    shown(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]*$"),
+]
 """Lines of printable text for people: in no header, and in no log as it is."""
-Name = Annotated[str, StringConstraints(min_length=1, max_length=512), _checked(_name)]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=512),
+    _checked(_name),
+    shown(pattern=r"^([A-Za-z0-9._~-]|[^\x00-\x9f\s])+$"),
+]
 """A name that can stand in a path: letters, digits, `.-_~` and non-ASCII letters, 1..512 characters."""
-Tag = Annotated[str, StringConstraints(min_length=1, max_length=128), _checked(_tag)]
+Tag = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=128),
+    _checked(_tag),
+    shown(pattern=r"^[^,/\x00-\x1f\x7f-\x9f\u2028\u2029]*$"),
+]
 Tags = Annotated[list[Tag], SetMarker(), AfterValidator(unique)]
-HeaderName = Annotated[str, StringConstraints(min_length=1, max_length=256), _checked(_header_name)]
-PlainPath = Annotated[str, StringConstraints(min_length=1, max_length=4096), _checked(plain_path)]
+HeaderName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=256),
+    _checked(_header_name),
+    shown(pattern="^[A-Za-z0-9_-]+$"),
+]
+PlainPath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=4096),
+    _checked(plain_path),
+    shown(pattern=r"^(?!.*//)/[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*$"),
+]
 Timestamp = Annotated[int, AfterValidator(Between(0, 253402300799))]
 """Unix seconds, up to the year 9999."""
 Milliseconds = Annotated[int, AfterValidator(Between(1, 2**31 - 2))]
-Unsupported = Annotated[str | None, AfterValidator(lambda v: v if v is None else refuse(v))]
-UnsupportedList = Annotated[list[Any] | None, AfterValidator(lambda v: v if v is None else refuse(v))]
+Unsupported = Annotated[str | None, AfterValidator(lambda v: v if v is None else refuse(v)), shown(type="null")]
+UnsupportedList = Annotated[
+    list[Any] | None, AfterValidator(lambda v: v if v is None else refuse(v)), shown(type="null")
+]

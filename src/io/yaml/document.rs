@@ -258,6 +258,38 @@ impl<S: AsRef<[u8]>> Document<S> {
         (Some(path), false)
     }
 
+    /// The path of the first node from this byte on; of a key that the tree left out, or its value, where it would be.
+    pub(super) fn path_near(&self, start: u32) -> Vec<Step> {
+        let node = self.nodes.partition_point(|node| node.start < start);
+        let Some((wanted, id)) = self.nodes.get(node).zip(u32::try_from(node).ok()) else { return Vec::new() };
+        if let (Some(path), _) = self.path_of(id) {
+            return path;
+        }
+        let mut path = Vec::new();
+        let mut at = 0;
+        loop {
+            let (first, count, pairs) = match self.nodes.get(at).map(|n| n.content) {
+                Some(Content::Sequence(first, count)) => (first as usize, count as usize, false),
+                Some(Content::Mapping(first, count)) => (first as usize, count as usize, true),
+                _ => return path,
+            };
+            let children = &self.children[first..first + count];
+            let position = children.partition_point(|child| *child <= id).checked_sub(1);
+            let Some(position) = position.filter(|at| self.nodes[children[*at] as usize].end > wanted.start) else {
+                let key = [id, id.saturating_sub(1)].into_iter().find(|key| self.dropped.binary_search(key).is_ok());
+                let is_text = |key: &NodeId| matches!(self.content(*key), Content::Borrowed(..) | Content::Owned(_));
+                path.extend(key.filter(|key| pairs && is_text(key)).map(|key| Step::Key(self.text(key).to_owned())));
+                return path;
+            };
+            path.push(if pairs {
+                Step::Key(self.text(children[position & !1]).to_owned())
+            } else {
+                Step::Index(position)
+            });
+            at = children[position] as usize;
+        }
+    }
+
     fn slice(&self, from: u32, to: u32) -> &str {
         // Ranges come from the parser, which saw the whole as valid UTF-8: they begin and end between characters.
         self.source.as_ref().get(from as usize..to as usize).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")

@@ -32,6 +32,8 @@ pub struct Fault {
     pub mark: Mark,
     /// The same as an offset in bytes.
     pub offset: usize,
+    /// The path of what is meant, as far as the tree knows it.
+    pub path: Vec<Step>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ import pytest
 from tests.support.ends import ask
 from tests.support.failing import YEAR
 from tests.support.load import Client, hammer, request
-from tests.support.processes import Gateway, wait_until
+from tests.support.processes import AIGW, Gateway, wait_until
 from tests.support.surface import Caller, Json, caller, chat, grown, is_error, metric, start_configured, stats
 
 CHAT = "/v1/chat/completions"
@@ -27,6 +28,7 @@ TIERS: Json = {
     "by-ip": {"limits": [{"requests": 2, "per": "year", "scope": "ip"}]},
     "small": {"limits": [{"requests": 2, "per": "year"}]},
     "large": {"limits": [{"requests": 5, "per": "year"}]},
+    "two-days": {"limits": [{"requests": 1, "per": "48h"}]},
     "none": {"limits": [{"requests": 0, "per": "day"}]},
     "thousand": {"limits": [{"requests": 1_000, "per": "day"}]},
     "bucket": {"limits": [{"requests": 1, "per": "day", "burst": BURST}]},
@@ -71,6 +73,29 @@ def test_of_several_limits_the_one_that_resets_last_is_named(gateway: Gateway) -
     )
     assert error["code"] == "insufficient_quota"
     assert who.used() == [3, 3, 3]  # a refused call counts nowhere
+
+
+def test_a_duration_is_told_as_it_is_written(gateway: Gateway) -> None:
+    who = caller(gateway, "two-days")
+    assert statuses(who, 1) == [200]
+    answer = who.post(chat())
+    assert is_error(answer, 429)["aigw"]["policy"] == "1 requests per 48h"
+    assert answer.headers["x-aigw-limit"] == "1 requests per 48h"
+    routed = httpx.get(f"{gateway.proxy}/echo/get", headers={"apikey": who.key}, trust_env=False)
+    assert (routed.status_code, routed.headers["x-aigw-limit"]) == (429, "1 requests per 48h")
+    assert [row["per"] for row in who.limits()] == ["48h"]
+    own = httpx.get(f"{gateway.proxy}/v1/limits", headers={"apikey": who.key}, trust_env=False).json()
+    assert [row["per"] for row in own["data"]] == ["48h"]
+    assert httpx.get(f"{gateway.admin}/tiers/two-days", trust_env=False).json()["limits"][0]["per"] == "48h"
+    for words in (["tiers", "two-days"], ["tiers"], ["dump"]):
+        end = subprocess.run(
+            [*AIGW, *words, "--admin", gateway.admin.removeprefix("http://")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert "48h" in end.stdout and "172800" not in end.stdout, words
 
 
 def test_the_tightest_limit_is_shown(gateway: Gateway) -> None:

@@ -53,6 +53,36 @@ def test_a_data_folder_in_use_is_exit_2(new_gateway: New) -> None:
     assert "in use by another gateway" in end.stderr and "--data" in end.stderr
 
 
+def test_it_serves_with_all_of_its_streams_closed(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = [
+        "--data",
+        str(tmp_path / "d"),
+        "--proxy",
+        "127.0.0.1:0",
+        "--admin",
+        f"127.0.0.1:{port}",
+        "--workers",
+        "1",
+    ]
+    closing = ["sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", *AIGW, "serve", *options]
+    with subprocess.Popen(closing) as process:
+        try:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "it is ready")
+        finally:
+            process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+
+
+def answers(url: str) -> bool:
+    try:
+        return get(url) == 200
+    except httpx.TransportError:
+        return False
+
+
 def test_an_access_log_that_cannot_be_written_is_exit_2_before_anything_starts(tmp_path: Path) -> None:
     ports = ("--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0")
     end = serve("--data", str(tmp_path / "d"), "--access-log", str(tmp_path / "nope" / "x"), *ports)

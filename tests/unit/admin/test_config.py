@@ -39,10 +39,16 @@ def test_a_form_without_the_field_is_no_empty_body(gateway: Gateway, path: str, 
         {"json": {"config": TEXT}},
         {"json": {"tiers": {"free": {}}}},
         {"content": TEXT, "headers": {"content-type": "application/yaml"}},
+        {"content": TEXT},
     ],
 )
 def test_every_way_to_send_a_text(gateway: Gateway, request_: dict[str, Any]) -> None:
     assert gateway.call("POST", "/config", 201, **request_)["diff"]["added"] == 1
+
+
+def test_a_body_of_another_kind_is_told_how_to_send_it(gateway: Gateway) -> None:
+    refused = gateway.call("POST", "/config", 415, content=TEXT, headers={"content-type": "application/octet-stream"})
+    assert "cannot read application/octet-stream: send the text" in refused["message"]
 
 
 @pytest.mark.parametrize("kind", [{}, FORM, {"content-type": "application/yaml"}])

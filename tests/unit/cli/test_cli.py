@@ -82,6 +82,8 @@ def test_every_help_has_an_example(verb: Verb, run: Run) -> None:
     [
         (["serve", "--workers", "many"], "whole number"),
         (["serve", "--nonsense"], "aigw serve --help"),
+        (["serve", "--config", ""], "--config is empty: give it a value, or leave it out."),
+        (["serve", "--data", ""], "--data is empty"),
         (["mock-llm", "--fail", "explode"], "refuse, hang, reset or garbage"),
         (["mock-llm", "--port", "x"], "aigw mock-llm --help"),
         (["nonsense"], "aigw --help"),
@@ -194,6 +196,33 @@ def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
         assert writing.stdout is not None and writing.stderr is not None
         writing.stdout.close()
         assert b"Traceback" not in writing.stderr.read()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_streams_that_were_closed_lead_nowhere(closed: str, tmp_path: Path) -> None:
+    """Also not into a file: with its own closed, a program's next file would have the number of its standard output."""
+    (tmp_path / "good.yaml").write_text("tiers: {a: {}}\n")
+    (tmp_path / "wrong.yaml").write_text("tiers: {a: 1}\n")
+    cases = {"check good.yaml": 0, "check wrong.yaml": 2, "check good.yaml --output json": 0, "schema": 0, "--help": 0}
+    cases |= {"--version": 0, "completion bash": 0, "check --help": 0, "nonsense": 2, "tiers --admin 127.0.0.1:1": 1}
+    for words, code in cases.items():
+        shell = ["sh", "-c", f'exec "$@" {words} {closed}', "sh", *AIGW]
+        end = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert (end.returncode, "Traceback" in end.stderr) == (code, False), (words, end.stderr)
+        if "2>&-" not in closed and code:
+            assert end.stderr, words
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "good.yaml": "tiers: {a: {}}\n",
+        "wrong.yaml": "tiers: {a: 1}\n",
+    }
+
+
+@pytest.mark.parametrize("words", ["check good.yaml", "check good.yaml --output json", "schema", "--help", "--version"])
+def test_what_could_not_be_printed_is_1(words: str, tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text("tiers: {a: {}}\n")
+    shell = ["sh", "-c", f'exec "$@" {words} >/dev/full', "sh", *AIGW]
+    end = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (end.returncode, end.stderr) == (1, "aigw: [Errno 28] No space left on device\n")
 
 
 def test_the_demo_names_the_port_that_is_taken() -> None:

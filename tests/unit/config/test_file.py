@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aigw.config import ConfigErrors, File, Secret, read, read_text
-from aigw.config.file import NAMESPACE, entity_id
+from aigw.config.file import NAMESPACE, ORDER, entity_id
 from aigw.control.entities import KINDS, check_entity
 from aigw.schema.violations import without_nulls
 
@@ -193,3 +193,9 @@ def test_progress_is_told() -> None:
     text = "consumers:\n" + "".join(f"- {{username: u{i}}}\n" for i in range(12_000))
     read_text("f.yaml", text.encode(), {}, progress=lambda *what: seen.append(what))
     assert seen[1:] == [("checking consumers", done, 12_000) for done in (0, 5000, 10_000)]
+
+
+def test_a_count_is_what_would_be_listed() -> None:
+    file = load()
+    for kind in ORDER:
+        assert file.count(kind) == len(file.of(kind)), kind

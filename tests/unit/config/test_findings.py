@@ -43,15 +43,15 @@ def test_everything_wrong_at_once() -> None:
         ),
         (
             "consumers:\n- username: a\n  username: b\n",
-            "f.yaml:3:3: the key 'username' stands twice: first in line 2\n  username: ***\n  ^^^^^^^^",
+            "f.yaml:3:3: consumers[0].username: the key 'username' stands twice: first in line 2\n  username: ***\n  ^^^^^^^^",
         ),
         (
             "tiers: {1: {}}\n",
-            'f.yaml:1:9: a key must be text: write "..." around it\n  tiers: {1: {}}\n          ^',
+            'f.yaml:1:9: tiers: a key must be text: write "..." around it\n  tiers: {1: {}}\n          ^',
         ),
         (
             "tiers: {a: !python/object x}\n",
-            "f.yaml:1:12: tags are not supported: !python/object\n  tiers: {a: !python/object x}\n             ^^^^^^^^^^^^^^\n"
+            "f.yaml:1:12: tiers.a: tags are not supported: !python/object\n  tiers: {a: !python/object x}\n             ^^^^^^^^^^^^^^\n"
             "f.yaml:1:27: tiers.a: expected a record\n  tiers: {a: !python/object x}\n                            ^",
         ),
         (
@@ -262,3 +262,48 @@ def test_long_lines_and_strange_characters_are_shown_safely() -> None:
 
 def test_a_byte_that_is_wrong_far_down_is_found() -> None:
     assert wrong("# x\n" * 100_000 + "a: [\n").startswith("f.yaml:100001:4: ")
+
+
+@pytest.mark.parametrize("text", ['tiers: {"..": {}}', "tiers: {.: {}}", 'consumer_groups: [{name: ".."}]'])
+def test_a_tier_that_no_path_could_name_is_refused_as_in_the_admin_api(text: str) -> None:
+    assert "a client takes it out of a path" in wrong(text.encode())
+
+
+def test_a_number_that_cannot_be_held_is_told_once() -> None:
+    told = wrong("tiers: {a: {limits: [{requests: 99999999999999999999, per: day}]}}")
+    assert told.splitlines()[0] == (
+        'f.yaml:1:33: tiers.a.limits[0].requests: a number beyond 64 bits: write "..." around it if it is text'
+    )
+    assert len(told.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("tiers: {a: {limts: }}", "1:13: tiers.a.limts"),
+        ("tiers: {a: {limits: [{requests: 1, per: day, brst: }]}}", "1:46: tiers.a.limits[0].brst"),
+        ("models: {m: {upstreams: [{url: 'http://h/v1', wieght: ~}]}}", "1:47: models.m.upstreams[0].wieght"),
+        ("services: [{name: s, host: h, prt: null}]", "1:31: services[0].prt"),
+        ("routes: [{name: r, paths: [/x], servce: null}]", "1:33: routes[0].servce"),
+        (
+            "plugins: [{name: rate-limiting, config: {minute: 5, redis_hst: , redis_host: }}]",
+            "1:53: plugins[0].config.redis_hst",
+        ),
+        ("consumers: [{username: a, teir: }]", "1:27: consumers[0].teir"),
+        ("consumer_groups: [{name: a, tgs: }]", "1:29: consumer_groups[0].tgs"),
+    ],
+)
+def test_an_unknown_field_with_nothing_in_it_is_unknown(text: str, place: str) -> None:
+    assert wrong(text).startswith(f"f.yaml:{place}: unknown field")
+
+
+@pytest.mark.parametrize("field", ["host: other", "path: /x", "port: 81", "protocol: https"])
+def test_what_a_url_says_is_not_said_beside_it(field: str) -> None:
+    told = wrong(f"services: [{{name: s, url: 'http://h:80/y', {field}}}]")
+    assert told.startswith(f"f.yaml:1:44: services[0].{field.partition(':')[0]}: the url says it: keep one of the two")
+
+
+def test_of_too_many_findings_the_first_are_told() -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        read_text("f.yaml", "".join(f"unknown-{n}: 1\n" for n in range(3000)).encode(), {})
+    assert [finding.line for finding in caught.value.findings] == list(range(1, 1001))

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aigw._native import load_yaml
+from aigw.config import ConfigErrors, read_text
 from aigw.config.schema import json_schema
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "deploy/examples").glob("*.yaml"))
@@ -59,7 +62,8 @@ def valid(schema: Any, value: Any) -> bool:
         return fits and all(valid(schema.get("items", True), v) for v in value)
     if isinstance(value, str):
         fits = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
-        return fits and re.search(schema.get("pattern", ""), value) is not None
+        pattern = re.sub(r"(?<!\\)\$", r"\\Z", schema.get("pattern", ""))  # JavaScript's $ is the end, and nothing else
+        return fits and re.search(pattern, value) is not None
     if isinstance(value, (int, float)):
         return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
     return True
@@ -110,3 +114,114 @@ def test_bad_files_do_not(text: str) -> None:
 
 def test_it_is_json() -> None:
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
+
+
+FIELDS = {
+    "per": "tiers: {a: {limits: [{requests: 1, per: %s}]}}",
+    "requests": "tiers: {a: {limits: [{requests: %s, per: day}]}}",
+    "burst": "tiers: {a: {limits: [{requests: 1000000, per: second, burst: %s}]}}",
+    "scope": "tiers: {a: {limits: [{requests: 1, per: day, scope: %s}]}}",
+    "window": "tiers: {a: {limits: [{requests: 1, per: day, window: %s}]}}",
+    "mode": "tiers: {a: {limits: [{requests: 1, per: day, mode: %s}]}}",
+    "a meter of later": "tiers: {a: {limits: [{requests: 1, per: day, tokens: %s}]}}",
+    "weight of a tier": "tiers: {a: {weight: %s}}",
+    "a tier": "tiers: {a: %s}",
+    "limits": "tiers: {a: {limits: %s}}",
+    "timeout": "tiers: {a: {timeouts: {total: %s}}}",
+    "models of a tier": "tiers: {a: {allow: {models: [%s]}}}",
+    "tools": "tiers: {a: {allow: {parameters: {tools: %s}}}}",
+    "max_bytes": "tiers: {a: {prompt: {max_bytes: %s}}}",
+    "a price": "tiers: {a: {price: {input: %s}}}",
+    "description": "tiers: {a: {description: %s}}",
+    "name of a tier": "tiers: {%s: {}}",
+    "name of a group": "consumer_groups: [{name: %s}]",
+    "name of a model": "models: {%s: {upstreams: [{url: 'http://h/v1'}]}}",
+    "model of an upstream": "models: {m: {upstreams: [{url: 'http://h/v1', model: %s}]}}",
+    "weight of an upstream": "models: {m: {upstreams: [{url: 'http://h/v1', weight: %s}]}}",
+    "feature": "models: {m: {upstreams: [{url: 'http://h/v1'}], features: [%s]}}",
+    "tokenizer": "models: {m: {upstreams: [{url: 'http://h/v1'}], tokenizer: %s}}",
+    "api_key": "models: {m: {upstreams: [{url: 'http://h/v1', api_key: %s}]}}",
+    "name of a service": "services: [{name: %s, host: h}]",
+    "port": "services: [{name: s, host: h, port: %s}]",
+    "name of a route": "routes: [{name: %s, paths: [/x]}]",
+    "method": "routes: [{name: r, methods: [%s]}]",
+    "request_buffering": "routes: [{name: r, paths: [/x], request_buffering: %s}]",
+    "username": "consumers: [{username: %s}]",
+    "tag": "consumers: [{username: a, tags: [%s]}]",
+    "key": "consumers: [{username: a, keyauth_credentials: [{key: %s}]}]",
+    "key_hash": "consumers: [{username: a, keyauth_credentials: [{key_hash: %s}]}]",
+    "a consumer's plugin": "consumers: [{username: a, plugins: [{name: rate-limiting, config: {minute: %s}}]}]",
+    "policy": "plugins: [{name: rate-limiting, config: {minute: 5, policy: %s}}]",
+    "key_in_body": "plugins: [{name: key-auth, config: {key_in_body: %s}}]",
+    "header": "plugins: [{name: key-auth, config: {key_names: [%s]}}]",
+}
+"""A file for each kind of field: its value is the one thing that may be wrong with it."""
+VALUES = [
+    *("null", "true", "0", "-1", "1", "5", "65536", "4294967296", "1.5", "1000001", "[]", "{}", "no", '""'),
+    *("day", "dai", "Day", "week", "90s", "0s", "5 h", "5h", "1.5m", "250ms", "367d", "1d", "48h", "12:30", "1m30s"),
+    *("consumer", "route", "ip", "agent", "fixed", "sliding", "enforce", "shadow", "local", "redis", "o200k_base"),
+    *("a", "a.b-c_d~e", "a b", "a/b", "a,b", "a:b", "a@b", '".."', '"."', "..a", "-", '"*"', "small-*", "größe", "é", "GET", "get"),
+    *('"a\\tb"', '"a\\nb"', '"a\\u0007b"', '"a\\u2028b"', '" "', '"a "', "123e4567-e89b-12d3-a456-426614174000"),
+    *("0" * 64, "F" * 64, "g" * 64, "x" * 128, "x" * 129, "x" * 513),
+]  # fmt: skip
+COARSE = {("timeout", "0s"), ("timeout", "48h"), ("per", "367d")}
+COARSE |= {(field, "null") for field in ("username", "key", "key_hash", "a consumer's plugin")}
+"""Where the schema takes more than the check: a pattern does not count, nor does it look at what is beside a field."""
+
+
+def reads(text: str) -> bool:
+    try:
+        read_text("f.yaml", text.encode(), {})
+    except ConfigErrors:
+        return False
+    return True
+
+
+def agree(field: str, value: str) -> None:
+    text = FIELDS[field] % value
+    try:
+        whole = load_yaml(text.encode())
+    except ValueError:
+        return
+    if not whole.problems and (field, value) not in COARSE:
+        assert valid(SCHEMA, whole.value()) == reads(text), text
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_the_schema_and_the_check_agree(field: str) -> None:
+    for value in VALUES:
+        agree(field, value)
+    assert any(reads(FIELDS[field] % value) for value in VALUES), "of which some are right"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([field for field in FIELDS if field not in ("timeout", "per")]),
+    st.text(alphabet="aZ05.-_~/:@+*,# \t\n\x07\x7f\xa0éß\u2028😀", min_size=1, max_size=6),
+)
+def test_they_agree_on_any_text(field: str, value: str) -> None:
+    agree(field, json.dumps(value, ensure_ascii=True))
+
+
+@pytest.mark.parametrize(
+    "field", ["per", "scope", "tools", "requests", "name of a service", "key", "timeout", "policy"]
+)
+def test_a_reference_may_stand_for_any_value(field: str) -> None:
+    for reference in ("'${V}'", "'${V:-x}'", "'${file:secrets/v}'"):
+        assert valid(SCHEMA, load_yaml((FIELDS[field] % reference).encode()).value()), reference
+    assert not reads(FIELDS[field] % "'${V}'"), "it is the value of which the check speaks"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: [{name: s, host: null, url: 'http://h', routes: null, tags: null, port: null}]",
+        "tiers: {a: null, b: {limits: null, allow: {features: null, parameters: null}, timeouts: null, price: null}}",
+        "consumers: [{username: a, tags: null, tier: null, groups: null, keyauth_credentials: null, plugins: null}]",
+        "plugins: [{name: rate-limiting, config: {minute: 5, hour: null, policy: null, redis: null}, enabled: null}]",
+        "models: {m: {upstreams: [{url: 'http://h/v1', weight: null, tls_verify: null}], features: null, cost: null}}",
+        "{tiers: null, models: null, services: null, routes: null, consumers: null, plugins: null, consumer_groups: null}",
+    ],
+)
+def test_null_is_as_left_out(text: str) -> None:
+    assert reads(text) and valid(SCHEMA, load_yaml(text.encode()).value())

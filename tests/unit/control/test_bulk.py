@@ -185,7 +185,8 @@ def test_a_tier_does_not_leave_while_consumers_of_the_admin_api_are_in_it(gatewa
 
 def test_conflicts_name_both_owners_all_at_once(gateway: Gateway) -> None:
     eve = gateway.post("/consumers", username="bob")
-    gateway.post("/consumers/bob/key-auth", key="k" * 20)
+    gateway.post("/consumers", username="ann")
+    key = gateway.post("/consumers/ann/key-auth", key="k" * 20)["id"]
     service = gateway.post("/services", name="s", host="h", id=uid("services", "s"))
     messages = refused(
         gateway,
@@ -199,11 +200,19 @@ def test_conflicts_name_both_owners_all_at_once(gateway: Gateway) -> None:
         "routes 'r' is declared by tiers.yaml:4, too",
         f"services 's': its id is held by an entity of the Admin API (id {service['id']}): remove one of the two",
         f"consumers 'bob': its username is held by an entity of the Admin API (id {eve['id']}): remove one of the two",
-        messages[3],
+        f"keyauth_credentials of consumer 'bob': its key is held by consumer 'ann' in the Admin API (id {key}): remove one of the"
+        " two",
     ]
-    assert "its key is held by" in messages[3]
     assert "kkkk" not in str(messages)
     assert gateway.call("GET", "/consumer_groups")["data"] == []
+
+
+def test_a_key_of_two_consumers_is_told_by_their_names(gateway: Gateway) -> None:
+    people = [declare("consumers", n) for n in ("bob", "eve")]
+    (message,) = refused(gateway, [*people, key_of("bob", b"k" * 32, 8), key_of("eve", b"k" * 32, 9)])
+    assert message == (
+        "keyauth_credentials of consumer 'eve': its key is declared by tiers.yaml:8, too (consumer 'bob')"
+    )
 
 
 def test_entities_may_swap_what_is_unique(gateway: Gateway) -> None:

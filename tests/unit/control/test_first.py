@@ -167,7 +167,7 @@ def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.Monk
         with pytest.raises(ConfigErrors, match="is declared by POST /config:8, too"):
             load(gateway, text(same))
         plain = f"- {{username: same, tier: free, keyauth_credentials: [{{key_hash: {digest.upper()}}}]}}"
-        with pytest.raises(ConfigErrors, match="is declared by POST /config:8, too") as caught:
+        with pytest.raises(ConfigErrors, match=r"is declared by POST /config:8, too \(consumer 'u5'\)") as caught:
             load(gateway, text(plain))
         assert [finding.line for finding in caught.value.findings] == [COUNT + 3]
     load(gateway, b"tiers: {free: {}}")
@@ -177,8 +177,9 @@ def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.Monk
         load(gateway, text())
     assert [(f.line, f.message.partition(":")[0]) for f in caught.value.findings] == [
         (7, "consumers 'u4'"),
-        (9, caught.value.findings[1].message.partition(":")[0]),
+        (9, "keyauth_credentials of consumer 'u6'"),
     ]
+    assert "its key is held by consumer 'u4' in the Admin API (id " in caught.value.findings[1].message
     assert [c[2] for c in gateway.publisher.consumers.values()] == ["u4"]
     assert gateway.call("GET", "/consumer_groups")["data"][0]["name"] == "free"
 

@@ -41,7 +41,16 @@ def test_faults_carry_their_place() -> None:
         load_yaml(b"a: b\nc: [1, 2\n")
     message, line, column, length, offset = found.value.args
     assert isinstance(message, str) and (line, column, length, offset) == (2, 4, 1, 8)
-    assert load_yaml(b"a: 1\na: 2\n").problems == [("the key 'a' stands twice: first in line 1", 2, 1, 1)]
+    text = b"a: {b: [x, {c: 1, c: {d: 1, d: 2}}], 2: y}\na: 99999999999999999999\nz: 99999999999999999999\nt: [!x y]\n"
+    assert [(message.partition(":")[0], mark, path) for message, mark, path in load_yaml(text).problems] == [
+        ("the key 'c' stands twice", (1, 19, 1), ("a", "b", 1, "c")),
+        ("the key 'd' stands twice", (1, 29, 1), ("a", "b", 1, "d")),  # what it is in is left out
+        ("a key must be text", (1, 38, 1), ("a",)),
+        ("the key 'a' stands twice", (2, 1, 1), ("a",)),
+        ("a number beyond 64 bits", (2, 4, 20), ("a",)),
+        ("a number beyond 64 bits", (3, 4, 20), ("z",)),
+        ("tags are not supported", (4, 5, 2), ("t", 0)),
+    ]
 
 
 @pytest.mark.parametrize("piece", [b"a: b\n", b"[", b"'", b"? ", b"\t", b"\0\xff"])

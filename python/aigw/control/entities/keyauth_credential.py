@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, StringConstraints
 
 from aigw.control.entities.base import Entity, Kind, TagsField
-from aigw.schema.fields import Between, Foreign, References, violation
+from aigw.schema.fields import Between, Foreign, References, shown, violation
 
 MAX_TTL: Final = 100_000_000
 _ALPHABET: Final = string.ascii_letters + string.digits
@@ -35,7 +35,9 @@ def _sendable(key: str) -> str:
     return key
 
 
-Key = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_sendable)]
+Key = Annotated[
+    str, StringConstraints(min_length=1, max_length=512), AfterValidator(_sendable), shown(pattern="^[!-~]*$")
+]
 Ttl = Annotated[int, AfterValidator(Between(0, MAX_TTL))]
 
 

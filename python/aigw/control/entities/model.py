@@ -17,7 +17,7 @@ from aigw.control.entities.base import Entity, Kind, TagsField
 from aigw.control.entities.host import wrong_host
 from aigw.control.entities.rates import Rates
 from aigw.control.entities.tier import NotYet, TokenCap
-from aigw.schema.fields import Between, Model, SetMarker, Timestamp, unique, violation
+from aigw.schema.fields import Between, Model, SetMarker, Timestamp, shown, unique, violation
 from aigw.types import JsonDict
 
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*|file:[^}]*?)(?::-([^}]*))?\}\Z", re.ASCII)
@@ -65,16 +65,22 @@ def _no_file(value: object) -> object:
     return value
 
 
-ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name)]
-Feature = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name)]
+_SHOWN: Final = shown(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
+ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name), _SHOWN]
+Feature = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name), _SHOWN]
+Url = Annotated[
+    str,
+    Field(max_length=2048),
+    AfterValidator(_url),
+    shown(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#@/]+(/[^\s?#]*)?/v1/?$"),
+]
+ApiKey = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_sendable), shown(pattern="^[!-~]*$")]
 
 
 class Upstream(Model):
     """One place where a model runs."""
 
-    url: Annotated[str, Field(max_length=2048), AfterValidator(_url)] = Field(
-        description="Base URL in OpenAI's format; ends in /v1."
-    )
+    url: Url = Field(description="Base URL in OpenAI's format; ends in /v1.")
     model: ModelName | None = Field(
         default=None, description="The upstream's name of the model; left out, the public one."
     )
@@ -82,7 +88,7 @@ class Upstream(Model):
         default=1, description="Share of calls; 0: only when the others fail."
     )
     capacity: NotYet = Field(default=None, description="Calls at once: not supported in this version.")
-    api_key: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_sendable)] | None = Field(
+    api_key: ApiKey | None = Field(
         default=None, description="Sent as Authorization: Bearer; write ${VAR} or ${file:...}."
     )
     tls_verify: bool = Field(default=True, description="Check the upstream's certificate.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
-from aigw.schema.fields import Model, violation
+from aigw.schema.fields import Model, shown, violation
 
 
 def _money(value: float) -> float:
@@ -15,7 +15,12 @@ def _money(value: float) -> float:
     return value
 
 
-Usd = Annotated[float, AfterValidator(_money), PlainSerializer(lambda v: int(v) if v == int(v) else v)]
+Usd = Annotated[
+    float,
+    AfterValidator(_money),
+    PlainSerializer(lambda v: int(v) if v == int(v) else v),
+    shown(minimum=0, maximum=1_000_000),
+]
 
 
 class Rates(Model):

@@ -20,6 +20,7 @@ from aigw.schema.fields import (
     Timestamp,
     entity_violation,
     plain_path,
+    shown,
     unique,
     violation,
 )
@@ -76,9 +77,11 @@ def _headers(value: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name.lower(): values for name, values in value.items()}
 
 
-Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_path)]
-RouteHost = Annotated[str, Field(min_length=1, max_length=260), AfterValidator(_host)]
-Method = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_method)]
+Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_path), shown(pattern="^~?/")]
+RouteHost = Annotated[
+    str, Field(min_length=1, max_length=260), AfterValidator(_host), shown(pattern=r"^[A-Za-z0-9_.*-]+(:[0-9]{1,5})?$")
+]
+Method = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_method), shown(pattern="^[A-Z]+$")]
 
 
 class Route(Entity):

@@ -9,7 +9,7 @@ spec. Which tier a consumer has is kept beside the consumer.
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from aigw.control.entities.base import Entity, Kind, TagsField
 from aigw.control.entities.rates import Rates
@@ -18,11 +18,13 @@ from aigw.schema.fields import (
     Between,
     Model,
     Name,
+    Only,
     Positive,
     Prose,
     SetMarker,
     Timestamp,
     refuse,
+    shown,
     unique,
     violation,
 )
@@ -39,7 +41,7 @@ _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)\Z", re.A
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+*\-]+\Z", re.ASCII)
 
-NotYet = Annotated[Any, AfterValidator(lambda value: value if value is None else refuse(value))]
+NotYet = Annotated[Any, AfterValidator(lambda value: value if value is None else refuse(value)), shown(type="null")]
 """A field of later versions: null, or refused."""
 
 
@@ -80,9 +82,20 @@ def _pattern(value: str) -> str:
     return value
 
 
-Per = Annotated[str, AfterValidator(_per)]
-Duration = Annotated[str, AfterValidator(_duration)]
-Pattern = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_pattern)]
+Per = Annotated[
+    str,
+    AfterValidator(_per),
+    shown(
+        pattern=f"^({'|'.join(PERIODS)}|[1-9][0-9]{{0,7}}s|[1-9][0-9]{{0,5}}m|[1-9][0-9]{{0,3}}h|[1-9][0-9]{{0,2}}d)$"
+    ),
+]
+Duration = Annotated[str, AfterValidator(_duration), shown(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)$")]
+Pattern = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    AfterValidator(_pattern),
+    shown(pattern="^[A-Za-z0-9._:/@+*-]+$"),
+]
 Patterns = Annotated[list[Pattern], SetMarker(), AfterValidator(unique)]
 Requests = Annotated[int, AfterValidator(Between(0, MAX_REQUESTS))]
 TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
@@ -95,6 +108,8 @@ def _seconds(per: str) -> int:
 
 class Limit(Model):
     """One bound: so many requests in a window of time. With `burst` it is a bucket of that size which refills steadily."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["requests", "per"]})
 
     requests: Requests | None = Field(default=None, description="Requests per window; 0 lets none pass.")
     tokens: NotYet = Field(default=None, description="Tokens per window: not supported in this version.")
@@ -109,12 +124,12 @@ class Limit(Model):
     burst: Annotated[int, AfterValidator(Positive(1_000_000))] | None = Field(
         default=None, description="Requests that may come at once; they come back at `requests` per `per`."
     )
-    window: Annotated[Literal["fixed", "sliding"], AfterValidator(lambda v: v if v == "fixed" else refuse(v))] = Field(
+    window: Annotated[Literal["fixed", "sliding"], AfterValidator(Only(("fixed",)))] = Field(
         default="fixed", description="fixed: aligned to UTC; sliding is not supported in this version."
     )
     scope: Annotated[
         Literal["consumer", "credential", "model", "route", "agent", "ip"],
-        AfterValidator(lambda v: refuse(v) if v in ("route", "agent") else v),
+        AfterValidator(Only(("consumer", "credential", "model", "ip"))),
     ] = Field(
         default="consumer",
         description="What has a counter of its own: the consumer, each of its keys, each model it calls, or each address it"
@@ -224,7 +239,12 @@ def _tier_name(value: str) -> str:
     return value
 
 
-TierName = Annotated[Name, Field(max_length=128), AfterValidator(_tier_name)]
+TierName = Annotated[
+    Name,
+    Field(max_length=128),
+    AfterValidator(_tier_name),
+    shown(pattern=r"^(?!\.\.?$|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$)[A-Za-z0-9._~-]+$"),
+]
 
 
 class Tier(Entity):

@@ -8,11 +8,11 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from aigw.schema.fields import (
-    NOT_SUPPORTED,
     Between,
     FieldErrors,
     HeaderName,
     Model,
+    Only,
     PlainPath,
     Positive,
     Text,
@@ -28,12 +28,6 @@ Limit = Annotated[int, AfterValidator(Positive(MAX_LIMIT))]
 
 Number = Annotated[float, PlainSerializer(lambda v: int(v) if v.is_integer() else v)]
 """A number that is written without a fraction when it has none, as Lua writes it."""
-
-
-def _local(value: str) -> str:
-    if value in ("cluster", "redis"):
-        raise violation(NOT_SUPPORTED)
-    return value
 
 
 class Redis(Model):
@@ -72,7 +66,7 @@ class RateLimitingConfig(Model):
         default=None, description="The header whose value is counted by, with limit_by=header."
     )
     path: PlainPath | None = Field(default=None, description="The path that is counted, with limit_by=path.")
-    policy: Annotated[Literal["local", "cluster", "redis"], AfterValidator(_local)] = Field(
+    policy: Annotated[Literal["local", "cluster", "redis"], AfterValidator(Only(("local",)))] = Field(
         default="local", description="Where counters live: local; cluster and redis are not supported in this version."
     )
     fault_tolerant: bool = Field(
