@@ -132,6 +132,7 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
         port,
         path: path.map(Into::into),
         connect_timeout_ms,
+        write_timeout_ms,
         read_timeout_ms,
         tls_verify,
     })

@@ -86,6 +86,8 @@ pub struct Service {
     pub path: Option<Box<str>>,
     /// Milliseconds.
     pub connect_timeout_ms: u64,
+    /// Milliseconds between two writes of a large body.
+    pub write_timeout_ms: u64,
     /// Milliseconds between two reads (the first byte of the answer too).
     pub read_timeout_ms: u64,
     /// Verify the certificate; `None`: the default (verify).
