@@ -1,6 +1,7 @@
 """The writer outlives whatever is done to it: a caller that gives up, a fault of ours, a base that cannot be read."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -77,24 +78,29 @@ def test_a_fault_of_ours_is_told_to_its_callers_and_counted(gateway: Gateway, bu
 def test_a_base_that_cannot_be_read_is_read_again_later(
     gateway: Gateway, busy: Writer, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
-    calls = gateway.publisher.calls = []
-    gateway.publisher.delta_records = lambda: 0 if "write_base" in calls else 1 << 20  # type: ignore[method-assign]
-    before, tried, read = faults(gateway, "base"), threading.Event(), writer.read_base
+    publisher, publication, read = gateway.publisher, busy._publication, writer.read_base
+    before, dropped, written = faults(gateway, "base"), threading.Event(), threading.Event()
+    publisher.delta_records = lambda: 0 if written.is_set() else 1 << 20  # type: ignore[method-assign]
 
     def fails(*given: Any, **told: Any) -> Any:
         monkeypatch.setattr(writer, "read_base", read)
-        tried.set()
         raise fault
 
+    def after(original: Callable[..., None], done: threading.Event) -> Callable[..., None]:
+        def call(*given: Any) -> None:
+            original(*given)
+            done.set()
+
+        return call
+
     monkeypatch.setattr(writer, "read_base", fails)
+    monkeypatch.setattr(publication, "drop_base", after(publication.drop_base, dropped))
+    monkeypatch.setattr(publisher, "write_base", after(publisher.write_base, written))
     gateway.post("/consumers", username="one")
-    assert tried.wait(PATIENCE_S)
-    busy._reader.join(PATIENCE_S)  # type: ignore[union-attr]
+    assert dropped.wait(PATIENCE_S)
     assert faults(gateway, "base") == before + (not isinstance(fault, KeyError))
     gateway.post("/consumers", username="two")
-    busy._reader.join(PATIENCE_S)  # type: ignore[union-attr]
-    busy.submit(lambda _: None).result(PATIENCE_S)
-    assert calls.count("write_base") == 1
+    assert written.wait(PATIENCE_S)
 
 
 def test_what_comes_after_the_end_is_told_so(gateway: Gateway, busy: Writer) -> None:
