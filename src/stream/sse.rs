@@ -364,7 +364,10 @@ mod tests {
             let stream = [PLAIN, USAGE.trim_end(), end].concat();
             for strip in [true, false] {
                 let (text, usage) = run(strip, &[stream.as_bytes()]);
-                assert_eq!((text.as_str(), usage.map(|usage| usage.input)), (if strip { PLAIN } else { &stream }, Some(3)));
+                assert_eq!(
+                    (text.as_str(), usage.map(|usage| usage.input)),
+                    (if strip { PLAIN } else { &stream }, Some(3))
+                );
             }
         }
     }
@@ -373,7 +376,8 @@ mod tests {
     #[test]
     fn an_event_that_is_made_to_take_long_does_not() {
         let names = format!("data: {{\"a\":{{{}\"b\":1}}}}\n\n", "\"usage\":1,".repeat(90_000));
-        let lines = format!("data: {{\"choices\":[1],\ndata: \"usage\":{{}}\n{}data: }}\n\n", "data:\n".repeat(160_000));
+        let lines =
+            format!("data: {{\"choices\":[1],\ndata: \"usage\":{{}}\n{}data: }}\n\n", "data:\n".repeat(160_000));
         let began = std::time::Instant::now();
         for event in [names, lines] {
             assert!(run(true, &[event.as_bytes()]).0 == event);

@@ -84,9 +84,15 @@ fn known_moments() {
 
 #[test]
 fn a_duration_is_told_as_it_was_written() {
-    for (text, seconds) in
-        [("90s", 90), ("120s", 120), ("61m", 3_660), ("172800s", 172_800), ("48h", 172_800), ("2d", 172_800), ("5h", 18_000)]
-    {
+    for (text, seconds) in [
+        ("90s", 90),
+        ("120s", 120),
+        ("61m", 3_660),
+        ("172800s", 172_800),
+        ("48h", 172_800),
+        ("2d", 172_800),
+        ("5h", 18_000),
+    ] {
         let period: Period = text.parse().unwrap();
         let Window { start, end } = period.window(UnixSeconds(1_709_210_096));
         assert_eq!((end.0 - start.0, start.0 % seconds), (seconds, 0));

@@ -203,7 +203,9 @@ mod tests {
 
     #[test]
     fn there_is_an_embedding_for_each_input() {
-        for (input, wanted) in [("\"a\"", 1), ("[1,2,3]", 1), ("[\"a\", \"b\"]", 2), ("[[1], [2], [3]]", 3), ("null", 1)] {
+        for (input, wanted) in
+            [("\"a\"", 1), ("[1,2,3]", 1), ("[\"a\", \"b\"]", 2), ("[[1], [2], [3]]", 3), ("null", 1)]
+        {
             let body = format!("{{\"model\":\"m\",\"input\":{input}}}");
             let text = answer(Kind::Embeddings, &Asked::read(body.as_bytes()), told(7, 1), true);
             let value: Value = serde_json::from_str(&text).unwrap();
@@ -214,7 +216,8 @@ mod tests {
 
     #[test]
     fn null_is_as_good_as_absent() {
-        let asked = Asked::read(br#"{"model":"m","stream":null,"stream_options":{"include_usage":null},"max_tokens":null}"#);
+        let asked =
+            Asked::read(br#"{"model":"m","stream":null,"stream_options":{"include_usage":null},"max_tokens":null}"#);
         assert_eq!((&*asked.model, asked.stream(), asked.include_usage()), ("m", false, false));
     }
 

@@ -99,7 +99,8 @@ def test_what_the_conventions_name_has_their_name(collector: Collector) -> None:
     for label, told in ATTRIBUTES.items():
         assert told.replace(".", "_") == label
     text = "".join(
-        f'# TYPE {name} histogram\n{name}_bucket{{gen_ai_request_model="m",aigw_tier="t",le="+Inf"}} 1\n' for name in known
+        f'# TYPE {name} histogram\n{name}_bucket{{gen_ai_request_model="m",aigw_tier="t",le="+Inf"}} 1\n'
+        for name in known
     )
     exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: text)
     assert exporter is not None
