@@ -14,12 +14,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::member::{Member, NAME, Nesting, without};
 use super::usage::Usage;
 
 /// An event larger than this is not looked into.
 const MAX_EVENT: usize = 1024 * 1024;
-/// The member that is looked for.
-const NAME: &[u8] = b"\"usage\"";
 
 /// The state between two pieces.
 #[derive(Debug)]
@@ -161,30 +160,6 @@ impl Events {
     }
 }
 
-/// What stands behind a quoted name.
-enum Member {
-    /// It is no member's name.
-    None,
-    /// Null, up to here.
-    Null(usize),
-    /// Another value, from here on.
-    Value(usize),
-}
-
-impl Member {
-    fn of(event: &[u8], at: usize) -> Self {
-        let colon = skip_blanks(event, at + NAME.len());
-        if event.get(colon) != Some(&b':') {
-            return Self::None;
-        }
-        let value = skip_blanks(event, colon + 1);
-        match event.get(value..value + 4) {
-            Some(b"null") => Self::Null(value + 4),
-            _ => Self::Value(value),
-        }
-    }
-}
-
 /// Just behind the blank line that ends the first event of `buffer`, looked for from `from` on. A CR that is the last byte
 /// may be half of a line's end: what it ends is known with the next one.
 fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
@@ -226,61 +201,6 @@ fn data_of(event: &[u8]) -> (usize, Cow<'_, [u8]>) {
         start = end + 1;
     }
     found.unwrap_or_default()
-}
-
-/// How deep the places of a text are nested, asked from left to right: however many are asked, it is read once.
-struct Nesting<'a> {
-    data: &'a [u8],
-    /// Its last byte that is no blank.
-    last: usize,
-    read: usize,
-    depth: u32,
-    text: bool,
-    escaped: bool,
-}
-
-impl<'a> Nesting<'a> {
-    fn of(data: &'a [u8]) -> Self {
-        let last = data.trim_ascii_end().len().saturating_sub(1);
-        Self { data, last, read: 0, depth: 0, text: false, escaped: false }
-    }
-
-    /// The member at `at`, whose value ends or begins at `end`, is one of the object that the text is, and not of one within.
-    fn is_of_the_chunk(&mut self, at: usize, end: usize) -> bool {
-        // As most upstreams write it: the last one.
-        if skip_blanks(self.data, end) == self.last && self.data[self.last] == b'}' {
-            return true;
-        }
-        for byte in &self.data[self.read..at] {
-            match byte {
-                _ if std::mem::take(&mut self.escaped) => {}
-                b'\\' if self.text => self.escaped = true,
-                b'"' => self.text = !self.text,
-                b'{' | b'[' if !self.text => self.depth += 1,
-                b'}' | b']' if !self.text => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-        self.read = at;
-        self.depth == 1
-    }
-}
-
-fn skip_blanks(event: &[u8], mut at: usize) -> usize {
-    while matches!(event.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-        at += 1;
-    }
-    at
-}
-
-/// The place of a member that begins and ends here, with one of the commas beside it; `None` for an only one.
-fn without(event: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
-    let before = event[..at].iter().rposition(|byte| !matches!(byte, b' ' | b'\t'))?;
-    if event[before] == b',' {
-        return Some(before..end);
-    }
-    let comma = skip_blanks(event, end);
-    (event.get(comma) == Some(&b',')).then(|| at..skip_blanks(event, comma + 1))
 }
 
 #[cfg(test)]
