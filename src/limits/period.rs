@@ -1,8 +1,8 @@
 //! The lengths of time a limit may be over, and the window of one that a moment lies in.
 //!
-//! In comes a name (`minute`, `90s`, `5h`), told again as it was written, or a moment, out goes a window `[start, end)` in UTC. Months and years are
-//! calendar ones; a duration of n seconds aligns to `floor(epoch / n) * n`. Every moment lies in exactly one window of
-//! a period.
+//! In comes a name (`minute`, `90s`, `5h`), told again as it was written, or a moment, out goes a window `[start, end)`
+//! in UTC. Months and years are calendar ones; a duration of n seconds aligns to `floor(epoch / n) * n`. Every moment
+//! lies in exactly one window of a period.
 
 use core::fmt;
 use core::num::NonZeroU32;

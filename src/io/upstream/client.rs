@@ -1,11 +1,11 @@
 //! The upstream thread: takes calls from any thread, runs each as a task, and hands events back in batches.
 
 use super::answer::{self, Way};
-use super::outgoing::{Outgoing, Taken};
+use super::outgoing::Outgoing;
 use super::pool::{Pool, Sender};
 use super::resolve::Resolver;
 use super::tls::Tls;
-use super::{Attempt, Call, Deadlines, Event, Failure, Origin, Ticket, UpstreamCounters};
+use super::{Attempt, Call, Event, Failure, Origin, Ticket, UpstreamCounters};
 use crate::socket::Reader;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
@@ -15,7 +15,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -337,7 +336,7 @@ impl<T: Ticket> Exchange<T> {
             let answer = sender.try_send_request(request);
             let answered = match taken {
                 None => tokio::time::timeout(way.deadlines.first_byte, answer).await.ok(),
-                Some(taken) => while_taken(&taken, way.deadlines, answer).await,
+                Some(taken) => taken.wait_for(answer, way.deadlines).await,
             };
             match answered {
                 None => return Err(Failure::FirstByteTimeout),
@@ -356,26 +355,6 @@ impl<T: Ticket> Exchange<T> {
                     _ => return Err(failure_of(error.error())),
                 },
             }
-        }
-    }
-}
-
-/// What comes of `answer`; `None` when the upstream has taken nothing of a large body for as long as it may, or has all of it
-/// and does not answer.
-async fn while_taken<A>(taken: &Taken, deadlines: Deadlines, answer: impl Future<Output = A>) -> Option<A> {
-    taken.at.set(Instant::now()); // connecting is not writing
-    let mut answer = pin!(answer);
-    loop {
-        let limit = if taken.all.get() { deadlines.first_byte } else { deadlines.write };
-        let now = Instant::now();
-        let by = taken.at.get() + limit;
-        if now >= by {
-            return None;
-        }
-        // Whatever is taken meanwhile ends no earlier than this.
-        let look = by.min(now + deadlines.first_byte);
-        if let Ok(answered) = tokio::time::timeout_at(look, answer.as_mut()).await {
-            return Some(answered);
         }
     }
 }

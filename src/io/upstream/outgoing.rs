@@ -1,13 +1,14 @@
 //! The body of a request on its way to an upstream.
 //!
 //! A large one goes in pieces, and notes when the connection took the last: so an upstream that takes its time is told from one
-//! that stopped taking. A small one is one piece, and nothing is noted. It knows no deadline.
+//! that stopped taking. A small one is one piece, and nothing is noted.
 
+use super::Deadlines;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
@@ -26,9 +27,31 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Taken {
     /// When it took the last piece.
-    pub(super) at: Cell<Instant>,
+    at: Cell<Instant>,
     /// Whether it has them all.
-    pub(super) all: Cell<bool>,
+    all: Cell<bool>,
+}
+
+impl Taken {
+    /// What comes of `answer`; `None` when the upstream has taken nothing for as long as it may, or has all of it and does not
+    /// answer.
+    pub(super) async fn wait_for<A>(&self, answer: impl Future<Output = A>, deadlines: Deadlines) -> Option<A> {
+        self.at.set(Instant::now()); // connecting is not writing
+        let mut answer = pin!(answer);
+        loop {
+            let limit = if self.all.get() { deadlines.first_byte } else { deadlines.write };
+            let now = Instant::now();
+            let by = self.at.get() + limit;
+            if now >= by {
+                return None;
+            }
+            // Whatever is taken meanwhile ends no earlier than this.
+            let look = by.min(now + deadlines.first_byte);
+            if let Ok(answered) = tokio::time::timeout_at(look, answer.as_mut()).await {
+                return Some(answered);
+            }
+        }
+    }
 }
 
 impl Outgoing {

@@ -75,7 +75,8 @@ impl Pool {
         !idle.is_empty() || !health.is_empty()
     }
 
-    /// Connect anew, address by address, within `limit` for all of them together.
+    /// Connect anew, address by address, within `limit` for all of them together: each has an equal share of what is left, so
+    /// that one that is silent does not stand before the others.
     pub(super) async fn connect(
         &self,
         resolver: &Resolver,
@@ -87,11 +88,13 @@ impl Pool {
         let found = tokio::time::timeout_at(by, resolver.addresses(&self.origin)).await;
         let addresses = found.map_err(|_| Failure::ConnectTimeout)?;
         let mut failure = if addresses.is_empty() { Failure::Unresolved } else { Failure::Out };
-        for address in addresses {
+        for (address, others) in addresses.iter().copied().zip((0..addresses.len()).rev()) {
             let health = Arc::clone(self.health.borrow_mut().entry(address).or_default());
             // Dropped unsaid, when the client goes away, an attempt says nothing of the address.
             let Ok(attempt) = health.attempt(self.born.elapsed()) else { continue };
-            let connected = tokio::time::timeout_at(by, self.connect_one(address, tls)).await;
+            let left = by.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(others + 1).unwrap_or(u32::MAX);
+            let connected = tokio::time::timeout(share, self.connect_one(address, tls)).await;
             match connected.unwrap_or(Err(Failure::ConnectTimeout)) {
                 Ok(sender) => {
                     attempt.succeeded();
@@ -141,6 +144,31 @@ fn connect_failure(error: &std::io::Error) -> Failure {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::task::LocalSet;
+
+    #[test]
+    fn a_silent_address_does_not_stand_before_the_others() -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, async {
+            let silent = TcpSocket::new_v4()?;
+            silent.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+            let silent = silent.listen(1)?;
+            let mut waiting = Vec::new(); // as many as it takes until nobody is answered any more
+            let soon = Duration::from_millis(200);
+            while let Ok(stream) = tokio::time::timeout(soon, TcpStream::connect(silent.local_addr()?)).await {
+                waiting.push(stream?);
+            }
+            let other = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+            let origin = Origin { tls: false, verify: true, host: "two.test".into(), port: 80 };
+            let resolver = Resolver::knowing(&origin, vec![silent.local_addr()?, other.local_addr()?]);
+            let pool = Pool::new(Arc::new(origin));
+            let limit = Duration::from_secs(3);
+            let made = pool.connect(&resolver, &Tls::default(), limit, &UpstreamCounters::default()).await;
+            assert!(made.is_ok(), "the silent one had all of it: {:?}", made.err());
+            Ok(())
+        })
+    }
 
     #[tokio::test]
     async fn what_failed_is_remembered_and_what_works_is_not() {

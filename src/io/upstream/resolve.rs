@@ -20,6 +20,13 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
+    /// One that knows a name already.
+    #[cfg(test)]
+    pub(super) fn knowing(origin: &Origin, addresses: Vec<SocketAddr>) -> Self {
+        let known = HashMap::from([((origin.host.clone(), origin.port), (Instant::now(), addresses))]);
+        Self { known: RefCell::new(known) }
+    }
+
     /// The origin's addresses in the resolver's order; empty when the name has none.
     pub(super) async fn addresses(&self, origin: &Origin) -> Vec<SocketAddr> {
         if let Ok(ip) = origin.host.parse::<IpAddr>() {
