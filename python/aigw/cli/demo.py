@@ -22,6 +22,8 @@ from aigw.cli.words import Parameter
 from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 
 START_S: Final = 60.0
+WRONG: Final = 2
+"""The exit code of a usage or configuration error."""
 LLM, ECHO = 9100, 5000
 _KEY: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*_KEY)\}")
 _LINE: Final = re.compile(r"export ([A-Z][A-Z0-9_]*)=([!-~]+)\Z")
@@ -184,7 +186,8 @@ def _serves(admin: str) -> bool:
 def _check(children: "list[subprocess.Popen[bytes]]") -> None:
     for child in children:
         if child.poll() is not None:
-            raise AigwError(f"a part of the demo ended ({child.args!r}, status {child.returncode}); its log is above")
+            kind = ConfigError if child.returncode == WRONG else AigwError
+            raise kind(f"a part of the demo ended (status {child.returncode}); its log is above")
 
 
 def _end(children: "list[subprocess.Popen[bytes]]") -> None:
