@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from aigw.cli.admin import AdminApi
+from aigw.cli.schema import MADE
 from aigw.cli.words import Parameter
 from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 
@@ -77,6 +78,7 @@ def demo(
         _probe(port, name)
     folder.mkdir(mode=0o700, exist_ok=True)
     served = _copy(file, folder / file.name, {LLM: llm_port, ECHO: echo_port})
+    (folder / "aigw.schema.json").write_bytes(MADE.read_bytes())  # as its first line tells editors
     kept = folder / "keys"
     keys, made = keys_for(served, kept)
     stop: list[int] = []
