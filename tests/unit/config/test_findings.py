@@ -318,6 +318,12 @@ def test_what_a_url_says_is_not_said_beside_it(field: str) -> None:
     assert told.startswith(f"f.yaml:1:44: services[0].{field.partition(':')[0]}: the url says it: keep one of the two")
 
 
+def test_a_path_fits_a_message() -> None:
+    for text in ("? %s\n: 1\n", "tiers:\n  ? %s\n  : 1\n  ? %s\n  : 1\n"):
+        told = wrong(text.replace("%s", "x" * 50_000))
+        assert max(map(len, told.splitlines())) < 1000
+
+
 def test_of_too_many_findings_the_first_are_told() -> None:
     with pytest.raises(ConfigErrors) as caught:
         read_text("f.yaml", "".join(f"unknown-{n}: 1\n" for n in range(3000)).encode(), {})
