@@ -78,7 +78,7 @@ class YamlDocument:
     ) -> tuple[str, int, bool, list[tuple[int, int, tuple[str | int, ...] | None, bool]]]:
         """A stretch of at most ``width`` bytes of a line around a column: (text, characters left out before it, whether
         some were after it, scalars in it). Scalars: (from, to, path, is key), offsets in characters; path None for
-        what is no part of ``value``."""
+        what is no part of ``value``, but for its keys."""
 
 @final
 class Leans:

@@ -292,7 +292,8 @@ mod tests {
         }
     }
 
-    /// While an event is read, the thread that does it serves nobody else.
+    /// While an event is read, the thread that does it serves nobody else: work that grew with the square of its length would
+    /// take a minute of each of these.
     #[test]
     fn an_event_that_is_made_to_take_long_does_not() {
         let names = format!("data: {{\"a\":{{{}\"b\":1}}}}\n\n", "\"usage\":1,".repeat(90_000));

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from aigw.cli.admin import AdminApi
+from aigw.cli.schema import MADE
 from aigw.cli.words import Parameter
 from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 
 START_S: Final = 60.0
+WRONG: Final = 2
+"""The exit code of a usage or configuration error."""
 LLM, ECHO = 9100, 5000
 _KEY: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*_KEY)\}")
 _LINE: Final = re.compile(r"export ([A-Z][A-Z0-9_]*)=([!-~]+)\Z")
@@ -75,6 +78,7 @@ def demo(
         _probe(port, name)
     folder.mkdir(mode=0o700, exist_ok=True)
     served = _copy(file, folder / file.name, {LLM: llm_port, ECHO: echo_port})
+    (folder / "aigw.schema.json").write_bytes(MADE.read_bytes())  # as its first line tells editors
     kept = folder / "keys"
     keys, made = keys_for(served, kept)
     stop: list[int] = []
@@ -184,7 +188,8 @@ def _serves(admin: str) -> bool:
 def _check(children: "list[subprocess.Popen[bytes]]") -> None:
     for child in children:
         if child.poll() is not None:
-            raise AigwError(f"a part of the demo ended ({child.args!r}, status {child.returncode}); its log is above")
+            kind = ConfigError if child.returncode == WRONG else AigwError
+            raise kind(f"a part of the demo ended (status {child.returncode}); its log is above")
 
 
 def _end(children: "list[subprocess.Popen[bytes]]") -> None:

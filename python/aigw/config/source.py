@@ -4,6 +4,7 @@ In: the bytes. Out: `root`, and through `add` findings whose source lines and me
 stood for is told as the reference. Invariant: whatever the bytes, nothing but ConfigErrors is raised.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -16,6 +17,7 @@ from aigw.config.secret import MASK, masked, masked_line, secret_name, secret_pa
 
 MAX_FINDINGS: Final = 1000
 WIDTH: Final = 160
+_QUOTED: Final = re.compile(r"'.*'", re.DOTALL)
 _TOLD: Final = 4
 """Shorter values of references are no secrets, and would be replaced in the middle of words."""
 
@@ -32,7 +34,11 @@ class Source:
             raise ConfigErrors([_syntax(name, data, *error.args)]) from None
         self._marked = {mark for _, mark, _ in self.document.problems}
         for message, mark, path in self.document.problems:
-            self._put(message, mark, dotted(path), None)
+            known = next(
+                (n for n, step in enumerate(path[:-1], 1) if isinstance(step, str) and secret_name(step)), None
+            )
+            told = message if known is None else _QUOTED.sub(f"'{MASK}'", message)
+            self._put(told, mark, dotted(path[:known]), None)
         self.plain = plain(self.document)
         """By place. Their values are not in `root`, where None stands for them."""
         self.root: Any = self.document.value((), set(self.plain))
@@ -145,7 +151,8 @@ class Source:
         shown, caret, length = self._shown(line, column, length)
         suggestion = None if suggestion is None else printable(short(suggestion))
         text = printable(without_users(message))
-        self.findings.append(Finding(self.name, line, column, printable(path), text, shown, caret, length, suggestion))
+        path = printable(short(path))
+        self.findings.append(Finding(self.name, line, column, path, text, shown, caret, length, suggestion))
 
     def _shown(self, line: int, column: int, length: int) -> tuple[str, int, int]:
         """The source line without secrets and comments, the caret's place in it, and its length."""

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import field as made
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from aigw.control import tables
-from aigw.control.conflict import Conflict, Conflicts, Names, still_in
+from aigw.control.conflict import MOST, Conflict, Conflicts, Names, still_in
 from aigw.control.entities import KINDS, Kind
 from aigw.control.first import fill
 from aigw.control.lean import KINDS_OF as LEAN
@@ -84,7 +85,7 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
     stored = writing.of_file()
     first = len(leans) > CHUNK and all(writing.is_empty(tables.ENTITIES[kind]) for kind in LEAN)
     sifted = Sifted() if first else sift(writing, leans, stored)
-    conflicts += _same_keys(names, wanted[_KEYS], leans, sifted)
+    conflicts += islice(_same_keys(names, wanted[_KEYS], leans, sifted), MOST)
     for kind in LEAN:
         wanted[kind] |= {row.id: row for row in sifted.rows[kind].values()}
     plans = [_plan(KINDS[kind], rows, stored[kind]) for kind, rows in wanted.items()]
@@ -92,7 +93,7 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
         if plan.kind.name in LEAN:
             plan.leans, plan.again = leans, sifted.again[plan.kind.name]
             plan.first, plan.replaced = first, sifted.moved[plan.kind.name]
-        conflicts += _conflicts(writing, plan, names)
+        conflicts += islice(_conflicts(writing, plan, names), max(0, MOST - len(conflicts)))
     if conflicts:
         raise Conflicts(conflicts)
     if first:

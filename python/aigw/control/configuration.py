@@ -10,8 +10,9 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Final, Protocol
 
 import sqlalchemy as sa
@@ -25,12 +26,14 @@ from aigw.config import (
     being_written,
     read_text,
 )
+from aigw.config.finding import Path, dotted
 from aigw.control import tables
 from aigw.control.bulk import Conflict, Conflicts, Declared, apply
 from aigw.control.compare import Comparison, compare
 from aigw.control.declare import Sealer, declared, default_tier, plainly
 from aigw.control.difference import Difference, difference
 from aigw.control.lean import NONE, Leans
+from aigw.control.origin import Origin
 from aigw.control.publish import Publication
 from aigw.control.stamp import HISTORY, Stamp, history_of, put_history, put_stamp, stamp_of
 from aigw.control.store import Store
@@ -46,6 +49,7 @@ GIVEN: Final = "POST /config"
 """The name of a text that no file holds."""
 LARGE: Final = 1 << 20
 _CHUNK: Final = 900
+_KEYS: Final = "keyauth_credentials"
 
 
 class Events(Protocol):
@@ -84,7 +88,7 @@ class Configuration:
         writer: Writer,
         publication: Publication,
         sealer: Sealer,
-        path: Path | None,
+        path: FilePath | None,
         now: Callable[[], float],
         log: Events,
     ) -> None:
@@ -92,7 +96,7 @@ class Configuration:
         self.error: Wrong | None = None
         self.stamp: Stamp | None = None
         """The file in force; None: the Admin API rules alone."""
-        self.watched: tuple[Path, ...] = () if path is None else (path,)
+        self.watched: tuple[FilePath, ...] = () if path is None else (path,)
         """The file, and those that references in it name."""
         self.results: dict[str, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
         self._store = store
@@ -189,7 +193,7 @@ class Configuration:
 
     def _text(self, data: bytes | None) -> Text:
         if data is not None:
-            folder = self.path.parent if self.path is not None else Path.cwd()
+            folder = self.path.parent if self.path is not None else FilePath.cwd()
             return Text.of(GIVEN, data, folder, os.environ)
         if self.path is None:
             raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
@@ -209,7 +213,7 @@ class Configuration:
 
     def compare(self, name: str, data: bytes) -> Comparison:
         """What would change if this text were the file. Raises ConfigErrors, StoreError; changes nothing."""
-        folder = self.path.parent if self.path is not None else Path.cwd()
+        folder = self.path.parent if self.path is not None else FilePath.cwd()
         file = read_text(name, data, None, folder)
         wanted = declared(file, self._sealer, int(self._now()), self._made)
         with self._store.reading() as reading:
@@ -250,8 +254,7 @@ class Configuration:
         try:
             done = self._write(trigger, stamp, entities, default_tier(file), names, leans)
         except Conflicts as error:
-            listed = file.entities
-            raise ConfigErrors([_finding(conflict, file, listed) for conflict in error.found]) from None
+            raise ConfigErrors(findings(error.found, file)) from None
         except Unservable as error:
             raise ConfigErrors([_unservable(error, file)]) from None
         self.error = None
@@ -354,27 +357,36 @@ class Configuration:
         return found
 
 
-def _finding(conflict: Conflict, file: File, listed: Sequence[FileEntity]) -> Finding:
-    """A conflict at its place in the file."""
-    line = conflict.origin.line if conflict.origin is not None else 0
-    at = next((e for e in listed if line and e.kind == conflict.kind and e.line == line), None)
-    return Finding(file.name, line, _column(file, at) if line else 0, "", conflict.message)
+def findings(conflicts: Sequence[Conflict], file: File) -> list[Finding]:
+    """Conflicts at their places in the file. There may be as many as it has entities, so these are looked through once."""
+    wanted = {(conflict.kind, conflict.origin.line) for conflict in conflicts if conflict.origin is not None}
+    paths = {(e.kind, e.line): e.path for e in reversed(file.others) if (e.kind, e.line) in wanted}
+    for one in reversed(file.plain):
+        path: Path = ("consumers", one.place)
+        for kind, line, below in (("consumers", one.line, ()), (_KEYS, one.key_line, (_KEYS, 0))):
+            if (kind, line) in wanted:
+                paths[kind, line] = (*path, *below)
+    return [_finding(file, conflict.message, conflict.origin, paths.get(_place(conflict))) for conflict in conflicts]
+
+
+def _place(conflict: Conflict) -> tuple[str, int]:
+    return conflict.kind, conflict.origin.line if conflict.origin is not None else 0
 
 
 def _unservable(error: Unservable, file: File) -> Finding:
     """An entity of the file that cannot be compiled; of the Admin API's, the file has no line."""
     at = next((e for e in file.others if e.id == error.id), None)
-    return Finding(file.name, at.line if at else 0, _column(file, at) if at else 0, "", str(error))
+    return _finding(file, str(error), at, at.path if at else None)
 
 
-def _column(file: File, at: FileEntity | None) -> int:
-    if at is not None:
-        for look in (file.document.key_mark, file.document.mark):
-            try:
-                return look(at.path)[1]
-            except KeyError:
-                continue
-    return 1
+def _finding(file: File, message: str, at: Origin | FileEntity | None, path: Path | None) -> Finding:
+    if at is None:
+        return Finding(file.name, 0, 0, "", message)
+    column, path = 1, path or ()
+    for look in (file.document.mark, file.document.key_mark) if path else ():
+        with suppress(KeyError):
+            column = look(path)[1]
+    return Finding(file.name, at.line, column, dotted(path), message)
 
 
 def give_back() -> None:

@@ -17,6 +17,8 @@ from aigw.control.rows import Row, row_of
 from aigw.control.writing import Writing
 
 _KEYS: Final = "keyauth_credentials"
+MOST: Final = 1000
+"""Conflicts that are told at once: of a whole file that the Admin API holds already, each would be one."""
 NAMED: Final = 3
 """Consumers of a tier that are told by name."""
 

@@ -66,7 +66,7 @@ pub struct Placed {
     pub from: usize,
     /// To before this byte.
     pub to: usize,
-    /// `None` for what the tree left out.
+    /// `None` for what the tree left out, but for the keys that it left out.
     pub path: Option<Vec<Step>>,
     /// Whether it is a key.
     pub key: bool,
@@ -225,7 +225,8 @@ impl<S: AsRef<[u8]>> Document<S> {
                 let Node { start, end, .. } = self.nodes[i];
                 let node = u32::try_from(i).unwrap_or(0);
                 let (path, key) = self.path_of(node);
-                let key = key || self.dropped.binary_search(&node).is_ok();
+                let left_out = self.dropped.binary_search(&node).is_ok();
+                let (path, key) = (path.or_else(|| left_out.then(|| self.path_near(start))), key || left_out);
                 Placed { from: (start as usize).max(from) - from, to: (end as usize).min(to) - from, path, key }
             })
             .collect()

@@ -54,6 +54,8 @@ def test_the_demo_shows_keys_once_and_where_they_are(demo: Demo) -> None:
                 )
                 assert json.loads(end.stdout)
     assert said.count("  curl -s") == 2
+    schema = (demo.folder / "tiers.yaml").read_text().splitlines()[0].rpartition("=")[2]
+    assert json.loads((demo.folder / schema).read_text())["title"] == "aigw configuration"
 
 
 def test_a_key_is_printed_alone_and_works_until_it_is_revoked(cli: Cli) -> None:

@@ -114,5 +114,5 @@ def test_what_the_admin_api_holds_is_an_error_with_both_owners(tmp_path: Path) -
     file.write_text(FILE.replace("${ALICE_KEY}", "some-other-key"))
     code, said = refused("--config", str(file), "--data", str(tmp_path / "data"))
     assert code == 2
-    assert f"{file}:13:5: consumers 'bob': its username is held by" in said and made["id"] in said
+    assert f"{file}:13:5: consumers[1]: consumers 'bob': its username is held by" in said and made["id"] in said
     assert "some-other-key" not in said

@@ -78,7 +78,7 @@ def test_a_tier_is_answered_as_written_with_its_defaults(gateway: Gateway) -> No
         ({"limits": [{"requests": 5, "per": "day", "scope": "agent"}]},
          "limits.1.scope: not supported in this version"),
         ({"limits": [{"requests": 1, "per": "5h"}, {"requests": 2, "per": "300m"}]},
-         "limits: two limits on requests per 300m by consumer (enforce): keep one"),
+         "limits.2: two limits on requests per 300m by consumer (enforce): keep one"),
         ({"allow": {"parameters": {"n": 0}}}, "allow.parameters.n: value should be between 1 and 128"),
         ({"weight": 4}, "weight: not supported in this version"),
         ({"surprise": 1}, "surprise: unknown field"),

@@ -1,12 +1,13 @@
 """What the demo keeps: keys that are made once, and a copy that is its user's."""
 
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from aigw.cli.demo import _copy, keys_for
-from aigw.errors import ConfigError
+from aigw.cli.demo import _check, _copy, keys_for
+from aigw.errors import AigwError, ConfigError
 
 
 def test_keys_are_made_once_and_kept_from_others(tmp_path: Path) -> None:
@@ -24,7 +25,6 @@ def test_keys_are_made_once_and_kept_from_others(tmp_path: Path) -> None:
 
 
 def test_a_shell_reads_the_keys(tmp_path: Path) -> None:
-    import subprocess
 
     file, kept = tmp_path / "tiers.yaml", tmp_path / "keys"
     file.write_text("a: ${FREE_KEY}\n")
@@ -33,6 +33,15 @@ def test_a_shell_reads_the_keys(tmp_path: Path) -> None:
         ["sh", "-c", '. "$1"; echo $FREE_KEY', "sh", kept], capture_output=True, text=True, check=True
     )
     assert shell.stdout.strip() == keys["FREE_KEY"]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(2, ConfigError), (1, AigwError), (0, AigwError)])
+def test_a_file_with_errors_ends_the_demo_as_it_ends_the_gateway(status: int, kind: type[AigwError]) -> None:
+    with subprocess.Popen(["sh", "-c", f"exit {status}"]) as child:
+        child.wait()
+    with pytest.raises(kind, match=rf"\(status {status}\); its log is above") as caught:
+        _check([child])
+    assert type(caught.value) is kind
 
 
 def test_the_copy_is_made_once_and_has_the_demos_ports(tmp_path: Path) -> None:

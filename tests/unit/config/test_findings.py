@@ -269,6 +269,21 @@ def test_a_tier_that_no_path_could_name_is_refused_as_in_the_admin_api(text: str
     assert "a client takes it out of a path" in wrong(text.encode())
 
 
+def test_a_limit_that_stands_twice_is_told_where_it_does() -> None:
+    limits = [
+        "{requests: 1, per: day}",
+        "{requests: 1, per: hour}",
+        "{requests: 2, per: day}",
+        "{requests: 2, per: 3600s}",
+    ]
+    text = "tiers:\n  a:\n    limits:\n" + "".join(f"      - {limit}\n" for limit in [*limits, limits[3]])
+    told = [line for line in wrong(text).splitlines() if line.startswith("f.yaml")]
+    assert told == [
+        "f.yaml:6:9: tiers.a.limits[2]: two limits on requests per day by consumer (enforce): keep one",
+        "f.yaml:8:9: tiers.a.limits[4]: two limits on requests per 3600s by consumer (enforce): keep one",
+    ]
+
+
 def test_a_number_that_cannot_be_held_is_told_once() -> None:
     told = wrong("tiers: {a: {limits: [{requests: 99999999999999999999, per: day}]}}")
     assert told.splitlines()[0] == (
@@ -301,6 +316,12 @@ def test_an_unknown_field_with_nothing_in_it_is_unknown(text: str, place: str) -
 def test_what_a_url_says_is_not_said_beside_it(field: str) -> None:
     told = wrong(f"services: [{{name: s, url: 'http://h:80/y', {field}}}]")
     assert told.startswith(f"f.yaml:1:44: services[0].{field.partition(':')[0]}: the url says it: keep one of the two")
+
+
+def test_a_path_fits_a_message() -> None:
+    for text in ("? %s\n: 1\n", "tiers:\n  ? %s\n  : 1\n  ? %s\n  : 1\n"):
+        told = wrong(text.replace("%s", "x" * 50_000))
+        assert max(map(len, told.splitlines())) < 1000
 
 
 def test_of_too_many_findings_the_first_are_told() -> None:

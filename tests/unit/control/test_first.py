@@ -2,13 +2,17 @@
 
 import re
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aigw.config import ConfigErrors, source
+from aigw.config import ConfigErrors, read_text, source
 from aigw.control import bulk, rewrite
+from aigw.control.configuration import findings
+from aigw.control.conflict import Conflict
+from aigw.control.origin import Origin
 from conftest import Gateway
 from fakes import FakePublisher
 
@@ -182,6 +186,30 @@ def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.Monk
     assert "its key is held by consumer 'u4' in the Admin API (id " in caught.value.findings[1].message
     assert [c[2] for c in gateway.publisher.consumers.values()] == ["u4"]
     assert gateway.call("GET", "/consumer_groups")["data"][0]["name"] == "free"
+
+
+def test_of_a_whole_file_of_conflicts_the_first_are_told(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "MOST", 5)
+    for n in range(8):
+        gateway.post("/consumers", username=f"u{n}")
+        gateway.post(f"/consumers/u{n}/key-auth", key=f"key-of-consumer-{n}")
+    with pytest.raises(ConfigErrors) as caught:
+        load(gateway, text())
+    assert len(caught.value.findings) == 5
+    assert {finding.path for finding in caught.value.findings} <= {f"consumers[{n}]" for n in range(8)}
+
+
+def test_conflicts_are_placed_in_one_look_at_the_file() -> None:
+    people = "".join(f"- {{username: u{n}, keyauth_credentials: [{{key: key-{n}}}]}}\n" for n in range(20_000))
+    file = read_text("f.yaml", f"consumers:\n{people}- {{username: last, tags: [x]}}\n".encode(), {})
+    conflicts = [Conflict("consumers", Origin("f.yaml", line), "x") for line in range(2, 20_003)]
+    conflicts += [Conflict("keyauth_credentials", Origin("f.yaml", line), "x") for line in range(2, 20_002)]
+    began = time.process_time()
+    found = findings(conflicts, file)
+    assert time.process_time() - began < 5  # a look for each of them would take minutes
+    assert (found[0].path, found[0].line, found[0].col) == ("consumers[0]", 2, 3)
+    assert (found[20_000].path, found[20_000].line) == ("consumers[20000]", 20_002)
+    assert (found[-1].path, found[-1].line) == ("consumers[19999].keyauth_credentials[0]", 20_001)
 
 
 def test_a_first_file_that_cannot_be_published_is_tried_again(

@@ -16,6 +16,7 @@ from aigw.control.entities.rates import Rates
 from aigw.schema.fields import (
     NOT_SUPPORTED,
     Between,
+    FieldErrors,
     Model,
     Name,
     Only,
@@ -220,14 +221,15 @@ class TierSpec(Model):
     @model_validator(mode="after")
     def _limits_differ(self) -> Self:
         seen: set[tuple[object, ...]] = set()
+        found: list[str | None] = []
         for limit in self.limits:
             same = (canonical_per(limit.per or ""), limit.scope, limit.mode, limit.burst is None)
-            if same in seen:
-                kind = "requests" if limit.burst is None else "requests with burst"
-                raise violation(
-                    f"limits: two limits on {kind} per {limit.per} by {limit.scope} ({limit.mode}): keep one"
-                )
+            kind = "requests" if limit.burst is None else "requests with burst"
+            text = f"two limits on {kind} per {limit.per} by {limit.scope} ({limit.mode}): keep one"
+            found.append(text if same in seen else None)
             seen.add(same)
+        if any(found):
+            raise FieldErrors({"limits": found})
         return self
 
 
