@@ -43,7 +43,8 @@ impl Ticket for Caller {
 /// A call of a port where nobody listens.
 fn refused() -> Call {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let deadlines = Deadlines { connect: PATIENCE, first_byte: PATIENCE, between: PATIENCE, total: PATIENCE };
+    let deadlines =
+        Deadlines { connect: PATIENCE, write: PATIENCE, first_byte: PATIENCE, between: PATIENCE, total: PATIENCE };
     Call {
         method: Method::GET,
         attempt: Attempt {
