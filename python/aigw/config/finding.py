@@ -59,7 +59,8 @@ class Finding:
     suggestion: str | None = None
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.col}: " if self.line else f"{self.file}: "
+        file = printable(self.file)
+        place = f"{file}:{self.line}:{self.col}: " if self.line else f"{file}: "
         text = f"{place}{self.path + ': ' if self.path else ''}{self.message}"
         hint = f"did you mean '{self.suggestion}'?" if self.suggestion is not None else ""
         if not self.source_line:
@@ -72,7 +73,7 @@ class Finding:
     def as_dict(self) -> JsonDict:
         """For `--output json`."""
         return {
-            "file": self.file,
+            "file": printable(self.file),
             "line": self.line or None,
             "col": self.col or None,
             "path": self.path,

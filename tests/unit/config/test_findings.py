@@ -1,5 +1,6 @@
 """What is wrong with a file, word for word. After a change of words: AIGW_GOLDEN=write pytest tests/unit/config."""
 
+import json
 import os
 from pathlib import Path
 
@@ -316,6 +317,14 @@ def test_an_unknown_field_with_nothing_in_it_is_unknown(text: str, place: str) -
 def test_what_a_url_says_is_not_said_beside_it(field: str) -> None:
     told = wrong(f"services: [{{name: s, url: 'http://h:80/y', {field}}}]")
     assert told.startswith(f"f.yaml:1:44: services[0].{field.partition(':')[0]}: the url says it: keep one of the two")
+
+
+def test_a_files_name_may_be_any_bytes() -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        read_text("\udcff\n.yaml", b"tiers: 1", {})
+    (finding,) = caught.value.findings
+    assert str(finding).startswith("\\udcff\\u000a.yaml:1:8: tiers: ")
+    assert json.dumps(finding.as_dict()).encode() and finding.as_dict()["file"] == "\\udcff\\u000a.yaml"
 
 
 def test_a_path_fits_a_message() -> None:
