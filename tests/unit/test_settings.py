@@ -42,7 +42,6 @@ def test_a_secret_never_leaves_by_text() -> None:
     ("given", "environ", "words"),
     [
         ({"data": ""}, {}, "--data: no folder is named"),
-        ({}, {"AIGW_DATA": ""}, "AIGW_DATA: no folder is named"),
         ({"workers": "0"}, {}, "--workers: '0' is not a whole number from 1 to 64"),
         ({}, {"AIGW_WORKERS": "x"}, "AIGW_WORKERS: 'x'"),
         ({"drain_timeout": "nan"}, {}, "--drain-timeout: 'nan' is not a number of seconds"),
