@@ -103,9 +103,11 @@ def shown(**words: Any) -> Any:
     return Field(json_schema_extra=words)
 
 
-def refuse(_: T) -> T:
-    """Validator of a field that Kong has and we do not: present in answers as null, refused when set."""
-    raise violation(NOT_SUPPORTED)
+def refuse(value: T) -> T:
+    """Validator of a field that Kong or a later version has and we do not: present in answers as null, refused when set."""
+    if value is not None:
+        raise violation(NOT_SUPPORTED)
+    return value
 
 
 def unique(values: list[T]) -> list[T]:
@@ -228,7 +230,5 @@ PlainPath = Annotated[
 Timestamp = Annotated[int, AfterValidator(Between(0, 253402300799))]
 """Unix seconds, up to the year 9999."""
 Milliseconds = Annotated[int, AfterValidator(Between(1, 2**31 - 2))]
-Unsupported = Annotated[str | None, AfterValidator(lambda v: v if v is None else refuse(v)), shown(type="null")]
-UnsupportedList = Annotated[
-    list[Any] | None, AfterValidator(lambda v: v if v is None else refuse(v)), shown(type="null")
-]
+Unsupported = Annotated[str | None, AfterValidator(refuse), shown(type="null")]
+UnsupportedList = Annotated[list[Any] | None, AfterValidator(refuse), shown(type="null")]

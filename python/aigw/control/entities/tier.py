@@ -42,7 +42,7 @@ _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)\Z", re.A
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+*\-]+\Z", re.ASCII)
 
-NotYet = Annotated[Any, AfterValidator(lambda value: value if value is None else refuse(value)), shown(type="null")]
+NotYet = Annotated[Any, AfterValidator(refuse), shown(type="null")]
 """A field of later versions: null, or refused."""
 
 
