@@ -49,10 +49,12 @@ def flat(fields: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 def checked(source: Source, path: Path, shape: Any, value: Any, run: Callable[[Any], R]) -> R | None:
     """What `run` makes of a value that stands at `path`, or None with findings."""
-    empty = [(below, "unknown field") for below in _nulls(value) if _misnamed(source, path, shape, below)]
-    tell(source, path, shape, empty)  # what is null is left out: the check would not see these
+    stripped, empty = without_nulls(value), []
+    if stripped != value:  # what is null is left out: the check would not see these
+        empty = [(below, "unknown field") for below in _nulls(value) if _misnamed(source, path, shape, below)]
+        tell(source, path, shape, empty)
     try:
-        made = run(without_nulls(value))
+        made = run(stripped)
         return None if empty else made
     except SchemaViolation as error:
         found = list(flat(error.fields))
