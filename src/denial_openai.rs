@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_wrote_cannot_break_out() {
+    fn text_of_the_client_cannot_break_out() {
         let refused =
             Refused { param: Some("model".into()), ..Refused::because(Reason::ModelNotFound, "no '\"\n</x>'") };
         let error = body(&refused, None)["error"].clone();

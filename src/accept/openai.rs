@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_is_found_with_its_place() {
+    fn scan_finds_the_deciding_members_with_their_offsets() {
         let body = " { \"max_tokens\" : 7 , \"mod\\u0065l\":\"a\\u0062\", \"messages\":[1],\"stream\":true,\"n\":2,\"best_of\":3,\
                     \"tools\":[{}],\"logprobs\":true,\"response_format\":{\"type\":\"json_object\"}, \"reasoning_effort\":\"low\",\
                     \"max_completion_tokens\":null} ";
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn scan_names_wrong_members() {
         for (members, param) in [
             (",\"max_tokens\":-1", "max_tokens"),
             (",\"max_tokens\":0", "max_tokens"),
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused() {
+    fn scan_refuses_bytes_that_are_not_json() {
         let deep = format!("{{\"model\":\"m\",\"messages\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         let utf16: Vec<u8> = "{\"model\":\"m\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
         for body in [
@@ -485,7 +485,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_is_json(body in "[ {}\\[\\]:,\"a-z0-9\\\\]{0,40}") {
+        fn accepted_bodies_are_json(body in "[ {}\\[\\]:,\"a-z0-9\\\\]{0,40}") {
             let body = format!("{{\"model\":\"m\",\"messages\":[1],\"x\":{body}}}");
             if chat(&body).is_ok() {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{}", body);

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_must_differ_differs() {
+    fn forward_changes_only_the_members_it_must() {
         for (text, tier, own, wanted) in [
             (r#"{"model":"m","messages":[1] }"#, None, None, r#"{"model":"m","messages":[1] }"#),
             (r#"{ "messages":[1], "model" : "a" }"#, None, None, r#"{ "messages":[1], "model" : "m" }"#),
@@ -189,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sent_means_the_same_but_for_these_words(
+        fn forwarded_body_means_the_same_apart_from_the_changed_members(
             options in prop::option::of(prop::sample::select(vec![json!(null), json!({}), json!({"a": [1]}), json!({"include_usage": true})])),
             caps in prop::array::uniform2(prop::option::of(prop::option::of(1_u32..20))),
             stream in any::<bool>(), tier in prop::option::of(1_u32..20), own in prop::option::of(1_u32..20), text in "\\PC{0,12}",

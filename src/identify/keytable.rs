@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_seen_a_moment_ago_is_judged_by_what_is_in_force_now() {
+    fn a_recent_key_is_judged_by_the_keys_in_force() {
         let (auth, hasher, old) = (auth(&["apikey"]), hasher(), keys());
         let call = |keys: &Keys, key: &str, now| {
             let request = Request { method: "GET", headers: &[("apikey", key)], query: "" };

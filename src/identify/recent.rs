@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_is_found_under_the_same_keys_only() {
+    fn recent_finds_an_entry_under_its_own_keys_only() {
         let (recent, keys) = (Recent::new([1, 2]), keys());
         let get = |keys: &Keys, n: u32| recent.get(recent.mark(keys, &n.to_le_bytes()));
         assert_eq!(get(&keys, 0), None);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_older_keys_left_makes_room_first() {
+    fn entries_of_older_keys_make_room_first() {
         let recent = Recent::new([1, 2]);
         let put =
             |keys: &Keys| (0..100_000_u32).for_each(|n| recent.put(recent.mark(keys, &n.to_le_bytes()), &found(n)));

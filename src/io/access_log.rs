@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_does_not_take_is_counted_and_told() {
+    fn log_counts_and_tells_lines_lost_to_a_full_disk() {
         let log = AccessLog::open("/dev/full").unwrap();
         for _ in 0..5 {
             log.write(line());
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_whole_lines() {
+    fn log_writes_whole_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let log = AccessLog::open(path.to_str().unwrap()).unwrap();

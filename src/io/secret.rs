@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_under_the_same_secret_only() {
+    fn sealed_text_opens_under_the_same_secret_only() {
         let sealer = Sealer::new(&[7; LEN]);
         let sealed = sealer.seal(b"sk-upstream").unwrap();
         assert!(!sealed.contains("sk-upstream") && sealer.seal(b"sk-upstream").unwrap() != sealed);

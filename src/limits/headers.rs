@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admitted_call_is_counted_in_what_remains() {
+    fn remaining_counts_the_admitted_call() {
         let now = UnixSeconds(90);
         let mut headers = Vec::new();
         rate_limit(&[check(5, 2, Period::Minute, now), check(100, 2, Period::Hour, now)], now, None, &mut headers);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_remains() {
+    fn remaining_rises_after_give_back() {
         let now = UnixSeconds(90);
         let checks = [check(5, 0, Period::Minute, now), check(9, 8, Period::Day, now)];
         let mut headers = Vec::new();

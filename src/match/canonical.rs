@@ -216,7 +216,7 @@ mod tests {
         }
 
         #[test]
-        fn what_passes_has_no_second_reading(path in "[/.;a\\\\%]{0,12}") {
+        fn accepted_paths_have_no_second_reading(path in "[/.;a\\\\%]{0,12}") {
             if CanonicalPath::new(&path).is_ok() {
                 prop_assert!(!path.contains("//") && !path.contains('\\') && path.starts_with('/'));
                 for segment in path.split('/') {

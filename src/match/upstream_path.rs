@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sent_is_canonical_again(
+        fn sent_paths_are_canonical(
             path in "/[a./;]{0,10}", matched in 0_usize..12, strip in any::<bool>(),
             service in prop::option::of(prop::sample::select(vec!["/", "/v1", "/v1/", "/a/b"])),
         ) {

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_caller_did_not_ask_for_is_taken_out() {
+    fn stream_removes_usage_the_caller_did_not_ask_for() {
         let stream = [TOLD, TOLD, USAGE, DONE].concat();
         let wanted = Usage { input: 3, output: 2, ..Usage::default() };
         assert_eq!(run(true, &[stream.as_bytes()]), ([PLAIN, PLAIN, DONE].concat(), Some(wanted)));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_the_gateways_doing_is_changed() {
+    fn stream_changes_only_events_the_gateway_caused() {
         for (event, wanted) in [
             ("data: {\"usage\":null,\"choices\":[1]}\n\n", "data: {\"choices\":[1]}\n\n"),
             ("data: {\"usage\" : null , \"a\":1}\n\n", "data: {\"a\":1}\n\n"),

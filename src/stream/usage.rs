@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_true_is_not_believed() {
+    fn usage_ignores_impossible_counts() {
         for json in [
             "",
             "null",

@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_shown_with_its_labels() {
+    fn page_shows_counts_with_their_labels() {
         let (row, own) = (words(ROUTE_WORDS), words(GATEWAY_WORDS));
         count_answer(&|at: u32| row.get(at as usize), Source::Service, 200, 10, 20);
         count_answer(&|at: u32| row.get(at as usize), Source::Exit, 429, 0, 5);

@@ -104,7 +104,7 @@ def test_everything_that_is_copied_exists_and_is_sent() -> None:
     assert one(STAGES[0], "FROM").endswith(" AS build")
 
 
-def test_what_the_workspace_needs_to_build_is_copied() -> None:
+def test_the_image_copies_every_path_of_the_workspace() -> None:
     """Cargo reads every target's path, also of those it does not build."""
     copied = [source for step in STAGES[0] if step.word == "COPY" for source in step.rest.split()[:-1]]
     manifests = [ROOT / "Cargo.toml", *(ROOT / "src").rglob("Cargo.toml")]

@@ -76,7 +76,7 @@ fn a_permit_is_seen_through_its_life_and_given_back_once() {
 }
 
 #[test]
-fn what_comes_back_after_its_window_leaves_the_next_alone() {
+fn give_back_after_its_window_leaves_the_next_window_alone() {
     let (place, admitter) = place();
     let mut checks = [check(1, 9, Period::Second)];
     let late = admitter.take(&mut checks, NOW, ID).unwrap();
@@ -111,7 +111,7 @@ fn open_identifiers_are_admitted_and_given_back_like_rows() {
 }
 
 #[test]
-fn what_cannot_be_taken_is_refused_and_nothing_is_held() {
+fn take_holds_nothing_when_it_refuses() {
     let (place, admitter) = place();
     let mut checks = [check(1, 9, Period::Minute), Check::new(9, Period::Day, CellKey::Dense { column: 8, row: 0 })];
     assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Missing { column: 8, row: 0 }));

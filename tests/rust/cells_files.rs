@@ -298,7 +298,7 @@ fn a_worker_process() {
 }
 
 #[test]
-fn what_a_killed_worker_held_is_given_back_and_what_it_had_sent_is_not() {
+fn reclaim_gives_back_held_permits_and_keeps_sent_ones() {
     let folder = Folder::new();
     let control = Control::open(&folder.cells(), STORE).unwrap();
     control.ensure_column(1, 1, 1, "requests:a").unwrap();

@@ -48,7 +48,7 @@ fn one_probe_at_a_time_and_its_outcome_decides() {
 }
 
 #[test]
-fn what_was_under_way_does_not_lengthen_the_time() {
+fn calls_under_way_do_not_lengthen_the_pause() {
     let health = Arc::new(Health::default());
     let early = health.attempt(T).unwrap();
     fail(&health, 3, T);

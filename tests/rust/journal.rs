@@ -166,7 +166,7 @@ fn die_everywhere(deaths: &[Death]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn a_death_costs_at_most_what_was_in_flight(
+    fn a_death_costs_at_most_the_calls_in_flight(
         limits in prop::array::uniform2(1..6_u32),
         steps in prop::collection::vec((0..5_u8, any::<usize>()), 1..25),
     ) {

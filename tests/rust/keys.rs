@@ -167,7 +167,7 @@ fn check(keys: &Keys, model: &Model) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
     #[test]
-    fn base_and_delta_say_what_a_plain_map_says(
+    fn base_and_delta_answer_like_a_map(
         before in prop::collection::vec(op(), 0..25),
         steps in prop::collection::vec(prop::collection::vec(op(), 0..6), 0..8),
     ) {
@@ -234,7 +234,7 @@ proptest! {
 }
 
 #[test]
-fn a_base_refuses_what_it_could_not_answer() {
+fn a_base_refuses_records_it_could_not_find() {
     let consumer = |n| new_consumer(n, Some("a"), &[]);
     let credential = |n, consumer| Credential { n, id: id(n), consumer, expires_at: 0 };
     let build = |consumers: &[u32], credentials: &[(u32, u32, u32)]| {

@@ -81,7 +81,7 @@ fn a_full_area_lets_newcomers_share_one_cell() {
 }
 
 #[test]
-fn a_look_makes_no_entry_and_sees_what_a_take_would() {
+fn look_makes_no_entry_and_sees_the_count_of_a_take() {
     let (area, words) = area(1);
     let before: Vec<u64> = words.words().iter().map(|word| word.load(Ordering::SeqCst)).collect();
     let CellKey::Open { column, tag } = area.key(3, b"somebody") else { panic!("an open key") };
@@ -96,7 +96,7 @@ fn a_look_makes_no_entry_and_sees_what_a_take_would() {
 }
 
 #[test]
-fn what_a_former_owner_gives_back_is_not_taken_from_the_new_one() {
+fn give_back_of_a_former_owner_leaves_the_new_one_alone() {
     // At the very end of the former owners' window, and later.
     for later in [660, 720] {
         let (area, words) = area(1);

@@ -90,7 +90,7 @@ fn a_whole_offer_is_compiled() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_named() {
+fn compile_refuses_and_names_wrong_values() {
     for (pointer, value, wanted) in [
         ("/routes/0/acl", json!(1), "route 2 refers to acl 1"),
         ("/routes/0/size_limiting", json!({"rank": 3, "profile": 1}), "route 2 refers to size_limiting 1"),

@@ -109,7 +109,7 @@ fn a_change_is_in_force_when_publish_returns_and_not_before() {
 }
 
 #[test]
-fn only_what_changed_is_loaded() {
+fn reader_loads_only_changed_files() {
     let (dir, mut writer) = data();
     let reader = SnapshotReader::open(dir.path()).unwrap();
     writer.write_base(base(1..=10)).unwrap();
@@ -144,7 +144,7 @@ fn old_files_go_after_two_generations() {
 }
 
 #[test]
-fn a_restarted_control_goes_on_and_forgets_what_was_not_published() {
+fn a_restarted_control_goes_on_and_forgets_unpublished_changes() {
     let (dir, mut writer) = data();
     writer.write_base(base(1..=3)).unwrap();
     writer.publish(Some(&policy("a"))).unwrap();
@@ -174,7 +174,7 @@ fn a_policy_no_worker_could_load_is_never_written() {
 }
 
 #[test]
-fn what_was_staged_is_put_in_force_and_nothing_else() {
+fn publish_puts_exactly_the_staged_files_in_force() {
     let (dir, mut writer) = data();
     let reader = SnapshotReader::open(dir.path()).unwrap();
     writer.publish(Some(&policy("a"))).unwrap();
@@ -196,7 +196,7 @@ fn what_was_staged_is_put_in_force_and_nothing_else() {
 }
 
 #[test]
-fn what_is_taken_back_is_never_in_force() {
+fn a_withdrawn_stage_is_never_in_force() {
     let (dir, mut writer) = data();
     let reader = SnapshotReader::open(dir.path()).unwrap();
     writer.write_base(base(1..=3)).unwrap();

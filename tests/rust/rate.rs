@@ -54,7 +54,7 @@ fn a_burst_passes_at_once_and_then_the_rate() {
 }
 
 #[test]
-fn what_is_given_back_is_there_again_and_a_full_bucket_does_not_overflow() {
+fn give_back_refills_the_bucket_up_to_its_burst() {
     let (word, rate) = (Column::new(), Rate::new(1, 60, 3).unwrap());
     assert_eq!((0..5).filter(|_| took(&word, rate, START)).count(), 3);
     word.bucket().give_back(1);
@@ -76,7 +76,7 @@ fn a_clock_set_back_leaves_an_empty_bucket_that_refills() {
 }
 
 #[test]
-fn what_was_used_stays_used_at_another_rate() {
+fn a_new_rate_keeps_the_used_share() {
     let (day, more, burst) = (Rate::new(10, 86_400, 10), Rate::new(1_000, 86_400, 10), Rate::new(100, 86_400, 100));
     let (day, more, burst) = (day.unwrap(), more.unwrap(), burst.unwrap());
     let column = Column::new();
@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn never_more_than_the_bucket_and_what_refilled(
+    fn take_never_admits_more_than_burst_and_refill(
         requests in 1_u32..50, seconds in 1_u32..100, burst in 1_u32..20,
         steps in prop::collection::vec((0_u64..5_000, 1_usize..30), 1..40),
     ) {

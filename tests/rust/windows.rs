@@ -106,7 +106,7 @@ fn a_duration_is_told_as_it_was_written() {
 }
 
 #[test]
-fn what_is_no_period_is_refused_with_what_would_be() {
+fn period_refuses_other_words_and_names_the_valid_ones() {
     for text in [
         "",
         "s",

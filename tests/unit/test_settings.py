@@ -57,7 +57,7 @@ def test_a_secret_never_leaves_by_text() -> None:
         ({"admin": "example.com:8001"}, {"AIGW_ADMIN_TOKEN": ""}, "AIGW_ADMIN_TOKEN"),
     ],
 )
-def test_what_cannot_be_used_is_told_with_its_source(
+def test_an_unusable_setting_is_named_with_its_source(
     given: dict[str, str], environ: dict[str, str], words: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_failed_is_remembered_and_what_works_is_not() {
+    async fn pool_remembers_failed_targets_only() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let origin = Origin { tls: false, verify: true, host: "127.0.0.1".to_owned(), port };

@@ -132,7 +132,7 @@ fn problems_are_all_told() {
 }
 
 #[test]
-fn faults_say_where_and_what_to_do() {
+fn faults_name_their_place_and_repair() {
     for (text, line, column, words) in [
         ("a: b\n\tc: d\n", 2, 1, "a tab cannot indent"),
         ("a: *b\n", 1, 4, "anchor that is not defined"),
@@ -153,7 +153,7 @@ fn faults_say_where_and_what_to_do() {
 }
 
 #[test]
-fn what_aliases_stand_for_is_bounded() {
+fn aliases_expand_to_a_bounded_size() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for i in 1..=10 {
         let items = vec![format!("*a{}", i - 1); 10].join(", ");

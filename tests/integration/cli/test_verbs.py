@@ -116,7 +116,7 @@ def test_tiers_in_words_and_whole(cli: Cli) -> None:
     assert "aigw tiers lists them" in cli("tiers", "gold", code=1).stderr
 
 
-def test_what_is_printed_of_a_tier_can_stand_in_the_file(cli: Cli) -> None:
+def test_the_file_accepts_a_printed_tier(cli: Cli) -> None:
     from aigw.config import read_text
 
     text = "tiers:\n" + "".join(f"  {line}\n" for line in cli("tiers", "--output", "yaml").stdout.splitlines())

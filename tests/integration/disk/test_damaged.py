@@ -131,7 +131,7 @@ def copy(kept: Kept, tmp_path: Path, name: str, how: Callable[[Path], None]) -> 
 
 
 @pytest.mark.parametrize(("name", "how"), MADE_GOOD, ids=named)
-def test_what_can_be_made_again_is(
+def test_the_gateway_makes_replaceable_files_again(
     kept: Kept, new_gateway: New, tmp_path: Path, name: str, how: Callable[[Path], None]
 ) -> None:
     data, _ = copy(kept, tmp_path, name, how)
@@ -144,7 +144,9 @@ def test_what_can_be_made_again_is(
 
 
 @pytest.mark.parametrize(("name", "how"), NAMED, ids=named)
-def test_what_cannot_is_named(kept: Kept, tmp_path: Path, name: str, how: Callable[[Path], None]) -> None:
+def test_the_gateway_names_a_damaged_file_it_cannot_replace(
+    kept: Kept, tmp_path: Path, name: str, how: Callable[[Path], None]
+) -> None:
     data, (file,) = copy(kept, tmp_path, name, how)
     command = [
         *AIGW,
@@ -193,7 +195,7 @@ def failures(gateway: Gateway) -> int:
     ],
     ids=named,
 )
-def test_what_is_damaged_after_it_was_published_is_published_again(
+def test_the_gateway_publishes_a_damaged_file_again(
     kept: Kept, new_gateway: New, tmp_path: Path, name: str, how: Callable[[Path], None]
 ) -> None:
     data, _ = copy(kept, tmp_path, "lock", lambda file: None)

@@ -127,7 +127,7 @@ NO_HTTP = {
 
 
 @pytest.mark.parametrize("case", NO_HTTP)
-def test_what_is_no_http_is_refused_and_ends_its_connection(gate: Gateway, kept: Upstream, case: str) -> None:
+def test_bytes_that_are_not_http_are_refused_and_end_the_connection(gate: Gateway, kept: Upstream, case: str) -> None:
     message, status = NO_HTTP[case]
     with Connection(gate.proxy) as connection:
         assert connection.ask(message + SMUGGLED).status == status
@@ -150,7 +150,7 @@ REBUILT = {
 
 
 @pytest.mark.parametrize("case", REBUILT)
-def test_what_goes_upstream_is_one_rebuilt_request(gate: Gateway, kept: Upstream, case: str) -> None:
+def test_the_gateway_sends_one_rebuilt_request_upstream(gate: Gateway, kept: Upstream, case: str) -> None:
     message, more = REBUILT[case]
     with Connection(gate.proxy) as connection:
         connection.send(message + SMUGGLED)
@@ -330,7 +330,7 @@ def check_nothing_forged(request: Message) -> None:
 
 
 @pytest.mark.parametrize("path", ["/open", "/keyed"])
-def test_what_only_the_gateway_says_is_never_the_clients(gate: Gateway, kept: Upstream, path: str) -> None:
+def test_headers_of_the_gateway_never_come_from_the_client(gate: Gateway, kept: Upstream, path: str) -> None:
     with Connection(gate.proxy) as connection:
         answer = connection.ask(get(f"{path}/x", f"apikey: {KEY}", "X-Kept: yes", *FORGED))
     assert answer.status == 200

@@ -234,7 +234,7 @@ def test_who_waits_briefly_for_an_answer_waits_no_longer_for_a_connection(fleet:
 
 
 @pytest.mark.parametrize("what", UNANSWERED)
-def test_what_may_have_been_acted_on_is_not_sent_again(fleet: Fleet, who: Caller, what: str) -> None:
+def test_a_request_that_may_have_been_acted_on_is_not_sent_again(fleet: Fleet, who: Caller, what: str) -> None:
     before = fleet.failovers()
     answer = who.post(chat(what))
     assert is_error(answer, 502)["type"] == "server_error"

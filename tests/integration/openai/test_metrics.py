@@ -133,7 +133,7 @@ def test_how_calls_end(ends: Ends) -> None:
     assert metric(ends.gateway, "aigw_tokens_total", model="cut") == 0  # nothing was reported
 
 
-def test_what_a_drain_cuts_was_not_the_client_and_is_not_asked_again(tmp_path: Path) -> None:
+def test_a_call_cut_by_a_drain_is_not_blamed_on_the_client_and_not_retried(tmp_path: Path) -> None:
     taken = threading.Event()
 
     def silent(wire: Wire) -> None:

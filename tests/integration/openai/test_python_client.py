@@ -168,7 +168,7 @@ FORBIDDEN: dict[str, tuple[str | None, dict[str, object], str, str | None]] = {
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_what_a_tier_lacks_is_told_once(surface: Surface, client: New, what: str) -> None:
+def test_a_refusal_names_the_forbidden_field(surface: Surface, client: New, what: str) -> None:
     tier, asked, code, param = FORBIDDEN[what]
     one = client(tier)
     body = {"model": "small-chat", "messages": HI, **asked}

@@ -122,7 +122,7 @@ def test_a_worker_that_cannot_be_started_for_a_while_does_not_end_the_gateway(ne
     gateway.wait_event("ready", child="worker-1")
 
 
-def test_what_a_killed_worker_held_is_reclaimed_and_told(new_gateway: New) -> None:
+def test_the_gateway_reclaims_and_logs_the_permits_of_a_killed_worker(new_gateway: New) -> None:
     upstream, url = start_upstream("mock-llm", "--first-byte-ms", "600000")
     try:
         gateway = new_gateway(workers=1)
@@ -203,7 +203,7 @@ def test_a_drain_lets_a_request_finish(new_gateway: New) -> None:
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["by the deadline", "by a second signal"])
-def test_what_does_not_finish_is_cut(new_gateway: New, second: bool) -> None:
+def test_a_drain_cuts_requests_that_do_not_finish(new_gateway: New, second: bool) -> None:
     upstream, url = start_upstream("mock-llm", "--chunk-ms", "50", "--chunks", "100000")
     try:
         gateway = new_gateway("--drain-timeout", "3600" if second else "0.2", workers=1)

@@ -64,7 +64,7 @@ def test_expectations_are_compared() -> None:
     assert has("a\nxbcy\n", "a\nb...y\n") and not has("b\na\n", "a\nb\n") and not has("ac", "a.c")
 
 
-def test_what_is_not_run_is_known() -> None:
+def test_the_readme_blocks_that_are_not_run_are_listed() -> None:
     assert len(RUN) >= 7
     others = [block.text for block in BLOCKS if block not in RUN]
     lines = [line.split("#")[0].strip() for text in others for line in text.splitlines()]

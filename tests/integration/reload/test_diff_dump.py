@@ -28,7 +28,7 @@ plugins:
 """  # noqa: E501
 
 
-def test_what_is_dumped_is_accepted_and_differs_in_nothing(reloading: Reloading, tmp_path: Path) -> None:
+def test_a_dump_is_accepted_and_has_no_differences(reloading: Reloading, tmp_path: Path) -> None:
     admin = reloading.gateway.admin.removeprefix("http://")
     text = reloading.text + MORE
     write(reloading.file, text)

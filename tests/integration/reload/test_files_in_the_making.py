@@ -142,7 +142,7 @@ def test_pieces_that_are_appended_one_by_one_are_waited_for(many: Reloading) -> 
     nobody_was_removed(many, began)
 
 
-def test_what_is_written_in_place_keeps_what_it_does_not_reach(many: Reloading) -> None:
+def test_a_file_written_in_place_keeps_the_entities_it_does_not_reach(many: Reloading) -> None:
     """As `rsync --inplace` does: never smaller, changed from its beginning, then cut to its length."""
     began, text = time.time(), changed(many)
     with writing(many.file, "r+") as writer:
@@ -200,7 +200,7 @@ def test_a_control_process_that_comes_back_while_the_file_is_written_keeps_what_
     nobody_was_removed(many, began)
 
 
-def test_what_is_written_at_once_while_nobody_holds_it_needs_no_more_than_that(many: Reloading) -> None:
+def test_a_file_written_at_once_and_closed_is_loaded_without_a_wait(many: Reloading) -> None:
     """Also a file that lost most of its consumers on purpose."""
     small = many.text[: many.text.index("  - {username: c1,")]
     write(many.file, small)

@@ -75,7 +75,7 @@ def test_sighup_reads_at_once(reloading: Reloading) -> None:
     assert reloading.history()[0]["error"]
 
 
-def test_what_is_posted_rules_until_the_file_changes(reloading: Reloading) -> None:
+def test_a_posted_configuration_rules_until_the_file_changes(reloading: Reloading) -> None:
     changed = reloading.text.replace("requests: 10,", "requests: 15,") + "  - {username: bob, tier: pro}\n"
     answer = reloading.post(content=changed.encode(), headers={"content-type": "application/yaml"})
     assert answer.status_code == 201
@@ -116,7 +116,7 @@ def test_what_is_posted_rules_until_the_file_changes(reloading: Reloading) -> No
     assert (newest["source"], newest["added"], newest["changed"], newest["removed"]) == ("api", 0, 1, 1)
 
 
-def test_what_is_posted_rules_also_when_the_control_process_alone_comes_back(reloading: Reloading) -> None:
+def test_a_posted_configuration_outlives_a_killed_control_process(reloading: Reloading) -> None:
     posted = reloading.text.replace("requests: 10,", "requests: 16,")
     assert reloading.post(content=posted.encode(), headers={"content-type": "application/yaml"}).status_code == 201
     before = reloading.status()
@@ -133,7 +133,7 @@ def test_what_is_posted_rules_also_when_the_control_process_alone_comes_back(rel
     reloading.restore()
 
 
-def test_what_is_posted_without_a_file_outlives_the_control_process(tmp_path: Path) -> None:
+def test_a_configuration_posted_without_a_file_outlives_the_control_process(tmp_path: Path) -> None:
     gateway = start_gateway(tmp_path / "data")
     posting = Reloading(gateway, tmp_path / "none", "")
     try:

@@ -99,7 +99,7 @@ def test_a_wrong_file_ends_the_start_with_all_findings_and_leaves_nothing(
     assert not (tmp_path / "data").exists()
 
 
-def test_what_the_admin_api_holds_is_an_error_with_both_owners(tmp_path: Path) -> None:
+def test_an_entity_of_the_admin_api_in_the_file_is_an_error_with_both_owners(tmp_path: Path) -> None:
     gateway = start_gateway(tmp_path / "data")
     try:
         made = gateway.make("/consumers", username="bob")

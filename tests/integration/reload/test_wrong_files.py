@@ -64,7 +64,7 @@ WRONG: dict[str, tuple[Callable[[Path, str], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_what_was_in_force_still_is(reloading: Reloading, kind: str) -> None:
+def test_a_wrong_file_leaves_the_configuration_in_force(reloading: Reloading, kind: str) -> None:
     reloading.restore()
     before = reloading.status()
     change, words = WRONG[kind]

@@ -123,7 +123,7 @@ def test_headers_choose_a_route(gate: Gateway, kept: Upstream, taken: str, lines
         ("/bare/100%25", "/100%25"),
     ],
 )
-def test_what_the_upstream_is_asked(gate: Gateway, kept: Upstream, target: str, asked: str) -> None:
+def test_the_route_makes_the_upstream_path(gate: Gateway, kept: Upstream, target: str, asked: str) -> None:
     assert ask(gate, target).status == 200
     assert [request.target for request in kept.take()] == [asked]
 
@@ -153,7 +153,7 @@ def test_the_host_is_the_services_unless_it_is_preserved(gate: Gateway, kept: Up
         ("/tls", "t", 426, "Please use HTTPS protocol"),
     ],
 )
-def test_what_leads_nowhere_is_told(
+def test_a_request_without_a_route_is_refused(
     gate: Gateway, kept: Upstream, target: str, host: str, status: int, message: str
 ) -> None:
     answer = ask(gate, target, host=host)

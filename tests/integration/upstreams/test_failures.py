@@ -336,7 +336,7 @@ def test_a_document_that_takes_its_time_passes_as_it_comes(gateway: Gateway) -> 
         assert (answer.status, answer.body, answer.whole) == (200, b"{}\n", True)
 
 
-def test_what_a_stream_said_before_it_broke_off_at_once_reaches_the_client(gateway: Gateway) -> None:
+def test_a_stream_that_breaks_at_once_still_delivers_its_first_bytes(gateway: Gateway) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     with Upstream(after_reading(lambda wire: wire.send(head + b"a\r\ndata: {}\n\n\r\n"))) as upstream:
         path = serve(gateway, upstream.url)

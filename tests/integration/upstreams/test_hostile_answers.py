@@ -100,7 +100,7 @@ def test_a_status_nobody_asked_for_is_502(gate: Gateway, answers: Answers, line:
         ("GET", b"HTTP/1.1 304 Not Modified\r\n\r\n" + EVIL, 304, b""),
     ],
 )
-def test_what_follows_an_answer_is_nobodys(
+def test_bytes_after_an_answer_reach_nobody(
     gate: Gateway, answers: Answers, method: str, data: bytes, status: int, body: bytes
 ) -> None:
     answers.data = data
@@ -120,7 +120,7 @@ def test_headers_of_one_hop_end_here(gate: Gateway, answers: Answers) -> None:
     assert first.one("x-c") == "1"
 
 
-def test_what_the_gateway_says_is_said_once(gate: Gateway, answers: Answers) -> None:
+def test_the_gateway_writes_its_own_headers_once(gate: Gateway, answers: Answers) -> None:
     forged = b"X-Request-Id: forged\r\nX-Kong-Request-Id: forged\r\nX-Kong-Upstream-Latency: forged\r\n"
     answers.data = OK + forged + b"X-Kong-Proxy-Latency: forged\r\nX-Own: kept\r\nContent-Length: 2\r\n\r\nok"
     first, _ = ask(gate)

@@ -171,7 +171,7 @@ def test_joining_leaves_the_tier_before(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumers/bob") == bob, "a consumer is Kong's, whatever its tier"
 
 
-def test_what_joining_needs(gateway: Gateway) -> None:
+def test_joining_a_tier_needs_a_consumer_and_a_group(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     gateway.post("/consumer_groups", name="gold")
     assert gateway.post("/consumer_groups/gold/consumers", 400)["message"] == (

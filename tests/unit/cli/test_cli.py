@@ -128,7 +128,7 @@ def test_a_gateway_that_does_not_answer_is_1(arguments: list[str], variable: str
     assert "is the gateway running" in end.stderr and variable in end.stderr and "Traceback" not in end.stderr
 
 
-def test_what_is_no_admin_api_is_1() -> None:
+def test_an_address_that_is_no_admin_api_exits_with_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         env = {**os.environ, "AIGW_ADMIN": f"127.0.0.1:{server.getsockname()[1]}"}
         with subprocess.Popen([*AIGW, "status"], stderr=subprocess.PIPE, text=True, env=env) as asking:
@@ -218,7 +218,7 @@ def test_streams_that_were_closed_lead_nowhere(closed: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("words", ["check good.yaml", "check good.yaml --output json", "schema", "--help", "--version"])
-def test_what_could_not_be_printed_is_1(words: str, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_exits_with_1(words: str, tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text("tiers: {a: {}}\n")
     shell = ["sh", "-c", f'exec "$@" {words} >/dev/full', "sh", *AIGW]
     end = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

@@ -60,7 +60,7 @@ def test_bodies_are_what_the_entities_own_checks_make() -> None:
             assert list(check_entity(KINDS[entity.kind], given).model_dump(mode="json")) == list(entity.body)
 
 
-def test_what_the_file_says() -> None:
+def test_the_file_becomes_entities() -> None:
     file = load()
     kinds = [e.kind for e in file.entities]
     order = ["services", "routes", "tiers", "models", "consumers", "keyauth_credentials", "acls", "plugins"]

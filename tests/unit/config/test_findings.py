@@ -230,7 +230,7 @@ def test_a_route_beside_v1_stands_beside_models(path: str) -> None:
         ("_info: {defaults: {}}", "_info.defaults: not supported in this version"),
     ],
 )
-def test_what_is_decks_is_told_as_such(text: str, words: str) -> None:
+def test_a_finding_explains_fields_of_deck(text: str, words: str) -> None:
     assert words in wrong(text + "\n")
 
 
@@ -314,7 +314,7 @@ def test_an_unknown_field_with_nothing_in_it_is_unknown(text: str, place: str) -
 
 
 @pytest.mark.parametrize("field", ["host: other", "path: /x", "port: 81", "protocol: https"])
-def test_what_a_url_says_is_not_said_beside_it(field: str) -> None:
+def test_a_field_that_repeats_the_url_is_refused(field: str) -> None:
     told = wrong(f"services: [{{name: s, url: 'http://h:80/y', {field}}}]")
     assert told.startswith(f"f.yaml:1:44: services[0].{field.partition(':')[0]}: the url says it: keep one of the two")
 

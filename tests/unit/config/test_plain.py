@@ -108,7 +108,7 @@ def found_plain(record: dict[str, Any]) -> tuple[Any, ...] | None:
     return next((tuple(one) for one in plain(load_yaml(text.encode())).values()), None)
 
 
-def test_what_is_not_plain() -> None:
+def test_plain_refuses_other_consumers() -> None:
     usual: dict[str, Any] = {"username": "u", "keyauth_credentials": [{"key": "k"}]}
     assert found_plain(usual) == (0, 1, "u", None, "k", None, 1, None)
     assert found_plain({**usual, "tier": "t"}) == (0, 1, "u", "t", "k", None, 1, None)
@@ -189,7 +189,7 @@ def test_rows_and_hashes_are_those_of_the_general_way(tmp_path: Path) -> None:
     assert leans.all.username(rows[6].id) is None and leans.all.username("x") is None
 
 
-def test_what_no_plain_consumer_is_is_refused() -> None:
+def test_lean_refuses_rows_that_no_plain_consumer_has() -> None:
     one = (0, 1, "u", "t", "k", None, 1, None)
     for found, digests, tiers in (([one], [], {"t": "1"}), ([one], [b""], {"t": "1"}), ([one], [b"d" * 32], {})):
         with pytest.raises(ValueError):

@@ -51,7 +51,7 @@ def told(text: str, environment: dict[str, str] | None = None) -> str:
         f"models:\n  m:\n    upstreams:\n    - api_key: >\n        {PLANTED}\n\t  x\n",
     ],
 )
-def test_what_is_planted_is_not_told(text: str) -> None:
+def test_a_finding_does_not_show_a_planted_secret(text: str) -> None:
     assert told(text).startswith("f.yaml:")
 
 
@@ -70,7 +70,7 @@ def test_what_is_planted_is_not_told(text: str) -> None:
         "plugins: [{name: rate-limiting, config: {minute: '${S}'}}]",
     ],
 )
-def test_what_a_reference_stands_for_is_told_as_the_reference(text: str) -> None:
+def test_a_finding_shows_the_reference_instead_of_its_value(text: str) -> None:
     told(text, {"S": PLANTED})
 
 

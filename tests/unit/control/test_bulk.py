@@ -86,7 +86,7 @@ def test_a_file_is_put_in_force_and_written_once(gateway: Gateway) -> None:
     assert gateway.call("GET", "/tags")["data"] == []
 
 
-def test_what_changed_keeps_its_number_and_when_it_was_made(gateway: Gateway) -> None:
+def test_a_changed_entity_keeps_its_number_and_creation_time(gateway: Gateway) -> None:
     applied(gateway, file())
     before = gateway.call("GET", "/services/s")
     changed = [d if d.kind != "services" else declare("services", "s", 3, host="i", created_at=5) for d in file()]
@@ -138,7 +138,7 @@ def test_the_admin_api_may_not_touch_what_the_file_declares(gateway: Gateway) ->
     gateway.call("DELETE", "/consumers/eve/consumer_groups", 204)
 
 
-def test_what_leaves_the_file_takes_along_what_hangs_below(gateway: Gateway) -> None:
+def test_an_entity_that_leaves_the_file_takes_its_children_along(gateway: Gateway) -> None:
     applied(gateway, file())
     gateway.post("/consumers/bob/key-auth")
     gateway.post("/routes/r/plugins", name="rate-limiting", config={"minute": 5})
@@ -366,7 +366,7 @@ def test_a_base_that_could_not_be_written_is_tried_again(gateway: Gateway, monke
         people = [declare("consumers", f"c{i}", custom_id=f"x{i}") for i in range(5)]
 
 
-def test_what_is_written_in_one_go_is_undone_in_one_go(gateway: Gateway) -> None:
+def test_a_failed_bulk_change_is_undone_whole(gateway: Gateway) -> None:
     def fails(writing: Writing) -> None:
         apply(writing, file())
         raise RuntimeError("after all")

@@ -48,7 +48,7 @@ def test_each_change_does_the_least(gateway: Gateway) -> None:
     assert calls(gateway) == []
 
 
-def test_what_is_published_anew_is_all_of_it(gateway: Gateway) -> None:
+def test_a_full_publication_holds_every_entity(gateway: Gateway) -> None:
     lab(gateway)
     before = (gateway.publisher.policy, gateway.publisher.consumers)
     gateway.control._writer.renew().result(10)
@@ -146,7 +146,7 @@ def test_keys_that_can_no_longer_be_added_to_are_written_anew(gateway: Gateway) 
     assert "write_base" in calls(gateway)
 
 
-def test_what_failed_goes_out_without_another_write(gateway: Gateway) -> None:
+def test_a_failed_publication_is_tried_again_without_another_write(gateway: Gateway) -> None:
     gateway.publisher.fail = {"publish": OSError(errno.ENOSPC, "No space left on device")}
     gateway.call("POST", "/services", 503, json={"name": "s", "host": "h"})
     gateway.publisher.fail = {}
@@ -258,7 +258,7 @@ STEP = st.tuples(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(STEP, max_size=14))
-def test_whatever_happened_a_restart_would_publish_the_same(steps: list[tuple[str, int, int]]) -> None:
+def test_a_restart_publishes_the_same_after_any_history(steps: list[tuple[str, int, int]]) -> None:
     # A folder for each example: what one finds must not hang on those before it. And no retry by the clock, which on a
     # busy machine falls between any two steps: `retry` is one of them.
     with (
@@ -319,7 +319,7 @@ def take(gateway: Gateway, steps: list[tuple[str, int, int]]) -> None:
 
 
 @pytest.mark.parametrize("step", ["stage", "ensure_column"])
-def test_what_finds_no_room_is_not_stored_and_stands_in_nobodys_way(gateway: Gateway, step: str) -> None:
+def test_a_change_without_room_on_disk_is_not_stored_and_blocks_nobody(gateway: Gateway, step: str) -> None:
     lab(gateway)
     key = gateway.post("/consumers/bob/key-auth")["id"]
     gateway.publisher.fail = {step: OSError(errno.ENOSPC, "No space left on device")}

@@ -63,7 +63,7 @@ def test_a_failure_is_made_good_once() -> None:
     assert worker.looks(1) == 1
 
 
-def test_what_cannot_be_made_good_keeps_nobody_busy() -> None:
+def test_repair_waits_longer_after_each_failure() -> None:
     worker = Worker()
     worker.fails()
     pauses, last = [], worker.now

@@ -57,7 +57,7 @@ def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         Store(path)
 
 
-def test_what_is_not_a_store_is_said_so(tmp_path: Path) -> None:
+def test_the_store_refuses_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.write_bytes(b"not a database, but long enough to have a header " * 40)
     with pytest.raises(StoreError, match=r"store.db"):

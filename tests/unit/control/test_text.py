@@ -44,7 +44,7 @@ def test_a_start_does_not_wait_for_ever_and_one_beside_workers_not_at_all(
         assert isinstance(first_look(file, file.with_name("store.db"), must=False).wrong, InTheMaking)
 
 
-def test_what_another_version_remembers_of_the_file_is_nothing_to_this_one(tmp_path: Path) -> None:
+def test_the_start_ignores_the_memory_of_another_version(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "store.db")) as store, store:
         store.execute("CREATE TABLE meta (key TEXT, value TEXT)")
         newer = json.dumps({"version": "9.9.9/9999", "a word of that version": 1})

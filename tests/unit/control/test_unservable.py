@@ -29,7 +29,7 @@ def test_a_regular_expression_is_judged_by_the_engine_that_runs_it(regex: str) -
             made(Route, **fields)
 
 
-def test_what_that_engine_has_and_others_lack_is_accepted() -> None:
+def test_the_check_accepts_expressions_that_only_this_engine_knows() -> None:
     for regex in (r"\p{L}+", "a{1000}", "(?i)x", "(?<year>[0-9]{4})", "[a--b]"):
         made(Route, paths=[f"~/{regex}"], headers={"x-a": [f"~*{regex}"]})
 
@@ -72,7 +72,7 @@ models:
     ]
 
 
-def test_what_cannot_be_compiled_is_not_stored_and_holds_up_nobody(gateway: Gateway) -> None:
+def test_an_entity_that_does_not_compile_is_not_stored_and_delays_nobody(gateway: Gateway) -> None:
     gateway.publisher.refuses = "/poison"
     gateway.post("/services", name="s", host="h")
     wrong = gateway.post("/services/s/routes", 400, name="bad", paths=["/poison"])

@@ -103,7 +103,7 @@ def test_a_base_that_cannot_be_read_is_read_again_later(
     assert written.wait(PATIENCE_S)
 
 
-def test_what_comes_after_the_end_is_told_so(gateway: Gateway, busy: Writer) -> None:
+def test_the_writer_refuses_operations_after_its_end(gateway: Gateway, busy: Writer) -> None:
     busy.close()
     with pytest.raises(StoreError, match="stopping"):
         busy.submit(lambda _: None).result(PATIENCE_S)

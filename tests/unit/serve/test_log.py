@@ -10,7 +10,7 @@ from aigw.serve.log import check_access_log
 from aigw.settings import load
 
 
-def test_what_can_be_appended_to_passes_and_is_left_as_it_is(tmp_path: Path) -> None:
+def test_the_check_accepts_an_appendable_file_and_leaves_it_unchanged(tmp_path: Path) -> None:
     for target in ("-", "off", str(tmp_path / "new.log"), "/dev/null"):
         check_access_log(target)
     assert not (tmp_path / "new.log").exists(), "a start that fails leaves nothing"
@@ -23,7 +23,7 @@ def test_what_can_be_appended_to_passes_and_is_left_as_it_is(tmp_path: Path) -> 
     assert (tmp_path / "link.log").is_symlink()
 
 
-def test_what_cannot_is_named_with_its_option(tmp_path: Path) -> None:
+def test_the_check_names_the_option_of_an_unusable_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     file = tmp_path / "file"
     file.touch()

@@ -88,7 +88,7 @@ def test_early_deaths_never_overflow_the_wait(deaths: int) -> None:
 
 
 @pytest.mark.parametrize("heard_before", [True, False])
-def test_what_a_child_says_before_it_dies_is_kept_until_the_next(heard_before: bool) -> None:
+def test_the_slot_keeps_the_last_words_of_a_child_until_the_next_one(heard_before: bool) -> None:
     slot, last = make()
     slot.start(0.0)
     last().say("the disk is full: ä".encode())

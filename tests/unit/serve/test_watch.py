@@ -59,7 +59,7 @@ def test_a_quiet_file_that_nobody_writes_is_read_once_and_soon() -> None:
 
 
 @pytest.mark.parametrize(("size", "written"), [(FULL - 1, False), (FULL, None)], ids=["smaller", "nobody can tell"])
-def test_what_may_be_cut_off_is_read_later(size: int, written: bool | None) -> None:
+def test_the_watch_reads_a_file_that_may_be_cut_off_later(size: int, written: bool | None) -> None:
     settling = settled()
     settling.look(1.0, version(1, size))
     settling.ask(1.0, written)

@@ -110,7 +110,7 @@ def test_a_table_that_cannot_be_read_is_read_again(
     assert "could not export the metrics" in caplog.text
 
 
-def test_what_the_conventions_name_has_their_name(collector: Collector) -> None:
+def test_metrics_of_the_conventions_have_their_names(collector: Collector) -> None:
     """Prometheus writes `gen_ai.server.request.duration`, of seconds, as `gen_ai_server_request_duration_seconds`."""
     known = {str(row["name"]): row["labels"] for row in metrics_table() if str(row["name"]).startswith("gen_ai_")}
     assert set(known) == set(CONVENTIONAL)

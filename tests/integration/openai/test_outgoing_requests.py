@@ -213,7 +213,7 @@ def test_an_upstream_without_a_key_gets_none(ends: Ends) -> None:
     assert sent.all("apikey") == [] and sent.all("authorization") == []
 
 
-def test_what_comes_back_is_the_upstreams_but_for_what_is_the_fleets_own(ends: Ends) -> None:
+def test_the_client_gets_the_upstreams_answer_without_the_fleets_headers(ends: Ends) -> None:
     _, got = ends.through(caller(ends.gateway, "open"), b'{"model":"public","messages":[1]}')
     assert got.body.decode() == PLAIN
     assert got.one("x-theirs") == "kept"
