@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from aigw import _native
 from aigw.cli import GROUPS, help_of
-from aigw.cli.serve import serve
+from aigw.cli.verbs.serve import serve
 from aigw.config.schema import json_text
 from aigw.settings import Settings, variable
 

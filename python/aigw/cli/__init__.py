@@ -1,8 +1,15 @@
-"""The command line: one file per verb, each loaded only when it is called.
+"""The command line.
 
-Exit codes: 0 fine, 1 failed, 2 usage or configuration error. Errors go to standard error and carry the repair. What a verb
-prints for programs goes to standard output alone. What a verb does not need is not imported before it: people wait for this
-more often than for anything else here.
+    verbs/           one module per verb: `aigw NAME` is `verbs/NAME.py`, loaded only when NAME is called
+    arguments        a verb's parameters, read from its signature: parser, help, completion
+    admin_client     calls of a running gateway's Admin API
+    proxy_client     one request through the proxy, and its outcome (for `aigw try`)
+    rates            rates and latencies between two samples of a gateway (for `aigw top`)
+    output           tables, JSON, colours, notes
+    yaml_writer      values as YAML text
+
+Exit codes: 0 success, 1 failure, 2 usage or configuration error. Standard output carries the result alone; errors go to
+standard error and name the repair. Start-up is the latency that people notice most: a module is imported where it is used.
 """
 
 import os
@@ -34,47 +41,61 @@ class Verb(NamedTuple):
 
 GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
     "Serve": (
-        Verb("serve", "aigw.cli.serve:serve", "Serve the gateway until SIGTERM."),
+        Verb("serve", "aigw.cli.verbs.serve:serve", "Serve the gateway until SIGTERM."),
         Verb(
             "check",
-            "aigw.cli.check:check",
+            "aigw.cli.verbs.check:check",
             "Say whether a configuration file can be used, and all that is wrong with it.",
         ),
-        Verb("schema", "aigw.cli.schema:schema", "Print the JSON Schema (2020-12) of the configuration file."),
+        Verb("schema", "aigw.cli.verbs.schema:schema", "Print the JSON Schema (2020-12) of the configuration file."),
     ),
     "Ask a running gateway": (
-        Verb("status", "aigw.cli.status:status", "Print what a running gateway says of itself."),
-        Verb("diff", "aigw.cli.diff:diff", "Tell what a configuration file would change in a running gateway."),
-        Verb("dump", "aigw.cli.dump:dump", "Print the configuration in force as a configuration file."),
-        Verb("top", "aigw.cli.top:top", "Watch traffic, refusals, tokens and latencies of a running gateway."),
-        Verb("tiers", "aigw.cli.tiers:tiers", "List what is sold: limits, gates and prices; or show one tier whole."),
+        Verb("status", "aigw.cli.verbs.status:status", "Print what a running gateway says of itself."),
+        Verb("diff", "aigw.cli.verbs.diff:diff", "Tell what a configuration file would change in a running gateway."),
+        Verb("dump", "aigw.cli.verbs.dump:dump", "Print the configuration in force as a configuration file."),
+        Verb("top", "aigw.cli.verbs.top:top", "Watch traffic, refusals, tokens and latencies of a running gateway."),
+        Verb(
+            "tiers",
+            "aigw.cli.verbs.tiers:tiers",
+            "List what is sold: limits, gates and prices; or show one tier whole.",
+        ),
         Verb(
             "keys",
             "",
             "Make, list and revoke consumers' API keys.",
             (
-                Verb("keys create", "aigw.cli.keys:create", "Make a key and print it, this once."),
+                Verb("keys create", "aigw.cli.verbs.keys:create", "Make a key and print it, this once."),
                 Verb(
                     "keys list",
-                    "aigw.cli.keys:list_keys",
+                    "aigw.cli.verbs.keys:list_keys",
                     "List keys by their ids and last characters; the keys themselves are not kept.",
                 ),
-                Verb("keys revoke", "aigw.cli.keys:revoke", "End keys: requests that arrive after this are refused."),
+                Verb(
+                    "keys revoke",
+                    "aigw.cli.verbs.keys:revoke",
+                    "End keys: requests that arrive after this are refused.",
+                ),
             ),
         ),
     ),
     "Call it": (
-        Verb("try", "aigw.cli.try_call:try_call", "Send one request through the gateway and tell what became of it."),
-        Verb("mock-llm", "aigw.cli.mock_llm:mock_llm", "Serve a model that is none: known sizes, pace and faults."),
+        Verb(
+            "try",
+            "aigw.cli.verbs.try_call:try_call",
+            "Send one request through the gateway and tell what became of it.",
+        ),
+        Verb(
+            "mock-llm", "aigw.cli.verbs.mock_llm:mock_llm", "Serve a model that is none: known sizes, pace and faults."
+        ),
     ),
     "More": (
-        Verb("completion", "aigw.cli.completion:completion", "Print a completion script for bash, zsh or fish."),
-        Verb("version", "aigw.cli.version:version", "Print the version of aigw and of what it runs on."),
+        Verb("completion", "aigw.cli.verbs.completion:completion", "Print a completion script for bash, zsh or fish."),
+        Verb("version", "aigw.cli.verbs.version:version", "Print the version of aigw and of what it runs on."),
     ),
 }
 HIDDEN: Final = (
-    Verb("echo", "aigw.cli.echo:echo", "Serve what tells what it was sent, in httpbin's form."),
-    Verb("demo", "aigw.cli.demo:demo", "Serve three tiers, a mock LLM and an echo service, until Ctrl-C."),
+    Verb("echo", "aigw.cli.verbs.echo:echo", "Serve what tells what it was sent, in httpbin's form."),
+    Verb("demo", "aigw.cli.verbs.demo:demo", "Serve three tiers, a mock LLM and an echo service, until Ctrl-C."),
 )
 
 
@@ -120,7 +141,7 @@ def _run(words: list[str]) -> int:
     if "--version" in asked:
         sys.stdout.write(f"{__version__}\n")
         return 0
-    from aigw.cli.words import Usage, call  # noqa: PLC0415
+    from aigw.cli.arguments import Usage, call  # noqa: PLC0415
 
     try:
         verb, rest = find(named)
@@ -168,7 +189,7 @@ def _known(words: list[str]) -> list[str]:
 
 
 def _unknown(word: str, verbs: list[Verb]) -> ConfigError:
-    from aigw.cli.words import Usage, did_you_mean  # noqa: PLC0415
+    from aigw.cli.arguments import Usage, did_you_mean  # noqa: PLC0415
 
     names = [verb.name.rsplit(" ", 1)[-1] for verb in verbs]
     if word.startswith("-"):
@@ -189,7 +210,7 @@ def help_of(verb: Verb, width: int | None = None) -> str:
         return "\n".join([f"Usage: aigw {verb.name} COMMAND", "", verb.about, "", "Commands:", *lines, ""])
     from shutil import get_terminal_size  # noqa: PLC0415
 
-    from aigw.cli.words import help_of  # noqa: PLC0415
+    from aigw.cli.arguments import help_of  # noqa: PLC0415
 
     return help_of(verb.load(), f"aigw {verb.name}", width or get_terminal_size().columns)
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal, TextIO
 
-from aigw.cli.words import Parameter
+from aigw.cli.arguments import Parameter
 
 Output = Annotated[Literal["table", "json"], Parameter("for people, or for programs")]
 COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}

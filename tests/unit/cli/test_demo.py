@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aigw.cli.demo import _check, _copy, keys_for
+from aigw.cli.verbs.demo import _check, _copy, keys_for
 from aigw.errors import AigwError, ConfigError
 
 

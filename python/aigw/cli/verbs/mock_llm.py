@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from aigw.cli.words import Parameter
+from aigw.cli.arguments import Parameter
 from aigw.errors import AddressInUse, ConfigError
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-MADE: Final = Path(__file__).parents[1] / "config" / "schema.json"
+MADE: Final = Path(__file__).parents[2] / "config" / "schema.json"
 
 
 def schema() -> int:

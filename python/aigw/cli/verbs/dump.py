@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from aigw.cli.admin import AdminApi, AdminOption
+from aigw.cli.admin_client import AdminApi, AdminOption
+from aigw.cli.arguments import Parameter
 from aigw.cli.output import note
-from aigw.cli.words import Parameter
-from aigw.cli.yaml import to_yaml
+from aigw.cli.yaml_writer import to_yaml
 
 PATIENCE_S: Final = 120.0
 

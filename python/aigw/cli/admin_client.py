@@ -1,7 +1,7 @@
-"""Speaking to the Admin API of a running gateway: shared by all verbs that ask one.
+"""Calls of a running gateway's Admin API, for every verb that needs one.
 
-In: an address and a token, from options, variables or defaults as `aigw serve` reads them. Out: decoded JSON; a fault with
-its repair when nothing answers, `NotThere` for a 404, `ConfigError` where the API says that what was given is wrong.
+In: an address and a token, from options, variables or defaults, read as `aigw serve` reads them. Out: decoded JSON.
+Raises `NotThere` for a 404, `Rejected` for a 400, another `UpstreamError` with its repair when the API does not answer.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
-from aigw.cli.words import Parameter
+from aigw.cli.arguments import Parameter
 from aigw.errors import ConfigError, UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
 from aigw.settings import load
 from aigw.types import JsonDict

@@ -3,10 +3,10 @@
 import sys
 from typing import Annotated, Any, Final, Literal
 
-from aigw.cli.admin import PAGE, AdminApi, AdminOption, NotThere, segment
+from aigw.cli.admin_client import PAGE, AdminApi, AdminOption, NotThere, segment
+from aigw.cli.arguments import Parameter
 from aigw.cli.output import show_json, show_table
-from aigw.cli.words import Parameter
-from aigw.cli.yaml import to_yaml
+from aigw.cli.yaml_writer import to_yaml
 from aigw.types import JsonDict
 
 Form = Literal["table", "json", "yaml"]

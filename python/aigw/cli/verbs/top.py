@@ -1,7 +1,7 @@
 """`aigw top`: a running gateway, watched: one frame a second from /metrics and /status.
 
 In: an Admin API. Out: a live view on a terminal until q or Ctrl-C; one frame where there is no terminal. What the numbers are
-is reckoned in `meters`; this is only about showing them. A gateway that stops answering is said so, and waited for.
+is computed in `rates`; this module only shows them. A gateway that stops answering is said so, and waited for.
 """
 
 import contextlib
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from aigw.cli.admin import AdminApi, AdminOption
-from aigw.cli.meters import Frame, Percentiles, Refusals, Sample, frame
+from aigw.cli.admin_client import AdminApi, AdminOption
+from aigw.cli.arguments import Parameter
 from aigw.cli.output import Output, show_json
-from aigw.cli.words import Parameter
+from aigw.cli.rates import Frame, Percentiles, Refusals, Sample, frame
 from aigw.errors import ConfigError, UpstreamError
 
 if TYPE_CHECKING:

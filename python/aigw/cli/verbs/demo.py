@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Annotated, Final
 
-from aigw.cli.admin import AdminApi
-from aigw.cli.schema import MADE
-from aigw.cli.words import Parameter
+from aigw.cli.admin_client import AdminApi
+from aigw.cli.arguments import Parameter
+from aigw.cli.verbs.schema import MADE
 from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 
 START_S: Final = 60.0

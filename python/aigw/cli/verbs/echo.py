@@ -4,8 +4,8 @@ import signal
 import sys
 from typing import Annotated
 
-from aigw.cli.mock_llm import announce, in_use
-from aigw.cli.words import Parameter
+from aigw.cli.arguments import Parameter
+from aigw.cli.verbs.mock_llm import announce, in_use
 
 
 def echo(*, port: Annotated[int, Parameter("on 127.0.0.1; 0 takes a free one")] = 5000) -> int:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigw._native import load_yaml
-from aigw.cli.yaml import to_yaml
+from aigw.cli.yaml_writer import to_yaml
 
 TEXTS = [
     "",

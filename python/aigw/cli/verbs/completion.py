@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from aigw.cli import GROUPS, Verb
-from aigw.cli.words import Option, Parameter, options_of
+from aigw.cli.arguments import Option, Parameter, options_of
 
 
 class Node(NamedTuple):

@@ -1,7 +1,7 @@
-"""Writes YAML as a person would: blocks, and short flow where everything fits on a line.
+"""Writes values as YAML text in blocks, and as `{a: 1, b: [2]}` where a value fits on one line.
 
-In: JSON-like values (mappings with text keys, lists, text, numbers, booleans, null). Out: YAML 1.2 that reads back as the
-same values, here and elsewhere: text that could be read as something else is quoted. No anchors, no comments.
+In: JSON-like values (mappings with text keys, lists, text, numbers, booleans, null). Out: YAML 1.2; every reader gets the
+same values back, because a text that looks like another type is quoted. No anchors, no comments.
 """
 
 import json

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
+from aigw.cli.arguments import Parameter
 from aigw.cli.output import Output, coloured, show_json
-from aigw.cli.proxied import BODIES, Outcome, Place
-from aigw.cli.words import Parameter
+from aigw.cli.proxy_client import BODIES, Outcome, Proxy
 from aigw.errors import ConfigError
 
 CHAT: Final = "/v1/chat/completions"
@@ -43,7 +43,7 @@ def try_call(
         aigw try --key "$KEY" --model small-chat --prompt "Hello" --stream
         aigw try --key "$KEY" /ai/summarize --data '{"text": "..."}'
     """
-    place = Place.of(proxy)
+    gateway = Proxy.of(proxy)
     if not path.startswith("/"):
         raise ConfigError(f"'{path}' is not a path: it begins with /, for example /ai/summarize")
     headers = {"Accept": "application/json", "User-Agent": "aigw-try"}
@@ -53,7 +53,7 @@ def try_call(
     body = data
     if data is None and bare in BODIES and method in (None, "POST"):
         if model is None:
-            model, refused = _first_model(place, headers)
+            model, refused = _first_model(gateway, headers)
             if refused is not None:
                 return _show(refused, output, "GET /v1/models")
         asked = {"model": model, **BODIES[bare](prompt)}
@@ -61,14 +61,14 @@ def try_call(
     if body is not None:
         headers["Content-Type"] = "application/json"
     method = method or ("GET" if body is None else "POST")
-    outcome = place.call(method, path, headers, None if body is None else body.encode())
+    outcome = gateway.call(method, path, headers, None if body is None else body.encode())
     outcome.model = outcome.model or model
     return _show(outcome, output, f"{method} {path}")
 
 
-def _first_model(place: Place, headers: dict[str, str]) -> tuple[str, Outcome | None]:
+def _first_model(gateway: Proxy, headers: dict[str, str]) -> tuple[str, Outcome | None]:
     """Name of the first model that the key may call, or the refusal."""
-    listed = place.call("GET", "/v1/models", headers, None)
+    listed = gateway.call("GET", "/v1/models", headers, None)
     if not listed.good:
         return "", listed
     models = json.loads(listed.text).get("data") or []

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from aigw.cli.words import Parameter
+from aigw.cli.arguments import Parameter
 
 
 def check(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aigw.cli.meters import Percentiles, Sample, frame
+from aigw.cli.rates import Percentiles, Sample, frame
 
 TYPES = """\
 # TYPE kong_http_requests_total counter
@@ -95,7 +95,7 @@ def test_two_samples_of_one_moment_are_no_fault() -> None:
 def test_a_frame_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
-    from aigw.cli.top import view
+    from aigw.cli.verbs.top import view
 
     Console(width=110, no_color=True).print(
         view(frame(sample(0, BEFORE), sample(2, AFTER)), "127.0.0.1:8001", "q ends")

@@ -1,7 +1,7 @@
-"""One request through the proxy, and what became of it: the half of `aigw try` that speaks and judges.
+"""One request through the proxy, and its outcome; `aigw try` shows it.
 
-In: where, what and with which key. Out: an `Outcome`. Who decided is read from the answer: only what went through has a
-`Via` of the gateway; its own answers on /v1 say why in `error.aigw`, those on Kong routes in `X-AIGW-Limit` and `message`.
+In: address, request and key. Out: an `Outcome`. The answer shows who decided: an upstream's answer carries the gateway's
+`Via`; the gateway's own answers give the reason in `error.aigw` (/v1), or in `X-AIGW-Limit` and `message` (Kong routes).
 """
 
 import json
@@ -53,14 +53,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Place:
+class Proxy:
     """The proxy."""
 
     address: HostPort
     tls: bool
 
     @classmethod
-    def of(cls, proxy: str | None) -> "Place":
+    def of(cls, proxy: str | None) -> "Proxy":
         """From --proxy (HOST:PORT or a URL), AIGW_PROXY, or the default. A wildcard is where this machine reaches it."""
         tls = False
         if proxy is not None and "://" in proxy:

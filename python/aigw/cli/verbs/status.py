@@ -3,7 +3,7 @@
 import sys
 from datetime import UTC, datetime
 
-from aigw.cli.admin import AdminApi, AdminOption
+from aigw.cli.admin_client import AdminApi, AdminOption
 from aigw.cli.output import Output, show_json
 from aigw.types import JsonDict
 

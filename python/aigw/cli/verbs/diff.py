@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from aigw.cli.admin import AdminApi, AdminOption, Rejected, segment
+from aigw.cli.admin_client import AdminApi, AdminOption, Rejected, segment
+from aigw.cli.arguments import Parameter
 from aigw.cli.output import Output, note, show_json
-from aigw.cli.words import Parameter
 from aigw.errors import ConfigError
 
 PATIENCE_S: Final = 120.0  # a hundred thousand consumers take seconds

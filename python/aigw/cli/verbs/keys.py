@@ -6,9 +6,9 @@ A key is shown once, alone on standard output; what else is to be said goes to s
 import sys
 from typing import Annotated, Any
 
-from aigw.cli.admin import AdminApi, AdminOption, NotThere, segment
+from aigw.cli.admin_client import AdminApi, AdminOption, NotThere, segment
+from aigw.cli.arguments import Parameter
 from aigw.cli.output import Output, note, show_json, show_table
-from aigw.cli.words import Parameter
 from aigw.errors import AigwError, ConfigError
 from aigw.types import JsonDict
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from aigw.cli.words import Parameter, Usage
+from aigw.cli.arguments import Parameter, Usage
 from aigw.settings import load
 
 # Texts, not values: each is parsed by its row of the settings table, as its variable is.

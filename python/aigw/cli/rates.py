@@ -1,7 +1,7 @@
-"""Rates and latencies between two looks at a gateway: the half of `aigw top` that reckons.
+"""Rates and latencies between two samples of a gateway; `aigw top` shows them.
 
-In: two samples, each /metrics and /status with the moment they were taken. Out: one `Frame`. Counters that fell (a new
-data folder) are read as begun anew. Percentiles come from histograms: the upper bound of the bucket that they fall into.
+In: two samples, each /metrics and /status with the time of reading. Out: one `Frame`. A counter that fell belongs to a new
+data folder: its value counts from 0. A percentile is the upper bound of the histogram bucket that holds it.
 """
 
 from collections import defaultdict
