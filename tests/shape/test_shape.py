@@ -26,7 +26,7 @@ LARGE: Final = {
 UNSAFE: Final = {"src/io/map.rs", "src/io/socket.rs", "src/ext/step.rs"}
 # Handlers that catch everything and go on, by file, outside `serve/`.
 CATCH_ALL: Final = {
-    "python/aigw/control/writer.py": 2,  # whatever an operation raises is told to its caller
+    "python/aigw/control/group_commit.py": 2,  # whatever an operation raises is told to its caller
     "python/aigw/telemetry/faults.py": 1,  # how threads outlive faults: in one place, and counted
 }
 

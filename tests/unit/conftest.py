@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from aigw.control import Control, ControlSettings, open_control
+from aigw.serve.control_plane import Control, ControlSettings, open_control
 from fakes import FakePublisher
 
 

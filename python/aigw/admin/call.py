@@ -11,11 +11,11 @@ from typing import Any
 from aigw.admin import envelope
 from aigw.admin.context import Admin
 from aigw.admin.crud import Crud
-from aigw.control.entities import Kind
-from aigw.control.origin import ReadOnly
-from aigw.control.reading import Reading
-from aigw.control.rows import Row
-from aigw.control.writing import Writing
+from aigw.control.store.origin import ReadOnly
+from aigw.control.store.read import Reading
+from aigw.control.store.rows import Row
+from aigw.control.store.write import Writing
+from aigw.entities import Kind
 from aigw.types import JsonDict
 
 

@@ -14,7 +14,7 @@ from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.config import MAX_BYTES as MOST
 from aigw.config import ConfigErrors
-from aigw.control.configuration import GIVEN
+from aigw.control.file.in_force import GIVEN
 from aigw.types import JsonDict
 
 MAX_BYTES: Final = MOST + (1 << 20)

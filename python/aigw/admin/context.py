@@ -1,13 +1,13 @@
-"""What every Admin handler may use, in one value. Built once, by `control/process.py`."""
+"""What every Admin handler may use, in one value. Built once, by `serve/control_plane.py`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aigw.control.configuration import Configuration
-from aigw.control.publish import Publication
-from aigw.control.publisher import Publisher
-from aigw.control.store import Store
-from aigw.control.writer import Writer
+from aigw.control.file.in_force import Configuration
+from aigw.control.group_commit import Writer
+from aigw.control.publish.files import Publisher
+from aigw.control.publish.publication import Publication
+from aigw.control.store.database import Store
 from aigw.types import HostPort
 
 

@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 
 from aigw.admin import envelope
 from aigw.admin.body import Form, typed, typed_fields
-from aigw.control.entities import KINDS, Kind, check_entity
-from aigw.control.entities.keyauth_credential import key_hint
-from aigw.control.publisher import Publisher
-from aigw.control.reading import Reading
-from aigw.control.rows import Referenced, Row, UniqueViolation, must_be_of
-from aigw.control.writing import Writing
+from aigw.control.publish.files import Publisher
+from aigw.control.store.read import Reading
+from aigw.control.store.rows import Referenced, Row, UniqueViolation, must_be_of
+from aigw.control.store.write import Writing
+from aigw.entities import KINDS, Kind, check_entity
+from aigw.entities.keyauth_credential import key_hint
 from aigw.plugins import PLUGINS
 from aigw.schema.describe import describe
 from aigw.schema.violations import SchemaViolation

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from aigw.control.origin import ReadOnly
-from aigw.control.reading import TagFilter
-from aigw.control.rows import Referenced, Row, UniqueViolation
+from aigw.control.store.origin import ReadOnly
+from aigw.control.store.read import TagFilter
+from aigw.control.store.rows import Referenced, Row, UniqueViolation
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 

@@ -10,11 +10,11 @@ from typing import Any
 from aigw.admin import envelope
 from aigw.admin.call import Answer, Call, Methods, found, page_of
 from aigw.admin.crud import Crud
-from aigw.control.entities import KINDS
-from aigw.control.entities.plugin import GROUPS_HAVE_NONE
-from aigw.control.reading import Reading
-from aigw.control.rows import Row
-from aigw.control.writing import Writing
+from aigw.control.store.read import Reading
+from aigw.control.store.rows import Row
+from aigw.control.store.write import Writing
+from aigw.entities import KINDS
+from aigw.entities.plugin import GROUPS_HAVE_NONE
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 

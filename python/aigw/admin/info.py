@@ -12,7 +12,7 @@ import orjson
 from aigw import __version__
 from aigw.admin.context import Admin
 from aigw.admin.tiers import SPECS
-from aigw.control.entities import KINDS
+from aigw.entities import KINDS
 from aigw.errors import StoreError
 from aigw.plugins import KONG_VERSION, PLUGINS
 from aigw.schema.describe import describe

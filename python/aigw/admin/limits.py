@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from aigw.admin.context import Admin
-from aigw.control.compile import World, rank, winner
-from aigw.control.compile_tiers import column_key, in_order, seconds_in
-from aigw.control.entities import Plugin
-from aigw.control.entities.tier import Limit, seconds_of
-from aigw.control.reading import Reading
-from aigw.control.rows import Row
+from aigw.control.publish.compile import World, rank, winner
+from aigw.control.publish.compile_tiers import column_key, in_order, seconds_in
+from aigw.control.store.read import Reading
+from aigw.control.store.rows import Row
+from aigw.entities import Plugin
+from aigw.entities.tier import Limit, seconds_of
 from aigw.plugins.rate_limiting.compile import Scope
 from aigw.plugins.rate_limiting.schema import RateLimitingConfig
 from aigw.types import JsonDict

@@ -11,9 +11,9 @@ from aigw.admin import config, envelope, groups, info, limits, tiers
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
-from aigw.control.entities import KINDS, Kind
-from aigw.control.reading import Reading
-from aigw.control.rows import Row
+from aigw.control.store.read import Reading
+from aigw.control.store.rows import Row
+from aigw.entities import KINDS, Kind
 from aigw.plugins import PLUGINS
 
 COLLECTIONS: Final = {kind.url: kind for kind in KINDS.values() if kind.served}

@@ -10,11 +10,11 @@ from aigw.admin import envelope
 from aigw.admin.body import Form, typed_fields
 from aigw.admin.call import Answer, Call, Methods, found, page_of
 from aigw.admin.crud import Crud
-from aigw.control.entities import KINDS, Kind, check_entity
-from aigw.control.entities.model import ModelSpec
-from aigw.control.entities.tier import TierSpec
-from aigw.control.rows import Row, must_be_of
-from aigw.control.writing import Writing
+from aigw.control.store.rows import Row, must_be_of
+from aigw.control.store.write import Writing
+from aigw.entities import KINDS, Kind, check_entity
+from aigw.entities.model import ModelSpec
+from aigw.entities.tier import TierSpec
 from aigw.schema.fields import Model
 from aigw.schema.violations import SchemaViolation, check, without_nulls
 from aigw.types import JsonDict

@@ -19,9 +19,9 @@ from aigw.config.plain import Plain
 from aigw.config.source import Source
 from aigw.config.suggest import fields_at, nearest
 from aigw.config.words import checked, convert, tell, unknown
-from aigw.control.entities import KINDS, check_entity
-from aigw.control.entities.model import ModelName, ModelSpec
-from aigw.control.entities.tier import TierSpec
+from aigw.entities import KINDS, check_entity
+from aigw.entities.model import ModelName, ModelSpec
+from aigw.entities.tier import TierSpec
 from aigw.schema.violations import check, words
 from aigw.types import JsonDict
 

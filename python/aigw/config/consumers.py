@@ -18,7 +18,7 @@ from aigw.config.plain import Plain
 from aigw.config.shape import ConsumerWritten
 from aigw.config.source import Source
 from aigw.config.words import convert, tell
-from aigw.control.entities.keyauth_credential import key_hint
+from aigw.entities.keyauth_credential import key_hint
 from aigw.schema.violations import words
 from aigw.types import JsonDict
 

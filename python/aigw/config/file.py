@@ -8,8 +8,8 @@ from aigw._native import YamlDocument
 from aigw.config.entity import NAMESPACE, FileEntity, Secret, entity_id
 from aigw.config.finding import Path
 from aigw.config.plain import Plain
-from aigw.control.entities.model import ModelSpec
-from aigw.control.entities.tier import TierSpec
+from aigw.entities.model import ModelSpec
+from aigw.entities.tier import TierSpec
 
 __all__ = ["NAMESPACE", "File", "FileEntity", "Secret", "entity_id"]
 

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from aigw._native import YamlDocument
 from aigw.config.entity import FileEntity, Secret, entity_id
-from aigw.control.entities.keyauth_credential import key_hint
-from aigw.control.entities.model import reference_of
+from aigw.entities.keyauth_credential import key_hint
+from aigw.entities.model import reference_of
 
 _KEY: Final = re.compile(r"[!-~]{1,512}\Z")
 

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
-from aigw.control.entities import Plugin, Route, Service
-from aigw.control.entities.base import TagsField
-from aigw.control.entities.consumer import must_have_a_name
-from aigw.control.entities.keyauth_credential import Key, Ttl
-from aigw.control.entities.model import ModelName, ModelSpec
-from aigw.control.entities.tier import TierName, TierSpec
+from aigw.entities import Plugin, Route, Service
+from aigw.entities.base import TagsField
+from aigw.entities.consumer import must_have_a_name
+from aigw.entities.keyauth_credential import Key, Ttl
+from aigw.entities.model import ModelName, ModelSpec
+from aigw.entities.tier import TierName, TierSpec
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import Model, Name, Text, shown, violation
 from aigw.types import JsonDict

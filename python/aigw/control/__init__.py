@@ -1,19 +1,10 @@
-"""The control plane: entities -> store -> compile -> publish. `open_control` (in `process`) puts it together; the request
-path never imports this package, and meets it only in the files of the snapshot. Names are loaded when first asked for:
-the Admin API, which `process` builds, itself stands on the modules below it.
+"""The control plane: a configuration file and the Admin API -> the store -> the files of the snapshot, which workers read.
+
+    file          the configuration file: read, declared, applied, compared, dumped
+    group_commit  the one thread that writes: many changes, one transaction, one publication
+    consumers     consumers of a large file: in bulk, by a short way
+    publish       entities -> the policy and the records of the snapshot, and their publication
+    store         SQLite: tables, rows, queries, the write session, migrations
+
+Each package imports the ones below it only. `serve/control_plane.py` builds the objects; the request path imports nothing here.
 """
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from aigw.control.process import Control, ControlSettings, open_control
-
-__all__ = ["Control", "ControlSettings", "open_control"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(name)
-    from aigw.control import process  # noqa: PLC0415
-
-    return getattr(process, name)

@@ -1,5 +1,7 @@
 """The plugin kinds this gateway has, one registry line each. Data only: fields and checks; compiling is beside them.
 
+    key_auth, acl, rate_limiting, request_size_limiting   one folder each: `schema` (fields, checks), `compile` (-> policy)
+
 A kind is a config model, Kong's priority and version, the checks that span the plugin, and the scopes that it allows.
 """
 

@@ -1,5 +1,6 @@
-"""What a field may hold, and in whose words we say that it does not: shared by the entities and the plugins' configs.
+"""The types of fields, and the words for a value that does not fit: shared by the entities and the plugins' configurations.
 
-`fields` has the types (bounds beside the type), `violations` turns pydantic's findings into Kong's, `describe` turns a
-model into Kong's description of it. Nothing here knows an entity or a plugin.
+fields      field types, with their bounds
+violations  pydantic's findings -> Kong's
+describe    a model -> Kong's description of it
 """

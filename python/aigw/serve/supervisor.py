@@ -81,7 +81,7 @@ class Supervisor:
 
     def _spawn_control(self) -> "tuple[Popen[bytes], int]":
         with _passed_on() as (ready, theirs), _passed_on(writing=True) as (ours, messages):
-            process = child.spawn("aigw.serve.control", self._orders(theirs, control_fd=messages))
+            process = child.spawn("aigw.serve.control_process", self._orders(theirs, control_fd=messages))
         if self._messages >= 0:
             os.close(self._messages)
         os.set_blocking(ours, False)

@@ -1,6 +1,11 @@
 """OpenTelemetry metrics, pushed by the control process from the same table that `GET /metrics` shows.
 
 Off, and not even imported, until an endpoint is given: `AIGW_OTLP_ENDPOINT`, or OpenTelemetry's own variables.
+
+    export      sends the metrics to a collector, in a thread
+    convert     metric families -> OpenTelemetry's data model
+    prometheus  metric families <-> Prometheus text
+    faults      faults that a thread of the control process outlives, logged and counted
 """
 
 import os

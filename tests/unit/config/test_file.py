@@ -8,7 +8,7 @@ import pytest
 
 from aigw.config import ConfigErrors, File, Secret, read, read_text
 from aigw.config.file import NAMESPACE, ORDER, entity_id
-from aigw.control.entities import KINDS, check_entity
+from aigw.entities import KINDS, check_entity
 from aigw.schema.violations import without_nulls
 
 EXAMPLE = Path(__file__).parents[3] / "deploy/examples/tiers.yaml"

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from aigw._native import Leans, load_yaml
 from aigw.config import ConfigErrors, Finding, read_text, source
 from aigw.config.plain import plain
-from aigw.control.declare import declared, plainly
-from aigw.control.entities import KINDS
-from aigw.control.lean import KINDS_OF
-from aigw.control.origin import content_hash
-from aigw.control.rows import columns_of
+from aigw.control.consumers.lean import KINDS_OF
+from aigw.control.file.declare import declared, plainly
+from aigw.control.store.origin import content_hash
+from aigw.control.store.rows import columns_of
+from aigw.entities import KINDS
 from fakes import FakePublisher
 
 TIERS = ["free", "pro"]

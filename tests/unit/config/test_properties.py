@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from aigw.config import ConfigErrors, File, read_text
 from aigw.config.schema import json_schema
-from aigw.control.entities.tier import TierSpec
+from aigw.entities.tier import TierSpec
 
 SLOW = settings(max_examples=60, deadline=None)
 

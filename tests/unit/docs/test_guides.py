@@ -8,8 +8,8 @@ import pytest
 
 from aigw._native import denials
 from aigw.config import read_text
-from aigw.control.entities.rates import Rates
-from aigw.control.entities.tier import Allow, Limit, Output, Parameters, Prompt, TierSpec, Timeouts
+from aigw.entities.rates import Rates
+from aigw.entities.tier import Allow, Limit, Output, Parameters, Prompt, TierSpec, Timeouts
 
 GUIDES: Final = Path(__file__).parents[3] / "docs/guides"
 TIERS: Final = (GUIDES / "tiers.md").read_text(encoding="utf-8")

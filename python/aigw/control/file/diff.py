@@ -1,0 +1,142 @@
+"""Two configurations -> what differs, entity by entity, as decK tells it. In: what a file would declare, and what the store holds.
+
+Entities are the same when they are called the same, whoever made them: ids and authors do not count. What the Admin API made and
+the file does not name is none of the file's business; what the file declared before and does not any more would be deleted.
+Values are as they are written; of keys only whether they are the same.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aigw.control.file.apply import Declared
+from aigw.control.file.changes import CALLED, flat
+from aigw.control.file.dump import Rows
+from aigw.control.store.origin import Origin, name_of
+from aigw.entities import KINDS
+from aigw.types import JsonDict
+
+_HIDDEN: Final = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An entity as it is compared: every value by its path, secrets as something that tells them apart."""
+
+    kind: str
+    name: str
+    fields: Mapping[str, Any]
+    by_file: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """What would be done to one entity. `held`: the Admin API made it, so a file cannot have it before it is removed there."""
+
+    action: str
+    kind: str
+    name: str
+    fields: tuple[tuple[str, Any, Any], ...]
+    held: bool = False
+
+    def as_dict(self) -> JsonDict:
+        changes = [{"field": path, "before": before, "after": after} for path, before, after in self.fields]
+        return {"action": self.action, "kind": self.kind, "name": self.name, "fields": changes, "held": self.held}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that differs, in the order in which it would be done, and the names that the Admin API holds."""
+
+    differs: tuple[Differs, ...]
+    held: tuple[str, ...]
+
+    def as_dict(self) -> JsonDict:
+        counts = {word: sum(d.action == word for d in self.differs) for word in ("created", "updated", "deleted")}
+        return {"changes": [d.as_dict() for d in self.differs], "summary": counts, "held": list(self.held)}
+
+
+Key = tuple[str, ...]
+_Part = tuple[str, JsonDict, str | None, bytes, int, Origin | None]
+
+
+def compare(wanted: Iterable[Declared], wanted_default: str | None, rows: Rows, default: str | None) -> Comparison:
+    """`wanted` is what the file would declare; the default tiers are ids."""
+    declared = list(wanted)
+    parts: list[_Part] = [(d.kind, d.body, d.tier, d.digest, d.expires_at, d.origin) for d in declared]
+    stored: list[_Part] = [
+        (kind, row.body, row.tier, row.hash, row.expires_at, row.origin) for kind in rows for row in rows[kind]
+    ]
+    after, before = _entities(parts), _entities(stored)
+    names = {body["id"]: name_of(body) for kind, body, *_ in (*parts, *stored) if kind == "tiers"}
+    found = list(_differs(before, after))
+    old, new = (names.get(key) if key is not None else None for key in (default, wanted_default))
+    if old != new:
+        found.insert(0, Differs("updated", "default_tier", "", (("default_tier", old, new),)))
+    held = (f"{CALLED[e.kind]} {e.name}" for key, e in before.items() if key in after and not e.by_file)
+    return Comparison(tuple(found), tuple(held))
+
+
+def _differs(before: Mapping[Key, Entity], after: Mapping[Key, Entity]) -> Iterator[Differs]:
+    for key, entity in after.items():
+        there = before.get(key)
+        if there is None:
+            fields = tuple((path, None, _shown(value)) for path, value in entity.fields.items())
+            yield Differs("created", CALLED[entity.kind], entity.name, fields)
+        elif there.fields != entity.fields:
+            yield Differs("updated", CALLED[entity.kind], entity.name, _changed(there, entity), not there.by_file)
+    for key, entity in reversed(list(before.items())):
+        if key not in after and entity.by_file:
+            yield Differs("deleted", CALLED[entity.kind], entity.name, ())
+
+
+def _changed(before: Entity, after: Entity) -> tuple[tuple[str, Any, Any], ...]:
+    paths = dict.fromkeys((*before.fields, *after.fields))
+    both = ((path, before.fields.get(path), after.fields.get(path)) for path in paths)
+    return tuple((path, _shown(old), _shown(new)) for path, old, new in both if old != new)
+
+
+def _shown(value: Any) -> Any:
+    return _HIDDEN if isinstance(value, Digest) else value
+
+
+class Digest(str):
+    """A secret's digest."""
+
+
+def _entities(parts: Iterable[_Part]) -> dict[Key, Entity]:
+    listed = list(parts)
+    names = {
+        body["id"]: name_of(body) for kind, body, *_ in listed if kind in ("services", "routes", "consumers", "tiers")
+    }
+    found = {}
+    for kind, body, tier, digest, expires_at, origin in listed:
+        key, name = _called(kind, body, digest, names)
+        fields = flat({k: v for k, v in body.items() if k not in KINDS[kind].foreign})
+        for field in KINDS[kind].foreign:
+            if kind == "routes" and body[field]:
+                fields[field] = names.get(body[field]["id"])
+        if tier is not None:
+            fields["tier"] = names.get(tier)
+        if expires_at:
+            fields["ttl"] = expires_at - body["created_at"]
+        for index, sealed in enumerate(body.get("keys") or ()):
+            if sealed is not None:
+                fields[f"upstreams[{index}].api_key"] = Digest(sealed["digest"])
+        found[key] = Entity(kind, name, fields, origin is not None)
+    return found
+
+
+def _called(kind: str, body: JsonDict, digest: bytes, names: Mapping[str, str]) -> tuple[Key, str]:
+    """What makes it the same entity, and its name for a person."""
+    if kind == "keyauth_credentials":
+        owner = names.get(body["consumer"]["id"], "")
+        return (kind, owner, digest.hex()), f"{owner} {body['key_hint'] or ''}".rstrip()
+    if kind == "acls":
+        owner = names.get(body["consumer"]["id"], "")
+        return (kind, owner, body["group"]), f"{owner} {body['group']}"
+    if kind == "plugins":
+        scope = [f"{field} {names.get(body[field]['id'])}" for field in KINDS[kind].foreign if body[field]]
+        place = f"{body['name']} on {', '.join(scope) or 'everything'}"
+        return (kind, place), body["instance_name"] or place
+    return (kind, name_of(body)), name_of(body)

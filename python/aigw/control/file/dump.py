@@ -1,0 +1,151 @@
+"""The configuration in force -> the document that a configuration file would be. In: what the store holds, of both authors. Out:
+plain data in the file's own form, which `aigw check` accepts; defaults are left out.
+
+No secret is in it: a key is the reference that the file has for it (`${VAR}`), or its HMAC (`key_hash`). An upstream's key that
+the file holds in plain text becomes a reference to a variable, which whoever uses the document must set.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from aigw.control.store.origin import name_of
+from aigw.control.store.read import Reading
+from aigw.control.store.rows import Row
+from aigw.entities import KINDS
+from aigw.entities.model import ModelSpec
+from aigw.entities.tier import TierSpec
+from aigw.plugins import PLUGINS
+from aigw.schema.fields import Model
+from aigw.types import JsonDict
+
+UNSET: Final = "AIGW_UPSTREAM_KEY_"
+"""How the variables begin that stand for keys which the file holds in plain text."""
+_MADE: Final = {"id", "created_at", "updated_at"}
+
+Rows = Mapping[str, list[Row]]
+
+
+def rows_of(reading: Reading) -> dict[str, list[Row]]:
+    """Everything the store holds, also keys that have run out: the file declares them."""
+    return {kind: sorted(reading.everything(kind, 0), key=lambda row: name_of(row.body)) for kind in KINDS}
+
+
+def document(rows: Rows, default_tier: str | None) -> JsonDict:
+    """The whole as one configuration file; `default_tier` is an id."""
+    names = {row.id: name_of(row.body) for kind in ("services", "routes", "tiers", "consumers") for row in rows[kind]}
+    plugins = _Plugins(rows["plugins"], names)
+    routes: defaultdict[str | None, list[JsonDict]] = defaultdict(list)
+    for row in rows["routes"]:
+        service = row.body["service"]
+        routes[service["id"] if service else None].append(
+            {**_entity("routes", row, ("service",)), **plugins.of("route", row.id)}
+        )
+    services = []
+    for row in rows["services"]:
+        below = {"routes": routes[row.id]} if row.id in routes else {}
+        services.append({**_entity("services", row), **below, **plugins.of("service", row.id)})
+    made = {
+        "_format_version": "3.0",
+        "default_tier": names[default_tier] if default_tier is not None else None,
+        "models": _models(rows["models"]),
+        "tiers": {row.body["name"]: _short(TierSpec, row.body["spec"]) for row in rows["tiers"]},
+        "consumer_groups": [
+            {"name": row.body["name"], "tags": row.body["tags"]} for row in rows["tiers"] if row.body["tags"]
+        ],
+        "services": services,
+        "routes": routes.get(None),
+        "consumers": list(_consumers(rows, names, plugins)),
+        "plugins": plugins.elsewhere,
+    }
+    return {name: part for name, part in made.items() if part}
+
+
+def _short(model: type[Model], body: JsonDict, without: Iterable[str] = ()) -> JsonDict:
+    """Without defaults, nulls, and what the gateway makes."""
+    found = model.model_validate(body).model_dump(mode="json", exclude_defaults=True)
+    return {k: v for k, v in found.items() if k not in _MADE and k not in without and v is not None}
+
+
+def _entity(kind: str, row: Row, without: Iterable[str] = ()) -> JsonDict:
+    short = _short(KINDS[kind].model, row.body, without)
+    # What has no name in the Admin API needs one in a file.
+    return {"name": name_of(row.body), **short} if kind in ("services", "routes") else short
+
+
+def _models(rows: Iterable[Row]) -> JsonDict:
+    found: JsonDict = {}
+    taken: set[str] = set()
+    for row in rows:
+        spec = found[row.body["name"]] = _short(ModelSpec, row.body["spec"])
+        for index, (upstream, key) in enumerate(zip(spec["upstreams"], row.body["keys"], strict=False)):
+            if key is not None:
+                upstream["api_key"] = key["reference"] or f"${{{_variable(row.body['name'], index, taken)}}}"
+    return found
+
+
+def _variable(model: str, index: int, taken: set[str]) -> str:
+    """The variable of an upstream's key: `a.b` and `a-b` must not share one."""
+    name = UNSET + re.sub(r"[^A-Z0-9]+", "_", f"{model}_{index}".upper())
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+class _Plugins:
+    """Plugins by where they stand in a file: in what they are on, or by themselves when that is more than one thing."""
+
+    def __init__(self, rows: Iterable[Row], names: Mapping[str, str]) -> None:
+        self._in: defaultdict[tuple[str, str], list[JsonDict]] = defaultdict(list)
+        self.elsewhere: list[JsonDict] = []
+        fields = KINDS["plugins"].foreign
+        for row in rows:
+            body, scope = row.body, {field: row.body[field]["id"] for field in fields if row.body[field]}
+            short = _entity("plugins", row, (*fields, "config"))
+            config = _short(PLUGINS[body["name"]].config, body["config"])
+            plugin = {"name": body["name"], **short, **({"config": config} if config else {})}
+            if len(scope) == 1:
+                self._in[next(iter(scope.items()))].append(plugin)
+            else:
+                self.elsewhere.append({**plugin, **{field: names[key] for field, key in scope.items()}})
+
+    def of(self, field: str, key: str) -> JsonDict:
+        """The field `plugins` of one entity, or nothing."""
+        found = self._in.get((field, key))
+        return {"plugins": found} if found else {}
+
+
+def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins) -> Iterable[JsonDict]:
+    below: dict[str, defaultdict[str, list[JsonDict]]] = {}
+    for kind, write in (("keyauth_credentials", _key), ("acls", _acl)):
+        found = below[kind] = defaultdict(list)
+        for row in rows[kind]:
+            found[row.body["consumer"]["id"]].append(write(row))
+    for row in rows["consumers"]:
+        body = row.body
+        consumer: JsonDict = {f: body[f] for f in ("username", "custom_id", "tags") if body[f]}
+        if row.tier is not None:
+            consumer["tier"] = names[row.tier]
+        for kind, found in below.items():
+            if row.id in found:
+                consumer[kind] = found[row.id]
+        yield {**consumer, **plugins.of("consumer", row.id)}
+
+
+def _key(row: Row) -> JsonDict:
+    written = row.origin.written if row.origin is not None else None
+    key: JsonDict = {"key": written} if written is not None else {"key_hash": row.hash.hex()}
+    if row.expires_at:
+        key["ttl"] = row.expires_at - row.body["created_at"]
+    return _tagged(key, row)
+
+
+def _acl(row: Row) -> JsonDict:
+    return _tagged({"group": row.body["group"]}, row)
+
+
+def _tagged(made: JsonDict, row: Row) -> JsonDict:
+    tags: Any = row.body["tags"]
+    return {**made, "tags": tags} if tags else made

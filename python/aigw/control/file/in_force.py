@@ -1,0 +1,399 @@
+"""The configuration file in force: read, checked, applied as a whole or not at all, and what is to be said of it.
+
+In: a path or a text, and who asks (`start`, `file`, `sighup`, `api`). Out: the store and the workers hold it, or a `ConfigErrors`
+with everything that is wrong, and what was in force still is. One at a time; the writer serialises it with the Admin API.
+Without a file the Admin API rules alone, and what a file declared before is deleted.
+"""
+
+import ctypes
+import gc
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Final, Protocol
+
+import sqlalchemy as sa
+
+from aigw.config import (
+    ConfigErrors,
+    File,
+    FileEntity,
+    Finding,
+    InTheMaking,
+    being_written,
+    read_text,
+)
+from aigw.config.finding import Path, dotted
+from aigw.control.consumers.lean import NONE, Leans
+from aigw.control.file.apply import Conflict, Conflicts, Declared, apply
+from aigw.control.file.changes import Difference, difference
+from aigw.control.file.declare import Sealer, declared, default_tier, plainly
+from aigw.control.file.diff import Comparison, compare
+from aigw.control.file.dump import document, rows_of
+from aigw.control.file.read import First, Text, text_of
+from aigw.control.file.stamp import HISTORY, Stamp, history_of, put_history, put_stamp, stamp_of
+from aigw.control.group_commit import Writer
+from aigw.control.publish.publication import Publication
+from aigw.control.store import tables
+from aigw.control.store.database import Store
+from aigw.control.store.origin import Origin
+from aigw.control.store.write import Writing
+from aigw.errors import AigwError, ConfigError, StoreError, Unservable, explain
+from aigw.telemetry.prometheus import render
+from aigw.types import JsonDict
+
+GIVEN: Final = "POST /config"
+"""The name of a text that no file holds."""
+LARGE: Final = 1 << 20
+_CHUNK: Final = 900
+_KEYS: Final = "keyauth_credentials"
+
+
+class Events(Protocol):
+    """Takes one line of the process log."""
+
+    def __call__(self, event: str, /, **facts: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """An error as `GET /status` shows it: the first finding, and how many more there are."""
+
+    message: str
+    at: float
+    file: str | None = None
+    line: int | None = None
+    col: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What loading did. `changed` is False when the same content was in force already."""
+
+    changed: bool
+    hash: str
+    generation: int
+    difference: Difference
+
+
+class Configuration:
+    """`start` once, then `load` whenever something may have changed."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        publication: Publication,
+        sealer: Sealer,
+        path: FilePath | None,
+        now: Callable[[], float],
+        log: Events,
+    ) -> None:
+        self.path: Final = path
+        self.error: Wrong | None = None
+        self.stamp: Stamp | None = None
+        """The file in force; None: the Admin API rules alone."""
+        self.watched: tuple[FilePath, ...] = () if path is None else (path,)
+        """The file, and those that references in it name."""
+        self.results: dict[str, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
+        self._store = store
+        self._writer = writer
+        self._publication = publication
+        self._sealer = sealer
+        self._now = now
+        self._log = log
+        self._one = threading.Lock()
+        self._read = ""
+        """What the file stood for when it was read last, for better or worse."""
+
+    def start(self, first: First, *, must: bool) -> None:
+        """Put in force what was read at first. Raises ConfigError, when it `must` work, and StoreError."""
+        with self._one:
+            with self._store.reading() as reading:
+                self.stamp = stamp_of(reading)
+                held = any(reading.of_file().values()) if self.path is None else True
+            self._read = self.stamp.file if self.stamp is not None else ""
+            if self.path is None:
+                if must and (held or self.stamp is not None):
+                    self._without_file()
+                return
+            try:
+                if first.wrong is not None:
+                    raise first.wrong
+                assert first.text is not None and self.path is not None
+                self.watched = (self.path, *first.text.mark.files)
+                if first.file is None:
+                    self._unchanged(first.text)
+                    self._log("config_unchanged", file=first.text.name, hash=first.text.mark.hash)
+                else:
+                    self._apply("start", first.text, first.file)
+            except ConfigErrors as error:
+                if must:
+                    raise
+                self._reject("start", first.text, error)
+
+    def load(
+        self, trigger: str, data: bytes | None = None, *, patient: bool = False, whole: Callable[[], bool] | None = None
+    ) -> Outcome:
+        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed. `whole` is
+        asked once the text was read: what is still being written (InTheMaking) is neither applied nor reported. A `patient`
+        caller will try again shortly: nothing is said of errors yet."""
+        with self._one:
+            text: Text | None = None
+            collecting = gc.isenabled()
+            gc.disable()  # a large file makes a million values, none of them a cycle
+            try:
+                text = self._text(data)
+                if self.stamp is not None and text.mark.whole == self.stamp.whole:
+                    return self._unchanged(text)
+                if trigger == "file" and self.stamp is not None and text.mark.whole == self.stamp.file:
+                    return self._unchanged(text)  # another text is in force, and the file is as it was before that
+                return self._apply(trigger, text, self._checked(text, whole or self._finished))
+            except InTheMaking:
+                raise
+            except (ConfigErrors, StoreError) as error:
+                if not (patient and isinstance(error, ConfigErrors)):
+                    self._note(text)
+                    self._reject(trigger, text, error)
+                raise
+            finally:
+                large = text is not None and len(text.data) > LARGE
+                text = None
+                if collecting:
+                    gc.enable()
+                if large:
+                    give_back()
+
+    def waits(self, seconds: float) -> None:
+        """The file has been changing for so long: say why it is not in force."""
+        with self._one:
+            message = (
+                f"is still being written after {seconds:.0f} s: what was in force stays, until nobody has the file open for"
+                " writing any more, and it rests"
+            )
+            self.error = Wrong(message, self._now(), str(self.path))
+            self._log("config_waits", file=str(self.path), why=message)
+
+    def _checked(self, text: Text, whole: Callable[[], bool]) -> File:
+        try:
+            file = read_text(text.name, text.data, None, text.folder)
+        except ConfigErrors:
+            if text.name != GIVEN and not whole():
+                raise InTheMaking(text.name) from None
+            raise
+        if text.name != GIVEN and not whole():
+            raise InTheMaking(text.name)
+        return file
+
+    def _finished(self) -> bool:
+        return self.path is None or not being_written([self.path])
+
+    def _text(self, data: bytes | None) -> Text:
+        if data is not None:
+            folder = self.path.parent if self.path is not None else FilePath.cwd()
+            return Text.of(GIVEN, data, folder, os.environ)
+        if self.path is None:
+            raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
+        text = text_of(self.path, os.environ)
+        self.watched = (self.path, *text.mark.files)
+        return text
+
+    def _note(self, text: Text | None) -> None:
+        """The file has been read, for better or worse."""
+        if text is not None and text.name != GIVEN:
+            self._read = text.mark.whole
+
+    def document(self) -> JsonDict:
+        """The configuration in force, of both authors, as a file would say it."""
+        with self._store.reading() as reading:
+            return document(rows_of(reading), reading.default_tier())
+
+    def compare(self, name: str, data: bytes) -> Comparison:
+        """What would change if this text were the file. Raises ConfigErrors, StoreError; changes nothing."""
+        folder = self.path.parent if self.path is not None else FilePath.cwd()
+        file = read_text(name, data, None, folder)
+        wanted = declared(file, self._sealer, int(self._now()), self._made)
+        with self._store.reading() as reading:
+            return compare(wanted, default_tier(file), rows_of(reading), reading.default_tier())
+
+    def metrics(self) -> str:
+        """What Prometheus is told of it."""
+        content = self.stamp.hash if self.stamp is not None else self._publication.in_force.hash
+        generation = str(self._publication.in_force.generation)
+        return render(
+            {
+                "aigw_config_reload_success": [({}, self.error is None)],
+                "aigw_config_reloads_total": [({"result": result}, n) for result, n in self.results.items()],
+                "aigw_config_info": [({"hash": content, "generation": generation}, 1)],
+            }
+        )
+
+    def history(self) -> list[JsonDict]:
+        """What became of the last files, newest first."""
+        with self._store.reading() as reading:
+            return history_of(reading)[::-1]
+
+    def _unchanged(self, text: Text) -> Outcome:
+        self._note(text)
+        self.results["unchanged"] += 1
+        if self.error is not None:
+            self.error = None
+            self._log("config_restored", file=text.name, hash=(self.stamp or text.mark).hash)
+        return Outcome(False, text.mark.hash, self._publication.in_force.generation, Difference())
+
+    def _apply(self, trigger: str, text: Text, file: File) -> Outcome:
+        now = self._now()
+        self._note(text)
+        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read)
+        entities = declared(file, self._sealer, int(now), self._made, file.others)
+        leans = plainly(file, self._sealer, int(now))
+        names = {e.id: e.name for e in file.others if e.kind not in ("keyauth_credentials", "acls", "plugins")}
+        try:
+            done = self._write(trigger, stamp, entities, default_tier(file), names, leans)
+        except Conflicts as error:
+            raise ConfigErrors(findings(error.found, file)) from None
+        except Unservable as error:
+            raise ConfigErrors([_unservable(error, file)]) from None
+        self.error = None
+        self.results["applied"] += 1
+        generation = self._publication.in_force.generation
+        self._log("config_applied", file=text.name, trigger=trigger, hash=stamp.hash, generation=generation,
+                  added=done.added, changed=done.changed, removed=done.removed)  # fmt: skip
+        self._say(done.lines)
+        return Outcome(True, stamp.hash, generation, done)
+
+    def _without_file(self) -> None:
+        """Delete what a file declared before."""
+        try:
+            done = self._write("start", None, [], None, {})
+        except Conflicts as error:
+            hint = "the gateway was started without its configuration file (--config), so what that declared is to be deleted"
+            raise ConfigError("\n".join([f"{hint}, but:", *(f"  {c.message}" for c in error.found)])) from None
+        self._log("config_left", why="started without --config: what the file declared is deleted",
+                  removed=done.removed)  # fmt: skip
+        self._say(done.lines)
+
+    def _write(
+        self,
+        trigger: str,
+        stamp: Stamp | None,
+        entities: list[Declared],
+        tier: str | None,
+        names: dict[str, str],
+        leans: Leans = NONE,
+    ) -> Difference:
+        def name(key: str) -> str | None:
+            return names.get(key) or leans.all.username(key)
+
+        def operation(writing: Writing) -> Difference:
+            before, kept = writing.default_tier(), len(writing.changes)
+            apply(writing, entities, tier, leans)
+            done = difference(writing.changes[kept:], name, (before, tier))
+            put_stamp(writing, stamp)
+            put_history(writing, [*history_of(writing), self._entry(trigger, stamp.hash if stamp else "", done, None)])
+            return done
+
+        try:
+            done = self._writer.submit(operation, alone=True).result()
+        except AigwError:
+            # It may be stored, and only not in force yet: then that is what the next reading compares with.
+            with self._store.reading() as reading:
+                self.stamp = stamp_of(reading)
+            raise
+        self.stamp = stamp
+        return done
+
+    def _entry(self, trigger: str, content: str, done: Difference, error: str | None) -> JsonDict:
+        return {"time": self._now(), "hash": content, "source": trigger, **done.as_dict(), "error": error}
+
+    def _reject(self, trigger: str, text: Text | None, error: ConfigErrors | StoreError) -> None:
+        """Say what is wrong: on /status, in the log, in the history."""
+        content = text.mark.hash if text is not None else ""
+        known = self.error
+        name = text.name if text is not None else str(self.path)
+        if isinstance(error, ConfigErrors):
+            findings: Sequence[Finding] = error.findings
+            one, more = findings[0], len(findings) - 1
+            message = f"{one.path + ': ' if one.path else ''}{one.message}"
+            message += f"; did you mean '{one.suggestion}'?" if one.suggestion else ""
+            message += f" (and {more} more)" if more else ""
+            self.error = Wrong(message, self._now(), one.file, one.line or None, one.col or None)
+        else:
+            findings = ()
+            self.error = Wrong(explain(error), self._now(), name)
+        if trigger == "file" and known is not None and replace(known, at=self.error.at) == self.error:
+            return  # said before: a file that is touched again and again
+        self.results["rejected"] += 1
+        self._log("config_rejected", file=name, trigger=trigger, errors=len(findings) or 1,
+                  why=self.error.message)  # fmt: skip
+        for finding in findings[:100]:
+            where = {"file": finding.file, "line": finding.line or None, "col": finding.col or None}
+            self._log(
+                "config_error", **where, path=finding.path, message=finding.message, suggestion=finding.suggestion
+            )
+        entry = self._entry(trigger, content, Difference(), self.error.message)
+
+        def remember(writing: Writing) -> None:
+            put_history(writing, [*history_of(writing), entry])
+
+        self._writer.submit(remember)  # on a disk that is full it is not remembered
+
+    def _say(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._log("config_change", change=line)
+
+    def _made(self, ids: list[str]) -> dict[str, int]:
+        """When the file's credentials of these ids were made."""
+        table, found = tables.keyauth_credentials, {}
+        with self._store.reading() as reading:
+            for start in range(0, len(ids), _CHUNK):
+                part = ids[start : start + _CHUNK]
+                made = sa.func.json_extract(table.c.body, "$.created_at")
+                query = sa.select(table.c.id, made).where(table.c.id.in_(part), table.c.origin.is_not(None))
+                found.update({key: int(at) for key, at in reading.connection.execute(query)})
+        return found
+
+
+def findings(conflicts: Sequence[Conflict], file: File) -> list[Finding]:
+    """Conflicts at their places in the file. There may be as many as it has entities, so these are looked through once."""
+    wanted = {(conflict.kind, conflict.origin.line) for conflict in conflicts if conflict.origin is not None}
+    paths = {(e.kind, e.line): e.path for e in reversed(file.others) if (e.kind, e.line) in wanted}
+    for one in reversed(file.plain):
+        path: Path = ("consumers", one.place)
+        for kind, line, below in (("consumers", one.line, ()), (_KEYS, one.key_line, (_KEYS, 0))):
+            if (kind, line) in wanted:
+                paths[kind, line] = (*path, *below)
+    return [_finding(file, conflict.message, conflict.origin, paths.get(_place(conflict))) for conflict in conflicts]
+
+
+def _place(conflict: Conflict) -> tuple[str, int]:
+    return conflict.kind, conflict.origin.line if conflict.origin is not None else 0
+
+
+def _unservable(error: Unservable, file: File) -> Finding:
+    """An entity of the file that cannot be compiled; of the Admin API's, the file has no line."""
+    at = next((e for e in file.others if e.id == error.id), None)
+    return _finding(file, str(error), at, at.path if at else None)
+
+
+def _finding(file: File, message: str, at: Origin | FileEntity | None, path: Path | None) -> Finding:
+    if at is None:
+        return Finding(file.name, 0, 0, "", message)
+    column, path = 1, path or ()
+    for look in (file.document.mark, file.document.key_mark) if path else ():
+        with suppress(KeyError):
+            column = look(path)[1]
+    return Finding(file.name, at.line, column, dotted(path), message)
+
+
+def give_back() -> None:
+    """Return what a large file took to the system: the allocator would keep it for the next one."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "Outcome", "Wrong", "give_back"]

@@ -1,0 +1,264 @@
+"""The one thread that writes: group commit. In: operations (functions of a `Writing`). Out: their results, as futures.
+
+Whatever waits while a group is being written becomes the next group: one transaction, one fsync, one publish for all.
+A future gets its result only after the generation word is stored, so whoever reads the answer sees the change in force.
+Between groups the thread retries what could not be published, drops credentials that ran out, and installs new bases.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
+
+from aigw.control.publish.publication import Base, Publication, read_base
+from aigw.control.store.database import Store
+from aigw.control.store.write import Writing
+from aigw.errors import AigwError, Bug, StoreError, Unservable, explain
+from aigw.telemetry.faults import Faults
+
+log = logging.getLogger("aigw.control")
+
+T = TypeVar("T")
+Operation = Callable[[Writing], T]
+
+MOST_IN_GROUP: Final = 256
+RETRY_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 30.0
+LOGGED_CHANGES: Final = 32
+"""Changes after which the store's log is brought home: some 200 pages among a million keys. SQLite alone would wait for 1000, and
+do it inside a commit, for which somebody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[T]):
+    operation: Operation[T]
+    future: "Future[T]"
+    alone: bool = False
+
+
+class _Undone(Exception):
+    """The operation of a group of its own failed: its transaction is rolled back."""
+
+
+class Writer:
+    """Owns the write side of the store and the publication. `start` puts the stored state in force; `close` ends it."""
+
+    def __init__(
+        self, store: Store, publication: Publication, faults: Faults, now: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._publication = publication
+        self._faults = faults
+        self._now = now
+        self._jobs: queue.SimpleQueue[_Job[Any] | Base | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="aigw-writer")
+        self._reader: threading.Thread | None = None
+        self._logged = 0
+        self._closed = False
+        self._closing = threading.Lock()
+        self._stale = False
+
+    def start(self) -> None:
+        """Publish everything that is stored, then accept writes. Raises StoreError."""
+        publication = self._publication
+        self._store.bring_home(all_of_it=True)  # a gateway that was killed may have left a large log
+        with self._store.writing() as writing:
+            publication.load(writing)
+            publication.start_base()
+            numbers = publication.numbers.copy()
+            base = read_base(writing, publication.world, numbers, int(self._now()), may_number=True)
+        self._install(base)
+        self._thread.start()
+
+    def submit(self, operation: Operation[T], *, alone: bool = False) -> "Future[T]":
+        """Run `operation` in the next group, or `alone` in a group of its own: large ones are faster without the savepoint
+        that sets one write of a group apart. The future raises what the operation raised, or StoreError; one that is cancelled
+        before its group begins is not run."""
+        future: Future[T] = Future()
+        with self._closing:
+            if not self._closed:
+                self._jobs.put(_Job(operation, future, alone))
+                return future
+        future.set_exception(StoreError("the control process is stopping; nothing was changed"))
+        return future
+
+    def renew(self) -> "Future[None]":
+        """Write all that is published anew, as a new generation: a worker could not load it."""
+        return self.submit(lambda _: self._publication.renew(), alone=True)
+
+    def close(self) -> None:
+        """Finish what was submitted, and end the thread."""
+        with self._closing:
+            self._closed = True
+            self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._reader is not None:
+            self._reader.join()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            wait = RETRY_SECONDS if self._publication.is_pending else IDLE_SECONDS
+            try:
+                first = self._jobs.get(timeout=wait)
+            except queue.Empty:
+                with self._faults.outlived("writer", "publish"):
+                    self._catch_up(int(self._now()))
+            else:
+                group: list[_Job[Any]] = []
+                last = self._collect(first, group)
+                if group:
+                    self._write(group)
+            if not last:
+                with self._faults.outlived("writer", "begin a new base"):
+                    self._start_reading()
+
+    def _collect(self, item: "_Job[Any] | Base | None", group: list[_Job[Any]]) -> bool:
+        while True:
+            if item is None:
+                return True
+            if isinstance(item, Base):
+                with self._faults.outlived("writer", "install a new base"):
+                    self._install(item)
+            elif not item.future.set_running_or_notify_cancel():
+                pass  # nobody waits for it any more
+            elif item.alone:
+                if group:  # first come, first written
+                    self._write(group)
+                    group.clear()
+                self._write([item])
+            else:
+                group.append(item)
+            if len(group) >= MOST_IN_GROUP:
+                return False
+            try:
+                item = self._jobs.get_nowait()
+            except queue.Empty:
+                return False
+
+    def _write(self, group: list[_Job[Any]]) -> None:
+        with self._faults.outlived("writer", "write a group of changes"):
+            self._write_group(group)
+        for job in group:
+            if not job.future.done():
+                self._stale = True
+                job.future.set_exception(Bug("a fault of the gateway's own: its log tells what became of this"))
+
+    def _write_group(self, group: list[_Job[Any]]) -> None:
+        done: list[tuple[_Job[Any], Any]] = []
+        large = False
+        try:
+            self._reload_if_stale()
+            with self._store.writing() as writing:
+                for job in group:
+                    try:
+                        with nullcontext() if job.alone else writing.attempt():
+                            done.append((job, job.operation(writing)))
+                    except Exception as error:
+                        job.future.set_exception(error)  # whatever it is, it belongs to that one caller
+                        if job.alone:
+                            raise _Undone from error
+                with self._publication.group(writing.changes):
+                    writing.keep_numbers(*self._publication.prepare(writing, int(self._now())))
+                    writing.commit()
+                large = writing.much
+                self._logged += len(writing.changes)
+        except _Undone:
+            return  # before anything was noted
+        except (Unservable, OSError) as error:
+            self._stale = True
+            left = [job for job in group if not job.future.done()]
+            if len(left) == 1:
+                left[0].future.set_exception(error if isinstance(error, Unservable) else _no_room(error))
+            for job in left if len(left) > 1 else ():
+                self._write_group([job])  # whose it was shows when each is by itself
+            return
+        except Exception as error:
+            self._stale = True  # what memory holds of this group was never stored
+            fault = error if isinstance(error, AigwError) else Bug(f"nothing was changed: {error!r}")
+            if isinstance(fault, Bug):
+                log.exception("a group of writes failed")
+            for job in group:
+                if not job.future.done():
+                    job.future.set_exception(fault)
+            return
+        try:
+            self._publication.send(self._now())
+        except (OSError, ValueError) as error:
+            fault = StoreError(
+                f"stored, but not in force yet: {explain(error)}; it is tried again every second, and with the next write"
+            )
+            for job, _ in done:
+                job.future.set_exception(fault)
+            return
+        for job, result in done:
+            job.future.set_result(result)
+        if large or self._logged >= LOGGED_CHANGES:
+            with self._faults.outlived("writer", "bring the store's log home"):
+                self._store.bring_home(all_of_it=large)
+            self._logged = 0
+
+    def _catch_up(self, now: int) -> None:
+        self._reload_if_stale()
+        try:
+            with self._store.writing() as writing:
+                writing.purge(now)
+                with self._publication.group(writing.changes):
+                    writing.keep_numbers(*self._publication.prepare(writing, now))
+                    writing.commit()
+        except BaseException:
+            self._stale = True
+            raise
+        self._publication.send(self._now())
+
+    def _reload_if_stale(self) -> None:
+        if self._stale:
+            with self._store.reading() as reading:
+                self._publication.load(reading)
+            self._stale = False
+
+    def _install(self, base: Base) -> None:
+        try:
+            with self._store.writing() as writing:
+                writing.keep_numbers(*self._publication.install_base(base, writing, int(self._now())))
+        finally:
+            self._publication.drop_base()
+        self._publication.send(self._now())
+
+    def _start_reading(self) -> None:
+        if self._closed or not self._publication.wants_base:
+            return
+        self._publication.start_base()
+        world, numbers = replace(self._publication.world), self._publication.numbers.copy()
+
+        def read() -> None:
+            base: Base | None = None
+            with self._faults.outlived("base", "read a new base"):
+                try:
+                    with self._store.reading() as reading:
+                        base = read_base(reading, world, numbers, int(self._now()))
+                except (AigwError, KeyError) as error:
+                    log.warning("a new base could not be read: %s; tried again later", error)
+            if base is None:
+                self._publication.drop_base()
+            else:
+                self._jobs.put(base)
+
+        reader = threading.Thread(target=read, name="aigw-base")
+        try:
+            reader.start()
+        except RuntimeError:  # as many threads as the system allows
+            self._publication.drop_base()
+            raise
+        self._reader = reader
+
+
+def _no_room(error: OSError) -> StoreError:
+    """What a change becomes whose files or counters found no place."""
+    return StoreError(f"it could not be written down, and nothing of this was changed: {explain(error)}")

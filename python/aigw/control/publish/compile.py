@@ -1,0 +1,346 @@
+"""Entities -> what workers read: the policy, consumer records with their own plugins, and the counter columns both need.
+
+In: the `World` (everything but consumers and credentials) and the numbers given so far. Out: plain data of the boundary
+(docs/reference/boundary.md). Pure: no store, no clock, no files; the same input gives the same bytes.
+Profiles keep their index while a base of records lives, so that one changed plugin never rewrites all consumers.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, NamedTuple, TypeVar, cast
+
+import orjson
+
+from aigw.control.publish.compile_tiers import Rows, model_entry, tier_entry
+from aigw.entities import LlmModel, Plugin, Route, Service, Tier
+from aigw.plugins.acl import compile as acl
+from aigw.plugins.acl.schema import AclConfig
+from aigw.plugins.key_auth import compile as key_auth
+from aigw.plugins.key_auth.schema import KeyAuthConfig
+from aigw.plugins.rate_limiting import compile as rate_limiting
+from aigw.plugins.rate_limiting.compile import Scope
+from aigw.plugins.rate_limiting.schema import RateLimitingConfig
+from aigw.plugins.request_size_limiting import compile as size_limiting
+from aigw.plugins.request_size_limiting.schema import RequestSizeLimitingConfig
+from aigw.types import JsonDict
+
+ROWS_OF: Final[Mapping[str, Rows]] = {"consumer": "consumers", "credential": "credentials", "service": "one"}
+REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1}
+"""Plugins that a consumer may have of its own -> the kind of their refs in its record."""
+SERIES: Final = "series"
+
+E = TypeVar("E")
+
+Ref = tuple[int, int, int, int]
+"""(route n or 0, service n or 0, kind, index of the profile)."""
+ConsumerRecord = tuple[int, str, str | None, str | None, list[Ref], int, list[str]]
+"""(n, id, username, custom_id, refs, tier's n or 0, groups)."""
+
+
+class Numbered(NamedTuple, Generic[E]):
+    """An entity with its row number."""
+
+    n: int
+    entity: E
+
+
+@dataclass(slots=True)
+class World:
+    """What the policy is made of, by id. `named`: consumers that some `anonymous` names, by that text."""
+
+    services: dict[str, Numbered[Service]] = field(default_factory=dict)
+    routes: dict[str, Numbered[Route]] = field(default_factory=dict)
+    plugins: dict[str, Plugin] = field(default_factory=dict)
+    named: dict[str, int] = field(default_factory=dict)
+    tiers: dict[str, Numbered[Tier]] = field(default_factory=dict)
+    models: dict[str, Numbered[LlmModel]] = field(default_factory=dict)
+    default_tier: str | None = None
+
+    def anonymous_texts(self) -> set[str]:
+        """Every consumer that a key-auth config names, as it is written there."""
+        configs = (p.config for p in self.plugins.values() if p.name == "key-auth" and p.enabled)
+        return {c["anonymous"] for c in configs if c["anonymous"] is not None}
+
+
+class Numbers:
+    """Numbers by (kind, key): counter columns, or rows of metrics. A key that has none yet gets the next one, listed in
+    `fresh` until that is stored."""
+
+    def __init__(self, known: dict[tuple[str, str], int]) -> None:
+        self.known = known
+        self.fresh: dict[tuple[str, str], int] = {}
+        self._highest = max(known.values(), default=0)
+
+    def of(self, key: str, kind: str) -> int:
+        """The number."""
+        n = self.known.get((kind, key))
+        if n is None:
+            n = self._highest = self._highest + 1
+            self.known[kind, key] = self.fresh[kind, key] = n
+        return n
+
+    def take(self, more: Mapping[tuple[str, str], int], *, fresh: bool) -> None:
+        """Numbers that were given elsewhere; `fresh` when they are not stored yet."""
+        self.known.update(more)
+        if fresh:
+            self.fresh.update(more)
+        self.above(max(more.values(), default=0))
+
+    def above(self, n: int) -> None:
+        """Give none up to this one any more."""
+        self._highest = max(self._highest, n)
+
+    def copy(self) -> "Numbers":
+        """Those known, to give more beside these."""
+        numbers = Numbers(dict(self.known))
+        numbers.above(self._highest)
+        return numbers
+
+
+class Profiles:
+    """The policy's `rate_limiting` and `size_limiting` lists: equal profiles share an index, and an index never changes
+    its meaning."""
+
+    def __init__(self) -> None:
+        self.rate_limiting: list[JsonDict] = []
+        self.size_limiting: list[JsonDict] = []
+        self._index: dict[tuple[str, bytes], int] = {}
+        self._by_config: dict[tuple[str | None, str | None, bytes], int] = {}
+
+    def __len__(self) -> int:
+        return len(self.rate_limiting) + len(self.size_limiting)
+
+    def of(self, plugin: Plugin | JsonDict, service: str | None, numbers: Numbers) -> int:
+        """Index of the profile of this instance in its kind's list; `service` is what limit_by=service counts."""
+        body = plugin if isinstance(plugin, dict) else plugin.model_dump(mode="json")
+        config = body["config"]
+        if body["name"] == "request-size-limiting":
+            size = size_limiting.profile(RequestSizeLimitingConfig.model_validate(config))
+            return self._intern("size", self.size_limiting, size)
+        scope = Scope(*(body[f]["id"] if body[f] else None for f in ("route", "service")))
+        counted = service if config["limit_by"] == "service" else None
+        known = (scope.route, f"{scope.service}/{counted}", orjson.dumps(config, option=orjson.OPT_SORT_KEYS))
+        index = self._by_config.get(known)
+        if index is None:
+            rate = rate_limiting.profile(RateLimitingConfig.model_validate(config), scope, counted, numbers.of)
+            index = self._by_config[known] = self._intern("rate", self.rate_limiting, rate)
+        return index
+
+    def cut(self, rate: int, size: int) -> None:
+        """Forget those beyond these lengths: what brought them was never stored."""
+        for kind, items, kept in (("rate", self.rate_limiting, rate), ("size", self.size_limiting, size)):
+            del items[kept:]
+            self._index = {text: n for text, n in self._index.items() if text[0] != kind or n < kept}
+        self._by_config = {known: n for known, n in self._by_config.items() if n < rate}
+
+    def _intern(self, kind: str, items: list[JsonDict], profile: JsonDict) -> int:
+        text = (kind, orjson.dumps(profile))
+        if text not in self._index:
+            self._index[text] = len(items)
+            items.append(profile)
+        return self._index[text]
+
+
+class Column(NamedTuple):
+    """A counter column in use. `rows` says what its rows are; open columns have none."""
+
+    n: int
+    kind: str
+    key: str
+    rows: Rows | None
+
+
+def rank(route: bool, service: bool, consumer: bool) -> int:
+    """Kong's precedence among instances of one plugin, 1 (global) to 8."""
+    if consumer:
+        return {(True, True): 8, (True, False): 7, (False, True): 6, (False, False): 4}[route, service]
+    return {(True, True): 5, (True, False): 3, (False, True): 2, (False, False): 1}[route, service]
+
+
+def winner(name: str, route: Route, plugins: Iterable[Plugin]) -> tuple[int, Plugin] | None:
+    """The instance that runs on this route for callers without one of their own, with its rank."""
+    service = route.service.id if route.service else None
+    best: tuple[int, Plugin] | None = None
+    for plugin in plugins:
+        if plugin.name != name or not plugin.enabled or plugin.consumer is not None:
+            continue
+        if plugin.route is not None and plugin.route.id != route.id:
+            continue
+        if plugin.service is not None and plugin.service.id != service:
+            continue
+        own = rank(plugin.route is not None, plugin.service is not None, consumer=False)
+        if best is None or own > best[0]:
+            best = (own, plugin)
+    return best
+
+
+class Compiled(NamedTuple):
+    """The policy, and the counter columns in use."""
+
+    policy: JsonDict
+    columns: list[Column]
+
+
+def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: Numbers) -> Compiled:
+    """The whole policy. Routes of a disabled service are left out, as if they were not there."""
+    services = [s for s in world.services.values() if s.entity.enabled]
+    live = {s.entity.id: s.n for s in services}
+    auths: list[JsonDict] = []
+    acls: list[JsonDict] = []
+    by_scope = _Candidates(world.plugins.values())
+    routes = []
+    for n, route in sorted(world.routes.values(), key=lambda r: r.n):
+        if route.service is not None and route.service.id not in live:
+            continue
+        service = route.service.id if route.service else None
+        candidates = by_scope.of(route)
+        auth, groups = (winner(name, route, candidates) for name in ("key-auth", "acl"))
+        routes.append(
+            {
+                **_route(n, route, live.get(service or "")),
+                "key_auth": auth
+                and _shared(auths, key_auth.entry(KeyAuthConfig.model_validate(auth[1].config), world.named)),
+                "rate_limiting": _chosen(winner("rate-limiting", route, candidates), service, profiles, numbers),
+                "size_limiting": _chosen(
+                    winner("request-size-limiting", route, candidates), service, profiles, numbers
+                ),
+                "acl": groups and _shared(acls, acl.entry(AclConfig.model_validate(groups[1].config))),
+            }
+        )
+    tiers = sorted(world.tiers.values(), key=lambda t: t.n)
+    models = sorted(world.models.values(), key=lambda m: m.n)
+    default = world.tiers.get(world.default_tier or "")
+    columns = _Columns(numbers)
+    policy = {
+        "services": [_service(n, s) for n, s in sorted(services, key=lambda s: s.n)],
+        "routes": routes,
+        "key_auth": auths,
+        "rate_limiting": profiles.rate_limiting,
+        "size_limiting": profiles.size_limiting,
+        "acl": acls,
+        "default_tier": default and default.n,
+        "tiers": [tier_entry(n, tier, models, columns.of) for n, tier in tiers],
+        "models": [model_entry(n, model) for n, model in models],
+        "series": [[t.n, m.n, series.of(series_key(t.entity, m.entity), SERIES)] for t in tiers for m in models],
+    }
+    columns.add_profiles(profiles)
+    found = [columns.found[n] for n in sorted(columns.found)]
+    policy["columns"] = [
+        {"n": c.n, "kind": c.kind, "words": 1 if c.kind == "dense" else 0, "key": c.key} for c in found
+    ]
+    return Compiled(policy, found)
+
+
+def series_key(tier: Tier, model: LlmModel) -> str:
+    """Identity of the metrics of a tier's calls of a model."""
+    return f"{tier.id}/{model.id}"
+
+
+class _Columns:
+    """The columns that something counts in, by number."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self.found: dict[int, Column] = {}
+
+    def of(self, key: str, rows: Rows | None) -> int:
+        kind: rate_limiting.Kind = "open" if rows is None else "dense"
+        n = self._numbers.of(key, kind)
+        self.found[n] = Column(n, kind, key, rows)
+        return n
+
+    def add_profiles(self, profiles: Profiles) -> None:
+        texts = {n: (kind, key) for (kind, key), n in self._numbers.known.items()}
+        for profile in profiles.rate_limiting:
+            for limit in profile["limits"]:
+                for n in (limit["dense"], limit["open"]):
+                    if n is not None:
+                        kind, key = texts[n]
+                        self.found[n] = Column(n, kind, key, ROWS_OF[profile["limit_by"]] if kind == "dense" else None)
+
+
+def consumer_record(
+    row: tuple[int, str, str | None, str | None, str | None],
+    groups: list[str],
+    plugins: Iterable[JsonDict],
+    world: World,
+    profiles: Profiles,
+    numbers: Numbers,
+) -> ConsumerRecord:
+    """`row` is (n, id, username, custom_id, tier's id), `plugins` the bodies of the instances on that consumer."""
+    n, key, username, custom_id, tier = row
+    refs = []
+    for body in plugins:
+        if body["name"] not in REFS or not body["enabled"]:
+            continue
+        route = world.routes[body["route"]["id"]].n if body["route"] else 0
+        service = body["service"]["id"] if body["service"] else None
+        kind, index = REFS[body["name"]], profiles.of(body, service, numbers)
+        refs.append((route, world.services[service].n if service else 0, kind, index))
+    return (n, key, username, custom_id, sorted(refs), world.tiers[tier].n if tier else 0, groups)
+
+
+def _shared(entries: list[JsonDict], entry: JsonDict) -> int:
+    """Index of this entry in the list, where equal ones stand once."""
+    if entry not in entries:
+        entries.append(entry)
+    return entries.index(entry)
+
+
+def _chosen(
+    won: tuple[int, Plugin] | None, service: str | None, profiles: Profiles, numbers: Numbers
+) -> JsonDict | None:
+    return won and {"rank": won[0], "profile": profiles.of(won[1], service, numbers)}
+
+
+class _Candidates:
+    """Plugins by scope, so that a route meets only those that could be its own."""
+
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
+        self._by_route: dict[str | None, list[Plugin]] = {}
+        self._by_service: dict[str | None, list[Plugin]] = {}
+        for plugin in plugins:
+            if plugin.route is not None:
+                self._by_route.setdefault(plugin.route.id, []).append(plugin)
+            else:
+                self._by_service.setdefault(plugin.service.id if plugin.service else None, []).append(plugin)
+
+    def of(self, route: Route) -> list[Plugin]:
+        service = self._by_service.get(route.service.id, []) if route.service else []
+        return [*self._by_route.get(route.id, []), *service, *self._by_service.get(None, [])]
+
+
+def _service(n: int, service: Service) -> JsonDict:
+    return {
+        "n": n,
+        "id": service.id,
+        "name": service.name,
+        "protocol": service.protocol,
+        "host": service.host,
+        "port": service.port,
+        "path": service.path,
+        "retries": service.retries,
+        "connect_timeout_ms": service.connect_timeout,
+        "write_timeout_ms": service.write_timeout,
+        "read_timeout_ms": service.read_timeout,
+        "tls_verify": service.tls_verify,
+    }
+
+
+def _route(n: int, route: Route, service: int | None) -> JsonDict:
+    return {
+        "n": n,
+        "id": route.id,
+        "name": route.name,
+        "service": service,
+        "protocols": cast("list[str]", route.protocols),
+        "https_redirect_status_code": route.https_redirect_status_code,
+        "hosts": route.hosts or [],
+        "methods": route.methods or [],
+        "paths": route.paths or [],
+        "headers": [[name, values] for name, values in sorted((route.headers or {}).items())],
+        "regex_priority": route.regex_priority,
+        "created_at": route.created_at,
+        "strip_path": route.strip_path,
+        "preserve_host": route.preserve_host,
+    }

@@ -1,0 +1,111 @@
+"""Tiers and models -> their entries of the policy, and the counter columns of the tiers' limits. Pure.
+
+A tier's limit counts in a column that all tiers share: one per scope and period (docs/reference/boundary.md), so that a
+consumer that changes tiers keeps what it used. Which tier a consumer has is in its record, never here.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from aigw.entities import LlmModel, Tier
+from aigw.entities.host import canonical_host
+from aigw.entities.tier import Limit, canonical_per, milliseconds_of, seconds_of
+from aigw.types import JsonDict
+
+Rows = Literal["consumers", "credentials", "one"]
+"""What a dense column has a row for."""
+ColumnOf = Callable[[str, Rows | None], int]
+"""(column key, its rows; None for the open area) -> column number."""
+
+ROWS: Final[dict[str, Rows | None]] = {
+    "consumer": "consumers",
+    "credential": "credentials",
+    "model": "consumers",
+    "ip": None,
+}
+_LENGTHS: Final = {
+    "second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 31 * 86400, "year": 366 * 86400,
+}  # fmt: skip
+
+
+def seconds_in(per: str) -> int:
+    """Length of a period in seconds; of a month and a year the longest."""
+    return _LENGTHS[per] if per in _LENGTHS else seconds_of(per) or 0
+
+
+def column_key(limit: Limit, model: str | None = None) -> str:
+    """Identity of the column in which a limit counts; `model` is the id, for scope model."""
+    rate = "rate:" if limit.burst is not None else ""
+    scope = f"model={model}" if limit.scope == "model" else limit.scope
+    return f"{rate}tier:{scope}:{canonical_per(limit.per or '')}" + (":shadow" if limit.mode == "shadow" else "")
+
+
+def in_order(limits: Sequence[Limit]) -> list[Limit]:
+    """A tier's limits, the shortest window first: so they are compiled and so they are shown, however they are written."""
+    return sorted(limits, key=lambda limit: (seconds_in(limit.per or ""), column_key(limit)))
+
+
+def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], column: ColumnOf) -> JsonDict:
+    """One entry of the policy's `tiers` list."""
+    spec = tier.spec
+    return {
+        "n": n,
+        "id": tier.id,
+        "name": tier.name,
+        "limits": [_limit(limit, models, column) for limit in in_order(spec.limits)],
+        "features": spec.allow.features,
+        "models": spec.allow.models,
+        "parameters": spec.allow.parameters.model_dump(mode="json"),
+        "prompt_max_bytes": spec.prompt.max_bytes,
+        "output_max_tokens": spec.output.max_tokens,
+        "first_byte_ms": _milliseconds(spec.timeouts.first_byte),
+        "total_ms": _milliseconds(spec.timeouts.total),
+    }
+
+
+def model_entry(n: int, model: LlmModel) -> JsonDict:
+    """One entry of the policy's `models` list."""
+    keys = [*model.keys, *[None] * (len(model.spec.upstreams) - len(model.keys))]
+    upstreams = []
+    for upstream, key in zip(model.spec.upstreams, keys, strict=True):
+        parts = urlsplit(upstream.url)
+        upstreams.append(
+            {
+                "protocol": parts.scheme,
+                "host": canonical_host(parts.hostname or ""),
+                "port": parts.port or (443 if parts.scheme == "https" else 80),
+                "path": parts.path.rstrip("/"),
+                "model": upstream.model or model.name,
+                "weight": upstream.weight,
+                "api_key": key.sealed if key is not None else None,
+                "tls_verify": upstream.tls_verify,
+            }
+        )
+    return {
+        "n": n,
+        "id": model.id,
+        "name": model.name,
+        "features": model.spec.features,
+        "max_output_tokens": model.spec.max_output_tokens,
+        "created_at": model.created_at,
+        "upstreams": upstreams,
+    }
+
+
+def _limit(limit: Limit, models: Sequence[tuple[int, LlmModel]], column: ColumnOf) -> JsonDict:
+    rows = ROWS[limit.scope]
+    by_model = [[n, column(column_key(limit, m.id), rows)] for n, m in models] if limit.scope == "model" else []
+    return {
+        "per": limit.per,
+        "limit": limit.requests,
+        "burst": limit.burst,
+        "scope": limit.scope,
+        "shadow": limit.mode == "shadow",
+        "column": None if limit.scope == "model" else column(column_key(limit), rows),
+        "by_model": by_model,
+    }
+
+
+def _milliseconds(duration: str | None) -> int | None:
+    return None if duration is None else milliseconds_of(duration)

@@ -1,0 +1,395 @@
+"""What changed -> what workers must see, in as little work as it takes. In: changes of one group of writes, inside their
+transaction. Out: calls on the native `Publisher`, after the commit, ending with the generation word.
+
+A changed key or consumer is appended to the delta; the policy is compiled only when services, routes, tiers, models, plugins
+without a consumer, or the set of profiles changed. When so much changed that a delta would be slower than beginning anew, a
+base is written instead. What could not be published stays pending and goes out with the next attempt:
+pending ids are read again from the store, so an attempt may be repeated. Only the writer thread comes here.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from aigw.control.publish.compile import (
+    SERIES,
+    Column,
+    ConsumerRecord,
+    Numbered,
+    Numbers,
+    Profiles,
+    World,
+    compile_policy,
+    consumer_record,
+    series_key,
+)
+from aigw.control.publish.compile_tiers import Rows
+from aigw.control.publish.files import CredentialRecord, Publisher
+from aigw.control.publish.unservable import unservable
+from aigw.control.store.read import Reading
+from aigw.control.store.rows import SETTINGS, Change, Many, Row
+from aigw.entities import Entity, LlmModel, Plugin, Route, Service, Tier
+from aigw.types import JsonDict
+
+MERGE_AT_LEAST: Final = 4096
+"""Delta records below which a new base is never worth it."""
+REWRITE_SHARE: Final = 32
+"""One part in so many of all records changed at once: reading and writing all is then no slower than those one by one."""
+UNUSED_PROFILES: Final = 256
+"""Profiles added since the last base after which a new one drops those that nothing uses any more."""
+
+_PLACES: Final[Mapping[str, type[Entity]]] = {"services": Service, "routes": Route, "tiers": Tier, "models": LlmModel}
+"""What the policy is made of, by the world's own names."""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What `GET /status` says of the configuration."""
+
+    hash: str = ""
+    generation: int = 0
+    loaded_at: float | None = None
+    error: str | None = None
+    failed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """All records at one moment, with the profiles that they point into."""
+
+    consumers: list[ConsumerRecord]
+    credentials: list[CredentialRecord]
+    profiles: Profiles
+    fresh: dict[tuple[str, str], int]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    policy: bytes | None
+    records: bool
+    """Whether any were appended."""
+    base: Base | None = None
+
+
+class Fresh(NamedTuple):
+    """Numbers given since the last commit, by (kind, key): `Writing.keep_numbers` stores them."""
+
+    columns: dict[tuple[str, str], int]
+    series: dict[tuple[str, str], int]
+
+
+class Publication:
+    """The control plane's memory of what is published, and the way to publish more."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self.world = World()
+        self.profiles = Profiles()
+        self.numbers = Numbers({})
+        self.series = Numbers({})
+        self.in_force = InForce()
+        self._policy = b""
+        self._policy_dirty = True
+        self._policy_profiles = -1
+        self._anonymous: set[str] = set()
+        self._pending: dict[tuple[str, str], int] = {}
+        self._since_read: dict[tuple[str, str], int] | None = None
+        self._everything = self._everything_since_read = False  # so much is new that a base must say it
+        self._new_base = False
+        self._renewing = False
+        self._rows: dict[Rows, int] = {"consumers": 0, "credentials": 0, "one": 0}
+        self._columns: list[Column] = []
+        self._ensured: dict[int, int] = {}
+        self._base_records = 0
+        self._base_profiles = 0
+        self._prepared: _Prepared | None = None
+
+    def load(self, reading: Reading) -> None:
+        """Read everything but the records: at start, and when the memory can no longer be trusted."""
+        self.world = World(
+            plugins={b["id"]: Plugin.model_validate(b) for b in reading.unscoped_plugins()},
+            default_tier=reading.default_tier(),
+        )
+        for kind, model in _PLACES.items():
+            found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reading.everything(kind, 0)}
+            setattr(self.world, kind, found)
+        # A number given in memory stays given, even if its row was never stored: profiles point at it.
+        self.numbers.take(reading.columns(), fresh=False)
+        # A column that a process made, dying before it could store its number, counts what nobody knows any more.
+        self.numbers.above(self._publisher.highest_column())
+        self.series.take({(SERIES, key): n for key, n in reading.numbers(SERIES).items()}, fresh=False)
+        self._anonymous = self.world.anonymous_texts()
+        self._rows = {
+            "consumers": reading.highest("consumers"),
+            "credentials": reading.highest("keyauth_credentials"),
+            "one": 0,
+        }
+        self._policy_dirty = True
+
+    def note(self, changes: Iterable[Change | Many]) -> None:
+        """Take the changes of one group into memory."""
+        for change in changes:
+            row = None if isinstance(change, Many) else change.after or change.before
+            if isinstance(change, Many):
+                self._note_many(change)
+            elif row is None:
+                self._policy_dirty |= change.kind == SETTINGS
+            elif change.kind in _PLACES:
+                self._note_place(change.kind, change.after, row.id)
+            elif change.kind == "plugins":
+                self._note_plugin(change)
+            elif change.kind == "acls":
+                for one in (change.before, change.after):
+                    if one is not None:
+                        self._touch("consumers", one.body["consumer"]["id"], 0)
+            else:
+                self._note_record(change, row)
+
+    def prepare(self, reading: Reading, now: int) -> Fresh:
+        """Work out what to send, and write it down where nobody reads it yet, with its counters: what finds no room is not
+        stored. (A new base is written after the commit: there is always one to go on with.) Returns new numbers, which must
+        be stored in the same transaction. Raises Unservable, OSError."""
+        much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
+        if self._everything or self._renewing or much:
+            base = read_base(reading, self.world, self.numbers.copy(), now, may_number=True)
+            self.numbers.take(base.fresh, fresh=True)
+            self._prepared = _Prepared(self._compile(reading, now, base.profiles), False, base)
+            self._ensure_columns()
+            return Fresh(self.numbers.fresh, self.series.fresh)
+        consumers, credentials = [], []
+        gone: dict[str, list[int]] = {"consumers": [], "keyauth_credentials": []}
+        for (kind, key), n in self._pending.items():
+            row = reading.get(kind, "id", key, now)
+            if row is None:
+                gone[kind].extend([n] if n else [])
+            elif kind == "consumers":
+                consumers.append(self._record(reading, row))
+            else:
+                owner = reading.get("consumers", "id", row.body["consumer"]["id"], now)
+                if owner is not None:
+                    credentials.append((row.n, row.id, owner.n, row.hash, row.expires_at))
+        policy = None
+        if self._policy_dirty or len(self.profiles) != self._policy_profiles:
+            policy = self._compile(reading, now, self.profiles)
+        self._prepared = _Prepared(policy, bool(consumers or credentials or any(gone.values())))
+        self._ensure_columns()
+        if self._prepared.records:
+            self._publisher.append(consumers, credentials, gone["consumers"], gone["keyauth_credentials"])
+        return Fresh(self.numbers.fresh, self.series.fresh)
+
+    def send(self, now: float) -> None:
+        """Put in force what was prepared. Raises OSError, ValueError; then everything stays pending."""
+        plan = self._prepared
+        if plan is None:
+            return
+        try:
+            if plan.base is not None:
+                self._write(plan.base)
+            elif not plan.records and plan.policy is None and not self._new_base:
+                self.in_force = replace(self.in_force, error=None, failed_at=None)
+                return
+            self._published(self._publisher.publish(plan.policy), plan.policy, now)
+            if plan.base is not None:
+                self._base_profiles = len(self.profiles)
+        except (OSError, ValueError) as error:
+            self.in_force = replace(self.in_force, error=str(error), failed_at=now)
+            raise
+
+    def renew(self) -> None:
+        """Have the next `prepare` write every file anew: one of those in force cannot be read."""
+        self._renewing = True
+
+    @property
+    def is_pending(self) -> bool:
+        """True while the store holds what workers do not see yet."""
+        return bool(self._pending) or self._policy_dirty or self._new_base or self._everything or self._renewing
+
+    @contextmanager
+    def group(self, changes: Iterable[Change | Many]) -> Iterator[None]:
+        """Take the changes of one group into memory; when their commit fails, it was as if they had never been."""
+        pending, everything, profiles = dict(self._pending), self._everything, self.profiles
+        lengths = len(profiles.rate_limiting), len(profiles.size_limiting)
+        self.note(changes)
+        try:
+            yield
+        except BaseException:
+            self._pending, self._everything = pending, everything
+            if lengths != (len(profiles.rate_limiting), len(profiles.size_limiting)):
+                profiles.cut(*lengths)  # or later changes would need the room of its counters, too
+            self._prepared = None
+            self._publisher.take_back()
+            raise
+
+    @property
+    def wants_base(self) -> bool:
+        """True when lookups or memory would gain from a new base."""
+        if self._since_read is not None:
+            return False
+        many = self._publisher.delta_records() > max(MERGE_AT_LEAST, self._base_records // 4)
+        return many or len(self.profiles) > self._base_profiles + UNUSED_PROFILES
+
+    def start_base(self) -> None:
+        """From here on, what changes is remembered, to be appended to the base that is being read."""
+        self._since_read = dict(self._pending)
+        self._everything_since_read = False
+
+    def drop_base(self) -> None:
+        """The base could not be read: forget it."""
+        self._since_read = None
+
+    def install_base(self, base: Base, reading: Reading, now: float) -> Fresh:
+        """Write the base, and prepare what changed since it was read. `send` puts both in force."""
+        self._write(base)
+        self._pending = {**(self._since_read or {}), **self._pending}
+        self._since_read = None
+        self._everything |= self._everything_since_read
+        self.numbers.take(base.fresh, fresh=True)
+        fresh = self.prepare(reading, int(now))
+        self._base_profiles = len(self.profiles)
+        return fresh
+
+    def _write(self, base: Base) -> None:
+        """From here on the records, in force or not, point into the base's profiles."""
+        self._publisher.write_base(base.consumers, base.credentials)
+        self._new_base = True
+        self._base_records = len(base.consumers) + len(base.credentials)
+        self.profiles = base.profiles
+        self._policy_dirty = True
+
+    def route_labels(self) -> dict[int, tuple[str, str]]:
+        """Route n -> (route, service) as metrics name them."""
+        world, labels = self.world, {}
+        for n, route in list(world.routes.values()):
+            service = world.services.get(route.service.id) if route.service else None
+            labels[n] = (route.name or route.id, (service.entity.name or service.entity.id) if service else "")
+        return labels
+
+    def series_labels(self) -> dict[int, tuple[str, str]]:
+        """Row of metrics -> (tier, model) as metrics name them."""
+        tiers, models, known = self.world.tiers, self.world.models, self.series.known
+        found = {}
+        for tier in list(tiers.values()):
+            for model in list(models.values()):
+                n = known.get((SERIES, series_key(tier.entity, model.entity)))
+                if n is not None:
+                    found[n] = (tier.entity.name, model.entity.name)
+        return found
+
+    def tier_labels(self) -> dict[int, str]:
+        """Tier n -> name."""
+        return {n: tier.name for n, tier in list(self.world.tiers.values())}
+
+    def _note_place(self, kind: str, after: Row | None, key: str) -> None:
+        self._policy_dirty = True
+        # Replaced, never changed: other threads read it.
+        entities: dict[str, Numbered[Any]] = dict(getattr(self.world, kind))
+        entities.pop(key, None)
+        if after is not None:
+            entities[key] = Numbered(after.n, _PLACES[kind].model_validate(after.body))
+        setattr(self.world, kind, entities)
+
+    def _note_plugin(self, change: Change) -> None:
+        for row in (change.before, change.after):
+            if row is not None and row.body["consumer"]:
+                self._touch("consumers", row.body["consumer"]["id"], 0)
+            elif row is not None:
+                self._policy_dirty = True
+        plugins = dict(self.world.plugins)
+        if change.before is not None:
+            plugins.pop(change.before.id, None)
+        if change.after is not None and not change.after.body["consumer"]:
+            plugins[change.after.id] = Plugin.model_validate(change.after.body)
+        self.world.plugins = plugins
+        self._anonymous = self.world.anonymous_texts()
+
+    def _note_record(self, change: Change, row: Row) -> None:
+        self._touch(change.kind, row.id, row.n)
+        self._highest(change.kind, row.n)
+        if change.kind == "consumers":
+            names = {t for r in (change.before, change.after) if r for t in (r.id, r.body["username"])}
+            self._policy_dirty |= bool(names & self._anonymous)
+
+    def _note_many(self, change: Many) -> None:
+        self._everything = self._everything_since_read = True
+        self._highest(change.kind, change.highest)
+        self._policy_dirty |= bool(self._anonymous)
+
+    def _highest(self, kind: str, n: int) -> None:
+        rows: Rows = "consumers" if kind == "consumers" else "credentials"
+        self._rows[rows] = max(self._rows[rows], n)
+
+    def _touch(self, kind: str, key: str, n: int) -> None:
+        for noted in (self._pending, self._since_read):
+            if noted is not None:
+                noted[kind, key] = max(n, noted.get((kind, key), 0))
+
+    def _record(self, reading: Reading, row: Row) -> ConsumerRecord:
+        head = (row.n, row.id, row.body["username"], row.body["custom_id"], row.tier)
+        own, groups = reading.consumer_plugins(row.id), reading.groups(row.id)
+        return consumer_record(head, groups, own, self.world, self.profiles, self.numbers)
+
+    def _compile(self, reading: Reading, now: int, profiles: Profiles) -> bytes | None:
+        named = {}
+        for text in self._anonymous:
+            row = reading.get("consumers", "id", text, now) or reading.get("consumers", "username", text, now)
+            if row is not None:
+                named[text] = row.n
+        self.world.named = named
+        self.world.default_tier = reading.default_tier()
+        compiled = compile_policy(self.world, profiles, self.numbers, self.series)
+        policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
+        self._policy_dirty = self._renewing or policy != self._policy
+        if not self._policy_dirty:
+            return None
+        try:
+            self._publisher.stage(policy)
+        except ValueError as error:
+            raise unservable(self.world, str(error)) from None
+        return policy
+
+    def _published(self, generation: int, policy: bytes | None, now: float) -> None:
+        if policy is not None:
+            self._policy = policy
+            self._policy_profiles = len(self.profiles)
+        self._new_base = self._policy_dirty = self._everything = self._renewing = False
+        self._pending.clear()
+        self.numbers.fresh.clear()
+        self.series.fresh.clear()
+        self._prepared = None
+        self.in_force = InForce(hashlib.sha256(self._policy).hexdigest(), generation, now)
+
+    def _ensure_columns(self) -> None:
+        for column in self._columns:
+            if column.rows is None:
+                continue
+            highest = self._rows[column.rows]
+            rows = 1 if column.rows == "one" else max(1024, 1 << (highest + 1).bit_length())
+            if self._ensured.get(column.n, 0) < (1 if column.rows == "one" else highest + 1):
+                self._publisher.ensure_column(column.n, 1, rows, column.key)
+                self._ensured[column.n] = rows
+
+
+def read_base(reading: Reading, world: World, numbers: Numbers, now: int, *, may_number: bool = False) -> Base:
+    """All records, with fresh profiles. Slow at many consumers, and safe beside the writer: it shares nothing with it.
+    Raises KeyError when an entity or a column came meanwhile; the caller tries again later. At start nothing else runs,
+    and `may_number` lets the base number columns itself, in `numbers`, which are a copy."""
+    profiles = Profiles()
+    own: dict[str, list[JsonDict]] = {}
+    for body in reading.consumer_plugins():
+        own.setdefault(body["consumer"]["id"], []).append(body)
+    groups = reading.all_groups()
+    tiers, special = {key: tier.n for key, tier in world.tiers.items()}, own.keys() | groups.keys()
+    consumers = [
+        (*row[:4], [], tiers[row[4]] if row[4] else 0, [])  # what `consumer_record` makes of nearly all
+        if row[1] not in special
+        else consumer_record(row, groups.get(row[1], []), own.get(row[1], ()), world, profiles, numbers)
+        for row in reading.consumers()
+    ]
+    if numbers.fresh and not may_number:
+        raise KeyError("a counter column was added while the base was read")
+    owners = {consumer[1]: consumer[0] for consumer in consumers}
+    return Base(consumers, reading.credentials(now, owners), profiles, numbers.fresh)

@@ -1,0 +1,186 @@
+"""Where entities are kept: SQLite in WAL by SQLAlchemy Core. In: checked entities. Out: their rows, and what changed.
+
+Writes go through `Writing`, which only the writer thread holds, inside one transaction for a whole group of changes;
+each change has its own savepoint. Reads take their own connection and see the last committed state.
+What the configuration file declares is changed by the file only (`ReadOnly`); `bulk` writes it.
+The store knows no HTTP and no snapshot; keys reach it as HMACs only.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from aigw.control.store import tables
+from aigw.control.store.read import Reading
+from aigw.control.store.write import Writing
+from aigw.errors import ConfigError, StoreError
+
+BUSY_SECONDS: Final = 5
+KEPT_LOG: Final = 16 << 20
+"""What a log that a large transaction made may keep of the disk."""
+_REPAIRS: Final = {
+    "SQLITE_FULL": "; free some space on that disk",
+    "SQLITE_CORRUPT": "; restore it from a backup",
+    "SQLITE_NOTADB": "; restore it from a backup",
+}
+
+
+@contextmanager
+def _readable_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        repair = _REPAIRS.get(getattr(error.orig, "sqlite_errorname", ""), "")
+        raise StoreError(
+            f"the store {path} cannot be used: {error.orig}; nothing of this was changed{repair}"
+        ) from error
+
+
+class Store:
+    """The open store. Thread-safe for reads; `writing` must be entered by one thread only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        _ours_alone(path)
+        url = sa.URL.create("sqlite", database=str(path))
+        self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        sa.event.listen(self._engine, "connect", _configure)
+        # Transactions are begun by SQLAlchemy, not by the driver: savepoints need that (and a writer asks at once).
+        sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        with _readable_errors(path):
+            self._prepare()
+            with self._engine.connect() as connection:
+                query = sa.select(tables.meta.c.value).where(tables.meta.c.key == "store_id")
+                self.store_id: Final = str(connection.scalar(query))
+
+    def _prepare(self) -> None:
+        with self._engine.connect() as connection, _unlinked(connection), connection.begin():
+            names = set(sa.inspect(connection).get_table_names())
+            found = (
+                connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+                if "alembic_version" in names
+                else None
+            )
+            if found == tables.HEAD:
+                return
+            if not names:
+                # A new store needs no history: the tables as they are now, stamped. Saves importing alembic.
+                tables.metadata.create_all(connection)
+                connection.exec_driver_sql(
+                    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+                )
+                connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (tables.HEAD,))
+            else:
+                migrate(connection, self._path, found)
+            connection.execute(sqlite_insert_or_ignore(tables.meta, {"key": "store_id", "value": str(uuid4())}))
+
+    def bring_home(self, *, all_of_it: bool = False) -> None:
+        """Copy the log's pages into the store; `all_of_it` also gives the space of a large log back, which otherwise the next
+        commit would do (to free a gigabyte takes most of a second). Who reads is not waited for, and nobody may write
+        meanwhile. Raises StoreError."""
+        with _readable_errors(self._path), self._engine.connect() as connection:
+            raw = _raw(connection)
+            if not all_of_it:
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                return
+            raw.execute("PRAGMA busy_timeout = 0")
+            try:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+
+    @contextmanager
+    def reading(self) -> Iterator["Reading"]:
+        """A consistent view. Raises StoreError."""
+        with _readable_errors(self._path), self._engine.connect() as connection:
+            yield Reading(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator["Writing"]:
+        """One transaction, durable when the block ends without an exception. Raises StoreError."""
+        with _readable_errors(self._path), self._engine.connect() as connection:
+            writing = Writing(connection)
+            try:
+                yield writing
+                writing.commit()
+            finally:
+                writing.rest()
+
+    def keep(self, key: str, value: str) -> bool:
+        """Remember a fact of this folder, once; False when another one is remembered. Raises StoreError."""
+        meta = tables.meta.c
+        with _readable_errors(self._path), self._engine.begin() as connection:
+            known = connection.scalar(sa.select(meta.value).where(meta.key == key))
+            if known is None:
+                connection.execute(sa.insert(tables.meta).values(key=key, value=value))
+        return known in (None, value)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._engine.dispose()
+
+
+def _ours_alone(path: Path) -> None:
+    """Nobody else may read the store: SQLite makes a file as the umask says, and its log and index like the file itself. An
+    older version left all three open. What cannot be made or changed here SQLite tells better, or does not mind."""
+    with contextlib.suppress(OSError):
+        # Only where there is none: to close a store that is there would undo the locks of our own connections on it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        with contextlib.suppress(OSError):
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
+
+
+@contextmanager
+def _unlinked(connection: sa.Connection) -> Iterator[None]:
+    """Without foreign keys, which are of no use while tables are made anew; the setting holds between transactions only."""
+    _raw(connection).execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        _raw(connection).execute("PRAGMA foreign_keys=ON")
+
+
+def _raw(connection: sa.Connection) -> Any:
+    """The driver's own connection: no transaction is begun."""
+    return connection.connection.driver_connection
+
+
+def _configure(raw: sqlite3.Connection, _: object) -> None:
+    raw.isolation_level = None
+    cursor = raw.cursor()
+    # FULL: an answered write survives a power loss; the group commit shares its fsync.
+    keep = f"journal_size_limit={KEPT_LOG}"
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", keep):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def migrate(connection: sa.Connection, path: Path, found: str | None) -> None:
+    """Bring an older store to HEAD. Raises ConfigError when it was made by a newer version."""
+    from alembic import command  # noqa: PLC0415  (half a second that a store at HEAD need not pay)
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigError(
+            f"{path} is at schema revision {found}, which this version does not know: use the version that made it ({error})"
+        ) from error
+
+
+def sqlite_insert_or_ignore(table: sa.Table, values: Mapping[str, Any]) -> sa.Insert:
+    """Insert that leaves an existing row alone."""
+    return sa.insert(table).prefix_with("OR IGNORE").values(**values)

@@ -1,0 +1,182 @@
+"""The read side of the store: queries on one connection, each of a consistent view."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from aigw.control.store import tables
+from aigw.control.store.rows import DEFAULT_TIER, Row, row_of
+from aigw.types import JsonDict
+
+
+class Reading:
+    """Queries on one connection. `now` (unix seconds) hides credentials that have run out."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+
+    def get(self, kind: str, column: str, value: Any, now: int) -> Row | None:
+        """The entity whose `column` (id, a unique field, `hash`) has this value."""
+        return self.find(kind, {column: value}, now)
+
+    def find(self, kind: str, where: Mapping[str, Any], now: int) -> Row | None:
+        """The entity that has these values, which no other has."""
+        table = tables.ENTITIES[kind]
+        query = sa.select(table).where(*(table.c[c] == v for c, v in where.items()), *_alive(kind, now))
+        record = self.connection.execute(query).one_or_none()
+        return None if record is None else row_of(kind, record)
+
+    def page(
+        self,
+        kind: str,
+        now: int,
+        size: int,
+        after: str = "",
+        where: Mapping[str, Any] | None = None,
+        tags: "TagFilter | None" = None,
+    ) -> list[Row]:
+        """Up to `size` entities with an id after `after`, by id."""
+        table = tables.ENTITIES[kind]
+        query = sa.select(table).where(table.c.id > after, *_alive(kind, now)).order_by(table.c.id).limit(size)
+        for column, value in (where or {}).items():
+            query = query.where(table.c[column] == value)
+        for wanted in tags.conditions(kind, table) if tags is not None else ():
+            query = query.where(wanted)
+        return [row_of(kind, r) for r in self.connection.execute(query)]
+
+    def everything(self, kind: str, now: int) -> Iterator[Row]:
+        """All entities of a kind, in no order, streamed."""
+        table = tables.ENTITIES[kind]
+        for record in self.connection.execution_options(yield_per=1000).execute(
+            sa.select(table).where(*_alive(kind, now))
+        ):
+            yield row_of(kind, record)
+
+    def credentials(self, now: int, owners: Mapping[str, int]) -> list[tuple[int, str, int, bytes, int]]:
+        """(n, id, consumer's n, hmac, expires_at) of every credential: what the snapshot needs, and no JSON. `owners`: numbers by
+        id. Not a join: of very many it would look for each owner by itself, in no order."""
+        k = tables.keyauth_credentials
+        query = sa.select(k.c.n, k.c.id, k.c.consumer, k.c.hash, k.c.expires_at).where(*_alive(k.name, now))
+        return [(n, key, owners[owner], digest, end) for n, key, owner, digest, end in self._plainly(query)]
+
+    def consumers(self) -> list[tuple[int, str, str | None, str | None, str | None]]:
+        """(n, id, username, custom_id, tier's id) of every consumer."""
+        c = tables.consumers.c
+        return self._plainly(sa.select(c.n, c.id, c.username, c.custom_id, c.tier))
+
+    def members(self, tier: str) -> Iterator[Row]:
+        """The consumers of a tier, by id, streamed."""
+        table = tables.consumers
+        query = sa.select(table).where(table.c.tier == tier).order_by(table.c.id)
+        for record in self.connection.execute(query, execution_options={"yield_per": 1000}):
+            yield row_of(table.name, record)
+
+    def groups(self, consumer: str) -> list[str]:
+        """Names of the groups that a consumer belongs to."""
+        c = tables.acls.c
+        return sorted(self.connection.scalars(sa.select(c.group).where(c.consumer == consumer)))
+
+    def all_groups(self) -> dict[str, list[str]]:
+        """The same of every consumer that belongs to any."""
+        c = tables.acls.c
+        found: dict[str, list[str]] = {}
+        for consumer, group in self.connection.execute(sa.select(c.consumer, c.group)):
+            found.setdefault(consumer, []).append(group)
+        return {consumer: sorted(groups) for consumer, groups in found.items()}
+
+    def default_tier(self) -> str | None:
+        """Id of the tier of consumers that have none."""
+        c = tables.meta.c
+        found = self.connection.scalar(sa.select(c.value).where(c.key == DEFAULT_TIER))
+        return None if found is None else str(found)
+
+    def consumer_plugins(self, consumer: str | None = None) -> list[JsonDict]:
+        """Bodies of the plugins on one consumer, or on any."""
+        p = tables.plugins
+        scope = p.c.consumer.is_not(None) if consumer is None else p.c.consumer == consumer
+        return [orjson.loads(body) for body in self.connection.scalars(sa.select(p.c.body).where(scope))]
+
+    def unscoped_plugins(self) -> list[JsonDict]:
+        """Bodies of the plugins on no consumer."""
+        p = tables.plugins
+        return [
+            orjson.loads(body) for body in self.connection.scalars(sa.select(p.c.body).where(p.c.consumer.is_(None)))
+        ]
+
+    def columns(self) -> dict[tuple[str, str], int]:
+        """(kind, key) -> number of every counter column there ever was."""
+        c = tables.columns.c
+        return {(kind, key): n for kind, key, n in self.connection.execute(sa.select(c.kind, c.key, c.n))}
+
+    def numbers(self, kind: str) -> dict[str, int]:
+        """Id -> row number of everything of a kind that is gone; of series, of all there ever were."""
+        c = tables.row_numbers.c
+        rows = self.connection.execute(sa.select(c.id, c.n).where(c.kind == kind))
+        return {r.id: r.n for r in rows}
+
+    def of_file(self) -> dict[str, dict[str, str]]:
+        """Kind -> id -> the column `origin` (`Origin.text`) of everything that the configuration file declared when it was
+        applied last."""
+        found: dict[str, dict[str, str]] = {}
+        for kind, table in tables.ENTITIES.items():
+            query = sa.select(table.c.id, table.c.origin).where(table.c.origin.is_not(None))
+            found[kind] = dict(self._plainly(query))
+        return found
+
+    def _plainly(self, query: sa.Select[Any]) -> list[Any]:
+        """All records as the driver has them: there may be very many."""
+        return self.raw(str(query.compile(self.connection, compile_kwargs={"literal_binds": True})))
+
+    def raw(self, query: str) -> list[Any]:
+        """The same of a query that is written out."""
+        cursor = self.connection.exec_driver_sql(query).cursor
+        assert cursor is not None
+        return list(cursor.fetchall())
+
+    def count(self, table: sa.Table) -> int:
+        """How many there are of a kind."""
+        return int(self.connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+
+    def is_empty(self, table: sa.Table) -> bool:
+        """Whether nobody has anything of this kind."""
+        return self.connection.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) is None
+
+    def highest(self, kind: str) -> int:
+        """The highest row number given so far."""
+        c, table = tables.row_numbers.c, tables.ENTITIES[kind]
+        gone = sa.select(sa.func.max(c.n)).where(c.kind == kind)
+        return max(int(self.connection.scalar(q) or 0) for q in (gone, sa.select(sa.func.max(table.c.n))))
+
+    def tags(self, size: int, after: tuple[str, str, str], tag: str | None) -> list[tuple[str, str, str]]:
+        """(tag, kind, id), ordered, after the given one."""
+        c = tables.tags.c
+        query = sa.select(c.tag, c.kind, c.id).where(
+            sa.tuple_(c.tag, c.kind, c.id) > sa.tuple_(*map(sa.literal, after))
+        )
+        if tag is not None:
+            query = query.where(c.tag == tag)
+        return [tuple(r) for r in self.connection.execute(query.order_by(c.tag, c.kind, c.id).limit(size))]
+
+
+def _alive(kind: str, now: int) -> list[sa.ColumnElement[bool]]:
+    if kind != "keyauth_credentials":
+        return []
+    expires = tables.keyauth_credentials.c.expires_at
+    return [sa.or_(expires == 0, expires > now)]
+
+
+@dataclass(frozen=True, slots=True)
+class TagFilter:
+    """`?tags=`: all of them, or any of them."""
+
+    tags: tuple[str, ...]
+    every: bool
+
+    def conditions(self, kind: str, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        """As conditions on the entity's table."""
+        c = tables.tags.c
+        groups: Sequence[tuple[str, ...]] = [(t,) for t in self.tags] if self.every else [self.tags]
+        return [table.c.id.in_(sa.select(c.id).where(c.kind == kind, c.tag.in_(group))) for group in groups]

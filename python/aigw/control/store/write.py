@@ -1,0 +1,230 @@
+"""The write side of the store: one transaction of the writer thread, each change in a savepoint of its own.
+
+It collects a `Change` for everything it did. What the configuration file declares is changed by the file only.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from aigw.control.store import tables
+from aigw.control.store.origin import Origin, content_hash
+from aigw.control.store.read import Reading
+from aigw.control.store.rows import (
+    DEFAULT_TIER,
+    SETTINGS,
+    Change,
+    Many,
+    Referenced,
+    Row,
+    UniqueViolation,
+    columns_of,
+    must_be_of,
+    row_of,
+)
+from aigw.entities import KINDS, Kind
+from aigw.types import JsonDict
+
+CACHE_KIB: Final = 2000
+LARGE_CACHE_KIB: Final = 256 * 1024
+"""Most that one large transaction may hold in memory."""
+FIRST_CACHE_KIB: Final = 128 * 1024
+"""The same of one that only adds in order."""
+LOG_PAGES: Final = 1000
+"""Pages in the log at which a commit brings them home: SQLite's own number."""
+
+
+class Writing(Reading):
+    """The writer's hand. Collects a `Change` for everything it did, also for what a deletion took along."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        super().__init__(connection)
+        self.changes: list[Change | Many] = []
+        self.much = False
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """One write of the group: when it raises, it alone is undone."""
+        kept = len(self.changes)
+        try:
+            with self.connection.begin_nested():
+                yield
+        except BaseException:
+            del self.changes[kept:]
+            raise
+
+    def put(
+        self,
+        kind: Kind,
+        body: JsonDict,
+        before: Row | None,
+        digest: bytes = b"",
+        expires_at: int = 0,
+        origin: Origin | None = None,
+    ) -> Row:
+        """Insert, or replace `before`; a consumer keeps its tier. References were checked by the caller. `origin`: the
+        file writes. Raises UniqueViolation, ReadOnly."""
+        table, key = tables.ENTITIES[kind.name], body["id"]
+        if before is not None:
+            must_be_of(origin is not None, before)
+        n = (before.n if before else self._number(kind.name, key)) if kind.numbered else 0
+        if origin is not None:
+            origin = origin._replace(hash=content_hash(body, digest.hex(), expires_at, before and before.tier))
+        after = Row(key, n, body, digest, expires_at, before.tier if before else None, origin)
+        values = columns_of(kind, after)
+        self._clash(kind, table, values, body)
+        if before is None:
+            self.connection.execute(sa.insert(table).values(**values))
+        else:
+            self.connection.execute(sa.update(table).where(table.c.id == key).values(**values))
+        self._retag(kind.name, key, before.body.get("tags") if before else None, body.get("tags"))
+        self.changes.append(Change(kind.name, before, after))
+        return after
+
+    def join(self, consumer: Row, tier: str | None) -> Row:
+        """Give a consumer this tier, instead of the one it has. Raises ReadOnly."""
+        if consumer.tier == tier:
+            return consumer
+        must_be_of(False, consumer)
+        after = consumer._replace(tier=tier)
+        c = tables.consumers
+        self.connection.execute(sa.update(c).where(c.c.id == consumer.id).values(tier=tier))
+        self.changes.append(Change(c.name, consumer, after))
+        return after
+
+    def leave(self, tier: str) -> None:
+        """Return all consumers of a tier to none. Raises ReadOnly for one whose tier the file declares."""
+        c = tables.consumers
+        held = [row_of(c.name, r) for r in self.connection.execute(sa.select(c).where(c.c.tier == tier)).all()]
+        for row in held:
+            must_be_of(False, row)
+        self.connection.execute(sa.update(c).where(c.c.tier == tier).values(tier=None))
+        self.changes += [Change(c.name, row, row._replace(tier=None)) for row in held]
+
+    def set_default_tier(self, tier: str | None) -> None:
+        """Which tier consumers have that have none."""
+        if self.default_tier() == tier:
+            return
+        c = tables.meta.c
+        self.connection.execute(sa.delete(tables.meta).where(c.key == DEFAULT_TIER))
+        if tier is not None:
+            self.connection.execute(sa.insert(tables.meta).values(key=DEFAULT_TIER, value=tier))
+        self.changes.append(Change(SETTINGS, None, None))
+
+    def delete(self, kind: Kind, row: Row, *, by_file: bool = False) -> None:
+        """Remove, with what it takes along. Raises Referenced, ReadOnly."""
+        must_be_of(by_file, row)
+        for other in KINDS.values():
+            for field, target in other.foreign.items():
+                if target != kind.name:
+                    continue
+                table = tables.ENTITIES[other.name]
+                held = self.connection.execute(sa.select(table).where(table.c[field] == row.id))
+                for record in held.all():
+                    if field not in other.cascades:
+                        raise Referenced(other.name)
+                    below = row_of(other.name, record)
+                    # The file may take along what the Admin API hung below its entities, never the other way round.
+                    self.delete(other, below, by_file=by_file and below.origin is not None)
+        if kind.name == "tiers":
+            self.leave(row.id)
+            if self.default_tier() == row.id:
+                self.set_default_tier(None)
+        table = tables.ENTITIES[kind.name]
+        self.retire(kind, [row])
+        self.connection.execute(sa.delete(table).where(table.c.id == row.id))
+        self._retag(kind.name, row.id, row.body.get("tags"), None)
+        self.changes.append(Change(kind.name, row, None))
+
+    def retire(self, kind: Kind, rows: Iterable[Row]) -> None:
+        """Keep the numbers of what goes: whoever comes back under the same id gets the same one."""
+        if kind.numbered:
+            gone = [{"kind": kind.name, "id": row.id, "n": row.n} for row in rows]
+            self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), gone)
+
+    @contextmanager
+    def without_indexes(self, table: sa.Table, some: Iterable[sa.Index] | None = None) -> Iterator[None]:
+        """Write most of a table: its indexes, or some of them, are made at the end, by sorting once, which is several times faster
+        than a place in each index for each row."""
+        indexes = sorted(table.indexes if some is None else some, key=lambda index: str(index.name))
+        for index in indexes:
+            self.connection.execute(sa.schema.DropIndex(index))
+        yield
+        for index in indexes:
+            self.connection.execute(sa.schema.CreateIndex(index))
+
+    def expect_much(self, kib: int = LARGE_CACHE_KIB) -> None:
+        """Let this transaction hold its pages in memory: ids are in no order, and a page that does not fit is written and
+        read again for each row. Its pages go to the log only: `Store.bring_home` takes them from there."""
+        self.connection.exec_driver_sql(f"PRAGMA cache_size = -{kib}")
+        self.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
+        self.much = True
+
+    def rest(self) -> None:
+        """Give that memory back: the transaction is over."""
+        if self.much:
+            self.connection.rollback()
+            self.connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
+            self.connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+
+    def commit(self) -> None:
+        """Make it durable now, while the caller can still take its own bookkeeping back."""
+        self.connection.commit()
+
+    def purge(self, now: int, most: int = 1000) -> int:
+        """Delete credentials of the Admin API that have run out; how many there were."""
+        k = tables.keyauth_credentials
+        query = sa.select(k).where(k.c.expires_at > 0, k.c.expires_at <= now, k.c.origin.is_(None)).limit(most)
+        rows = [row_of(k.name, r) for r in self.connection.execute(query)]
+        for row in rows:
+            self.delete(KINDS[k.name], row)
+        return len(rows)
+
+    def purge_hash(self, digest: bytes, now: int) -> None:
+        """Make room for a key whose former credential has run out."""
+        k = tables.keyauth_credentials
+        query = sa.select(k).where(k.c.hash == digest, k.c.expires_at > 0, k.c.expires_at <= now, k.c.origin.is_(None))
+        for record in self.connection.execute(query).all():
+            self.delete(KINDS[k.name], row_of(k.name, record))
+
+    def keep_numbers(self, columns: Mapping[tuple[str, str], int], series: Mapping[tuple[str, str], int]) -> None:
+        """Remember the numbers of new counter columns, and of new rows of metrics."""
+        rows = [{"kind": kind, "key": key, "n": n} for (kind, key), n in columns.items()]
+        if rows:
+            self.connection.execute(sa.insert(tables.columns).prefix_with("OR IGNORE"), rows)
+        rows = [{"kind": kind, "id": key, "n": n} for (kind, key), n in series.items()]
+        if rows:
+            self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), rows)
+
+    def _number(self, kind: str, key: str) -> int:
+        c = tables.row_numbers.c
+        known = self.connection.scalar(sa.select(c.n).where(c.kind == kind, c.id == key))
+        if known is not None:
+            return int(known)
+        return self.highest(kind) + 1
+
+    def _clash(self, kind: Kind, table: sa.Table, values: JsonDict, body: JsonDict) -> None:
+        for name in kind.unique:
+            column, value = ("hash", values.get("hash")) if name == "key" else (name, values.get(name))
+            if value is not None and self._taken(table, {column: value}, values["id"]):
+                # A key must not come back in an error: the client knows which one it sent.
+                raise UniqueViolation({name: "<hidden>" if name == "key" else value})
+        if kind.together:
+            of = ("scope",) if "scope" in values else kind.together
+            if self._taken(table, {c: values[c] for c in of}, values["id"]):
+                raise UniqueViolation({f: body[f] for f in kind.together})
+
+    def _taken(self, table: sa.Table, where: Mapping[str, Any], key: str) -> bool:
+        same = (table.c[column] == value for column, value in where.items())
+        query = sa.select(sa.literal(1)).where(*same, table.c.id != key)
+        return self.connection.scalar(query) is not None
+
+    def _retag(self, kind: str, key: str, old: list[str] | None, new: list[str] | None) -> None:
+        if (old or []) == (new or []):
+            return
+        c = tables.tags.c
+        self.connection.execute(sa.delete(tables.tags).where(c.kind == kind, c.id == key))
+        if new:
+            self.connection.execute(sa.insert(tables.tags), [{"kind": kind, "id": key, "tag": tag} for tag in new])

@@ -1,0 +1,45 @@
+"""The entities of the gateway, one frozen model each, and `KINDS`, the table by which the generic engine finds them.
+
+service, route, consumer, keyauth_credential, acl, plugin   Kong's entities
+tier, model   ours: what a consumer bought, and the models it may call
+base          `Entity` (identity, times) and `Kind` (how an entity is named, referenced, kept unique)
+check         input of the Admin API or the file -> a checked entity, or all that is wrong with it
+host          host names: checked, and in one spelling
+patterns      regular expressions in paths, checked by the compiler that workers use
+rates         prices per token
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from aigw.entities import acl, consumer, keyauth_credential, model, plugin, route, service, tier
+from aigw.entities.acl import Acl
+from aigw.entities.base import Entity, Kind
+from aigw.entities.check import check_entity
+from aigw.entities.consumer import Consumer
+from aigw.entities.keyauth_credential import KeyauthCredential
+from aigw.entities.model import LlmModel
+from aigw.entities.plugin import Plugin
+from aigw.entities.route import Route
+from aigw.entities.service import Service
+from aigw.entities.tier import Tier
+
+KINDS: Final[Mapping[str, Kind]] = {
+    module.KIND.name: module.KIND for module in (service, route, tier, model, consumer, keyauth_credential, acl, plugin)
+}
+"""By collection, in the order in which they can be loaded: what is referenced comes first."""
+
+__all__ = [
+    "KINDS",
+    "Acl",
+    "Consumer",
+    "Entity",
+    "KeyauthCredential",
+    "Kind",
+    "LlmModel",
+    "Plugin",
+    "Route",
+    "Service",
+    "Tier",
+    "check_entity",
+]

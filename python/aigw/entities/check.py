@@ -1,0 +1,30 @@
+"""One entity's input -> the checked model, with every finding at once, whoever made it: shorthand, model or plugin."""
+
+from typing import Any
+
+from aigw.entities.base import Entity, Kind
+from aigw.schema.fields import FieldErrors
+from aigw.schema.violations import SchemaViolation, check, merge, without_nulls
+from aigw.types import JsonDict
+
+
+def check_entity(kind: Kind, data: JsonDict) -> Entity:
+    """Raises SchemaViolation."""
+    found: JsonDict = {}
+    given: JsonDict = without_nulls(data)
+    try:
+        expanded = kind.expand(given)
+    except FieldErrors as error:
+        merge(found, error.fields)
+        expanded = {k: v for k, v in given.items() if k != "url"}
+    entity: Any = None
+    try:
+        entity = check(kind.model, expanded)
+    except SchemaViolation as error:
+        if "url" in found:  # its parts are missing because it could not be read: one finding says so
+            error.fields.pop("host", None)
+        merge(found, error.fields)
+    if found:
+        raise SchemaViolation(found)
+    checked: Entity = entity
+    return checked

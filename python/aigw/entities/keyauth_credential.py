@@ -1,0 +1,70 @@
+"""A key-auth credential: one API key of a consumer. The key is shown once, in the answer that made it.
+
+Only its HMAC is kept; afterwards answers have `key` null and `key_hint`, its last four characters.
+"""
+
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from aigw.entities.base import Entity, Kind, TagsField
+from aigw.schema.fields import Between, Foreign, References, shown, violation
+
+MAX_TTL: Final = 100_000_000
+_ALPHABET: Final = string.ascii_letters + string.digits
+_SENDABLE: Final = re.compile(r"[!-~]*\Z")
+
+
+def new_key() -> str:
+    """32 random letters and digits: 190 bits."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(32))
+
+
+def key_hint(key: str) -> str:
+    """The end of a key by which its owner knows it; nothing of a key so short that four characters would give it away."""
+    return f"...{key[-4:]}" if len(key) >= 16 else "..."
+
+
+def _sendable(key: str) -> str:
+    if not _SENDABLE.match(key):
+        raise violation("must be printable ascii without spaces: no client could send it in a header")
+    return key
+
+
+Key = Annotated[
+    str, StringConstraints(min_length=1, max_length=512), AfterValidator(_sendable), shown(pattern="^[!-~]*$")
+]
+Ttl = Annotated[int, AfterValidator(Between(0, MAX_TTL))]
+
+
+class KeyauthCredential(Entity):
+    """`ttl` counts down in answers; at 0 the credential is gone."""
+
+    consumer: Annotated[Foreign, References("consumers")] = Field(description="Whose key it is.")
+    key: Key | None = Field(default=None, description="The key: generated when left out, shown once.")
+    key_hint: Annotated[str, StringConstraints(max_length=7)] | None = Field(
+        default=None, description="The key's last characters (read only)."
+    )
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+    ttl: Ttl | None = Field(default=None, description="Seconds that it is valid for; left out or 0: for ever.")
+
+
+def _generated() -> Mapping[str, str]:
+    return {"key": new_key()}
+
+
+KIND = Kind(
+    name="keyauth_credentials",
+    model=KeyauthCredential,
+    endpoint_key="key",
+    unique=("key",),
+    foreign={"consumer": "consumers"},
+    cascades=("consumer",),
+    path="key-auths",
+    has_updated_at=False,
+    defaults=_generated,
+)

@@ -1,0 +1,139 @@
+"""A plugin instance: a policy of some kind, on a scope (any of route, service, consumer; none is global).
+
+The config is checked by the plugin kind's own schema; its findings come back under `config`.
+"""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from aigw.entities.base import Entity, Kind, TagsField
+from aigw.plugins import PLUGINS
+from aigw.schema.fields import (
+    NOT_SUPPORTED,
+    FieldErrors,
+    Foreign,
+    Name,
+    References,
+    SetMarker,
+    Timestamp,
+    unique,
+    violation,
+)
+from aigw.schema.violations import SchemaViolation, check
+from aigw.types import JsonDict
+
+GROUPS_HAVE_NONE: Final = f"{NOT_SUPPORTED}: what a group may do is said by the tier of its name (PUT /tiers/{{name}})"
+
+_KONGS: Final = """
+    ai-azure-content-safety ai-prompt-decorator ai-prompt-guard ai-prompt-template ai-proxy ai-proxy-advanced
+    ai-rag-injector ai-rate-limiting-advanced ai-request-transformer ai-response-transformer ai-sanitizer
+    ai-semantic-cache ai-semantic-prompt-guard app-dynamics application-registration aws-lambda azure-functions
+    basic-auth bot-detection canary confluent correlation-id cors datadog degraphql exit-transformer file-log
+    forward-proxy graphql-proxy-cache-advanced graphql-rate-limiting-advanced grpc-gateway grpc-web header-cert-auth
+    hmac-auth http-log injection-protection ip-restriction jq json-threat-protection jwe-decrypt jwt jwt-signer
+    kafka-consume kafka-log kafka-upstream key-auth-enc konnect-application-auth ldap-auth ldap-auth-advanced loggly
+    mocking mtls-auth oas-validation oauth2 oauth2-introspection opa openid-connect opentelemetry post-function
+    pre-function prometheus proxy-cache proxy-cache-advanced rate-limiting-advanced redirect request-callout
+    request-termination request-transformer request-transformer-advanced request-validator response-ratelimiting
+    response-transformer response-transformer-advanced route-by-header route-transformer-advanced saml
+    service-protection session standard-webhooks statsd statsd-advanced syslog tcp-log tls-handshake-modifier
+    tls-metadata-headers udp-log upstream-oauth upstream-timeout vault-auth websocket-size-limit websocket-validator
+    xml-threat-protection zipkin
+    """
+"""Plugins that Kong has and this gateway has not: whoever names one has made no mistake in writing."""
+
+
+def _kind_name(value: str) -> str:
+    if value in _KONGS.split():
+        raise violation(f"plugin '{value}' is {NOT_SUPPORTED}")
+    if value not in PLUGINS:
+        raise violation(f"plugin '{value}' not enabled; add it to the 'plugins' configuration property")
+    return value
+
+
+def _both(value: list[str]) -> list[str]:
+    if not {"http", "https"} <= set(value):
+        raise violation(f"{NOT_SUPPORTED}: must hold both 'http' and 'https'")
+    return value
+
+
+Protocols = Annotated[
+    list[Literal["grpc", "grpcs", "http", "https"]], SetMarker(), AfterValidator(unique), AfterValidator(_both)
+]
+
+
+class Plugin(Entity):
+    """The most specific enabled instance of a kind is the one that runs."""
+
+    name: Annotated[str, AfterValidator(_kind_name)] = Field(description="Kind of plugin.")
+    instance_name: Name | None = Field(default=None, description="Unique name of this instance.")
+    updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
+    route: Annotated[Foreign, References("routes")] | None = Field(default=None, description="Only on this route.")
+    service: Annotated[Foreign, References("services")] | None = Field(
+        default=None, description="Only on this service."
+    )
+    consumer: Annotated[Foreign, References("consumers")] | None = Field(
+        default=None, description="Only for this consumer."
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="The kind's own fields.")
+    protocols: Protocols = Field(
+        default=["grpc", "grpcs", "http", "https"], description="Protocols that it runs on: http and https."
+    )
+    enabled: bool = Field(default=True, description="Whether it runs.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+
+    @model_validator(mode="after")
+    def _scope_exists(self) -> Self:
+        kind = PLUGINS[self.name]
+        if self.consumer is not None and not kind.consumer_scope:
+            raise FieldErrors({"consumer": "value must be null"})
+        by_service = self.name == "rate-limiting" and self.config.get("limit_by") == "service"
+        if by_service and self.consumer is not None and self.service is None:
+            raise FieldErrors(
+                {"config": {"limit_by": f"{NOT_SUPPORTED}: 'service' on a consumer needs a service, too"}}
+            )
+        return self
+
+
+def expand_config(data: JsonDict) -> JsonDict:
+    """The config with every default written out. Raises FieldErrors with what is wrong in it."""
+    if data.get("consumer_group") is not None:
+        raise FieldErrors({"consumer_group": GROUPS_HAVE_NONE})
+    name, config = data.get("name"), data.get("config")
+    kind = PLUGINS.get(name) if isinstance(name, str) else None
+    if kind is None or not (config is None or isinstance(config, dict)):
+        return data
+    config = dict(config or {})
+    for alias, (record, field) in kind.aliases.items():
+        if alias in config:
+            value = config.pop(alias)
+            inner = config.get(record)
+            if isinstance(inner, dict):
+                inner.setdefault(field, value)
+            elif inner is None:
+                config[record] = {field: value}
+    try:
+        checked = check(kind.config, config)
+    except SchemaViolation as error:
+        own = error.fields
+        # A finding on the whole config is Kong's text for the field `config` itself.
+        whole = own.pop("@entity", None)
+        raise FieldErrors({"config": own if own else whole[0] if whole else own}) from None
+    wrong = kind.check(checked)
+    if wrong is not None:
+        raise wrong
+    return {**data, "config": checked.model_dump(mode="json")}
+
+
+KIND = Kind(
+    name="plugins",
+    model=Plugin,
+    endpoint_key="instance_name",
+    unique=("instance_name",),
+    together=("consumer", "name", "route", "service"),
+    foreign={"route": "routes", "service": "services", "consumer": "consumers"},
+    cascades=("route", "service", "consumer"),
+    numbered=False,
+    expand=expand_config,
+)

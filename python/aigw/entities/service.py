@@ -1,0 +1,97 @@
+"""A service: an upstream that routes lead to. `url` is a shorthand for protocol, host, port and path."""
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from aigw._native import wrong_text
+from aigw.entities.base import Entity, Kind, TagsField, Unsupported, UnsupportedList
+from aigw.entities.host import canonical_host, wrong_host
+from aigw.schema.fields import NOT_SUPPORTED, Between, FieldErrors, Milliseconds, Name, PlainPath, Timestamp, violation
+from aigw.types import JsonDict
+
+
+def _host(value: str) -> str:
+    wrong = wrong_host(value)
+    if wrong is not None:
+        raise violation(wrong)
+    return canonical_host(value)
+
+
+def _path(value: str) -> str:
+    if (wrong := wrong_text("address path", value)) is not None:
+        raise violation(wrong)
+    return value
+
+
+def _no_depth(value: int | None) -> int | None:
+    if value is not None:
+        raise violation(NOT_SUPPORTED)
+    return value
+
+
+Host = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_host)]
+
+
+class Service(Entity):
+    """Where requests go."""
+
+    updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
+    name: Name | None = Field(default=None, description="Unique name.")
+    retries: Annotated[int, AfterValidator(Between(0, 32767))] = Field(
+        default=5, description="Further attempts after a failure to connect."
+    )
+    protocol: Literal["http", "https"] = Field(default="http", description="How to speak to the upstream.")
+    host: Host = Field(description="Host name or IP address of the upstream.")
+    port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(default=80, description="Port of the upstream.")
+    path: Annotated[PlainPath, AfterValidator(_path)] | None = Field(
+        default=None, description="Prefix for the path of forwarded requests."
+    )
+    connect_timeout: Milliseconds = Field(default=60000, description="Milliseconds to connect.")
+    write_timeout: Milliseconds = Field(default=60000, description="Milliseconds between two writes.")
+    read_timeout: Milliseconds = Field(default=60000, description="Milliseconds between two reads.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+    client_certificate: Unsupported = Field(
+        default=None, description="Certificate shown to the upstream: not supported in this version."
+    )
+    tls_verify: bool | None = Field(
+        default=None, description="Check the upstream's certificate; null: the gateway's default."
+    )
+    tls_verify_depth: Annotated[int | None, AfterValidator(_no_depth)] = Field(
+        default=None, description="Longest certificate chain: not supported in this version."
+    )
+    ca_certificates: UnsupportedList = Field(
+        default=None, description="Trusted authorities of this service: not supported in this version."
+    )
+    enabled: bool = Field(default=True, description="Whether its routes match; false: as if they were not there.")
+
+
+def expand_url(data: JsonDict) -> JsonDict:
+    """`url` written out as protocol, host, port and path; what the url leaves open returns to its default."""
+    if "url" not in data:
+        return data
+    url = data["url"]
+    if not isinstance(url, str):
+        raise FieldErrors({"url": "expected a string"})
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise FieldErrors({"url": f"invalid value: {url}: expected http(s)://host:port/path"}) from None
+    if parts.username is not None or parts.query or parts.fragment:
+        raise FieldErrors({"url": "must not contain user info, a query or a fragment"})
+    host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":")
+    rest = {k: v for k, v in data.items() if k != "url"}
+    default_port = 443 if parts.scheme == "https" else 80
+    written = {
+        "protocol": parts.scheme,
+        "host": host,
+        "port": port if port is not None else default_port,
+        "path": parts.path,
+    }
+    kept = {k: v for k, v in rest.items() if k not in written}
+    return {**kept, **{k: v for k, v in written.items() if v != ""}}
+
+
+KIND = Kind(name="services", model=Service, endpoint_key="name", unique=("name",), expand=expand_url)

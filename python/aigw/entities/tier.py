@@ -1,0 +1,274 @@
+"""A tier: what a consumer bought, in one document. Limits, gates, clamps, deadlines, and the price.
+
+`TierSpec` is the YAML object of `tiers.<name>` in the configuration file and the JSON object of `/tiers/{name}`: the same
+fields, the same checks. What this version does not enforce is refused with "not supported in this version", never ignored;
+prices are checked and kept for the ledger to come. To Kong's clients a tier is a consumer group: the entity without its
+spec. Which tier a consumer has is kept beside the consumer.
+"""
+
+import re
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from aigw.entities.base import Entity, Kind, TagsField
+from aigw.entities.rates import Rates
+from aigw.schema.fields import (
+    NOT_SUPPORTED,
+    Between,
+    FieldErrors,
+    Model,
+    Name,
+    Only,
+    Positive,
+    Prose,
+    SetMarker,
+    Timestamp,
+    refuse,
+    shown,
+    unique,
+    violation,
+)
+
+MAX_REQUESTS: Final = 2**32 - 1
+MAX_TOKENS: Final = 2**31 - 1
+MAX_LIMITS: Final = 16
+MAX_REFILL_S: Final = 366 * 86400
+PERIODS: Final = ("second", "minute", "hour", "day", "month", "year")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+_PER: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z", re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)\Z", re.ASCII)
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+*\-]+\Z", re.ASCII)
+
+NotYet = Annotated[Any, AfterValidator(refuse), shown(type="null")]
+"""A field of later versions: null, or refused."""
+
+
+def seconds_of(per: str) -> int | None:
+    """Seconds of a duration like `90s`; None for a calendar word."""
+    found = _PER.match(per)
+    return int(found.group(1)) * _UNITS[found.group(2)] if found else None
+
+
+def canonical_per(per: str) -> str:
+    """A period as the policy writes it: the calendar word, or whole seconds."""
+    seconds = seconds_of(per)
+    return per if seconds is None else f"{seconds}s"
+
+
+def _per(value: str) -> str:
+    seconds = seconds_of(value)
+    if value in PERIODS or (seconds is not None and 1 <= seconds <= 366 * 86400):
+        return value
+    raise violation(f"expected one of: {', '.join(PERIODS)}, or a duration of at most 366d as in 90s, 5h")
+
+
+def milliseconds_of(duration: str) -> int:
+    """Milliseconds of a duration like `10s`, `1.5m`, `250ms`."""
+    found = _DURATION.match(duration)
+    return round(float(found.group(1)) * _MILLISECONDS[found.group(2)]) if found else 0
+
+
+def _duration(value: str) -> str:
+    if not 1 <= milliseconds_of(value) <= 24 * 3_600_000:
+        raise violation("expected a duration from 1ms to 24h as in 250ms, 10s, 1.5m")
+    return value
+
+
+def _pattern(value: str) -> str:
+    if not _PATTERN.match(value):
+        raise violation("expected a name, or a pattern with '*': letters, digits and ._:/@+-")
+    return value
+
+
+Per = Annotated[
+    str,
+    AfterValidator(_per),
+    shown(
+        pattern=f"^({'|'.join(PERIODS)}|[1-9][0-9]{{0,7}}s|[1-9][0-9]{{0,5}}m|[1-9][0-9]{{0,3}}h|[1-9][0-9]{{0,2}}d)$"
+    ),
+]
+Duration = Annotated[str, AfterValidator(_duration), shown(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)$")]
+Pattern = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    AfterValidator(_pattern),
+    shown(pattern="^[A-Za-z0-9._:/@+*-]+$"),
+]
+Patterns = Annotated[list[Pattern], SetMarker(), AfterValidator(unique)]
+Requests = Annotated[int, AfterValidator(Between(0, MAX_REQUESTS))]
+TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
+
+
+def _seconds(per: str) -> int:
+    """Seconds of a window of fixed length."""
+    return seconds_of(per) or {"second": 1, "minute": 60, "hour": 3600}.get(per, 86400)
+
+
+class Limit(Model):
+    """One bound: so many requests in a window of time. With `burst` it is a bucket of that size which refills steadily."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["requests", "per"]})
+
+    requests: Requests | None = Field(default=None, description="Requests per window; 0 lets none pass.")
+    tokens: NotYet = Field(default=None, description="Tokens per window: not supported in this version.")
+    input_tokens: NotYet = Field(default=None, description="Input tokens per window: not supported in this version.")
+    output_tokens: NotYet = Field(default=None, description="Output tokens per window: not supported in this version.")
+    spend: NotYet = Field(default=None, description="USD per window: not supported in this version.")
+    concurrency: NotYet = Field(default=None, description="Requests at once: not supported in this version.")
+    per: Per | None = Field(
+        default=None,
+        description="The window: second, minute, hour, day, month, year (UTC), or a duration as in 90s, 5h.",
+    )
+    burst: Annotated[int, AfterValidator(Positive(1_000_000))] | None = Field(
+        default=None, description="Requests that may come at once; they come back at `requests` per `per`."
+    )
+    window: Annotated[Literal["fixed", "sliding"], AfterValidator(Only(("fixed",)))] = Field(
+        default="fixed", description="fixed: aligned to UTC; sliding is not supported in this version."
+    )
+    scope: Annotated[
+        Literal["consumer", "credential", "model", "route", "agent", "ip"],
+        AfterValidator(Only(("consumer", "credential", "model", "ip"))),
+    ] = Field(
+        default="consumer",
+        description="What has a counter of its own: the consumer, each of its keys, each model it calls, or each address it"
+        " calls from; route and agent are not supported in this version.",
+    )
+    mode: Literal["enforce", "shadow"] = Field(
+        default="enforce", description="shadow: counted and shown in metrics, never refused."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.requests is None:
+            raise violation("name what is limited: requests")
+        if self.per is None:
+            raise violation("per: required field missing")
+        if self.burst is not None and (self.per in ("month", "year") or self.requests == 0):
+            raise violation("burst: needs a window of at most a day, and requests above 0")
+        if self.burst is not None and self.scope == "ip":
+            raise violation(f"burst: with scope ip {NOT_SUPPORTED}")
+        if self.burst is not None and self.burst * _seconds(self.per) > MAX_REFILL_S * self.requests:
+            raise violation("burst: would take more than 366 days to come back at this rate: lower it")
+        return self
+
+
+class Parameters(Model):
+    """Request parameters that a tier may use. A boolean allows or refuses, a number is the most."""
+
+    tools: bool = Field(default=True, description="Tools and functions.")
+    n: Annotated[int, AfterValidator(Between(1, 128))] | None = Field(
+        default=None, description="Most choices per request."
+    )
+    logprobs: bool = Field(default=True, description="Log probabilities.")
+    stream: bool = Field(default=True, description="Streamed answers.")
+    response_format: bool = Field(default=True, description="Structured output.")
+    reasoning_effort: bool = Field(default=True, description="Choosing how much the model reasons.")
+
+
+class Allow(Model):
+    """What a tier may call."""
+
+    features: Patterns = Field(
+        default=["*"],
+        description="Features whose models may be called: every feature of the model must be named; '*' is any.",
+    )
+    models: Patterns = Field(default=["*"], description="Models by name; '*' stands for any characters.")
+    parameters: Parameters = Field(default_factory=Parameters, description="Request parameters.")
+
+
+class Prompt(Model):
+    """Bounds on what is sent."""
+
+    max_tokens: NotYet = Field(default=None, description="Tokens of a prompt: not supported in this version.")
+    max_bytes: Annotated[int, AfterValidator(Positive(2**40))] | None = Field(
+        default=None, description="Bytes of a request body; more are answered 413."
+    )
+
+
+class Output(Model):
+    """Bounds on what is generated."""
+
+    max_tokens: TokenCap | None = Field(
+        default=None, description="Output tokens per choice: what the caller asks for is lowered to it, or set to it."
+    )
+
+
+class Timeouts(Model):
+    """Deadlines of a call on /v1."""
+
+    first_byte: Duration | None = Field(default=None, description="Until the answer's head.")
+    total: Duration | None = Field(default=None, description="For the whole call.")
+
+
+class TierSpec(Model):
+    """A tier as it is written."""
+
+    limits: Annotated[list[Limit], Field(max_length=MAX_LIMITS)] = Field(
+        default=[], description="Bounds that hold together: the strictest decides."
+    )
+    allow: Allow = Field(default_factory=Allow, description="Gates; left out, everything may be called.")
+    prompt: Prompt = Field(default_factory=Prompt, description="Bounds on what is sent.")
+    output: Output = Field(default_factory=Output, description="Bounds on what is generated.")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="Deadlines.")
+    weight: NotYet = Field(default=None, description="Share of a full pool: not supported in this version.")
+    reserved_concurrency: NotYet = Field(default=None, description="Guaranteed places: not supported in this version.")
+    price: Rates | None = Field(default=None, description="What the consumer pays.")
+    description: Prose | None = Field(default=None, description="A few lines for people.")
+
+    @model_validator(mode="after")
+    def _limits_differ(self) -> Self:
+        seen: set[tuple[object, ...]] = set()
+        found: list[str | None] = []
+        for limit in self.limits:
+            same = (canonical_per(limit.per or ""), limit.scope, limit.mode, limit.burst is None)
+            kind = "requests" if limit.burst is None else "requests with burst"
+            text = f"two limits on {kind} per {limit.per} by {limit.scope} ({limit.mode}): keep one"
+            found.append(text if same in seen else None)
+            seen.add(same)
+        if any(found):
+            raise FieldErrors({"limits": found})
+        return self
+
+
+def _tier_name(value: str) -> str:
+    if not value.isascii() or _UUID.match(value):
+        raise violation(f"invalid value '{value}': expected ascii, and no UUID: paths take ids, too")
+    if value in (".", ".."):
+        raise violation(f"invalid value '{value}': a client takes it out of a path")
+    return value
+
+
+TierName = Annotated[
+    Name,
+    Field(max_length=128),
+    AfterValidator(_tier_name),
+    shown(pattern=r"^(?!\.\.?$|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$)[A-Za-z0-9._~-]+$"),
+]
+
+
+class Tier(Entity):
+    """The name travels in headers."""
+
+    updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
+    name: TierName = Field(description="Unique name.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+    spec: TierSpec = Field(default_factory=TierSpec, description="What the tier is.")
+
+
+KIND = Kind(name="tiers", model=Tier, endpoint_key="name", unique=("name",), served=False)
+
+__all__ = [
+    "NOT_SUPPORTED",
+    "Allow",
+    "Limit",
+    "Parameters",
+    "Tier",
+    "TierName",
+    "TierSpec",
+    "canonical_per",
+    "milliseconds_of",
+    "seconds_of",
+]

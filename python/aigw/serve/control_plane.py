@@ -1,0 +1,168 @@
+"""The control process put together: store, publication, writer, configuration file, Admin API. The only place that builds them.
+
+In: settings. Out: `Control`, whose `app` is served on the admin port by `control_process`. Nothing runs before `start`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aigw.admin.app import AdminApp
+from aigw.admin.context import Admin
+from aigw.admin.guard import Guard
+from aigw.control.file.in_force import Configuration, Events, give_back
+from aigw.control.file.read import first_look
+from aigw.control.group_commit import Writer
+from aigw.control.publish.files import Publisher
+from aigw.control.publish.publication import Publication
+from aigw.control.publish.repair import Repair
+from aigw.control.store.database import Store
+from aigw.errors import AigwError, StoreError, explain
+from aigw.telemetry.faults import Faults
+from aigw.types import HostPort
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """What the control process must be told."""
+
+    data: Path
+    admin: HostPort = field(default=HostPort("127.0.0.1", 8001))
+    proxy: HostPort = field(default=HostPort("127.0.0.1", 8000))
+    admin_token: str | None = field(default=None, repr=False)
+    config: Path | None = None
+    """The configuration file."""
+    must: bool = True
+    """Whether a configuration file with errors ends the start; a control process that is started again serves what the store
+    holds, and says what is wrong."""
+
+
+class Control:
+    """An opened control plane. `start` before the first request, `close` after the last."""
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        writer: Writer,
+        configuration: Configuration,
+        first: Callable[[], None],
+        app: AdminApp,
+        metrics: Callable[[], str],
+        repair: Repair,
+        faults: Faults,
+    ) -> None:
+        self._first = first
+        self.configuration = configuration
+        self._store = store
+        self._publisher = publisher
+        self._writer = writer
+        self.repair = repair
+        self.app = app
+        self.metrics_text = metrics
+        """What `GET /metrics` answers, for the exporters."""
+        self.faults = faults
+
+    def start(self) -> None:
+        """Put the configuration in force. Raises ConfigError, StoreError, OSError; then everything is closed."""
+        try:
+            self._writer.start()
+            self._first()
+            give_back()
+        except (AigwError, OSError):
+            self.close()
+            raise
+
+    def reclaim(self) -> list[tuple[int, int]]:
+        """Give back what dead workers held: (slot, permits found open) of each. Call it when a worker has died."""
+        return self._publisher.reclaim()
+
+    def close(self) -> None:
+        """Finish the writes in progress and let go of the files."""
+        self._writer.close()
+        self._store.close()
+
+
+def open_control(
+    settings: ControlSettings,
+    *,
+    publisher: Callable[[str, str], Publisher] | None = None,
+    now: Callable[[], float] = time.time,
+    log: Events = lambda event, /, **facts: None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Control:
+    """Open the data folder, once the configuration file was found fit for use.
+
+    `publisher` makes the hand on the snapshot files from (data folder, store id), by default the native one. Raises
+    ConfigError, StoreError."""
+    if publisher is None:
+        from aigw._native import Publisher as Native  # noqa: PLC0415  (not needed with another publisher)
+
+        publisher = Native
+    first = first_look(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
+    settings.data.mkdir(0o700, parents=True, exist_ok=True)
+    store = _open_store(settings.data)
+    try:
+        files = publisher(str(settings.data), store.store_id)
+        _check_secret(store, files, settings.data / "secret")
+    except (OSError, ValueError) as error:
+        store.close()
+        raise StoreError(f"the files in {settings.data} cannot be used: {explain(error)}") from error
+    except AigwError:
+        store.close()
+        raise
+    publication = Publication(files)
+    faults = Faults()
+    writer = Writer(store, publication, faults, now)
+    configuration = Configuration(store, writer, publication, files, settings.config, now, log)
+
+    def page() -> str:
+        labels = publication.route_labels(), publication.series_labels(), publication.tier_labels()
+        return files.metrics(*labels) + configuration.metrics() + faults.metrics()
+
+    admin = Admin(
+        store=store,
+        writer=writer,
+        configuration=configuration,
+        publication=publication,
+        publisher=files,
+        now=now,
+        metrics=page,
+        admin_address=settings.admin,
+        proxy_address=settings.proxy,
+    )
+    app = AdminApp(admin, Guard(settings.admin, settings.admin_token))
+    held = [first]  # a large file is let go as soon as it is in force
+    return Control(
+        store,
+        files,
+        writer,
+        configuration,
+        lambda: configuration.start(held.pop(), must=settings.must),
+        app,
+        page,
+        Repair(files, writer.renew, log),
+        faults,
+    )
+
+
+def _open_store(data: Path) -> Store:
+    """The store. One that is gone while its counters are there was lost: an empty gateway in its place would be a surprise."""
+    path = data / "store.db"
+    if (data / "cells" / "control").exists() and not (path.exists() and path.stat().st_size):
+        raise StoreError(
+            f"{path} is missing or empty, and this folder was in use: restore it from a backup, "
+            f"or begin anew by moving {data / 'cells'} away"
+        )
+    return Store(path)
+
+
+def _check_secret(store: Store, files: Publisher, path: Path) -> None:
+    """Refuse another secret than the one the stored keys were hashed with: none of them would open anything."""
+    proof = files.hash_key(b"aigw: is this the secret of the stored keys?").hex()
+    if not store.keep("secret_proof", proof):
+        raise StoreError(
+            f"{path} is not the secret that the keys in the store were hashed with: restore it from a backup. "
+            "Without it they are lost: begin anew in another folder (--data)"
+        )

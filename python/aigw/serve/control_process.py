@@ -1,0 +1,125 @@
+"""The control process: the Admin API served on its address, and the supervisor's messages.
+
+In: orders on the command line, lines `reclaim` and `reload` from the supervisor. Out: a process that serves until
+SIGTERM, or exit status 2 when what the operator wrote must be repaired first: with another status it may be started again.
+`control_plane` builds the objects that this process runs.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from typing import Final
+
+import uvloop
+
+from aigw.config import ConfigErrors
+from aigw.errors import AigwError, ConfigError, explain
+from aigw.serve import child
+from aigw.serve.control_plane import Control, ControlSettings, open_control
+from aigw.serve.log import Log
+from aigw.serve.progress import Bar
+from aigw.serve.server import asgi
+from aigw.serve.watch import Watch
+from aigw.settings import Settings
+from aigw.telemetry import start_exporter
+
+LOOK_S: Final = 0.25
+"""How often workers are looked at."""
+
+
+def main(arguments: list[str]) -> int:
+    orders, settings = child.enter(arguments)
+    log = Log(settings.log_format, "control")
+    bar = Bar(sys.stderr.isatty())
+    gc.disable()  # what a start makes stays, or goes by itself
+    try:
+        told = ControlSettings(
+            data=settings.data,
+            admin=settings.admin,
+            proxy=settings.proxy,
+            admin_token=settings.admin_token,
+            config=settings.config,
+            must=orders.first,
+        )
+        control = open_control(told, log=log, progress=bar)
+        bar("storing", 0, 0)
+        control.start()
+        bar.clear()
+    except ConfigErrors as errors:
+        bar.clear()
+        sys.stderr.write(errors.rendered() + "\n")
+        count = len(errors.findings)
+        child.tell_failed(orders, f"{settings.config}: {count} error{'s' if count > 1 else ''}, listed above")
+        return child.CONFIG_STATUS
+    except (AigwError, OSError) as error:
+        why = explain(error)
+        log("control_failed", error=why)
+        child.tell_failed(orders, why)
+        return child.CONFIG_STATUS if isinstance(error, ConfigError) else 1
+    gc.enable()
+    gc.freeze()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(control, settings, orders, log))
+    control.close()
+    return 0
+
+
+async def _serve(control: Control, settings: Settings, orders: child.Orders, log: Log) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    os.set_blocking(orders.control_fd, False)
+    watch = Watch(control.configuration, control.faults) if settings.config is not None else None
+    loop.add_reader(orders.control_fd, _messages, control, watch, orders.control_fd, log)
+    if watch is not None:
+        watch.start()
+    exporter = start_exporter(settings.otlp_endpoint, control.metrics_text, control.faults)
+    server = asgi(control.app, settings.admin, lambda: child.tell_ready(orders))
+    served = loop.create_task(server.serve())
+    stopping = loop.create_task(stop.wait())
+    repairing = loop.create_task(_repair(control, log))
+    await asyncio.wait([served, stopping], return_when=asyncio.FIRST_COMPLETED)
+    repairing.cancel()
+    if served.done():
+        log("server_ended", error=str(served.exception()))
+    server.stop()
+    if watch is not None:
+        await loop.run_in_executor(None, watch.stop)
+    await asyncio.wait([served], timeout=2)
+    if exporter is not None:
+        await loop.run_in_executor(None, exporter.shutdown)
+
+
+async def _repair(control: Control, log: Log) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        with control.faults.outlived("repair", "look at the workers"):
+            try:
+                control.repair.look()
+            except OSError as error:
+                log("repair_failed", error=str(error))
+
+
+def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
+    """Do what the supervisor asks. Several deaths at once need one sweep; a gateway without a file has nothing to reload."""
+    asked = set(os.read(fd, 4096).split())
+    if b"reclaim" in asked:
+        reclaimed: list[tuple[int, int]] = []
+        try:
+            reclaimed = control.reclaim()
+        except OSError as error:
+            log("reclaim_failed", error=str(error))
+        # Every worker's slot is found here, also of one that ended by the book: it frees nothing itself, since its threads may
+        # touch a permit until the process is gone. Only what one had left open is worth a line.
+        if permits := sum(permits for _, permits in reclaimed):
+            log("slots_reclaimed", slots=len(reclaimed), permits=permits)
+    if b"reload" in asked and watch is not None:
+        watch.hangup()
+    elif b"reload" in asked:
+        log("reload_ignored", why="no configuration file: the Admin API rules")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

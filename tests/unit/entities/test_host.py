@@ -1,0 +1,30 @@
+"""Link-local and metadata addresses, however they are spelled."""
+
+import pytest
+
+from aigw.entities.host import canonical_host, wrong_host
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.169.254", "169.254.0.1", "2852039166", "0xA9FEA9FE", "0251.0376.0251.0376", "169.254.43518", "0xa9.254.169.254",
+     "[fe80::1]", "fe80::1", "[fe80::1%25eth0]", "febf::1", "[::ffff:169.254.169.254]", "::ffff:a9fe:a9fe",
+     "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "::169.254.169.254", "metadata.google.internal", "METADATA.google.internal.",
+     "100.100.100.200", "fd00:ec2::254", "169.254.169.254.", "1.2.3", "foo.0x7f", "010.0.0.1", "a b", "a/b", "a@b", "-a", "",
+     "224.0.0.1", "[::1", "h:80", "a..b", "x" * 64, "a\r\nb"],
+)  # fmt: skip
+def test_refused(host: str) -> None:
+    if host == "foo.0x7f":  # a name whose last label is not a number is a name
+        assert wrong_host(host) is None
+    else:
+        assert wrong_host(host) is not None, host
+
+
+@pytest.mark.parametrize(
+    ("host", "canonical"),
+    [("127.0.0.1", "127.0.0.1"), ("10.0.0.1", "10.0.0.1"), ("Example.COM", "example.com"), ("my_svc.ns", "my_svc.ns"),
+     ("::1", "[::1]"), ("[0:0::1]", "[::1]"), ("localhost", "localhost"), ("2001:db8::1", "[2001:db8::1]"), ("0.0.0.0", "0.0.0.0")],
+)  # fmt: skip
+def test_allowed(host: str, canonical: str) -> None:
+    assert wrong_host(host) is None
+    assert canonical_host(host) == canonical

@@ -1,0 +1,51 @@
+"""What the supervisor asks of the control process: each order is followed, whatever becomes of the others."""
+
+import os
+from typing import Any
+
+import pytest
+
+from aigw.serve.control_process import _messages
+
+
+class Process:
+    """Stands in for the control plane and the watch."""
+
+    def __init__(self, found: list[tuple[int, int]] | OSError) -> None:
+        self.found = found
+        self.hangups = 0
+        self.said: list[tuple[str, dict[str, Any]]] = []
+
+    def reclaim(self) -> list[tuple[int, int]]:
+        if isinstance(self.found, OSError):
+            raise self.found
+        return self.found
+
+    def hangup(self) -> None:
+        self.hangups += 1
+
+    def log(self, event: str, /, **facts: Any) -> None:
+        self.said.append((event, facts))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([], []),
+        ([(0, 0), (3, 2)], [("slots_reclaimed", {"slots": 2, "permits": 2})]),
+        (OSError("a slot is damaged"), [("reclaim_failed", {"error": "a slot is damaged"})]),
+    ],
+)
+def test_a_reload_beside_a_reclaim_is_not_forgotten(
+    found: list[tuple[int, int]] | OSError, said: list[tuple[str, dict[str, Any]]]
+) -> None:
+    process = Process(found)
+    read, write = os.pipe()
+    os.write(write, b"reclaim\nreload\nreclaim\n")
+    _messages(process, process, read, process.log)  # type: ignore[arg-type]
+    assert (process.said, process.hangups) == (said, 1)
+    os.write(write, b"reload\n")
+    _messages(process, None, read, process.log)  # type: ignore[arg-type]
+    assert process.said[-1][0] == "reload_ignored"
+    os.close(read)
+    os.close(write)
