@@ -1,0 +1,24 @@
+"""A wall clock for a child process: it starts at a moment of the test's choice and runs on from there.
+
+In: unix seconds. Out: environment variables for the child. Needs Linux and a C compiler, as a build of the gateway does;
+a machine without one skips.
+"""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+
+def clock_at(moment: float, folder: Path) -> dict[str, str]:
+    """The environment of a child whose wall clock shows `moment` now. `folder` takes the compiled library."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler (cc) to set the wall clock of a child")
+    library = folder / "clock.so"
+    if not library.exists():
+        source = Path(__file__).with_name("clock.c")
+        subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return {"LD_PRELOAD": str(library), "CLOCK_OFFSET_S": str(round(moment - time.time()))}
