@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from tests.support.processes import Gateway, gone, start_gateway, wait_until
@@ -75,7 +75,7 @@ class _Answers(BaseHTTPRequestHandler):
     """Answers every call with a completion; a call on a path with `hold` waits until the server ends."""
 
     protocol_version = "HTTP/1.1"
-    held: "list[str]" = []
+    held: ClassVar[list[str]] = []
     over = threading.Event()
 
     def do_GET(self) -> None:
@@ -92,7 +92,7 @@ class _Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET  # noqa: N815
+    do_POST = do_GET
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
