@@ -5,6 +5,7 @@
 
 mod check;
 pub mod gate;
+pub mod headers;
 mod permit;
 mod take;
 

@@ -6,7 +6,7 @@
 use std::io;
 
 use aigw_core::snapshot::SnapshotError;
-use aigw_io::publish::PublishError;
+use aigw_io::snapshot::PublishError;
 use aigw_io::yaml::Fault;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;

@@ -1,7 +1,7 @@
 //! The control process's hand on the files: `_native.Publisher`.
 //!
 //! In: records as tuples, the policy as bytes. Out: nothing but generations and numbers. It converts, delegates to
-//! `aigw_io::publish`, `aigw_io::cells` and `aigw_io::secret`, and maps errors; file work runs without the GIL.
+//! `aigw_io::snapshot`, `aigw_io::cells` and `aigw_io::secret`, and maps errors; file work runs without the GIL.
 //! Invariant: nothing is in force before `publish` returns.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,8 @@ use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, CellReading, Control, StoreId};
-use aigw_io::control_page::ControlPage;
-use aigw_io::publish::{PublishError, SnapshotWriter};
 use aigw_io::secret::{self, Sealer};
+use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};

@@ -1,6 +1,5 @@
 //! The kinds of limit, one file each. A limit is a bound on a meter within a window of time.
 
-pub mod headers;
 pub mod period;
 pub mod rate;
 pub mod window;

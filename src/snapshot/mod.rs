@@ -4,39 +4,24 @@
 //! (consumers and credentials; a mapped base under an overlay of later changes). Either half can be replaced without
 //! touching the other. Files and mappings are `aigw-io`'s.
 
-mod class;
-mod compile;
-mod compile_tiers;
-pub mod delta;
 pub mod error;
 pub mod keys;
-pub mod keys_build;
-mod layout;
-pub mod load;
-mod overlay;
-pub mod plan;
 pub mod policy;
-pub mod record;
-mod text;
-pub mod tier;
-
 mod uuid;
-mod written;
 
 use std::sync::Arc;
 
-pub use class::{Groups, PluginKind, Ref, Refs};
-pub use delta::Change;
 pub use error::SnapshotError;
-pub(crate) use keys::{CHANGED, Found};
-pub use keys::{Credential, Digest, Keys, MAX_CREDENTIAL};
-pub use keys_build::KeysBuilder;
-pub use layout::Bytes;
-pub use policy::{Acl, Anonymous, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit};
-pub(crate) use record::OWN_CLASS;
-pub use record::{Consumer, Names, NewConsumer};
-pub use text::Text;
-pub use tier::{Model, Offer, Parameters, Subject, Tier, TierLimit};
+pub use keys::delta::{self, Change};
+pub use keys::{
+    Bytes, Consumer, Credential, Digest, Groups, Keys, KeysBuilder, MAX_CREDENTIAL, Names, NewConsumer, PluginKind,
+    Ref, Refs,
+};
+pub(crate) use keys::{CHANGED, Found, OWN_CLASS};
+pub use policy::{
+    Acl, Anonymous, KeyAuth, Limit, LimitBy, Model, Offer, Parameters, Policy, Profile, Route, Scheme, Service,
+    SizeLimit, Subject, Text, Tier, TierLimit, file, plan,
+};
 pub use uuid::{Uuid, UuidText};
 
 /// One generation of configuration, as requests see it.

@@ -3,7 +3,7 @@
 
 use aigw_core::r#match::{Authority, CanonicalPath, Query};
 use aigw_core::snapshot::plan::rate_limiting;
-use aigw_core::snapshot::{Anonymous, Keys, KeysBuilder, NewConsumer, Policy, Ref, SnapshotError, Uuid, load};
+use aigw_core::snapshot::{Anonymous, Keys, KeysBuilder, NewConsumer, Policy, Ref, SnapshotError, Uuid, file};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ fn whole() -> Value {
 }
 
 fn compile(policy: &Value) -> Result<Policy, SnapshotError> {
-    load::policy(&load::seal(policy.to_string().as_bytes())?)
+    file::policy(&file::seal(policy.to_string().as_bytes())?)
 }
 
 fn with(pointer: &str, value: Value) -> Value {
@@ -155,14 +155,14 @@ fn keys_of_the_json_are_neither_missing_nor_unknown() {
 
 #[test]
 fn a_damaged_file_is_refused() {
-    let file = load::seal(whole().to_string().as_bytes()).unwrap();
+    let file = file::seal(whole().to_string().as_bytes()).unwrap();
     for at in 0..file.len() {
         let mut damaged = file.clone();
         damaged[at] ^= 1;
-        assert!(load::policy(&damaged).is_err(), "byte {at}");
+        assert!(file::policy(&damaged).is_err(), "byte {at}");
     }
     for cut in 0..file.len() {
-        assert!(load::policy(&file[..cut]).is_err(), "cut at {cut}");
+        assert!(file::policy(&file[..cut]).is_err(), "cut at {cut}");
     }
 }
 

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Uuid};
-use aigw_io::publish::{PublishError, SnapshotWriter};
-use aigw_io::snapshot::SnapshotReader;
+use aigw_io::snapshot::{PublishError, SnapshotReader, SnapshotWriter};
 use sha2::{Digest as _, Sha256};
 
 const STORE: [u64; 2] = [1, 2];

@@ -16,7 +16,7 @@ use aigw_core::cells::Words;
 use aigw_core::cells::shared::{self, HEADER_WORDS, Kind, MAX_CHUNKS, header};
 use aigw_core::limits::rate;
 
-use super::{StoreId, files};
+use super::files::{self, StoreId};
 use crate::map::{WordMap, allocate};
 
 /// Header words: words of a row, chunks in use, the column's number, bytes of its key, the key, the costs of buckets.

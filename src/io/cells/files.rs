@@ -3,14 +3,15 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Error, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
 
 use aigw_core::cells::shared::{HEADER_WORDS, Kind};
 use aigw_core::cells::{LayoutError, Words};
 
-use super::{StoreId, open_area};
 use crate::map::WordMap;
+
+/// The id of the store that the counters belong to: the 128 bits of its UUID.
+pub type StoreId = [u64; 2];
 
 /// Bytes of every file's header.
 pub(super) const HEADER_BYTES: u64 = HEADER_WORDS as u64 * 8;
@@ -69,24 +70,4 @@ pub(super) fn check(kind: Kind, path: &Path, words: &WordMap, store: StoreId) ->
 /// A layout error as what it is to a caller of files.
 pub(super) fn invalid(path: &Path, error: &LayoutError) -> Error {
     at(path, Error::new(ErrorKind::InvalidData, error.to_string()))
-}
-
-/// Moves the folder aside if its counters belong to another store; says where it is now.
-///
-/// For the control process, before anything in the folder is opened.
-pub fn set_aside_foreign(dir: &Path, store: StoreId) -> io::Result<Option<PathBuf>> {
-    let found = match open_area::store_of(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        found => found?,
-    };
-    if found == store {
-        return Ok(None);
-    }
-    // The time only makes the name: no decision rests on it.
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let mut name = dir.as_os_str().to_owned();
-    name.push(format!(".old-{time}"));
-    let aside = PathBuf::from(name);
-    fs::rename(dir, &aside)?;
-    Ok(Some(aside))
 }

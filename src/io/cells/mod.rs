@@ -4,111 +4,39 @@
 //! by [`Worker`], the control process by [`Control`]. Decisions are the core's; here are only files, locks and maps.
 
 mod columns;
+mod counters;
 mod files;
 mod open_area;
 mod reader;
 mod slots;
+mod worker;
 
-use std::io;
-use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use aigw_core::cells::{Cells, OpenArea, Place, Ring};
-
-use crate::map::WordMap;
-use columns::Columns;
-pub use files::set_aside_foreign;
-use open_area::FileLock;
+pub use files::StoreId;
 pub use reader::{CellReading, Control, ReclaimedSlot};
-use slots::Slot;
 pub use slots::{SLOTS, SlotReport, SlotState, SlotStatus};
+pub use worker::Worker;
 
-/// The id of the store that the counters belong to: the 128 bits of its UUID.
-pub type StoreId = [u64; 2];
-
-/// The hash area as workers and control have it.
-type Open = OpenArea<WordMap, FileLock>;
-
-/// All counters, without a journal.
-struct Counters {
-    columns: Columns,
-    open: Open,
-}
-
-impl Counters {
-    fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
-        files::make_dir(dir)?;
-        Ok(Self { open: open_area::open(dir, store)?, columns: Columns::new(dir, store) })
+/// Moves the folder aside if its counters belong to another store; says where it is now.
+///
+/// For the control process, before anything in the folder is opened.
+pub fn set_aside_foreign(dir: &Path, store: StoreId) -> io::Result<Option<PathBuf>> {
+    let found = match open_area::store_of(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    if found == store {
+        return Ok(None);
     }
-}
-
-impl Cells for Counters {
-    type Words = WordMap;
-    type Lock = FileLock;
-
-    #[inline]
-    fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64> {
-        self.columns.word(column, row)
-    }
-
-    #[inline]
-    fn costs(&self, column: u32) -> &[AtomicU64] {
-        self.columns.costs(column)
-    }
-
-    #[inline]
-    fn open(&self) -> &Open {
-        &self.open
-    }
-}
-
-/// A worker's hold on the counters: all of them, and a slot with a journal of its own until it dies.
-pub struct Worker {
-    counters: Counters,
-    slot: Slot,
-    ring: Ring<WordMap>,
-}
-
-impl Worker {
-    /// Takes a free slot, having given back what its dead owner had not sent.
-    ///
-    /// `dir` is `DATA/cells`. `StorageFull` when there is no room for the files, `ResourceBusy` when all slots are
-    /// taken, `InvalidData` when a file is not what it should be.
-    pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
-        let counters = Counters::open(dir, store)?;
-        let (slot, ring) = Slot::acquire(dir, store, &counters)?;
-        Ok(Self { counters, slot, ring })
-    }
-
-    /// What the worker shows of itself to the control process.
-    pub fn status(&self) -> SlotStatus<'_> {
-        self.slot.status()
-    }
-}
-
-impl Cells for Worker {
-    type Words = WordMap;
-    type Lock = FileLock;
-
-    #[inline]
-    fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64> {
-        self.counters.dense(column, row)
-    }
-
-    #[inline]
-    fn costs(&self, column: u32) -> &[AtomicU64] {
-        self.counters.costs(column)
-    }
-
-    #[inline]
-    fn open(&self) -> &Open {
-        self.counters.open()
-    }
-}
-
-impl Place for Worker {
-    #[inline]
-    fn ring(&self) -> &Ring<WordMap> {
-        &self.ring
-    }
+    // The time only makes the name: no decision rests on it.
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let mut name = dir.as_os_str().to_owned();
+    name.push(format!(".old-{time}"));
+    let aside = PathBuf::from(name);
+    fs::rename(dir, &aside)?;
+    Ok(Some(aside))
 }

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use aigw_core::cells::shared::{HEADER_WORDS, Kind};
 use aigw_core::cells::tag::TagKey;
-use aigw_core::cells::{Busy, Exclusive, Words, open};
+use aigw_core::cells::{Busy, Exclusive, OpenArea, Words, open};
 
-use super::{Open, StoreId, files};
+use super::files::{self, StoreId};
 use crate::map::{WordMap, allocate};
+
+/// The hash area as workers and control have it.
+pub(super) type Open = OpenArea<WordMap, FileLock>;
 
 /// 8 MiB of entries: half a million identifiers with a live window.
 const BUCKETS: usize = 1 << 16;

@@ -15,8 +15,9 @@ use aigw_core::limits::{Rate, rate, window};
 use aigw_core::telemetry::series::TIERS;
 use aigw_core::units::{Moment, UnixSeconds};
 
+use super::counters::Counters;
+use super::files::StoreId;
 use super::slots::{self, SLOTS, SlotReport};
-use super::{Counters, StoreId};
 use crate::map::WordMap;
 
 /// From here on columns are those of metrics.

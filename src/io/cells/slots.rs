@@ -14,7 +14,7 @@ use aigw_core::cells::reclaim::{Reclaimed, reclaim};
 use aigw_core::cells::shared::{HEADER_WORDS, Kind, header};
 use aigw_core::cells::{Cells, Ring, Words};
 
-use super::{StoreId, files};
+use super::files::{self, StoreId};
 use crate::map::{WordMap, allocate};
 
 /// How many workers may have slots at once.

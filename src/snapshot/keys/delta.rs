@@ -6,10 +6,12 @@
 //! In: changes; out: bytes, and changes again. Invariant: a reader takes whole records up to the published length only;
 //! bytes that are no record are an error with their offset, never skipped.
 
-use super::keys::{Credential, Digest, MAX_CREDENTIAL};
-use super::layout::{u32_at, u64_at};
-use super::record::{self, NewConsumer, Record};
-use super::{SnapshotError, Uuid};
+use super::bytes::{u32_at, u64_at};
+use super::consumer::NewConsumer;
+use super::credential::{Credential, Digest, MAX_CREDENTIAL};
+use super::record::{self, Record};
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::uuid::Uuid;
 
 const MAGIC: &[u8; 8] = b"AIGWKEYD";
 const VERSION: u64 = 3;

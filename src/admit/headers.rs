@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::{Period, Rate};
-use crate::admit::Check;
+use super::check::Check;
+use crate::limits::{Period, Rate};
 use crate::units::Moment;
 
 /// A response header: lower-case name, value.

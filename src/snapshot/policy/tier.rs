@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
-use super::{Scheme, Uuid};
+use super::scheme::Scheme;
 use crate::limits::{Period, Rate};
+use crate::snapshot::uuid::Uuid;
 
 /// All tiers and models of one generation.
 #[derive(Debug, Default)]

@@ -10,13 +10,13 @@ use std::thread;
 
 /// A kind of snapshot file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FileKind {
     Policy,
     Base,
     Delta,
 }
 
-impl Kind {
+impl FileKind {
     const ALL: [Self; 3] = [Self::Policy, Self::Base, Self::Delta];
 
     fn prefix(self) -> &'static str {
@@ -43,18 +43,18 @@ impl Folder {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
     }
 
-    pub(crate) fn path(&self, kind: Kind, number: u64) -> PathBuf {
+    pub(crate) fn path(&self, kind: FileKind, number: u64) -> PathBuf {
         self.0.join(format!("{}{number}", kind.prefix()))
     }
 
     /// Opens a file; an error names it.
-    pub(crate) fn open(&self, kind: Kind, number: u64, options: &OpenOptions) -> io::Result<File> {
+    pub(crate) fn open(&self, kind: FileKind, number: u64, options: &OpenOptions) -> io::Result<File> {
         let path = self.path(kind, number);
         options.open(&path).map_err(|error| Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     /// Writes a whole file: its name appears when its bytes are on disk.
-    pub(crate) fn write(&self, kind: Kind, number: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, kind: FileKind, number: u64, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(kind, number);
         let draft = self.0.join("draft");
         let write = || {
@@ -75,12 +75,12 @@ impl Folder {
     ///
     /// The names go at once, the space when the last handle is closed, by a thread of its own: to free a base of 100 MB takes
     /// longer than all else that a publish does.
-    pub(crate) fn sweep(&self, keep: impl Fn(Kind, u64) -> bool) {
+    pub(crate) fn sweep(&self, keep: impl Fn(FileKind, u64) -> bool) {
         let mut gone = Vec::new();
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let file = name.to_str().and_then(|name| {
-                Kind::ALL.into_iter().find_map(|kind| Some((kind, name.strip_prefix(kind.prefix())?.parse().ok()?)))
+                FileKind::ALL.into_iter().find_map(|kind| Some((kind, name.strip_prefix(kind.prefix())?.parse().ok()?)))
             });
             if file.is_some_and(|(kind, number)| !keep(kind, number)) {
                 gone.extend(File::open(entry.path()));

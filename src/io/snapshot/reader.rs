@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aigw_core::clock::Clock as _;
-use aigw_core::snapshot::{Keys, Policy, Snapshot, SnapshotError, load};
+use aigw_core::snapshot::{Keys, Policy, Snapshot, SnapshotError, file};
 use arc_swap::ArcSwap;
 
+use super::folder::{FileKind, Folder};
+use super::page::{ControlPage, Published};
 use crate::cells::StoreId;
 use crate::clock::SystemClock;
-use crate::control_page::{ControlPage, Published};
-use crate::keyfiles::{Folder, Kind};
 use crate::map::ByteMap;
 
 /// How soon a failed load of one generation is tried again.
@@ -165,9 +165,9 @@ impl SnapshotReader {
     }
 
     fn policy(&self, number: u64) -> Result<Arc<Policy>, LoadError> {
-        let file = self.folder.open(Kind::Policy, number, OpenOptions::new().read(true))?;
+        let file = self.folder.open(FileKind::Policy, number, OpenOptions::new().read(true))?;
         let bytes = ByteMap::new(&file, usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX))?;
-        Ok(Arc::new(load::policy(bytes.as_ref())?))
+        Ok(Arc::new(file::policy(bytes.as_ref())?))
     }
 
     fn keys(&self, old: &Keys, published: Published) -> Result<Keys, LoadError> {
@@ -175,12 +175,12 @@ impl SnapshotReader {
         let mut keys = if published.base == old.base_number() && old.applied() <= wanted {
             old.clone()
         } else {
-            let file = self.folder.open(Kind::Base, published.base, OpenOptions::new().read(true))?;
+            let file = self.folder.open(FileKind::Base, published.base, OpenOptions::new().read(true))?;
             let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
             Keys::open(Arc::new(ByteMap::new(&file, len)?))?
         };
         if keys.applied() < wanted {
-            let file = self.folder.open(Kind::Delta, published.base, OpenOptions::new().read(true))?;
+            let file = self.folder.open(FileKind::Delta, published.base, OpenOptions::new().read(true))?;
             if file.metadata()?.len() < published.delta {
                 let why = "the file is shorter than its published length";
                 return Err(SnapshotError::Delta { at: wanted, why }.into());

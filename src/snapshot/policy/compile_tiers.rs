@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use super::compile::{Columns, column, index, place, uuid, value};
-use super::policy::Scheme;
+use super::checks::{Columns, address, column, index, scheme, uuid, value};
 use super::tier::{Model, ModelUpstream, Offer, Parameters, Patterns, Subject, Tier, TierLimit};
-use super::written::ColumnKind;
-use super::{SnapshotError, written};
+use super::wire::{self, ColumnKind};
 use crate::limits::{Period, Rate};
+use crate::snapshot::error::SnapshotError;
 
 pub(super) fn offer(
-    tiers: Vec<written::Tier>,
-    models: Vec<written::Model>,
+    tiers: Vec<wire::Tier>,
+    models: Vec<wire::Model>,
     series: &[(u32, u32, u32)],
     default_tier: Option<u32>,
     columns: &Columns,
@@ -41,8 +40,8 @@ pub(super) fn offer(
     Ok(Offer { tiers, models, default_tier, tier_by_n, model_by_name, series: rows })
 }
 
-fn tier(from: written::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Result<Tier, SnapshotError> {
-    let written::Tier {
+fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Result<Tier, SnapshotError> {
+    let wire::Tier {
         n,
         id,
         name,
@@ -60,7 +59,7 @@ fn tier(from: written::Tier, models: &HashMap<u32, usize>, columns: &Columns) ->
     if [first_byte_ms, total_ms].contains(&Some(0)) || output_max_tokens == Some(0) {
         return Err(value(at(), "timeouts and caps must be above 0"));
     }
-    let written::Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort } = parameters;
+    let wire::Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort } = parameters;
     let patterns = |names: Vec<String>| Patterns(names.into_iter().map(Into::into).collect());
     Ok(Tier {
         n,
@@ -79,11 +78,11 @@ fn tier(from: written::Tier, models: &HashMap<u32, usize>, columns: &Columns) ->
 
 fn limit(
     at: &impl Fn() -> String,
-    from: written::TierLimit,
+    from: wire::TierLimit,
     models: &HashMap<u32, usize>,
     columns: &Columns,
 ) -> Result<TierLimit, SnapshotError> {
-    let written::TierLimit { per, limit, burst, scope, shadow, column: number, by_model } = from;
+    let wire::TierLimit { per, limit, burst, scope, shadow, column: number, by_model } = from;
     let per = per.parse::<Period>().map_err(|error| value(at(), &error.to_string()))?;
     let rate = match burst {
         None => None,
@@ -93,10 +92,10 @@ fn limit(
         }
     };
     let subject = match scope {
-        written::Subject::Consumer => Subject::Consumer,
-        written::Subject::Credential => Subject::Credential,
-        written::Subject::Ip => Subject::Ip,
-        written::Subject::Model => Subject::Model,
+        wire::Subject::Consumer => Subject::Consumer,
+        wire::Subject::Credential => Subject::Credential,
+        wire::Subject::Ip => Subject::Ip,
+        wire::Subject::Model => Subject::Model,
     };
     if subject == Subject::Ip && rate.is_some() {
         return Err(value(at(), "a burst by address is not supported in this version"));
@@ -136,8 +135,8 @@ fn seconds(per: Period) -> Option<u32> {
     })
 }
 
-fn model(from: written::Model) -> Result<Model, SnapshotError> {
-    let written::Model { n, id, name, features, max_output_tokens, created_at, upstreams } = from;
+fn model(from: wire::Model) -> Result<Model, SnapshotError> {
+    let wire::Model { n, id, name, features, max_output_tokens, created_at, upstreams } = from;
     let at = || format!("model {n}");
     if name.is_empty() || upstreams.is_empty() {
         return Err(value(at(), "a model has a name and at least one upstream"));
@@ -154,17 +153,14 @@ fn model(from: written::Model) -> Result<Model, SnapshotError> {
     })
 }
 
-fn upstream(at: impl Fn() -> String, from: written::ModelUpstream) -> Result<ModelUpstream, SnapshotError> {
-    let written::ModelUpstream { protocol, host, port, path, model, weight, api_key, tls_verify } = from;
-    place(&at, &host, port, Some(&path))?;
+fn upstream(at: impl Fn() -> String, from: wire::ModelUpstream) -> Result<ModelUpstream, SnapshotError> {
+    let wire::ModelUpstream { protocol, host, port, path, model, weight, api_key, tls_verify } = from;
+    address(&at, &host, port, Some(&path))?;
     if model.is_empty() {
         return Err(value(at(), "an upstream's model has a name"));
     }
     Ok(ModelUpstream {
-        scheme: match protocol {
-            written::Protocol::Http => Scheme::Http,
-            written::Protocol::Https => Scheme::Https,
-        },
+        scheme: scheme(protocol),
         host: host.into(),
         port,
         path: path.trim_end_matches('/').into(),

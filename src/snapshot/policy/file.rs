@@ -5,7 +5,9 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Policy, SnapshotError, compile, written};
+use super::compiled::Policy;
+use super::{compile, wire};
+use crate::snapshot::error::SnapshotError;
 
 const MAGIC: &[u8] = b"aigw-policy 2 ";
 
@@ -18,8 +20,8 @@ pub fn policy(file: &[u8]) -> Result<Policy, SnapshotError> {
     if claimed != hash.as_bytes() {
         return Err(SnapshotError::Hash);
     }
-    let written: written::Policy = serde_json::from_slice(json)?;
-    compile::policy(written)
+    let wire: wire::Policy = serde_json::from_slice(json)?;
+    compile::policy(wire)
 }
 
 /// The file content for this JSON, which must pass [`policy`] (a file that no worker could load is never written).

@@ -7,33 +7,15 @@
 //! In: a [`NewConsumer`]. Out: bytes; and from bytes a [`Consumer`] that borrows them. Invariant: what [`encode`] wrote,
 //! [`Record::read`] reads back; bytes that are no record read as `None`.
 
-use super::class::{self, Class, Groups, Ref, Refs};
-use super::layout::{u16_at, u32_at};
-use super::{SnapshotError, Uuid};
+use super::bytes::{length, text, u16_at, u32_at};
+use super::class::{self, Class, Groups, Refs};
+use super::consumer::NewConsumer;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::uuid::Uuid;
 
 const FIXED: usize = 28;
-const NONE: u16 = u16::MAX;
 /// The class stands behind the names.
 pub(crate) const OWN_CLASS: u32 = u32::MAX;
-
-/// A consumer to be written.
-#[derive(Debug, Clone, Copy)]
-pub struct NewConsumer<'a> {
-    /// Row number, from 1.
-    pub n: u32,
-    /// Entity id.
-    pub id: Uuid,
-    /// Kong's `username`.
-    pub username: Option<&'a str>,
-    /// Kong's `custom_id`.
-    pub custom_id: Option<&'a str>,
-    /// Its own plugin instances.
-    pub refs: &'a [Ref],
-    /// Row number of its tier, 0 for none.
-    pub tier: u32,
-    /// Names of its groups.
-    pub groups: &'a [&'a str],
-}
 
 /// A consumer, borrowed from the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,25 +82,6 @@ impl<'s> Record<'s> {
         let custom_id = text(&mut rest, u16_at(fixed, 10)?)?;
         Some((Names { id, username, custom_id }, rest))
     }
-}
-
-/// Takes a text of this length off the front; the outer `None` is "no record".
-#[allow(clippy::option_option)]
-pub(super) fn text<'s>(rest: &mut &'s [u8], len: u16) -> Option<Option<&'s str>> {
-    if len == NONE {
-        return Some(None);
-    }
-    let (text, after) = rest.split_at_checked(usize::from(len))?;
-    *rest = after;
-    Some(Some(std::str::from_utf8(text).ok()?))
-}
-
-/// The length of a text as it is written.
-pub(super) fn length(n: u32, text: Option<&str>) -> Result<u16, SnapshotError> {
-    let Some(text) = text else { return Ok(NONE) };
-    let why = "a name is longer than 65534 bytes";
-    let fits = u16::try_from(text.len()).ok().filter(|&len| len != NONE);
-    fits.ok_or(SnapshotError::Record { kind: "consumer", n, why })
 }
 
 /// Appends the record. `class` is the place of its class; without one it is appended too.

@@ -15,10 +15,12 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::bytes::{u32_at, u64_at};
 use super::class::Class;
-use super::keys::Digest;
+use super::credential::Digest;
 use super::record::Record;
-use super::{SnapshotError, Uuid};
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::uuid::Uuid;
 
 pub(super) const MAGIC: &[u8; 8] = b"AIGWKEYS";
 pub(super) const VERSION: u64 = 4;
@@ -204,18 +206,6 @@ pub(super) fn home(digest: &Digest, slots: usize) -> usize {
 /// Bits of the digest that do not choose the slot.
 pub(super) fn fingerprint(digest: &Digest) -> u32 {
     u32_at(digest.as_bytes(), 8).unwrap_or(0)
-}
-
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]

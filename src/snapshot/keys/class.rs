@@ -6,34 +6,12 @@
 //! In a base the consumers that are alike share one class, so that a hundred thousand of them are decided about from a
 //! few lines of memory. Invariant: what [`encode`] wrote, [`Class::read`] reads back; bytes that are none read as `None`.
 
-use super::SnapshotError;
-use super::layout::{u16_at, u32_at};
-use super::record::{NewConsumer, length, text};
+use super::bytes::{length, text, u16_at, u32_at};
+use super::consumer::{NewConsumer, Ref};
+use crate::snapshot::error::SnapshotError;
 
 const FIXED: usize = 8;
 const REF: usize = 16;
-
-/// The kinds of plugin that a consumer can have of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PluginKind {
-    /// rate-limiting.
-    RateLimiting = 0,
-    /// request-size-limiting.
-    SizeLimiting = 1,
-}
-
-/// A plugin instance of the consumer's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ref {
-    /// Row number of the route it is bound to, or 0.
-    pub route: u32,
-    /// Row number of the service it is bound to, or 0.
-    pub service: u32,
-    /// Which list the profile is in ([`PluginKind`]).
-    pub kind: u32,
-    /// Index of the profile in its kind's list.
-    pub profile: u32,
-}
 
 /// What consumers that are alike have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

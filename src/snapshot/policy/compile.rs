@@ -4,16 +4,16 @@
 
 use std::collections::HashMap;
 
-use super::policy::{
-    Acl, Anonymous, Base, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Scheme, Service, SizeLimit,
-};
-use super::written::ColumnKind;
-use super::{SnapshotError, Uuid, compile_tiers, written};
+use super::checks::{self, Columns, column, index, scheme, uuid, value};
+use super::compiled::{Acl, Anonymous, Base, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Service, SizeLimit};
+use super::wire::ColumnKind;
+use super::{compile_tiers, wire};
 use crate::limits::Period;
-use crate::r#match::{CanonicalPath, HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
+use crate::r#match::{HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
+use crate::snapshot::error::SnapshotError;
 
-pub(super) fn policy(from: written::Policy) -> Result<Policy, SnapshotError> {
-    let written::Policy {
+pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
+    let wire::Policy {
         services,
         routes,
         key_auth,
@@ -26,7 +26,7 @@ pub(super) fn policy(from: written::Policy) -> Result<Policy, SnapshotError> {
         series,
         columns,
     } = from;
-    let columns = by_number(columns)?;
+    let columns = checks::columns(columns)?;
     let services = services.into_iter().map(service).collect::<Result<Vec<_>, _>>()?;
     let service_index = index("service", services.iter().map(|s| s.n))?;
     let key_auth =
@@ -41,8 +41,8 @@ pub(super) fn policy(from: written::Policy) -> Result<Policy, SnapshotError> {
     index("route", routes.iter().map(|r| r.n))?;
     let mut compiled = Vec::with_capacity(routes.len());
     let mut rules = Vec::with_capacity(routes.len());
-    for written in routes {
-        let (route, rule) = route(written, &service_index, lists)?;
+    for from in routes {
+        let (route, rule) = route(from, &service_index, lists)?;
         compiled.push(route);
         rules.push(rule);
     }
@@ -58,9 +58,6 @@ pub(super) fn policy(from: written::Policy) -> Result<Policy, SnapshotError> {
     })
 }
 
-/// Counter columns by number.
-pub(super) type Columns = HashMap<u32, ColumnKind>;
-
 /// How long the lists are that routes point into.
 #[derive(Clone, Copy)]
 struct Lists {
@@ -70,38 +67,8 @@ struct Lists {
     acl: usize,
 }
 
-/// Number -> index; numbers are unique and not 0.
-pub(super) fn index(
-    kind: &'static str,
-    numbers: impl Iterator<Item = u32>,
-) -> Result<HashMap<u32, usize>, SnapshotError> {
-    let mut map = HashMap::new();
-    for (at, n) in numbers.enumerate() {
-        if n == 0 {
-            return Err(value(format!("{kind} at index {at}"), "n starts at 1"));
-        }
-        if map.insert(n, at).is_some() {
-            return Err(SnapshotError::Twice { kind, n });
-        }
-    }
-    Ok(map)
-}
-
-fn by_number(columns: Vec<written::Column>) -> Result<Columns, SnapshotError> {
-    let mut map = HashMap::with_capacity(columns.len());
-    for written::Column { n, kind, words, key: _ } in columns {
-        if kind == ColumnKind::Dense && words == 0 {
-            return Err(value(format!("column {n}"), "a dense column has at least one word"));
-        }
-        if map.insert(n, kind).is_some() {
-            return Err(SnapshotError::Twice { kind: "column", n });
-        }
-    }
-    Ok(map)
-}
-
-fn service(from: written::Service) -> Result<Service, SnapshotError> {
-    let written::Service {
+fn service(from: wire::Service) -> Result<Service, SnapshotError> {
+    let wire::Service {
         n,
         id,
         name,
@@ -116,7 +83,7 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
         tls_verify,
     } = from;
     let at = || format!("service {n}");
-    place(at, &host, port, path.as_deref())?;
+    checks::address(at, &host, port, path.as_deref())?;
     if [connect_timeout_ms, write_timeout_ms, read_timeout_ms].contains(&0) {
         return Err(value(at(), "timeouts must be at least 1 ms"));
     }
@@ -124,10 +91,7 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
         n,
         id: uuid(&id, at)?,
         name: name.map(Into::into),
-        scheme: match protocol {
-            written::Protocol::Http => Scheme::Http,
-            written::Protocol::Https => Scheme::Https,
-        },
+        scheme: scheme(protocol),
         host: host.into(),
         port,
         path: path.map(Into::into),
@@ -138,34 +102,13 @@ fn service(from: written::Service) -> Result<Service, SnapshotError> {
     })
 }
 
-/// Checks what an address is made of.
-pub(super) fn place(at: impl Fn() -> String, host: &str, port: u16, path: Option<&str>) -> Result<(), SnapshotError> {
-    if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\'))
-    {
-        return Err(value(at(), "host must be a name or an address"));
-    }
-    if port == 0 {
-        return Err(value(at(), "port must be 1 to 65535"));
-    }
-    if path.is_some_and(|path| !address_path(path)) {
-        return Err(value(at(), PATH));
-    }
-    Ok(())
-}
-
-pub(super) const PATH: &str = "path must start with \"/\", be canonical and percent-encoded";
-
-pub(super) fn address_path(path: &str) -> bool {
-    CanonicalPath::new(path).is_ok() && !path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#'))
-}
-
-fn size_limit(from: &written::SizeLimiting) -> SizeLimit {
-    let written::SizeLimiting { bytes, require_content_length } = from;
+fn size_limit(from: &wire::SizeLimiting) -> SizeLimit {
+    let wire::SizeLimiting { bytes, require_content_length } = from;
     SizeLimit { bytes: *bytes, require_content_length: *require_content_length }
 }
 
-fn acl(index: usize, from: written::Acl) -> Result<Acl, SnapshotError> {
-    let written::Acl { allow, deny, hide_groups_header } = from;
+fn acl(index: usize, from: wire::Acl) -> Result<Acl, SnapshotError> {
+    let wire::Acl { allow, deny, hide_groups_header } = from;
     if allow.is_empty() == deny.is_empty() {
         return Err(value(format!("acl at index {index}"), "exactly one of allow and deny must hold groups"));
     }
@@ -177,27 +120,23 @@ fn acl(index: usize, from: written::Acl) -> Result<Acl, SnapshotError> {
 fn base(
     at: &impl Fn() -> String,
     kind: &'static str,
-    from: Option<&written::Base>,
+    from: Option<&wire::Base>,
     profiles: usize,
 ) -> Result<Option<Base>, SnapshotError> {
     match from {
         None => Ok(None),
-        Some(written::Base { rank, .. }) if !matches!(rank, 1 | 2 | 3 | 5) => {
+        Some(wire::Base { rank, .. }) if !matches!(rank, 1 | 2 | 3 | 5) => {
             Err(value(at(), "rank of a plugin without a consumer must be 5, 3, 2 or 1"))
         }
-        Some(written::Base { profile, .. }) if *profile as usize >= profiles => {
+        Some(wire::Base { profile, .. }) if *profile as usize >= profiles => {
             Err(SnapshotError::Dangling { from: at(), kind, to: u64::from(*profile) })
         }
-        Some(&written::Base { rank, profile }) => Ok(Some(Base { rank, profile })),
+        Some(&wire::Base { rank, profile }) => Ok(Some(Base { rank, profile })),
     }
 }
 
-fn route(
-    from: written::Route,
-    services: &HashMap<u32, usize>,
-    lists: Lists,
-) -> Result<(Route, RouteRule), SnapshotError> {
-    let written::Route {
+fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Result<(Route, RouteRule), SnapshotError> {
+    let wire::Route {
         n,
         id,
         name,
@@ -245,7 +184,7 @@ fn route(
         name: name.map(Into::into),
         service: service_index,
         service_n: service.unwrap_or(0),
-        allow_http: protocols.contains(&written::Protocol::Http),
+        allow_http: protocols.contains(&wire::Protocol::Http),
         https_redirect_status: https_redirect_status_code,
         strip_path,
         preserve_host,
@@ -282,8 +221,8 @@ fn rule(
     if rule.categories() == 0 { Err(RuleError::Unconditional) } else { Ok(rule) }
 }
 
-fn key_auth(index: usize, from: written::KeyAuth) -> Result<KeyAuth, SnapshotError> {
-    let written::KeyAuth {
+fn key_auth(index: usize, from: wire::KeyAuth) -> Result<KeyAuth, SnapshotError> {
+    let wire::KeyAuth {
         key_names,
         key_in_header,
         key_in_query,
@@ -325,20 +264,20 @@ fn key_auth(index: usize, from: written::KeyAuth) -> Result<KeyAuth, SnapshotErr
     })
 }
 
-fn profile(index: usize, from: written::RateLimiting, columns: &Columns) -> Result<Profile, SnapshotError> {
-    let written::RateLimiting { limit_by, header_name, path, limits, hide_client_headers, error_code, error_message } =
+fn profile(index: usize, from: wire::RateLimiting, columns: &Columns) -> Result<Profile, SnapshotError> {
+    let wire::RateLimiting { limit_by, header_name, path, limits, hide_client_headers, error_code, error_message } =
         from;
     let at = || format!("rate_limiting at index {index}");
     let limit_by = match limit_by {
-        written::LimitBy::Consumer => LimitBy::Consumer,
-        written::LimitBy::Credential => LimitBy::Credential,
-        written::LimitBy::Ip => LimitBy::Ip,
-        written::LimitBy::Service => LimitBy::Service,
-        written::LimitBy::Header => match header_name {
+        wire::LimitBy::Consumer => LimitBy::Consumer,
+        wire::LimitBy::Credential => LimitBy::Credential,
+        wire::LimitBy::Ip => LimitBy::Ip,
+        wire::LimitBy::Service => LimitBy::Service,
+        wire::LimitBy::Header => match header_name {
             Some(name) => LimitBy::Header(name.to_ascii_lowercase().into()),
             None => return Err(value(at(), "limit_by header needs header_name")),
         },
-        written::LimitBy::Path => match path {
+        wire::LimitBy::Path => match path {
             Some(path) => LimitBy::Path(path.into()),
             None => return Err(value(at(), "limit_by path needs path")),
         },
@@ -356,7 +295,7 @@ fn profile(index: usize, from: written::RateLimiting, columns: &Columns) -> Resu
     }
     let limits = limits
         .into_iter()
-        .map(|written::Limit { per, limit, dense, open }| {
+        .map(|wire::Limit { per, limit, dense, open }| {
             column(&at, columns, dense, ColumnKind::Dense, needs_dense)?;
             column(&at, columns, open, ColumnKind::Open, needs_open)?;
             let per = per.parse::<Period>().map_err(|error| value(at(), &error.to_string()))?;
@@ -364,29 +303,4 @@ fn profile(index: usize, from: written::RateLimiting, columns: &Columns) -> Resu
         })
         .collect::<Result<_, SnapshotError>>()?;
     Ok(Profile { limit_by, limits, hide_client_headers, error_code, error_message: error_message.into() })
-}
-
-pub(super) fn column(
-    at: &impl Fn() -> String,
-    columns: &Columns,
-    n: Option<u32>,
-    kind: ColumnKind,
-    needed: bool,
-) -> Result<(), SnapshotError> {
-    match n {
-        None if needed => Err(value(at(), "a limit lacks the column its limit_by needs")),
-        None => Ok(()),
-        Some(n) => match columns.get(&n) {
-            Some(found) if *found == kind => Ok(()),
-            _ => Err(SnapshotError::Dangling { from: at(), kind: "column", to: u64::from(n) }),
-        },
-    }
-}
-
-pub(super) fn uuid(text: &str, at: impl Fn() -> String) -> Result<Uuid, SnapshotError> {
-    Uuid::parse(text).ok_or_else(|| value(at(), "id must be a UUID"))
-}
-
-pub(super) fn value(at: String, why: &str) -> SnapshotError {
-    SnapshotError::Value { at, why: why.to_owned() }
 }

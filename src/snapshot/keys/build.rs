@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::SnapshotError;
-use super::class;
-use super::keys::{Credential, Digest, MAX_CREDENTIAL};
-use super::layout::{CREDENTIAL, HEADER, Header, INDEX, SLOT, fingerprint, home, slots_for};
-use super::record::{self, NewConsumer};
+use super::base::{CREDENTIAL, HEADER, Header, INDEX, SLOT, fingerprint, home, slots_for};
+use super::consumer::NewConsumer;
+use super::credential::{Credential, Digest, MAX_CREDENTIAL};
+use super::{class, record};
+use crate::snapshot::error::SnapshotError;
 
 /// Collects a base.
 #[derive(Debug, Default)]

@@ -1,10 +1,11 @@
 //! The compiled policy: what requests read. Every reference in it has been checked (see `compile`), so that the request
 //! path indexes instead of searching. It holds no consumers and no keys.
 
-use super::Uuid;
+use super::scheme::Scheme;
 use super::tier::Offer;
 use crate::limits::Period;
 use crate::r#match::Router;
+use crate::snapshot::uuid::Uuid;
 
 /// Services, routes and plugins of one generation. Indices (`service`, `key_auth`, `profile`) are into these lists.
 #[derive(Debug)]
@@ -56,15 +57,6 @@ impl Policy {
     pub fn key_auth_of(&self, route: &Route) -> Option<&KeyAuth> {
         route.key_auth.and_then(|index| self.key_auth.get(index))
     }
-}
-
-/// `http` or `https`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// Plain.
-    Http,
-    /// TLS.
-    Https,
 }
 
 /// Where requests go.

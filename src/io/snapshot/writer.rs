@@ -10,11 +10,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use aigw_core::snapshot::{KeysBuilder, SnapshotError, delta, load};
+use aigw_core::snapshot::{KeysBuilder, SnapshotError, delta, file};
 
+use super::folder::{FileKind, Folder};
+use super::page::{ControlPage, Published};
 use crate::cells::StoreId;
-use crate::control_page::{ControlPage, Published};
-use crate::keyfiles::{Folder, Kind};
 
 /// Why something was not published.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +86,9 @@ impl SnapshotWriter {
     pub fn write_base(&mut self, builder: KeysBuilder) -> Result<(), PublishError> {
         // A base that was written but never published is written over: nobody reads it.
         let number = self.page.read().base + 1;
-        self.folder.write(Kind::Base, number, &builder.finish(number)?)?;
-        self.folder.write(Kind::Delta, number, &delta::header(number))?;
-        let file = self.folder.open(Kind::Delta, number, OpenOptions::new().read(true).write(true))?;
+        self.folder.write(FileKind::Base, number, &builder.finish(number)?)?;
+        self.folder.write(FileKind::Delta, number, &delta::header(number))?;
+        let file = self.folder.open(FileKind::Delta, number, OpenOptions::new().read(true).write(true))?;
         self.delta = Ok(Delta { file, records: 0, dirty: false });
         self.appended = None;
         self.next.base = number;
@@ -128,7 +128,7 @@ impl SnapshotWriter {
     pub fn stage(&mut self, policy: &[u8]) -> Result<(), PublishError> {
         let generation = self.next.generation + 1;
         self.staged = None; // a file of this name may be the one that is written over
-        self.folder.write(Kind::Policy, generation, &load::seal(policy)?)?;
+        self.folder.write(FileKind::Policy, generation, &file::seal(policy)?)?;
         self.staged = Some((generation, policy.into()));
         Ok(())
     }
@@ -147,7 +147,7 @@ impl SnapshotWriter {
         if let Some(json) = policy
             && staged.as_ref().is_none_or(|(number, staged)| *number != generation || **staged != *json)
         {
-            self.folder.write(Kind::Policy, generation, &load::seal(json)?)?;
+            self.folder.write(FileKind::Policy, generation, &file::seal(json)?)?;
         }
         if let Ok(delta) = &mut self.delta
             && delta.dirty
@@ -173,8 +173,8 @@ impl SnapshotWriter {
         let before = if self.before.is_some() { in_force } else { next };
         if moved || left {
             self.folder.sweep(|kind, number| match kind {
-                Kind::Policy => number == next.policy || number == before.policy,
-                Kind::Base | Kind::Delta => number == next.base || number == before.base,
+                FileKind::Policy => number == next.policy || number == before.policy,
+                FileKind::Base | FileKind::Delta => number == next.base || number == before.base,
             });
         }
         self.before = Some(before);
@@ -185,8 +185,8 @@ impl SnapshotWriter {
 impl Delta {
     /// The published delta, cut to its published length.
     fn reopen(folder: &Folder, published: Published) -> Result<Self, PublishError> {
-        let file = folder.open(Kind::Delta, published.base, OpenOptions::new().read(true).write(true))?;
-        folder.open(Kind::Base, published.base, OpenOptions::new().read(true))?;
+        let file = folder.open(FileKind::Delta, published.base, OpenOptions::new().read(true).write(true))?;
+        folder.open(FileKind::Base, published.base, OpenOptions::new().read(true))?;
         let len = usize::try_from(published.delta).unwrap_or(usize::MAX);
         if file.metadata()?.len() < published.delta {
             return Err(SnapshotError::Delta { at: len, why: "the file is shorter than its published length" }.into());

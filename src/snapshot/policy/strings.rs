@@ -3,7 +3,7 @@
 //! In: a text and where it stands. Out: why a policy with it would be refused. Invariant: it is read here by what reads it
 //! when the policy is compiled.
 
-use super::compile::{PATH, address_path};
+use super::checks::{PATH, address_path};
 use crate::r#match::{HostRule, PathRule, RuleError, ValueRule};
 
 /// Where a text stands.

@@ -4,8 +4,8 @@
 //! that applies. Invariant: an instance bound to a route or service never runs elsewhere, and a reference that the
 //! policy cannot resolve is an error, never "no limit".
 
-use super::policy::Base;
-use super::{PluginKind, Policy, Profile, Ref, Refs, Route, SizeLimit};
+use super::compiled::{Base, Policy, Profile, Route, SizeLimit};
+use crate::snapshot::keys::{PluginKind, Ref, Refs};
 
 /// A consumer refers to a profile that the policy does not have: refuse with `internal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

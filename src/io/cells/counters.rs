@@ -1,0 +1,45 @@
+//! All counters of a folder, without a journal: what workers and control have in common.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+use aigw_core::cells::Cells;
+
+use super::columns::Columns;
+use super::files::{self, StoreId};
+use super::open_area::{self, FileLock, Open};
+use crate::map::WordMap;
+
+/// All counters, without a journal.
+pub(super) struct Counters {
+    pub(super) columns: Columns,
+    open: Open,
+}
+
+impl Counters {
+    pub(super) fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
+        files::make_dir(dir)?;
+        Ok(Self { open: open_area::open(dir, store)?, columns: Columns::new(dir, store) })
+    }
+}
+
+impl Cells for Counters {
+    type Words = WordMap;
+    type Lock = FileLock;
+
+    #[inline]
+    fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64> {
+        self.columns.word(column, row)
+    }
+
+    #[inline]
+    fn costs(&self, column: u32) -> &[AtomicU64] {
+        self.columns.costs(column)
+    }
+
+    #[inline]
+    fn open(&self) -> &Open {
+        &self.open
+    }
+}

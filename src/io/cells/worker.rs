@@ -1,0 +1,64 @@
+//! A worker's hold on the counters: all of them, and a slot with a journal of its own until it dies.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+use aigw_core::cells::{Cells, Place, Ring};
+
+use super::counters::Counters;
+use super::files::StoreId;
+use super::open_area::{FileLock, Open};
+use super::slots::{Slot, SlotStatus};
+use crate::map::WordMap;
+
+/// The counters, for one worker.
+pub struct Worker {
+    counters: Counters,
+    slot: Slot,
+    ring: Ring<WordMap>,
+}
+
+impl Worker {
+    /// Takes a free slot, having given back what its dead owner had not sent.
+    ///
+    /// `dir` is `DATA/cells`. `StorageFull` when there is no room for the files, `ResourceBusy` when all slots are
+    /// taken, `InvalidData` when a file is not what it should be.
+    pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
+        let counters = Counters::open(dir, store)?;
+        let (slot, ring) = Slot::acquire(dir, store, &counters)?;
+        Ok(Self { counters, slot, ring })
+    }
+
+    /// What the worker shows of itself to the control process.
+    pub fn status(&self) -> SlotStatus<'_> {
+        self.slot.status()
+    }
+}
+
+impl Cells for Worker {
+    type Words = WordMap;
+    type Lock = FileLock;
+
+    #[inline]
+    fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64> {
+        self.counters.dense(column, row)
+    }
+
+    #[inline]
+    fn costs(&self, column: u32) -> &[AtomicU64] {
+        self.counters.costs(column)
+    }
+
+    #[inline]
+    fn open(&self) -> &Open {
+        self.counters.open()
+    }
+}
+
+impl Place for Worker {
+    #[inline]
+    fn ring(&self) -> &Ring<WordMap> {
+        &self.ring
+    }
+}

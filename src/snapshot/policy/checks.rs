@@ -1,0 +1,104 @@
+//! Checks that compiling routes and compiling tiers share: numbers, columns, addresses, ids.
+//!
+//! In: values of the wire form, and where they stand. Out: their compiled form, or the error that names the place.
+
+use std::collections::HashMap;
+
+use super::scheme::Scheme;
+use super::wire::{self, ColumnKind};
+use crate::r#match::CanonicalPath;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::uuid::Uuid;
+
+/// Counter columns by number.
+pub(super) type Columns = HashMap<u32, ColumnKind>;
+
+/// Number -> index; numbers are unique and not 0.
+pub(super) fn index(
+    kind: &'static str,
+    numbers: impl Iterator<Item = u32>,
+) -> Result<HashMap<u32, usize>, SnapshotError> {
+    let mut map = HashMap::new();
+    for (at, n) in numbers.enumerate() {
+        if n == 0 {
+            return Err(value(format!("{kind} at index {at}"), "n starts at 1"));
+        }
+        if map.insert(n, at).is_some() {
+            return Err(SnapshotError::Twice { kind, n });
+        }
+    }
+    Ok(map)
+}
+
+/// The columns by number; a number is unique, and a dense column has words.
+pub(super) fn columns(columns: Vec<wire::Column>) -> Result<Columns, SnapshotError> {
+    let mut map = HashMap::with_capacity(columns.len());
+    for wire::Column { n, kind, words, key: _ } in columns {
+        if kind == ColumnKind::Dense && words == 0 {
+            return Err(value(format!("column {n}"), "a dense column has at least one word"));
+        }
+        if map.insert(n, kind).is_some() {
+            return Err(SnapshotError::Twice { kind: "column", n });
+        }
+    }
+    Ok(map)
+}
+
+/// The compiled form of a protocol.
+pub(super) fn scheme(from: wire::Protocol) -> Scheme {
+    match from {
+        wire::Protocol::Http => Scheme::Http,
+        wire::Protocol::Https => Scheme::Https,
+    }
+}
+
+/// Checks what an address is made of.
+pub(super) fn address(at: impl Fn() -> String, host: &str, port: u16, path: Option<&str>) -> Result<(), SnapshotError> {
+    if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\'))
+    {
+        return Err(value(at(), "host must be a name or an address"));
+    }
+    if port == 0 {
+        return Err(value(at(), "port must be 1 to 65535"));
+    }
+    if path.is_some_and(|path| !address_path(path)) {
+        return Err(value(at(), PATH));
+    }
+    Ok(())
+}
+
+/// Why the path of an address is refused.
+pub(super) const PATH: &str = "path must start with \"/\", be canonical and percent-encoded";
+
+/// Whether an address may have this path.
+pub(super) fn address_path(path: &str) -> bool {
+    CanonicalPath::new(path).is_ok() && !path.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'?' | b'#'))
+}
+
+/// Checks a reference to a column of this kind.
+pub(super) fn column(
+    at: &impl Fn() -> String,
+    columns: &Columns,
+    n: Option<u32>,
+    kind: ColumnKind,
+    needed: bool,
+) -> Result<(), SnapshotError> {
+    match n {
+        None if needed => Err(value(at(), "a limit lacks the column its limit_by needs")),
+        None => Ok(()),
+        Some(n) => match columns.get(&n) {
+            Some(found) if *found == kind => Ok(()),
+            _ => Err(SnapshotError::Dangling { from: at(), kind: "column", to: u64::from(n) }),
+        },
+    }
+}
+
+/// An entity's id.
+pub(super) fn uuid(text: &str, at: impl Fn() -> String) -> Result<Uuid, SnapshotError> {
+    Uuid::parse(text).ok_or_else(|| value(at(), "id must be a UUID"))
+}
+
+/// A value outside its range.
+pub(super) fn value(at: String, why: &str) -> SnapshotError {
+    SnapshotError::Value { at, why: why.to_owned() }
+}

@@ -1,0 +1,27 @@
+//! Services, routes, plugins, tiers and models: meaning without byte layouts.
+//!
+//! The control process writes a policy as JSON in a file with a hash; a worker reads it into the compiled [`Policy`], in
+//! which every reference was checked.
+//!
+//! - `file`: header, hash and JSON of the file
+//! - `wire`: the JSON, as serde types
+//! - `compile`, `compile_tiers`, `checks`: wire form -> compiled form
+//! - `compiled`, `tier`, `scheme`: the compiled form
+//! - `plan`: the plugin instance that runs for one route and one consumer
+//! - `strings`: one string of a policy, checked for its editor
+
+mod checks;
+mod compile;
+mod compile_tiers;
+mod compiled;
+pub mod file;
+pub mod plan;
+mod scheme;
+mod strings;
+pub mod tier;
+mod wire;
+
+pub use compiled::{Acl, Anonymous, Base, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Service, SizeLimit};
+pub use scheme::Scheme;
+pub use strings::Text;
+pub use tier::{Model, Offer, Parameters, Subject, Tier, TierLimit};
