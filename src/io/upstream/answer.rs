@@ -7,8 +7,10 @@
 //! The server's stream pushes nothing back, so the client's own socket is asked how much it has acknowledged
 //! (`socket::Reader`); reading from the upstream stops while more than [`AHEAD`] bytes are on the way.
 
-use super::client::Exchange;
-use super::{Deadlines, Event, Failure, Ticket};
+use super::call::Deadlines;
+use super::event::{Event, Failure};
+use super::outbox::Outbox;
+use super::ticket::Ticket;
 use crate::socket::Reader;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
@@ -61,7 +63,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Pass an answer on. Then it was read to the end, and its connection can be used again.
 pub(super) async fn pass<T: Ticket>(
-    exchange: &Exchange<T>,
+    outbox: &Outbox<T>,
     answer: Response<Incoming>,
     no_body: bool,
     way: Way,
@@ -77,7 +79,7 @@ pub(super) async fn pass<T: Ticket>(
         return Err(Failure::Garbage);
     }
     if no_body || body.is_end_stream() {
-        exchange.push(Event::Full { status: head.status, headers: head.headers, body: Bytes::new() });
+        outbox.push(Event::Full { status: head.status, headers: head.headers, body: Bytes::new() });
         return Ok(());
     }
     if named.is_some_and(|length| length > way.max_answer) {
@@ -93,7 +95,7 @@ pub(super) async fn pass<T: Ticket>(
                 Ok(Some(data)) => held.extend_from_slice(&data),
                 Ok(None) => {
                     head.headers.remove(CONTENT_LENGTH);
-                    exchange.push(Event::Full { status: head.status, headers: head.headers, body: held.freeze() });
+                    outbox.push(Event::Full { status: head.status, headers: head.headers, body: held.freeze() });
                     return Ok(());
                 }
                 Err(Failure::BetweenTimeout) if within < between => break,
@@ -101,9 +103,9 @@ pub(super) async fn pass<T: Ticket>(
             }
         }
     }
-    exchange.push(Event::Head { status: head.status, headers: head.headers });
-    stream(exchange, body, held, way).await?;
-    exchange.push(Event::End);
+    outbox.push(Event::Head { status: head.status, headers: head.headers });
+    stream(outbox, body, held, way).await?;
+    outbox.push(Event::End);
     Ok(())
 }
 
@@ -136,7 +138,7 @@ fn is_document(kind: &[u8]) -> bool {
 }
 
 async fn stream<T: Ticket>(
-    exchange: &Exchange<T>,
+    outbox: &Outbox<T>,
     mut body: Incoming,
     mut held: BytesMut,
     way: Way,
@@ -165,7 +167,7 @@ async fn stream<T: Ticket>(
         if sent > way.max_answer {
             return Err(Failure::TooLarge);
         }
-        exchange.push(Event::Chunk(held.split().freeze()));
+        outbox.push(Event::Chunk(held.split().freeze()));
         last = Some(Instant::now());
         if gathered? {
             return Ok(());

@@ -3,10 +3,12 @@
 //! An address that refused three times is left out for ten seconds and then tried by one exchange (`balance/health`).
 //! A connection goes back only after its answer was read to the end.
 
+use super::call::Origin;
+use super::counters::UpstreamCounters;
+use super::event::Failure;
 use super::outgoing::Outgoing;
 use super::resolve::Resolver;
 use super::tls::Tls;
-use super::{Failure, Origin, UpstreamCounters};
 use aigw_core::balance::health::Health;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;

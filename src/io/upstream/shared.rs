@@ -1,0 +1,64 @@
+//! The pools, resolver and counters that all tasks of the upstream thread share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::call::Origin;
+use super::counters::UpstreamCounters;
+use super::pool::Pool;
+use super::resolve::Resolver;
+use super::tls::Tls;
+
+/// What the tasks of the upstream thread share.
+pub(super) struct Shared {
+    pools: RefCell<HashMap<Arc<Origin>, Rc<Pool>>>,
+    pub(super) resolver: Resolver,
+    pub(super) tls: Tls,
+    pub(super) counters: Arc<UpstreamCounters>,
+    swept: Cell<Option<Instant>>,
+}
+
+impl Shared {
+    pub(super) fn new(counters: Arc<UpstreamCounters>) -> Self {
+        Self {
+            pools: RefCell::default(),
+            resolver: Resolver::default(),
+            tls: Tls::default(),
+            counters,
+            swept: Cell::new(None),
+        }
+    }
+
+    /// Do it, and go on whatever comes of it: a task that ends would leave all exchanges without what it does.
+    pub(super) fn survive(&self, work: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn pool(&self, origin: &Arc<Origin>) -> Rc<Pool> {
+        let mut pools = self.pools.borrow_mut();
+        if let Some(pool) = pools.get(origin) {
+            return Rc::clone(pool);
+        }
+        let pool = Rc::new(Pool::new(Arc::clone(origin)));
+        pools.insert(Arc::clone(origin), Rc::clone(&pool));
+        pool
+    }
+
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        if self.swept.get().is_none_or(|last| now - last > Duration::from_secs(5)) {
+            self.swept.set(Some(now));
+            self.pools.borrow_mut().retain(|_, pool| pool.sweep() || Rc::strong_count(pool) > 1);
+            self.resolver.sweep();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One call as a task: its tries at one upstream after another, and the end of its answer.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::answer::{self, Way};
+use super::call::{Attempt, Call};
+use super::event::{Event, Failure};
+use super::outbox::Outbox;
+use super::outgoing::Outgoing;
+use super::pool::{Pool, Sender};
+use super::shared::Shared;
+use super::ticket::Ticket;
+use crate::socket::Reader;
+
+/// A refusal of an upstream is kept, to be passed on where no other answers; a larger one is none.
+const MAX_REFUSAL: u64 = 1024 * 1024;
+/// How long the last of a torn answer may take to reach its client.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// One call being served. Dropped without a last event (a panic), it reports a fault of ours: no client waits for ever.
+pub(super) struct CallTask<T: Ticket> {
+    pub(super) shared: Rc<Shared>,
+    pub(super) outbox: Outbox<T>,
+}
+
+impl<T: Ticket> CallTask<T> {
+    pub(super) async fn run(self, call: Call) {
+        let total = call.deadlines.total;
+        let peer = call.peer;
+        let outcome = tokio::select! {
+            biased;
+            () = self.outbox.ticket().cancel().wait() => Err(Failure::Cancelled),
+            outcome = tokio::time::timeout(total, self.serve(call)) => outcome.unwrap_or(Err(Failure::TotalTimeout)),
+        };
+        if let Err(failure) = outcome {
+            if let Some(sent) = self.outbox.sent() {
+                let words = self.outbox.ticket().last_words(failure);
+                // A client that left has nothing to hear; one that a shutdown cuts has.
+                if failure != Failure::Cancelled || words.is_some() {
+                    self.conclude(words.unwrap_or_default(), sent, peer).await;
+                }
+            }
+            self.outbox.push(Event::Failed(failure));
+        }
+    }
+
+    /// A cut follows: it must not overtake what was passed on, nor what is still to be said.
+    async fn conclude(&self, words: Bytes, sent: u64, peer: Option<SocketAddr>) {
+        let all = sent + words.len() as u64;
+        let reader = peer.and_then(|peer| Reader::find(peer, sent));
+        self.outbox.chunk(words);
+        let by = Instant::now() + LAST_WORDS;
+        tokio::time::sleep(LOOK).await;
+        while reader.as_ref().is_some_and(|reader| reader.behind(all) > 0) && Instant::now() < by {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn serve(&self, call: Call) -> Result<(), Failure> {
+        let Call { method, mut attempt, mut others, deadlines, peer, max_answer, whole } = call;
+        let way = Way { deadlines, peer, max_answer, whole };
+        let no_body = method == Method::HEAD;
+        let mut kept = None;
+        loop {
+            let sent = self.send(method.clone(), attempt, way).await;
+            let next = match &sent {
+                Ok((_, _, answer)) if !may_be_another(answer.status()) => None,
+                Err(failure) if !failure.is_before_sending() => None,
+                _ => others.as_mut().and_then(|others| others.next()),
+            };
+            match (sent, next) {
+                (Ok((sender, pool, answer)), None) => {
+                    answer::pass(&self.outbox, answer, no_body, way).await?;
+                    pool.give_back(sender);
+                    return Ok(());
+                }
+                (Err(failure), None) => {
+                    // Another upstream's whole answer says more than that this one cannot be reached.
+                    return match kept {
+                        Some((status, headers, body)) if failure.is_before_sending() => {
+                            self.outbox.push(Event::Full { status, headers, body });
+                            Ok(())
+                        }
+                        _ => Err(failure),
+                    };
+                }
+                (sent, Some(next)) => {
+                    if let Ok((sender, pool, answer)) = sent {
+                        kept = Some(self.keep(answer, way).await?);
+                        pool.give_back(sender);
+                    }
+                    self.shared.counters.failovers.fetch_add(1, Ordering::Relaxed);
+                    attempt = next;
+                }
+            }
+        }
+    }
+
+    /// Read a refusal of an upstream to its end: only a whole one leaves no doubt.
+    async fn keep(&self, answer: Response<Incoming>, way: Way) -> Result<Whole, Failure> {
+        let (mut head, mut body) = answer.into_parts();
+        let mut held = BytesMut::new();
+        while let Some(data) = answer::next(&mut body, way.deadlines.between).await? {
+            held.extend_from_slice(&data);
+            if held.len() as u64 > MAX_REFUSAL {
+                return Err(Failure::TooLarge);
+            }
+        }
+        answer::strip_hop_by_hop(&mut head.headers);
+        head.headers.remove(CONTENT_LENGTH);
+        Ok((head.status, head.headers, held.freeze()))
+    }
+
+    /// Send one attempt and wait for the head of its answer.
+    async fn send(&self, method: Method, attempt: Attempt, way: Way) -> Result<Sent, Failure> {
+        let pool = self.shared.pool(&attempt.origin);
+        let unsaid = attempt.body.is_empty() && matches!(method, Method::POST | Method::PUT | Method::PATCH);
+        let mut request = Request::new(Outgoing::new(attempt.body));
+        *request.method_mut() = method;
+        *request.uri_mut() = attempt.target.parse().map_err(|_| Failure::Internal)?;
+        *request.headers_mut() = attempt.headers;
+        if unsaid {
+            // Servers may demand a length where a body is usual (411), and for an empty one the client's library says none.
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut idle = pool.idle();
+        loop {
+            let pooled = idle.is_some();
+            let mut sender = match idle.take() {
+                Some(sender) => sender,
+                None => {
+                    pool.connect(&self.shared.resolver, &self.shared.tls, way.deadlines.connect, &self.shared.counters)
+                        .await?
+                }
+            };
+            self.outbox.ticket().sending();
+            let taken = request.body().taken();
+            let answer = sender.try_send_request(request);
+            let answered = match taken {
+                None => tokio::time::timeout(way.deadlines.first_byte, answer).await.ok(),
+                Some(taken) => taken.wait_for(answer, way.deadlines).await,
+            };
+            match answered {
+                None => return Err(Failure::FirstByteTimeout),
+                Some(Ok(answer)) => {
+                    if pooled {
+                        self.shared.counters.reused.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return Ok((sender, pool, answer));
+                }
+                Some(Err(mut error)) => match error.take_message() {
+                    // Nothing of it was written: the pooled socket was seen closed before. Any other is as good.
+                    Some(unsent) if pooled => {
+                        request = unsent;
+                        idle = pool.idle();
+                    }
+                    _ => return Err(failure_of(error.error())),
+                },
+            }
+        }
+    }
+}
+
+/// A connection, the pool it belongs to, and the answer whose head came over it.
+type Sent = (Sender, Rc<Pool>, Response<Incoming>);
+/// A whole answer.
+type Whole = (StatusCode, HeaderMap<HeaderValue>, Bytes);
+
+/// Refusals of an upstream that another may not share.
+fn may_be_another(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE)
+}
+
+impl<T: Ticket> Drop for CallTask<T> {
+    fn drop(&mut self) {
+        if !self.outbox.is_over() {
+            self.shared.counters.panics.fetch_add(1, Ordering::Relaxed);
+            self.outbox.push(Event::Failed(Failure::Internal));
+        }
+    }
+}
+
+fn failure_of(error: &hyper::Error) -> Failure {
+    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
+        Failure::Garbage
+    } else {
+        Failure::Reset
+    }
+}
