@@ -1,9 +1,8 @@
-"""Writes what is made of tables: the pages of `docs/reference/` on command line, denials, metrics and settings, and the JSON
-Schema that `aigw schema` prints. `make reference` runs it.
+"""Writes the generated pages: `docs/reference/` for command line, denials, metrics and settings, and the JSON Schema that
+`aigw schema` prints. `make reference` runs it.
 
-In: the tables, which are code and therefore true. Out: Markdown and JSON. A row added to a table is on its page without an edit here;
-`tests/shape/test_reference.py` fails while a page says something else. It has no words of its own for a row, only for what
-columns mean.
+In: the tables in the code. Out: Markdown and JSON. A row added to a table appears on its page without an edit here, and
+`tests/shape/test_reference.py` fails while a page is stale. This file explains columns only; all text about rows is in the tables.
 """
 
 import inspect
@@ -21,10 +20,10 @@ from aigw.settings import Settings, variable
 
 ROOT: Final = Path(__file__).parents[1]
 WIDTH: Final = 100
-"""Of a terminal, in columns."""
-MADE: Final = "<!-- Made by `make reference` from {source}. Edit that, not this page. -->\n"
+"""Columns of the terminal that help texts are formatted for."""
+MADE: Final = "<!-- Made by `make reference` from {source}. Edit the source, not this page. -->\n"
 
-# What a word of the denials' columns says to a reader; a new word stands for itself until it has an entry.
+# Text for the values in the denial table's columns. A value without an entry is printed unchanged.
 HEADERS: Final = {
     "None": "",
     "Challenge": "`WWW-Authenticate`",
@@ -37,7 +36,7 @@ ADVICE: Final = {
     "Never": "change the request",
     "After": "after `Retry-After`",
     "Soon": "at once or with back-off: nothing was sent upstream",
-    "Unsafe": "not by itself (`x-should-retry: false`): the upstream may have acted on it",
+    "Unsafe": "not automatically (`x-should-retry: false`): the upstream may have acted on it",
 }
 
 
@@ -63,9 +62,9 @@ def denials() -> str:
     return (
         "# Denials\n\n"
         + MADE.format(source="`src/denial.rs`")
-        + "\nEvery reason for which the gateway itself answers a request. The code is the label `reason` of `aigw_denials_total` and\n"
-        "`denial` in the access log; status and message may be replaced by configuration (`error_code`, `error_message`).\n\n"
-        + table(["Code", "Status", "When", "Message", "Headers", "Try again"], rows)
+        + "\nAll reasons for which the gateway refuses or fails a request itself. The code is the label `reason` of `aigw_denials_total` and\n"
+        "`denial` in the access log. Configuration can replace status and message (`error_code`, `error_message`).\n\n"
+        + table(["Code", "Status", "When", "Message", "Headers", "Retry"], rows)
     )
 
 
@@ -77,10 +76,10 @@ def metrics() -> str:
     return (
         "# Metrics\n\n"
         + MADE.format(source="`src/telemetry/`")
-        + "\nServed at `GET /metrics` of the Admin API, as sums over all workers; they survive workers that are killed. Over OTLP\n"
-        "(`AIGW_OTLP_ENDPOINT`) the same, where counters have no `_total` at their end and `gen_ai_*` the names of OpenTelemetry's\n"
-        "conventions: `gen_ai.client.token.usage` by `gen_ai.request.model`, `gen_ai.token.type` and `aigw.tier`.\n\n"
-        + table(["Name", "Kind", "Labels", "What it is"], rows)
+        + "\n`GET /metrics` of the Admin API serves them as sums over all workers; they survive killed workers. OTLP\n"
+        "(`AIGW_OTLP_ENDPOINT`) exports the same metrics: counters without the suffix `_total`, and `gen_ai_*` with the names of\n"
+        "OpenTelemetry's conventions: `gen_ai.client.token.usage` by `gen_ai.request.model`, `gen_ai.token.type` and `aigw.tier`.\n\n"
+        + table(["Name", "Type", "Labels", "Meaning"], rows)
     )
 
 
@@ -102,8 +101,8 @@ def settings() -> str:
     return (
         "# Process settings\n\n"
         + MADE.format(source="`python/aigw/settings.py`")
-        + "\nEach has a variable; those with an option of `aigw serve` take it from there first.\n\n"
-        + table(["Variable", "Option", "Default", "What it is"], rows)
+        + "\nEach setting has an environment variable. An option of `aigw serve` takes precedence over its variable.\n\n"
+        + table(["Variable", "Option", "Default", "Meaning"], rows)
     )
 
 
@@ -118,8 +117,8 @@ def cli() -> str:
     return (
         "# The command line\n\n"
         + MADE.format(source="`python/aigw/cli/`")
-        + "\nExit codes: 0 fine, 1 failed, 2 usage or configuration error. Errors go to standard error and carry the repair. What a\n"
-        "verb prints for programs goes to standard output alone; colours and bars are for terminals only, and `NO_COLOR` is heeded.\n"
+        + "\nExit codes: 0 success, 1 failure, 2 usage or configuration error. Errors go to standard error and name the repair. Output\n"
+        "for programs goes to standard output alone. Colours and progress bars appear on terminals only, and `NO_COLOR` is respected.\n"
         + "".join(parts)
     )
 
