@@ -1,7 +1,7 @@
 """The Admin API on :8001: Kong's subset, generic over the entities, and our own paths.
 
 app       the ASGI application: a request in, an answer of Kong's shape out
-guard     decides on the headers whether a caller may speak to it
+guard     admits or refuses a caller by its headers
 paths     path -> methods, each a function of a `Call`
 call      one request, read, and its answer
 body      JSON, form or multipart -> one JSON object
@@ -9,7 +9,7 @@ envelope  errors, and pages of a list
 crud      create, read, list, upsert, patch, delete: one engine for all entities
 tiers     /tiers and /models
 groups    /consumer_groups: tiers, as Kong's clients see them
-limits    /consumers/{c}/limits: where a consumer stands
+limits    /consumers/{c}/limits: a consumer's standing
 config    /config: the configuration in force, a new one, a comparison, the history
 info      /, /status, /readyz, /endpoints, /schemas
 context   the objects that every handler uses

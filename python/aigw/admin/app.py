@@ -1,7 +1,7 @@
 """The ASGI application of :8001. In: a request. Out: an answer of Kong's shape, after the change is in force.
 
-`_find` turns a path into a `Resource`: the methods it has, each a function of the request. HEAD, OPTIONS, 404, 405, the
-trailing slash and the headers that every answer carries are made here, once. Store work runs on threads, never on the loop.
+`find` maps a path to its methods, each a function of a `Call`. This module alone handles HEAD, OPTIONS, 404, 405, the trailing
+slash and the headers of every answer. Store work runs on threads, never on the loop.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class AdminApp:
             response.headers["X-Kong-Admin-Latency"] = str(round((time.perf_counter() - started) * 1000))
             response.headers["Server"] = f"aigw/{__version__}"
             if request.method == "HEAD":
-                response.body = b""  # the length stays: it is what GET would send
+                response.body = b""  # Content-Length stays that of GET
             await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
@@ -113,7 +113,7 @@ async def _data(request: Request) -> JsonDict:
     if not raw:
         return {}
     if kind == "application/json":
-        return await asyncio.to_thread(body.parse_json, raw)  # a large one takes a second
+        return await asyncio.to_thread(body.parse_json, raw)  # a large body takes a second
     if kind == "application/x-www-form-urlencoded":
         return body.parse_form(raw)
     if kind == "multipart/form-data":
@@ -122,7 +122,7 @@ async def _data(request: Request) -> JsonDict:
 
 
 async def _configuration(request: Request) -> JsonDict:
-    """The text of a configuration, under `config`: the body as it is, or a field of JSON or of a form. Nothing: the file."""
+    """The text of a configuration under the key `config`: the whole body, or a field of JSON or of a form. Empty: load the file."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
         try:
@@ -145,8 +145,8 @@ async def _bytes(request: Request, most: int = body.MAX_BYTES) -> bytes:
             raise _too_large(most)
         parts.append(part)
     if size and (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
-        told = f"a body with Content-Encoding '{coding[:64]}' cannot be read: send it as it is"
-        raise Refusal(415, {"message": told}, {"Accept-Encoding": "identity"})
+        message = f"a body with Content-Encoding '{coding[:64]}' cannot be read: send it without an encoding"
+        raise Refusal(415, {"message": message}, {"Accept-Encoding": "identity"})
     return b"".join(parts)
 
 
@@ -166,7 +166,7 @@ async def _multipart(request: Request, raw: bytes) -> JsonDict:
     except Exception as error:
         if (
             type(error).__name__ == "HTTPException"
-        ):  # what Starlette makes of a MultiPartException inside an application
+        ):  # Starlette turns a MultiPartException inside an application into this
             raise bad_request("Too many arguments" if "Too many" in str(error) else "Cannot parse the form") from None
         raise
     try:
@@ -179,7 +179,7 @@ async def _multipart(request: Request, raw: bytes) -> JsonDict:
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """The control process starts and ends its own parts: nothing to do here but agree."""
+    """Acknowledge the server's lifespan events. The control process starts and stops its parts itself."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

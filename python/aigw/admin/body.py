@@ -1,8 +1,8 @@
 """Request bodies: JSON, form or multipart -> one JSON object. In: bytes and a content type. Out: the object, or a Refusal.
 
-JSON is taken as it is (a number without a fraction is an integer, as in Kong). A form has only text, so its keys spell
-the structure (`config.minute`, `config[minute]`, `paths[]`, `paths[1]`) and `typed` turns text into what the schema
-says; text that does not fit stays text, and the schema names the field.
+JSON stays unchanged, except that a number without a fraction becomes an integer, as in Kong. A form has only text: its keys express
+the structure (`config.minute`, `config[minute]`, `paths[]`, `paths[1]`), and `typed` converts text to the schema's type. Text that
+does not convert stays text, so that the schema check names the field.
 """
 
 import json
@@ -27,11 +27,11 @@ _NUMBER: Final = re.compile(r"[+-]?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,2})?\Z", 
 
 
 class Form(dict[str, Any]):
-    """A decoded form: its leaves are text that the schema has not typed yet."""
+    """A decoded form. Its leaves are text until `typed` converts them."""
 
 
 def parse_json(raw: bytes) -> JsonDict:
-    """A JSON object without a member that stands twice, as in the file. Anything else is Kong's 400."""
+    """A JSON object without duplicate members, as in the file. Raises a Refusal (Kong's 400) for anything else."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -44,8 +44,8 @@ def parse_json(raw: bytes) -> JsonDict:
 
 
 def refuse_twice(raw: bytes) -> None:
-    """Raises a Refusal where a member stands twice in an object, which `orjson` does not see: of both, readers could each take
-    another. `raw` is JSON."""
+    """Raises a Refusal if an object in the JSON text `raw` has a duplicate member: two readers could use different values.
+    `orjson` does not report duplicates."""
     try:
         json.loads(raw, object_pairs_hook=_members, parse_int=str, parse_float=str)
     except RecursionError:
@@ -72,7 +72,7 @@ def parse_form(raw: bytes) -> Form:
 
 
 def structure(pairs: Iterable[tuple[str, str]]) -> Form:
-    """The object that the keys of a form spell."""
+    """The object that the keys of a form express."""
     root = Form()
     for key, value in pairs:
         head = re.match(r"[^.\[\]]+", key)
@@ -92,7 +92,7 @@ def structure(pairs: Iterable[tuple[str, str]]) -> Form:
 
 
 def typed(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Text of a form as what the schema says; empty text is null."""
+    """A form's text, converted to the schema's type. Empty text becomes null."""
     kind = schema["type"]
     if kind in ("array", "set"):
         items = value if isinstance(value, list) else [value]
@@ -116,7 +116,7 @@ def typed(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def typed_fields(form: Form, model: type[Model]) -> JsonDict:
-    """A whole form by a model; fields that the model does not have stay as they are."""
+    """A form, converted by a model. Fields unknown to the model stay unchanged."""
     known = fields_of(model)
     return {k: typed(v, known[k]) if k in known else v for k, v in form.items()}
 
@@ -130,7 +130,7 @@ def _whole_numbers(value: Any) -> Any:
 
 
 class _Items:
-    """A list in the making: appended items after those with an explicit position."""
+    """A list under construction: items with an explicit index first, appended items after them."""
 
     def __init__(self) -> None:
         self.placed: dict[int, Any] = {}
@@ -141,7 +141,7 @@ class _Items:
 
 
 def _place(node: dict[str, Any], steps: list[str], value: str) -> None:
-    """Put `value` at `steps`; `[]` and `[n]` are list positions, `[name]` is a member."""
+    """Put `value` at `steps`; `[]` and `[n]` are list indexes, `[name]` is a member."""
     name, rest = steps[0].removeprefix("[").removesuffix("]"), steps[1:]
     if not rest:
         there = node.get(name)
@@ -161,7 +161,7 @@ def _place(node: dict[str, Any], steps: list[str], value: str) -> None:
     before = node.get(name)
     items = node[name] = before if isinstance(before, _Items) else _Items()
     if rest[1:]:
-        there = items.placed.get(int(position.group(1) or -1))  # of one record, each field comes by itself
+        there = items.placed.get(int(position.group(1) or -1))  # fields of one record come as separate pairs
         holder: dict[str, Any] = {} if there is None else {"item": there}
         _place(holder, ["item", *rest[1:]], value)
         _add(items, position.group(1), holder["item"])

@@ -1,6 +1,6 @@
-"""One request to the Admin API, read, and its answer: what every handler takes and gives.
+"""The input and output of every handler: `Call`, one parsed request, and `Answer`.
 
-Handlers run on a thread; a write returns at once with the future of its group.
+Handlers run on a thread. A write returns at once, with the future of its group commit.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +21,8 @@ from aigw.types import JsonDict
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, read: `now` in unix seconds, cut to whole ones; `soon` is the next whole one, from which times to live
-    count. `path` without a trailing slash."""
+    """One parsed request. `now` is unix seconds, rounded down; `soon` is rounded up, and times to live count from it. `path` has no
+    trailing slash."""
 
     admin: Admin
     data: JsonDict
@@ -37,7 +37,7 @@ class Call:
         return Crud(self.admin.publisher, self.now, self.soon)
 
     def write(self, status: int, operation: Callable[[Writing, Crud], Any]) -> "Answer":
-        """Run on the writer; the answer's body is what the operation returns."""
+        """Run the operation on the writer thread; its result becomes the answer's body."""
 
         def run(writing: Writing) -> Any:
             try:
@@ -62,7 +62,7 @@ Methods = Mapping[str, Handler]
 
 
 def found(reading: Reading, crud: Crud, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row:
-    """The entity that a path names. Raises 404."""
+    """The entity that a path names. Raises a 404 Refusal."""
     row = crud.find(reading, kind, key, fixed)
     if row is None:
         raise envelope.not_found()
@@ -78,7 +78,7 @@ def page_of(
     *,
     nested: bool,
 ) -> JsonDict:
-    """A page of entities as the query asks for it; the `next` of a nested list keeps only the offset, as in Kong."""
+    """A page of entities for the query's size, offset and tags. `next` of a nested list keeps only the offset, as in Kong."""
     size, after = envelope.page_size(call.query), envelope.page_offset(call.query)
     rows = reading.page(kind.name, call.now, size + 1, after, where, envelope.tag_filter(call.query))
     rows, last = envelope.cut(rows, size)

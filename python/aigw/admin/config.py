@@ -1,8 +1,8 @@
-"""`/config`: the configuration in force as a file would say it, and a new one, as in Kong without a database. `/config/diff`:
-what a text would change. `/config/history`: what became of the last ones.
+"""`/config`: show the configuration in force as a file, or load a new one, as in Kong without a database. `/config/diff`: the
+changes that a text would make. `/config/history`: the results of the last loads.
 
-In: a text, or nothing for the file as it is now. Out: hash, generation and difference, once it is in force; or 400 with everything
-that is wrong with it, each with its place. What is sent rules until the file changes.
+In: a text, or an empty body for the current file. Out: hash, generation and difference once the text is in force, or 400 with all
+findings and their positions. A posted text is in force until the file changes.
 """
 
 from typing import Final
@@ -44,15 +44,16 @@ def text_in(raw: bytes, kind: str) -> JsonDict:
 
 
 def form_in(form: JsonDict) -> JsonDict:
-    """The text in a form. A form without it is no empty body, which means the file; one with more may have been cut at a '&'.
-    Nothing of it is repeated: it may hold keys. Raises a Refusal."""
+    """The text in a form with the single field `config`. Raises a Refusal without repeating content, which may hold keys.
+
+    A form without the field differs from an empty body, which means the file. More fields may come from a text cut at a '&'."""
     if isinstance(form, Form) and form.keys() != {"config"}:
         raise bad_request(f"expected a form with the field 'config' and no other: {_HOW}")
     return form
 
 
 def unreadable() -> Refusal:
-    """What cannot be read as a form may be a configuration that was sent as one."""
+    """400 for an unreadable form, which may be a configuration sent with the wrong content type."""
     return bad_request(f"Cannot parse the form: {_HOW}")
 
 
@@ -108,5 +109,5 @@ def _history(call: Call) -> Answer:
 CONFIG: Final[Methods] = {"GET": _get, "POST": _post}
 DIFF: Final[Methods] = {"POST": _diff}
 TEXTS: Final = (CONFIG, DIFF)
-"""Whose bodies are configurations."""
+"""Paths whose bodies are configurations."""
 HISTORY: Final[Methods] = {"GET": _history}

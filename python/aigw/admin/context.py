@@ -1,4 +1,4 @@
-"""What every Admin handler may use, in one value. Built once, by `serve/control_plane.py`."""
+"""`Admin`: all objects that handlers use. `serve/control_plane.py` builds it once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from aigw.types import HostPort
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """Reads go to `store`, writes through `writer`; `publication` and `publisher` tell what is in force."""
+    """Reads go to `store`, writes through `writer`; `publication` and `publisher` know the snapshot in force."""
 
     store: Store
     writer: Writer

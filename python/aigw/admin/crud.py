@@ -1,7 +1,7 @@
 """One engine for all entities: create, read, list, upsert, patch and delete, driven by `Kind` and the model's schema.
 
 In: a kind, a decoded body, the path's key. Out: the entity as clients see it; raises `Refusal`. The writing half runs on
-the writer thread, inside a transaction, so that what it checks (references, uniqueness, the row it merges into) holds.
+the writer thread, inside a transaction, so its checks (references, uniqueness, the row to merge into) stay true until the commit.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ TIERS: Final = "tiers"
 
 
 def is_uuid(text: str) -> bool:
-    """Whether a path's key is an id."""
+    """Whether a key in a path is an id."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:
@@ -43,7 +43,7 @@ class Crud:
     soon: int
 
     def find(self, reading: Reading, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row | None:
-        """By id, or by the endpoint key; one that is not unique by itself is looked for under its parent."""
+        """The entity by id, or by its endpoint key. A key that is unique only under its parent needs the parent in `fixed`."""
         if is_uuid(key):
             return reading.get(kind.name, "id", key.lower(), self.now)
         if kind.endpoint_key == "key":
@@ -58,8 +58,8 @@ class Crud:
         return lambda row: self.shown(kind, row)
 
     def shown(self, kind: Kind, row: Row, key: str | None = None) -> JsonDict:
-        """The entity as clients see it; `key` only where it is shown once."""
-        if kind.name == TIERS:  # to Kong's clients a consumer group
+        """The entity as clients see it. Pass `key` only for the one answer that shows it."""
+        if kind.name == TIERS:  # Kong's clients see a consumer group
             return {k: v for k, v in row.body.items() if k != "spec"}
         if kind.name != CREDENTIALS:
             return row.body
@@ -68,7 +68,7 @@ class Crud:
         return {**body, "ttl": max(0, row.expires_at - self.soon)} if row.expires_at else body
 
     def create(self, writing: Writing, kind: Kind, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
-        """POST: 201. `fixed` are references that the path gives."""
+        """POST: 201. `fixed` holds the references that the path sets."""
         given = {**kind.defaults(), **{k: v for k, v in self._typed(kind, data, None).items() if v is not None}}
         key = given.get("id") or str(uuid4())
         if isinstance(key, str) and writing.get(kind.name, "id", key.lower(), self.now) is not None:
@@ -76,7 +76,7 @@ class Crud:
         return self._write(writing, kind, {**given, "id": key}, fixed, None)
 
     def upsert(self, writing: Writing, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
-        """PUT: what is not given returns to its default; created when absent. A credential keeps its key."""
+        """PUT: creates or replaces; omitted fields return to their defaults. A credential keeps its key."""
         row = self.find(writing, kind, key, fixed)
         self._must_be_under(row, fixed)
         if row is not None:
@@ -108,7 +108,7 @@ class Crud:
         return self._write(writing, kind, merged, fixed, row)
 
     def delete(self, writing: Writing, kind: Kind, key: str, fixed: Mapping[str, str]) -> None:
-        """DELETE: nothing to do when absent, but 404 on a nested path."""
+        """DELETE. An absent entity is a success, except on a nested path: 404."""
         row = self.find(writing, kind, key, fixed)
         self._must_be_under(row, fixed)
         if row is None:
@@ -121,7 +121,7 @@ class Crud:
             raise envelope.still_referenced(error, kind.name) from None
 
     def check(self, kind: Kind, data: JsonDict) -> None:
-        """POST /schemas/{entity}/validate: raises what a write would, references aside."""
+        """POST /schemas/{entity}/validate: raises the same Refusal as a write, except for references."""
         given = self._typed(kind, data, None)
         stamp = {
             "id": str(uuid4()),
@@ -161,15 +161,15 @@ class Crud:
             writing.purge_hash(digest, self.now)
         elif row is not None:
             digest, hint = row.hash, row.body["key_hint"]
-        else:  # the engine fills defaults for new entities
+        else:  # a new credential without a key gets the default
             key = kind.defaults()["key"]
             digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
         stored = {**body, "key": None, "key_hint": hint, "ttl": None}
-        # Workers look at whole seconds: counted from the one before, a key of one second could be dead on arrival.
+        # Workers compare whole seconds: counted from the second before, a key with ttl 1 could be expired on arrival.
         return self.shown(kind, writing.put(kind, stored, row, digest, self.soon + ttl if ttl else 0), key)
 
     def _typed(self, kind: Kind, data: JsonDict, row: Row | None) -> JsonDict:
-        """The input with a form's text typed by the schema, and without what is read only."""
+        """The input without read-only fields, and with a form's text converted by the schema."""
         given = data
         if isinstance(data, Form):
             given = typed_fields(data, kind.model)
@@ -189,7 +189,7 @@ class Crud:
         return {**schema, "fields": [*schema["fields"], *flat]}
 
     def _resolve(self, reading: Reading, kind: Kind, given: JsonDict) -> None:
-        """References by name (`service.name=x`) become references by id."""
+        """Replace references by name (`service.name=x`) with references by id."""
         for field, collection in kind.foreign.items():
             target, value = KINDS[collection], given.get(field)
             if not isinstance(value, dict) or value.get("id") is not None:
@@ -214,14 +214,14 @@ class Crud:
 
 
 def _must_be_named(given: JsonDict, key: str | None) -> None:
-    """Ids do not change: an answer of success to who asked for that would be a lie. `key`: of what the path names."""
+    """Raise a Refusal if the body asks for another id than the path's entity (`key`): ids never change."""
     wanted = given.get("id")
     if key is not None and wanted is not None and not (isinstance(wanted, str) and wanted.lower() == key):
         raise envelope.schema_violation(SchemaViolation({"id": "cannot be changed: the path names another entity"}))
 
 
 def _merge(old: Any, new: Any) -> Any:
-    """Records are merged, everything else is replaced."""
+    """Merge records; replace every other value."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{k: _merge(old.get(k), v) for k, v in new.items()}}
     return new

@@ -1,6 +1,7 @@
-"""Kong's answers that are not an entity: errors with code, name, message and fields, and pages of a list.
+"""Kong's answers other than entities: errors with code, name, message and fields, and pages of a list.
 
-In: what went wrong, or rows. Out: `Refusal` (status and JSON body) or the page's JSON. Names and codes stand here only.
+In: an error of the store or schema, or rows. Out: `Refusal` (status and JSON body), or a page as JSON. Only this module knows
+Kong's error names and codes.
 """
 
 import base64
@@ -17,7 +18,7 @@ from aigw.types import JsonDict
 
 
 class Refusal(Exception):
-    """An answer that ends the request: raised anywhere below, sent by the app."""
+    """An error answer. Any handler raises it, and the application sends it."""
 
     def __init__(self, status: int, body: JsonDict | None, headers: Mapping[str, str] | None = None) -> None:
         self.status = status
@@ -27,12 +28,12 @@ class Refusal(Exception):
 
 
 def not_found() -> Refusal:
-    """404, also for entities of kinds that this version does not have."""
+    """404, also for entity kinds unknown to this version."""
     return Refusal(404, {"message": "Not found"})
 
 
 def bad_request(message: str) -> Refusal:
-    """400 without a code: the request itself could not be read."""
+    """400 without a code, for an unreadable request."""
     return Refusal(400, {"message": message})
 
 
@@ -53,13 +54,13 @@ def primary_key_violation(key: str) -> Refusal:
 
 
 def missing_reference(field: str, reference: Mapping[str, Any], collection: str) -> Refusal:
-    """Code 4: what is referenced does not exist."""
+    """Code 4: the reference leads to no entity."""
     message = f"the foreign key '{lua(reference)}' does not reference an existing '{collection}' entity."
     return coded(400, 4, "foreign key violation", message, {field: dict(reference)})
 
 
 def still_referenced(error: Referenced, collection: str) -> Refusal:
-    """Code 4: something holds the entity in place."""
+    """Code 4: another entity still references this one."""
     message = f"an existing '{error.by}' entity references this '{collection}' entity"
     return coded(400, 4, "foreign key violation", message, {"@referenced_by": error.by})
 
@@ -82,7 +83,7 @@ def read_only(error: ReadOnly) -> Refusal:
 
 
 def lua(value: Any) -> str:
-    """A value as Kong prints it in messages: `{name="x",route=null}`."""
+    """A value in the form of Kong's messages: `{name="x",route=null}`."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{k}={lua(v)}" for k, v in sorted(value.items())) + "}"
     return "null" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
@@ -126,7 +127,7 @@ def tag_filter(query: Mapping[str, str]) -> TagFilter | None:
 
 
 def page(data: list[JsonDict], last: str | None, path: str, keep: Mapping[str, str]) -> JsonDict:
-    """A page; `last` is where the next one starts, None on the last page; `keep` travels along in `next`."""
+    """A page. `last` is the offset of the next page, None on the last page; `next` repeats the parameters in `keep`."""
     if last is None:
         return {"data": data, "next": None}
     offset = base64.urlsafe_b64encode(last.encode()).decode()
@@ -135,5 +136,5 @@ def page(data: list[JsonDict], last: str | None, path: str, keep: Mapping[str, s
 
 
 def cut(rows: list[Row], size: int) -> tuple[list[Row], str | None]:
-    """`rows` was asked for with one more than `size`: the page, and where the next one starts."""
+    """Split `rows`, read with one row more than `size`: the page, and the offset of the next page."""
     return (rows[:size], rows[size - 1].id) if len(rows) > size else (rows, None)

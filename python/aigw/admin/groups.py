@@ -1,7 +1,7 @@
-"""`/consumer_groups`, and `consumer_groups` of a consumer: tiers, as Kong's clients see them.
+"""`/consumer_groups`, and `consumer_groups` of a consumer: tiers in the form that Kong's clients expect.
 
-A group is the tier without its spec; a new one has no limits. A consumer has one tier: joining a group leaves the one
-before. Where Kong's clients differ by version in what they read from a list, both names are there.
+A group is a tier without its spec; a new group has no limits. A consumer has one tier: joining a group leaves the previous one.
+Lists carry two names for their items, because versions of Kong's clients read different ones.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def collection() -> Methods:
 
 
 def group(key: str) -> Methods:
-    """One group: GET tells its consumers, too."""
+    """One group. GET includes its consumers."""
 
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reading:
@@ -83,7 +83,7 @@ def members(key: str) -> Methods:
 
 
 def plugins(key: str) -> Methods:
-    """/consumer_groups/{key}/plugins: there are none, and there is another way to say what they would."""
+    """/consumer_groups/{key}/plugins: always empty. POST refers to the tier."""
 
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reading:
@@ -126,7 +126,7 @@ def of_consumer(key: str) -> Methods:
 
 
 def membership(group_key: str, consumer_key: str, shown: str) -> Methods:
-    """One consumer in one group, from either side; `shown` is what GET tells: "consumer" or "consumer_group"."""
+    """One consumer in one group, from either side. `shown` selects the entity that GET returns: "consumer" or "consumer_group"."""
 
     def pair(reading: Reading, crud: Crud) -> tuple[Row, Row]:
         tier = found(reading, crud, TIERS, group_key)
@@ -145,7 +145,7 @@ def membership(group_key: str, consumer_key: str, shown: str) -> Methods:
 
 
 def _group(data: JsonDict) -> JsonDict:
-    """What a client may say of a group."""
+    """The fields of a group. Raises a Refusal for `spec`, which only /tiers can set."""
     if "spec" in data:
         raise envelope.schema_violation(SchemaViolation({"spec": "unknown field"}))
     return data

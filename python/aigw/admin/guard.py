@@ -1,8 +1,8 @@
-"""Who may speak to the Admin API at all: decided on the headers, before a path is looked at.
+"""Access to the Admin API, decided from the headers before the path.
 
-In: method-blind request headers. Out: None, or the status and message of a refusal. A foreign Host (DNS rebinding) or
-Origin (another site's page) gets 403; in token mode everything without the token gets 401. Whoever has the token may use any
-Host: a page whose name was rebound does not have it, and names of other machines' making must work. No CORS header is ever sent.
+In: request headers. Out: None, or the status and message of a refusal. A foreign Host (DNS rebinding) or Origin (another site's
+page) gets 403. In token mode every request without the token gets 401. A sender with the token may use any Host: a rebound page
+does not have the token, and host names that other systems assign must work. The Admin API never sends CORS headers.
 """
 
 import hmac
@@ -18,14 +18,14 @@ _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#\[\]\s]+)(?::[0-9]{1
 
 
 class Guard:
-    """The rule for one address and, perhaps, a token."""
+    """The rule for one address and an optional token."""
 
     def __init__(self, address: HostPort, token: str | None) -> None:
         self._bound = address.host.lower()
         self._token = token.encode() if token else None
 
     def refuse(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        """None when the request may pass."""
+        """The status and message of a refusal, or None."""
         host = headers.get("host", "")
         known = self._has_token(headers)
         if not known and not self._is_ours(host):
@@ -40,7 +40,7 @@ class Guard:
         return None
 
     def _has_token(self, headers: Mapping[str, str]) -> bool:
-        """Whether a token is demanded, and this is it."""
+        """Whether a token is required and the request carries it."""
         sent = headers.get(TOKEN_HEADER, "").encode("latin-1", "replace")
         return self._token is not None and hmac.compare_digest(sent, self._token)
 
@@ -58,5 +58,5 @@ class Guard:
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
-        # A literal address cannot be rebound; on a wildcard bind any of the machine's own may be the one in use.
+        # A literal address cannot be rebound. On a wildcard bind any address of the machine may be the one in use.
         return address.is_loopback or self._bound in ("0.0.0.0", "::")  # noqa: S104  (compared with, never bound)

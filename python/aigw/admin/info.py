@@ -1,6 +1,6 @@
-"""What the gateway says of itself: `/`, `/status`, `/readyz`, `/endpoints`, `/plugins/enabled`, `/schemas`.
+"""The gateway's descriptions of itself: `/`, `/status`, `/readyz`, `/endpoints`, `/plugins/enabled`, `/schemas`.
 
-In: the context. Out: JSON. Kong's clients decide by some of these words what they may do; those are commented.
+In: the context. Out: JSON. Comments mark the values on which Kong's clients base decisions.
 """
 
 import os
@@ -40,7 +40,7 @@ def root(admin: Admin) -> JsonDict:
             "enabled_in_cluster": sorted(enabled),
         },
         "configuration": {
-            # Kong's word for "entities can be written through this API"; "off" would mean that they cannot.
+            # To Kong's clients any value except "off" means that this API can write entities.
             "database": "postgres",
             "router_flavor": "traditional_compatible",
             "role": "traditional",
@@ -74,7 +74,7 @@ def status(admin: Admin) -> JsonDict:
 
 
 def configuration(admin: Admin) -> JsonDict:
-    """What is in force: the file's content, or what the Admin API made, and what is wrong with what should be."""
+    """The configuration in force, from the file or the Admin API, and the error of the last load."""
     now, stamp, wrong = admin.publication.in_force, admin.configuration.stamp, admin.configuration.error
     error: JsonDict | None = None
     if now.error:
@@ -91,7 +91,7 @@ def configuration(admin: Admin) -> JsonDict:
 
 
 def readiness(admin: Admin) -> dict[str, bool]:
-    """GET /readyz: each thing that the gateway needs, and whether it is there."""
+    """GET /readyz: whether store, snapshot and workers are ready."""
     return {
         "store": _reachable(admin),
         "snapshot": admin.publication.in_force.generation > 0,
@@ -100,7 +100,7 @@ def readiness(admin: Admin) -> dict[str, bool]:
 
 
 def schema(name: str) -> JsonDict | None:
-    """GET /schemas/{entity}: Kong's description of it, None when there is no such entity."""
+    """GET /schemas/{entity}: the schema in Kong's form, or None for an unknown entity."""
     if name in SPECS:
         return {"fields": describe(SPECS[name])["fields"], "entity_checks": []}
     if name == "consumer_groups":

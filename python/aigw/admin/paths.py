@@ -1,4 +1,4 @@
-"""Which path is what. In: the path's segments. Out: its methods, each a function of a `Call`; None: no such path.
+"""Paths to handlers. In: the segments of a path. Out: its methods, each a function of a `Call`; None for an unknown path.
 
 Nested paths follow from the entities' references, both ways: /services/{x}/routes and /routes/{x}/service.
 """
@@ -25,9 +25,9 @@ CHILDREN: Final = {
 }
 """(parent's segment, child's segment) -> (parent, child, the child's reference)."""
 TAGGED_AS: Final = {"tiers": "consumer_groups"}
-"""Tables whose entities have another name for Kong's clients."""
+"""Tables whose entities have another name in Kong's API."""
 EMPTY: Final = ("upstreams", "targets", "certificates", "ca_certificates", "snis", "vaults", "keys", "key-sets")
-"""Collections that Kong's clients always list, and that are always empty here."""
+"""Collections that Kong's clients always list. They are always empty here."""
 
 
 def find(segments: list[str]) -> Methods | None:
@@ -80,7 +80,7 @@ def find(segments: list[str]) -> Methods | None:
 
 @dataclass(frozen=True, slots=True)
 class _Parent:
-    """The entity that a nested path hangs from."""
+    """The parent entity of a nested path."""
 
     kind: Kind
     key: str
@@ -139,7 +139,7 @@ def _entity(kind: Kind, key: str, parent: _Parent | None) -> Methods:
 
 
 def _referenced(kind: Kind, key: str, reference: str) -> Methods:
-    """The other way: the entity that one refers to."""
+    """The entity that another one references, as in /routes/{x}/service."""
     target = KINDS[kind.foreign[reference]]
 
     def target_id(reading: Reading, crud: Crud) -> str:
@@ -244,7 +244,7 @@ def _ready(call: Call) -> Answer:
         return Answer(status, "ok")
     lines = [f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed'}" for name, ok in checks.items()]
     if checks["snapshot"] and (behind := call.admin.publication.in_force.error):
-        # Requests go on by what is in force: a balancer that took them away for this would make an outage of it.
+        # Workers still serve the snapshot in force: a 503 would make a load balancer turn this into an outage.
         lines[list(checks).index("snapshot")] = f"[!]snapshot behind the store: {behind}"
     return Answer(status, "\n".join([*lines, f"readyz check {word}"]) + "\n")
 

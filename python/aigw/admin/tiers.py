@@ -1,7 +1,7 @@
-"""`/tiers` and `/models`: what is sold, as it is written in the configuration file.
+"""`/tiers` and `/models`, in the form of the configuration file.
 
-In: the YAML object of a tier as JSON. Out: the same, with its defaults. Models are the file's only: they are shown
-without their upstreams' keys, and there is no way to write them here.
+In: the YAML object of a tier as JSON. Out: the same object with its defaults. Only the file can write models; answers hide the keys
+of their upstreams.
 """
 
 from uuid import uuid4
@@ -21,7 +21,7 @@ from aigw.types import JsonDict
 
 TIERS, MODELS = KINDS["tiers"], KINDS["models"]
 SPECS: dict[str, type[Model]] = {"tiers": TierSpec, "models": ModelSpec}
-"""What is written of them."""
+"""The model of the object that the file holds for each."""
 
 
 def collection(kind: Kind) -> Methods:
@@ -61,7 +61,7 @@ def model(name: str) -> Methods:
 
 
 def check_spec(name: str, data: JsonDict) -> JsonDict:
-    """A tier or a model as it is written, checked, with its defaults. Raises a Refusal with all findings."""
+    """Check the object of a tier or model and fill in its defaults. Raises a Refusal with all findings."""
     given = typed_fields(data, SPECS[name]) if isinstance(data, Form) else data
     try:
         return check(SPECS[name], without_nulls(given)).model_dump(mode="json")

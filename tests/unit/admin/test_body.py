@@ -107,7 +107,9 @@ def test_a_compressed_body_is_refused_with_the_reason(gateway: Gateway, path: st
     headers = {"content-type": kind, "content-encoding": "GZip"}
     answer = gateway.client.request(method, path, content=gzip.compress(b"{}"), headers=headers)
     assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
-    assert answer.json() == {"message": "a body with Content-Encoding 'gzip' cannot be read: send it as it is"}
+    assert answer.json() == {
+        "message": "a body with Content-Encoding 'gzip' cannot be read: send it without an encoding"
+    }
     plain = {"content-type": "application/json", "content-encoding": "identity"}
     gateway.call("POST", "/services", 201, content=b'{"host": "h"}', headers=plain)
 
