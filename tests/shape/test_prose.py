@@ -9,15 +9,20 @@ import pytest
 from tests.support.prose import files, prose
 
 # Clauses by suffix. A number here may fall; the goal is below 1 in 1,000 words.
-AT_MOST: Final = {".md": 25, ".py": 285, ".pyi": 8, ".rs": 210}
+AT_MOST: Final = {".md": 15, ".py": 269, ".pyi": 8, ".rs": 203}
 
 
-def test_nominal_what_clauses_only_become_fewer() -> None:
+def test_nominal_what_clauses_only_become_fewer(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         names = list(files())
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"needs a git checkout to know the files of the repository: {error}")
     found: Counter[str] = Counter()
+    words = 0
     for file in names:
-        found[file.suffix] += len(prose(file).clauses)
+        one = prose(file)
+        found[file.suffix] += len(one.clauses)
+        words += one.words
+    with capsys.disabled():
+        print(f'\nprose: {1000 * found.total() / words:.2f} nominal "what" clauses per 1,000 words', end="")
     assert {suffix: count for suffix, count in found.items() if count > AT_MOST[suffix]} == {}

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parents[2]
 SUFFIXES: Final = (".md", ".py", ".pyi", ".rs")
 VERBS: Final = "is|are|was|were|be|been|has|have|had|do|does|did|must|may|can|cannot|could|will|would|should|comes|came|goes|holds|says|stands"
-CLAUSE: Final = re.compile(rf"\bwhat\b(?:\s+[\w'`]+){{0,3}}?\s+(?:{VERBS})\b", re.IGNORECASE)
+CLAUSE: Final = re.compile(rf"\bwhat\b(?!\s+to\b)(?:\s+[\w'`]+){{0,3}}?\s+(?:{VERBS})\b", re.IGNORECASE)
 
 
 class Prose(NamedTuple):
