@@ -5,16 +5,17 @@ In: the tables in the code. Out: Markdown and JSON. A row added to a table appea
 `tests/shape/test_reference.py` fails while a page is stale. This file explains columns only; all text about rows is in the tables.
 """
 
-import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
+import click
+
 from aigw import _native
-from aigw.cli import GROUPS, help_of
-from aigw.cli.verbs.serve import serve
+from aigw.cli.verbs import GROUPS, aigw
+from aigw.cli.verbs.serve import OPTIONS
 from aigw.config.schema import json_text
 from aigw.settings import Settings, variable
 
@@ -90,13 +91,12 @@ def labels(row: dict[str, object]) -> list[str]:
 
 
 def settings() -> str:
-    options = inspect.signature(serve).parameters
     rows = []
     for setting in fields(Settings):
         about: dict[str, Any] = dict(setting.metadata)
         # The only default that depends on the machine.
         default = "cores" if setting.name == "workers" else about["default"]
-        option = f"`--{setting.name.replace('_', '-')}`" if setting.name in options else ""
+        option = f"`--{setting.name.replace('_', '-')}`" if setting.name in OPTIONS else ""
         rows.append((f"`{variable(setting.name)}`", option, f"`{default}`" if default else "", about["doc"]))
     return (
         "# Process settings\n\n"
@@ -107,13 +107,14 @@ def settings() -> str:
 
 
 def cli() -> str:
+    root = click.Context(
+        aigw, info_name="aigw", **{**aigw.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    )
     parts = []
-    for group, verbs in GROUPS.items():
+    for group, names in GROUPS.items():
         parts.append(f"\n## {group}\n")
-        for verb in verbs:
-            for one in (verb, *verb.more):
-                told = help_of(one, WIDTH).rstrip()
-                parts.append(f"\n{'##' + '#' * len(one.name.split())} aigw {one.name}\n\n```text\n{told}\n```\n")
+        for name in names:
+            parts += helps(aigw.get_command(root, name), root)
     return (
         "# The command line\n\n"
         + MADE.format(source="`python/aigw/cli/`")
@@ -121,6 +122,17 @@ def cli() -> str:
         "for programs goes to standard output alone. Colours and progress bars appear on terminals only, and `NO_COLOR` is respected.\n"
         + "".join(parts)
     )
+
+
+def helps(command: click.Command | None, parent: click.Context) -> Iterable[str]:
+    """The help of a verb, then of the verbs below it."""
+    assert command is not None
+    ctx = click.Context(command, parent=parent, info_name=command.name)
+    depth = "##" + "#" * len(ctx.command_path.split()[1:])
+    yield f"\n{depth} {ctx.command_path}\n\n```text\n{command.get_help(ctx).rstrip()}\n```\n"
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            yield from helps(below, ctx)
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {

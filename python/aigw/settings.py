@@ -69,12 +69,6 @@ def _path(text: str) -> Path:
     return Path(text).absolute()
 
 
-def _folder(text: str) -> Path:
-    if not text:  # as of a variable that is not set: here is not where anybody wanted it
-        raise ConfigError("no folder is named: write one, for example ./aigw-data")
-    return _path(text)
-
-
 def _setting(parse: Callable[[str], Any], default: str, doc: str, *, secret: bool = False) -> Any:
     return field(metadata={"parse": parse, "default": default, "doc": doc, "secret": secret}, repr=not secret)
 
@@ -88,7 +82,7 @@ class Settings:
         "",
         "configuration file, put in force at start and whenever it changes; empty: the Admin API rules",
     )
-    data: Path = _setting(_folder, "./aigw-data", "data folder: store, counters, snapshot, secret")
+    data: Path = _setting(_path, "./aigw-data", "data folder: store, counters, snapshot, secret")
     proxy: HostPort = _setting(HostPort.parse, "127.0.0.1:8000", "address that clients call; port 0 takes a free one")
     admin: HostPort = _setting(HostPort.parse, "127.0.0.1:8001", "address of the Admin API; port 0 takes a free one")
     admin_token: str | None = _setting(
@@ -97,9 +91,7 @@ class Settings:
         "token of the Admin API (header Kong-Admin-Token); demanded off loopback; with it any Host may be called",
         secret=True,
     )
-    workers: int = _setting(
-        _whole(1, 64), str(len(os.sched_getaffinity(0))), "proxy workers; by default one for each core we may run on"
-    )
+    workers: int = _setting(_whole(1, 64), str(len(os.sched_getaffinity(0))), "proxy workers")
     drain_timeout: float = _setting(
         _number(0, 3600, "seconds"), "30", "seconds that requests in flight get on SIGTERM before they are cut"
     )
@@ -135,9 +127,9 @@ class Settings:
             )
 
     def as_text(self) -> dict[str, str]:
-        """All settings but the secret ones (a child reads those from its environment), as `load` reads them."""
+        """The settings that have a value, as `load` reads them. A child reads the secret ones from its environment."""
         shown = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata["secret"]}
-        return {name: "" if value is None else str(value) for name, value in shown.items()}
+        return {name: str(value) for name, value in shown.items() if value is not None}
 
 
 def variable(name: str) -> str:
@@ -146,14 +138,16 @@ def variable(name: str) -> str:
 
 
 def load(given: Mapping[str, str | None], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from `given` (by name, None for not given), else from the environment, else from the defaults. A variable that is
-    empty is as one that is not set.
+    """Settings from `given` (by name, None for not given), else from the environment, else from the defaults.
 
-    Raises ConfigError, which names where the wrong text came from.
+    An empty variable counts as not set. An empty option raises: it is mostly a shell variable that is not set, and without
+    --config the gateway would delete the entities that a file declared. Raises ConfigError with the source of the wrong text.
     """
     values: dict[str, Any] = {}
     for setting in fields(Settings):
         text, source = given.get(setting.name), "--" + setting.name.replace("_", "-")
+        if text == "":
+            raise ConfigError(f"{source} is empty: give it a value, or leave it out")
         if text is None:
             text, source = environ.get(variable(setting.name)) or None, variable(setting.name)
         if text is None:

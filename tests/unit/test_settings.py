@@ -41,7 +41,8 @@ def test_a_secret_never_leaves_by_text() -> None:
 @pytest.mark.parametrize(
     ("given", "environ", "words"),
     [
-        ({"data": ""}, {}, "--data: no folder is named"),
+        ({"data": ""}, {}, "--data is empty: give it a value, or leave it out"),
+        ({"config": ""}, {"AIGW_CONFIG": "f.yaml"}, "--config is empty"),
         ({"workers": "0"}, {}, "--workers: '0' is not a whole number from 1 to 64"),
         ({}, {"AIGW_WORKERS": "x"}, "AIGW_WORKERS: 'x'"),
         ({"drain_timeout": "nan"}, {}, "--drain-timeout: 'nan' is not a number of seconds"),

@@ -6,10 +6,9 @@ Raises `NotThere` for a 404, `Rejected` for a 400, another `UpstreamError` with 
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from aigw.cli.arguments import Parameter
 from aigw.errors import ConfigError, UpstreamBroken, UpstreamError, UpstreamRefused, UpstreamTimeout
 from aigw.settings import load
 from aigw.types import JsonDict
@@ -17,7 +16,6 @@ from aigw.types import JsonDict
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
-AdminOption = Annotated[str | None, Parameter("HOST:PORT of the Admin API [env: AIGW_ADMIN, default: 127.0.0.1:8001]")]
 PATIENCE_S: Final = 10.0
 PAGE: Final = 1000
 

@@ -8,11 +8,8 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, Literal, TextIO
+from typing import Any, Final, TextIO
 
-from aigw.cli.arguments import Parameter
-
-Output = Annotated[Literal["table", "json"], Parameter("for people, or for programs")]
 COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -11,14 +12,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
-from aigw.cli import GROUPS, HIDDEN, Verb, main, overview
+from aigw.cli import main
+from aigw.cli.verbs import GROUPS, VERBS
+from aigw.cli.verbs import aigw as root
 from tests.support.processes import AIGW
 
 Run = Callable[..., "Ended"]
-VERBS = [verb for verbs in (*GROUPS.values(), HIDDEN) for verb in verbs]
-LEAVES = [leaf for verb in VERBS for leaf in (verb.more or (verb,))]
+SHOWN = [name for verbs in GROUPS.values() for name in verbs]
+BELOW_KEYS = ["keys create", "keys list", "keys revoke"]
+LEAVES = [name for name in VERBS if name != "keys"] + BELOW_KEYS
+
+
+def command(words: str) -> click.Command:
+    """The command that the words name."""
+    ctx, found = click.Context(root), root
+    for word in words.split():
+        assert isinstance(found, click.Group)
+        below = found.get_command(ctx, word)
+        assert below is not None
+        found = below
+    return found
 
 
 def aigw(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -55,26 +71,39 @@ def test_version_is_0() -> None:
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
 def test_the_overview_names_every_verb(words: list[str], run: Run) -> None:
-    end = run(*words)
-    assert (end.returncode, end.stderr, end.stdout) == (0, "", overview())
-    shown = [line.split()[0] for line in end.stdout.splitlines() if line.startswith("  ")]
-    assert shown == [verb.name for verbs in GROUPS.values() for verb in verbs]
+    end = run(*words, COLUMNS="100")
+    assert (end.returncode, end.stderr) == (0, "")
+    rows = [line.split(None, 1) for line in end.stdout.splitlines() if line.startswith("  ")]
+    assert [row for row in rows if row[0] in VERBS] == [list(row) for verbs in GROUPS.values() for row in verbs.items()]
     assert max(map(len, end.stdout.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("verb", LEAVES, ids=lambda verb: verb.name)
-def test_a_verbs_line_is_the_first_of_its_own_help(verb: Verb) -> None:
-    assert verb.load().__doc__.splitlines()[0] == verb.about
+def test_the_verbs_below_keys_are_known() -> None:
+    keys = command("keys")
+    assert isinstance(keys, click.Group) and [f"keys {name}" for name in keys.commands] == BELOW_KEYS
+    assert keys.help == VERBS["keys"]
 
 
-@pytest.mark.parametrize("verb", LEAVES, ids=lambda verb: verb.name)
-def test_every_help_has_an_example(verb: Verb, run: Run) -> None:
-    words = verb.name.split()
+@pytest.mark.parametrize("name", [name for name in LEAVES if name in VERBS])
+def test_a_verbs_summary_is_the_first_line_of_its_help(name: str) -> None:
+    assert (command(name).help or "").splitlines()[0] == VERBS[name]
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_help_has_needs_an_example_and_exit_codes(name: str, run: Run) -> None:
+    words = name.split()
     end = run(*words, "--help", COLUMNS="100")
     assert (end.returncode, end.stderr) == (0, "")
-    assert end.stdout.startswith(f"Usage: aigw {verb.name}")
+    assert end.stdout.startswith(f"Usage: aigw {name}")
     assert "For example:\n\n    " in end.stdout and f"aigw {words[0]}" in end.stdout.split("For example:")[1]
+    assert "\nNeeds: " in end.stdout and "\nExit codes: 0" in end.stdout
     assert "\x1b" not in end.stdout
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_argument_and_option_has_its_text(name: str) -> None:
+    for parameter in command(name).params:
+        assert isinstance(parameter, click.Option | click.Argument) and parameter.help, parameter.name
 
 
 @pytest.mark.parametrize(
@@ -82,15 +111,19 @@ def test_every_help_has_an_example(verb: Verb, run: Run) -> None:
     [
         (["serve", "--workers", "many"], "whole number"),
         (["serve", "--nonsense"], "aigw serve --help"),
-        (["serve", "--config", ""], "--config is empty: give it a value, or leave it out."),
+        (["serve", "--config", ""], "--config is empty: give it a value, or leave it out"),
         (["serve", "--data", ""], "--data is empty"),
         (["mock-llm", "--fail", "explode"], "refuse, hang, reset or garbage"),
         (["mock-llm", "--port", "x"], "aigw mock-llm --help"),
+        (["serve", "--confg", "x"], "Did you mean '--config'?"),
         (["nonsense"], "aigw --help"),
+        (["statsu"], "Did you mean 'status'?"),
         (["keys", "nonsense"], "aigw keys --help"),
         (["keys", "create"], "See: aigw keys create --help"),
         (["keys", "revoke"], "See: aigw keys revoke --help"),
         (["keys", "create", "alice", "--key", "-"], "standard input has no key"),
+        (["keys", "create", "alice", "--key", "--output", "json"], "'--key' requires an argument"),
+        (["keys", "create", "alice", "--tags"], "'--tags' requires an argument"),
         (["keys", "create", "alice", "--ttl", "soon"], "--ttl"),
         (["keys", "create", "alice", "--ttl", "0"], "--ttl: '0' is not a number of seconds from 1: leave it out"),
         (["keys", "create", "alice", "--ttl", "-1"], "--ttl: '-1' is not a number of seconds from 1"),
@@ -100,6 +133,8 @@ def test_every_help_has_an_example(verb: Verb, run: Run) -> None:
         (["try", "--proxy", "nowhere"], "HOST:PORT"),
         (["top", "--every", "0"], "--every"),
         (["completion", "tcsh"], "bash"),
+        (["diff"], "FILE, or --file FILE"),
+        (["diff", "a.yaml", "--file", "b.yaml"], "FILE, or --file FILE"),
         (["status", "--admin", "nowhere"], "HOST:PORT"),
     ],
 )
@@ -145,12 +180,44 @@ def test_an_address_that_is_no_admin_api_exits_with_1() -> None:
 def test_completion_is_a_script_of_its_shell(shell: str, tmp_path: Path, run: Run) -> None:
     end = run("completion", shell)
     assert (end.returncode, end.stderr) == (0, "")
-    assert all(name in end.stdout for name in ("revoke", "mock-llm", "-l admin" if shell == "fish" else "--admin"))
-    assert "demo" not in end.stdout
+    assert f"_AIGW_COMPLETE={shell}_complete" in end.stdout
     script = tmp_path / "script"
     script.write_text(end.stdout)
     if shutil.which(shell):
         subprocess.run([shell, "-n", str(script)], check=True, timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("aigw ", SHOWN),
+        ("aigw st", ["status"]),
+        ("aigw keys ", ["create", "list", "revoke"]),
+        ("aigw status --", ["--output", "--admin", "--help"]),
+        ("aigw status --output ", ["table", "json"]),
+        ("aigw completion ", ["bash", "zsh", "fish"]),
+        ("aigw dump --output-file ", ["file"]),
+    ],
+)
+def test_completion_offers_verbs_options_and_values(typed: str, offered: list[str]) -> None:
+    *words, last = typed.split(" ")
+    env = {**os.environ, "_AIGW_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(words))}
+    end = subprocess.run(AIGW, env=env, capture_output=True, text=True, timeout=60, check=True)
+    kinds, values = zip(*(line.split(",") for line in end.stdout.splitlines()), strict=True)
+    assert list(kinds if "file" in kinds else values) == offered and all(value.startswith(last) for value in values)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_a_verb(tmp_path: Path, run: Run) -> None:
+    script, program = tmp_path / "script", tmp_path / "aigw"
+    script.write_text(run("completion", "bash").stdout)
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(AIGW)} "$@"\n')
+    program.chmod(0o755)
+    typed = (
+        f'. "{script}"; COMP_WORDS=(aigw keys re); COMP_CWORD=2; _aigw_completion "{program}"; echo "${{COMPREPLY[@]}}"'
+    )
+    end = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, timeout=60, check=True)
+    assert (end.stdout, end.stderr) == ("revoke\n", "")
 
 
 HEAVY = {"aigw._native", "aigw.serve", "alembic", "asyncio", "granian", "http.client", "opentelemetry", "orjson"}
@@ -165,10 +232,10 @@ HEAVY |= {"pydantic", "rich", "sqlalchemy", "ssl", "starlette", "uvloop"}
         (["version"], set()),
         (["nonsense"], set()),
         (["tiers", "--nonsense"], set()),
-        *(([*verb.name.split(), "--help"], set()) for verb in LEAVES if verb.name != "top"),
+        *(([*name.split(), "--help"], set()) for name in LEAVES if name != "top"),
         (["keys", "--help"], set()),
         (["top", "--help"], {"aigw._native"}),
-        (["completion", "bash"], {"aigw._native"}),
+        (["completion", "bash"], set()),
         (["serve", "--workers", "many"], set()),
         *((verb.split(), {"http.client", "ssl"}) for verb in ("keys list", "tiers", "status", "dump", "try")),
         (["top", "--once"], {"http.client", "ssl", "aigw._native"}),

@@ -15,10 +15,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
+
+import click
 
 from aigw.cli.admin_client import AdminApi
-from aigw.cli.arguments import Parameter
+from aigw.cli.arguments import Verb
 from aigw.cli.verbs.schema import MADE
 from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 
@@ -52,21 +54,32 @@ Begin anew: rm -r {folder}. Ctrl-C ends everything.
 """
 
 
-def demo(
-    file: Annotated[Path, Parameter("configuration file; copied once")] = Path("deploy/examples/tiers.yaml"),
-    /,
-    *,
-    folder: Annotated[Path, Parameter("where copy, keys and data are kept")] = Path(".aigw-demo"),
-    proxy_port: Annotated[int, Parameter("of the proxy")] = 8000,
-    admin_port: Annotated[int, Parameter("of the Admin API")] = 8001,
-    llm_port: Annotated[int, Parameter("of the mock LLM")] = LLM,
-    echo_port: Annotated[int, Parameter("of the echo service")] = ECHO,
-) -> int:
-    """Serve three tiers, a mock LLM and an echo service, until Ctrl-C.
+@click.command(cls=Verb)
+@click.argument(
+    "file",
+    type=click.Path(path_type=Path),
+    default=Path("deploy/examples/tiers.yaml"),
+    help="configuration file to copy",
+)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(".aigw-demo"), help="copy, keys and data")
+@click.option("--proxy-port", type=int, default=8000, help="port of the proxy")
+@click.option("--admin-port", type=int, default=8001, help="port of the Admin API")
+@click.option("--llm-port", type=int, default=LLM, help="port of the fake model server")
+@click.option("--echo-port", type=int, default=ECHO, help="port of the echo server")
+def demo(file: Path, folder: Path, proxy_port: int, admin_port: int, llm_port: int, echo_port: int) -> int:
+    """Run the gateway with three example tiers, a fake model server and an echo server.
+
+    The folder keeps a copy of the file, a key for each variable
+    `..._KEY` that the file names, and the gateway's data. Ctrl-C ends all.
+
+    Needs: four free ports on 127.0.0.1.
 
     For example:
 
         aigw demo deploy/examples/tiers.yaml
+
+    Exit codes: 0 after Ctrl-C, 2 for a port in use or a file with errors,
+    1 when a part of the demo ends by itself.
     """
     ports = {
         proxy_port: "the proxy",

@@ -4,11 +4,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from aigw.cli.admin_client import AdminApi, AdminOption, Rejected, segment
-from aigw.cli.arguments import Parameter
-from aigw.cli.output import Output, note, show_json
+import click
+
+from aigw.cli.admin_client import AdminApi, Rejected, segment
+from aigw.cli.arguments import Verb, admin_option, output_option
+from aigw.cli.output import note, show_json
 from aigw.errors import ConfigError
 
 PATIENCE_S: Final = 120.0  # a hundred thousand consumers take seconds
@@ -16,28 +18,43 @@ SHOWN: Final = 200
 _WORDS: Final = {"created": "creating", "updated": "updating", "deleted": "deleting"}
 
 
+@click.command(cls=Verb)
+@click.argument("file", type=click.Path(path_type=Path), required=False, metavar="FILE", help="configuration file")
+@click.option("--file", "named", type=click.Path(path_type=Path), metavar="FILE", help="the file, given by name")
+@click.option("--non-zero-exit-code", is_flag=True, help="exit with 2 when the file would change something")
+@output_option("table", "json")
+@admin_option
+@click.pass_context
 def diff(
-    file: Annotated[Path, Parameter("configuration file")],
-    *,
-    non_zero_exit_code: Annotated[bool, Parameter("exit with 2 when something differs", negative=False)] = False,
-    output: Output = "table",
-    admin: AdminOption = None,
+    ctx: click.Context,
+    file: Path | None,
+    named: Path | None,
+    non_zero_exit_code: bool,
+    output: str,
+    admin: str | None,
 ) -> int:
-    """Tell what a configuration file would change in a running gateway.
+    """Show the changes that a configuration file would make to a running gateway.
 
-    Nothing is changed. The gateway itself reads the text: its variables
-    are used, and files in references are looked for where its own
-    configuration file is. What the Admin API made and the file does not
-    name stays, and is not told.
+    The gateway reads the file's text with its own variables, and looks
+    for the files that it refers to in the folder of its own configuration
+    file. Entities that only the Admin API has would stay, and are not
+    listed. Nothing is changed.
 
-    Exit code 0; 2 with --non-zero-exit-code when something differs, and
-    for a file with errors; 1 when nothing answers.
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token.
 
     For example:
 
         aigw diff gateway.yaml
         aigw diff gateway.yaml --non-zero-exit-code --output json
+
+    Exit codes: 0, or with --non-zero-exit-code 2 when the file would
+    change something; 2 for a file with errors; 1 when the Admin API does
+    not answer or refuses.
     """
+    file, more = (named, None) if file is None else (file, named)
+    if file is None or more is not None:
+        raise click.UsageError("Give one configuration file: FILE, or --file FILE.", ctx)
     try:
         data = file.read_bytes()
     except OSError as error:

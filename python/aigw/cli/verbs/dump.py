@@ -3,37 +3,39 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final
 
-from aigw.cli.admin_client import AdminApi, AdminOption
-from aigw.cli.arguments import Parameter
+import click
+
+from aigw.cli.admin_client import AdminApi
+from aigw.cli.arguments import Verb, admin_option, output_option
 from aigw.cli.output import note
 from aigw.cli.yaml_writer import to_yaml
 
 PATIENCE_S: Final = 120.0
 
 
-def dump(
-    *,
-    output: Annotated[Literal["yaml", "json"], Parameter("form of the file; JSON is YAML, too")] = "yaml",
-    output_file: Annotated[
-        Path | None, Parameter("file to write, in place of standard output", ("--output-file", "-o"))
-    ] = None,
-    admin: AdminOption = None,
-) -> int:
+@click.command(cls=Verb)
+@output_option("yaml", "json", text="form of the file; JSON is valid YAML")
+@click.option("--output-file", "-o", type=click.Path(path_type=Path), help="file to write instead of standard output")
+@admin_option
+def dump(output: str, output_file: Path | None, admin: str | None) -> int:
     """Print the configuration in force as a configuration file.
 
-    All of it, of the file and of the Admin API; `aigw check` accepts it.
-    Secrets are never in it: a key is the reference that the file has for
-    it (${VAR}), or its hash under the data folder's secret (key_hash). An
-    upstream's key that the file holds in plain text becomes a variable.
+    It has the entities of the file and of the Admin API; `aigw check`
+    accepts it. It has no secrets: a key is written as the reference that
+    the file has (${VAR}) or as its HMAC (key_hash), which only this data
+    folder understands. An upstream key in plain text becomes a variable.
 
-    Exit code 0, or 1 when nothing answers.
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token.
 
     For example:
 
         aigw dump > gateway.yaml
         aigw dump --output json -o gateway.json
+
+    Exit codes: 0, or 1 when the Admin API does not answer or refuses.
     """
     api = AdminApi(admin, PATIENCE_S)
     found = api.get("/config")

@@ -1,21 +1,28 @@
-"""`aigw echo`: a service that tells what it was sent, in httpbin's form; the upstream of the demo."""
+"""`aigw echo`: a server that answers each request with the request itself, in httpbin's format; the demo's upstream."""
 
 import signal
 import sys
-from typing import Annotated
 
-from aigw.cli.arguments import Parameter
+import click
+
+from aigw.cli.arguments import Verb
 from aigw.cli.verbs.mock_llm import announce, in_use
 
 
-def echo(*, port: Annotated[int, Parameter("on 127.0.0.1; 0 takes a free one")] = 5000) -> int:
-    """Serve what tells what it was sent, in httpbin's form.
+@click.command(cls=Verb)
+@click.option("--port", type=int, default=5000, help="port on 127.0.0.1; 0 takes a free one")
+def echo(port: int) -> int:
+    """Run a server that answers each request with the request itself, in httpbin's format.
 
-    It answers /get, /post, /headers, /status/N, /bytes/N, /delay/S.
+    It answers /get, /post, /headers, /status/N, /bytes/N and /delay/S.
+
+    Needs: a free port on 127.0.0.1.
 
     For example:
 
         aigw echo --port 5000
+
+    Exit codes: 0 after SIGTERM, 2 for a port in use.
     """
     from aigw._native import serve_echo  # noqa: PLC0415  (start-up of the other verbs)
 

@@ -1,40 +1,49 @@
 """`aigw keys`: API keys of consumers, over the Admin API of a running gateway.
 
-A key is shown once, alone on standard output; what else is to be said goes to standard error.
+A key is shown once, alone on standard output, so that `KEY=$(aigw keys create alice)` works; remarks go to standard error.
 """
 
 import sys
-from typing import Annotated, Any
+from typing import Any
 
-from aigw.cli.admin_client import AdminApi, AdminOption, NotThere, segment
-from aigw.cli.arguments import Parameter
-from aigw.cli.output import Output, note, show_json, show_table
+import click
+
+from aigw.cli.admin_client import AdminApi, NotThere, segment
+from aigw.cli.arguments import VerbGroup, admin_option, output_option
+from aigw.cli.output import note, show_json, show_table
 from aigw.errors import AigwError, ConfigError
 from aigw.types import JsonDict
 
+keys = VerbGroup("keys", help="Create, list and revoke the API keys of consumers.")
 
+
+@keys.command()
+@click.argument("consumer", help="username or id of the consumer")
+@click.option("--key", help="the key; - reads it from standard input; without it the gateway makes one")
+@click.option(
+    "--ttl", type=int, metavar="SECONDS", help="time until the key ends, from 1; without it the key never ends"
+)
+@click.option("--tags", multiple=True, metavar="TAG...", help="labels")
+@output_option("table", "json")
+@admin_option
 def create(
-    consumer: Annotated[str, Parameter("username or id of the consumer")],
-    /,
-    *,
-    key: Annotated[
-        str | None,
-        Parameter("the key; '-' reads it from standard input; left out: made"),
-    ] = None,
-    ttl: Annotated[int | None, Parameter("seconds that it is valid for, from 1; left out: for ever")] = None,
-    tags: Annotated[list[str] | None, Parameter("labels")] = None,
-    output: Output = "table",
-    admin: AdminOption = None,
+    consumer: str, key: str | None, ttl: int | None, tags: tuple[str, ...], output: str, admin: str | None
 ) -> int:
-    """Make a key and print it, this once.
+    """Create a key and print it, this once.
 
-    The key is all that is printed on standard output; only its HMAC
-    is kept.
+    The key alone goes to standard output. The gateway keeps its HMAC, and
+    cannot show the key again.
+
+    Needs: a running gateway that has the consumer; AIGW_ADMIN_TOKEN where
+    its Admin API has a token.
 
     For example:
 
         KEY=$(aigw keys create alice)
         aigw keys create alice --ttl 86400 --tags trial --output json
+
+    Exit codes: 0; 1 when the consumer does not exist, the key is in use,
+    or the Admin API does not answer or refuses; 2 for a wrong option.
     """
     if ttl is not None and ttl < 1:
         # To the Admin API 0 is for ever, as to Kong: whoever asks for a key that ends must not get one that does not.
@@ -42,7 +51,7 @@ def create(
             f"--ttl: '{ttl}' is not a number of seconds from 1: leave it out for a key that is valid for ever"
         )
     api = AdminApi(admin)
-    given: JsonDict = {"key": _read_key() if key == "-" else key, "ttl": ttl, "tags": tags}
+    given: JsonDict = {"key": _read_key() if key == "-" else key, "ttl": ttl, "tags": list(tags) or None}
     try:
         made = api.post(f"/consumers/{segment(consumer)}/key-auth", {k: v for k, v in given.items() if v is not None})
     except NotThere:
@@ -57,19 +66,25 @@ def create(
     return 0
 
 
-def list_keys(
-    consumer: Annotated[str | None, Parameter("username or id; left out: all consumers")] = None,
-    /,
-    *,
-    output: Output = "table",
-    admin: AdminOption = None,
-) -> int:
-    """List keys by their ids and last characters; the keys themselves are not kept.
+@keys.command("list")
+@click.argument("consumer", required=False, help="username or id; without it the keys of all consumers are listed")
+@output_option("table", "json")
+@admin_option
+def list_keys(consumer: str | None, output: str, admin: str | None) -> int:
+    """List keys by their ids and last characters.
+
+    The gateway keeps no key, only its HMAC and its last four characters.
+
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token.
 
     For example:
 
         aigw keys list alice
         aigw keys list --output json
+
+    Exit codes: 0, or 1 when the consumer does not exist or the Admin API
+    does not answer or refuses.
     """
     api = AdminApi(admin)
     try:
@@ -89,24 +104,28 @@ def list_keys(
     return 0
 
 
-def revoke(
-    key_id: Annotated[str, Parameter("id of a key, from aigw keys list")],
-    /,
-    *more: Annotated[str, Parameter("ids of more keys")],
-    output: Output = "table",
-    admin: AdminOption = None,
-) -> int:
-    """End keys: requests that arrive after this are refused.
+@keys.command()
+@click.argument("key_id", nargs=-1, required=True, help="ids of keys, from aigw keys list")
+@output_option("table", "json")
+@admin_option
+def revoke(key_id: tuple[str, ...], output: str, admin: str | None) -> int:
+    """Revoke keys: the gateway refuses every later request with them.
 
-    All that can be revoked are; exit code 1 when some could not.
+    An id that fails does not stop the others.
+
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token.
 
     For example:
 
         aigw keys revoke 9b129b77-60cf-4a2e-9d5f-0e2f6f3a3a11
+
+    Exit codes: 0, or 1 when a key could not be revoked or the Admin API
+    does not answer or refuses.
     """
     api = AdminApi(admin)
     revoked, failed = [], []
-    for key in dict.fromkeys((key_id, *more)):
+    for key in dict.fromkeys(key_id):
         try:
             found = api.get(f"/key-auths/{segment(key)}")  # a DELETE of nothing would succeed
             api.delete(f"/key-auths/{found['id']}")
@@ -114,7 +133,7 @@ def revoke(
         except NotThere:
             failed.append({"id": key, "message": "no such key: see aigw keys list"})
         except AigwError as error:
-            if not revoked and not failed and key == key_id and not more:
+            if len(key_id) == 1:
                 raise
             failed.append({"id": key, "message": str(error)})
     if output == "json":

@@ -1,34 +1,50 @@
-"""`aigw mock-llm`: an OpenAI-like model server with known sizes, pace and faults, to try and to measure against."""
+"""`aigw mock-llm`: a fake model server in OpenAI's format, with chosen sizes, delays and faults, for trials and benchmarks."""
 
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Final
 
-from aigw.cli.arguments import Parameter
+import click
+
+from aigw.cli.arguments import Verb
 from aigw.errors import AddressInUse, ConfigError
 
+NUMBER: Final = click.IntRange(min=0)
 
+
+@click.command("mock-llm", cls=Verb)
+@click.option("--port", type=int, default=9100, help="port on 127.0.0.1; 0 takes a free one")
+@click.option("--first-byte-ms", type=NUMBER, default=0, help="delay before the head of an answer")
+@click.option("--chunk-ms", type=NUMBER, default=0, help="delay between two events of a stream")
+@click.option("--chunks", type=NUMBER, default=16, help="output tokens of an answer; a stream sends each in one event")
+@click.option("--cached-tokens", type=NUMBER, default=0, help="tokens of each prompt that the usage reports as cached")
+@click.option("--reasoning-tokens", type=NUMBER, default=0, help="output tokens that the usage reports as reasoning")
+@click.option("--usage", type=click.Choice(["auto", "none"]), default="auto", help="report usage, or never")
+@click.option("--fail", metavar="FAULT[:RATIO]", help="refuse, hang, reset, garbage, cut, or an HTTP status")
 def mock_llm(
-    *,
-    port: Annotated[int, Parameter("on 127.0.0.1; 0 takes a free one")] = 9100,
-    first_byte_ms: Annotated[int, Parameter("wait before the head of an answer")] = 0,
-    chunk_ms: Annotated[int, Parameter("wait between two events of a stream")] = 0,
-    chunks: Annotated[int, Parameter("output tokens of an answer; one event each in a stream")] = 16,
-    cached_tokens: Annotated[int, Parameter("tokens of each prompt reported as read from a cache")] = 0,
-    reasoning_tokens: Annotated[int, Parameter("output tokens that are thought and not said")] = 0,
-    usage: Annotated[Literal["auto", "none"], Parameter("report usage (in streams: when asked), or never")] = "auto",
-    fail: Annotated[str | None, Parameter("refuse|hang|reset|garbage|cut|STATUS[:ratio]")] = None,
+    port: int,
+    first_byte_ms: int,
+    chunk_ms: int,
+    chunks: int,
+    cached_tokens: int,
+    reasoning_tokens: int,
+    usage: str,
+    fail: str | None,
 ) -> int:
-    """Serve a model that is none: known sizes, pace and faults.
+    """Run a fake model server with chosen sizes, delays and faults.
 
     It answers /v1/chat/completions, /v1/completions, /v1/embeddings and
-    /v1/models as OpenAI does, and counters at /__stats.
+    /v1/models in OpenAI's format, and its counters at /__stats.
+
+    Needs: a free port on 127.0.0.1.
 
     For example:
 
         aigw mock-llm --first-byte-ms 200 --chunk-ms 20 --chunks 64
         aigw mock-llm --fail reset:0.1
+
+    Exit codes: 0 after SIGTERM, 2 for a wrong option or a port in use.
     """
     from aigw._native import serve_mock_llm  # noqa: PLC0415  (start-up of the other verbs)
 

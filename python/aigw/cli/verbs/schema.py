@@ -7,18 +7,27 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import click
+
+from aigw.cli.arguments import Verb
+
 MADE: Final = Path(__file__).parents[2] / "config" / "schema.json"
 
 
+@click.command(cls=Verb)
 def schema() -> int:
     """Print the JSON Schema (2020-12) of the configuration file.
 
-    Editors complete and check by it when the first line of the file is
-    `# yaml-language-server: $schema=aigw.schema.json`.
+    An editor completes and checks a configuration file whose first line
+    is `# yaml-language-server: $schema=aigw.schema.json`.
+
+    Needs: nothing.
 
     For example:
 
         aigw schema > aigw.schema.json
+
+    Exit codes: 0.
     """
     sys.stdout.buffer.write(MADE.read_bytes())
     sys.stdout.flush()

@@ -1,58 +1,65 @@
-"""`aigw serve`: the gateway."""
+"""`aigw serve`: the gateway. Its options are rows of the settings table."""
 
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Final
 
-from aigw.cli.arguments import Parameter, Usage
-from aigw.settings import load
+import click
 
-# Texts, not values: each is parsed by its row of the settings table, as its variable is.
-Text = str | None
+from aigw.cli.arguments import Verb
+from aigw.settings import Settings, load, variable
+
+OPTIONS: Final[dict[str, str]] = {
+    "config": "FILE",
+    "data": "FOLDER",
+    "proxy": "HOST:PORT",
+    "admin": "HOST:PORT",
+    "workers": "NUMBER",
+    "drain_timeout": "SECONDS",
+    "access_log": "FILE",
+    "log_format": "FORMAT",
+    "tls_cert": "FILE",
+    "tls_key": "FILE",
+}
+"""Settings with an option, and the name of the option's value. `load` parses the text: an option's as its variable's."""
 
 
-def serve(
-    *,
-    config: Annotated[Text, Parameter("configuration file [default: the Admin API rules]")] = None,
-    data: Annotated[Text, Parameter("data folder [default: ./aigw-data]")] = None,
-    proxy: Annotated[Text, Parameter("HOST:PORT that clients call [default: 127.0.0.1:8000]")] = None,
-    admin: Annotated[Text, Parameter("HOST:PORT of the Admin API [default: 127.0.0.1:8001]")] = None,
-    workers: Annotated[Text, Parameter("proxy workers [default: one per core]")] = None,
-    drain_timeout: Annotated[Text, Parameter("seconds for requests in flight on SIGTERM [default: 30]")] = None,
-    access_log: Annotated[Text, Parameter("'-', 'off' or a path, JSON lines [default: off]")] = None,
-    log_format: Annotated[Text, Parameter("json or console [default: console]")] = None,
-    tls_cert: Annotated[Text, Parameter("PEM certificate chain of the proxy address")] = None,
-    tls_key: Annotated[Text, Parameter("PEM private key of the proxy address")] = None,
-) -> int:
-    """Serve the gateway until SIGTERM.
+def _options(function: Callable[..., Any]) -> Callable[..., Any]:
+    rows = {setting.name: setting.metadata for setting in fields(Settings)}
+    for name, value in reversed(OPTIONS.items()):
+        default = "the number of cores" if name == "workers" else rows[name]["default"]
+        facts = f"env var: {variable(name)}" + (f"; default: {default}" if default else "")
+        flag = "--" + name.replace("_", "-")
+        function = click.option(flag, name, metavar=value, help=f"{rows[name]['doc']}  [{facts}]")(function)
+    return function
 
-    SIGTERM drains, a second one ends it at once; SIGHUP reloads, and
-    never restarts, it. Every option has a variable, AIGW_<NAME>, and so
-    have settings without an option: see docs/reference/settings.md.
 
-    With --config the file declares what is in force, beside what the
-    Admin API makes, and is read again when it changes. A file with
-    errors ends the start (exit code 2); later it leaves in force what
-    was. Started without --config, what a file declared is deleted.
+@click.command(cls=Verb)
+@_options
+def serve(**given: str | None) -> int:
+    """Run the gateway until SIGTERM.
+
+    With --config the file declares entities, in addition to those of the
+    Admin API; the gateway reads it again when it changes. An error in the
+    file ends the start; later the gateway logs the error and keeps the
+    configuration in force. Without --config the entities that an earlier
+    file declared are deleted.
+
+    SIGTERM drains: requests in flight finish. A second SIGTERM ends the
+    process at once. SIGHUP reads the file again.
+
+    Needs: two free ports and a data folder that no other gateway uses.
+    Off loopback the Admin API needs AIGW_ADMIN_TOKEN. Settings without an
+    option: docs/reference/settings.md.
 
     For example:
 
         aigw serve --config tiers.yaml
         AIGW_ADMIN_TOKEN=... aigw serve --admin 0.0.0.0:8001
+
+    Exit codes: 0 after SIGTERM, 2 for a wrong option, an error in the
+    file, or a port or data folder in use, 1 for any other failure.
     """
-    given = {
-        "config": config,
-        "data": data,
-        "proxy": proxy,
-        "admin": admin,
-        "workers": workers,
-        "drain_timeout": drain_timeout,
-        "access_log": access_log,
-        "log_format": log_format,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-    }
-    for name, text in given.items():
-        if text == "":  # a variable that is not set: without --config, what the file declared would be deleted
-            raise Usage(f"--{name.replace('_', '-')} is empty: give it a value, or leave it out.")
     settings = load(given)
     from aigw.serve.supervisor import Supervisor  # noqa: PLC0415  (start-up of the other verbs)
 

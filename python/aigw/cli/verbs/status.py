@@ -3,21 +3,32 @@
 import sys
 from datetime import UTC, datetime
 
-from aigw.cli.admin_client import AdminApi, AdminOption
-from aigw.cli.output import Output, show_json
+import click
+
+from aigw.cli.admin_client import AdminApi
+from aigw.cli.arguments import Verb, admin_option, output_option
+from aigw.cli.output import show_json
 from aigw.types import JsonDict
 
 
-def status(*, output: Output = "json", admin: AdminOption = None) -> int:
-    """Print what a running gateway says of itself.
+@click.command(cls=Verb)
+@output_option("table", "json", default="json")
+@admin_option
+def status(output: str, admin: str | None) -> int:
+    """Show the state of a running gateway.
 
-    As JSON it is GET /status of the Admin API. Exit code 1 when
-    nothing answers or it is refused.
+    The JSON is the answer of GET /status: configuration in force, error
+    of the last reload, workers, connections, store.
+
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token.
 
     For example:
 
         aigw status
         aigw status --output table --admin 127.0.0.1:8001
+
+    Exit codes: 0, or 1 when the Admin API does not answer or refuses.
     """
     told = AdminApi(admin).get("/status")
     if output == "json":

@@ -1,36 +1,44 @@
 """`aigw tiers`: what is sold, in words, or one tier as it would be written in the configuration file."""
 
 import sys
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
-from aigw.cli.admin_client import PAGE, AdminApi, AdminOption, NotThere, segment
-from aigw.cli.arguments import Parameter
+import click
+
+from aigw.cli.admin_client import PAGE, AdminApi, NotThere, segment
+from aigw.cli.arguments import OUTPUT_HELP, Verb, admin_option
 from aigw.cli.output import show_json, show_table
 from aigw.cli.yaml_writer import to_yaml
 from aigw.types import JsonDict
 
-Form = Literal["table", "json", "yaml"]
 HEAD: Final = ("TIER", "CONSUMERS", "LIMITS", "ALLOWED", "PRICE")
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
-def tiers(
-    name: Annotated[str | None, Parameter("name of one tier; left out: all")] = None,
-    /,
-    *,
-    output: Annotated[Form | None, Parameter("table, json or yaml [default: table, of one tier yaml]")] = None,
-    admin: AdminOption = None,
-) -> int:
-    """List what is sold: limits, gates and prices; or show one tier whole.
+@click.command(cls=Verb)
+@click.argument("name", required=False, help="name of one tier; without it all are listed")
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    help=f"{OUTPUT_HELP}, yaml for the file  [default: table; yaml for one tier]",
+)
+@admin_option
+def tiers(name: str | None, output: str | None, admin: str | None) -> int:
+    """List the tiers with their limits, gates and prices, or show one tier.
 
-    One tier is printed as it would stand below `tiers:` in the
-    configuration file.
+    The YAML of a tier can stand below `tiers:` in a configuration file.
+
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token.
 
     For example:
 
         aigw tiers
         aigw tiers free
         aigw tiers --output json
+
+    Exit codes: 0, or 1 when the tier does not exist or the Admin API does
+    not answer or refuses.
     """
     api = AdminApi(admin)
     if name is None:

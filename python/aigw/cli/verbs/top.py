@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from aigw.cli.admin_client import AdminApi, AdminOption
-from aigw.cli.arguments import Parameter
-from aigw.cli.output import Output, show_json
+import click
+
+from aigw.cli.admin_client import AdminApi
+from aigw.cli.arguments import Verb, admin_option, output_option
+from aigw.cli.output import show_json
 from aigw.cli.rates import Frame, Percentiles, Refusals, Sample, frame
-from aigw.errors import ConfigError, UpstreamError
+from aigw.errors import UpstreamError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,25 +28,27 @@ ROWS = 8
 """Most rows of a table."""
 
 
-def top(
-    *,
-    once: Annotated[bool, Parameter("print one frame and end", negative=False)] = False,
-    every: Annotated[float, Parameter("seconds between two frames, which rates are over")] = 1.0,
-    output: Output = "table",
-    admin: AdminOption = None,
-) -> int:
-    """Watch traffic, refusals, tokens and latencies of a running gateway.
+@click.command(cls=Verb)
+@click.option("--once", is_flag=True, help="print one frame and end")
+@click.option("--every", type=click.FloatRange(0.1, 3600), default=1.0, help="seconds between two frames")
+@output_option("table", "json")
+@admin_option
+def top(once: bool, every: float, output: str, admin: str | None) -> int:
+    """Show traffic, refusals, tokens and latencies of a running gateway, live.
 
-    Ends on q or Ctrl-C. Without a terminal, and as JSON, it prints one
-    frame, as with --once.
+    Rates are averages between two frames. q or Ctrl-C ends it. As JSON,
+    or without a terminal, it prints one frame and ends, as with --once.
+
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token.
 
     For example:
 
         aigw top
         aigw top --once --output json
+
+    Exit codes: 0, or 1 when the Admin API does not answer or refuses.
     """
-    if not 0.1 <= every <= 3600:
-        raise ConfigError("--every is a number of seconds from 0.1 to 3600")
     api = AdminApi(admin)
     if once or output == "json" or not (sys.stdout.isatty() and sys.stdin.isatty()):
         return _once(api, every, output)

@@ -3,11 +3,13 @@
 import json
 import sys
 from dataclasses import asdict
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-from aigw.cli.arguments import Parameter
-from aigw.cli.output import Output, coloured, show_json
+import click
+
+from aigw.cli.arguments import Verb, output_option
+from aigw.cli.output import coloured, show_json
 from aigw.cli.proxy_client import BODIES, Outcome, Proxy
 from aigw.errors import ConfigError
 
@@ -17,31 +19,46 @@ SHOWN: Final = 300
 """Characters of an answer that are shown."""
 
 
+@click.command("try", cls=Verb)
+@click.argument("path", default=CHAT, help=f"path on the proxy  [default: {CHAT}]")
+@click.option("--key", envvar="AIGW_KEY", show_envvar=True, help="API key of a consumer")
+@click.option("--model", help="model to call; without it the first one that the key may call")
+@click.option("--prompt", default="Say hello.", help="text for the model")
+@click.option("--stream", is_flag=True, help="ask for a streamed answer")
+@click.option("--data", help="body to send instead of one with model and prompt; makes it a POST")
+@click.option("--method", help="HTTP method  [default: POST with a body, else GET]")
+@output_option("table", "json")
+@click.option(
+    "--proxy",
+    metavar="HOST:PORT|URL",
+    help="proxy to call  [env var: AIGW_PROXY; default: 127.0.0.1:8000]",
+)
 def try_call(
-    path: Annotated[str, Parameter("path on the proxy")] = CHAT,
-    /,
-    *,
-    key: Annotated[str | None, Parameter("API key of a consumer", variable="AIGW_KEY")] = None,
-    model: Annotated[str | None, Parameter("model; left out: the first that the key may call")] = None,
-    prompt: Annotated[str, Parameter("what to say")] = "Say hello.",
-    stream: Annotated[bool, Parameter("ask for a streamed answer", negative=False)] = False,
-    data: Annotated[str | None, Parameter("body in place of one made from model and prompt; makes it a POST")] = None,
-    method: Annotated[str | None, Parameter("method [default: POST with a body, else GET]")] = None,
-    output: Output = "table",
-    proxy: Annotated[
-        str | None, Parameter("HOST:PORT or URL of the proxy [env: AIGW_PROXY, default: 127.0.0.1:8000]")
-    ] = None,
+    path: str,
+    key: str | None,
+    model: str | None,
+    prompt: str,
+    stream: bool,
+    data: str | None,
+    method: str | None,
+    output: str,
+    proxy: str | None,
 ) -> int:
-    """Send one request through the gateway and tell what became of it.
+    """Send one request through the gateway and show its outcome.
 
-    It shows the decision and who made it, the status, the headers of
-    the limits, how long it took, and the usage. Exit code 0 when it
-    was answered 2xx, else 1. It counts as any other request.
+    The outcome: who decided and why, status, headers of the limits,
+    times, usage, the answer. The request counts as any other.
+
+    Needs: a running gateway, and the key of a consumer where the path
+    asks for one.
 
     For example:
 
         aigw try --key "$KEY" --model small-chat --prompt "Hello" --stream
         aigw try --key "$KEY" /ai/summarize --data '{"text": "..."}'
+
+    Exit codes: 0 for an answer 2xx, 1 for any other answer or none, 2 for
+    a wrong option.
     """
     gateway = Proxy.of(proxy)
     if not path.startswith("/"):
