@@ -1,8 +1,8 @@
-"""The process settings: all of them, in one table, which is the dataclass below.
+"""The process settings: one table, the dataclass below.
 
-In: `AIGW_<NAME>` variables and the command line's words, as text; the command line wins. Out: one frozen `Settings`,
-passed to child processes as text and read there by the same parsers. Entities and tiers are not settings: they belong
-to the Admin API and the configuration file. A leaf: imports nothing of ours but values and errors.
+In: variables `AIGW_<NAME>` and options, as text; an option wins. Out: one frozen `Settings`. Child processes get it as text
+and read it with the same parsers. Entities and tiers are not settings: they belong
+to the Admin API and the configuration file. This module imports only `types` and `errors`.
 """
 
 import os
@@ -57,7 +57,7 @@ def _collector(text: str) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
-        _ = parts.port  # raises ValueError for what is none
+        _ = parts.port  # raises ValueError if the port is not a number
     except ValueError:
         usable = False
     if not usable:
@@ -119,7 +119,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ConfigError("tls_cert and tls_key belong together: give both (--tls-cert, --tls-key) or none")
+            raise ConfigError(
+                "tls_cert and tls_key belong together: give both (--tls-cert, --tls-key), or leave both out"
+            )
         if not self.admin.is_loopback and not self.admin_token:
             raise ConfigError(
                 f"the Admin API at {self.admin} is reachable from elsewhere and has no token: "

@@ -27,15 +27,15 @@ class NotThere(UpstreamError):
 
 
 class Rejected(ConfigError):
-    """400: what was given is wrong; `body` is the whole answer."""
+    """400: the input is wrong; `body` is the whole answer."""
 
-    def __init__(self, told: str, body: JsonDict) -> None:
+    def __init__(self, message: str, body: JsonDict) -> None:
         self.body = body
-        super().__init__(told)
+        super().__init__(message)
 
 
 class AdminApi:
-    """One gateway's Admin API. Paths are made of `segment`s."""
+    """One gateway's Admin API. A path with names or ids is built with `segment`."""
 
     def __init__(self, admin: str | None, patience_s: float = PATIENCE_S) -> None:
         settings = load({"admin": admin})
@@ -52,7 +52,7 @@ class AdminApi:
         return self._call("GET", path).decode()
 
     def post(self, path: str, body: JsonDict | bytes) -> Any:
-        """The JSON of what was made; bytes are the text of a configuration. Raises Rejected."""
+        """The JSON of the created entity. `body`: JSON, or a configuration file's bytes. Raises Rejected."""
         return self._json("POST", path, body)
 
     def delete(self, path: str) -> None:
@@ -75,7 +75,7 @@ class AdminApi:
             return json.loads(text)
         except ValueError:
             raise UpstreamBroken(
-                f"what answers at {self.address} is no Admin API: see --admin and AIGW_ADMIN"
+                f"the server at {self.address} is not an Admin API: give its address with --admin or AIGW_ADMIN"
             ) from None
 
     def _call(self, method: str, path: str, body: JsonDict | bytes | None = None) -> bytes:
@@ -86,14 +86,17 @@ class AdminApi:
             return self._answer(connection, method, path, body)
         except TimeoutError:
             raise UpstreamTimeout(
-                f"the Admin API at {self.address} did not answer within {self._patience_s:g} s: is the machine overloaded?"
+                f"the Admin API at {self.address} did not answer within {self._patience_s:g} s: try again, or see its log"
             ) from None
         except HTTPException as error:
-            raise UpstreamBroken(f"what listens at {self.address} does not speak HTTP ({error!r})") from None
+            raise UpstreamBroken(
+                f"the server at {self.address} does not speak HTTP ({error!r}): give the Admin API's address"
+                " with --admin or AIGW_ADMIN"
+            ) from None
         except OSError as error:
             raise UpstreamRefused(
                 f"no Admin API answers at {self.address} ({error.strerror or error}): is the gateway running?"
-                " Start it with aigw serve, or name another with --admin or AIGW_ADMIN"
+                " Start it with aigw serve, or give another address with --admin or AIGW_ADMIN"
             ) from None
         finally:
             connection.close()
@@ -107,13 +110,13 @@ class AdminApi:
         text = answer.read()
         if answer.status < 300:
             return text
-        told = _message(text)
+        message = _message(text)
         if answer.status == 404:
-            raise NotThere(told)
+            raise NotThere(message)
         if answer.status == 400:
-            raise Rejected(told, json.loads(text) if text[:1] == b"{" else {})
+            raise Rejected(message, json.loads(text) if text[:1] == b"{" else {})
         hint = "; set AIGW_ADMIN_TOKEN" if answer.status == 401 else ""
-        raise UpstreamRefused(f"the Admin API at {self.address} answered {answer.status}: {told}{hint}")
+        raise UpstreamRefused(f"the Admin API at {self.address} answered {answer.status}: {message}{hint}")
 
 
 def segment(name: str) -> str:

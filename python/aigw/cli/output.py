@@ -1,7 +1,7 @@
-"""What verbs print: lines for people, JSON for programs.
+"""The output of verbs: tables for people, JSON for programs.
 
-Tables are plain text, one row a line, so that grep and awk may have them. Colour is for terminals only and never where
-NO_COLOR is set.
+A table is plain text with one row per line, so that grep and awk work on it. Colours appear on terminals only, and never
+with NO_COLOR.
 """
 
 import json
@@ -19,7 +19,7 @@ def show_json(data: Any) -> None:
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output; an empty cell is shown as a dash."""
+    """A table on standard output; a dash stands for an empty cell."""
     table = [list(head), *([str(cell) if cell not in (None, "") else "-" for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     for row in table:
@@ -33,7 +33,7 @@ def note(text: str) -> None:
 
 
 def coloured(text: str, colour: str, to: TextIO) -> str:
-    """`text` in a colour, where `to` is a terminal whose owner did not say no."""
+    """`text` in a colour if `to` is a terminal and neither NO_COLOR nor TERM=dumb is set."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not to.isatty():
         return text
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"

@@ -24,15 +24,15 @@ BODIES: Final[dict[str, Any]] = {
     "/v1/completions": lambda prompt: {"prompt": prompt},
     "/v1/embeddings": lambda prompt: {"input": prompt},
 }
-"""What is asked of each endpoint of /v1, but for the model."""
+"""The body for each endpoint of /v1, without the model."""
 
 
 @dataclass
 class Outcome:
-    """What became of one request. Times are milliseconds from sending it."""
+    """The outcome of one request. Times are milliseconds since it was sent."""
 
     decision: str
-    """allowed (an upstream answered), refused (by the gateway), failed (no upstream could), cut (broke off)."""
+    """allowed (an upstream answered), refused (by the gateway), failed (every upstream failed), cut (the stream broke off)."""
     status: int
     reason: str | None = None
     message: str | None = None
@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Answered 2xx, and whole."""
+        """The answer is 2xx and complete."""
         return 200 <= self.status < 300 and self.decision != "cut"
 
 
@@ -61,12 +61,12 @@ class Proxy:
 
     @classmethod
     def of(cls, proxy: str | None) -> "Proxy":
-        """From --proxy (HOST:PORT or a URL), AIGW_PROXY, or the default. A wildcard is where this machine reaches it."""
+        """From --proxy (HOST:PORT or a URL), AIGW_PROXY, or the default. A wildcard address becomes the loopback address."""
         tls = False
         if proxy is not None and "://" in proxy:
             parts = urlsplit(proxy)
             if parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.username:
-                raise ConfigError(f"--proxy: '{proxy}' is not HOST:PORT or http(s)://HOST:PORT")
+                raise ConfigError(f"--proxy: '{proxy}' is not an address: write HOST:PORT or http(s)://HOST:PORT")
             tls = parts.scheme == "https"
             proxy = parts.netloc if parts.port else f"{parts.netloc}:{443 if tls else 80}"
         address = load({"proxy": proxy}).proxy
@@ -74,7 +74,7 @@ class Proxy:
         return cls(HostPort(local.get(address.host, address.host), address.port), tls)
 
     def call(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Outcome:
-        """Send it and read the answer to its end. Raises UpstreamError when nothing answers."""
+        """Send the request and read the whole answer. Raises UpstreamError if no server answers."""
         from http.client import HTTPException  # noqa: PLC0415
 
         connection = self._connection()
@@ -84,15 +84,18 @@ class Proxy:
             answer = connection.getresponse()
             return _read(answer, began)
         except TimeoutError:
-            raise UpstreamTimeout(f"no answer from {self.address} within {PATIENCE_S:g} s") from None
+            raise UpstreamTimeout(
+                f"no answer from {self.address} within {PATIENCE_S:g} s: see the upstream's log"
+            ) from None
         except HTTPException as error:
             raise UpstreamBroken(
-                f"what listens at {self.address} does not speak HTTP ({error!r}): see --proxy"
+                f"the server at {self.address} does not speak HTTP ({error!r}): give the proxy's address"
+                " with --proxy or AIGW_PROXY"
             ) from None
         except OSError as error:
             raise UpstreamRefused(
-                f"nothing answers at {self.address} ({error.strerror or error}): is the gateway running?"
-                " Start it with aigw serve, or name another with --proxy or AIGW_PROXY"
+                f"no proxy answers at {self.address} ({error.strerror or error}): is the gateway running?"
+                " Start it with aigw serve, or give another address with --proxy or AIGW_PROXY"
             ) from None
         finally:
             connection.close()
@@ -120,23 +123,21 @@ def _read(answer: "HTTPResponse", began: float) -> Outcome:
 
 def _read_whole(body: bytes, outcome: Outcome, *, own: bool) -> None:
     try:
-        told = json.loads(body)
+        parsed = json.loads(body)
     except ValueError:
-        told = None
-    told = told if isinstance(told, dict) else {}
-    said = told.get("error")
-    error = said if isinstance(said, dict) else {}
+        parsed = None
+    answer = _mapping(parsed)
+    error = _mapping(answer.get("error"))
     facts = error.get("aigw")
     if isinstance(facts, dict):
         outcome.reason, outcome.tier = facts.get("reason"), facts.get("tier") or outcome.tier
     if outcome.status >= 400:
-        outcome.message = error.get("message") or (told.get("message") if own else None)
+        outcome.message = error.get("message") or (answer.get("message") if own else None)
     if own and outcome.status >= 400:
         outcome.decision = "failed" if outcome.status >= 500 else "refused"
-    usage = told.get("usage")
-    outcome.usage = usage if isinstance(usage, dict) else None
-    outcome.model = told.get("model") if isinstance(told.get("model"), str) else None
-    outcome.text = _text_of(told, "message") if "choices" in told else body.decode("utf-8", "replace")
+    outcome.usage = _mapping(answer.get("usage")) or None
+    outcome.model = answer.get("model") if isinstance(answer.get("model"), str) else None
+    outcome.text = _text_of(answer, "message") if "choices" in answer else body.decode("utf-8", "replace")
 
 
 def _read_events(answer: "HTTPResponse", began: float, outcome: Outcome) -> None:
@@ -168,12 +169,17 @@ def _read_events(answer: "HTTPResponse", began: float, outcome: Outcome) -> None
         outcome.message = outcome.message or "the stream ended without [DONE]"
 
 
-def _text_of(told: JsonDict, member: str) -> str:
-    choices = told.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    said = first.get(member)
-    text = said.get("content") if isinstance(said, dict) else first.get("text")
+def _text_of(answer: JsonDict, member: str) -> str:
+    """The text of the first choice: its `member` is `message` in an answer and `delta` in an event; else a completion's `text`."""
+    choices = answer.get("choices")
+    first = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    message = first.get(member)
+    text = message.get("content") if isinstance(message, dict) else first.get("text")
     return text if isinstance(text, str) else ""
+
+
+def _mapping(value: Any) -> JsonDict:
+    return value if isinstance(value, dict) else {}
 
 
 def _since(began: float) -> float:

@@ -14,12 +14,12 @@ from aigw.types import JsonDict
 
 Values = dict[tuple[str, Labels], float]
 UPSTREAM_FAULTS: Final = ("upstream_", "client_gone", "draining", "internal")
-"""Denials that no rule made."""
+"""Prefixes of the reasons that are faults, not decisions of a rule."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One look: `at` in seconds of any steady clock."""
+    """One reading of /metrics and /status; `at` in seconds of a monotonic clock."""
 
     at: float
     metrics: str
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Milliseconds; None: there was nothing."""
+    """Milliseconds; None without a request."""
 
     p50_ms: float | None
     p95_ms: float | None
@@ -36,7 +36,7 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Of one tier and model, per second."""
+    """Calls and tokens of one tier and model; rates per second, `total` since the data folder was made."""
 
     tier: str
     model: str
@@ -49,7 +49,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Refusals:
-    """Of one reason."""
+    """Denials with one reason; `total` since the data folder was made."""
 
     reason: str
     per_s: float
@@ -58,7 +58,7 @@ class Refusals:
 
 @dataclass(frozen=True)
 class Frame:
-    """What is shown at one moment, over `seconds`."""
+    """One screen of `aigw top`. Rates are averages over `seconds`."""
 
     seconds: float
     requests_per_s: float
@@ -76,7 +76,7 @@ class Frame:
 
 
 def frame(before: Sample, now: Sample) -> Frame:
-    """What happened between two samples."""
+    """The frame of two samples."""
     seconds = max(now.at - before.at, 1e-9)
     then, totals = _values(parse(before.metrics)), _values(parse(now.metrics))
     grown = {key: value - then.get(key, 0.0) if value >= then.get(key, 0.0) else value for key, value in totals.items()}

@@ -299,4 +299,4 @@ def test_the_demo_names_the_port_that_is_taken() -> None:
             taken.listen()
         end = aigw("demo")
     assert end.returncode == 2
-    assert "is in use: stop what listens there" in end.stderr
+    assert "is in use: stop the program that listens there" in end.stderr

@@ -29,7 +29,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
     },
     "Call it": {
         "try": "Send one request through the gateway and show its outcome.",
-        "mock-llm": "Run a fake model server with chosen sizes, delays and faults.",
+        "mock-llm": "Run a fake model server (mock LLM) with chosen sizes, delays and faults.",
     },
     "More": {
         "completion": "Print a completion script for bash, zsh or fish.",
@@ -37,8 +37,8 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
     },
 }
 HIDDEN: Final = {
-    "echo": "Run a server that answers each request with the request itself, in httpbin's format.",
-    "demo": "Run the gateway with three example tiers, a fake model server and an echo server.",
+    "echo": "Run an echo service: it answers each request with the request, in httpbin's format.",
+    "demo": "Run the gateway with three example tiers, a mock LLM and an echo service.",
 }
 VERBS: Final = {name: about for verbs in (*GROUPS.values(), HIDDEN) for name, about in verbs.items()}
 _MODULES: Final = {"try": "try_call", "mock-llm": "mock_llm"}

@@ -1,9 +1,9 @@
-"""`aigw demo FILE`: the tiers of a configuration file with two upstreams to try them on; what `make run` starts.
+"""`aigw demo FILE`: the gateway with the tiers of a file and two upstreams; `make run` starts it.
 
-In: a configuration file. Out: the gateway on :8000 and :8001, the echo service on :5000, the mock LLM on :9100, until Ctrl-C.
-The file is copied to the demo's folder once and served from there, so that it can be edited without changing the original.
-Each `${..._KEY}` that it names gets a key, made once, kept in `keys` (0600) and shown when it is made. Each server is the
-verb that a user would start; this one only starts and ends them.
+In: a configuration file. Out: the gateway on :8000 and :8001, the echo service on :5000, the mock LLM on :9100,
+until Ctrl-C. The demo copies the file to its folder once and serves the copy: edits leave the original alone. Each
+`${..._KEY}` in the file gets a key, made once, shown once and kept in `keys` (0600). Each server is a child that runs
+the verb of its own (`serve`, `mock-llm`, `echo`).
 """
 
 import contextlib
@@ -35,7 +35,7 @@ WELCOME: Final = """
 The gateway serves {file}.
 
   proxy         {proxy}    clients call it: /v1/*, /ai/summarize
-  Admin API     {admin}    for you: /status, /metrics, /tiers, ...
+  Admin API     {admin}    operators call it: /status, /metrics, /tiers, ...
   mock LLM      http://127.0.0.1:{llm}/v1/chat/completions
   echo service  http://127.0.0.1:{echo}/get
 
@@ -46,11 +46,11 @@ Call a model, and a route of your own:
     -H "Content-Type: application/json" -d '{{"model": "small-chat", "messages": [{{"role": "user", "content": "Hello"}}]}}'
   curl -s {proxy}/ai/summarize -H "apikey: {free}" -d "a long text"
 
-Change a number in {file} and save it: it is in force within a second,
-or the log here says what is wrong with it and what was in force stays.
+Change a number in {file} and save it: the change is in force within a second.
+For a mistake the log here shows the error, and the configuration in force stays.
 
 Next: {next}
-Begin anew: rm -r {folder}. Ctrl-C ends everything.
+Start over: rm -r {folder}. Ctrl-C ends everything.
 """
 
 
@@ -64,10 +64,10 @@ Begin anew: rm -r {folder}. Ctrl-C ends everything.
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".aigw-demo"), help="copy, keys and data")
 @click.option("--proxy-port", type=int, default=8000, help="port of the proxy")
 @click.option("--admin-port", type=int, default=8001, help="port of the Admin API")
-@click.option("--llm-port", type=int, default=LLM, help="port of the fake model server")
-@click.option("--echo-port", type=int, default=ECHO, help="port of the echo server")
+@click.option("--llm-port", type=int, default=LLM, help="port of the mock LLM")
+@click.option("--echo-port", type=int, default=ECHO, help="port of the echo service")
 def demo(file: Path, folder: Path, proxy_port: int, admin_port: int, llm_port: int, echo_port: int) -> int:
-    """Run the gateway with three example tiers, a fake model server and an echo server.
+    """Run the gateway with three example tiers, a mock LLM and an echo service.
 
     The folder keeps a copy of the file, a key for each variable
     `..._KEY` that the file names, and the gateway's data. Ctrl-C ends all.
@@ -91,7 +91,7 @@ def demo(file: Path, folder: Path, proxy_port: int, admin_port: int, llm_port: i
         _probe(port, name)
     folder.mkdir(mode=0o700, exist_ok=True)
     served = _copy(file, folder / file.name, {LLM: llm_port, ECHO: echo_port})
-    (folder / "aigw.schema.json").write_bytes(MADE.read_bytes())  # as its first line tells editors
+    (folder / "aigw.schema.json").write_bytes(MADE.read_bytes())  # the first line of tiers.yaml refers to it
     kept = folder / "keys"
     keys, made = keys_for(served, kept)
     stop: list[int] = []
@@ -102,28 +102,22 @@ def demo(file: Path, folder: Path, proxy_port: int, admin_port: int, llm_port: i
     verbs = (["echo", "--port", str(echo_port)], ["mock-llm", "--port", str(llm_port)], serve)
     environment = {**os.environ, **keys}
     children = [subprocess.Popen([sys.executable, "-P", "-m", "aigw", *verb], env=environment) for verb in verbs]
+    welcome = WELCOME.format(
+        file=served,
+        folder=folder,
+        proxy=f"http://{proxy}",
+        admin=f"http://{admin}",
+        llm=llm_port,
+        echo=echo_port,
+        keys=_key_lines(keys, made, kept),
+        free=keys["FREE_KEY"] if "FREE_KEY" in made else "$FREE_KEY",
+        next="README.md, the lab in docs/guides/lab.md, .venv/bin/aigw top",
+    )
     try:
-        end = time.monotonic() + START_S
-        while not (all(map(_answers, ports)) and _serves(admin)):
-            if stop:
-                return 0
-            _check(children)
-            if time.monotonic() > end:
-                raise AigwError(f"the demo did not start within {START_S:g} s; its log is above")
-            time.sleep(0.05)
-        text = WELCOME.format(
-            file=served,
-            folder=folder,
-            proxy=f"http://{proxy}",
-            admin=f"http://{admin}",
-            llm=llm_port,
-            echo=echo_port,
-            keys=_told(keys, made, kept),
-            free=keys["FREE_KEY"] if "FREE_KEY" in made else "$FREE_KEY",
-            next="README.md, the lab in docs/guides/lab.md, .venv/bin/aigw top",
-        )
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _wait_until_ready(children, list(ports), admin, stop)
+        if not stop:
+            sys.stdout.write(welcome)
+            sys.stdout.flush()
         while not stop:
             _check(children)
             time.sleep(0.2)
@@ -132,8 +126,18 @@ def demo(file: Path, folder: Path, proxy_port: int, admin_port: int, llm_port: i
         _end(children)
 
 
+def _wait_until_ready(children: "list[subprocess.Popen[bytes]]", ports: list[int], admin: str, stop: list[int]) -> None:
+    """Wait until every port answers and every worker is ready, or until a signal is in `stop`."""
+    end = time.monotonic() + START_S
+    while not stop and not (all(map(_answers, ports)) and _serves(admin)):
+        _check(children)
+        if time.monotonic() > end:
+            raise AigwError(f"the demo did not start within {START_S:g} s: see its log above")
+        time.sleep(0.05)
+
+
 def keys_for(file: Path, kept: Path) -> tuple[dict[str, str], list[str]]:
-    """Keys by variable, as kept; and the names of those that were made now: the file names them, and they were not there."""
+    """All keys by variable, and the names of the new ones: variables that the file names and `kept` lacks."""
     keys: dict[str, str] = {}
     if kept.exists():
         found = (_LINE.match(line) for line in kept.read_text(encoding="utf-8").splitlines())
@@ -150,7 +154,7 @@ def keys_for(file: Path, kept: Path) -> tuple[dict[str, str], list[str]]:
     return keys, made
 
 
-def _told(keys: dict[str, str], made: list[str], kept: Path) -> str:
+def _key_lines(keys: dict[str, str], made: list[str], kept: Path) -> str:
     shown = "".join(f"  {name}={keys[name]}\n" for name in made)
     later = f"For your shell: . {kept}\n"
     return (
@@ -161,7 +165,7 @@ def _told(keys: dict[str, str], made: list[str], kept: Path) -> str:
 
 
 def _copy(file: Path, to: Path, ports: dict[int, int]) -> Path:
-    """The copy that is served, made when there is none; with the demo's ports in place of the usual ones."""
+    """The copy to serve. The first call makes it and replaces the usual ports by the demo's."""
     if to.exists():
         return to
     try:
@@ -180,7 +184,9 @@ def _probe(port: int, name: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise AddressInUse(f"port {port}, for {name} of the demo, is in use: stop what listens there") from None
+            raise AddressInUse(
+                f"port {port}, for {name} of the demo, is in use: stop the program that listens there"
+            ) from None
 
 
 def _answers(port: int) -> bool:
@@ -190,7 +196,7 @@ def _answers(port: int) -> bool:
 
 
 def _serves(admin: str) -> bool:
-    """Whether every worker is ready: nothing of the log comes after the welcome."""
+    """Whether every worker is ready. The welcome waits for this, so that no log line of the start follows it."""
     try:
         workers = AdminApi(admin).get("/status")["workers"]
     except UpstreamError:
@@ -207,7 +213,7 @@ def _check(children: "list[subprocess.Popen[bytes]]") -> None:
 
 def _end(children: "list[subprocess.Popen[bytes]]") -> None:
     for child in children:
-        child.terminate()  # a second one, after Ctrl-C's own, means: at once
+        child.terminate()  # after Ctrl-C this is the second signal, which ends a child at once
     for child in children:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(35)

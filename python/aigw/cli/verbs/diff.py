@@ -1,4 +1,4 @@
-"""`aigw diff`: what a configuration file would change in a running gateway; decK's words and exit codes."""
+"""`aigw diff`: the changes that a configuration file would make to a running gateway, in decK's words and exit codes."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from aigw.cli.arguments import Verb, admin_option, output_option
 from aigw.cli.output import note, show_json
 from aigw.errors import ConfigError
 
-PATIENCE_S: Final = 120.0  # a hundred thousand consumers take seconds
+PATIENCE_S: Final = 120.0  # seconds: a file of 100,000 consumers takes some
 SHOWN: Final = 200
 _WORDS: Final = {"created": "creating", "updated": "updating", "deleted": "deleting"}
 
@@ -66,7 +66,7 @@ def diff(
             raise
         if output == "json":
             show_json({"ok": False, "errors": error.body["errors"]})
-        note(error.body.get("rendered", str(error)))  # an older gateway tells less
+        note(error.body.get("rendered", str(error)))  # an older gateway sends no `rendered`
         return 2
     if output == "json":
         show_json(found)
@@ -75,14 +75,14 @@ def diff(
         if held := found["held"]:
             names = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
             note(
-                f"note: {len(held)} of the file's entities are the Admin API's ({names}): "
-                "the file can be used only after they were removed there"
+                f"note: {len(held)} of the file's entities exist in the Admin API ({names}): "
+                "delete them there before you use the file"
             )
     return 2 if found["changes"] and non_zero_exit_code else 0
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """The difference for a person."""
+    """The difference in lines for people."""
     for number, change in enumerate(found["changes"]):
         if number == SHOWN:
             yield f"... and {len(found['changes']) - SHOWN} more"

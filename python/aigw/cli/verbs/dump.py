@@ -12,7 +12,7 @@ from aigw.cli.arguments import Verb, admin_option, output_option
 from aigw.cli.output import note
 from aigw.cli.yaml_writer import to_yaml
 
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 120.0  # seconds: a configuration of 100,000 consumers takes some
 
 
 @click.command(cls=Verb)
@@ -42,11 +42,11 @@ def dump(output: str, output_file: Path | None, admin: str | None) -> int:
     if output == "json":
         text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     else:
-        text = f"# What is in force in the gateway at {api.address}.\n{to_yaml(found)}"
+        text = f"# Configuration in force in the gateway at {api.address}.\n{to_yaml(found)}"
     if "${AIGW_UPSTREAM_KEY_" in text:
         note(
-            "note: keys that the file holds in plain text are variables here, AIGW_UPSTREAM_KEY_...:"
-            " set them where this is used (for aigw diff in the gateway's own environment)"
+            "note: upstream keys in plain text are variables here (AIGW_UPSTREAM_KEY_...): set them before you use the file;"
+            " for aigw diff, in the gateway's environment"
         )
     if output_file is None:
         sys.stdout.write(text)

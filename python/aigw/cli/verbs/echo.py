@@ -1,4 +1,4 @@
-"""`aigw echo`: a server that answers each request with the request itself, in httpbin's format; the demo's upstream."""
+"""`aigw echo`: the echo service: it answers each request with the request, in httpbin's format. An upstream of the demo."""
 
 import signal
 import sys
@@ -12,7 +12,7 @@ from aigw.cli.verbs.mock_llm import announce, in_use
 @click.command(cls=Verb)
 @click.option("--port", type=int, default=5000, help="port on 127.0.0.1; 0 takes a free one")
 def echo(port: int) -> int:
-    """Run a server that answers each request with the request itself, in httpbin's format.
+    """Run an echo service: it answers each request with the request, in httpbin's format.
 
     It answers /get, /post, /headers, /status/N, /bytes/N and /delay/S.
 

@@ -46,10 +46,8 @@ def create(
     or the Admin API does not answer or refuses; 2 for a wrong option.
     """
     if ttl is not None and ttl < 1:
-        # To the Admin API 0 is for ever, as to Kong: whoever asks for a key that ends must not get one that does not.
-        raise ConfigError(
-            f"--ttl: '{ttl}' is not a number of seconds from 1: leave it out for a key that is valid for ever"
-        )
+        # The Admin API, like Kong, makes a key without end for 0. A person who types --ttl 0 expects a key that ends.
+        raise ConfigError(f"--ttl: '{ttl}' is not a number of seconds from 1: leave it out for a key that never ends")
     api = AdminApi(admin)
     given: JsonDict = {"key": _read_key() if key == "-" else key, "ttl": ttl, "tags": list(tags) or None}
     try:
@@ -127,7 +125,7 @@ def revoke(key_id: tuple[str, ...], output: str, admin: str | None) -> int:
     revoked, failed = [], []
     for key in dict.fromkeys(key_id):
         try:
-            found = api.get(f"/key-auths/{segment(key)}")  # a DELETE of nothing would succeed
+            found = api.get(f"/key-auths/{segment(key)}")  # a DELETE of an unknown id succeeds
             api.delete(f"/key-auths/{found['id']}")
             revoked.append(found["id"])
         except NotThere:
@@ -149,13 +147,15 @@ def revoke(key_id: tuple[str, ...], output: str, admin: str | None) -> int:
 def _read_key() -> str:
     key = sys.stdin.readline().strip()
     if not key:
-        raise ConfigError("--key -: standard input has no key")
+        raise ConfigError(
+            '--key -: standard input has no key: send one line, for example with echo "$KEY" | aigw keys create ...'
+        )
     return key
 
 
 def _no_consumer(consumer: str, api: AdminApi) -> AigwError:
     return NotThere(
-        f"no consumer '{consumer}': declare it in the configuration file, or"
+        f"no consumer '{consumer}': declare it in the configuration file, or create it:"
         f" curl -X POST http://{api.address}/consumers -d username={consumer}"
     )
 

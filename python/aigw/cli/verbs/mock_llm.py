@@ -1,4 +1,4 @@
-"""`aigw mock-llm`: a fake model server in OpenAI's format, with chosen sizes, delays and faults, for trials and benchmarks."""
+"""`aigw mock-llm`: a fake model server in OpenAI's format with chosen sizes, delays and faults, for trials and benchmarks."""
 
 import signal
 import sys
@@ -32,7 +32,7 @@ def mock_llm(
     usage: str,
     fail: str | None,
 ) -> int:
-    """Run a fake model server with chosen sizes, delays and faults.
+    """Run a fake model server (mock LLM) with chosen sizes, delays and faults.
 
     It answers /v1/chat/completions, /v1/completions, /v1/embeddings and
     /v1/models in OpenAI's format, and its counters at /__stats.
@@ -81,4 +81,6 @@ def announce(name: str) -> Callable[[int], None]:
 
 def in_use(port: int, error: OSError) -> AddressInUse:
     """The error of a port that cannot be bound."""
-    return AddressInUse(f"cannot listen on 127.0.0.1:{port}: {error.strerror or error}; choose another --port")
+    return AddressInUse(
+        f"cannot listen on 127.0.0.1:{port}: {error.strerror or error}; choose another port with --port"
+    )

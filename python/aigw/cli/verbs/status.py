@@ -1,4 +1,4 @@
-"""`aigw status`: what a running gateway says of itself."""
+"""`aigw status`: the state of a running gateway."""
 
 import sys
 from datetime import UTC, datetime
@@ -30,27 +30,27 @@ def status(output: str, admin: str | None) -> int:
 
     Exit codes: 0, or 1 when the Admin API does not answer or refuses.
     """
-    told = AdminApi(admin).get("/status")
+    state = AdminApi(admin).get("/status")
     if output == "json":
-        show_json(told)
+        show_json(state)
     else:
-        sys.stdout.write("".join(f"{name:<14} {text}\n" for name, text in _lines(told)))
+        sys.stdout.write("".join(f"{name:<14} {text}\n" for name, text in _lines(state)))
     return 0
 
 
-def _lines(told: JsonDict) -> list[tuple[str, str]]:
-    now = told["configuration"]
-    ready = sum(worker["state"] == "ready" for worker in told["workers"])
+def _lines(state: JsonDict) -> list[tuple[str, str]]:
+    now = state["configuration"]
+    ready = sum(worker["state"] == "ready" for worker in state["workers"])
     loaded = (
         datetime.fromtimestamp(now["loaded_at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if now["loaded_at"] else "-"
     )
     lines = [
         ("configuration", f"generation {now['generation']} from {now['source']}, loaded {loaded}"),
         ("hash", str(now["hash"])),
-        ("workers", f"{ready} of {len(told['workers'])} ready"),
-        ("in flight", str(told["server"]["connections_writing"])),
-        ("requests", str(told["server"]["total_requests"])),
-        ("store", "reachable" if told["database"]["reachable"] else "NOT reachable"),
+        ("workers", f"{ready} of {len(state['workers'])} ready"),
+        ("in flight", str(state["server"]["connections_writing"])),
+        ("requests", str(state["server"]["total_requests"])),
+        ("store", "reachable" if state["database"]["reachable"] else "NOT reachable"),
     ]
     if error := now["error"]:
         place = ":".join(str(error[part]) for part in ("file", "line", "col") if error.get(part) is not None)

@@ -1,4 +1,4 @@
-"""`aigw tiers`: what is sold, in words, or one tier as it would be written in the configuration file."""
+"""`aigw tiers`: the tiers in words, or one tier in the form of the configuration file."""
 
 import sys
 from typing import Any, Final
@@ -62,7 +62,7 @@ def tiers(name: str | None, output: str | None, admin: str | None) -> int:
 
 
 def limit_words(limit: JsonDict) -> str:
-    """A limit as a person says it: `5 requests/second (burst 10)`."""
+    """A limit in words: `5 requests/second (burst 10)`."""
     text = f"{limit['requests']:,} requests/{limit['per']}"
     more = [f"burst {limit['burst']}"] if limit.get("burst") else []
     more += [f"by {limit['scope']}"] if limit["scope"] != "consumer" else []
@@ -71,7 +71,7 @@ def limit_words(limit: JsonDict) -> str:
 
 
 def gate_words(spec: JsonDict) -> str:
-    """What may be called, and how much of it."""
+    """The allowed features and models, and the caps of a call."""
     allow = spec["allow"]
     words = [] if allow["features"] == ["*"] else [f"features {'+'.join(allow['features']) or 'none'}"]
     words += [] if allow["models"] == ["*"] else [f"models {'+'.join(allow['models']) or 'none'}"]
@@ -101,7 +101,7 @@ def _row(name: str, spec: JsonDict, consumers: int, more: bool) -> tuple[str, st
 
 
 def _consumers(api: AdminApi, tier: str) -> tuple[int, bool]:
-    """How many have it, counted up to a page, and whether there are more: those are not worth the wait."""
+    """Consumers of a tier up to one page, and whether there are more. Counting all of 100,000 would take 100 requests."""
     page = api.get(f"/consumer_groups/{segment(tier)}/consumers?size={PAGE}")
     return len(page["data"]), page.get("next") is not None
 
@@ -112,7 +112,7 @@ def _size(size: int) -> str:
 
 
 def _without_nulls(value: Any) -> Any:
-    """As a person writes it: what is not set is not there."""
+    """The value without members that are null."""
     if isinstance(value, dict):
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value

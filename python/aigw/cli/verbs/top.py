@@ -1,7 +1,7 @@
-"""`aigw top`: a running gateway, watched: one frame a second from /metrics and /status.
+"""`aigw top`: rates of a running gateway, one frame a second from /metrics and /status.
 
-In: an Admin API. Out: a live view on a terminal until q or Ctrl-C; one frame where there is no terminal. What the numbers are
-is computed in `rates`; this module only shows them. A gateway that stops answering is said so, and waited for.
+In: an Admin API. Out: a live view on a terminal until q or Ctrl-C; one frame without a terminal. `rates` computes the
+numbers, this module shows them. While the gateway does not answer, the view shows the error and waits.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 ROWS = 8
-"""Most rows of a table."""
+"""Maximum number of rows in a table."""
 
 
 @click.command(cls=Verb)
@@ -56,7 +56,7 @@ def top(once: bool, every: float, output: str, admin: str | None) -> int:
 
 
 def sample(api: AdminApi) -> Sample:
-    """One look at the gateway."""
+    """Read /metrics and /status."""
     return Sample(time.monotonic(), api.text("/metrics"), api.get("/status"))
 
 
@@ -79,7 +79,7 @@ def _live(api: AdminApi, every: float) -> int:
     from rich.text import Text  # noqa: PLC0415
 
     before = sample(api)
-    waiting = Text(f"aigw top: {api.address}: the first frame comes in {every:g} s; q ends")
+    waiting = Text(f"aigw top: {api.address}: first frame in {every:g} s; q ends")
     with _keys() as quit_within, Live(waiting, console=Console(), screen=True, auto_refresh=False) as live:
         live.refresh()
         while not quit_within(every):
@@ -95,7 +95,7 @@ def _live(api: AdminApi, every: float) -> int:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Any]:
-    """A function that waits and tells whether q or Ctrl-C came; the terminal gives keys at once meanwhile."""
+    """A function that waits and returns whether q or Ctrl-C came. The terminal delivers each key at once until the end."""
     import termios  # noqa: PLC0415
     import tty  # noqa: PLC0415
 
@@ -118,7 +118,7 @@ def _keys() -> Iterator[Any]:
 
 
 def view(now: Frame, address: str, hint: str = "") -> "RenderableType":
-    """A frame, drawn."""
+    """A frame as tables."""
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`aigw try`: one request through the gateway, and what became of it: allowed or refused, by what, at which cost."""
+"""`aigw try`: one request through the gateway and its outcome: allowed or refused, the reason, times, usage."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from aigw.errors import ConfigError
 CHAT: Final = "/v1/chat/completions"
 COLOUR: Final = {"allowed": "green", "refused": "red", "failed": "red", "cut": "red"}
 SHOWN: Final = 300
-"""Characters of an answer that are shown."""
+"""Maximum characters of the answer in a table."""
 
 
 @click.command("try", cls=Verb)
@@ -62,7 +62,7 @@ def try_call(
     """
     gateway = Proxy.of(proxy)
     if not path.startswith("/"):
-        raise ConfigError(f"'{path}' is not a path: it begins with /, for example /ai/summarize")
+        raise ConfigError(f"'{path}' is not a path: a path begins with /, for example /ai/summarize")
     headers = {"Accept": "application/json", "User-Agent": "aigw-try"}
     bare = urlsplit(path).path
     if key is not None:
@@ -90,7 +90,7 @@ def _first_model(gateway: Proxy, headers: dict[str, str]) -> tuple[str, Outcome 
         return "", listed
     models = json.loads(listed.text).get("data") or []
     if not models:
-        raise ConfigError("this key may call no model: name one with --model to see why")
+        raise ConfigError("this key may not call any model: give one with --model to see the reason")
     return str(models[0]["id"]), None
 
 
