@@ -1,14 +1,14 @@
-"""Every fault the Python side can raise, in one tree. A refusal is a value, a fault is one of these.
+"""All faults of the Python side, in one tree. A refusal is a value; a fault is one of these exceptions.
 
     AigwError
-    |- ConfigError      what the operator wrote is wrong: a flag, a file, an entity (exit 2, or 400)
+    |- ConfigError      wrong input of the operator: a flag, a file, an entity (exit 2, or 400)
     |  `- Unservable    an entity that no worker could load, though it looked right
     |- AddressInUse     a port or data folder is taken by another process (exit 2)
     |- StoreError       the store, or the files of the snapshot, could not be written or read (503, worth a retry)
-    |- UpstreamError    a call we made ourselves went wrong: Timeout | Refused | Broken
-    `- Bug              what cannot happen did: never the caller's fault
+    |- UpstreamError    a call of this process failed: Timeout | Refused | Broken
+    `- Bug              an invariant does not hold: never the caller's fault
 
-Each class has `status`: the HTTP status when it reaches an Admin answer. The message says what is wrong and how to repair it.
+`status` is the HTTP status of a fault in an answer of the Admin API. Messages name the fault and its repair.
 """
 
 import errno
@@ -29,7 +29,7 @@ class AigwError(Exception):
 
 
 class ConfigError(AigwError):
-    """What the operator wrote cannot be used; the message names the setting and its repair."""
+    """Unusable input of the operator. The message names the setting and its repair."""
 
     status = 400
 
@@ -74,15 +74,15 @@ class UpstreamRefused(UpstreamError):
 
 
 class UpstreamBroken(UpstreamError):
-    """An answer that is not one."""
+    """An answer that cannot be read."""
 
 
 class Bug(AigwError):
-    """An invariant of ours does not hold."""
+    """An invariant of this program does not hold."""
 
 
 def explain(error: BaseException) -> str:
-    """The message of a fault, with the repair that belongs to what the system said, if there is one."""
+    """The message of a fault, with a repair if the cause is a known system error."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__

@@ -1,4 +1,4 @@
-"""Value types that every part of the Python side may use. A leaf: imports nothing of ours but the errors."""
+"""Value types for all Python packages. A leaf: imports only the errors."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class HostPort:
 
     @classmethod
     def parse(cls, text: str) -> "HostPort":
-        """`HOST:PORT`, IPv6 as `[::1]:8001`. Raises ConfigError with what was expected."""
+        """`HOST:PORT`, IPv6 as `[::1]:8001`. Raises ConfigError with the expected form."""
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         bare = host[1:-1] if bracketed else host
@@ -31,7 +31,7 @@ class HostPort:
 
     @property
     def is_loopback(self) -> bool:
-        """True when only this machine can reach it: 127.0.0.0/8, ::1, localhost."""
+        """Whether only this machine can reach the address: 127.0.0.0/8, ::1, localhost."""
         if self.host.lower() == "localhost":
             return True
         try:

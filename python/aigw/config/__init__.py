@@ -1,17 +1,17 @@
-"""The configuration file: what is written -> what it means, or everything that is wrong with it at once.
+"""The configuration file: bytes -> a checked `File`, or all findings at once.
 
-`read` is the way in. It knows files, YAML, variables and the entities' own checks; it knows no store, no process and no
-command: what becomes of a `File` is for others.
+`read` is the entry point. This package knows files, YAML, variables and the entities' checks. It knows no store, no process and no
+command line.
 
-    source       bytes -> a document that knows where each part was written
+    source       bytes -> a document with the position of each part
     interpolate  ${VAR}, ${VAR:-default}, ${file:PATH} -> text
-    shape        the file as pydantic models: for the JSON Schema, and for what no entity checks
+    shape        the file as pydantic models: for the JSON Schema, and for checks outside the entities
     schema       these models -> schema.json, which `make reference` writes and `aigw schema` prints
-    check        a document -> findings and parts; consumers in bulk, plain ones by a short way
-    fingerprint  what decides whether anything changed since
-    writers      whether somebody is writing a file at this moment
+    check        a document -> findings and parts; consumers in bulk
+    fingerprint  hashes that detect a change
+    writers      whether a process has a file open for writing
     file         File; entity: FileEntity, with ids that outlive a reorder
-    finding      one error with its place; secret: what no message and no source line may show
+    finding      one error with its position; secret: hides secrets in messages and source lines
 """
 
 from aigw.config.file import File, FileEntity, Secret

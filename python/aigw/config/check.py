@@ -1,7 +1,7 @@
-"""A document -> its parts, with the findings on each: sections, names, references, and the entities' own checks.
+"""A document -> entities and findings: sections, names, references, and the entities' own checks.
 
-Two passes. The first collects names, so that a reference to something that is itself wrong does not count as dangling. The
-second checks each entity by `check_entity`, as the Admin API does. Consumers come in bulk (`consumers`).
+The first pass collects names, so a reference to an entity with errors does not count as dangling. The second pass checks each entity
+with `check_entity`, like the Admin API. `consumers` checks consumers in bulk.
 """
 
 import re
@@ -33,7 +33,7 @@ _NAME_OF: Final = {"services": "name", "routes": "name", "consumers": "username"
 
 
 class Check:
-    """One pass over one file. What is found wrong is in the source; the rest is here."""
+    """The check of one file. Findings go to `source`; this object collects the parts."""
 
     def __init__(self, source: Source, progress: Callable[[str, int, int], None]) -> None:
         self.source = source
@@ -55,7 +55,7 @@ class Check:
         return tuple(self._consumers.plain)
 
     def others(self) -> Iterator[FileEntity]:
-        """All other entities, what is referenced first."""
+        """All other entities, referenced ones first."""
         found, more = self._found, self._consumers
         for part in (
             *(found[kind] for kind in ("services", "routes", "tiers", "models")),
@@ -67,7 +67,7 @@ class Check:
             yield from part
 
     def let_go(self) -> None:
-        """Break the circle of this and its consumers: a large file's tree then goes at once, and needs no collector."""
+        """Break the reference cycle with the consumers, so reference counting frees a large file's tree at once."""
         del self._consumers
 
     def run(self) -> None:
@@ -124,7 +124,7 @@ class Check:
         if info is not None and not isinstance(info, dict):
             self.source.add(("_info",), "expected a record")
         for key in info if isinstance(info, dict) else ():
-            if key != "select_tags":  # its defaults would change what the entities are
+            if key != "select_tags":  # decK's defaults would change entities
                 self.source.add(("_info", key), LATER, at_key=True)
 
     def _items(self, path: Path) -> list[tuple[Path, JsonDict]]:
@@ -163,7 +163,7 @@ class Check:
         names = self._names["consumers"]
         found: list[tuple[int, Any]] = [(one.place, one.username) for one in self.source.plain.values()]
         found += [(int(path[1]), item.get("username")) for path, item in items["consumers"]]
-        for place, name in sorted(found, key=itemgetter(0)):  # there may be very many
+        for place, name in sorted(found, key=itemgetter(0)):  # there may be 100,000 of them
             path = ("consumers", place)
             if isinstance(name, str) and (first := names.setdefault(name, path)) is not path:
                 self._stands_twice(name, (*first, "username"), (*path, "username"), "username")
@@ -259,7 +259,7 @@ class Check:
             self._plugin(below, plugin, {"route": name})
 
     def _under_v1(self, path: Path, given: Any) -> None:
-        """With models all below /v1 is OpenAI's surface, before any route: a route there would be dead."""
+        """Add findings for paths under /v1 if there are models: OpenAI's surface precedes all routes, so such a route is unreachable."""
         if not self.source.root.get("models"):
             return
         for index, one in enumerate(given if isinstance(given, list) else ()):

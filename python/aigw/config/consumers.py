@@ -1,8 +1,7 @@
 """Consumers, with their keys and acls, in bulk: a file may hold a hundred thousand of them.
 
-Each is checked by `ConsumerWritten`, whose fields are the entities' own, a few thousand at a time; bodies are then made as
-the entities would dump them (a test compares). Plain ones (`plain`) passed already. One key is one consumer's: which key, no
-message says.
+`ConsumerWritten`, whose fields are the entities' own, checks `CHUNK` consumers at a time. The bodies equal those that the entities would
+dump (a test compares). Plain consumers (`plain`) are checked already. A key belongs to one consumer; messages never show it.
 """
 
 import hashlib
@@ -30,13 +29,13 @@ Refer = Callable[[Path, str, Any], str | None]
 
 
 def consumer_id(username: str | None, custom_id: str | None) -> str:
-    """By username, or by custom_id where that is the only name."""
+    """The id by username, or by custom_id without a username."""
     return entity_id("consumers", username if username is not None else f"custom_id\n{custom_id}")
 
 
 class Consumers:
-    """What the section `consumers` holds: `plain` are whole consumers, the lists beside it are of all others. `plugins` are
-    (path, record, username) and left to the caller."""
+    """The section `consumers`. `plain` holds whole consumers; the other lists hold the entities of all other consumers. The caller checks
+    `plugins`, as (path, record, username)."""
 
     def __init__(self, source: Source, progress: Callable[[str, int, int], None], refer: Refer) -> None:
         self.plain: list[Plain] = []
@@ -48,12 +47,12 @@ class Consumers:
         self._progress = progress
         self._refer = refer
         self._keys: dict[tuple[str, str] | str, Path] = {}
-        """Where a key stands, or ("hash", its HMAC); of a plain consumer, where that stands."""
+        """Key, or ("hash", HMAC) -> path of the credential, or of a plain consumer."""
         self._tiers: set[str] = set()
         self._custom_ids: dict[str, Path] = {}
 
     def run(self, items: list[Item], plain: dict[int, Plain]) -> None:
-        """Check all of them: these, and the plain ones between them."""
+        """Check all consumers, in the order of the file."""
         lines = self._source.lines(("consumers",))
         rest = iter(items)
         following = next(rest, None)
@@ -110,7 +109,7 @@ class Consumers:
             self._source.add((*at, field), text)
 
     def _called(self, place: int) -> str:
-        """What a person calls a consumer."""
+        """The consumer's name for messages."""
         if (one := self._source.plain.get(place)) is not None:
             return one.username
         item = self._source.get(("consumers", place))

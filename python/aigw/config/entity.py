@@ -1,8 +1,7 @@
-"""One entity of a configuration file: what it is, where it stands, and an id that outlives a reorder.
+"""One entity of a configuration file: its content, its position, and an id that does not depend on order.
 
-Ids are uuid5 of kind and name below a fixed namespace: the same file makes the same ids on every machine, and neither
-order nor lines change them. What has no name of its own takes its owner's: a plugin by its scope, a credential by its
-key's SHA-256, an acl by its group.
+Ids are uuid5 of kind and name in a fixed namespace: the same file gives the same ids on every machine, whatever the order of its
+entries. Entities without a name use their owner's, plus: a plugin its scope, a credential its key's SHA-256, an acl its group.
 """
 
 import hashlib
@@ -20,13 +19,13 @@ _sha1: Final = partial(hashlib.sha1, usedforsecurity=False)
 
 
 def entity_id(kind: str, name: str) -> str:
-    """uuid5(NAMESPACE, "kind:name") as text, several times as fast as the library's."""
+    """uuid5(NAMESPACE, "kind:name") as text, several times as fast as `uuid.uuid5`."""
     text = _sha1(_NAMESPACE + f"{kind}:{name}".encode()).hexdigest()
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 class Secret:
-    """A text that no repr, log or traceback shows."""
+    """A text hidden from repr, logs and tracebacks."""
 
     __slots__ = ("_text",)
 
@@ -48,8 +47,8 @@ class Secret:
 
 
 class FileEntity(NamedTuple):
-    """One entity of the file. `body` is as the store keeps it, with `created_at` and `updated_at` 0: whoever stores it sets
-    the times; keys are not in it."""
+    """One entity of the file. `body` has the store's form, without keys and with `created_at` and `updated_at` 0: the writer sets the
+    times."""
 
     kind: str
     """services, routes, tiers, models, consumers, keyauth_credentials, acls or plugins."""
@@ -60,10 +59,10 @@ class FileEntity(NamedTuple):
     line: int
     path: Path
     tier: str | None = None
-    """Of a consumer: the name of its tier, or None."""
+    """For consumers: the name of the tier, or None."""
     key: Secret | None = None
-    """Of a credential: its key, unless the file has `key_hash`."""
+    """For credentials: the key, unless the file has `key_hash`."""
     key_hash: bytes | None = None
-    """Of a credential: the HMAC-SHA-256 of its key under the data folder's secret, when the file has that."""
+    """For credentials: `key_hash` of the file, the HMAC-SHA-256 of the key under the data folder's secret."""
     ttl: int | None = None
-    """Of a credential: seconds."""
+    """For credentials: lifetime in seconds."""

@@ -1,4 +1,4 @@
-"""A checked configuration file: models, tiers, and every entity with the place that declares it."""
+"""A checked configuration file: models, tiers, and all entities with their positions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,32 +14,32 @@ from aigw.entities.tier import TierSpec
 __all__ = ["NAMESPACE", "File", "FileEntity", "Secret", "entity_id"]
 
 ORDER: Final = ("services", "routes", "tiers", "models", "consumers", "keyauth_credentials", "acls", "plugins")
-"""Kinds, what is referenced first."""
+"""Entity kinds, referenced ones first."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What a file says."""
+    """The content of a checked file."""
 
     name: str
     """The path as it was given."""
     hash: str
-    """SHA-256 of the bytes and of all that its references stood for: it changes when anything does."""
+    """SHA-256 of the bytes and of the values of all references."""
     models: Mapping[str, ModelSpec]
     tiers: Mapping[str, TierSpec]
-    """Those of consumer_groups among them, without limits."""
+    """Tiers, including those of `consumer_groups`, which have no limits."""
     default_tier: str | None
     others: tuple[FileEntity, ...]
     """Every entity but those of plain consumers, in the order in which they can be stored."""
     plain: tuple[Plain, ...]
     """Consumers of the usual shape, each with its key: there may be very many, so they are no entities until they must."""
     sources: tuple[str, ...]
-    """Every file that was read, the configuration first."""
+    """All files that were read, the configuration first."""
     document: YamlDocument = field(repr=False)
 
     @property
     def entities(self) -> tuple[FileEntity, ...]:
-        """All of them, in the order in which they can be stored: what is referenced comes first. Made when asked for."""
+        """All entities in an order that the store accepts: referenced ones first. Built on each access."""
         found: dict[str, list[FileEntity]] = {kind: [] for kind in ORDER}
         for entity in self.others:
             found[entity.kind].append(entity)
@@ -55,18 +55,18 @@ class File:
         return [e for e in self.entities if e.kind == kind]
 
     def count(self, kind: str) -> int:
-        """How many there are of a kind; makes none of them."""
+        """The number of entities of a kind, without building them."""
         plain = len(self.plain) if kind in ("consumers", "keyauth_credentials") else 0
         return plain + sum(entity.kind == kind for entity in self.others)
 
     def written(self, path: Path) -> str | None:
-        """The text at a path as it is written, references in it and not their values; None where there is none."""
+        """The text at a path with its references unresolved; None for a missing path."""
         try:
             return self.document.text(path)
         except KeyError:
             return None
 
     def api_keys_written(self, model: str) -> list[str | None]:
-        """What is written as `api_key` of each upstream of a model."""
+        """The unresolved `api_key` of each upstream of a model."""
         upstreams = range(len(self.models[model].upstreams))
         return [self.written(("models", model, "upstreams", i, "api_key")) for i in upstreams]

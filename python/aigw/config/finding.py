@@ -1,4 +1,4 @@
-"""One thing that is wrong with a file, and all of them together: for people, and as data.
+"""One finding about a file, and all findings together: for people, and as data.
 
 gateway.yaml:12:23: tiers.free.limits[0].pr: unknown field
   - {requests: 100, pr: day}
@@ -13,16 +13,16 @@ from aigw.errors import ConfigError
 from aigw.types import JsonDict
 
 SHOWN: Final = 100
-"""Findings that are written out for a person; all are in `ConfigErrors.findings`."""
+"""Number of findings shown to a person; `ConfigErrors.findings` has all."""
 
 LONGEST: Final = 400
 
 Path = tuple[str | int, ...]
-"""Where a value stands: keys and list positions (from 0) from the root of the file."""
+"""Position of a value in the tree: keys and list indexes (from 0) from the root of the file."""
 
 
 def dotted(path: Path) -> str:
-    """`tiers.free.limits[0].per`; a key that is no plain word in quotes."""
+    """`tiers.free.limits[0].per`; keys other than plain words are quoted."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -34,19 +34,19 @@ def dotted(path: Path) -> str:
 
 
 def printable(text: str) -> str:
-    """Nothing that moves a cursor, colours, or turns text around."""
+    """Text with escapes in place of control characters, which could move a cursor or change colours and direction."""
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def short(text: str) -> str:
-    """A text that fits a message. Cut last: a part of a secret would not be known as one."""
+    """Cut a text to `LONGEST` characters. Mask secrets first: a part of a secret would not be recognised."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`line` and `col` count from 1 and are 0 when the file as a whole is meant. `source_line` has no secret in it; the caret
-    stands under its character `caret` (from 0), `length` wide."""
+    """`line` and `col` count from 1; 0 means the whole file. `source_line` has its secrets masked; the marker starts under its character
+    `caret` (from 0) and is `length` wide."""
 
     file: str
     line: int
@@ -83,7 +83,7 @@ class Finding:
 
 
 class ConfigErrors(ConfigError):
-    """Everything that is wrong with a file, in its order. `str()` is for a person."""
+    """All findings about a file, in the order of the file. `str()` is for people."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)

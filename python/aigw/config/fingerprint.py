@@ -1,7 +1,7 @@
-"""What decides whether a configuration changed: its bytes, and what each reference in them stands for at this moment.
+"""Detects changes of a configuration: hashes of its bytes and of the current values of its references.
 
-In: bytes that nobody has parsed. Out: hashes, and the files that references name. It looks at references anywhere in the
-text, comments included: one too many costs a needless reading, one too few would miss a change.
+In: unparsed bytes. Out: hashes, and the files that references name. It collects references anywhere in the text, comments included:
+one too many costs a needless load, one too few would miss a change.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ _REFERENCE: Final = re.compile(rb"\$\{[^{}\n]*\}")
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """`hash` is the content's alone, `whole` also that of its name and of all that it refers to. `files`: those named by
-    references, found or not."""
+    """`hash` covers the content alone; `whole` also the name and the values of all references. `files`: all files that references name,
+    existing or not."""
 
     hash: str
     whole: str
@@ -27,7 +27,7 @@ class Fingerprint:
 
 
 def fingerprint(name: str, data: bytes, environment: Mapping[str, str], folder: Path) -> Fingerprint:
-    """Raises nothing: what has no value yet has that as its value."""
+    """Never raises: an unresolved reference contributes its error message."""
     content = hashlib.sha256(data)
     whole = hashlib.sha256(name.encode(errors="surrogateescape") + b"\0" + content.digest())
     resolver = Resolver(environment, folder)

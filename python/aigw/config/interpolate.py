@@ -1,7 +1,7 @@
 """References in text: `${VAR}`, `${VAR:-default}`, `${file:PATH}`; `$${` is a plain `${`.
 
-In: a text, the environment, the folder of the file. Out: the text with values in place of references, or the reason
-why not. The default holds where the variable is not set or empty. Nothing in a value is interpolated again.
+In: a text, the environment, the folder of the file. Out: the text with values in place of references.
+Raises `Unresolved` with the reason. The default applies if the variable is unset or empty. Values are not interpolated again.
 """
 
 import os
@@ -18,12 +18,12 @@ _NAME: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:-)?", re.ASCII)
 
 
 class Unresolved(Exception):
-    """A reference that has no value; the message says which and why."""
+    """A reference without a value. The message names the reference and the reason."""
 
 
 @dataclass(slots=True)
 class Resolver:
-    """`files` are those that were asked for, found or not: who watches the configuration watches them, too."""
+    """`files` collects all referenced files, existing or not, for the watch."""
 
     environment: Mapping[str, str]
     folder: Path
@@ -31,7 +31,7 @@ class Resolver:
 
     def resolve(self, text: str) -> tuple[str, list[tuple[str, str]], bool]:
         """(value, [(resolved value, reference)], whether the text is one reference and nothing else). Raises Unresolved."""
-        if text[:2] == "${" and text.find("}") == len(text) - 1 and "{" not in text[2:]:  # as nearly all are
+        if text[:2] == "${" and text.find("}") == len(text) - 1 and "{" not in text[2:]:  # the common case
             value = self._value(text[2:-1], closed=True)
             return value, [(value, f"${{{text[2:-1].partition(':-')[0]}}}")], True
         used: list[tuple[str, str]] = []
@@ -80,7 +80,7 @@ class Resolver:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """The bytes of a regular file of at most `most` bytes; nothing that could block or never end. Raises OSError, ValueError."""
+    """The content of a regular file of at most `most` bytes. Raises OSError, or ValueError for pipes, devices and larger files."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         about = os.fstat(descriptor)

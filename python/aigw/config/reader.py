@@ -1,4 +1,4 @@
-"""The way in: a path or bytes -> a checked `File`, or `ConfigErrors` with everything that is wrong at once."""
+"""The entry point: a path or bytes -> a checked `File`, or `ConfigErrors` with all findings at once."""
 
 import gc
 import hashlib
@@ -17,19 +17,19 @@ from aigw.config.source import Source
 MAX_BYTES: Final = 64 << 20
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and of how much."""
+"""Called with the stage, the amount done, and the total."""
 
 
 def read(
     path: str | os.PathLike[str], environment: Mapping[str, str] | None = None, progress: Progress | None = None
 ) -> File:
-    """Read and check a configuration file. `environment` is the process's own when left out. Raises ConfigErrors only."""
+    """Read and check a configuration file. `environment` defaults to the process's own. Raises ConfigErrors only."""
     name = os.fspath(path)
     return read_text(name, read_bytes(name), environment, Path(name).parent, progress)
 
 
 def read_bytes(name: str) -> bytes:
-    """What stands in a configuration file. Raises ConfigErrors only."""
+    """The bytes of a configuration file. Raises ConfigErrors only."""
     try:
         return read_regular(Path(name), MAX_BYTES)
     except (OSError, ValueError) as error:
@@ -47,14 +47,14 @@ def read_text(
     folder: Path = Path(),
     progress: Progress | None = None,
 ) -> File:
-    """Check a configuration that was read already; `${file:}` is looked for below `folder`. Raises ConfigErrors only."""
+    """Check the bytes of a configuration. `${file:}` references are relative to `folder`. Raises ConfigErrors only."""
     with _collecting_later():
         return _read(name, data, os.environ if environment is None else environment, folder, progress)
 
 
 @contextmanager
 def _collecting_later() -> Iterator[None]:
-    """Without the cycle collector: a large file makes a million values that stay, and it would look at all of them often."""
+    """Disable the cycle collector: a large file makes a million values that stay, and each collection would visit them all."""
     enabled = gc.isenabled()
     gc.disable()
     try:

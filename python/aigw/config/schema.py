@@ -1,7 +1,7 @@
-"""The JSON Schema (2020-12) of the whole file, for editors: from the models that check it, bounds and descriptions included.
+"""The JSON Schema (2020-12) of the whole file, for editors, derived from the models that check it.
 
-A reference (`${PORT}`) may stand where a number or a boolean is meant, and in every text; null wherever a field may be left
-out. What one value does not show (a name that stands twice, a host that must not be called) is for the check alone.
+It accepts a reference (`${PORT}`) in place of a number or boolean and inside every text, and null for every optional field. Rules
+that need more than one value (a duplicate name, a forbidden host) are left to the check.
 """
 
 from typing import Any, Final
@@ -24,7 +24,7 @@ class _Generator(GenerateJsonSchema):
     schema_dialect = DIALECT
 
     def function_after_schema(self, schema: core_schema.AfterValidatorFunctionSchema) -> JsonSchemaValue:
-        """Bounds that stand in our validators."""
+        """Add the bounds of this project's validators."""
         inner = super().function_after_schema(schema)
         function: Any = schema["function"]["function"]
         number = next((s for s in inner.get("anyOf", [inner]) if s.get("type") in ("integer", "number")), None)
@@ -37,7 +37,7 @@ class _Generator(GenerateJsonSchema):
         return inner
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        """A pattern of names refuses others: pydantic's way would let them hold anything."""
+        """Let a pattern of names refuse other names. Pydantic's `patternProperties` would accept them with any value."""
         made = super().dict_schema(schema)
         for pattern, values in made.pop("patternProperties", {}).items():
             made |= {
@@ -79,7 +79,7 @@ def json_schema() -> JsonDict:
 
 
 def _as_written(record: JsonDict) -> None:
-    """What a file may say in place of a value: nothing (null) of a field that may be left out, and a reference in a text."""
+    """Accept null for optional fields and references in texts."""
     required = record.get("required", ())
     for name, field in record.get("properties", {}).items():
         record["properties"][name] = _referring(_not_null(field) if name in required else _or_null(field))
@@ -101,7 +101,7 @@ def _or_null(schema: JsonDict) -> JsonDict:
 
 
 def _referring(schema: JsonDict) -> JsonDict:
-    """Texts with a reference in them, too; names of members hold none."""
+    """Accept references in text values. Member names cannot have references."""
     made = dict(schema)
     for word in ("items", "additionalProperties"):
         if isinstance(made.get(word), dict):
@@ -117,5 +117,5 @@ def _referring(schema: JsonDict) -> JsonDict:
 
 
 def json_text() -> str:
-    """It as it stands in `schema.json`, beside this file."""
+    """The content of `schema.json` in this folder."""
     return orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()

@@ -1,7 +1,7 @@
-"""What no message and no shown source line may hold: keys, passwords, tokens. In: names, texts. Out: texts without them.
+"""Hides keys, passwords and tokens in messages and shown source lines. In: names, texts. Out: texts without secrets.
 
-Names decide, typing errors in them included, and so does the place: all of a credential is a secret but its tags and ttl.
-A plain reference (`${VAR}`) is shown: it says where a secret is, not what it is.
+The name of a key decides, including misspelt names, and so does its position: all of a credential is a secret, except tags and ttl.
+A reference alone (`${VAR}`) is shown, because it does not contain the secret.
 """
 
 import difflib
@@ -23,7 +23,7 @@ _WORD: Final = re.compile(r"""["']?([A-Za-z_][\w-]*)["']?\s*:(?=\s|\Z|["'\[{|>&*
 
 
 def secret_name(name: str) -> bool:
-    """Whether what stands under this key is a secret."""
+    """Whether the value of this key is a secret."""
     if name in ("key_names", "keyauth_credentials", "hide_credentials") or name.endswith(("tokens", "tokenizer")):
         return False
     return bool(_SECRET.search(name)) or bool(difflib.get_close_matches(name.lower()[:32], _NAMES, 1, 0.75))
@@ -38,7 +38,7 @@ def secret_path(path: Path) -> bool:
 
 
 def masked(text: str) -> str:
-    """The written form of a secret, as it may be shown."""
+    """A form of a secret's text that is safe to show."""
     return text if _REFERENCE.match(text) else MASK
 
 
@@ -48,9 +48,9 @@ def without_users(text: str) -> str:
 
 
 def masked_line(line: str, before: list[str]) -> str:
-    """A line of a file that could not be parsed, without what may be a secret: all that follows such a name.
+    """A line of an unparsable file, masked from the first name of a secret on.
 
-    `before` are the lines above, nearest last: the name may stand there."""
+    `before` are the lines above, nearest last: the name may be in one of them."""
     nearest = next((above for above in reversed(before[-50:]) if above.strip()), "")
     if _OPENS.search(nearest) and _belongs_to_secret([nearest]):
         return line[: len(line) - len(line.lstrip())] + MASK

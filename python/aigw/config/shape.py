@@ -1,7 +1,7 @@
-"""The file as it is written: which fields stand where. Entities' fields come from the entities themselves.
+"""The structure of the file: sections, nesting and fields. Entities' fields come from the entities themselves.
 
-Consumers, with what hangs below them, are checked by `ConsumerWritten` in bulk; its fields are those of the entities. The
-other shapes say what may be nested where, for the JSON Schema and for "did you mean".
+`ConsumerWritten` checks consumers in bulk, with their credentials and groups. The other shapes describe nesting, for the JSON
+Schema and for "did you mean".
 """
 
 import re
@@ -40,7 +40,7 @@ Reference = Annotated[str, Field(min_length=1, max_length=1024)]
 class Named(Model):
     """A reference by name."""
 
-    name: Reference = Field(description="Name of what is meant.")
+    name: Reference = Field(description="Name of the referenced entity.")
 
 
 class NamedConsumer(Model):
@@ -63,10 +63,10 @@ class CredentialWritten(Model):
     key: Key | None = Field(default=None, description="The key; write ${VAR} or ${file:PATH}.")
     key_hash: Annotated[str, AfterValidator(_hash), shown(pattern="^[0-9a-fA-F]{64}$")] | None = Field(
         default=None,
-        description="In place of the key: its HMAC-SHA-256 under the data folder's secret, 64 hex digits.",
+        description="Instead of the key: its HMAC-SHA-256 under the data folder's secret, 64 hex digits.",
     )
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    ttl: Ttl | None = Field(default=None, description="Seconds that it is valid for; left out or 0: for ever.")
+    ttl: Ttl | None = Field(default=None, description="Seconds until the key expires; omitted or 0: never.")
 
     @model_validator(mode="after")
     def _has_one(self) -> Self:
@@ -90,7 +90,7 @@ class ConsumerWritten(Model):
     username: Text | None = Field(default=None, description="Unique name.")
     custom_id: Text | None = Field(default=None, description="Unique id in the operator's own systems.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    tier: Reference | None = Field(default=None, description="Name of its tier; left out, the default tier.")
+    tier: Reference | None = Field(default=None, description="Name of its tier; omitted: the default tier.")
     groups: list[Group] | None = Field(default=None, description="decK's word for the tier: a list of one.")
     keyauth_credentials: list[CredentialWritten] | None = Field(default=None, description="Its API keys.")
     acls: list[AclWritten] | None = Field(default=None, description="Its groups, for the plugin acl.")
@@ -107,14 +107,14 @@ class ConsumerWritten(Model):
 
 
 class ConsumerGroup(Model):
-    """decK's consumer group: a tier, without limits unless `tiers` has it."""
+    """decK's consumer group: a tier, without limits unless it is also in `tiers`."""
 
     name: TierName = Field(description="Unique name.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
 
 
 def _written(entity: type[BaseModel], called: str, doc: str, /, **more: Any) -> type[Model]:
-    """An entity's fields as a file may hold them: without what the gateway makes."""
+    """A model with an entity's fields, without those that the gateway sets."""
     own = {n: (info.rebuild_annotation(), info) for n, info in entity.model_fields.items() if n not in _MADE}
     fields: dict[str, Any] = {**own, **more}
     made: type[Model] = create_model(called, __base__=Model, __doc__=doc, **fields)
@@ -138,7 +138,7 @@ _Plugins = Annotated[list[PluginWritten] | None, Field(description="Plugins on i
 RouteWritten = _written(
     Route,
     "RouteWritten",
-    "A route: which requests lead to which service.",
+    "A route: sends matching requests to a service.",
     name=(Name, Field(description="Unique name.")),
     service=(ServiceRef, None),
     plugins=(_Plugins, None),
@@ -146,7 +146,7 @@ RouteWritten = _written(
 ServiceWritten = _written(
     Service,
     "ServiceWritten",
-    "A service: where requests go.",
+    "A service: an upstream for routes.",
     name=(Name, Field(description="Unique name.")),
     host=(
         Service.model_fields["host"].rebuild_annotation() | None,
@@ -159,7 +159,7 @@ ServiceWritten = _written(
 
 
 class Info(Model):
-    """What decK writes about a file."""
+    """decK's description of a file."""
 
     select_tags: list[str] | None = Field(default=None, description="Kept for decK's files: no effect.")
 
@@ -196,7 +196,7 @@ LATER: Final = frozenset(
         "graphql_ratelimiting_cost_decorations",
     ]
 )
-"""decK's and Kong's sections that a file may have elsewhere: to be refused as what they are, not as a slip of the pen."""
+"""Sections of decK and Kong that this version does not support: refused as unsupported, not as unknown."""
 
 
 class Configuration(Model):
@@ -215,20 +215,22 @@ class Configuration(Model):
         default=None, alias="_transform", description="Kept for decK's files: keys are always hashed."
     )
     models: dict[ModelName, ModelSpec] | None = Field(
-        default=None, description="Public name of a model -> where it runs. With models, /v1/* is OpenAI's surface."
+        default=None, description="Public name of a model -> its upstreams. With models, /v1/* is OpenAI's surface."
     )
     default_tier: Reference | None = Field(
-        default=None, description="Tier of consumers that have none; without it they get 403 on /v1/*."
+        default=None, description="Tier of consumers without one; if unset, they get 403 on /v1/*."
     )
-    tiers: dict[TierName, TierSpec] | None = Field(default=None, description="Name of a tier -> what it gives.")
+    tiers: dict[TierName, TierSpec] | None = Field(
+        default=None, description="Name of a tier -> its limits, gates and prices."
+    )
     consumer_groups: list[ConsumerGroup] | None = Field(default=None, description="decK's word for tiers.")
     services: list[ServiceWritten] | None = Field(default=None, description="Upstreams.")  # type: ignore[valid-type]
     routes: list[RouteWritten] | None = Field(  # type: ignore[valid-type]
-        default=None, description="Routes that stand by themselves."
+        default=None, description="Routes outside a service."
     )
-    consumers: list[ConsumerWritten] | None = Field(default=None, description="Who may call.")
+    consumers: list[ConsumerWritten] | None = Field(default=None, description="The callers.")
     plugins: list[PluginWritten] | None = Field(  # type: ignore[valid-type]
-        default=None, description="Plugins: on what they name, or on everything."
+        default=None, description="Plugins: on the entities that they name, or global."
     )
 
 

@@ -1,7 +1,7 @@
-"""The open file: its values with references resolved, and the findings on it, each with its place.
+"""The open file: its values with references resolved, and its findings with their positions.
 
-In: the bytes. Out: `root`, and through `add` findings whose source lines and messages hold no secret: what a reference
-stood for is told as the reference. Invariant: whatever the bytes, nothing but ConfigErrors is raised.
+In: the bytes. Out: `root`, and the findings collected by `add`. Source lines and messages of findings hold no secret: the value of a
+reference appears as the reference. Invariant: for any bytes, only ConfigErrors is raised.
 """
 
 import re
@@ -19,7 +19,7 @@ MAX_FINDINGS: Final = 1000
 WIDTH: Final = 160
 _QUOTED: Final = re.compile(r"'.*'", re.DOTALL)
 _TOLD: Final = 4
-"""Shorter values of references are no secrets, and would be replaced in the middle of words."""
+"""Minimum length of a value that is replaced by its reference. Shorter values occur inside ordinary words."""
 
 
 class Source:
@@ -44,7 +44,7 @@ class Source:
         self.root: Any = self.document.value((), set(self.plain))
         self.resolver = Resolver(environment, folder)
         self.wholes: dict[Path, str] = {}
-        """Values that are one reference and nothing else: a number or a boolean may be meant."""
+        """Values that consist of one reference: they may be numbers or booleans."""
         self.resolved: list[str] = []
         self._unresolved: set[Path] = set()
         self._told: dict[Path, list[tuple[str, str]]] = {}
@@ -81,14 +81,14 @@ class Source:
             self.put(path, value)
 
     def put(self, path: Path, value: object) -> None:
-        """Set the value at a path that is there."""
+        """Set the value at an existing path."""
         node = self.root
         for step in path[:-1]:
             node = node[step]
         node[path[-1]] = value
 
     def get(self, path: Path) -> Any:
-        """The value at a path; None where there is none."""
+        """The value at a path; None for a missing path."""
         node = self.root
         for step in path:
             try:
@@ -98,18 +98,18 @@ class Source:
         return node
 
     def line(self, path: Path) -> int:
-        """Where a value is declared."""
+        """The line that declares a value."""
         return self._mark(path, at_key=True)[0]
 
     def lines(self, path: Path) -> list[int]:
-        """Where the items of a list, or the keys of a mapping, are declared."""
+        """The lines of a list's items or a mapping's keys."""
         try:
             return self.document.lines(path)
         except KeyError:
             return []
 
     def bare(self, path: Path) -> str | None:
-        """The text of a scalar that is written without quotes; None for others."""
+        """The text of an unquoted scalar; None for other values."""
         try:
             written = self.document.written(path)
         except KeyError:
@@ -117,7 +117,7 @@ class Source:
         return None if written[:1] in ("'", '"', "|", ">", "[", "{", "") or "\n" in written else written
 
     def add(self, path: Path, message: str, *, at_key: bool = False, suggestion: str | None = None) -> None:
-        """One finding; nothing more on a value that could not be read, or whose reference could not be resolved."""
+        """Add a finding, unless the value already has one from parsing or from its reference."""
         if path in self._unresolved or self.full or (mark := self._mark(path, at_key=at_key)) in self._marked:
             return
         for value, reference in self._told.get(path[:2], ()):
@@ -126,7 +126,7 @@ class Source:
 
     @property
     def full(self) -> bool:
-        """Whether no more findings are taken."""
+        """Whether the number of findings has reached its bound."""
         return len(self.findings) >= MAX_FINDINGS
 
     def fail(self) -> None:
@@ -155,7 +155,7 @@ class Source:
         self.findings.append(Finding(self.name, line, column, path, text, shown, caret, length, suggestion))
 
     def _shown(self, line: int, column: int, length: int) -> tuple[str, int, int]:
-        """The source line without secrets and comments, the caret's place in it, and its length."""
+        """The source line without secrets and comments, the caret's index in it, and the marker's length."""
         text, before, cut, scalars = self.document.excerpt(line, column, WIDTH)
         caret = wanted = column - 1 - before
         shown, done = "", 0
@@ -185,7 +185,7 @@ class Source:
 def _hidden(path: Path | None, is_key: bool) -> bool:
     if path is None:
         return not is_key
-    # A mapping where a secret belongs: its keys may be the secret.
+    # A mapping in place of a secret: its keys may be the secret.
     return any(secret_name(s) for s in path[:-1] if isinstance(s, str)) if is_key else secret_path(path)
 
 

@@ -1,6 +1,5 @@
-"""Did you mean: the nearest of the words that could stand there. In: a shape and a path into it. Out: its fields.
-
-Looking is bounded: of very many names only those that begin alike are compared.
+""" "Did you mean": the nearest valid word. In: a word and the valid ones, or a shape and a path into it. Out: the nearest word, or the
+shape's field names. The search is bounded: among very many names it compares only those with the same start.
 """
 
 import difflib
@@ -30,7 +29,7 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
 
 
 def fields_at(shape: Any, path: Path) -> list[str]:
-    """Names of the fields of what stands at `path` below a shape; none where it has no fixed ones."""
+    """Field names at `path` below a shape; empty if the names are not fixed."""
     for step in path:
         shape = _below(shape, step)
         if shape is None:

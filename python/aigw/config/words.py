@@ -1,7 +1,7 @@
-"""Findings of the entities' checks -> findings on the file: placed, with what the file's author needs to hear beside them.
+"""Findings of the entities' checks -> findings about the file: with positions and hints for its author.
 
-In: the shape that was checked, the path, the check's tree of texts. Out: calls of `Source.add`. A value that is one
-reference (`${PORT}`) where a number or a boolean is meant is converted, and the check is done again.
+In: the shape that was checked, the path, the check's tree of texts. Out: calls of `Source.add`. A value that
+consists of one reference (`${PORT}`) is converted to the expected number or boolean, and the check runs again.
 """
 
 import re
@@ -26,7 +26,7 @@ _OLD_NUMBER: Final = re.compile(r"[+-]?([0-9]+(:[0-9]+)+|0[0-9]+|[0-9][0-9_]*_[0
 _CREDENTIALS: Final = frozenset(
     {"basicauth_credentials", "hmacauth_credentials", "jwt_secrets", "oauth2_credentials", "mtls_auth_credentials"}
 )
-"""What a consumer has in Kong: no slips of the pen."""
+"""Fields of Kong's consumers that this version does not support."""
 _ONE_OF: Final = re.compile(r"expected one of: (.*?)(?:, or |\Z)")
 _PLUGIN: Final = re.compile(r"plugin '.*' not enabled")
 
@@ -48,9 +48,9 @@ def flat(fields: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 
 def checked(source: Source, path: Path, shape: Any, value: Any, run: Callable[[Any], R]) -> R | None:
-    """What `run` makes of a value that stands at `path`, or None with findings."""
+    """The result of `run` for the value at `path`, or None after adding its findings."""
     stripped, empty = without_nulls(value), []
-    if stripped != value:  # what is null is left out: the check would not see these
+    if stripped != value:  # the check does not see null members
         empty = [(below, "unknown field") for below in _nulls(value) if _misnamed(source, path, shape, below)]
         tell(source, path, shape, empty)
     try:
@@ -68,7 +68,7 @@ def checked(source: Source, path: Path, shape: Any, value: Any, run: Callable[[A
 
 
 def _nulls(value: Any, below: Path = ()) -> Iterator[Path]:
-    """Members of mappings that are null."""
+    """Paths of null members of mappings."""
     for step, inner in (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     ):
@@ -84,7 +84,7 @@ def _misnamed(source: Source, path: Path, shape: Any, below: Path) -> bool:
 
 
 def convert(source: Source, path: Path, value: Any, found: Sequence[tuple[Path, str]]) -> bool:
-    """Give references the type that is meant, in place; whether any was given one."""
+    """Convert references to the expected type, in place. Returns whether one was converted."""
     done = False
     for below, text in found:
         whole = source.wholes.get((*path, *below))
@@ -100,7 +100,7 @@ def convert(source: Source, path: Path, value: Any, found: Sequence[tuple[Path, 
 
 
 def as_type(text: str, wanted: str) -> int | float | bool | None:
-    """The number or boolean that a text spells, when that is what a finding asks for."""
+    """The text as the number or boolean that a finding asks for, or None."""
     if wanted == "expected an integer" and _INTEGER.match(text):
         return int(text)
     if wanted == "expected a number" and _NUMBER.match(text):
@@ -111,7 +111,7 @@ def as_type(text: str, wanted: str) -> int | float | bool | None:
 
 
 def tell(source: Source, path: Path, shape: Any, found: Sequence[tuple[Path, str]]) -> None:
-    """Findings below `path`, each at its place."""
+    """Add the findings below `path`, each at its position."""
     for below, text in found:
         if source.full:
             return
@@ -180,7 +180,7 @@ def _hint(source: Source, path: Path, text: str) -> str:
 
 
 def _is_time(path: Path) -> bool:
-    """Whether a duration belongs there."""
+    """Whether the field at this path is a duration."""
     return path[-1:] == ("per",) or path[-2:-1] == ("timeouts",)
 
 

@@ -1,11 +1,11 @@
-"""Who is writing a file at this moment: the kernel knows, and tells whoever asks for a lease on it.
+"""Whether a process has a file open for writing, by asking the kernel for a lease.
 
-A lease for reading is refused (EAGAIN) while any process has the file open for writing: that is exact for scp, `rsync --inplace`,
-`cp`, editors and shells, however long they pause. It is had by the file's owner and root alone, and says nothing where others
-write without this kernel (network disks): there the answer is None, and only time can tell.
+The kernel refuses a read lease (EAGAIN) while any process has the file open for writing. That is exact for scp, `rsync --inplace`,
+`cp`, editors and shells, however long they pause. Only the file's owner and root may ask, and the kernel does not know writers on
+other machines (network disks); the answer is None then.
 
-The lease is given back at once. Who opens the file in these microseconds waits for it, and the kernel sends this process a
-signal. Its default (SIGIO) would end the process, so another one is asked for, which is ignored unless somebody handles it.
+The lease is given back at once. A process that opens the file in these microseconds waits for it, and the kernel signals this
+process. The default signal (SIGIO) would end it, so `F_SETSIG` selects one that is ignored by default.
 """
 
 import ctypes
@@ -30,19 +30,19 @@ _LOCAL: Final = {
     0x858458F6: "ramfs",
     0x794C7630: "overlay",
 }
-"""Kinds of disks whose every writer is a process of this kernel. NFS and SMB refuse leases also when nobody writes."""
+"""File systems with local writers only. NFS and SMB refuse leases also without a writer."""
 _LIBC: Final = ctypes.CDLL(None)
 
 
 class InTheMaking(ConfigErrors):
-    """The file is being written: what stands in it is not yet what its author means."""
+    """The file is being written, so its content may be incomplete."""
 
     def __init__(self, name: str) -> None:
         super().__init__([Finding(name, 0, 0, "", "is being written at this moment: nothing has changed")])
 
 
 def being_written(paths: Iterable[Path]) -> bool | None:
-    """Whether a process has one of these open for writing; None when nobody can tell."""
+    """Whether a process has one of these files open for writing; None if the kernel cannot tell."""
     answers = [_written(path) for path in paths]
     if True in answers:
         return True
@@ -70,7 +70,7 @@ def _written(path: Path) -> bool | None:
 
 
 def _kind(descriptor: int) -> int:
-    """The disk's kind: the first word of what statfs tells on Linux. 0 when it tells nothing."""
+    """The file system's magic number, the first word of statfs on Linux; 0 if the call fails."""
     told = ctypes.create_string_buffer(512)
     if _LIBC.fstatfs(descriptor, told):
         return 0

@@ -1,8 +1,8 @@
-"""The plugin kinds this gateway has, one registry line each. Data only: fields and checks; compiling is beside them.
+"""The registry of plugin kinds, one line each. Data only: fields and checks. Each folder also has its `compile`.
 
     key_auth, acl, rate_limiting, request_size_limiting   one folder each: `schema` (fields, checks), `compile` (-> policy)
 
-A kind is a config model, Kong's priority and version, the checks that span the plugin, and the scopes that it allows.
+A kind has a config model, Kong's priority and version, checks across the whole plugin, and its allowed scopes.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ from aigw.plugins.request_size_limiting.schema import RequestSizeLimitingConfig
 from aigw.schema.fields import FieldErrors, Model
 
 KONG_VERSION: Final = "3.10.0"
-"""The version of Kong whose Admin API and plugins these are."""
+"""The version of Kong that the Admin API and the plugins follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class PluginKind:
-    """What the control plane must know of a plugin to check and describe it."""
+    """The facts that the control plane needs to check and describe a plugin."""
 
     name: str
     config: type[Model]

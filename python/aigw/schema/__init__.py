@@ -1,6 +1,6 @@
-"""The types of fields, and the words for a value that does not fit: shared by the entities and the plugins' configurations.
+"""Field types and their error messages, shared by the entities and the plugins' configurations.
 
 fields      field types, with their bounds
 violations  pydantic's findings -> Kong's
-describe    a model -> Kong's description of it
+describe    a model -> its schema in Kong's form
 """

@@ -1,5 +1,5 @@
-"""A model as Kong describes it: `{"fields": [{"name": {"type": "string", ...}}, ...]}`. Clients fill defaults from this,
-and forms are typed by it. In: a model class. Out: plain data; nothing is written by hand that the model already says.
+"""A model's schema in Kong's form: `{"fields": [{"name": {"type": "string", ...}}, ...]}`. Clients read defaults from it, and
+`admin/body.py` types forms by it. In: a model class. Out: plain data, derived from the model alone.
 """
 
 from functools import cache
@@ -18,7 +18,7 @@ _SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 @cache
 def fields_of(model: type[BaseModel]) -> dict[str, JsonDict]:
-    """Field name -> its description, in the model's order. Do not change what you get: it is shared."""
+    """Field name -> its schema, in the model's order. Callers share the result: do not change it."""
     return {name: _field(info) for name, info in model.model_fields.items()}
 
 

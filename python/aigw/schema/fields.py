@@ -1,7 +1,7 @@
-"""The types that entity and plugin fields are made of. In: a value decoded from JSON. Out: the checked value, or Kong's words.
+"""Types of entity and plugin fields. In: a value decoded from JSON. Out: the checked value, or an error in Kong's words.
 
-Each bound sits in the annotation, so that the check, `/schemas/...` and the documentation read the same line.
-Values are never coerced here: a form's text has been typed by the schema before (`admin/body.py`).
+Each bound is in the annotation, so the check, `/schemas/...` and the documentation use the same line. These types never coerce
+values: `admin/body.py` converts a form's text before the check.
 """
 
 import re
@@ -20,26 +20,26 @@ T = TypeVar("T")
 
 
 def violation(text: str) -> PydanticCustomError:
-    """A finding whose text is already what the client shall read."""
+    """A finding with a ready message for the client."""
     return PydanticCustomError("kong", "{text}", {"text": text})
 
 
 def entity_violation(text: str) -> PydanticCustomError:
-    """A finding about several fields together: it goes under `@entity`."""
+    """A finding about several fields together; it appears under `@entity`."""
     return PydanticCustomError("kong_entity", "{text}", {"text": text})
 
 
 @dataclass(frozen=True, slots=True)
 class FieldErrors(Exception):
-    """Findings under names chosen by the check itself: `{"config": {"header_name": "required field missing"}}`."""
+    """Findings whose field names the check chooses: `{"config": {"header_name": "required field missing"}}`."""
 
     fields: Mapping[str, Any]
 
 
 class Model(BaseModel):
-    """Base of everything that crosses the Admin API: frozen, no unknown field, no coercion, defaults checked too.
+    """Base of all models of the Admin API: frozen, without unknown fields and coercion; defaults are checked, too.
 
-    Its validator is built when something is first checked by it: `aigw check` needs few of them, and a person waits for it.
+    Pydantic builds each validator at its first use: `aigw check` needs few of them and must start fast.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, defer_build=True)
@@ -53,14 +53,14 @@ class Foreign(Model):
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Marks a `Foreign` field with the collection that it points into."""
+    """Marks a `Foreign` field with the collection that it references."""
 
     collection: str
 
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """An inclusive range, in Kong's words when it is left."""
+    """An inclusive range, with Kong's error message."""
 
     low: int
     high: int
@@ -87,7 +87,7 @@ class Positive:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """A field whose other values exist in Kong and not here: they are refused, never ignored."""
+    """A field that supports only some of Kong's values. Other values are refused, never ignored."""
 
     allowed: tuple[Any, ...]
 
@@ -98,20 +98,20 @@ class Only:
 
 
 def shown(**words: Any) -> Any:
-    """What the JSON Schema says of a value beside its type: for editors, which know the check by nothing else. A pattern there is
-    written as JavaScript's regular expressions are, and refuses nothing that the check takes (a test compares)."""
+    """Extra JSON Schema keywords of a field, for editors. A pattern uses JavaScript's regular expressions and must accept every value that
+    the check accepts (a test compares)."""
     return Field(json_schema_extra=words)
 
 
 def refuse(value: T) -> T:
-    """Validator of a field that Kong or a later version has and we do not: present in answers as null, refused when set."""
+    """Validator of a field that only Kong or a later version supports: null in answers, refused when set."""
     if value is not None:
         raise violation(NOT_SUPPORTED)
     return value
 
 
 def unique(values: list[T]) -> list[T]:
-    """A set in Kong's sense: order kept, repetition dropped."""
+    """A set in Kong's sense: keeps the order, drops repetitions."""
     return list(dict.fromkeys(values))
 
 
@@ -170,7 +170,7 @@ def _header_name(value: str) -> str | None:
 
 
 def plain_path(value: str) -> str | None:
-    """What is wrong with a literal path, or None: absolute, canonical, and made of URL characters."""
+    """The fault of a literal path, or None. It must be absolute, canonical, and made of URL characters."""
     if not value.startswith("/"):
         return "should start with: /"
     if not _PATH_CHARACTERS.match(value):
@@ -200,14 +200,14 @@ Prose = Annotated[
     _checked(_lines),
     shown(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]*$"),
 ]
-"""Lines of printable text for people: in no header, and in no log as it is."""
+"""Lines of printable text for people. Unsafe in headers, and in logs without escaping."""
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=512),
     _checked(_name),
     shown(pattern=r"^([A-Za-z0-9._~-]|[^\x00-\x9f\s])+$"),
 ]
-"""A name that can stand in a path: letters, digits, `.-_~` and non-ASCII letters, 1..512 characters."""
+"""A name for use in paths: letters, digits, `.-_~` and non-ASCII letters, 1..512 characters."""
 Tag = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),

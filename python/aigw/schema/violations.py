@@ -1,7 +1,7 @@
-"""From pydantic's findings to Kong's: `{"code": 2, "message": "schema violation (host: required field missing)", "fields"}`.
+"""Converts pydantic's findings to Kong's form: `{"code": 2, "message": "schema violation (host: required field missing)", "fields"}`.
 
 In: a model class and a decoded JSON object. Out: the model, or `SchemaViolation` with every finding at once.
-A null means "unset" and is dropped before the check, so a default applies and a required field is missing.
+`without_nulls` drops null members before the check: null means "unset", so a default applies or a required field is missing.
 """
 
 import re
@@ -36,7 +36,7 @@ _WORDS = {
 
 
 class SchemaViolation(Exception):
-    """Code 2: one or more fields do not hold what the schema says. `fields` has the shape of the input."""
+    """Code 2: one or more fields violate the schema. `fields` has the shape of the input."""
 
     def __init__(self, fields: JsonDict) -> None:
         self.fields = fields
@@ -50,7 +50,7 @@ class SchemaViolation(Exception):
 
 
 def check(model: type[M], value: JsonDict) -> M:
-    """The checked model; nulls were dropped (`without_nulls`). Raises SchemaViolation with all findings."""
+    """The checked model. Drop nulls first (`without_nulls`). Raises SchemaViolation with all findings."""
     try:
         return model.model_validate_json(orjson.dumps(value), strict=True)
     except ValidationError as error:
@@ -60,8 +60,8 @@ def check(model: type[M], value: JsonDict) -> M:
 
 
 def _with_long_lists(model: type[M], value: JsonDict, error: ValidationError) -> JsonDict:
-    """The findings. Pydantic looks at no item of a list that is too long: those that fit are looked at here, and where one is
-    wrong, the first that does not fit says so."""
+    """The findings, including those inside lists that are too long. Pydantic skips the items of such a list, so this checks the items
+    within the bound; if one is wrong, the length error moves to the first item beyond the bound."""
     fields = to_fields(error)
     details = error.errors(include_url=False, include_input=False)
     long = [(d["loc"], d["ctx"]["max_length"], words(d)) for d in details if d["type"] == "too_long"]
@@ -79,7 +79,7 @@ def _with_long_lists(model: type[M], value: JsonDict, error: ValidationError) ->
             _put(found, (*loc, most) if isinstance(_at(found, loc), list) else loc, text)
         return found
     except FieldErrors:
-        pass  # about the whole: when its parts are right
+        pass  # checks across fields run only if the fields are valid
     return fields
 
 
@@ -102,7 +102,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def to_fields(error: ValidationError) -> JsonDict:
-    """Findings as a tree of the input's shape; list positions become arrays padded with null."""
+    """Findings as a tree of the input's shape. List indexes become arrays padded with null."""
     root: JsonDict = {}
     for detail in error.errors(include_url=False, include_input=False):
         loc: tuple[int | str, ...] = detail["loc"]
@@ -116,7 +116,7 @@ def to_fields(error: ValidationError) -> JsonDict:
 
 
 def merge(into: JsonDict, more: Mapping[str, Any]) -> JsonDict:
-    """`into` with the findings of `more` beside its own (the first finding on a field stays)."""
+    """Add the findings of `more` to `into`. The first finding on a field stays."""
     for key, value in more.items():
         if key == "@entity":
             into["@entity"] = [*into.get("@entity", []), *value]

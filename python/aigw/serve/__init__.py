@@ -8,8 +8,8 @@ loop             a worker's event loop, and inline stepping
 drain            the end of a worker
 control_process  the control process: runs the Admin API, the watch, the exporter
 control_plane    builds the objects of the control process: store, publication, file, Admin API
-watch            looks at the configuration file and has a changed one loaded
-server           Granian's embedded server, behind one door
+watch            polls the configuration file and loads changes
+server           Granian's embedded server, wrapped
 listen           sockets of the gateway's addresses
 log              one line per event, on standard error
 progress         a progress line for long work at a terminal

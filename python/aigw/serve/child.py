@@ -1,8 +1,8 @@
-"""What the supervisor and a child tell each other: the orders on the command line, pipes for ready and go.
+"""Communication between the supervisor and a child: orders on the command line, pipes for ready and go.
 
 A child is `python -P -m <module> <orders as JSON>`, spawned from the supervisor's main thread (the kernel ties the
-parent-death signal to that thread). `enter` is the first thing a child does; afterwards it dies with its supervisor,
-however that one ends, and leaves Ctrl-C to it. Imports nothing heavy: both sides pay for it at start-up.
+parent-death signal to that thread). A child calls `enter` first; from then on it dies with its supervisor,
+however the supervisor ends, and ignores Ctrl-C. Imports nothing heavy: both sides pay for it at start.
 """
 
 import ctypes
@@ -19,37 +19,37 @@ from aigw.settings import Settings, load
 
 READY: Final = b"\n"
 CONFIG_STATUS: Final = 2
-"""A child's exit status when starting it again cannot help."""
-MOST_SAID: Final = 4096  # a pipe takes this much in one write
+"""A child's exit status if a restart cannot help."""
+MOST_SAID: Final = 4096  # bytes; a pipe takes this much in one write (PIPE_BUF)
 _PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What one child is told. File descriptors are inherited under these numbers; -1 where the child has none."""
+    """The orders of one child. File descriptors are inherited under these numbers; -1 means none."""
 
     settings: dict[str, str]
     supervisor: int
     """The supervisor's pid."""
     ready_fd: int
-    """A line end is written here when the child serves, or why it cannot."""
+    """The child writes a line end here once it serves, or the reason why it cannot."""
     go_fd: int = -1
-    """Ends when the data folder is usable: a worker opens nothing before."""
+    """Reaches end of file when the data folder is usable. A worker opens no file before that."""
     first: bool = False
-    """To control: the gateway has never served, so a configuration file with errors ends the start."""
+    """For control: the gateway has never served, so a configuration file with errors ends the start."""
     control_fd: int = -1
     """Lines from the supervisor to control: `reclaim`, `reload`."""
 
 
 def spawn(module: str, orders: Orders) -> "subprocess.Popen[bytes]":
-    """Start `module` as a child; only the descriptors named in `orders` are passed on."""
+    """Start `module` as a child. It inherits only the descriptors named in `orders`."""
     inherited = [fd for fd in (orders.ready_fd, orders.go_fd, orders.control_fd) if fd >= 0]
     command = [sys.executable, "-P", "-m", module, json.dumps(asdict(orders))]
     return subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
 
 
 def enter(arguments: Iterable[str]) -> tuple[Orders, Settings]:
-    """Become a child: read the orders, tie this process's life to the supervisor's."""
+    """Read the orders and let this process die with the supervisor."""
     orders = Orders(**json.loads(next(iter(arguments))))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -57,7 +57,7 @@ def enter(arguments: Iterable[str]) -> tuple[Orders, Settings]:
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != orders.supervisor:
-        os._exit(1)  # it died before the line above
+        os._exit(1)  # the supervisor died before prctl
     return orders, load(orders.settings)
 
 

@@ -1,4 +1,4 @@
-"""The control process put together: store, publication, writer, configuration file, Admin API. The only place that builds them.
+"""Builds the control process: store, publication, writer, configuration file, Admin API.
 
 In: settings. Out: `Control`, whose `app` is served on the admin port by `control_process`. Nothing runs before `start`.
 """
@@ -25,7 +25,7 @@ from aigw.types import HostPort
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """What the control process must be told."""
+    """Settings of the control process."""
 
     data: Path
     admin: HostPort = field(default=HostPort("127.0.0.1", 8001))
@@ -34,8 +34,8 @@ class ControlSettings:
     config: Path | None = None
     """The configuration file."""
     must: bool = True
-    """Whether a configuration file with errors ends the start; a control process that is started again serves what the store
-    holds, and says what is wrong."""
+    """Whether a configuration file with errors ends the start. A restarted control process serves the store's content instead, and
+    reports the errors."""
 
 
 class Control:
@@ -61,11 +61,11 @@ class Control:
         self.repair = repair
         self.app = app
         self.metrics_text = metrics
-        """What `GET /metrics` answers, for the exporters."""
+        """The text of `GET /metrics`, for the exporters."""
         self.faults = faults
 
     def start(self) -> None:
-        """Put the configuration in force. Raises ConfigError, StoreError, OSError; then everything is closed."""
+        """Put the configuration in force. Raises ConfigError, StoreError or OSError, after closing everything."""
         try:
             self._writer.start()
             self._first()
@@ -75,11 +75,11 @@ class Control:
             raise
 
     def reclaim(self) -> list[tuple[int, int]]:
-        """Give back what dead workers held: (slot, permits found open) of each. Call it when a worker has died."""
+        """Give back permits of dead workers; returns (slot, open permits) of each. Call it after a worker's death."""
         return self._publisher.reclaim()
 
     def close(self) -> None:
-        """Finish the writes in progress and let go of the files."""
+        """Finish the writes in progress and close the files."""
         self._writer.close()
         self._store.close()
 
@@ -92,10 +92,9 @@ def open_control(
     log: Events = lambda event, /, **facts: None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Control:
-    """Open the data folder, once the configuration file was found fit for use.
+    """Check the configuration file, then open the data folder.
 
-    `publisher` makes the hand on the snapshot files from (data folder, store id), by default the native one. Raises
-    ConfigError, StoreError."""
+    `publisher` makes a `Publisher` from (data folder, store id); the default is the native one. Raises ConfigError, StoreError."""
     if publisher is None:
         from aigw._native import Publisher as Native  # noqa: PLC0415  (not needed with another publisher)
 
@@ -133,7 +132,7 @@ def open_control(
         proxy_address=settings.proxy,
     )
     app = AdminApp(admin, Guard(settings.admin, settings.admin_token))
-    held = [first]  # a large file is let go as soon as it is in force
+    held = [first]  # frees a large file as soon as it is in force
     return Control(
         store,
         files,
@@ -148,21 +147,21 @@ def open_control(
 
 
 def _open_store(data: Path) -> Store:
-    """The store. One that is gone while its counters are there was lost: an empty gateway in its place would be a surprise."""
+    """Open the store. Raises StoreError if counters exist without a store: the store was lost, and an empty gateway must not replace it."""
     path = data / "store.db"
     if (data / "cells" / "control").exists() and not (path.exists() and path.stat().st_size):
         raise StoreError(
             f"{path} is missing or empty, and this folder was in use: restore it from a backup, "
-            f"or begin anew by moving {data / 'cells'} away"
+            f"or start over by moving {data / 'cells'} away"
         )
     return Store(path)
 
 
 def _check_secret(store: Store, files: Publisher, path: Path) -> None:
-    """Refuse another secret than the one the stored keys were hashed with: none of them would open anything."""
+    """Raise StoreError if the secret differs from the one that hashed the stored keys: no key would work."""
     proof = files.hash_key(b"aigw: is this the secret of the stored keys?").hex()
     if not store.keep("secret_proof", proof):
         raise StoreError(
             f"{path} is not the secret that the keys in the store were hashed with: restore it from a backup. "
-            "Without it they are lost: begin anew in another folder (--data)"
+            "Without it they are lost: start over in another folder (--data)"
         )

@@ -1,7 +1,7 @@
 """The control process: the Admin API served on its address, and the supervisor's messages.
 
 In: orders on the command line, lines `reclaim` and `reload` from the supervisor. Out: a process that serves until
-SIGTERM, or exit status 2 when what the operator wrote must be repaired first: with another status it may be started again.
+SIGTERM. Exit status 2 means that the operator must repair something first; after another status the supervisor restarts it.
 `control_plane` builds the objects that this process runs.
 """
 
@@ -26,14 +26,14 @@ from aigw.settings import Settings
 from aigw.telemetry import start_exporter
 
 LOOK_S: Final = 0.25
-"""How often workers are looked at."""
+"""Seconds between two checks of the workers."""
 
 
 def main(arguments: list[str]) -> int:
     orders, settings = child.enter(arguments)
     log = Log(settings.log_format, "control")
     bar = Bar(sys.stderr.isatty())
-    gc.disable()  # what a start makes stays, or goes by itself
+    gc.disable()  # objects of a start either stay or are freed by reference counting
     try:
         told = ControlSettings(
             data=settings.data,
@@ -103,7 +103,7 @@ async def _repair(control: Control, log: Log) -> None:
 
 
 def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
-    """Do what the supervisor asks. Several deaths at once need one sweep; a gateway without a file has nothing to reload."""
+    """Handle the supervisor's messages. Several deaths need one sweep. Without a configuration file a reload is ignored."""
     asked = set(os.read(fd, 4096).split())
     if b"reclaim" in asked:
         reclaimed: list[tuple[int, int]] = []
@@ -111,8 +111,8 @@ def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
             reclaimed = control.reclaim()
         except OSError as error:
             log("reclaim_failed", error=str(error))
-        # Every worker's slot is found here, also of one that ended by the book: it frees nothing itself, since its threads may
-        # touch a permit until the process is gone. Only what one had left open is worth a line.
+        # The sweep also finds slots of workers that ended normally: a worker does not free its slot, because its threads may
+        # touch a permit until the process is gone. Only open permits are worth a log line.
         if permits := sum(permits for _, permits in reclaimed):
             log("slots_reclaimed", slots=len(reclaimed), permits=permits)
     if b"reload" in asked and watch is not None:

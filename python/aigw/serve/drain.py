@@ -1,18 +1,18 @@
-"""How a worker ends: no new connections, time for what is in flight, then the cut.
+"""The end of a worker: no new connections, time for requests in flight, then the cut.
 
-In: the gateway object, its server, a deadline. Out: nothing; when it returns, everything in flight was answered or cut
-and settled, and the process may `_exit`. The deadline is ours: the embedded server would wait for an open stream for ever.
+In: the gateway object, its server, a deadline. Out: the number of cut requests. When `drain` returns, every request is answered or
+cut, and settled, and the process may `_exit`. The embedded server has no deadline: it would wait for an open stream for ever.
 """
 
 import asyncio
 from typing import Final, Protocol
 
-SETTLE_S: Final = 1.0  # what a cut request gets to be settled, and a last answer to reach its socket
+SETTLE_S: Final = 1.0  # seconds to settle cut requests, and for a last answer to reach its socket
 _STEP_S: Final = 0.01
 
 
 class Gateway(Protocol):
-    """What of the native gateway a drain uses."""
+    """The methods of the native gateway that a drain uses."""
 
     def begin_drain(self) -> None: ...
     def in_flight(self) -> int: ...
@@ -20,7 +20,7 @@ class Gateway(Protocol):
 
 
 class Server(Protocol):
-    """What of the embedded server a drain uses."""
+    """The method of the embedded server that a drain uses."""
 
     def stop(self) -> None: ...
 
@@ -28,7 +28,7 @@ class Server(Protocol):
 async def drain(
     gateway: Gateway, server: Server, served: "asyncio.Future[None]", deadline_s: float, at_once: asyncio.Event
 ) -> int:
-    """Drain; `at_once` set means no more time. Returns the number of requests that were cut."""
+    """Drain within `deadline_s`; setting `at_once` ends the wait. Returns the number of cut requests."""
     gateway.begin_drain()
     server.stop()
     await _idle(gateway, deadline_s, at_once)
@@ -40,7 +40,7 @@ async def drain(
 
 
 async def _idle(gateway: Gateway, limit_s: float, at_once: asyncio.Event) -> None:
-    """Until nothing is in flight, `limit_s` have passed or `at_once` is set."""
+    """Wait until no request is in flight, `limit_s` seconds have passed, or `at_once` is set."""
     loop = asyncio.get_running_loop()
     end = loop.time() + limit_s
     while gateway.in_flight() and loop.time() < end and not at_once.is_set():

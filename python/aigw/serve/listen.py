@@ -1,8 +1,8 @@
-"""The sockets of a gateway's addresses, and the probe that tells a port in use.
+"""The sockets of a gateway's addresses, and the probe that detects a port in use.
 
-Workers share the proxy port by SO_REUSEPORT, which would also let a second gateway in without an error; so start-up
-binds once without it. The supervisor then holds a bound socket that never listens: it keeps the port ours between
-two workers and gives port 0 its number.
+Workers share the proxy port with SO_REUSEPORT. That option would also let a second gateway bind the port without an error, so the
+start binds once without it. The supervisor then holds a bound socket that never listens: it reserves the port while no worker
+lives, and fixes the number of port 0.
 """
 
 import errno
@@ -27,9 +27,9 @@ def resolve(address: HostPort, name: str) -> tuple[int, HostPort]:
 
 
 def hold(address: HostPort, name: str) -> tuple[socket.socket, HostPort]:
-    """Take `address`: a bound, non-listening socket to keep open, and the address with its real port.
+    """Reserve `address`: returns a bound, non-listening socket to keep open, and the address with its real port.
 
-    Raises AddressInUse when another process has it, ConfigError when it cannot be bound here.
+    Raises AddressInUse if another process has it, ConfigError if this machine cannot bind it.
     """
     family, literal = resolve(address, name)
     try:
@@ -48,14 +48,14 @@ def hold(address: HostPort, name: str) -> tuple[socket.socket, HostPort]:
 
 
 def check_certificate(chain: Path, key: Path) -> None:
-    """Refuse a certificate that no worker could use. Raises ConfigError."""
-    import ssl  # noqa: PLC0415  (most gateways stand behind something that speaks TLS for them)
+    """Raise ConfigError for a certificate that no worker could use."""
+    import ssl  # noqa: PLC0415  (most gateways run behind a TLS proxy)
 
     for name, file in (("tls-cert", chain), ("tls-key", key)):
         if not os.access(file, os.R_OK):
             raise ConfigError(f"--{name}: cannot read {file}")
     try:
-        # An empty password: a key that needs one must be an error, not a question on the terminal.
+        # The empty password makes an encrypted key an error instead of a prompt on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password="")
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(
@@ -65,11 +65,11 @@ def check_certificate(chain: Path, key: Path) -> None:
 
 
 def listen(address: HostPort) -> socket.socket:
-    """A listening, non-blocking socket that shares `address` with its like."""
+    """A listening, non-blocking socket that shares `address` with other workers."""
     family, literal = resolve(address, "proxy")
     shared = _reusable(family, literal)
-    # Accepted sockets inherit this, too: a closed one may keep the port for a minute, and only where both have the option does
-    # the probe of the next start get past it. Not on the held socket, which must stop another gateway's probe.
+    # Accepted sockets inherit this. A closed one may keep the port for a minute, and the next start's probe can bind only if both
+    # sockets have the option. The supervisor's socket does not get it, because it must stop another gateway's probe.
     shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Accepted sockets inherit it; without it each event of a stream waits 40 ms for the client's acknowledgement.
     shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

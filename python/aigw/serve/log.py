@@ -1,7 +1,7 @@
-"""One line per event of the processes, on standard error; and whether the access log can be written, before a worker tries.
+"""The process log: one line per event on standard error. Also checks, at start, that the access log can be written.
 
-In: an event's name and its facts. Out: JSON (`{"time", "event", ...}`) or a line for people. Never a credential: callers
-log addresses, pids, counts and causes only. Not the access log, which workers write natively.
+In: an event's name and its facts. Out: JSON (`{"time", "event", ...}`) or a line for people. Callers never pass credentials, only
+addresses, pids, counts and causes. Workers write the access log natively.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from aigw.errors import ConfigError
 
 
 class Log:
-    """Writes to standard error; one write per line, so that lines of several processes do not mix."""
+    """Writes to standard error, one write per line, so lines of several processes do not mix."""
 
     def __init__(self, format: str, process: str) -> None:
         """`format`: `json` or `console`."""
@@ -32,17 +32,17 @@ class Log:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
         except OSError:
-            pass  # whoever read our log is gone; serving matters more
+            pass  # the reader of the log is gone; serving continues
 
 
 def check_access_log(target: str) -> None:
-    """Refuse a file that no worker could append to, opening it as they do; one that is not there is not made yet, since
-    the start may fail for another reason. Raises ConfigError."""
+    """Raise ConfigError for a file that workers could not append to. Opens the file like a worker, and removes it again if it is new:
+    the start may still fail."""
     if target in ("-", "off"):
         return
     made = not os.path.lexists(target)
     try:
-        # Not waiting: a pipe without a reader would stop a worker for ever, here it is an error.
+        # O_NONBLOCK: a pipe without a reader is an error here; it would block a worker for ever.
         os.close(os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666))
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,8 +1,8 @@
 """The event loop of a worker, and whether requests are stepped inline on it.
 
-Out: a uvloop loop. For `inline`, its `call_soon_threadsafe`, the method through which Granian enters Python from its
-own thread, is a native callable that steps our requests right there and passes everything else on. When the start-up
-check finds that Granian enters in another way, the loop stays a stock one: slower, never wrong.
+Out: a uvloop loop. Granian enters Python from its own thread through `call_soon_threadsafe`. For `inline` that method is a native
+callable: it steps requests on the spot and passes all other callbacks on. If the check at start finds that Granian enters Python
+another way, the worker uses a stock loop: slower, never wrong.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from aigw.serve.server import enters_by_run
 
 
 class WorkerLoop(uvloop.Loop):  # type: ignore[misc]  # uvloop's Loop is a compiled class
-    """A uvloop loop that has a place for instance attributes."""
+    """A uvloop loop with instance attributes."""
 
 
 def make_loop(wanted: str) -> tuple[asyncio.AbstractEventLoop, bool]:
-    """The loop, made current, and whether it steps inline. `wanted`: `inline` or `stock`."""
+    """Make a loop and set it as the current one. Returns it, and whether it steps inline. `wanted` is `inline` or `stock`."""
     loop = WorkerLoop()
     inline = wanted == "inline" and enters_by_run()
     if inline:

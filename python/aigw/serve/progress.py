@@ -1,15 +1,15 @@
-"""Signs of life of long work, for whoever waits at a terminal. In: stages and shares. Out: one line that is taken away again."""
+"""A progress line for long work at a terminal. In: stages and counts. Out: one line, removed at the end."""
 
 import sys
 import time
 from typing import Final
 
 PATIENCE: Final = 0.5
-"""Seconds of work that need no sign of life."""
+"""Seconds of work without a progress line."""
 
 
 class Bar:
-    """One line on a terminal's standard error, once work takes long."""
+    """One line on standard error, shown after `PATIENCE`."""
 
     def __init__(self, shown: bool) -> None:
         self._shown = shown
@@ -24,7 +24,7 @@ class Bar:
             self._wrote = True
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._wrote:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -1,8 +1,8 @@
-"""Granian's embedded server, and all that depends on its insides: the only file that a new release can break.
+"""Granian's embedded server. Only this Python file depends on its internals.
 
-In: an application, an address, limits. Out: `Embedded`, which listens when `serve` is called and stops by `stop`.
-Two departures from the library: the listening socket is ours (it listens at a known moment, with our backlog), and
-`enters_by_run` checks that requests still enter Python the way the inline loop expects.
+In: an application, an address, limits. Out: `Embedded`, which listens from `serve` until `stop`. Two differences from the library:
+this module makes the listening socket (so it listens at a known moment, with our backlog), and `enters_by_run` checks that
+requests still enter Python the way the inline loop expects.
 """
 
 import contextvars
@@ -18,13 +18,13 @@ from aigw.serve.listen import BACKLOG, listen
 from aigw.settings import Settings
 from aigw.types import HostPort
 
-HEADER_READ_TIMEOUT_MS: Final = 10_000  # also ends idle and silent connections, which hold places in the backpressure
+HEADER_READ_TIMEOUT_MS: Final = 10_000  # also ends idle connections, which count against MAX_CONNECTIONS
 MAX_BUFFER_BYTES: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 16_384  # per worker; idle ones count
 
 
 class Embedded(Server):  # type: ignore[misc]  # untyped in the library
-    """One server in this process. Listens from the first step of `serve()`, which returns after `stop()`."""
+    """One server in this process. `serve()` listens from its first step and returns after `stop()`."""
 
     def __init__(self, app: Any, interface: Interfaces, address: HostPort, listening: Callable[[], None], **tls: Any):
         super().__init__(

@@ -1,7 +1,7 @@
-"""One child and its restarts: which process fills the slot, whether it is ready, when a dead one is replaced.
+"""One child and its restarts: the process, its readiness, and the time of the next start.
 
-Pure but for `spawn`, which it is given; time is an argument. A child that had been ready is replaced at once, however
-often it dies; only deaths before ready are slowed down, to at most `BACK_OFF_S`.
+Time is an argument, and the caller passes `spawn`. A child that was ready is replaced at once, however often it dies. Deaths before
+ready delay the next start, by at most `BACK_OFF_S`.
 """
 
 import os
@@ -17,7 +17,7 @@ _FIRST_WAIT_S: Final = 0.05
 
 
 class Slot:
-    """A place for one child. `spawn` starts one and returns it with the descriptor it will write to when ready."""
+    """One child. `spawn` starts a process and returns it with the descriptor of its ready pipe."""
 
     def __init__(self, name: str, spawn: "Callable[[], tuple[subprocess.Popen[bytes], int]]") -> None:
         self.name = name
@@ -27,16 +27,16 @@ class Slot:
         self.ready = False
         self.early_deaths = 0
         self.why = ""
-        """What the last child said of why it cannot serve."""
+        """The last child's reason for not serving."""
         self.due: float | None = 0.0
-        """When the next child is to be started; None while one lives."""
+        """Time of the next start, monotonic seconds; None while a child lives."""
 
     @property
     def pid(self) -> int | None:
         return None if self._child is None else self._child.pid
 
     def start(self, now: float) -> int:
-        """Start a child; returns its pid. Raises OSError when the system has no room for one: then it is due again shortly."""
+        """Start a child and return its pid. Raises OSError if the system cannot start a process, and sets a later `due`."""
         try:
             self._child, self.ready_fd = self._spawn()
         except OSError:
@@ -48,7 +48,7 @@ class Slot:
         return self._child.pid
 
     def hear(self) -> None:
-        """Take what the child says of itself: that it serves, or why it cannot."""
+        """Read the child's message: it serves, or the reason why it cannot."""
         said = os.read(self.ready_fd, MOST_SAID)
         if said == READY:
             self._close_ready()
@@ -58,11 +58,11 @@ class Slot:
             self.why = said.decode(errors="replace")
 
     def reap(self, now: float) -> int | None:
-        """The exit status of a child that has died since (negative: by that signal), else None. Sets when to restart."""
+        """The exit status of a child that has died (negative: a signal), else None. Sets `due`."""
         if self._child is None or (status := self._child.poll()) is None:
             return None
         if self.ready_fd >= 0 and not self.why:
-            self.hear()  # its last words: it is dead, so this does not wait
+            self.hear()  # the child is dead, so this read cannot block
         self._close_ready()
         self._child = None
         self.due = now
@@ -73,12 +73,12 @@ class Slot:
         return status
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the child, if one lives (it is not reaped yet, so its pid is its own)."""
+        """Signal a living child. It is not reaped yet, so its pid cannot belong to another process."""
         if self._child is not None:
             self._child.send_signal(number)
 
     def end(self) -> None:
-        """Kill the child, if one lives, and wait until it is gone."""
+        """Kill a living child and wait for its end."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()

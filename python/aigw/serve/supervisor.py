@@ -1,9 +1,9 @@
 """The supervisor: starts one control process and N workers, replaces those that die, ends them in order.
 
-In: settings, signals, deaths of children, what they say on their ready pipes. Out: an exit code: 0 after a drain; 2 when the
-address or the data folder belongs to another process; 1 when a child cannot start and the gateway has never served (later
-it is tried for ever: what serves goes on). One thread, one `select`: the parent-death signal of the children
-hangs on the thread that spawned them. It serves no request and reads no configuration; killed by -9, it leaves nothing.
+In: settings, signals, deaths of children, messages on their ready pipes. Out: an exit code: 0 after a drain; 2 if the address or the
+data folder belongs to another process; 1 if a child cannot start and the gateway has never served (later the supervisor retries for
+ever while the other children serve). One thread and one `select`, because the kernel ties the children's parent-death signal to the
+thread that spawned them. The supervisor serves no request and reads no configuration. Its death by SIGKILL ends all children.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from aigw.serve.log import Log, check_access_log
 from aigw.serve.slot import Slot
 from aigw.settings import Settings
 
-KILL_AFTER_S: Final = 3.0  # beyond a child's own deadline
+KILL_AFTER_S: Final = 3.0  # seconds beyond a child's own deadline
 CONTROL_END_S: Final = 5.0
 START_ATTEMPTS: Final = 3  # of a worker, before the gateway has ever served
 
@@ -43,7 +43,7 @@ class Supervisor:
         self._made_data = not settings.data.exists()
         self._lock = _lock(settings.data)
         try:
-            check_access_log(settings.access_log)  # it may be in the data folder
+            check_access_log(settings.access_log)  # the file may be in the data folder
         except ConfigError:
             self._leave_no_trace(settings.data)
             raise
@@ -56,16 +56,16 @@ class Supervisor:
         self._control = Slot("control", self._spawn_control)
         self._workers = [Slot(f"worker-{n + 1}", self._spawn_worker) for n in range(settings.workers)]
         self._announced = False
-        self._stopping = 0  # how often we were told to stop
+        self._stopping = 0  # number of stop signals received
         self._hangups = 0
-        self._told = 0  # how many of these the workers know
+        self._told = 0  # number of stop signals passed on to the workers
         self._control_told = False
         self._kill_at: float | None = None
 
     # --- children ---
 
     def _orders(self, ready_fd: int, go_fd: int = -1, control_fd: int = -1) -> child.Orders:
-        # The go pipe is closed when control is ready for the first time.
+        # control's first readiness closes the go pipe.
         return child.Orders(
             first=self._go_write >= 0,
             settings=self.settings.as_text(),
@@ -89,7 +89,7 @@ class Supervisor:
         return process, ready
 
     def _tell_control(self, message: str) -> None:
-        # A control process that is gone or stuck sweeps when it is back: it is asked again at each of its starts.
+        # The message may be lost if control is dead or stuck: control gets `reclaim` again at each of its starts.
         with contextlib.suppress(OSError):
             os.write(self._messages, message.encode() + b"\n")
 
@@ -99,7 +99,7 @@ class Supervisor:
     # --- the loop ---
 
     def run(self) -> int:
-        """Serve until told to stop. Returns the exit code. Raises StoreError, ConfigError when a child cannot start."""
+        """Serve until a stop signal. Returns the exit code. Raises StoreError or ConfigError if a child cannot start."""
         wake, wake_write = socket.socketpair()
         wake.setblocking(False)
         wake_write.setblocking(False)
@@ -138,7 +138,7 @@ class Supervisor:
             self._tell_control("reload")
 
     def _pause(self, now: float) -> float | None:
-        """Seconds until something is due; None when nothing is."""
+        """Seconds until the next start or kill; None if there is none."""
         times = [slot.due for slot in self._slots() if slot.due is not None and not self._stopping]
         if self._kill_at is not None:
             times.append(self._kill_at)
@@ -152,7 +152,7 @@ class Supervisor:
                 except OSError as error:
                     if not self._announced:
                         self._give_up(f"{slot.name}: {error}")
-                    # What serves goes on.
+                    # The other children keep serving.
                     self._log("not_started", child=slot.name, error=str(error))
                     continue
                 self._selector.register(slot.ready_fd, selectors.EVENT_READ, slot)
@@ -187,7 +187,7 @@ class Supervisor:
                 self._judge_start(slot, status)
 
     def _judge_start(self, slot: Slot, status: int) -> None:
-        """Give up when a gateway that has never served cannot start: whoever started it must know."""
+        """End the start of a gateway that has never served and cannot: its starter must know."""
         wrong = status == child.CONFIG_STATUS
         # Workers that start at once may be in each other's way for a moment; what control finds, it would find again.
         attempts = 1 if slot.why and slot is self._control else START_ATTEMPTS
@@ -203,7 +203,7 @@ class Supervisor:
         raise error(f"the gateway cannot start: {why}")
 
     def _leave_no_trace(self, data: Path) -> None:
-        """Take a data folder of our making away while nothing but our lock is in it: nothing was started in it."""
+        """Remove a data folder that this process made, if it holds nothing except the lock."""
         if self._made_data:
             with contextlib.suppress(OSError):
                 if [entry.name for entry in data.iterdir()] == ["lock"]:
@@ -216,7 +216,7 @@ class Supervisor:
         return all(slot.pid is None for slot in self._slots())
 
     def _end(self, now: float) -> None:
-        """Tell workers to drain; when they are gone, control to end; kill what does not."""
+        """Let workers drain, then end control; kill children that exceed their deadline."""
         alive = [slot for slot in self._workers if slot.pid is not None]
         if self._kill_at is None:
             self._log("draining", deadline_s=self.settings.drain_timeout)
@@ -238,15 +238,15 @@ class Supervisor:
 
     def _signal_workers(self, alive: list[Slot]) -> None:
         for slot in alive:
-            # One that is not ready yet has nothing to drain, and may not have its handler. "At once" is a signal of its
-            # own: two SIGTERMs shortly after one another arrive as one.
+            # A worker that is not ready has no requests and may lack its signal handler. SIGQUIT means "at once": two SIGTERMs in
+            # short order arrive as one.
             order = signal.SIGTERM if self._told == 1 else signal.SIGQUIT
             slot.send(order if slot.ready else signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def _passed_on(*, writing: bool = False) -> Iterator[tuple[int, int]]:
-    """A pipe: our end, by default the one that is read, and the end that a child gets. Ours stays when a child has its own."""
+    """A pipe: our end (the reading one unless `writing`) and the child's end. The child's end is closed here afterwards."""
     ours, theirs = os.pipe()[::-1] if writing else os.pipe()
     try:
         yield ours, theirs
@@ -258,7 +258,7 @@ def _passed_on(*, writing: bool = False) -> Iterator[tuple[int, int]]:
 
 
 def _lock(data: Path) -> int:
-    """Take the data folder for this process; the kernel lets go of it however we end."""
+    """Lock the data folder for this process. The kernel releases the lock when the process ends, however it ends."""
     try:
         data.mkdir(0o700, parents=True, exist_ok=True)
         held = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -275,7 +275,7 @@ def _lock(data: Path) -> int:
 
 
 def _raise_file_limit() -> None:
-    """As many open files as we may have: each connection is one, and children inherit the limit."""
+    """Raise the limit of open files to the hard limit. Each connection needs one, and children inherit the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):

@@ -1,11 +1,11 @@
-"""Watches the configuration file and the files it refers to, and has it read again when one of them changed, and is whole.
+"""Watches the configuration file and the files that it references, and loads it after a complete change.
 
-In: paths, looked at twenty times a second; `hangup` for at once. Out: calls of `Configuration.load`, from one thread. It looks
-(`stat`) instead of being told (inotify): that also sees what is renamed over, swapped by a symlink, mounted, on a network, or
-back after its folder was gone, and has no limit to run into. Whether anything changed is for the content to say, not for it.
+In: paths, polled twenty times per second; `hangup` for an immediate load. Out: calls of `Configuration.load`, from one thread.
+`stat` in place of inotify also notices renames, symlink swaps, mounts, network disks and recreated folders, and has no instance
+limit. The loader decides by content whether anything changed.
 
-A file that is cut off may be valid, and would take away most of what is in force. So it is believed only when nobody has it
-open for writing, if the kernel can say so, and when it has been quiet for as long as what was seen of it asks for.
+An incomplete file may be valid YAML, and loading it would delete most entities. So the watch waits until no process has the file
+open for writing (if the kernel can tell) and the file has been quiet long enough (decision 007).
 """
 
 import os
@@ -21,26 +21,26 @@ from aigw.telemetry.faults import Faults
 
 LOOK_S: Final = 0.05
 SHARE: Final = 20
-"""Of very many files: at most one part in so many of the time is spent on looking."""
+"""With very many files, polling takes at most 1/SHARE of the time."""
 QUIET_S: Final = 0.2
-"""A file that nobody writes, the kernel says, and that lost nothing, is whole when it has been quiet for so long."""
+"""Seconds of quiet for a file that has no writer (by the kernel) and did not shrink."""
 CAREFUL_S: Final = 0.6
-"""The same for one that became smaller, of which nobody can say who writes it, or that has errors."""
+"""Seconds of quiet for a file that shrank, has errors, or whose writers the kernel cannot report."""
 PAUSES: Final = 2
-"""A file that was written piece by piece must be quiet for so many of the longest pauses between them."""
+"""A file written in pieces must be quiet for this many times the longest pause between pieces."""
 LONG_S: Final = 3.0
-"""A file that took long, and may still be open, must be quiet for as long as it took, but not for longer than this."""
+"""If the kernel cannot report writers, a file must be quiet for as long as it kept changing, up to these seconds."""
 WAITS_S: Final = 5.0
-"""When it is said that a file is still being written."""
+"""Seconds after which the status reports that the file is still being written."""
 AGAIN_S: Final = 5.0
-"""When a store that could not be written is tried again."""
+"""Seconds until the next try after the store could not be written."""
 
 Seen = tuple[tuple[int, ...] | None, ...]
 _SIZE: Final = 2
 
 
 class Loads(Protocol):
-    """What of the configuration is used."""
+    """The members of `Configuration` that the watch uses."""
 
     @property
     def watched(self) -> tuple[Path, ...]: ...
@@ -51,13 +51,13 @@ class Loads(Protocol):
 
 
 class Settling:
-    """Pure: when to read files whose looks are told. `due`: whether now; `last`: whether errors are final then."""
+    """Decides, without I/O, when to read the files. `due`: read now; `last`: errors of this read are final."""
 
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
         self.told = False
-        """Whether it was said that it takes long."""
-        self._held = seen  # as it was when it was put in force
+        """Whether the long wait was reported."""
+        self._held = seen  # state of the files in force
         self._exact = False
         self._tried: Seen | None = None
         self._began: float | None = None
@@ -65,23 +65,23 @@ class Settling:
 
     @property
     def moving(self) -> bool:
-        """Whether something changed that was not read yet."""
+        """Whether there is a change that was not read yet."""
         return self._began is not None
 
     def look(self, now: float, seen: Seen) -> None:
-        """Take one look."""
+        """Record the state seen at `now`."""
         if seen == self.seen:
             return
         if self._began is None:
             self._begin(now)
         elif _others(self.seen, seen):
-            self._since, self._pause = now, 0.0  # the pauses were another file's
+            self._since, self._pause = now, 0.0  # the pauses belong to another file
         else:
             self._pause = max(self._pause, now - self._moved)
         self.seen, self._moved = seen, now
 
     def ask(self, now: float, written: bool | None) -> None:
-        """Take the kernel's word: whether somebody has one of them open for writing. That is as good as a change."""
+        """Record the kernel's answer: whether a process has one of the files open for writing. That counts as a change."""
         self._exact = written is not None
         if written:
             if self._began is None:
@@ -89,32 +89,32 @@ class Settling:
             self._moved = now
 
     def due(self, now: float) -> bool:
-        """Whether to read now: what was read in vain is not read again before it moves, or time is up."""
+        """Whether to read now. A state that had errors is read again only after a change or when errors become final."""
         if self._began is None:
             return False
         return self.last(now) or (self._tried != self.seen and now - self._moved >= self._enough())
 
     def last(self, now: float) -> bool:
-        """Whether errors are to be believed now."""
+        """Whether errors are final now."""
         return self._began is not None and now - self._moved >= max(CAREFUL_S, self._enough())
 
     def late(self, now: float) -> bool:
-        """Whether it is to be said that it takes long."""
+        """Whether to report the long wait now."""
         return self._began is not None and not self.told and now - self._began >= WAITS_S
 
     def tried(self) -> None:
-        """It was read, and has errors."""
+        """The state was read and has errors."""
         self._tried = self.seen
 
     def done(self, *, held: bool) -> None:
-        """It was read; `held`: and is in force."""
+        """The state was read. `held`: it is in force."""
         self._began = self._tried = None
         self.told = False
         if held:
             self._held = self.seen
 
     def changed(self, paths: Sequence[Path]) -> Sequence[Path]:
-        """Those that are not as they were when they were put in force."""
+        """The files that differ from the state in force."""
         if not len(paths) == len(self._held) == len(self.seen):
             return paths
         return [path for path, old, new in zip(paths, self._held, self.seen, strict=True) if old != new]
@@ -124,20 +124,20 @@ class Settling:
         self._pause = 0.0
 
     def _enough(self) -> float:
-        """How long it must have been quiet."""
+        """Seconds of quiet that the files need."""
         if self._exact:
             return max(CAREFUL_S if _smaller(self._held, self.seen) else QUIET_S, PAUSES * self._pause)
         return max(CAREFUL_S, PAUSES * self._pause, min(self._moved - self._since, LONG_S))
 
 
 class Watch:
-    """A running watch. `start` it once the configuration was started; `stop` ends it."""
+    """A running watch. Call `start` after the configuration's start; `stop` ends it."""
 
     def __init__(self, configuration: Loads, faults: Faults, clock: Callable[[], float] = time.monotonic) -> None:
         self._configuration = configuration
         self._faults = faults
         self._clock = clock
-        # Between the reading at start and the first look the file may have changed: the first look always reads.
+        # The file may have changed between the start's read and the first look, so the first look always reads.
         self._settling = Settling(())
         self._wake = threading.Event()
         self._hangup = False
@@ -146,16 +146,16 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="aigw-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look: what changed since the configuration was read is seen by the first reading."""
+        """Start polling. The first look finds changes since the start's read."""
         self._thread.start()
 
     def hangup(self) -> None:
-        """Read the file now, whether it looks changed or not."""
+        """Read the file now, changed or not."""
         self._hangup = True
         self._wake.set()
 
     def stop(self) -> None:
-        """End; a reading in progress is waited for."""
+        """End the watch, after a load in progress."""
         self._stop = True
         self._wake.set()
         self._thread.join()
@@ -171,7 +171,7 @@ class Watch:
                 pause = self._look()
 
     def _look(self) -> float:
-        """Look once, and read what is due. Returns the pause until the next look, in seconds."""
+        """Look once, and load if due. Returns the seconds until the next look."""
         settling, began = self._settling, self._clock()
         paths = self._configuration.watched
         settling.look(began, looks(paths))
@@ -213,29 +213,29 @@ class Watch:
         except StoreError:
             self._again = self._clock() + AGAIN_S
         except BaseException:
-            settling.done(held=False)  # or it would be read again at every look
+            settling.done(held=False)  # otherwise every look would read again
             raise
         settling.done(held=held)
 
 
 def looks(paths: Iterable[Path]) -> Seen:
-    """What tells whether a file is the one that was seen: which it is, its size and times."""
+    """The identity of each file: device, inode, size, times, mode; None for an unreadable file."""
     return tuple(map(_look, paths))
 
 
 def _look(path: Path) -> tuple[int, ...] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116  (through symlinks: what they lead to counts)
+        found = os.stat(path)  # noqa: PTH116  (follows symlinks: the target counts)
     except (OSError, ValueError):
         return None
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode)
 
 
 def _others(old: Seen, new: Seen) -> bool:
-    """Whether a file was replaced by another, of another inode."""
+    """Whether one of the files has another inode now."""
     return any(a is not None and b is not None and a[:2] != b[:2] for a, b in zip(old, new, strict=False))
 
 
 def _smaller(old: Seen, new: Seen) -> bool:
-    """Whether one of the files lost something: all of it, or its end."""
+    """Whether one of the files disappeared or shrank."""
     return any(a is not None and (b is None or b[_SIZE] < a[_SIZE]) for a, b in zip(old, new, strict=False))

@@ -1,7 +1,7 @@
-"""One proxy worker: the only place that builds its objects.
+"""One proxy worker: builds its objects and runs them.
 
-In: orders on the command line. Out: a process that serves the proxy address until it is told to drain, and then ends by
-`_exit`. It imports no SQL and no admin code, and runs no Python of ours per request: the application is native.
+In: orders on the command line. Out: a process that serves the proxy address until SIGTERM, drains, and ends by `_exit`. It imports
+no SQL and no Admin API code. The application is native, so no Python code of ours runs per request.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from aigw.serve.server import rsgi
 from aigw.settings import Settings
 
 LOOK_S = 0.1
-"""How often a worker without a configuration looks for one."""
+"""Seconds between tries of a worker that could not load the snapshot."""
 LOOK_LOG_S = 1.0
 
 
 def main(arguments: list[str]) -> None:
     orders, settings = child.enter(arguments)
     log = Log(settings.log_format, "worker")
-    # Wake-up preemption between our own threads costs a third of a request's CPU; threads inherit this. Where a sandbox
-    # forbids it, that is its price.
+    # Wake-up preemption between our threads costs a third of a request's CPU. SCHED_BATCH avoids it, and threads inherit it. A
+    # sandbox may forbid the call; requests then cost more.
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     loop, inline = make_loop(settings.loop)
     if settings.loop == "inline" and not inline:
         log("loop_is_stock", why="this server enters Python in another way than the inline loop expects")
-    os.read(orders.go_fd, 1)  # ends when control has made the data folder usable
+    os.read(orders.go_fd, 1)  # returns when control has made the data folder usable
     try:
         gateway = Gateway(
             str(settings.data),
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
         log("worker_failed", error=why)
         child.tell_failed(orders, why)
         sys.exit(1)
-    # What is alive now stays: collections need not walk it.
+    # All objects so far stay alive: freeze them, so collections skip them.
     gc.collect()
     gc.freeze()
     code = loop.run_until_complete(_serve(gateway, settings, orders, inline, log))
@@ -92,12 +92,12 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
 
 
 async def _loaded(gateway: Gateway, stop: asyncio.Event, log: Log) -> bool:
-    """Wait until what was published can be read, or false when told to stop: before, every call would be told that there is
-    no such route. Control sees that this worker is behind, and publishes anew."""
+    """Wait until the published snapshot can be loaded; False after a stop signal. Without a snapshot the worker would answer 404 to every
+    call. Control notices that this worker is behind, and publishes again."""
     told = False
     while not stop.is_set():
         try:
-            gateway.refresh()  # nothing published is fine: an empty gateway
+            gateway.refresh()  # before the first publish this succeeds, with an empty gateway
         except ValueError as error:
             if not told:
                 log("snapshot_unreadable", error=str(error))
@@ -109,7 +109,7 @@ async def _loaded(gateway: Gateway, stop: asyncio.Event, log: Log) -> bool:
 
 
 async def _watch_log(gateway: Gateway, log: Log) -> None:
-    """Say when the access log cannot be written any more, and when it can again."""
+    """Log when the access log cannot be written any more, and when it can again."""
     known: str | None = None
     while True:
         await asyncio.sleep(LOOK_LOG_S)

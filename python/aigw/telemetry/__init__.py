@@ -1,11 +1,11 @@
-"""OpenTelemetry metrics, pushed by the control process from the same table that `GET /metrics` shows.
+"""OpenTelemetry metrics: the control process pushes the table of `GET /metrics` to a collector.
 
-Off, and not even imported, until an endpoint is given: `AIGW_OTLP_ENDPOINT`, or OpenTelemetry's own variables.
+Off, and not imported, unless `AIGW_OTLP_ENDPOINT` or one of OpenTelemetry's variables is set.
 
     export      sends the metrics to a collector, in a thread
     convert     metric families -> OpenTelemetry's data model
     prometheus  metric families <-> Prometheus text
-    faults      faults that a thread of the control process outlives, logged and counted
+    faults      logs and counts faults that a thread of the control process survives
 """
 
 import os

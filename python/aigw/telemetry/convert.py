@@ -1,9 +1,9 @@
 """Metric families -> OpenTelemetry's data model.
 
 In: families, the start of counting and now (unix nanoseconds). Out: `MetricsData`. Counters become monotonic cumulative
-sums (their `_total` dropped, as OpenTelemetry writes them), gauges gauges, histograms cumulative histograms. What its
-conventions have a name for has that name, which Prometheus cannot write.
-Pure: reads no clock, sends nothing.
+sums (without the suffix `_total`, as in OpenTelemetry), gauges stay gauges, histograms become cumulative histograms. Metrics and
+attributes of OpenTelemetry's conventions get their conventional names, which Prometheus cannot express. Pure: reads no clock, sends
+nothing.
 """
 
 from collections.abc import Iterable
@@ -41,11 +41,11 @@ ATTRIBUTES: Final = {
     "gen_ai_token_type": "gen_ai.token.type",
     "aigw_tier": "aigw.tier",
 }
-"""The same of attributes."""
+"""Attribute names of the same conventions, by Prometheus' label names."""
 
 
 def metrics_data(families: Iterable[Family], resource: Resource, start_ns: int, now_ns: int) -> MetricsData:
-    """See the module. A family without samples is left out."""
+    """Convert all families that have samples."""
     metrics = [_metric(family, start_ns, now_ns) for family in families if family.samples]
     scope = ScopeMetrics(InstrumentationScope("aigw", __version__), metrics, "")
     return MetricsData([ResourceMetrics(resource, [scope], "")])

@@ -1,7 +1,7 @@
 """Sends the metrics table to an OpenTelemetry collector, every `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds, default 60 s).
 
-In: a function that gives the table's text. Out: OTLP over HTTP, from a thread of its own; once more at shutdown.
-A collector that is away costs the gateway nothing: the next push carries the totals again.
+In: a function that gives the table's text. Out: OTLP over HTTP, from its own thread, and once more at shutdown.
+An unreachable collector loses nothing: the next push carries the totals again.
 """
 
 import os
@@ -21,12 +21,12 @@ _LAST_PUSH_S = 1.0
 
 
 class Exporter:
-    """A running export. `shutdown` pushes a last time and ends it."""
+    """A running export. `shutdown` pushes a last time, then ends the thread."""
 
     def __init__(self, endpoint: str | None, metrics_text: Callable[[], str], faults: Faults) -> None:
         self._metrics_text = metrics_text
         self._faults = faults
-        # Without an endpoint of ours, the exporter reads OpenTelemetry's own variables.
+        # Without an endpoint the exporter reads OpenTelemetry's variables.
         self._exporter = OTLPMetricExporter(endpoint=f"{endpoint.rstrip('/')}/v1/metrics" if endpoint else None)
         self._resource = Resource.create({"service.name": "aigw", "service.version": __version__})
         self._start_ns = time.time_ns()
@@ -43,12 +43,12 @@ class Exporter:
                 self._push()
 
     def _push(self) -> None:
-        """Send the table as it is now."""
+        """Send the current values."""
         families = parse(self._metrics_text())
         self._exporter.export(metrics_data(families, self._resource, self._start_ns, time.time_ns()))
 
     def shutdown(self) -> None:
-        """Push a last time and end the thread; a collector that does not answer is not waited for."""
+        """Push a last time and end the thread. Waits at most `_LAST_PUSH_S` seconds for the collector."""
         self._stop.set()
         self._thread.join(_LAST_PUSH_S)
         self._exporter.shutdown()

@@ -1,7 +1,7 @@
-"""Faults that a thread of the control process outlives: what fails is told in the log, counted, and the thread goes on.
+"""Keeps threads of the control process alive: a fault is logged and counted, and the thread goes on.
 
-In: work of a thread, by the thread's name. Out: whether it was done, and `aigw_control_faults_total`. A panic of the native half
-is one of them, which Python does not count among its exceptions.
+In: work of a thread, by the thread's name. Out: `aigw_control_faults_total`. A panic of the native extension counts as a fault,
+although it does not derive from Python's `Exception`.
 """
 
 import logging
@@ -18,15 +18,15 @@ log = logging.getLogger("aigw.control")
 
 
 class Faults:
-    """One process's. Each thread counts its own."""
+    """The fault counters of one process, one per thread."""
 
     def __init__(self) -> None:
         self._counts: dict[Thread, int] = dict.fromkeys(THREADS, 0)
 
     @contextmanager
     def outlived(self, thread: Thread, what: str) -> Iterator[None]:
-        """Go on behind the block, whatever it raises: without this thread nothing would do its work any more. `what` could not be
-        done then. What ends a thread by order passes."""
+        """Suppress faults of the block: without its thread the work would stop for good. `what` completes "could not ..." in the log.
+        Exceptions that end a thread on purpose (SystemExit, KeyboardInterrupt) pass."""
         try:
             yield
         except BaseException as fault:
@@ -36,7 +36,7 @@ class Faults:
             log.exception("could not %s; it is tried again", what)
 
     def metrics(self) -> str:
-        """What Prometheus is told of them."""
+        """The counters as Prometheus text."""
         return render({"aigw_control_faults_total": [({"thread": t}, n) for t, n in self._counts.items()]})
 
 

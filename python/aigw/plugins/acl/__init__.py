@@ -1,1 +1,1 @@
-"""acl: which groups of consumers may pass."""
+"""acl: admits or refuses consumers by their groups."""

@@ -1,4 +1,4 @@
-"""The fields of acl's config, as Kong has them. Groups of tokens and of consumer groups are refused until they exist."""
+"""Kong's fields of acl's config. Options about groups of tokens and consumer groups are refused in this version."""
 
 from typing import Annotated
 
@@ -11,10 +11,10 @@ class AclConfig(Model):
     """Exactly one of the two lists has entries."""
 
     allow: list[Text] | None = Field(
-        default=None, max_length=1024, description="Groups that may pass: who belongs to none of them may not."
+        default=None, max_length=1024, description="Groups that may pass; all other consumers are refused."
     )
     deny: list[Text] | None = Field(default=None, max_length=1024, description="Groups that may not pass.")
-    hide_groups_header: bool = Field(default=False, description="Do not tell the upstream the groups of the consumer.")
+    hide_groups_header: bool = Field(default=False, description="Do not send the consumer's groups to the upstream.")
     include_consumer_groups: Annotated[bool, AfterValidator(Only((False,)))] = Field(
         default=False, description="Count consumer groups as groups: not supported in this version."
     )
@@ -24,7 +24,7 @@ class AclConfig(Model):
 
 
 def check(config: AclConfig) -> FieldErrors | None:
-    """Kong's checks across the two lists. An empty list is none."""
+    """Kong's checks across the two lists. An empty list counts as absent."""
     names = "'config.allow', 'config.deny'"
     entity = []
     if bool(config.allow) == bool(config.deny):

@@ -1,1 +1,1 @@
-"""key-auth: who calls, by an API key in a header or a query argument."""
+"""key-auth: identifies the caller by an API key in a header or a query argument."""

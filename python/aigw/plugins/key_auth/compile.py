@@ -7,7 +7,7 @@ from aigw.types import JsonDict
 
 
 def entry(config: KeyAuthConfig, consumers: Mapping[str, int]) -> JsonDict:
-    """`consumers` gives the row number of a consumer by id or username, for those that some config names."""
+    """`consumers` maps id or username to row number, for all consumers that a config names."""
     anonymous = consumers.get(config.anonymous) if config.anonymous is not None else None
     return {
         "key_names": config.key_names,

@@ -1,4 +1,4 @@
-"""The fields of key-auth's config, as Kong has them. What this version does not do (keys in bodies) is refused."""
+"""Kong's fields of key-auth's config. Keys in bodies are refused in this version."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ def _quotable(value: str) -> str:
 
 
 class KeyAuthConfig(Model):
-    """Where the key is looked for, and what happens with it."""
+    """The places of the key in a request, and its treatment."""
 
     key_names: list[HeaderName] = Field(
         default=["apikey"],
@@ -25,7 +25,7 @@ class KeyAuthConfig(Model):
     hide_credentials: bool = Field(default=False, description="Remove the key from the request before it is forwarded.")
     anonymous: Text | None = Field(
         default=None,
-        description="Consumer (id or username) that calls without a valid key count as; null: they are refused.",
+        description="Consumer (id or username) for calls without a valid key; null: such calls are refused.",
     )
     key_in_header: bool = Field(default=True, description="Look for the key in the headers.")
     key_in_query: bool = Field(default=True, description="Look for the key in the query.")

@@ -1,1 +1,1 @@
-"""rate-limiting: how many requests in a window, per consumer, credential, IP, service, header or path."""
+"""rate-limiting: limits requests in windows, per consumer, credential, IP, service, header or path."""

@@ -1,7 +1,7 @@
 """rate-limiting's config -> a profile of the policy, and the counter columns that it needs. Pure.
 
 A column is one (scope, limit_by, period): Kong's counter key without the identifier. Two plugins with the same scope
-therefore share their columns, and a consumer that moves between them keeps what it has used.
+therefore share their columns, and a consumer that moves between them keeps its used amounts.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from aigw.types import JsonDict
 
 Kind = Literal["dense", "open"]
 NumberOf = Callable[[str, Kind], int]
-"""(column key, kind) -> column number; a key that has none yet is given one."""
+"""(column key, kind) -> column number; assigns a number to a new key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class Scope:
     service: str | None
 
     def key(self, limit_by: str, per: str, counted_service: str | None) -> str:
-        """Column identity; `counted_service` is the identifier of limit_by=service, which has a column of its own."""
+        """The column key. `counted_service` is the service's id for limit_by=service, where each service has its own column."""
         place = f"requests:{self.route or '-'},{self.service or '-'}:{limit_by}"
         return f"{place}:{counted_service}:{per}" if counted_service else f"{place}:{per}"
 
 
 def profile(config: RateLimitingConfig, scope: Scope, counted_service: str | None, column: NumberOf) -> JsonDict:
-    """One entry of the policy's `rate_limiting` list. Dense columns are rows by consumer or credential (row 0 for a
-    service); open ones are areas of the hash for everything that has no row: IP addresses, header values, the path."""
+    """One entry of the policy's `rate_limiting` list. Dense columns have one row per consumer or credential (row 0 for a service). Open
+    columns count identifiers without a row, in the open area: IP addresses, header values, the path."""
     dense = config.limit_by in ("consumer", "credential", "service")
     hashed = config.limit_by != "service"
     own = counted_service if config.limit_by == "service" else None

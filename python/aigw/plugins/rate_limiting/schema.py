@@ -1,6 +1,6 @@
-"""The fields of rate-limiting's config, as Kong has them, and the checks across them.
+"""Kong's fields of rate-limiting's config, and the checks across them.
 
-Counters live in this gateway's own cells: `policy` is `local`; `cluster` and `redis` are refused until they exist.
+Counters live in this gateway's cells: `policy` is `local`; `cluster` and `redis` are refused in this version.
 """
 
 from typing import Annotated, Final, Literal, Self
@@ -27,11 +27,11 @@ Limit = Annotated[int, AfterValidator(Positive(MAX_LIMIT))]
 
 
 Number = Annotated[float, PlainSerializer(lambda v: int(v) if v.is_integer() else v)]
-"""A number that is written without a fraction when it has none, as Lua writes it."""
+"""A number that is shown without an empty fraction, like Lua does."""
 
 
 class Redis(Model):
-    """Where Kong's redis policy finds its server. Kept for Kong's clients; credentials would be stored for nothing and are refused."""
+    """The Redis server of Kong's redis policy. Kept for Kong's clients. Credentials are refused: storing them would have no use."""
 
     host: Text | None = Field(default=None, description="Host of the Redis server.")
     port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(
@@ -51,7 +51,7 @@ class Redis(Model):
 
 
 class RateLimitingConfig(Model):
-    """Limits by period, and what they are counted by."""
+    """Limits by period, and the identifier that they count by."""
 
     second: Limit | None = Field(default=None, description="Requests per second, aligned to UTC.")
     minute: Limit | None = Field(default=None, description="Requests per minute, aligned to UTC.")
@@ -60,17 +60,17 @@ class RateLimitingConfig(Model):
     month: Limit | None = Field(default=None, description="Requests per calendar month, UTC.")
     year: Limit | None = Field(default=None, description="Requests per calendar year, UTC.")
     limit_by: Literal["consumer", "credential", "ip", "service", "header", "path"] = Field(
-        default="consumer", description="What has a counter of its own; where the request has none, its IP address."
+        default="consumer", description="The identifier with its own counter; requests without it count by IP address."
     )
     header_name: HeaderName | None = Field(
-        default=None, description="The header whose value is counted by, with limit_by=header."
+        default=None, description="The header whose value identifies the counter, with limit_by=header."
     )
     path: PlainPath | None = Field(default=None, description="The path that is counted, with limit_by=path.")
     policy: Annotated[Literal["local", "cluster", "redis"], AfterValidator(Only(("local",)))] = Field(
         default="local", description="Where counters live: local; cluster and redis are not supported in this version."
     )
     fault_tolerant: bool = Field(
-        default=True, description="Kept for Kong's clients: local counters have no store that could be away."
+        default=True, description="Kept for Kong's clients: no effect, because local counters need no store."
     )
     redis: Redis = Field(default_factory=Redis, description="Kept for Kong's clients: no effect with policy local.")
     hide_client_headers: bool = Field(
@@ -99,7 +99,7 @@ class RateLimitingConfig(Model):
 
 
 def check(config: RateLimitingConfig) -> FieldErrors | None:
-    """Kong's checks that span the whole plugin: their findings stand at the top, not under `config`."""
+    """Kong's checks across the whole plugin. Their findings appear at the top, not under `config`."""
     entity: list[str] = []
     fields: dict[str, object] = {}
     if not config.limits():
@@ -113,6 +113,6 @@ def check(config: RateLimitingConfig) -> FieldErrors | None:
 
 
 ALIASES: Final = {f"redis_{name}": ("redis", name) for name in Redis.model_fields}
-"""Kong's deprecated flat names, still sent by older configuration files."""
+"""Kong's deprecated flat names, used by older configuration files."""
 
 __all__ = ["ALIASES", "MAX_LIMIT", "PERIODS", "RateLimitingConfig", "Redis", "check"]

@@ -1,1 +1,1 @@
-"""request-size-limiting: how large a request body may be."""
+"""request-size-limiting: bounds the size of request bodies."""

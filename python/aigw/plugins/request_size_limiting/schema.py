@@ -1,4 +1,4 @@
-"""The fields of request-size-limiting's config, as Kong has them."""
+"""Kong's fields of request-size-limiting's config."""
 
 from typing import Annotated, Final, Literal
 
@@ -11,7 +11,7 @@ BYTES: Final = {"megabytes": 2**20, "kilobytes": 2**10, "bytes": 1}
 
 
 class RequestSizeLimitingConfig(Model):
-    """The most that a body may hold. The gateway's own bound on bodies holds beside it."""
+    """The largest accepted body. The gateway's own bound on bodies applies as well."""
 
     allowed_payload_size: Annotated[int, AfterValidator(Between(0, 2**31 - 1))] = Field(
         default=128, description="The largest body, in `size_unit`."
@@ -19,6 +19,4 @@ class RequestSizeLimitingConfig(Model):
     size_unit: Literal["megabytes", "kilobytes", "bytes"] = Field(
         default="megabytes", description="Unit of the size: 1 megabyte is 1048576 bytes."
     )
-    require_content_length: bool = Field(
-        default=False, description="Refuse requests that do not say their length beforehand."
-    )
+    require_content_length: bool = Field(default=False, description="Refuse requests without a Content-Length.")
