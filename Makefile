@@ -4,7 +4,9 @@ PYTHON ?= python3
 ROUNDS ?= 7
 SECONDS ?= 5
 BIN := .venv/bin
-SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f)
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f -not -path 'src/mock/*')
+MOCK := python/aigw/_mock.abi3.so
+TOOLCHAIN := command -v cargo >/dev/null || { echo "make: no Rust toolchain: install one (https://rustup.rs), 1.95 or later" >&2; exit 2; }
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
@@ -21,10 +23,15 @@ build: .venv/.built ## .venv with the release extension and all tools
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	touch $@
 
+# The upstreams to try the gateway with, a module of their own: maturin builds one module a wheel (docs/decisions/008).
+$(MOCK): Cargo.toml Cargo.lock $(shell find src/mock -type f)
+	@$(TOOLCHAIN)
+	src/mock/build-module
+
 # The release extension, always: `maturin develop` without --release would put a debug build here. Compiled modules, as an
 # installed package has them: where PYTHONDONTWRITEBYTECODE is set, every verb would compile them anew.
-.venv/.built: .venv/.tools $(SOURCES)
-	@command -v cargo >/dev/null || { echo "make: no Rust toolchain: install one (https://rustup.rs), 1.95 or later" >&2; exit 2; }
+.venv/.built: .venv/.tools $(MOCK) $(SOURCES)
+	@$(TOOLCHAIN)
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked --quiet
 	$(BIN)/python -m compileall -q python/aigw
 	touch $@
@@ -46,7 +53,7 @@ lint: build ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
 	$(BIN)/ruff check python tests benches docs/generate.py
 	$(BIN)/ruff format --check python tests benches docs/generate.py
 	$(BIN)/mypy
-	$(BIN)/stubtest aigw._native
+	$(BIN)/stubtest aigw._native aigw._mock
 	$(BIN)/lint-imports
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -67,4 +74,4 @@ lock: ## write requirements/dev.lock again from pyproject.toml
 	cargo update --workspace
 
 clean: ## remove what was built (not data folders)
-	rm -rf .venv target python/aigw/_native*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv target python/aigw/*.so .pytest_cache .mypy_cache .ruff_cache

@@ -5,29 +5,6 @@ from typing import Literal, final
 
 __version__: str
 
-def serve_mock_llm(
-    address: str,
-    ready: Callable[[int], object],
-    *,
-    first_byte_ms: int = 0,
-    chunk_ms: int = 0,
-    chunks: int = 16,
-    cached_tokens: int = 0,
-    reasoning_tokens: int = 0,
-    usage: bool = True,
-    fail: str | None = None,
-) -> None:
-    """Serve an OpenAI-like model server on ``address`` (``IP:PORT``, port 0 for any) until a signal handler raises.
-
-    ``ready`` is called once with the bound port. ``fail`` is ``refuse|hang|reset|garbage|cut`` or a status,
-    with an optional ``:ratio``.
-    Counters of what was really done are served at ``GET /__stats``. Call it on the main thread: it releases the GIL
-    and runs Python's signal handlers ten times a second. Raises OSError (cannot bind) and ValueError (bad argument).
-    """
-
-def serve_echo(address: str, ready: Callable[[int], object]) -> None:
-    """Serve what arrives back in httpbin's JSON form (get, post, headers, status, bytes, delay); else as serve_mock_llm."""
-
 def wrong_text(kind: Literal["path", "host", "header", "address path"], text: str) -> str | None:
     """Why workers would refuse a policy with this text in this place, or None: the path, host or header value of a route, or
     the path of an address that is called."""

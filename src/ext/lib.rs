@@ -8,7 +8,6 @@ mod exchange;
 mod lean;
 mod linger;
 mod metrics;
-mod mock;
 mod publisher;
 mod step;
 mod tables;
@@ -31,8 +30,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<step::InlineSubmit>()?;
     m.add_class::<yaml::YamlDocument>()?;
     m.add_function(wrap_pyfunction!(yaml::load_yaml, m)?)?;
-    m.add_function(wrap_pyfunction!(mock::serve_mock_llm, m)?)?;
-    m.add_function(wrap_pyfunction!(mock::serve_echo, m)?)?;
     m.add_function(wrap_pyfunction!(publisher::wrong_text, m)?)?;
     m.add_function(wrap_pyfunction!(tables::denials, m)?)?;
     m.add_function(wrap_pyfunction!(tables::metrics_table, m)?)?;

@@ -9,7 +9,6 @@ pub mod gateway;
 mod in_force;
 pub mod lean;
 pub mod map;
-pub mod mock;
 pub mod plain;
 pub mod record;
 pub mod secret;

@@ -192,7 +192,7 @@ impl<T: Ticket> Drop for CallTask<T> {
 }
 
 fn failure_of(error: &hyper::Error) -> Failure {
-    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
+    if error.is_parse() {
         Failure::Garbage
     } else {
         Failure::Reset

@@ -6,7 +6,7 @@ import sys
 import click
 
 from aigw.cli.arguments import Verb
-from aigw.cli.verbs.mock_llm import announce, in_use
+from aigw.cli.verbs.mock_llm import announce, in_use, not_built
 
 
 @click.command(cls=Verb)
@@ -24,7 +24,10 @@ def echo(port: int) -> int:
 
     Exit codes: 0 after SIGTERM, 2 for a port in use.
     """
-    from aigw._native import serve_echo  # noqa: PLC0415  (start-up of the other verbs)
+    try:
+        from aigw._mock import serve_echo  # noqa: PLC0415  (start-up of the other verbs)
+    except ModuleNotFoundError:
+        raise not_built() from None
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

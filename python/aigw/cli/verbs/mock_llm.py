@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from aigw.cli.arguments import Verb
-from aigw.errors import AddressInUse, ConfigError
+from aigw.errors import AddressInUse, AigwError, ConfigError
 
 NUMBER: Final = click.IntRange(min=0)
 
@@ -46,7 +46,10 @@ def mock_llm(
 
     Exit codes: 0 after SIGTERM, 2 for a wrong option or a port in use.
     """
-    from aigw._native import serve_mock_llm  # noqa: PLC0415  (start-up of the other verbs)
+    try:
+        from aigw._mock import serve_mock_llm  # noqa: PLC0415  (start-up of the other verbs)
+    except ModuleNotFoundError:
+        raise not_built() from None
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     address = f"127.0.0.1:{port}"
@@ -67,6 +70,11 @@ def mock_llm(
     except OSError as error:
         raise in_use(port, error) from None
     return 0
+
+
+def not_built() -> AigwError:
+    """The error of an installation without the module `aigw._mock`."""
+    return AigwError("aigw._mock is missing: this wheel was built without src/mock/build-module; make build runs both")
 
 
 def announce(name: str) -> Callable[[int], None]:

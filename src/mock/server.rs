@@ -1,50 +1,21 @@
-//! Upstreams to test and measure against: an OpenAI-like model server and an httpbin-like echo service.
+//! A bound socket and the connections it accepts, some of them spoilt.
 //!
-//! In: an address and what to imitate. Out: answers over HTTP/1.1, and counters of what was really done.
-//! One current-thread runtime drives everything, so one server costs at most one core, and a caller that
-//! stops driving it stops it. Not part of the gateway's request path; never TLS, never HTTP/2.
-pub mod echo;
-pub mod fault;
-pub mod llm;
-mod paced;
-pub mod stats;
-mod wire;
+//! In: an address and a service. Invariant: one current-thread runtime drives everything, so a server costs at most one
+//! core, and stops when its caller stops driving it.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
-use fault::Faults;
-
-/// What every service here answers with.
-pub type Answer = Response<BoxBody<Bytes, io::Error>>;
-
-/// A service of this module: a request and who sent it, to an answer.
-pub trait Service: Send + Sync + 'static {
-    /// Answer one request; an error cuts the connection.
-    fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> impl Future<Output = io::Result<Answer>> + Send + 'static;
-
-    /// The connections to spoil instead of serving them, if any.
-    fn faults(&self) -> Option<&Faults> {
-        None
-    }
-}
+use super::fault::Faults;
+use super::service::Service;
 
 /// A bound server with its own runtime. It works only while `run_for` is called.
 pub struct Server {
@@ -116,8 +87,8 @@ mod tests {
     use std::io::{Read, Write};
 
     #[test]
-    fn serves_while_it_is_driven() {
-        let server = Server::bind("127.0.0.1:0".parse().unwrap(), echo::Echo).unwrap();
+    fn server_answers_while_driven() {
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), crate::echo::Echo).unwrap();
         let port = server.port();
         let client = std::thread::spawn(move || {
             let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -46,7 +46,7 @@ impl Stats {
 
 /// The usage that an answer reports; cached tokens are among those of the prompt, reasoning among the completion's.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
+pub struct Usage {
     /// `prompt_tokens`.
     pub prompt: u64,
     /// `cached_tokens`.
@@ -84,11 +84,11 @@ impl Flight {
     }
 
     /// A usage object goes out.
-    pub fn told(&self, told: Told) {
-        self.stats.prompt_tokens.fetch_add(told.prompt, Relaxed);
-        self.stats.cached_tokens.fetch_add(told.cached, Relaxed);
-        self.stats.completion_tokens.fetch_add(told.completion, Relaxed);
-        self.stats.reasoning_tokens.fetch_add(told.reasoning, Relaxed);
+    pub fn reports(&self, usage: Usage) {
+        self.stats.prompt_tokens.fetch_add(usage.prompt, Relaxed);
+        self.stats.cached_tokens.fetch_add(usage.cached, Relaxed);
+        self.stats.completion_tokens.fetch_add(usage.completion, Relaxed);
+        self.stats.reasoning_tokens.fetch_add(usage.reasoning, Relaxed);
     }
 
     /// The last byte was handed over.

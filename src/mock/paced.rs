@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
 
-use super::stats::{Flight, Told};
+use super::stats::{Flight, Usage};
 
 /// A piece of an answer.
 #[derive(Clone, Debug)]
@@ -23,13 +23,13 @@ pub struct Event {
     /// Output tokens in it.
     pub tokens: u64,
     /// The usage that it reports.
-    pub told: Option<Told>,
+    pub usage: Option<Usage>,
 }
 
 impl Event {
     /// A piece with so many output tokens.
     pub fn new(bytes: impl Into<Bytes>, tokens: u64) -> Self {
-        Self { bytes: bytes.into(), tokens, told: None }
+        Self { bytes: bytes.into(), tokens, usage: None }
     }
 }
 
@@ -74,8 +74,8 @@ impl Body for Paced {
             return Poll::Ready(broken);
         };
         this.flight.sent(event.bytes.len(), event.tokens);
-        if let Some(told) = event.told {
-            this.flight.told(told);
+        if let Some(usage) = event.usage {
+            this.flight.reports(usage);
         }
         if this.events.as_slice().is_empty() && !this.cut {
             this.flight.complete();

@@ -7,17 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use super::fault::{Fault, Faults};
 use super::paced::{Event, Paced};
-use super::stats::{Flight, STATS_PATH, Stats, Told};
-use super::wire::{self, Asked, Kind};
-use super::{Answer, Service};
+use super::service::{Answer, Service, json};
+use super::stats::{Flight, STATS_PATH, Stats, Usage};
+use super::wire::{self, Asked, Endpoint};
 
 /// What to imitate.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ impl Llm {
         Self { plan, stats: Arc::default() }
     }
 
-    async fn complete(&self, kind: Kind, request: Request<Incoming>) -> io::Result<Answer> {
+    async fn complete(&self, endpoint: Endpoint, request: Request<Incoming>) -> io::Result<Answer> {
         let mut flight = Flight::begin(&self.stats);
         let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
         let asked = Asked::read(&body);
@@ -63,16 +62,16 @@ impl Llm {
             return Ok(json(status, text));
         }
         let all = self.plan.chunks.saturating_add(self.plan.reasoning);
-        let completion = if kind == Kind::Embeddings { 0 } else { asked.output_tokens(all) };
+        let completion = if endpoint == Endpoint::Embeddings { 0 } else { asked.output_tokens(all) };
         let reasoning = self.plan.reasoning.min(completion);
-        let told = Told { prompt, cached: self.plan.cached.min(prompt), completion, reasoning };
+        let usage = Usage { prompt, cached: self.plan.cached.min(prompt), completion, reasoning };
         if !self.plan.first_byte.is_zero() {
             sleep(self.plan.first_byte).await;
         }
-        if asked.stream() && kind != Kind::Embeddings {
+        if asked.stream() && endpoint != Endpoint::Embeddings {
             let with_usage = self.plan.usage && asked.include_usage();
             flight.stream();
-            let events = wire::events(kind, &asked, told, with_usage);
+            let events = wire::events(endpoint, &asked, usage, with_usage);
             let cut = spoilt == Some(Fault::Cut);
             let mut answer = Response::new(BodyExt::boxed(Paced::new(events, self.plan.chunk, cut, flight)));
             let headers = answer.headers_mut();
@@ -80,7 +79,7 @@ impl Llm {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             return Ok(answer);
         }
-        let text = wire::answer(kind, &asked, told, self.plan.usage);
+        let text = wire::answer(endpoint, &asked, usage, self.plan.usage);
         if spoilt == Some(Fault::Cut) {
             let (first, rest) = text.split_at(text.len() / 2);
             let halves = [first, rest].map(|half| Event::new(half.to_owned(), 0));
@@ -91,7 +90,7 @@ impl Llm {
         }
         flight.sent(text.len(), completion - reasoning);
         if self.plan.usage {
-            flight.told(told);
+            flight.reports(usage);
         }
         flight.complete();
         Ok(json(StatusCode::OK, text))
@@ -100,11 +99,11 @@ impl Llm {
 
 impl Service for Llm {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, _peer: SocketAddr) -> io::Result<Answer> {
-        let kind = match (request.method(), request.uri().path()) {
+        let endpoint = match (request.method(), request.uri().path()) {
             (&Method::GET, STATS_PATH) => return Ok(json(StatusCode::OK, self.stats.json())),
-            (&Method::POST, "/v1/chat/completions") => Kind::Chat,
-            (&Method::POST, "/v1/completions") => Kind::Text,
-            (&Method::POST, "/v1/embeddings") => Kind::Embeddings,
+            (&Method::POST, "/v1/chat/completions") => Endpoint::Chat,
+            (&Method::POST, "/v1/completions") => Endpoint::Text,
+            (&Method::POST, "/v1/embeddings") => Endpoint::Embeddings,
             (method, path) => {
                 let known = method == Method::GET && path == "/v1/models";
                 let text = if known { wire::models() } else { "{\"ok\":true}" };
@@ -116,19 +115,10 @@ impl Service for Llm {
                 return Ok(json(StatusCode::OK, text));
             }
         };
-        self.complete(kind, request).await
+        self.complete(endpoint, request).await
     }
 
     fn faults(&self) -> Option<&Faults> {
         self.plan.faults.as_ref()
     }
-}
-
-/// An answer of JSON text.
-pub(super) fn json(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    let body = Full::new(text.into()).map_err(|never| match never {}).boxed();
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
 }

@@ -1,17 +1,23 @@
-//! The mock upstreams for Python: blocking calls that serve until a signal handler raises.
+//! The module `aigw._mock`: blocking calls that serve until a signal handler raises.
 //!
-//! In: plain arguments, checked here into the plan of `aigw_io::mock`. Out: nothing; the call returns by the
+//! In: plain arguments, checked here into a `Plan`. Out: nothing; the call returns by the
 //! exception of a Python signal handler (so it belongs on the main thread), or `OSError` when it cannot bind.
 //! The GIL is released while serving and taken ten times a second to let signal handlers run.
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aigw_io::mock::echo::Echo;
-use aigw_io::mock::fault::Faults;
-use aigw_io::mock::llm::{Llm, Plan};
-use aigw_io::mock::{Server, Service};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+use super::echo::Echo;
+use super::fault::Faults;
+use super::llm::{Llm, Plan};
+use super::server::Server;
+use super::service::Service;
+
+/// The gateway's allocator, too: a benchmark's upstream must not be slower than its gateway.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -59,4 +65,12 @@ pub fn serve_mock_llm(
 #[pyfunction]
 pub fn serve_echo(py: Python<'_>, address: &str, ready: &Bound<'_, PyAny>) -> PyResult<()> {
     serve(py, address, Echo, ready)
+}
+
+/// Mock upstreams; see the stub.
+#[pymodule]
+fn _mock(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(serve_mock_llm, m)?)?;
+    m.add_function(wrap_pyfunction!(serve_echo, m)?)?;
+    Ok(())
 }

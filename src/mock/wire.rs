@@ -3,7 +3,7 @@
 //! Pure: text in, text out. It reads leniently (a mock must not be stricter than what it imitates) and knows
 //! nothing of timing.
 use super::paced::Event;
-use super::stats::Told;
+use super::stats::Usage;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
@@ -36,7 +36,7 @@ struct StreamOptions {
 
 /// The three families of endpoints, which differ in the shape of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Endpoint {
     /// `/v1/chat/completions`
     Chat,
     /// `/v1/completions`
@@ -80,8 +80,8 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default() // writing a &str to a String cannot fail
 }
 
-fn usage(told: Told) -> String {
-    let Told { prompt, cached, completion, reasoning } = told;
+fn usage_json(usage: Usage) -> String {
+    let Usage { prompt, cached, completion, reasoning } = usage;
     let part = |n: u64, of: &str, name: &str| {
         if n > 0 { format!(",\"{of}_tokens_details\":{{\"{name}\":{n}}}") } else { String::new() }
     };
@@ -100,25 +100,25 @@ pub fn error(status: StatusCode) -> String {
 }
 
 /// A whole answer; `with_usage` false leaves the usage object out.
-pub fn answer(kind: Kind, asked: &Asked<'_>, told: Told, with_usage: bool) -> String {
+pub fn answer(endpoint: Endpoint, asked: &Asked<'_>, usage: Usage, with_usage: bool) -> String {
     let model = quoted(&asked.model);
-    let text = "token ".repeat(usize::try_from(told.completion - told.reasoning).unwrap_or(0).min(65_536));
+    let text = "token ".repeat(usize::try_from(usage.completion - usage.reasoning).unwrap_or(0).min(65_536));
     let text = text.trim_end();
-    let finish = if told.completion < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
-    let body = match kind {
-        Kind::Chat => format!(
+    let finish = if usage.completion < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
+    let body = match endpoint {
+        Endpoint::Chat => format!(
             "\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":{CREATED},\"model\":{model},\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"logprobs\":null,\"finish_reason\":\"{finish}\"}}]"
         ),
-        Kind::Text => format!(
+        Endpoint::Text => format!(
             "\"id\":\"cmpl-mock\",\"object\":\"text_completion\",\"created\":{CREATED},\"model\":{model},\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"logprobs\":null,\"finish_reason\":\"{finish}\"}}]"
         ),
-        Kind::Embeddings => {
+        Endpoint::Embeddings => {
             let one = |n| format!("{{\"object\":\"embedding\",\"index\":{n},\"embedding\":[0.5,-0.5,0.5,-0.5]}}");
             let all = (0..asked.inputs()).map(one).collect::<Vec<_>>().join(",");
             format!("\"object\":\"list\",\"model\":{model},\"data\":[{all}]")
         }
     };
-    if with_usage { format!("{{{body},\"usage\":{}}}", usage(told)) } else { format!("{{{body}}}") }
+    if with_usage { format!("{{{body},\"usage\":{}}}", usage_json(usage)) } else { format!("{{{body}}}") }
 }
 
 /// The models this mock claims to run.
@@ -127,19 +127,19 @@ pub fn models() -> &'static str {
 }
 
 /// A stream's events in order: role (chat), one per token, finish, usage if asked, `[DONE]`.
-pub fn events(kind: Kind, asked: &Asked<'_>, told: Told, with_usage: bool) -> Vec<Event> {
+pub fn events(endpoint: Endpoint, asked: &Asked<'_>, usage: Usage, with_usage: bool) -> Vec<Event> {
     let model = quoted(&asked.model);
-    let (id, object) = match kind {
-        Kind::Text => ("cmpl-mock", "text_completion"),
-        Kind::Chat | Kind::Embeddings => ("chatcmpl-mock", "chat.completion.chunk"),
+    let (id, object) = match endpoint {
+        Endpoint::Text => ("cmpl-mock", "text_completion"),
+        Endpoint::Chat | Endpoint::Embeddings => ("chatcmpl-mock", "chat.completion.chunk"),
     };
     let chunk = |choices: &str, extra: &str| {
         Bytes::from(format!(
             "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model},\"choices\":[{choices}]{extra}}}\n\n"
         ))
     };
-    let finish = if told.completion < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
-    let (first, content, last) = if kind == Kind::Text {
+    let finish = if usage.completion < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
+    let (first, content, last) = if endpoint == Endpoint::Text {
         (
             None,
             "{\"index\":0,\"text\":\"token \",\"finish_reason\":null}".to_owned(),
@@ -154,11 +154,11 @@ pub fn events(kind: Kind, asked: &Asked<'_>, told: Told, with_usage: bool) -> Ve
     };
     let content = chunk(&content, "");
     let mut events: Vec<Event> = first.map(|role| Event::new(chunk(role, ""), 0)).into_iter().collect();
-    events.extend((told.reasoning..told.completion).map(|_| Event::new(content.clone(), 1)));
+    events.extend((usage.reasoning..usage.completion).map(|_| Event::new(content.clone(), 1)));
     events.push(Event::new(chunk(&last, ""), 0));
     if with_usage {
-        let event = Event::new(chunk("", &format!(",\"usage\":{}", usage(told))), 0);
-        events.push(Event { told: Some(told), ..event });
+        let event = Event::new(chunk("", &format!(",\"usage\":{}", usage_json(usage))), 0);
+        events.push(Event { usage: Some(usage), ..event });
     }
     events.push(Event::new(Bytes::from_static(b"data: [DONE]\n\n"), 0));
     events
@@ -170,16 +170,16 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    fn told(prompt: u64, completion: u64) -> Told {
-        Told { prompt, cached: 2, completion, reasoning: 1 }
+    fn usage(prompt: u64, completion: u64) -> Usage {
+        Usage { prompt, cached: 2, completion, reasoning: 1 }
     }
 
     #[test]
     fn an_answer_is_json_and_repeats_the_model() {
         let asked = Asked::read(br#"{"model":"a\"b","max_tokens":3}"#);
-        for kind in [Kind::Chat, Kind::Text, Kind::Embeddings] {
+        for endpoint in [Endpoint::Chat, Endpoint::Text, Endpoint::Embeddings] {
             let value: Value =
-                serde_json::from_str(&answer(kind, &asked, told(7, asked.output_tokens(5)), true)).unwrap();
+                serde_json::from_str(&answer(endpoint, &asked, usage(7, asked.output_tokens(5)), true)).unwrap();
             assert_eq!(value["model"], "a\"b");
             assert_eq!(value["usage"]["total_tokens"], 10);
             assert_eq!(value["usage"]["prompt_tokens_details"]["cached_tokens"], 2);
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_stream_has_usage_only_when_asked() {
         let plain = Asked::read(br#"{"model":"m","stream":true}"#);
-        let events = events(Kind::Chat, &plain, told(4, 3), plain.include_usage());
+        let events = events(Endpoint::Chat, &plain, usage(4, 3), plain.include_usage());
         assert_eq!(events.len(), 5); // role, 2 tokens that are said, finish, [DONE]
         assert_eq!(events.iter().map(|event| event.tokens).sum::<u64>(), 2);
         for event in &events[..4] {
@@ -207,7 +207,7 @@ mod tests {
             [("\"a\"", 1), ("[1,2,3]", 1), ("[\"a\", \"b\"]", 2), ("[[1], [2], [3]]", 3), ("null", 1)]
         {
             let body = format!("{{\"model\":\"m\",\"input\":{input}}}");
-            let text = answer(Kind::Embeddings, &Asked::read(body.as_bytes()), told(7, 1), true);
+            let text = answer(Endpoint::Embeddings, &Asked::read(body.as_bytes()), usage(7, 1), true);
             let value: Value = serde_json::from_str(&text).unwrap();
             let places: Vec<_> = value["data"].as_array().unwrap().iter().map(|one| one["index"].as_u64()).collect();
             assert_eq!(places, (0..wanted).map(Some).collect::<Vec<_>>(), "{input}");

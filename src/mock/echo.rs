@@ -14,8 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::llm::json as answer_json;
-use super::{Answer, Service};
+use super::service::{Answer, Service, json as answer_json};
 
 const MAX_BYTES: usize = 100 * 1024; // httpbin's own bound for /bytes
 const MAX_DELAY_S: f64 = 10.0; // and for /delay
