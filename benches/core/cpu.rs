@@ -1,4 +1,4 @@
-//! Measures the thread's own CPU time: on a machine that others use, too, the wall's time says how busy they are.
+//! Measures CPU time of the benchmark's thread. On a shared machine wall-clock time also measures the other users.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Measurement for CpuTime {
     }
 }
 
-/// Short: what moves is the machine, not the mean of more samples.
+/// Few samples: the machine's noise exceeds the error of the mean.
 pub fn config() -> Criterion<CpuTime> {
     let (warm_up, measured) = (Duration::from_millis(500), Duration::from_secs(1));
     Criterion::default().with_measurement(CpuTime).warm_up_time(warm_up).measurement_time(measured).sample_size(50)

@@ -1,6 +1,6 @@
-//! What the decisions of one request cost: `cargo bench --bench decision`. Time is passed in, no I/O, one thread.
+//! The cost of one request's decisions: `cargo bench --bench decision`. Time is an argument, no I/O, one thread.
 //!
-//! Keys are drawn at random, so that at a million of them the tables are as cold as in a busy gateway.
+//! Keys are drawn at random, so the tables for a million keys are as cold as in a busy gateway.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod cpu;
@@ -45,7 +45,7 @@ fn id(n: u32) -> Uuid {
     Uuid::from_bytes((u128::from(n) << 64 | 0x4000).to_le_bytes())
 }
 
-/// So many consumers with one key and one plugin each; every hundredth key comes by the delta.
+/// `count` consumers with one key and one plugin each; every hundredth key is in the delta.
 fn keys(count: u32, hasher: &KeyHasher) -> Keys {
     let mut builder = KeysBuilder::new();
     let mut changes = delta::header(1).to_vec();
@@ -86,7 +86,7 @@ fn identity(c: &mut Criterion<CpuTime>) {
     });
     for count in [100_000_u32, 1_000_000] {
         let keys = keys(count, &hasher);
-        // Presented in an order that the tables do not know.
+        // The order of presentation differs from the order in the tables.
         let presented: Vec<String> = (0..65_536_u32).map(|i| key(i.wrapping_mul(2_654_435_761) % count + 1)).collect();
         let mut next = (0..presented.len()).cycle();
         group.bench_function(BenchmarkId::new("hmac_and_lookup", count), |b| {
@@ -118,7 +118,7 @@ fn identity(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// What a request is decided by: its key, then two windows looked at, taken with their journal entry, and settled.
+/// One decision: the key, then two windows looked at, taken with their journal entry, and settled.
 fn decision(c: &mut Criterion<CpuTime>) {
     let hasher = KeyHasher::new(&[7; 32]);
     let auth = key_auth();
@@ -131,7 +131,7 @@ fn decision(c: &mut Criterion<CpuTime>) {
         let name = if hot == 1 { "one hot key of" } else { "random keys of" };
         let mut drawn = 0..;
         let mut present = || key(scattered(drawn.next().unwrap_or(0)) % count.min(hot) + 1);
-        // As a request brings it: its bytes were written to memory a moment ago.
+        // The key's bytes are warm in the cache, like those of a request that just arrived.
         let decide = |key: &mut String| {
             let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key.as_str())];
             let request = Request { method: "GET", headers: &headers, query: "" };
@@ -147,7 +147,7 @@ fn decision(c: &mut Criterion<CpuTime>) {
         let id = BenchmarkId::new(name, count);
         let title = format!("decision/{name}/{count}");
         group.bench_function(id, |b| {
-            // As a gateway that has been up for a while: every key has come before, more than once.
+            // State of a gateway that has run for a while: every key was presented before, more than once.
             (0..3 * count).map(|n| key(n % count + 1)).for_each(|mut key| decide(&mut key));
             b.iter_batched_ref(&mut present, decide, BatchSize::NumIterations(512));
         });
@@ -156,7 +156,7 @@ fn decision(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// One of 2^32 numbers for each, without an order.
+/// A pseudo-random number of 32 bits for each `n`.
 fn scattered(n: u32) -> u32 {
     let mixed = u64::from(n).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32) as u32

@@ -1,14 +1,14 @@
-//! How long single decisions take: the middle one and the slowest of a hundred, which a mean does not tell.
+//! The p50 and p99 of single decisions, which a mean hides.
 //!
-//! By the wall's clock, read before and after each: what reading it costs (the middle of many) is taken off. On a machine
-//! that others use, too, the upper one says how busy they are.
+//! Reads the wall clock before and after each decision and subtracts the median cost of reading it. On a shared machine the p99 also
+//! measures the other users.
 
 use std::time::Instant;
 
 const BATCH: usize = 512;
 const BATCHES: usize = 400;
 
-/// Runs what is timed for many inputs, each made ahead of its batch, and prints p50 and p99.
+/// Times `decide` for many inputs, each made before its batch, and prints p50 and p99.
 pub fn print<T>(name: &str, mut make: impl FnMut() -> T, decide: impl Fn(&mut T)) {
     let clock = percentile(&mut (0..BATCH).map(|_| timed(|| ())).collect::<Vec<_>>(), 50);
     let mut all = Vec::with_capacity(BATCH * BATCHES);

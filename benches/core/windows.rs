@@ -1,6 +1,6 @@
-//! What the counters cost a request: two windows looked at, taken with their journal entry, and settled.
+//! The cost of the counters of one request: two windows looked at, taken with their journal entry, and settled.
 //!
-//! Rows are walked in a random order, so that at 100,000 rows and more the words are cold. Time is passed in.
+//! Rows come in random order, so the words are cold from 100,000 rows on. Time is an argument.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cpu;

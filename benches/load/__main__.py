@@ -1,4 +1,4 @@
-"""Runs the loads: `python -m benches.load --rounds 7 --seconds 5 [--only W1]`. Exit code 1 when a run says nothing."""
+"""Runs the loads: `python -m benches.load --rounds 7 --seconds 5 [--only W1]`. Exit code 1 for an invalid run."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ def main() -> int:
             gateway, keys = rig.start_gateway(upstream, folder)
             servers.append(gateway)
             rig.write_requests(folder, keys)
-            for load in loads:  # warm up: pools, memory, and the first call of each key that W2 lets pass
+            for load in loads:  # warm up: pools, memory, and the first call of each key, which W2 admits
                 rig.run(nginx, load, folder, 1)
                 rig.run(gateway, load, folder, 1)
             for round_ in range(options.rounds):

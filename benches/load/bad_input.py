@@ -1,8 +1,8 @@
-"""How fast bad input is answered: `python -m benches.load.bad_input --calls 200`.
+"""Measures the time to refuse bad input: `python -m benches.load.bad_input --calls 200`.
 
-One gateway of one worker, one client, one kept connection: each kind of bad request in turn, so that a noisy moment meets all
-of them. A time is the client's, from before the first byte is sent until the last of the answer is there: for 200 KB of
-nesting that includes sending them. An answer with another status than the expected one ends the run.
+One gateway with one worker, one client, one kept connection. The client sends one bad request of each sort in turn, so a noisy moment
+affects all sorts. Each time runs from before the first byte sent to the last byte received; for 200 KB of nesting that includes
+sending it. An unexpected status ends the run.
 """
 
 import argparse
@@ -29,7 +29,7 @@ DEPTH: Final = 100_000
 
 
 def file_of(upstream: int) -> str:
-    """A model that the tier may call, and one that it may not."""
+    """The configuration: one model that the tier allows, and one that it does not allow."""
     at = [{"url": f"http://127.0.0.1:{upstream}/v1"}]
     return json.dumps(
         {
@@ -41,7 +41,7 @@ def file_of(upstream: int) -> str:
 
 
 def kinds() -> dict[str, tuple[int, bytes]]:
-    """By name: the status that is expected, and the request."""
+    """Name -> expected status and request."""
     valid = json.dumps(VALID).encode()
     deep = b"[" * DEPTH + b"]" * DEPTH
     bodies: dict[str, tuple[int, bytes]] = {
@@ -70,7 +70,7 @@ def request(path: str, body: bytes) -> bytes:
 
 
 class Connection:
-    """One kept connection. `opened` counts how often it had to be made."""
+    """One kept connection. `opened` counts the connects."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -79,7 +79,7 @@ class Connection:
         self.opened = 0
 
     def call(self, message: bytes) -> int:
-        """Send it, read the answer to its end; the status."""
+        """Send a request, read the whole answer, return its status."""
         if self._socket is None:
             self._socket = socket.create_connection(self._address, timeout=30)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -110,10 +110,10 @@ class Connection:
 
 
 def measure(url: str, calls: int) -> Iterator[dict[str, Any]]:
-    """A row for each kind."""
+    """One row for each sort of request."""
     asked, connection = kinds(), Connection(url)
     times: dict[str, list[float]] = {name: [] for name in asked}
-    for turn in range(calls + 5):  # the first ones warm up
+    for turn in range(calls + 5):  # the first five warm up
         for name, (wanted, message) in asked.items():
             started = time.perf_counter()
             status = connection.call(message)

@@ -1,9 +1,8 @@
-"""What a change costs: `python -m benches.load.changes --consumers 100000`.
+"""Measures the time until a change is in force: `python -m benches.load.changes --consumers 100000`.
 
-A gateway of two workers with that many consumers in its configuration file: how long its start takes, and how long until a
-change is in force: a key added, a consumer moved, a tier changed through the Admin API (each answers when it is), and a tier
-changed in the file (until a request shows it). Times are the client's; the machine is what it is. What reloads cost those who
-call meanwhile: `benches.load.reloads`.
+A gateway with two workers and N consumers in its configuration file. Measured at the client: the start; a key added, a consumer moved
+and a tier changed through the Admin API (the API answers when the change is in force); a tier changed in the file (until a request
+shows it). `benches.load.reloads` measures the cost of reloads to callers.
 """
 
 import argparse
@@ -25,7 +24,7 @@ _OPENER = build_opener(ProxyHandler({}))
 
 
 def call(method: str, url: str, body: object = None, key: str | None = None) -> dict[str, Any]:
-    """One request and its JSON."""
+    """Send one request and return the JSON of its answer."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     with _OPENER.open(Request(url, data, headers, method=method), timeout=60) as answer:
@@ -34,7 +33,7 @@ def call(method: str, url: str, body: object = None, key: str | None = None) -> 
 
 
 def file_of(consumers: int, upstream: int, limit: int) -> str:
-    """The configuration; `limit` is what a reload changes."""
+    """The configuration. A reload changes `limit`."""
     lines = [
         "models:",
         f"  bench: {{upstreams: [{{url: 'http://127.0.0.1:{upstream}/v1'}}]}}",
@@ -60,7 +59,7 @@ def times(work: Callable[[int], None]) -> dict[str, float]:
 
 
 def measure(consumers: int, folder: Path, results: dict[str, Any]) -> None:
-    """Everything, on one gateway."""
+    """Run all measurements on one gateway."""
     mock, upstream = rig.start_mock()
     servers = [mock]
     try:

@@ -1,8 +1,8 @@
-"""How soon a new key opens: `python -m benches.load.keys --consumers 1000000`.
+"""Measures how soon a new key opens: `python -m benches.load.keys --consumers 1000000`.
 
-A gateway of two workers whose store holds that many consumers with a key each (written straight into it: a file would be past
-what a file may be). Then keys are made through the Admin API, one by one, and each is used at once: the time from the start of
-the first call to the answer of the second, and of the Admin API's part of it.
+A gateway with two workers and a store of N consumers with one key each (written into the store directly: a file of that size would
+exceed the bound). The client makes keys through the Admin API, one by one, and uses each at once. It measures the time of the Admin
+API's answer, and the time from the start of that call to the answer of the first call with the key.
 """
 
 import argparse
@@ -29,7 +29,7 @@ START_S = 180.0
 
 
 def bodies(consumers: int) -> Iterator[tuple[tuple[object, ...], tuple[object, ...]]]:
-    """Rows of consumers and of their keys, as the Admin API would have left them."""
+    """Rows of consumers and their keys, in the form that the Admin API writes."""
     now = int(time.time())
     for n in range(1, consumers + 1):
         mine, key = str(uuid4()), str(uuid4())
@@ -44,7 +44,7 @@ def bodies(consumers: int) -> Iterator[tuple[tuple[object, ...], tuple[object, .
 
 
 def fill(store: Path, consumers: int) -> None:
-    """Put so many consumers into a store that has none."""
+    """Insert consumers into a store without any."""
     with closing(sqlite3.connect(store)) as connection, connection:
         rows = bodies(consumers)
         while part := list(islice(rows, 20_000)):
@@ -58,7 +58,7 @@ def fill(store: Path, consumers: int) -> None:
 
 
 def measure(consumers: int, folder: Path) -> dict[str, object]:
-    """Everything, on one gateway."""
+    """Run all measurements on one gateway."""
     proxy, admin = rig.free_port(), rig.free_port()
     command = [sys.executable, "-P", "-m", "aigw", "serve", "--data", str(folder / "data"), "--workers", "2"]
     command += ["--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}"]
@@ -79,7 +79,7 @@ def measure(consumers: int, folder: Path) -> dict[str, object]:
         gateway = rig.Server("gateway", command, "0,1", proxy, start_s=START_S)
         servers.append(gateway)
         results: dict[str, object] = {"start_s": round(time.perf_counter() - started, 2)}
-        os.sync()  # what filling left behind is not what a change costs
+        os.sync()  # flush the fill, so it does not slow the measured changes
         made, used = [], []
         for _ in range(ROUNDS):
             at = time.perf_counter()

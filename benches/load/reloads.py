@@ -1,9 +1,9 @@
-"""What a reload costs those who call meanwhile: `python -m benches.load.reloads --consumers 5000 --rounds 7 --seconds 5`.
+"""Measures the cost of reloads to callers: `python -m benches.load.reloads --consumers 5000 --rounds 7 --seconds 5`.
 
-One gateway of one worker, all its processes on one core, with that many consumers in its configuration file, under the steady
-load V1. Rounds are interleaved: one without reloads, one in which the file is written once a second with another limit of the
-tier that is called. Where a reload takes longer than that, several files may become one: `generations` says how many came into
-force. No request may fail: else the run says nothing and ends.
+One gateway with one worker, all its processes on one core, N consumers in its configuration file, under the steady load V1. Rounds
+are interleaved: one without reloads, one with the file rewritten once per second with another limit of the called tier. A reload that
+takes longer than a second may cover several writes: `generations` counts the loads. A failed request makes the run invalid and ends
+it.
 """
 
 import argparse
@@ -30,7 +30,7 @@ QUIET_S: Final = 2.0
 
 
 class Reloads:
-    """Writes the file once a second while it is entered, each time with the other limit."""
+    """Context manager: writes the file once per second, alternating between two limits."""
 
     def __init__(self, file: Path, texts: tuple[str, str]) -> None:
         self._file, self._texts = file, texts
@@ -59,7 +59,7 @@ class Reloads:
 
 
 def one_round(gateway: rig.Server, folder: Path, seconds: float) -> dict[str, Any]:
-    """What a round costs; the worker's share of the processor time apart."""
+    """Run one round. Returns its measures and the worker's share of the processor time."""
     before = gateway.cpu_ns("serve.worker")
     found = rig.run(gateway, LOAD, folder, seconds)
     worker = (gateway.cpu_ns("serve.worker") - before) / 1000 / found.requests
@@ -67,7 +67,7 @@ def one_round(gateway: rig.Server, folder: Path, seconds: float) -> dict[str, An
 
 
 def settled(admin: str) -> int:
-    """The generation in force, once nothing has changed for a while."""
+    """The generation in force after `QUIET_S` seconds without a change."""
     seen, since = -1, time.monotonic()
     while time.monotonic() < since + QUIET_S:
         if (now := int(call("GET", f"{admin}/status")["configuration"]["generation"])) != seen:
@@ -77,7 +77,7 @@ def settled(admin: str) -> int:
 
 
 def measure(consumers: int, rounds: int, seconds: float, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rounds of both kinds."""
+    """The rounds with and without reloads."""
     mock, upstream = rig.start_mock()
     servers = [mock]
     try:

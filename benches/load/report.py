@@ -1,4 +1,4 @@
-"""The result of a run as JSON (everything) and as a table (what a reader compares), dated, with machine and command."""
+"""Writes the result of a run as JSON and as a Markdown table, dated, with machine and command."""
 
 import json
 import os
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 
 def machine() -> dict[str, object]:
-    """What was measured on."""
+    """The machine and commit of the run."""
     cpu = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         "?",
@@ -35,7 +35,7 @@ def machine() -> dict[str, object]:
 
 
 def table(pairs: Pairs) -> str:
-    """One row per load; medians over the pairs, the ratio's range beside it."""
+    """One row per load: medians over the pairs, and the range of the ratio."""
     rows = [
         "| load | nginx us/req | aigw us/req | ratio (min-max) | aigw req/s | nginx req/s | aigw p50/p99 us | nginx p50/p99 us | RSS MiB |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -64,7 +64,7 @@ def _mid(measures: list[Measure], name: str) -> float:
 
 
 def write(pairs: Pairs, command: str) -> Path:
-    """Write both files; the table's path."""
+    """Write both files. Returns the path of the table."""
     now = datetime.now(UTC)
     stem = RESULTS / f"load-{now:%Y-%m-%dT%H%M%SZ}"
     about = {"time": now.isoformat(timespec="seconds"), "command": command, "machine": machine()}
@@ -82,7 +82,7 @@ def write(pairs: Pairs, command: str) -> Path:
 
 
 def keep(name: str, command: str, results: dict[str, object]) -> Path:
-    """Write one file of results, dated, with machine and command; its path."""
+    """Write one dated file of results, with machine and command. Returns its path."""
     now = datetime.now(UTC)
     about = {"time": now.isoformat(timespec="seconds"), "command": command, "machine": machine()}
     path = RESULTS / f"{name}-{now:%Y-%m-%dT%H%M%SZ}.json"

@@ -1,7 +1,7 @@
-"""The machines of a run: the gateway, nginx and the mock, each pinned; what they cost; the client.
+"""The parts of a run: gateway, nginx and mock, each pinned to a core; their costs; the client.
 
 Out: `Measure` per run. CPU is the run time of all threads of all processes of the server (supervisor, control and workers;
-nginx master and worker), from the scheduler's own counters. Everything is started here and ended here by its pid.
+nginx master and worker), from the scheduler's counters. This module starts all processes and ends them by pid.
 """
 
 import json
@@ -27,7 +27,7 @@ START_S = 30.0
 
 
 class BenchError(Exception):
-    """The run says nothing: an unexpected answer, or a part that did not start."""
+    """The run is invalid: an unexpected answer, or a part that did not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Server:
         return found
 
     def cpu_ns(self, role: str = "") -> int:
-        """Processor time of all its processes, or of those that have `role` in their command lines."""
+        """Processor time, in nanoseconds, of all processes of the server, or of those with `role` in their command lines."""
         pids = [pid for pid in self.pids() if role.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
         tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
@@ -133,7 +133,7 @@ def start_nginx(upstream: int, folder: Path) -> Server:
 
 
 def serve(file: Path, data: Path) -> tuple[Server, str]:
-    """A gateway of one worker with this configuration file, and the URL of its Admin API."""
+    """Start a gateway with one worker and this configuration file. Returns it and the URL of its Admin API."""
     proxy, admin = free_port(), free_port()
     command = [
         sys.executable,
@@ -153,8 +153,8 @@ def serve(file: Path, data: Path) -> tuple[Server, str]:
 
 
 def start_gateway(upstream: int, folder: Path) -> tuple[Server, dict[str, list[str]]]:
-    """The gateway: loads on /v1 by its configuration file, the others through its Admin API. Keys by load (those without a
-    policy need none)."""
+    """Start the gateway: loads on /v1 from its configuration file, the others through its Admin API. Also returns keys by load; loads
+    without a policy have no keys."""
     keys = {load.name: [f"{load.name}-{token_hex(12)}" for _ in range(KEYS)] for load in SCENARIOS if load.v1}
     file = folder / "bench.yaml"
     file.write_text(configuration(upstream, keys))
@@ -178,7 +178,7 @@ def start_gateway(upstream: int, folder: Path) -> tuple[Server, dict[str, list[s
 
 
 class Admin:
-    """POSTs to the Admin API."""
+    """POST to the Admin API."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -192,7 +192,7 @@ class Admin:
 
 
 def write_requests(folder: Path, keys: dict[str, list[str]]) -> None:
-    """The client's script, and one line (key, body) per request of each load."""
+    """Write the client's script, and one line (key, body) per request of each load."""
     (folder / "load.lua").write_text(LUA)
     for load in SCENARIOS:
         lines = [f"{keys[load.name][number]}\t{load.body(number)}\n" for number in range(KEYS)]
@@ -200,7 +200,7 @@ def write_requests(folder: Path, keys: dict[str, list[str]]) -> None:
 
 
 def run(server: Server, load: Scenario, folder: Path, seconds: float) -> Measure:
-    """One run. Raises BenchError when any answer is not the expected one."""
+    """Run one load. Raises BenchError for any unexpected answer."""
     command = [
         "taskset",
         "-c",
@@ -219,7 +219,7 @@ def run(server: Server, load: Scenario, folder: Path, seconds: float) -> Measure
     result = json.loads(next(line for line in output.splitlines() if line.startswith("RESULT "))[7:])
     requests = result["requests"]
     broken = {name: result[name] for name in ("connect", "read", "write", "timeout") if result[name]}
-    # Each key's first call passes (nginx: one a minute); everything after it must be refused.
+    # The first call of each key passes (nginx: one per minute); all later calls must be refused.
     passed = requests - result["status"] if load.refused else result["status"]
     if broken or not requests or passed > (2 * KEYS if load.refused else 0):
         raise BenchError(f"{load.name} on {server.name}: unexpected answers: {result}")

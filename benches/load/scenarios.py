@@ -1,9 +1,9 @@
-"""The loads, each as what the gateway is told and what nginx is told to do the same.
+"""The loads: for each the gateway's configuration, and an nginx configuration with the same behaviour.
 
-W0 a proxy without policy; W1 a 1 KiB POST with a key and two windows that never trip; W2 a limit that is exceeded, the
-connection kept; W3 a stream of 64 events; all on a route of Kong's kind. V1, V2 and V3 are the same on /v1/chat/completions,
-by tier and with a model that is renamed; V3U asks for the usage of its stream, V3 has it asked for and taken out again.
-1,000 keys and 1,000 bodies are rotated in all of them.
+W0: a proxy without policy. W1: a 1 KiB POST with a key and two windows that never refuse. W2: an exceeded limit on a kept connection.
+W3: a stream of 64 events. All four use a Kong route. V1, V2 and V3 are the same on /v1/chat/completions, with a tier and a model that
+has another name upstream. In V3U the caller asks for the usage of its stream; in V3 the gateway asks and removes it again. All loads
+rotate 1,000 keys and 1,000 bodies.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Final
 KEYS: Final = 1000
 BODY_BYTES: Final = 1024
 EVENTS: Final = 64
-CHUNKS: Final = EVENTS - 3  # beside them: the role, the finish, [DONE]
+CHUNKS: Final = EVENTS - 3  # the other three: the role, the finish, [DONE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +23,19 @@ class Scenario:
     name: str
     title: str
     path: str
-    """What nginx has it under; a route of the gateway strips it, too."""
+    """The path prefix in nginx and in the gateway's route, which strips it."""
     limits: dict[str, int] | None
-    """Of the rate-limiting plugin, or of the tier; None for no policy at all (then no key-auth either)."""
+    """Limits of the rate-limiting plugin or the tier; None: no policy and no key-auth."""
     refused: bool = False
-    """Every answer is a 429, but for the first ones of each key."""
+    """All answers are 429, except the first one of each key."""
     stream: bool = False
     v1: bool = False
-    """On /v1 of the gateway, by tier, instead of a route by plugin."""
+    """Whether the load uses /v1 and a tier, instead of a route and a plugin."""
     usage: bool = False
-    """The caller asks for the usage of its stream."""
+    """Whether the caller asks for the usage of its stream."""
 
     def target(self, server: str) -> str:
-        """The path that is called."""
+        """The path of the calls."""
         prefix = "" if self.v1 and server == "gateway" else self.path
         return f"{prefix}/v1/chat/completions"
 
@@ -78,7 +78,7 @@ SCENARIOS: Final = (
 
 
 def configuration(upstream: int, keys: dict[str, list[str]]) -> str:
-    """The gateway's file: a model that is renamed, and a tier with its consumers for each load on /v1."""
+    """The gateway's file: a model with another name upstream, and a tier with its consumers for each load on /v1."""
     loads = [load for load in SCENARIOS if load.v1]
     tiers = {
         load.name.lower(): {"limits": [{"requests": most, "per": per} for per, most in (load.limits or {}).items()]}
@@ -95,7 +95,7 @@ def configuration(upstream: int, keys: dict[str, list[str]]) -> str:
 
 
 def nginx_conf(port: int, upstream: int, folder: str) -> str:
-    """An nginx that does the same: keep-alive on both sides, one worker, no access log."""
+    """nginx with the same behaviour: keep-alive on both sides, one worker, no access log."""
     return f"""
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
 events {{ worker_connections 4096; }}

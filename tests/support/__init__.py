@@ -1,1 +1,1 @@
-"""What tests share: real processes on free ports, ended by their pids."""
+"""Helpers of the tests: real processes on free ports, ended by their pids."""

@@ -1,4 +1,4 @@
-"""A certificate of a test's own, made by the openssl command. In: a folder. Out: paths, and a context that trusts it alone."""
+"""A self-signed certificate made by the openssl command. In: a folder. Out: paths, and an SSL context that trusts only it."""
 
 import shutil
 import ssl
@@ -11,20 +11,20 @@ import pytest
 
 @dataclass(frozen=True)
 class Certificate:
-    """For `localhost` and 127.0.0.1, signed by itself."""
+    """A self-signed certificate for `localhost` and 127.0.0.1."""
 
     chain: Path
     key: Path
 
     def client(self) -> ssl.SSLContext:
-        """What a client needs that trusts this certificate and no other."""
+        """An SSL context that trusts only this certificate."""
         context = ssl.create_default_context(cafile=self.chain)
         context.set_alpn_protocols(["http/1.1"])
         return context
 
 
 def certificate(folder: Path) -> Certificate:
-    """Make one. Skips where there is no openssl."""
+    """Make a certificate. Skips the test without openssl."""
     if shutil.which("openssl") is None:
         pytest.skip("needs the openssl command to make a certificate")
     made = Certificate(folder / "chain.pem", folder / "key.pem")

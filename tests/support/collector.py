@@ -1,7 +1,7 @@
-"""An OpenTelemetry collector as a process: takes OTLP over HTTP, decodes the protobuf, tells each export as a line of JSON.
+"""An OpenTelemetry collector as a process: receives OTLP over HTTP, decodes the protobuf, prints each export as a line of JSON.
 
-In: `--refuse N` answers 503 to the first N exports. Out: first ` on http://...`, then one line for each export that was taken.
-Run as a program; `start_collector` starts it for a test. It trusts nothing: what is not OTLP ends it with an error.
+In: `--refuse N` answers 503 to the first N exports. Out: first ` on http://...`, then one line for each accepted export.
+Run as a program; `start_collector` starts it for a test. Input other than OTLP ends it with an error.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 
 def told(export: ExportMetricsServiceRequest) -> dict[str, Any]:
-    """What an export says, as plain values: the resource, and the metrics by name."""
+    """An export as plain values: the resource, and the metrics by name."""
     (resource,) = export.resource_metrics
     metrics = {}
     for scope in resource.scope_metrics:

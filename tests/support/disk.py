@@ -1,7 +1,7 @@
-"""A small disk of a test's own: a tmpfs that can be filled to the last byte and emptied again.
+"""A small disk for one test: a tmpfs that a test can fill to the last byte and free again.
 
-In: a folder, a size. Out: a mounted file system, unmounted at the end. Mounting needs privileges: who has none skips, and the
-reason is in the run's summary.
+In: a folder, a size. Out: a mounted file system, unmounted at the end. Mounting needs privileges: without them the
+test is skipped, with the reason in the run's summary.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ import pytest
 
 
 class SmallDisk:
-    """A mounted file system with room for few bytes."""
+    """A mounted file system of a few MiB."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._filler = folder / "filler"
 
     def fill(self, but: int = 0) -> None:
-        """Take every byte that is left, `but` so many (whole pages)."""
+        """Use up the free space, except `but` bytes (whole pages)."""
         size = 1 << 20
         with self._filler.open("ab", buffering=0) as filler:
             while size:
@@ -35,13 +35,13 @@ class SmallDisk:
         assert shutil.disk_usage(self.folder).free == but
 
     def empty(self) -> None:
-        """Give back what `fill` took."""
+        """Free the space that `fill` used."""
         self._filler.unlink()
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, mebibytes: float) -> Iterator[SmallDisk]:
-    """Mount a disk of this size at `folder`, which is made."""
+    """Create `folder` and mount a disk of this size there."""
     folder.mkdir()
     size = f"size={int(mebibytes * 1024)}k"
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(folder)], capture_output=True, text=True)
@@ -50,5 +50,5 @@ def small_disk(folder: Path, mebibytes: float) -> Iterator[SmallDisk]:
     try:
         yield SmallDisk(folder)
     finally:
-        # A process that is on its way out may still hold a file: the mount goes with it.
+        # A process that is ending may still hold a file: the lazy unmount waits for it.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,7 +1,7 @@
-"""Both ends of a gateway as raw sockets: an upstream that does exactly what a script says, a client that reads every byte.
+"""Both ends of a gateway as raw sockets: an upstream that follows a script exactly, a client that reads every byte.
 
-In: scripts, bytes. Out: what arrived, byte for byte. No HTTP library stands between a test and the wire, so nothing is
-repaired, retried or hidden on the way.
+In: scripts, bytes. Out: the received bytes. No HTTP library is between a test and the wire, so nothing is repaired, retried or
+hidden.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ class Wire:
         self._rest = b""
 
     def request(self) -> tuple[bytes, bytes] | None:
-        """The next request's head and body, kept in the upstream's list, too; None when the gateway closed instead."""
+        """The next request's head and body, also added to the upstream's list; None if the gateway closed the connection."""
         while b"\r\n\r\n" not in self._rest:
             piece = self.socket.recv(65536)
             if not piece:
@@ -42,16 +42,16 @@ class Wire:
         return head, body
 
     def send(self, data: bytes) -> None:
-        """All of it."""
+        """Send all bytes."""
         self.socket.sendall(data)
 
     def reset(self) -> None:
-        """Close by RST."""
+        """Close with RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.socket.close()
 
     def wait_closed(self) -> bool:
-        """Wait until the gateway closes; True when it did."""
+        """Wait until the gateway closes the connection; False on timeout."""
         try:
             while self.socket.recv(65536):
                 pass
@@ -63,7 +63,7 @@ class Wire:
 
 
 class Upstream:
-    """A listening socket whose connections are each given to `script`, on a thread of its own, then closed."""
+    """A listening socket. Each connection runs `script` on its own thread and is closed afterwards."""
 
     def __init__(self, script: Callable[[Wire], None]) -> None:
         self._script = script
@@ -87,11 +87,11 @@ class Upstream:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):  # the gateway or the test's end may close it
+        with connection, contextlib.suppress(OSError):  # the gateway or the end of the test may close it
             self._script(Wire(connection, self))
 
     def note(self, head: bytes, body: bytes) -> None:
-        """Remember a request that arrived."""
+        """Record a request."""
         with self._lock:
             self.requests.append((head, body))
 
@@ -106,14 +106,14 @@ class Upstream:
 
 
 def shut(one: socket.socket) -> None:
-    """Close a socket that a thread may be waiting on."""
+    """Close a socket and wake a thread that waits on it."""
     with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
     one.close()
 
 
 def header(head: bytes, name: str) -> str | None:
-    """The value of a header of a raw head; None when it is not there."""
+    """The value of a header in a raw head; None if absent."""
     for line in head.split(b"\r\n")[1:]:
         key, _, value = line.partition(b":")
         if key.strip().lower() == name.encode():
@@ -123,7 +123,7 @@ def header(head: bytes, name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as it was on the wire. `whole`: its framing says that it ended where it ended."""
+    """An answer from the wire. `whole`: its framing says that it is complete."""
 
     head: bytes
     body: bytes
@@ -138,13 +138,13 @@ class Answer:
 
 
 def connect(url: str) -> socket.socket:
-    """A connection that gives up when nothing comes for long."""
+    """A connection with a read timeout."""
     parts = urlsplit(url)
     return socket.create_connection((str(parts.hostname), int(parts.port or 80)), timeout=PATIENCE_S)
 
 
 def message(method: str, path: str, *lines: str, body: bytes = b"", close: bool = True) -> bytes:
-    """A request."""
+    """The bytes of a request."""
     head = [f"{method} {path} HTTP/1.1", "Host: gateway.test", *lines]
     if body:
         head.append(f"Content-Length: {len(body)}")
@@ -154,7 +154,7 @@ def message(method: str, path: str, *lines: str, body: bytes = b"", close: bool 
 
 
 def parse(method: str, data: bytes) -> Answer:
-    """Everything a connection brought until it ended, as one answer."""
+    """All bytes of a connection until its end, as one answer."""
     head, _, rest = data.partition(b"\r\n\r\n")
     if method == "HEAD" or head[9:12] in (b"204", b"304"):
         return Answer(head, rest, rest == b"")
@@ -166,7 +166,7 @@ def parse(method: str, data: bytes) -> Answer:
 
 
 def dechunk(data: bytes) -> tuple[bytes, bool]:
-    """The content of chunks, and whether the last one is there with nothing after it."""
+    """The content of chunks, and whether the last chunk ends the data."""
     pieces: list[bytes] = []
     at = 0
     while True:
@@ -181,7 +181,7 @@ def dechunk(data: bytes) -> tuple[bytes, bool]:
 
 
 def read_to_end(client: socket.socket) -> bytes:
-    """Until the other side closes or resets."""
+    """Read until the other side closes or resets."""
     pieces = []
     try:
         while piece := client.recv(1 << 20):
@@ -192,7 +192,7 @@ def read_to_end(client: socket.socket) -> bytes:
 
 
 def ask(url: str, method: str, path: str, *lines: str, body: bytes = b"") -> Answer:
-    """One request on a connection of its own, read until that ends."""
+    """Send one request on a new connection and read until its end."""
     with connect(url) as client:
         client.sendall(message(method, path, *lines, body=body))
         return parse(method, read_to_end(client))
@@ -204,7 +204,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def read_until(client: socket.socket, wanted: bytes) -> bytes:
-    """What comes, up to and with this, and perhaps more."""
+    """Read up to and including this marker, and maybe more."""
     got = b""
     while wanted not in got:
         piece = client.recv(65536)

@@ -1,4 +1,4 @@
-"""Upstreams of models that fail in each way, and the gateway in front of them that the clients of OpenAI's dialect share."""
+"""Upstreams of models that fail in each way, and the gateway in front of them, shared by the tests of OpenAI's clients."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from tests.support.ends import Upstream, Wire
 from tests.support.processes import PATIENCE_S, Gateway
 from tests.support.surface import Json
 
-YEAR: Json = {"requests": 1_000_000, "per": "year"}  # never exhausted, and no window ends during a test
+YEAR: Json = {"requests": 1_000_000, "per": "year"}  # never exhausted, and its window does not end during a test
 
 CHUNK = (
     b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
@@ -31,7 +31,7 @@ def garbage(wire: Wire) -> None:
 
 
 def die(wire: Wire) -> None:
-    """Two events of a stream, then the connection's end, when `DYING` says so."""
+    """Two events of a stream, then the end of the connection if `DYING` is set."""
     wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
     wire.send(chunked(CHUNK) + chunked(CHUNK))
     DYING.wait(PATIENCE_S)
@@ -49,7 +49,7 @@ FAILURES: dict[str, Callable[[Wire], None]] = {
 
 @dataclass(frozen=True)
 class Surface:
-    """A gateway and the ends behind it."""
+    """A gateway and its upstreams."""
 
     gateway: Gateway
     llm: str
@@ -57,7 +57,7 @@ class Surface:
     failing: dict[str, Upstream]
 
     def asked(self, model: str) -> int:
-        """How many requests a failing model's upstream has read."""
+        """The number of requests that a failing model's upstream has read."""
         return len(self.failing[model].requests)
 
 
@@ -74,4 +74,4 @@ UNSAFE: Final = {
     "fail-reset": ("pro", 502, "upstream_error"),
     "fail-garbage": ("pro", 502, "upstream_error"),
 }
-"""Models whose upstream may have acted on a call: the tier it is called in, and the status and code that are told."""
+"""Models whose upstream may have acted on a call: the calling tier, and the status and code of the answer."""

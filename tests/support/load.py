@@ -1,7 +1,7 @@
-"""Many clients at once, over kept connections and without a client library: what they got, counted.
+"""Many concurrent clients over kept connections, without a client library; counts their answers.
 
-In: the gateway's address, requests as bytes. Out: statuses. A connection that breaks (a killed worker's) is opened anew and
-its request counted as `None`: whether it passed is not known to its client.
+In: the gateway's address, requests as bytes. Out: statuses. A client reopens a broken connection (of a killed worker) and counts
+its request as `None`, because it cannot know whether the request passed.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ Headers = dict[str, str]
 
 
 def request(path: str, key: str | None = None, body: bytes = b"", method: str = "GET") -> bytes:
-    """One request, ready to be sent over and over."""
+    """One request, ready to be sent many times."""
     head = f"{method} {path} HTTP/1.1\r\nHost: test\r\n"
     if key:
         head += f"apikey: {key}\r\n"
@@ -29,19 +29,19 @@ class Client:
     """One kept connection."""
 
     def __init__(self, url: str, address: str | None = None) -> None:
-        """`address`: the client's own, where it matters."""
+        """`address`: the client's local address, or None for any."""
         parts = urlsplit(url)
         self._address = (str(parts.hostname), int(parts.port or 80))
         self._local = (address, 0) if address else None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, message: bytes) -> Status:
-        """The status of the answer, read whole; None when the connection broke."""
+        """Read the whole answer; its status, or None if the connection broke."""
         answer = await self.exchange(message)
         return None if answer is None else answer[0]
 
     async def exchange(self, message: bytes) -> tuple[int, Headers] | None:
-        """Status and headers (names in lower case) of the answer, read whole; None when the connection broke."""
+        """Read the whole answer; its status and headers (names in lower case), or None if the connection broke."""
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection(*self._address, local_addr=self._local)
@@ -67,7 +67,7 @@ class Client:
 async def hammer(
     url: str, message: Callable[[int], bytes], *, clients: int, requests: int, beside: Awaitable[None] | None = None
 ) -> "Counter[Status]":
-    """`requests` requests in all from so many clients at once; `beside` runs meanwhile and is awaited."""
+    """Send `requests` requests in total from concurrent clients. `beside` runs at the same time and is awaited."""
     counts: Counter[Status] = Counter()
     numbers = iter(range(requests))
 

@@ -1,6 +1,6 @@
-"""A gateway on which every call of one consumer is counted: what failed calls take and give back can be read.
+"""A gateway that counts every call of one consumer, so tests can read the amounts that failed calls take and give back.
 
-One counter for all services: the consumer's own plugin, with a window of a year so that none ends during a test.
+One counter for all services: the consumer's own plugin. Its window is a year, so it does not end during a test.
 """
 
 import itertools
@@ -16,7 +16,7 @@ _numbers = itertools.count(1)
 
 
 def meter(gateway: Gateway) -> None:
-    """Ask for keys everywhere; give the consumer `x` a limit that never trips."""
+    """Require keys on all routes; give the consumer `x` a limit that never refuses."""
     gateway.make("/plugins", name="key-auth")
     gateway.make("/consumers", username="x")
     gateway.make("/consumers/x/key-auth", key=KEY)
@@ -24,7 +24,7 @@ def meter(gateway: Gateway) -> None:
 
 
 def serve(gateway: Gateway, url: str, **service: object) -> str:
-    """A service at `url` with a route; its path."""
+    """Create a service at `url` with a route. Returns the route's path."""
     name = f"metered-{next(_numbers)}"
     gateway.make("/services", name=name, url=url, **service)
     gateway.make(f"/services/{name}/routes", paths=[f"/{name}"])
@@ -32,12 +32,12 @@ def serve(gateway: Gateway, url: str, **service: object) -> str:
 
 
 def call(gateway: Gateway, method: str, path: str, *lines: str, body: bytes = b"") -> Answer:
-    """A call of the consumer's."""
+    """Make a call of the consumer."""
     return ask(gateway.proxy, method, path, f"apikey: {KEY}", *lines, body=body)
 
 
 def standing(gateway: Gateway) -> dict[str, Any]:
-    """The consumer's limit as the Admin API tells it."""
+    """The consumer's standing from the Admin API."""
     answer = httpx.get(f"{gateway.admin}/consumers/x/limits", trust_env=False)
     (limit,) = answer.json()["data"]
     found: dict[str, Any] = limit
@@ -45,7 +45,7 @@ def standing(gateway: Gateway) -> dict[str, Any]:
 
 
 def used(gateway: Gateway) -> int:
-    """What counts once nothing is held any more."""
+    """The used amount after all permits are settled."""
     wait_until(lambda: standing(gateway)["reserved"] == 0, "no permit is held")
     count: int = standing(gateway)["used"]
     return count

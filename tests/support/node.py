@@ -1,6 +1,6 @@
 """OpenAI's Node client, installed once from its lock into a folder that git ignores, and called as a process.
 
-In: a call as plain values. Out: what came of it. Without node or npm, or without a network to install from, it skips.
+In: a call as plain values. Out: its result. Skips the test without node or npm, or without a network to install from.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT
 
 
 def install() -> Path:
-    """The folder with the client in it."""
+    """The folder with the installed client."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("needs node and npm, of which there is " + ("no npm" if node else "neither"))
@@ -47,7 +47,7 @@ def install() -> Path:
 
 
 def call(home: Path, plan: Json) -> Json:
-    """Make a call as `client.mjs` describes; what it tells."""
+    """Make a call with `client.mjs`. Returns its output."""
     environment = {**os.environ, "CLIENT_HOME": str(home), "NO_PROXY": "*"}
     done = subprocess.run(
         ["node", str(HERE / "client.mjs")],

@@ -1,6 +1,6 @@
-"""One connection that is sent many requests at once, for loads where the client must cost less than what it loads.
+"""One connection with many pipelined requests, for loads in which the client must cost less than the server.
 
-In: requests as bytes. Out: whole answers in their order, as bytes. Nothing is repeated: a connection that breaks raises.
+In: requests as bytes. Out: whole answers in their order, as bytes. A broken connection raises; nothing is sent twice.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class Pipeline:
         self._rest = b""
 
     async def exchange(self, message: bytes, times: int) -> list[bytes]:
-        """The answers (head and body) to `times` times this request."""
+        """Send this request `times` times. Returns the answers (head and body)."""
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._address, limit=1 << 20)
         reader, writer = self._streams
@@ -52,7 +52,7 @@ class Pipeline:
         return held[start:]
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None

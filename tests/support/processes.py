@@ -1,6 +1,6 @@
-"""Starts the real gateway and real upstreams for tests, waits for what they say, ends them by their pids.
+"""Starts the real gateway and real upstreams for tests, waits for their output, ends them by their pids.
 
-In: arguments of the command line. Out: handles with URLs. Nothing here sleeps to wait: a process is ready when it says so.
+In: arguments of the command line. Out: handles with URLs. Nothing sleeps for a fixed time: a process is ready when its output says so.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from typing import Any
 import httpx2 as httpx
 
 AIGW = [sys.executable, "-P", "-m", "aigw"]
-PATIENCE_S = 30.0  # a bound for what hangs, never a measure
+PATIENCE_S = 30.0  # seconds; a bound for hanging processes, never a measurement
 
 
 class Process:
-    """A child whose lines of one stream are read by a thread and can be waited for."""
+    """A child process. A thread reads the lines of one stream, and tests can wait for them."""
 
     def __init__(
         self, command: list[str], *, stream: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
@@ -50,7 +50,7 @@ class Process:
         self._fresh.put(None)
 
     def wait_line(self, wanted: Callable[[str], bool]) -> str:
-        """The next line, not returned before, that is `wanted`. Fails when the stream ends or patience does."""
+        """The next line that is `wanted` and was not returned before. Fails at the end of the stream or after `PATIENCE_S`."""
         end = time.monotonic() + PATIENCE_S
         while True:
             try:
@@ -63,7 +63,7 @@ class Process:
                 return line
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Signal it, wait, return its status; killed when it does not end."""
+        """Signal the process and wait for its status. Kills it after a timeout."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)
         try:
@@ -102,7 +102,7 @@ class Gateway:
         return json.loads(self.process.wait_line(wanted))
 
     def children(self) -> dict[str, int]:
-        """Pid by name (`control`, `worker-1`, ...) of the children that were ready last, by the log so far."""
+        """Name (`control`, `worker-1`, ...) -> pid of the children that are ready according to the log."""
         found = {}
         for line in self.process.lines:
             event = json.loads(line) if line.startswith("{") else {}
@@ -111,14 +111,14 @@ class Gateway:
         return found
 
     def make(self, path: str, **body: object) -> dict[str, Any]:
-        """POST a JSON body to the Admin API; the made entity."""
+        """POST a JSON body to the Admin API. Returns the new entity."""
         answer = httpx.post(self.admin + path, json=body, trust_env=False)
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.json()
         return made
 
     def route(self, url: str, path: str, name: str = "s1") -> None:
-        """A service at `url` with a route at `path`."""
+        """Create a service at `url` with a route at `path`."""
         self.make("/services", name=name, url=url)
         self.make(f"/services/{name}/routes", name=f"{name}-route", paths=[path])
 
@@ -138,7 +138,7 @@ def start_gateway(data: Path, *arguments: str, workers: int = 1, env: Mapping[st
 
 
 def start_upstream(verb: str, *arguments: str) -> tuple[Process, str]:
-    """Start `aigw mock-llm` or `aigw echo` on a free port; the process and its URL."""
+    """Start `aigw mock-llm` or `aigw echo` on a free port. Returns the process and its URL."""
     process = Process([*AIGW, verb, "--port", "0", *arguments], stream="stdout")
     line = process.wait_line(lambda line: " on http://" in line)
     return process, line.rsplit(" on ", 1)[1].strip()
@@ -146,7 +146,7 @@ def start_upstream(verb: str, *arguments: str) -> tuple[Process, str]:
 
 @dataclass
 class Demo:
-    """What `make run` starts, on free ports: URLs without a trailing slash, and keys by variable."""
+    """The processes of `make run`, on free ports: URLs without a trailing slash, and keys by variable name."""
 
     process: Process
     folder: Path
@@ -163,18 +163,18 @@ class Demo:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where commands find this demo in place of the usual one."""
+        """Environment variables that point commands to this demo."""
         return {"AIGW_PROXY": self.proxy.removeprefix("http://"), "AIGW_ADMIN": self.admin.removeprefix("http://")}
 
     def here(self, text: str) -> str:
-        """A command line of the documentation, with this demo's ports."""
+        """A command line of the documentation with this demo's ports."""
         for usual, ours in self.ports.items():
             text = re.sub(rf"(127\.0\.0\.1|localhost):{usual}\b", rf"\1:{ours}", text)
         return text
 
 
 def start_demo(place: Path) -> Demo:
-    """Start `aigw demo` in a folder that looks like the checkout to its commands. End it with `.process.end()`."""
+    """Start `aigw demo` in a folder that its commands accept as the checkout. End it with `.process.end()`."""
     for name in (".venv", "deploy"):
         if not (place / name).exists():
             (place / name).symlink_to(Path(__file__).parents[2] / name)
@@ -195,14 +195,14 @@ def start_demo(place: Path) -> Demo:
 
 
 def start_collector(*arguments: str) -> tuple[Process, str]:
-    """Start an OpenTelemetry collector on a free port; the process, whose lines are the exports, and its URL."""
+    """Start an OpenTelemetry collector on a free port. Returns the process, whose lines are the exports, and its URL."""
     program = Path(__file__).with_name("collector.py")
     process = Process([sys.executable, "-P", str(program), *arguments], stream="stdout")
     return process, process.wait_line(lambda line: " on http://" in line).rsplit(" on ", 1)[1].strip()
 
 
 def start_httpbin() -> tuple[Process, str]:
-    """Start the real httpbin on a free port; the process and its URL."""
+    """Start the real httpbin on a free port. Returns the process and its URL."""
     command = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:0", "-k", "gthread", "--threads", "16", "httpbin:app"]
     process = Process(command, stream="stderr")
     line = process.wait_line(lambda line: "Listening at: http://" in line)
@@ -210,7 +210,7 @@ def start_httpbin() -> tuple[Process, str]:
 
 
 def gone(pid: int) -> bool:
-    """Whether no such process runs (a zombie does not run)."""
+    """Whether the process has ended (a zombie counts as ended)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -218,7 +218,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:
-    """Poll for what no event tells."""
+    """Poll a condition that no event announces."""
     end = time.monotonic() + PATIENCE_S
     while not happened():
         if time.monotonic() > end:

@@ -41,7 +41,7 @@ def _python(text: str) -> str:
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     parts = [token.string.lstrip("#") for token in tokens if token.type == tokenize.COMMENT]
     for node in ast.walk(ast.parse(text)):
-        # Docstrings, of fields too: a string that is a statement by itself.
+        # A string that is a statement is a docstring, of a field, too.
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             parts.append(node.value.value)
     return "\n".join(parts)

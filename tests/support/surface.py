@@ -1,7 +1,7 @@
-"""A gateway whose models and tiers come from a file, callers with counters of their own, and what the counters say.
+"""A gateway with models and tiers from a file, callers with separate counters, and readers of these counters.
 
 In: a configuration as plain values. Out: a running gateway; callers that join a tier; metrics and the mock's counters as numbers.
-Each test that counts makes a caller of its own, so tests of one gateway do not see each other.
+Each test that reads counters makes its own caller, so tests on one gateway do not affect each other.
 """
 
 import itertools
@@ -24,7 +24,7 @@ _SAMPLE = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 def start_configured(
     data: Path, configuration: Json, *arguments: str, workers: int = 1, env: Mapping[str, str] | None = None
 ) -> Gateway:
-    """Start a gateway with this configuration file (JSON is YAML); the file lies beside the data folder."""
+    """Start a gateway with this configuration file (JSON is YAML), next to the data folder."""
     file = data.with_suffix(".yaml")
     file.write_text(json.dumps(configuration, indent=1))
     return start_gateway(data, "--config", str(file), *arguments, workers=workers, env=env)
@@ -40,11 +40,11 @@ class Caller:
 
     @property
     def bearer(self) -> str:
-        """The header line that identifies it."""
+        """The header that identifies the caller."""
         return f"Authorization: Bearer {self.key}"
 
     def post(self, body: object, path: str = "/v1/chat/completions", **headers: str) -> httpx.Response:
-        """A call; what is no bytes is sent as JSON."""
+        """Make a call. A body other than bytes is sent as JSON."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         own = {"authorization": f"Bearer {self.key}", "content-type": "application/json", **headers}
         return httpx.post(self.gateway.proxy + path, content=content, headers=own, timeout=60, trust_env=False)
@@ -54,24 +54,24 @@ class Caller:
         return httpx.get(self.gateway.proxy + path, headers=headers, timeout=60, trust_env=False)
 
     def limits(self) -> list[Json]:
-        """Where it stands, as the Admin API tells it."""
+        """The caller's standing from the Admin API."""
         answer = httpx.get(f"{self.gateway.admin}/consumers/{self.name}/limits", trust_env=False)
         assert answer.status_code == 200, answer.text
         rows: list[Json] = answer.json()["data"]
         return rows
 
     def used(self) -> list[int]:
-        """What each of its limits has counted, once nothing is held any more."""
+        """The used amount of each limit, after all permits are settled."""
         wait_until(lambda: all(row["reserved"] == 0 for row in self.limits()), "no permit is held")
         return [row["used"] for row in self.limits()]
 
     def join(self, tier: str) -> None:
-        """Move to a tier."""
+        """Move the consumer to a tier."""
         self.gateway.make(f"/consumers/{self.name}/consumer_groups", group=tier)
 
 
 def caller(gateway: Gateway, tier: str | None, key: str | None = None) -> Caller:
-    """A new consumer in this tier."""
+    """Create a consumer in this tier."""
     number = next(_numbers)
     made = Caller(gateway, f"caller-{number}", key or f"sk-test-{number}-0123456789abcdef")
     gateway.make("/consumers", username=made.name)
@@ -82,7 +82,7 @@ def caller(gateway: Gateway, tier: str | None, key: str | None = None) -> Caller
 
 
 def chat(model: str = "small-chat", **more: object) -> Json:
-    """The body of a chat."""
+    """The body of a chat call."""
     return {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
 
 
@@ -107,13 +107,13 @@ def stats(url: str) -> dict[str, int]:
 
 
 def grown(before: Mapping[str, int], url: str, *names: str) -> list[int]:
-    """By how much counters of a mock LLM have grown."""
+    """The growth of a mock LLM's counters."""
     after = stats(url)
     return [after[name] - before[name] for name in names]
 
 
 def events(body: bytes) -> Sequence[Json | str]:
-    """The data of each event of a stream: JSON, or the text that is none (`[DONE]`)."""
+    """The data of each event of a stream: parsed JSON, or the text `[DONE]`."""
     found: list[Json | str] = []
     for event in body.decode().split("\n\n"):
         text = event.strip().removeprefix("data:").strip()
@@ -123,7 +123,7 @@ def events(body: bytes) -> Sequence[Json | str]:
 
 
 def is_error(answer: httpx.Response | Json, status: int | None = None) -> Json:
-    """The `error` of an answer in OpenAI's form: all four members are there, of their types. Fails for anything else."""
+    """The `error` of an answer in OpenAI's form. Fails unless all four members exist with their types."""
     if isinstance(answer, httpx.Response):
         assert status is None or answer.status_code == status, (answer.status_code, answer.text)
         assert answer.headers["content-type"] == "application/json"

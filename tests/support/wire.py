@@ -1,6 +1,6 @@
-"""HTTP/1.1 as bytes on a socket: a client that sends what no library would, and an upstream that keeps what it was sent.
+"""HTTP/1.1 as bytes on a socket: a client for requests that no library would send, and an upstream that records requests.
 
-In: bytes. Out: answers and requests, parsed strictly: what does not parse fails the test that reads it. Nothing is repaired.
+In: bytes. Out: answers and requests, parsed strictly: malformed bytes fail the test. Nothing is repaired.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Message:
         return [value for own, value in self.headers if own == name]
 
     def one(self, name: str) -> str:
-        """The value of a header that is there exactly once."""
+        """The value of a header that occurs exactly once."""
         (value,) = self.all(name)
         return value
 
@@ -48,7 +48,7 @@ class Message:
 
 
 def read_message(stream: BufferedIOBase) -> Message | None:
-    """The next message; None at the end of the stream. Raises ValueError for what is not HTTP/1.1."""
+    """The next message; None at the end of the stream. Raises ValueError for malformed HTTP/1.1."""
     first = stream.readline()
     if not first:
         return None
@@ -111,7 +111,7 @@ class Connection:
         self.socket.sendall(data)
 
     def answer(self) -> Message:
-        """The next answer; a connection that ends without one fails."""
+        """The next answer. Fails if the connection ends first."""
         message = read_message(self._stream)
         assert message is not None, "the connection ended without an answer"
         return message
@@ -121,7 +121,7 @@ class Connection:
         return self.answer()
 
     def rest(self) -> list[Message]:
-        """The answers until the other side ends the connection; a reset is an end, too."""
+        """All answers until the other side closes or resets the connection."""
         found = []
         with contextlib.suppress(ConnectionError):
             while message := read_message(self._stream):
@@ -129,7 +129,7 @@ class Connection:
         return found
 
     def ended(self) -> bool:
-        """Wait until the other side ends the connection; False when it sends more instead."""
+        """Wait until the other side ends the connection; False if it sends data."""
         try:
             return self._stream.read(1) == b""
         except ConnectionError:
@@ -138,28 +138,28 @@ class Connection:
 
 @dataclass
 class Upstream:
-    """A server that answers 200 to each request it can read and keeps all of them. `torn`: what it could not read."""
+    """A server that answers 200 to each readable request and records all of them. `torn` holds unreadable input."""
 
     url: str = ""
     requests: list[Message] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
 
     def take(self) -> list[Message]:
-        """The requests since the last call. Fails if there was anything that was no request."""
+        """The requests since the last call. Fails if unreadable input arrived."""
         assert self.torn == []
         taken, self.requests = self.requests, []
         return taken
 
 
 def told(request: Message) -> bytes:
-    """The usual answer: what was asked for, and how many bytes came with it."""
+    """The default answer: the request line and the size of the body."""
     body = json.dumps({"target": request.target, "bytes": len(request.body)}).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
 @contextlib.contextmanager
 def upstream(answer: Callable[[Message], bytes] = told) -> Iterator[Upstream]:
-    """Run an `Upstream` on a free port that sends what `answer` makes of a request."""
+    """Run an `Upstream` on a free port. `answer` makes its answer to each request."""
     kept = Upstream()
 
     class Handler(socketserver.StreamRequestHandler):
