@@ -166,7 +166,7 @@ def test_the_unit_gives_a_drain_its_time_and_starts_what_exists() -> None:
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
-    # Here is no /opt/aigw: the rest of the unit is what is looked at.
+    # /opt/aigw does not exist here: the test checks the rest of the unit.
     here = tmp_path / UNIT.name
     here.write_text(UNIT.read_text().replace("/opt/aigw/bin/aigw serve", f"{sys.executable} -m aigw serve"))
     command = ["systemd-analyze", "verify", "--man=no", str(here)]
@@ -184,7 +184,7 @@ def test_the_example_for_prometheus_asks_our_page() -> None:
         "static_configs": [{"targets": [str(load({}, {}).admin)]}],
     }
     assert load_yaml(text.encode()).value() == {"scrape_configs": [job]}, "no metrics_path: its default is ours"
-    # What is to be uncommented for another host has its place in the job.
+    # The lines to uncomment for another host belong into the job.
     token = re.sub(r"^    # (?=http_headers:|  )", "    ", text, flags=re.MULTILINE)
     headers = {"Kong-Admin-Token": {"files": ["/etc/prometheus/aigw-admin-token"]}}
     assert load_yaml(token.encode()).value() == {"scrape_configs": [{**job, "http_headers": headers}]}

@@ -84,7 +84,7 @@ def test_killed_workers_never_admit_one_too_many(new_gateway: New, echo: str) ->
     counts = asyncio.run(hammer(gateway.proxy, lambda _: message, clients=CLIENTS, requests=LIMIT * 12, beside=kill()))
     assert set(counts) <= {200, 429, None}
     assert counts[200] <= LIMIT, "a limit was exceeded"
-    # Short by at most what was in flight: what a killed worker held stays taken.
+    # Short by at most the calls in flight: permits of a killed worker stay taken.
     assert counts[200] >= LIMIT - kills * CLIENTS
     wait_until(lambda: day(gateway)["reserved"] == 0, "what dead workers held is reclaimed")
     assert day(gateway)["used"] <= LIMIT

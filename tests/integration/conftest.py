@@ -9,7 +9,7 @@ from tests.support.wire import Upstream, upstream
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Upstream]:
-    """An upstream that keeps what it is asked, for a module's tests."""
+    """An upstream that records requests, for a module's tests."""
     with upstream() as kept:
         yield kept
 

@@ -73,7 +73,7 @@ fn a_worker_sees_columns_made_and_grown_after_it_started() {
         assert_eq!(read(&control, 5, row), (3, 0));
         rows *= 7;
     }
-    // To ask for less changes nothing; what was counted stays, also for who comes later.
+    // A smaller size changes nothing; counts stay, also for later readers.
     control.ensure_column(5, 1, 1, "requests:a").unwrap();
     assert_eq!(read(&Control::open(&folder.cells(), STORE).unwrap(), 5, 9), (3, 0));
     assert!(worker.dense(5, u32::MAX).is_none() && worker.dense(u32::MAX, 0).is_none());
@@ -204,7 +204,7 @@ impl Drop for SmallDisk {
 
 // ---- processes ----
 
-/// A worker process under test: told what to do by a line on stdin, and heard on stdout.
+/// A worker process under test: takes orders as lines on stdin, answers on stdout.
 struct Process {
     child: Child,
     orders: ChildStdin,
@@ -255,7 +255,7 @@ const TALLY: u32 = 2;
 const HAD: u32 = 0;
 const ANSWERED: u32 = 1;
 
-/// Not a test by itself: what the processes above run.
+/// The program of the processes above, not a test by itself.
 #[test]
 fn a_worker_process() {
     let Ok(cells) = std::env::var("AIGW_TEST_CELLS") else { return };

@@ -1,4 +1,4 @@
-//! A worker dies between any two steps: what a reclaim makes of the memory it left.
+//! A worker dies between any two steps: the result of a reclaim on its memory.
 //!
 //! The place under test copies all shared memory each time the code under test reaches for it, which is between any
 //! two of its steps. Each copy is one death; each is reclaimed, with a reclaimer that dies at each step in turn.
@@ -22,7 +22,7 @@ const COLUMNS: usize = 2;
 /// Entries that a test can have in use: only these are copied.
 const COPIED: usize = 16 * 64;
 
-/// What a dead worker leaves, and what had truly happened by then.
+/// The memory of a dead worker, and the effects that had really happened.
 struct Death {
     counts: Vec<u64>,
     ring: Vec<u64>,
@@ -151,7 +151,7 @@ fn die_everywhere(deaths: &[Death]) {
         assert_right(&load(place.columns.words()), &death.truth, false);
         assert!(found.given_back >= death.truth.held as usize && found.given_back <= found.open);
         assert_eq!(reclaim(&place.ring_words.words()[..COPIED], &place, true), Reclaimed::default());
-        // The reclaimer dies at each of its steps, and the next one finishes: what it was at stays counted.
+        // The reclaimer dies at each of its steps, and the next one finishes: the permit in work stays counted.
         for second in place.deaths.lock().unwrap().iter() {
             let (after, _) = reclaimed(second);
             assert_right(&load(after.columns.words()), &death.truth, true);
@@ -190,7 +190,7 @@ proptest! {
                     sent.push(permit);
                 }
                 3 if !sent.is_empty() => {
-                    // To settle changes nothing of what must stay counted.
+                    // Settling does not change the amounts that must stay counted.
                     sent.swap_remove(which % sent.len()).settle();
                     place.now_true(|truth| { truth.sent -= 1; truth.settled += 1; });
                 }

@@ -9,7 +9,7 @@ use aigw_core::snapshot::delta::{self, Change};
 use aigw_core::snapshot::{Credential, Digest, Keys, KeysBuilder, NewConsumer, Ref, SnapshotError, Uuid};
 use proptest::prelude::*;
 
-/// One for all cases: what it remembers of other keys must not matter.
+/// One for all cases: keys that it remembers from other cases must not matter.
 static HASHER: LazyLock<KeyHasher> = LazyLock::new(|| KeyHasher::new(&[7; 32]));
 
 fn digest(key: u32) -> Digest {
@@ -33,7 +33,7 @@ enum Op {
 /// A consumer's name and the plugin instances on it.
 type NameAndRefs = (Option<String>, Vec<(u32, u32, u32)>);
 
-/// What the tables should say, the simple way.
+/// A simple model of the tables.
 #[derive(Debug, Clone, Default)]
 struct Model {
     consumers: BTreeMap<u32, NameAndRefs>,
@@ -189,7 +189,7 @@ proptest! {
             }
             keys.apply(&bytes).unwrap();
             check(&keys, &model)?;
-            // The snapshot before is untouched by what came after.
+            // Later changes do not touch the previous snapshot.
             check(&old.0, &old.1)?;
         }
     }

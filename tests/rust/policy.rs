@@ -1,4 +1,4 @@
-//! A policy file: what is taken into force and what is refused, and which rate-limiting instance runs.
+//! Policy files that are accepted or refused, and the rate-limiting instance that runs.
 #![allow(clippy::unwrap_used)]
 
 use aigw_core::r#match::{Authority, CanonicalPath, Query};

@@ -1,4 +1,4 @@
-//! Control writes, workers read: what is published is seen, what failed changes nothing, whole or not at all.
+//! Control writes, workers read: workers see a whole publish, and a failed one changes nothing.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

@@ -171,7 +171,7 @@ proptest! {
         for (requests, seconds) in changes {
             let rate = Rate::new(requests, seconds, 30).unwrap();
             prop_assert_eq!(column.bucket().peek(rate, Moment(at)).used, count);
-            // What refills meanwhile does so at the rate in force, and comes back as whole requests.
+            // The bucket refills at the rate in force, in whole requests.
             at += later;
             let left = used(&column, rate, at);
             prop_assert!(left <= count);

@@ -1,4 +1,4 @@
-//! The thread that talks to upstreams goes on whatever is done in it: a fault costs what was at hand, and is counted.
+//! The upstream thread survives any fault: a fault ends the call in work and is counted.
 #![allow(clippy::unwrap_used)]
 
 use std::net::TcpListener;

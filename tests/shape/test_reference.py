@@ -1,4 +1,4 @@
-"""The generated pages of the reference, and the schema of the configuration file, are what `make reference` would write now."""
+"""The generated pages of the reference and the schema of the configuration file are current."""
 
 import runpy
 from collections.abc import Callable

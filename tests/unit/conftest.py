@@ -17,7 +17,7 @@ from fakes import FakePublisher
 
 @dataclass
 class Gateway:
-    """What a test holds: the client, the publisher behind it, and the clock."""
+    """The objects of a test: the client, its publisher, and the clock."""
 
     data: Path
     token: str | None = None

@@ -1,4 +1,4 @@
-"""Stand-ins for what a unit test must not need. `FakePublisher` keeps what the native one writes to files in memory."""
+"""Fakes of native objects. `FakePublisher` keeps in memory the data that the native one writes to files."""
 
 import errno
 import hashlib
@@ -11,7 +11,7 @@ import orjson
 
 
 class FakePublisher:
-    """What is in force is `policy`, `consumers`, `credentials`; what was appended waits until `publish`."""
+    """`policy`, `consumers` and `credentials` are in force; appended records wait for `publish`."""
 
     def __init__(self, data_dir: str, store_id: str) -> None:
         self.store_id = store_id
@@ -22,7 +22,7 @@ class FakePublisher:
         self.calls: list[str] = []
         self.fail: dict[str, OSError] = {}
         self.refuses = ""
-        """What no route may say."""
+        """A text that the fake refuses in routes."""
         self.buckets: dict[tuple[int, int], tuple[int, int]] = {}
         self.sealed = 0
         self.cells: dict[tuple[int, int], tuple[int, int, int]] = {}

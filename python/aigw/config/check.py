@@ -268,7 +268,7 @@ class Check:
                 self.source.add((*path, "paths", index), text)
 
     def _plugin(self, path: Path, item: JsonDict, owner: dict[str, Any]) -> None:
-        """`owner` is what it stands in: a scope and its name."""
+        """`owner` is the entity that contains the plugin: a scope and its name."""
         scope: dict[str, str] = {}
         own = dict(item)
         for field, kind in (("service", "services"), ("route", "routes"), ("consumer", "consumers")):

@@ -192,9 +192,5 @@ impl<T: Ticket> Drop for CallTask<T> {
 }
 
 fn failure_of(error: &hyper::Error) -> Failure {
-    if error.is_parse() {
-        Failure::Garbage
-    } else {
-        Failure::Reset
-    }
+    if error.is_parse() { Failure::Garbage } else { Failure::Reset }
 }

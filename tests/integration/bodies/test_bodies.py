@@ -70,7 +70,7 @@ def check_refusal(answer: Message, status: int, message: str) -> None:
 
 
 def check_nothing_came(gate: Gateway, kept: Upstream) -> None:
-    """Ask for something after it: what it was has had its chance to arrive."""
+    """Send a valid request afterwards: by its answer, the one before has arrived or never will."""
     with Connection(gate.proxy) as connection:
         assert connection.ask(get("/open/after")).status == 200
     assert [request.target for request in kept.take()] == ["/after"]

@@ -1,7 +1,7 @@
-"""Damaged files in the data folder: each is named and told how to repair, or made good from what can be proved.
+"""Damaged files in the data folder: the gateway names the file and its repair, or rebuilds it from other files.
 
-Never a panic, and never a door left open: whatever is damaged, a call without a key is not let through, and a limit that is
-nearly used up gives no more than it had left, unless its counter itself is gone.
+It never panics and never fails open: with any damage, a call without a key is refused, and a nearly exhausted limit admits no more
+than its rest, unless its counter itself is lost.
 """
 
 import os
@@ -52,7 +52,7 @@ def zeroed(file: Path) -> None:
     file.write_bytes(bytes(file.stat().st_size))
 
 
-# What is compiled from the store is compiled again at each start: nothing of it is needed, so nothing of it can do harm.
+# Each start compiles the snapshot from the store again, so damaged snapshot files cannot do harm.
 MADE_GOOD = [
     ("snapshot/policy-", cut),
     ("snapshot/policy-", garbled_inside),
@@ -175,9 +175,7 @@ def test_after_the_repair_that_was_told_it_starts(kept: Kept, new_gateway: New, 
         start_gateway(data, workers=1)
     file.rename(tmp_path / "moved away")
     gateway = new_gateway(workers=1, data=data)
-    assert [call(gateway) for _ in range(LIMIT + 1)] == [200] * LIMIT + [
-        429
-    ]  # what was counted is lost with the counter
+    assert [call(gateway) for _ in range(LIMIT + 1)] == [200] * LIMIT + [429]  # the count is lost with the counter
 
 
 def failures(gateway: Gateway) -> int:

@@ -1,6 +1,6 @@
-"""A full disk: said at the start, survived while serving, and over as soon as there is room again.
+"""A full disk: a start reports it, a serving gateway survives it, and changes work again as soon as there is space.
 
-The disk is a tmpfs of the test's own. What must not change on it: answers of the proxy, and the limits.
+The disk is a tmpfs of the test. The full disk must not change the proxy's answers and the limits.
 """
 
 import json
@@ -123,7 +123,7 @@ def test_a_control_process_killed_on_a_full_disk_comes_back_with_room(gateway: G
             "control",
         )
 
-    for _ in range(5):  # the first may find room in what was before: its log, an older base
+    for _ in range(5):  # the first may find space in older files: the log, an older base
         disk.fill()
         os.kill(gateway.children()["control"], signal.SIGKILL)
         came = json.loads(gateway.process.wait_line(came_of_it))
@@ -142,7 +142,7 @@ def test_a_control_process_killed_on_a_full_disk_comes_back_with_room(gateway: G
 def test_at_whatever_byte_the_disk_fills_a_change_is_made_whole_or_not_at_all(
     gateway: Gateway, disk: SmallDisk
 ) -> None:
-    """What is stored has its room in the snapshot already: nothing waits for room, and no revocation waits behind it."""
+    """A stored change has its space in the snapshot already: it does not wait for space, and no revocation waits for it."""
     told: Counter[str] = Counter()
     for pages in range(40):
         disk.fill(but=pages * 4096)
@@ -184,7 +184,7 @@ def test_at_whatever_byte_the_disk_fills_a_key_opens_or_was_never_made(gateway: 
 def test_a_change_whose_counters_have_no_room_is_not_stored_and_a_revocation_goes_through(
     gateway: Gateway, disk: SmallDisk
 ) -> None:
-    disk.fill(but=6 << 20)  # for what is stored and published of it, not for the metrics of so many routes
+    disk.fill(but=6 << 20)  # enough for the store and the snapshot, not for the metrics of so many routes
     routes = "".join(f"      - {{name: r{n}, paths: [/r{n}]}}\n" for n in range(3000))
     text = f"services:\n  - name: many\n    url: http://127.0.0.1:9\n    routes:\n{routes}"
     headers = {"content-type": "application/yaml"}

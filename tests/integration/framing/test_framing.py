@@ -1,5 +1,5 @@
-"""What a client says about where a request ends, whom it is for and who sent it: every ambiguity is refused, and what does go
-upstream is one request, rebuilt from parsed parts. Raw sockets on both sides; the upstream keeps all that reaches it.
+"""Ambiguous framing, hosts and client addresses: the gateway refuses every ambiguity, and sends one request upstream, rebuilt from
+parsed parts. Raw sockets on both sides; the upstream records all bytes.
 """
 
 import re
@@ -56,7 +56,7 @@ def check_refusal(answer: Message, status: int, message: str) -> None:
 
 
 def check_nothing_came(gate: Gateway, kept: Upstream) -> None:
-    """Ask for something after it: what it was has had its chance to arrive."""
+    """Send a valid request afterwards: by its answer, the one before has arrived or never will."""
     with Connection(gate.proxy) as connection:
         assert connection.ask(get("/open/after")).status == 200
     assert [request.target for request in kept.take()] == ["/after"]

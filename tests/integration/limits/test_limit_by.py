@@ -1,7 +1,7 @@
 """Each `limit_by`, by 64 clients on 4 workers at once: exactly the limit passes for each identity, and the headers add up.
 
-The window is a year, so that none ends during a test. What remains is told to each call that passes; no two of them may have
-been told the same, since each took one.
+The window is a year, so it does not end during a test. Each admitted call sees the remaining amount; no two calls may see the same
+one, because each took one.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What a client should not send: each is told in OpenAI's form with all four members, reaches nobody, counts nothing.
+"""Bad input on /v1: each refusal has OpenAI's form with all four members, reaches no upstream and counts nothing.
 
-Bodies are sent over raw sockets, so that nothing between the test and the wire makes them better.
+Raw sockets send the bodies, so no library repairs them.
 """
 
 import contextlib

@@ -85,7 +85,7 @@ MODELS |= {what: [(1, script), (0, GOOD)] for what, script in UNANSWERED.items()
 
 @dataclass(frozen=True)
 class Fleet:
-    """A gateway in front of all of these models, and what stands behind each."""
+    """A gateway with all of these models, and the upstreams of each."""
 
     gateway: Gateway
     scripts: dict[str, list[Upstream]]

@@ -1,4 +1,4 @@
-"""What a model's upstream is sent: the body but for what the gateway must change, byte for byte; none of the caller's secrets."""
+"""Requests to a model's upstream: the caller's body byte for byte except for required changes, and none of the caller's secrets."""
 
 import json
 from collections.abc import Iterator

@@ -18,7 +18,7 @@ from tests.support.processes import wait_until
 from tests.support.surface import Caller, caller, chat, events, grown, metric, stats
 
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
-WORDS = " ".join(["token"] * 16)  # what the mock says
+WORDS = " ".join(["token"] * 16)  # the mock's answer
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 
 

@@ -220,7 +220,7 @@ def test_a_changed_tier_is_in_force_for_the_next_request(gateway: Gateway) -> No
     assert is_error(who.post(chat()), 403)["code"] == "model_not_allowed"
     assert statuses(who, 1, "other-chat") == [200]
     assert put(gateway, "live", {"limits": [{"requests": 30, "per": "year"}]}) == 200
-    assert statuses(who, 2) == [200, 429]  # what was used under the limit before is known still
+    assert statuses(who, 2) == [200, 429]  # the amount used under the previous limit still counts
 
 
 def test_a_tier_of_the_file_is_the_files(gateway: Gateway) -> None:

@@ -1,8 +1,8 @@
-"""The README cannot rot: each of its marked blocks is run against the demo, and what it prints is compared.
+"""Runs each marked block of the README against the demo and compares its output.
 
-A block marked `run` ends with 0, one marked `run fails` with 1 or 2; the `text` block after it has lines of its output in their
-order, `...` standing for anything. `text log` has lines of the first terminal. Only the demo's ports
-differ, and a second of patience is four: the machine may be busy with other tests.
+A block marked `run` exits with 0, one marked `run fails` with 1 or 2. The `text` block after it has lines of its output in order,
+with `...` for anything. `text log` has lines of the first terminal. The test changes only the demo's ports, and waits four seconds
+in place of one, because the machine may be busy.
 """
 
 import os

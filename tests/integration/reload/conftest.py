@@ -1,4 +1,4 @@
-"""A gateway with a configuration file that a test may change, and what it says of it."""
+"""A gateway with a configuration file that a test may change, and readers of its status and log."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""`aigw diff` and `aigw dump` against a running gateway: what is dumped is accepted and differs in nothing."""
+"""`aigw diff` and `aigw dump` against a running gateway: it accepts its own dump, and the dump shows no difference."""
 
 import json
 import subprocess

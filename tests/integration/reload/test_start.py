@@ -1,4 +1,4 @@
-"""`aigw serve --config FILE`: what the file says is in force before the gateway is ready, or nothing starts."""
+"""`aigw serve --config FILE`: the file is in force before the gateway is ready, or nothing starts."""
 
 import signal
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_file_is_in_force_when_the_gateway_is_ready_and_is_found_unchanged(tmp
     assert any("config_unchanged" in line for line in again.process.lines)
     held = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
     assert ENV["ALICE_KEY"].encode() not in held
-    # Without the file, what it declared goes, and the log says how much that was.
+    # Without the file its entities are deleted, and the log says how many.
     alone = start_gateway(tmp_path / "data", env=ENV)
     try:
         assert get(f"{alone.admin}/consumers")["data"] == []

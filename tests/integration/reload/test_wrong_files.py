@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file: what was in force still is, and the reason is on /status, in the log and in a metric."""
+"""Files with errors: the configuration in force stays, and /status, the log and a metric show the reason."""
 
 import json
 import os

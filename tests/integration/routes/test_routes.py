@@ -1,4 +1,4 @@
-"""Which requests lead where, and what the upstream is then asked: routes made by the Admin API, requests by a socket."""
+"""Route matching and the resulting upstream requests. The Admin API makes the routes, a raw socket sends the requests."""
 
 from collections.abc import Iterator
 

@@ -183,5 +183,5 @@ def commands(gateway: Gateway, file: Path, environment: dict[str, str], pages: d
         at = [] if verb == "check" else ["--admin", admin]
         done = subprocess.run([*AIGW, verb, *more, *at], capture_output=True, env={**os.environ, **environment})
         assert done.returncode == 0, (verb, done.stderr)
-        assert verb != "dump" or b"${UPSTREAM_KEY}" in done.stdout  # the reference, not what it stands for
+        assert verb != "dump" or b"${UPSTREAM_KEY}" in done.stdout  # the reference, not its value
         pages[f"aigw {verb}"] = done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What is seen from outside: the metrics say what was sent, and nothing anywhere says a key."""
+"""Metrics, log and error output of a gateway: the metrics count the requests that were sent, and no output contains a key."""
 
 import asyncio
 import os

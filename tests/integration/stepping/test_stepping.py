@@ -36,7 +36,7 @@ def chunked(*parts: bytes, last: bytes = b"0\r\n\r\n", target: str = "/open/post
 
 APIKEY = f"apikey: {KEY}"
 
-# Each ends its connection, so that all of its answer is what comes until the end.
+# Each request ends its connection, so its answer is all bytes until the end.
 SCRIPT: dict[str, bytes] = {
     "plain": request("/open/get", CLOSE),
     "query": request("/open/get?a=1&b=%20c&d", CLOSE),
@@ -163,7 +163,7 @@ def whole(data: bytes, *, head: bool) -> bool:
 
 
 def masked(told: bytes) -> bytes:
-    """Without what is the time's or the request's own; chunks of a stream joined, since their bounds are the time's, too."""
+    """The answer without values that depend on time or the request; chunks are joined, because their bounds depend on time."""
     told = re.sub(rb"(?im)^date: [^\r]+", b"date: -", told)
     told = re.sub(rb"(?im)^(x-kong-(?:upstream|proxy|response)-latency): \d+", rb"\1: -", told)
     told = re.sub(rb"(?im)^(ratelimit-reset|retry-after): \d+", rb"\1: -", told)

@@ -52,7 +52,7 @@ def answers(told: dict[str, Any]) -> Counter[tuple[str, str]]:
 
 
 def send(gateway: Gateway) -> Counter[tuple[str, str]]:
-    """A keyed route with a limit of three a year; some calls of each sort, and what was answered."""
+    """A route with keys and a limit of three per year; some calls of each sort, and their answers."""
     counted: Counter[tuple[str, str]] = Counter()
     with Connection(gateway.proxy) as connection:
         for message, status, source in (

@@ -1,4 +1,4 @@
-"""What is seen from outside is what happened: `GET /metrics` and the access log against the requests that were sent."""
+"""`GET /metrics` and the access log agree with the requests that were sent."""
 
 import json
 import re
@@ -78,7 +78,7 @@ TRAFFIC = [
 
 
 def send(gateway: Gateway) -> tuple[Counter[tuple[str, str, str, str]], dict[str, int]]:
-    """Send the traffic, spread over connections and so over workers; what was answered, and the bytes of the bodies."""
+    """Send the traffic over many connections, and so to all workers. Returns the answers and the bytes of the bodies."""
     counted: Counter[tuple[str, str, str, str]] = Counter()
     egress: Counter[str] = Counter()
     for data, place in TRAFFIC:

@@ -171,7 +171,7 @@ def test_an_upstream_that_stops_taking_a_body_is_504_by_its_own_bound(gateway: G
 
 
 def test_a_body_that_is_taken_slowly_may_take_longer_than_the_answer_may(gateway: Gateway) -> None:
-    took, may = 2.0, 1.4  # what the kernel holds of it is taken within the second bound
+    took, may = 2.0, 1.4  # the second bound also covers the bytes in the kernel's buffers
 
     def take_slowly(wire: Wire) -> None:
         begin, taken = time.monotonic(), 0

@@ -1,4 +1,4 @@
-"""Answers that no honest upstream sends: none reaches a client in two readings, and none spoils what comes after it."""
+"""Answers that no honest upstream sends: no client can read one of them in two ways, and none spoils the next answer."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Kong's words for what is wrong, each with its code, status and fields."""
+"""Kong's error messages, each with its code, status and fields."""
 
 from typing import Any
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""The command line: exit codes, errors with their repair, help of every verb, and what is not loaded at start-up."""
+"""The command line: exit codes, errors with their repair, help of every verb, and modules that a start must not load."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ def aigw(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command line did, run in this process: a few of them cost as much as one that starts an interpreter."""
+    """The result of a command line that runs in this process, which is much faster than starting an interpreter."""
 
     returncode: int
     stdout: str

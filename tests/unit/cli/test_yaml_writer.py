@@ -1,4 +1,4 @@
-"""The YAML that is printed reads back as what it was."""
+"""Printed YAML reads back as the same value."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file, word for word. After a change of words: AIGW_GOLDEN=write pytest tests/unit/config."""
+"""Findings about files, word for word. After a change of their text: AIGW_GOLDEN=write pytest tests/unit/config."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Whatever comes in: a File or ConfigErrors, nothing else. What a tier says survives being written and read."""
+"""Any input gives a File or ConfigErrors. A tier survives writing and reading."""
 
 import json
 
@@ -108,6 +108,6 @@ def test_the_schema_speaks_of_every_field() -> None:
         f"{name}.{field}"
         for name, shape in [("", schema), *schema["$defs"].items()]
         for field, told in shape.get("properties", {}).items()
-        if "description" not in told and "$ref" not in json.dumps(told)  # what it refers to has one
+        if "description" not in told and "$ref" not in json.dumps(told)  # the referenced definition has one
     ]
     assert bare == []

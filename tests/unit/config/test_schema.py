@@ -1,4 +1,4 @@
-"""The JSON Schema says of files what the reader says of them. A validator of the words that our schema uses is below."""
+"""The JSON Schema accepts the files that the reader accepts. Below is a validator of the keywords that the schema uses."""
 
 import json
 import re
@@ -166,7 +166,7 @@ VALUES = [
 ]  # fmt: skip
 COARSE = {("timeout", "0s"), ("timeout", "48h"), ("per", "367d")}
 COARSE |= {(field, "null") for field in ("username", "key", "key_hash", "a consumer's plugin")}
-"""Where the schema takes more than the check: a pattern does not count, nor does it look at what is beside a field."""
+"""Files that the schema accepts and the check refuses: a pattern cannot count, and cannot compare fields."""
 
 
 def reads(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The guides say what is: each file of tiers.md can be used, each field is told of, each error of openai.md is in the table."""
+"""The guides are true: each file of tiers.md passes the check, each field is described, each error of openai.md is in the table."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`_native.Gateway` with a server that fails it: what the server does not take is over all the same, and in flight no more."""
+"""`_native.Gateway` with a server that fails: a request whose answer the server does not accept still ends and leaves the in-flight list."""
 
 import json
 import socket

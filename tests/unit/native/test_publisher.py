@@ -1,4 +1,4 @@
-"""`_native.Publisher`: what control hands over is checked, written, and in force when `publish` returns."""
+"""`_native.Publisher`: checks and writes the data of the control process; it is in force when `publish` returns."""
 
 import errno
 import hashlib

@@ -44,7 +44,7 @@ def test_faults_carry_their_place() -> None:
     text = b"a: {b: [x, {c: 1, c: {d: 1, d: 2}}], 2: y}\na: 99999999999999999999\nz: 99999999999999999999\nt: [!x y]\n"
     assert [(message.partition(":")[0], mark, path) for message, mark, path in load_yaml(text).problems] == [
         ("the key 'c' stands twice", (1, 19, 1), ("a", "b", 1, "c")),
-        ("the key 'd' stands twice", (1, 29, 1), ("a", "b", 1, "d")),  # what it is in is left out
+        ("the key 'd' stands twice", (1, 29, 1), ("a", "b", 1, "d")),  # its parent is left out
         ("a key must be text", (1, 38, 1), ("a",)),
         ("the key 'a' stands twice", (2, 1, 1), ("a",)),
         ("a number beyond 64 bits", (2, 4, 20), ("a",)),
@@ -56,7 +56,7 @@ def test_faults_carry_their_place() -> None:
 @pytest.mark.parametrize("piece", [b"a: b\n", b"[", b"'", b"? ", b"\t", b"\0\xff"])
 def test_fifty_megabytes_of_anything_end_soon(piece: bytes) -> None:
     text = piece * (50_000_000 // len(piece))
-    began = time.process_time()  # of this process: what others do on the machine is none of its business
+    began = time.process_time()  # time of this process alone: other load on the machine must not count
     try:
         load_yaml(text)
     except ValueError as fault:

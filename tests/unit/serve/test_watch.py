@@ -30,7 +30,7 @@ def settled() -> Settling:
 
 
 def readings(settling: Settling, story: list[Told], until: float) -> Iterator[tuple[float, int]]:
-    """(when, size) of what is read, looking as the watch does."""
+    """(time, size) of each read, with the looks of the watch."""
     now, at = 1.0, 0
     while now < until:
         while at < len(story) and story[at][0] <= now:

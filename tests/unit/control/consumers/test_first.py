@@ -1,4 +1,4 @@
-"""A large file: what the store holds and what is published is the same by the short way and by the general one."""
+"""A large file: store and publication are the same by the short way and by the general one."""
 
 import re
 import sqlite3
@@ -64,7 +64,7 @@ STEPS = [
 
 
 def held(path: Path) -> dict[str, list[Any]]:
-    """What every table says, times left out."""
+    """The content of every table, without times."""
     store = sqlite3.connect(path)
     found = {
         name: sorted(map(repr, store.execute(f"SELECT * FROM {name}")))

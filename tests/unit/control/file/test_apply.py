@@ -284,7 +284,7 @@ def test_limits_by_model_and_of_the_default_tier(gateway: Gateway) -> None:
     assert gateway.publisher.consumers[1][5] == 0
     gateway.close()
     gateway.open()
-    # Started without a file, so what a file declared is gone.
+    # Started without a file, so the file's entities are deleted.
     assert gateway.publisher.policy["default_tier"] is None  # type: ignore[index]
     assert gateway.call("GET", "/consumers/eve/limits")["data"] == []
     applied(gateway, [*models, declare("tiers", "t", spec=spec)], "t")

@@ -1,4 +1,4 @@
-"""The configuration in force as a file: what a dump says of upstreams' keys that were written in plain text."""
+"""The configuration in force as a file: a dump shows variables in place of plain-text keys of upstreams."""
 
 from conftest import Gateway
 

@@ -181,12 +181,12 @@ def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumers/x", 404)
     gateway.post("/consumers", username="y")
     assert gateway.publisher.policy == before[0]
-    # Neither what was appended before that commit.
+    # Nor the records appended before that commit.
     assert sorted(c[2] for c in gateway.publisher.consumers.values()) == ["bob", "y"]
 
 
 def held_writer(gateway: Gateway) -> tuple[group_commit.Writer, "Future[None]", threading.Event]:
-    """The writer, in the middle of a change that ends when the event is set: what is asked for meanwhile waits in one group."""
+    """The writer during a change that lasts until the event is set: changes requested in that time form one group."""
     held, go = threading.Event(), threading.Event()
 
     def hold(_: object) -> None:
@@ -227,7 +227,7 @@ def test_a_new_base_misses_nothing_that_came_meanwhile(gateway: Gateway, monkeyp
 
 
 def meaning(gateway: Gateway) -> object:
-    """What is in force, with profiles by content instead of by index."""
+    """The snapshot in force, with profiles by content instead of by index."""
     publisher = gateway.publisher
     policy = publisher.policy or {}
     profiles = policy.get("rate_limiting", [])
@@ -260,7 +260,7 @@ STEP = st.tuples(
 @settings(max_examples=40, deadline=None)
 @given(st.lists(STEP, max_size=14))
 def test_a_restart_publishes_the_same_after_any_history(steps: list[tuple[str, int, int]]) -> None:
-    # A folder for each example: what one finds must not hang on those before it. And no retry by the clock, which on a
+    # A folder for each example: examples must not depend on each other. And no retry by the clock, which on a
     # busy machine falls between any two steps: `retry` is one of them.
     with (
         tempfile.TemporaryDirectory() as folder,

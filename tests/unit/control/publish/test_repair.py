@@ -1,4 +1,4 @@
-"""When what was published is written anew: once for a failure, with growing pauses while it is in vain."""
+"""Repeated publishes: one for a failed load, with growing pauses while it does not help."""
 
 from concurrent.futures import Future
 from itertools import pairwise

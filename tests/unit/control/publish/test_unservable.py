@@ -1,4 +1,4 @@
-"""What the compiler would refuse is refused before it is stored: by its field where that can be told, and in any case."""
+"""Entities that workers could not load are refused before they are stored, with their field if it is known."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

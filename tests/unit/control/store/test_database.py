@@ -1,4 +1,4 @@
-"""The store: its schema both ways, what it promises about numbers, and what it says when it cannot."""
+"""The store: both descriptions of its schema agree, numbers stay unique, and errors name their cause."""
 
 import os
 import sqlite3

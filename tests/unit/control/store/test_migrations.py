@@ -1,4 +1,4 @@
-"""Stores of older revisions: what they held is there afterwards, and belongs to the Admin API."""
+"""Stores of older revisions: a migration keeps their entities, and these belong to the Admin API."""
 
 import sqlite3
 from pathlib import Path
