@@ -5,6 +5,16 @@ from typing import Literal, final
 
 __version__: str
 
+class PublishError(ValueError):
+    """A policy or a record that no worker could load."""
+
+    kind: str | None
+    """The kind of the faulty entity: service, route, tier, model, consumer, credential, column; None if no entity is at fault."""
+    n: int | None
+    """The entity's number."""
+    reason: str
+    """The fault, without the entity."""
+
 def wrong_text(kind: Literal["path", "host", "header", "address path"], text: str) -> str | None:
     """Why workers would refuse a policy with this text in this place, or None: the path, host or header value of a route, or
     the path of an address that is called."""
@@ -99,7 +109,8 @@ class Leans:
 class Publisher:
     """The control process's hand on the files of one data folder. Nothing is in force before ``publish`` returns.
 
-    Every method raises OSError (with errno) for the disk and ValueError for wrong input; a failed call leaves in force
+    Every method raises OSError (with errno) for the disk and ValueError for wrong input, PublishError where a policy or an
+    entity cannot be loaded; a failed call leaves in force
     what was and can be repeated. File work runs without the GIL; calls from several threads are taken one at a time.
     """
 
@@ -127,7 +138,9 @@ class Publisher:
 
     def write_base(
         self,
-        consumers: Iterable[tuple[int, str, str | None, str | None, list[tuple[int, int, int, int]], int, list[str]]],
+        consumers: Iterable[
+            tuple[int, str, str | None, str | None, Sequence[tuple[int, int, int, int]], int, list[str]]
+        ],
         credentials: Iterable[tuple[int, str, int, bytes, int]],
     ) -> None:
         """Write all consumers and credentials as a new base with an empty delta; not in force until ``publish``.
@@ -140,10 +153,10 @@ class Publisher:
 
     def append(
         self,
-        upserts_consumers: list[
-            tuple[int, str, str | None, str | None, list[tuple[int, int, int, int]], int, list[str]]
+        upserts_consumers: Sequence[
+            tuple[int, str, str | None, str | None, Sequence[tuple[int, int, int, int]], int, list[str]]
         ],
-        upserts_credentials: list[tuple[int, str, int, bytes, int]],
+        upserts_credentials: Sequence[tuple[int, str, int, bytes, int]],
         deleted_consumers: list[int],
         deleted_credentials: list[int],
     ) -> None:
@@ -156,14 +169,14 @@ class Publisher:
         """Compile a policy as workers do and write its file; make the room that the metrics of its routes and tiers need. The
         next ``publish`` of the same policy finds both there.
 
-        ValueError when it is not one that they can load, OSError ENOSPC when the disk is full.
+        PublishError when it is not one that they can load, OSError ENOSPC when the disk is full.
         """
 
     def publish(self, policy: bytes | None) -> int:
         """Check, write and fsync everything, then store the generation word; returns the generation now in force.
 
         ``policy`` is the JSON of docs/reference/boundary.md; None keeps the one in force. A request whose headers
-        arrive after the return sees the change. ValueError when the policy is not one that workers can load.
+        arrive after the return sees the change. PublishError when the policy is not one that workers can load.
         """
 
     def generation(self) -> int:
@@ -184,6 +197,17 @@ class Publisher:
     ) -> str:
         """The Prometheus page of the request path. `routes`: route n -> (route, service); `series`: row -> (tier, model);
         `tiers`: n -> name."""
+
+    def families(
+        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+    ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]:
+        """The metrics of that page as values: (name, kind, help, samples), samples (name, [(label, text)], value)."""
+
+    def load_failures(self) -> int:
+        """Configurations that a worker could not load, since the data folder was made."""
+
+    def total_requests(self, routes: list[int]) -> int:
+        """Requests answered, on these routes and on none, since the data folder was made."""
 
     def slots(self) -> list[dict[str, object]]:
         """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline."""

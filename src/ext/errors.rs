@@ -6,10 +6,22 @@
 use std::io;
 
 use aigw_core::snapshot::SnapshotError;
-use aigw_io::snapshot::PublishError;
+use aigw_io::snapshot;
 use aigw_io::yaml::Fault;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::{PyTypeInfo as _, create_exception};
+
+create_exception!(aigw._native, PublishError, PyValueError);
+
+/// Adds the exceptions of the module. An instance has its own values of the class' attributes.
+pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let class = PublishError::type_object(module.py());
+    class.setattr("kind", None::<&str>)?;
+    class.setattr("n", None::<u32>)?;
+    class.setattr("reason", "")?;
+    module.add("PublishError", class)
+}
 
 /// An `OSError` with errno, also where the text was added to on the way and the number was lost.
 #[allow(clippy::needless_pass_by_value)] // made for `map_err`
@@ -32,19 +44,29 @@ pub(crate) fn io_error(error: io::Error) -> PyErr {
     }
 }
 
-/// `ValueError`: what was handed over is wrong.
+/// `PublishError`, a `ValueError`: an entity that no worker could load, as its `kind` and `n`, and the `reason` without them.
 #[allow(clippy::needless_pass_by_value)] // made for `map_err`
 pub(crate) fn snapshot_error(error: SnapshotError) -> PyErr {
-    PyValueError::new_err(error.to_string())
+    let text = error.to_string();
+    let (kind, n, reason) =
+        error.entity().map_or_else(|| (None, None, text.clone()), |(kind, n, reason)| (Some(kind), Some(n), reason));
+    let raised = PublishError::new_err(text);
+    let named = Python::attach(|py| {
+        let value = raised.value(py);
+        value.setattr("kind", kind)?;
+        value.setattr("n", n)?;
+        value.setattr("reason", reason)
+    });
+    named.map_or_else(|error| error, |()| raised)
 }
 
 /// `OSError` for the disk, `ValueError` for input.
-pub(crate) fn publish_error(error: PublishError) -> PyErr {
+pub(crate) fn publish_error(error: snapshot::PublishError) -> PyErr {
     match error {
-        PublishError::Io(error) => io_error(error),
-        PublishError::Snapshot(error) => snapshot_error(error),
-        PublishError::NoPolicy => PyValueError::new_err(error.to_string()),
-        PublishError::NoDelta(_) => PyOSError::new_err((5, error.to_string())),
+        snapshot::PublishError::Io(error) => io_error(error),
+        snapshot::PublishError::Snapshot(error) => snapshot_error(error),
+        snapshot::PublishError::NoPolicy => PyValueError::new_err(error.to_string()),
+        snapshot::PublishError::NoDelta(_) => PyOSError::new_err((5, error.to_string())),
     }
 }
 

@@ -23,6 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    errors::add(m)?;
     m.add_class::<app::Gateway>()?;
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<lean::Leans>()?;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aigw_core::identify::KeyHasher;
 use aigw_core::limits::Rate;
 use aigw_core::snapshot::delta::Change;
+use aigw_core::snapshot::file::Highest;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, CellReading, Control, StoreId};
@@ -22,7 +23,7 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::errors::{io_error, publish_error, snapshot_error};
-use crate::metrics;
+use crate::metrics::{self, Labels};
 
 /// (n, id, username, custom id, [(route n or 0, service n or 0, kind, profile)], tier n or 0, [group])
 type ConsumerTuple =
@@ -45,6 +46,14 @@ impl Publisher {
         // A panic between two of its steps leaves it as after a failed call, which can be repeated.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Stages a policy. Its counters have their place before a worker can meet a new route.
+    fn staged(&self, policy: &[u8]) -> Result<MutexGuard<'_, SnapshotWriter>, PublishError> {
+        let mut writer = self.writer();
+        let highest = writer.stage(policy)?;
+        metrics::prepare(&self.cells, highest)?;
+        Ok(writer)
+    }
 }
 
 #[pymethods]
@@ -57,7 +66,7 @@ impl Publisher {
             let folder = data_dir.join("cells");
             cells::set_aside_foreign(&folder, store)?;
             let cells = Control::open(&folder, store)?;
-            metrics::prepare(&cells, metrics::Highest::default())?;
+            metrics::prepare(&cells, Highest::default())?;
             let writer = SnapshotWriter::open(&data_dir, store)?;
             let (page, writer) = (writer.page(), Mutex::new(writer));
             // Workers read the secret when they open the folder: it must exist before the first key is hashed.
@@ -134,22 +143,14 @@ impl Publisher {
     }
 
     fn stage(&self, py: Python<'_>, policy: &[u8]) -> PyResult<()> {
-        py.detach(|| {
-            // First the file: it is what tells that the policy can be read at all.
-            self.writer().stage(policy)?;
-            metrics::prepare(&self.cells, metrics::highest(policy)).map_err(PublishError::Io)
-        })
-        .map_err(publish_error)
+        py.detach(|| self.staged(policy).map(drop)).map_err(publish_error)
     }
 
     #[pyo3(signature = (policy))]
     fn publish(&self, py: Python<'_>, policy: Option<&[u8]>) -> PyResult<u64> {
-        py.detach(|| {
-            if let Some(policy) = policy {
-                // Before a worker can meet a new route, its counters have their place.
-                metrics::prepare(&self.cells, metrics::highest(policy)).map_err(PublishError::Io)?;
-            }
-            self.writer().publish(policy)
+        py.detach(|| match policy {
+            Some(json) => self.staged(json)?.publish(policy),
+            None => self.writer().publish(None),
         })
         .map_err(publish_error)
     }
@@ -174,7 +175,6 @@ impl Publisher {
         Ok(reclaimed.into_iter().map(|one| (one.slot, one.found.open)).collect())
     }
 
-    #[allow(clippy::needless_pass_by_value)] // extracted from Python
     fn metrics(
         &self,
         py: Python<'_>,
@@ -182,7 +182,26 @@ impl Publisher {
         series: BTreeMap<u32, (String, String)>,
         tiers: BTreeMap<u32, String>,
     ) -> PyResult<String> {
-        py.detach(|| metrics::page(&self.cells, &routes, &series, &tiers)).map_err(io_error)
+        py.detach(|| metrics::page(&self.cells, &Labels { routes, series, tiers })).map_err(io_error)
+    }
+
+    fn families(
+        &self,
+        py: Python<'_>,
+        routes: BTreeMap<u32, (String, String)>,
+        series: BTreeMap<u32, (String, String)>,
+        tiers: BTreeMap<u32, String>,
+    ) -> PyResult<Vec<metrics::Family>> {
+        py.detach(|| metrics::families(&self.cells, &Labels { routes, series, tiers })).map_err(io_error)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn total_requests(&self, py: Python<'_>, routes: Vec<u32>) -> u64 {
+        py.detach(|| metrics::total_requests(&self.cells, &routes))
+    }
+
+    fn load_failures(&self) -> u64 {
+        metrics::load_failures(&self.cells)
     }
 
     fn slots<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {

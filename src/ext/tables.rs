@@ -28,7 +28,7 @@ pub fn metrics_table(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     let rows = telemetry::table().into_iter().map(|metric| {
         let dict = PyDict::new(py);
         dict.set_item("name", metric.name)?;
-        dict.set_item("kind", format!("{:?}", metric.kind).to_lowercase())?;
+        dict.set_item("kind", metric.kind.name())?;
         dict.set_item("help", metric.help)?;
         dict.set_item("labels", metric.labels)?;
         Ok(dict)

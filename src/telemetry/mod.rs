@@ -4,14 +4,19 @@
 //! Out: Prometheus text. One table says everything there is of a metric; docs, the page and OpenTelemetry are made from it.
 //! It owns no memory and reads no clock.
 
+mod metric;
+mod page;
 mod processes;
 pub mod series;
+mod words;
 
+pub use metric::{Kind, Metric};
+pub use page::{Page, Sink, Value};
 pub use processes::{CONTROL, WORKERS};
+pub use words::Run;
+use words::{add, get};
 
 use crate::denial::TABLE;
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The column of per-route metrics: its number, above all that limits are given, and its key.
 pub const ROUTES: (u32, &str) = (1_048_575, "metrics:routes");
@@ -50,30 +55,6 @@ pub enum Latency {
     Upstream,
     /// What the gateway itself added.
     Gateway,
-}
-
-/// Kinds of metric, as Prometheus calls them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only goes up.
-    Counter,
-    /// Goes both ways.
-    Gauge,
-    /// Buckets, sum and count.
-    Histogram,
-}
-
-/// Everything there is to say of a metric.
-#[derive(Debug, Clone, Copy)]
-pub struct Metric {
-    /// Prometheus name.
-    pub name: &'static str,
-    /// Its kind.
-    pub kind: Kind,
-    /// One sentence.
-    pub help: &'static str,
-    /// Label names.
-    pub labels: &'static [&'static str],
 }
 
 /// Counters of the gateway's own row, by place.
@@ -148,7 +129,7 @@ const REQUESTS: Metric = Metric {
     labels: &["service", "route", "code", "source", "workspace", "consumer"],
 };
 /// What dashboards made for Kong select by: the one workspace, and no consumer.
-const KONGS: &str = "workspace=\"default\",consumer=\"\"";
+const KONGS: [(&str, &str); 2] = [("workspace", "default"), ("consumer", "")];
 const BANDWIDTH: Metric = Metric {
     name: "kong_bandwidth_bytes",
     kind: Kind::Counter,
@@ -193,20 +174,6 @@ pub fn table() -> Vec<Metric> {
     all
 }
 
-/// Finds the word at a place of a run; `None` when the column is not there (yet).
-pub trait Run<'a>: Fn(u32) -> Option<&'a AtomicU64> {}
-impl<'a, F: Fn(u32) -> Option<&'a AtomicU64>> Run<'a> for F {}
-
-fn add<'a>(run: &impl Run<'a>, at: u32, n: u64) {
-    if let Some(word) = run(at) {
-        word.fetch_add(n, Ordering::Relaxed);
-    }
-}
-
-fn get(words: &[u64], at: u32) -> u64 {
-    words.get(at as usize).copied().unwrap_or(0)
-}
-
 /// Count an answer in its route's run.
 pub fn count_answer<'a>(run: &impl Run<'a>, source: Source, status: u16, ingress: u64, egress: u64) {
     let status = u32::from(status.clamp(100, 599)) - 100;
@@ -248,102 +215,89 @@ pub struct RouteRow<'a> {
     pub words: &'a [u64],
 }
 
-/// The Prometheus page of the request path.
-#[must_use]
-pub fn render(routes: &[RouteRow<'_>], gateway: &[u64]) -> String {
-    let mut page = String::with_capacity(4096);
-    head(&mut page, &REQUESTS);
+/// Hands the metrics of routes and of the gateway to `sink`.
+pub fn walk(routes: &[RouteRow<'_>], gateway: &[u64], sink: &mut impl Sink) {
+    sink.metric(&REQUESTS);
     for row in routes {
         for (source, name) in [(0, "service"), (STATUSES, "exit")] {
-            for status in 0..STATUSES {
-                let n = get(row.words, source + status);
-                if n > 0 {
-                    let _ = writeln!(
-                        page,
-                        "{}{{service=\"{}\",route=\"{}\",code=\"{}\",source=\"{name}\",{KONGS}}} {n}",
-                        REQUESTS.name,
-                        Label(row.service),
-                        Label(row.route),
-                        status + 100
-                    );
-                }
-            }
+            answers(row, source, name, sink);
         }
     }
-    head(&mut page, &BANDWIDTH);
+    sink.metric(&BANDWIDTH);
     for row in routes {
         for (at, direction) in [(BYTES, "ingress"), (BYTES + 1, "egress")] {
-            let _ = writeln!(
-                page,
-                "{}{{service=\"{}\",route=\"{}\",direction=\"{direction}\"}} {}",
-                BANDWIDTH.name,
-                Label(row.service),
-                Label(row.route),
-                get(row.words, at)
-            );
+            let labels = [("service", row.service), ("route", row.route), ("direction", direction)];
+            sink.sample("", &labels, Value::Whole(get(row.words, at)));
         }
     }
     for (what, metric) in &LATENCIES {
-        head(&mut page, metric);
+        sink.metric(metric);
         for row in routes {
-            histogram(&mut page, metric.name, row, *what);
+            histogram(row, *what, sink);
         }
     }
-    head(&mut page, &DENIALS);
+    sink.metric(&DENIALS);
     for row in TABLE {
-        let _ = writeln!(page, "{}{{reason=\"{}\"}} {}", DENIALS.name, row.code, get(gateway, row.reason as u32));
+        sink.sample("", &[("reason", row.code)], Value::Whole(get(gateway, row.reason as u32)));
     }
     for (what, metric) in GATEWAY_COUNTERS {
-        head(&mut page, metric);
-        let _ = writeln!(page, "{} {}", metric.name, get(gateway, COUNTERS + *what as u32));
+        sink.metric(metric);
+        sink.sample("", &[], Value::Whole(counted(gateway, *what)));
     }
-    page
 }
 
-fn histogram(page: &mut String, name: &str, row: &RouteRow<'_>, what: Latency) {
+/// Answers in a route's run, as read.
+#[must_use]
+pub fn answered(route: &[u64]) -> u64 {
+    // A damaged word must not cost the whole sum.
+    route.iter().take(BYTES as usize).fold(0, |sum, word| sum.saturating_add(*word))
+}
+
+/// A counter of the gateway's run, as read.
+#[must_use]
+pub fn counted(gateway: &[u64], what: Counter) -> u64 {
+    get(gateway, COUNTERS + what as u32)
+}
+
+/// Answers of one source by status, those that there were.
+fn answers(row: &RouteRow<'_>, source: u32, name: &str, sink: &mut impl Sink) {
+    for status in 0..STATUSES {
+        let n = get(row.words, source + status);
+        if n > 0 {
+            let code = (status + 100).to_string();
+            let [workspace, consumer] = KONGS;
+            let labels = [
+                ("service", row.service),
+                ("route", row.route),
+                ("code", &code),
+                ("source", name),
+                workspace,
+                consumer,
+            ];
+            sink.sample("", &labels, Value::Whole(n));
+        }
+    }
+}
+
+fn histogram(row: &RouteRow<'_>, what: Latency, sink: &mut impl Sink) {
     let base = HISTOGRAMS + what as u32 * HISTOGRAM_WORDS;
-    let (service, route) = (Label(row.service), Label(row.route));
+    let [service, route] = [("service", row.service), ("route", row.route)];
     let mut total = 0_u64;
     for (bucket, at) in (base..).take(BOUNDS_MS.len() + 1).enumerate() {
         // A damaged word must not cost the whole page.
         total = total.saturating_add(get(row.words, at));
         let bound = BOUNDS_MS.get(bucket).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
-        let _ = writeln!(page, "{name}_bucket{{service=\"{service}\",route=\"{route}\",le=\"{bound}\"}} {total}");
+        sink.sample("_bucket", &[service, route, ("le", &bound)], Value::Whole(total));
     }
     let sum = get(row.words, base + HISTOGRAM_WORDS - 1);
-    let _ = writeln!(page, "{name}_sum{{service=\"{service}\",route=\"{route}\"}} {}.{:03}", sum / 1_000, sum % 1_000);
-    let _ = writeln!(page, "{name}_count{{service=\"{service}\",route=\"{route}\"}} {total}");
-}
-
-/// `# HELP` and `# TYPE` of a metric.
-pub fn head(page: &mut String, metric: &Metric) {
-    let kind = match metric.kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
-    };
-    let _ = writeln!(page, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
-}
-
-/// A label value: names come from operators, and from whoever gave them.
-struct Label<'a>(&'a str);
-
-impl std::fmt::Display for Label<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '\\' => f.write_str("\\\\")?,
-                '"' => f.write_str("\\\"")?,
-                '\n' => f.write_str("\\n")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
+    sink.sample("_sum", &[service, route], Value::Thousandths(sum));
+    sink.sample("_count", &[service, route], Value::Whole(total));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     fn words(n: u32) -> Vec<AtomicU64> {
@@ -360,7 +314,9 @@ mod tests {
         count_denial(&|at: u32| own.get(at as usize), crate::denial::Reason::RateLimited);
         count(&|at: u32| own.get(at as usize), Counter::UpstreamReused, 3);
         let read = |words: &[AtomicU64]| words.iter().map(|word| word.load(Ordering::Relaxed)).collect::<Vec<_>>();
-        let page = render(&[RouteRow { route: "a\"b\nc", service: "s", words: &read(&row) }], &read(&own));
+        let mut page = Page::default();
+        walk(&[RouteRow { route: "a\"b\nc", service: "s", words: &read(&row) }], &read(&own), &mut page);
+        let page = page.text();
         for line in [
             "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"200\",source=\"service\",workspace=\"default\",consumer=\"\"} 1",
             "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"429\",source=\"exit\",workspace=\"default\",consumer=\"\"} 1",
@@ -377,12 +333,15 @@ mod tests {
 
     #[test]
     fn damaged_words_are_shown_as_they_are() {
-        let page = render(&[RouteRow { route: "r", service: "s", words: &[u64::MAX; ROUTE_WORDS as usize] }], &[]);
-        assert!(page.contains(&format!("kong_request_latency_ms_count{{service=\"s\",route=\"r\"}} {}", u64::MAX)));
-        let mut page = String::new();
+        let mut page = Page::default();
+        walk(&[RouteRow { route: "r", service: "s", words: &[u64::MAX; ROUTE_WORDS as usize] }], &[], &mut page);
+        assert!(
+            page.text().contains(&format!("kong_request_latency_ms_count{{service=\"s\",route=\"r\"}} {}", u64::MAX))
+        );
+        let mut page = Page::default();
         let words = [u64::MAX; series::SERIES_WORDS as usize];
-        series::render(&mut page, &[series::SeriesRow { tier: "t", model: "m", words: &words }], &[]);
-        assert!(page.contains(&format!("aigw_tier=\"t\"}} {}", u64::MAX)));
+        series::walk(&[series::SeriesRow { tier: "t", model: "m", words: &words }], &[], &mut page);
+        assert!(page.text().contains(&format!("aigw_tier=\"t\"}} {}", u64::MAX)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Metrics that no counter column holds: of workers, read from their slots, and of the control process, of which it alone
 //! knows. Rows of the one table; whoever knows the values writes them.
 
-use super::{Kind, Metric};
+use super::metric::{Kind, Metric};
 
 /// What the control process knows of the configuration and of itself: it writes these itself, below the page.
 pub const CONTROL: [Metric; 4] = [

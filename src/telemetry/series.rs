@@ -3,10 +3,11 @@
 //! In: the usage and the times of a call that is over. Out: words, and the page made of them, with the names of
 //! OpenTelemetry's `GenAI` conventions (v1.41) where they have one. Classes of tokens are disjoint.
 
-use super::{Kind, Label, Metric, Run, add, get, head};
+use super::metric::{Kind, Metric};
+use super::page::{Sink, Value};
+use super::words::{Run, add, get};
 use crate::denial::TABLE;
 use crate::stream::usage::Usage;
-use std::fmt::Write as _;
 
 /// The column of metrics by tier and model: its number, above all that limits are given, and its key.
 pub const SERIES: (u32, &str) = (1_048_573, "metrics:series");
@@ -26,8 +27,8 @@ const FIRST: u32 = 16;
 /// A histogram of a series: where it is, its bounds, and by what its values are divided for the page.
 struct Histogram {
     metric: Metric,
-    /// Further labels, as they stand on the page.
-    labels: &'static str,
+    /// The class of tokens that it counts, where it counts tokens.
+    class: Option<&'static str>,
     at: u32,
     bounds: &'static [u64],
     scale: u64,
@@ -70,14 +71,14 @@ const EACH: u32 = TO_FIRST + 18;
 pub const SERIES_WORDS: u32 = EACH + 15;
 
 const HISTOGRAMS: [Histogram; 5] = [
-    Histogram { metric: USAGE, labels: ",gen_ai_token_type=\"input\"", at: INPUT, bounds: &TOKENS, scale: 1 },
-    Histogram { metric: USAGE, labels: ",gen_ai_token_type=\"output\"", at: OUTPUT, bounds: &TOKENS, scale: 1 },
+    Histogram { metric: USAGE, class: Some("input"), at: INPUT, bounds: &TOKENS, scale: 1 },
+    Histogram { metric: USAGE, class: Some("output"), at: OUTPUT, bounds: &TOKENS, scale: 1 },
     Histogram {
         metric: seconds(
             "gen_ai_server_request_duration_seconds",
             "Seconds from a call's head to the end of its answer.",
         ),
-        labels: "",
+        class: None,
         at: TOOK,
         bounds: &DURATION,
         scale: 1_000_000,
@@ -87,7 +88,7 @@ const HISTOGRAMS: [Histogram; 5] = [
             "gen_ai_server_time_to_first_token_seconds",
             "Seconds from a call's head to the first piece of a streamed answer.",
         ),
-        labels: "",
+        class: None,
         at: TO_FIRST,
         bounds: &FIRST_TOKEN,
         scale: 1_000_000,
@@ -97,7 +98,7 @@ const HISTOGRAMS: [Histogram; 5] = [
             "gen_ai_server_time_per_output_token_seconds",
             "Seconds per output token after the first, of streamed answers.",
         ),
-        labels: "",
+        class: None,
         at: EACH,
         bounds: &PER_TOKEN,
         scale: 1_000_000,
@@ -216,83 +217,72 @@ pub struct SeriesRow<'a> {
     pub words: &'a [u64],
 }
 
-/// Appends the page of series (those that were ever used) and tiers.
-pub fn render(page: &mut String, series: &[SeriesRow<'_>], tiers: &[(&str, Vec<u64>)]) {
+/// Hands the metrics of series (those that were ever used) and tiers to `sink`.
+pub fn walk(series: &[SeriesRow<'_>], tiers: &[(&str, Vec<u64>)], sink: &mut impl Sink) {
     let used: Vec<_> = series.iter().filter(|row| row.words.iter().any(|word| *word > 0)).collect();
-    head(page, &TOKENS_TOTAL);
+    sink.metric(&TOKENS_TOTAL);
     for row in &used {
         for (at, class) in (0..).zip(CLASSES) {
-            let (name, tier, model) = (TOKENS_TOTAL.name, Label(row.tier), Label(row.model));
-            let _ =
-                writeln!(page, "{name}{{tier=\"{tier}\",model=\"{model}\",class=\"{class}\"}} {}", get(row.words, at));
+            let labels = [("tier", row.tier), ("model", row.model), ("class", class)];
+            sink.sample("", &labels, Value::Whole(get(row.words, at)));
         }
     }
-    head(page, &CALLS);
+    sink.metric(&CALLS);
     for row in &used {
         for (at, outcome) in (OUTCOME..).zip(OUTCOMES) {
-            let (name, tier, model) = (CALLS.name, Label(row.tier), Label(row.model));
-            let n = get(row.words, at);
-            let _ = writeln!(page, "{name}{{tier=\"{tier}\",model=\"{model}\",outcome=\"{outcome}\"}} {n}");
+            let labels = [("tier", row.tier), ("model", row.model), ("outcome", outcome)];
+            sink.sample("", &labels, Value::Whole(get(row.words, at)));
         }
     }
-    head(page, &UNREPORTED);
+    sink.metric(&UNREPORTED);
     for row in &used {
-        let (name, tier, model) = (UNREPORTED.name, Label(row.tier), Label(row.model));
-        let _ = writeln!(page, "{name}{{tier=\"{tier}\",model=\"{model}\"}} {}", get(row.words, MISSING));
+        sink.sample("", &[("tier", row.tier), ("model", row.model)], Value::Whole(get(row.words, MISSING)));
     }
     let mut named = "";
     for histogram in &HISTOGRAMS {
         if histogram.metric.name != named {
-            head(page, &histogram.metric);
+            sink.metric(&histogram.metric);
             named = histogram.metric.name;
         }
         for row in &used {
-            shown(page, histogram, row);
+            samples(histogram, row, sink);
         }
     }
-    head(page, &TIER_DENIALS);
+    refusals(tiers, sink);
+}
+
+/// Refusals by tier and reason, those that there were; and hits of shadow limits by tier.
+fn refusals(tiers: &[(&str, Vec<u64>)], sink: &mut impl Sink) {
+    sink.metric(&TIER_DENIALS);
     for (tier, words) in tiers {
         for row in TABLE {
             let n = get(words, row.reason as u32);
             if n > 0 {
-                let _ = writeln!(page, "{}{{tier=\"{}\",reason=\"{}\"}} {n}", TIER_DENIALS.name, Label(tier), row.code);
+                sink.sample("", &[("tier", tier), ("reason", row.code)], Value::Whole(n));
             }
         }
     }
-    head(page, &SHADOWS);
+    sink.metric(&SHADOWS);
     for (tier, words) in tiers {
-        let _ = writeln!(page, "{}{{tier=\"{}\"}} {}", SHADOWS.name, Label(tier), get(words, SHADOW));
+        sink.sample("", &[("tier", tier)], Value::Whole(get(words, SHADOW)));
     }
 }
 
-fn shown(page: &mut String, histogram: &Histogram, row: &SeriesRow<'_>) {
-    let name = histogram.metric.name;
-    let labels =
-        format!("gen_ai_request_model=\"{}\",aigw_tier=\"{}\"{}", Label(row.model), Label(row.tier), histogram.labels);
+fn samples(histogram: &Histogram, row: &SeriesRow<'_>, sink: &mut impl Sink) {
+    let mut labels = vec![("gen_ai_request_model", row.model), ("aigw_tier", row.tier)];
+    labels.extend(histogram.class.map(|class| ("gen_ai_token_type", class)));
+    let mut bucket =
+        |le: &str, total| sink.sample("_bucket", &[&labels[..], &[("le", le)]].concat(), Value::Whole(total));
     let mut total = 0_u64;
     for (at, bound) in (histogram.at..).zip(histogram.bounds) {
         total = total.saturating_add(get(row.words, at));
-        let _ = writeln!(page, "{name}_bucket{{{labels},le=\"{}\"}} {total}", Scaled(*bound, histogram.scale));
+        bucket(&Value::Parts(*bound, histogram.scale).to_string(), total);
     }
     let last = histogram.at + u32::try_from(histogram.bounds.len()).unwrap_or(0);
     total = total.saturating_add(get(row.words, last));
-    let _ = writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {total}");
-    let _ = writeln!(page, "{name}_sum{{{labels}}} {}", Scaled(get(row.words, last + 1), histogram.scale));
-    let _ = writeln!(page, "{name}_count{{{labels}}} {total}");
-}
-
-/// A whole number divided by a power of ten, without trailing zeros.
-struct Scaled(u64, u64);
-
-impl std::fmt::Display for Scaled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (whole, rest) = (self.0 / self.1, self.0 % self.1);
-        if rest == 0 {
-            return write!(f, "{whole}");
-        }
-        let digits = format!("{rest:06}");
-        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
-    }
+    bucket("+Inf", total);
+    sink.sample("_sum", &labels, Value::Parts(get(row.words, last + 1), histogram.scale));
+    sink.sample("_count", &labels, Value::Whole(total));
 }
 
 #[cfg(test)]
@@ -314,9 +304,10 @@ mod tests {
         };
         count_call(&|at: u32| words.get(at as usize), &call);
         let read: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
-        let mut page = String::new();
+        let mut page = super::super::page::Page::default();
         let tier: Vec<u64> = (0..u64::from(TIER_WORDS)).collect();
-        render(&mut page, &[SeriesRow { tier: "free", model: "small", words: &read }], &[("free", tier)]);
+        walk(&[SeriesRow { tier: "free", model: "small", words: &read }], &[("free", tier)], &mut page);
+        let page = page.text();
         for line in [
             "aigw_tokens_total{tier=\"free\",model=\"small\",class=\"cached_input\"} 2",
             "aigw_model_requests_total{tier=\"free\",model=\"small\",outcome=\"completed\"} 1",

@@ -51,7 +51,7 @@ fn whole() -> Value {
 }
 
 fn compile(policy: &Value) -> Result<Policy, SnapshotError> {
-    file::policy(&file::seal(policy.to_string().as_bytes())?)
+    file::policy(&file::seal(policy.to_string().as_bytes())?.file)
 }
 
 fn with(pointer: &str, value: Value) -> Value {
@@ -155,7 +155,7 @@ fn keys_of_the_json_are_neither_missing_nor_unknown() {
 
 #[test]
 fn a_damaged_file_is_refused() {
-    let file = file::seal(whole().to_string().as_bytes()).unwrap();
+    let file = file::seal(whole().to_string().as_bytes()).unwrap().file;
     for at in 0..file.len() {
         let mut damaged = file.clone();
         damaged[at] ^= 1;

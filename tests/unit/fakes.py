@@ -9,6 +9,9 @@ from typing import Any
 
 import orjson
 
+from aigw._native import PublishError
+from aigw.control.publish.records import ConsumerRecord, CredentialRecord
+
 
 class FakePublisher:
     """`policy`, `consumers` and `credentials` are in force; appended records wait for `publish`."""
@@ -16,8 +19,8 @@ class FakePublisher:
     def __init__(self, data_dir: str, store_id: str) -> None:
         self.store_id = store_id
         self.policy: dict[str, Any] | None = None
-        self.consumers: dict[int, tuple[Any, ...]] = {}
-        self.credentials: dict[int, tuple[Any, ...]] = {}
+        self.consumers: dict[int, ConsumerRecord] = {}
+        self.credentials: dict[int, CredentialRecord] = {}
         self.columns: dict[int, tuple[int, int, str]] = {}
         self.calls: list[str] = []
         self.fail: dict[str, OSError] = {}
@@ -47,17 +50,17 @@ class FakePublisher:
     def highest_column(self) -> int:
         return max(self.columns, default=0)
 
-    def write_base(self, consumers: Iterable[tuple[Any, ...]], credentials: Iterable[tuple[Any, ...]]) -> None:
+    def write_base(self, consumers: Iterable[ConsumerRecord], credentials: Iterable[CredentialRecord]) -> None:
         self._call("write_base")
-        self._next = ({c[0]: c for c in consumers}, {c[0]: c for c in credentials})
+        self._next = ({c.n: c for c in consumers}, {c.n: c for c in credentials})
         self._delta = 0
         self._before = None
         self.delta_is_lost = False
 
     def append(
         self,
-        upserts_consumers: list[tuple[Any, ...]],
-        upserts_credentials: list[tuple[Any, ...]],
+        upserts_consumers: list[ConsumerRecord],
+        upserts_credentials: list[CredentialRecord],
         deleted_consumers: list[int],
         deleted_credentials: list[int],
     ) -> None:
@@ -66,8 +69,8 @@ class FakePublisher:
             raise OSError(errno.EIO, "write a new base")
         consumers, credentials = self._next
         self._before = dict(consumers), dict(credentials)
-        consumers.update({c[0]: c for c in upserts_consumers})
-        credentials.update({c[0]: c for c in upserts_credentials})
+        consumers.update({c.n: c for c in upserts_consumers})
+        credentials.update({c.n: c for c in upserts_credentials})
         for n in deleted_consumers:
             consumers.pop(n, None)
         for n in deleted_credentials:
@@ -83,7 +86,9 @@ class FakePublisher:
             raise self.fail["stage"]
         if self.refuses and self.refuses.encode() in policy:
             number = next(r["n"] for r in orjson.loads(policy)["routes"] if self.refuses in orjson.dumps(r).decode())
-            raise ValueError(f"policy: route {number}: refused")
+            error = PublishError(f"policy: route {number}: refused")
+            error.kind, error.n, error.reason = "route", number, "refused"
+            raise error
 
     def publish(self, policy: bytes | None) -> int:
         self._call("publish" if policy is None else "publish policy")
@@ -112,6 +117,17 @@ class FakePublisher:
 
     def slots(self) -> list[dict[str, Any]]:
         return [{"slot": 0, "pid": 1, "state": "ready", "generation": self._generation, "in_flight": 0, "inline": True}]
+
+    def load_failures(self) -> int:
+        return 0
+
+    def total_requests(self, routes: list[int]) -> int:
+        return 0
+
+    def families(
+        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+    ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]:
+        return []
 
     def metrics(
         self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]

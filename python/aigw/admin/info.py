@@ -66,7 +66,7 @@ def status(admin: Admin) -> JsonDict:
             "connections_reading": 0,
             "connections_waiting": 0,
             "connections_writing": in_flight,
-            "total_requests": _total_requests(admin.metrics()),
+            "total_requests": admin.publisher.total_requests(list(admin.publication.labels().routes)),
         },
         "workers": slots,
         "configuration": configuration(admin),
@@ -143,9 +143,3 @@ def _reachable(admin: Admin) -> bool:
     except StoreError:
         return False
     return True
-
-
-def _total_requests(metrics: str) -> int:
-    """Sum of the request counter over its labels."""
-    lines = (line for line in metrics.splitlines() if line.startswith("kong_http_requests_total"))
-    return sum(int(float(line.rpartition(" ")[2])) for line in lines)

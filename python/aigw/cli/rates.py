@@ -5,14 +5,13 @@ data folder: its value counts from 0. A percentile is the upper bound of the his
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from aigw.telemetry.prometheus import Family, Labels, parse
+from aigw.cli.prometheus_text import Values, parse
 from aigw.types import JsonDict
 
-Values = dict[tuple[str, Labels], float]
 UPSTREAM_FAULTS: Final = ("upstream_", "client_gone", "draining", "internal")
 """Prefixes of the reasons that are faults, not decisions of a rule."""
 
@@ -78,7 +77,7 @@ class Frame:
 def frame(before: Sample, now: Sample) -> Frame:
     """The frame of two samples."""
     seconds = max(now.at - before.at, 1e-9)
-    then, totals = _values(parse(before.metrics)), _values(parse(now.metrics))
+    then, totals = parse(before.metrics), parse(now.metrics)
     grown = {key: value - then.get(key, 0.0) if value >= then.get(key, 0.0) else value for key, value in totals.items()}
     denials = _refusals(grown, totals, seconds)
     refusals = [r for r in denials if not r.reason.startswith(UPSTREAM_FAULTS)]
@@ -99,10 +98,6 @@ def frame(before: Sample, now: Sample) -> Frame:
         workers=now.status["workers"],
         configuration=now.status["configuration"],
     )
-
-
-def _values(families: Iterable[Family]) -> Values:
-    return {(name, labels): value for family in families for name, labels, value in family.samples}
 
 
 def _rate(count: float, seconds: float) -> float:

@@ -19,6 +19,7 @@ from aigw.control.publish.publication import Publication
 from aigw.control.publish.repair import Repair
 from aigw.control.store.database import Store
 from aigw.errors import AigwError, StoreError, explain
+from aigw.telemetry.families import Family, native, text
 from aigw.telemetry.faults import Faults
 from aigw.types import HostPort
 
@@ -49,7 +50,7 @@ class Control:
         configuration: Configuration,
         first: Callable[[], None],
         app: AdminApp,
-        metrics: Callable[[], str],
+        families: Callable[[], list[Family]],
         repair: Repair,
         faults: Faults,
     ) -> None:
@@ -60,8 +61,8 @@ class Control:
         self._writer = writer
         self.repair = repair
         self.app = app
-        self.metrics_text = metrics
-        """The text of `GET /metrics`, for the exporters."""
+        self.families = families
+        """The metrics of `GET /metrics`, for the exporters."""
         self.faults = faults
 
     def start(self) -> None:
@@ -95,30 +96,22 @@ def open_control(
     """Check the configuration file, then open the data folder.
 
     `publisher` makes a `Publisher` from (data folder, store id); the default is the native one. Raises ConfigError, StoreError."""
-    if publisher is None:
-        from aigw._native import Publisher as Native  # noqa: PLC0415  (not needed with another publisher)
-
-        publisher = Native
     first = first_look(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
     settings.data.mkdir(0o700, parents=True, exist_ok=True)
-    store = _open_store(settings.data)
-    try:
-        files = publisher(str(settings.data), store.store_id)
-        _check_secret(store, files, settings.data / "secret")
-    except (OSError, ValueError) as error:
-        store.close()
-        raise StoreError(f"the files in {settings.data} cannot be used: {explain(error)}") from error
-    except AigwError:
-        store.close()
-        raise
+    store, files = _open_files(settings.data, publisher)
     publication = Publication(files)
     faults = Faults()
     writer = Writer(store, publication, faults, now)
     configuration = Configuration(store, writer, publication, files, settings.config, now, log)
 
+    def own_families() -> list[Family]:
+        return [*configuration.families(), *faults.families()]
+
     def page() -> str:
-        labels = publication.route_labels(), publication.series_labels(), publication.tier_labels()
-        return files.metrics(*labels) + configuration.metrics() + faults.metrics()
+        return files.metrics(*publication.labels()) + text(own_families())
+
+    def families() -> list[Family]:
+        return [*native(files.families(*publication.labels())), *own_families()]
 
     admin = Admin(
         store=store,
@@ -140,10 +133,29 @@ def open_control(
         configuration,
         lambda: configuration.start(held.pop(), must=settings.must),
         app,
-        page,
+        families,
         Repair(files, writer.renew, log),
         faults,
     )
+
+
+def _open_files(data: Path, publisher: Callable[[str, str], Publisher] | None) -> tuple[Store, Publisher]:
+    """The store, and the snapshot's files beside it."""
+    if publisher is None:
+        from aigw._native import Publisher as Native  # noqa: PLC0415  (not needed with another publisher)
+
+        publisher = Native
+    store = _open_store(data)
+    try:
+        files = publisher(str(data), store.store_id)
+        _check_secret(store, files, data / "secret")
+    except (OSError, ValueError) as error:
+        store.close()
+        raise StoreError(f"the files in {data} cannot be used: {explain(error)}") from error
+    except AigwError:
+        store.close()
+        raise
+    return store, files
 
 
 def _open_store(data: Path) -> Store:

@@ -75,7 +75,7 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     loop.add_reader(orders.control_fd, _messages, control, watch, orders.control_fd, log)
     if watch is not None:
         watch.start()
-    exporter = start_exporter(settings.otlp_endpoint, control.metrics_text, control.faults)
+    exporter = start_exporter(settings.otlp_endpoint, control.families, control.faults)
     server = asgi(control.app, settings.admin, lambda: child.tell_ready(orders))
     served = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())

@@ -26,7 +26,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from aigw import __version__
-from aigw.telemetry.prometheus import Family, Labels
+from aigw.telemetry.families import Family, Labels
 
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 CONVENTIONAL: Final = {

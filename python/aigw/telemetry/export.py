@@ -1,6 +1,6 @@
 """Sends the metrics table to an OpenTelemetry collector, every `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds, default 60 s).
 
-In: a function that gives the table's text. Out: OTLP over HTTP, from its own thread, and once more at shutdown.
+In: a function that gives the metric families. Out: OTLP over HTTP, from its own thread, and once more at shutdown.
 An unreachable collector loses nothing: the next push carries the totals again.
 """
 
@@ -14,8 +14,8 @@ from opentelemetry.sdk.resources import Resource
 
 from aigw import __version__
 from aigw.telemetry.convert import metrics_data
+from aigw.telemetry.families import Family
 from aigw.telemetry.faults import Faults
-from aigw.telemetry.prometheus import parse
 
 _LAST_PUSH_S = 1.0
 
@@ -23,8 +23,8 @@ _LAST_PUSH_S = 1.0
 class Exporter:
     """A running export. `shutdown` pushes a last time, then ends the thread."""
 
-    def __init__(self, endpoint: str | None, metrics_text: Callable[[], str], faults: Faults) -> None:
-        self._metrics_text = metrics_text
+    def __init__(self, endpoint: str | None, families: Callable[[], list[Family]], faults: Faults) -> None:
+        self._families = families
         self._faults = faults
         # Without an endpoint the exporter reads OpenTelemetry's variables.
         self._exporter = OTLPMetricExporter(endpoint=f"{endpoint.rstrip('/')}/v1/metrics" if endpoint else None)
@@ -44,8 +44,7 @@ class Exporter:
 
     def _push(self) -> None:
         """Send the current values."""
-        families = parse(self._metrics_text())
-        self._exporter.export(metrics_data(families, self._resource, self._start_ns, time.time_ns()))
+        self._exporter.export(metrics_data(self._families(), self._resource, self._start_ns, time.time_ns()))
 
     def shutdown(self) -> None:
         """Push a last time and end the thread. Waits at most `_LAST_PUSH_S` seconds for the collector."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
-from aigw.telemetry.prometheus import render
+from aigw.telemetry.families import Family, own
 
 Thread = Literal["writer", "base", "watch", "repair", "export"]
 THREADS: Final[tuple[Thread, ...]] = ("writer", "base", "watch", "repair", "export")
@@ -35,9 +35,9 @@ class Faults:
             self._counts[thread] += 1
             log.exception("could not %s; it is tried again", what)
 
-    def metrics(self) -> str:
-        """The counters as Prometheus text."""
-        return render({"aigw_control_faults_total": [({"thread": t}, n) for t, n in self._counts.items()]})
+    def families(self) -> list[Family]:
+        """The counters."""
+        return own({"aigw_control_faults_total": [({"thread": t}, n) for t, n in self._counts.items()]})
 
 
 def _is_panic(fault: BaseException) -> bool:

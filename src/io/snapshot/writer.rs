@@ -10,7 +10,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use aigw_core::snapshot::{KeysBuilder, SnapshotError, delta, file};
+use aigw_core::snapshot::file::{self, Highest, Sealed};
+use aigw_core::snapshot::{KeysBuilder, SnapshotError, delta};
 
 use super::folder::{FileKind, Folder};
 use super::page::{ControlPage, Published};
@@ -47,7 +48,7 @@ pub struct SnapshotWriter {
     /// Where the delta ended before the last append, and the records it had.
     appended: Option<(u64, usize)>,
     /// The policy whose file is written, and the generation in its name.
-    staged: Option<(u64, Box<[u8]>)>,
+    staged: Option<(u64, Sealed)>,
 }
 
 /// The delta that is appended to.
@@ -123,14 +124,20 @@ impl SnapshotWriter {
         }
     }
 
-    /// Writes the file of a policy, so that it has its room before the change behind it is stored. The next
-    /// [`SnapshotWriter::publish`] may put it in force; one that has another policy, or none, leaves it alone.
-    pub fn stage(&mut self, policy: &[u8]) -> Result<(), PublishError> {
+    /// Checks a policy and writes its file, so that the file has its room before the change behind it is stored. The next
+    /// [`SnapshotWriter::publish`] of the same policy finds it there; another one leaves it alone.
+    pub fn stage(&mut self, policy: &[u8]) -> Result<Highest, PublishError> {
         let generation = self.next.generation + 1;
+        if let Some((number, sealed)) = &self.staged
+            && *number == generation
+            && sealed.holds(policy)
+        {
+            return Ok(sealed.highest);
+        }
+        let sealed = file::seal(policy)?;
         self.staged = None; // a file of this name may be the one that is written over
-        self.folder.write(FileKind::Policy, generation, &file::seal(policy)?)?;
-        self.staged = Some((generation, policy.into()));
-        Ok(())
+        self.folder.write(FileKind::Policy, generation, &sealed.file)?;
+        Ok(self.staged.insert((generation, sealed)).1.highest)
     }
 
     /// Makes everything durable and puts it in force; `None` keeps the policy. Returns the generation.
@@ -143,12 +150,11 @@ impl SnapshotWriter {
         }
         let generation = self.next.generation + 1;
         let in_force = self.page.read();
-        let staged = self.staged.take();
-        if let Some(json) = policy
-            && staged.as_ref().is_none_or(|(number, staged)| *number != generation || **staged != *json)
-        {
-            self.folder.write(FileKind::Policy, generation, &file::seal(json)?)?;
+        if let Some(policy) = policy {
+            self.stage(policy)?;
         }
+        // A retry writes the file again: a failed fsync below may lose it.
+        self.staged = None;
         if let Ok(delta) = &mut self.delta
             && delta.dirty
         {

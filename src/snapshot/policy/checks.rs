@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::scheme::Scheme;
 use super::wire::{self, ColumnKind};
 use crate::r#match::CanonicalPath;
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::{Part, SnapshotError};
 use crate::snapshot::uuid::Uuid;
 
 /// Counter columns by number.
@@ -21,10 +21,10 @@ pub(super) fn index(
     let mut map = HashMap::new();
     for (at, n) in numbers.enumerate() {
         if n == 0 {
-            return Err(value(format!("{kind} at index {at}"), "n starts at 1"));
+            return Err(value(Part::Item(kind, at), "n starts at 1"));
         }
         if map.insert(n, at).is_some() {
-            return Err(SnapshotError::Twice { kind, n });
+            return Err(SnapshotError::Twice(Part::Entity(kind, n)));
         }
     }
     Ok(map)
@@ -35,10 +35,10 @@ pub(super) fn columns(columns: Vec<wire::Column>) -> Result<Columns, SnapshotErr
     let mut map = HashMap::with_capacity(columns.len());
     for wire::Column { n, kind, words, key: _ } in columns {
         if kind == ColumnKind::Dense && words == 0 {
-            return Err(value(format!("column {n}"), "a dense column has at least one word"));
+            return Err(value(Part::Entity("column", n), "a dense column has at least one word"));
         }
         if map.insert(n, kind).is_some() {
-            return Err(SnapshotError::Twice { kind: "column", n });
+            return Err(SnapshotError::Twice(Part::Entity("column", n)));
         }
     }
     Ok(map)
@@ -53,16 +53,16 @@ pub(super) fn scheme(from: wire::Protocol) -> Scheme {
 }
 
 /// Checks what an address is made of.
-pub(super) fn address(at: impl Fn() -> String, host: &str, port: u16, path: Option<&str>) -> Result<(), SnapshotError> {
+pub(super) fn address(at: Part, host: &str, port: u16, path: Option<&str>) -> Result<(), SnapshotError> {
     if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\'))
     {
-        return Err(value(at(), "host must be a name or an address"));
+        return Err(value(at, "host must be a name or an address"));
     }
     if port == 0 {
-        return Err(value(at(), "port must be 1 to 65535"));
+        return Err(value(at, "port must be 1 to 65535"));
     }
     if path.is_some_and(|path| !address_path(path)) {
-        return Err(value(at(), PATH));
+        return Err(value(at, PATH));
     }
     Ok(())
 }
@@ -77,28 +77,28 @@ pub(super) fn address_path(path: &str) -> bool {
 
 /// Checks a reference to a column of this kind.
 pub(super) fn column(
-    at: &impl Fn() -> String,
+    at: Part,
     columns: &Columns,
     n: Option<u32>,
     kind: ColumnKind,
     needed: bool,
 ) -> Result<(), SnapshotError> {
     match n {
-        None if needed => Err(value(at(), "a limit lacks the column its limit_by needs")),
+        None if needed => Err(value(at, "a limit lacks the column its limit_by needs")),
         None => Ok(()),
         Some(n) => match columns.get(&n) {
             Some(found) if *found == kind => Ok(()),
-            _ => Err(SnapshotError::Dangling { from: at(), kind: "column", to: u64::from(n) }),
+            _ => Err(SnapshotError::Dangling { from: at, kind: "column", to: u64::from(n) }),
         },
     }
 }
 
 /// An entity's id.
-pub(super) fn uuid(text: &str, at: impl Fn() -> String) -> Result<Uuid, SnapshotError> {
-    Uuid::parse(text).ok_or_else(|| value(at(), "id must be a UUID"))
+pub(super) fn uuid(text: &str, at: Part) -> Result<Uuid, SnapshotError> {
+    Uuid::parse(text).ok_or_else(|| value(at, "id must be a UUID"))
 }
 
 /// A value outside its range.
-pub(super) fn value(at: String, why: &str) -> SnapshotError {
+pub(super) fn value(at: Part, why: &str) -> SnapshotError {
     SnapshotError::Value { at, why: why.to_owned() }
 }

@@ -10,7 +10,7 @@ use super::wire::ColumnKind;
 use super::{compile_tiers, wire};
 use crate::limits::Period;
 use crate::r#match::{HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::{Part, SnapshotError};
 
 pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
     let wire::Policy {
@@ -82,10 +82,10 @@ fn service(from: wire::Service) -> Result<Service, SnapshotError> {
         read_timeout_ms,
         tls_verify,
     } = from;
-    let at = || format!("service {n}");
+    let at = Part::Entity("service", n);
     checks::address(at, &host, port, path.as_deref())?;
     if [connect_timeout_ms, write_timeout_ms, read_timeout_ms].contains(&0) {
-        return Err(value(at(), "timeouts must be at least 1 ms"));
+        return Err(value(at, "timeouts must be at least 1 ms"));
     }
     Ok(Service {
         n,
@@ -110,7 +110,7 @@ fn size_limit(from: &wire::SizeLimiting) -> SizeLimit {
 fn acl(index: usize, from: wire::Acl) -> Result<Acl, SnapshotError> {
     let wire::Acl { allow, deny, hide_groups_header } = from;
     if allow.is_empty() == deny.is_empty() {
-        return Err(value(format!("acl at index {index}"), "exactly one of allow and deny must hold groups"));
+        return Err(value(Part::Item("acl", index), "exactly one of allow and deny must hold groups"));
     }
     let allows = !allow.is_empty();
     let groups = if allows { allow } else { deny };
@@ -118,7 +118,7 @@ fn acl(index: usize, from: wire::Acl) -> Result<Acl, SnapshotError> {
 }
 
 fn base(
-    at: &impl Fn() -> String,
+    at: Part,
     kind: &'static str,
     from: Option<&wire::Base>,
     profiles: usize,
@@ -126,10 +126,10 @@ fn base(
     match from {
         None => Ok(None),
         Some(wire::Base { rank, .. }) if !matches!(rank, 1 | 2 | 3 | 5) => {
-            Err(value(at(), "rank of a plugin without a consumer must be 5, 3, 2 or 1"))
+            Err(value(at, "rank of a plugin without a consumer must be 5, 3, 2 or 1"))
         }
         Some(wire::Base { profile, .. }) if *profile as usize >= profiles => {
-            Err(SnapshotError::Dangling { from: at(), kind, to: u64::from(*profile) })
+            Err(SnapshotError::Dangling { from: at, kind, to: u64::from(*profile) })
         }
         Some(&wire::Base { rank, profile }) => Ok(Some(Base { rank, profile })),
     }
@@ -156,13 +156,13 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
         size_limiting,
         acl,
     } = from;
-    let at = || format!("route {n}");
-    let dangling = |kind, to| SnapshotError::Dangling { from: at(), kind, to };
+    let at = Part::Entity("route", n);
+    let dangling = |kind, to| SnapshotError::Dangling { from: at, kind, to };
     if protocols.is_empty() {
-        return Err(value(at(), "protocols must name http, https or both"));
+        return Err(value(at, "protocols must name http, https or both"));
     }
     if !matches!(https_redirect_status_code, 426 | 301 | 302 | 307 | 308) {
-        return Err(value(at(), "https_redirect_status_code must be 426, 301, 302, 307 or 308"));
+        return Err(value(at, "https_redirect_status_code must be 426, 301, 302, 307 or 308"));
     }
     if let Some(index) = key_auth.filter(|&k| k >= lists.key_auth) {
         return Err(dangling("key_auth", index as u64));
@@ -170,14 +170,14 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
     if let Some(index) = acl.filter(|&a| a >= lists.acl) {
         return Err(dangling("acl", index as u64));
     }
-    let rate_limiting = base(&at, "profile", rate_limiting.as_ref(), lists.rate)?;
-    let size_limiting = base(&at, "size_limiting", size_limiting.as_ref(), lists.size)?;
+    let rate_limiting = base(at, "profile", rate_limiting.as_ref(), lists.rate)?;
+    let size_limiting = base(at, "size_limiting", size_limiting.as_ref(), lists.size)?;
     let service_index = match service {
         None => None,
         Some(to) => Some(*services.get(&to).ok_or_else(|| dangling("service", u64::from(to)))?),
     };
     let rule = rule(&hosts, &methods, &paths, &headers, (regex_priority, created_at))
-        .map_err(|source| SnapshotError::Rule { route: n, source })?;
+        .map_err(|source| SnapshotError::Rule { at, source })?;
     let route = Route {
         n,
         id: uuid(&id, at)?,
@@ -233,17 +233,17 @@ fn key_auth(index: usize, from: wire::KeyAuth) -> Result<KeyAuth, SnapshotError>
         anonymous,
         anonymous_missing,
     } = from;
-    let at = || format!("key_auth at index {index}");
+    let at = Part::Item("key_auth", index);
     if key_in_body {
-        return Err(value(at(), "key_in_body is not supported in this version"));
+        return Err(value(at, "key_in_body is not supported in this version"));
     }
     if key_names.is_empty() || key_names.iter().any(|n| n.is_empty() || !n.bytes().all(|b| b.is_ascii_graphic())) {
-        return Err(value(at(), "key_names must hold header names"));
+        return Err(value(at, "key_names must hold header names"));
     }
     let challenge = match &realm {
         None => "Key".to_owned(),
         Some(realm) if realm.bytes().any(|b| !(b' '..0x7f).contains(&b) || matches!(b, b'"' | b'\\')) => {
-            return Err(value(at(), "realm must be printable ASCII without quotes and backslashes"));
+            return Err(value(at, "realm must be printable ASCII without quotes and backslashes"));
         }
         Some(realm) => format!("Key realm=\"{realm}\""),
     };
@@ -259,7 +259,7 @@ fn key_auth(index: usize, from: wire::KeyAuth) -> Result<KeyAuth, SnapshotError>
             (None, None) => Anonymous::Refused,
             (Some(n), None) => Anonymous::Consumer(n),
             (None, Some(text)) => Anonymous::Missing(text.into()),
-            (Some(_), Some(_)) => return Err(value(at(), "anonymous and anonymous_missing exclude each other")),
+            (Some(_), Some(_)) => return Err(value(at, "anonymous and anonymous_missing exclude each other")),
         },
     })
 }
@@ -267,7 +267,7 @@ fn key_auth(index: usize, from: wire::KeyAuth) -> Result<KeyAuth, SnapshotError>
 fn profile(index: usize, from: wire::RateLimiting, columns: &Columns) -> Result<Profile, SnapshotError> {
     let wire::RateLimiting { limit_by, header_name, path, limits, hide_client_headers, error_code, error_message } =
         from;
-    let at = || format!("rate_limiting at index {index}");
+    let at = Part::Item("rate_limiting", index);
     let limit_by = match limit_by {
         wire::LimitBy::Consumer => LimitBy::Consumer,
         wire::LimitBy::Credential => LimitBy::Credential,
@@ -275,11 +275,11 @@ fn profile(index: usize, from: wire::RateLimiting, columns: &Columns) -> Result<
         wire::LimitBy::Service => LimitBy::Service,
         wire::LimitBy::Header => match header_name {
             Some(name) => LimitBy::Header(name.to_ascii_lowercase().into()),
-            None => return Err(value(at(), "limit_by header needs header_name")),
+            None => return Err(value(at, "limit_by header needs header_name")),
         },
         wire::LimitBy::Path => match path {
             Some(path) => LimitBy::Path(path.into()),
-            None => return Err(value(at(), "limit_by path needs path")),
+            None => return Err(value(at, "limit_by path needs path")),
         },
     };
     let (needs_dense, needs_open) = match limit_by {
@@ -288,17 +288,17 @@ fn profile(index: usize, from: wire::RateLimiting, columns: &Columns) -> Result<
         LimitBy::Ip | LimitBy::Header(_) | LimitBy::Path(_) => (false, true),
     };
     if limits.is_empty() {
-        return Err(value(at(), "at least one limit is required"));
+        return Err(value(at, "at least one limit is required"));
     }
     if !(100..600).contains(&error_code) {
-        return Err(value(at(), "error_code must be an HTTP status"));
+        return Err(value(at, "error_code must be an HTTP status"));
     }
     let limits = limits
         .into_iter()
         .map(|wire::Limit { per, limit, dense, open }| {
-            column(&at, columns, dense, ColumnKind::Dense, needs_dense)?;
-            column(&at, columns, open, ColumnKind::Open, needs_open)?;
-            let per = per.parse::<Period>().map_err(|error| value(at(), &error.to_string()))?;
+            column(at, columns, dense, ColumnKind::Dense, needs_dense)?;
+            column(at, columns, open, ColumnKind::Open, needs_open)?;
+            let per = per.parse::<Period>().map_err(|error| value(at, &error.to_string()))?;
             Ok(Limit { per, limit, dense, open })
         })
         .collect::<Result<_, SnapshotError>>()?;

@@ -7,7 +7,7 @@ use super::checks::{Columns, address, column, index, scheme, uuid, value};
 use super::tier::{Model, ModelUpstream, Offer, Parameters, Patterns, Subject, Tier, TierLimit};
 use super::wire::{self, ColumnKind};
 use crate::limits::{Period, Rate};
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::{Part, SnapshotError};
 
 pub(super) fn offer(
     tiers: Vec<wire::Tier>,
@@ -18,7 +18,7 @@ pub(super) fn offer(
 ) -> Result<Offer, SnapshotError> {
     let model_by_n = index("model", models.iter().map(|m| m.n))?;
     let tier_by_n = index("tier", tiers.iter().map(|t| t.n))?;
-    let dangling = |kind, to: u32| SnapshotError::Dangling { from: "the policy".into(), kind, to: u64::from(to) };
+    let dangling = |kind, to: u32| SnapshotError::Dangling { from: Part::Whole, kind, to: u64::from(to) };
     let default_tier = match default_tier {
         None => None,
         Some(n) => Some(*tier_by_n.get(&n).ok_or_else(|| dangling("tier", n))?),
@@ -34,7 +34,7 @@ pub(super) fn offer(
     let mut model_by_name = HashMap::with_capacity(models.len());
     for (at, model) in models.iter().enumerate() {
         if model_by_name.insert(model.name.clone(), at).is_some() {
-            return Err(value(format!("model {}", model.n), "its name is another model's, too"));
+            return Err(value(Part::Entity("model", model.n), "its name is another model's, too"));
         }
     }
     Ok(Offer { tiers, models, default_tier, tier_by_n, model_by_name, series: rows })
@@ -54,10 +54,10 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
         first_byte_ms,
         total_ms,
     } = from;
-    let at = || format!("tier {n}");
-    let limits = limits.into_iter().map(|one| limit(&at, one, models, columns)).collect::<Result<_, _>>()?;
+    let at = Part::Entity("tier", n);
+    let limits = limits.into_iter().map(|one| limit(at, one, models, columns)).collect::<Result<_, _>>()?;
     if [first_byte_ms, total_ms].contains(&Some(0)) || output_max_tokens == Some(0) {
-        return Err(value(at(), "timeouts and caps must be above 0"));
+        return Err(value(at, "timeouts and caps must be above 0"));
     }
     let wire::Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort } = parameters;
     let patterns = |names: Vec<String>| Patterns(names.into_iter().map(Into::into).collect());
@@ -77,18 +77,18 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
 }
 
 fn limit(
-    at: &impl Fn() -> String,
+    at: Part,
     from: wire::TierLimit,
     models: &HashMap<u32, usize>,
     columns: &Columns,
 ) -> Result<TierLimit, SnapshotError> {
     let wire::TierLimit { per, limit, burst, scope, shadow, column: number, by_model } = from;
-    let per = per.parse::<Period>().map_err(|error| value(at(), &error.to_string()))?;
+    let per = per.parse::<Period>().map_err(|error| value(at, &error.to_string()))?;
     let rate = match burst {
         None => None,
         Some(burst) => {
-            let seconds = seconds(per).ok_or_else(|| value(at(), "a burst needs a window of fixed length"))?;
-            Some(Rate::new(limit, seconds, burst).ok_or_else(|| value(at(), "a burst and its rate must be above 0"))?)
+            let seconds = seconds(per).ok_or_else(|| value(at, "a burst needs a window of fixed length"))?;
+            Some(Rate::new(limit, seconds, burst).ok_or_else(|| value(at, "a burst and its rate must be above 0"))?)
         }
     };
     let subject = match scope {
@@ -98,7 +98,7 @@ fn limit(
         wire::Subject::Model => Subject::Model,
     };
     if subject == Subject::Ip && rate.is_some() {
-        return Err(value(at(), "a burst by address is not supported in this version"));
+        return Err(value(at, "a burst by address is not supported in this version"));
     }
     let kind = if subject == Subject::Ip { ColumnKind::Open } else { ColumnKind::Dense };
     column(at, columns, number, kind, subject != Subject::Model)?;
@@ -107,14 +107,14 @@ fn limit(
         for (model, one) in by_model {
             column(at, columns, Some(one), ColumnKind::Dense, true)?;
             let index = models.get(&model).ok_or_else(|| SnapshotError::Dangling {
-                from: at(),
+                from: at,
                 kind: "model",
                 to: u64::from(model),
             })?;
             by_index[*index] = one;
         }
         if by_index.contains(&0) {
-            return Err(value(at(), "a limit by model lacks the column of a model"));
+            return Err(value(at, "a limit by model lacks the column of a model"));
         }
         by_index
     } else {
@@ -137,9 +137,9 @@ fn seconds(per: Period) -> Option<u32> {
 
 fn model(from: wire::Model) -> Result<Model, SnapshotError> {
     let wire::Model { n, id, name, features, max_output_tokens, created_at, upstreams } = from;
-    let at = || format!("model {n}");
+    let at = Part::Entity("model", n);
     if name.is_empty() || upstreams.is_empty() {
-        return Err(value(at(), "a model has a name and at least one upstream"));
+        return Err(value(at, "a model has a name and at least one upstream"));
     }
     let upstreams = upstreams.into_iter().map(|one| upstream(at, one)).collect::<Result<_, _>>()?;
     Ok(Model {
@@ -153,11 +153,11 @@ fn model(from: wire::Model) -> Result<Model, SnapshotError> {
     })
 }
 
-fn upstream(at: impl Fn() -> String, from: wire::ModelUpstream) -> Result<ModelUpstream, SnapshotError> {
+fn upstream(at: Part, from: wire::ModelUpstream) -> Result<ModelUpstream, SnapshotError> {
     let wire::ModelUpstream { protocol, host, port, path, model, weight, api_key, tls_verify } = from;
-    address(&at, &host, port, Some(&path))?;
+    address(at, &host, port, Some(&path))?;
     if model.is_empty() {
-        return Err(value(at(), "an upstream's model has a name"));
+        return Err(value(at, "an upstream's model has a name"));
     }
     Ok(ModelUpstream {
         scheme: scheme(protocol),

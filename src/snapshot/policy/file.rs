@@ -10,6 +10,8 @@ use super::{compile, wire};
 use crate::snapshot::error::SnapshotError;
 
 const MAGIC: &[u8] = b"aigw-policy 2 ";
+/// Hex digits of the hash in the header.
+const HASH: usize = 64;
 
 /// Verifies header and hash, parses, checks every reference, compiles.
 pub fn policy(file: &[u8]) -> Result<Policy, SnapshotError> {
@@ -24,20 +26,54 @@ pub fn policy(file: &[u8]) -> Result<Policy, SnapshotError> {
     compile::policy(wire)
 }
 
-/// The file content for this JSON, which must pass [`policy`] (a file that no worker could load is never written).
-pub fn seal(json: &[u8]) -> Result<Vec<u8>, SnapshotError> {
-    let mut file = Vec::with_capacity(json.len() + MAGIC.len() + 65);
+/// A policy that workers can load: the content of its file, and the highest numbers in it.
+#[derive(Debug)]
+pub struct Sealed {
+    /// Header and JSON.
+    pub file: Vec<u8>,
+    /// The numbers by which the counters of metrics are laid out.
+    pub highest: Highest,
+}
+
+/// The highest numbers of a policy; 0 where it has none of a kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Highest {
+    /// Of a route.
+    pub route: u32,
+    /// Of a tier.
+    pub tier: u32,
+    /// Row of the metrics of a tier and a model.
+    pub series: u32,
+}
+
+impl Sealed {
+    /// Whether it was made of this JSON.
+    #[must_use]
+    pub fn holds(&self, json: &[u8]) -> bool {
+        self.file.len() == MAGIC.len() + HASH + 1 + json.len() && self.file.ends_with(json)
+    }
+}
+
+/// Checks and compiles this JSON as [`policy`] does, and makes its file: a file that no worker could load is never written.
+pub fn seal(json: &[u8]) -> Result<Sealed, SnapshotError> {
+    let wire: wire::Policy = serde_json::from_slice(json)?;
+    let highest = Highest {
+        route: wire.routes.iter().map(|route| route.n).max().unwrap_or(0),
+        tier: wire.tiers.iter().map(|tier| tier.n).max().unwrap_or(0),
+        series: wire.series.iter().map(|&(_, _, row)| row).max().unwrap_or(0),
+    };
+    compile::policy(wire)?;
+    let mut file = Vec::with_capacity(json.len() + MAGIC.len() + HASH + 1);
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(hash(json).as_bytes());
     file.push(b'\n');
     file.extend_from_slice(json);
-    policy(&file)?;
-    Ok(file)
+    Ok(Sealed { file, highest })
 }
 
 fn hash(json: &[u8]) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(json).iter().fold(String::with_capacity(64), |mut hex, byte| {
+    Sha256::digest(json).iter().fold(String::with_capacity(HASH), |mut hex, byte| {
         // Writing to a String cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex

@@ -17,7 +17,7 @@ def test_groups_of_a_consumer(gateway: Gateway) -> None:
     assert set(made) == {"id", "created_at", "consumer", "group", "tags"}
     assert (made["consumer"], made["group"]) == ({"id": bob["id"]}, "gold")
     gateway.post("/acls", group="admin", consumer={"id": bob["id"]})
-    assert gateway.publisher.consumers[1][6] == ["admin", "gold"]
+    assert gateway.publisher.consumers[1].groups == ["admin", "gold"]
     twice = gateway.post("/consumers/bob/acls", 409, group="gold")
     assert (twice["code"], twice["fields"]) == (5, {"consumer": {"id": bob["id"]}, "group": "gold"})
     assert twice["message"] == f'UNIQUE violation detected on \'{{consumer={{id="{bob["id"]}"}},group="gold"}}\''
@@ -35,10 +35,10 @@ def test_groups_of_a_consumer(gateway: Gateway) -> None:
     key = str(uuid4())
     assert gateway.call("PUT", f"/consumers/bob/acls/{key}", 200, json={"group": "by-id"})["id"] == key
     gateway.call("PATCH", "/consumers/bob/acls/new", json={"group": "newer"})
-    assert gateway.publisher.consumers[1][6] == ["admin", "by-id", "gold", "newer"]
+    assert gateway.publisher.consumers[1].groups == ["admin", "by-id", "gold", "newer"]
     gateway.call("DELETE", "/consumers/bob/acls/gold", 204)
     gateway.call("DELETE", "/consumers/bob/acls/gold", 404)
-    assert gateway.publisher.consumers[2][6] == ["gold"]
+    assert gateway.publisher.consumers[2].groups == ["gold"]
     assert gateway.post("/consumers/bob/acls", 400)["message"] == "schema violation (group: required field missing)"
     gateway.call("DELETE", "/consumers/bob", 204)
     assert [a["group"] for a in gateway.call("GET", "/acls")["data"]] == ["gold"]
@@ -89,7 +89,7 @@ def test_request_size_limiting_may_be_a_consumers(gateway: Gateway) -> None:
     assert shared["config"] == {"allowed_payload_size": 128, "size_unit": "megabytes", "require_content_length": False}
     gateway.post("/consumers/bob/plugins", name="request-size-limiting", config={"size_unit": "kilobytes"})
     policy = gateway.publisher.policy or {}
-    ((route, service, kind, index),) = gateway.publisher.consumers[1][4]
+    ((route, service, kind, index),) = gateway.publisher.consumers[1].refs
     assert (route, service, kind) == (0, 0, 1)
     assert policy["size_limiting"][index]["bytes"] == 131072
     assert policy["size_limiting"][policy["routes"][0]["size_limiting"]["profile"]]["bytes"] == 134217728

@@ -40,11 +40,11 @@ def test_put_and_patch_keep_a_key_that_they_do_not_name(gateway: Gateway) -> Non
     read = gateway.call("GET", path)
     gateway.call("PUT", path, 200, json=read | {"tags": ["a"]})
     (record,) = gateway.publisher.credentials.values()
-    assert record[3] == gateway.publisher.hash_key(made["key"].encode())
+    assert record.hmac == gateway.publisher.hash_key(made["key"].encode())
     changed = gateway.call("PATCH", path, json={"key": KEY})
     assert changed["key"] == KEY
     (record,) = gateway.publisher.credentials.values()
-    assert record[3] == gateway.publisher.hash_key(KEY.encode())
+    assert record.hmac == gateway.publisher.hash_key(KEY.encode())
     upserted = gateway.call("PUT", "/consumers/bob/key-auth/another-key-of-bob", 200, json={})
     assert upserted["key"] == "another-key-of-bob"
     by_id = gateway.call("PUT", f"/consumers/bob/key-auth/{uuid4()}", 200, json={})
@@ -60,13 +60,13 @@ def test_ttl_counts_down_and_the_credential_is_gone(gateway: Gateway) -> None:
     gateway.now += 4
     assert gateway.call("GET", path)["ttl"] == 6
     assert gateway.call("PATCH", path, json={"tags": ["kept"]})["ttl"] == 6
-    assert next(iter(gateway.publisher.credentials.values()))[4] == int(gateway.now) + 6
+    assert next(iter(gateway.publisher.credentials.values())).expires_at == int(gateway.now) + 6
     gateway.now += 6
     assert gateway.call("GET", path, 404)
     assert gateway.call("GET", "/key-auths")["data"] == []
     again = gateway.post("/consumers/bob/key-auth", key=KEY)
     assert "ttl" not in again
-    assert [c[1] for c in gateway.publisher.credentials.values()] == [again["id"]]
+    assert [c.id for c in gateway.publisher.credentials.values()] == [again["id"]]
     assert gateway.post("/consumers/bob/key-auth", 400, ttl=100_000_001)["fields"] == {
         "ttl": "value should be between 0 and 100000000"
     }

@@ -110,7 +110,7 @@ def test_deleting_takes_along_what_cannot_stay(gateway: Gateway) -> None:
     gateway.post(f"/routes/{route['id']}/plugins", name="key-auth")
     gateway.call("DELETE", f"/routes/{route['id']}", 204)
     assert gateway.call("GET", "/plugins")["data"] == []
-    assert gateway.publisher.consumers[1][4] == []
+    assert gateway.publisher.consumers[1].refs == []
     gateway.call("DELETE", "/consumers/bob", 204)
     assert gateway.call("GET", "/key-auths")["data"] == []
     assert (gateway.publisher.consumers, gateway.publisher.credentials) == ({}, {})

@@ -32,8 +32,8 @@ def test_every_command_of_the_lab_puts_in_force_what_it_says(gateway: Gateway) -
     assert published.policy["key_auth"][compiled["key_auth"]]["key_names"] == ["apikey"]
     for n, name, limit in ((1, "free-user", 5), (2, "pro-user", 100)):
         record = published.consumers[n]
-        ((on_route, on_service, kind, profile),) = record[4]
-        assert (record[2], on_route, on_service, kind) == (name, 0, 0, 0)
+        ((on_route, on_service, kind, profile),) = record.refs
+        assert (record.username, on_route, on_service, kind) == (name, 0, 0, 0)
         assert published.policy["rate_limiting"][profile]["limits"][0]["limit"] == limit
-    hashes = {c[3]: c[2] for c in published.credentials.values()}
+    hashes = {c.hmac: c.consumer for c in published.credentials.values()}
     assert hashes == {published.hash_key(k.encode()): n for n, k in enumerate(keys.values(), 1)}

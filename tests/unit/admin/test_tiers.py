@@ -20,7 +20,7 @@ def put(gateway: Gateway, name: str, **spec: Any) -> Any:
 
 def tier_of(gateway: Gateway, name: str) -> str | None:
     """Name of the tier in a consumer's published record."""
-    (n,) = [c[5] for c in gateway.publisher.consumers.values() if c[2] == name]
+    (n,) = [c.tier for c in gateway.publisher.consumers.values() if c.username == name]
     tiers = {t["n"]: t["name"] for t in gateway.publisher.policy["tiers"]}  # type: ignore[index]
     return tiers[n] if n else None
 
@@ -190,7 +190,7 @@ def test_the_end_of_a_tier_returns_its_consumers_to_none(gateway: Gateway) -> No
         gateway.post("/consumers", username=name)
         gateway.post("/consumer_groups/free/consumers", consumer=name)
     gateway.call("DELETE", "/tiers/free", 204)
-    assert [c[5] for c in gateway.publisher.consumers.values()] == [0, 0]
+    assert [c.tier for c in gateway.publisher.consumers.values()] == [0, 0]
     assert gateway.publisher.policy["tiers"] == []  # type: ignore[index]
     gateway.call("DELETE", "/consumers/bob", 204)
 

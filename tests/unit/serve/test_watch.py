@@ -9,6 +9,7 @@ import pytest
 
 from aigw.serve import watch
 from aigw.serve.watch import LOOK_S, Seen, Settling, Watch
+from aigw.telemetry.families import text
 from aigw.telemetry.faults import Faults
 
 # A moment later: sums of floats are not exact.
@@ -194,5 +195,5 @@ def test_a_fault_of_ours_is_not_the_end_of_watching(
     file.write_text("tiers: {free: {}}")
     assert configuration.again.wait(30)
     watching.stop()
-    assert 'aigw_control_faults_total{thread="watch"} 1' in faults.metrics().splitlines()
+    assert 'aigw_control_faults_total{thread="watch"} 1' in text(faults.families()).splitlines()
     assert "a fault of ours" in caplog.text

@@ -1,4 +1,4 @@
-"""The export, from the metrics text to what a collector decodes."""
+"""The export, from metric families to a request that a collector decodes."""
 
 import gzip
 import socket
@@ -14,24 +14,33 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from aigw._native import metrics_table
 from aigw.telemetry import start_exporter
 from aigw.telemetry.convert import ATTRIBUTES, CONVENTIONAL
+from aigw.telemetry.families import Family, Sample, text
 from aigw.telemetry.faults import Faults
-from aigw.telemetry.prometheus import parse
 
-TEXT = r"""# HELP aigw_requests_total Requests answered.
-# TYPE aigw_requests_total counter
-aigw_requests_total{route="a\"b\\c",status="200"} 3
-aigw_requests_total{route="x",status="429"} 1
-# HELP aigw_workers Workers.
-# TYPE aigw_workers gauge
-aigw_workers 2
-# HELP aigw_latency_seconds Latency.
-# TYPE aigw_latency_seconds histogram
-aigw_latency_seconds_bucket{le="0.1"} 4
-aigw_latency_seconds_bucket{le="1"} 6
-aigw_latency_seconds_bucket{le="+Inf"} 7
-aigw_latency_seconds_sum 9.5
-aigw_latency_seconds_count 7
-"""
+FAMILIES = [
+    Family(
+        "aigw_requests_total",
+        "counter",
+        "Requests answered.",
+        [
+            Sample("aigw_requests_total", (("route", 'a"b\\c'), ("status", "200")), 3.0),
+            Sample("aigw_requests_total", (("route", "x"), ("status", "429")), 1.0),
+        ],
+    ),
+    Family("aigw_workers", "gauge", "Workers.", [Sample("aigw_workers", (), 2.0)]),
+    Family(
+        "aigw_latency_seconds",
+        "histogram",
+        "Latency.",
+        [
+            Sample("aigw_latency_seconds_bucket", (("le", "0.1"),), 4.0),
+            Sample("aigw_latency_seconds_bucket", (("le", "1"),), 6.0),
+            Sample("aigw_latency_seconds_bucket", (("le", "+Inf"),), 7.0),
+            Sample("aigw_latency_seconds_sum", (), 9.5),
+            Sample("aigw_latency_seconds_count", (), 7.0),
+        ],
+    ),
+]
 
 
 class Collector(HTTPServer):
@@ -72,7 +81,7 @@ def collector() -> Iterator[Collector]:
 
 
 def test_a_collector_gets_every_sample(collector: Collector) -> None:
-    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: TEXT, Faults())
+    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: FAMILIES, Faults())
     assert exporter is not None
     exporter.shutdown()
     assert collector.paths == ["/v1/metrics"]
@@ -95,18 +104,18 @@ def test_a_table_that_cannot_be_read_is_read_again(
 ) -> None:
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1")
     faults, came = Faults(), threading.Event()
-    texts = iter(["no table"])
+    errors = iter([OSError("no table")])
 
-    def text() -> str:
-        if (told := next(texts, None)) is not None:
-            return told
+    def families() -> list[Family]:
+        if (error := next(errors, None)) is not None:
+            raise error
         came.set()
-        return TEXT
+        return FAMILIES
 
-    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", text, faults)
+    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", families, faults)
     assert exporter is not None and came.wait(30)
     exporter.shutdown()
-    assert 'aigw_control_faults_total{thread="export"} 1' in faults.metrics().splitlines()
+    assert 'aigw_control_faults_total{thread="export"} 1' in text(faults.families()).splitlines()
     assert "could not export the metrics" in caplog.text
 
 
@@ -119,11 +128,9 @@ def test_metrics_of_the_conventions_have_their_names(collector: Collector) -> No
         assert told.replace(".", "_") + ("_seconds" if unit == "s" else "") == name
     for label, told in ATTRIBUTES.items():
         assert told.replace(".", "_") == label
-    text = "".join(
-        f'# TYPE {name} histogram\n{name}_bucket{{gen_ai_request_model="m",aigw_tier="t",le="+Inf"}} 1\n'
-        for name in known
-    )
-    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: text, Faults())
+    labels = (("gen_ai_request_model", "m"), ("aigw_tier", "t"), ("le", "+Inf"))
+    families = [Family(name, "histogram", "", [Sample(f"{name}_bucket", labels, 1.0)]) for name in known]
+    exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: families, Faults())
     assert exporter is not None
     exporter.shutdown()
     metrics = collector.requests[0].resource_metrics[0].scope_metrics[0].metrics
@@ -136,7 +143,7 @@ def test_metrics_of_the_conventions_have_their_names(collector: Collector) -> No
 def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound and not listening: refuses
-        exporter = start_exporter(f"http://127.0.0.1:{nobody.getsockname()[1]}", lambda: TEXT, Faults())
+        exporter = start_exporter(f"http://127.0.0.1:{nobody.getsockname()[1]}", lambda: FAMILIES, Faults())
         assert exporter is not None
         begin = time.monotonic()
         exporter.shutdown()
@@ -146,10 +153,4 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
 def test_without_an_endpoint_there_is_no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    assert start_exporter(None, lambda: TEXT, Faults()) is None
-
-
-@pytest.mark.parametrize("text", ["aigw_x 1", "# TYPE a counter\na{b=c} 1", "# TYPE a counter\na one two"])
-def test_text_that_is_not_understood_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError):
-        parse(text)
+    assert start_exporter(None, lambda: FAMILIES, Faults()) is None

@@ -42,7 +42,7 @@ from aigw.control.store.database import Store
 from aigw.control.store.origin import Origin
 from aigw.control.store.write import Writing
 from aigw.errors import AigwError, ConfigError, StoreError, Unservable, explain
-from aigw.telemetry.prometheus import render
+from aigw.telemetry.families import Family, own
 from aigw.types import JsonDict
 
 GIVEN: Final = "POST /config"
@@ -219,11 +219,11 @@ class Configuration:
         with self._store.reading() as reading:
             return compare(wanted, default_tier(file), rows_of(reading), reading.default_tier())
 
-    def metrics(self) -> str:
-        """What Prometheus is told of it."""
+    def families(self) -> list[Family]:
+        """The metrics of it."""
         content = self.stamp.hash if self.stamp is not None else self._publication.in_force.hash
         generation = str(self._publication.in_force.generation)
-        return render(
+        return own(
             {
                 "aigw_config_reload_success": [({}, self.error is None)],
                 "aigw_config_reloads_total": [({"result": result}, n) for result, n in self.results.items()],

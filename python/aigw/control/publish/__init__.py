@@ -3,7 +3,7 @@
 publication    memory of what is published; a change -> calls of the native publisher, after the commit
 compile        entities -> the policy, consumer records, counter columns; pure
 compile_tiers  tiers and models -> their entries of the policy; pure
+records        consumers and keys as records of the snapshot, with names
 files          the native publisher as a protocol, for publication and tests
 repair         a file that a worker could not load is published again
-unservable     an entity that no worker could load, in the words of the control plane
 """

@@ -12,6 +12,7 @@ from typing import Final, Generic, NamedTuple, TypeVar, cast
 import orjson
 
 from aigw.control.publish.compile_tiers import Rows, model_entry, tier_entry
+from aigw.control.publish.records import ConsumerRecord, Ref
 from aigw.entities import LlmModel, Plugin, Route, Service, Tier
 from aigw.plugins.acl import compile as acl
 from aigw.plugins.acl.schema import AclConfig
@@ -30,11 +31,6 @@ REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1
 SERIES: Final = "series"
 
 E = TypeVar("E")
-
-Ref = tuple[int, int, int, int]
-"""(route n or 0, service n or 0, kind, index of the profile)."""
-ConsumerRecord = tuple[int, str, str | None, str | None, list[Ref], int, list[str]]
-"""(n, id, username, custom_id, refs, tier's n or 0, groups)."""
 
 
 class Numbered(NamedTuple, Generic[E]):
@@ -276,8 +272,8 @@ def consumer_record(
         route = world.routes[body["route"]["id"]].n if body["route"] else 0
         service = body["service"]["id"] if body["service"] else None
         kind, index = REFS[body["name"]], profiles.of(body, service, numbers)
-        refs.append((route, world.services[service].n if service else 0, kind, index))
-    return (n, key, username, custom_id, sorted(refs), world.tiers[tier].n if tier else 0, groups)
+        refs.append(Ref(route, world.services[service].n if service else 0, kind, index))
+    return ConsumerRecord(n, key, username, custom_id, sorted(refs), world.tiers[tier].n if tier else 0, groups)
 
 
 def _shared(entries: list[JsonDict], entry: JsonDict) -> int:

@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from aigw.control.publish.compile import ConsumerRecord
+from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.types import JsonDict
-
-CredentialRecord = tuple[int, str, int, bytes, int]
 
 
 class Publisher(Protocol):
@@ -33,6 +31,11 @@ class Publisher(Protocol):
     def read_buckets(self, refs: list[tuple[int, int, int, int, int]], now_ns: int) -> list[tuple[int, int]]: ...
     def reclaim(self) -> list[tuple[int, int]]: ...
     def slots(self) -> list[JsonDict]: ...
+    def load_failures(self) -> int: ...
+    def total_requests(self, routes: list[int]) -> int: ...
     def metrics(
         self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
     ) -> str: ...
+    def families(
+        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+    ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]: ...

@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from aigw._native import PublishError
 from aigw.control.publish.compile import (
     SERIES,
     Column,
-    ConsumerRecord,
     Numbered,
     Numbers,
     Profiles,
@@ -28,11 +28,12 @@ from aigw.control.publish.compile import (
     series_key,
 )
 from aigw.control.publish.compile_tiers import Rows
-from aigw.control.publish.files import CredentialRecord, Publisher
-from aigw.control.publish.unservable import unservable
+from aigw.control.publish.files import Publisher
+from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.control.store.read import Reading
 from aigw.control.store.rows import SETTINGS, Change, Many, Row
 from aigw.entities import Entity, LlmModel, Plugin, Route, Service, Tier
+from aigw.errors import Unservable
 from aigw.types import JsonDict
 
 MERGE_AT_LEAST: Final = 4096
@@ -42,6 +43,7 @@ REWRITE_SHARE: Final = 32
 UNUSED_PROFILES: Final = 256
 """Profiles added since the last base after which a new one drops those that nothing uses any more."""
 
+NOT_LOADABLE: Final = "no worker could load this, so nothing was changed"
 _PLACES: Final[Mapping[str, type[Entity]]] = {"services": Service, "routes": Route, "tiers": Tier, "models": LlmModel}
 """What the policy is made of, by the world's own names."""
 
@@ -80,6 +82,17 @@ class Fresh(NamedTuple):
 
     columns: dict[tuple[str, str], int]
     series: dict[tuple[str, str], int]
+
+
+class Labels(NamedTuple):
+    """Names by number, as metrics show them."""
+
+    routes: dict[int, tuple[str, str]]
+    """Route n -> (route, service)."""
+    series: dict[int, tuple[str, str]]
+    """Row of metrics -> (tier, model)."""
+    tiers: dict[int, str]
+    """Tier n -> name."""
 
 
 class Publication:
@@ -171,7 +184,7 @@ class Publication:
             else:
                 owner = reading.get("consumers", "id", row.body["consumer"]["id"], now)
                 if owner is not None:
-                    credentials.append((row.n, row.id, owner.n, row.hash, row.expires_at))
+                    credentials.append(CredentialRecord(row.n, row.id, owner.n, row.hash, row.expires_at))
         policy = None
         if self._policy_dirty or len(self.profiles) != self._policy_profiles:
             policy = self._compile(reading, now, self.profiles)
@@ -260,28 +273,18 @@ class Publication:
         self.profiles = base.profiles
         self._policy_dirty = True
 
-    def route_labels(self) -> dict[int, tuple[str, str]]:
-        """Route n -> (route, service) as metrics name them."""
-        world, labels = self.world, {}
+    def labels(self) -> Labels:
+        """The names of everything that has metrics of its own."""
+        world, known, routes, series = self.world, self.series.known, {}, {}
         for n, route in list(world.routes.values()):
             service = world.services.get(route.service.id) if route.service else None
-            labels[n] = (route.name or route.id, (service.entity.name or service.entity.id) if service else "")
-        return labels
-
-    def series_labels(self) -> dict[int, tuple[str, str]]:
-        """Row of metrics -> (tier, model) as metrics name them."""
-        tiers, models, known = self.world.tiers, self.world.models, self.series.known
-        found = {}
-        for tier in list(tiers.values()):
-            for model in list(models.values()):
-                n = known.get((SERIES, series_key(tier.entity, model.entity)))
-                if n is not None:
-                    found[n] = (tier.entity.name, model.entity.name)
-        return found
-
-    def tier_labels(self) -> dict[int, str]:
-        """Tier n -> name."""
-        return {n: tier.name for n, tier in list(self.world.tiers.values())}
+            routes[n] = (route.name or route.id, (service.entity.name or service.entity.id) if service else "")
+        for tier in list(world.tiers.values()):
+            for model in list(world.models.values()):
+                row = known.get((SERIES, series_key(tier.entity, model.entity)))
+                if row is not None:
+                    series[row] = (tier.entity.name, model.entity.name)
+        return Labels(routes, series, {n: tier.name for n, tier in list(world.tiers.values())})
 
     def _note_place(self, kind: str, after: Row | None, key: str) -> None:
         self._policy_dirty = True
@@ -347,9 +350,18 @@ class Publication:
             return None
         try:
             self._publisher.stage(policy)
-        except ValueError as error:
-            raise unservable(self.world, str(error)) from None
+        except PublishError as error:
+            raise self._unservable(error) from None
         return policy
+
+    def _unservable(self, error: PublishError) -> Unservable:
+        """No worker could load the policy: the error to raise, in words of the entity that is at fault."""
+        for collection in (f"{error.kind}s",) if error.kind is not None else ():
+            for key, (n, entity) in getattr(self.world, collection, dict[str, Numbered[Any]]()).items():
+                if n == error.n:
+                    name = getattr(entity, "name", None) or key
+                    return Unservable(f"{NOT_LOADABLE}: {error.kind} '{name}': {error.reason}", collection, key)
+        return Unservable(f"{NOT_LOADABLE}: {error}")
 
     def _published(self, generation: int, policy: bytes | None, now: float) -> None:
         if policy is not None:
@@ -384,12 +396,13 @@ def read_base(reading: Reading, world: World, numbers: Numbers, now: int, *, may
     groups = reading.all_groups()
     tiers, special = {key: tier.n for key, tier in world.tiers.items()}, own.keys() | groups.keys()
     consumers = [
-        (*row[:4], [], tiers[row[4]] if row[4] else 0, [])  # what `consumer_record` makes of nearly all
+        ConsumerRecord(*row[:4], [], tiers[row[4]] if row[4] else 0, [])  # as `consumer_record` makes nearly all
         if row[1] not in special
         else consumer_record(row, groups.get(row[1], []), own.get(row[1], ()), world, profiles, numbers)
         for row in reading.consumers()
     ]
     if numbers.fresh and not may_number:
         raise KeyError("a counter column was added while the base was read")
-    owners = {consumer[1]: consumer[0] for consumer in consumers}
-    return Base(consumers, reading.credentials(now, owners), profiles, numbers.fresh)
+    owners = {consumer.id: consumer.n for consumer in consumers}
+    credentials = [CredentialRecord._make(row) for row in reading.credentials(now, owners)]
+    return Base(consumers, credentials, profiles, numbers.fresh)

@@ -6,7 +6,6 @@ write everything anew when that counter moved and a worker is behind. Between tw
 time that the last was in vain: a disk that spoils whatever is written must not keep the gateway busy.
 """
 
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,7 +15,6 @@ from aigw.types import JsonDict
 
 PAUSE_S: Final = 5.0
 LONGEST_S: Final = 300.0
-_COUNTER: Final = re.compile(r"^aigw_snapshot_load_failures_total (\d+)", re.MULTILINE)
 
 
 class Files(Protocol):
@@ -24,9 +22,7 @@ class Files(Protocol):
 
     def generation(self) -> int: ...
     def slots(self) -> list[JsonDict]: ...
-    def metrics(
-        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
-    ) -> str: ...
+    def load_failures(self) -> int: ...
 
 
 class Repair:
@@ -43,7 +39,7 @@ class Repair:
         self._renew = renew
         self._log = log
         self._clock = clock
-        self._seen = self._failures()
+        self._seen = files.load_failures()
         self._pause = PAUSE_S
         self._last = float("-inf")
         self._running: Future[None] | None = None
@@ -60,16 +56,12 @@ class Repair:
         now = self._clock()
         if all(generation >= self._files.generation() for generation in held) or now < self._last + self._pause:
             return
-        failures = self._failures()
+        failures = self._files.load_failures()
         if failures > self._seen:
             self._pause = min(self._pause * 2, LONGEST_S) if now < self._last + 2 * self._pause else PAUSE_S
             self._last = now
             self._running = self._renew()
         self._seen = failures
-
-    def _failures(self) -> int:
-        found = _COUNTER.search(self._files.metrics({}, {}, {}))
-        return int(found.group(1)) if found else 0
 
     def _tell(self, renewed: "Future[None]") -> None:
         if (fault := renewed.exception()) is None:

@@ -159,7 +159,7 @@ def test_all_change_tier_in_one_go(gateway: Gateway, monkeypatch: pytest.MonkeyP
     assert gateway.publisher.calls.count("write_base") == 1 and "append" not in gateway.publisher.calls
     held = gateway.call("GET", "/consumers/u3")
     assert held["created_at"] == made and held["updated_at"] == made + 100
-    assert {one[5] for one in gateway.publisher.consumers.values() if one[2] != "own"} == {2}
+    assert {one.tier for one in gateway.publisher.consumers.values() if one.username != "own"} == {2}
 
 
 def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.Monk
         (9, "keyauth_credentials of consumer 'u6'"),
     ]
     assert "its key is held by consumer 'u4' in the Admin API (id " in caught.value.findings[1].message
-    assert [c[2] for c in gateway.publisher.consumers.values()] == ["u4"]
+    assert [c.username for c in gateway.publisher.consumers.values()] == ["u4"]
     assert gateway.call("GET", "/consumer_groups")["data"][0]["name"] == "free"
 
 

@@ -68,8 +68,8 @@ def file() -> list[Declared]:
 def test_a_file_is_put_in_force_and_written_once(gateway: Gateway) -> None:
     assert applied(gateway, file(), "pro") == Applied(added=7)
     publisher = gateway.publisher
-    assert publisher.consumers[1][5:] == (1, ["gold"])
-    assert publisher.credentials[1][2:4] == (1, b"b" * 32)
+    assert (publisher.consumers[1].tier, publisher.consumers[1].groups) == (1, ["gold"])
+    assert (publisher.credentials[1].consumer, publisher.credentials[1].hmac) == (1, b"b" * 32)
     assert publisher.policy["default_tier"] == 1  # type: ignore[index]
     assert gateway.call("GET", "/services?tags=f")["data"][0]["name"] == "s"
     publisher.calls.clear()
@@ -80,7 +80,7 @@ def test_a_file_is_put_in_force_and_written_once(gateway: Gateway) -> None:
     assert publisher.calls == []
     assert "tiers.yaml:13" in gateway.call("DELETE", "/tiers/pro", 409)["message"]
     assert applied(gateway, file()[:-1]) == Applied(removed=1, moved=6)
-    assert (publisher.policy["default_tier"], publisher.consumers[1][6]) == (None, [])  # type: ignore[index]
+    assert (publisher.policy["default_tier"], publisher.consumers[1].groups) == (None, [])  # type: ignore[index]
     assert applied(gateway, []) == Applied(removed=6)
     assert (publisher.consumers, publisher.credentials) == ({}, {})
     assert gateway.call("GET", "/tags")["data"] == []
@@ -151,8 +151,8 @@ def test_an_entity_that_leaves_the_file_takes_its_children_along(gateway: Gatewa
     gateway.call("DELETE", "/routes/mine")
     gateway.call("DELETE", "/consumers/eve/consumer_groups", 204)
     applied(gateway, [])
-    assert [c[2] for c in gateway.publisher.consumers.values()] == ["eve"]
-    assert gateway.publisher.consumers[2][5] == 0
+    assert [c.username for c in gateway.publisher.consumers.values()] == ["eve"]
+    assert gateway.publisher.consumers[2].tier == 0
     for path in ("/key-auths", "/plugins", "/services", "/routes", "/acls", "/consumer_groups"):
         assert gateway.call("GET", path)["data"] == [], path
 
@@ -260,7 +260,7 @@ def test_metrics_rows_never_change_their_meaning(gateway: Gateway) -> None:
 
     def series() -> dict[tuple[str, str], int]:
         assert gateway.control is not None
-        return {names: n for n, names in gateway.control._writer._publication.series_labels().items()}
+        return {names: n for n, names in gateway.control._writer._publication.labels().series.items()}
 
     tiers = [declare("tiers", n) for n in ("a", "b")]
     applied(gateway, [*tiers, model("m")])
@@ -281,7 +281,7 @@ def test_limits_by_model_and_of_the_default_tier(gateway: Gateway) -> None:
     gateway.post("/consumers", username="eve")
     rows = gateway.call("GET", "/consumers/eve/limits")["data"]
     assert [(r["scope"], r["limit"], r["source"]) for r in rows] == [("model m", 3, "tier t"), ("model l", 3, "tier t")]
-    assert gateway.publisher.consumers[1][5] == 0
+    assert gateway.publisher.consumers[1].tier == 0
     gateway.close()
     gateway.open()
     # Started without a file, so the file's entities are deleted.
@@ -321,10 +321,14 @@ def test_any_file_after_any_other_gives_what_it_would_alone(
             for d in entities.values()
             if d.kind == "consumers"
         }
-        found = {(c[2], c[3], c[5] != 0) for c in gateway.publisher.consumers.values() if c[2] != "admins"}
+        found = {
+            (c.username, c.custom_id, c.tier != 0)
+            for c in gateway.publisher.consumers.values()
+            if c.username != "admins"
+        }
         assert found == wanted
         digests = {d.digest for d in entities.values() if d.digest}
-        assert {c[3] for c in gateway.publisher.credentials.values()} == digests
+        assert {c.hmac for c in gateway.publisher.credentials.values()} == digests
 
 
 def test_a_large_change_is_one_base(gateway: Gateway) -> None:
@@ -362,7 +366,9 @@ def test_a_base_that_could_not_be_written_is_tried_again(gateway: Gateway, monke
             applied(gateway, people)
         gateway.publisher.fail = {}
         gateway.post("/consumers", username=f"after-{step}")
-        assert {f"c{i}" for i in range(5)} | {f"after-{step}"} <= {c[2] for c in gateway.publisher.consumers.values()}
+        assert {f"c{i}" for i in range(5)} | {f"after-{step}"} <= {
+            c.username for c in gateway.publisher.consumers.values()
+        }
         people = [declare("consumers", f"c{i}", custom_id=f"x{i}") for i in range(5)]
 
 

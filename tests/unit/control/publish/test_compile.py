@@ -35,7 +35,7 @@ def test_the_golden_policies(name: str) -> None:
     tier = next(iter(world.tiers), None)
     record = consumer_record((7, "c" * 8, "guest", None, tier), ["gold", "new"], own, world, profiles, numbers)
     policy, _ = compile_policy(world, profiles, numbers, Numbers({}))
-    got = orjson.dumps({"policy": policy, "guest": record}, option=orjson.OPT_INDENT_2) + b"\n"
+    got = orjson.dumps({"policy": policy, "guest": record}, default=list, option=orjson.OPT_INDENT_2) + b"\n"
     assert got == (GOLDEN / f"{name}-policy.json").read_bytes()
 
 

@@ -64,7 +64,7 @@ def test_moving_between_consumer_plugins_keeps_the_column(gateway: Gateway) -> N
     plugin = gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})
 
     def column() -> int:
-        ((_, _, _, profile),) = gateway.publisher.consumers[1][4]
+        ((_, _, _, profile),) = gateway.publisher.consumers[1].refs
         return gateway.publisher.policy["rate_limiting"][profile]["limits"][0]["dense"]  # type: ignore[index,no-any-return]
 
     before = column()
@@ -124,12 +124,12 @@ def test_a_disk_that_fails_after_the_commit_is_said_and_mended(gateway: Gateway)
     answer = gateway.call("POST", "/consumers", 503, json={"username": "at"})
     assert "Input/output error" in answer["message"]
     assert "not in force" in answer["message"]
-    assert all(c[2] != "at" for c in gateway.publisher.consumers.values())
+    assert all(c.username != "at" for c in gateway.publisher.consumers.values())
     status = gateway.call("GET", "/status")["configuration"]
     assert "Input/output" in status["error"]["message"]
     gateway.publisher.fail = {}
     gateway.post("/consumers", username="after")
-    assert {"at", "after"} <= {c[2] for c in gateway.publisher.consumers.values()}
+    assert {"at", "after"} <= {c.username for c in gateway.publisher.consumers.values()}
     assert gateway.call("GET", "/status")["configuration"]["error"] is None
 
 
@@ -182,7 +182,7 @@ def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway) -> None:
     gateway.post("/consumers", username="y")
     assert gateway.publisher.policy == before[0]
     # Nor the records appended before that commit.
-    assert sorted(c[2] for c in gateway.publisher.consumers.values()) == ["bob", "y"]
+    assert sorted(c.username for c in gateway.publisher.consumers.values()) == ["bob", "y"]
 
 
 def held_writer(gateway: Gateway) -> tuple[group_commit.Writer, "Future[None]", threading.Event]:
@@ -237,7 +237,7 @@ def meaning(gateway: Gateway) -> object:
                "key_auth": policy["key_auth"][r["key_auth"]] if r["key_auth"] is not None else None,
                "size_limiting": r["size_limiting"] and lists[1][r["size_limiting"]["profile"]]} for r in policy["routes"]]  # fmt: skip
     consumers = {
-        n: (*c[:4], [(r, s, k, lists[k][p]) for r, s, k, p in c[4]], *c[5:]) for n, c in publisher.consumers.items()
+        n: (*c[:4], [(r, s, k, lists[k][p]) for r, s, k, p in c.refs], *c[5:]) for n, c in publisher.consumers.items()
     }
     offer = {k: policy[k] for k in ("acl", "default_tier", "tiers", "models", "series")}
     return policy["services"], routes, offer, consumers, publisher.credentials
@@ -349,7 +349,7 @@ def test_of_a_group_only_those_without_room_are_refused(gateway: Gateway) -> Non
         first.result(30)
         assert "nothing of this was changed" in large.result(30)["message"]
         assert small.result(30)["username"] == "eve"
-    assert "eve" in {c[2] for c in gateway.publisher.consumers.values()}
+    assert "eve" in {c.username for c in gateway.publisher.consumers.values()}
 
 
 def test_a_column_that_the_store_does_not_know_is_nobodys(gateway: Gateway) -> None:

@@ -2,7 +2,6 @@
 
 from concurrent.futures import Future
 from itertools import pairwise
-from typing import Any
 
 from aigw.control.publish.repair import LONGEST_S, PAUSE_S, Repair
 from aigw.errors import StoreError
@@ -24,8 +23,8 @@ class Worker:
     def slots(self) -> list[JsonDict]:
         return [{"state": "ready", "generation": self.held}]
 
-    def metrics(self, routes: Any, series: Any, tiers: Any) -> str:
-        return f"# TYPE aigw_snapshot_load_failures_total counter\naigw_snapshot_load_failures_total {self.failures}\n"
+    def load_failures(self) -> int:
+        return self.failures
 
     def _renew(self) -> "Future[None]":
         self.orders.append(Future())

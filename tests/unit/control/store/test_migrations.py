@@ -53,9 +53,10 @@ def test_a_store_of_the_first_release_goes_on(tmp_path: Path) -> None:
         assert gateway.call("GET", "/consumers?tags=x")["data"][0]["username"] == "bob"
         gateway.post("/consumer_groups", name="gold")
         gateway.post("/consumers/bob/consumer_groups", group="gold")
-        assert gateway.publisher.consumers[7][5] == 1
+        assert gateway.publisher.consumers[7].tier == 1
         gateway.call("PATCH", "/consumers/bob", json={"custom_id": "c"})
-        assert gateway.publisher.consumers[7][3:6] == ("c", [], 1)
+        bob = gateway.publisher.consumers[7]
+        assert (bob.custom_id, bob.refs, bob.tier) == ("c", [], 1)
         gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 1})
         assert 4 in gateway.publisher.columns
     finally:
