@@ -18,9 +18,12 @@ def serve_mock_llm(
 
     ``ready`` is called once with the bound port. ``fail`` is ``refuse|hang|reset|garbage|cut`` or a status,
     with an optional ``:ratio``.
-    Counters of what was really done are served at ``GET /__stats``. Call it on the main thread: it releases the GIL
+    Counters of all requests are served at ``GET /__stats``. Call it on the main thread: it releases the GIL
     and runs Python's signal handlers ten times a second. Raises OSError (cannot bind) and ValueError (bad argument).
     """
 
 def serve_echo(address: str, ready: Callable[[int], object]) -> None:
-    """Serve what arrives back in httpbin's JSON form (get, post, headers, status, bytes, delay); else as serve_mock_llm."""
+    """Answer each request with the request itself in httpbin's JSON form (get, post, headers, status, bytes, delay).
+
+    ``address``, ``ready``, signals and errors are those of ``serve_mock_llm``.
+    """

@@ -1,7 +1,8 @@
-//! The echo service: what arrived, told back in httpbin's JSON form, so that a demo needs nothing installed.
+//! The echo service: it answers with the request itself, in httpbin's JSON form, so a demo needs no httpbin.
 //!
-//! In: any request. Out: `/get`, `/post`, `/headers`, `/status/N`, `/bytes/N`, `/delay/S`; anything else is 404.
-//! A small part of httpbin in its words; forms, files, cookies and redirects are not told.
+//! In: any request. Out: answers of `/get`, `/post`, `/headers`, `/status/N`, `/bytes/N`, `/delay/S`; 404 for other paths.
+//! Forms, files, cookies and redirects are left out.
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::service::{Answer, Service, json as answer_json};
 const MAX_BYTES: usize = 100 * 1024; // httpbin's own bound for /bytes
 const MAX_DELAY_S: f64 = 10.0; // and for /delay
 
-/// See the module.
+/// The echo service.
 pub struct Echo;
 
 impl Service for Echo {
@@ -30,8 +31,8 @@ impl Service for Echo {
         let mut words = path.trim_start_matches('/').splitn(2, '/');
         let (first, rest) = (words.next().unwrap_or(""), words.next());
         match (&head.method, first, rest) {
-            (&Method::GET | &Method::HEAD, "get", None) => Ok(told(&head, None, peer)),
-            (&Method::POST, "post", None) => Ok(told(&head, Some(&body), peer)),
+            (&Method::GET | &Method::HEAD, "get", None) => Ok(echoed(&head, None, peer)),
+            (&Method::POST, "post", None) => Ok(echoed(&head, Some(&body), peer)),
             (&Method::GET | &Method::HEAD, "headers", None) => {
                 Ok(answer_json(StatusCode::OK, pretty(&json!({"headers": headers(&head)}))))
             }
@@ -46,7 +47,7 @@ impl Service for Echo {
             (_, "delay", Some(seconds)) => match seconds.parse::<f64>() {
                 Ok(seconds) if seconds >= 0.0 => {
                     tokio::time::sleep(Duration::from_secs_f64(seconds.min(MAX_DELAY_S))).await;
-                    Ok(told(&head, Some(&body), peer))
+                    Ok(echoed(&head, Some(&body), peer))
                 }
                 _ => Ok(refused("the delay is a number of seconds, at most 10")),
             },
@@ -67,7 +68,7 @@ fn bytes_of(count: usize) -> Answer {
 }
 
 /// httpbin's object; with a body also `data` and `json`.
-fn told(head: &Parts, body: Option<&[u8]>, peer: SocketAddr) -> Answer {
+fn echoed(head: &Parts, body: Option<&[u8]>, peer: SocketAddr) -> Answer {
     let forwarded = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let origin = forwarded("x-forwarded-for").map_or_else(|| peer.ip().to_string(), str::to_owned);
     let host = forwarded("x-forwarded-host").or_else(|| forwarded("host")).unwrap_or("localhost");
@@ -126,7 +127,7 @@ fn args(query: &str) -> Map<String, Value> {
     map
 }
 
-/// Percent-decoding of a query's part, `+` being a space; what is no escape stays as it is.
+/// Percent-decodes a part of a query; `+` is a space, and a broken escape stays.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -149,13 +150,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_told_as_httpbin_tells_it() {
-        let told = Value::Object(args("a=1&b=x+y%21&a=2&c&d=%zz"));
-        assert_eq!(told, json!({"a": ["1", "2"], "b": "x y!", "c": "", "d": "%zz"}));
+    fn args_have_httpbins_form() {
+        let found = Value::Object(args("a=1&b=x+y%21&a=2&c&d=%zz"));
+        assert_eq!(found, json!({"a": ["1", "2"], "b": "x y!", "c": "", "d": "%zz"}));
     }
 
     #[test]
-    fn header_names_are_titled() {
+    fn title_writes_header_names() {
         assert_eq!(title("x-request-id"), "X-Request-Id");
         assert_eq!(title("-x-"), "-X-");
     }

@@ -1,9 +1,10 @@
-//! How the mock model server misbehaves: which connections, and what is done to them.
+//! The faults of the mock model server, and the share of requests that meet them.
 //!
 //! In: `refuse|hang|reset|garbage|cut` or a status (`429`, `503`), with an optional `:ratio` (0 to 1), as on the command line.
-//! A share below one makes each connection carry one request, so that the share of spoilt connections is the
-//! share of spoilt requests; it is spread evenly and without chance, so that a test can count on it.
-//! Requests for the counters are never spoilt (but a port that refuses everything cannot serve them).
+//! With a ratio below 1 each connection carries one request, so the share of spoilt connections is the share of spoilt
+//! requests. The share is spread evenly and without chance, so a test can count on it. Requests for the counters are never
+//! spoilt; a port that refuses every connection does not serve them.
+
 use std::io;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,17 +86,17 @@ impl Faults {
         self.is_total() && self.fault == Fault::Refuse
     }
 
-    /// What happens to this request, which was read: a fault of the answer.
+    /// The fault of this request's answer, if it has one.
     pub fn for_answer(&self) -> Option<Fault> {
         (self.in_answer() && self.next()).then_some(self.fault)
     }
 
-    /// Whether it is the answer that is spoilt, and not the connection.
+    /// Whether the fault spoils answers, not connections.
     fn in_answer(&self) -> bool {
         matches!(self.fault, Fault::Cut | Fault::Status(_))
     }
 
-    /// What happens to this new connection: waits for its first bytes, takes none of them.
+    /// The fault of this new connection, if it has one. Waits for the first bytes and leaves them unread.
     pub async fn for_connection(&self, stream: &TcpStream) -> Option<Fault> {
         if self.in_answer() {
             return None;
@@ -109,7 +110,7 @@ impl Faults {
         self.next().then_some(self.fault)
     }
 
-    /// Whether the next request in order fails: the n-th does when the running share passes a whole number.
+    /// Whether the next request fails: request n does when the running share passes a whole number.
     fn next(&self) -> bool {
         let n = self.seen.fetch_add(1, Ordering::Relaxed);
         (n + 1) * self.share / WHOLE > n * self.share / WHOLE
@@ -117,9 +118,9 @@ impl Faults {
 }
 
 impl Fault {
-    /// Do it to `stream`; returns when the connection is over.
+    /// Spoil `stream`; returns when the connection is over.
     pub async fn commit(self, mut stream: TcpStream) {
-        // The client may leave first; that ends the fault as well.
+        // The client may leave first; that ends the fault, too.
         let _: io::Result<()> = async {
             match self {
                 Fault::Refuse => stream.set_zero_linger()?,
@@ -146,21 +147,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_spread_evenly() {
+    fn share_is_spread_evenly() {
         let faults: Faults = "reset:0.25".parse().unwrap();
         let spoilt: Vec<bool> = (0..8).map(|_| faults.next()).collect();
         assert_eq!(spoilt, [false, false, false, true, false, false, false, true]);
     }
 
     #[test]
-    fn without_a_ratio_all_fail() {
+    fn fault_without_ratio_spoils_all() {
         let faults: Faults = "hang".parse().unwrap();
         assert!(faults.is_total() && (0..10).all(|_| faults.next()));
         assert!("refuse".parse::<Faults>().unwrap().refuse_all());
     }
 
     #[test]
-    fn nonsense_is_told() {
+    fn parse_refuses_nonsense() {
         assert!("explode".parse::<Faults>().unwrap_err().contains("refuse, hang, reset or garbage"));
         assert!("hang:2".parse::<Faults>().unwrap_err().contains("from 0 to 1"));
         assert!("hang:NaN".parse::<Faults>().is_err());
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_a_fault_of_the_answer() {
+    fn status_spoils_answers() {
         let faults: Faults = "503:0.5".parse().unwrap();
         let spoilt: Vec<_> = (0..4).map(|_| faults.for_answer()).collect();
         assert_eq!(spoilt, [None, Some(Fault::Status(StatusCode::SERVICE_UNAVAILABLE))].repeat(2));

@@ -1,7 +1,9 @@
 //! The mock model server: OpenAI's endpoints with answers of a known size, at a known pace, with known faults.
 //!
-//! In: `Plan`, fixed at start. Out: whole answers or event streams, and the counters at `GET /__stats`.
-//! It invents text and counts a prompt's tokens as a quarter of its bytes: sizes are repeatable, meaning is not its aim.
+//! In: a [`Plan`], fixed at start. Out: whole answers or event streams, and the counters at `GET /__stats`.
+//! A prompt has a quarter of its bytes as tokens, and an answer repeats one word: sizes are repeatable, texts have no
+//! meaning.
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,26 +20,26 @@ use super::service::{Answer, Service, json};
 use super::stats::{Flight, STATS_PATH, Stats, Usage};
 use super::wire::{self, Asked, Endpoint};
 
-/// What to imitate.
+/// The sizes, delays and faults to imitate.
 #[derive(Debug)]
 pub struct Plan {
-    /// Before the head of an answer.
+    /// Delay before the head of an answer.
     pub first_byte: Duration,
-    /// Between two events of a stream.
+    /// Delay between two events of a stream.
     pub chunk: Duration,
     /// Output tokens of an answer, one event each in a stream, unless the request's cap is lower.
     pub chunks: u64,
-    /// Tokens of each prompt that are reported as cached; at most the whole prompt.
+    /// Tokens of each prompt that the usage reports as cached; at most the whole prompt.
     pub cached: u64,
-    /// Output tokens that are thought before the first is said: they count towards the request's cap and are not shown.
+    /// Output tokens that the usage reports as reasoning: they count towards the request's cap and are not shown.
     pub reasoning: u64,
-    /// Report usage (in a stream: only when asked); false is an upstream that never does.
+    /// Report usage (in a stream: when the request asks); false: never.
     pub usage: bool,
     /// Requests to spoil.
     pub faults: Option<Faults>,
 }
 
-/// See the module.
+/// The mock model server.
 pub struct Llm {
     plan: Plan,
     stats: Arc<Stats>,

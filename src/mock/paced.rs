@@ -1,8 +1,8 @@
-//! A stream's events, each at its time: the body of a mocked event stream.
+//! The body of an event stream: each event at its time, and each in a write of its own, as model servers do.
 //!
-//! In: the events and the pause before each but the first. Out: frames, and the flight's end when the last one is
-//! handed over; a cut body breaks off in place of it. Dropped before that, the flight counts as cancelled. Each event is a write of its own, as a model server
-//! makes them, with and without a pause.
+//! In: the events and the pause between two of them. Out: frames. The last frame completes the flight; a cut body breaks off
+//! before it. A body that is dropped earlier counts as cancelled.
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -22,18 +22,18 @@ pub struct Event {
     pub bytes: Bytes,
     /// Output tokens in it.
     pub tokens: u64,
-    /// The usage that it reports.
+    /// The usage object in it.
     pub usage: Option<Usage>,
 }
 
 impl Event {
-    /// A piece with so many output tokens.
+    /// A piece with this number of output tokens.
     pub fn new(bytes: impl Into<Bytes>, tokens: u64) -> Self {
         Self { bytes: bytes.into(), tokens, usage: None }
     }
 }
 
-/// See the module.
+/// The body of an event stream.
 pub struct Paced {
     events: std::vec::IntoIter<Event>,
     pause: Duration,
@@ -63,7 +63,7 @@ impl Body for Paced {
             ready!(wait.as_mut().poll(cx));
             this.wait = None;
         } else if !this.flushed {
-            // A body that is not ready makes the connection write out what it has.
+            // A pending body makes the connection write its buffer.
             this.flushed = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -1,8 +1,9 @@
 //! The module `aigw._mock`: blocking calls that serve until a signal handler raises.
 //!
-//! In: plain arguments, checked here into a `Plan`. Out: nothing; the call returns by the
-//! exception of a Python signal handler (so it belongs on the main thread), or `OSError` when it cannot bind.
-//! The GIL is released while serving and taken ten times a second to let signal handlers run.
+//! In: arguments, checked here into a `Plan`. The call ends with the exception of a Python signal handler (so it belongs on
+//! the main thread), or with `OSError` when it cannot bind. The GIL is released while serving and taken ten times a second,
+//! so that signal handlers run.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

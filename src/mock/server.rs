@@ -24,13 +24,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Bind `address` (port 0: any free one) and start to accept. A port in use is the error of the system's bind.
+    /// Bind `address` (port 0: any free one) and start to accept. The error is the system's.
     pub fn bind<S: Service>(address: SocketAddr, service: S) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(address))?;
         let port = listener.local_addr()?.port();
         if service.faults().is_some_and(Faults::refuse_all) {
-            // Only a port without a listener refuses a connection; nothing is served, the counters neither.
+            // Only a port without a listener refuses connections; the counters are not served either.
             drop(listener);
         } else {
             runtime.spawn(accept(listener, Arc::new(service)));
@@ -53,7 +53,7 @@ async fn accept<S: Service>(listener: TcpListener, service: Arc<S>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => drop(tokio::spawn(connection(stream, peer, Arc::clone(&service)))),
-            // Out of file descriptors: those in use are given back as clients leave.
+            // Out of file descriptors: clients that leave give theirs back.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -72,7 +72,7 @@ async fn connection<S: Service>(stream: TcpStream, peer: SocketAddr, service: Ar
         }
     }
     let handler = service_fn(move |request| Arc::clone(&service).answer(request, peer));
-    // A client that goes away mid-answer is its own business: the services count it.
+    // The services count a client that goes away during an answer.
     let _ = http1::Builder::new()
         .keep_alive(keep_alive)
         .pipeline_flush(true)

@@ -1,14 +1,15 @@
-//! What a mock really did, as counters that a test can read at `GET /__stats`.
+//! Counters of the mock model server, which tests read at `GET /__stats`.
 //!
-//! A request is in flight from its head until its last byte was handed to the connection, or until the client
-//! went away; `Flight` decides which, once, when it is dropped.
+//! A request is in flight from its head until its last byte was handed to the connection (completed), or until the client
+//! went away (cancelled). [`Flight`] counts one of the two, once, when it is dropped.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Where the counters are served.
 pub const STATS_PATH: &str = "/__stats";
 
-/// The counters since start; `in_flight` is the only one that falls.
+/// The counters since start; only `in_flight` falls.
 #[derive(Debug, Default)]
 pub struct Stats {
     requests: AtomicU64,
@@ -72,7 +73,7 @@ impl Flight {
         Self { stats: Arc::clone(stats), done: false }
     }
 
-    /// It is answered as a stream.
+    /// The answer is a stream.
     pub fn stream(&self) {
         self.stats.streams.fetch_add(1, Relaxed);
     }

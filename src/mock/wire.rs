@@ -1,7 +1,7 @@
-//! The words of the OpenAI wire format that the mock speaks: what it reads of a request, what it writes.
+//! OpenAI's JSON, as far as the mock reads and writes it.
 //!
-//! Pure: text in, text out. It reads leniently (a mock must not be stricter than what it imitates) and knows
-//! nothing of timing.
+//! Pure: text in, text out, without timing. It reads leniently: a mock must not be stricter than the original.
+
 use super::paced::Event;
 use super::stats::Usage;
 use bytes::Bytes;
@@ -48,7 +48,7 @@ pub enum Endpoint {
 const CREATED: u64 = 1_700_000_000; // fixed, so that equal requests get equal answers
 
 impl<'a> Asked<'a> {
-    /// Read a body; what is no such object asks for nothing.
+    /// Read a body; a body without such an object has default values.
     pub fn read(body: &'a [u8]) -> Self {
         serde_json::from_slice(body).unwrap_or_default()
     }
@@ -63,7 +63,7 @@ impl<'a> Asked<'a> {
         self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
     }
 
-    /// How many things an embedding was asked of: a list of texts, or of lists of tokens, is as many as it has.
+    /// The number of embeddings asked for: the length of a list of texts or of token lists, else 1.
     fn inputs(&self) -> usize {
         let listed = self.input.and_then(|input| serde_json::from_str::<Vec<&RawValue>>(input.get()).ok());
         listed.filter(|list| list.iter().all(|one| one.get().starts_with(['"', '[']))).map_or(1, |list| list.len())
@@ -90,7 +90,7 @@ fn usage_json(usage: Usage) -> String {
     format!("{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\"total_tokens\":{total}{details}}}")
 }
 
-/// An error as a model server tells it.
+/// An error in a model server's form.
 pub fn error(status: StatusCode) -> String {
     let message = quoted(&format!("mock: {}", status.canonical_reason().unwrap_or("error")));
     format!(
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_json_and_repeats_the_model() {
+    fn answer_is_json_and_repeats_the_model() {
         let asked = Asked::read(br#"{"model":"a\"b","max_tokens":3}"#);
         for endpoint in [Endpoint::Chat, Endpoint::Text, Endpoint::Embeddings] {
             let value: Value =
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_has_usage_only_when_asked() {
+    fn stream_has_usage_only_when_asked() {
         let plain = Asked::read(br#"{"model":"m","stream":true}"#);
         let events = events(Endpoint::Chat, &plain, usage(4, 3), plain.include_usage());
         assert_eq!(events.len(), 5); // role, 2 tokens that are said, finish, [DONE]
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_embedding_for_each_input() {
+    fn answer_has_an_embedding_for_each_input() {
         for (input, wanted) in
             [("\"a\"", 1), ("[1,2,3]", 1), ("[\"a\", \"b\"]", 2), ("[[1], [2], [3]]", 3), ("null", 1)]
         {
@@ -215,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn null_is_as_good_as_absent() {
+    fn read_takes_null_as_absent() {
         let asked =
             Asked::read(br#"{"model":"m","stream":null,"stream_options":{"include_usage":null},"max_tokens":null}"#);
         assert_eq!((&*asked.model, asked.stream(), asked.include_usage()), ("m", false, false));
     }
 
     #[test]
-    fn a_body_that_is_no_object_asks_for_nothing() {
+    fn read_takes_other_bodies_as_empty() {
         assert!(!Asked::read(b"\xff\x00").stream());
         assert_eq!(Asked::read(b"[]").model, "");
     }

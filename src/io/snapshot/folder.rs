@@ -1,6 +1,6 @@
-//! Names and durable writing of the files in `DATA/snapshot`.
+//! The files in `DATA/snapshot`: their names, and durable writes.
 //!
-//! A file appears under its name only when its bytes are on disk; [`Folder::sync`] makes the names durable, too.
+//! A file appears under its name only when its bytes are on disk; [`Folder::sync`] makes the names durable.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Error, Write as _};
@@ -8,15 +8,15 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// A kind of snapshot file.
+/// The three sorts of snapshot file; each file has a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileKind {
+pub(crate) enum SnapshotFile {
     Policy,
     Base,
     Delta,
 }
 
-impl FileKind {
+impl SnapshotFile {
     const ALL: [Self; 3] = [Self::Policy, Self::Base, Self::Delta];
 
     fn prefix(self) -> &'static str {
@@ -43,18 +43,18 @@ impl Folder {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
     }
 
-    pub(crate) fn path(&self, kind: FileKind, number: u64) -> PathBuf {
+    pub(crate) fn path(&self, kind: SnapshotFile, number: u64) -> PathBuf {
         self.0.join(format!("{}{number}", kind.prefix()))
     }
 
     /// Opens a file; an error names it.
-    pub(crate) fn open(&self, kind: FileKind, number: u64, options: &OpenOptions) -> io::Result<File> {
+    pub(crate) fn open(&self, kind: SnapshotFile, number: u64, options: &OpenOptions) -> io::Result<File> {
         let path = self.path(kind, number);
         options.open(&path).map_err(|error| Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     /// Writes a whole file: its name appears when its bytes are on disk.
-    pub(crate) fn write(&self, kind: FileKind, number: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, kind: SnapshotFile, number: u64, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(kind, number);
         let draft = self.0.join("draft");
         let write = || {
@@ -71,16 +71,18 @@ impl Folder {
         File::open(&self.0)?.sync_all()
     }
 
-    /// Removes every snapshot file that `keep` does not want. What cannot be removed is left for the next time.
+    /// Removes every snapshot file that `keep` rejects. The next sweep tries again where a removal fails.
     ///
-    /// The names go at once, the space when the last handle is closed, by a thread of its own: to free a base of 100 MB takes
-    /// longer than all else that a publish does.
-    pub(crate) fn sweep(&self, keep: impl Fn(FileKind, u64) -> bool) {
+    /// The names go at once. A thread closes the last handles: freeing a base of 100 MB takes longer than the rest of a
+    /// publish.
+    pub(crate) fn sweep(&self, keep: impl Fn(SnapshotFile, u64) -> bool) {
         let mut gone = Vec::new();
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let file = name.to_str().and_then(|name| {
-                FileKind::ALL.into_iter().find_map(|kind| Some((kind, name.strip_prefix(kind.prefix())?.parse().ok()?)))
+                SnapshotFile::ALL
+                    .into_iter()
+                    .find_map(|kind| Some((kind, name.strip_prefix(kind.prefix())?.parse().ok()?)))
             });
             if file.is_some_and(|(kind, number)| !keep(kind, number)) {
                 gone.extend(File::open(entry.path()));

@@ -1,9 +1,9 @@
-//! `DATA/cells/control`: the words that say which snapshot is in force.
+//! `DATA/cells/control`: the words that name the snapshot in force.
 //!
 //! ```text
 //! word 0 magic   1 layout   2..4 store id   4 generation   8..11 and 16..19: policy, base, delta length
 //! ```
-//! In: what one publish put in force. Out: the same, to every process that maps the page. Invariant: the three words of
+//! In: the numbers of one publish. Out: the same, to every process that maps the page. Invariant: the three words of
 //! generation G lie in the half G % 2, and are stored before the generation word; so a reader that finds the same
 //! generation before and after has read words that belong together. One process writes, any number read.
 
@@ -24,10 +24,10 @@ const STORE: usize = 2;
 const GENERATION: usize = 4;
 const HALVES: [usize; 2] = [8, 16];
 const WORDS: usize = 512;
-/// No gateway publishes so often, or so much: larger numbers are damage, and would overflow.
+/// Larger numbers are damage, and would overflow: at a thousand publishes a second, 2^48 takes 8,900 years.
 const MOST: u64 = 1 << 48;
 
-/// What is in force. 0 in a field: none yet.
+/// The snapshot in force. 0 in a field: not yet published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Published {
     /// Counts publishes.
@@ -63,7 +63,7 @@ impl ControlPage {
         Ok(page)
     }
 
-    /// Maps the page, making it if it is missing or belongs to another store. For the control process.
+    /// Maps the page; makes a new one when it is missing or belongs to another store. For the control process.
     pub fn open_or_make(cells: &Path, store: StoreId) -> io::Result<Self> {
         match Self::open(cells) {
             Ok(page) if page.store() == store => return Ok(page),
@@ -99,7 +99,7 @@ impl ControlPage {
         self.word(GENERATION).load(Ordering::Acquire)
     }
 
-    /// What is in force, all of one generation.
+    /// The snapshot in force; all fields belong to one generation.
     pub fn read(&self) -> Published {
         loop {
             let generation = self.word(GENERATION).load(Ordering::SeqCst);
@@ -129,7 +129,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     #[test]
-    fn a_page_outlives_its_process_but_not_its_store() {
+    fn page_outlives_its_process_but_not_its_store() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(ControlPage::open(dir.path()).unwrap_err().kind(), ErrorKind::NotFound);
         let page = ControlPage::open_or_make(dir.path(), [1, 2]).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_cannot_be_are_damage() {
+    fn open_rejects_numbers_out_of_range() {
         let dir = tempfile::tempdir().unwrap();
         let page = ControlPage::open_or_make(dir.path(), [1, 2]).unwrap();
         for at in [GENERATION, HALVES[0], HALVES[0] + 2] {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_one_generation_are_read_together() {
+    fn read_returns_words_of_one_generation() {
         let dir = tempfile::tempdir().unwrap();
         let page = ControlPage::open_or_make(dir.path(), [1, 2]).unwrap();
         let reader = ControlPage::open(dir.path()).unwrap();

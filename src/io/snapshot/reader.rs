@@ -1,9 +1,9 @@
-//! The worker's side of the snapshot: always the one in force.
+//! The worker's side: the snapshot in force.
 //!
 //! In: the control page and the files it names. Out: [`SnapshotReader::current`], one load and one comparison when
-//! nothing changed. Invariant: a snapshot is taken whole or not at all; when a load fails the old one stays, the error is
-//! kept for reports, and the load is tried again. Only what changed is loaded: a new policy keeps the keys, new keys keep
-//! the policy, and a longer delta is read from where the last one ended.
+//! nothing changed. Invariant: a snapshot is taken whole or not at all. When a load fails, the reader keeps the old snapshot
+//! and the error, and tries again. A new policy keeps the loaded keys, new keys keep the policy, and a longer delta is read
+//! from the end of the last read.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -17,24 +17,24 @@ use aigw_core::clock::Clock as _;
 use aigw_core::snapshot::{Keys, Policy, Snapshot, SnapshotError, file};
 use arc_swap::ArcSwap;
 
-use super::folder::{FileKind, Folder};
+use super::folder::{Folder, SnapshotFile};
 use super::page::{ControlPage, Published};
 use crate::cells::StoreId;
 use crate::clock::SystemClock;
 use crate::map::ByteMap;
 
-/// How soon a failed load of one generation is tried again.
+/// Wait before a failed load of one generation is tried again: each try parses files, and requests wait for it.
 const RETRY: Duration = Duration::from_millis(100);
-/// How often a load is repeated when files went away because newer ones came.
+/// Tries of a load whose files a newer publish removed meanwhile.
 const ATTEMPTS: usize = 5;
 
 /// Why a snapshot could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A file that is not there, or not readable.
+    /// A missing or unreadable file.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A file that is not whole.
+    /// A damaged file.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
 }
@@ -65,8 +65,7 @@ struct Failed {
 }
 
 impl SnapshotReader {
-    /// Opens the data folder; the control process must have opened it before. The snapshot is empty until something
-    /// was published.
+    /// Opens the data folder; the control process must have opened it before. The snapshot is empty until the first publish.
     pub fn open(data: &Path) -> io::Result<Self> {
         Ok(Self {
             folder: Folder::of(data),
@@ -78,12 +77,12 @@ impl SnapshotReader {
         })
     }
 
-    /// The store that the data folder belongs to, for opening its counters.
+    /// The store of the data folder, needed to open its counters.
     pub fn store(&self) -> StoreId {
         self.page.store()
     }
 
-    /// The snapshot in force now. Every request calls this once, before it matches anything.
+    /// The snapshot in force now. Every request calls this once, before it matches a route.
     #[inline]
     pub fn current(&self) -> Arc<Snapshot> {
         let current = self.current.load();
@@ -100,18 +99,18 @@ impl SnapshotReader {
         self.page.generation()
     }
 
-    /// Why the generation in force is not served, while it is not.
+    /// Why the generation in force could not be loaded; `None` when it is loaded.
     pub fn error(&self) -> Option<String> {
         self.loading().failed.as_ref().map(|failed| failed.text.clone())
     }
 
-    /// Generations that could not be loaded since it was last asked.
+    /// Generations that could not be loaded since the last call.
     pub fn take_failures(&self) -> u64 {
         self.failures.swap(0, Ordering::Relaxed)
     }
 
     fn loading(&self) -> std::sync::MutexGuard<'_, Loading> {
-        // Nothing half-done can be in it: it is changed by single assignments.
+        // A panic leaves it whole: it is changed by single assignments.
         self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,7 +156,7 @@ impl SnapshotReader {
                     let snapshot = Snapshot { generation: published.generation, policy, keys };
                     return Ok((snapshot, published.policy));
                 }
-                // The files may have been swept since the page was read: then it names others now.
+                // A publish may have removed the files since the page was read; the page names others now.
                 Err(_) if attempt < ATTEMPTS && self.page.generation() != published.generation => attempt += 1,
                 Err(error) => return Err(error),
             }
@@ -165,7 +164,7 @@ impl SnapshotReader {
     }
 
     fn policy(&self, number: u64) -> Result<Arc<Policy>, LoadError> {
-        let file = self.folder.open(FileKind::Policy, number, OpenOptions::new().read(true))?;
+        let file = self.folder.open(SnapshotFile::Policy, number, OpenOptions::new().read(true))?;
         let bytes = ByteMap::new(&file, usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX))?;
         Ok(Arc::new(file::policy(bytes.as_ref())?))
     }
@@ -175,12 +174,12 @@ impl SnapshotReader {
         let mut keys = if published.base == old.base_number() && old.applied() <= wanted {
             old.clone()
         } else {
-            let file = self.folder.open(FileKind::Base, published.base, OpenOptions::new().read(true))?;
+            let file = self.folder.open(SnapshotFile::Base, published.base, OpenOptions::new().read(true))?;
             let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
             Keys::open(Arc::new(ByteMap::new(&file, len)?))?
         };
         if keys.applied() < wanted {
-            let file = self.folder.open(FileKind::Delta, published.base, OpenOptions::new().read(true))?;
+            let file = self.folder.open(SnapshotFile::Delta, published.base, OpenOptions::new().read(true))?;
             if file.metadata()?.len() < published.delta {
                 let why = "the file is shorter than its published length";
                 return Err(SnapshotError::Delta { at: wanted, why }.into());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use aigw_core::snapshot::file::{self, Highest, Sealed};
 use aigw_core::snapshot::{KeysBuilder, SnapshotError, delta};
 
-use super::folder::{FileKind, Folder};
+use super::folder::{Folder, SnapshotFile};
 use super::page::{ControlPage, Published};
 use crate::cells::StoreId;
 
@@ -87,9 +87,9 @@ impl SnapshotWriter {
     pub fn write_base(&mut self, builder: KeysBuilder) -> Result<(), PublishError> {
         // A base that was written but never published is written over: nobody reads it.
         let number = self.page.read().base + 1;
-        self.folder.write(FileKind::Base, number, &builder.finish(number)?)?;
-        self.folder.write(FileKind::Delta, number, &delta::header(number))?;
-        let file = self.folder.open(FileKind::Delta, number, OpenOptions::new().read(true).write(true))?;
+        self.folder.write(SnapshotFile::Base, number, &builder.finish(number)?)?;
+        self.folder.write(SnapshotFile::Delta, number, &delta::header(number))?;
+        let file = self.folder.open(SnapshotFile::Delta, number, OpenOptions::new().read(true).write(true))?;
         self.delta = Ok(Delta { file, records: 0, dirty: false });
         self.appended = None;
         self.next.base = number;
@@ -136,7 +136,7 @@ impl SnapshotWriter {
         }
         let sealed = file::seal(policy)?;
         self.staged = None; // a file of this name may be the one that is written over
-        self.folder.write(FileKind::Policy, generation, &sealed.file)?;
+        self.folder.write(SnapshotFile::Policy, generation, &sealed.file)?;
         Ok(self.staged.insert((generation, sealed)).1.highest)
     }
 
@@ -179,8 +179,8 @@ impl SnapshotWriter {
         let before = if self.before.is_some() { in_force } else { next };
         if moved || left {
             self.folder.sweep(|kind, number| match kind {
-                FileKind::Policy => number == next.policy || number == before.policy,
-                FileKind::Base | FileKind::Delta => number == next.base || number == before.base,
+                SnapshotFile::Policy => number == next.policy || number == before.policy,
+                SnapshotFile::Base | SnapshotFile::Delta => number == next.base || number == before.base,
             });
         }
         self.before = Some(before);
@@ -191,8 +191,8 @@ impl SnapshotWriter {
 impl Delta {
     /// The published delta, cut to its published length.
     fn reopen(folder: &Folder, published: Published) -> Result<Self, PublishError> {
-        let file = folder.open(FileKind::Delta, published.base, OpenOptions::new().read(true).write(true))?;
-        folder.open(FileKind::Base, published.base, OpenOptions::new().read(true))?;
+        let file = folder.open(SnapshotFile::Delta, published.base, OpenOptions::new().read(true).write(true))?;
+        folder.open(SnapshotFile::Base, published.base, OpenOptions::new().read(true))?;
         let len = usize::try_from(published.delta).unwrap_or(usize::MAX);
         if file.metadata()?.len() < published.delta {
             return Err(SnapshotError::Delta { at: len, why: "the file is shorter than its published length" }.into());

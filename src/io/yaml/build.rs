@@ -11,8 +11,10 @@ use std::sync::OnceLock;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, Tag, options};
 
+use super::bounds::{MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS};
 use super::document::{Content, Document, Node, NodeId};
-use super::{Fault, MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, scalar};
+use super::fault::Fault;
+use super::scalar;
 
 /// Keys that are compared with each other.
 const FEW: usize = 6;

@@ -1,15 +1,17 @@
-//! The tree of one file: an arena over its bytes, and the ways to find a place in it.
+//! The tree of one file: an arena over its bytes, and the searches in it.
 //!
-//! A node is named by its number. Numbers grow with the position in the file, so that positions are found by bisection:
-//! the children of a list are found in one step, the path of a place in depth x log. Text is not copied where the file
-//! holds it as it is. Aliases are followed by every way that goes down.
+//! A number names a node. Numbers grow with the position in the file, so positions are found by bisection: the children of a
+//! list in one step, the path of a position in depth x log. Text without escapes is borrowed from the file. Every search from
+//! the root follows aliases.
 
 use std::sync::OnceLock;
+
+use super::fault::{Fault, Mark, Step};
 
 /// A node of the tree.
 pub type NodeId = u32;
 
-/// What a node holds.
+/// The content of a node.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Content {
     /// `null`, `~`, or nothing.
@@ -20,13 +22,13 @@ pub enum Content {
     Int(i64),
     /// Another number; always finite.
     Float(f64),
-    /// Text that stands in the file as it is: byte range.
+    /// Text that the file has without escapes: byte range.
     Borrowed(u32, u32),
     /// Text with escapes or folded lines: its index.
     Owned(u32),
-    /// First child and how many.
+    /// First child, and the number of children.
     Sequence(u32, u32),
-    /// First child and how many: key, value, key, value.
+    /// First child, and the number of children: key, value, key, value.
     Mapping(u32, u32),
     /// Stands for another node.
     Alias(NodeId),
@@ -37,26 +39,6 @@ pub(super) struct Node {
     pub start: u32,
     pub end: u32,
     pub content: Content,
-}
-
-/// A place: from 1, in characters; `length` ends with the line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// Line.
-    pub line: usize,
-    /// Column.
-    pub column: usize,
-    /// Characters.
-    pub length: usize,
-}
-
-/// One step of a path from the root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Into a mapping.
-    Key(String),
-    /// Into a list, from 0.
-    Index(usize),
 }
 
 /// A scalar that (partly) stands in a stretch of a line: byte range in that stretch, and its path.
@@ -79,15 +61,15 @@ pub struct Document<S> {
     pub(super) nodes: Vec<Node>,
     pub(super) children: Vec<NodeId>,
     pub(super) owned: Vec<Box<str>>,
-    /// Keys that are in no mapping, in order: they are problems.
+    /// Keys that were left out of their mappings because they are problems, in order.
     pub(super) dropped: Vec<NodeId>,
-    /// What the file may not hold, in the order of the file.
-    pub problems: Vec<super::Fault>,
+    /// The problems, in the order of the file.
+    pub problems: Vec<Fault>,
     pub(super) lines: OnceLock<Vec<u32>>,
 }
 
 impl<S: AsRef<[u8]>> Document<S> {
-    /// What a node holds, aliases followed.
+    /// The content of a node, aliases followed.
     #[must_use]
     pub fn content(&self, node: NodeId) -> Content {
         match self.nodes[node as usize].content {
@@ -96,7 +78,7 @@ impl<S: AsRef<[u8]>> Document<S> {
         }
     }
 
-    /// Text of a node that is text; of any other scalar as it is written.
+    /// The text of a string, or the file's own characters of another scalar.
     #[must_use]
     pub fn text(&self, node: NodeId) -> &str {
         match self.content(node) {

@@ -1,14 +1,14 @@
-//! The bytes of a key base: where everything lies, read without copying and without panicking.
+//! The bytes of a key base: its layout, and reads without copies and without panics.
 //!
 //! ```text
 //! header 128 | classes | each consumer: its credentials 64 each, its record | consumer index 8 each | slots 8 each
 //! credential: hmac 32, id 16, n 4, consumer record / 8 4, expires 8
 //! index:      consumer n 4, record / 8 4, ascending by n          slot: fingerprint 4, credential / 8 + 1 4
 //! ```
-//! Classes, credentials and records are 8-aligned; their places count from the end of the header. A credential stands right
-//! before its consumer's record, so that a key at random costs two trips to memory: its slot, and the lines where both are.
+//! Classes, credentials and records are 8-aligned; their positions count from the end of the header. A credential stands
+//! right before its consumer's record, so a random key costs two trips to memory: its slot, and the lines with both.
 //! Numbers are little-endian. Invariant: [`Base::open`] checks the header's own hash and that all regions fill the file
-//! exactly; every later read is bounds-checked, and one that fails is "not found" (closed, never open).
+//! exactly; every later read is bounds-checked, and a failed read is "not found": the caller is refused.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ pub(super) const CREDENTIAL: usize = 64;
 pub(super) const INDEX: usize = 8;
 pub(super) const SLOT: usize = 8;
 
-/// Bytes that stay as they are while held: a mapping, or memory.
+/// Bytes that do not change: a mapping, or memory.
 pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// What a header says, in file order after the magic.
+/// The fields of a header, in file order after the magic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub number: u64,
@@ -88,7 +88,7 @@ pub(super) struct BaseCredential {
     pub n: u32,
     pub id: Uuid,
     pub expires_at: u64,
-    /// Place of its consumer's record.
+    /// Position of its consumer's record.
     pub record: u32,
 }
 
@@ -119,7 +119,7 @@ impl Base {
         (*self.bytes).as_ref()
     }
 
-    /// The credential with exactly this digest, and its place.
+    /// The credential with exactly this digest, and its position.
     pub(super) fn find(&self, digest: &Digest) -> Option<(u32, BaseCredential)> {
         let file = self.file();
         let mut slot = home(digest, self.slots);
@@ -127,18 +127,18 @@ impl Base {
         // There are more slots than credentials, so an empty one ends every probe.
         for _ in 0..self.slots {
             let at = self.slots_at + slot * SLOT;
-            let place = u32_at(file, at + 4)?.checked_sub(1)?;
-            if u32_at(file, at)? == wanted && Digest::from_slice(self.body(place)?.get(..32)?)? == *digest {
-                return Some((place, self.credential(place)?));
+            let position = u32_at(file, at + 4)?.checked_sub(1)?;
+            if u32_at(file, at)? == wanted && Digest::from_slice(self.body(position)?.get(..32)?)? == *digest {
+                return Some((position, self.credential(position)?));
             }
             slot = if slot + 1 == self.slots { 0 } else { slot + 1 };
         }
         None
     }
 
-    /// The credential at this place.
-    pub(super) fn credential(&self, place: u32) -> Option<BaseCredential> {
-        let bytes: &[u8; CREDENTIAL] = self.body(place)?.first_chunk()?;
+    /// The credential at this position.
+    pub(super) fn credential(&self, position: u32) -> Option<BaseCredential> {
+        let bytes: &[u8; CREDENTIAL] = self.body(position)?.first_chunk()?;
         Some(BaseCredential {
             n: u32_at(bytes, 48)?,
             id: Uuid::from_bytes(*bytes[32..].first_chunk()?),
@@ -147,22 +147,22 @@ impl Base {
         })
     }
 
-    /// The class at this place.
+    /// The class at this position.
     #[inline]
-    pub(super) fn class(&self, place: u32) -> Option<Class<'_>> {
-        Class::read(self.body(place)?)
+    pub(super) fn class(&self, position: u32) -> Option<Class<'_>> {
+        Class::read(self.body(position)?)
     }
 
-    /// The consumer record at this place.
+    /// The consumer record at this position.
     #[inline]
-    pub(super) fn record(&self, place: u32) -> Option<Record<'_>> {
-        Record::read(self.body(place)?)
+    pub(super) fn record(&self, position: u32) -> Option<Record<'_>> {
+        Record::read(self.body(position)?)
     }
 
-    /// The bytes at a place and all that follow; what is there knows its own length.
+    /// The bytes from a position on; class, credential and record know their own lengths.
     #[inline]
-    fn body(&self, place: u32) -> Option<&[u8]> {
-        self.file().get(HEADER + place as usize * 8..self.index_at)
+    fn body(&self, position: u32) -> Option<&[u8]> {
+        self.file().get(HEADER + position as usize * 8..self.index_at)
     }
 
     /// The record of consumer `n`. Numbers are dense, so its index is `n - first` less the holes before it.
@@ -196,7 +196,7 @@ pub(super) const fn slots_for(credentials: usize) -> usize {
     credentials + credentials * 3 / 5 + 1
 }
 
-/// Where the probe for this digest starts: its high bits scaled to the number of slots.
+/// The slot where the probe for this digest starts: the high bits scaled to the number of slots.
 pub(super) fn home(digest: &Digest, slots: usize) -> usize {
     let scaled = (u128::from(digest.word()) * slots as u128) >> 64;
     // The product of a u64 and `slots`, shifted by 64, is below `slots`.
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_that_somebody_made_up_do_not_meet_in_one_place() {
+    fn home_spreads_made_up_digests() {
         let (count, slots) = (10_000_u64, slots_for(10_000));
         let made_up = |n: u64, at: usize| {
             let mut bytes = [0; 32];

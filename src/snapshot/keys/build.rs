@@ -1,8 +1,8 @@
-//! Building a key base.
+//! Builds a key base.
 //!
 //! In: every consumer and credential once, in any order. Out: the bytes that [`super::Keys::open`] reads.
-//! Invariant: numbers and digests are unique and each credential's consumer is there, or nothing is built.
-//! A pure function of its input: the file is written by `aigw-io`.
+//! Invariant: numbers and digests are unique and each credential has its consumer; otherwise the build fails. `aigw-io`
+//! writes the file.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use crate::snapshot::error::SnapshotError;
 /// Collects a base.
 #[derive(Debug, Default)]
 pub struct KeysBuilder {
-    /// The classes met so far, and where each is in their bytes.
+    /// The bytes of all classes so far, and the position of each class in them.
     classes: Vec<u8>,
-    class_places: HashMap<Box<[u8]>, u32>,
+    class_positions: HashMap<Box<[u8]>, u32>,
     records: Vec<u8>,
-    /// (n, where its record is in `records`)
+    /// (row number, its record in `records`)
     index: Vec<(u32, Range<usize>)>,
     credentials: Vec<(Credential, Digest)>,
 }
@@ -41,18 +41,18 @@ impl KeysBuilder {
         Ok(())
     }
 
-    /// The place of a consumer's class, written when it is the first of it.
+    /// The position of a consumer's class; a new class is appended.
     fn class(&mut self, consumer: &NewConsumer<'_>) -> Result<u32, SnapshotError> {
         let mut bytes = Vec::new();
         class::encode(consumer, &mut bytes)?;
-        if let Some(place) = self.class_places.get(&bytes[..]) {
-            return Ok(*place);
+        if let Some(known) = self.class_positions.get(&bytes[..]) {
+            return Ok(*known);
         }
-        let place = place(self.classes.len())?;
+        let new = position(self.classes.len())?;
         self.classes.extend_from_slice(&bytes);
         self.classes.resize(self.classes.len().next_multiple_of(8), 0);
-        self.class_places.insert(bytes.into(), place);
-        Ok(place)
+        self.class_positions.insert(bytes.into(), new);
+        Ok(new)
     }
 
     /// Adds a credential.
@@ -80,26 +80,26 @@ impl KeysBuilder {
         let mut out = Vec::with_capacity(HEADER + bodies_len + self.index.len() * INDEX + slots * SLOT);
         out.extend_from_slice(&header.encode());
         out.extend_from_slice(&self.classes);
-        let (places, records) = self.bodies(&mut out)?;
+        let (positions, records) = self.bodies(&mut out)?;
         for ((n, _), record) in self.index.iter().zip(records) {
             out.extend_from_slice(&n.to_le_bytes());
             out.extend_from_slice(&record.to_le_bytes());
         }
-        for (print, entry) in self.slots(slots, &places).map_err(|n| twice("credential", n))? {
+        for (print, entry) in self.slots(slots, &positions).map_err(|n| twice("credential", n))? {
             out.extend_from_slice(&print.to_le_bytes());
             out.extend_from_slice(&entry.to_le_bytes());
         }
         Ok(out)
     }
 
-    /// Writes each consumer's record behind its credentials. Out: the places of the credentials, and of the records.
+    /// Writes each consumer's record behind its credentials. Out: the positions of the credentials, and of the records.
     fn bodies(&self, out: &mut Vec<u8>) -> Result<(Vec<u32>, Vec<u32>), SnapshotError> {
-        let (mut places, mut records) = (Vec::new(), Vec::new());
+        let (mut positions, mut records) = (Vec::new(), Vec::new());
         let mut rest = &self.credentials[..];
         for (n, bytes) in &self.index {
             let (own, after) = rest.split_at(rest.partition_point(|(credential, _)| credential.consumer <= *n));
             rest = after;
-            let record = place(out.len() - HEADER + own.len() * CREDENTIAL)?;
+            let record = position(out.len() - HEADER + own.len() * CREDENTIAL)?;
             for (credential, digest) in own {
                 if credential.consumer != *n {
                     return Err(without_consumer(credential));
@@ -107,7 +107,7 @@ impl KeysBuilder {
                 if credential.n > MAX_CREDENTIAL {
                     return Err(SnapshotError::Record { kind: "credential", n: credential.n, why: "n is too high" });
                 }
-                places.push(place(out.len() - HEADER)?);
+                positions.push(position(out.len() - HEADER)?);
                 out.extend_from_slice(digest.as_bytes());
                 out.extend_from_slice(credential.id.as_bytes());
                 out.extend_from_slice(&credential.n.to_le_bytes());
@@ -117,17 +117,17 @@ impl KeysBuilder {
             out.extend_from_slice(&self.records[bytes.clone()]);
             records.push(record);
         }
-        rest.first().map_or(Ok((places, records)), |(credential, _)| Err(without_consumer(credential)))
+        rest.first().map_or(Ok((positions, records)), |(credential, _)| Err(without_consumer(credential)))
     }
 
-    /// The probe table; the error is a credential whose number or digest is there already.
-    fn slots(&self, count: usize, places: &[u32]) -> Result<Vec<(u32, u32)>, u32> {
+    /// The probe table; the error is a credential whose number or digest stands twice.
+    fn slots(&self, count: usize, positions: &[u32]) -> Result<Vec<(u32, u32)>, u32> {
         let mut numbers: Vec<u32> = self.credentials.iter().map(|(c, _)| c.n).collect();
         numbers.sort_unstable();
         if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(pair[0]);
         }
-        // Slots name credentials by their index while the table is built, and by their place in the end.
+        // Slots name credentials by index while the table is built, and by position at the end.
         let mut table = vec![(0, 0); count];
         for (entry, (credential, digest)) in (1_u32..).zip(&self.credentials) {
             let mut slot = home(digest, count);
@@ -142,16 +142,16 @@ impl KeysBuilder {
             table[slot] = (print, entry);
         }
         for (_, entry) in table.iter_mut().filter(|(_, entry)| *entry != 0) {
-            *entry = places[*entry as usize - 1] + 1;
+            *entry = positions[*entry as usize - 1] + 1;
         }
         Ok(table)
     }
 }
 
-/// What is so many bytes behind the header has this place.
-fn place(at: usize) -> Result<u32, SnapshotError> {
-    let place = u32::try_from(at / 8).ok().filter(|place| *place <= MAX_CREDENTIAL);
-    place.ok_or(SnapshotError::Base("more than 16 GiB of consumers"))
+/// The position of an offset in bytes behind the header.
+fn position(at: usize) -> Result<u32, SnapshotError> {
+    let position = u32::try_from(at / 8).ok().filter(|position| *position <= MAX_CREDENTIAL);
+    position.ok_or(SnapshotError::Base("more than 16 GiB of consumers"))
 }
 
 fn without_consumer(credential: &Credential) -> SnapshotError {

@@ -1,10 +1,11 @@
-//! What decides about a consumer's requests, as bytes: its tier, its own plugin instances, its groups.
+//! The part of a consumer that decides about its requests, as bytes: tier, own plugin instances, groups.
 //!
 //! ```text
 //! tier 4, refs 2, groups 2, refs 16 each, groups (length 2, name)
 //! ```
-//! In a base the consumers that are alike share one class, so that a hundred thousand of them are decided about from a
-//! few lines of memory. Invariant: what [`encode`] wrote, [`Class::read`] reads back; bytes that are none read as `None`.
+//! In a base all consumers with the same tier, instances and groups share one class, so the decisions for a hundred thousand
+//! consumers read a few lines of memory. Invariant: [`Class::read`] returns the values that [`encode`] wrote; other bytes
+//! read as `None`.
 
 use super::bytes::{length, text, u16_at, u32_at};
 use super::consumer::{NewConsumer, Ref};
@@ -13,7 +14,7 @@ use crate::snapshot::error::SnapshotError;
 const FIXED: usize = 8;
 const REF: usize = 16;
 
-/// What consumers that are alike have in common.
+/// The values that consumers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Class<'s> {
     pub tier: u32,
@@ -25,12 +26,12 @@ pub(super) struct Class<'s> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refs<'s>(&'s [u8]);
 
-/// The groups of one consumer: so many, then their bytes.
+/// The groups of one consumer: their count, then their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Groups<'s>(u16, &'s [u8]);
 
 impl<'s> Class<'s> {
-    /// Reads the class that `bytes` begin with.
+    /// Reads the class at the start of `bytes`.
     #[inline]
     pub(super) fn read(bytes: &'s [u8]) -> Option<Self> {
         let (fixed, rest) = bytes.split_at_checked(FIXED)?;
@@ -45,7 +46,7 @@ impl<'s> Refs<'s> {
         Self(&[])
     }
 
-    /// In the order they were written.
+    /// The instances in the order of the write.
     pub fn iter(self) -> impl Iterator<Item = Ref> + 's {
         let (records, _) = self.0.as_chunks::<REF>();
         records.iter().map(|record| {
@@ -61,7 +62,7 @@ impl<'s> Groups<'s> {
         Self(0, &[])
     }
 
-    /// In the order they were written. Damaged bytes end it.
+    /// The groups in the order of the write. Damaged bytes end the iteration.
     pub fn iter(self) -> impl Iterator<Item = &'s str> {
         let mut rest = self.1;
         (0..self.0).map_while(move |_| {

@@ -74,16 +74,16 @@ pub struct Credential {
 /// The highest row number of a credential.
 pub const MAX_CREDENTIAL: u32 = CHANGED - 1;
 
-/// In [`Found::credential`]: a number in the changes, not a place in the base.
+/// In [`Found::credential`]: the rest is a row number in the changes, not a position in the base.
 pub(crate) const CHANGED: u32 = 1 << 31;
 
-/// Where a key's holder is, in three words: good for as long as the keys that said so are in force.
+/// Where a key was found, in three words. Valid only with the keys that returned it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Row number of the consumer.
     pub consumer: u32,
-    /// Place of the credential in the base, or its row number and [`CHANGED`].
+    /// Position of the credential in the base, or its row number with [`CHANGED`] set.
     pub credential: u32,
-    /// Place of the consumer's class in the base; `OWN_CLASS`: ask by number.
+    /// Position of the consumer's class in the base; `OWN_CLASS`: look the consumer up by its number.
     pub class: u32,
 }

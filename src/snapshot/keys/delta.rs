@@ -3,8 +3,8 @@
 //! ```text
 //! header: "AIGWKEYD", version 8, base number 8        record: payload length 4, kind 1, payload
 //! ```
-//! In: changes; out: bytes, and changes again. Invariant: a reader takes whole records up to the published length only;
-//! bytes that are no record are an error with their offset, never skipped.
+//! In: changes. Out: bytes, and changes read from bytes. Invariant: a reader takes only whole records, up to the published
+//! length; other bytes are an error with their offset, never skipped.
 
 use super::bytes::{u32_at, u64_at};
 use super::consumer::NewConsumer;
@@ -25,9 +25,9 @@ pub enum Change<'a> {
     Consumer(NewConsumer<'a>),
     /// Add or replace a credential.
     Credential(Credential, Digest),
-    /// The consumer is gone, and with it what its credentials open.
+    /// The consumer is deleted; its credentials stop working.
     ConsumerGone(u32),
-    /// The credential is gone.
+    /// The credential is deleted.
     CredentialGone(u32),
 }
 
@@ -57,7 +57,7 @@ pub fn check_header(file: &[u8], number: u64) -> Result<(), SnapshotError> {
     }
 }
 
-/// How many records a delta on base `number` holds; an error when it is not whole.
+/// The number of records in a delta on base `number`; an error when a record is cut off or damaged.
 pub fn count(file: &[u8], number: u64) -> Result<usize, SnapshotError> {
     check_header(file, number)?;
     records(&file[HEADER..], HEADER).try_fold(0, |count, record| record.map(|_| count + 1))
@@ -101,7 +101,7 @@ pub fn encode(change: &Change<'_>, out: &mut Vec<u8>) -> Result<(), SnapshotErro
     Ok(())
 }
 
-/// The records of `bytes`, which begin at file offset `at` on a record boundary.
+/// The records in `bytes`, which begin at file offset `at` on a record boundary.
 pub(super) fn records(mut bytes: &[u8], mut at: usize) -> impl Iterator<Item = Result<Read<'_>, SnapshotError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {

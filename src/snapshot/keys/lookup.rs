@@ -1,8 +1,8 @@
-//! Consumers and credentials: who a key belongs to.
+//! A key's digest -> its credential and consumer, from a base under its delta.
 //!
-//! In: a base file's bytes, then delta bytes as they are published. Out: for a key's digest its credential and consumer.
-//! Invariant: what the delta says wins over the base, and what it took away stays hidden. Digests are compared over all
-//! 32 bytes in constant time. It never sees a key, only HMACs of keys, and reads no clock: expiry is the caller's.
+//! In: a base file's bytes, then delta bytes as they are published. Invariant: the delta wins over the base, and a
+//! credential that the delta deleted stays hidden. Digests are compared over all 32 bytes in constant time. Keys never come
+//! here, only their HMACs. The caller checks expiry: this module reads no clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,26 +15,26 @@ use super::overlay::Overlay;
 use super::record::{Consumer, Names, OWN_CLASS, Record};
 use crate::snapshot::error::SnapshotError;
 
-/// Names each content of [`Keys`] in this process; 0 is nobody's.
+/// The next number for a content of [`Keys`]; 0 stands for empty keys.
 static CONTENTS: AtomicU64 = AtomicU64::new(1);
 
 /// All consumers and credentials of one generation. A clone is cheap and independent.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    /// Another one after every change; a clone has the same content and the same name.
+    /// A number that changes with every change; a clone keeps it.
     content: u64,
     base: Option<Base>,
-    /// Published bytes of the delta taken so far, header included.
+    /// Bytes of the delta applied so far, header included.
     applied: usize,
-    /// `None`: deleted. Bytes are one consumer record.
+    /// One consumer record by row number; `None`: deleted.
     consumers: Overlay<u32, Option<Arc<[u8]>>>,
     credentials: Overlay<Digest, Credential>,
-    /// Which digest a credential has now; `None`: deleted. A credential named here is hidden in the base.
+    /// The digest of each changed credential by row number; `None`: deleted. The base's credential of that number is hidden.
     digests: Overlay<u32, Option<Digest>>,
 }
 
 impl Keys {
-    /// Nobody.
+    /// Keys without consumers.
     pub const fn empty() -> Self {
         Self {
             content: 0,
@@ -61,8 +61,8 @@ impl Keys {
         self.applied
     }
 
-    /// Takes the next bytes of the delta file: `bytes` are the file from offset [`Keys::applied`] to the published
-    /// length. On an error `self` is half-changed and must be thrown away: apply to a clone.
+    /// Applies the next bytes of the delta file: `bytes` are the file from offset [`Keys::applied`] to the published
+    /// length. An error leaves `self` half-changed: apply to a clone, and drop the clone on an error.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         self.content = next_content();
         let mut body = bytes;
@@ -95,7 +95,7 @@ impl Keys {
         }
     }
 
-    /// Credential `n` now has `digest`: its earlier one opens nothing more, unless another credential took it over.
+    /// Credential `n` now has `digest`. Its earlier digest stops working, unless another credential has it now.
     fn forget(&mut self, n: u32, digest: Option<Digest>) {
         if let Some(Some(old)) = self.digests.insert(n, digest)
             && self.credentials.get(&old).is_some_and(|c| c.n == n)
@@ -104,18 +104,18 @@ impl Keys {
         }
     }
 
-    /// A name that only keys with exactly this content have, in this process; 0 for none at all.
+    /// A number that only keys with exactly this content have, in this process; 0 for empty keys.
     pub(crate) const fn content(&self) -> u64 {
         self.content
     }
 
-    /// The credential with this digest, and its consumer. `None`: unknown, taken away, or without a consumer.
+    /// The credential with this digest, and its consumer. `None`: unknown, deleted, or without a consumer.
     pub fn find(&self, digest: &Digest) -> Option<(Credential, Consumer<'_>)> {
         let (found, _) = self.locate(digest)?;
         Some((self.credential(&found)?, self.holder(&found)?))
     }
 
-    /// Where the holder of the key with this digest is, and until when (unix seconds; 0: for ever).
+    /// Where the key with this digest is found, and its expiry in unix seconds (0: never).
     pub(crate) fn locate(&self, digest: &Digest) -> Option<(Found, u64)> {
         if let Some(&Credential { n, consumer, expires_at, .. }) = self.credentials.get(digest) {
             let class = match self.consumers.get(&consumer) {
@@ -137,7 +137,7 @@ impl Keys {
         Some((Found { consumer: n, credential: place, class }, credential.expires_at))
     }
 
-    /// The consumer that these keys (by content) found.
+    /// The consumer of a `found` that keys with this content returned.
     #[inline]
     pub(crate) fn holder(&self, found: &Found) -> Option<Consumer<'_>> {
         if found.class == OWN_CLASS {
@@ -146,7 +146,7 @@ impl Keys {
         Some(Consumer::new(found.consumer, self.class(found.class)?))
     }
 
-    /// The credential that these keys (by content) found.
+    /// The credential of a `found` that keys with this content returned.
     pub(crate) fn credential(&self, found: &Found) -> Option<Credential> {
         if found.credential & CHANGED != 0 {
             let digest = self.digests.get(&(found.credential & !CHANGED))?.as_ref()?;
@@ -156,7 +156,7 @@ impl Keys {
         Some(Credential { n: kept.n, id: kept.id, consumer: found.consumer, expires_at: kept.expires_at })
     }
 
-    /// The names of the consumer that these keys (by content) found.
+    /// The consumer's names of a `found` that keys with this content returned.
     pub(crate) fn holder_names(&self, found: &Found) -> Option<Names<'_>> {
         if found.class == OWN_CLASS || found.credential & CHANGED != 0 {
             return self.names(found.consumer);
@@ -172,7 +172,7 @@ impl Keys {
         Some(Consumer::new(n, class))
     }
 
-    /// How consumer `n` is called.
+    /// The names of consumer `n`.
     pub fn names(&self, n: u32) -> Option<Names<'_>> {
         self.record(n)?.names()
     }

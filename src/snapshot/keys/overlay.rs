@@ -1,7 +1,7 @@
 //! The changes since the base, as maps that are cheap to copy and to add to.
 //!
-//! A map is 256 shards behind reference counts; adding to a copy copies only the shards it touches. So a new snapshot
-//! with one more key costs microseconds however many changes came before, and readers of the old one see nothing move.
+//! A map is 256 shards behind reference counts; adding to a copy copies only the shards it touches. A new snapshot with one
+//! more key costs microseconds, independent of earlier changes, and readers of the old snapshot see no change.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -48,7 +48,7 @@ fn shard<K: Hash>(key: &K) -> usize {
     usize::from(mix.finish().to_le_bytes()[3])
 }
 
-/// A hasher for keys nobody outside can choose: row numbers and the first bytes of HMACs.
+/// A hasher for keys that no client can choose: row numbers and HMACs.
 #[derive(Debug, Default)]
 pub(super) struct Mix(u64);
 

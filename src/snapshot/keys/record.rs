@@ -3,9 +3,9 @@
 //! ```text
 //! n 4, class / 8 4, username length 2, custom_id length 2 (65535: none), id 16, username, custom_id
 //! ```
-//! The class is a place in the base; where there is none (4294967295), it stands behind the names.
-//! In: a [`NewConsumer`]. Out: bytes; and from bytes a [`Consumer`] that borrows them. Invariant: what [`encode`] wrote,
-//! [`Record::read`] reads back; bytes that are no record read as `None`.
+//! The class is a position in the base; 4294967295 says that the class stands behind the names.
+//! In: a [`NewConsumer`]. Out: bytes; and from bytes a [`Consumer`] that borrows them. Invariant: [`Record::read`] returns
+//! the values that [`encode`] wrote; other bytes read as `None`.
 
 use super::bytes::{length, text, u16_at, u32_at};
 use super::class::{self, Class, Groups, Refs};
@@ -30,7 +30,7 @@ pub struct Consumer<'s> {
     pub groups: Groups<'s>,
 }
 
-/// How a consumer is called.
+/// The names of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Names<'s> {
     /// Entity id: `X-Consumer-ID`.
@@ -41,11 +41,11 @@ pub struct Names<'s> {
     pub custom_id: Option<&'s str>,
 }
 
-/// A record as it stands there.
+/// The head of a record, and its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'s> {
     pub n: u32,
-    /// Place of its class, or [`OWN_CLASS`].
+    /// Position of its class, or [`OWN_CLASS`].
     pub class: u32,
     bytes: &'s [u8],
 }
@@ -57,7 +57,7 @@ impl<'s> Consumer<'s> {
 }
 
 impl<'s> Record<'s> {
-    /// Reads the head of the record that `bytes` begin with.
+    /// Reads the head of the record at the start of `bytes`.
     #[inline]
     pub(super) fn read(bytes: &'s [u8]) -> Option<Self> {
         Some(Self { n: u32_at(bytes, 0)?, class: u32_at(bytes, 4)?, bytes })
@@ -67,7 +67,7 @@ impl<'s> Record<'s> {
         self.split().map(|(names, _)| names)
     }
 
-    /// The class behind the names; `None` when it is elsewhere.
+    /// The class behind the names; `None` when the record names a position in the base.
     pub(super) fn own_class(&self) -> Option<Class<'s>> {
         if self.class != OWN_CLASS {
             return None;
@@ -84,7 +84,7 @@ impl<'s> Record<'s> {
     }
 }
 
-/// Appends the record. `class` is the place of its class; without one it is appended too.
+/// Appends the record. `class` is the position of its class in the base; `None` appends the class as well.
 pub(super) fn encode(consumer: &NewConsumer<'_>, class: Option<u32>, out: &mut Vec<u8>) -> Result<(), SnapshotError> {
     let NewConsumer { n, id, username, custom_id, refs: _, tier: _, groups: _ } = *consumer;
     if n == 0 {
