@@ -2,7 +2,6 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 ROUNDS ?= 7
-SECONDS ?= 5
 BIN := .venv/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f -not -path 'src/mock/*')
 MOCK := python/aigw/_mock.abi3.so
@@ -10,7 +9,7 @@ TOOLCHAIN := command -v cargo >/dev/null || { echo "make: no Rust toolchain: ins
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench lint fmt reference lock clean
+.PHONY: help build run test bench fuzz lint fmt reference lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,9 +46,12 @@ bench: build ## micro-benchmarks and load against nginx; ROUNDS=7 SECONDS=5
 	@for tool in nginx wrk; do command -v $$tool >/dev/null || PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || \
 	  { echo "make bench: $$tool is missing: apt-get install nginx-light wrk" >&2; exit 2; }; done
 	cargo bench --locked -p aigw-core
-	$(BIN)/python -m benches.load --rounds $(ROUNDS) --seconds $(SECONDS)
+	$(BIN)/python -m benches.load --rounds $(ROUNDS) --seconds $(or $(SECONDS),5)
 
-lint: build ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
+fuzz: ## fuzz the readers of foreign bytes, each for SECONDS=60; TARGET="sse body policy keys framing"
+	tests/fuzz/run $(or $(SECONDS),60) $(TARGET)
+
+lint: build ## ruff, mypy, stubtest, import-linter, rustfmt, clippy, cargo-deny where it is installed
 	$(BIN)/ruff check python tests benches docs/generate.py
 	$(BIN)/ruff format --check python tests benches docs/generate.py
 	$(BIN)/mypy
@@ -57,6 +59,8 @@ lint: build ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
 	$(BIN)/lint-imports
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else \
+	  echo "make lint: skipped 1 check: cargo-deny is not installed (cargo install --locked cargo-deny); tests/shape holds its main rules"; fi
 
 fmt: .venv/.tools ## format both languages
 	$(BIN)/ruff format python tests benches docs/generate.py

@@ -1,0 +1,29 @@
+//! Bodies of calls on `/v1`: an accepted body is JSON that a library reads the same way, and so is the body that is forwarded.
+//!
+//! Input: one byte for the endpoint, then the body.
+
+use aigw_core::accept::openai::{Endpoint, read};
+use aigw_core::forward::openai::body;
+use serde_json::Value;
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let Some((&first, text)) = data.split_first() else { return };
+    let endpoint = [Endpoint::Chat, Endpoint::Completions, Endpoint::Embeddings][usize::from(first % 3)];
+    let Ok(asked) = read(endpoint, text) else { return };
+    let Ok(value) = serde_json::from_slice::<Value>(text) else { panic!("accepted a body that is not JSON") };
+    assert_eq!(value["model"], Value::String(asked.model.clone()));
+    assert_eq!(serde_json::from_slice::<Value>(&text[asked.model_at.clone()]).ok(), Some(value["model"].clone()));
+    assert_eq!(value["stream"].as_bool().unwrap_or(false), asked.stream);
+    for (name, cap) in [("max_tokens", &asked.max_tokens), ("max_completion_tokens", &asked.max_completion_tokens)] {
+        assert_eq!(value[name].as_u64(), cap.as_ref().map(|cap| u64::from(cap.tokens)), "{name}");
+    }
+    let changed = body(endpoint, text, &asked, "another", Some(7), None);
+    let sent = changed.as_deref().unwrap_or(text);
+    let Ok(sent) = serde_json::from_slice::<Value>(sent) else { panic!("forwarded a body that is not JSON") };
+    assert_eq!(sent["model"], "another");
+    if endpoint.generates() {
+        let caps = ["max_tokens", "max_completion_tokens"].map(|name| sent[name].as_u64());
+        assert!(caps.iter().flatten().all(|cap| *cap <= 7) && caps.iter().any(Option::is_some), "{caps:?}");
+    }
+}
