@@ -7,7 +7,7 @@ use aigw_core::snapshot::file;
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let _ = file::policy(data);
-    let Ok(mut sealed) = file::seal(data) else { return };
+    let Ok(file::Sealed { file: mut sealed, .. }) = file::seal(data) else { return };
     assert!(file::policy(&sealed).is_ok(), "sealed a file that does not load");
     let last = sealed.len() - 1;
     sealed[last] ^= 1;
