@@ -1,8 +1,8 @@
-"""The one thread that writes: group commit. In: operations (functions of a `Writing`). Out: their results, as futures.
+"""Group commit: the one thread that writes. In: operations (functions of a `Writing`). Out: their results, as futures.
 
-Whatever waits while a group is being written becomes the next group: one transaction, one fsync, one publish for all.
-A future gets its result only after the generation word is stored, so whoever reads the answer sees the change in force.
-Between groups the thread retries what could not be published, drops credentials that ran out, and installs new bases.
+Operations that arrive during a write become the next group: one transaction, one fsync and one publication for all. A
+future gets its result after the generation word is stored, so a client that has its answer sees the change in force.
+Between groups the thread repeats failed publications, deletes expired credentials and installs new bases.
 """
 
 import logging
@@ -30,8 +30,8 @@ MOST_IN_GROUP: Final = 256
 RETRY_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 30.0
 LOGGED_CHANGES: Final = 32
-"""Changes after which the store's log is brought home: some 200 pages among a million keys. SQLite alone would wait for 1000, and
-do it inside a commit, for which somebody waits."""
+"""Changes after which the log's pages are copied into the store: about 200 pages with a million keys. SQLite's default is 1000
+pages, copied inside a commit while a client waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class _Job(Generic[T]):
 
 
 class _Undone(Exception):
-    """The operation of a group of its own failed: its transaction is rolled back."""
+    """The only operation of a group failed, so its transaction is rolled back."""
 
 
 class Writer:
-    """Owns the write side of the store and the publication. `start` puts the stored state in force; `close` ends it."""
+    """Writes the store and the publication. `start` puts the stored state in force; `close` ends the thread."""
 
     def __init__(
         self, store: Store, publication: Publication, faults: Faults, now: Callable[[], float] = time.time
@@ -64,9 +64,9 @@ class Writer:
         self._stale = False
 
     def start(self) -> None:
-        """Publish everything that is stored, then accept writes. Raises StoreError."""
+        """Publish the stored state, then accept writes. Raises StoreError."""
         publication = self._publication
-        self._store.bring_home(all_of_it=True)  # a gateway that was killed may have left a large log
+        self._store.bring_home(all_of_it=True)  # a killed gateway may leave a large log
         with self._store.writing() as writing:
             publication.load(writing)
             publication.start_base()
@@ -76,9 +76,8 @@ class Writer:
         self._thread.start()
 
     def submit(self, operation: Operation[T], *, alone: bool = False) -> "Future[T]":
-        """Run `operation` in the next group, or `alone` in a group of its own: large ones are faster without the savepoint
-        that sets one write of a group apart. The future raises what the operation raised, or StoreError; one that is cancelled
-        before its group begins is not run."""
+        """Run `operation` in the next group, or `alone` in its own group: a large one is faster without a savepoint. The future
+        raises the operation's exception, or StoreError. A future that is cancelled before its group begins does not run."""
         future: Future[T] = Future()
         with self._closing:
             if not self._closed:
@@ -88,11 +87,11 @@ class Writer:
         return future
 
     def renew(self) -> "Future[None]":
-        """Write all that is published anew, as a new generation: a worker could not load it."""
+        """Write all published files again, as a new generation: a worker could not load one of them."""
         return self.submit(lambda _: self._publication.renew(), alone=True)
 
     def close(self) -> None:
-        """Finish what was submitted, and end the thread."""
+        """Finish the submitted operations and end the thread."""
         with self._closing:
             self._closed = True
             self._jobs.put(None)
@@ -127,7 +126,7 @@ class Writer:
                 with self._faults.outlived("writer", "install a new base"):
                     self._install(item)
             elif not item.future.set_running_or_notify_cancel():
-                pass  # nobody waits for it any more
+                pass  # cancelled: no caller waits for it
             elif item.alone:
                 if group:  # first come, first written
                     self._write(group)
@@ -161,7 +160,7 @@ class Writer:
                         with nullcontext() if job.alone else writing.attempt():
                             done.append((job, job.operation(writing)))
                     except Exception as error:
-                        job.future.set_exception(error)  # whatever it is, it belongs to that one caller
+                        job.future.set_exception(error)  # every exception belongs to that one caller
                         if job.alone:
                             raise _Undone from error
                 with self._publication.group(writing.changes):
@@ -170,17 +169,17 @@ class Writer:
                 large = writing.much
                 self._logged += len(writing.changes)
         except _Undone:
-            return  # before anything was noted
+            return  # the publication has not seen its changes
         except (Unservable, OSError) as error:
             self._stale = True
             left = [job for job in group if not job.future.done()]
             if len(left) == 1:
                 left[0].future.set_exception(error if isinstance(error, Unservable) else _no_room(error))
             for job in left if len(left) > 1 else ():
-                self._write_group([job])  # whose it was shows when each is by itself
+                self._write_group([job])  # one by one, each gets its own error
             return
         except Exception as error:
-            self._stale = True  # what memory holds of this group was never stored
+            self._stale = True  # memory has changes that the store has not
             fault = error if isinstance(error, AigwError) else Bug(f"nothing was changed: {error!r}")
             if isinstance(fault, Bug):
                 log.exception("a group of writes failed")
@@ -253,12 +252,12 @@ class Writer:
         reader = threading.Thread(target=read, name="aigw-base")
         try:
             reader.start()
-        except RuntimeError:  # as many threads as the system allows
+        except RuntimeError:  # the system allows no more threads
             self._publication.drop_base()
             raise
         self._reader = reader
 
 
 def _no_room(error: OSError) -> StoreError:
-    """What a change becomes whose files or counters found no place."""
+    """The error of a change that finds no room for its files or counters."""
     return StoreError(f"it could not be written down, and nothing of this was changed: {explain(error)}")

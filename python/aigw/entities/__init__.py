@@ -1,9 +1,9 @@
 """The entities of the gateway, one frozen model each, and `KINDS`, the table by which the generic engine finds them.
 
 service, route, consumer, keyauth_credential, acl, plugin   Kong's entities
-tier, model   ours: what a consumer bought, and the models it may call
-base          `Entity` (identity, times) and `Kind` (how an entity is named, referenced, kept unique)
-check         input of the Admin API or the file -> a checked entity, or all that is wrong with it
+tier, model   our own: the product that a consumer buys, and the models that it may call
+base          `Entity` (identity, times) and `Kind` (names, references and unique fields of a kind)
+check         input of the Admin API or the file -> a checked entity, or all findings
 host          host names: checked, and in one spelling
 patterns      regular expressions in paths, checked by the compiler that workers use
 rates         prices per token
@@ -27,7 +27,7 @@ from aigw.entities.tier import Tier
 KINDS: Final[Mapping[str, Kind]] = {
     module.KIND.name: module.KIND for module in (service, route, tier, model, consumer, keyauth_credential, acl, plugin)
 }
-"""By collection, in the order in which they can be loaded: what is referenced comes first."""
+"""By collection, in the order of references: a referenced kind comes first."""
 
 __all__ = [
     "KINDS",

@@ -1,6 +1,5 @@
-"""What all entities have in common: identity, times, tags, and the descriptor by which one engine serves them all.
-
-In: nothing. Out: `Entity` (the base model) and `Kind` (how an entity is named, found, referenced and kept unique).
+"""The common parts of all entities: `Entity`, the base model, and `Kind`, the description by which one engine serves every
+kind: its names, references, unique fields and checks.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,34 +27,34 @@ TagsField = Annotated[Tags | None, AfterValidator(lambda tags: tags)]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How the generic engine treats one kind of entity."""
+    """The description of one kind of entity."""
 
     name: str
     """Collection and table: `services`."""
     model: type[Entity]
     endpoint_key: str
-    """The field that may stand for the id in a path."""
+    """The field that a path may have in place of the id."""
     unique: tuple[str, ...] = ()
     """Fields whose value no two entities share."""
     together: tuple[str, ...] = ()
-    """Fields whose values together no two entities share: Kong names them all when they clash."""
+    """Fields whose values together no two entities share. Kong's answer to a clash names them all."""
     foreign: Mapping[str, str] = field(default_factory=dict)
-    """Foreign field -> the collection that it points into."""
+    """Foreign field -> the collection that it references."""
     cascades: tuple[str, ...] = ()
-    """Foreign fields whose target takes this entity along when it goes; the others hold their target in place."""
+    """Foreign fields whose target is deleted with this entity below it; a target of the other fields cannot be deleted."""
     path: str = ""
-    """Its name in the Admin API's paths, where that differs from `name`."""
+    """Its name in the Admin API's paths, if that is not `name`."""
     served: bool = True
     """Whether the generic engine serves it at its own path."""
     numbered: bool = True
     """Whether it has a row number."""
     has_updated_at: bool = True
     expand: Callable[[JsonDict], JsonDict] = lambda data: data
-    """Shorthands of the input, written out. Raises FieldErrors."""
+    """Expands shorthands of the input. Raises FieldErrors."""
     defaults: Callable[[], Mapping[str, Any]] = dict
-    """Generated values for fields that a new entity leaves out."""
+    """Generated values for missing fields of a new entity."""
     check: Callable[[JsonDict], FieldErrors | None] = lambda _: None
-    """Findings that the model cannot make: on the input, beside the model's own."""
+    """Findings on the input that the model cannot make."""
 
     @property
     def url(self) -> str:

@@ -1,4 +1,4 @@
-"""One entity's input -> the checked model, with every finding at once, whoever made it: shorthand, model or plugin."""
+"""The input of one entity -> the checked model, or all findings at once: of shorthands, model and plugin."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def check_entity(kind: Kind, data: JsonDict) -> Entity:
     try:
         entity = check(kind.model, expanded)
     except SchemaViolation as error:
-        if "url" in found:  # its parts are missing because it could not be read: one finding says so
+        if "url" in found:  # its parts are missing because the shorthand has a finding: one finding is enough
             error.fields.pop("host", None)
         merge(found, error.fields)
     if found:

@@ -1,4 +1,4 @@
-"""A consumer: who calls. Named by `username`, by the operator's own `custom_id`, or both."""
+"""A consumer: a caller of the gateway, named by `username`, by the operator's `custom_id`, or by both."""
 
 from typing import Self
 

@@ -1,7 +1,7 @@
-"""Which hosts a service may point at. In: the text of `host`. Out: it, canonical, or the reason why not. Pure: no DNS.
+"""Hosts of services and upstreams. In: the text of `host`. Out: its canonical form, or the reason to refuse it. No DNS.
 
-Link-local addresses answer with a machine's cloud credentials, so they are refused, and so is every spelling of an
-address that is not the usual one (decimal, octal, hex, short, mapped): those exist to get past such a check.
+Link-local addresses are refused, because they answer with a machine's cloud credentials. Unusual spellings of an address
+(decimal, octal, hex, short, mapped) are refused, because they serve to get past such a check.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 
 
 def wrong_host(host: str) -> str | None:
-    """What is wrong with this host, or None."""
+    """The reason to refuse this host, or None."""
     if host.startswith("[") or ":" in host:
         return _wrong_v6(host)
     if _numeric(host):
@@ -42,7 +42,7 @@ def _numeric(host: str) -> bool:
     try:
         socket.inet_aton(host.removesuffix("."))
     except OSError:
-        # Resolvers read a last label of digits as a number, whatever stands before it.
+        # Resolvers read a last label of digits as a number, with any labels before it.
         return host.removesuffix(".").rpartition(".")[2].isdigit()
     return True
 

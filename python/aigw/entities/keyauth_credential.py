@@ -1,6 +1,6 @@
 """A key-auth credential: one API key of a consumer. The key is shown once, in the answer that made it.
 
-Only its HMAC is kept; afterwards answers have `key` null and `key_hint`, its last four characters.
+The store keeps the HMAC only; later answers have `key` null and `key_hint`, its last four characters.
 """
 
 import re
@@ -25,7 +25,7 @@ def new_key() -> str:
 
 
 def key_hint(key: str) -> str:
-    """The end of a key by which its owner knows it; nothing of a key so short that four characters would give it away."""
+    """The last four characters of a key, for its owner; empty for a key so short that four characters would reveal it."""
     return f"...{key[-4:]}" if len(key) >= 16 else "..."
 
 

@@ -1,8 +1,8 @@
 """A model: a public name that clients call on /v1, and the upstreams that run it.
 
-`ModelSpec` is the YAML object of `models.<name>` in the configuration file. Upstreams are chosen by weight; `model` is what
-the upstream calls it. Costs and the tokenizer are checked and kept for the ledger to come; `capacity` is refused until it
-is enforced. An upstream's `api_key` is kept apart from the spec, sealed (`Publisher.seal`), and never shown.
+`ModelSpec` is the YAML object of `models.<name>` in the configuration file. Upstreams are chosen by weight; `model` is the
+upstream's name of the model. Costs and the tokenizer are checked and kept, and used by nothing yet; `capacity` is refused until
+it is enforced. An upstream's `api_key` is kept outside the spec, sealed (`Publisher.seal`), and never shown.
 """
 
 import re
@@ -22,7 +22,7 @@ from aigw.types import JsonDict
 
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*|file:[^}]*?)(?::-([^}]*))?\}\Z", re.ASCII)
 PLACEHOLDERS: Final = frozenset({"", "none", "null", "unset", "empty", "dummy", "no-key", "not-needed", "changeme"})
-"""Defaults of references that say that there is no secret: they may be shown."""
+"""Defaults of references that are no secrets, so they may be shown."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\-]*\Z", re.ASCII)
 
 
@@ -129,8 +129,8 @@ class LlmModel(Entity):
 
 
 def reference_of(written: str | None) -> str | None:
-    """The reference that a secret is written as, as it may be shown: of text that is no plain reference, and of a default
-    that may be the secret itself, nothing is kept."""
+    """The reference that the file has for a secret, or None for other text. It shows placeholders only as a default, because
+    another default may be the secret."""
     found = _REFERENCE.match(written or "")
     if found is None:
         return None
@@ -141,7 +141,7 @@ def reference_of(written: str | None) -> str | None:
 def with_sealed_keys(
     spec: ModelSpec, references: Sequence[str | None], seal: Callable[[bytes], str], digest: Callable[[bytes], bytes]
 ) -> JsonDict:
-    """`spec` and `keys` of a model's body. `references`: what is written for each upstream's key (`${VAR}`)."""
+    """`spec` and `keys` of a model's body. `references`: the text of each upstream's key in the file (`${VAR}`)."""
     keys: list[JsonDict | None] = []
     for upstream, written in zip(spec.upstreams, references, strict=True):
         if upstream.api_key is None:

@@ -1,7 +1,7 @@
-"""Regular expressions in routes. In: the expression, and where it stands. Out: a reason or None.
+"""Regular expressions in routes. In: the expression, and the place of it. Out: a reason to refuse it, or None.
 
-Workers use a linear-time engine, which has no look-around and no back-references; both are refused here by name. All else is
-for that engine to say: no other one agrees with it on every expression.
+Workers use a linear-time engine without look-around and back-references; this module refuses both by name. The engine itself
+judges everything else: no other engine agrees with it on every expression.
 """
 
 import re
@@ -14,7 +14,7 @@ _PREFIX: Final = {"path": "~", "header": "~*"}
 
 
 def wrong_regex(kind: Literal["path", "header"], expression: str) -> str | None:
-    """What is wrong with this regular expression, or None."""
+    """The reason to refuse this regular expression, or None."""
     beyond = _BEYOND_LINEAR.search(expression)
     if beyond is not None:
         return f"invalid regex: '{expression}' (look-around and back-references are not supported: '{beyond.group(1)}')"

@@ -41,7 +41,7 @@ _KONGS: Final = """
     tls-metadata-headers udp-log upstream-oauth upstream-timeout vault-auth websocket-size-limit websocket-validator
     xml-threat-protection zipkin
     """
-"""Plugins that Kong has and this gateway has not: whoever names one has made no mistake in writing."""
+"""Plugins of Kong that this gateway does not have: a finding says so, and suggests no other spelling."""
 
 
 def _kind_name(value: str) -> str:
@@ -97,7 +97,7 @@ class Plugin(Entity):
 
 
 def expand_config(data: JsonDict) -> JsonDict:
-    """The config with every default written out. Raises FieldErrors with what is wrong in it."""
+    """The config with its defaults. Raises FieldErrors."""
     if data.get("consumer_group") is not None:
         raise FieldErrors({"consumer_group": GROUPS_HAVE_NONE})
     name, config = data.get("name"), data.get("config")

@@ -1,5 +1,5 @@
-"""What tokens cost, in USD: the shape of a model's `cost` (what the fleet costs us) and of a tier's `price` (what the consumer
-pays). Both are checked and kept for the ledger to come.
+"""Rates in USD for tokens and requests: a model's `cost`, paid to the upstream, and a tier's `price`, paid by the consumer.
+Both are checked and kept, and used by nothing yet.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""A route: which requests lead to which service. At least one of methods, hosts, headers and paths must be set."""
+"""A route: conditions on requests, and the service that gets them. At least one of methods, hosts, headers, paths is set."""
 
 import re
 from typing import Annotated, Literal, Self

@@ -68,7 +68,7 @@ class Service(Entity):
 
 
 def expand_url(data: JsonDict) -> JsonDict:
-    """`url` written out as protocol, host, port and path; what the url leaves open returns to its default."""
+    """Expands `url` into protocol, host, port and path. Parts that the url does not have get their defaults."""
     if "url" not in data:
         return data
     url = data["url"]

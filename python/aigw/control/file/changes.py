@@ -1,7 +1,7 @@
-"""What a change of the configuration did, for people: `+ tier gold`, `~ consumer alice: tier free -> pro`, `- route x`.
+"""The changes of one write as lines for people: `+ tier gold`, `~ consumer alice: tier free -> pro`, `- route x`.
 
-In: the changes of one write, and names by id. Out: counts and lines. Values of secrets are never in them: of a key that
-changed, that it did. The lines of a huge change are cut, its counts are not.
+In: the changes, and names by id. Out: counts, and at most `MOST_LINES` lines. A line says that a key changed, and never shows
+the key.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ CALLED: Final[Mapping[str, str]] = {
     "services": "service", "routes": "route", "tiers": "tier", "models": "model", "consumers": "consumer",
     "keyauth_credentials": "key-auth", "acls": "acl", "plugins": "plugin",
 }  # fmt: skip
-"""A kind's word for one."""
+"""Collection -> the word for one entity."""
 _MADE: Final = frozenset({"id", "created_at", "updated_at", "name", "username", "key", "key_hint", "keys", "ttl"})
 _SIGNS: Final = {"created": "+", "updated": "~", "deleted": "-"}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How many entities were added, changed and removed, and the first lines that say which."""
+    """The numbers of entities added, changed and removed, and the first lines."""
 
     added: int = 0
     changed: int = 0
@@ -41,7 +41,7 @@ class Difference:
         return self.added + self.changed + self.removed
 
     def as_dict(self) -> JsonDict:
-        """For answers and the history."""
+        """As JSON data, for answers and the history."""
         return {"added": self.added, "changed": self.changed, "removed": self.removed, "lines": list(self.lines)}
 
 
@@ -50,7 +50,7 @@ def difference(
     names: Callable[[str], str | None],
     default_tier: tuple[str | None, str | None],
 ) -> Difference:
-    """`names`: of everything that is referenced, by id; `default_tier`: ids before and after."""
+    """`names`: id -> name of a referenced entity; `default_tier`: ids before and after."""
     counts = {"created": 0, "updated": 0, "deleted": 0}
     lines: list[str] = []
     single = [change for change in changes if isinstance(change, Change)]
@@ -78,7 +78,7 @@ def difference(
 
 
 class _Names:
-    """Names by id: of what was named before, and of what the changes themselves hold."""
+    """Names by id: those given, and those of the entities in the changes."""
 
     def __init__(self, changes: Sequence[Change], names: Callable[[str], str | None]) -> None:
         self._names = names
@@ -86,7 +86,7 @@ class _Names:
         self._own: dict[str, str] | None = None
 
     def of(self, key: str) -> str:
-        """The name, or the id of what has none."""
+        """The name; the id if there is none."""
         found = self._names(key)
         if found is None:
             if self._own is None:
@@ -111,7 +111,7 @@ def _line(action: str, change: Change, row: Row, names: _Names) -> str:
 
 
 def title(kind: str, body: JsonDict, name: Any) -> str:
-    """What a person calls this entity; `name` gives the names of what it hangs on, by id."""
+    """The name of an entity for people. `name`: id -> name of the entities that it references."""
     if kind in ("keyauth_credentials", "acls"):
         return (
             f"{name(body['consumer']['id'])} {printable(body['key_hint'] or '' if kind != 'acls' else body['group'])}"
@@ -145,7 +145,7 @@ def _pairs(left: list[Any] | None, right: list[Any] | None) -> Iterator[tuple[An
 
 
 def flat(body: JsonDict) -> dict[str, Any]:
-    """`{"limits[0].requests": 5}`: every value by its path; what is null or empty is left out."""
+    """`{"limits[0].requests": 5}`: every value by its path, without null and empty values."""
     found: dict[str, Any] = {}
 
     def walk(value: Any, path: str) -> None:

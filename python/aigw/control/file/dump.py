@@ -1,8 +1,8 @@
-"""The configuration in force -> the document that a configuration file would be. In: what the store holds, of both authors. Out:
-plain data in the file's own form, which `aigw check` accepts; defaults are left out.
+"""The store -> a configuration file. In: the entities of the file and of the Admin API. Out: plain data that `aigw check`
+accepts, without defaults.
 
-No secret is in it: a key is the reference that the file has for it (`${VAR}`), or its HMAC (`key_hash`). An upstream's key that
-the file holds in plain text becomes a reference to a variable, which whoever uses the document must set.
+The document has no secrets: a key is its reference (`${VAR}`), or its HMAC (`key_hash`). An upstream's key that the file holds
+in plain text becomes a reference to a variable, which a user of the document must set.
 """
 
 import re
@@ -21,19 +21,19 @@ from aigw.schema.fields import Model
 from aigw.types import JsonDict
 
 UNSET: Final = "AIGW_UPSTREAM_KEY_"
-"""How the variables begin that stand for keys which the file holds in plain text."""
+"""The first part of the names of variables for keys that the file holds in plain text."""
 _MADE: Final = {"id", "created_at", "updated_at"}
 
 Rows = Mapping[str, list[Row]]
 
 
 def rows_of(reading: Reading) -> dict[str, list[Row]]:
-    """Everything the store holds, also keys that have run out: the file declares them."""
+    """All entities by kind, with expired keys, which the file still declares."""
     return {kind: sorted(reading.everything(kind, 0), key=lambda row: name_of(row.body)) for kind in KINDS}
 
 
 def document(rows: Rows, default_tier: str | None) -> JsonDict:
-    """The whole as one configuration file; `default_tier` is an id."""
+    """The configuration file. `default_tier`: an id."""
     names = {row.id: name_of(row.body) for kind in ("services", "routes", "tiers", "consumers") for row in rows[kind]}
     plugins = _Plugins(rows["plugins"], names)
     routes: defaultdict[str | None, list[JsonDict]] = defaultdict(list)
@@ -63,14 +63,14 @@ def document(rows: Rows, default_tier: str | None) -> JsonDict:
 
 
 def _short(model: type[Model], body: JsonDict, without: Iterable[str] = ()) -> JsonDict:
-    """Without defaults, nulls, and what the gateway makes."""
+    """Without defaults, nulls, and fields that the gateway sets."""
     found = model.model_validate(body).model_dump(mode="json", exclude_defaults=True)
     return {k: v for k, v in found.items() if k not in _MADE and k not in without and v is not None}
 
 
 def _entity(kind: str, row: Row, without: Iterable[str] = ()) -> JsonDict:
     short = _short(KINDS[kind].model, row.body, without)
-    # What has no name in the Admin API needs one in a file.
+    # The Admin API allows entities without a name, the file does not.
     return {"name": name_of(row.body), **short} if kind in ("services", "routes") else short
 
 
@@ -95,7 +95,7 @@ def _variable(model: str, index: int, taken: set[str]) -> str:
 
 
 class _Plugins:
-    """Plugins by where they stand in a file: in what they are on, or by themselves when that is more than one thing."""
+    """Plugins by their place in a file: inside the entity that they are on; in a list of their own if they are on several."""
 
     def __init__(self, rows: Iterable[Row], names: Mapping[str, str]) -> None:
         self._in: defaultdict[tuple[str, str], list[JsonDict]] = defaultdict(list)
@@ -112,7 +112,7 @@ class _Plugins:
                 self.elsewhere.append({**plugin, **{field: names[key] for field, key in scope.items()}})
 
     def of(self, field: str, key: str) -> JsonDict:
-        """The field `plugins` of one entity, or nothing."""
+        """The field `plugins` of one entity, if it has plugins."""
         found = self._in.get((field, key))
         return {"plugins": found} if found else {}
 

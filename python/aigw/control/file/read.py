@@ -1,7 +1,7 @@
-"""A configuration as it was read, and the first look at the file, before anything else is touched.
+"""The text of a configuration with its fingerprint, and the first look at the file, before the store is opened.
 
-In: a path. Out: the text with what decides whether it changed, and what it says unless the store holds that already; or what is
-wrong with it. A file that somebody is writing is waited for.
+In: a path. Out: the text, and the checked file unless the store already holds this content; or the errors of the file. A start
+waits for a process that is writing the file.
 """
 
 import os
@@ -24,7 +24,7 @@ from aigw.config import (
 from aigw.control.file.stamp import peek
 
 WRITTEN_S: Final = 10.0
-"""How long a start waits for whoever is writing the file."""
+"""Seconds that a start waits for a process that is writing the file."""
 _LOOK_S: Final = 0.05
 
 Progress = Callable[[str, int, int], None]
@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A configuration that nobody has checked yet. References to files are looked for below `folder`."""
+    """An unchecked configuration. References to files are relative to `folder`."""
 
     name: str
     data: bytes
@@ -46,7 +46,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """What the file said before the store was opened: `file` is None when the store holds it already."""
+    """The result of the first look. `file` is None if the store already holds its content."""
 
     text: Text | None = None
     file: File | None = None
@@ -54,8 +54,8 @@ class First:
 
 
 def first_look(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> First:
-    """Read and check the file before anything else is touched. Raises ConfigErrors when it `must` be usable: then the gateway
-    starts, and the file rules. Otherwise a posted text may be in force, and the file stand as it did then."""
+    """Read and check the file before the store is opened. Raises ConfigErrors if `must`, at the start of a gateway, where the
+    file rules. Otherwise a posted text may be in force, and the file unchanged since then."""
     if path is None:
         return First()
     try:
@@ -72,7 +72,7 @@ def first_look(path: Path | None, store: Path, *, must: bool, progress: Progress
 
 
 def _await_writers(path: Path, patience: float) -> None:
-    """Wait until nobody writes the file. Raises InTheMaking when that takes longer."""
+    """Wait up to `patience` seconds until no process writes the file. Raises InTheMaking."""
     end = time.monotonic() + patience
     while being_written([path]):
         if time.monotonic() >= end:

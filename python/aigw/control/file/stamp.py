@@ -1,7 +1,6 @@
-"""What the store remembers of the configuration file: which content is in force, and what became of the last ones.
+"""The stamp of the configuration in force, and the history of loads. Both are values of the store's table `meta`.
 
-The stamp is written in the transaction that applies a file, so a start finds without parsing whether the file is still the
-one that the store holds. In: a connection. Out: small values of the table `meta`.
+The transaction that applies a file writes the stamp, so a start compares the file with the store and does not parse it.
 """
 
 import sqlite3
@@ -21,7 +20,7 @@ from aigw.control.store.write import Writing
 from aigw.types import JsonDict
 
 VERSION: Final = f"{__version__}/{tables.HEAD}"
-"""What an equal file means may change with the version that reads it."""
+"""Version and schema that applied the file: another version may read the same file differently."""
 HISTORY: Final = 50
 _STAMP: Final = "configuration"
 _HISTORY: Final = "configuration_history"
@@ -29,8 +28,9 @@ _HISTORY: Final = "configuration_history"
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The text in force: the hash of its content, that of all it stood for, its name, and when it was applied. `file` is what the
-    file stood for by then: the same, or of a posted text, what must change until the file rules again."""
+    """The configuration in force. `hash`: of its text; `whole`: of the text with all references resolved; `source`: the file's
+    name or `POST /config`; `loaded_at`: unix seconds. `file`: `whole` of the file at that time, which differs from the posted
+    text in force; the file rules again when it changes."""
 
     hash: str
     whole: str
@@ -41,14 +41,14 @@ class Stamp:
 
 
 def peek(path: Path) -> Stamp | None:
-    """The stamp in a store that is not open yet, when there is one: looking must not make or migrate anything."""
+    """The stamp of a store that is not open, or None. Makes no store and migrates none."""
     if not path.exists():
         return None
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute("SELECT value FROM meta WHERE key = ?", (_STAMP,)).fetchone()
     except sqlite3.Error:
-        return None  # whoever opens it says what is wrong with it
+        return None  # opening the store reports the fault
     return _parsed(found[0]) if found else None
 
 
@@ -59,19 +59,19 @@ def stamp_of(reading: Reading) -> Stamp | None:
 
 
 def put_stamp(writing: Writing, stamp: Stamp | None) -> None:
-    """Remember which file is in force; None: no file any more."""
+    """Store the stamp; None: no file is in force."""
     _put(writing, _STAMP, orjson.dumps(asdict(stamp)).decode() if stamp else None)
 
 
 def history_of(reading: Reading) -> list[JsonDict]:
-    """What became of the last files, oldest first."""
+    """The history of loads, oldest first."""
     found = _get(reading, _HISTORY)
     history: list[JsonDict] = orjson.loads(found) if found is not None else []
     return history
 
 
 def put_history(writing: Writing, history: Sequence[JsonDict]) -> None:
-    """Remember the last ones."""
+    """Store the last `HISTORY` entries."""
     _put(writing, _HISTORY, orjson.dumps(history[-HISTORY:]).decode())
 
 

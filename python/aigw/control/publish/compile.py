@@ -1,8 +1,8 @@
-"""Entities -> what workers read: the policy, consumer records with their own plugins, and the counter columns both need.
+"""Entities -> the policy, consumer records with their own plugins, and the counter columns that both need.
 
 In: the `World` (everything but consumers and credentials) and the numbers given so far. Out: plain data of the boundary
 (docs/reference/boundary.md). Pure: no store, no clock, no files; the same input gives the same bytes.
-Profiles keep their index while a base of records lives, so that one changed plugin never rewrites all consumers.
+Profiles keep their index while a base of records lives, so a changed plugin does not rewrite all consumers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ from aigw.types import JsonDict
 
 ROWS_OF: Final[Mapping[str, Rows]] = {"consumer": "consumers", "credential": "credentials", "service": "one"}
 REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1}
-"""Plugins that a consumer may have of its own -> the kind of their refs in its record."""
+"""Plugins that can be on a consumer -> the kind of their refs in its record."""
 SERIES: Final = "series"
 
 E = TypeVar("E")
@@ -42,7 +42,7 @@ class Numbered(NamedTuple, Generic[E]):
 
 @dataclass(slots=True)
 class World:
-    """What the policy is made of, by id. `named`: consumers that some `anonymous` names, by that text."""
+    """The entities of the policy, by id. `named`: numbers of consumers by the text of `anonymous` that names them."""
 
     services: dict[str, Numbered[Service]] = field(default_factory=dict)
     routes: dict[str, Numbered[Route]] = field(default_factory=dict)
@@ -53,14 +53,14 @@ class World:
     default_tier: str | None = None
 
     def anonymous_texts(self) -> set[str]:
-        """Every consumer that a key-auth config names, as it is written there."""
+        """Every text of `anonymous` in the key-auth configurations."""
         configs = (p.config for p in self.plugins.values() if p.name == "key-auth" and p.enabled)
         return {c["anonymous"] for c in configs if c["anonymous"] is not None}
 
 
 class Numbers:
-    """Numbers by (kind, key): counter columns, or rows of metrics. A key that has none yet gets the next one, listed in
-    `fresh` until that is stored."""
+    """Numbers by (kind, key), of counter columns or rows of metrics. A new key gets the next number, which stays in `fresh` until
+    it is stored."""
 
     def __init__(self, known: dict[tuple[str, str], int]) -> None:
         self.known = known
@@ -76,26 +76,25 @@ class Numbers:
         return n
 
     def take(self, more: Mapping[tuple[str, str], int], *, fresh: bool) -> None:
-        """Numbers that were given elsewhere; `fresh` when they are not stored yet."""
+        """Add numbers; `fresh`: they are not stored yet."""
         self.known.update(more)
         if fresh:
             self.fresh.update(more)
         self.above(max(more.values(), default=0))
 
     def above(self, n: int) -> None:
-        """Give none up to this one any more."""
+        """Never give a number up to `n`."""
         self._highest = max(self._highest, n)
 
     def copy(self) -> "Numbers":
-        """Those known, to give more beside these."""
+        """An independent copy."""
         numbers = Numbers(dict(self.known))
         numbers.above(self._highest)
         return numbers
 
 
 class Profiles:
-    """The policy's `rate_limiting` and `size_limiting` lists: equal profiles share an index, and an index never changes
-    its meaning."""
+    """The policy's `rate_limiting` and `size_limiting` lists. Equal profiles share an index; an index never changes its meaning."""
 
     def __init__(self) -> None:
         self.rate_limiting: list[JsonDict] = []
@@ -123,7 +122,7 @@ class Profiles:
         return index
 
     def cut(self, rate: int, size: int) -> None:
-        """Forget those beyond these lengths: what brought them was never stored."""
+        """Remove the profiles beyond these lengths: their change was not stored."""
         for kind, items, kept in (("rate", self.rate_limiting, rate), ("size", self.size_limiting, size)):
             del items[kept:]
             self._index = {text: n for text, n in self._index.items() if text[0] != kind or n < kept}
@@ -138,7 +137,7 @@ class Profiles:
 
 
 class Column(NamedTuple):
-    """A counter column in use. `rows` says what its rows are; open columns have none."""
+    """A counter column in use. `rows`: the entities that have a row; None for a column in the open area."""
 
     n: int
     kind: str
@@ -154,7 +153,7 @@ def rank(route: bool, service: bool, consumer: bool) -> int:
 
 
 def winner(name: str, route: Route, plugins: Iterable[Plugin]) -> tuple[int, Plugin] | None:
-    """The instance that runs on this route for callers without one of their own, with its rank."""
+    """Rank and plugin that run on this route for callers without a plugin of their own."""
     service = route.service.id if route.service else None
     best: tuple[int, Plugin] | None = None
     for plugin in plugins:
@@ -178,7 +177,7 @@ class Compiled(NamedTuple):
 
 
 def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: Numbers) -> Compiled:
-    """The whole policy. Routes of a disabled service are left out, as if they were not there."""
+    """The whole policy, without routes of disabled services."""
     services = [s for s in world.services.values() if s.entity.enabled]
     live = {s.entity.id: s.n for s in services}
     auths: list[JsonDict] = []
@@ -228,12 +227,12 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
 
 
 def series_key(tier: Tier, model: LlmModel) -> str:
-    """Identity of the metrics of a tier's calls of a model."""
+    """The key of the metrics of a tier's calls of a model."""
     return f"{tier.id}/{model.id}"
 
 
 class _Columns:
-    """The columns that something counts in, by number."""
+    """The columns in use, by number."""
 
     def __init__(self, numbers: Numbers) -> None:
         self._numbers = numbers
@@ -263,7 +262,7 @@ def consumer_record(
     profiles: Profiles,
     numbers: Numbers,
 ) -> ConsumerRecord:
-    """`row` is (n, id, username, custom_id, tier's id), `plugins` the bodies of the instances on that consumer."""
+    """`row`: (n, id, username, custom_id, tier's id); `plugins`: bodies of the plugins on the consumer."""
     n, key, username, custom_id, tier = row
     refs = []
     for body in plugins:
@@ -277,7 +276,7 @@ def consumer_record(
 
 
 def _shared(entries: list[JsonDict], entry: JsonDict) -> int:
-    """Index of this entry in the list, where equal ones stand once."""
+    """The index of this entry in the list, which has equal entries once."""
     if entry not in entries:
         entries.append(entry)
     return entries.index(entry)
@@ -290,7 +289,7 @@ def _chosen(
 
 
 class _Candidates:
-    """Plugins by scope, so that a route meets only those that could be its own."""
+    """Plugins by scope, so a route is compared only with plugins that can apply to it."""
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self._by_route: dict[str | None, list[Plugin]] = {}

@@ -1,4 +1,4 @@
-"""The hand on the snapshot's files, as the control plane knows it: `aigw._native.Publisher` has it, and so have tests."""
+"""The publisher of the snapshot's files as a protocol: `aigw._native.Publisher` implements it, and so does a fake in tests."""
 
 from collections.abc import Iterable
 from typing import Protocol

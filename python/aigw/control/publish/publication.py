@@ -1,10 +1,10 @@
-"""What changed -> what workers must see, in as little work as it takes. In: changes of one group of writes, inside their
-transaction. Out: calls on the native `Publisher`, after the commit, ending with the generation word.
+"""Publishes the changes of a group of writes. In: the changes, inside their transaction. Out: calls of the native `Publisher`
+after the commit; the last one stores the generation word.
 
-A changed key or consumer is appended to the delta; the policy is compiled only when services, routes, tiers, models, plugins
-without a consumer, or the set of profiles changed. When so much changed that a delta would be slower than beginning anew, a
-base is written instead. What could not be published stays pending and goes out with the next attempt:
-pending ids are read again from the store, so an attempt may be repeated. Only the writer thread comes here.
+A changed key or consumer is appended to the delta. The policy is compiled only after a change of services, routes, tiers,
+models, plugins without a consumer, or the set of profiles. A base replaces the delta when so much changed that a delta would be
+slower. A failed publication stays pending: the next attempt reads the pending ids from the store again. Only the writer thread
+calls this module.
 """
 
 import hashlib
@@ -37,20 +37,20 @@ from aigw.errors import Unservable
 from aigw.types import JsonDict
 
 MERGE_AT_LEAST: Final = 4096
-"""Delta records below which a new base is never worth it."""
+"""Delta records up to which lookups need no new base."""
 REWRITE_SHARE: Final = 32
-"""One part in so many of all records changed at once: reading and writing all is then no slower than those one by one."""
+"""With more than 1/32 of all records changed at once, writing a base is as fast as appending them."""
 UNUSED_PROFILES: Final = 256
-"""Profiles added since the last base after which a new one drops those that nothing uses any more."""
+"""Profiles added since the last base, after which a new base drops the unused ones."""
 
 NOT_LOADABLE: Final = "no worker could load this, so nothing was changed"
 _PLACES: Final[Mapping[str, type[Entity]]] = {"services": Service, "routes": Route, "tiers": Tier, "models": LlmModel}
-"""What the policy is made of, by the world's own names."""
+"""The collections of the policy, which are also the fields of `World`."""
 
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What `GET /status` says of the configuration."""
+    """The state of the publication for `GET /status`."""
 
     hash: str = ""
     generation: int = 0
@@ -61,7 +61,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """All records at one moment, with the profiles that they point into."""
+    """All records at one moment, and the profiles that they reference."""
 
     consumers: list[ConsumerRecord]
     credentials: list[CredentialRecord]
@@ -73,12 +73,12 @@ class Base:
 class _Prepared:
     policy: bytes | None
     records: bool
-    """Whether any were appended."""
+    """Whether records were appended to the delta."""
     base: Base | None = None
 
 
 class Fresh(NamedTuple):
-    """Numbers given since the last commit, by (kind, key): `Writing.keep_numbers` stores them."""
+    """Numbers given since the last commit, by (kind, key). `Writing.keep_numbers` stores them."""
 
     columns: dict[tuple[str, str], int]
     series: dict[tuple[str, str], int]
@@ -96,7 +96,7 @@ class Labels(NamedTuple):
 
 
 class Publication:
-    """The control plane's memory of what is published, and the way to publish more."""
+    """Knows the published state and publishes changes of it."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -111,7 +111,7 @@ class Publication:
         self._anonymous: set[str] = set()
         self._pending: dict[tuple[str, str], int] = {}
         self._since_read: dict[tuple[str, str], int] | None = None
-        self._everything = self._everything_since_read = False  # so much is new that a base must say it
+        self._everything = self._everything_since_read = False  # a base is needed, not a delta
         self._new_base = False
         self._renewing = False
         self._rows: dict[Rows, int] = {"consumers": 0, "credentials": 0, "one": 0}
@@ -122,7 +122,7 @@ class Publication:
         self._prepared: _Prepared | None = None
 
     def load(self, reading: Reading) -> None:
-        """Read everything but the records: at start, and when the memory can no longer be trusted."""
+        """Read all entities except consumers and credentials: at start, and after a failed write."""
         self.world = World(
             plugins={b["id"]: Plugin.model_validate(b) for b in reading.unscoped_plugins()},
             default_tier=reading.default_tier(),
@@ -130,9 +130,9 @@ class Publication:
         for kind, model in _PLACES.items():
             found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reading.everything(kind, 0)}
             setattr(self.world, kind, found)
-        # A number given in memory stays given, even if its row was never stored: profiles point at it.
+        # Numbers in memory stay valid if their rows were not stored: profiles reference them.
         self.numbers.take(reading.columns(), fresh=False)
-        # A column that a process made, dying before it could store its number, counts what nobody knows any more.
+        # A process that died before it stored a column's number leaves the column with counts of an unknown limit.
         self.numbers.above(self._publisher.highest_column())
         self.series.take({(SERIES, key): n for key, n in reading.numbers(SERIES).items()}, fresh=False)
         self._anonymous = self.world.anonymous_texts()
@@ -144,7 +144,7 @@ class Publication:
         self._policy_dirty = True
 
     def note(self, changes: Iterable[Change | Many]) -> None:
-        """Take the changes of one group into memory."""
+        """Apply the changes of one group to memory."""
         for change in changes:
             row = None if isinstance(change, Many) else change.after or change.before
             if isinstance(change, Many):
@@ -163,9 +163,9 @@ class Publication:
                 self._note_record(change, row)
 
     def prepare(self, reading: Reading, now: int) -> Fresh:
-        """Work out what to send, and write it down where nobody reads it yet, with its counters: what finds no room is not
-        stored. (A new base is written after the commit: there is always one to go on with.) Returns new numbers, which must
-        be stored in the same transaction. Raises Unservable, OSError."""
+        """Compile the changes and write them to files that no worker reads yet, and make their counters: a change without room
+        is not stored. A new base is written after the commit, because the old one serves meanwhile. Returns new numbers, which
+        the caller stores in the same transaction. Raises Unservable, OSError."""
         much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
         if self._everything or self._renewing or much:
             base = read_base(reading, self.world, self.numbers.copy(), now, may_number=True)
@@ -195,7 +195,7 @@ class Publication:
         return Fresh(self.numbers.fresh, self.series.fresh)
 
     def send(self, now: float) -> None:
-        """Put in force what was prepared. Raises OSError, ValueError; then everything stays pending."""
+        """Put the prepared changes in force. Raises OSError, ValueError; then all changes stay pending."""
         plan = self._prepared
         if plan is None:
             return
@@ -213,17 +213,17 @@ class Publication:
             raise
 
     def renew(self) -> None:
-        """Have the next `prepare` write every file anew: one of those in force cannot be read."""
+        """Let the next `prepare` write every file again: a worker cannot read one of those in force."""
         self._renewing = True
 
     @property
     def is_pending(self) -> bool:
-        """True while the store holds what workers do not see yet."""
+        """True while the store has changes that are not in force."""
         return bool(self._pending) or self._policy_dirty or self._new_base or self._everything or self._renewing
 
     @contextmanager
     def group(self, changes: Iterable[Change | Many]) -> Iterator[None]:
-        """Take the changes of one group into memory; when their commit fails, it was as if they had never been."""
+        """Apply the changes of one group to memory, and undo them if the block raises."""
         pending, everything, profiles = dict(self._pending), self._everything, self.profiles
         lengths = len(profiles.rate_limiting), len(profiles.size_limiting)
         self.note(changes)
@@ -232,30 +232,30 @@ class Publication:
         except BaseException:
             self._pending, self._everything = pending, everything
             if lengths != (len(profiles.rate_limiting), len(profiles.size_limiting)):
-                profiles.cut(*lengths)  # or later changes would need the room of its counters, too
+                profiles.cut(*lengths)  # unused profiles would take room for counters
             self._prepared = None
             self._publisher.take_back()
             raise
 
     @property
     def wants_base(self) -> bool:
-        """True when lookups or memory would gain from a new base."""
+        """True if a new base would make lookups faster or free memory."""
         if self._since_read is not None:
             return False
         many = self._publisher.delta_records() > max(MERGE_AT_LEAST, self._base_records // 4)
         return many or len(self.profiles) > self._base_profiles + UNUSED_PROFILES
 
     def start_base(self) -> None:
-        """From here on, what changes is remembered, to be appended to the base that is being read."""
+        """Begin to collect changes: they are appended to the base that a thread now reads."""
         self._since_read = dict(self._pending)
         self._everything_since_read = False
 
     def drop_base(self) -> None:
-        """The base could not be read: forget it."""
+        """Stop collecting: the base could not be read."""
         self._since_read = None
 
     def install_base(self, base: Base, reading: Reading, now: float) -> Fresh:
-        """Write the base, and prepare what changed since it was read. `send` puts both in force."""
+        """Write the base, and prepare the changes since it was read. `send` puts both in force."""
         self._write(base)
         self._pending = {**(self._since_read or {}), **self._pending}
         self._since_read = None
@@ -266,7 +266,7 @@ class Publication:
         return fresh
 
     def _write(self, base: Base) -> None:
-        """From here on the records, in force or not, point into the base's profiles."""
+        """Write the base. Records now reference the base's profiles."""
         self._publisher.write_base(base.consumers, base.credentials)
         self._new_base = True
         self._base_records = len(base.consumers) + len(base.credentials)
@@ -274,7 +274,7 @@ class Publication:
         self._policy_dirty = True
 
     def labels(self) -> Labels:
-        """The names of everything that has metrics of its own."""
+        """The names of routes, series and tiers."""
         world, known, routes, series = self.world, self.series.known, {}, {}
         for n, route in list(world.routes.values()):
             service = world.services.get(route.service.id) if route.service else None
@@ -288,7 +288,7 @@ class Publication:
 
     def _note_place(self, kind: str, after: Row | None, key: str) -> None:
         self._policy_dirty = True
-        # Replaced, never changed: other threads read it.
+        # A new dict, because other threads read the old one.
         entities: dict[str, Numbered[Any]] = dict(getattr(self.world, kind))
         entities.pop(key, None)
         if after is not None:
@@ -355,7 +355,7 @@ class Publication:
         return policy
 
     def _unservable(self, error: PublishError) -> Unservable:
-        """No worker could load the policy: the error to raise, in words of the entity that is at fault."""
+        """The error of a policy that no worker could load, with the name of the faulty entity."""
         for collection in (f"{error.kind}s",) if error.kind is not None else ():
             for key, (n, entity) in getattr(self.world, collection, dict[str, Numbered[Any]]()).items():
                 if n == error.n:
@@ -386,9 +386,9 @@ class Publication:
 
 
 def read_base(reading: Reading, world: World, numbers: Numbers, now: int, *, may_number: bool = False) -> Base:
-    """All records, with fresh profiles. Slow at many consumers, and safe beside the writer: it shares nothing with it.
-    Raises KeyError when an entity or a column came meanwhile; the caller tries again later. At start nothing else runs,
-    and `may_number` lets the base number columns itself, in `numbers`, which are a copy."""
+    """All records, with new profiles. Slow for many consumers; it shares no data with the writer, so another thread may run it.
+    Raises KeyError if an entity or a column was added meanwhile; then the caller tries again later. `may_number`, at start:
+    the base may number new columns in `numbers`, a copy."""
     profiles = Profiles()
     own: dict[str, list[JsonDict]] = {}
     for body in reading.consumer_plugins():

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Ref(NamedTuple):
-    """A plugin of a consumer's own. `route` and `service` are numbers, 0 for any; `profile` is an index of its kind's list."""
+    """A plugin on a consumer. `route` and `service`: numbers, 0 for any; `profile`: index in the list of its kind."""
 
     route: int
     service: int
@@ -14,7 +14,7 @@ class Ref(NamedTuple):
 
 
 class ConsumerRecord(NamedTuple):
-    """One consumer. `tier` is a tier's number, 0 for none of its own."""
+    """One consumer. `tier`: number of its tier, 0 for the default one."""
 
     n: int
     id: str
@@ -26,7 +26,7 @@ class ConsumerRecord(NamedTuple):
 
 
 class CredentialRecord(NamedTuple):
-    """One key. `consumer` is its owner's number; `expires_at` in unix seconds, 0 for never."""
+    """One key. `consumer`: number of its owner; `expires_at`: unix seconds, 0 for never."""
 
     n: int
     id: str

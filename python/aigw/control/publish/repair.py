@@ -1,9 +1,8 @@
-"""Publishes again what a worker could not load: a file that was damaged after it was written leaves the old configuration in
-force there, with keys that are revoked meanwhile.
+"""Publishes the snapshot again after a worker failed to load it. A worker that cannot read a damaged file keeps the old
+configuration, in which revoked keys still work.
 
-In: looks, a few times a second: the generations that workers hold, and the counter of loads that failed. Out: one order to
-write everything anew when that counter moved and a worker is behind. Between two of them there are seconds, twice as many each
-time that the last was in vain: a disk that spoils whatever is written must not keep the gateway busy.
+In: the generations of workers and the counter of failed loads, a few times a second. Out: an order to write every file again,
+if the counter rose and a worker is behind. After a failed repair the pause doubles, so a bad disk does not keep the gateway busy.
 """
 
 import time
@@ -18,7 +17,7 @@ LONGEST_S: Final = 300.0
 
 
 class Files(Protocol):
-    """The part of the native publisher that is looked at."""
+    """The part of the native publisher that the repair reads."""
 
     def generation(self) -> int: ...
     def slots(self) -> list[JsonDict]: ...
@@ -26,7 +25,7 @@ class Files(Protocol):
 
 
 class Repair:
-    """One gateway's. `renew` writes every file of the snapshot anew and tells when it is in force."""
+    """The repair of one gateway. `renew` writes every file of the snapshot again; its future ends when they are in force."""
 
     def __init__(
         self,
@@ -45,13 +44,13 @@ class Repair:
         self._running: Future[None] | None = None
 
     def look(self) -> None:
-        """Look once, and order what is needed; never waits for it."""
+        """Look once, and order a repair if one is needed. Does not wait for it."""
         if self._running is not None:
             if not self._running.done():
                 return
             self._tell(self._running)
             self._running = None
-        # One that starts does not serve before it has loaded what is in force.
+        # A starting worker serves only after it has loaded the generation in force.
         held = [slot["generation"] for slot in self._files.slots() if slot["state"] != "draining"]
         now = self._clock()
         if all(generation >= self._files.generation() for generation in held) or now < self._last + self._pause:

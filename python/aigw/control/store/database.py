@@ -1,9 +1,7 @@
-"""Where entities are kept: SQLite in WAL by SQLAlchemy Core. In: checked entities. Out: their rows, and what changed.
+"""The open store: SQLite in WAL mode, by SQLAlchemy Core.
 
-Writes go through `Writing`, which only the writer thread holds, inside one transaction for a whole group of changes;
-each change has its own savepoint. Reads take their own connection and see the last committed state.
-What the configuration file declares is changed by the file only (`ReadOnly`); `bulk` writes it.
-The store knows no HTTP and no snapshot; keys reach it as HMACs only.
+In: a path. Out: `Reading`, a consistent view on a connection of its own, and `Writing`, the one transaction of the writer
+thread. Opening makes the tables of a new store and migrates an older one. API keys reach the store as HMACs only.
 """
 
 import contextlib
@@ -24,7 +22,7 @@ from aigw.errors import ConfigError, StoreError
 
 BUSY_SECONDS: Final = 5
 KEPT_LOG: Final = 16 << 20
-"""What a log that a large transaction made may keep of the disk."""
+"""Bytes that the write-ahead log keeps on the disk after a large transaction."""
 _REPAIRS: Final = {
     "SQLITE_FULL": "; free some space on that disk",
     "SQLITE_CORRUPT": "; restore it from a backup",
@@ -52,7 +50,7 @@ class Store:
         url = sa.URL.create("sqlite", database=str(path))
         self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
         sa.event.listen(self._engine, "connect", _configure)
-        # Transactions are begun by SQLAlchemy, not by the driver: savepoints need that (and a writer asks at once).
+        # SQLAlchemy begins transactions, not the driver: savepoints need that.
         sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         with _readable_errors(path):
             self._prepare()
@@ -71,7 +69,7 @@ class Store:
             if found == tables.HEAD:
                 return
             if not names:
-                # A new store needs no history: the tables as they are now, stamped. Saves importing alembic.
+                # A new store gets the newest tables without the migrations: importing alembic takes half a second.
                 tables.metadata.create_all(connection)
                 connection.exec_driver_sql(
                     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
@@ -82,9 +80,8 @@ class Store:
             connection.execute(sqlite_insert_or_ignore(tables.meta, {"key": "store_id", "value": str(uuid4())}))
 
     def bring_home(self, *, all_of_it: bool = False) -> None:
-        """Copy the log's pages into the store; `all_of_it` also gives the space of a large log back, which otherwise the next
-        commit would do (to free a gigabyte takes most of a second). Who reads is not waited for, and nobody may write
-        meanwhile. Raises StoreError."""
+        """Copy the log's pages into the store. `all_of_it` also frees the space of a large log; without it the next commit
+        frees it, and a gigabyte takes most of a second. Readers do not delay it; no writer may run. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
             raw = _raw(connection)
             if not all_of_it:
@@ -114,7 +111,7 @@ class Store:
                 writing.rest()
 
     def keep(self, key: str, value: str) -> bool:
-        """Remember a fact of this folder, once; False when another one is remembered. Raises StoreError."""
+        """Store a fact of this folder, once. False if the store has another value. Raises StoreError."""
         meta = tables.meta.c
         with _readable_errors(self._path), self._engine.begin() as connection:
             known = connection.scalar(sa.select(meta.value).where(meta.key == key))
@@ -123,15 +120,15 @@ class Store:
         return known in (None, value)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._engine.dispose()
 
 
 def _ours_alone(path: Path) -> None:
-    """Nobody else may read the store: SQLite makes a file as the umask says, and its log and index like the file itself. An
-    older version left all three open. What cannot be made or changed here SQLite tells better, or does not mind."""
+    """Let only the owner read the store, its log and its index: SQLite makes the file by the umask, and the other two like
+    the file. An older version left all three readable. Errors are ignored here: SQLite reports them better."""
     with contextlib.suppress(OSError):
-        # Only where there is none: to close a store that is there would undo the locks of our own connections on it.
+        # Only a new file: closing an existing store would drop the locks of our own connections on it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
         with contextlib.suppress(OSError):
@@ -141,7 +138,7 @@ def _ours_alone(path: Path) -> None:
 
 @contextmanager
 def _unlinked(connection: sa.Connection) -> Iterator[None]:
-    """Without foreign keys, which are of no use while tables are made anew; the setting holds between transactions only."""
+    """Switch foreign keys off while tables are made. SQLite takes the setting between transactions only."""
     _raw(connection).execute("PRAGMA foreign_keys=OFF")
     try:
         yield
@@ -150,7 +147,7 @@ def _unlinked(connection: sa.Connection) -> Iterator[None]:
 
 
 def _raw(connection: sa.Connection) -> Any:
-    """The driver's own connection: no transaction is begun."""
+    """The connection of the driver. Using it begins no transaction."""
     return connection.connection.driver_connection
 
 
@@ -182,5 +179,5 @@ def migrate(connection: sa.Connection, path: Path, found: str | None) -> None:
 
 
 def sqlite_insert_or_ignore(table: sa.Table, values: Mapping[str, Any]) -> sa.Insert:
-    """Insert that leaves an existing row alone."""
+    """An INSERT that keeps an existing row."""
     return sa.insert(table).prefix_with("OR IGNORE").values(**values)

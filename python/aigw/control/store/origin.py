@@ -1,7 +1,7 @@
-"""Who declared an entity: the Admin API (no origin), or a line of the configuration file.
+"""The origin of an entity: a line of the configuration file, or none for an entity of the Admin API.
 
-What the file declares is read-only in the Admin API: `Writing` raises `ReadOnly` for whoever tries, so that no path can
-forget it. The content hash beside file and line tells a reload what it need not write again.
+Entities of the file are read-only in the Admin API: `Writing` raises `ReadOnly`, below every path that writes. The origin holds
+a content hash, so a reload writes only entities whose content changed.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _NAMES: Final = ("name", "username", "custom_id", "group")
 
 
 class Origin(NamedTuple):
-    """A place in a configuration file, the hash of what stands there, and how its secret is written there (`${VAR}`)."""
+    """File and line of an entity, its content hash, and the reference (`${VAR}`) that the file has for its secret."""
 
     file: str
     line: int
@@ -26,12 +26,12 @@ class Origin(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Origin":
-        """From the store's column."""
+        """Reads the column of the store."""
         found = orjson.loads(text)
         return cls(found["file"], found["line"], found["hash"], found.get("written"))
 
     def text(self) -> str:
-        """For the store's column."""
+        """The column of the store."""
         kept: JsonDict = {"file": self.file, "line": self.line, "hash": self.hash}
         if self.written is not None:
             kept["written"] = self.written
@@ -42,7 +42,7 @@ class Origin(NamedTuple):
 
 
 class ReadOnly(Exception):
-    """The Admin API tried to change what the file declares."""
+    """The Admin API tried to change an entity of the file."""
 
     def __init__(self, body: JsonDict, origin: Origin) -> None:
         self.origin = origin
@@ -50,14 +50,14 @@ class ReadOnly(Exception):
 
 
 def name_of(body: JsonDict) -> str:
-    """What a person calls this entity."""
+    """The name of an entity for people; its id if it has no name."""
     named = body.get("instance_name") or next((body[n] for n in _NAMES if body.get(n)), None)
     return str(named or body["id"])
 
 
 def content_hash(body: JsonDict, *beside: object) -> str:
-    """Of everything that makes an entity what it is: not the times, and not a sealed text, which differs every time.
-    `beside` is what is kept in columns of its own."""
+    """The hash of an entity's content, without times and sealed texts: sealing the same key twice gives two texts.
+    `beside`: the values of the entity's own columns."""
     kept = {**body, "created_at": 0, "updated_at": 0}
     if "keys" in kept:
         kept["keys"] = [k and {**k, "sealed": None} for k in kept["keys"]]

@@ -1,4 +1,4 @@
-"""The read side of the store: queries on one connection, each of a consistent view."""
+"""Queries of the store on one connection, which sees one committed state."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from aigw.types import JsonDict
 
 
 class Reading:
-    """Queries on one connection. `now` (unix seconds) hides credentials that have run out."""
+    """Queries on one connection. `now` (unix seconds) hides expired credentials."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
@@ -23,7 +23,7 @@ class Reading:
         return self.find(kind, {column: value}, now)
 
     def find(self, kind: str, where: Mapping[str, Any], now: int) -> Row | None:
-        """The entity that has these values, which no other has."""
+        """The one entity with these values."""
         table = tables.ENTITIES[kind]
         query = sa.select(table).where(*(table.c[c] == v for c, v in where.items()), *_alive(kind, now))
         record = self.connection.execute(query).one_or_none()
@@ -48,7 +48,7 @@ class Reading:
         return [row_of(kind, r) for r in self.connection.execute(query)]
 
     def everything(self, kind: str, now: int) -> Iterator[Row]:
-        """All entities of a kind, in no order, streamed."""
+        """All entities of a kind, streamed, without an order."""
         table = tables.ENTITIES[kind]
         for record in self.connection.execution_options(yield_per=1000).execute(
             sa.select(table).where(*_alive(kind, now))
@@ -56,8 +56,8 @@ class Reading:
             yield row_of(kind, record)
 
     def credentials(self, now: int, owners: Mapping[str, int]) -> list[tuple[int, str, int, bytes, int]]:
-        """(n, id, consumer's n, hmac, expires_at) of every credential: what the snapshot needs, and no JSON. `owners`: numbers by
-        id. Not a join: of very many it would look for each owner by itself, in no order."""
+        """(n, id, consumer's n, hmac, expires_at) of every credential. `owners`: numbers by id; a join would search the index
+        once for each credential."""
         k = tables.keyauth_credentials
         query = sa.select(k.c.n, k.c.id, k.c.consumer, k.c.hash, k.c.expires_at).where(*_alive(k.name, now))
         return [(n, key, owners[owner], digest, end) for n, key, owner, digest, end in self._plainly(query)]
@@ -80,7 +80,7 @@ class Reading:
         return sorted(self.connection.scalars(sa.select(c.group).where(c.consumer == consumer)))
 
     def all_groups(self) -> dict[str, list[str]]:
-        """The same of every consumer that belongs to any."""
+        """Names of groups by consumer, for consumers with groups."""
         c = tables.acls.c
         found: dict[str, list[str]] = {}
         for consumer, group in self.connection.execute(sa.select(c.consumer, c.group)):
@@ -88,13 +88,13 @@ class Reading:
         return {consumer: sorted(groups) for consumer, groups in found.items()}
 
     def default_tier(self) -> str | None:
-        """Id of the tier of consumers that have none."""
+        """Id of the tier of consumers without a tier."""
         c = tables.meta.c
         found = self.connection.scalar(sa.select(c.value).where(c.key == DEFAULT_TIER))
         return None if found is None else str(found)
 
     def consumer_plugins(self, consumer: str | None = None) -> list[JsonDict]:
-        """Bodies of the plugins on one consumer, or on any."""
+        """Bodies of the plugins on one consumer; None: of all plugins on consumers."""
         p = tables.plugins
         scope = p.c.consumer.is_not(None) if consumer is None else p.c.consumer == consumer
         return [orjson.loads(body) for body in self.connection.scalars(sa.select(p.c.body).where(scope))]
@@ -107,19 +107,18 @@ class Reading:
         ]
 
     def columns(self) -> dict[tuple[str, str], int]:
-        """(kind, key) -> number of every counter column there ever was."""
+        """(kind, key) -> number of every counter column, also of columns that nothing uses any more."""
         c = tables.columns.c
         return {(kind, key): n for kind, key, n in self.connection.execute(sa.select(c.kind, c.key, c.n))}
 
     def numbers(self, kind: str) -> dict[str, int]:
-        """Id -> row number of everything of a kind that is gone; of series, of all there ever were."""
+        """Id -> row number of the deleted entities of a kind; for `series`, of every series."""
         c = tables.row_numbers.c
         rows = self.connection.execute(sa.select(c.id, c.n).where(c.kind == kind))
         return {r.id: r.n for r in rows}
 
     def of_file(self) -> dict[str, dict[str, str]]:
-        """Kind -> id -> the column `origin` (`Origin.text`) of everything that the configuration file declared when it was
-        applied last."""
+        """Kind -> id -> the column `origin` (`Origin.text`) of every entity of the configuration file in force."""
         found: dict[str, dict[str, str]] = {}
         for kind, table in tables.ENTITIES.items():
             query = sa.select(table.c.id, table.c.origin).where(table.c.origin.is_not(None))
@@ -127,31 +126,31 @@ class Reading:
         return found
 
     def _plainly(self, query: sa.Select[Any]) -> list[Any]:
-        """All records as the driver has them: there may be very many."""
+        """All records as tuples of the driver: SQLAlchemy's rows cost more, and there may be a million."""
         return self.raw(str(query.compile(self.connection, compile_kwargs={"literal_binds": True})))
 
     def raw(self, query: str) -> list[Any]:
-        """The same of a query that is written out."""
+        """All records of a query in SQL, as tuples of the driver."""
         cursor = self.connection.exec_driver_sql(query).cursor
         assert cursor is not None
         return list(cursor.fetchall())
 
     def count(self, table: sa.Table) -> int:
-        """How many there are of a kind."""
+        """The number of rows of a table."""
         return int(self.connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
     def is_empty(self, table: sa.Table) -> bool:
-        """Whether nobody has anything of this kind."""
+        """Whether a table has no rows."""
         return self.connection.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) is None
 
     def highest(self, kind: str) -> int:
-        """The highest row number given so far."""
+        """The highest row number of a kind, deleted entities included."""
         c, table = tables.row_numbers.c, tables.ENTITIES[kind]
         gone = sa.select(sa.func.max(c.n)).where(c.kind == kind)
         return max(int(self.connection.scalar(q) or 0) for q in (gone, sa.select(sa.func.max(table.c.n))))
 
     def tags(self, size: int, after: tuple[str, str, str], tag: str | None) -> list[tuple[str, str, str]]:
-        """(tag, kind, id), ordered, after the given one."""
+        """Up to `size` of (tag, kind, id), in order, after the given one."""
         c = tables.tags.c
         query = sa.select(c.tag, c.kind, c.id).where(
             sa.tuple_(c.tag, c.kind, c.id) > sa.tuple_(*map(sa.literal, after))
@@ -170,13 +169,13 @@ def _alive(kind: str, now: int) -> list[sa.ColumnElement[bool]]:
 
 @dataclass(frozen=True, slots=True)
 class TagFilter:
-    """`?tags=`: all of them, or any of them."""
+    """The query argument `tags`: entities with all of the tags, or with any of them."""
 
     tags: tuple[str, ...]
     every: bool
 
     def conditions(self, kind: str, table: sa.Table) -> list[sa.ColumnElement[bool]]:
-        """As conditions on the entity's table."""
+        """Conditions on the entity's table."""
         c = tables.tags.c
         groups: Sequence[tuple[str, ...]] = [(t,) for t in self.tags] if self.every else [self.tags]
         return [table.c.id.in_(sa.select(c.id).where(c.kind == kind, c.tag.in_(group))) for group in groups]

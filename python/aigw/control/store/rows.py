@@ -1,7 +1,4 @@
-"""What the store keeps of an entity, as a value: `Row`, its record in a table and back, and what a write changed.
-
-No connection and no query: `reading` and `writing` have these.
-"""
+"""An entity as a value of the store (`Row`), its record in a table, and the changes of a write. No queries."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
@@ -15,7 +12,7 @@ from aigw.types import JsonDict
 
 
 class Row(NamedTuple):
-    """One entity as it is kept. `body` is the entity's JSON (a credential's has no key); `n` is 0 for kinds without one."""
+    """One entity. `body`: the entity as JSON data; a credential's body has no key. `n`: its row number, 0 for kinds without numbers."""
 
     id: str
     n: int
@@ -25,16 +22,16 @@ class Row(NamedTuple):
     tier: str | None = None
     """Of a consumer: the id of its tier."""
     origin: Origin | None = None
-    """Where the configuration file declares it; None for what the Admin API made."""
+    """Its place in the configuration file; None: the Admin API made it."""
 
 
 DEFAULT_TIER: Final = "default_tier"
 SETTINGS: Final = "settings"
-"""The kind of a change to a setting of the whole gateway: it has no rows."""
+"""The kind of a change to a setting of the gateway. Such a change has no rows."""
 
 
 class Change(NamedTuple):
-    """What one write did to one entity: None before it existed, None after it is gone."""
+    """The change of one entity: `before` is None for a new one, `after` is None for a deleted one."""
 
     kind: str
     before: Row | None
@@ -42,23 +39,23 @@ class Change(NamedTuple):
 
 
 class Many(NamedTuple):
-    """So many entities of one kind that no change is kept for each, but for the first ones: new, where there was none of it,
-    or changed."""
+    """A bulk change of one kind. Only the first `MOST_TOLD` changes are kept in `first`; `action` says whether the rows were
+    created in an empty table or updated."""
 
     kind: str
     total: int
     highest: int
-    """Row number of the new."""
+    """The highest row number of new rows."""
     first: tuple[Change, ...]
     action: Literal["created", "updated"]
 
 
 MOST_TOLD: Final = 50
-"""Changes that are kept of many."""
+"""Changes that a bulk change keeps: as many as the log and the history show."""
 
 
 class UniqueViolation(Exception):
-    """Another entity has this value. `fields` are Kong's: the field, or a plugin's name and scope."""
+    """Another entity has this value. `fields`, as Kong shows them: the field, or a plugin's name and scope."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self.fields = fields
@@ -66,7 +63,7 @@ class UniqueViolation(Exception):
 
 
 class Referenced(Exception):
-    """Another entity holds this one in place."""
+    """Another entity references this one, so it cannot be deleted."""
 
     def __init__(self, by: str) -> None:
         self.by = by
@@ -74,7 +71,7 @@ class Referenced(Exception):
 
 
 def row_of(kind: str, record: Any) -> Row:
-    """An entity from its table's record."""
+    """The entity of a table's record."""
     secret = kind == "keyauth_credentials"
     return Row(
         record.id,
@@ -91,11 +88,11 @@ _TEXTS: Final = {
     kind: tuple(c for c in ("name", "username", "custom_id", "instance_name", "group") if c in table.c)
     for kind, table in tables.ENTITIES.items()
 }
-"""Fields of the body that have a column of their own."""
+"""Fields of the body that have a column, by kind."""
 
 
 def columns_of(kind: Kind, row: Row) -> JsonDict:
-    """What an entity's record holds."""
+    """The columns of an entity's record."""
     body = row.body
     values: JsonDict = {
         "id": row.id,
@@ -118,12 +115,12 @@ def columns_of(kind: Kind, row: Row) -> JsonDict:
 
 
 def must_be_of(file: bool, row: Row) -> None:
-    """Raises ReadOnly when the Admin API would change what the file declares."""
+    """Raises ReadOnly if the Admin API would change an entity of the file."""
     if row.origin is not None and not file:
         raise ReadOnly(row.body, row.origin)
 
 
 def scope_of(plugin: JsonDict) -> str:
-    """What no two plugins share: the kind, on the same route, service and consumer."""
+    """The unique scope of a plugin: its name with its route, service and consumer."""
     parts = [plugin[f]["id"] if plugin[f] else "-" for f in ("route", "service", "consumer")]
     return ":".join([plugin["name"], *parts])

@@ -1,11 +1,10 @@
-"""The store's tables, as SQLAlchemy Core sees them. `migrations/` makes the same ones, step by step; a test compares.
+"""The store's tables, as SQLAlchemy Core sees them. `migrations/` makes the same tables step by step; a test compares both.
 
-Columns exist for what the database itself must guard or find (ids, names, references, uniqueness, expiry); the rest of
-an entity is its JSON in `body`. A number belongs to one id for ever: when an entity goes, its number moves to `row_numbers`.
-Of consumers and their keys there may be very many: their number is the row's own, and each index has a name, so that a first
-large file can fill the table before the indexes are made.
-`origin` is null for what the Admin API made, and JSON (file, line, hash of the content) for what the configuration file
-declares.
+The database guards and finds by columns: ids, names, references, uniqueness, expiry. The rest of an entity is JSON in `body`.
+A number belongs to one id for ever: the number of a deleted entity moves to `row_numbers`. Consumers and credentials may be a
+million: their number is SQLite's row id, and each of their indexes has a name, so a first large file fills the tables before
+it makes the indexes. `origin` is JSON (file, line, content hash) for entities of the configuration file, and null for those of
+the Admin API.
 """
 
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from sqlalchemy import (
 )
 
 HEAD: Final = "0003"
-"""The newest migration. A store at another revision is migrated when it is opened."""
+"""The newest migration. Opening a store of another revision migrates it."""
 
 metadata: Final = MetaData()
 

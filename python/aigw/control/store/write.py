@@ -1,6 +1,6 @@
-"""The write side of the store: one transaction of the writer thread, each change in a savepoint of its own.
+"""The write transaction of the store. The writer thread alone holds it; each change of a group has a savepoint.
 
-It collects a `Change` for everything it did. What the configuration file declares is changed by the file only.
+`changes` collects a `Change` for every row written. Entities of the configuration file are changed by the file only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,15 +29,15 @@ from aigw.types import JsonDict
 
 CACHE_KIB: Final = 2000
 LARGE_CACHE_KIB: Final = 256 * 1024
-"""Most that one large transaction may hold in memory."""
+"""KiB of pages that a large transaction may hold in memory."""
 FIRST_CACHE_KIB: Final = 128 * 1024
-"""The same of one that only adds in order."""
+"""KiB for a large transaction that adds rows in order."""
 LOG_PAGES: Final = 1000
-"""Pages in the log at which a commit brings them home: SQLite's own number."""
+"""Pages of the log at which a commit copies them into the store: SQLite's default."""
 
 
 class Writing(Reading):
-    """The writer's hand. Collects a `Change` for everything it did, also for what a deletion took along."""
+    """The transaction. `changes` also has the rows that a deletion removed with its entity."""
 
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
@@ -46,7 +46,7 @@ class Writing(Reading):
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """One write of the group: when it raises, it alone is undone."""
+        """One write of the group. An exception rolls back this write alone."""
         kept = len(self.changes)
         try:
             with self.connection.begin_nested():
@@ -64,7 +64,7 @@ class Writing(Reading):
         expires_at: int = 0,
         origin: Origin | None = None,
     ) -> Row:
-        """Insert, or replace `before`; a consumer keeps its tier. References were checked by the caller. `origin`: the
+        """Insert, or replace `before`; a consumer keeps its tier. The caller has checked the references. `origin`: set if the
         file writes. Raises UniqueViolation, ReadOnly."""
         table, key = tables.ENTITIES[kind.name], body["id"]
         if before is not None:
@@ -84,7 +84,7 @@ class Writing(Reading):
         return after
 
     def join(self, consumer: Row, tier: str | None) -> Row:
-        """Give a consumer this tier, instead of the one it has. Raises ReadOnly."""
+        """Replace the tier of a consumer. Raises ReadOnly."""
         if consumer.tier == tier:
             return consumer
         must_be_of(False, consumer)
@@ -95,7 +95,7 @@ class Writing(Reading):
         return after
 
     def leave(self, tier: str) -> None:
-        """Return all consumers of a tier to none. Raises ReadOnly for one whose tier the file declares."""
+        """Remove all consumers from a tier. Raises ReadOnly for a consumer of the file."""
         c = tables.consumers
         held = [row_of(c.name, r) for r in self.connection.execute(sa.select(c).where(c.c.tier == tier)).all()]
         for row in held:
@@ -104,7 +104,7 @@ class Writing(Reading):
         self.changes += [Change(c.name, row, row._replace(tier=None)) for row in held]
 
     def set_default_tier(self, tier: str | None) -> None:
-        """Which tier consumers have that have none."""
+        """Set the tier of consumers without a tier."""
         if self.default_tier() == tier:
             return
         c = tables.meta.c
@@ -114,7 +114,7 @@ class Writing(Reading):
         self.changes.append(Change(SETTINGS, None, None))
 
     def delete(self, kind: Kind, row: Row, *, by_file: bool = False) -> None:
-        """Remove, with what it takes along. Raises Referenced, ReadOnly."""
+        """Delete an entity and the entities below it. Raises Referenced, ReadOnly."""
         must_be_of(by_file, row)
         for other in KINDS.values():
             for field, target in other.foreign.items():
@@ -126,7 +126,7 @@ class Writing(Reading):
                     if field not in other.cascades:
                         raise Referenced(other.name)
                     below = row_of(other.name, record)
-                    # The file may take along what the Admin API hung below its entities, never the other way round.
+                    # A deletion by the file also deletes entities of the Admin API below it. The Admin API deletes none of the file.
                     self.delete(other, below, by_file=by_file and below.origin is not None)
         if kind.name == "tiers":
             self.leave(row.id)
@@ -139,15 +139,15 @@ class Writing(Reading):
         self.changes.append(Change(kind.name, row, None))
 
     def retire(self, kind: Kind, rows: Iterable[Row]) -> None:
-        """Keep the numbers of what goes: whoever comes back under the same id gets the same one."""
+        """Keep the numbers of deleted entities: an entity that returns with the same id gets the same number."""
         if kind.numbered:
             gone = [{"kind": kind.name, "id": row.id, "n": row.n} for row in rows]
             self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), gone)
 
     @contextmanager
     def without_indexes(self, table: sa.Table, some: Iterable[sa.Index] | None = None) -> Iterator[None]:
-        """Write most of a table: its indexes, or some of them, are made at the end, by sorting once, which is several times faster
-        than a place in each index for each row."""
+        """Write most of a table without its indexes, or without some of them. They are made at the end: one sort is several
+        times faster than one insertion for each row."""
         indexes = sorted(table.indexes if some is None else some, key=lambda index: str(index.name))
         for index in indexes:
             self.connection.execute(sa.schema.DropIndex(index))
@@ -156,25 +156,25 @@ class Writing(Reading):
             self.connection.execute(sa.schema.CreateIndex(index))
 
     def expect_much(self, kib: int = LARGE_CACHE_KIB) -> None:
-        """Let this transaction hold its pages in memory: ids are in no order, and a page that does not fit is written and
-        read again for each row. Its pages go to the log only: `Store.bring_home` takes them from there."""
+        """Let this transaction hold its pages in memory: ids are random, so a page outside the cache is written and read again
+        for each row. Commits leave the pages in the log until `Store.bring_home`."""
         self.connection.exec_driver_sql(f"PRAGMA cache_size = -{kib}")
         self.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
         self.much = True
 
     def rest(self) -> None:
-        """Give that memory back: the transaction is over."""
+        """Free the memory of `expect_much` after the transaction."""
         if self.much:
             self.connection.rollback()
             self.connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
             self.connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
 
     def commit(self) -> None:
-        """Make it durable now, while the caller can still take its own bookkeeping back."""
+        """Commit now, so that the caller can undo its own state if the commit fails."""
         self.connection.commit()
 
     def purge(self, now: int, most: int = 1000) -> int:
-        """Delete credentials of the Admin API that have run out; how many there were."""
+        """Delete up to `most` expired credentials of the Admin API. Returns their number."""
         k = tables.keyauth_credentials
         query = sa.select(k).where(k.c.expires_at > 0, k.c.expires_at <= now, k.c.origin.is_(None)).limit(most)
         rows = [row_of(k.name, r) for r in self.connection.execute(query)]
@@ -183,14 +183,14 @@ class Writing(Reading):
         return len(rows)
 
     def purge_hash(self, digest: bytes, now: int) -> None:
-        """Make room for a key whose former credential has run out."""
+        """Delete an expired credential with this key, so that the key can be used again."""
         k = tables.keyauth_credentials
         query = sa.select(k).where(k.c.hash == digest, k.c.expires_at > 0, k.c.expires_at <= now, k.c.origin.is_(None))
         for record in self.connection.execute(query).all():
             self.delete(KINDS[k.name], row_of(k.name, record))
 
     def keep_numbers(self, columns: Mapping[tuple[str, str], int], series: Mapping[tuple[str, str], int]) -> None:
-        """Remember the numbers of new counter columns, and of new rows of metrics."""
+        """Store the numbers of new counter columns and of new rows of metrics."""
         rows = [{"kind": kind, "key": key, "n": n} for (kind, key), n in columns.items()]
         if rows:
             self.connection.execute(sa.insert(tables.columns).prefix_with("OR IGNORE"), rows)
@@ -209,7 +209,7 @@ class Writing(Reading):
         for name in kind.unique:
             column, value = ("hash", values.get("hash")) if name == "key" else (name, values.get(name))
             if value is not None and self._taken(table, {column: value}, values["id"]):
-                # A key must not come back in an error: the client knows which one it sent.
+                # An error never shows a key: the client knows the key that it sent.
                 raise UniqueViolation({name: "<hidden>" if name == "key" else value})
         if kind.together:
             of = ("scope",) if "scope" in values else kind.together

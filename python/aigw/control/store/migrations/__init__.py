@@ -1,1 +1,1 @@
-"""The store's schema, one file per step. Imported only when a store is behind: alembic costs half a second."""
+"""The store's schema, one file per step. Imported only for an older store: alembic takes half a second to import."""

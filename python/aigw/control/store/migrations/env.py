@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps on the connection that the store hands over. No configuration file."""
+"""Alembic's entry: runs the steps on the connection of the store, without an alembic.ini."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""One module per revision; a released one never changes."""
+"""One module per revision. A released revision never changes."""

@@ -1,4 +1,4 @@
-"""Tiers, models and groups; who declared an entity; which tier a consumer has."""
+"""Tiers, models and groups; the origin of an entity; the tier of a consumer."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add tables and columns. What is stored stays the Admin API's own, and its consumers have no tier."""
+    """Add tables and columns. Existing entities belong to the Admin API, and its consumers have no tier."""
     for name in ("tiers", "models"):
         op.create_table(
             name,

@@ -1,4 +1,4 @@
-"""Consumers and credentials by their number; numbers of what is gone only; every index of the two has a name."""
+"""Consumers and credentials get their number as row id, and names for their indexes; `row_numbers` keeps deleted ones only."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,8 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the two tables anew, in the order of their numbers. Needs foreign keys off: dropping a table counts as deleting
-    its rows."""
+    """Copy both tables in the order of their numbers. Needs foreign keys off: SQLite treats a dropped table as deleted rows."""
     op.create_table(
         "new_consumers",
         sa.Column("n", sa.Integer, primary_key=True),
