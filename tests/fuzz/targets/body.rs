@@ -11,7 +11,12 @@ pub fn run(data: &[u8]) {
     let Some((&first, text)) = data.split_first() else { return };
     let endpoint = [Endpoint::Chat, Endpoint::Completions, Endpoint::Embeddings][usize::from(first % 3)];
     let Ok(asked) = read(endpoint, text) else { return };
-    let Ok(value) = serde_json::from_slice::<Value>(text) else { panic!("accepted a body that is not JSON") };
+    let value: Value = match serde_json::from_slice(text) {
+        Ok(value) => value,
+        // 1e999 is JSON, and goes on as it came; it is the reader of this check that has no number for it.
+        Err(error) if error.to_string().contains("number out of range") => return,
+        Err(error) => panic!("accepted a body that is not JSON: {error}"),
+    };
     assert_eq!(value["model"], Value::String(asked.model.clone()));
     assert_eq!(serde_json::from_slice::<Value>(&text[asked.model_at.clone()]).ok(), Some(value["model"].clone()));
     assert_eq!(value["stream"].as_bool().unwrap_or(false), asked.stream);

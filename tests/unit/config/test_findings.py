@@ -19,87 +19,42 @@ def wrong(text: str | bytes, environment: dict[str, str] | None = None) -> str:
     return str(errors.value)
 
 
-def test_everything_wrong_at_once() -> None:
-    found = wrong((GOLDEN / "config-wrong.yaml").read_bytes()) + "\n"
-    golden = GOLDEN / "config-wrong.txt"
+ALONE = {
+    "an empty file": "",
+    "only a comment": "# nothing yet\n",
+    "a list at the top": "- a\n",
+    "a scalar for a map": "tiers: 3\n",
+    "a tab": "tiers:\n\tfree: {}\n",
+    "a mismatched bracket": "tiers: {free: {limits: [}\n",
+    "a key twice": "consumers:\n- username: a\n  username: b\n",
+    "a key that is a number": "tiers: {1: {}}\n",
+    "a tag": "tiers: {a: !python/object x}\n",
+    "a merge key": "tiers: {a: &a {}, b: {<<: *a}}\n",
+    "a second document": "tiers: {a: {}}\n---\ntiers: {}\n",
+    "an unknown alias": "a: *b\n",
+    "a boolean of YAML 1.1": "services: [{name: s, host: h, enabled: on}]\n",
+    "words that must be quoted": "services: [{name: true, host: h, port: 0080}]\n",
+    "an id": "services: [{name: s, host: h, id: x}]\n",
+    "tier and groups": "consumers: [{username: a, tier: x, groups: [{name: y}]}]\n",
+    "a plugin twice": "plugins:\n- {name: key-auth}\n- {name: key-auth}\n",
+}
+"""Files with one thing wrong, by it."""
+
+
+def golden(name: str, found: str) -> None:
+    """Compares a text with a file of `tests/golden`, or writes that."""
+    file = GOLDEN / name
     if os.environ.get("AIGW_GOLDEN") == "write":
-        golden.write_text(found)
-    assert found == golden.read_text()
+        file.write_text(found)
+    assert found == file.read_text()
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", "f.yaml:1:1: the file is empty"),
-        ("# nothing yet\n", "f.yaml:1:1: the file is empty"),
-        ("- a\n", "f.yaml:1:1: expected a mapping, as in 'services: [...]'\n  - a\n  ^^^"),
-        ("tiers: 3\n", "f.yaml:1:8: tiers: expected a map\n  tiers: 3\n         ^"),
-        (
-            "tiers:\n\tfree: {}\n",
-            "f.yaml:2:1: a tab cannot indent: use spaces\n   free: {}\n  ^",
-        ),
-        (
-            "tiers: {free: {limits: [}\n",
-            "f.yaml:1:24: mismatched bracket '[' closed by '}'\n  tiers: {free: {limits: [}\n                         ^",
-        ),
-        (
-            "consumers:\n- username: a\n  username: b\n",
-            "f.yaml:3:3: consumers[0].username: the key 'username' stands twice: first in line 2\n  username: ***\n  ^^^^^^^^",
-        ),
-        (
-            "tiers: {1: {}}\n",
-            'f.yaml:1:9: tiers: a key must be text: write "..." around it\n  tiers: {1: {}}\n          ^',
-        ),
-        (
-            "tiers: {a: !python/object x}\n",
-            "f.yaml:1:12: tiers.a: tags are not supported: !python/object\n  tiers: {a: !python/object x}\n             ^^^^^^^^^^^^^^\n"
-            "f.yaml:1:27: tiers.a: expected a record\n  tiers: {a: !python/object x}\n                            ^",
-        ),
-        (
-            "tiers: {a: &a {}, b: {<<: *a}}\n",
-            "f.yaml:1:23: tiers.b.'<<': merge keys are not supported: write the fields out\n"
-            "  tiers: {a: &a {}, b: {<<: *a}}\n                        ^^",
-        ),
-        (
-            "tiers: {a: {}}\n---\ntiers: {}\n",
-            "f.yaml:2:1: a second document: the configuration is one\n  ---\n  ^^^",
-        ),
-        ("a: *b\n", "f.yaml:1:4: an alias to an anchor that is not defined before it\n  a: *b\n     ^"),
-        (
-            "services: [{name: s, host: h, enabled: on}]\n",
-            "f.yaml:1:40: services[0].enabled: expected a boolean: 'on' is text in YAML 1.2: write true, or \"on\" in quotes"
-            " where text is meant\n  services: [{name: s, host: h, enabled: on}]\n                                         ^^",
-        ),
-        (
-            "services: [{name: true, host: h, port: 0080}]\n",
-            'f.yaml:1:19: services[0].name: expected a string: write "true" in quotes\n'
-            "  services: [{name: true, host: h, port: 0080}]\n                    ^^^^\n"
-            "f.yaml:1:40: services[0].port: expected an integer: '0080' is text in YAML 1.2: write a plain number, or"
-            ' "0080" in quotes where text is meant\n'
-            "  services: [{name: true, host: h, port: 0080}]\n                                         ^^^^",
-        ),
-        (
-            "services: [{name: s, host: h, id: x}]\n",
-            "f.yaml:1:31: services[0].id: made by the gateway: leave it out\n"
-            "  services: [{name: s, host: h, id: x}]\n                                ^^",
-        ),
-        (
-            "consumers: [{username: a, tier: x, groups: [{name: y}]}]\n",
-            "f.yaml:1:13: consumers[0]: tier and groups differ: keep one\n"
-            "  consumers: [{username: a, tier: x, groups: [{name: y}]}]\n              "
-            "^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
-            "f.yaml:1:33: consumers[0].tier: there is no tier 'x'\n"
-            "  consumers: [{username: a, tier: x, groups: [{name: y}]}]\n                                  ^",
-        ),
-        (
-            "plugins:\n- {name: key-auth}\n- {name: key-auth}\n",
-            "f.yaml:3:3: plugins[1]: the plugin 'key-auth' on everything stands twice: first in line 2\n"
-            "  - {name: key-auth}\n    ^^^^^^^^^^^^^^^^",
-        ),
-    ],
-)
-def test_one_thing_wrong(text: str, expected: str) -> None:
-    assert wrong(text) == expected
+def test_everything_wrong_at_once() -> None:
+    golden("config-wrong.txt", wrong((GOLDEN / "config-wrong.yaml").read_bytes()) + "\n")
+
+
+def test_each_thing_wrong_alone() -> None:
+    golden("config-wrong-alone.txt", "\n".join(f"# {name}\n{wrong(text)}\n" for name, text in ALONE.items()))
 
 
 @pytest.mark.parametrize(
