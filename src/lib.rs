@@ -16,7 +16,6 @@ pub mod forward;
 pub mod identify;
 pub mod limits;
 pub mod r#match;
-mod sip;
 pub mod snapshot;
 pub mod stream;
 pub mod telemetry;

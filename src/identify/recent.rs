@@ -14,7 +14,8 @@ use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, OnceLock};
 
-use crate::sip;
+use siphasher::sip128::SipHasher13;
+
 use crate::snapshot::{CHANGED, Found, Keys, OWN_CLASS};
 
 /// Words of a line of memory.
@@ -29,7 +30,8 @@ const ERA: u64 = 0xf;
 
 /// What one worker has seen.
 pub(super) struct Recent {
-    secret: [u64; 2],
+    /// Keyed, with nothing written.
+    hasher: SipHasher13,
     /// Made by the first key.
     table: OnceLock<Table>,
     /// Odd while an entry is written; another number after each.
@@ -48,17 +50,17 @@ impl Recent {
     /// An empty memory. `seed` is secret; a random part is added to it.
     pub(super) fn new(seed: [u64; 2]) -> Self {
         let random = RandomState::new();
-        let secret = [seed[0] ^ random.hash_one(0), seed[1] ^ random.hash_one(1)];
-        Self { secret, table: OnceLock::new(), writes: AtomicU64::new(0), writing: Mutex::new(()) }
+        let hasher = SipHasher13::new_with_keys(seed[0] ^ random.hash_one(0), seed[1] ^ random.hash_one(1));
+        Self { hasher, table: OnceLock::new(), writes: AtomicU64::new(0), writing: Mutex::new(()) }
     }
 
     /// What the key is called here while these keys are in force; after any change of them, otherwise.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // cut to the number of lines anyway
     pub(super) fn mark(&self, keys: &Keys, key: &[u8]) -> Mark {
-        let [line, name] = sip::words::<1, 3>(self.secret, key);
+        let hash = self.hasher.hash(key);
         let content = keys.content();
-        Mark { line: line as usize % LINES, name: (name ^ content << 4) & !ERA | content & ERA }
+        Mark { line: hash.h1 as usize % LINES, name: (hash.h2 ^ content << 4) & !ERA | content & ERA }
     }
 
     /// What the keys of the mark said of it when it was last presented.
