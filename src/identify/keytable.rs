@@ -4,46 +4,40 @@
 //! Invariant: an unknown, an expired and an orphaned key look the same to the caller (`Unauthorized`), in text and in
 //! the work that was done. The anonymous consumer stands in for every failure when one is configured, as in Kong.
 
-use sha2::block_api::compress256;
+use hmac::KeyInit as _;
+use hmac::block_api::HmacCore;
+use hmac::digest::block_api::{Buffer, FixedOutputCore as _, UpdateCore as _};
+use sha2::Sha256;
 
 use super::credential::{Presented, Request, presented};
 use super::recent::Recent;
 use crate::denial::{Reason, Refused};
 use crate::snapshot::{Anonymous, Consumer, Credential, Digest, Found, KeyAuth, Keys, Names, SnapshotError};
 
-/// SHA-256's state before the first block (FIPS 180-4).
-const INITIAL: [u32; 8] =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
-const BLOCK: usize = 64;
-
 /// HMAC-SHA-256 under the gateway's secret, its key schedule computed once, and the keys it was asked for last.
 pub struct KeyHasher {
-    /// The state after the inner padded secret, and after the outer one.
-    inner: [u32; 8],
-    outer: [u32; 8],
+    /// The states after the padded secret. `Hmac`, which also carries a buffer for text that comes in pieces, costs a
+    /// third more (docs/decisions/008-written-by-hand.md).
+    keyed: HmacCore<Sha256>,
     recent: Recent,
 }
 
 impl KeyHasher {
     /// From the secret (`DATA/secret`).
     pub fn new(secret: &[u8; 32]) -> Self {
-        let padded = |pad: u8| {
-            let mut block = [pad; BLOCK];
-            block.iter_mut().zip(secret).for_each(|(byte, secret)| *byte ^= secret);
-            let mut state = INITIAL;
-            compress256(&mut state, &[block]);
-            state
-        };
-        let (inner, outer) = (padded(0x36), padded(0x5c));
-        let seed = digest(&inner, &outer, b"the keys of a moment ago");
+        let mut block = [0; 64];
+        block[..secret.len()].copy_from_slice(secret);
+        // A key of a whole block: HMAC pads a shorter one with zeros.
+        let keyed = HmacCore::new(&block.into());
+        let seed = digest(&keyed, b"the keys of a moment ago");
         let (words, _) = seed.as_bytes().as_chunks::<8>();
         let recent = Recent::new([u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]);
-        Self { inner, outer, recent }
+        Self { keyed, recent }
     }
 
     /// The digest of a key.
     pub fn digest(&self, key: &[u8]) -> Digest {
-        digest(&self.inner, &self.outer, key)
+        digest(&self.keyed, key)
     }
 
     /// Whose key it is, if it holds at `now` (unix seconds).
@@ -66,40 +60,13 @@ impl KeyHasher {
     }
 }
 
-/// HMAC by the two padded states: a key of up to 55 bytes is one block inside and one outside.
-fn digest(inner: &[u32; 8], outer: &[u32; 8], key: &[u8]) -> Digest {
-    let mut state = *inner;
-    let (blocks, tail) = key.as_chunks::<BLOCK>();
-    if !blocks.is_empty() {
-        compress256(&mut state, blocks);
-    }
-    finish(&mut state, tail, key.len());
-    let inside = bytes(&state);
-    state = *outer;
-    finish(&mut state, &inside, inside.len());
-    Digest::new(bytes(&state))
-}
-
-/// Ends a message whose last bytes are `tail`, and which is `len` bytes long behind the padded secret.
-fn finish(state: &mut [u32; 8], tail: &[u8], len: usize) {
-    let mut last = [0; BLOCK];
-    last[..tail.len()].copy_from_slice(tail);
-    last[tail.len()] = 0x80;
-    if tail.len() >= BLOCK - 8 {
-        compress256(state, &[last]);
-        last = [0; BLOCK];
-    }
-    let bits = (len as u64).wrapping_add(BLOCK as u64).wrapping_mul(8);
-    last[BLOCK - 8..].copy_from_slice(&bits.to_be_bytes());
-    compress256(state, &[last]);
-}
-
-fn bytes(state: &[u32; 8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    for (to, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-        *to = word.to_be_bytes();
-    }
-    out
+fn digest(keyed: &HmacCore<Sha256>, key: &[u8]) -> Digest {
+    let mut hmac = keyed.clone();
+    let mut buffer = Buffer::<HmacCore<Sha256>>::default();
+    buffer.digest_blocks(key, |blocks| hmac.update_blocks(blocks));
+    let mut out = Default::default();
+    hmac.finalize_fixed_core(&mut buffer, &mut out);
+    Digest::new(out.into())
 }
 
 impl std::fmt::Debug for KeyHasher {
@@ -187,9 +154,8 @@ mod tests {
     use super::*;
     use crate::identify::credential::tests::auth;
     use crate::snapshot::{KeysBuilder, NewConsumer, Uuid, delta};
-    use hmac::{Hmac, KeyInit as _, Mac as _};
+    use hmac::{Hmac, Mac as _};
     use proptest::prelude::*;
-    use sha2::Sha256;
     use std::sync::Arc;
 
     fn hasher() -> KeyHasher {
@@ -296,6 +262,21 @@ mod tests {
             let refused = call(&auth, "GET", None, 0).unwrap_err();
             assert_eq!(refused.reason, Reason::AnonymousMissing);
             assert_eq!(refused.message(), format!("anonymous consumer {text} is configured but doesn't exist"));
+        }
+    }
+
+    /// Key bases on disk hold digests: these come from another implementation (Python's `hmac`).
+    #[test]
+    fn digest_equals_the_bytes_on_disk() {
+        for (length, digest) in [
+            (0, "9dac6a74401b46ed9b489d0e19d68d1b13cc6b5090352fdcfa5bd74df4e69d87"),
+            (55, "de4bbd58751954b3dc84e89d2f6974c10c667d7168c9ab14aa3a4302f220778a"),
+            (64, "abe51e3cdfea363c26f0f43df0ae941eacb4c5eadfb2e56d4a6d6fef12e48b97"),
+            (200, "d68131113e849ab6b4bdce93d54c88cfc01c98fe7aaa12f2b15f9417a2ded6a3"),
+        ] {
+            let made = hasher().digest(&vec![b'k'; length]);
+            let hex: String = made.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, digest, "length {length}");
         }
     }
 
