@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use aigw_core::snapshot::Uuid;
+use aigw_core::snapshot::{Uuid, parse_uuid};
 use aigw_io::lean::{self, Kind, Lean, Named, hex};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
@@ -188,7 +188,7 @@ impl Leans {
     }
 
     fn username(&self, id: &str) -> Option<&str> {
-        let id = Uuid::parse(id)?;
+        let id = parse_uuid(id)?;
         self.inner.all.iter().find(|one| one.id == id).map(|one| &*one.username)
     }
 
@@ -216,7 +216,7 @@ impl Leans {
 }
 
 fn text(py: Python<'_>, id: Uuid) -> Bound<'_, PyString> {
-    PyString::new(py, id.text().as_str())
+    PyString::new(py, id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
 fn half(kind: &str) -> PyResult<Kind> {

@@ -12,7 +12,7 @@ use aigw_core::identify::KeyHasher;
 use aigw_core::limits::Rate;
 use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::file::Highest;
-use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid};
+use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, parse_uuid};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, CellReading, Control, StoreId};
 use aigw_io::secret::{self, Sealer};
@@ -230,7 +230,7 @@ fn store(text: &str) -> PyResult<StoreId> {
 }
 
 fn uuid(what: &str, text: &str) -> PyResult<Uuid> {
-    Uuid::parse(text).ok_or_else(|| PyValueError::new_err(format!("{what}: {text:?} is not a UUID")))
+    parse_uuid(text).ok_or_else(|| PyValueError::new_err(format!("{what}: {text:?} is not a UUID")))
 }
 
 fn refs(tuples: &[(u32, u32, u32, u32)]) -> Vec<Ref> {

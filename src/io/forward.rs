@@ -79,7 +79,11 @@ pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
     join(&mut via, VIA);
     put(&mut out, header::VIA, &via);
     if let Some(identity) = bound.identity {
-        put(&mut out, HeaderName::from_static("x-consumer-id"), identity.id.text().as_str());
+        put(
+            &mut out,
+            HeaderName::from_static("x-consumer-id"),
+            identity.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+        );
         if let Some(username) = &identity.username {
             put(&mut out, HeaderName::from_static("x-consumer-username"), username);
         }
@@ -88,7 +92,11 @@ pub fn headers(arrival: &Arrival, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
         }
         match &identity.credential {
             Some(credential) => {
-                put(&mut out, HeaderName::from_static("x-credential-identifier"), credential.text().as_str());
+                put(
+                    &mut out,
+                    HeaderName::from_static("x-credential-identifier"),
+                    credential.hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+                );
             }
             None => put(&mut out, HeaderName::from_static("x-anonymous-consumer"), "true"),
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use aigw_core::snapshot::Uuid;
-use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use ring::digest::{SHA256, digest};
 
 /// Below which ids of a file's entities are made: `NAMESPACE` in Python.
 const NAMESPACE: Uuid =
@@ -91,7 +91,7 @@ impl Leans {
     pub fn push(&mut self, named: &Named<'_>) {
         let Named { username, tier, line, key, digest, key_line, written } = *named;
         let id = entity_id(&["consumers", username]);
-        let key_id = entity_id(&["keyauth_credentials", id.text().as_str(), &hex(&digest)]);
+        let key_id = entity_id(&["keyauth_credentials", &id.to_string(), &hex(&digest)]);
         let hint = key.filter(|key| key.len() >= HINTED).and_then(|key| key.get(key.len() - HINT..)).unwrap_or("");
         let nothing = Short([0; 16]);
         let mut lean = Lean {
@@ -180,34 +180,22 @@ impl Lean {
 }
 
 fn consumer_body(lean: &Lean, made: u64, changed: u64) -> String {
-    let (id, username) = (lean.id.text(), quoted(&lean.username));
+    let (id, username) = (lean.id, quoted(&lean.username));
     format!(
-        "{{\"id\":\"{}\",\"created_at\":{made},\"updated_at\":{changed},\"username\":{username},\"custom_id\":null,\"tags\":null}}",
-        id.as_str()
+        "{{\"id\":\"{id}\",\"created_at\":{made},\"updated_at\":{changed},\"username\":{username},\"custom_id\":null,\"tags\":null}}"
     )
 }
 
 fn key_body(lean: &Lean, made: u64) -> String {
-    let (id, owner, hint) = (lean.key_id.text(), lean.id.text(), quoted(&lean.hint));
+    let (id, owner, hint) = (lean.key_id, lean.id, quoted(&lean.hint));
     format!(
-        "{{\"id\":\"{}\",\"created_at\":{made},\"consumer\":{{\"id\":\"{}\"}},\"key\":null,\"key_hint\":{hint},\"tags\":null,\"ttl\":null}}",
-        id.as_str(),
-        owner.as_str()
+        "{{\"id\":\"{id}\",\"created_at\":{made},\"consumer\":{{\"id\":\"{owner}\"}},\"key\":null,\"key_hint\":{hint},\"tags\":null,\"ttl\":null}}"
     )
 }
 
 /// uuid5 of the parts with colons between them.
 fn entity_id(parts: &[&str]) -> Uuid {
-    let mut text = NAMESPACE.as_bytes().to_vec();
-    for (at, part) in parts.iter().enumerate() {
-        text.extend(if at == 0 { &b""[..] } else { b":" });
-        text.extend(part.as_bytes());
-    }
-    let made = digest(&SHA1_FOR_LEGACY_USE_ONLY, &text);
-    let mut id: [u8; 16] = made.as_ref().first_chunk().copied().unwrap_or_default();
-    id[6] = id[6] & 0x0f | 0x50;
-    id[8] = id[8] & 0x3f | 0x80;
-    Uuid::from_bytes(id)
+    Uuid::new_v5(&NAMESPACE, parts.join(":").as_bytes())
 }
 
 fn short(text: &str) -> Short {

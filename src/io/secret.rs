@@ -72,17 +72,13 @@ impl Sealer {
         let key = self.0.as_ref().ok_or(ErrorKind::InvalidData)?;
         key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed)
             .map_err(|_| ErrorKind::InvalidData)?;
-        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-        Ok(nonce.iter().chain(&sealed).flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+        Ok(base16ct::lower::encode_string(&[&nonce, &*sealed].concat()))
     }
 
     /// What was sealed; `None` when it was sealed under another secret, or is damaged.
     #[must_use]
     pub fn open(&self, sealed: &str) -> Option<Vec<u8>> {
-        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let (pairs, rest) = sealed.as_bytes().as_chunks::<2>();
-        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
-        let mut bytes = bytes.filter(|_| rest.is_empty())?;
+        let mut bytes = base16ct::mixed::decode_vec(sealed).ok()?;
         let nonce = Nonce::try_assume_unique_for_key(bytes.get(..NONCE_LEN)?).ok()?;
         let plain = self.0.as_ref()?.open_in_place(nonce, Aad::empty(), bytes.get_mut(NONCE_LEN..)?).ok()?;
         Some(plain.to_vec())

@@ -22,7 +22,7 @@ pub use policy::{
     Acl, Anonymous, KeyAuth, Limit, LimitBy, Model, Offer, Parameters, Policy, Profile, Route, Scheme, Service,
     SizeLimit, Subject, Text, Tier, TierLimit, file, plan,
 };
-pub use uuid::{Uuid, UuidText};
+pub use uuid::{Uuid, parse_uuid};
 
 /// One generation of configuration, as requests see it.
 #[derive(Debug, Clone)]

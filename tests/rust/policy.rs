@@ -3,7 +3,7 @@
 
 use aigw_core::r#match::{Authority, CanonicalPath, Query};
 use aigw_core::snapshot::plan::rate_limiting;
-use aigw_core::snapshot::{Anonymous, Keys, KeysBuilder, NewConsumer, Policy, Ref, SnapshotError, Uuid, file};
+use aigw_core::snapshot::{Anonymous, Keys, KeysBuilder, NewConsumer, Policy, Ref, SnapshotError, file, parse_uuid};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -167,7 +167,7 @@ fn a_damaged_file_is_refused() {
 }
 
 fn plan(policy: &Policy, refs: &[Ref]) -> Result<Option<u32>, u32> {
-    let id = Uuid::parse(ID).unwrap();
+    let id = parse_uuid(ID).unwrap();
     let mut builder = KeysBuilder::new();
     builder.consumer(&NewConsumer { n: 1, id, username: None, custom_id: None, refs, tier: 0, groups: &[] }).unwrap();
     let keys = Keys::open(Arc::new(builder.finish(1).unwrap())).unwrap();

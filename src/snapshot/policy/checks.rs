@@ -8,7 +8,7 @@ use super::scheme::Scheme;
 use super::wire::{self, ColumnKind};
 use crate::r#match::CanonicalPath;
 use crate::snapshot::error::{Part, SnapshotError};
-use crate::snapshot::uuid::Uuid;
+use crate::snapshot::uuid::{Uuid, parse_uuid};
 
 /// Counter columns by number.
 pub(super) type Columns = HashMap<u32, ColumnKind>;
@@ -95,7 +95,7 @@ pub(super) fn column(
 
 /// An entity's id.
 pub(super) fn uuid(text: &str, at: Part) -> Result<Uuid, SnapshotError> {
-    Uuid::parse(text).ok_or_else(|| value(at, "id must be a UUID"))
+    parse_uuid(text).ok_or_else(|| value(at, "id must be a UUID"))
 }
 
 /// A value outside its range.

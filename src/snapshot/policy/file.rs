@@ -72,10 +72,5 @@ pub fn seal(json: &[u8]) -> Result<Sealed, SnapshotError> {
 }
 
 fn hash(json: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(json).iter().fold(String::with_capacity(HASH), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    base16ct::lower::encode_string(&Sha256::digest(json))
 }
