@@ -14,6 +14,7 @@ pub mod denial_body;
 pub mod denial_openai;
 pub mod forward;
 pub mod identify;
+mod json_scan;
 pub mod limits;
 pub mod r#match;
 pub mod snapshot;

@@ -15,9 +15,10 @@ use super::values::{
     Ended, boolean, count, each_member, filled, is_text_format, misspelt, prompts, refused, set, string, twice,
 };
 use crate::denial::{Reason, Refused};
+use crate::json_scan::JsonScan;
 
 /// Brackets deeper than this are refused: somebody behind us may parse by recursion.
-const MAX_DEPTH: usize = 128;
+const MAX_DEPTH: u32 = 128;
 /// What can be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
@@ -106,7 +107,7 @@ pub struct Asked {
 /// Reads a body. `param` of the refusal names the member at fault.
 pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
     let Ok(text) = std::str::from_utf8(body) else { return Err(invalid_json("it is not UTF-8")) };
-    if deeper_than(body, MAX_DEPTH) {
+    if JsonScan::default().pass(body) > MAX_DEPTH {
         return Err(invalid_json("it is nested too deeply"));
     }
     let mut found = Found::default();
@@ -119,35 +120,6 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
 
 fn invalid_json(why: &str) -> Refused {
     Refused::because(Reason::InvalidJson, format!("We could not parse the JSON body of your request: {why}."))
-}
-
-/// Whether brackets outside strings nest deeper. Of what is no JSON any answer will do: it is refused anyway.
-fn deeper_than(body: &[u8], most: usize) -> bool {
-    let (mut depth, mut at) = (0_usize, 0);
-    while let Some(byte) = body.get(at) {
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > most {
-                    return true;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => {
-                at += 1;
-                while let Some(skip) = memchr::memchr2(b'"', b'\\', body.get(at..).unwrap_or_default()) {
-                    at += skip;
-                    if body[at] == b'"' {
-                        break;
-                    }
-                    at += 2;
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    false
 }
 
 /// Builds the members that decide: their names, once.

@@ -3,19 +3,16 @@
 //! In: the bytes of one JSON object, in pieces cut anywhere. Out: the text of its top-level member `usage`. It keeps that
 //! text and a few words of state, nothing of the rest. It validates nothing: what is no JSON has no usage.
 
+use crate::json_scan::JsonScan;
+
 /// A usage object larger than this is none.
 const MAX: usize = 16 * 1024;
 const WANTED: &[u8] = b"usage";
 
 /// The state between two pieces.
 #[derive(Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // a lexer's state
 pub struct UsageFinder {
-    /// Brackets open.
-    depth: u32,
-    /// Inside a string; after a backslash in it.
-    string: bool,
-    escaped: bool,
+    scan: JsonScan,
     /// Bytes of the top-level key that is being read; `None` outside one, or when it cannot be the wanted one.
     key: Option<Vec<u8>>,
     /// The last top-level key was the wanted one, and its value comes.
@@ -32,14 +29,12 @@ impl UsageFinder {
     pub fn push(&mut self, piece: &[u8]) {
         let mut at = 0;
         while at < piece.len() && !self.done {
-            if self.string && self.key.is_none() && !self.wanted && !self.escaped {
-                // Most of an answer is text: skip to what can end it.
-                match piece[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-                    Some(skip) => at += skip,
-                    None => return,
-                }
+            if self.key.is_none() && !self.wanted {
+                // Most of an answer is text.
+                at += self.scan.plain(&piece[at..]);
             }
-            self.step(piece[at]);
+            let Some(byte) = piece.get(at) else { return };
+            self.step(*byte);
             at += 1;
         }
     }
@@ -49,19 +44,21 @@ impl UsageFinder {
             self.take(byte);
             return;
         }
-        if self.string {
+        if self.scan.in_string() {
             self.in_string(byte);
             return;
         }
-        match byte {
-            b'"' => {
-                self.string = true;
-                self.key = (self.depth == 1 && !self.value).then(Vec::new);
+        self.scan.push(byte);
+        if self.scan.depth() != 1 {
+            if self.scan.in_string() {
+                self.key = None;
             }
-            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-            b',' if self.depth == 1 => self.value = false,
-            b':' if self.depth == 1 => {
+            return;
+        }
+        match byte {
+            b'"' => self.key = (!self.value).then(Vec::new),
+            b',' => self.value = false,
+            b':' => {
                 self.value = true;
                 self.wanted = self.key.take().is_some_and(|key| key == WANTED);
                 self.held.clear();
@@ -71,20 +68,12 @@ impl UsageFinder {
     }
 
     fn in_string(&mut self, byte: u8) {
-        if self.escaped {
-            self.escaped = false;
-            self.key = None;
-        } else if byte == b'\\' {
-            self.escaped = true;
-            self.key = None;
-        } else if byte == b'"' {
-            self.string = false;
-        } else if let Some(key) = &mut self.key {
-            if key.len() < WANTED.len() {
-                key.push(byte);
-            } else {
-                self.key = None;
-            }
+        let escape = self.scan.is_escaped() || byte == b'\\';
+        self.scan.push(byte);
+        match &mut self.key {
+            Some(key) if self.scan.in_string() && !escape && key.len() < WANTED.len() => key.push(byte),
+            _ if self.scan.in_string() => self.key = None,
+            _ => {}
         }
     }
 
@@ -92,46 +81,24 @@ impl UsageFinder {
     fn take(&mut self, byte: u8) {
         if self.held.is_empty() {
             match byte {
-                b' ' | b'\t' | b'\r' | b'\n' => {}
-                b'{' => {
-                    self.held.push(byte);
-                    self.depth += 1;
-                }
+                b' ' | b'\t' | b'\r' | b'\n' => return,
+                b'{' => {}
                 _ => {
                     self.wanted = false;
                     self.step(byte);
+                    return;
                 }
             }
-            return;
         }
         self.held.push(byte);
-        if self.held.len() > MAX {
-            self.wanted = false;
+        self.scan.push(byte);
+        let too_large = self.held.len() > MAX;
+        if too_large {
             self.held.clear();
+        }
+        if too_large || self.scan.depth() == 1 {
+            self.wanted = false;
             self.done = true;
-            return;
-        }
-        if self.string {
-            if self.escaped {
-                self.escaped = false;
-            } else if byte == b'\\' {
-                self.escaped = true;
-            } else if byte == b'"' {
-                self.string = false;
-            }
-            return;
-        }
-        match byte {
-            b'"' => self.string = true,
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' => {
-                self.depth -= 1;
-                if self.depth == 1 {
-                    self.wanted = false;
-                    self.done = true;
-                }
-            }
-            _ => {}
         }
     }
 

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::json_scan::JsonScan;
+
 /// The member that is looked for.
 pub(super) const NAME: &[u8] = b"\"usage\"";
 
@@ -39,15 +41,13 @@ pub(super) struct Nesting<'a> {
     /// Its last byte that is no blank.
     last: usize,
     read: usize,
-    depth: u32,
-    text: bool,
-    escaped: bool,
+    scan: JsonScan,
 }
 
 impl<'a> Nesting<'a> {
     pub(super) fn of(data: &'a [u8]) -> Self {
         let last = data.trim_ascii_end().len().saturating_sub(1);
-        Self { data, last, read: 0, depth: 0, text: false, escaped: false }
+        Self { data, last, read: 0, scan: JsonScan::default() }
     }
 
     /// The member at `at`, whose value ends or begins at `end`, is one of the object that the text is, and not of one within.
@@ -56,18 +56,9 @@ impl<'a> Nesting<'a> {
         if skip_blanks(self.data, end) == self.last && self.data[self.last] == b'}' {
             return true;
         }
-        for byte in &self.data[self.read..at] {
-            match byte {
-                _ if std::mem::take(&mut self.escaped) => {}
-                b'\\' if self.text => self.escaped = true,
-                b'"' => self.text = !self.text,
-                b'{' | b'[' if !self.text => self.depth += 1,
-                b'}' | b']' if !self.text => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-        }
+        self.scan.pass(&self.data[self.read..at]);
         self.read = at;
-        self.depth == 1
+        self.scan.depth() == 1
     }
 }
 
