@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 /// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
@@ -93,72 +95,41 @@ fn non_ascii(path: &str) -> Result<(), BadPath> {
     Ok(())
 }
 
-/// RFC 3986 `pchar` without its escapes, and `/`: the bytes of a path that travel as they are.
-const PLAIN: [bool; 256] = {
-    let mut table = [false; 256];
-    let keep = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/";
-    let mut i = 0;
-    while i < keep.len() {
-        table[keep[i] as usize] = true;
-        i += 1;
-    }
-    table
-};
+/// Every byte but RFC 3986's `pchar` without its escapes, and `/`.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
 
 /// The path on the wire: `pchar` and `/` stay, every other byte (a literal `%` too) becomes `%XX` in upper case.
 /// Borrows when nothing changes.
 pub fn encode(path: &str) -> Cow<'_, str> {
-    match path.bytes().position(|b| !PLAIN[usize::from(b)]) {
-        None => Cow::Borrowed(path),
-        Some(first) => {
-            let mut out = String::with_capacity(path.len() + 16);
-            out.push_str(&path[..first]);
-            encode_into(&mut out, &path[first..]);
-            Cow::Owned(out)
-        }
-    }
+    utf8_percent_encode(path, ESCAPED).into()
 }
 
 /// Appends the encoded form of `path`.
 pub(crate) fn encode_into(out: &mut String, path: &str) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in path.bytes() {
-        if PLAIN[usize::from(byte)] {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
+    out.extend(utf8_percent_encode(path, ESCAPED));
 }
 
 /// Percent-decodes text; escapes that are no two hex digits stay as they are.
 pub(crate) fn decode(text: &str) -> Cow<'_, [u8]> {
-    let Some(first) = text.bytes().position(|b| b == b'%') else { return Cow::Borrowed(text.as_bytes()) };
-    let bytes = text.as_bytes();
-    let mut out = bytes[..first].to_vec();
-    let mut at = first;
-    while let Some(&byte) = bytes.get(at) {
-        let pair = (bytes.get(at + 1).copied().and_then(hex), bytes.get(at + 2).copied().and_then(hex));
-        if let (b'%', (Some(high), Some(low))) = (byte, pair) {
-            out.push(high << 4 | low);
-            at += 3;
-        } else {
-            out.push(byte);
-            at += 1;
-        }
-    }
-    Cow::Owned(out)
-}
-
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    percent_decode_str(text).into()
 }
 
 #[cfg(test)]
@@ -212,7 +183,8 @@ mod tests {
             let wire = encode(&path).into_owned();
             let back = decode(&wire).into_owned();
             prop_assert_eq!(back, path.as_bytes());
-            prop_assert!(wire.bytes().all(|b| b == b'%' || PLAIN[usize::from(b)]));
+            let plain = b"-._~!$&'()*+,;=:@/%";
+            prop_assert!(wire.bytes().all(|b| b.is_ascii_alphanumeric() || plain.contains(&b)));
         }
 
         #[test]
