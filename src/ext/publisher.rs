@@ -15,6 +15,7 @@ use aigw_core::snapshot::file::Highest;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, parse_uuid};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, CellReading, Control, StoreId};
+use aigw_io::metrics::{self, Labels};
 use aigw_io::secret::{self, Sealer};
 use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
 use pyo3::exceptions::PyValueError;
@@ -23,7 +24,7 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::errors::{io_error, publish_error, snapshot_error};
-use crate::metrics::{self, Labels};
+use crate::families::{self, Family};
 
 /// (n, id, username, custom id, [(route n or 0, service n or 0, kind, profile)], tier n or 0, [group])
 type ConsumerTuple =
@@ -191,8 +192,8 @@ impl Publisher {
         routes: BTreeMap<u32, (String, String)>,
         series: BTreeMap<u32, (String, String)>,
         tiers: BTreeMap<u32, String>,
-    ) -> PyResult<Vec<metrics::Family>> {
-        py.detach(|| metrics::families(&self.cells, &Labels { routes, series, tiers })).map_err(io_error)
+    ) -> PyResult<Vec<Family>> {
+        py.detach(|| families::families(&self.cells, &Labels { routes, series, tiers })).map_err(io_error)
     }
 
     #[allow(clippy::needless_pass_by_value)] // extracted from Python

@@ -9,6 +9,7 @@ pub mod gateway;
 mod in_force;
 pub mod lean;
 pub mod map;
+pub mod metrics;
 pub mod plain;
 pub mod record;
 pub mod secret;

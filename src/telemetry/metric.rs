@@ -1,8 +1,8 @@
 //! A metric as the tables describe it: its name, kind, help and labels. No values.
 
-/// Kinds of metric, as Prometheus calls them.
+/// Prometheus' metric types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricType {
     /// Only goes up.
     Counter,
     /// Goes both ways.
@@ -11,7 +11,7 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricType {
     /// Prometheus' word.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -23,13 +23,13 @@ impl Kind {
     }
 }
 
-/// Everything there is to say of a metric.
+/// The description of one metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
     /// Prometheus name.
     pub name: &'static str,
-    /// Its kind.
-    pub kind: Kind,
+    /// Its type.
+    pub kind: MetricType,
     /// One sentence.
     pub help: &'static str,
     /// Label names.

@@ -10,7 +10,7 @@ mod processes;
 pub mod series;
 mod words;
 
-pub use metric::{Kind, Metric};
+pub use metric::{Metric, MetricType};
 pub use page::{Page, Sink, Value};
 pub use processes::{CONTROL, WORKERS};
 pub use words::Run;
@@ -119,12 +119,12 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, help, labels: &[] }
+    Metric { name, kind: MetricType::Counter, help, labels: &[] }
 }
 
 const REQUESTS: Metric = Metric {
     name: "kong_http_requests_total",
-    kind: Kind::Counter,
+    kind: MetricType::Counter,
     help: "Answers by route, status and who made them (source: service or exit).",
     labels: &["service", "route", "code", "source", "workspace", "consumer"],
 };
@@ -132,7 +132,7 @@ const REQUESTS: Metric = Metric {
 const KONGS: [(&str, &str); 2] = [("workspace", "default"), ("consumer", "")];
 const BANDWIDTH: Metric = Metric {
     name: "kong_bandwidth_bytes",
-    kind: Kind::Counter,
+    kind: MetricType::Counter,
     help: "Bytes of request bodies (ingress) and answer bodies (egress).",
     labels: &["service", "route", "direction"],
 };
@@ -152,13 +152,13 @@ const LATENCIES: [(Latency, Metric); 3] = [
 ];
 const DENIALS: Metric = Metric {
     name: "aigw_denials_total",
-    kind: Kind::Counter,
+    kind: MetricType::Counter,
     help: "Requests refused by the gateway, by reason.",
     labels: &["reason"],
 };
 
 const fn latency(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram, help, labels: &["service", "route"] }
+    Metric { name, kind: MetricType::Histogram, help, labels: &["service", "route"] }
 }
 
 /// Every metric of the request path, for docs and tests.

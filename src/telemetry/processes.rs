@@ -1,31 +1,31 @@
 //! Metrics that no counter column holds: of workers, read from their slots, and of the control process, of which it alone
 //! knows. Rows of the one table; whoever knows the values writes them.
 
-use super::metric::{Kind, Metric};
+use super::metric::{Metric, MetricType};
 
 /// What the control process knows of the configuration and of itself: it writes these itself, below the page.
 pub const CONTROL: [Metric; 4] = [
     Metric {
         name: "aigw_config_reload_success",
-        kind: Kind::Gauge,
+        kind: MetricType::Gauge,
         help: "1 while the configuration that should be in force is; 0 after one with errors.",
         labels: &[],
     },
     Metric {
         name: "aigw_config_reloads_total",
-        kind: Kind::Counter,
+        kind: MetricType::Counter,
         help: "Readings of the configuration file since the control process started: applied, unchanged, rejected.",
         labels: &["result"],
     },
     Metric {
         name: "aigw_config_info",
-        kind: Kind::Gauge,
+        kind: MetricType::Gauge,
         help: "1: hash and generation of the configuration in force.",
         labels: &["hash", "generation"],
     },
     Metric {
         name: "aigw_control_faults_total",
-        kind: Kind::Counter,
+        kind: MetricType::Counter,
         help: "Faults that a thread of the control process outlived since that started; its log tells of each.",
         labels: &["thread"],
     },
@@ -35,19 +35,19 @@ pub const CONTROL: [Metric; 4] = [
 pub const WORKERS: [Metric; 3] = [
     Metric {
         name: "aigw_worker_ready",
-        kind: Kind::Gauge,
+        kind: MetricType::Gauge,
         help: "1 while the worker of this slot serves.",
         labels: &["slot"],
     },
     Metric {
         name: "aigw_in_flight",
-        kind: Kind::Gauge,
+        kind: MetricType::Gauge,
         help: "Requests that the worker of this slot is at: being read, forwarded or streamed.",
         labels: &["slot"],
     },
     Metric {
         name: "aigw_inline_stepping",
-        kind: Kind::Gauge,
+        kind: MetricType::Gauge,
         help: "1 when requests are stepped on the server's own thread, 0 when through the event loop.",
         labels: &["slot"],
     },

@@ -3,7 +3,7 @@
 //! In: the usage and the times of a call that is over. Out: words, and the page made of them, with the names of
 //! OpenTelemetry's `GenAI` conventions (v1.41) where they have one. Classes of tokens are disjoint.
 
-use super::metric::{Kind, Metric};
+use super::metric::{Metric, MetricType};
 use super::page::{Sink, Value};
 use super::words::{Run, add, get};
 use crate::denial::TABLE;
@@ -53,13 +53,13 @@ const PER_TOKEN: [u64; 13] = [
 const LABELS: &[&str] = &["gen_ai_request_model", "aigw_tier"];
 const USAGE: Metric = Metric {
     name: "gen_ai_client_token_usage",
-    kind: Kind::Histogram,
+    kind: MetricType::Histogram,
     help: "Tokens of a call, by gen_ai_token_type.",
     labels: &["gen_ai_request_model", "aigw_tier", "gen_ai_token_type"],
 };
 
 const fn seconds(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram, help, labels: LABELS }
+    Metric { name, kind: MetricType::Histogram, help, labels: LABELS }
 }
 
 const INPUT: u32 = FIRST;
@@ -107,31 +107,31 @@ const HISTOGRAMS: [Histogram; 5] = [
 
 const TOKENS_TOTAL: Metric = Metric {
     name: "aigw_tokens_total",
-    kind: Kind::Counter,
+    kind: MetricType::Counter,
     help: "Tokens as upstreams reported them, in disjoint classes.",
     labels: &["tier", "model", "class"],
 };
 const CALLS: Metric = Metric {
     name: "aigw_model_requests_total",
-    kind: Kind::Counter,
+    kind: MetricType::Counter,
     help: "Calls of models that were sent on, by how they ended.",
     labels: &["tier", "model", "outcome"],
 };
 const UNREPORTED: Metric = Metric {
     name: "aigw_usage_missing_total",
-    kind: Kind::Counter,
+    kind: MetricType::Counter,
     help: "Answers of models that came without usage.",
     labels: &["tier", "model"],
 };
 const TIER_DENIALS: Metric = Metric {
     name: "aigw_tier_denials_total",
-    kind: Kind::Counter,
+    kind: MetricType::Counter,
     help: "Requests refused by the gateway, by the caller's tier and reason.",
     labels: &["tier", "reason"],
 };
 const SHADOWS: Metric = Metric {
     name: "aigw_shadow_exceeded_total",
-    kind: Kind::Counter,
+    kind: MetricType::Counter,
     help: "Requests that a limit in shadow mode would have refused.",
     labels: &["tier"],
 };

@@ -1,0 +1,36 @@
+//! Metrics as Python values.
+//!
+//! In: metrics and samples. Out: one tuple for each metric, in the order of the Prometheus page.
+
+use std::io;
+
+use aigw_core::telemetry::{Metric, Sink, Value};
+use aigw_io::cells::Control;
+use aigw_io::metrics::{self, Labels};
+
+/// (name, kind, help, samples) of each metric.
+pub(crate) type Family = (&'static str, &'static str, &'static str, Vec<Sample>);
+/// (name, labels, value)
+pub(crate) type Sample = (String, Vec<(&'static str, String)>, f64);
+
+/// The metrics of all workers.
+pub(crate) fn families(cells: &Control, labels: &Labels) -> io::Result<Vec<Family>> {
+    let mut families = Families(Vec::new());
+    metrics::walk(cells, labels, &mut families)?;
+    Ok(families.0)
+}
+
+struct Families(Vec<Family>);
+
+impl Sink for Families {
+    fn metric(&mut self, metric: &Metric) {
+        self.0.push((metric.name, metric.kind.name(), metric.help, Vec::new()));
+    }
+
+    fn sample(&mut self, suffix: &'static str, labels: &[(&'static str, &str)], value: Value) {
+        if let Some((name, _, _, samples)) = self.0.last_mut() {
+            let labels = labels.iter().map(|&(label, text)| (label, text.to_owned())).collect();
+            samples.push((format!("{name}{suffix}"), labels, value.number()));
+        }
+    }
+}
