@@ -7,10 +7,13 @@ so a forgotten value is an error. The help prints a docstring as it is written, 
 from collections import deque
 from collections.abc import Callable
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
+FILE: Final = click.Path(path_type=Path, readable=False)
+"""A path that the verb itself opens: its error says more than click's."""
 OUTPUT_HELP: Final = "table for people, json for programs"
 
 admin_option = click.option(
@@ -66,5 +69,5 @@ def _print_help(ctx: click.Context) -> None:
 
 
 def _is_option(word: str) -> bool:
-    """Whether a word is an option, and neither `-` (standard input) nor a negative number."""
-    return word.startswith("-") and len(word) > 1 and not word[1].isdigit()
+    """Whether a word is an option: not `-` (standard input), a negative number or a sentence such as "- one"."""
+    return word.startswith("-") and len(word) > 1 and not word[1].isdigit() and " " not in word

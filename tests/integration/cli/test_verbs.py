@@ -58,7 +58,7 @@ def test_the_demo_shows_keys_once_and_where_they_are(demo: Demo) -> None:
     assert json.loads((demo.folder / schema).read_text())["title"] == "aigw configuration"
 
 
-def test_a_key_is_printed_alone_and_works_until_it_is_revoked(cli: Cli) -> None:
+def test_keys_create_prints_the_key_alone_and_revoke_ends_it(cli: Cli) -> None:
     made = cli("keys", "create", "lena", "--tags", "a", "b")
     key = made.stdout.removesuffix("\n")
     assert len(key) == 32 and key.isalnum() and "not shown again" in made.stderr and key not in made.stderr
@@ -71,7 +71,7 @@ def test_a_key_is_printed_alone_and_works_until_it_is_revoked(cli: Cli) -> None:
     assert (refused["decision"], refused["status"], refused["reason"]) == ("refused", 401, "invalid_api_key")
 
 
-def test_a_key_of_ones_own_and_a_time_to_live(cli: Cli) -> None:
+def test_keys_create_takes_a_key_and_a_time_to_live(cli: Cli) -> None:
     made = cli.json("keys", "create", "omar-labs", "--key", "of-my-own-0123456789", "--ttl", "3600")
     assert made["key"] == "of-my-own-0123456789" and 3590 <= made["ttl"] <= 3600
     again = cli("keys", "create", "lena", "--key", "of-my-own-0123456789", code=1)
@@ -85,7 +85,7 @@ def test_a_key_of_ones_own_and_a_time_to_live(cli: Cli) -> None:
     assert any(line.split()[2] == "...6789" and line.split()[-2:] == ["s", "-"] for line in told[1:])
 
 
-def test_keys_of_nobody_and_of_the_file(cli: Cli) -> None:
+def test_keys_refuses_unknown_consumers_and_keys_of_the_file(cli: Cli) -> None:
     for arguments in (("keys", "create", "nobody"), ("keys", "list", "nobody")):
         assert "no consumer 'nobody'" in cli(*arguments, code=1).stderr
     assert "leave it out" in cli("keys", "create", "lena", "--ttl", "-1", code=2).stderr
@@ -99,7 +99,7 @@ def test_keys_of_nobody_and_of_the_file(cli: Cli) -> None:
     assert "no such key" in cli("keys", "revoke", "no-such-key", code=1).stderr
 
 
-def test_tiers_in_words_and_whole(cli: Cli) -> None:
+def test_tiers_lists_all_and_shows_one(cli: Cli) -> None:
     rows = {line.split()[0]: line for line in cli("tiers").stdout.splitlines()}
     assert rows.keys() == {"TIER", *TIERS}
     assert "requests/day, 5 requests/second (burst 10)" in rows["free"]
@@ -124,7 +124,7 @@ def test_the_file_accepts_a_printed_tier(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
-def test_a_call_that_is_allowed(cli: Cli, stream: list[str]) -> None:
+def test_try_shows_an_allowed_call(cli: Cli, stream: list[str]) -> None:
     told = cli("try", "--key", cli.keys["PRO_KEY"], "--model", "big-reasoner", *stream).stdout
     for words in (
         "decision  allowed",
@@ -140,7 +140,7 @@ def test_a_call_that_is_allowed(cli: Cli, stream: list[str]) -> None:
     assert as_json["latency_ms"] >= as_json["first_byte_ms"] > 0 and as_json["request_id"]
 
 
-def test_other_endpoints_and_routes(cli: Cli) -> None:
+def test_try_calls_other_endpoints_and_routes(cli: Cli) -> None:
     key = cli.keys["PRO_KEY"]
     for path in ("/v1/embeddings", "/v1/completions"):
         assert cli.json("try", path, "--key", key, "--model", "small-chat")["status"] == 200
@@ -161,7 +161,7 @@ def test_other_endpoints_and_routes(cli: Cli) -> None:
         (["/nowhere"], 404, None),
     ],
 )
-def test_a_call_that_is_refused(cli: Cli, arguments: list[str], status: int, reason: str | None) -> None:
+def test_try_shows_a_refused_call(cli: Cli, arguments: list[str], status: int, reason: str | None) -> None:
     words = ["try", *(cli.keys.get(word[1:], word) if word.startswith("$") else word for word in arguments)]
     told = cli.json(*words, code=1)
     assert (told["decision"], told["status"], told["reason"]) == ("refused", status, reason)
@@ -170,14 +170,14 @@ def test_a_call_that_is_refused(cli: Cli, arguments: list[str], status: int, rea
     assert "decision  refused by the gateway" in shown and str(status) in shown
 
 
-def test_status(cli: Cli) -> None:
+def test_status_prints_json_and_a_table(cli: Cli) -> None:
     told = cli.json("status")
     assert told["configuration"]["error"] is None and all(w["state"] == "ready" for w in told["workers"])
     shown = cli("status", "--output", "table").stdout
     assert "tiers.yaml" in shown and "store          reachable" in shown and "ready" in shown
 
 
-def test_one_frame_of_top(cli: Cli, demo: Demo) -> None:
+def test_top_prints_one_frame(cli: Cli, demo: Demo) -> None:
     watching = subprocess.Popen(
         [*AIGW, "top", "--every", "3", "--output", "json"], env=cli.env, stdout=subprocess.PIPE, text=True
     )
@@ -233,7 +233,7 @@ def test_top_on_a_terminal_ends_on_q(cli: Cli) -> None:
     os.close(parent)
 
 
-def test_a_token_is_sent_and_asked_for(new_gateway: Any) -> None:
+def test_a_verb_sends_the_admin_token(new_gateway: Any) -> None:
     gateway = new_gateway(env={"AIGW_ADMIN_TOKEN": "sesame-0123456789"})
     address = gateway.admin.removeprefix("http://")
     without = {name: value for name, value in os.environ.items() if name != "AIGW_ADMIN_TOKEN"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.unit.cli.test_cli import aigw
 
 
-def test_a_good_file_is_0(tmp_path: Path) -> None:
+def test_check_exits_with_0_for_a_good_file(tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"
     path.write_text("tiers: {free: {}}\nconsumers: [{username: a, tier: free}]\n")
     end = aigw("check", str(path))
@@ -16,7 +16,7 @@ def test_a_good_file_is_0(tmp_path: Path) -> None:
     assert end.returncode == 0 and json.loads(end.stdout)["ok"] is True
 
 
-def test_a_bad_file_is_2(tmp_path: Path) -> None:
+def test_check_exits_with_2_for_a_wrong_file(tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"
     path.write_text("teirs: {free: {}}\n")
     end = aigw("check", str(path))
@@ -28,11 +28,11 @@ def test_a_bad_file_is_2(tmp_path: Path) -> None:
     assert json.loads(end.stdout) == {"ok": False, "errors": [{"file": str(path), **finding}]}
 
 
-def test_a_file_that_is_not_there_is_2(tmp_path: Path) -> None:
+def test_check_exits_with_2_for_a_missing_file(tmp_path: Path) -> None:
     end = aigw("check", str(tmp_path / "none"))
     assert end.returncode == 2 and end.stderr == f"{tmp_path}/none: cannot be read: No such file or directory\n"
 
 
-def test_the_schema_is_printed() -> None:
+def test_schema_prints_the_schema() -> None:
     end = aigw("schema")
     assert end.returncode == 0 and json.loads(end.stdout)["title"] == "aigw configuration"

@@ -63,7 +63,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return call
 
 
-def test_version_is_0() -> None:
+def test_version_prints_the_version() -> None:
     end = aigw("version")
     assert end.returncode == 0 and end.stdout.startswith("aigw ")
     assert aigw("--version").stdout.split() == end.stdout.split()[1:2]
@@ -78,7 +78,7 @@ def test_the_overview_names_every_verb(words: list[str], run: Run) -> None:
     assert max(map(len, end.stdout.splitlines())) <= 100
 
 
-def test_the_verbs_below_keys_are_known() -> None:
+def test_keys_has_three_verbs() -> None:
     keys = command("keys")
     assert isinstance(keys, click.Group) and [f"keys {name}" for name in keys.commands] == BELOW_KEYS
     assert keys.help == VERBS["keys"]
@@ -138,7 +138,7 @@ def test_every_argument_and_option_has_its_text(name: str) -> None:
         (["status", "--admin", "nowhere"], "HOST:PORT"),
     ],
 )
-def test_usage_errors_are_2_and_say_what_to_do(arguments: list[str], words: str, run: Run) -> None:
+def test_usage_errors_exit_with_2_and_name_the_repair(arguments: list[str], words: str, run: Run) -> None:
     end = run(*arguments)
     assert end.returncode == 2
     assert words in end.stderr and "Traceback" not in end.stderr and end.stdout == ""
@@ -157,7 +157,7 @@ def test_usage_errors_are_2_and_say_what_to_do(arguments: list[str], words: str,
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_gateway_that_does_not_answer_is_1(arguments: list[str], variable: str, run: Run) -> None:
+def test_a_verb_exits_with_1_if_the_gateway_does_not_answer(arguments: list[str], variable: str, run: Run) -> None:
     end = run(*arguments, **{variable: "127.0.0.1:1"})
     assert (end.returncode, end.stdout) == (1, "")
     assert "is the gateway running" in end.stderr and variable in end.stderr and "Traceback" not in end.stderr
@@ -174,6 +174,26 @@ def test_an_address_that_is_no_admin_api_exits_with_1() -> None:
             assert asking.stderr is not None
             assert "does not speak HTTP" in asking.stderr.read()
         assert asking.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "name", "value"),
+    [
+        ("keys create", ["alice", "--tags", "a", "b", "--ttl", "60"], "tags", ("a", "b")),
+        ("keys create", ["--tags=a", "alice", "--tags", "b"], "tags", ("a", "b")),
+        ("keys create", ["alice", "--ttl", "-1"], "ttl", -1),
+        ("keys create", ["alice", "--key", "-"], "key", "-"),
+        ("keys revoke", ["a", "--output", "json", "b", "--", "--c"], "key_id", ("a", "b", "--c")),
+        ("try", ["--prompt", "- one"], "prompt", "- one"),
+        ("try", ["--stream"], "path", "/v1/chat/completions"),
+        ("try", ["--prompt", "a", "--prompt", "b"], "prompt", "b"),
+        ("dump", ["-o", "f"], "output_file", Path("f")),
+        ("check", ["f", "--no-progress"], "progress", False),
+        ("diff", ["--file", "f"], "named", Path("f")),
+    ],
+)
+def test_a_verb_reads_its_words(verb: str, words: list[str], name: str, value: object) -> None:
+    assert command(verb).make_context("x", words).params[name] == value
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -220,7 +240,17 @@ def test_bash_completes_a_verb(tmp_path: Path, run: Run) -> None:
     assert (end.stdout, end.stderr) == ("revoke\n", "")
 
 
-HEAVY = {"aigw._native", "aigw.serve", "alembic", "asyncio", "granian", "http.client", "opentelemetry", "orjson"}
+HEAVY = {
+    "aigw._mock",
+    "aigw._native",
+    "aigw.serve",
+    "alembic",
+    "asyncio",
+    "granian",
+    "http.client",
+    "opentelemetry",
+    "orjson",
+}
 HEAVY |= {"pydantic", "rich", "sqlalchemy", "ssl", "starlette", "uvloop"}
 
 
@@ -245,7 +275,7 @@ HEAVY |= {"pydantic", "rich", "sqlalchemy", "ssl", "starlette", "uvloop"}
     ],
     ids=lambda value: " ".join(value[-3:]) or "nothing" if isinstance(value, list) else "",
 )
-def test_a_verb_loads_nothing_that_it_does_not_need(words: list[str], allowed: set[str]) -> None:
+def test_a_verb_imports_only_the_heavy_modules_it_needs(words: list[str], allowed: set[str]) -> None:
     """What people wait for before a verb begins is imports: a rich parser of words or SQL would be most of it."""
     code = (
         "import atexit, sys; before = set(sys.modules);"
@@ -258,7 +288,7 @@ def test_a_verb_loads_nothing_that_it_does_not_need(words: list[str], allowed: s
     assert end.stdout.splitlines()[-1] == ""
 
 
-def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     with subprocess.Popen([*AIGW, "completion", "bash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writing:
         assert writing.stdout is not None and writing.stderr is not None
         writing.stdout.close()
@@ -266,7 +296,7 @@ def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
-def test_streams_that_were_closed_lead_nowhere(closed: str, tmp_path: Path) -> None:
+def test_closed_streams_lead_to_dev_null(closed: str, tmp_path: Path) -> None:
     """Also not into a file: with its own closed, a program's next file would have the number of its standard output."""
     (tmp_path / "good.yaml").write_text("tiers: {a: {}}\n")
     (tmp_path / "wrong.yaml").write_text("tiers: {a: 1}\n")
@@ -292,7 +322,7 @@ def test_output_that_cannot_be_written_exits_with_1(words: str, tmp_path: Path) 
     assert (end.returncode, end.stderr) == (1, "aigw: [Errno 28] No space left on device\n")
 
 
-def test_the_demo_names_the_port_that_is_taken() -> None:
+def test_the_demo_names_the_port_in_use() -> None:
     with socket.socket() as taken:
         with contextlib.suppress(OSError):  # somebody else's will do as well
             taken.bind(("127.0.0.1", 9100))

@@ -10,7 +10,7 @@ from aigw.cli.verbs.demo import _check, _copy, keys_for
 from aigw.errors import AigwError, ConfigError
 
 
-def test_keys_are_made_once_and_kept_from_others(tmp_path: Path) -> None:
+def test_the_demo_makes_keys_once_and_keeps_them_private(tmp_path: Path) -> None:
     file, kept = tmp_path / "tiers.yaml", tmp_path / "keys"
     file.write_text('a: ["${FREE_KEY}", "${PRO_KEY}", "${FREE_KEY}", "${UPSTREAM_KEY:-none}", "${OTHER}"]\n')
     keys, made = keys_for(file, kept)
@@ -36,7 +36,7 @@ def test_a_shell_reads_the_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(2, ConfigError), (1, AigwError), (0, AigwError)])
-def test_a_file_with_errors_ends_the_demo_as_it_ends_the_gateway(status: int, kind: type[AigwError]) -> None:
+def test_the_demo_ends_with_the_exit_code_of_its_gateway(status: int, kind: type[AigwError]) -> None:
     with subprocess.Popen(["sh", "-c", f"exit {status}"]) as child:
         child.wait()
     with pytest.raises(kind, match=rf"\(status {status}\); its log is above") as caught:
@@ -44,7 +44,7 @@ def test_a_file_with_errors_ends_the_demo_as_it_ends_the_gateway(status: int, ki
     assert type(caught.value) is kind
 
 
-def test_the_copy_is_made_once_and_has_the_demos_ports(tmp_path: Path) -> None:
+def test_the_demo_copies_the_file_once_with_its_own_ports(tmp_path: Path) -> None:
     file, to = tmp_path / "tiers.yaml", tmp_path / "copy.yaml"
     file.write_text("url: http://127.0.0.1:9100/v1\n")
     _copy(file, to, {9100: 12345})

@@ -55,7 +55,7 @@ def sample(at: float, text: str) -> Sample:
     return Sample(at, TYPES + text, STATUS)
 
 
-def test_a_frame_is_the_difference_over_its_time() -> None:
+def test_a_frame_has_the_differences_per_second() -> None:
     now = frame(sample(100.0, BEFORE), sample(102.0, AFTER))
     assert (now.seconds, now.requests_per_s, now.answers_per_s) == (2.0, 20.0, {"2xx": 15.0, "4xx": 5.0})
     assert [(r.reason, r.per_s, r.total) for r in now.refusals] == [("rate_limited", 5.0, 17)]
@@ -68,12 +68,12 @@ def test_a_frame_is_the_difference_over_its_time() -> None:
     assert (now.in_flight, now.requests) == (3, 70)
 
 
-def test_percentiles_are_of_this_time_alone_and_never_infinite() -> None:
+def test_percentiles_cover_one_frame_and_are_finite() -> None:
     now = frame(sample(0, BEFORE), sample(1, AFTER))
     assert now.latency == Percentiles(1.0, 5.0)  # 20 of 40 within 1 ms; the rest beyond the last bound is told as it
 
 
-def test_nothing_is_nothing() -> None:
+def test_a_frame_without_requests_has_zeros() -> None:
     now = frame(sample(0, AFTER), sample(1, AFTER))
     assert now.latency == Percentiles(None, None)
     assert now.requests_per_s == now.refused_per_s == now.tokens_per_s == 0
@@ -82,17 +82,17 @@ def test_nothing_is_nothing() -> None:
     assert (empty.refusals, empty.tokens, empty.answers_per_s) == ([], [], {})
 
 
-def test_counters_that_fell_began_anew() -> None:
+def test_a_counter_that_fell_counts_from_zero() -> None:
     now = frame(sample(0, AFTER), sample(1, BEFORE))
     assert now.requests_per_s == 20.0
     assert now.answers_per_s and min(now.answers_per_s.values()) >= 0
 
 
-def test_two_samples_of_one_moment_are_no_fault() -> None:
+def test_two_samples_of_one_moment_give_a_frame() -> None:
     assert frame(sample(1, BEFORE), sample(1, BEFORE)).requests_per_s == 0
 
 
-def test_a_frame_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_top_shows_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
     from aigw.cli.verbs.top import view

@@ -54,7 +54,7 @@ TEXTS += [
 ]
 
 
-def test_it_is_written_as_a_person_would() -> None:
+def test_the_writer_uses_blocks_and_short_flow() -> None:
     tier = {
         "limits": [{"requests": 100, "per": "day"}, {"requests": 5, "per": "second", "burst": 10}],
         "allow": {"features": ["standard"], "models": ["*"], "parameters": {"tools": False}},
@@ -75,7 +75,7 @@ def test_it_is_written_as_a_person_would() -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_stays_text(text: str) -> None:
+def test_the_writer_quotes_text_that_looks_like_another_type(text: str) -> None:
     assert load_yaml(to_yaml({"x": text, "y": [text, {"z": text}]}).encode()).value() == {
         "x": text,
         "y": [text, {"z": text}],
@@ -101,5 +101,5 @@ VALUES = st.recursive(
 
 @settings(deadline=None, max_examples=200)
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), VALUES, max_size=4))
-def test_anything_reads_back(value: dict[str, Any]) -> None:
+def test_the_reader_gets_every_value_back(value: dict[str, Any]) -> None:
     assert load_yaml(to_yaml(value).encode()).value() == value

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from aigw.cli.arguments import Verb, output_option
+from aigw.cli.arguments import FILE, Verb, output_option
 
 
 @click.command(cls=Verb)
-@click.argument("file", type=click.Path(path_type=Path), help="configuration file")
+@click.argument("file", type=FILE, help="configuration file")
 @output_option("table", "json")
 @click.option("--progress/--no-progress", default=True, help="show progress on a terminal")
 def check(file: Path, output: str, progress: bool) -> int:

@@ -20,7 +20,7 @@ from typing import Final
 import click
 
 from aigw.cli.admin_client import AdminApi
-from aigw.cli.arguments import Verb
+from aigw.cli.arguments import FILE, Verb
 from aigw.cli.verbs.schema import MADE
 from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 
@@ -57,11 +57,11 @@ Start over: rm -r {folder}. Ctrl-C ends everything.
 @click.command(cls=Verb)
 @click.argument(
     "file",
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=Path("deploy/examples/tiers.yaml"),
     help="configuration file to copy",
 )
-@click.option("--folder", type=click.Path(path_type=Path), default=Path(".aigw-demo"), help="copy, keys and data")
+@click.option("--folder", type=FILE, default=Path(".aigw-demo"), help="copy, keys and data")
 @click.option("--proxy-port", type=int, default=8000, help="port of the proxy")
 @click.option("--admin-port", type=int, default=8001, help="port of the Admin API")
 @click.option("--llm-port", type=int, default=LLM, help="port of the mock LLM")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from aigw.cli.admin_client import AdminApi, Rejected, segment
-from aigw.cli.arguments import Verb, admin_option, output_option
+from aigw.cli.arguments import FILE, Verb, admin_option, output_option
 from aigw.cli.output import note, show_json
 from aigw.errors import ConfigError
 
@@ -19,8 +19,8 @@ _WORDS: Final = {"created": "creating", "updated": "updating", "deleted": "delet
 
 
 @click.command(cls=Verb)
-@click.argument("file", type=click.Path(path_type=Path), required=False, metavar="FILE", help="configuration file")
-@click.option("--file", "named", type=click.Path(path_type=Path), metavar="FILE", help="the file, given by name")
+@click.argument("file", type=FILE, required=False, metavar="FILE", help="configuration file")
+@click.option("--file", "named", type=FILE, metavar="FILE", help="the file, given by name")
 @click.option("--non-zero-exit-code", is_flag=True, help="exit with 2 when the file would change something")
 @output_option("table", "json")
 @admin_option

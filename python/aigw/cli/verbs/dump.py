@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from aigw.cli.admin_client import AdminApi
-from aigw.cli.arguments import Verb, admin_option, output_option
+from aigw.cli.arguments import FILE, Verb, admin_option, output_option
 from aigw.cli.output import note
 from aigw.cli.yaml_writer import to_yaml
 
@@ -17,7 +17,7 @@ PATIENCE_S: Final = 120.0  # seconds: a configuration of 100,000 consumers takes
 
 @click.command(cls=Verb)
 @output_option("yaml", "json", text="form of the file; JSON is valid YAML")
-@click.option("--output-file", "-o", type=click.Path(path_type=Path), help="file to write instead of standard output")
+@click.option("--output-file", "-o", type=FILE, help="file to write instead of standard output")
 @admin_option
 def dump(output: str, output_file: Path | None, admin: str | None) -> int:
     """Print the configuration in force as a configuration file.
