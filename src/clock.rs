@@ -1,5 +1,5 @@
-//! What time is, to the core: an argument. The trait is implemented once over the real clocks (in `aigw-io`)
-//! and once here by hand for tests. Nothing in this crate reads a clock.
+//! Time is an argument in the core. The trait has two implementations: the real clocks (in `aigw-io`), and a manual clock
+//! here for tests. Nothing in this crate reads a real clock.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -21,13 +21,13 @@ pub trait Clock: Send + Sync {
         Moment(self.unix_nanos())
     }
 
-    /// Wall time in whole seconds: what windows are cut by.
+    /// Wall time in whole seconds, the unit of windows.
     fn now(&self) -> UnixSeconds {
         UnixSeconds::saturating(self.unix_nanos() / NANOS_PER_SECOND)
     }
 }
 
-/// A clock that moves only when told to; shared by threads.
+/// A clock that a test moves; shared by threads.
 #[derive(Debug, Default)]
 pub struct FakeClock {
     wall: AtomicU64,

@@ -29,17 +29,17 @@ impl fmt::Display for UnixSeconds {
     }
 }
 
-/// A moment in nanoseconds since the Unix epoch (UTC): what buckets and waits are measured in.
+/// A moment in nanoseconds since the Unix epoch (UTC), the unit of buckets and waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// Its whole second: what windows are cut by.
+    /// Its whole second, the unit of windows.
     pub fn seconds(self) -> UnixSeconds {
         UnixSeconds::saturating(self.0 / NANOS)
     }
 
-    /// The first whole second that is not before it: what a client is told to wait for.
+    /// Rounded up to a whole second, for the wait that a client is asked for.
     pub fn seconds_up(self) -> UnixSeconds {
         Self(self.0.saturating_add(NANOS - 1)).seconds()
     }

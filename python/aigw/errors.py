@@ -35,7 +35,7 @@ class ConfigError(AigwError):
 
 
 class Unservable(ConfigError):
-    """What an entity says cannot be compiled, and so was not stored. `kind` and `id` name it, as far as that is known."""
+    """An entity that cannot be compiled, and so was not stored. `kind` and `id` name it, if they are known."""
 
     def __init__(self, message: str, kind: str = "", id: str = "") -> None:
         super().__init__(message)

@@ -1,8 +1,8 @@
-//! Passive health of one upstream address: what connecting to it has shown.
+//! Passive health of one upstream address, from the results of its connects.
 //!
 //! Three connect failures in a row take the address out for ten seconds; then one attempt at a time may probe it, and
 //! its success brings the address back, its failure takes it out for ten more. One word, shared by threads; time is
-//! an argument. It knows nothing of answers: an address that answers 500 is reachable.
+//! an argument. Answers do not count: an address that answers 500 is reachable.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Connect failures in a row that take an address out.
 pub const FAILURES: u64 = 3;
-/// For how long.
+/// Milliseconds that an address stays out.
 pub const OUT: Duration = Duration::from_secs(10);
 
 // The word: failures in a row (low byte) | a probe is under way (bit 8) | out until, in milliseconds (the rest).
@@ -32,8 +32,8 @@ pub struct Out {
     pub retry_in: Duration,
 }
 
-/// One attempt to connect. Say how it went; one that is dropped unsaid (the caller went away) says nothing, and lets
-/// another probe.
+/// One attempt to connect. Report its result. Dropped without a report (the caller went away), it counts as nothing and lets
+/// another attempt probe.
 #[must_use]
 pub struct Attempt {
     health: Arc<Health>,
@@ -55,20 +55,20 @@ impl Health {
         }
     }
 
-    /// True while there is nothing to remember: the last attempt, if any, has succeeded.
+    /// True while there is no failure to remember.
     pub fn is_well(&self) -> bool {
         self.word.load(Ordering::Acquire) == 0
     }
 }
 
 impl Attempt {
-    /// Connected: the address is in, whatever was before.
+    /// Connected: the address is in again.
     pub fn succeeded(mut self) {
         self.probe = false;
         self.health.word.store(0, Ordering::Release);
     }
 
-    /// Could not connect. An attempt from before the address went out does not lengthen the time.
+    /// Could not connect. An attempt that began before the address went out does not extend the time.
     pub fn failed(mut self, now: Duration) {
         let probe = core::mem::take(&mut self.probe);
         let until = millis(now + OUT) << UNTIL;

@@ -1,13 +1,12 @@
-//! Keys that were presented a moment ago: so that a client that calls again costs one short hash and two lines of memory.
+//! Remembers recently presented keys, so a repeated call costs one short hash and two cache lines.
 //!
-//! In: a key, and where the keys in force say its holder is. Out: the same, as long as exactly those keys are in force: one
-//! change of any key, and everything here is forgotten. An entry is two words, so that what a hundred thousand keys need
-//! fits in the few megabytes of cache that a virtual machine is left with: 60 bits of a hash under a secret that is made at
-//! start and never leaves the process, and where the holder is. A key's own bytes are not kept. Only keys that never expire
-//! are here, and none that are unknown.
+//! In: a key, and the location of its holder in the keys in force. Out: the same location, while exactly these keys are in
+//! force: any change of a key invalidates all entries. An entry is two words, so 100,000 keys fit in the few megabytes of
+//! cache that a virtual machine has: 60 bits of a hash under a secret that is made at start and never leaves the process, and
+//! the location. Key bytes are not kept. Only known keys without expiry are remembered.
 //!
-//! A key has two lines where it may be, fetched at once (Fan and others, "Cuckoo Filter", 2014). Readers take no lock:
-//! who reads while an entry is written finds nothing.
+//! An entry is in one of two cache lines, which are fetched together (Fan and others, "Cuckoo Filter", 2014). Readers take no
+//! lock: a reader that meets a write in progress finds nothing.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -18,28 +17,28 @@ use siphasher::sip128::SipHasher13;
 
 use crate::snapshot::{CHANGED, Found, Keys, OWN_CLASS};
 
-/// Words of a line of memory.
+/// Words of a cache line.
 const LINE: usize = 8;
 /// Entries of a line, of two words each: name and holder.
 const WAYS: usize = LINE / 2;
-/// Lines: 2 MiB. Of more than 120,000 keys that come equally often some are forgotten, and cost the long way.
+/// Lines: 2 MiB. Above 120,000 equally frequent keys some are forgotten and take the long way (HMAC and tables).
 const LINES: usize = 1 << LINE_BITS;
 const LINE_BITS: u32 = 15;
-/// The bits of a name that say which content of the keys it is of: entries of older ones are written over first.
+/// The bits of a name that hold the era, the version of the keys: entries of older eras are replaced first.
 const ERA: u64 = 0xf;
 
-/// What one worker has seen.
+/// The recently presented keys of one worker.
 pub(super) struct Recent {
     /// Keyed, with nothing written.
     hasher: SipHasher13,
-    /// Made by the first key.
+    /// Allocated at the first key.
     table: OnceLock<Table>,
     /// Odd while an entry is written; another number after each.
     writes: AtomicU64,
     writing: Mutex<()>,
 }
 
-/// A key under some keys: one of its lines, and what tells it apart.
+/// A presented key under one version of the keys: one of its lines, and its name in the line.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     line: usize,
@@ -47,14 +46,14 @@ pub(super) struct Mark {
 }
 
 impl Recent {
-    /// An empty memory. `seed` is secret; a random part is added to it.
+    /// An empty table. `seed` is secret; a random part is added to it.
     pub(super) fn new(seed: [u64; 2]) -> Self {
         let random = RandomState::new();
         let hasher = SipHasher13::new_with_keys(seed[0] ^ random.hash_one(0), seed[1] ^ random.hash_one(1));
         Self { hasher, table: OnceLock::new(), writes: AtomicU64::new(0), writing: Mutex::new(()) }
     }
 
-    /// What the key is called here while these keys are in force; after any change of them, otherwise.
+    /// The mark of a key. Any change of the keys changes all marks.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // cut to the number of lines anyway
     pub(super) fn mark(&self, keys: &Keys, key: &[u8]) -> Mark {
@@ -63,7 +62,7 @@ impl Recent {
         Mark { line: hash.h1 as usize % LINES, name: (hash.h2 ^ content << 4) & !ERA | content & ERA }
     }
 
-    /// What the keys of the mark said of it when it was last presented.
+    /// The holder that was remembered for the mark.
     #[inline]
     pub(super) fn get(&self, mark: Mark) -> Option<Found> {
         let table = self.table.get()?;
@@ -74,10 +73,10 @@ impl Recent {
         unpack(holder).filter(|_| quiet)
     }
 
-    /// Remember what the keys of the mark said of it.
+    /// Remember the holder of the mark.
     pub(super) fn put(&self, mark: Mark, found: &Found) {
         let Some(holder) = pack(found) else { return };
-        // Whoever comes while another one writes does without.
+        // One writer at a time: a second one skips its write.
         let Ok(_alone) = self.writing.try_lock() else { return };
         let table = self.table.get_or_init(Table::new);
         let writes = self.writes.load(Ordering::Relaxed);
@@ -90,7 +89,7 @@ impl Recent {
 
 struct Table {
     words: Box<[AtomicU64]>,
-    /// Where the first whole line of memory begins.
+    /// Index of the first word that starts a cache line.
     first: usize,
 }
 
@@ -107,8 +106,8 @@ impl Table {
         self.words.get(self.first + line * LINE..)?.as_chunks().0.first_chunk()
     }
 
-    /// Who holds the key; 0 if it is not here. All entries of both lines are read, wherever it is: no branch to guess, and
-    /// how far a key was right cannot be told by the time it took.
+    /// The holder of the key; 0 for none. Reads all entries of both lines: without a branch to predict, and in constant time, so
+    /// the time reveals nothing about a guessed key.
     #[inline]
     fn holder(&self, mark: Mark) -> Option<u64> {
         let lines = [self.line(mark.line)?, self.line(other(mark.line, mark.name))?];
@@ -118,7 +117,7 @@ impl Table {
         }))
     }
 
-    /// Writes the entry where there is room, or in the place of some other key.
+    /// Writes the entry into a free slot, or over another key.
     fn put(&self, mark: Mark, holder: u64, some: u64) {
         if self.holder(mark) != Some(0) {
             return;
@@ -133,14 +132,14 @@ impl Table {
         }
     }
 
-    /// A place in the line that nothing of this content needs.
+    /// An entry of the line that is free or belongs to an older version of the keys.
     fn room(&self, line: usize, era: u64) -> Option<&[AtomicU64; 2]> {
         self.line(line)?
             .iter()
             .find(|[name, holder]| holder.load(Ordering::Relaxed) == 0 || name.load(Ordering::Relaxed) & ERA != era)
     }
 
-    /// Writes an entry of this line into its other line too, if there is room.
+    /// Copies an entry of this line to its other line, if that has a free entry.
     fn moves(&self, line: usize, [name, holder]: &[AtomicU64; 2]) -> bool {
         let (name, holder) = (name.load(Ordering::Relaxed), holder.load(Ordering::Relaxed));
         let room = self.room(other(line, name), name & ERA);
@@ -160,8 +159,8 @@ fn write([at_name, at_holder]: &[AtomicU64; 2], name: u64, holder: u64) {
     at_holder.store(holder, Ordering::Relaxed);
 }
 
-/// What fits beside each other in a holder's word: a consumer's number, a credential's place or number and whether it is
-/// of the changes, a class's place. Who does not fit is not remembered; a class that does not is asked for by number.
+/// Packs a holder into one word: the consumer's number, the credential's location or number with a bit for the delta, and the
+/// class's location. A holder that does not fit is not remembered; a class that does not fit is looked up by number.
 const CONSUMERS: u32 = 1 << 22;
 const CREDENTIALS: u32 = 1 << 24;
 const NO_CLASS: u32 = (1 << 17) - 1;
@@ -173,7 +172,7 @@ fn pack(found: &Found) -> Option<u64> {
     fits.then_some(u64::from(consumer) << 42 | changed << 41 | u64::from(place) << 17 | u64::from(class.min(NO_CLASS)))
 }
 
-/// Consumers are numbered from 1: a word of 0 is nobody's.
+/// Consumer numbers start at 1, so 0 means no holder.
 #[inline]
 #[allow(clippy::cast_possible_truncation)] // each is cut to its bits
 fn unpack(holder: u64) -> Option<Found> {

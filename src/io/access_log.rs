@@ -2,7 +2,7 @@
 //!
 //! In: a [`Line`] from the thread that answered. Out: a line on stdout or in a file. The request path pays for moving the
 //! line into a bounded channel; when the writer cannot keep up lines are dropped and counted, never waited for.
-//! Nothing of a credential is ever in a line: queries are left out, since keys may stand there.
+//! Lines never contain credentials: queries are left out, because they may hold keys.
 
 use serde::Serialize;
 use std::fs::OpenOptions;
@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16 * 1024;
-/// Bytes that are written at once, about.
+/// Approximate bytes of one write.
 const BATCH: usize = 64 * 1024;
 
 /// One request, as it is logged.
@@ -60,7 +60,7 @@ pub struct Line {
     pub upstream_ms: Option<f64>,
 }
 
-/// Where lines go.
+/// The handle of the access log, for the threads that answer.
 #[derive(Debug)]
 pub struct AccessLog {
     lines: Mutex<Option<SyncSender<Line>>>,
@@ -69,13 +69,13 @@ pub struct AccessLog {
     fate: Arc<Fate>,
 }
 
-/// What became of lines that were not written.
+/// Counters of lines that were not written.
 #[derive(Debug, Default)]
 struct Fate {
     dropped: AtomicU64,
     /// Faults that the writer survived.
     panics: AtomicU64,
-    /// Why the last batch could not be written; `None` when it was.
+    /// The error of the last batch; `None` after a success.
     error: Mutex<Option<String>>,
 }
 
@@ -104,13 +104,13 @@ impl AccessLog {
         Ok(Self { lines: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), on: true, fate })
     }
 
-    /// Whether lines are wanted: ask before making one.
+    /// Whether the log is on. Ask before making a line.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.on
     }
 
-    /// Hand a line over; dropped and counted when the writer is behind.
+    /// Hand a line to the writer. A line that finds the channel full is dropped and counted.
     pub fn write(&self, line: Line) {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lines) = lines.as_ref()
@@ -120,30 +120,30 @@ impl AccessLog {
         }
     }
 
-    /// Lines dropped since it was last asked.
+    /// Lines dropped since the last call.
     #[must_use]
     pub fn take_dropped(&self) -> u64 {
         self.fate.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// Faults that its thread survived since it was last asked.
+    /// Faults that the writer's thread survived since the last call.
     #[must_use]
     pub fn take_panics(&self) -> u64 {
         self.fate.panics.swap(0, Ordering::Relaxed)
     }
 
-    /// Why lines cannot be written, while they cannot.
+    /// The current write error; `None` while writing works.
     #[must_use]
     pub fn error(&self) -> Option<String> {
         self.fate.error().clone()
     }
 
-    /// Write what waits and stop.
+    /// Write the waiting lines, then stop.
     pub fn close(&self) {
         drop(self.lines.lock().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
-            // It survives what its lines do to it.
+            // The thread survives a fault in a batch.
             let _ = writer.join();
         }
     }
@@ -172,7 +172,7 @@ impl Batch {
         }
     }
 
-    /// Write the batch. What cannot be written is dropped and counted: lines that are kept would only be late.
+    /// Write the batch. Lines that cannot be written are dropped and counted: kept lines would only come late.
     fn flush(&mut self) {
         if self.lines == 0 {
             return;
@@ -186,7 +186,7 @@ impl Batch {
         self.lines = 0;
     }
 
-    /// Write until there is nobody left who has lines.
+    /// Write until all senders are gone.
     fn serve(&mut self, lines: &Receiver<Line>) {
         while let Ok(first) = lines.recv() {
             self.push(&first);
@@ -201,7 +201,7 @@ impl Batch {
 fn write_all(lines: &Receiver<Line>, out: Box<dyn Write + Send>, fate: Arc<Fate>) {
     let mut batch = Batch { out, text: Vec::with_capacity(BATCH), lines: 0, fate };
     while catch_unwind(AssertUnwindSafe(|| batch.serve(lines))).is_err() {
-        // What was in its hands is lost, and counted; the thread goes on, or all that comes would be.
+        // The batch in work is lost and counted. The thread goes on; otherwise all later lines would be lost.
         batch.fate.panics.fetch_add(1, Ordering::Relaxed);
         batch.fate.dropped.fetch_add(batch.lines, Ordering::Relaxed);
         batch.text.clear();

@@ -4,7 +4,7 @@
 //! its blocks (`allocate`) before anybody maps it, and a map past the end of a file is refused: touching a hole on a
 //! full disk, or a page that the file does not have, would be a SIGBUS. Nothing here knows what the words mean.
 //!
-//! Files in the data folder belong to the gateway: whoever cuts one short under a running gateway kills it.
+//! Files in the data folder belong to the gateway: truncating one under a running gateway kills it.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -81,7 +81,7 @@ impl AsRef<[u8]> for ByteMap {
 
 /// Gives a range of a file its blocks on disk, as zeroes where there were none, and makes the file that long.
 ///
-/// `StorageFull` when the disk is; then the file may be longer, but nothing that was in it is lost.
+/// `StorageFull` on a full disk; the file may be longer then, but keeps its content.
 pub fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     loop {
         match fallocate(file, FallocateFlags::empty(), offset, len) {
@@ -93,7 +93,7 @@ pub fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// For file systems without `fallocate`: writes what the file does not have yet.
+/// For file systems without `fallocate`: writes zeroes up to the new length.
 fn write_zeroes(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let block = [0; 4_096];
     let end = offset.saturating_add(len);

@@ -1,8 +1,8 @@
 //! `DATA/secret`: the HMAC key of credentials.
 //!
-//! Made once, complete or not at all, readable by the gateway's user alone, and never written over: with another secret
-//! no stored credential opens anything. In: the data folder. Out: the 32 bytes, for `KeyHasher` and [`Sealer`] only.
-//! A [`Sealer`] keeps what must be read again (keys of upstreams) out of every file, dump and log as plain text.
+//! The file is made once, complete or not at all, readable by the gateway's user alone, and never replaced: with another secret
+//! no stored credential works. In: the data folder. Out: the 32 bytes, for `KeyHasher` and [`Sealer`] only.
+//! A [`Sealer`] encrypts secrets that must be readable again (keys of upstreams), so no file, dump or log has them as plain text.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Error, ErrorKind, Read as _, Write as _};
@@ -17,7 +17,7 @@ pub const LEN: usize = 32;
 
 /// Reads the secret of this data folder, for workers.
 ///
-/// `NotFound` when there is none yet; `InvalidData` when it is not 32 bytes; `PermissionDenied` when others may read it.
+/// Fails with `NotFound` without a secret, `InvalidData` unless it has 32 bytes, `PermissionDenied` if others may read it.
 pub fn load(data: &Path) -> io::Result<[u8; LEN]> {
     let path = data.join("secret");
     let fail = |kind, why: &str| Error::new(kind, format!("{}: {why}", path.display()));
@@ -34,7 +34,7 @@ pub fn load(data: &Path) -> io::Result<[u8; LEN]> {
     Ok(secret)
 }
 
-/// Reads the secret, or makes it. Of two who make it at once one wins, and both use that one.
+/// Reads the secret, or makes it. If two processes make it at once, both use the first one.
 pub fn load_or_make(data: &Path) -> io::Result<[u8; LEN]> {
     match load(data) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -47,7 +47,7 @@ pub fn load_or_make(data: &Path) -> io::Result<[u8; LEN]> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => File::open(data)?.sync_all(),
     });
-    // Gone already when it was never made.
+    // The temporary file may not exist: ignore the error.
     let _ = fs::remove_file(&draft);
     written?;
     load(data)
@@ -75,7 +75,7 @@ impl Sealer {
         Ok(base16ct::lower::encode_string(&[&nonce, &*sealed].concat()))
     }
 
-    /// What was sealed; `None` when it was sealed under another secret, or is damaged.
+    /// The plain text; `None` for a text that is damaged or sealed under another secret.
     #[must_use]
     pub fn open(&self, sealed: &str) -> Option<Vec<u8>> {
         let mut bytes = base16ct::mixed::decode_vec(sealed).ok()?;

@@ -1,5 +1,5 @@
-//! The client's own socket, found by its address among this process's files: the server's interface gives no handle on it,
-//! yet it alone tells how much a client has taken, and only closing it ends a chunked answer without a clean end.
+//! Finds a client's socket by its address among this process's files. The server's interface gives no handle to it, but only the
+//! socket shows how much a client has read, and only closing it ends a chunked answer uncleanly.
 //!
 //! In: the peer address of a connection of this process. Out: a duplicate descriptor, checked to belong to that peer; the
 //! original may close at any time without harm. One of the places where `unsafe` is allowed (borrowing a descriptor by
@@ -11,7 +11,7 @@ use rustix::net::{Shutdown, getpeername, shutdown};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-/// How far a client is behind what was pushed to it.
+/// Measures how far a client is behind the bytes pushed to it.
 #[derive(Debug)]
 pub struct Reader {
     socket: OwnedFd,
@@ -20,13 +20,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Find the connection of `peer`, `sent` bytes into an answer. `None` when there is none (it closed).
+    /// Find the connection of `peer`, `sent` bytes into an answer. `None` if it has closed.
     #[must_use]
     pub fn find(peer: SocketAddr, sent: u64) -> Option<Self> {
         let socket = find(peer)?;
         let (acked, queued) = progress(&socket)?;
-        // What the server itself still holds at this first look is unknown and at most `sent`: it counts as taken, which errs
-        // towards reading on, by that much, once.
+        // The bytes that the server still buffers at this first look are unknown, at most `sent`. They count as read, so the
+        // gateway reads ahead by that much, once.
         let base = (acked + queued).saturating_sub(sent);
         Some(Self { socket, base })
     }
@@ -41,7 +41,7 @@ impl Reader {
     }
 }
 
-/// End the connection of `peer` at once, so that its client sees a cut and not a clean end. True when it was found.
+/// End the connection of `peer` at once, so its client sees a cut instead of a clean end. True if it was found.
 #[must_use]
 pub fn cut(peer: SocketAddr) -> bool {
     find(peer).is_some_and(|socket| shutdown(&socket, Shutdown::Both).is_ok())
@@ -72,7 +72,7 @@ fn peer_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     SocketAddr::try_from(getpeername(socket).ok()??).ok().map(canonical)
 }
 
-/// IPv4 in IPv6 clothes and plain IPv4 are one peer; scope ids do not matter.
+/// IPv4-mapped IPv6 and IPv4 are the same peer; scope ids do not matter.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(_) => address,
@@ -82,7 +82,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Bytes acknowledged over the connection's life, and bytes in the kernel's queue (sent but not acknowledged, or not sent).
 fn progress(socket: &OwnedFd) -> Option<(u64, u64)> {
-    /// Where Linux keeps `tcpi_bytes_acked` in `struct tcp_info` (since 4.1; the layout only grows).
+    /// Offset of `tcpi_bytes_acked` in `struct tcp_info` (since 4.1; the layout only grows).
     const BYTES_ACKED: usize = 120;
     let mut info = [0_u8; 256];
     let mut length: libc::socklen_t = 256;

@@ -1,4 +1,4 @@
-//! One canonical form of the request path: what is matched is what is forwarded.
+//! One canonical form of the request path: the matched path is the forwarded path.
 //!
 //! In: the percent-decoded path the server hands over (the raw one is not available). Out: a [`CanonicalPath`], the
 //! proof that it has exactly one reading, or the reason why not; and [`encode`], its form on the wire.

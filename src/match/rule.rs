@@ -1,4 +1,4 @@
-//! What a route asks of a request, in compiled form.
+//! The conditions of a route, in compiled form.
 //!
 //! In: the words of the configuration. Out: a [`RouteRule`]: conditions that are AND-ed across fields, OR-ed inside one;
 //! an unset field holds for any request. Invariant: a rule that was built can be evaluated without failing.
@@ -152,13 +152,13 @@ impl ValueRule {
 
 /// Builds `as_written` between two texts.
 fn regex(before: &str, as_written: &str, after: &str) -> Result<Regex, RuleError> {
-    // Read by itself first: what closes a group that it did not open is no expression, whatever stands around it.
+    // Parse the expression alone first: an unbalanced `)` must be an error, although the surrounding text would balance it.
     let alone = regex_syntax::parse(as_written).map_err(|error| regex::Error::Syntax(error.to_string()));
-    // The bound keeps one route from taking the memory of a thousand.
+    // The bound keeps one route from using the memory of a thousand.
     let build = |_| RegexBuilder::new(&format!("{before}{as_written}{after}")).size_limit(1 << 20).build();
     alone.and_then(build).map_err(|error| {
         let told = error.to_string();
-        // What the parser says ends with its reason, below a drawing.
+        // The parser's message ends with its reason, below a drawing.
         let why = told.lines().last().unwrap_or(&told).trim_start_matches("error: ").to_owned();
         RuleError::Regex { pattern: as_written.to_owned(), why }
     })
@@ -167,7 +167,7 @@ fn regex(before: &str, as_written: &str, after: &str) -> Result<Regex, RuleError
 /// A lower-case header name and its wanted values.
 pub type HeaderRule = (Box<str>, Box<[ValueRule]>);
 
-/// All conditions of one route, and what orders it among others.
+/// All conditions of one route, and its order among other routes.
 #[derive(Debug, Clone)]
 pub struct RouteRule {
     /// Upper-case methods; empty: any.

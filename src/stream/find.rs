@@ -1,11 +1,11 @@
 //! Taking `usage` out of a plain answer while it passes, whatever its size.
 //!
 //! In: the bytes of one JSON object, in pieces cut anywhere. Out: the text of its top-level member `usage`. It keeps that
-//! text and a few words of state, nothing of the rest. It validates nothing: what is no JSON has no usage.
+//! text and a few words of state, nothing of the rest. It validates nothing: an answer that is not JSON has no usage.
 
 use crate::json_scan::JsonScan;
 
-/// A usage object larger than this is none.
+/// Bytes; a larger usage object is ignored.
 const MAX: usize = 16 * 1024;
 const WANTED: &[u8] = b"usage";
 
@@ -15,9 +15,9 @@ pub struct UsageFinder {
     scan: JsonScan,
     /// Bytes of the top-level key that is being read; `None` outside one, or when it cannot be the wanted one.
     key: Option<Vec<u8>>,
-    /// The last top-level key was the wanted one, and its value comes.
+    /// The last top-level key was `usage`, and its value follows.
     wanted: bool,
-    /// A top-level value has begun since the last comma: the next string is no key.
+    /// A top-level value has begun since the last comma: the next string is not a key.
     value: bool,
     held: Vec<u8>,
     /// The text was taken whole.
@@ -77,7 +77,7 @@ impl UsageFinder {
         }
     }
 
-    /// A byte of the wanted value, which is an object or of no use.
+    /// A byte of the value of `usage`; only an object is used.
     fn take(&mut self, byte: u8) {
         if self.held.is_empty() {
             match byte {

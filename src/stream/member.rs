@@ -1,19 +1,19 @@
-//! Where the member `usage` stands in the text of an event: found by its quoted name, without parsing the text.
+//! Finds the member `usage` in the text of an event by its quoted name, without parsing the text.
 //!
-//! In JSON an unescaped quote ends a text, so the quoted name with a colon behind it is a member. In: the text, places in it.
-//! Out: what stands behind a name, whether it is of the outermost object, and what to cut so that it is gone. Linear in the
-//! text however many names it holds. It validates nothing: of what is no JSON any answer will do.
+//! In JSON an unescaped quote ends a string, so the quoted name with a colon after it is a member. In: the text and offsets in it.
+//! Out: the sort of value after a name, whether the member belongs to the outermost object, and the range to cut to remove it.
+//! Linear in the text, however many names it holds. It validates nothing: for text that is not JSON any result is fine.
 
 use std::ops::Range;
 
 use crate::json_scan::JsonScan;
 
-/// The member that is looked for.
+/// The quoted name of the member.
 pub(super) const NAME: &[u8] = b"\"usage\"";
 
-/// What stands behind a quoted name.
+/// The sort of value after a quoted name.
 pub(super) enum Member {
-    /// It is no member's name.
+    /// The quoted text is not the name of a member.
     None,
     /// Null, up to here.
     Null(usize),
@@ -35,10 +35,10 @@ impl Member {
     }
 }
 
-/// How deep the places of a text are nested, asked from left to right: however many are asked, it is read once.
+/// The nesting depth at offsets of a text, asked from left to right, so the text is read once for any number of offsets.
 pub(super) struct Nesting<'a> {
     data: &'a [u8],
-    /// Its last byte that is no blank.
+    /// Offset of its last byte that is not a blank.
     last: usize,
     read: usize,
     scan: JsonScan,
@@ -50,9 +50,9 @@ impl<'a> Nesting<'a> {
         Self { data, last, read: 0, scan: JsonScan::default() }
     }
 
-    /// The member at `at`, whose value ends or begins at `end`, is one of the object that the text is, and not of one within.
+    /// Whether the member at `at`, whose value ends or begins at `end`, belongs to the outermost object.
     pub(super) fn is_of_the_chunk(&mut self, at: usize, end: usize) -> bool {
-        // As most upstreams write it: the last one.
+        // The common case: the last member.
         if skip_blanks(self.data, end) == self.last && self.data[self.last] == b'}' {
             return true;
         }
@@ -69,7 +69,7 @@ fn skip_blanks(event: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The place of a member that begins and ends here, with one of the commas beside it; `None` for an only one.
+/// The range of a member that begins and ends here, including one neighbouring comma; `None` for the only member.
 pub(super) fn without(event: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
     let before = event[..at].iter().rposition(|byte| !matches!(byte, b' ' | b'\t'))?;
     if event[before] == b',' {

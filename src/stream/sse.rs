@@ -1,9 +1,9 @@
 //! A stream of server-sent events in OpenAI's dialect, read while it passes.
 //!
 //! In: the answer's bytes in pieces cut anywhere. Out: the bytes for the client, and the usage that the upstream reported.
-//! Where nothing must change the bytes are those that came. Where the usage was asked for by the gateway and not by the
-//! caller, the event that only carries it is taken out, and `"usage":null` from the others; then an event leaves when it is
-//! whole. An event larger than [`MAX_EVENT`] is passed on unread: what is held is bounded whatever comes.
+//! Without a required change the bytes pass unchanged. If the gateway asked for the usage and the caller did not, the event that
+//! only carries the usage is removed, and so is `"usage":null` from the others; an event then leaves when it is whole. An event
+//! larger than [`MAX_EVENT`] passes unread, so the held bytes are bounded.
 //! Source: WHATWG HTML s.9.2 (event streams); OpenAI's `stream_options.include_usage`.
 
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::member::{Member, NAME, Nesting, without};
 use super::usage::Usage;
 
-/// An event larger than this is not looked into.
+/// Bytes; a larger event passes unread.
 const MAX_EVENT: usize = 1024 * 1024;
 
 /// The state between two pieces.
@@ -33,17 +33,18 @@ pub struct Events {
     usage: Option<Usage>,
 }
 
-/// What tells a chunk that only carries the usage.
+/// The members that identify a chunk with only the usage.
 #[derive(Deserialize)]
 struct Chunk {
     choices: Option<Vec<IgnoredAny>>,
     error: Option<IgnoredAny>,
 }
 
+/// The treatment of one event.
 enum Verdict {
     Pass,
     Drop,
-    /// Without its `"usage":null`, which is at this place of the event.
+    /// Pass without `"usage":null`, which is at this range of the event.
     Cut(Range<usize>),
 }
 
@@ -58,7 +59,7 @@ impl Events {
         self.usage
     }
 
-    /// The next piece. `None`: it passes as it came; else these bytes pass instead (perhaps none).
+    /// The next piece. `None`: it passes unchanged; otherwise these bytes pass instead (maybe empty).
     pub fn push(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let mut buffer = std::mem::take(&mut self.held);
@@ -75,13 +76,13 @@ impl Events {
         self.strip.then_some(out)
     }
 
-    /// The stream is over: what was held back, if anything.
+    /// The stream is over: the bytes held back, maybe empty.
     pub fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         self.searched = 0;
         match self.judge(&held) {
             Verdict::Pass | Verdict::Cut(_) if self.strip => held,
-            // It went out as it came, or does not go out at all.
+            // The event went out unchanged, or is removed.
             _ => Vec::new(),
         }
     }
@@ -110,7 +111,7 @@ impl Events {
         let rest = &buffer[start..];
         if self.skipping || rest.len() > MAX_EVENT {
             self.skipping = true;
-            // The last bytes may be the beginning of the end.
+            // The last bytes may begin the end of the event.
             let passing = &rest[..rest.len().saturating_sub(3)];
             self.pass(passing, out);
             return start + passing.len();
@@ -134,7 +135,7 @@ impl Events {
         let mut verdict = Verdict::Pass;
         for at in memmem::find_iter(&data, NAME) {
             match Member::of(&data, at) {
-                // In JSON an unescaped quote ends a text, so what follows it with a colon is a member: no need to parse.
+                // In JSON an unescaped quote ends a string, so a quoted name with a colon is a member: no need to parse.
                 Member::Null(end) if self.strip && nesting.is_of_the_chunk(at, end) => {
                     if let (Cow::Borrowed(_), Some(Range { start, end })) = (&data, without(&data, at, end)) {
                         verdict = Verdict::Cut(place + start..place + end);
@@ -160,8 +161,8 @@ impl Events {
     }
 }
 
-/// Just behind the blank line that ends the first event of `buffer`, looked for from `from` on. A CR that is the last byte
-/// may be half of a line's end: what it ends is known with the next one.
+/// The offset after the blank line that ends the first event of `buffer`, searched from `from` on. A CR as last byte may be half
+/// of a line end: the next byte decides.
 fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
@@ -173,7 +174,7 @@ fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// How long the line's end is that `bytes` begin with: LF, CRLF or CR.
+/// Length of the line end at the start of `bytes`: LF, CRLF or CR.
 fn end_of_line(bytes: &[u8]) -> Option<usize> {
     match bytes {
         [b'\r', b'\n', ..] => Some(2),

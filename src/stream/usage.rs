@@ -1,15 +1,14 @@
-//! What a call cost, in disjoint classes of tokens.
+//! The tokens of a call, in disjoint classes.
 //!
 //! In: the `usage` object of an answer in OpenAI's dialect (chat, completions, embeddings, responses). Out: [`Usage`].
-//! OpenAI counts cached tokens within the prompt and reasoning within the completion; others count them beside, which shows
-//! in the total, or in a part that is larger than the whole. Here each token is in one class. A part that is no count is
-//! taken as not said; a prompt or a completion that is none (negative, fractional, above 2^40), and the whole object is
-//! `None`, as if the upstream had said nothing.
+//! OpenAI counts cached tokens within the prompt and reasoning within the completion. Other servers count them separately, which
+//! shows in the total, or in a part that is larger than the whole. Here each token is in one class. An invalid part counts as
+//! absent. An invalid prompt or completion count (negative, fractional, above 2^40) makes the whole usage `None`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// More tokens than this are no usage.
+/// A larger count of tokens is invalid.
 const MAX: u64 = 1 << 40;
 
 /// Tokens by class.
@@ -27,7 +26,7 @@ pub struct Usage {
     pub reasoning: u64,
 }
 
-/// Some upstreams say both names of a count, so none is an alias.
+/// Some upstreams send both names of a count, so neither is an alias.
 #[derive(Deserialize)]
 struct Written<'a> {
     #[serde(borrow)]
@@ -73,7 +72,7 @@ impl Usage {
         let (cached_input, cache_write_input) = (part(of_prompt.cached_tokens), part(of_prompt.cache_write_tokens));
         let reasoning = part(of_completion.reasoning_tokens);
 
-        // What the total has beyond prompt and completion was counted beside them.
+        // The total minus prompt and completion was counted separately.
         let mut beside = written.total_tokens.and_then(count).and_then(|total| total.checked_sub(prompt + completion));
         let mut rest = |whole: u64, part: u64| match whole.checked_sub(part) {
             Some(_) if part > 0 && beside.is_some_and(|tokens| tokens >= part) => {

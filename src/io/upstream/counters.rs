@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aigw_core::telemetry::Counter;
 
-/// What happened on the upstream side since it was last [`taken`](UpstreamCounters::take).
+/// Events of the upstream thread since the last [`take`](UpstreamCounters::take).
 #[derive(Debug, Default)]
 pub struct UpstreamCounters {
     /// New connections made.
@@ -20,7 +20,7 @@ pub struct UpstreamCounters {
 }
 
 impl UpstreamCounters {
-    /// Hand over what was counted since the last time.
+    /// Hand over the counts since the last call.
     pub fn take(&self, count: impl Fn(Counter, u64)) {
         for (own, what) in [
             (&self.connects, Counter::UpstreamConnect),

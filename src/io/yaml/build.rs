@@ -1,8 +1,8 @@
 //! The parser's events -> the tree, under the limits.
 //!
-//! One pass. Collections are open frames; a closed one puts its children side by side in the arena. Problems do not stop
-//! the pass, so that all of them are told at once: a key that cannot stand is left out together with its value.
-//! An alias costs what it stands for, so a bomb ends at the limit and not in memory.
+//! One pass. Collections are open frames; a closed frame puts its children side by side in the arena. Problems do not stop
+//! the pass, so one run reports all of them: an invalid key is left out together with its value. An alias counts as all values
+//! of its target, so an alias bomb ends at the limit and not in memory.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,12 +20,12 @@ use super::scalar;
 const FEW: usize = 6;
 const TAB: &str = "a tab cannot indent: use spaces";
 
-/// What ended the pass: a message and a byte range.
+/// The fault that ended the pass: a message and a byte range.
 type Stop = (String, Range<usize>);
-/// The same of what did not end it, and the place that it repeats.
+/// A fault that did not end the pass: a message, a byte range, and the position of the first occurrence for duplicates.
 type Problem = (String, Range<usize>, Option<u32>);
 
-/// Parse a file. The error is the first place from which nothing more could be understood.
+/// Parse a file. The error is the fault that ended the pass.
 pub fn load<S: AsRef<[u8]>>(source: S) -> Result<Document<S>, Fault> {
     let mut document = Document {
         source,
@@ -120,7 +120,7 @@ impl<'text> Builder<'text> {
     }
 
     fn run(&mut self) -> Result<(), Stop> {
-        // One more than ours, so that ours is the one that is told.
+        // One more than our limit, so our error comes first.
         let options = options! { flow_nesting_limit: MAX_DEPTH + 1, block_nesting_limit: MAX_DEPTH + 1 };
         let mut documents = 0;
         for next in Parser::new_from_str_with_options(self.text, options) {
@@ -167,7 +167,7 @@ impl<'text> Builder<'text> {
         if self.counted > MAX_NODES {
             return Err((format!("more than {MAX_NODES} keys and values"), at));
         }
-        // Positions never go back, whatever the parser says of what is empty: they are bisected.
+        // Lookups bisect positions, so they must not go back, but the parser's positions of empty values may.
         let start = offset(at.start).max(self.tree.nodes.last().map_or(0, |node| node.start));
         self.tree.nodes.push(Node { start, end: offset(at.end).max(start), content });
         Ok(offset(id))
@@ -332,7 +332,7 @@ impl<'text> Builder<'text> {
     }
 }
 
-/// The parser's finding in the words of somebody who writes a configuration.
+/// The parser's error in words for the author of a configuration.
 fn words(kind: &ErrorKind) -> String {
     match kind {
         ErrorKind::TabNotAllowed
@@ -353,7 +353,7 @@ fn words(kind: &ErrorKind) -> String {
     }
 }
 
-/// The tab that the parser stumbled over: it stops after it, or where the line before ended.
+/// The tab that stopped the parser, which reports a position after it or at the end of the previous line.
 fn tab_near(text: &[u8], at: usize) -> usize {
     let before = text.iter().take(at).rev().take_while(|byte| **byte == b'\t').count();
     let after = text.iter().skip(at).position(|byte| *byte == b'\t');

@@ -1,4 +1,4 @@
-//! What a plain scalar means: YAML 1.2's core schema, less what JSON cannot hold.
+//! The value of a plain scalar: YAML 1.2's core schema, without values that JSON cannot hold.
 //!
 //! In: the text of an unquoted scalar. Out: null, a boolean, a number or text. Stricter than the schema where people
 //! and YAML versions disagree: `0123` is text (octal to some), and so are `.inf`, `.nan` and floats that overflow.

@@ -1,6 +1,6 @@
 //! Checks that compiling routes and compiling tiers share: numbers, columns, addresses, ids.
 //!
-//! In: values of the wire form, and where they stand. Out: their compiled form, or the error that names the place.
+//! In: values of the wire form, and their positions. Out: their compiled form, or an error with the position.
 
 use std::collections::HashMap;
 
@@ -52,7 +52,7 @@ pub(super) fn scheme(from: wire::Protocol) -> Scheme {
     }
 }
 
-/// Checks what an address is made of.
+/// Checks the parts of an address.
 pub(super) fn address(at: Part, host: &str, port: u16, path: Option<&str>) -> Result<(), SnapshotError> {
     if host.is_empty() || host.bytes().any(|b| b <= b' ' || b >= 0x7f || matches!(b, b'/' | b'?' | b'#' | b'@' | b'\\'))
     {

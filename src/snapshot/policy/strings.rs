@@ -1,12 +1,12 @@
-//! Texts of a policy that are more than text, by themselves: so that who writes one is told at once what is wrong with it.
+//! Checks one string of a policy (path, host, header value), so an editor of the configuration gets the error early.
 //!
-//! In: a text and where it stands. Out: why a policy with it would be refused. Invariant: it is read here by what reads it
-//! when the policy is compiled.
+//! In: a string and its field. Out: the reason why a policy with it would be refused. Invariant: the check uses the same parsers as
+//! the compilation of the policy.
 
 use super::checks::{PATH, address_path};
 use crate::r#match::{HostRule, PathRule, RuleError, ValueRule};
 
-/// Where a text stands.
+/// The field of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Text {
     /// A route's path, or `~` and a regular expression.
@@ -20,7 +20,7 @@ pub enum Text {
 }
 
 impl Text {
-    /// Why a policy with this text would be refused, or nothing.
+    /// The reason why a policy with this string would be refused, or `None`.
     pub fn wrong(self, text: &str) -> Option<String> {
         let error = match self {
             Self::Path => PathRule::parse(text).err(),

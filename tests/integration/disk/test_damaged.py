@@ -211,8 +211,8 @@ def test_the_gateway_publishes_a_damaged_file_again(
     both("/nothing")
     before, seen = status()
     assert seen == {before}
-    # No request comes between the change and the damage: workers load a generation when they first meet it. The key that is
-    # revoked is what a worker must not go on taking.
+    # No request comes between the change and the damage: workers load a generation at their first request after it. A
+    # revoked key must not stay valid in a worker.
     gateway.make("/services/s1/routes", name="second", paths=["/second"])
     httpx.delete(f"{gateway.admin}/consumers/x", trust_env=False).raise_for_status()
     for file in snapshot_files(data, name):

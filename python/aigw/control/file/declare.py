@@ -1,7 +1,7 @@
-"""A checked configuration file -> what the store is to hold of it. In: a `File`. Out: `Declared`, in an order that can be stored.
+"""A checked configuration file -> entities for the store. In: a `File`. Out: `Declared`, in an order that the store accepts.
 
-Keys become HMACs here and upstreams' keys are sealed: nothing behind this module has seen a secret. How a secret is written
-in the file (`${VAR}`) goes along with its place, so that the configuration can be shown as it was written.
+This module turns keys into HMACs and seals upstreams' keys: later modules see no secret. The reference of a secret (`${VAR}`) is kept
+with its position, so a dump can show it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

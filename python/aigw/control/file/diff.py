@@ -1,8 +1,8 @@
-"""Two configurations -> what differs, entity by entity, as decK tells it. In: what a file would declare, and what the store holds.
+"""Compares two configurations, entity by entity, in the form of decK. In: the entities of a file, and those of the store.
 
-Entities are the same when they are called the same, whoever made them: ids and authors do not count. What the Admin API made and
-the file does not name is none of the file's business; what the file declared before and does not any more would be deleted.
-Values are as they are written; of keys only whether they are the same.
+Entities with the same name are the same entity: ids and authors do not count. Entities of the Admin API that the file does not name
+are ignored; entities that the file declared before and no longer declares would be deleted. Values appear in the file's form; for
+keys only equality is shown.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
