@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn forward_changes_only_the_members_it_must() {
+    fn forward_changes_model_and_caps_only() {
         for (text, tier, own, wanted) in [
             (r#"{"model":"m","messages":[1] }"#, None, None, r#"{"model":"m","messages":[1] }"#),
             (r#"{ "messages":[1], "model" : "a" }"#, None, None, r#"{ "messages":[1], "model" : "m" }"#),
@@ -158,32 +158,29 @@ mod tests {
                 None,
                 r#"{"max_completion_tokens":5,"model":"m","messages":[1]}"#,
             ),
+        ] {
+            assert_eq!(sent(text, "m", tier, own), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn forward_asks_every_stream_for_its_usage() {
+        for (text, wanted) in [
             (
                 r#"{"model":"m","messages":[1],"stream":true}"#,
-                None,
-                None,
                 r#"{"stream_options":{"include_usage":true},"model":"m","messages":[1],"stream":true}"#,
             ),
             (
                 r#"{"model":"m","messages":[1],"stream":true,"stream_options":{}}"#,
-                None,
-                None,
                 r#"{"model":"m","messages":[1],"stream":true,"stream_options":{"include_usage":true}}"#,
             ),
             (
                 r#"{"model":"m","messages":[1],"stream":true,"stream_options":{"a":1,"include_usage":false}}"#,
-                None,
-                None,
                 r#"{"model":"m","messages":[1],"stream":true,"stream_options":{"a":1,"include_usage":true}}"#,
             ),
-            (
-                r#"{"model":"m","messages":[1],"stream":false}"#,
-                None,
-                None,
-                r#"{"model":"m","messages":[1],"stream":false}"#,
-            ),
+            (r#"{"model":"m","messages":[1],"stream":false}"#, r#"{"model":"m","messages":[1],"stream":false}"#),
         ] {
-            assert_eq!(sent(text, "m", tier, own), wanted, "{text}");
+            assert_eq!(sent(text, "m", None, None), wanted, "{text}");
         }
     }
 

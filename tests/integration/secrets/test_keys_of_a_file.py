@@ -45,70 +45,86 @@ def mock(seen: list[str | None]) -> Upstream:
     return Upstream(script)
 
 
+NAMES = (
+    "upstream-env",
+    "upstream-file",
+    "upstream-literal",
+    "consumer-env",
+    "consumer-file",
+    "consumer-literal",
+    "unknown",
+)
+
+
+def configuration(folder: Path, keys: dict[str, str], good: str, failing: str) -> str:
+    """The text of a file with a key of each form; the keys that stand in files are written to `folder`."""
+    (folder / "upstream.key").write_text(keys["upstream-file"] + "\n")
+    (folder / "consumer.key").write_text(keys["consumer-file"] + "\n")
+    return f"""
+models:
+  env: {{upstreams: [{{url: "{good}/v1", api_key: "${{UPSTREAM_KEY}}"}}]}}
+  file: {{upstreams: [{{url: "{good}/v1", api_key: "${{file:{folder}/upstream.key}}"}}]}}
+  literal: {{upstreams: [{{url: "{good}/v1", api_key: "{keys["upstream-literal"]}"}}]}}
+  failing: {{upstreams: [{{url: "{failing}/v1", api_key: "{keys["upstream-literal"]}"}}]}}
+tiers:
+  all: {{limits: [{{requests: 1000, per: year}}]}}
+  none: {{limits: [{{requests: 0, per: day}}]}}
+consumers:
+  - {{username: env, tier: all, keyauth_credentials: [{{key: "${{CONSUMER_KEY}}"}}]}}
+  - {{username: file, tier: all, keyauth_credentials: [{{key: "${{file:{folder}/consumer.key}}"}}]}}
+  - {{username: literal, tier: none, keyauth_credentials: [{{key: "{keys["consumer-literal"]}"}}]}}
+"""
+
+
+class Calls:
+    """Calls with the planted keys; every answer is kept."""
+
+    def __init__(self, gateway: Gateway, keys: dict[str, str], pages: dict[str, bytes]) -> None:
+        self.gateway, self.keys, self.pages = gateway, keys, pages
+
+    def __call__(self, model: str, key: str, *lines: str, path: str = "/v1/chat/completions") -> int:
+        """The status of a call of a model."""
+        bearer = f"Authorization: Bearer {self.keys[key]}"
+        answer = ask(self.gateway.proxy, "POST", path, bearer, *lines, body=CHAT % model.encode())
+        self.pages[f"answer {len(self.pages)}"] = answer.head + answer.body
+        return answer.status
+
+    def refused(self) -> None:
+        """Calls that fail, each in its own way, and the pages of a caller."""
+        assert self("failing", "consumer-env") == 502
+        assert self("env", "consumer-literal") == 429
+        assert self("env", "unknown") == 401
+        assert self("env", "consumer-env", f"apikey: {self.keys['consumer-env']}") == 401
+        assert self("none", "consumer-env") == 404
+        assert self("env", "consumer-env", path=f"/v1/nothing?key={self.keys['consumer-env']}") == 404
+        assert self("env", "consumer-env", path=f"/nowhere?apikey={self.keys['consumer-file']}") == 404
+        for path in ("/v1/models", "/v1/limits"):
+            answer = ask(self.gateway.proxy, "GET", path, f"Authorization: Bearer {self.keys['consumer-env']}")
+            assert answer.status == 200
+            self.pages[path] = answer.head + answer.body
+
+
 def test_no_key_of_the_file_is_anywhere(tmp_path: Path) -> None:
-    names = (
-        "upstream-env",
-        "upstream-file",
-        "upstream-literal",
-        "consumer-env",
-        "consumer-file",
-        "consumer-literal",
-        "unknown",
-    )
-    keys = {name: planted(name) for name in names}
-    (tmp_path / "upstream.key").write_text(keys["upstream-file"] + "\n")
-    (tmp_path / "consumer.key").write_text(keys["consumer-file"] + "\n")
+    keys = {name: planted(name) for name in NAMES}
     environment = {"UPSTREAM_KEY": keys["upstream-env"], "CONSUMER_KEY": keys["consumer-env"]}
     seen: list[str | None] = []
     pages: dict[str, bytes] = {}
     with ExitStack() as stack:
         good = stack.enter_context(mock(seen))
         failing = stack.enter_context(Upstream(after_reading(lambda wire: wire.reset())))
-        file = tmp_path / "gateway.yaml"
-        text = f"""
-models:
-  env: {{upstreams: [{{url: "{good.url}/v1", api_key: "${{UPSTREAM_KEY}}"}}]}}
-  file: {{upstreams: [{{url: "{good.url}/v1", api_key: "${{file:{tmp_path}/upstream.key}}"}}]}}
-  literal: {{upstreams: [{{url: "{good.url}/v1", api_key: "{keys["upstream-literal"]}"}}]}}
-  failing: {{upstreams: [{{url: "{failing.url}/v1", api_key: "{keys["upstream-literal"]}"}}]}}
-tiers:
-  all: {{limits: [{{requests: 1000, per: year}}]}}
-  none: {{limits: [{{requests: 0, per: day}}]}}
-consumers:
-  - {{username: env, tier: all, keyauth_credentials: [{{key: "${{CONSUMER_KEY}}"}}]}}
-  - {{username: file, tier: all, keyauth_credentials: [{{key: "${{file:{tmp_path}/consumer.key}}"}}]}}
-  - {{username: literal, tier: none, keyauth_credentials: [{{key: "{keys["consumer-literal"]}"}}]}}
-"""
+        file, log = tmp_path / "gateway.yaml", tmp_path / "access.jsonl"
+        text = configuration(tmp_path, keys, good.url, failing.url)
         file.write_text(text)
-        log = tmp_path / "access.jsonl"
         arguments = ["--config", str(file), "--access-log", str(log)]
         gateway = start_gateway(tmp_path / "data", *arguments, workers=2, env=environment)
         stack.callback(gateway.process.end)
-
-        def call(model: str, key: str, *lines: str, path: str = "/v1/chat/completions") -> int:
-            body = CHAT % model.encode()
-            answer = ask(gateway.proxy, "POST", path, f"Authorization: Bearer {keys[key]}", *lines, body=body)
-            pages[f"answer {len(pages)}"] = answer.head + answer.body
-            return answer.status
+        call = Calls(gateway, keys, pages)
 
         for model in ("env", "file", "literal"):
             assert (call(model, "consumer-env"), call(model, "consumer-file")) == (200, 200)
-        wanted = [
-            f"Bearer {keys[name]}" for name in ("upstream-env", "upstream-file", "upstream-literal") for _ in range(2)
-        ]
-        assert seen == wanted  # they are used, after all
-        assert call("failing", "consumer-env") == 502
-        assert call("env", "consumer-literal") == 429
-        assert call("env", "unknown") == 401
-        assert call("env", "consumer-env", f"apikey: {keys['consumer-env']}") == 401
-        assert call("none", "consumer-env") == 404
-        assert call("env", "consumer-env", path=f"/v1/nothing?key={keys['consumer-env']}") == 404
-        assert call("env", "consumer-env", path=f"/nowhere?apikey={keys['consumer-file']}") == 404
-        for path in ("/v1/models", "/v1/limits"):
-            answer = ask(gateway.proxy, "GET", path, f"Authorization: Bearer {keys['consumer-env']}")
-            assert answer.status == 200
-            pages[path] = answer.head + answer.body
-
+        used = ("upstream-env", "upstream-file", "upstream-literal")
+        assert seen == [f"Bearer {keys[name]}" for name in used for _ in range(2)]
+        call.refused()
         admin_pages(gateway, "first", pages)
         wrong_files(gateway, file, text, keys, pages)
         commands(gateway, file, environment, pages)

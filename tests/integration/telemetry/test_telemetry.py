@@ -158,19 +158,17 @@ def test_connections_to_upstreams_are_counted(new_gateway: New) -> None:
     assert one(samples, "aigw_upstream_connect_failures_total") == 1
 
 
-def test_nothing_of_a_key_is_told_anywhere(new_gateway: New, echo: str, tmp_path: Path) -> None:
-    log = tmp_path / "access.log"
-    gateway = new_gateway("--access-log", str(log), workers=2)
-    gateway.route(echo, "/keyed", "keyed")
-    auth = gateway.make("/services/keyed/plugins", name="key-auth", config={"hide_credentials": True})
-    gateway.make("/services/keyed/plugins", name="rate-limiting", config={"day": 50, "policy": "local"})
-    planted = [f"PLANTED{number:02}qZ7" for number in range(50)]
-    wrong = [f"WRONGKEY{number:02}xY9" for number in range(10)]
+def plant(gateway: Gateway, planted: list[str]) -> None:
+    """A consumer for each key: `user-0`, `user-1`, ..."""
     with httpx.Client(base_url=gateway.admin, trust_env=False) as admin:
         for number, key in enumerate(planted):
             assert admin.post("/consumers", json={"username": f"user-{number}"}).status_code == 201
             made = admin.post(f"/consumers/user-{number}/key-auth", json={"key": key})
             assert made.json()["key"] == key  # shown this once
+
+
+def told_to_callers(gateway: Gateway, planted: list[str], wrong: list[str]) -> list[bytes]:
+    """Answers to calls with right and wrong keys, and to refused writes of keys."""
     told = []
     for key in planted:
         with Connection(gateway.proxy) as connection:
@@ -193,13 +191,32 @@ def test_nothing_of_a_key_is_told_anywhere(new_gateway: New, echo: str, tmp_path
         refused = httpx.post(gateway.admin + "/consumers/user-9/key-auth", json=body, trust_env=False)
         assert refused.status_code in (400, 409)
         told.append(refused.content)
+    return told
+
+
+def told_by_the_admin_api(gateway: Gateway, plugin: str) -> list[bytes]:
+    """Bodies of pages that could show a key."""
+    told = []
     paths = ["/", "/status", "/metrics", "/consumers?size=1000", "/key-auths?size=1000", "/plugins", "/services"]
-    paths += ["/routes", "/livez", "/readyz", f"/plugins/{auth['id']}", "/consumers/user-3/key-auth"]
+    paths += ["/routes", "/livez", "/readyz", f"/plugins/{plugin}", "/consumers/user-3/key-auth"]
     paths += ["/consumers/user-3/limits", "/consumers/user-3/plugins", "/endpoints", "/tags"]
     for path in paths:
         answer = httpx.get(gateway.admin + path, trust_env=False)
         assert answer.status_code == 200, (path, answer.text)
         told.append(answer.content)
+    return told
+
+
+def test_nothing_of_a_key_is_told_anywhere(new_gateway: New, echo: str, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    gateway = new_gateway("--access-log", str(log), workers=2)
+    gateway.route(echo, "/keyed", "keyed")
+    auth = gateway.make("/services/keyed/plugins", name="key-auth", config={"hide_credentials": True})
+    gateway.make("/services/keyed/plugins", name="rate-limiting", config={"day": 50, "policy": "local"})
+    planted = [f"PLANTED{number:02}qZ7" for number in range(50)]
+    wrong = [f"WRONGKEY{number:02}xY9" for number in range(10)]
+    plant(gateway, planted)
+    told = [*told_to_callers(gateway, planted, wrong), *told_by_the_admin_api(gateway, auth["id"])]
     rows = httpx.get(gateway.admin + "/key-auths?size=1000", trust_env=False).json()["data"]
     assert len(rows) == 50
     assert {row["key"] for row in rows} == {None}

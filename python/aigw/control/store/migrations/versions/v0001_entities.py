@@ -9,6 +9,13 @@ down_revision = None
 
 def upgrade() -> None:
     """Make every table of the first release."""
+    _facts()
+    _services_and_routes()
+    _consumers()
+    _plugins()
+
+
+def _facts() -> None:
     op.create_table("meta", sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
     op.create_table(
         "row_numbers",
@@ -33,6 +40,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "id", "tag"),
     )
     op.create_index("tags_by_tag", "tags", ["tag"])
+
+
+def _services_and_routes() -> None:
     op.create_table(
         "services",
         sa.Column("id", sa.Text, primary_key=True),
@@ -49,6 +59,9 @@ def upgrade() -> None:
         sa.Column("body", sa.Text, nullable=False),
     )
     op.create_index("ix_routes_service", "routes", ["service"])
+
+
+def _consumers() -> None:
     op.create_table(
         "consumers",
         sa.Column("id", sa.Text, primary_key=True),
@@ -68,6 +81,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_keyauth_credentials_consumer", "keyauth_credentials", ["consumer"])
     op.create_index("ix_keyauth_credentials_expires_at", "keyauth_credentials", ["expires_at"])
+
+
+def _plugins() -> None:
     op.create_table(
         "plugins",
         sa.Column("id", sa.Text, primary_key=True),
