@@ -116,7 +116,7 @@ def unique(values: list[T]) -> list[T]:
 
 
 class SetMarker:
-    """Tells `describe` that a list is a set."""
+    """Marks a list as a set, for `describe`."""
 
 
 def _checked(test: Callable[[str], str | None]) -> AfterValidator:

@@ -62,12 +62,12 @@ def enter(arguments: Iterable[str]) -> tuple[Orders, Settings]:
 
 
 def tell_ready(orders: Orders) -> None:
-    """Tell the supervisor that this child serves."""
+    """Report to the supervisor that this child serves."""
     os.write(orders.ready_fd, READY)
     os.close(orders.ready_fd)
 
 
 def tell_failed(orders: Orders, why: str) -> None:
-    """Tell the supervisor why this child ends before it serves."""
+    """Report to the supervisor why this child cannot serve."""
     os.write(orders.ready_fd, why.encode()[:MOST_SAID])
     os.close(orders.ready_fd)
