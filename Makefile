@@ -22,7 +22,7 @@ build: .venv/.built ## .venv with the release extension and all tools
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	touch $@
 
-# The upstreams to try the gateway with, a module of their own: maturin builds one module a wheel (docs/decisions/008).
+# The upstreams to try the gateway with, a module of their own: maturin builds one module a wheel (docs/decisions/009).
 $(MOCK): Cargo.toml Cargo.lock $(shell find src/mock -type f)
 	@$(TOOLCHAIN)
 	src/mock/build-module

@@ -194,7 +194,7 @@ pub fn count_tier_denial<'a>(run: &impl Run<'a>, denial: crate::denial::Reason) 
     add(run, denial as u32, 1);
 }
 
-/// Count what a shadow limit would have refused in its tier's run.
+/// Count a request that a shadow limit would have refused, in its tier's run.
 pub fn count_shadow<'a>(run: &impl Run<'a>) {
     add(run, SHADOW, 1);
 }

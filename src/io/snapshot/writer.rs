@@ -1,8 +1,8 @@
-//! The control side of the snapshot: writes what workers read.
+//! The control process's side: it writes the files that workers read.
 //!
 //! In: a policy as JSON, key bases, changes of keys. Out: files in `DATA/snapshot`, and the words of the control page.
-//! Invariant: whatever the page names is complete and on disk before it is named; a failed call leaves in force what
-//! was, and can be repeated. Files of the generation before last are removed. One publisher per data folder.
+//! Invariant: a file is complete and on disk before the page names it; a failed call leaves the snapshot in force as it was,
+//! and can be repeated. Files of the generation before last are removed. One writer per data folder.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,13 +20,13 @@ use crate::cells::StoreId;
 /// Why something was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The disk.
+    /// An error of the disk.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// What was to be published is wrong.
+    /// An invalid policy, base or change.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// Nothing to stand on.
+    /// A first publish without a policy.
     #[error("the first publish needs a policy")]
     NoPolicy,
     /// The delta cannot be trusted any more.
@@ -60,7 +60,7 @@ struct Delta {
 }
 
 impl SnapshotWriter {
-    /// Opens the data folder, making what is missing. `DATA/cells` must exist.
+    /// Opens the data folder, and makes missing files. `DATA/cells` must exist.
     pub fn open(data: &Path, store: StoreId) -> io::Result<Self> {
         let folder = Folder::of(data);
         folder.make()?;
@@ -73,7 +73,7 @@ impl SnapshotWriter {
         Ok(Self { folder, page, next, before: None, delta, appended: None, staged: None })
     }
 
-    /// The page that says what is in force, for whoever must not wait for a publish.
+    /// The page, for callers that must not wait for a publish.
     pub fn page(&self) -> Arc<ControlPage> {
         Arc::clone(&self.page)
     }
