@@ -1,7 +1,7 @@
-//! The body that goes upstream: what came, with the model renamed, the output capped, the usage asked for.
+//! The body that goes upstream: the caller's body with the model renamed, the output capped, the usage asked for.
 //!
-//! In: the body and where its words stand ([`Asked`]). Out: bytes in which only these words differ; the rest is copied byte
-//! for byte, so gateway and upstream read the same. It validates nothing: `accept` did.
+//! In: the body and the positions of its deciding members ([`Asked`]). Out: bytes that differ in these members alone; the rest is
+//! copied byte for byte, so gateway and upstream read the same. It validates nothing: `accept` did.
 
 use std::ops::Range;
 

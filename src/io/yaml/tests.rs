@@ -1,4 +1,4 @@
-//! What is read, where it says things stand, and what it refuses: every bound, and bytes that are no YAML.
+//! Parsed values, reported positions, and refusals: every bound, and bytes that are not YAML.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

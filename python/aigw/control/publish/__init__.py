@@ -1,6 +1,6 @@
 """Publication: entities -> the files of the snapshot, in as little work as a change needs.
 
-publication    memory of what is published; a change -> calls of the native publisher, after the commit
+publication    remembers the published state; a change -> calls of the native publisher, after the commit
 compile        entities -> the policy, consumer records, counter columns; pure
 compile_tiers  tiers and models -> their entries of the policy; pure
 records        consumers and keys as records of the snapshot, with names
