@@ -6,7 +6,7 @@ import pytest
 
 from tests.shape import ratchet, rust
 from tests.shape.cycles import all_cycles, cycles, folded
-from tests.shape.test_fences import knows_python, python_functions
+from tests.shape.test_fences import has_story, knows_python, python_functions
 from tests.support.prose import prose
 
 TRICKY = """\
@@ -145,6 +145,12 @@ def test_cycles_are_found_and_folded() -> None:
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}) == [{"b", "c"}]
     graph = {("x", "a"): {("y", "b")}, ("y", "b"): set(), ("y", "c"): {("x", "d")}, ("x", "d"): set()}
     assert folded(graph, ()) == {"x": {"y"}, "y": {"x"}} and cycles(graph) == []
+
+
+def test_a_module_without_a_story_is_found() -> None:
+    assert has_story("a.rs", "//! Keeps keys.\n") and not has_story("a.rs", "use std::fs;\n//! Late.\n")
+    assert has_story("a.py", '#!/bin/python\n"""Keeps keys."""\n') and has_story("a.py", "")
+    assert not has_story("a.py", 'import os\n\nx = """no story"""\n')
 
 
 def test_pyo3_is_seen_in_code_only() -> None:

@@ -25,7 +25,7 @@ fn small() -> Vec<u8> {
     builder.finish(1).unwrap_or_default()
 }
 
-/// Looks up more than there is, and reads all of what is found.
+/// Looks up more keys and consumers than there are, and reads every record found.
 fn look(keys: &Keys) {
     for n in 0..8_u8 {
         if let Some((_, consumer)) = keys.find(&Digest::new([n; 32])) {
@@ -37,7 +37,7 @@ fn look(keys: &Keys) {
     }
 }
 
-/// The hash of a header over its own first 56 bytes, as the builder writes it.
+/// The base with the magic, version and number of a good one, and the hash that such a header needs.
 fn with_header(mut base: Vec<u8>) -> Vec<u8> {
     let good = small();
     if let (Some(start), Some(head)) = (base.get_mut(..16), good.get(..16)) {
