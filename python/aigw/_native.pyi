@@ -1,7 +1,7 @@
 """The native half of aigw: what the Rust extension offers, kept flat and checked against it by stubtest."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, final
+from typing import Final, Literal, final
 
 __version__: str
 
@@ -104,6 +104,24 @@ class Leans:
         """(position in ``digests``, index) of those whose key has such an HMAC."""
     def twins(self) -> list[tuple[int, int]]:
         """(index, index before it) of two whose keys have the same HMAC."""
+
+@final
+class Period:
+    """A period of limits, as workers read it: second, minute, hour, day, month, year, or a duration as in 90s, 15m, 5h, 7d.
+
+    ``str`` gives the text with its unit and without leading zeros.
+    """
+
+    WORDS: Final[list[str]]
+    """Periods that are words, the shortest first."""
+    def __new__(cls, text: str) -> Period:
+        """Raises ValueError for another text."""
+    @property
+    def seconds(self) -> int:
+        """The length; of a month 31 days, of a year 366."""
+    @property
+    def canonical(self) -> str:
+        """The word, or the duration in seconds: ``18000s`` for ``5h``."""
 
 @final
 class Publisher:

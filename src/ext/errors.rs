@@ -44,6 +44,12 @@ pub(crate) fn io_error(error: io::Error) -> PyErr {
     }
 }
 
+/// `ValueError`: the text of an error, or of a message.
+#[allow(clippy::needless_pass_by_value)] // made for `map_err`
+pub(crate) fn value_error(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
 /// `PublishError`, a `ValueError`: an entity that no worker could load, as its `kind` and `n`, and the `reason` without them.
 #[allow(clippy::needless_pass_by_value)] // made for `map_err`
 pub(crate) fn snapshot_error(error: SnapshotError) -> PyErr {
@@ -65,7 +71,7 @@ pub(crate) fn publish_error(error: snapshot::PublishError) -> PyErr {
     match error {
         snapshot::PublishError::Io(error) => io_error(error),
         snapshot::PublishError::Snapshot(error) => snapshot_error(error),
-        snapshot::PublishError::NoPolicy => PyValueError::new_err(error.to_string()),
+        snapshot::PublishError::NoPolicy => value_error(error),
         snapshot::PublishError::NoDelta(_) => PyOSError::new_err((5, error.to_string())),
     }
 }

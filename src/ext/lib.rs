@@ -8,6 +8,7 @@ mod exchange;
 mod families;
 mod lean;
 mod linger;
+mod period;
 mod publisher;
 mod step;
 mod tables;
@@ -27,6 +28,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<app::Gateway>()?;
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<lean::Leans>()?;
+    m.add_class::<period::Period>()?;
     m.add_class::<publisher::Publisher>()?;
     m.add_class::<step::InlineSubmit>()?;
     m.add_class::<yaml::YamlDocument>()?;

@@ -18,12 +18,11 @@ use aigw_io::cells::{self, CellReading, Control, StoreId};
 use aigw_io::metrics::{self, Labels};
 use aigw_io::secret::{self, Sealer};
 use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::errors::{io_error, publish_error, snapshot_error};
+use crate::errors::{io_error, publish_error, snapshot_error, value_error};
 use crate::families::{self, Family};
 
 /// (n, id, username, custom id, [(route n or 0, service n or 0, kind, profile)], tier n or 0, [group])
@@ -231,7 +230,7 @@ fn store(text: &str) -> PyResult<StoreId> {
 }
 
 fn uuid(what: &str, text: &str) -> PyResult<Uuid> {
-    parse_uuid(text).ok_or_else(|| PyValueError::new_err(format!("{what}: {text:?} is not a UUID")))
+    parse_uuid(text).ok_or_else(|| value_error(format!("{what}: {text:?} is not a UUID")))
 }
 
 fn refs(tuples: &[(u32, u32, u32, u32)]) -> Vec<Ref> {
@@ -254,8 +253,8 @@ fn with_consumer(tuple: &ConsumerTuple, take: impl FnOnce(NewConsumer<'_>) -> Py
 }
 
 fn credential((n, id, consumer, hmac, expires_at): &CredentialTuple) -> PyResult<(Credential, Digest)> {
-    let digest = Digest::from_slice(hmac)
-        .ok_or_else(|| PyValueError::new_err(format!("credential {n}: its hmac is not 32 bytes")))?;
+    let digest =
+        Digest::from_slice(hmac).ok_or_else(|| value_error(format!("credential {n}: its hmac is not 32 bytes")))?;
     let id = uuid("credential", id)?;
     Ok((Credential { n: *n, id, consumer: *consumer, expires_at: *expires_at }, digest))
 }
@@ -268,7 +267,7 @@ pub fn wrong_text(kind: &str, text: &str) -> PyResult<Option<String>> {
         "host" => Text::Host,
         "header" => Text::Header,
         "address path" => Text::AddressPath,
-        _ => return Err(PyValueError::new_err(format!("no text is called {kind:?}"))),
+        _ => return Err(value_error(format!("no text is called {kind:?}"))),
     };
     Ok(kind.wrong(text))
 }

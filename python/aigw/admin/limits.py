@@ -9,20 +9,18 @@ import calendar
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 from aigw.admin.context import Admin
 from aigw.control.publish.compile import World, rank, winner
-from aigw.control.publish.compile_tiers import column_key, in_order, seconds_in
+from aigw.control.publish.compile_tiers import column_key, in_order
 from aigw.control.store.read import Reading
 from aigw.control.store.rows import Row
 from aigw.entities import Plugin
-from aigw.entities.tier import Limit, seconds_of
+from aigw.entities.period import is_fixed, longest
+from aigw.entities.tier import Limit
 from aigw.plugins.rate_limiting.compile import Scope
 from aigw.plugins.rate_limiting.schema import RateLimitingConfig
 from aigw.types import JsonDict
-
-_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,8 @@ class _Place:
 
 def window_end(per: str, now: int) -> int:
     """When the current window of a period ends, unix seconds, UTC-aligned; months and years by the calendar."""
-    seconds = _SECONDS.get(per) or seconds_of(per)
-    if seconds is not None:
+    if is_fixed(per):
+        seconds = longest(per)
         return now - now % seconds + seconds
     moment = datetime.fromtimestamp(now, UTC)
     following = (moment.year + 1, 1) if per == "year" or moment.month == 12 else (moment.year, moment.month + 1)
@@ -106,7 +104,7 @@ def _tier_places(admin: Admin, reading: Reading, consumer: Row, now: int) -> lis
             column = admin.publication.numbers.known.get(("dense", column_key(limit, model)))
             most, rate = limit.requests or 0, None
             if limit.burst is not None:
-                most, rate = limit.burst, (most, seconds_in(limit.per or ""), limit.burst)
+                most, rate = limit.burst, (most, longest(limit.per or ""), limit.burst)
             source = f"tier {tier.entity.name}"
             places.append(_Place(limit.per or "", scope, most, column, row, source, limit.mode, rate))
     return places

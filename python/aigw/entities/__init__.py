@@ -6,6 +6,7 @@ base          `Entity` (identity, times) and `Kind` (names, references and uniqu
 check         input of the Admin API or the file -> a checked entity, or all findings
 host          host names: checked, and in one spelling
 patterns      regular expressions in paths, checked by the compiler that workers use
+period        periods of limits: checked, their length and canonical form
 rates         prices per token
 """
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from aigw.entities.base import Entity, Kind, TagsField
+from aigw.entities.period import LONGEST_S, Per, canonical_per, is_fixed, longest
 from aigw.entities.rates import Rates
 from aigw.schema.fields import (
     NOT_SUPPORTED,
@@ -33,36 +34,13 @@ from aigw.schema.fields import (
 MAX_REQUESTS: Final = 2**32 - 1
 MAX_TOKENS: Final = 2**31 - 1
 MAX_LIMITS: Final = 16
-MAX_REFILL_S: Final = 366 * 86400
-PERIODS: Final = ("second", "minute", "hour", "day", "month", "year")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
-_PER: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z", re.ASCII)
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)\Z", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9._:/@+*\-]+\Z", re.ASCII)
 
 NotYet = Annotated[Any, AfterValidator(refuse), shown(type="null")]
 """A field of later versions: null, or refused."""
-
-
-def seconds_of(per: str) -> int | None:
-    """Seconds of a duration like `90s`; None for a calendar word."""
-    found = _PER.match(per)
-    return int(found.group(1)) * _UNITS[found.group(2)] if found else None
-
-
-def canonical_per(per: str) -> str:
-    """A period as the policy writes it: the calendar word, or whole seconds."""
-    seconds = seconds_of(per)
-    return per if seconds is None else f"{seconds}s"
-
-
-def _per(value: str) -> str:
-    seconds = seconds_of(value)
-    if value in PERIODS or (seconds is not None and 1 <= seconds <= 366 * 86400):
-        return value
-    raise violation(f"expected one of: {', '.join(PERIODS)}, or a duration of at most 366d as in 90s, 5h")
 
 
 def milliseconds_of(duration: str) -> int:
@@ -83,13 +61,6 @@ def _pattern(value: str) -> str:
     return value
 
 
-Per = Annotated[
-    str,
-    AfterValidator(_per),
-    shown(
-        pattern=f"^({'|'.join(PERIODS)}|[1-9][0-9]{{0,7}}s|[1-9][0-9]{{0,5}}m|[1-9][0-9]{{0,3}}h|[1-9][0-9]{{0,2}}d)$"
-    ),
-]
 Duration = Annotated[str, AfterValidator(_duration), shown(pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)$")]
 Pattern = Annotated[
     str,
@@ -100,11 +71,6 @@ Pattern = Annotated[
 Patterns = Annotated[list[Pattern], SetMarker(), AfterValidator(unique)]
 Requests = Annotated[int, AfterValidator(Between(0, MAX_REQUESTS))]
 TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
-
-
-def _seconds(per: str) -> int:
-    """Seconds of a window of fixed length."""
-    return seconds_of(per) or {"second": 1, "minute": 60, "hour": 3600}.get(per, 86400)
 
 
 class Limit(Model):
@@ -146,11 +112,11 @@ class Limit(Model):
             raise violation("name what is limited: requests")
         if self.per is None:
             raise violation("per: required field missing")
-        if self.burst is not None and (self.per in ("month", "year") or self.requests == 0):
-            raise violation("burst: needs a window of at most a day, and requests above 0")
+        if self.burst is not None and not (is_fixed(self.per) and self.requests):
+            raise violation("burst: needs a period of fixed length, and requests above 0")
         if self.burst is not None and self.scope == "ip":
             raise violation(f"burst: with scope ip {NOT_SUPPORTED}")
-        if self.burst is not None and self.burst * _seconds(self.per) > MAX_REFILL_S * self.requests:
+        if self.burst is not None and self.burst * longest(self.per) > LONGEST_S * self.requests:
             raise violation("burst: would take more than 366 days to come back at this rate: lower it")
         return self
 
@@ -268,7 +234,5 @@ __all__ = [
     "Tier",
     "TierName",
     "TierSpec",
-    "canonical_per",
     "milliseconds_of",
-    "seconds_of",
 ]

@@ -57,7 +57,7 @@ def test_a_dump_is_accepted_and_has_no_differences(reloading: Reloading, tmp_pat
         dumped.write_text(content.replace("${AIGW_UPSTREAM_KEY_PLAIN_0}", "an-upstream-key"))
         differs = aigw("diff", str(dumped), "--admin", admin, "--non-zero-exit-code")
         assert differs.returncode == 0, differs.stdout + differs.stderr
-        assert "consumer eve" in differs.stderr and "removed there" in differs.stderr
+        assert "consumer eve" in differs.stderr and "delete them there" in differs.stderr
     reloading.restore()
 
 

@@ -33,7 +33,7 @@ def tier_of(gateway: Gateway, name: str) -> str | None:
             "burst: with scope ip not supported in this version",
         ),
         ({"requests": 1, "per": "366d", "burst": 1_000_000}, "would take more than 366 days to come back"),
-        ({"requests": 5, "per": "month", "burst": 3}, "needs a window of at most a day"),
+        ({"requests": 5, "per": "month", "burst": 3}, "needs a period of fixed length"),
         ({"requests": 0, "per": "day", "burst": 3}, "requests above 0"),
     ],
 )

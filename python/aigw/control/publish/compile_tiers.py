@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from aigw.entities import LlmModel, Tier
 from aigw.entities.host import canonical_host
-from aigw.entities.tier import Limit, canonical_per, milliseconds_of, seconds_of
+from aigw.entities.period import canonical_per, longest
+from aigw.entities.tier import Limit, milliseconds_of
 from aigw.types import JsonDict
 
 Rows = Literal["consumers", "credentials", "one"]
@@ -24,14 +25,6 @@ ROWS: Final[dict[str, Rows | None]] = {
     "model": "consumers",
     "ip": None,
 }
-_LENGTHS: Final = {
-    "second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 31 * 86400, "year": 366 * 86400,
-}  # fmt: skip
-
-
-def seconds_in(per: str) -> int:
-    """Length of a period in seconds; of a month and a year the longest."""
-    return _LENGTHS[per] if per in _LENGTHS else seconds_of(per) or 0
 
 
 def column_key(limit: Limit, model: str | None = None) -> str:
@@ -43,7 +36,7 @@ def column_key(limit: Limit, model: str | None = None) -> str:
 
 def in_order(limits: Sequence[Limit]) -> list[Limit]:
     """A tier's limits, the shortest window first: so they are compiled and so they are shown, however they are written."""
-    return sorted(limits, key=lambda limit: (seconds_in(limit.per or ""), column_key(limit)))
+    return sorted(limits, key=lambda limit: (longest(limit.per or ""), column_key(limit)))
 
 
 def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], column: ColumnOf) -> JsonDict:

@@ -1,0 +1,35 @@
+"""Periods of limits: their length, their canonical form, and texts that are refused."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from aigw._native import Period
+from aigw.entities.period import LONGEST_S, Per, canonical_per, is_fixed, longest
+
+DAY = 86_400
+
+
+def test_period_has_its_longest_length_and_canonical_form() -> None:
+    lengths = {"second": 1, "minute": 60, "hour": 3600, "day": DAY, "month": 31 * DAY, "year": 366 * DAY}
+    assert list(lengths) == Period.WORDS
+    assert {word: longest(word) for word in lengths} == lengths
+    assert [word for word in lengths if not is_fixed(word)] == ["month", "year"]
+    assert {per: (longest(per), canonical_per(per)) for per in ("90s", "15m", "5h", "7d")} == {
+        "90s": (90, "90s"), "15m": (900, "900s"), "5h": (18_000, "18000s"), "7d": (7 * DAY, f"{7 * DAY}s"),
+    }  # fmt: skip
+    assert canonical_per("minute") == "minute", "its counter column is not that of 60s"
+    assert str(Period("5h")) == "5h"
+
+
+@pytest.mark.parametrize("per", ["1s", "366d", "31622400s", "month"])
+def test_limit_takes_period(per: str) -> None:
+    assert TypeAdapter(Per).validate_python(per) == per
+    assert longest(per) <= LONGEST_S
+
+
+@pytest.mark.parametrize(
+    "per", ["", "0s", "05h", "367d", "31622401s", "5w", "Day", "1.5h", "-1s", "5h ", "\u0665h", "fortnight"]
+)
+def test_limit_refuses_period(per: str) -> None:
+    with pytest.raises(ValidationError, match="or a duration of at most 366d"):
+        TypeAdapter(Per).validate_python(per)
