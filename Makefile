@@ -59,7 +59,7 @@ lint: build ## ruff, mypy, stubtest, import-linter, rustfmt, clippy, cargo-deny 
 	$(BIN)/lint-imports
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else \
+	@if command -v cargo-deny >/dev/null; then cargo deny --workspace --offline check bans licenses sources; else \
 	  echo "make lint: skipped 1 check: cargo-deny is not installed (cargo install --locked cargo-deny); tests/shape holds its main rules"; fi
 
 fmt: .venv/.tools ## format both languages
