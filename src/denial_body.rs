@@ -166,6 +166,14 @@ mod tests {
         assert!(render(Form::Xml, "m", "i").contains("<error>\n  <message>m</message>\n  <requestid>i</requestid>"));
     }
 
+    /// The bytes that clients have always seen: `serde_json` would write `\t`, `\r` and a bare DEL.
+    #[test]
+    fn json_escapes_keep_their_form() {
+        let body = render(Form::Json, "\"\\\n\t\r\u{8}\u{c}\u{1f}\u{7f}/é", "i");
+        let message = r#""message":"\"\\\n\u0009\u000d\u0008\u000c\u001f\u007f/é","#;
+        assert!(body.contains(message), "{body}");
+    }
+
     #[test]
     fn accept_is_read_with_q_values() {
         for (accept, form) in [
