@@ -57,6 +57,11 @@ def test_nothing_is_caught_wholesale_outside_serve() -> None:
     assert {name for name in CATCH_ALL if name not in found} == set(), "no longer needed in the table"
 
 
+def test_only_two_verbs_load_the_mocks() -> None:
+    users = {name for name, text in python().items() if "aigw._mock" in text}
+    assert users == {"python/aigw/cli/verbs/echo.py", "python/aigw/cli/verbs/mock_llm.py"}
+
+
 def test_every_make_target_says_what_it_does() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^([a-z][a-z-]*):([^=\n].*)?$", makefile, flags=re.MULTILINE)
