@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from aigw._native import Publisher
+from aigw._native import Publisher, PublishError
+from aigw.telemetry.families import native, text
 
 STORE = "0123abcd-0000-4000-8000-00000000000f"
 EMPTY: dict[str, Any] = {
@@ -91,6 +92,37 @@ def test_a_wrong_policy_changes_nothing(publisher: Publisher) -> None:
         with pytest.raises(ValueError, match=r"policy"):
             publisher.publish(bad)
     assert publisher.generation() == 1
+
+
+def test_publish_error_names_entity_and_reason(publisher: Publisher) -> None:
+    model = {
+        "n": 4,
+        "id": entity(4),
+        "name": "m",
+        "features": [],
+        "max_output_tokens": None,
+        "created_at": 1,
+        "upstreams": [],
+    }
+    with pytest.raises(PublishError) as wrong:
+        publisher.stage(policy(models=[model]))
+    assert (wrong.value.kind, wrong.value.n) == ("model", 4)
+    assert wrong.value.reason == "a model has a name and at least one upstream"
+    with pytest.raises(PublishError) as wrong:
+        publisher.stage(policy(default_tier=9))
+    assert (wrong.value.kind, wrong.value.n) == (None, None)
+    assert wrong.value.reason == str(wrong.value) == "policy: the policy refers to tier 9, which does not exist"
+    with pytest.raises(PublishError) as wrong:
+        publisher.append([(0, entity(1), None, None, [], 0, [])], [], [], [])
+    assert (wrong.value.kind, wrong.value.n, wrong.value.reason) == ("consumer", 0, "n starts at 1")
+
+
+def test_families_have_the_samples_of_the_page(publisher: Publisher) -> None:
+    publisher.publish(policy())
+    labels: tuple[Any, Any, Any] = ({1: ('a "route"', "s")}, {1: ("free", "small")}, {1: "free"})
+    page = publisher.metrics(*labels)
+    assert text(native(publisher.families(*labels))) == page.replace(" 0.000\n", " 0\n")
+    assert publisher.load_failures() == publisher.total_requests([1, 2]) == 0
 
 
 def test_cells_of_another_store_are_set_aside(publisher: Publisher, tmp_path: Path) -> None:

@@ -137,8 +137,11 @@ def test_keys_that_can_no_longer_be_added_to_are_written_anew(gateway: Gateway) 
     lab(gateway)
     key = gateway.post("/consumers/bob/key-auth")["id"]
     calls(gateway)
-    gateway.publisher.delta_is_lost = True
-    answer = gateway.call("DELETE", f"/consumers/bob/key-auth/{key}", 503)
+    with mock.patch.object(
+        publication.Publication, "wants_base", False
+    ):  # or the new base may come before the deletion
+        gateway.publisher.delta_is_lost = True
+        answer = gateway.call("DELETE", f"/consumers/bob/key-auth/{key}", 503)
     assert "nothing of this was changed" in answer["message"]
     end = time.monotonic() + 30
     while gateway.client.delete(f"/consumers/bob/key-auth/{key}").status_code != 204:
