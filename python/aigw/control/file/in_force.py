@@ -1,8 +1,8 @@
-"""The configuration file in force: read, checked, applied as a whole or not at all, and what is to be said of it.
+"""The configuration in force: a file is read, checked, and applied as a whole or not at all.
 
-In: a path or a text, and who asks (`start`, `file`, `sighup`, `api`). Out: the store and the workers hold it, or a `ConfigErrors`
-with everything that is wrong, and what was in force still is. One at a time; the writer serialises it with the Admin API.
-Without a file the Admin API rules alone, and what a file declared before is deleted.
+In: a path or a text, and the trigger (`start`, `file`, `sighup`, `api`). Out: the store and the workers have it; or a
+`ConfigErrors` with all findings, and the configuration before stays in force. Loads run one at a time, and the writer orders
+them with the Admin API. Without a file the Admin API rules alone, and the entities of an earlier file are deleted.
 """
 
 import ctypes
@@ -46,21 +46,21 @@ from aigw.telemetry.families import Family, own
 from aigw.types import JsonDict
 
 GIVEN: Final = "POST /config"
-"""The name of a text that no file holds."""
+"""The name of a posted text."""
 LARGE: Final = 1 << 20
 _CHUNK: Final = 900
 _KEYS: Final = "keyauth_credentials"
 
 
 class Events(Protocol):
-    """Takes one line of the process log."""
+    """Writes one line of the process log."""
 
     def __call__(self, event: str, /, **facts: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """An error as `GET /status` shows it: the first finding, and how many more there are."""
+    """An error for `GET /status`: the first finding, and the number of others. `at`: unix seconds."""
 
     message: str
     at: float
@@ -71,7 +71,7 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What loading did. `changed` is False when the same content was in force already."""
+    """The result of a load. `changed` is False if the same content was in force already."""
 
     changed: bool
     hash: str
@@ -80,7 +80,7 @@ class Outcome:
 
 
 class Configuration:
-    """`start` once, then `load` whenever something may have changed."""
+    """Call `start` once, then `load` whenever the file may have changed."""
 
     def __init__(
         self,
@@ -95,9 +95,9 @@ class Configuration:
         self.path: Final = path
         self.error: Wrong | None = None
         self.stamp: Stamp | None = None
-        """The file in force; None: the Admin API rules alone."""
+        """The configuration in force; None: the Admin API rules alone."""
         self.watched: tuple[FilePath, ...] = () if path is None else (path,)
-        """The file, and those that references in it name."""
+        """The file, and the files that its references name."""
         self.results: dict[str, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
         self._store = store
         self._writer = writer
@@ -107,10 +107,10 @@ class Configuration:
         self._log = log
         self._one = threading.Lock()
         self._read = ""
-        """What the file stood for when it was read last, for better or worse."""
+        """`Fingerprint.whole` of the file when it was read last, valid or not."""
 
     def start(self, first: First, *, must: bool) -> None:
-        """Put in force what was read at first. Raises ConfigError, when it `must` work, and StoreError."""
+        """Put the result of the first look in force. Raises StoreError, and ConfigError if `must`."""
         with self._one:
             with self._store.reading() as reading:
                 self.stamp = stamp_of(reading)
@@ -138,19 +138,19 @@ class Configuration:
     def load(
         self, trigger: str, data: bytes | None = None, *, patient: bool = False, whole: Callable[[], bool] | None = None
     ) -> Outcome:
-        """Apply this text, or else the file as it is now. Raises ConfigErrors, StoreError: then nothing has changed. `whole` is
-        asked once the text was read: what is still being written (InTheMaking) is neither applied nor reported. A `patient`
-        caller will try again shortly: nothing is said of errors yet."""
+        """Apply `data`, or the file if it is None. Raises ConfigErrors, StoreError; then nothing has changed. `whole` says, after
+        the text was read, whether the file is complete: an incomplete file raises InTheMaking, and is neither applied nor
+        reported. A `patient` caller tries again soon, so errors are not reported yet."""
         with self._one:
             text: Text | None = None
             collecting = gc.isenabled()
-            gc.disable()  # a large file makes a million values, none of them a cycle
+            gc.disable()  # a large file makes a million values without a cycle
             try:
                 text = self._text(data)
                 if self.stamp is not None and text.mark.whole == self.stamp.whole:
                     return self._unchanged(text)
                 if trigger == "file" and self.stamp is not None and text.mark.whole == self.stamp.file:
-                    return self._unchanged(text)  # another text is in force, and the file is as it was before that
+                    return self._unchanged(text)  # a posted text is in force, and the file has not changed since
                 return self._apply(trigger, text, self._checked(text, whole or self._finished))
             except InTheMaking:
                 raise
@@ -168,7 +168,7 @@ class Configuration:
                     give_back()
 
     def waits(self, seconds: float) -> None:
-        """The file has been changing for so long: say why it is not in force."""
+        """Report that the file has been changing for so many seconds, and is not in force."""
         with self._one:
             message = (
                 f"is still being written after {seconds:.0f} s: what was in force stays, until nobody has the file open for"
@@ -202,17 +202,17 @@ class Configuration:
         return text
 
     def _note(self, text: Text | None) -> None:
-        """The file has been read, for better or worse."""
+        """Note the content of the file, valid or not."""
         if text is not None and text.name != GIVEN:
             self._read = text.mark.whole
 
     def document(self) -> JsonDict:
-        """The configuration in force, of both authors, as a file would say it."""
+        """The configuration in force as a file: entities of the file and of the Admin API."""
         with self._store.reading() as reading:
             return document(rows_of(reading), reading.default_tier())
 
     def compare(self, name: str, data: bytes) -> Comparison:
-        """What would change if this text were the file. Raises ConfigErrors, StoreError; changes nothing."""
+        """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
         folder = self.path.parent if self.path is not None else FilePath.cwd()
         file = read_text(name, data, None, folder)
         wanted = declared(file, self._sealer, int(self._now()), self._made)
@@ -220,7 +220,7 @@ class Configuration:
             return compare(wanted, default_tier(file), rows_of(reading), reading.default_tier())
 
     def families(self) -> list[Family]:
-        """The metrics of it."""
+        """Metrics of the configuration."""
         content = self.stamp.hash if self.stamp is not None else self._publication.in_force.hash
         generation = str(self._publication.in_force.generation)
         return own(
@@ -232,7 +232,7 @@ class Configuration:
         )
 
     def history(self) -> list[JsonDict]:
-        """What became of the last files, newest first."""
+        """The history of loads, newest first."""
         with self._store.reading() as reading:
             return history_of(reading)[::-1]
 
@@ -266,7 +266,7 @@ class Configuration:
         return Outcome(True, stamp.hash, generation, done)
 
     def _without_file(self) -> None:
-        """Delete what a file declared before."""
+        """Delete the entities of an earlier file."""
         try:
             done = self._write("start", None, [], None, {})
         except Conflicts as error:
@@ -299,7 +299,7 @@ class Configuration:
         try:
             done = self._writer.submit(operation, alone=True).result()
         except AigwError:
-            # It may be stored, and only not in force yet: then that is what the next reading compares with.
+            # It may be stored, but not in force yet: the next load compares with the stored stamp.
             with self._store.reading() as reading:
                 self.stamp = stamp_of(reading)
             raise
@@ -310,7 +310,7 @@ class Configuration:
         return {"time": self._now(), "hash": content, "source": trigger, **done.as_dict(), "error": error}
 
     def _reject(self, trigger: str, text: Text | None, error: ConfigErrors | StoreError) -> None:
-        """Say what is wrong: on /status, in the log, in the history."""
+        """Report an error on /status, in the log and in the history."""
         content = text.mark.hash if text is not None else ""
         known = self.error
         name = text.name if text is not None else str(self.path)
@@ -325,7 +325,7 @@ class Configuration:
             findings = ()
             self.error = Wrong(explain(error), self._now(), name)
         if trigger == "file" and known is not None and replace(known, at=self.error.at) == self.error:
-            return  # said before: a file that is touched again and again
+            return  # reported before: the file was touched, and has the same error
         self.results["rejected"] += 1
         self._log("config_rejected", file=name, trigger=trigger, errors=len(findings) or 1,
                   why=self.error.message)  # fmt: skip
@@ -339,14 +339,14 @@ class Configuration:
         def remember(writing: Writing) -> None:
             put_history(writing, [*history_of(writing), entry])
 
-        self._writer.submit(remember)  # on a disk that is full it is not remembered
+        self._writer.submit(remember)  # fails on a full disk; then the history lacks it
 
     def _say(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._log("config_change", change=line)
 
     def _made(self, ids: list[str]) -> dict[str, int]:
-        """When the file's credentials of these ids were made."""
+        """Id -> unix seconds at which the credential of the file was made."""
         table, found = tables.keyauth_credentials, {}
         with self._store.reading() as reading:
             for start in range(0, len(ids), _CHUNK):
@@ -358,7 +358,7 @@ class Configuration:
 
 
 def findings(conflicts: Sequence[Conflict], file: File) -> list[Finding]:
-    """Conflicts at their places in the file. There may be as many as it has entities, so these are looked through once."""
+    """Conflicts at their places in the file. One pass over the entities finds all places."""
     wanted = {(conflict.kind, conflict.origin.line) for conflict in conflicts if conflict.origin is not None}
     paths = {(e.kind, e.line): e.path for e in reversed(file.others) if (e.kind, e.line) in wanted}
     for one in reversed(file.plain):
@@ -374,7 +374,7 @@ def _place(conflict: Conflict) -> tuple[str, int]:
 
 
 def _unservable(error: Unservable, file: File) -> Finding:
-    """An entity of the file that cannot be compiled; of the Admin API's, the file has no line."""
+    """The finding on an entity that cannot be compiled; an entity of the Admin API has no line."""
     at = next((e for e in file.others if e.id == error.id), None)
     return _finding(file, str(error), at, at.path if at else None)
 
@@ -390,7 +390,7 @@ def _finding(file: File, message: str, at: Origin | FileEntity | None, path: Pat
 
 
 def give_back() -> None:
-    """Return what a large file took to the system: the allocator would keep it for the next one."""
+    """Return the memory of a large file to the system: the allocator would keep it."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
