@@ -62,7 +62,7 @@ def denials() -> str:
     ]
     return (
         "# Denials\n\n"
-        + MADE.format(source="`src/denial.rs`")
+        + MADE.format(source="`src/refusal/reason.rs`")
         + "\nAll reasons for which the gateway refuses or fails a request itself. The code is the label `reason` of `aigw_denials_total` and\n"
         "`denial` in the access log. Configuration can replace status and message (`error_code`, `error_message`).\n\n"
         + table(["Code", "Status", "When", "Message", "Headers", "Retry"], rows)

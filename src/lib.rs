@@ -1,23 +1,40 @@
-//! The core of aigw: decisions only.
+//! The core of aigw: every decision about a request, and no I/O.
 //!
-//! A request's life, stage by stage (the I/O around it is `aigw-io`, the boundary to Python `aigw-ext`):
-//! `accept -> match -> identify -> admit -> balance -> forward -> stream -> settle -> record`.
+//! Read [`surface`] first: it has the stages of a request in their order, one file for each surface. The stages, as the
+//! request meets them:
+//!
+//! 1. [`accept`]: is its head sound, and what does its body ask for?
+//! 2. [`match`](mod@r#match): which route or operation is it?
+//! 3. [`identify`]: who calls?
+//! 4. [`admit`]: do gates and limits let it pass? ([`limits`] counts, [`cells`] holds the counters)
+//! 5. [`balance`]: which target is asked?
+//! 6. [`forward`]: what is sent there?
+//! 7. [`stream`]: what of the answer goes on, and which usage does it report?
+//! 8. [`settle`]: how did the call end, and does it count?
+//!
+//! A stage that turns a request away returns a [`refusal`]. Every stage reads [`request`] (the head) and [`in_force`] (the
+//! configuration, from a [`snapshot`]); [`telemetry`] counts afterwards. Time is an argument ([`clock`], [`units`]). The
+//! crate `aigw-io` has files, sockets and clocks, `aigw-ext` the boundary to Python.
 #![forbid(unsafe_code)]
+
+pub mod surface;
 
 pub mod accept;
 pub mod admit;
 pub mod balance;
-pub mod cells;
-pub mod clock;
-pub mod denial;
-pub mod denial_body;
-pub mod denial_openai;
 pub mod forward;
 pub mod identify;
+pub mod r#match;
+pub mod settle;
+pub mod stream;
+
+pub mod cells;
+pub mod clock;
+pub mod in_force;
 mod json_scan;
 pub mod limits;
-pub mod r#match;
+pub mod refusal;
+pub mod request;
 pub mod snapshot;
-pub mod stream;
 pub mod telemetry;
 pub mod units;

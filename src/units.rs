@@ -58,6 +58,12 @@ impl From<UnixSeconds> for Moment {
 
 const NANOS: u64 = 1_000_000_000;
 
-/// The 128 bits of a request's id, as two words.
+/// The 128 bits of a request's id, as two words. As text: 32 hex digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RequestId(pub [u64; 2]);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:016x}", self.0[0], self.0[1])
+    }
+}

@@ -20,7 +20,7 @@ def wrong_text(kind: Literal["path", "host", "header", "address path"], text: st
     the path of an address that is called."""
 
 def denials() -> list[dict[str, object]]:
-    """Every reason to refuse: code, status, message, why, extra (headers), retry, as `src/denial.rs` has them."""
+    """Every reason to refuse: code, status, message, why, extra (headers), retry, as `src/refusal/reason.rs` has them."""
 
 def metrics_table() -> list[dict[str, object]]:
     """Every metric: name, kind, help, labels, as `src/telemetry` has them."""

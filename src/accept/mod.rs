@@ -1,7 +1,8 @@
-//! Stage `accept`, after the head: what a body asks for.
+//! Stage `accept`: is this a request that can be judged at all, and for what does its body ask?
 //!
-//! Heads are judged where they are read (`aigw-io`); here the bodies of known dialects are.
+//! [`head`] judges heads; [`openai`] reads the deciding words of a body on `/v1`, each with its position.
 
+pub mod head;
 pub mod openai;
 mod spelling;
 mod values;

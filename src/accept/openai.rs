@@ -14,8 +14,8 @@ use super::spelling::in_another_case;
 use super::values::{
     Ended, boolean, count, each_member, filled, is_text_format, misspelt, prompts, refused, set, string, twice,
 };
-use crate::denial::{Reason, Refused};
 use crate::json_scan::JsonScan;
+use crate::refusal::{Reason, Refusal};
 
 /// Brackets deeper than this are refused: somebody behind us may parse by recursion.
 const MAX_DEPTH: u32 = 128;
@@ -105,7 +105,7 @@ pub struct Asked {
 }
 
 /// Reads a body. `param` of the refusal names the member at fault.
-pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
+pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refusal> {
     let Ok(text) = std::str::from_utf8(body) else { return Err(invalid_json("it is not UTF-8")) };
     if JsonScan::default().pass(body) > MAX_DEPTH {
         return Err(invalid_json("it is nested too deeply"));
@@ -118,8 +118,8 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refused> {
     }
 }
 
-fn invalid_json(why: &str) -> Refused {
-    Refused::because(Reason::InvalidJson, format!("We could not parse the JSON body of your request: {why}."))
+fn invalid_json(why: &str) -> Refusal {
+    Refusal::because(Reason::InvalidJson, format!("We could not parse the JSON body of your request: {why}."))
 }
 
 /// Builds the members that decide: their names, once.
@@ -167,14 +167,14 @@ members!(
 );
 
 impl<'a> Found<'a> {
-    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Refused> {
+    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Refusal> {
         match self.place(name) {
             Some((known, place)) => place.replace(value).map_or(Ok(()), |_| Err(twice(known, known))),
             None => in_another_case(name, DECIDING).map_or(Ok(()), |known| Err(misspelt("", name, known))),
         }
     }
 
-    fn asked(&self, endpoint: Endpoint, body: &str) -> Result<Asked, Refused> {
+    fn asked(&self, endpoint: Endpoint, body: &str) -> Result<Asked, Refusal> {
         let Some(model) = set(self.model) else {
             return Err(refused("model", "you must provide a model parameter".into()));
         };
@@ -186,7 +186,7 @@ impl<'a> Found<'a> {
             return Err(refused("stream", "this endpoint does not stream".into()));
         }
         let caps = [("max_tokens", self.max_tokens), ("max_completion_tokens", self.max_completion_tokens)];
-        let cap = |(name, value): (&'static str, Option<&RawValue>)| -> Result<Option<Cap>, Refused> {
+        let cap = |(name, value): (&'static str, Option<&RawValue>)| -> Result<Option<Cap>, Refusal> {
             let tokens = count(name, value)?;
             Ok(tokens.zip(value).map(|(tokens, raw)| Cap { tokens, at: place(body, raw) }))
         };
@@ -213,7 +213,7 @@ impl<'a> Found<'a> {
     }
 
     /// What the model shall work on has to be there; how many prompts it is.
-    fn prompts(&self, endpoint: Endpoint) -> Result<u32, Refused> {
+    fn prompts(&self, endpoint: Endpoint) -> Result<u32, Refusal> {
         match endpoint {
             Endpoint::Chat => {
                 let messages = set(self.messages).map(RawValue::get);
@@ -238,7 +238,7 @@ impl<'a> Found<'a> {
         Ok(1)
     }
 
-    fn include_usage(&self, body: &str) -> Result<IncludeUsage, Refused> {
+    fn include_usage(&self, body: &str) -> Result<IncludeUsage, Refusal> {
         const NAME: &str = "stream_options";
         let Some(options) = self.stream_options else { return Ok(IncludeUsage::Absent) };
         let text = options.get();
@@ -285,11 +285,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn chat(body: &str) -> Result<Asked, Refused> {
+    fn chat(body: &str) -> Result<Asked, Refusal> {
         read(Endpoint::Chat, body.as_bytes())
     }
 
-    fn with(members: &str) -> Result<Asked, Refused> {
+    fn with(members: &str) -> Result<Asked, Refusal> {
         chat(&format!("{{\"model\":\"m\",\"messages\":[{{}}]{members}}}"))
     }
 

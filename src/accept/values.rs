@@ -11,7 +11,7 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::spelling::in_another_case;
-use crate::denial::{Reason, Refused};
+use crate::refusal::{Reason, Refusal};
 
 /// Caps and counts above this are no numbers of tokens.
 const MAX_COUNT: u64 = (1 << 31) - 1;
@@ -21,17 +21,17 @@ const MAX_COUNT: u64 = (1 << 31) - 1;
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// What a body of this kind lacks or has wrong.
-pub(super) fn refused(param: impl Into<Cow<'static, str>>, message: String) -> Refused {
-    Refused { param: Some(param.into()), ..Refused::because(Reason::InvalidRequest, message) }
+pub(super) fn refused(param: impl Into<Cow<'static, str>>, message: String) -> Refusal {
+    Refusal::because(Reason::InvalidRequest, message).about(param)
 }
 
 /// `name` is none of ours, and some upstream may take it for one all the same.
-pub(super) fn misspelt(within: &str, name: &str, known: &str) -> Refused {
+pub(super) fn misspelt(within: &str, name: &str, known: &str) -> Refusal {
     refused(format!("{within}{name}"), format!("'{within}{name}' is no parameter: write it as '{within}{known}'"))
 }
 
 /// `what` stands twice in the body: its readers could each take another.
-pub(super) fn twice(param: &'static str, what: &str) -> Refused {
+pub(super) fn twice(param: &'static str, what: &str) -> Refusal {
     refused(param, format!("'{what}' is given more than once"))
 }
 
@@ -108,7 +108,7 @@ pub(super) fn string(raw: &RawValue) -> Option<String> {
     serde_json::from_str::<String>(raw.get()).ok()
 }
 
-pub(super) fn boolean(name: &'static str, raw: Option<&RawValue>) -> Result<bool, Refused> {
+pub(super) fn boolean(name: &'static str, raw: Option<&RawValue>) -> Result<bool, Refusal> {
     match raw.map(RawValue::get) {
         None | Some("null" | "false") => Ok(false),
         Some("true") => Ok(true),
@@ -117,7 +117,7 @@ pub(super) fn boolean(name: &'static str, raw: Option<&RawValue>) -> Result<bool
 }
 
 /// A whole number from 1.
-pub(super) fn count(name: &'static str, raw: Option<&RawValue>) -> Result<Option<u32>, Refused> {
+pub(super) fn count(name: &'static str, raw: Option<&RawValue>) -> Result<Option<u32>, Refusal> {
     let Some(raw) = set(raw) else { return Ok(None) };
     let number = raw.get().parse::<u64>().ok().filter(|n| (1..=MAX_COUNT).contains(n));
     match number.and_then(|n| u32::try_from(n).ok()) {

@@ -4,13 +4,12 @@
 //! and are asked after the look at the windows: an exhausted window wins over a model that is not allowed.
 
 use crate::accept::openai::Asked;
-use crate::denial::{Reason, Refused};
+use crate::refusal::{Reason, Refusal};
 use crate::snapshot::{Model, Tier};
 
 /// Whether the tier may call the model at all.
-pub fn model(tier: &Tier, model: &Model) -> Result<(), Refused> {
-    let refused =
-        |reason, message: String| Err(Refused { param: Some("model".into()), ..Refused::because(reason, message) });
+pub fn model(tier: &Tier, model: &Model) -> Result<(), Refusal> {
+    let refused = |reason, message: String| Err(Refusal::because(reason, message).about("model"));
     if !tier.models.hold(&model.name) {
         let message = format!("The model '{}' is not in your tier '{}'.", model.name, tier.name);
         return refused(Reason::ModelNotAllowed, message);
@@ -28,7 +27,7 @@ pub fn model(tier: &Tier, model: &Model) -> Result<(), Refused> {
 }
 
 /// Whether the tier may use the parameters.
-pub fn parameters(tier: &Tier, asked: &Asked) -> Result<(), Refused> {
+pub fn parameters(tier: &Tier, asked: &Asked) -> Result<(), Refusal> {
     let allowed = tier.parameters;
     let switches = [
         ("tools", asked.tools, allowed.tools),
@@ -39,7 +38,7 @@ pub fn parameters(tier: &Tier, asked: &Asked) -> Result<(), Refused> {
     ];
     if let Some((param, ..)) = switches.into_iter().find(|&(_, wanted, allowed)| wanted && !allowed) {
         let message = format!("The parameter '{param}' is not in your tier '{}'.", tier.name);
-        return Err(Refused { param: Some(param.into()), ..Refused::because(Reason::FeatureNotInTier, message) });
+        return Err(Refusal::because(Reason::FeatureNotInTier, message).about(param));
     }
     match allowed.n {
         Some(most) if asked.choices > most => {
@@ -48,7 +47,7 @@ pub fn parameters(tier: &Tier, asked: &Asked) -> Result<(), Refused> {
             if asked.prompts > 1 {
                 message.push_str(" Each prompt makes its own.");
             }
-            Err(Refused { param: Some(param.into()), ..Refused::because(Reason::FeatureNotInTier, message) })
+            Err(Refusal::because(Reason::FeatureNotInTier, message).about(param))
         }
         _ => Ok(()),
     }

@@ -1,14 +1,22 @@
-//! All checks or none. In come the limits that apply to a request, out comes a `Permit` or a refusal that names a limit.
+//! Stage `admit`: all gates and checks, or none. In: the caller and the limits that apply. Out: a [`Permit`], or a refusal.
 //!
-//! Headers phase: [`Admitter::peek`] refuses what is exhausted and takes nothing. Body phase: [`Admitter::take`]
-//! takes everything at once. A permit is the only ticket to an upstream: dropping it gives everything back.
+//! Gates first: `groups`, `size`, `gate`. Limits become checks in `profile` (a rate-limiting instance) and `tier`. On the
+//! head [`Admitter::peek`] refuses an exhausted limit and takes nothing; on the whole body [`Admitter::take`] takes from all
+//! limits at once. `refused` writes the refusal, `headers` the state of the limits. A permit is the only ticket to an upstream:
+//! dropping it gives everything back.
 
 mod check;
 pub mod gate;
+pub mod groups;
 pub mod headers;
 mod permit;
+pub mod profile;
+pub mod refused;
+pub mod size;
 mod take;
+pub mod tier;
 
-pub use check::{Check, Refusal};
+pub use check::{Check, Refusal, Refusal as NotTaken};
 pub use permit::Permit;
 pub use take::Admitter;
+pub use tier::CallerRows;

@@ -1,7 +1,7 @@
 //! The whole error mapping: Rust errors -> Python exceptions.
 //!
 //! The disk and the system become `OSError` with an errno, so that Python sees its usual subclasses; wrong input becomes
-//! `ValueError`. A refusal of a request is a value (`aigw_core::denial`), never an exception.
+//! `ValueError`. A refusal of a request is a value (`aigw_core::refusal`), never an exception.
 
 use std::io;
 

@@ -1,16 +1,15 @@
 //! The boundary: the list of what Python sees. Each item lives in the file of its stage.
 
-mod answer;
 mod app;
-mod body;
+mod coroutine;
 mod errors;
 mod exchange;
 mod families;
+mod inline;
 mod lean;
-mod linger;
 mod period;
+mod protocol;
 mod publisher;
-mod step;
 mod tables;
 mod yaml;
 
@@ -30,7 +29,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<lean::Leans>()?;
     m.add_class::<period::Period>()?;
     m.add_class::<publisher::Publisher>()?;
-    m.add_class::<step::InlineSubmit>()?;
+    m.add_class::<inline::InlineSubmit>()?;
     m.add_class::<yaml::YamlDocument>()?;
     m.add_function(wrap_pyfunction!(yaml::load_yaml, m)?)?;
     m.add_function(wrap_pyfunction!(publisher::wrong_text, m)?)?;

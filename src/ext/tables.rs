@@ -2,14 +2,14 @@
 //!
 //! In: nothing. Out: one dict for each row, in the table's order. It adds nothing and leaves nothing out.
 
-use aigw_core::{denial, telemetry};
+use aigw_core::{refusal, telemetry};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// See the stub.
 #[pyfunction]
 pub fn denials(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
-    let rows = denial::TABLE.iter().map(|row| {
+    let rows = refusal::TABLE.iter().map(|row| {
         let dict = PyDict::new(py);
         dict.set_item("code", row.code)?;
         dict.set_item("status", row.status)?;

@@ -1,3 +1,13 @@
-//! Stage `forward`: what goes upstream instead of what came.
+//! Stage `forward`: the request that goes upstream, rebuilt from its parts.
+//!
+//! [`headers`] writes its headers, [`kong`] its path, [`openai`] the body of a model's call, `attempts` one request for each
+//! target. Out: a [`Dispatch`].
 
+mod attempts;
+mod dispatch;
+pub mod headers;
+pub mod kong;
 pub mod openai;
+
+pub use attempts::{Attempt, Attempts, ModelAttempts};
+pub use dispatch::Dispatch;

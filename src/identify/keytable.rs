@@ -12,7 +12,7 @@ use sha2::Sha256;
 
 use super::credential::{Presented, Request, presented};
 use super::recent::Recent;
-use crate::denial::{Reason, Refused};
+use crate::refusal::{Reason, Refusal};
 use crate::snapshot::{Anonymous, Consumer, Credential, Digest, Found, KeyAuth, Keys, Names, SnapshotError};
 
 /// HMAC-SHA-256 under the gateway's secret, its key schedule computed once, and the keys it was asked for last.
@@ -115,7 +115,7 @@ impl<'s> Caller<'s> {
 
 const DAMAGED: SnapshotError = SnapshotError::Base("a consumer is damaged");
 
-/// Authenticates a request. `now` is unix seconds. A refusal with [`crate::denial::Extra::Challenge`] carries
+/// Authenticates a request. `now` is unix seconds. A refusal with [`crate::refusal::Extra::Challenge`] carries
 /// `WWW-Authenticate: <auth.challenge>`.
 pub fn identify<'s>(
     auth: &KeyAuth,
@@ -123,7 +123,7 @@ pub fn identify<'s>(
     keys: &'s Keys,
     request: &Request<'_>,
     now: u64,
-) -> Result<Caller<'s>, Refused> {
+) -> Result<Caller<'s>, Refusal> {
     if !auth.run_on_preflight && request.method == "OPTIONS" {
         return Ok(Caller::nobody(keys));
     }
@@ -145,8 +145,8 @@ pub fn identify<'s>(
     }
 }
 
-fn anonymous_missing(text: &str) -> Refused {
-    Refused::because(Reason::AnonymousMissing, format!("anonymous consumer {text} is configured but doesn't exist"))
+fn anonymous_missing(text: &str) -> Refusal {
+    Refusal::because(Reason::AnonymousMissing, format!("anonymous consumer {text} is configured but doesn't exist"))
 }
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
     }
 
     /// Who it is, and whether it stands in for somebody without a key.
-    fn call(auth: &KeyAuth, method: &str, key: Option<&str>, now: u64) -> Result<(Option<u32>, bool), Refused> {
+    fn call(auth: &KeyAuth, method: &str, key: Option<&str>, now: u64) -> Result<(Option<u32>, bool), Refusal> {
         let headers: Vec<_> = key.map(|k| ("apikey", k)).into_iter().collect();
         let request = Request { method, headers: &headers, query: "" };
         identify(auth, &hasher(), &keys(), &request, now)

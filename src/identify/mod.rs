@@ -1,12 +1,15 @@
 //! Stage `identify`: credential -> consumer.
 //!
-//! [`credential`] finds what the caller presented, [`keytable`] says whose it is, `recent` remembers that for the next
-//! call. Out: a [`Caller`], borrowed from the snapshot, or a [`crate::denial::Refused`]. No key leaves this stage: only
-//! row numbers, ids and names do.
+//! [`credential`] finds the key, [`keytable`] its caller, `recent` remembers that for the next request. Out: a [`Caller`]
+//! (on `/v1` a [`KeyHolder`]), or a [`crate::refusal::Refusal`]. No key leaves this stage: only row numbers, ids and names do.
 
 pub mod credential;
+mod key_holder;
 pub mod keytable;
+mod on_route;
 mod recent;
 
 pub use credential::{Presented, Request, bearer, hidden_query, keyless_query, presented};
+pub use key_holder::{KeyHolder, key_holder};
 pub use keytable::{Caller, KeyHasher, identify};
+pub use on_route::on_route;

@@ -1,12 +1,9 @@
 //! Where the gateway touches the world. The same stage names as the core.
 
-pub mod accept;
 pub mod access_log;
 pub mod cells;
 pub mod clock;
-pub mod forward;
-pub mod gateway;
-mod in_force;
+mod ids;
 pub mod lean;
 pub mod map;
 pub mod metrics;
@@ -15,5 +12,7 @@ pub mod record;
 pub mod secret;
 pub mod snapshot;
 pub mod socket;
+mod standing;
 pub mod upstream;
+pub mod worker;
 pub mod yaml;

@@ -1,9 +1,13 @@
-//! Stage `stream`: what an upstream's answer says of itself while it passes.
+//! Stage `stream`: the answer of an upstream while it passes.
 //!
-//! [`usage`] is what a call cost, in one form for all dialects; [`find`] takes it out of a plain answer of any size,
-//! [`sse`] out of a stream of events, which it also frees of what the caller did not ask for (`member` says where that stands).
+//! [`head`] adds the gateway's headers, [`patience`] says how long a head waits for its body; [`answer`] reads a model's answer. Its usage, [`usage`], has one form for all
+//! dialects: [`find`] takes it out of a document of any size, [`sse`] out of a stream of events, which it also frees of the
+//! members that the caller did not ask for (`member` finds them).
 
+pub mod answer;
 pub mod find;
+pub mod head;
 mod member;
+pub mod patience;
 pub mod sse;
 pub mod usage;

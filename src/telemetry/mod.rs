@@ -16,7 +16,7 @@ pub use processes::{CONTROL, WORKERS};
 pub use words::Run;
 use words::{add, get};
 
-use crate::denial::TABLE;
+use crate::refusal::TABLE;
 
 /// The column of per-route metrics: its number, above all that limits are given, and its key.
 pub const ROUTES: (u32, &str) = (1_048_575, "metrics:routes");
@@ -195,7 +195,7 @@ pub fn count_latency<'a>(run: &impl Run<'a>, what: Latency, micros: u64) {
 }
 
 /// Count a refusal in the gateway's run.
-pub fn count_denial<'a>(run: &impl Run<'a>, denial: crate::denial::Reason) {
+pub fn count_denial<'a>(run: &impl Run<'a>, denial: crate::refusal::Reason) {
     add(run, denial as u32, 1);
 }
 
@@ -311,7 +311,7 @@ mod tests {
         count_answer(&|at: u32| row.get(at as usize), Source::Exit, 429, 0, 5);
         count_latency(&|at: u32| row.get(at as usize), Latency::Request, 4_000);
         count_latency(&|at: u32| row.get(at as usize), Latency::Request, 9_000_000);
-        count_denial(&|at: u32| own.get(at as usize), crate::denial::Reason::RateLimited);
+        count_denial(&|at: u32| own.get(at as usize), crate::refusal::Reason::RateLimited);
         count(&|at: u32| own.get(at as usize), Counter::UpstreamReused, 3);
         let read = |words: &[AtomicU64]| words.iter().map(|word| word.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let mut page = Page::default();

@@ -6,7 +6,7 @@
 use super::metric::{Metric, MetricType};
 use super::page::{Sink, Value};
 use super::words::{Run, add, get};
-use crate::denial::TABLE;
+use crate::refusal::TABLE;
 use crate::stream::usage::Usage;
 
 /// The column of metrics by tier and model: its number, above all that limits are given, and its key.
@@ -190,7 +190,7 @@ pub fn count_call<'a>(run: &impl Run<'a>, call: &CallReport) {
 }
 
 /// Count a refusal in its tier's run.
-pub fn count_tier_denial<'a>(run: &impl Run<'a>, denial: crate::denial::Reason) {
+pub fn count_tier_denial<'a>(run: &impl Run<'a>, denial: crate::refusal::Reason) {
     add(run, denial as u32, 1);
 }
 

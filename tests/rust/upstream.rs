@@ -1,76 +1,67 @@
-//! The upstream thread survives any fault: a fault ends the call in work and is counted.
+//! The upstream thread: it goes on whatever fails in it, and a call that ends there is settled before its waiter hears of it.
 #![allow(clippy::unwrap_used)]
 
+mod world;
+
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use aigw_io::upstream::{Attempt, Call, Cancel, Deadlines, Event, Failure, Origin, Ticket, Upstream};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use aigw_core::cells::heap::HeapPlace;
+use aigw_core::settle::{Outcome, Shutdown};
+use aigw_core::surface::{Admitted, Ended};
+use aigw_core::units::Moment;
+use aigw_io::upstream::{Batch, CallObserver, Event, Upstream};
+use serde_json::json;
+use world::{ANN, NOW, Spec, World, policy};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A caller that is told of everything and says nothing.
+/// A worker that counts the ends of calls.
 #[derive(Default)]
-struct Caller(Cancel);
+struct Observer(AtomicUsize);
 
-impl Ticket for Caller {
-    fn sending(&self) {}
+impl CallObserver for Observer {
+    type Space = HeapPlace;
 
-    fn cancel(&self) -> &Cancel {
-        &self.0
+    fn shutdown(&self) -> Shutdown {
+        Shutdown::default()
     }
 
-    fn head(&self, _: StatusCode, _: &mut HeaderMap<HeaderValue>) {}
-
-    fn piece(&self, piece: Bytes) -> Bytes {
-        piece
+    fn now(&self) -> Moment {
+        NOW
     }
 
-    fn rest(&self) -> Bytes {
-        Bytes::new()
-    }
-
-    fn last_words(&self, _: Failure) -> Option<Bytes> {
-        None
+    fn ended(&self, call: &Ended) {
+        assert_eq!(call.report().end.outcome, Outcome::UpstreamError);
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// A call of a port where nobody listens.
-fn refused() -> Call {
+/// A gateway whose service is at a port where nobody listens.
+fn world() -> World {
+    let mut policy = policy();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let deadlines =
-        Deadlines { connect: PATIENCE, write: PATIENCE, first_byte: PATIENCE, between: PATIENCE, total: PATIENCE };
-    Call {
-        method: Method::GET,
-        attempt: Attempt {
-            origin: Arc::new(Origin { tls: false, verify: true, host: "127.0.0.1".to_owned(), port }),
-            target: "/".to_owned(),
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-        },
-        others: None,
-        deadlines,
-        peer: None,
-        max_answer: 1,
-        whole: false,
-    }
+    policy["services"][0]["port"] = json!(port);
+    World::new(&policy)
+}
+
+fn admitted(world: &World) -> Admitted<HeapPlace> {
+    world.request(&Spec::route()).map_err(|rejected| rejected.refusal).unwrap()
 }
 
 #[test]
-fn a_delivery_and_a_beat_that_panic_cost_themselves_only() {
-    let (upstream, inbox) = Upstream::<Caller>::channel();
+fn thread_survives_panics_of_delivery_and_beat() {
+    let (upstream, inbox) = Upstream::<Observer, ()>::channel();
     let (told, events) = mpsc::channel();
     let (beaten, beats) = mpsc::channel();
     let (failed, missed) = (AtomicBool::new(false), AtomicBool::new(false));
-    let deliver = move |batch: Vec<(_, Event)>| {
+    let deliver = move |batch: Batch<()>| {
         let first = !failed.swap(true, Ordering::Relaxed);
         for (_, event) in batch {
-            told.send(matches!(event, Event::Failed(Failure::Refused))).unwrap();
+            told.send(matches!(event, Event::Answer(answer) if answer.status == 502)).unwrap();
         }
         assert!(!first, "the first delivery");
     };
@@ -79,13 +70,28 @@ fn a_delivery_and_a_beat_that_panic_cost_themselves_only() {
         let _ = beaten.send(());
         assert!(!first, "the first beat");
     };
-    let thread = thread::spawn(move || Upstream::run(inbox, Duration::from_millis(1), deliver, beat));
-    for _ in 0..3 {
-        assert!(upstream.submit(Caller::default(), refused()).is_ok());
+    let observer = Arc::new(Observer::default());
+    let watcher = Arc::clone(&observer);
+    let thread = thread::spawn(move || Upstream::run(inbox, watcher, Duration::from_millis(1), deliver, beat));
+    let world = world();
+    for ended in 1..=3 {
+        assert!(upstream.submit(admitted(&world), Arc::default(), ()).is_ok());
         assert!(events.recv_timeout(PATIENCE).unwrap());
+        assert_eq!((observer.0.load(Ordering::SeqCst), world.counts(ANN)), (ended, [0, 0, 0]));
         beats.recv_timeout(PATIENCE).unwrap();
     }
     assert_eq!(upstream.counters().panics.load(Ordering::Relaxed), 2);
     drop(upstream);
     assert!(thread.join().unwrap().is_ok());
+}
+
+#[test]
+fn call_without_thread_comes_back_and_gives_back() {
+    let (upstream, inbox) = Upstream::<Observer, ()>::channel();
+    drop(inbox);
+    let world = world();
+    let returned = upstream.submit(admitted(&world), Arc::default(), ());
+    assert_eq!(world.counts(ANN), [1, 1, 0]);
+    drop(returned);
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
 }

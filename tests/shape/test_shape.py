@@ -13,7 +13,7 @@ from tests.shape.files import ROOT, sources, tracked
 from tests.shape.rust import split
 
 # Where memory is touched by hand, each block with its SAFETY text.
-UNSAFE: Final = {"src/io/map.rs", "src/io/socket.rs", "src/ext/step.rs"}
+UNSAFE: Final = {"src/io/map.rs", "src/io/socket.rs", "src/ext/coroutine.rs"}
 # Handlers that catch everything and go on, by file, outside `serve/`.
 CATCH_ALL: Final = {
     "python/aigw/control/group_commit.py": 2,  # whatever an operation raises is told to its caller

@@ -4,34 +4,35 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aigw_core::surface::Admitted;
 use tokio::sync::mpsc;
 
-use super::call::Call;
 use super::counters::UpstreamCounters;
+use super::observer::{CallObserver, Cancel};
 use super::outbox::{Batch, Outbox, Ready};
 use super::shared::Shared;
 use super::task::CallTask;
-use super::ticket::Ticket;
 
-/// A handle on the upstream thread; cheap to clone, usable from any thread.
-#[derive(Debug)]
-pub struct Upstream<T> {
-    calls: mpsc::UnboundedSender<(T, Call)>,
+/// A handle on the upstream thread; usable from any thread.
+pub struct Upstream<O: CallObserver, T> {
+    calls: mpsc::UnboundedSender<Submitted<O, T>>,
     counters: Arc<UpstreamCounters>,
 }
 
-impl<T> Clone for Upstream<T> {
-    fn clone(&self) -> Self {
-        Self { calls: self.calls.clone(), counters: Arc::clone(&self.counters) }
-    }
+/// An admitted request on its way to the upstream thread.
+struct Submitted<O: CallObserver, T> {
+    admitted: Admitted<O::Space>,
+    cancel: Arc<Cancel>,
+    waiter: T,
 }
 
-impl<T: Ticket> Upstream<T> {
-    /// Start the thread body's runtime and serve calls until every handle is gone. Blocks; run it on a thread of its own.
+impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
+    /// Starts the runtime and serves calls until every handle is gone. Blocks; run it on a thread of its own.
     ///
     /// `deliver` gets every batch of events; `tick` is called every `every`, between events. A panic of either is counted.
     pub fn run(
-        mut inbox: Inbox<T>,
+        mut inbox: Inbox<O, T>,
+        observer: Arc<O>,
         every: Duration,
         deliver: impl Fn(Batch<T>) + 'static,
         tick: impl Fn() + 'static,
@@ -40,7 +41,7 @@ impl<T: Ticket> Upstream<T> {
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async move {
             let shared = Rc::new(Shared::new(Arc::clone(&inbox.counters)));
-            let ready = Rc::new(Ready::new());
+            let ready = Rc::new(Ready::new(observer));
             let (postman, filled) = (Rc::clone(&shared), Rc::clone(&ready));
             tokio::task::spawn_local(async move {
                 loop {
@@ -58,9 +59,10 @@ impl<T: Ticket> Upstream<T> {
                     sweeper.survive(|| sweeper.sweep());
                 }
             });
-            while let Some((ticket, call)) = inbox.calls.recv().await {
-                let task = CallTask { shared: Rc::clone(&shared), outbox: Outbox::new(Rc::clone(&ready), ticket) };
-                tokio::task::spawn_local(task.run(call));
+            while let Some(Submitted { admitted, cancel, waiter }) = inbox.calls.recv().await {
+                let (dispatch, call) = admitted.into_parts();
+                let outbox = Outbox::new(Rc::clone(&ready), waiter, call);
+                tokio::task::spawn_local(CallTask { shared: Rc::clone(&shared), outbox }.run(dispatch, cancel));
             }
         });
         Ok(())
@@ -68,15 +70,21 @@ impl<T: Ticket> Upstream<T> {
 
     /// A handle and the inbox that `run` serves.
     #[must_use]
-    pub fn channel() -> (Self, Inbox<T>) {
+    pub fn channel() -> (Self, Inbox<O, T>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let counters = Arc::new(UpstreamCounters::default());
         (Self { calls: sender, counters: Arc::clone(&counters) }, Inbox { calls: receiver, counters })
     }
 
-    /// Hand a call over; gives the ticket back when the thread is gone.
-    pub fn submit(&self, ticket: T, call: Call) -> Result<(), T> {
-        self.calls.send((ticket, call)).map_err(|unsent| unsent.0.0)
+    /// Sends an admitted request; `waiter` gets its events. Gives the request back when the thread is gone.
+    pub fn submit(
+        &self,
+        admitted: Admitted<O::Space>,
+        cancel: Arc<Cancel>,
+        waiter: T,
+    ) -> Result<(), Box<Admitted<O::Space>>> {
+        let submitted = Submitted { admitted, cancel, waiter };
+        self.calls.send(submitted).map_err(|unsent| Box::new(unsent.0.admitted))
     }
 
     /// The counters of this thread.
@@ -87,8 +95,7 @@ impl<T: Ticket> Upstream<T> {
 }
 
 /// The receiving end of [`Upstream::channel`].
-#[derive(Debug)]
-pub struct Inbox<T> {
-    calls: mpsc::UnboundedReceiver<(T, Call)>,
+pub struct Inbox<O: CallObserver, T> {
+    calls: mpsc::UnboundedReceiver<Submitted<O, T>>,
     counters: Arc<UpstreamCounters>,
 }

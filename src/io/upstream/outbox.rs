@@ -1,41 +1,46 @@
-//! The outbox of one call: its events on their way to the caller, all calls' events in one batch.
+//! The outbox of one call: its events on their way to the waiter, all calls' events in one batch.
 //!
-//! In: events in order. Out: batches of (ticket, event). The ticket sees each event first, for it may change heads and
-//! pieces. Invariant: nothing follows a call's last event.
+//! In: the steps of an answer, in order. The core's [`Call`] sees each step first: it edits heads and pieces, and is settled by
+//! the last. Out: batches of (waiter, event). Invariant: nothing follows a call's last event.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use aigw_core::settle::Failure;
+use aigw_core::surface::{Call, Failed};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::Notify;
 
-use super::event::Event;
-use super::ticket::Ticket;
+use super::event::{AnswerHead, Event};
+use super::observer::CallObserver;
 
-/// Events that are ready together: ticket and event, in order per ticket. The ticket is given up with its last event.
+/// Events that are ready together: waiter and event, in order for each waiter.
 pub type Batch<T> = Vec<(Rc<T>, Event)>;
 
-/// The events of all calls that wait to be delivered.
-pub(super) struct Ready<T> {
+/// The events of all calls that wait to be delivered, and the observer of all calls.
+pub(super) struct Ready<O, T> {
+    observer: Arc<O>,
     batch: RefCell<Batch<T>>,
     bell: Notify,
     rung: Cell<bool>,
 }
 
-impl<T> Ready<T> {
-    pub(super) fn new() -> Self {
-        Self { batch: RefCell::default(), bell: Notify::new(), rung: Cell::new(false) }
+impl<O, T> Ready<O, T> {
+    pub(super) fn new(observer: Arc<O>) -> Self {
+        Self { observer, batch: RefCell::default(), bell: Notify::new(), rung: Cell::new(false) }
     }
 
-    /// Wait for events, and take them all.
+    /// Waits for events, and takes them all.
     pub(super) async fn next(&self) -> Batch<T> {
         self.bell.notified().await;
         self.rung.set(false);
         self.batch.take()
     }
 
-    fn add(&self, ticket: &Rc<T>, event: Event) {
-        self.batch.borrow_mut().push((Rc::clone(ticket), event));
+    fn add(&self, waiter: &Rc<T>, event: Event) {
+        self.batch.borrow_mut().push((Rc::clone(waiter), event));
         if !self.rung.replace(true) {
             self.bell.notify_one();
         }
@@ -43,21 +48,20 @@ impl<T> Ready<T> {
 }
 
 /// The events of one call.
-pub(super) struct Outbox<T> {
-    ready: Rc<Ready<T>>,
-    ticket: Rc<T>,
+pub(super) struct Outbox<O: CallObserver, T> {
+    ready: Rc<Ready<O, T>>,
+    waiter: Rc<T>,
+    /// `None` once the call is settled.
+    call: RefCell<Option<Call<O::Space>>>,
     over: Cell<bool>,
     /// Bytes of the answer's body handed over; `None` before its head was.
     sent: Cell<Option<u64>>,
 }
 
-impl<T: Ticket> Outbox<T> {
-    pub(super) fn new(ready: Rc<Ready<T>>, ticket: T) -> Self {
-        Self { ready, ticket: Rc::new(ticket), over: Cell::new(false), sent: Cell::new(None) }
-    }
-
-    pub(super) fn ticket(&self) -> &T {
-        &self.ticket
+impl<O: CallObserver, T> Outbox<O, T> {
+    pub(super) fn new(ready: Rc<Ready<O, T>>, waiter: T, call: Call<O::Space>) -> Self {
+        let (waiter, call) = (Rc::new(waiter), RefCell::new(Some(call)));
+        Self { ready, waiter, call, over: Cell::new(false), sent: Cell::new(None) }
     }
 
     /// Whether the last event was handed over.
@@ -70,32 +74,95 @@ impl<T: Ticket> Outbox<T> {
         self.sent.get()
     }
 
-    /// Hand over an event; what the ticket has to say of it first.
-    pub(super) fn push(&self, event: Event) {
-        match event {
-            Event::Full { status, mut headers, body } => {
-                self.ticket.head(status, &mut headers);
-                let body = self.ticket.piece(body);
-                let rest = self.ticket.rest();
-                let body = if rest.is_empty() { body } else { [body, rest].concat().into() };
-                self.hand_over(Event::Full { status, headers, body });
-            }
-            Event::Head { status, mut headers } => {
-                self.ticket.head(status, &mut headers);
-                self.sent.set(Some(0));
-                self.hand_over(Event::Head { status, headers });
-            }
-            Event::Chunk(piece) => self.chunk(self.ticket.piece(piece)),
-            Event::End => {
-                self.chunk(self.ticket.rest());
-                self.hand_over(Event::End);
-            }
-            Event::Failed(_) => self.hand_over(event),
+    fn with<R>(&self, step: impl FnOnce(&mut Call<O::Space>) -> R) -> Option<R> {
+        self.call.borrow_mut().as_mut().map(step)
+    }
+
+    /// The first byte of the request goes upstream now.
+    pub(super) fn sending(&self) {
+        self.with(|call| call.sending(call.request().arrived.elapsed()));
+    }
+
+    /// The whole answer is here.
+    pub(super) fn whole(&self, status: StatusCode, headers: HeaderMap<HeaderValue>, body: Bytes) {
+        let Some(head) = self.answer_head(status, headers) else { return };
+        let parts = self.with(|call| {
+            let piece = call.piece(body, call.request().arrived.elapsed());
+            (piece, call.rest())
+        });
+        let (piece, rest) = parts.unwrap_or_default();
+        let body = if rest.is_empty() { piece } else { [piece, rest].concat().into() };
+        // Settled before the client can react: its next request must not meet this one's permit.
+        self.complete();
+        self.hand_over(Event::Whole(head, body));
+    }
+
+    /// The head of an answer is here; its body follows in pieces.
+    pub(super) fn head(&self, status: StatusCode, headers: HeaderMap<HeaderValue>) {
+        let Some(head) = self.answer_head(status, headers) else { return };
+        self.sent.set(Some(0));
+        self.hand_over(Event::Head(head));
+    }
+
+    fn answer_head(&self, status: StatusCode, mut headers: HeaderMap<HeaderValue>) -> Option<AnswerHead> {
+        let draining = self.ready.observer.shutdown().draining;
+        let own = self.with(|call| {
+            let after = call.request().arrived.elapsed();
+            call.head(status, &mut headers, after, draining)
+        })?;
+        Some(AnswerHead { status, headers, own })
+    }
+
+    /// A piece of the body is here.
+    pub(super) fn piece(&self, piece: Bytes) {
+        if let Some(piece) = self.with(|call| call.piece(piece, call.request().arrived.elapsed())) {
+            self.chunk(piece);
         }
     }
 
-    /// Hand over a piece of the body as it is.
-    pub(super) fn chunk(&self, piece: Bytes) {
+    /// The body is whole.
+    pub(super) fn end(&self) {
+        if let Some(rest) = self.with(Call::rest) {
+            self.chunk(rest);
+        }
+        self.complete();
+        self.hand_over(Event::End);
+    }
+
+    /// The answer breaks off: its last words to the client, handed over. Returns their length in bytes; `None` without any.
+    pub(super) fn last_words(&self, failure: Failure) -> Option<u64> {
+        let cutting = self.ready.observer.shutdown().cutting;
+        let words = self.with(|call| call.last_words(failure, cutting))??;
+        let length = words.len() as u64;
+        self.chunk(words);
+        Some(length)
+    }
+
+    /// No (whole) answer comes.
+    pub(super) fn failed(&self, failure: Failure) {
+        let Some(call) = self.call.take() else { return };
+        let (after, peer) = (call.request().arrived.elapsed(), call.request().peer);
+        let (shutdown, now) = (self.ready.observer.shutdown(), self.ready.observer.now());
+        let Failed { ended, answer } = call.failed(failure, self.sent.get().is_some(), shutdown, now, after);
+        self.ready.observer.ended(&ended);
+        self.hand_over(answer.map_or(Event::Cut(peer), Event::Answer));
+    }
+
+    /// The call's task panicked: its waiter gets a last event in any case.
+    pub(super) fn abandon(&self) {
+        if !self.is_over() {
+            self.hand_over(Event::Cut(None));
+        }
+    }
+
+    fn complete(&self) {
+        if let Some(call) = self.call.take() {
+            let after = call.request().arrived.elapsed();
+            self.ready.observer.ended(&call.completed(after));
+        }
+    }
+
+    fn chunk(&self, piece: Bytes) {
         if !piece.is_empty() {
             self.sent.set(self.sent.get().map(|sent| sent + piece.len() as u64));
             self.hand_over(Event::Chunk(piece));
@@ -106,6 +173,6 @@ impl<T: Ticket> Outbox<T> {
         if event.is_last() {
             self.over.set(true);
         }
-        self.ready.add(&self.ticket, event);
+        self.ready.add(&self.waiter, event);
     }
 }

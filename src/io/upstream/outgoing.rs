@@ -3,7 +3,7 @@
 //! A large one goes in pieces, and notes when the connection took the last: so an upstream that takes its time is told from one
 //! that stopped taking. A small one is one piece, and nothing is noted.
 
-use super::call::Deadlines;
+use aigw_core::balance::Deadlines;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::cell::Cell;

@@ -3,13 +3,13 @@
 //! An address that refused three times is left out for ten seconds and then tried by one exchange (`balance/health`).
 //! A connection goes back only after its answer was read to the end.
 
-use super::call::Origin;
 use super::counters::UpstreamCounters;
-use super::event::Failure;
 use super::outgoing::Outgoing;
 use super::resolve::Resolver;
 use super::tls::Tls;
+use aigw_core::balance::Origin;
 use aigw_core::balance::health::Health;
+use aigw_core::settle::Failure;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;

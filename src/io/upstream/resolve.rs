@@ -1,7 +1,7 @@
 //! Names to addresses, remembered briefly. Literal addresses never leave this module; names go to the system's resolver on
 //! a blocking thread of the runtime, so that a slow one holds up its own exchanges only.
 
-use super::call::Origin;
+use aigw_core::balance::Origin;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

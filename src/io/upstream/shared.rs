@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::call::Origin;
 use super::counters::UpstreamCounters;
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::tls::Tls;
+use aigw_core::balance::Origin;
 
 /// What the tasks of the upstream thread share.
 pub(super) struct Shared {

@@ -2,23 +2,25 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aigw_core::balance::failover;
+use aigw_core::forward::{Attempt, Attempts, Dispatch};
+use aigw_core::settle::Failure;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::answer::{self, Way};
-use super::call::{Attempt, Call};
-use super::event::{Event, Failure};
+use super::observer::{CallObserver, Cancel};
 use super::outbox::Outbox;
 use super::outgoing::Outgoing;
 use super::pool::{Pool, Sender};
+use super::response::{self, Way};
 use super::shared::Shared;
-use super::ticket::Ticket;
 use crate::socket::Reader;
 
 /// A refusal of an upstream is kept, to be passed on where no other answers; a larger one is none.
@@ -29,67 +31,55 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// One call being served. Dropped without a last event (a panic), it reports a fault of ours: no client waits for ever.
-pub(super) struct CallTask<T: Ticket> {
+pub(super) struct CallTask<O: CallObserver, T> {
     pub(super) shared: Rc<Shared>,
-    pub(super) outbox: Outbox<T>,
+    pub(super) outbox: Outbox<O, T>,
 }
 
-impl<T: Ticket> CallTask<T> {
-    pub(super) async fn run(self, call: Call) {
-        let total = call.deadlines.total;
-        let peer = call.peer;
+impl<O: CallObserver, T> CallTask<O, T> {
+    pub(super) async fn run(self, dispatch: Dispatch, cancel: Arc<Cancel>) {
+        let (total, peer) = (dispatch.deadlines.total, dispatch.peer);
         let outcome = tokio::select! {
             biased;
-            () = self.outbox.ticket().cancel().wait() => Err(Failure::Cancelled),
-            outcome = tokio::time::timeout(total, self.serve(call)) => outcome.unwrap_or(Err(Failure::TotalTimeout)),
+            () = cancel.wait() => Err(Failure::Cancelled),
+            outcome = tokio::time::timeout(total, self.serve(dispatch)) => outcome.unwrap_or(Err(Failure::TotalTimeout)),
         };
         if let Err(failure) = outcome {
             if let Some(sent) = self.outbox.sent() {
-                let words = self.outbox.ticket().last_words(failure);
-                // A client that left has nothing to hear; one that a shutdown cuts has.
+                let words = self.outbox.last_words(failure);
+                // A client that left reads nothing more; a client that a shutdown cuts does.
                 if failure != Failure::Cancelled || words.is_some() {
-                    self.conclude(words.unwrap_or_default(), sent, peer).await;
+                    conclude(sent, words.unwrap_or(0), peer).await;
                 }
             }
-            self.outbox.push(Event::Failed(failure));
+            self.outbox.failed(failure);
         }
     }
 
-    /// A cut follows: it must not overtake what was passed on, nor what is still to be said.
-    async fn conclude(&self, words: Bytes, sent: u64, peer: Option<SocketAddr>) {
-        let all = sent + words.len() as u64;
-        let reader = peer.and_then(|peer| Reader::find(peer, sent));
-        self.outbox.chunk(words);
-        let by = Instant::now() + LAST_WORDS;
-        tokio::time::sleep(LOOK).await;
-        while reader.as_ref().is_some_and(|reader| reader.behind(all) > 0) && Instant::now() < by {
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    async fn serve(&self, call: Call) -> Result<(), Failure> {
-        let Call { method, mut attempt, mut others, deadlines, peer, max_answer, whole } = call;
+    async fn serve(&self, dispatch: Dispatch) -> Result<(), Failure> {
+        let Dispatch { method, attempts, deadlines, peer, max_answer, whole } = dispatch;
+        let Attempts { first: mut attempt, mut others } = attempts;
         let way = Way { deadlines, peer, max_answer, whole };
         let no_body = method == Method::HEAD;
         let mut kept = None;
         loop {
             let sent = self.send(method.clone(), attempt, way).await;
             let next = match &sent {
-                Ok((_, _, answer)) if !may_be_another(answer.status()) => None,
+                Ok((_, _, answer)) if !failover::after_answer(answer.status()) => None,
                 Err(failure) if !failure.is_before_sending() => None,
-                _ => others.as_mut().and_then(|others| others.next()),
+                _ => others.as_mut().and_then(Iterator::next),
             };
             match (sent, next) {
                 (Ok((sender, pool, answer)), None) => {
-                    answer::pass(&self.outbox, answer, no_body, way).await?;
+                    response::pass(&self.outbox, answer, no_body, way).await?;
                     pool.give_back(sender);
                     return Ok(());
                 }
                 (Err(failure), None) => {
-                    // Another upstream's whole answer says more than that this one cannot be reached.
+                    // Another target's whole refusal tells more than a target that cannot be reached.
                     return match kept {
                         Some((status, headers, body)) if failure.is_before_sending() => {
-                            self.outbox.push(Event::Full { status, headers, body });
+                            self.outbox.whole(status, headers, body);
                             Ok(())
                         }
                         _ => Err(failure),
@@ -97,7 +87,7 @@ impl<T: Ticket> CallTask<T> {
                 }
                 (sent, Some(next)) => {
                     if let Ok((sender, pool, answer)) = sent {
-                        kept = Some(self.keep(answer, way).await?);
+                        kept = Some(keep(answer, way).await?);
                         pool.give_back(sender);
                     }
                     self.shared.counters.failovers.fetch_add(1, Ordering::Relaxed);
@@ -105,21 +95,6 @@ impl<T: Ticket> CallTask<T> {
                 }
             }
         }
-    }
-
-    /// Read a refusal of an upstream to its end: only a whole one leaves no doubt.
-    async fn keep(&self, answer: Response<Incoming>, way: Way) -> Result<Whole, Failure> {
-        let (mut head, mut body) = answer.into_parts();
-        let mut held = BytesMut::new();
-        while let Some(data) = answer::next(&mut body, way.deadlines.between).await? {
-            held.extend_from_slice(&data);
-            if held.len() as u64 > MAX_REFUSAL {
-                return Err(Failure::TooLarge);
-            }
-        }
-        answer::strip_hop_by_hop(&mut head.headers);
-        head.headers.remove(CONTENT_LENGTH);
-        Ok((head.status, head.headers, held.freeze()))
     }
 
     /// Send one attempt and wait for the head of its answer.
@@ -144,7 +119,7 @@ impl<T: Ticket> CallTask<T> {
                         .await?
                 }
             };
-            self.outbox.ticket().sending();
+            self.outbox.sending();
             let taken = request.body().taken();
             let answer = sender.try_send_request(request);
             let answered = match taken {
@@ -177,16 +152,38 @@ type Sent = (Sender, Rc<Pool>, Response<Incoming>);
 /// A whole answer.
 type Whole = (StatusCode, HeaderMap<HeaderValue>, Bytes);
 
-/// Refusals of an upstream that another may not share.
-fn may_be_another(status: StatusCode) -> bool {
-    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE)
+/// Waits until the client has read the `sent` bytes of its answer and the `more` that follow them: the cut must not overtake
+/// them.
+async fn conclude(sent: u64, more: u64, peer: Option<SocketAddr>) {
+    let reader = peer.and_then(|peer| Reader::find(peer, sent));
+    let by = Instant::now() + LAST_WORDS;
+    tokio::time::sleep(LOOK).await;
+    while reader.as_ref().is_some_and(|reader| reader.behind(sent + more) > 0) && Instant::now() < by {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
-impl<T: Ticket> Drop for CallTask<T> {
+/// Reads a refusal of an upstream to its end: only a whole refusal leaves no doubt.
+async fn keep(answer: Response<Incoming>, way: Way) -> Result<Whole, Failure> {
+    let (mut head, mut body) = answer.into_parts();
+    let mut held = BytesMut::new();
+    while let Some(data) = response::next(&mut body, way.deadlines.between).await? {
+        held.extend_from_slice(&data);
+        if held.len() as u64 > MAX_REFUSAL {
+            return Err(Failure::TooLarge);
+        }
+    }
+    response::strip_hop_by_hop(&mut head.headers);
+    head.headers.remove(CONTENT_LENGTH);
+    Ok((head.status, head.headers, held.freeze()))
+}
+
+impl<O: CallObserver, T> Drop for CallTask<O, T> {
     fn drop(&mut self) {
         if !self.outbox.is_over() {
             self.shared.counters.panics.fetch_add(1, Ordering::Relaxed);
-            self.outbox.push(Event::Failed(Failure::Internal));
+            self.shared.survive(|| self.outbox.failed(Failure::Internal));
+            self.outbox.abandon();
         }
     }
 }

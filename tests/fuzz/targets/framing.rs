@@ -13,44 +13,43 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use aigw_io::upstream::{Attempt, Call, Cancel, Deadlines, Event, Failure, Origin, Ticket, Upstream};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use aigw_core::cells::heap::HeapPlace;
+use aigw_core::settle;
+use aigw_core::surface::Ended;
+use aigw_core::units::Moment;
+use aigw_io::upstream::{Batch, CallObserver, Event, Upstream};
+use http::{Method, StatusCode};
+use serde_json::json;
+
+#[path = "../../rust/world/mod.rs"]
+mod world;
+use world::{NOW, Spec, World};
 
 const SECOND: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond";
 /// A bound on an upstream that says nothing more.
-const SILENCE: Duration = Duration::from_millis(40);
+const SILENCE_MS: u64 = 40;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A caller that passes every byte on.
-#[derive(Default)]
-struct Caller(Cancel);
+/// A worker without counters and log.
+struct Observer;
 
-impl Ticket for Caller {
-    fn sending(&self) {}
+impl CallObserver for Observer {
+    type Space = HeapPlace;
 
-    fn cancel(&self) -> &Cancel {
-        &self.0
+    fn shutdown(&self) -> settle::Shutdown {
+        settle::Shutdown::default()
     }
 
-    fn head(&self, _: StatusCode, _: &mut HeaderMap<HeaderValue>) {}
-
-    fn piece(&self, piece: Bytes) -> Bytes {
-        piece
+    fn now(&self) -> Moment {
+        NOW
     }
 
-    fn rest(&self) -> Bytes {
-        Bytes::new()
-    }
-
-    fn last_words(&self, _: Failure) -> Option<Bytes> {
-        None
-    }
+    fn ended(&self, _: &Ended) {}
 }
 
 /// The client's thread and the upstream's, for all inputs.
 struct Ends {
-    upstream: Upstream<Caller>,
+    upstream: Upstream<Observer, ()>,
     events: mpsc::Receiver<Event>,
     port: u16,
     /// How the upstream answers its next first request.
@@ -60,10 +59,10 @@ struct Ends {
 fn ends() -> &'static Mutex<Ends> {
     static ENDS: OnceLock<Mutex<Ends>> = OnceLock::new();
     ENDS.get_or_init(|| {
-        let (upstream, inbox) = Upstream::<Caller>::channel();
+        let (upstream, inbox) = Upstream::<Observer, ()>::channel();
         let (told, events) = mpsc::channel();
-        let deliver = move |batch: Vec<(_, Event)>| batch.into_iter().for_each(|(_, event)| drop(told.send(event)));
-        thread::spawn(move || Upstream::run(inbox, PATIENCE, deliver, || ()));
+        let deliver = move |batch: Batch<()>| batch.into_iter().for_each(|(_, event)| drop(told.send(event)));
+        thread::spawn(move || Upstream::run(inbox, Arc::new(Observer), PATIENCE, deliver, || ()));
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let script = Arc::new(Mutex::new((false, Vec::new())));
@@ -107,23 +106,24 @@ fn serve(mut connection: TcpStream, script: &Mutex<(bool, Vec<u8>)>, answered: &
     }
 }
 
+/// A gateway whose service is the upstream of one input: two requests are within its limits.
+fn gateway(ends: &Ends, host: &str) -> World {
+    let mut policy = world::policy();
+    policy["services"][0]["host"] = json!(host);
+    policy["services"][0]["port"] = json!(ends.port);
+    policy["services"][0]["read_timeout_ms"] = json!(SILENCE_MS);
+    World::new(&policy)
+}
+
 /// One call; its events in order.
-fn call(ends: &Ends, host: &str) -> Vec<Event> {
-    let deadlines =
-        Deadlines { connect: PATIENCE, write: PATIENCE, first_byte: SILENCE, between: SILENCE, total: PATIENCE };
-    let origin = Origin { tls: false, verify: true, host: host.to_owned(), port: ends.port };
-    let attempt = Attempt {
-        origin: Arc::new(origin),
-        target: "/".to_owned(),
-        headers: HeaderMap::from_iter([(http::header::HOST, HeaderValue::from_static("test"))]),
-        body: Bytes::new(),
-    };
-    let call =
-        Call { method: Method::GET, attempt, others: None, deadlines, peer: None, max_answer: 1 << 20, whole: false };
-    assert!(ends.upstream.submit(Caller::default(), call).is_ok());
+fn call(ends: &Ends, gateway: &World) -> Vec<Event> {
+    let get = Spec { method: Method::GET, ..Spec::route().with_body(b"") };
+    let get = Spec { length: aigw_core::request::BodyLength::None, ..get };
+    let admitted = gateway.request(&get).map_err(|rejected| rejected.refusal).expect("a request that passes");
+    assert!(ends.upstream.submit(admitted, Arc::default(), ()).is_ok());
     let mut events = Vec::new();
     while !events.last().is_some_and(Event::is_last) {
-        events.push(ends.events.recv_timeout(PATIENCE).expect("an exchange without an end"));
+        events.push(ends.events.recv_timeout(PATIENCE).expect("a call without an end"));
     }
     events
 }
@@ -131,8 +131,8 @@ fn call(ends: &Ends, host: &str) -> Vec<Event> {
 /// Whether the events are in an order that a client can be told: a whole answer, or a head, pieces and an end, or a failure.
 fn in_order(events: &[Event]) -> bool {
     match events {
-        [Event::Full { .. } | Event::Failed(_)] => true,
-        [Event::Head { .. }, pieces @ .., Event::End | Event::Failed(_)] => {
+        [Event::Whole(..) | Event::Answer(_)] => true,
+        [Event::Head(_), pieces @ .., Event::End | Event::Cut(_)] => {
             pieces.iter().all(|piece| matches!(piece, Event::Chunk(_)))
         }
         _ => false,
@@ -142,10 +142,10 @@ fn in_order(events: &[Event]) -> bool {
 /// Status and body of an answer that came whole.
 fn answer(events: &[Event]) -> Option<(StatusCode, Vec<u8>)> {
     match events {
-        [Event::Full { status, body, .. }] => Some((*status, body.to_vec())),
-        [Event::Head { status, .. }, pieces @ .., Event::End] => {
+        [Event::Whole(head, body)] => Some((head.status, body.to_vec())),
+        [Event::Head(head), pieces @ .., Event::End] => {
             let body = pieces.iter().flat_map(|piece| if let Event::Chunk(bytes) = piece { &bytes[..] } else { &[] });
-            Some((*status, body.copied().collect()))
+            Some((head.status, body.copied().collect()))
         }
         _ => None,
     }
@@ -159,17 +159,19 @@ pub fn run(data: &[u8]) {
     *ends.script.lock().unwrap_or_else(PoisonError::into_inner) = (first % 2 == 1, bytes.to_vec());
     let [_, a, b, c] = INPUTS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let host = format!("127.{a}.{b}.{c}");
-    let events = call(&ends, &host);
+    let gateway = gateway(&ends, &host);
+    let events = call(&ends, &gateway);
     assert!(in_order(&events), "{events:?}");
     for event in &events {
-        if let Event::Full { headers, .. } | Event::Head { headers, .. } = event {
+        if let Event::Whole(head, _) | Event::Head(head) = event {
+            let headers = &head.headers;
             assert!(!headers.contains_key("transfer-encoding") && !headers.contains_key("connection"), "{headers:?}");
         }
     }
     if let Some((_, body)) = answer(&events) {
         assert!(body.len() <= bytes.len(), "more body than bytes");
     }
-    let second = call(&ends, &host);
+    let second = call(&ends, &gateway);
     assert!(in_order(&second), "{second:?}");
     if let Some(got) = answer(&second) {
         assert_eq!(got, (StatusCode::OK, b"second".to_vec()), "bytes of the first answer reached the second call");

@@ -1,0 +1,118 @@
+//! A request's body on its way in: asked of the server piece by piece, and kept to be forwarded or thrown away.
+//!
+//! In: the server's protocol object, its pieces. Out: the next step of the reading, and at its end the whole body. It knows
+//! the bounds on size and time, not the exchange.
+
+use std::time::{Duration, Instant};
+
+use aigw_core::request::Answer;
+use aigw_core::surface::Accepted;
+use bytes::{Bytes, BytesMut};
+use pyo3::exceptions::PyStopAsyncIteration;
+use pyo3::prelude::*;
+
+use crate::protocol::Names;
+
+/// The body of one request.
+pub(super) struct BodyReader {
+    purpose: Purpose,
+    /// The future of the piece that is awaited.
+    future: Option<Py<PyAny>>,
+    /// Set for chunked bodies: the protocol object is an async iterator.
+    chunked: bool,
+    held: BytesMut,
+    /// Bytes that came.
+    seen: u64,
+    /// More bytes are too many.
+    most: u64,
+    deadline: Instant,
+    /// An empty piece came: the next call tells the end from a cut.
+    ending: bool,
+}
+
+/// The use of a body.
+pub(super) enum Purpose {
+    /// To be forwarded.
+    Forward(Box<Accepted>),
+    /// To be thrown away before this answer.
+    Discard(Answer),
+}
+
+/// The state of the reading after a piece.
+pub(super) enum Progress {
+    /// The body is whole.
+    Whole,
+    /// The next piece is to be asked for.
+    More,
+    /// The body is too large.
+    TooLarge,
+}
+
+impl BodyReader {
+    /// Begins to read a body of at most `most` bytes within a time; `chunked`: without a length.
+    pub(super) fn new(
+        proto: &Bound<'_, PyAny>,
+        purpose: Purpose,
+        chunked: bool,
+        most: u64,
+        within: Duration,
+    ) -> PyResult<Self> {
+        if chunked {
+            proto.call_method0(Names::get(proto.py()).aiter.bind(proto.py()))?;
+        }
+        let (held, deadline) = (BytesMut::new(), Instant::now() + within);
+        Ok(Self { purpose, future: None, chunked, held, seen: 0, most, deadline, ending: false })
+    }
+
+    /// A chunked body comes as many pieces, any other as one.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.chunked
+    }
+
+    /// Notes the future of the piece that was asked for. False when the body went on behind its end: a cut, or trailers (not
+    /// accepted).
+    pub(super) fn asked(&mut self, future: &Bound<'_, PyAny>) -> bool {
+        self.future = Some(future.clone().unbind());
+        !self.ending
+    }
+
+    /// Takes a piece.
+    pub(super) fn take(&mut self, piece: &[u8]) -> Progress {
+        self.future = None;
+        self.seen = self.seen.saturating_add(piece.len() as u64);
+        if matches!(self.purpose, Purpose::Forward(_)) {
+            self.held.extend_from_slice(piece);
+        }
+        self.ending = self.chunked && piece.is_empty();
+        if self.seen > self.most {
+            Progress::TooLarge
+        } else if self.chunked {
+            Progress::More
+        } else {
+            Progress::Whole
+        }
+    }
+
+    /// The body's use, its bytes, and the future that is still awaited.
+    pub(super) fn into_parts(self) -> (Purpose, Bytes, Option<Py<PyAny>>) {
+        (self.purpose, self.held.freeze(), self.future)
+    }
+
+    /// The time of the body is up.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        now > self.deadline
+    }
+}
+
+/// Asks the server for the (next piece of the) body; `None` at the end of a chunked one.
+pub(super) fn ask<'py>(proto: &Bound<'py, PyAny>, chunked: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = proto.py();
+    if !chunked {
+        return proto.call0().map(Some);
+    }
+    match proto.call_method0(Names::get(py).anext.bind(py)) {
+        Ok(future) => Ok(Some(future)),
+        Err(error) if error.is_instance_of::<PyStopAsyncIteration>(py) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,140 @@
+//! Events of the upstream thread into answers, and the beat: overdue bodies, clients worth watching, a shutdown's cut.
+//!
+//! In: batches of events. Out: calls of the server's protocol objects, under one attachment to the interpreter. The calls
+//! were settled before. A panic or an error of one exchange is counted and costs the others nothing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Instant;
+
+use aigw_core::refusal::Reason;
+use aigw_io::socket;
+use aigw_io::upstream::{Batch, CallObserver as _, Event};
+use pyo3::prelude::*;
+
+use super::{CallInFlight, Exchange, Phase, Shared};
+use crate::protocol;
+
+/// Delivers a batch of events.
+pub(crate) fn deliver(shared: &Shared, batch: Batch<CallInFlight>) {
+    // Before the answers go out: a client that has one finds it counted.
+    count_upstream(shared);
+    Python::attach(|py| {
+        for (waiter, event) in batch {
+            deliver_one(py, shared, &waiter, event);
+        }
+    });
+}
+
+fn deliver_one(py: Python<'_>, shared: &Shared, waiter: &Rc<CallInFlight>, event: Event) {
+    let last = event.is_last();
+    let outcome = catch_unwind(AssertUnwindSafe(|| waiter.on_event(py, event)));
+    let Err(fault) = outcome.map_err(|_| None).and_then(|passed| passed.map_err(Some)) else { return };
+    shared.worker.recorder().panic();
+    if let Some(error) = fault {
+        error.print(py);
+    }
+    let exchange = waiter.exchange.bind(py);
+    if !last {
+        exchange.get().cancel.cancel();
+    } else if let Err(error) = Exchange::finish(exchange) {
+        error.print(py);
+    }
+}
+
+impl CallInFlight {
+    /// Passes one event on.
+    fn on_event(&self, py: Python<'_>, event: Event) -> PyResult<()> {
+        let exchange = self.exchange.bind(py);
+        let own = exchange.get();
+        if own.phase() == Phase::Over {
+            return Ok(());
+        }
+        match event {
+            Event::Whole(head, body) => {
+                protocol::send_whole(py, &own.proto, &head, &body)?;
+                Exchange::finish(exchange)
+            }
+            Event::Head(head) => {
+                *self.transport.borrow_mut() = Some(protocol::send_head(py, &own.proto, &head)?);
+                Ok(())
+            }
+            Event::Chunk(data) => {
+                if let Some(transport) = &*self.transport.borrow()
+                    && !protocol::send_piece(py, transport, &data)?
+                {
+                    own.shared.worker.recorder().client_gone();
+                    own.cancel.cancel();
+                }
+                Ok(())
+            }
+            Event::End => {
+                *self.transport.borrow_mut() = None;
+                Exchange::finish(exchange)
+            }
+            Event::Cut(peer) => {
+                // A clean end would pass a torn answer off as a whole one.
+                let _ = peer.is_some_and(socket::cut);
+                *self.transport.borrow_mut() = None;
+                Exchange::finish(exchange)
+            }
+            Event::Answer(answer) => Exchange::answer(exchange, &answer),
+        }
+    }
+}
+
+fn count_upstream(shared: &Shared) {
+    shared.upstream.counters().take(|counter, n| shared.worker.recorder().count(counter, n));
+}
+
+/// Looks at everything in flight.
+pub(crate) fn beat(shared: &Shared) {
+    let now = Instant::now();
+    shared.worker.beat();
+    count_upstream(shared);
+    if !shared.lingering.is_idle() {
+        Python::attach(|py| sweep_bodies(py, shared, now));
+    }
+    let cutting = shared.worker.shutdown().cutting;
+    let due = |exchange: &Exchange| cutting || exchange.body_overdue(now) || exchange.wants_watch(now);
+    if shared.in_flight.any(|exchange| due(exchange.get())) {
+        Python::attach(|py| {
+            for exchange in shared.in_flight.all(py) {
+                count_fault(py, shared, look_at(exchange.bind(py), cutting, now));
+            }
+        });
+    }
+}
+
+fn look_at(exchange: &Bound<'_, Exchange>, cutting: bool, now: Instant) -> PyResult<()> {
+    let own = exchange.get();
+    if own.body_overdue(now) {
+        Exchange::body_failed(exchange, Reason::BodyTimeout)
+    } else if cutting && own.phase() == Phase::Body {
+        Exchange::body_failed(exchange, Reason::Draining)
+    } else if cutting {
+        own.cancel.cancel();
+        Ok(())
+    } else if own.wants_watch(now) {
+        Exchange::watch(exchange)
+    } else {
+        Ok(())
+    }
+}
+
+/// Asks for the bodies of refused requests that were left, and lets go of those that came.
+fn sweep_bodies(py: Python<'_>, shared: &Shared, now: Instant) {
+    for (exchange, until) in shared.lingering.take_left() {
+        let exchange = exchange.bind(py);
+        let asked = shared.lingering.read(exchange.get().proto.bind(py), until);
+        count_fault(py, shared, asked.and_then(|()| Exchange::finish(exchange)));
+    }
+    shared.lingering.sweep(py, now, |error| count_fault(py, shared, Err(error)));
+}
+
+fn count_fault(py: Python<'_>, shared: &Shared, outcome: PyResult<()>) {
+    if let Err(error) = outcome {
+        shared.worker.recorder().panic();
+        error.print(py);
+    }
+}

@@ -1,0 +1,489 @@
+//! One request and its answer as the server sees them: the RSGI application's awaitable.
+//!
+//! In: `app(scope, proto)` from the server's thread. Out: exactly one answer through `proto`, from whichever thread has it,
+//! with no Python frame of ours on the way. The core decides; this folder moves bytes over the boundary and keeps the order:
+//! head, body, call, answer. `body` reads a body, `linger` the bodies of refused requests, `in_flight` lists the exchanges,
+//! `deliver` passes the events of a call on. An exchange is stepped inline (`inline`) or, on a stock loop, as an asyncio
+//! future: the same code either way. One that is dropped unanswered gives its permit back, and the server answers 500.
+
+mod body;
+pub(crate) mod deliver;
+mod in_flight;
+mod linger;
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use aigw_core::refusal::Reason;
+use aigw_core::request::{Answer, BodyLength, Head};
+use aigw_core::surface::Accepted;
+use aigw_io::upstream::{Cancel, Upstream};
+use aigw_io::worker::{HeadResult, Worker};
+use bytes::Bytes;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::coroutine::{Step, step};
+use crate::protocol::{self, Names};
+use body::{BodyReader, Progress, Purpose, ask};
+use in_flight::InFlight;
+use linger::Lingering;
+
+/// A refusal reads this much of a body before it answers: a client that is still writing would lose the answer.
+const DISCARD_BYTES: u64 = 1024 * 1024;
+/// ... or for this long.
+const DISCARD_FOR: Duration = Duration::from_secs(1);
+/// Bodies with more bytes are judged without the interpreter: reading them takes longer than taking it back.
+const LARGE: usize = 64 * 1024;
+/// A client whose answer is this late is watched for going away.
+const WATCH_AFTER: Duration = Duration::from_millis(100);
+
+/// Settings of a worker that its exchanges need.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) max_body: u64,
+    pub(crate) body_timeout: Duration,
+    pub(crate) max_in_flight: usize,
+    /// The listener speaks TLS.
+    pub(crate) tls: bool,
+}
+
+/// The parts of a worker that all its exchanges share.
+pub(crate) struct Shared {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) settings: Settings,
+    pub(crate) upstream: Upstream<Worker, CallInFlight>,
+    pub(crate) event_loop: OnceLock<Py<PyAny>>,
+    pub(crate) in_flight: InFlight<Exchange>,
+    lingering: Lingering<Exchange>,
+}
+
+/// An exchange whose call the upstream thread has.
+pub(crate) struct CallInFlight {
+    exchange: Py<Exchange>,
+    /// The server's transport, once the head of an answer was passed on.
+    transport: RefCell<Option<Py<PyAny>>>,
+}
+
+/// The phase of an exchange; only ever moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+#[repr(u8)]
+enum Phase {
+    Head = 0,
+    Body = 1,
+    Forwarded = 2,
+    Over = 3,
+}
+
+/// How the waiting party is woken: its coroutine (inline) or its callback (stock loop).
+#[derive(Default)]
+struct Parked {
+    over: bool,
+    coroutine: Option<Py<PyAny>>,
+    waker: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
+}
+
+/// The awaitable of one request.
+#[pyclass(frozen, module = "aigw._native")]
+pub struct Exchange {
+    shared: Arc<Shared>,
+    proto: Py<PyAny>,
+    head: Arc<Head>,
+    phase: AtomicU8,
+    blocking: AtomicBool,
+    parked: Mutex<Parked>,
+    body: Mutex<Option<BodyReader>>,
+    /// The bell of the call, once forwarded.
+    cancel: Arc<Cancel>,
+    /// The future that resolves when the client goes away, once it is watched.
+    watch: Mutex<Option<Py<PyAny>>>,
+    /// Its index among the exchanges in flight; `u32::MAX`: it is not in flight.
+    index: AtomicU32,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere must not take this exchange's answer with it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(worker: Worker, settings: Settings, upstream: Upstream<Worker, CallInFlight>) -> Self {
+        let (worker, in_flight) = (Arc::new(worker), InFlight::new(settings.max_in_flight));
+        Self { worker, settings, upstream, event_loop: OnceLock::new(), in_flight, lingering: Lingering::default() }
+    }
+
+    /// Counts an exchange among those in flight; false when the worker is full.
+    fn enter(&self, exchange: &Bound<'_, Exchange>) -> bool {
+        let Some(index) = self.in_flight.enter(exchange) else { return false };
+        self.worker.in_flight().fetch_add(1, Ordering::Relaxed);
+        exchange.get().index.store(index, Ordering::Release);
+        true
+    }
+
+    /// The worker's event loop.
+    fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop
+            .get()
+            .map(|event_loop| event_loop.bind(py).clone())
+            .ok_or_else(|| PyRuntimeError::new_err("the gateway was not started: call start(loop) first"))
+    }
+}
+
+impl Exchange {
+    /// Begins: the head is read and judged; then the request is answered, its body read, or forwarded.
+    pub(crate) fn begin(
+        py: Python<'_>,
+        shared: &Arc<Shared>,
+        scope: &Bound<'_, PyAny>,
+        proto: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<Self>> {
+        let mut head = protocol::read_head(py, scope, shared.worker.request_id(), shared.settings.tls)?;
+        let judged = shared.worker.on_head(&mut head);
+        let exchange = Py::new(
+            py,
+            Self {
+                shared: Arc::clone(shared),
+                proto: proto.clone().unbind(),
+                head: Arc::new(head),
+                phase: AtomicU8::new(Phase::Head as u8),
+                blocking: AtomicBool::new(true),
+                parked: Mutex::default(),
+                body: Mutex::default(),
+                cancel: Arc::default(),
+                watch: Mutex::default(),
+                index: AtomicU32::new(u32::MAX),
+            },
+        )?;
+        let this = exchange.bind(py);
+        let begun = match judged {
+            HeadResult::Accepted(accepted) => Self::accepted(this, accepted),
+            HeadResult::Answered(answer) => Self::refuse(this, answer),
+        };
+        // Nobody will wait for one that did not begin: it must not be in flight for ever.
+        begun.inspect_err(|_| exchange.get().leave())?;
+        Ok(exchange)
+    }
+
+    /// The head is accepted: reads the body, if there is one.
+    fn accepted(this: &Bound<'_, Self>, accepted: Box<Accepted>) -> PyResult<()> {
+        let own = this.get();
+        let settings = &own.shared.settings;
+        match own.head.length {
+            BodyLength::None => Self::forward(this, *accepted, Bytes::new()),
+            BodyLength::Known(bytes) if bytes > settings.max_body => Self::turn_away(this, Reason::BodyTooLarge),
+            _ if own.shared.enter(this) => {
+                Self::read(this, Purpose::Forward(accepted), settings.max_body, settings.body_timeout)
+            }
+            _ => Self::turn_away(this, Reason::Overloaded),
+        }
+    }
+
+    /// It is over: no longer in flight.
+    fn leave(&self) {
+        self.set_phase(Phase::Over);
+        let index = self.index.swap(u32::MAX, Ordering::AcqRel);
+        if index != u32::MAX {
+            self.shared.worker.in_flight().fetch_sub(1, Ordering::Relaxed);
+            self.shared.in_flight.leave(index);
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Head,
+            1 => Phase::Body,
+            2 => Phase::Forwarded,
+            _ => Phase::Over,
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    fn turn_away(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
+        let own = this.get();
+        Self::refuse(this, own.shared.worker.deny(&own.head, reason))
+    }
+
+    /// Answers before the body was read, and reads what the client still writes: a client that finds its connection closed
+    /// while it writes would lose the answer.
+    fn refuse(this: &Bound<'_, Self>, mut answer: Answer) -> PyResult<()> {
+        let own = this.get();
+        match own.head.length {
+            BodyLength::None => Self::answer(this, &answer),
+            BodyLength::Known(bytes) if bytes <= DISCARD_BYTES && !answer.close => {
+                protocol::send_own(this.py(), &own.proto, &answer)?;
+                let peer = own.head.peer.filter(|_| own.head.headers.get("expect").is_none());
+                let until = own.head.arrived + DISCARD_FOR;
+                let before = own.shared.lingering.leave(this, bytes, peer, until);
+                match before {
+                    linger::Left::Waits(None) => Ok(()),
+                    linger::Left::Waits(Some(before)) => Self::finish(before.bind(this.py())),
+                    linger::Left::ToRead => {
+                        own.shared.lingering.read(own.proto.bind(this.py()), until)?;
+                        Self::finish(this)
+                    }
+                }
+            }
+            BodyLength::Chunked if own.phase() == Phase::Head && own.shared.enter(this) => {
+                Self::read(this, Purpose::Discard(answer), DISCARD_BYTES, DISCARD_FOR)
+            }
+            BodyLength::Known(_) | BodyLength::Chunked => {
+                answer.close = true;
+                Self::answer(this, &answer)
+            }
+        }
+    }
+
+    /// Begins to read the body.
+    fn read(this: &Bound<'_, Self>, purpose: Purpose, most: u64, within: Duration) -> PyResult<()> {
+        let own = this.get();
+        own.set_phase(Phase::Body);
+        let chunked = own.head.length == BodyLength::Chunked;
+        let reader = BodyReader::new(own.proto.bind(this.py()), purpose, chunked, most, within)?;
+        *locked(&own.body) = Some(reader);
+        Self::next_piece(this)
+    }
+
+    /// Asks for the (next piece of the) body; it arrives at [`Exchange::piece_came`].
+    fn next_piece(this: &Bound<'_, Self>) -> PyResult<()> {
+        let own = this.get();
+        let chunked = locked(&own.body).as_ref().is_some_and(BodyReader::is_chunked);
+        let Some(future) = ask(own.proto.bind(this.py()), chunked)? else { return Self::body_complete(this) };
+        let Some(expected) = locked(&own.body).as_mut().map(|body| body.asked(&future)) else { return Ok(()) };
+        if !expected {
+            return Self::body_failed(this, Reason::BodyCut);
+        }
+        future.call_method1(Names::get(this.py()).add_done_callback.bind(this.py()), (this,))?;
+        Ok(())
+    }
+
+    /// A future of this exchange resolved: a piece of the body, or the client went away.
+    pub(crate) fn ready(this: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let own = this.get();
+        if own.phase() != Phase::Body {
+            if locked(&own.watch).as_ref().is_some_and(|watch| watch.is(future)) {
+                own.shared.worker.recorder().client_gone();
+                own.cancel.cancel();
+            }
+            return Ok(());
+        }
+        Self::piece_came(this, future)
+    }
+
+    /// The piece that was asked for is here, or never will be.
+    fn piece_came(this: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(piece) = future.call_method0(Names::get(this.py()).result.bind(this.py())) else {
+            return Self::body_failed(this, Reason::BodyCut);
+        };
+        let piece = piece.cast::<PyBytes>()?.as_bytes();
+        let Some(progress) = locked(&this.get().body).as_mut().map(|body| body.take(piece)) else { return Ok(()) };
+        match progress {
+            Progress::TooLarge => Self::body_failed(this, Reason::BodyTooLarge),
+            Progress::Whole => Self::body_complete(this),
+            Progress::More => Self::next_piece(this),
+        }
+    }
+
+    fn body_complete(this: &Bound<'_, Self>) -> PyResult<()> {
+        let Some(reader) = locked(&this.get().body).take() else { return Ok(()) };
+        match reader.into_parts() {
+            (Purpose::Forward(accepted), body, _) => Self::forward(this, *accepted, body),
+            (Purpose::Discard(answer), ..) => Self::answer(this, &answer),
+        }
+    }
+
+    /// The body cannot be had (cut, too large, too slow): answers and closes.
+    fn body_failed(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
+        let own = this.get();
+        let Some(reader) = locked(&own.body).take() else { return Ok(()) };
+        let (purpose, _, future) = reader.into_parts();
+        let mut answer = match purpose {
+            Purpose::Discard(answer) => answer,
+            Purpose::Forward(_) => own.shared.worker.deny(&own.head, reason),
+        };
+        answer.close = true;
+        let answered = Self::answer(this, &answer);
+        if let Some(future) = future {
+            // Dropping the body is what ends a connection whose client never finishes it.
+            let future = future.bind(this.py());
+            future.call_method1("remove_done_callback", (this,))?;
+            future.call_method0("cancel")?;
+        }
+        answered
+    }
+
+    /// The time of the body is up.
+    fn body_overdue(&self, now: Instant) -> bool {
+        self.phase() == Phase::Body && locked(&self.body).as_ref().is_some_and(|body| body.is_overdue(now))
+    }
+
+    /// The body is whole: the request is admitted and goes to the upstream thread, or is answered.
+    fn forward(this: &Bound<'_, Self>, accepted: Accepted, body: Bytes) -> PyResult<()> {
+        let own = this.get();
+        let worker = &own.shared.worker;
+        let admitted = if body.len() > LARGE {
+            this.py().detach(|| worker.on_body(accepted, &own.head, body))
+        } else {
+            worker.on_body(accepted, &own.head, body)
+        };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(answer) => return Self::answer(this, &answer),
+        };
+        if own.phase() == Phase::Head && !own.shared.enter(this) {
+            return Self::answer(this, &worker.turn_away(admitted, Reason::Overloaded));
+        }
+        own.set_phase(Phase::Forwarded);
+        let waiter = CallInFlight { exchange: this.clone().unbind(), transport: RefCell::default() };
+        match own.shared.upstream.submit(admitted, Arc::clone(&own.cancel), waiter) {
+            Ok(()) => Ok(()),
+            Err(admitted) => Self::answer(this, &worker.turn_away(*admitted, Reason::Internal)),
+        }
+    }
+
+    /// Answers with an answer of the gateway's own, and ends: also where the server would not take it.
+    fn answer(this: &Bound<'_, Self>, answer: &Answer) -> PyResult<()> {
+        let sent = protocol::send_own(this.py(), &this.get().proto, answer);
+        Self::finish(this).and(sent)
+    }
+
+    /// The answer is on its way: ends the coroutine (inline) or wakes the task (stock loop).
+    fn finish(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let own = this.get();
+        own.leave();
+        // Not held while Python runs: it may let another thread in, and that one come here.
+        let watch = locked(&own.watch).take();
+        if let Some(watch) = watch {
+            // One bell per connection wakes one waiter only: an old watch must not swallow a later request's.
+            let watch = watch.bind(py);
+            watch.call_method1("remove_done_callback", (this,))?;
+            watch.call_method0("cancel")?;
+        }
+        let (coroutine, waker) = {
+            let mut parked = locked(&own.parked);
+            parked.over = true;
+            (parked.coroutine.take(), parked.waker.take())
+        };
+        if let Some(coroutine) = coroutine
+            && let Step::Waits(_) = step(coroutine.bind(py))?
+        {
+            own.shared.worker.recorder().panic();
+        }
+        if let Some((callback, context)) = waker {
+            own.wake(this, callback.bind(py), context)?;
+        }
+        Ok(())
+    }
+
+    fn wake(&self, this: &Bound<'_, Self>, callback: &Bound<'_, PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = this.py();
+        let keywords = PyDict::new(py);
+        keywords.set_item("context", context)?;
+        self.shared.event_loop(py)?.call_method("call_soon_threadsafe", (callback, this), Some(&keywords))?;
+        Ok(())
+    }
+
+    /// Keep the coroutine that waits for this exchange (inline stepping), or end it when the answer was faster.
+    pub(crate) fn park(&self, coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
+        {
+            let mut parked = locked(&self.parked);
+            if !parked.over {
+                parked.coroutine = Some(coroutine.clone().unbind());
+                return Ok(());
+            }
+        }
+        step(coroutine).map(|_| ())
+    }
+
+    /// Watch for the client going away; called once, late in an exchange that takes its time.
+    fn watch(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let own = this.get();
+        if own.phase() == Phase::Over || locked(&own.watch).is_some() {
+            return Ok(());
+        }
+        let future = own.proto.bind(py).call_method0(Names::get(py).client_disconnect.bind(py))?;
+        // Until the callback is set the interpreter stays attached, so the future cannot resolve in between.
+        match future.call_method1(Names::get(py).add_done_callback.bind(py), (this,)) {
+            Ok(_) => *locked(&own.watch) = Some(future.unbind()),
+            // A finished awaitable has no callbacks: the client is gone already.
+            Err(_) => own.cancel.cancel(),
+        }
+        Ok(())
+    }
+
+    /// Whether it is time to watch this exchange's client.
+    fn wants_watch(&self, now: Instant) -> bool {
+        self.phase() == Phase::Forwarded
+            && now.saturating_duration_since(self.head.arrived) > WATCH_AFTER
+            && locked(&self.watch).is_none()
+    }
+}
+
+#[pymethods]
+impl Exchange {
+    fn __await__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__(this: PyRef<'_, Self>) -> Option<PyRef<'_, Self>> {
+        if this.phase() == Phase::Over { None } else { Some(this) }
+    }
+
+    /// A future of this exchange resolved (on a stock loop, called by the loop).
+    fn __call__(this: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::ready(this, future)
+    }
+
+    /// asyncio's mark of a future that is being waited for.
+    #[getter(_asyncio_future_blocking)]
+    fn asyncio_future_blocking(&self) -> bool {
+        self.blocking.load(Ordering::Relaxed)
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn set_asyncio_future_blocking(&self, value: bool) {
+        self.blocking.store(value, Ordering::Relaxed);
+    }
+
+    /// The loop of the worker, as asyncio asks of its futures.
+    fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.shared.event_loop(py)
+    }
+
+    /// Have `callback(self)` called on the loop when the exchange is over.
+    #[pyo3(signature = (callback, context=None))]
+    fn add_done_callback(this: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+        let own = this.get();
+        {
+            let mut parked = locked(&own.parked);
+            if !parked.over {
+                parked.waker = Some((callback, context));
+                return Ok(());
+            }
+        }
+        own.wake(this, callback.bind(this.py()), context)
+    }
+
+    /// Nothing to return: the answer went out through the protocol object.
+    #[allow(clippy::unused_self)] // asyncio calls it as a method
+    fn result(&self) {}
+
+    /// Asked by a loop that shuts down: stop the upstream call; the answer (a refusal) still goes out.
+    #[pyo3(signature = (msg=None))]
+    fn cancel(&self, msg: Option<Py<PyAny>>) -> bool {
+        drop(msg);
+        self.cancel.cancel();
+        false
+    }
+}

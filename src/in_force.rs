@@ -1,0 +1,114 @@
+//! The configuration in force, with the facts that every request needs worked out once: targets of services and models, the
+//! models that a tier sees.
+//!
+//! In: a loaded snapshot. Out: an [`InForce`] that a request keeps from its head to its end, so that no request sees half of
+//! two configurations.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::admit::gate;
+use crate::balance::{Deadlines, ModelTarget, ServiceTarget};
+use crate::snapshot::{Model, Offer, Policy, Snapshot, Tier};
+
+/// One generation, ready for requests.
+#[derive(Debug, Clone)]
+pub struct InForce {
+    /// The generation, its policy and its keys.
+    pub snapshot: Arc<Snapshot>,
+    prepared: Arc<Prepared>,
+}
+
+/// The facts of one policy; all generations with that policy share them.
+#[derive(Debug)]
+pub struct Prepared {
+    /// By index of the service.
+    pub services: Vec<ServiceTarget>,
+    /// By index of the model.
+    pub models: Vec<PreparedModel>,
+    /// By index of the tier.
+    pub tiers: Vec<PreparedTier>,
+}
+
+/// A model as requests need it.
+#[derive(Debug)]
+pub struct PreparedModel {
+    /// The targets that can be called.
+    pub targets: Vec<ModelTarget>,
+    /// The body of `GET /v1/models/{id}`.
+    pub shown: Bytes,
+}
+
+/// A tier as requests need it.
+#[derive(Debug)]
+pub struct PreparedTier {
+    /// The bounds of its calls of models.
+    pub deadlines: Deadlines,
+    /// The body of `GET /v1/models`.
+    pub models: Bytes,
+}
+
+impl InForce {
+    /// An empty gateway.
+    pub fn empty() -> Self {
+        let snapshot = Arc::new(Snapshot::empty());
+        let prepared = Arc::new(Prepared::new(&snapshot.policy, |_| None));
+        Self { snapshot, prepared }
+    }
+
+    /// The next generation; only a new policy is prepared again. `unseal` opens the sealed keys of upstreams.
+    #[must_use]
+    pub fn next(&self, snapshot: Arc<Snapshot>, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
+        let same = Arc::ptr_eq(&self.snapshot.policy, &snapshot.policy);
+        let prepared =
+            if same { Arc::clone(&self.prepared) } else { Arc::new(Prepared::new(&snapshot.policy, unseal)) };
+        Self { snapshot, prepared }
+    }
+
+    /// Services, routes and plugins.
+    pub fn policy(&self) -> &Policy {
+        &self.snapshot.policy
+    }
+
+    /// Tiers and models.
+    pub fn offer(&self) -> &Offer {
+        &self.snapshot.policy.offer
+    }
+}
+
+impl std::ops::Deref for InForce {
+    type Target = Prepared;
+
+    fn deref(&self) -> &Prepared {
+        &self.prepared
+    }
+}
+
+impl Prepared {
+    fn new(policy: &Policy, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
+        let offer = &policy.offer;
+        let model = |model| PreparedModel { targets: ModelTarget::all(model, &unseal), shown: json(&shown(model)) };
+        let tier = |tier| PreparedTier { deadlines: Deadlines::of_tier(tier), models: models_of(tier, &offer.models) };
+        Self {
+            services: policy.services.iter().map(ServiceTarget::new).collect(),
+            models: offer.models.iter().map(model).collect(),
+            tiers: offer.tiers.iter().map(tier).collect(),
+        }
+    }
+}
+
+/// The body of `GET /v1/models` for a tier.
+fn models_of(tier: &Tier, models: &[Model]) -> Bytes {
+    let allowed: Vec<_> = models.iter().filter(|model| gate::model(tier, model).is_ok()).map(shown).collect();
+    json(&serde_json::json!({"object": "list", "data": allowed}))
+}
+
+/// A model as OpenAI's clients expect it.
+fn shown(model: &Model) -> serde_json::Value {
+    serde_json::json!({"id": &*model.name, "object": "model", "created": model.created_at, "owned_by": "aigw"})
+}
+
+fn json(value: &serde_json::Value) -> Bytes {
+    value.to_string().into()
+}

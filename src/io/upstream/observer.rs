@@ -1,0 +1,48 @@
+//! The worker as its upstream thread sees it, and the bell that cancels a call.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aigw_core::cells::Place;
+use aigw_core::settle::Shutdown;
+use aigw_core::surface::Ended;
+use aigw_core::units::Moment;
+
+/// The worker that owns an upstream thread.
+pub trait CallObserver: Send + Sync + 'static {
+    /// The counters that its permits hold.
+    type Space: Place + 'static;
+
+    /// How far its shutdown has come.
+    fn shutdown(&self) -> Shutdown;
+    /// The wall clock.
+    fn now(&self) -> Moment;
+    /// A call is over and settled; its last event is not delivered yet.
+    fn ended(&self, call: &Ended);
+}
+
+/// A flag with a bell: any thread sets it, the call's task waits for it.
+#[derive(Debug, Default)]
+pub struct Cancel {
+    set: AtomicBool,
+    bell: tokio::sync::Notify,
+}
+
+impl Cancel {
+    /// Asks the call to stop; idempotent.
+    pub fn cancel(&self) {
+        self.set.store(true, Ordering::Release);
+        self.bell.notify_one();
+    }
+
+    /// Whether the call was asked to stop.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn wait(&self) {
+        while !self.is_set() {
+            self.bell.notified().await;
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! An upstream's answer on its way to the client: small ones whole, others piece by piece, each read within its bound,
+//! never faster than the client takes them.
+//!
+//! The core says how long a head waits for its body (`stream/patience`).
+//!
+//! The server's stream pushes nothing back, so the client's own socket is asked how much it has acknowledged
+//! (`socket::Reader`); reading from the upstream stops while more than [`AHEAD`] bytes are on the way.
+
+use super::observer::CallObserver;
+use super::outbox::Outbox;
+use crate::socket::Reader;
+use aigw_core::balance::Deadlines;
+use aigw_core::settle::Failure;
+use aigw_core::stream::patience::{SMALL, patience};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How far the gateway reads ahead of a client, in bytes.
+const AHEAD: u64 = 1024 * 1024;
+/// Pieces are sent on up to this size, in bytes.
+const PIECE: usize = 256 * 1024;
+/// Pieces that come closer together than this go out as one: a model's tokens come every few milliseconds, so nobody waits,
+/// and an answer that is there all at once does not cost a wake-up for each of its lines.
+const TOGETHER: Duration = Duration::from_millis(1);
+/// How often a client that is behind is looked at again.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How an answer may travel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    pub(super) deadlines: Deadlines,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) max_answer: u64,
+    pub(super) whole: bool,
+}
+
+/// Headers that belong to one connection, not to the message (RFC 9110 s.7.6.1), with the old proxies' own.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    http::header::PROXY_AUTHENTICATE,
+    http::header::TE,
+    http::header::TRAILER,
+    TRANSFER_ENCODING,
+    http::header::UPGRADE,
+];
+
+/// Pass an answer on. Then it was read to the end, and its connection can be used again.
+pub(super) async fn pass<O: CallObserver, T>(
+    outbox: &Outbox<O, T>,
+    answer: Response<Incoming>,
+    no_body: bool,
+    way: Way,
+) -> Result<(), Failure> {
+    let (mut head, mut body) = answer.into_parts();
+    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
+        // Whoever believes the other one reads another answer.
+        return Err(Failure::Garbage);
+    }
+    let named = body.size_hint().exact();
+    strip_hop_by_hop(&mut head.headers);
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::Garbage);
+    }
+    if no_body || body.is_end_stream() {
+        outbox.whole(head.status, head.headers, Bytes::new());
+        return Ok(());
+    }
+    if named.is_some_and(|length| length > way.max_answer) {
+        return Err(Failure::TooLarge);
+    }
+    let mut held = BytesMut::new();
+    if let Some(patience) = patience(&head.headers, named, way.whole) {
+        let between = way.deadlines.between;
+        let until = Instant::now().checked_add(patience);
+        while held.len() as u64 <= SMALL {
+            let within = until.map_or(between, |until| until.saturating_duration_since(Instant::now()).min(between));
+            match next(&mut body, within).await {
+                Ok(Some(data)) => held.extend_from_slice(&data),
+                Ok(None) => {
+                    head.headers.remove(CONTENT_LENGTH);
+                    outbox.whole(head.status, head.headers, held.freeze());
+                    return Ok(());
+                }
+                Err(Failure::BetweenTimeout) if within < between => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    outbox.head(head.status, head.headers);
+    stream(outbox, body, held, way).await?;
+    outbox.end();
+    Ok(())
+}
+
+async fn stream<O: CallObserver, T>(
+    outbox: &Outbox<O, T>,
+    mut body: Incoming,
+    mut held: BytesMut,
+    way: Way,
+) -> Result<(), Failure> {
+    let mut sent: u64 = 0;
+    let mut unchecked: u64 = 0;
+    let mut reader = None;
+    let mut last: Option<Instant> = None;
+    loop {
+        if held.is_empty() {
+            match next(&mut body, way.deadlines.between).await? {
+                Some(data) => held.extend_from_slice(&data),
+                None => return Ok(()),
+            }
+        }
+        if let Some(last) = last
+            && last.elapsed() < TOGETHER
+        {
+            tokio::time::sleep_until(last + TOGETHER).await;
+        }
+        // What came before a fault is the client's all the same.
+        let gathered = gather(&mut body, &mut held).await;
+        let length = held.len() as u64;
+        sent = sent.saturating_add(length);
+        unchecked += length;
+        if sent > way.max_answer {
+            return Err(Failure::TooLarge);
+        }
+        outbox.piece(held.split().freeze());
+        last = Some(Instant::now());
+        if gathered? {
+            return Ok(());
+        }
+        if unchecked > AHEAD / 4 {
+            unchecked = 0;
+            keep_pace(&mut reader, sent, way).await?;
+        }
+    }
+}
+
+/// What is ready together goes out together: add it to `held`. True at the body's end.
+///
+/// The connection's task hands over one piece at a time, so a pause is given to it before nothing is taken for the end of
+/// what there is.
+async fn gather(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Failure> {
+    let mut paused = false;
+    while held.len() < PIECE {
+        match ready(body).await? {
+            Some(Some(data)) => {
+                held.extend_from_slice(&data);
+                paused = false;
+            }
+            Some(None) => return Ok(true),
+            None if paused => return Ok(false),
+            None => {
+                tokio::task::yield_now().await;
+                paused = true;
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Wait until the client is less than [`AHEAD`] bytes behind; give up when it takes nothing for as long as an upstream
+/// may stay silent.
+async fn keep_pace(reader: &mut Option<Reader>, sent: u64, way: Way) -> Result<(), Failure> {
+    let Some(peer) = way.peer else { return Ok(()) };
+    // Let what was pushed reach the socket before it is measured.
+    tokio::task::yield_now().await;
+    if reader.is_none() {
+        *reader = Reader::find(peer, sent);
+    }
+    let Some(reader) = reader else { return Ok(()) };
+    let mut behind = reader.behind(sent);
+    let mut since = Instant::now();
+    while behind > AHEAD {
+        tokio::time::sleep(LOOK).await;
+        let now = reader.behind(sent);
+        if now < behind {
+            since = Instant::now();
+        } else if since.elapsed() > way.deadlines.between {
+            return Err(Failure::ClientStalled);
+        }
+        behind = now;
+    }
+    Ok(())
+}
+
+/// The next piece of the body, within `limit`; `None` at its end. Trailers are dropped.
+pub(super) async fn next(body: &mut Incoming, limit: Duration) -> Result<Option<Bytes>, Failure> {
+    loop {
+        let frame = tokio::time::timeout(limit, body.frame()).await.map_err(|_| Failure::BetweenTimeout)?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(Failure::CutShort),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// A piece that is there already: `None` when nothing is, `Some(None)` at the end.
+async fn ready(body: &mut Incoming) -> Result<Option<Option<Bytes>>, Failure> {
+    loop {
+        let mut frame = pin!(body.frame());
+        let polled = poll_fn(|context| Poll::Ready(frame.as_mut().poll(context))).await;
+        match polled {
+            Poll::Pending => return Ok(None),
+            Poll::Ready(None) => return Ok(Some(None)),
+            Poll::Ready(Some(Err(_))) => return Err(Failure::CutShort),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(Some(data)));
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap<HeaderValue>) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}

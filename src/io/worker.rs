@@ -1,0 +1,241 @@
+//! A worker: the files, the clock, the log and the ids that the stages of its requests need. It decides nothing.
+//!
+//! In: a request's head, then its body. Out: the answer of the core's stages, recorded; or an admitted request for the
+//! upstream client.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use aigw_core::admit::Admitter;
+use aigw_core::clock::Clock as _;
+use aigw_core::identify::KeyHasher;
+use aigw_core::in_force::InForce;
+use aigw_core::refusal::{Reason, answer};
+use aigw_core::request::{Answer, Head};
+use aigw_core::settle::{End, LogContext, Shutdown, Traffic};
+use aigw_core::snapshot::{Offer, Tier};
+use aigw_core::surface::{Accepted, Admitted, Ended, HeadOutcome, Rejected, Stages};
+use aigw_core::telemetry::Counter;
+use aigw_core::units::{Moment, RequestId};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use crate::access_log::AccessLog;
+use crate::cells::{SlotState, Worker as WorkerCells};
+use crate::clock::SystemClock;
+use crate::ids::Ids;
+use crate::record::Recorder;
+use crate::secret::Sealer;
+use crate::snapshot::SnapshotReader;
+use crate::standing::Standing;
+use crate::upstream::CallObserver;
+
+/// One worker.
+pub struct Worker {
+    in_force: ArcSwap<InForce>,
+    reader: SnapshotReader,
+    sealer: Sealer,
+    cells: Arc<WorkerCells>,
+    stages: Stages<WorkerCells>,
+    standing: Standing,
+    recorder: Recorder,
+    clock: SystemClock,
+    ids: Ids,
+    draining: AtomicBool,
+    cutting: AtomicBool,
+}
+
+/// The result of a head.
+pub enum HeadResult {
+    /// Its body is wanted.
+    Accepted(Box<Accepted>),
+    /// It is answered: refused, or with a document.
+    Answered(Answer),
+}
+
+impl Worker {
+    /// Takes a slot of the data folder. `NotFound` before a control process has prepared the folder, `InvalidData` when its
+    /// files are of another version.
+    pub fn open(data: &Path, access_log: &str) -> std::io::Result<Self> {
+        let reader = SnapshotReader::open(data)?;
+        let cells = Arc::new(WorkerCells::open(&data.join("cells"), reader.store())?);
+        let recorder = Recorder::new(Arc::clone(&cells), AccessLog::open(access_log)?);
+        let secret = crate::secret::load(data)?;
+        Ok(Self {
+            in_force: ArcSwap::from_pointee(InForce::empty()),
+            sealer: Sealer::new(&secret),
+            standing: Standing::new(&data.join("cells"), reader.store()),
+            reader,
+            stages: Stages::new(KeyHasher::new(&secret), Admitter::new(Arc::clone(&cells))),
+            cells,
+            recorder,
+            clock: SystemClock::new(),
+            ids: Ids::new()?,
+            draining: AtomicBool::new(false),
+            cutting: AtomicBool::new(false),
+        })
+    }
+
+    /// Loads the newest published generation. False while nothing is published. `Err`: why it cannot be loaded.
+    pub fn refresh(&self) -> Result<bool, String> {
+        let generation = self.current().snapshot.generation;
+        if generation != 0 { Ok(true) } else { self.reader.error().map_or(Ok(false), Err) }
+    }
+
+    /// The configuration in force. A generation that cannot be loaded leaves the one before; `/status` shows the worker behind.
+    fn current(&self) -> Arc<InForce> {
+        let held = self.in_force.load();
+        if held.snapshot.generation == self.reader.generation() {
+            return Arc::clone(&held);
+        }
+        let snapshot = self.reader.current();
+        if Arc::ptr_eq(&held.snapshot, &snapshot) {
+            return Arc::clone(&held);
+        }
+        let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed)));
+        self.recorder.count(Counter::SnapshotLoaded, 1);
+        self.cells.status().set_generation(next.snapshot.generation);
+        self.in_force.store(Arc::clone(&next));
+        next
+    }
+
+    /// The recorder, for events outside of requests.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Counts what happened outside of requests since the last beat.
+    pub fn beat(&self) {
+        self.recorder.count_log();
+        let failures = self.reader.take_failures();
+        if failures > 0 {
+            self.recorder.count(Counter::SnapshotFailed, failures);
+        }
+    }
+
+    /// A new request id, unique over workers and restarts.
+    pub fn request_id(&self) -> RequestId {
+        self.ids.next()
+    }
+
+    /// Judges a head, and records it when it is answered here.
+    pub fn on_head(&self, head: &mut Head) -> HeadResult {
+        let (in_force, now) = (self.current(), self.clock.moment());
+        let standing =
+            |offer: &Offer, tier: &Tier, caller| self.standing.of(offer, tier, caller, now).ok().map(Bytes::from);
+        HeadResult::Answered(match self.stages.head(&in_force, head, now, &standing) {
+            Ok(HeadOutcome::Accepted(accepted)) => return HeadResult::Accepted(accepted),
+            Ok(HeadOutcome::Document(context, body)) => {
+                let answer = answer::document(head, body, self.shutdown().draining);
+                self.record_answer(&in_force, head, &context, &answer, None);
+                answer
+            }
+            Err(rejected) => self.refuse(head, *rejected),
+        })
+    }
+
+    /// Admits a request whose body is whole, or answers it with a refusal.
+    pub fn on_body(&self, accepted: Accepted, head: &Arc<Head>, body: Bytes) -> Result<Admitted<WorkerCells>, Answer> {
+        match self.stages.body(accepted, head, body, self.clock.moment()) {
+            Ok(admitted) => {
+                if let Some(tier) = admitted.shadowed_tier() {
+                    self.recorder.shadow(tier);
+                }
+                Ok(admitted)
+            }
+            Err(rejected) => Err(self.refuse(head, *rejected)),
+        }
+    }
+
+    /// The refusal of a request for a reason outside of the stages: its body is too large or too slow, the worker is full.
+    pub fn deny(&self, head: &Head, reason: Reason) -> Answer {
+        let answer = answer::refuse(head, reason.into(), None, head.arrived.elapsed(), self.shutdown().draining);
+        self.record_answer(&self.in_force.load(), head, &LogContext::default(), &answer, Some(reason));
+        answer
+    }
+
+    /// The refusal of a request that was admitted and cannot be sent: all that it took goes back.
+    pub fn turn_away(&self, admitted: Admitted<WorkerCells>, reason: Reason) -> Answer {
+        let (_, call) = admitted.into_parts();
+        let head = Arc::clone(call.request());
+        drop(call);
+        self.deny(&head, reason)
+    }
+
+    fn refuse(&self, head: &Head, rejected: Rejected) -> Answer {
+        let Rejected { refusal, context, in_force } = rejected;
+        let (reason, tier) = (refusal.reason, context.tier(&in_force));
+        let name = tier.map(|tier| &*tier.name);
+        let answer = answer::refuse(head, refusal, name, head.arrived.elapsed(), self.shutdown().draining);
+        if let Some(tier) = tier {
+            self.recorder.tier_denial(tier.n, reason);
+        }
+        self.record_answer(&in_force, head, &context, &answer, Some(reason));
+        answer
+    }
+
+    fn record_answer(
+        &self,
+        in_force: &InForce,
+        head: &Head,
+        context: &LogContext,
+        answer: &Answer,
+        reason: Option<Reason>,
+    ) {
+        let end = End::answered(answer.status, answer.body.len(), reason);
+        self.recorder.end(head, &context.report(in_force, end, Traffic::default(), head.arrived.elapsed()));
+    }
+
+    /// The worker serves from now on.
+    pub fn ready(&self, inline: bool) {
+        let status = self.cells.status();
+        status.set_inline(inline);
+        status.set_state(SlotState::Ready);
+    }
+
+    /// Every answer from now on closes its connection.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.cells.status().set_state(SlotState::Draining);
+    }
+
+    /// Calls in flight are cut from now on.
+    pub fn begin_cut(&self) {
+        self.cutting.store(true, Ordering::Relaxed);
+    }
+
+    /// The count of requests in flight that the slot shows.
+    pub fn in_flight(&self) -> &AtomicU64 {
+        self.cells.status().in_flight()
+    }
+
+    /// Why lines of the access log cannot be written; `None` while they can.
+    pub fn access_log_error(&self) -> Option<String> {
+        self.recorder.log_error()
+    }
+
+    /// Writes the rest of the access log.
+    pub fn close(&self) {
+        self.recorder.close();
+    }
+}
+
+impl CallObserver for Worker {
+    type Space = WorkerCells;
+
+    fn shutdown(&self) -> Shutdown {
+        Shutdown { draining: self.draining.load(Ordering::Relaxed), cutting: self.cutting.load(Ordering::Relaxed) }
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.moment()
+    }
+
+    fn ended(&self, call: &Ended) {
+        if let Some((series, report)) = call.call_report() {
+            self.recorder.call(series, &report);
+        }
+        self.recorder.end(call.request(), &call.report());
+    }
+}

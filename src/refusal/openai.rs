@@ -1,0 +1,149 @@
+//! The body of a refusal on `/v1`, in OpenAI's form, with what the gateway knows of it under `error.aigw`.
+//!
+//! In: a refusal and the caller's tier. Out: JSON that the official clients turn into their exception classes. The status
+//! comes from the table of reasons; this file adds OpenAI's `type` and `code`, and the messages that only `/v1` has.
+//! Source: the error object of OpenAI's `OpenAPI` description: message, type, param and code are always there.
+
+use serde::Serialize;
+
+use super::{LimitFacts, Reason, Refusal};
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    param: Option<&'a str>,
+    code: &'static str,
+    aigw: Facts<'a>,
+}
+
+#[derive(Serialize)]
+struct Facts<'a> {
+    reason: &'static str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<&'a str>,
+    #[serde(flatten)]
+    limit: Option<&'a LimitFacts>,
+    /// Whether the same request may pass if it is sent again soon.
+    retryable: bool,
+}
+
+/// OpenAI's `type` and `code` of a reason.
+pub fn kind(reason: Reason) -> (&'static str, &'static str) {
+    const INVALID: &str = "invalid_request_error";
+    match reason {
+        Reason::NoApiKey | Reason::DuplicateApiKey | Reason::InvalidApiKey => (INVALID, "invalid_api_key"),
+        Reason::NoTier | Reason::ModelNotAllowed | Reason::FeatureNotInTier => ("permission_error", reason.code()),
+        Reason::SizeLimited | Reason::BodyTooLarge => (INVALID, "request_too_large"),
+        Reason::RateLimited => ("requests", "rate_limit_exceeded"),
+        Reason::QuotaExhausted => ("insufficient_quota", "insufficient_quota"),
+        Reason::Overloaded | Reason::Draining | Reason::Drained => ("server_error", "overloaded"),
+        Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout => ("server_error", "upstream_timeout"),
+        _ => match reason.status() {
+            502..=504 => ("server_error", "upstream_error"),
+            500 => ("server_error", "internal_error"),
+            _ => (INVALID, reason.code()),
+        },
+    }
+}
+
+/// The body. `retryable`: the same request may pass if it is sent again soon.
+pub fn render(refusal: &Refusal, tier: Option<&str>, request_id: &str, retryable: bool) -> Vec<u8> {
+    let (kind, code) = kind(refusal.reason);
+    let row = refusal.reason.row();
+    let facts = Facts { reason: row.code, request_id, tier, limit: refusal.limit.as_deref(), retryable };
+    let error = Error { message: refusal.message(), r#type: kind, param: refusal.param.as_deref(), code, aigw: facts };
+    // A struct of strings and numbers always has a JSON text.
+    serde_json::to_vec(&Body { error }).unwrap_or_default()
+}
+
+/// A refusal as the last event of a stream that had begun.
+pub fn event(refusal: &Refusal, request_id: &str) -> Vec<u8> {
+    // The blank line ends an event that was passed on in part.
+    let mut out = b"\n\ndata: ".to_vec();
+    out.extend(render(refusal, None, request_id, false));
+    out.extend_from_slice(b"\n\n");
+    out
+}
+
+/// The refusal of a caller without a valid key.
+pub fn unauthorized(reason: Reason) -> Refusal {
+    let message = match reason {
+        Reason::NoApiKey => {
+            "You didn't provide an API key. Send it as 'Authorization: Bearer KEY', or in an 'apikey' or 'x-api-key' header."
+        }
+        Reason::DuplicateApiKey => "More than one API key was provided: send one, in one header.",
+        _ => "Incorrect API key provided.",
+    };
+    Refusal::because(reason, message)
+}
+
+/// The refusal of a model name that no model has.
+pub fn no_model(name: &str) -> Refusal {
+    // 128 characters are enough to see a typo.
+    let shown: String = name.chars().take(128).collect();
+    let message = format!("The model '{shown}' does not exist. GET /v1/models lists those you may call.");
+    Refusal::because(Reason::ModelNotFound, message).about("model")
+}
+
+/// The refusal of a body above the tier's bound.
+pub fn too_large(most: u64) -> Refusal {
+    let message = format!("The request is larger than the {most} bytes that your tier allows.");
+    Refusal::because(Reason::SizeLimited, message)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::refusal::TABLE;
+    use serde_json::{Value, json};
+
+    fn body(refusal: &Refusal) -> Value {
+        serde_json::from_slice(&render(refusal, Some("free"), "ab", true)).unwrap()
+    }
+
+    #[test]
+    fn body_always_has_four_members() {
+        for row in TABLE {
+            let error = body(&row.reason.into())["error"].clone();
+            assert!(error["message"].is_string() && error["type"].is_string() && error["code"].is_string(), "{error}");
+            assert_eq!((&error["param"], &error["aigw"]["reason"]), (&Value::Null, &json!(row.code)));
+        }
+    }
+
+    #[test]
+    fn body_shows_limit() {
+        let limit = LimitFacts {
+            policy: "100 requests per day".into(),
+            limit: 100,
+            used: 100,
+            scope: "consumer",
+            reset_at: 86_400,
+        };
+        let error = body(&Refusal { limit: Some(limit.into()), ..Reason::QuotaExhausted.into() })["error"].clone();
+        assert_eq!(error["type"], "insufficient_quota");
+        assert_eq!(
+            error["aigw"],
+            json!({"reason": "insufficient_quota", "request_id": "ab", "tier": "free", "policy": "100 requests per day",
+                   "limit": 100, "used": 100, "scope": "consumer", "reset_at": 86_400, "retryable": true})
+        );
+    }
+
+    #[test]
+    fn body_escapes_text_of_client() {
+        let refusal = Refusal::because(Reason::ModelNotFound, "no '\"\n</x>'").about("model");
+        let error = body(&refusal)["error"].clone();
+        assert_eq!(
+            (&error["message"], &error["param"], &error["code"]),
+            (&json!("no '\"\n</x>'"), &json!("model"), &json!("model_not_found"))
+        );
+        assert!(String::from_utf8(event(&refusal, "ab")).unwrap().starts_with("\n\ndata: {\"error\":{"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Why a call has no (whole) answer of an upstream.
+
+use crate::refusal::Reason;
+
+/// How far the shutdown of a worker has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Every answer closes its connection.
+    pub draining: bool,
+    /// Calls in flight are cut.
+    pub cutting: bool,
+}
+
+/// The fault that ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The address refused the connection.
+    Refused,
+    /// The name has no address.
+    Unresolved,
+    /// The address is out after failed connects.
+    Out,
+    /// TLS handshake or certificate.
+    Tls,
+    /// No connection within the bound.
+    ConnectTimeout,
+    /// The connection ended before a whole head.
+    Reset,
+    /// The answer is not HTTP.
+    Garbage,
+    /// No head within the bound.
+    FirstByteTimeout,
+    /// The whole call took too long.
+    TotalTimeout,
+    /// The upstream cut the body.
+    CutShort,
+    /// Nothing of the body came within the bound between two reads.
+    BetweenTimeout,
+    /// The answer outgrew its cap.
+    TooLarge,
+    /// The client stopped reading.
+    ClientStalled,
+    /// The call was cancelled: its client left, or a shutdown cuts it.
+    Cancelled,
+    /// A defect of the gateway.
+    Internal,
+}
+
+impl Failure {
+    /// Nothing was sent: no upstream can have acted on the request.
+    pub fn is_before_sending(self) -> bool {
+        matches!(self, Self::Refused | Self::Unresolved | Self::Out | Self::Tls | Self::ConnectTimeout)
+    }
+
+    /// The client left by itself. `cutting`: a shutdown cuts the calls in flight.
+    pub fn is_clients(self, cutting: bool) -> bool {
+        self == Self::Cancelled && !cutting
+    }
+
+    /// The reason of the refusal that stands for the answer.
+    pub fn reason(self, cutting: bool) -> Reason {
+        match self {
+            Self::Refused => Reason::UpstreamRefused,
+            Self::Unresolved => Reason::UpstreamUnresolved,
+            Self::Out => Reason::UpstreamOut,
+            Self::Tls => Reason::UpstreamTls,
+            Self::ConnectTimeout => Reason::UpstreamConnectTimeout,
+            Self::Garbage | Self::TooLarge => Reason::UpstreamGarbage,
+            Self::FirstByteTimeout | Self::TotalTimeout | Self::BetweenTimeout => Reason::UpstreamTimeout,
+            Self::Reset | Self::CutShort | Self::ClientStalled => Reason::UpstreamReset,
+            Self::Cancelled if cutting => Reason::Drained,
+            Self::Cancelled => Reason::ClientGone,
+            Self::Internal => Reason::Internal,
+        }
+    }
+}

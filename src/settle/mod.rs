@@ -1,0 +1,11 @@
+//! Stage `settle`: how a call ended, and whether it counts.
+//!
+//! In: a permit, the end of its call. Out: the amounts stay taken or go back, exactly once, and a [`Report`] for the record.
+
+mod failure;
+mod outcome;
+mod report;
+
+pub use failure::{Failure, Shutdown};
+pub use outcome::{End, Outcome};
+pub use report::{LogContext, Report, Traffic, call_report};

@@ -1,0 +1,69 @@
+//! How a request ended, and whether it counts.
+
+use crate::admit::Permit;
+use crate::cells::Place;
+use crate::refusal::Reason;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The whole answer was passed on.
+    Completed,
+    /// The client left first.
+    ClientCut,
+    /// The upstream stopped in the middle of its answer.
+    UpstreamCut,
+    /// No answer came from an upstream.
+    UpstreamError,
+    /// The gateway refused the request.
+    Refused,
+}
+
+impl Outcome {
+    /// The outcome's name in the access log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientCut => "client_cut",
+            Self::UpstreamCut => "upstream_cut",
+            Self::UpstreamError => "upstream_error",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// Whether a request that ended so counts. `sent`: its first byte went upstream.
+    fn counts(self, sent: bool) -> bool {
+        match self {
+            Self::Completed | Self::UpstreamCut => true,
+            // The upstream may have worked for it: a client that hangs up early does not get that for nothing.
+            Self::ClientCut => sent,
+            Self::UpstreamError | Self::Refused => false,
+        }
+    }
+
+    /// Ends a permit: its amounts stay taken, or go back.
+    pub fn end<P: Place>(self, permit: Permit<P>, sent: bool) {
+        if self.counts(sent) { permit.settle() } else { permit.give_back() }
+    }
+}
+
+/// The end of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The refusal, when the answer is one.
+    pub reason: Option<Reason>,
+    /// The status of the answer; 0 when there was none.
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub egress: u64,
+}
+
+impl End {
+    /// The end of a request that the gateway answered itself.
+    pub fn answered(status: u16, bytes: usize, reason: Option<Reason>) -> Self {
+        let outcome = if reason.is_some() { Outcome::Refused } else { Outcome::Completed };
+        Self { outcome, reason, status, egress: bytes as u64 }
+    }
+}

@@ -1,0 +1,109 @@
+//! The report of a request that is over: the input of metrics and access log.
+
+use std::time::Duration;
+
+use super::{End, Outcome};
+use crate::in_force::InForce;
+use crate::snapshot::{Route, Tier, Uuid};
+use crate::stream::answer::ModelAnswer;
+use crate::telemetry::Source;
+use crate::telemetry::series::CallReport;
+
+/// How far a request got: the stages fill it in, so that a refusal is recorded with everything known by then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogContext {
+    /// Index of the route.
+    pub route: Option<usize>,
+    /// Id of the consumer.
+    pub consumer: Option<Uuid>,
+    /// Index of the caller's tier.
+    pub tier: Option<usize>,
+    /// Index of the model that is called.
+    pub model: Option<usize>,
+}
+
+/// Bytes and times of a call; times are since arrival.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of the request's body.
+    pub ingress: u64,
+    /// The request was sent upstream.
+    pub sent_after: Option<Duration>,
+    /// The answer's head came.
+    pub head_after: Option<Duration>,
+}
+
+/// A request that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// Route number; 0 without a route.
+    pub route_n: u32,
+    /// Route id.
+    pub route: Option<Uuid>,
+    /// Service id.
+    pub service: Option<Uuid>,
+    /// Consumer id.
+    pub consumer: Option<Uuid>,
+    /// The caller's tier.
+    pub tier: Option<&'a Tier>,
+    /// Public name of the model that was called.
+    pub model: Option<&'a str>,
+    /// The author of the answer.
+    pub source: Source,
+    /// How the request ended.
+    pub end: End,
+    /// Bytes and times.
+    pub traffic: Traffic,
+    /// From arrival to the end.
+    pub took: Duration,
+}
+
+impl LogContext {
+    /// The route that was matched.
+    pub fn route<'a>(&self, in_force: &'a InForce) -> Option<&'a Route> {
+        in_force.policy().routes.get(self.route?)
+    }
+
+    /// The caller's tier.
+    pub fn tier<'a>(&self, in_force: &'a InForce) -> Option<&'a Tier> {
+        in_force.offer().tiers.get(self.tier?)
+    }
+
+    /// The report of a request that got this far.
+    pub fn report<'a>(&self, in_force: &'a InForce, end: End, traffic: Traffic, took: Duration) -> Report<'a> {
+        let route = self.route(in_force);
+        let service = route.and_then(|route| in_force.policy().service_of(route));
+        let model = self.model.and_then(|model| in_force.offer().models.get(model));
+        Report {
+            route_n: route.map_or(0, |route| route.n),
+            route: route.map(|route| route.id),
+            service: service.map(|service| service.id),
+            consumer: self.consumer,
+            tier: self.tier(in_force),
+            model: model.map(|model| &*model.name),
+            source: Source::Exit,
+            end,
+            traffic,
+            took,
+        }
+    }
+}
+
+/// The report of a model's call, for the metrics by tier and model.
+pub fn call_report(answer: &ModelAnswer, outcome: Outcome, took: Duration) -> CallReport {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let (first, streaming) = answer.times();
+    CallReport {
+        outcome: match outcome {
+            Outcome::Completed => 0,
+            Outcome::ClientCut => 1,
+            Outcome::UpstreamCut => 2,
+            Outcome::UpstreamError | Outcome::Refused => 3,
+        },
+        usage: answer.usage(),
+        expected: answer.is_success() && outcome == Outcome::Completed,
+        took: micros(took),
+        first: first.map(micros),
+        streaming: micros(streaming),
+    }
+}

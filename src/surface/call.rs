@@ -1,0 +1,255 @@
+//! The stages behind admission, the same for both surfaces: the call is sent, its answer passes, it is settled.
+//!
+//! In: an [`Admitted`] request; then, from the upstream client, each step of its [`Call`] with the time since arrival. Out: the
+//! headers and bytes that the client gets, and once at the end an [`Ended`] call for the record. A call that is dropped
+//! before its end gives back all that it took.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::case::Admission;
+use crate::admit::{Check, Permit, headers};
+use crate::balance::health;
+use crate::cells::Place;
+use crate::forward::Dispatch;
+use crate::in_force::InForce;
+use crate::refusal::{Reason, Refusal, answer, openai};
+use crate::request::{Answer, Head, Header, Surface};
+use crate::settle::{End, Failure, LogContext, Outcome, Report, Shutdown, Traffic, call_report};
+use crate::stream::answer::ModelAnswer;
+use crate::stream::head::{Times, own_headers};
+use crate::telemetry::Source;
+use crate::telemetry::series::CallReport;
+use crate::units::Moment;
+
+/// A request that every stage let through, with its permit: the only value that an upstream client takes.
+///
+/// Only [`Stages::body`](super::Stages::body) makes one, so a request that was not admitted cannot be sent:
+///
+/// ```compile_fail
+/// use aigw_core::cells::heap::HeapPlace;
+/// use aigw_core::forward::Dispatch;
+/// use aigw_core::surface::Admitted;
+///
+/// fn send(_: Admitted<HeapPlace>) {}
+///
+/// fn sneak_past(dispatch: Dispatch) {
+///     send(Admitted { dispatch });
+/// }
+/// ```
+///
+/// Nor can it be sent twice: sending takes it by value.
+///
+/// ```compile_fail
+/// use aigw_core::cells::heap::HeapPlace;
+/// use aigw_core::surface::Admitted;
+///
+/// fn send(_: Admitted<HeapPlace>) {}
+///
+/// fn send_twice(admitted: Admitted<HeapPlace>) {
+///     send(admitted);
+///     send(admitted);
+/// }
+/// ```
+#[must_use = "dropping an admitted request gives back all that it took"]
+pub struct Admitted<P: Place> {
+    dispatch: Dispatch,
+    call: Call<P>,
+    shadowed: bool,
+}
+
+/// An admitted request on its way to upstreams.
+#[must_use = "dropping a call gives back all that it took: end it with `completed` or `failed`"]
+pub struct Call<P: Place> {
+    permit: Permit<P>,
+    /// The checks that the permit was taken by.
+    checks: Vec<Check>,
+    /// The headers of the limits, until the answer's head passes.
+    headers: Vec<Header>,
+    status: u16,
+    egress: u64,
+    facts: Facts,
+}
+
+/// The facts of a call that its record needs.
+struct Facts {
+    in_force: Arc<InForce>,
+    head: Arc<Head>,
+    context: LogContext,
+    traffic: Traffic,
+    /// The answer of a model.
+    answer: Option<ModelAnswer>,
+}
+
+/// A call that is over and settled.
+pub struct Ended {
+    facts: Facts,
+    end: End,
+    took: Duration,
+}
+
+/// A call that failed.
+pub struct Failed {
+    /// For the record.
+    pub ended: Ended,
+    /// The answer to the client; `None` when a part of the upstream's answer had passed: then its connection is cut.
+    pub answer: Option<Answer>,
+}
+
+impl<P: Place> Admitted<P> {
+    pub(super) fn new(
+        admission: Admission<P>,
+        in_force: Arc<InForce>,
+        head: Arc<Head>,
+        mut context: LogContext,
+        ingress: u64,
+    ) -> Self {
+        let Admission { permit, checks, headers, shadowed, dispatch, model } = admission;
+        context.model = model.as_ref().map(|(model, _)| *model);
+        let answer = model.map(|(_, answer)| answer);
+        let traffic = Traffic { ingress, ..Traffic::default() };
+        let facts = Facts { in_force, head, context, traffic, answer };
+        Self { dispatch, call: Call { permit, checks, headers, status: 0, egress: 0, facts }, shadowed }
+    }
+
+    /// The row number of the caller's tier, when one of its limits in shadow mode would have refused.
+    pub fn shadowed_tier(&self) -> Option<u32> {
+        let facts = &self.call.facts;
+        facts.context.tier(&facts.in_force).filter(|_| self.shadowed).map(|tier| tier.n)
+    }
+
+    /// The requests to send, and the call that watches over them.
+    pub fn into_parts(self) -> (Dispatch, Call<P>) {
+        (self.dispatch, self.call)
+    }
+}
+
+impl<P: Place> Call<P> {
+    /// The head of the request.
+    pub fn request(&self) -> &Arc<Head> {
+        &self.facts.head
+    }
+
+    /// The first byte goes upstream now.
+    pub fn sending(&mut self, after: Duration) {
+        if self.facts.traffic.sent_after.is_none() {
+            self.facts.traffic.sent_after = Some(after);
+            self.permit.mark_sent();
+        }
+    }
+
+    /// The head of an answer passes: removes from `headers` what must not go on, and returns the gateway's own headers.
+    /// `draining`: close the connection.
+    pub fn head(
+        &mut self,
+        status: StatusCode,
+        headers: &mut HeaderMap<HeaderValue>,
+        after: Duration,
+        draining: bool,
+    ) -> Vec<Header> {
+        let Facts { head, traffic, answer, .. } = &mut self.facts;
+        self.status = status.as_u16();
+        traffic.head_after = Some(after);
+        if let Some(answer) = answer {
+            answer.head(status, headers);
+        }
+        let mut own = std::mem::take(&mut self.headers);
+        let times = Times { sent: traffic.sent_after.unwrap_or_default(), head: after };
+        own_headers(&mut own, head, headers, times, draining);
+        own
+    }
+
+    /// A piece of the answer passes: the bytes of it that go on.
+    pub fn piece(&mut self, piece: Bytes, after: Duration) -> Bytes {
+        let piece = match &mut self.facts.answer {
+            Some(answer) => answer.piece(piece, after),
+            None => piece,
+        };
+        self.egress += piece.len() as u64;
+        piece
+    }
+
+    /// The answer is whole: the bytes of it that were held back.
+    pub fn rest(&mut self) -> Bytes {
+        let rest = self.facts.answer.as_mut().map_or_else(Bytes::new, ModelAnswer::rest);
+        self.egress += rest.len() as u64;
+        rest
+    }
+
+    /// The last bytes of a stream that breaks off, before its connection is cut. `None`: the cut says it all.
+    pub fn last_words(&mut self, failure: Failure, cutting: bool) -> Option<Bytes> {
+        let Facts { head, answer, .. } = &self.facts;
+        let reason = failure.reason(cutting);
+        if head.surface != Surface::OpenAi
+            || reason == Reason::ClientGone
+            || !answer.as_ref().is_some_and(ModelAnswer::is_events)
+        {
+            return None;
+        }
+        let words = Bytes::from(openai::event(&reason.into(), &head.request_id));
+        self.egress += words.len() as u64;
+        Some(words)
+    }
+
+    /// The whole answer was passed on.
+    pub fn completed(self, after: Duration) -> Ended {
+        let end = End { outcome: Outcome::Completed, reason: None, status: self.status, egress: self.egress };
+        self.end(end, after)
+    }
+
+    /// The call broke off. `began`: the head of an answer was passed on.
+    pub fn failed(self, failure: Failure, began: bool, shutdown: Shutdown, now: Moment, after: Duration) -> Failed {
+        let left = failure.is_clients(shutdown.cutting);
+        if began {
+            let outcome = if left { Outcome::ClientCut } else { Outcome::UpstreamCut };
+            let end = End { outcome, reason: None, status: self.status, egress: self.egress };
+            return Failed { ended: self.end(end, after), answer: None };
+        }
+        let reason = match failure.reason(shutdown.cutting) {
+            Reason::Drained if self.facts.traffic.sent_after.is_none() => Reason::Draining,
+            reason => reason,
+        };
+        // What was taken goes back, and the headers of the limits show it.
+        let mut own = Vec::new();
+        match self.facts.head.surface {
+            Surface::Kong => headers::rate_limit_given_back(&self.checks, now, &mut own),
+            Surface::OpenAi => headers::openai_given_back(&self.checks, now, &mut own),
+        }
+        let retry_after_s = (reason == Reason::UpstreamOut).then(|| health::OUT.as_secs());
+        let refusal = Refusal { retry_after_s, ..Refusal::from(reason).with(own) };
+        let answer = answer::refuse(&self.facts.head, refusal, None, after, shutdown.draining);
+        let outcome = if left { Outcome::ClientCut } else { Outcome::UpstreamError };
+        let end = End { outcome, reason: Some(reason), status: answer.status, egress: answer.body.len() as u64 };
+        Failed { ended: self.end(end, after), answer: Some(answer) }
+    }
+
+    fn end(self, end: End, took: Duration) -> Ended {
+        let Self { permit, facts, .. } = self;
+        end.outcome.end(permit, facts.traffic.sent_after.is_some());
+        Ended { facts, end, took }
+    }
+}
+
+impl Ended {
+    /// The head of the request.
+    pub fn request(&self) -> &Head {
+        &self.facts.head
+    }
+
+    /// The report of the request.
+    pub fn report(&self) -> Report<'_> {
+        let Facts { in_force, context, traffic, .. } = &self.facts;
+        let source = if self.end.reason.is_some() { Source::Exit } else { Source::Service };
+        Report { source, ..context.report(in_force, self.end, *traffic, self.took) }
+    }
+
+    /// The report of a model's call, and the row of its metrics.
+    pub fn call_report(&self) -> Option<(u32, CallReport)> {
+        let Facts { in_force, context, answer, .. } = &self.facts;
+        let series = in_force.offer().series(context.tier.unwrap_or(0), context.model?);
+        Some((series, call_report(answer.as_ref()?, self.end.outcome, self.took)))
+    }
+}

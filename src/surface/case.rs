@@ -1,0 +1,99 @@
+//! The values that pass between the stages' order and the stages: one request with everything that judges it, and the results
+//! of its head and of its body.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::accept::openai::Endpoint;
+use crate::admit::{Admitter, CallerRows, Check, Permit};
+use crate::cells::Place;
+use crate::forward::Dispatch;
+use crate::forward::headers::Identity;
+use crate::identify::KeyHasher;
+use crate::in_force::InForce;
+use crate::request::{Head, Header};
+use crate::settle::LogContext;
+use crate::snapshot::{Offer, Tier};
+use crate::stream::answer::ModelAnswer;
+use crate::units::Moment;
+
+/// Reads where a caller stands at the limits of its tier, as the body of `GET /v1/limits`; `None` when the counters of other
+/// workers cannot be read.
+pub type StandingReader<'a> = dyn Fn(&Offer, &Tier, CallerRows) -> Option<Bytes> + 'a;
+
+/// One request at the stages: its head, the configuration that judges it, the counters, the time.
+pub(super) struct Case<'a, P: Place> {
+    pub(super) in_force: &'a Arc<InForce>,
+    pub(super) hasher: &'a KeyHasher,
+    pub(super) admitter: &'a Admitter<P>,
+    pub(super) head: &'a Head,
+    pub(super) now: Moment,
+}
+
+/// A head that every stage let through: its body is wanted.
+#[derive(Debug)]
+pub struct Accepted {
+    pub(super) in_force: Arc<InForce>,
+    pub(super) context: LogContext,
+    /// The limits that the head is subject to.
+    pub(super) checks: Vec<Check>,
+    pub(super) findings: Findings,
+}
+
+/// The findings of a head that its body needs.
+#[derive(Debug)]
+pub(super) enum Findings {
+    Kong(KongHead),
+    OpenAi(OpenAiHead),
+}
+
+/// The findings on Kong's routes.
+#[derive(Debug)]
+pub(super) struct KongHead {
+    /// Bytes of the path that the route covers.
+    pub(super) covered: usize,
+    pub(super) identity: Option<Identity>,
+    /// Index of the rate-limiting instance that runs; the first `own` checks are its.
+    pub(super) profile: Option<u32>,
+    pub(super) own: usize,
+    /// Most bytes of the body.
+    pub(super) size: Option<u64>,
+}
+
+/// The findings on `/v1`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenAiHead {
+    pub(super) endpoint: Endpoint,
+    pub(super) caller: CallerRows,
+}
+
+/// The result of a head that was not refused.
+#[derive(Debug)]
+pub enum HeadOutcome {
+    /// Its body is wanted.
+    Accepted(Box<Accepted>),
+    /// It asked for a document.
+    Document(LogContext, Bytes),
+}
+
+/// The result of a body that was not refused.
+pub(super) struct Admission<P: Place> {
+    pub(super) permit: Permit<P>,
+    /// The checks that the permit was taken by.
+    pub(super) checks: Vec<Check>,
+    /// The headers of the limits.
+    pub(super) headers: Vec<Header>,
+    /// A limit in shadow mode would have refused.
+    pub(super) shadowed: bool,
+    pub(super) dispatch: Dispatch,
+    /// The model that is called, and its answer.
+    pub(super) model: Option<(usize, ModelAnswer)>,
+}
+
+impl<P: Place> Case<'_, P> {
+    /// The head is accepted with these findings.
+    pub(super) fn accepted(&self, context: LogContext, checks: Vec<Check>, findings: Findings) -> HeadOutcome {
+        HeadOutcome::Accepted(Box::new(Accepted { in_force: Arc::clone(self.in_force), context, checks, findings }))
+    }
+}

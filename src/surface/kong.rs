@@ -1,0 +1,108 @@
+//! The stages of a request on Kong's routes.
+//!
+//! Order of the head: route, key, size, groups, then a look at the limits; of the body: size, path, then everything is taken.
+//! Source of the order: the priorities of Kong's plugins (key-auth 1250, request-size-limiting 951, acl 950, rate-limiting 910).
+
+use bytes::Bytes;
+
+use super::case::{Admission, Case, Findings, HeadOutcome, KongHead};
+use crate::admit::refused::{self, RouteLimits};
+use crate::admit::{CallerRows, Check, groups, headers, profile, size, tier};
+use crate::cells::Place;
+use crate::forward::headers::Identity;
+use crate::forward::{self, Attempts, Dispatch};
+use crate::identify;
+use crate::r#match;
+use crate::refusal::{Reason, Refusal};
+use crate::request::BodyLength;
+use crate::settle::LogContext;
+use crate::snapshot::{Refs, plan};
+
+pub(super) fn head<P: Place>(case: &Case<'_, P>, context: &mut LogContext) -> Result<HeadOutcome, Refusal> {
+    let Case { in_force, hasher, admitter, head, now } = *case;
+    let (policy, keys) = (in_force.policy(), &in_force.snapshot.keys);
+    let headers: Vec<(&str, &str)> = head.headers.iter().collect();
+
+    let matched = r#match::route(&policy.router, head, &headers)?;
+    let route = policy.routes.get(matched.route).ok_or(Reason::Internal)?;
+    context.route = Some(matched.route);
+    if !route.allow_http && !head.tls {
+        return Err(r#match::tls::required(route.https_redirect_status, head));
+    }
+    policy.service_of(route).ok_or(Reason::NoService)?;
+
+    let (auth, seconds) = (policy.key_auth_of(route), u64::from(now.seconds().0));
+    let caller = identify::on_route(auth, hasher, keys, head, &headers, seconds)?;
+    let names = caller.names().or(Err(Reason::Internal))?;
+    let credential = caller.credential().or(Err(Reason::Internal))?;
+    let credential_n = credential.map_or(0, |credential| credential.n);
+    let rows = caller.consumer.map(|consumer| CallerRows { consumer: consumer.n, credential: credential_n });
+    context.consumer = names.map(|names| names.id);
+
+    let refs = caller.consumer.map_or(Refs::empty(), |consumer| consumer.refs);
+    let size = plan::size_limiting(policy, route, refs).or(Err(Reason::Internal))?;
+    size::declared(head.length, size)?;
+    groups::judge(policy.acl_of(route), caller.consumer.as_ref())?;
+
+    let planned = plan::rate_limiting(policy, route, refs).or(Err(Reason::Internal))?;
+    let mut checks = Vec::new();
+    if let Some((_, profile)) = planned {
+        profile::checks(profile, rows, head, admitter, &mut checks);
+    }
+    let own = checks.len();
+    let tier = caller.consumer.and_then(|consumer| policy.offer.tier(consumer.tier));
+    if let (Some((index, tier)), Some(rows)) = (tier, rows) {
+        context.tier = Some(index);
+        tier::checks(tier, rows, head, admitter, &mut checks);
+    }
+    // A body may take long: an exhausted limit refuses it before it is read. Without a body the take follows at once.
+    if head.length != BodyLength::None {
+        let limits = RouteLimits { profile: planned.map(|(_, profile)| profile), own, tier: context.tier(in_force) };
+        let peeked = admitter.peek(&mut checks, now);
+        peeked.map_err(|why| refused::kong(why, limits, &checks, now))?;
+    }
+
+    let acl = policy.acl_of(route);
+    let identity =
+        caller.consumer.zip(names).map(|(consumer, names)| Identity::new(&consumer, &names, credential, acl));
+    let (profile, size) = (planned.map(|(index, _)| index), size.map(|size| size.bytes));
+    let kong = KongHead { covered: matched.prefix_len, identity, profile, own, size };
+    Ok(case.accepted(*context, checks, Findings::Kong(kong)))
+}
+
+pub(super) fn body<P: Place>(
+    case: &Case<'_, P>,
+    context: LogContext,
+    accepted: KongHead,
+    mut checks: Vec<Check>,
+    body: Bytes,
+) -> Result<Admission<P>, Refusal> {
+    let Case { in_force, admitter, head, now, .. } = *case;
+    let KongHead { covered, identity, profile, own, size } = accepted;
+    let policy = in_force.policy();
+    let route = context.route(in_force).ok_or(Reason::Internal)?;
+    let service = policy.service_of(route).ok_or(Reason::Internal)?;
+    let service_target = route.service.and_then(|index| in_force.services.get(index)).ok_or(Reason::Internal)?;
+
+    if size::is_above(body.len() as u64, size) {
+        return Err(Reason::SizeLimited.into());
+    }
+    let hide = policy.key_auth_of(route).filter(|auth| auth.hide);
+    let path = forward::kong::target(head, route, service, covered, hide)?;
+
+    let profile = profile.and_then(|profile| policy.rate_limiting.get(profile as usize));
+    let limits = RouteLimits { profile, own, tier: context.tier(in_force) };
+    let taken = admitter.take(&mut checks, now, head.id);
+    let permit = taken.map_err(|why| refused::kong(why, limits, &checks, now))?;
+    let mut own = Vec::new();
+    if !checks.is_empty() {
+        own.reserve(12);
+        headers::rate_limit(&checks, now, None, &mut own);
+    }
+
+    let caller = (identity.as_ref(), hide);
+    let attempt = forward::kong::attempt(head, route, service_target, path, caller, covered, body);
+    let dispatch =
+        Dispatch::new(head.method.clone(), Attempts::one(attempt), service_target.deadlines, head.peer, false);
+    Ok(Admission { permit, shadowed: tier::shadowed(&checks), checks, headers: own, dispatch, model: None })
+}

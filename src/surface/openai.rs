@@ -1,0 +1,126 @@
+//! The stages of a request on `/v1`: models by name, gated and limited by the caller's tier.
+//!
+//! Order of the head: operation, key, tier, size, a look at the limits; of the body: size, JSON, model, gates, then everything
+//! is taken at once. Upstream goes the same body with the model renamed, the output capped, the usage of a stream asked for.
+//! `GET /v1/models` and `/v1/limits` take nothing.
+
+use bytes::Bytes;
+use http::Method;
+
+use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingReader};
+use crate::accept;
+use crate::admit::{CallerRows, Check, gate, headers, refused, size, tier};
+use crate::balance::order;
+use crate::cells::Place;
+use crate::forward::{self, Attempts, Dispatch, ModelAttempts};
+use crate::identify::{self, keyless_query};
+use crate::r#match::operation::{self, Operation};
+use crate::refusal::{Reason, Refusal, openai};
+use crate::request::BodyLength;
+use crate::settle::LogContext;
+use crate::stream::answer::ModelAnswer;
+
+pub(super) fn head<P: Place>(
+    case: &Case<'_, P>,
+    context: &mut LogContext,
+    standing: &StandingReader<'_>,
+) -> Result<HeadOutcome, Refusal> {
+    let Case { in_force, hasher, admitter, head, now } = *case;
+    let offer = in_force.offer();
+
+    let operation = operation::operation(head)?;
+    accept::head::encoding(head)?;
+
+    let seconds = u64::from(now.seconds().0);
+    let caller = identify::key_holder(hasher, &in_force.snapshot.keys, head, seconds)?;
+    context.consumer = Some(caller.id);
+    let rows = CallerRows { consumer: caller.consumer, credential: caller.credential };
+    let (index, tier) = offer.tier(caller.tier).ok_or(Reason::NoTier)?;
+    context.tier = Some(index);
+
+    let endpoint = match operation {
+        Operation::Call(endpoint) => endpoint,
+        Operation::Models => {
+            let list = in_force.tiers.get(index).map(|tier| tier.models.clone()).unwrap_or_default();
+            return Ok(HeadOutcome::Document(*context, list));
+        }
+        Operation::Model(name) => {
+            let (at, model) = offer.model(name).ok_or_else(|| openai::no_model(name))?;
+            gate::model(tier, model)?;
+            let shown = in_force.models.get(at).map(|model| model.shown.clone()).unwrap_or_default();
+            return Ok(HeadOutcome::Document(*context, shown));
+        }
+        Operation::Limits => {
+            let page = standing(offer, tier, rows).ok_or(Reason::Internal)?;
+            return Ok(HeadOutcome::Document(*context, page));
+        }
+    };
+
+    if let (BodyLength::Known(bytes), Some(most)) = (head.length, tier.prompt_max_bytes)
+        && size::is_above(bytes, Some(most))
+    {
+        return Err(openai::too_large(most));
+    }
+    let mut checks = Vec::with_capacity(tier.limits.len());
+    tier::checks(tier, rows, head, admitter, &mut checks);
+    let peeked = admitter.peek(&mut checks, now);
+    peeked.map_err(|why| refused::openai(why, tier, &checks, now))?;
+
+    let openai = OpenAiHead { endpoint, caller: rows };
+    Ok(case.accepted(*context, checks, Findings::OpenAi(openai)))
+}
+
+pub(super) fn body<P: Place>(
+    case: &Case<'_, P>,
+    context: LogContext,
+    accepted: OpenAiHead,
+    mut checks: Vec<Check>,
+    body: Bytes,
+) -> Result<Admission<P>, Refusal> {
+    let Case { in_force, admitter, head, now, .. } = *case;
+    let OpenAiHead { endpoint, caller } = accepted;
+    let offer = in_force.offer();
+    let tier = context.tier(in_force).ok_or(Reason::Internal)?;
+    let deadlines = context.tier.and_then(|at| in_force.tiers.get(at)).ok_or(Reason::Internal)?.deadlines;
+
+    if let Some(most) = tier.prompt_max_bytes
+        && size::is_above(body.len() as u64, Some(most))
+    {
+        return Err(openai::too_large(most));
+    }
+    let asked = accept::openai::read(endpoint, &body)?;
+    let (at, model) = offer.model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
+    gate::model(tier, model)?;
+    gate::parameters(tier, &asked)?;
+
+    tier::model_checks(tier, caller, at, &mut checks);
+    let taken = admitter.take(&mut checks, now, head.id);
+    let permit = taken.map_err(|why| refused::openai(why, tier, &checks, now))?;
+    let mut own = Vec::with_capacity(12);
+    headers::openai(&checks, now, None, &mut own);
+
+    let targets = in_force.models.get(at).map_or(&[][..], |model| &model.targets);
+    let order = order::draw(targets.iter().map(|target| target.weight), head.id.0[1]);
+    let (answer, whole) = (ModelAnswer::new(&asked), !asked.stream);
+    let attempts = Attempts::of_model(ModelAttempts {
+        in_force: in_force.clone(),
+        model: at,
+        order: order.into_iter(),
+        endpoint,
+        query: keyless_query(&head.query).into_owned(),
+        headers: forward::headers::openai(head),
+        body,
+        asked,
+        tier_cap: tier.output_max_tokens,
+        model_cap: model.max_output_tokens,
+    });
+    let dispatch = Dispatch::new(Method::POST, attempts.ok_or(Reason::Internal)?, deadlines, head.peer, whole);
+    Ok(Admission {
+        permit,
+        shadowed: tier::shadowed(&checks),
+        checks,
+        headers: own,
+        dispatch,
+        model: Some((at, answer)),
+    })
+}

@@ -1,0 +1,200 @@
+//! The stages of a request on `/v1`: each refuses, in their order, and only the last one takes.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use aigw_core::refusal::Reason;
+use aigw_core::request::BodyLength;
+use aigw_core::surface::HeadOutcome;
+use http::Method;
+use serde_json::{Value, json};
+use world::{ANN, EVE, MODEL, SHORT, Spec, World, header, policy};
+
+/// A fault of a request or of its tier, and the refusal that it alone gets.
+type Fault = (Reason, fn(&mut Spec, &mut Value));
+
+/// One fault for each stage, in the order of the stages.
+const FAULTS: [Fault; 14] = [
+    (Reason::BadHost, |request, _| request.headers.push(("host".into(), "other".into()))),
+    (Reason::BadPath, |request, _| request.path = "/v1//models".into()),
+    (Reason::UnsupportedEndpoint, |request, _| request.path = "/v1/nothing".into()),
+    (Reason::UnsupportedMethod, |request, _| request.method = Method::GET),
+    (Reason::ContentEncoding, |request, _| request.headers.push(("content-encoding".into(), "gzip".into()))),
+    (Reason::InvalidApiKey, |request, _| request.key = Some("nobody")),
+    (Reason::NoTier, |request, _| request.key = Some("eve")),
+    (Reason::SizeLimited, |request, _| request.length = BodyLength::Known(1_000)),
+    (Reason::QuotaExhausted, |_, policy| policy["tiers"][0]["limits"][0]["limit"] = json!(0)),
+    // With the body.
+    (Reason::SizeLimited, |request, _| {
+        request.length = BodyLength::Chunked;
+        request.body = vec![b'x'; 1_000];
+    }),
+    (Reason::InvalidJson, |request, _| set_body(request, b"{")),
+    (Reason::ModelNotAllowed, |_, policy| policy["tiers"][0]["models"] = json!(["twin"])),
+    (Reason::FeatureNotInTier, |request, _| set_body(request, br#"{"model":"small","messages":[{}],"tools":[{}]}"#)),
+    (Reason::RateLimited, |_, policy| policy["tiers"][0]["limits"][1]["limit"] = json!(0)),
+];
+
+/// Another body, unless the request is to have a large one.
+fn set_body(request: &mut Spec, body: &[u8]) {
+    request.body = body.to_vec();
+    request.length = BodyLength::Known(body.len() as u64);
+}
+
+/// The reason for which a request with these faults is refused.
+fn refused(faults: &[&Fault]) -> Option<Reason> {
+    let (mut request, mut policy) = (Spec::chat(), policy());
+    for (_, spoil) in faults {
+        spoil(&mut request, &mut policy);
+    }
+    World::new(&policy).reason(&request)
+}
+
+#[test]
+fn sound_call_passes() {
+    assert_eq!(refused(&[]), None);
+}
+
+#[test]
+fn each_stage_refuses_its_fault() {
+    for fault in &FAULTS {
+        assert_eq!(refused(&[fault]), Some(fault.0), "{:?}", fault.0);
+    }
+}
+
+#[test]
+fn earlier_stage_wins_over_every_later_one() {
+    for (at, first) in FAULTS.iter().enumerate() {
+        for second in &FAULTS[at + 1..] {
+            // The later fault is made first, so that where both write one field the earlier one stands.
+            assert_eq!(refused(&[second, first]), Some(first.0), "{:?} before {:?}", first.0, second.0);
+        }
+    }
+}
+
+#[test]
+fn exhausted_quota_wins_over_model_that_is_not_allowed() {
+    let world = World::new(&policy());
+    let large = Spec::chat().with_body(br#"{"model":"large","messages":[{}]}"#);
+    assert_eq!(world.reason(&large), Some(Reason::ModelNotAllowed));
+    let mut quota = policy();
+    quota["tiers"][0]["limits"][0]["limit"] = json!(0);
+    assert_eq!(World::new(&quota).reason(&large), Some(Reason::QuotaExhausted));
+}
+
+#[test]
+fn refused_gates_take_nothing() {
+    let world = World::new(&policy());
+    for body in [
+        &b"{"[..],
+        br#"{"model":"none","messages":[{}]}"#,
+        br#"{"model":"large","messages":[{}]}"#,
+        br#"{"model":"small","messages":[{}],"tools":[{}]}"#,
+        br#"{"model":"small","messages":[{}],"n":2}"#,
+    ] {
+        assert!(world.reason(&Spec::chat().with_body(body)).is_some());
+    }
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
+}
+
+#[test]
+fn head_takes_nothing_and_body_takes_from_all_limits() {
+    let world = World::new(&policy());
+    for _ in 0..5 {
+        world.accepted(&Spec::chat());
+    }
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
+    let admitted = world.request(&Spec::chat()).ok().unwrap();
+    assert_eq!(world.counts(ANN), [0, 1, 1]);
+    drop(admitted);
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
+}
+
+#[test]
+fn limit_of_model_refuses_and_gives_back_limit_of_tier() {
+    let world = World::new(&policy());
+    assert_eq!(world.use_up(&Spec::chat()), 2);
+    assert_eq!((world.reason(&Spec::chat()), world.counts(ANN)), (Some(Reason::RateLimited), [0, 2, 2]));
+}
+
+#[test]
+fn model_without_target_gives_back_all_that_it_took() {
+    let mut sealed = policy();
+    sealed["models"][0]["upstreams"][0]["api_key"] = json!("cannot be opened");
+    let world = World::new(&sealed);
+    assert_eq!((world.reason(&Spec::chat()), world.counts(ANN)), (Some(Reason::Internal), [0, 0, 0]));
+}
+
+#[test]
+fn shadow_limit_counts_and_never_refuses() {
+    let mut shadow = policy();
+    shadow["tiers"][0]["limits"][1]["limit"] = json!(1);
+    shadow["tiers"][0]["limits"][1]["shadow"] = json!(true);
+    let world = World::new(&shadow);
+    let shadowed: Vec<_> = (0..3)
+        .map(|_| {
+            let admitted = world.request(&Spec::chat()).ok().unwrap();
+            let tier = admitted.shadowed_tier();
+            let _ = admitted.into_parts().1.completed(SHORT);
+            tier
+        })
+        .collect();
+    assert_eq!(shadowed, [None, Some(1), Some(1)]);
+    assert_eq!(world.reason(&Spec::chat()), Some(Reason::QuotaExhausted), "the enforced limit still holds");
+}
+
+#[test]
+fn documents_are_no_refusals_and_take_nothing() {
+    let world = World::new(&policy());
+    let document = |path: &str| match world.head(&mut Spec::get(path).head()).unwrap() {
+        HeadOutcome::Document(context, body) => (context.tier, String::from_utf8(body.to_vec()).unwrap()),
+        HeadOutcome::Accepted(_) => unreachable!(),
+    };
+    let (tier, models) = document("/v1/models");
+    assert!(tier == Some(0) && models.contains("\"small\"") && !models.contains("\"large\""), "{models}");
+    assert!(document("/v1/models/twin").1.contains("\"twin\""));
+    assert_eq!(document("/v1/limits").1, "free:1:1");
+    let reason = |path: &str| world.head(&mut Spec::get(path).head()).unwrap_err().refusal.reason;
+    assert_eq!(
+        (reason("/v1/models/large"), reason("/v1/models/none")),
+        (Reason::ModelNotAllowed, Reason::ModelNotFound)
+    );
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
+}
+
+#[test]
+fn refusals_are_written_in_openais_form() {
+    let world = World::new(&policy());
+    let body = |request: &Spec| -> (u16, Value) {
+        let answer = world.answer(request);
+        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+    };
+    let (status, error) = body(&Spec { key: None, ..Spec::chat() });
+    assert_eq!((status, &error["error"]["code"]), (401, &json!("invalid_api_key")));
+    assert_eq!(world.use_up(&Spec::chat()), 2);
+    let limited = world.answer(&Spec::chat());
+    assert_eq!((limited.status, header(&limited, "x-aigw-scope")), (429, Some("model")));
+    assert_eq!((header(&limited, "x-should-retry"), header(&limited, "x-aigw-tier")), (Some("false"), Some("free")));
+    let (_, error) = body(&Spec::chat());
+    assert_eq!(error["error"]["aigw"]["tier"], "free");
+    let (status, _) = body(&Spec::chat().by("eve"));
+    assert_eq!((status, world.counts(EVE)), (403, [0, 0, 0]));
+}
+
+#[test]
+fn attempts_rename_model_and_leave_key_behind() {
+    let world = World::new(&policy());
+    let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
+    let (dispatch, _call) = world.request(&twin).ok().unwrap().into_parts();
+    let attempts: Vec<_> = std::iter::once(dispatch.attempts.first).chain(*dispatch.attempts.others.unwrap()).collect();
+    let mut ports: Vec<_> = attempts.iter().map(|attempt| attempt.origin.port).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [9100, 9200]);
+    for attempt in &attempts {
+        let body: Value = serde_json::from_slice(&attempt.body).unwrap();
+        let wanted = if attempt.origin.port == 9100 { "twin-1" } else { "twin-2" };
+        assert_eq!((body["model"].as_str(), attempt.headers.get("apikey")), (Some(wanted), None));
+        assert_eq!(attempt.target, "/v1/chat/completions");
+    }
+    assert_eq!(world.count(MODEL, ANN), 1);
+}
