@@ -262,13 +262,14 @@ HEAVY |= {"pydantic", "rich", "sqlalchemy", "ssl", "starlette", "uvloop"}
         (["version"], set()),
         (["nonsense"], set()),
         (["tiers", "--nonsense"], set()),
-        *(([*name.split(), "--help"], set()) for name in LEAVES if name != "top"),
+        *(([*name.split(), "--help"], set()) for name in LEAVES),
         (["keys", "--help"], set()),
-        (["top", "--help"], {"aigw._native"}),
         (["completion", "bash"], set()),
         (["serve", "--workers", "many"], set()),
-        *((verb.split(), {"http.client", "ssl"}) for verb in ("keys list", "tiers", "status", "dump", "try")),
-        (["top", "--once"], {"http.client", "ssl", "aigw._native"}),
+        *(
+            (verb.split(), {"http.client", "ssl"})
+            for verb in ("keys list", "tiers", "status", "dump", "try", "top --once")
+        ),
         (["diff", __file__], {"http.client", "ssl"}),
         (["schema"], set()),
         (["check", "nowhere.yaml"], {"aigw._native", "aigw.serve", "orjson", "pydantic"}),
