@@ -1,6 +1,6 @@
 """The native half of aigw: what the Rust extension offers, kept flat and checked against it by stubtest."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, final
 
 __version__: str
@@ -42,12 +42,12 @@ class YamlDocument:
     def problems(self) -> list[tuple[str, tuple[int, int, int], tuple[str | int, ...]]]:
         """(message, (line, column, length), path): keys that stand twice or are not text, tags, numbers beyond 64 bits. The path
         is that of the key, or of the value; of a key that is not text, that of its mapping."""
-    def value(self, path: tuple[str | int, ...] | None = None, without: set[int] | None = None) -> object:
+    def value(self, path: tuple[str | int, ...] | None = None, without: FileConsumers | None = None) -> object:
         """The whole, or what stands at a path, as dict, list, str, int, float, bool and None, made anew; without keys that are
-        problems. None stands for the items of the list ``consumers`` at the positions ``without``. KeyError as ``mark``."""
-    def plain_consumers(self) -> list[tuple[int, int, str, str | None, str | None, str | None, int]]:
-        """(position, line, username, tier, key, key_hash, line of the key) of those items of the list ``consumers`` that have
-        these fields alone, one key or key_hash, and would be found right; a key that holds ``${`` may be any text."""
+        problems. None stands for the items of the list ``consumers`` that ``without`` holds without plugins. KeyError as ``mark``."""
+    def consumers(self, references: Sequence[tuple[tuple[str | int, ...], str, bool, str | None]]) -> FileConsumers:
+        """The items of the list ``consumers``. ``references``: (path of a text, its value, whether the text is one reference and
+        nothing else, the reference where it may be shown) of the texts below that list that hold references."""
     def mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
         """(line, column, length) of the value; the length ends with its line. KeyError for a path that is not there."""
     def key_mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
@@ -68,42 +68,82 @@ class YamlDocument:
         what is no part of ``value``, but for its keys."""
 
 @final
-class Leans:
-    """Plain consumers of a file, with their keys, as the store is to hold them. A kind is ``consumers`` or
-    ``keyauth_credentials``. ValueError for what no `Plain` can be, IndexError beyond the end."""
+class FileConsumers:
+    """Consumers of a file with their credentials and acls. A kind is ``consumers``, ``keyauth_credentials`` or ``acls``;
+    ValueError for another. An index is one of the list ``consumers`` in the file."""
+
+    @property
+    def invalid(self) -> list[int]:
+        """Indexes of the items that break a rule; all other properties leave them out."""
+    @property
+    def usernames(self) -> list[str]:
+        """Usernames, also of items that break a rule."""
+    @property
+    def tiers(self) -> list[str]:
+        """Names of the tiers that consumers refer to, each once."""
+    @property
+    def with_plugins(self) -> list[tuple[int, str | None]]:
+        """(index, username) of each consumer with plugins."""
+    def count(self, kind: str) -> int:
+        """The number of entities of a kind."""
+    def name(self, index: int) -> str | None:
+        """The username of a consumer, or else its custom_id; None for an item that breaks a rule."""
+    def referring_to(self, tier: int) -> list[tuple[int, bool]]:
+        """(index, whether the name stands in ``groups``) of the consumers that refer to ``tiers[tier]``."""
+    def repeats(self, most: int) -> list[tuple[str, tuple[int, int], tuple[int, int]]]:
+        """Values that occur twice: (field, (index, index of the credential or acl), the same of the first occurrence)."""
+    def paths(self, kind: str, lines: set[int]) -> dict[int, tuple[str | int, ...]]:
+        """Line -> path of the first entity of a kind that begins there, for these lines."""
+    def keys(self) -> list[str | bytes]:
+        """The key of each credential, or its HMAC where the file has that, in the order of the file."""
+
+@final
+class FileConsumerRows:
+    """Consumers, credentials and acls of a file as rows of the store. A kind is one of their tables; ValueError for another.
+    Rows are named by index, in the order of the file; IndexError beyond the end."""
 
     def __new__(
         cls,
+        consumers: FileConsumers,
         file: str,
         now: int,
-        plain: Sequence[tuple[int, int, str, str | None, str | None, str | None, int, str | None]],
-        digests: list[bytes],
-        tiers: dict[str, str],
-    ) -> Leans:
-        """``plain``: those of ``YamlDocument.plain_consumers`` with the reference that the key is written as; ``digests``: the
-        HMAC of each one's key; ``tiers``: ids by name; ``now``: unix seconds, when they are made."""
-    def __len__(self) -> int: ...
-    def __getitem__(
-        self, index: int, /
-    ) -> tuple[str, str, str | None, int, str, str, bytes, str, int, str, str | None]:
-        """(id, username, tier's id, line, content hash, key's id, HMAC, hint, key's line, content hash of the key, written)."""
+        tiers: Sequence[str],
+        shapes: tuple[Sequence[tuple[str, str]], Sequence[tuple[str, str]], Sequence[tuple[str, str]]],
+        keys: Sequence[tuple[bytes, str]],
+        since: Callable[[list[str]], Mapping[str, int]],
+    ) -> FileConsumerRows:
+        """``now``: unix seconds, when new rows are made. ``tiers``: ids of ``consumers.tiers``. ``shapes``: (field, JSON of its default)
+        of the stored JSON of each kind. ``keys``: HMAC and hint of each credential. ``since``: ids of credentials with a time to
+        live -> unix seconds when the file first declared them. ValueError when a length does not fit ``consumers``."""
+    def count(self, kind: str) -> int:
+        """The number of rows."""
+    def row(self, kind: str, index: int) -> tuple[str, str, bytes, int, str | None, int, str, str | None]:
+        """(id, body, HMAC, expires_at, tier's id, line, content hash, reference that the key is written as)."""
     def records(
         self, kind: str, start: int, stop: int, highest: int, known: dict[str, int]
-    ) -> tuple[list[tuple[int, str, str, str | bytes | None, str, str]], int]:
-        """New records of some of them, and the highest number now: consumers as (n, id, username, tier's id, body, origin), keys as
-        (n, id, consumer's id, HMAC, body, origin). A number is the one in ``known``, or the next above ``highest``."""
-    def rewritten(self, kind: str, found: Sequence[tuple[int, int, int]]) -> list[tuple[str | int | None, ...]]:
-        """Records that take the place of others, of (index, n, unix seconds when it was made): consumers as
-        (tier's id, body, origin, n), keys as (body, origin, n)."""
-    def sift(self, kind: str, stored: dict[str, str]) -> tuple[list[int], dict[str, int], list[tuple[str, str]]]:
-        """Against the column ``origin`` by id: indexes of those that are not there, id and index of those with other content,
-        (new origin, id) of those that only moved. All whose content is as it was are taken from ``stored``."""
-    def username(self, id: str) -> str | None:
-        """The name of a consumer."""
-    def holding(self, digests: list[bytes]) -> list[tuple[int, int]]:
-        """(position in ``digests``, index) of those whose key has such an HMAC."""
-    def twins(self) -> list[tuple[int, int]]:
-        """(index, index before it) of two whose keys have the same HMAC."""
+    ) -> tuple[list[tuple[str | bytes | int | None, ...]], int]:
+        """New records of some rows, and the highest number now: consumers as (n, id, username, custom_id, tier's id, body, origin),
+        credentials as (n, id, consumer's id, HMAC, expires_at, body, origin), acls as (id, consumer's id, group, body, origin).
+        A number is the one in ``known``, or the next above ``highest``."""
+    def updates(self, kind: str, found: Sequence[tuple[int, int, int]]) -> list[tuple[str | int | None, ...]]:
+        """Values that replace those of a stored row, for each (index, n, unix seconds when it was made): consumers as
+        (tier's id, body, origin, n), credentials as (expires_at, body, origin, n). ValueError for acls."""
+    def updatable(
+        self, kind: str, changed: Sequence[int], stored: Sequence[tuple[str, int, int, str | None]]
+    ) -> list[tuple[int, int, int]]:
+        """(n, index, created_at) of those of the ``stored`` rows (id, n, created_at, custom_id) that are among the ``changed``,
+        have no tags and keep their custom_id."""
+    def tags(self, kind: str, start: int, stop: int) -> list[tuple[str, str, str]]:
+        """(kind, id, tag) of each label of some rows."""
+    def compare(
+        self, kind: str, stored: Mapping[str, str]
+    ) -> tuple[list[int], list[int], list[tuple[str, str]], list[str]]:
+        """The rows against the column ``origin`` of the stored ones by id: indexes of the absent and of the changed, (origin, id)
+        of the unchanged ones that stand in another line, ids of the stored rows that left the file."""
+    def name(self, id: str) -> str | None:
+        """The username of a consumer, or else its custom_id."""
+    def same_digests(self) -> list[tuple[int, int]]:
+        """(index, first index) of credentials with the same HMAC: a key, and that key's HMAC."""
 
 @final
 class Period:

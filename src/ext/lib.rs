@@ -1,12 +1,12 @@
 //! The boundary: the list of what Python sees. Each item lives in the file of its stage.
 
 mod app;
+mod consumers;
 mod coroutine;
 mod errors;
 mod exchange;
 mod families;
 mod inline;
-mod lean;
 mod period;
 mod protocol;
 mod publisher;
@@ -26,7 +26,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::add(m)?;
     m.add_class::<app::Gateway>()?;
     m.add_class::<exchange::Exchange>()?;
-    m.add_class::<lean::Leans>()?;
+    m.add_class::<consumers::FileConsumers>()?;
+    m.add_class::<consumers::FileConsumerRows>()?;
     m.add_class::<period::Period>()?;
     m.add_class::<publisher::Publisher>()?;
     m.add_class::<inline::InlineSubmit>()?;

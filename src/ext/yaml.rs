@@ -3,15 +3,18 @@
 //! In: a file's bytes. Out: plain Python values, and the places of all of them. It converts and delegates to
 //! `aigw_io::yaml`; parsing runs without the GIL.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use aigw_io::plain::{self, Key};
+use aigw_io::consumers;
+use aigw_io::consumers::read::{References, Resolved, read};
 use aigw_io::yaml::{self, Content, Document, Mark, NodeId, Step};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+use crate::consumers::FileConsumers;
 use crate::errors::yaml_error;
 
 /// Keys up to this length are made once and shared: records of one kind repeat them.
@@ -19,6 +22,8 @@ const SHARED_KEY: usize = 32;
 
 type Place = (usize, usize, usize);
 type Problem<'py> = (String, Place, Bound<'py, PyTuple>);
+/// (path, value, whether the text is one reference and nothing else, the reference where it may be shown)
+type ReferenceTuple<'py> = (Bound<'py, PyTuple>, PyBackedStr, bool, Option<PyBackedStr>);
 type ScalarPlace<'py> = (usize, usize, Option<Bound<'py, PyTuple>>, bool);
 
 /// Parse a file; see the stub.
@@ -43,33 +48,27 @@ impl YamlDocument {
     }
 
     #[pyo3(signature = (path = None, without = None))]
-    #[allow(clippy::needless_pass_by_value)] // extracted from Python
     fn value<'py>(
         &self,
         py: Python<'py>,
         path: Option<&Bound<'py, PyTuple>>,
-        without: Option<HashSet<usize>>,
+        without: Option<&Bound<'py, FileConsumers>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let node = path.map_or(Ok(0), |path| self.find(path).map(|(_, node)| node))?;
-        let hollow = self.document.find(&[Step::Key("consumers".to_owned())]).map(|(_, list)| list);
-        let without = without.filter(|places| !places.is_empty()).unwrap_or_default();
-        Values { document: &self.document, keys: HashMap::new(), hollow, without }.of(py, node)
+        let list = self.document.find(&[Step::Key("consumers".to_owned())]).map(|(_, list)| list);
+        let hidden = without.map(|consumers| Arc::clone(&consumers.get().inner)).zip(list);
+        Values { document: &self.document, keys: HashMap::new(), hidden }.of(py, node)
     }
 
-    fn plain_consumers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
-        let found = py.detach(|| plain::plain(&self.document));
-        // Tiers are few, and repeated.
-        let mut tiers: HashMap<&str, Bound<'py, PyString>> = HashMap::new();
-        let mut tuples = Vec::with_capacity(found.len());
-        for one in found {
-            let tier = one.tier.map(|name| tiers.entry(name).or_insert_with(|| PyString::new(py, name)).clone());
-            let (key, hash) = match one.key {
-                Key::Text(text) => (Some(text), None),
-                Key::Hash(text) => (None, Some(text.to_ascii_lowercase())),
-            };
-            tuples.push((one.place, one.line, one.username, tier, key, hash, one.key_line).into_pyobject(py)?);
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn consumers(&self, py: Python<'_>, references: Vec<ReferenceTuple<'_>>) -> PyResult<FileConsumers> {
+        let mut values = References::default();
+        for (path, value, is_whole, shown) in references {
+            let resolved = Resolved { value: (&*value).into(), is_whole, shown: shown.as_deref().map(Into::into) };
+            values.insert(&self.document, &steps(&path)?, resolved);
         }
-        Ok(tuples)
+        let inner = py.detach(|| read(&self.document, &values));
+        Ok(FileConsumers { inner: Arc::new(inner) })
     }
 
     fn mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Place> {
@@ -118,10 +117,12 @@ impl YamlDocument {
 
 impl YamlDocument {
     fn find(&self, path: &Bound<'_, PyTuple>) -> PyResult<(Option<NodeId>, NodeId)> {
-        let steps: Vec<Step> =
-            path.iter().map(|item| step(&item).ok_or_else(|| missing(path))).collect::<PyResult<_>>()?;
-        self.document.find(&steps).ok_or_else(|| missing(path))
+        self.document.find(&steps(path)?).ok_or_else(|| missing(path))
     }
+}
+
+fn steps(path: &Bound<'_, PyTuple>) -> PyResult<Vec<Step>> {
+    path.iter().map(|item| step(&item).ok_or_else(|| missing(path))).collect()
 }
 
 fn step(item: &Bound<'_, PyAny>) -> Option<Step> {
@@ -151,9 +152,8 @@ fn place(mark: Mark) -> Place {
 struct Values<'a, 'py> {
     document: &'a Document<PyBackedBytes>,
     keys: HashMap<&'a str, Bound<'py, PyString>>,
-    /// The list in which the values at some places are left out.
-    hollow: Option<NodeId>,
-    without: HashSet<usize>,
+    /// Consumers that are left out of this list, since Python needs no value of them.
+    hidden: Option<(Arc<consumers::FileConsumers>, NodeId)>,
 }
 
 impl<'py> Values<'_, 'py> {
@@ -166,13 +166,10 @@ impl<'py> Values<'_, 'py> {
             Content::Borrowed(..) | Content::Owned(_) => PyString::new(py, self.document.text(node)).into_any(),
             Content::Sequence(..) => {
                 let items = self.document.children(node);
-                let hollow = !self.without.is_empty() && self.hollow == Some(node);
-                let items = items.iter().enumerate().map(|(place, item)| {
-                    if hollow && self.without.contains(&place) {
-                        Ok(py.None().into_bound(py))
-                    } else {
-                        self.of(py, *item)
-                    }
+                let hidden = self.hidden.clone().filter(|(_, list)| *list == node);
+                let items = items.iter().enumerate().map(|(index, item)| match &hidden {
+                    Some((consumers, _)) if !consumers.needs_value(index) => Ok(py.None().into_bound(py)),
+                    _ => self.of(py, *item),
                 });
                 let items = items.collect::<PyResult<Vec<_>>>()?;
                 PyList::new(py, items)?.into_any()

@@ -3,11 +3,10 @@
 pub mod access_log;
 pub mod cells;
 pub mod clock;
+pub mod consumers;
 mod ids;
-pub mod lean;
 pub mod map;
 pub mod metrics;
-pub mod plain;
 pub mod record;
 pub mod secret;
 pub mod snapshot;

@@ -7,14 +7,14 @@ command line.
     interpolate  ${VAR}, ${VAR:-default}, ${file:PATH} -> text
     shape        the file as pydantic models: for the JSON Schema, and for checks outside the entities
     schema       these models -> schema.json, which `make reference` writes and `aigw schema` prints
-    check        a document -> findings and parts; consumers in bulk
+    check        a document -> findings and parts; consumers: findings on the ones that native code refused
     fingerprint  hashes that detect a change
     writers      whether a process has a file open for writing
     file         File; entity: FileEntity, with ids that outlive a reorder
     finding      one error with its position; secret: hides secrets in messages and source lines
 """
 
-from aigw.config.file import File, FileEntity, Secret
+from aigw.config.file import File, FileEntity
 from aigw.config.finding import ConfigErrors, Finding
 from aigw.config.fingerprint import Fingerprint, fingerprint
 from aigw.config.reader import MAX_BYTES, read, read_bytes, read_text
@@ -28,7 +28,6 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "InTheMaking",
-    "Secret",
     "being_written",
     "fingerprint",
     "read",

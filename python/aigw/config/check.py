@@ -5,17 +5,16 @@ with `check_entity`, like the Admin API. `consumers` checks consumers in bulk.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from operator import itemgetter
+from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from aigw.config import shape
-from aigw.config.consumers import Consumers
+from aigw.config.consumers import ConsumersCheck
 from aigw.config.entity import FileEntity, entity_id
 from aigw.config.finding import Path
-from aigw.config.plain import Plain
 from aigw.config.source import Source
 from aigw.config.suggest import fields_at, nearest
 from aigw.config.words import checked, convert, tell, unknown
@@ -41,30 +40,18 @@ class Check:
         self.tiers: dict[str, TierSpec] = {}
         self.default_tier: str | None = None
         self._progress = progress
-        self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}, "consumers": {}}
+        self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}}
         self._instances: dict[str, Path] = {}
         self._scopes: dict[str, Path] = {}
         self._found: dict[str, list[FileEntity]] = {
             kind: [] for kind in ("services", "routes", "tiers", "models", "plugins")
         }
-        self._consumers = Consumers(source, progress, self._refer)
+        self._consumers = ConsumersCheck(source, progress, self._refer)
 
-    @property
-    def plain(self) -> tuple[Plain, ...]:
-        """Plain consumers."""
-        return tuple(self._consumers.plain)
-
-    def others(self) -> Iterator[FileEntity]:
-        """All other entities, referenced ones first."""
-        found, more = self._found, self._consumers
-        for part in (
-            *(found[kind] for kind in ("services", "routes", "tiers", "models")),
-            more.consumers,
-            more.credentials,
-            more.acls,
-            found["plugins"],
-        ):
-            yield from part
+    def entities(self) -> Iterator[FileEntity]:
+        """All entities except consumers and their credentials and acls; an entity comes after the ones it refers to."""
+        for kind in ("services", "routes", "tiers", "models", "plugins"):
+            yield from self._found[kind]
 
     def let_go(self) -> None:
         """Break the reference cycle with the consumers, so reference counting frees a large file's tree at once."""
@@ -102,8 +89,7 @@ class Check:
             self._service(path, item)
         for path, item in items["routes"]:
             self._route(path, item, None)
-        self._consumers.run(items["consumers"], self.source.plain)
-        for path, item, consumer in self._consumers.plugins:
+        for path, item, consumer in self._consumers.run(items["consumers"]):
             self._plugin(path, item, {"consumer": consumer})
         for path, item in items["plugins"]:
             self._plugin(path, item, {})
@@ -135,11 +121,11 @@ class Check:
         if not isinstance(value, list):
             self.source.add(path, "expected an array")
             return []
-        items, plain = [], self.source.plain if path == ("consumers",) else {}
+        items, is_read = [], path == ("consumers",)
         for index, item in enumerate(value):
             if isinstance(item, dict):
                 items.append(((*path, index), item))
-            elif index not in plain and not self.source.full:
+            elif not (is_read and self.source.consumers.name(index) is not None) and not self.source.full:
                 self.source.add((*path, index), "expected a record")
         return items
 
@@ -160,13 +146,6 @@ class Check:
         tiers = self.source.root.get("tiers")
         for name in tiers if isinstance(tiers, dict) else ():
             self._names["tiers"][name] = ("tiers", name)
-        names = self._names["consumers"]
-        found: list[tuple[int, Any]] = [(one.place, one.username) for one in self.source.plain.values()]
-        found += [(int(path[1]), item.get("username")) for path, item in items["consumers"]]
-        for place, name in sorted(found, key=itemgetter(0)):  # there may be 100,000 of them
-            path = ("consumers", place)
-            if isinstance(name, str) and (first := names.setdefault(name, path)) is not path:
-                self._stands_twice(name, (*first, "username"), (*path, "username"), "username")
 
     def _name(self, kind: str, path: Path, item: JsonDict) -> None:
         field = _NAME_OF[kind]
@@ -318,6 +297,11 @@ class Check:
             body = entity.model_dump(mode="json")
             self._found[kind].append(FileEntity(kind, key, name, body, self.source.line(path), path))
 
+    @cached_property
+    def _usernames(self) -> Collection[str]:
+        """Usernames of all consumers. A plugin seldom refers to one, and there may be very many."""
+        return dict.fromkeys(self.source.consumers.usernames)
+
     def _refer(self, path: Path, kind: str, given: Any) -> str | None:
         """The name in a reference, when something has it: `x`, `{name: x}`, or `{username: x}`."""
         field = _NAME_OF.get(kind, "name")
@@ -330,7 +314,7 @@ class Check:
         if not isinstance(given, str):
             tell(self.source, path, None, [((), "expected a string")])
             return None
-        names = self._names[kind]
+        names = self._names[kind] if kind != "consumers" else self._usernames
         if given in names:
             return given
         if not self.source.full:

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from aigw._native import YamlDocument
-from aigw.config.entity import NAMESPACE, FileEntity, Secret, entity_id
+from aigw._native import FileConsumers, YamlDocument
+from aigw.config.entity import NAMESPACE, FileEntity, entity_id
 from aigw.config.finding import Path
-from aigw.config.plain import Plain
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
 
-__all__ = ["NAMESPACE", "File", "FileEntity", "Secret", "entity_id"]
+__all__ = ["NAMESPACE", "File", "FileEntity", "entity_id"]
 
+CONSUMER_KINDS: Final = ("consumers", "keyauth_credentials", "acls")
+"""Kinds of which a file may hold very many: native code reads them and makes their rows."""
 ORDER: Final = ("services", "routes", "tiers", "models", "consumers", "keyauth_credentials", "acls", "plugins")
 """Entity kinds, referenced ones first."""
 
@@ -29,35 +30,23 @@ class File:
     tiers: Mapping[str, TierSpec]
     """Tiers, including those of `consumer_groups`, which have no limits."""
     default_tier: str | None
-    others: tuple[FileEntity, ...]
-    """Every entity but those of plain consumers, in the order in which they can be stored."""
-    plain: tuple[Plain, ...]
-    """Consumers of the usual shape, each with its key: there may be very many, so they are no entities until they must."""
+    entities: tuple[FileEntity, ...]
+    """All entities except consumers, credentials and acls; an entity comes after the ones it refers to."""
+    consumers: FileConsumers = field(repr=False)
+    """Consumers with their credentials and acls."""
     sources: tuple[str, ...]
     """All files that were read, the configuration first."""
     document: YamlDocument = field(repr=False)
-
-    @property
-    def entities(self) -> tuple[FileEntity, ...]:
-        """All entities in an order that the store accepts: referenced ones first. Built on each access."""
-        found: dict[str, list[FileEntity]] = {kind: [] for kind in ORDER}
-        for entity in self.others:
-            found[entity.kind].append(entity)
-        for one in self.plain:
-            found["consumers"].append(one.consumer())
-            found["keyauth_credentials"].append(one.credential())
-        for kind in ("consumers", "keyauth_credentials"):
-            found[kind].sort(key=lambda entity: [step for step in entity.path if isinstance(step, int)])
-        return tuple(entity for kind in ORDER for entity in found[kind])
 
     def of(self, kind: str) -> list[FileEntity]:
         """The entities of one kind."""
         return [e for e in self.entities if e.kind == kind]
 
     def count(self, kind: str) -> int:
-        """The number of entities of a kind, without building them."""
-        plain = len(self.plain) if kind in ("consumers", "keyauth_credentials") else 0
-        return plain + sum(entity.kind == kind for entity in self.others)
+        """The number of entities of a kind."""
+        if kind in CONSUMER_KINDS:
+            return self.consumers.count(kind)
+        return sum(entity.kind == kind for entity in self.entities)
 
     def written(self, path: Path) -> str | None:
         """The text at a path with its references unresolved; None for a missing path."""

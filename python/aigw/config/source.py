@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from aigw._native import YamlDocument, load_yaml
+from aigw._native import FileConsumers, YamlDocument, load_yaml
 from aigw.config.finding import ConfigErrors, Finding, Path, dotted, printable, short
 from aigw.config.interpolate import Resolver, Unresolved
-from aigw.config.plain import Plain, plain
 from aigw.config.secret import MASK, masked, masked_line, secret_name, secret_path, without_users
+from aigw.entities.model import reference_of
 
 MAX_FINDINGS: Final = 1000
 WIDTH: Final = 160
@@ -39,45 +39,50 @@ class Source:
             )
             told = message if known is None else _QUOTED.sub(f"'{MASK}'", message)
             self._put(told, mark, dotted(path[:known]), None)
-        self.plain = plain(self.document)
-        """By place. Their values are not in `root`, where None stands for them."""
-        self.root: Any = self.document.value((), set(self.plain))
         self.resolver = Resolver(environment, folder)
         self.wholes: dict[Path, str] = {}
         """Values that consist of one reference: they may be numbers or booleans."""
         self.resolved: list[str] = []
         self._unresolved: set[Path] = set()
         self._told: dict[Path, list[tuple[str, str]]] = {}
-        for path in self.document.containing("${"):
-            self._interpolate(path)
+        values = {path: value for path in self.document.containing("${") if (value := self._resolve(path)) is not None}
+        self.consumers: FileConsumers = self.document.consumers(
+            [
+                (path, value, path in self.wholes, self._shown_reference(path))
+                for path, value in values.items()
+                if path[:1] == ("consumers",)
+            ]
+        )
+        """Consumers that follow every rule for one consumer. Their values are not in `root`, where None stands for them, unless
+        they have plugins."""
+        self.root: Any = self.document.value((), self.consumers)
+        for path, value in values.items():
+            self._put_value(path, value)
 
-    def _interpolate(self, path: Path) -> None:
+    def _resolve(self, path: Path) -> str | None:
+        """The value of a text with references; None with a finding."""
         try:
             value, used, whole = self.resolver.resolve(self.document.text(path))
         except Unresolved as error:
             self.add(path, str(error))
             self._unresolved.add(path)
-            return
+            return None
         self.resolved += [v for v, _ in used]
         if told := [u for u in used if len(u[0]) >= _TOLD]:
             self._told.setdefault(path[:2], []).extend(told)
         if whole:
             self.wholes[path] = value
-        if len(path) > 1 and path[0] == "consumers" and (one := self.plain.get(int(path[1]))) is not None:
-            self._put_key(one, path, value)
-        elif path:
-            self.put(path, value)
-        else:
-            self.root = value
+        return value
 
-    def _put_key(self, one: Plain, path: Path, value: str) -> None:
-        """Only a plain consumer's key can hold a reference."""
-        found = one.standing_for(value)
-        if found is not None:
-            self.plain[one.place] = found
-        else:
-            del self.plain[one.place]
-            self.root["consumers"][one.place] = self.document.value(path[:2])
+    def _shown_reference(self, path: Path) -> str | None:
+        """The reference that a key is written as. A default may be the key: then only its HMAC can be shown."""
+        text = self.document.text(path)
+        return text if path[-1:] == ("key",) and reference_of(text) == text else None
+
+    def _put_value(self, path: Path, value: str) -> None:
+        if not path:
+            self.root = value
+        elif path[0] != "consumers" or len(path) < 2 or self.get(path[:2]) is not None:
             self.put(path, value)
 
     def put(self, path: Path, value: object) -> None:
@@ -96,6 +101,11 @@ class Source:
             except (KeyError, IndexError, TypeError):
                 return None
         return node
+
+    def text(self, path: Path) -> str:
+        """The text at a path, references in it resolved."""
+        whole = self.get(path)
+        return whole if isinstance(whole, str) else self.resolver.resolve(self.document.text(path))[0]
 
     def line(self, path: Path) -> int:
         """The line that declares a value."""

@@ -2,7 +2,6 @@
 
     file          the configuration file: read, declared, applied, compared, dumped
     group_commit  the one thread that writes: many changes, one transaction, one publication
-    consumers     consumers of a large file: in bulk, by a short way
     publish       entities -> the policy and the records of the snapshot, and their publication
     store         SQLite: tables, rows, queries, the write session, migrations
 

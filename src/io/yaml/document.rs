@@ -72,10 +72,16 @@ impl<S: AsRef<[u8]>> Document<S> {
     /// The content of a node, aliases followed.
     #[must_use]
     pub fn content(&self, node: NodeId) -> Content {
-        match self.nodes[node as usize].content {
-            Content::Alias(target) => self.content(target),
-            content => content,
+        self.nodes[self.target(node) as usize].content
+    }
+
+    /// The node that an alias stands for; of another node, that node.
+    #[must_use]
+    pub fn target(&self, mut node: NodeId) -> NodeId {
+        while let Content::Alias(target) = self.nodes[node as usize].content {
+            node = target;
         }
+        node
     }
 
     /// The text of a string, or the file's own characters of another scalar.

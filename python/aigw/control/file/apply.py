@@ -1,5 +1,5 @@
-"""What the configuration file declares -> the store, in one transaction: changed rows only. In: every declared entity,
-checked. Out: how many were added, changed, removed; the changes are in `writing.changes`, for the publication.
+"""The entities of the configuration file -> the store, in one transaction, changed rows only. In: every entity of the file,
+checked. Out: the numbers of added, changed and removed rows; `writing.changes` has the changes for the publication.
 
 The difference is by content hash, so a reload of an unchanged file writes nothing. A name, key or id that the Admin API
 holds is a conflict, and all conflicts are told at once (`Conflicts`). Entities that left the file are deleted, with what
@@ -17,12 +17,9 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from aigw.control.consumers.first import fill
-from aigw.control.consumers.lean import KINDS_OF as LEAN
-from aigw.control.consumers.lean import NONE, Leans
-from aigw.control.consumers.rewrite import Again, rewrite
-from aigw.control.consumers.sift import Sifted, sift
+from aigw.config.file import CONSUMER_KINDS
 from aigw.control.file.conflicts import MOST, Conflict, Conflicts, Names, still_in
+from aigw.control.file.consumers import ConsumerRows, Update, insert_all, update_all, updates
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin, content_hash, name_of
 from aigw.control.store.rows import Change, Row, columns_of, row_of, scope_of
@@ -36,22 +33,22 @@ _KEYS: Final = "keyauth_credentials"
 
 
 class Declared(NamedTuple):
-    """One entity as the file declares it. `body` is what `check_entity` made (a credential's without its key); its times
-    are used when it is new. `origin` needs no hash."""
+    """One entity of the file. The times in `body` are used when the entity is new; `origin` needs no hash. Consumers, credentials
+    and acls come as `ConsumerRows`."""
 
     kind: str
     body: JsonDict
     origin: Origin
-    tier: str | None = None
-    """Of a consumer: the id of its tier."""
-    digest: bytes = b""
-    """Of a credential: the HMAC of its key."""
-    expires_at: int = 0
+
+    def row(self) -> Row:
+        """As the store is to hold it."""
+        origin = self.origin._replace(hash=content_hash(self.body, "", 0, None))
+        return Row(self.body["id"], 0, self.body, origin=origin)
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What it took. `moved`: entities that only stand in another line now."""
+    """Numbers of rows. `moved`: unchanged entities that stand in another line now."""
 
     added: int = 0
     changed: int = 0
@@ -60,45 +57,50 @@ class Applied:
 
 
 def apply(
-    writing: Writing, declared: Iterable[Declared], default_tier: str | None = None, leans: Leans = NONE
+    writing: Writing, declared: Iterable[Declared], rows: ConsumerRows | None = None, default_tier: str | None = None
 ) -> Applied:
-    """Make the store hold exactly these and the plain consumers as the file's; `default_tier` is an id. Raises Conflicts; then
-    the caller must roll back, as `Writer.submit(..., alone=True)` does."""
+    """Make the store hold exactly these entities as the file's; `default_tier` is an id. Raises Conflicts; then the caller must roll
+    back, as `GroupCommit.submit(..., alone=True)` does."""
     collecting = gc.isenabled()
-    gc.disable()  # nothing here makes a cycle, and walking all rows again and again costs a quarter of the time
+    gc.disable()  # no cycle is made here, and the collector would walk all rows again and again: a quarter of the time
     try:
-        return _apply(writing, declared, default_tier, leans)
+        return _apply(writing, declared, rows, default_tier)
     finally:
         if collecting:
             gc.enable()
 
 
-def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | None, leans: Leans) -> Applied:
-    wanted: dict[str, dict[str, Row]] = {kind: {} for kind in KINDS}
-    conflicts: list[Conflict] = []
-    names = Names(writing, wanted["consumers"], leans.all.username)
-    for entity in declared:
-        row, same = _wanted(entity), wanted[entity.kind]
-        if row.id in same:
-            conflicts.append(names.twice(entity.kind, row, same[row.id]))
-        same[row.id] = row
+def _apply(
+    writing: Writing, declared: Iterable[Declared], rows: ConsumerRows | None, default_tier: str | None
+) -> Applied:
     stored = writing.of_file()
-    first = len(leans) > CHUNK and all(writing.is_empty(tables.ENTITIES[kind]) for kind in LEAN)
-    sifted = Sifted() if first else sift(writing, leans, stored)
-    conflicts += islice(_same_keys(names, wanted[_KEYS], leans, sifted), MOST)
-    for kind in LEAN:
-        wanted[kind] |= {row.id: row for row in sifted.rows[kind].values()}
-    plans = [_plan(KINDS[kind], rows, stored[kind]) for kind, rows in wanted.items()]
-    for plan in plans:
-        if plan.kind.name in LEAN:
-            plan.leans, plan.again = leans, sifted.again[plan.kind.name]
-            plan.first, plan.replaced = first, sifted.moved[plan.kind.name]
+    plans = {kind: _Plan(KINDS[kind]) for kind in KINDS}
+    names = Names(writing, plans["consumers"].wanted, rows.native.name if rows is not None else lambda _: None)
+    conflicts = _plan_others(plans, declared, stored, names)
+    _plan_consumers(writing, plans, rows, stored)
+    if rows is not None:
+        same = rows.native.same_digests()[:MOST]
+        conflicts += (names.twice(_KEYS, rows.row(_KEYS, later), rows.row(_KEYS, first)) for later, first in same)
+    for plan in plans.values():
         conflicts += islice(_conflicts(writing, plan, names), max(0, MOST - len(conflicts)))
     if conflicts:
         raise Conflicts(conflicts)
-    if first:
+    conflicts += _store(writing, list(plans.values()), default_tier)
+    if conflicts:
+        raise Conflicts(conflicts)
+    return Applied(
+        sum(len(p.added) + p.inserted for p in plans.values()),
+        sum(len(p.changed) + len(p.updates) for p in plans.values()),
+        sum(len(p.removed) for p in plans.values()),
+        sum(len(p.moved) for p in plans.values()),
+    )
+
+
+def _store(writing: Writing, plans: list["_Plan"], default_tier: str | None) -> list[Conflict]:
+    """Carry the plans out. Conflicts: entities of the Admin API that keep an entity of the file from leaving."""
+    if any(plan.inserted for plan in plans):
         writing.expect_much(FIRST_CACHE_KIB)
-    elif sum(len(p.added) + len(p.changed) + len(p.removed) + len(p.replaced) + len(p.again) for p in plans) > CHUNK:
+    elif sum(plan.total for plan in plans) > CHUNK:
         writing.expect_much()
     for plan in plans:
         plan.before = {r.id: r for r in _rows(writing, plan.kind.name, [*plan.changed, *plan.removed])}
@@ -107,80 +109,90 @@ def _apply(writing: Writing, declared: Iterable[Declared], default_tier: str | N
         _insert(writing, plan)
         _update(writing, plan)
     writing.set_default_tier(default_tier)
-    for plan in reversed(plans):
-        conflicts += _remove(writing, plan)
-    if conflicts:
-        raise Conflicts(conflicts)
-    return Applied(
-        sum(len(p.added) + p.filling for p in plans),
-        sum(len(p.changed) + len(p.again) for p in plans),
-        sum(len(p.removed) for p in plans),
-        sum(len(p.moved) + len(p.replaced) for p in plans),
-    )
+    return [conflict for plan in reversed(plans) for conflict in _remove(writing, plan)]
 
 
 @dataclass(slots=True)
 class _Plan:
-    """What becomes of one kind."""
+    """The steps for one kind. Rows are by id."""
 
     kind: Kind
-    wanted: dict[str, Row]
-    added: dict[str, Row]
-    changed: dict[str, Row]
-    moved: dict[str, Row]
-    removed: list[str]
-    before: dict[str, Row]
-    """The rows that `changed` and `removed` find."""
-    leans: Leans = NONE
-    """Plain consumers."""
-    first: bool = False
-    """Whether all of these come beside `added`, into an empty table."""
-    again: list[Again] = made(default_factory=list)
-    """Those of them that come beside `changed`."""
-    replaced: list[tuple[str, str]] = made(default_factory=list)
-    """(origin, id) of those of them that only moved."""
+    wanted: dict[str, Row] = made(default_factory=dict)
+    """Every row of the file; of consumers, credentials and acls the new and the changed ones."""
+    added: dict[str, Row] = made(default_factory=dict)
+    changed: dict[str, Row] = made(default_factory=dict)
+    moved: list[tuple[str, str]] = made(default_factory=list)
+    """(origin, id) of unchanged rows that stand in another line now."""
+    removed: list[str] = made(default_factory=list)
+    before: dict[str, Row] = made(default_factory=dict)
+    """The stored rows of `changed` and `removed`."""
+    rows: ConsumerRows | None = None
+    inserts_all: bool = False
+    """Whether all of `rows` go into an empty table."""
+    updates: list[Update] = made(default_factory=list)
+    """Changed ones of `rows` that are written all at once."""
 
     @property
     def table(self) -> sa.Table:
         return tables.ENTITIES[self.kind.name]
 
     @property
-    def filling(self) -> int:
-        return len(self.leans) if self.first else 0
+    def inserted(self) -> int:
+        return self.rows.native.count(self.kind.name) if self.rows is not None and self.inserts_all else 0
+
+    @property
+    def total(self) -> int:
+        return len(self.added) + len(self.changed) + len(self.moved) + len(self.removed) + len(self.updates)
 
 
-def _wanted(entity: Declared) -> Row:
-    digest = content_hash(entity.body, entity.digest.hex(), entity.expires_at, entity.tier)
-    origin = Origin(entity.origin.file, entity.origin.line, digest, entity.origin.written)
-    return Row(entity.body["id"], 0, entity.body, entity.digest, entity.expires_at, entity.tier, origin)
+def _plan_others(
+    plans: dict[str, _Plan], declared: Iterable[Declared], stored: Mapping[str, Mapping[str, str]], names: Names
+) -> list[Conflict]:
+    """Plan every kind except consumers, credentials and acls. Conflicts: entities that the file declares twice."""
+    conflicts = []
+    for entity in declared:
+        plan, row = plans[entity.kind], entity.row()
+        if row.id in plan.wanted:
+            conflicts.append(names.twice(entity.kind, row, plan.wanted[row.id]))
+        plan.wanted[row.id] = row
+    for kind in (kind for kind in KINDS if kind not in CONSUMER_KINDS):
+        plan = plans[kind]
+        plan.removed = [key for key in stored[kind] if key not in plan.wanted]
+        for key, row in plan.wanted.items():
+            origin, there = row.origin, stored[kind].get(key)
+            assert origin is not None
+            if there is None:
+                plan.added[key] = row
+            elif there != origin.text():
+                if Origin.parse(there).hash == origin.hash:
+                    plan.moved.append((origin.text(), key))
+                else:
+                    plan.changed[key] = row
+    return conflicts
 
 
-def _same_keys(names: Names, wanted: Mapping[str, Row], leans: Leans, sifted: Sifted) -> Iterator[Conflict]:
-    """Plain consumers' keys that others have, or two of them: of one key and its HMAC only this shows it. Of rows `_conflicts` tells."""
-    rows, told = list(wanted.values()), sifted.rows[_KEYS]
-    for at, index in leans.all.holding([row.hash for row in rows]) if rows else ():
-        if index not in told:
-            yield names.twice(_KEYS, rows[at], leans.row(_KEYS, index))
-    for later, before in leans.all.twins():
-        if later not in told or before not in told:
-            yield names.twice(_KEYS, leans.row(_KEYS, later), leans.row(_KEYS, before))
-
-
-def _plan(kind: Kind, wanted: dict[str, Row], stored: Mapping[str, str]) -> _Plan:
-    plan = _Plan(kind, wanted, {}, {}, {}, [key for key in stored if key not in wanted], {})
-    for key, row in wanted.items():
-        origin = row.origin
-        assert origin is not None
-        there = stored.get(key)
-        if there is None:
-            plan.added[key] = row
-        elif there == origin.text():
-            continue
-        elif Origin.parse(there).hash != origin.hash:
-            plan.changed[key] = row
-        else:
-            plan.moved[key] = row
-    return plan
+def _plan_consumers(
+    writing: Writing, plans: dict[str, _Plan], rows: ConsumerRows | None, stored: Mapping[str, dict[str, str]]
+) -> None:
+    """Plan consumers, credentials and acls: very many go into empty tables as they are, a few become values."""
+    inserts_all = (
+        rows is not None
+        and rows.native.count("consumers") > CHUNK
+        and all(writing.is_empty(tables.ENTITIES[kind]) for kind in CONSUMER_KINDS)
+    )
+    for kind in CONSUMER_KINDS:
+        plan = plans[kind]
+        plan.rows, plan.inserts_all = rows, inserts_all
+        if rows is None:
+            plan.removed = list(stored[kind])
+        elif not inserts_all:
+            absent, changed, plan.moved, plan.removed = rows.native.compare(kind, stored[kind])
+            plan.updates = updates(writing, kind, rows, changed)
+            at_once = {update.at for update in plan.updates}
+            plan.added = {row.id: row for row in (rows.row(kind, index) for index in absent)}
+            few = (rows.row(kind, index) for index in changed if index not in at_once)
+            plan.changed = {row.id: row for row in few}
+            plan.wanted.update(plan.added | plan.changed)
 
 
 def _unique(kind: Kind) -> Iterator[tuple[str, ...]]:
@@ -203,7 +215,7 @@ def _conflicts(writing: Writing, plan: _Plan, names: Names) -> Iterator[Conflict
     for columns in _unique(kind):
         values = _values(plan.wanted.values(), columns)
         holders = dict(zip(values, plan.wanted, strict=True))  # of equal ones the last
-        if len(holders) < len(values):
+        if len(holders) < len(values) and columns != ("hash",):  # native code compared all keys of the file
             firsts: dict[Any, Row] = {}
             for value, row in zip(values, plan.wanted.values(), strict=True):
                 if firsts.setdefault(value, row) is not row and value is not None:
@@ -265,7 +277,7 @@ def _lets_go(plan: _Plan, key: str) -> bool:
 
 
 def _insert(writing: Writing, plan: _Plan) -> None:
-    many = len(plan.added) + plan.filling > CHUNK and plan.table.indexes and writing.is_empty(plan.table)
+    many = len(plan.added) + plan.inserted > CHUNK and plan.table.indexes and writing.is_empty(plan.table)
     with writing.without_indexes(plan.table) if many else nullcontext():
         if plan.added:
             numbers = _numbers(writing, plan.kind.name, plan.added) if plan.kind.numbered else {}
@@ -273,19 +285,16 @@ def _insert(writing: Writing, plan: _Plan) -> None:
             _many(writing, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
             _tag(writing, plan.kind.name, rows)
             writing.changes += [Change(plan.kind.name, None, row) for row in rows]
-        if plan.filling:
-            fill(writing, plan.kind.name, plan.leans)
+        if plan.rows is not None and plan.inserted:
+            insert_all(writing, plan.kind.name, plan.rows)
 
 
 def _update(writing: Writing, plan: _Plan) -> None:
     kind, table = plan.kind, plan.table
     if plan.moved:
-        query = sa.update(table).where(table.c.id == sa.bindparam("key")).values(origin=sa.bindparam("place"))
-        _many(writing, query, [{"key": k, "place": r.origin and r.origin.text()} for k, r in plan.moved.items()])
-    if plan.replaced:
-        writing.connection.exec_driver_sql(f"UPDATE {table.name} SET origin = ? WHERE id = ?", plan.replaced)  # noqa: S608
-    if plan.again:
-        rewrite(writing, kind.name, plan.leans, plan.again)
+        writing.connection.exec_driver_sql(f"UPDATE {table.name} SET origin = ? WHERE id = ?", plan.moved)  # noqa: S608
+    if plan.rows is not None and plan.updates:
+        update_all(writing, kind.name, plan.rows, plan.updates)
     if not plan.changed:
         return
     rows = []

@@ -43,11 +43,11 @@ class Conflicts(Exception):
 @dataclass(frozen=True, slots=True)
 class Names:
     """Tells entities that clash by what people call them. A key is told by its consumer: itself is secret, and its id says nothing.
-    `file` and `plain` know the file's consumers by id; the others are in the store."""
+    `rows` (new and changed consumers of the file) and `name_of_file` know consumers by id; the others are in the store."""
 
     writing: Writing
-    file: Mapping[str, Row]
-    plain: Callable[[str], str | None]
+    rows: Mapping[str, Row]
+    name_of_file: Callable[[str], str | None]
 
     def twice(self, kind: str, row: Row, other: Row) -> Conflict:
         """Two of the file are one."""
@@ -69,8 +69,8 @@ class Names:
 
     def _owner(self, key: Row) -> str:
         owner = key.body["consumer"]["id"]
-        row = self.file.get(owner)
-        name = name_of(row.body) if row is not None else self.plain(owner)
+        row = self.rows.get(owner)
+        name = name_of(row.body) if row is not None else self.name_of_file(owner)
         if name is None:
             row = self.writing.get("consumers", "id", owner, 0)
             name = owner if row is None else name_of(row.body)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aigw.control.file.apply import Declared
 from aigw.control.file.changes import CALLED, flat
 from aigw.control.file.dump import Rows
 from aigw.control.store.origin import Origin, name_of
@@ -60,13 +59,16 @@ Key = tuple[str, ...]
 _Part = tuple[str, JsonDict, str | None, bytes, int, Origin | None]
 
 
-def compare(wanted: Iterable[Declared], wanted_default: str | None, rows: Rows, default: str | None) -> Comparison:
-    """`wanted` is what the file would declare; the default tiers are ids."""
-    declared = list(wanted)
-    parts: list[_Part] = [(d.kind, d.body, d.tier, d.digest, d.expires_at, d.origin) for d in declared]
-    stored: list[_Part] = [
-        (kind, row.body, row.tier, row.hash, row.expires_at, row.origin) for kind in rows for row in rows[kind]
-    ]
+def compare(wanted: Rows, wanted_default: str | None, rows: Rows, default: str | None) -> Comparison:
+    """`wanted` are the rows of the file, `rows` the stored ones; the default tiers are ids."""
+    parts, stored = (
+        [
+            (kind, row.body, row.tier, row.hash, row.expires_at, row.origin)
+            for kind, found in side.items()
+            for row in found
+        ]
+        for side in (wanted, rows)
+    )
     after, before = _entities(parts), _entities(stored)
     names = {body["id"]: name_of(body) for kind, body, *_ in (*parts, *stored) if kind == "tiers"}
     found = list(_differs(before, after))

@@ -26,11 +26,12 @@ from aigw.config import (
     being_written,
     read_text,
 )
+from aigw.config.file import CONSUMER_KINDS
 from aigw.config.finding import Path, dotted
-from aigw.control.consumers.lean import NONE, Leans
 from aigw.control.file.apply import Conflict, Conflicts, Declared, apply
 from aigw.control.file.changes import Difference, difference
-from aigw.control.file.declare import Sealer, declared, default_tier, plainly
+from aigw.control.file.consumers import ConsumerRows
+from aigw.control.file.declare import Sealer, consumer_rows, declared, default_tier, rows_of_file
 from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
 from aigw.control.file.read import First, Text, text_of
@@ -49,7 +50,6 @@ GIVEN: Final = "POST /config"
 """The name of a posted text."""
 LARGE: Final = 1 << 20
 _CHUNK: Final = 900
-_KEYS: Final = "keyauth_credentials"
 
 
 class Events(Protocol):
@@ -215,7 +215,7 @@ class Configuration:
         """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
         folder = self.path.parent if self.path is not None else FilePath.cwd()
         file = read_text(name, data, None, folder)
-        wanted = declared(file, self._sealer, int(self._now()), self._made)
+        wanted = rows_of_file(file, self._sealer, int(self._now()), self._made)
         with self._store.reading() as reading:
             return compare(wanted, default_tier(file), rows_of(reading), reading.default_tier())
 
@@ -248,11 +248,11 @@ class Configuration:
         now = self._now()
         self._note(text)
         stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read)
-        entities = declared(file, self._sealer, int(now), self._made, file.others)
-        leans = plainly(file, self._sealer, int(now))
-        names = {e.id: e.name for e in file.others if e.kind not in ("keyauth_credentials", "acls", "plugins")}
+        entities = declared(file, self._sealer, int(now))
+        rows = consumer_rows(file, self._sealer, int(now), self._made)
+        names = {e.id: e.name for e in file.entities if e.kind != "plugins"}
         try:
-            done = self._write(trigger, stamp, entities, default_tier(file), names, leans)
+            done = self._write(trigger, stamp, entities, default_tier(file), names, rows)
         except Conflicts as error:
             raise ConfigErrors(findings(error.found, file)) from None
         except Unservable as error:
@@ -283,14 +283,14 @@ class Configuration:
         entities: list[Declared],
         tier: str | None,
         names: dict[str, str],
-        leans: Leans = NONE,
+        rows: ConsumerRows | None = None,
     ) -> Difference:
         def name(key: str) -> str | None:
-            return names.get(key) or leans.all.username(key)
+            return names.get(key) or (rows.native.name(key) if rows is not None else None)
 
         def operation(writing: Writing) -> Difference:
             before, kept = writing.default_tier(), len(writing.changes)
-            apply(writing, entities, tier, leans)
+            apply(writing, entities, rows, tier)
             done = difference(writing.changes[kept:], name, (before, tier))
             put_stamp(writing, stamp)
             put_history(writing, [*history_of(writing), self._entry(trigger, stamp.hash if stamp else "", done, None)])
@@ -360,12 +360,12 @@ class Configuration:
 def findings(conflicts: Sequence[Conflict], file: File) -> list[Finding]:
     """Conflicts at their places in the file. One pass over the entities finds all places."""
     wanted = {(conflict.kind, conflict.origin.line) for conflict in conflicts if conflict.origin is not None}
-    paths = {(e.kind, e.line): e.path for e in reversed(file.others) if (e.kind, e.line) in wanted}
-    for one in reversed(file.plain):
-        path: Path = ("consumers", one.place)
-        for kind, line, below in (("consumers", one.line, ()), (_KEYS, one.key_line, (_KEYS, 0))):
-            if (kind, line) in wanted:
-                paths[kind, line] = (*path, *below)
+    paths: dict[tuple[str, int], Path] = {
+        (e.kind, e.line): e.path for e in reversed(file.entities) if (e.kind, e.line) in wanted
+    }
+    for kind in CONSUMER_KINDS:
+        found = file.consumers.paths(kind, {line for wanted_kind, line in wanted if wanted_kind == kind})
+        paths |= {(kind, line): path for line, path in found.items()}
     return [_finding(file, conflict.message, conflict.origin, paths.get(_place(conflict))) for conflict in conflicts]
 
 
@@ -375,7 +375,7 @@ def _place(conflict: Conflict) -> tuple[str, int]:
 
 def _unservable(error: Unservable, file: File) -> Finding:
     """The finding on an entity that cannot be compiled; an entity of the Admin API has no line."""
-    at = next((e for e in file.others if e.id == error.id), None)
+    at = next((e for e in file.entities if e.id == error.id), None)
     return _finding(file, str(error), at, at.path if at else None)
 
 

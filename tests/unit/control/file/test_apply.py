@@ -1,14 +1,19 @@
 """The configuration file on the store: changed rows only, conflicts with both owners, read-only for the Admin API."""
 
+import json
 from collections.abc import Iterable
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aigw.config import read_text
+from aigw.config.file import CONSUMER_KINDS
 from aigw.control.file.apply import Applied, Conflicts, Declared, apply
+from aigw.control.file.consumers import ConsumerRows, Hasher
 from aigw.control.publish import publication
 from aigw.control.store.origin import Origin
 from aigw.control.store.write import Writing
@@ -24,34 +29,86 @@ def uid(kind: str, name: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"{kind}/{name}"))
 
 
-def declare(kind: str, name: str, line: int = 1, tier: str | None = None, **fields: Any) -> Declared:
+class Written(NamedTuple):
+    """One entity as a test writes it; consumers, credentials and acls become text of a file, the rest is `Declared`."""
+
+    kind: str
+    body: dict[str, Any]
+    origin: Origin
+    tier: str | None = None
+    digest: bytes = b""
+    key: str = ""
+
+
+def declare(kind: str, name: str, line: int = 1, tier: str | None = None, **fields: Any) -> Written:
     stamp: dict[str, Any] = {k: v for k, v in NOW.items() if k == "created_at" or KINDS[kind].has_updated_at}
     field = {"consumers": "username", "acls": "group", "plugins": "name"}.get(kind, "name")
     key = fields.pop("id", uid(kind, name))
     body = check_entity(KINDS[kind], {**stamp, "id": key, field: name, **fields}).model_dump(mode="json")
-    return Declared(kind, body, Origin("tiers.yaml", line), tier=tier and uid("tiers", tier))
+    return Written(kind, body, Origin("tiers.yaml", line), tier)
 
 
-def key_of(consumer: str, digest: bytes, line: int = 1, name: str = "") -> Declared:
-    body = {"id": uid("keyauth_credentials", name or consumer), "created_at": 1_700_000_000, "key": None, "ttl": None,
-            "consumer": {"id": uid("consumers", consumer)}, "key_hint": "...", "tags": None}  # fmt: skip
-    return Declared("keyauth_credentials", body, Origin("tiers.yaml", line), digest=digest)
+def key_of(consumer: str, digest: bytes, line: int = 1, name: str = "") -> Written:
+    body = {"id": uid("keyauth_credentials", name or consumer), "consumer": {"id": uid("consumers", consumer)}}
+    return Written("keyauth_credentials", body, Origin("tiers.yaml", line), digest=digest)
 
 
-def applied(gateway: Gateway, entities: Iterable[Declared], default_tier: str | None = None) -> Applied:
+def text_of(entities: Iterable[Written]) -> str:
+    """A file with these consumers, credentials and acls, each in its line, as far as their order allows."""
+    parts, line, below = ["consumers: ["], 1, dict[str, list[Written]]()
+    of = list(entities)
+    for item in (e for e in of if e.kind in ("keyauth_credentials", "acls")):
+        below.setdefault(item.body["consumer"]["id"], []).append(item)
+
+    def put(item: Written, more: str) -> None:
+        nonlocal line
+        lines = max(0, item.origin.line - line)
+        line += lines
+        parts.append("\n" * lines + "{" + more)
+
+    for consumer in (e for e in of if e.kind == "consumers"):
+        fields = {k: consumer.body[k] for k in ("username", "custom_id", "tags")} | {"tier": consumer.tier}
+        put(consumer, json.dumps(fields)[1:-1])
+        for kind in ("keyauth_credentials", "acls"):
+            parts.append(f", {kind}: [")
+            for item in (e for e in below.get(consumer.body["id"], ()) if e.kind == kind):
+                own = f"group: {item.body.get('group')}" if kind == "acls" else f"key_hash: '{item.digest.hex()}'"
+                put(item, (f"key: {item.key}" if item.key else own) + "},")
+            parts.append("]")
+        parts.append("},")
+    return "".join(parts) + "]"
+
+
+def rows_of(entities: Iterable[Written], hasher: Hasher) -> ConsumerRows:
+    of = [*entities]
+    tiers = {e.body["name"]: e.body["id"] for e in of if e.kind == "tiers"} | {"pro": uid("tiers", "pro")}
+    needed = "".join(f"  {name}: {{}}\n" for name in {*tiers, *(e.tier for e in of if e.tier)})
+    parsed = read_text("tiers.yaml", f"{text_of(of)}\ntiers:\n{needed}".encode(), {})
+    ids = {name: uid("tiers", name) for name in parsed.consumers.tiers}
+    return ConsumerRows(parsed, ids, hasher, NOW["created_at"], lambda ids: {})
+
+
+def applied(gateway: Gateway, entities: Iterable[Written], default_tier: str | None = None) -> Applied:
     assert gateway.control is not None
-    declared = list(entities)
+    of = list(entities)
     tier = default_tier and uid("tiers", default_tier)
-    return gateway.control._writer.submit(lambda writing: apply(writing, declared, tier), alone=True).result(60)
+    return gateway.control._writer.submit(lambda writing: put(writing, of, gateway.publisher, tier), alone=True).result(
+        60
+    )
 
 
-def refused(gateway: Gateway, entities: Iterable[Declared]) -> list[str]:
+def put(writing: Writing, entities: list[Written], hasher: Hasher, default_tier: str | None = None) -> Applied:
+    others = [Declared(e.kind, e.body, e.origin) for e in entities if e.kind not in CONSUMER_KINDS]
+    return apply(writing, others, rows_of(entities, hasher), default_tier)
+
+
+def refused(gateway: Gateway, entities: Iterable[Written]) -> list[str]:
     with pytest.raises(Conflicts) as caught:
         applied(gateway, entities)
     return [c.message for c in caught.value.found]
 
 
-def file() -> list[Declared]:
+def file() -> list[Written]:
     service = declare("services", "s", 3, host="h", tags=["f"])
     route = declare("routes", "r", 4, paths=["/"], service={"id": service.body["id"]})
     return [
@@ -209,7 +266,8 @@ def test_conflicts_name_both_owners_all_at_once(gateway: Gateway) -> None:
 
 def test_a_key_of_two_consumers_is_told_by_their_names(gateway: Gateway) -> None:
     people = [declare("consumers", n) for n in ("bob", "eve")]
-    (message,) = refused(gateway, [*people, key_of("bob", b"k" * 32, 8), key_of("eve", b"k" * 32, 9)])
+    key = key_of("bob", b"", 8)._replace(key="key-of-both")
+    (message,) = refused(gateway, [*people, key, key_of("eve", gateway.publisher.hash_key(b"key-of-both"), 9)])
     assert message == (
         "keyauth_credentials of consumer 'eve': its key is declared by tiers.yaml:8, too (consumer 'bob')"
     )
@@ -232,7 +290,7 @@ def test_entities_may_swap_what_is_unique(gateway: Gateway) -> None:
 
 
 def test_the_keys_of_upstreams_are_never_shown(gateway: Gateway) -> None:
-    def model(key: str) -> Declared:
+    def model(key: str) -> Written:
         spec = check(ModelSpec, {"upstreams": [{"url": "http://127.0.0.1:9100/v1", "api_key": key}]})
         parts = with_sealed_keys(spec, ["${UPSTREAM:-" + key + "}"], gateway.publisher.seal, gateway.publisher.hash_key)
         return declare("models", "small", 2, **parts)
@@ -255,7 +313,7 @@ def test_the_keys_of_upstreams_are_never_shown(gateway: Gateway) -> None:
 
 
 def test_metrics_rows_never_change_their_meaning(gateway: Gateway) -> None:
-    def model(name: str) -> Declared:
+    def model(name: str) -> Written:
         return declare("models", name, spec={"upstreams": [{"url": "http://h/v1"}]})
 
     def series() -> dict[tuple[str, str], int]:
@@ -306,7 +364,7 @@ def test_any_file_after_any_other_gives_what_it_would_alone(
         entities = {d.body["id"]: d for d in [declare("tiers", "t"), declare("tiers", "u", spec={"limits": []})]}
         for name, tier, keys in version:
             for made in (declare("consumers", name, keys, tier=tier, custom_id=f"{len(version)}-{name}"),
-                         *(key_of(name, f"{name}{i}{keys}".encode() * 8, name=f"{name}{i}") for i in range(keys))):  # fmt: skip
+                         *(key_of(name, sha256(f"{name}{i}{keys}".encode()).digest(), name=f"{name}{i}") for i in range(keys))):  # fmt: skip
                 entities[made.body["id"]] = made
         for key in [k for k, d in entities.items() if d.kind == "keyauth_credentials"]:
             if entities[key].body["consumer"]["id"] not in entities:
@@ -333,18 +391,13 @@ def test_any_file_after_any_other_gives_what_it_would_alone(
 
 def test_a_large_change_is_one_base(gateway: Gateway) -> None:
     applied(gateway, [declare("tiers", "t"), declare("tiers", "u")])
-    consumer, key = declare("consumers", "x"), key_of("x", b"")
     people = [declare("consumers", f"p{i}") for i in range(1200)]
 
-    def large(tier: str, count: int) -> list[Declared]:
+    def large(tier: str, count: int) -> list[Written]:
         found = [declare("tiers", "t"), declare("tiers", "u")]
         for i in range(count):
-            owner, of = uid("consumers", f"c{i}"), Origin("tiers.yaml", i)
-            found.append(
-                Declared("consumers", {**consumer.body, "id": owner, "username": f"c{i}"}, of, uid("tiers", tier))
-            )
-            body = {**key.body, "id": uid("keyauth_credentials", f"c{i}"), "consumer": {"id": owner}}
-            found.append(Declared("keyauth_credentials", body, of, digest=i.to_bytes(32, "big")))
+            found.append(declare("consumers", f"c{i}", i, tier=tier))
+            found.append(key_of(f"c{i}", i.to_bytes(32, "big"), i))
         return found
 
     for entities in (large("t", 3_000), large("u", 3_000) + people, large("u", 10)):
@@ -374,7 +427,7 @@ def test_a_base_that_could_not_be_written_is_tried_again(gateway: Gateway, monke
 
 def test_a_failed_bulk_change_is_undone_whole(gateway: Gateway) -> None:
     def fails(writing: Writing) -> None:
-        apply(writing, file())
+        put(writing, file(), gateway.publisher)
         raise RuntimeError("after all")
 
     assert gateway.control is not None

@@ -1,19 +1,26 @@
-"""A large file: store and publication are the same by the short way and by the general one."""
+"""Consumers of a file in the store: the same rows and the same publication, whether rows are stored in bulk or one by one."""
 
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aigw.config import ConfigErrors, read_text, source
-from aigw.control.consumers import rewrite
-from aigw.control.file import apply
+from aigw._native import FileConsumerRows
+from aigw.config import ConfigErrors, read_text
+from aigw.config.file import CONSUMER_KINDS, entity_id
+from aigw.control.file import apply, consumers
 from aigw.control.file.conflicts import Conflict
+from aigw.control.file.consumers import ConsumerRows
 from aigw.control.file.in_force import findings
-from aigw.control.store.origin import Origin
+from aigw.control.store import tables
+from aigw.control.store.origin import Origin, content_hash
+from aigw.control.store.rows import columns_of
+from aigw.entities import KINDS, check_entity
+from aigw.schema.violations import without_nulls
 from conftest import Gateway
 from fakes import FakePublisher
 
@@ -88,16 +95,15 @@ def indexes(path: Path) -> list[Any]:
     return found
 
 
-def run(data: Path, monkeypatch: pytest.MonkeyPatch, *, short: bool) -> list[Any]:
+def run(data: Path, monkeypatch: pytest.MonkeyPatch, *, bulk: bool) -> list[Any]:
     gateway = Gateway(data).open()
     made, seen = indexes(data / "store.db"), []
     with monkeypatch.context() as patched:
-        patched.setattr(apply, "CHUNK", 10)
-        patched.setattr(rewrite, "AT_LEAST", 10)
+        if bulk:
+            patched.setattr(apply, "CHUNK", 10)
+            patched.setattr(consumers, "UPDATE_AT_LEAST", 10)
         patched.setenv("KEY", "key")
         patched.setenv("KEY8", "key-of-consumer-8")
-        if not short:
-            patched.setattr(source, "plain", lambda document: {})
         try:
             for step in STEPS:
                 told = load(gateway, step)
@@ -113,13 +119,13 @@ def run(data: Path, monkeypatch: pytest.MonkeyPatch, *, short: bool) -> list[Any
     return seen
 
 
-def test_both_ways_end_in_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    short, general = (run(tmp_path / str(way), monkeypatch, short=way) for way in (True, False))
-    assert len(short) == len(STEPS)
-    for step, (one, other) in enumerate(zip(short, general, strict=True)):
+def test_bulk_statements_store_what_single_rows_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bulk, single = (run(tmp_path / str(way), monkeypatch, bulk=way) for way in (True, False))
+    assert len(bulk) == len(STEPS)
+    for step, (one, other) in enumerate(zip(bulk, single, strict=True)):
         assert one == other, step
-    assert short[0][0]["added"] == 2 * COUNT + 2 and short[1][0]["added"] == 0
-    assert any("tier free -> pro" in line for line in short[3][0]["lines"])
+    assert bulk[0][0]["added"] == 2 * COUNT + 2 and bulk[1][0]["added"] == 0
+    assert any("tier free -> pro" in line for line in bulk[3][0]["lines"])
 
 
 def test_a_first_file_is_one_base_and_numbers_come_back(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +153,7 @@ def test_a_first_file_is_one_base_and_numbers_come_back(gateway: Gateway, monkey
 
 
 def test_all_change_tier_in_one_go(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewrite, "AT_LEAST", 10)
+    monkeypatch.setattr(consumers, "UPDATE_AT_LEAST", 10)
     load(gateway, text())
     made = gateway.call("GET", "/consumers/u3")["created_at"]
     gateway.post("/consumers", username="own")
@@ -226,3 +232,68 @@ def test_a_first_file_that_cannot_be_published_is_tried_again(
         assert len(gateway.publisher.consumers) == COUNT + 1
         gateway.call("DELETE", f"/consumers/after-{step}")
         load(gateway, b"tiers: {free: {}}")
+
+
+def test_rows_are_what_the_entities_own_checks_make(tmp_path: Path) -> None:
+    text = """
+    tiers: {t: {}}
+    consumers:
+    - {username: 'a "quoted" \u00fc', tier: t, tags: [x, x], keyauth_credentials: [{key: key-0123456789abcdef}]}
+    - {username: b, custom_id: c, keyauth_credentials: [{key: short, ttl: 60, tags: [y]}], acls: [{group: g}]}
+    - {custom_id: d, keyauth_credentials: [{key_hash: %s}], acls: [{group: 'g "h"', tags: [z]}]}
+    - {username: e, keyauth_credentials: [{key: "${A}"}]}
+    - {username: f, keyauth_credentials: [{key: "${A:-not-shown}-2"}]}
+    - {username: h, keyauth_credentials: [{key: "${file:name of\\ta \\"key\\"}"}]}
+    """
+    (tmp_path / 'name of\ta "key"').write_text("key-of-a-file")
+    parsed = read_text("f'\"\t\x01\u00e9.yaml", (text % ("aB" * 32)).encode(), {"A": "value-of-a"}, tmp_path)
+    publisher = FakePublisher("", "")
+    rows = ConsumerRows(parsed, {"t": "the tier"}, publisher, 7, lambda ids: dict.fromkeys(ids, 5))
+    assert rows.total == 14
+    for kind in CONSUMER_KINDS:
+        made = list(rows.rows(kind))
+        for row in made:
+            given = without_nulls(row.body) | ({"key": "x"} if kind == "keyauth_credentials" else {})
+            checked = check_entity(KINDS[kind], given).model_dump(mode="json")
+            assert checked | ({"key": None} if kind == "keyauth_credentials" else {}) == row.body
+            assert list(checked) == list(row.body)
+            assert row.origin is not None
+            assert row.origin.hash == content_hash(row.body, row.hash.hex(), row.expires_at, row.tier)
+        records, highest = rows.native.records(kind, 0, len(made), 4, {})
+        columns = [columns_of(KINDS[kind], row) for row in made]
+        numbered = KINDS[kind].numbered
+        names = [c.name for c in tables.ENTITIES[kind].columns if c.name != "n" or numbered]
+        wanted = [tuple((c | {"n": 5 + at})[name] for name in names) for at, c in enumerate(columns)]
+        assert records == wanted
+        assert highest == 4 + len(made)
+        tags = [(kind, row.id, tag) for row in made for tag in row.body["tags"] or ()]
+        assert rows.native.tags(kind, 0, len(made)) == tags
+    consumers_, keys = (list(rows.rows(kind)) for kind in CONSUMER_KINDS[:2])
+    assert [row.id for row in consumers_[:1]] == [entity_id("consumers", 'a "quoted" \u00fc')]
+    assert consumers_[2].id == entity_id("consumers", "custom_id\nd")
+    assert keys[0].id == entity_id("keyauth_credentials", f"{consumers_[0].id}:{keys[0].hash.hex()}")
+    assert [key.body["key_hint"] for key in keys] == ["...cdef", "...", "...", "...", "...", "..."]
+    assert [(key.expires_at, key.body["created_at"]) for key in keys[:2]] == [(0, 7), (65, 5)]
+    assert [key.origin and key.origin.written for key in keys][3:] == ["${A}", None, '${file:name of\ta "key"}']
+    assert [rows.native.name(row.id) for row in consumers_] == [row.body["username"] or "d" for row in consumers_]
+    assert rows.native.name(keys[0].id) is None and rows.native.name("x") is None
+
+
+def test_rows_refuse_what_does_not_fit_their_consumers() -> None:
+    parsed = read_text("f", b"tiers: {t: {}}\nconsumers: [{username: u, tier: t, keyauth_credentials: [{key: k}]}]", {})
+    fields = [("id", "null")]
+    shapes, key = (fields, fields, fields), (b"d" * 32, "")
+    for tiers, keys in (([], [key]), (["1"], []), (["1"], [(b"", "")])):
+        with pytest.raises(ValueError):
+            FileConsumerRows(parsed.consumers, "f", 0, tiers, shapes, keys, lambda ids: {})
+    rows = FileConsumerRows(parsed.consumers, "f", 0, ["1"], shapes, [key], lambda ids: {})
+    work: list[Callable[[], object]] = [
+        lambda: rows.row("consumers", 1),
+        lambda: rows.records("consumers", 0, 2, 0, {}),
+        lambda: rows.updates("consumers", [(1, 1, 1)]),
+    ]
+    for one in work:
+        with pytest.raises(IndexError):
+            one()
+    with pytest.raises(ValueError):
+        rows.compare("tiers", {})

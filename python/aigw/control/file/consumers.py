@@ -1,0 +1,141 @@
+"""Consumers of the file, with their credentials and acls, as rows of the store: all of them take this way, few or very many.
+
+In: a file's consumers, read natively. Out: rows, and the statements that store very many of them at once: `insert_all` fills
+empty tables, `update_all` writes changed rows in the order in which they lie. Ids, hashes and JSON are native; the fields of
+the JSON are those of the entities' models, and no other place spells them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Final, NamedTuple, Protocol
+
+import orjson
+
+from aigw._native import FileConsumerRows
+from aigw.config import File
+from aigw.config.file import CONSUMER_KINDS
+from aigw.control.store import tables
+from aigw.control.store.origin import Origin
+from aigw.control.store.rows import MOST_TOLD, Change, Many, Row, row_of
+from aigw.control.store.write import Writing
+from aigw.entities import KINDS
+from aigw.entities.keyauth_credential import key_hint
+
+Since = Callable[[list[str]], Mapping[str, int]]
+"""Ids of credentials -> unix seconds when the store says that the file first declared them."""
+
+UPDATE_AT_LEAST: Final = 4096
+"""Up to this many changed rows are updated one by one and published as a delta; more are updated by `update_all`."""
+_CHUNK: Final = 5000
+"""Rows of one statement: a few megabytes of parameters."""
+_INDEXED: Final = 4
+"""From this part of all consumers on (one in so many), an index made at the end is faster than one kept up."""
+_INSERT: Final = {
+    "consumers": "INSERT INTO consumers (n, id, username, custom_id, tier, body, origin) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    "keyauth_credentials": (
+        "INSERT INTO keyauth_credentials (n, id, consumer, hash, expires_at, body, origin) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    ),
+    "acls": 'INSERT INTO acls (id, consumer, "group", body, origin) VALUES (?, ?, ?, ?, ?)',
+}
+_UPDATE: Final = {
+    "consumers": "UPDATE consumers SET tier = ?, body = ?, origin = ? WHERE n = ?",
+    "keyauth_credentials": "UPDATE keyauth_credentials SET expires_at = ?, body = ?, origin = ? WHERE n = ?",
+}
+_CUSTOM_ID: Final = {"consumers": "custom_id", "keyauth_credentials": "NULL"}
+
+
+class Hasher(Protocol):
+    """The part of the publisher that hashes keys."""
+
+    def hash_key(self, key: bytes) -> bytes: ...
+
+
+class Update(NamedTuple):
+    """A row that `update_all` writes: its number, its index in `ConsumerRows`, and the unix seconds when it was made."""
+
+    n: int
+    at: int
+    created_at: int
+
+
+class ConsumerRows:
+    """The rows of a file, all made at one time `now` (unix seconds). `tiers` maps names to ids."""
+
+    def __init__(self, file: File, tiers: Mapping[str, str], hasher: Hasher, now: int, since: Since) -> None:
+        hash_key = hasher.hash_key
+        keys = [
+            (hash_key(key.encode()), key_hint(key)) if isinstance(key, str) else (key, key_hint(""))
+            for key in file.consumers.keys()  # noqa: SIM118  (no mapping)
+        ]
+        shapes = [_shape(kind) for kind in CONSUMER_KINDS]
+        ids = [tiers[name] for name in file.consumers.tiers]
+        self.native = FileConsumerRows(
+            file.consumers, file.name, now, ids, (shapes[0], shapes[1], shapes[2]), keys, since
+        )
+        self.file = file.name
+
+    @property
+    def total(self) -> int:
+        """Rows of all kinds."""
+        return sum(map(self.native.count, CONSUMER_KINDS))
+
+    def row(self, kind: str, index: int) -> Row:
+        """One row, as a value."""
+        key, body, digest, expires_at, tier, line, content, reference = self.native.row(kind, index)
+        return Row(key, 0, orjson.loads(body), digest, expires_at, tier, Origin(self.file, line, content, reference))
+
+    def rows(self, kind: str) -> Iterator[Row]:
+        """All rows of a kind, in the order of the file."""
+        return (self.row(kind, index) for index in range(self.native.count(kind)))
+
+
+def _shape(kind: str) -> list[tuple[str, str]]:
+    """The fields of an entity's stored JSON, each with the JSON of its default."""
+    fields = KINDS[kind].model.model_fields.items()
+    return [(name, orjson.dumps(None if field.is_required() else field.default).decode()) for name, field in fields]
+
+
+def insert_all(writing: Writing, kind: str, rows: ConsumerRows) -> None:
+    """Fill an empty table. One `Many` in `writing.changes` stands for all rows: no other entity can have the same name or key, and the
+    publication writes a new base. A row gets the number that its id had before, or else the next one."""
+    numbered = KINDS[kind].numbered
+    known, highest = (writing.numbers(kind), writing.highest(kind)) if numbered else ({}, 0)
+    count = rows.native.count(kind)
+    for start in range(0, count, _CHUNK):
+        stop = min(start + _CHUNK, count)
+        records, highest = rows.native.records(kind, start, stop, highest, known)
+        writing.connection.exec_driver_sql(_INSERT[kind], records)
+        if tags := rows.native.tags(kind, start, stop):
+            writing.connection.exec_driver_sql("INSERT INTO tags (kind, id, tag) VALUES (?, ?, ?)", tags)
+    told = tuple(Change(kind, None, rows.row(kind, index)) for index in range(min(MOST_TOLD, count)))
+    writing.changes.append(Many(kind, count, highest, told, "created"))
+
+
+def updates(writing: Writing, kind: str, rows: ConsumerRows, changed: list[int]) -> list[Update]:
+    """The changed rows that `update_all` may write, by number; empty where there are few. No value that must be unique changes:
+    a consumer with the same id has the same username, and a credential the same key. Rows with tags, and consumers with another
+    custom_id, are left to the general way."""
+    if len(changed) <= UPDATE_AT_LEAST or kind not in _UPDATE:
+        return []
+    query = (
+        f"SELECT id, n, json_extract(body, '$.created_at'), {_CUSTOM_ID[kind]} FROM {kind}"  # noqa: S608
+        " WHERE origin IS NOT NULL AND json_extract(body, '$.tags') IS NULL ORDER BY n"
+    )
+    return [Update(*one) for one in rows.native.updatable(kind, changed, writing.raw(query))]
+
+
+def update_all(writing: Writing, kind: str, rows: ConsumerRows, found: list[Update]) -> None:
+    """Write these rows, with one `Many` in `writing.changes` for all of them."""
+    table = tables.ENTITIES[kind]
+    told = []
+    for one in found[:MOST_TOLD]:
+        (record,) = writing.connection.execute(table.select().filter_by(n=one.n)).all()
+        before, after = row_of(kind, record), rows.row(kind, one.at)
+        told.append(Change(kind, before, after._replace(n=one.n, body={**after.body, "created_at": one.created_at})))
+    by_tier = [index for index in table.indexes if index.name == "ix_consumers_tier"]
+    again = by_tier and len(found) * _INDEXED > writing.count(table)
+    with writing.without_indexes(table, by_tier) if again else nullcontext():
+        for start in range(0, len(found), _CHUNK):
+            part = [(one.at, one.n, one.created_at) for one in found[start : start + _CHUNK]]
+            writing.connection.exec_driver_sql(_UPDATE[kind], rows.native.updates(kind, part))
+    writing.changes.append(Many(kind, len(found), 0, tuple(told), "updated"))

@@ -1,0 +1,158 @@
+//! Consumers of a configuration file, with their credentials and acls: a file may hold a hundred thousand of them.
+//!
+//! `read` turns a parsed file into [`Consumer`]s and applies every rule for one consumer. `repeats` finds names, keys and
+//! groups that occur twice. `rows` makes the records of the store: ids, content hashes, JSON. `compare` finds the rows
+//! that differ from the store. A consumer that breaks a rule is only named by its index: the control plane explains the
+//! error, since its schema owns the messages.
+
+pub mod compare;
+pub mod read;
+pub mod repeats;
+pub mod rows;
+
+/// All consumers of one file, in the order of the file.
+#[derive(Debug, Default)]
+pub struct FileConsumers {
+    /// Consumers that follow every rule for one consumer.
+    pub consumers: Vec<Consumer>,
+    /// Consumers that break a rule.
+    pub invalid: Vec<Invalid>,
+    /// Names of the tiers that `consumers` refer to, each once.
+    pub tiers: Vec<Box<str>>,
+}
+
+impl FileConsumers {
+    /// Whether the control plane needs the values of a list item: it reads plugins, and explains invalid consumers.
+    #[must_use]
+    pub fn needs_value(&self, index: usize) -> bool {
+        self.consumers.binary_search_by_key(&index, |one| one.index).map_or(true, |at| self.consumers[at].has_plugins)
+    }
+
+    /// Every entity of a kind: its line, its consumer's index in the file's list, and its own index in the consumer.
+    pub fn positions(&self, kind: EntityKind) -> impl Iterator<Item = (usize, usize, usize)> {
+        self.consumers.iter().flat_map(move |one| {
+            let (consumer, credentials, acls) = match kind {
+                EntityKind::Consumer => (Some(one.line), &[][..], &[][..]),
+                EntityKind::Credential => (None, &one.credentials[..], &[][..]),
+                EntityKind::Acl => (None, &[][..], &one.acls[..]),
+            };
+            let lines = credentials.iter().map(|key| key.line).chain(acls.iter().map(|acl| acl.line));
+            consumer.into_iter().chain(lines).enumerate().map(|(part, line)| (line, one.index, part))
+        })
+    }
+}
+
+/// A consumer that breaks a rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Index in the file's list.
+    pub index: usize,
+    /// Its username, if that is a text.
+    pub username: Option<Box<str>>,
+}
+
+/// One consumer. It has a username, a custom id, or both.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// Index in the file's list.
+    pub index: usize,
+    /// Line of the file, from 1.
+    pub line: usize,
+    /// Unique name.
+    pub username: Option<Box<str>>,
+    /// Unique id in the operator's systems.
+    pub custom_id: Option<Box<str>>,
+    /// Labels, each once; `None` where the file has no list.
+    pub tags: Tags,
+    /// Its tier: an index into [`FileConsumers::tiers`].
+    pub tier: Option<usize>,
+    /// Whether the tier's name stands in `groups`.
+    pub tier_in_groups: bool,
+    /// Its API keys.
+    pub credentials: Vec<Credential>,
+    /// Its groups for the plugin `acl`.
+    pub acls: Vec<Acl>,
+    /// Whether it has plugins: the control plane reads those.
+    pub has_plugins: bool,
+}
+
+/// Labels of an entity.
+pub type Tags = Option<Vec<Box<str>>>;
+
+impl Consumer {
+    /// The name that people use: the username, or else the custom id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.username.as_deref().or(self.custom_id.as_deref()).unwrap_or_default()
+    }
+}
+
+/// A kind of entity that consumers of a file are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntityKind {
+    /// A consumer.
+    Consumer,
+    /// A key-auth credential.
+    Credential,
+    /// An acl.
+    Acl,
+}
+
+impl EntityKind {
+    /// By the name of its table.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Consumer, Self::Credential, Self::Acl].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The name of its table.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Consumer => "consumers",
+            Self::Credential => "keyauth_credentials",
+            Self::Acl => "acls",
+        }
+    }
+}
+
+/// An API key of a consumer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Line of the file, from 1.
+    pub line: usize,
+    /// The key, or its HMAC.
+    pub key: Key,
+    /// Labels.
+    pub tags: Tags,
+    /// Seconds that the key is valid for; 0 for ever.
+    pub ttl: u32,
+    /// The reference (`${VAR}`) that stands for the key in the file, where it may be shown.
+    pub reference: Option<Box<str>>,
+}
+
+/// What a file has of a key.
+#[derive(PartialEq, Eq)]
+pub enum Key {
+    /// The key.
+    Text(Box<str>),
+    /// Its HMAC under the secret of the data folder.
+    Hmac([u8; 32]),
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(***)")
+    }
+}
+
+/// A group of a consumer for the plugin `acl`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Acl {
+    /// Line of the file, from 1.
+    pub line: usize,
+    /// Name of the group.
+    pub group: Box<str>,
+    /// Labels.
+    pub tags: Tags,
+}
