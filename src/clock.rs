@@ -16,7 +16,7 @@ pub trait Clock: Send + Sync {
     /// Time since some fixed moment of this process.
     fn monotonic(&self) -> Duration;
 
-    /// Wall time as limits take it.
+    /// Wall time in the unit of limits.
     fn moment(&self) -> Moment {
         Moment(self.unix_nanos())
     }

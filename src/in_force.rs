@@ -1,5 +1,5 @@
-//! The configuration in force, with the facts that every request needs worked out once: targets of services and models, the
-//! models that a tier sees.
+//! The configuration in force, with the facts that every request needs worked out once: the targets of services and models,
+//! and the models that a tier may see.
 //!
 //! In: a loaded snapshot. Out: an [`InForce`] that a request keeps from its head to its end, so that no request sees half of
 //! two configurations.

@@ -1,4 +1,4 @@
-//! Where JSON text has structure: how many brackets are open, and which bytes belong to a string.
+//! The structure of JSON text: the number of open brackets, and which bytes belong to a string.
 //!
 //! In: the text's bytes, in pieces cut anywhere. Out: the depth, and whether the next byte is inside a string. Linear, without
 //! memory of the text. It validates nothing: text that is not JSON gives an arbitrary answer, and never a panic.
@@ -64,7 +64,7 @@ impl JsonScan {
         deepest
     }
 
-    /// Bytes at the beginning of `piece` that belong to the string and leave the state as it is.
+    /// The number of bytes at the start of `piece` that belong to the string and do not change the state.
     #[inline]
     pub(crate) fn plain(&self, piece: &[u8]) -> usize {
         if self.string && !self.escaped { memchr2(b'"', b'\\', piece).unwrap_or(piece.len()) } else { 0 }

@@ -3,13 +3,13 @@
 //! Read [`surface`] first: it has the stages of a request in their order, one file for each surface. The stages, as the
 //! request meets them:
 //!
-//! 1. [`accept`]: is its head sound, and what does its body ask for?
+//! 1. [`accept`]: is its head sound, and which deciding words has its body?
 //! 2. [`match`](mod@r#match): which route or operation is it?
-//! 3. [`identify`]: who calls?
+//! 3. [`identify`]: which consumer and credential call?
 //! 4. [`admit`]: do gates and limits let it pass? ([`limits`] counts, [`cells`] holds the counters)
 //! 5. [`balance`]: which target is asked?
-//! 6. [`forward`]: what is sent there?
-//! 7. [`stream`]: what of the answer goes on, and which usage does it report?
+//! 6. [`forward`]: which request goes there?
+//! 7. [`stream`]: which bytes of the answer go on, and which usage does it report?
 //! 8. [`settle`]: how did the call end, and does it count?
 //!
 //! A stage that turns a request away returns a [`refusal`]. Every stage reads [`request`] (the head) and [`in_force`] (the

@@ -51,7 +51,7 @@ impl Headers {
         self.iter().find(|&(own, _)| own == name).map(|(_, value)| value)
     }
 
-    /// How many headers there are, and their bytes.
+    /// The number of headers, and of their bytes.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         (self.spans.len(), self.text.len())
@@ -61,7 +61,7 @@ impl Headers {
 /// The length of a request's body, as its head declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
-    /// None, or a length of zero.
+    /// No body, or a length of zero.
     None,
     /// `Content-Length`.
     Known(u64),

@@ -1,4 +1,4 @@
-//! Heads: what the server lets through is judged before any other stage looks at it.
+//! Judges a head that the server let through, before any other stage looks at it.
 //!
 //! In: a [`Head`]. Out: the length of its body, or the reason of the refusal: one `Host`, one framing, no CONNECT or TRACE,
 //! a bounded number of header bytes. It reads no body.
@@ -59,7 +59,7 @@ pub fn judge(head: &Head) -> Result<BodyLength, Reason> {
     Ok(length)
 }
 
-/// Refuses a compressed body: its deciding words could not be read.
+/// Refuses a compressed body: the gateway could not read its deciding words.
 pub fn encoding(head: &Head) -> Result<(), Reason> {
     match head.headers.get("content-encoding") {
         Some(coding) if !coding.eq_ignore_ascii_case("identity") => Err(Reason::ContentEncoding),

@@ -1,4 +1,4 @@
-//! Stage `accept`: is this a request that can be judged at all, and for what does its body ask?
+//! Stage `accept`: whether a request can be judged at all, and the deciding words of its body.
 //!
 //! [`head`] judges heads; [`openai`] reads the deciding words of a body on `/v1`, each with its position.
 

@@ -1,9 +1,9 @@
-//! The body of a call in OpenAI's dialect: what it asks for, and where each of these words stands.
+//! The deciding words of a body in OpenAI's dialect, each with its position.
 //!
-//! In: an endpoint and the body's bytes. Out: [`Asked`], or why the body is refused. What decides (model, caps, choices,
-//! streaming, tools) is read by its type and may be there only once: with two, gateway and upstream could each believe
-//! another, and nothing may be spelt like it but for the letters' case: some upstreams do not tell these apart. Everything
-//! else is only checked to be JSON of bounded depth, and passes byte for byte. It decides nothing.
+//! In: an endpoint and the body's bytes. Out: [`Asked`], or the refusal of the body. Each deciding member (model, caps,
+//! choices, streaming, tools) has one type and may occur once: with two, gateway and upstream could each believe another
+//! one. A member whose name differs only in the letters' case is refused, because some upstreams ignore case. Everything
+//! else is only checked to be JSON of bounded depth, and passes byte for byte.
 //! Source: OpenAI's `OpenAPI` description of `/chat/completions`, `/completions`, `/embeddings`.
 
 use std::ops::Range;
@@ -17,9 +17,9 @@ use super::values::{
 use crate::json_scan::JsonScan;
 use crate::refusal::{Reason, Refusal};
 
-/// Brackets deeper than this are refused: somebody behind us may parse by recursion.
+/// Brackets deeper than this are refused: an upstream may parse by recursion.
 const MAX_DEPTH: u32 = 128;
-/// What can be called.
+/// An endpoint that calls a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     /// `POST /v1/chat/completions`.
@@ -46,7 +46,7 @@ impl Endpoint {
     }
 }
 
-/// A number in the body, and where it stands.
+/// A number in the body, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cap {
     /// Tokens.
@@ -55,14 +55,14 @@ pub struct Cap {
     pub at: Range<usize>,
 }
 
-/// Whether the caller wants the usage of a stream, and where it says so.
+/// Whether the caller wants the usage of a stream, and the position of that word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IncludeUsage {
-    /// `stream_options` is not there.
+    /// The body has no `stream_options`.
     Absent,
     /// `stream_options` is null, here.
     Null(Range<usize>),
-    /// An object without the member; the place behind its brace, and whether it is empty.
+    /// An object without the member: the position behind its brace, and whether it is empty.
     Unsaid(usize, bool),
     /// False (or null), here.
     No(Range<usize>),
@@ -70,23 +70,23 @@ pub enum IncludeUsage {
     Yes,
 }
 
-/// What a body asks for.
+/// The deciding words of one body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // one for each parameter that tiers gate
 pub struct Asked {
     /// Public name of the model.
     pub model: String,
-    /// Where its JSON text stands, quotes included.
+    /// Position of its JSON string, quotes included.
     pub model_at: Range<usize>,
     /// A streamed answer.
     pub stream: bool,
-    /// Whether the stream shall tell its usage.
+    /// Whether the stream shall report its usage.
     pub include_usage: IncludeUsage,
     /// `max_tokens`.
     pub max_tokens: Option<Cap>,
     /// `max_completion_tokens`.
     pub max_completion_tokens: Option<Cap>,
-    /// Where `max_tokens` and `max_completion_tokens` are null.
+    /// Positions of `max_tokens` and `max_completion_tokens` that are null.
     pub null_caps: Vec<Range<usize>>,
     /// Choices that are generated: the larger of `n` and `best_of`, for each prompt.
     pub choices: u32,
@@ -100,7 +100,7 @@ pub struct Asked {
     pub response_format: bool,
     /// `reasoning_effort`.
     pub reasoning_effort: bool,
-    /// The place behind the body's opening brace.
+    /// Position behind the body's opening brace.
     pub open: usize,
 }
 
@@ -122,7 +122,7 @@ fn invalid_json(why: &str) -> Refusal {
     Refusal::because(Reason::InvalidJson, format!("We could not parse the JSON body of your request: {why}."))
 }
 
-/// Builds the members that decide: their names, once.
+/// Builds the members that decide, so that their names are written once.
 macro_rules! members {
     ($( $field:ident ),+) => {
         /// The raw values of the members that decide.
@@ -132,7 +132,7 @@ macro_rules! members {
         }
 
         impl<'a> Found<'a> {
-            /// The place of a member, when it is one of those that decide.
+            /// The index of a member among those that decide.
             fn place(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
                 match name {
                     $( stringify!($field) => Some((stringify!($field), &mut self.$field)), )+
@@ -212,7 +212,7 @@ impl<'a> Found<'a> {
         })
     }
 
-    /// What the model shall work on has to be there; how many prompts it is.
+    /// The number of prompts. Refuses a body without the input of its endpoint.
     fn prompts(&self, endpoint: Endpoint) -> Result<u32, Refusal> {
         match endpoint {
             Endpoint::Chat => {
@@ -224,7 +224,7 @@ impl<'a> Found<'a> {
                     return Err(refused("messages", "'messages' must not be empty".into()));
                 }
             }
-            // Without one the model begins a new document.
+            // Without a prompt the model begins a new document.
             Endpoint::Completions => {
                 const KINDS: &str =
                     "'prompt' must be a string, a list of tokens, or a list of either that is not empty";
@@ -273,7 +273,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Where a value that was borrowed from the body stands in it.
+/// The position of a value that was borrowed from the body.
 fn place(body: &str, raw: &RawValue) -> Range<usize> {
     let start = (raw.get().as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
     start..start + raw.get().len()

@@ -1,10 +1,10 @@
-//! Names that are ours but for the letters' case.
+//! Names that differ from ours only in the letters' case.
 //!
-//! Go's JSON reader takes `MODEL` for `model`, and the last of both wins; others can be told to. Whoever is asked with both
-//! would believe another one than the gateway did.
+//! Go's JSON reader takes `MODEL` for `model`, and the last of both wins; other readers have a switch for it. An upstream
+//! that gets both could believe another one than the gateway did.
 
-/// The one of `known` that this name is when case is ignored, as Go's JSON reader does: ASCII, the Kelvin sign, the long s.
-/// The name is none of `known` as it stands, and these are lower-case ASCII.
+/// The name in `known` that equals `name` when case is ignored, as in Go's JSON reader: ASCII, the Kelvin sign, the long s.
+/// `known` is lower-case ASCII and does not hold `name` itself.
 pub(super) fn in_another_case(name: &str, known: &[&'static str]) -> Option<&'static str> {
     const LONGEST: usize = 64;
     if name.len() > LONGEST || !name.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {

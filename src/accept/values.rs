@@ -1,7 +1,7 @@
 //! The members of a body, one at a time, and their values: text, switch, count, format.
 //!
-//! In: a member as it stands in the body, JSON already. Out: its value, or the refusal that names it. Null is as good as
-//! absent wherever OpenAI says so.
+//! In: a member of the body, JSON already. Out: its value, or the refusal that names it. Null counts as absent wherever
+//! OpenAI says so.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,24 +13,24 @@ use serde_json::value::RawValue;
 use super::spelling::in_another_case;
 use crate::refusal::{Reason, Refusal};
 
-/// Caps and counts above this are no numbers of tokens.
+/// A larger cap or count is refused: no model has as many tokens.
 const MAX_COUNT: u64 = (1 << 31) - 1;
 
 /// A member's name: borrowed, unless it has escapes.
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// What a body of this kind lacks or has wrong.
+/// A refusal of a body for one of its members.
 pub(super) fn refused(param: impl Into<Cow<'static, str>>, message: String) -> Refusal {
     Refusal::because(Reason::InvalidRequest, message).about(param)
 }
 
-/// `name` is none of ours, and some upstream may take it for one all the same.
+/// `name` is not one of ours, and some upstream may read it as one.
 pub(super) fn misspelt(within: &str, name: &str, known: &str) -> Refusal {
     refused(format!("{within}{name}"), format!("'{within}{name}' is no parameter: write it as '{within}{known}'"))
 }
 
-/// `what` stands twice in the body: its readers could each take another.
+/// The member occurs twice: two readers could each take another value.
 pub(super) fn twice(param: &'static str, what: &str) -> Refusal {
     refused(param, format!("'{what}' is given more than once"))
 }
@@ -40,20 +40,20 @@ pub(super) fn set(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| raw.get() != "null")
 }
 
-/// A list or object with something in it.
+/// A list or object that is not empty.
 pub(super) fn filled(raw: Option<&RawValue>) -> bool {
     set(raw).is_some_and(|raw| raw.get().len() > 1 && !raw.get()[1..].trim_start().starts_with([']', '}']))
 }
 
-/// Why an object's members were not all taken.
+/// The fault that ended the walk over an object's members.
 pub(super) enum Ended<E> {
-    /// One was refused.
+    /// `take` refused a member.
     Refused(E),
-    /// It is no object, or no JSON.
+    /// The text is not an object, or not JSON.
     Broken(serde_json::Error),
 }
 
-/// Hands the members of an object to `take`, each as often as it stands there, until that refuses one.
+/// Hands the members of an object to `take`, repeated ones repeatedly, until it refuses one.
 pub(super) fn each_member<'a, E>(
     object: &'a str,
     take: impl FnMut(&str, &'a RawValue) -> Result<(), E>,
@@ -90,7 +90,7 @@ pub(super) fn each_member<'a, E>(
     }
 }
 
-/// Whether it says `text`, to every reader.
+/// Whether every reader takes the value for `text`.
 pub(super) fn is_text_format(raw: &RawValue) -> bool {
     let mut text = None;
     let read = each_member(raw.get(), |name, value| {
@@ -126,7 +126,8 @@ pub(super) fn count(name: &'static str, raw: Option<&RawValue>) -> Result<Option
     }
 }
 
-/// How many prompts a member holds: a text or a list of tokens is one, a list of these as many as it has. `None`: neither.
+/// The number of prompts in a member: a string or a list of tokens is one, a list of these as many as it has. `None`:
+/// another value.
 pub(super) fn prompts(raw: &RawValue) -> Option<u32> {
     let text = raw.get();
     if text.starts_with('"') || is_tokens(text) {
@@ -138,14 +139,14 @@ pub(super) fn prompts(raw: &RawValue) -> Option<u32> {
     Some(several.count).filter(|count| listed && *count > 0)
 }
 
-/// Whether it is a list of whole numbers, not empty. It is JSON already, so its letters tell.
+/// Whether the value is a list of whole numbers and not empty. It is JSON already, so its characters decide.
 fn is_tokens(text: &str) -> bool {
     let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or_default();
     let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b',' | b' ' | b'\t' | b'\r' | b'\n');
     inner.bytes().all(plain) && inner.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// Counts texts, or lists of tokens: all of one kind.
+/// Counts the elements of a list of strings, or of a list of token lists; a mixed list is refused.
 #[derive(Default)]
 struct Several {
     count: u32,

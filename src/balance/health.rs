@@ -24,7 +24,7 @@ pub struct Health {
     word: AtomicU64,
 }
 
-/// The address is out: how long until it may be probed (zero while a probe is under way).
+/// The address is out: the time until it may be probed; zero while a probe is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("out after {FAILURES} failures to connect")]
 pub struct Out {
@@ -32,8 +32,7 @@ pub struct Out {
     pub retry_in: Duration,
 }
 
-/// One attempt to connect. Report its result. Dropped without a report (the caller went away), it counts as nothing and lets
-/// another attempt probe.
+/// One attempt to connect. Report its result: a dropped attempt counts as nothing and lets another one probe.
 #[must_use]
 pub struct Attempt {
     health: Arc<Health>,
@@ -55,7 +54,7 @@ impl Health {
         }
     }
 
-    /// True while there is no failure to remember.
+    /// Whether no recent connect failed.
     pub fn is_well(&self) -> bool {
         self.word.load(Ordering::Acquire) == 0
     }

@@ -1,7 +1,7 @@
 //! Stage `balance`: from a service or a model to the target that is asked.
 //!
-//! [`target`] says where they live, [`order`] in which order a model's targets are tried, [`failover`] when another is asked,
-//! [`health`] which address is out.
+//! [`target`] has the addresses, [`order`] the order in which a model's targets are tried, [`failover`] decides whether the
+//! next one is asked, and [`health`] which address is out.
 
 pub mod failover;
 pub mod health;

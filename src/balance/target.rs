@@ -1,4 +1,4 @@
-//! Targets: where services and models live, in the form that the upstream client needs.
+//! Targets: the addresses of services and models, in the form that the upstream client needs.
 //!
 //! In: compiled entities of a policy. Out: an [`Origin`] (the key of a connection pool), the `Host` to send, the bounds of
 //! one call.
@@ -10,13 +10,13 @@ use http::HeaderValue;
 
 use crate::snapshot::{Model, Scheme, Service, Tier};
 
-/// A call ends after this, whatever its service allows between two bytes: nobody waits longer for an answer.
+/// A call ends after this, whatever its service allows between two bytes: clients give up earlier.
 const TOTAL: Duration = Duration::from_hours(1);
-/// To a connected upstream of a model.
+/// The bound of a connection to a model's upstream.
 const MODEL_CONNECT: Duration = Duration::from_secs(10);
-/// To the head of a model's answer, unless the tier sets another bound: as long as OpenAI's own clients wait.
+/// The bound of the head of a model's answer, unless the tier sets another: OpenAI's own clients wait as long.
 const MODEL_FIRST_BYTE: Duration = Duration::from_mins(10);
-/// Between two pieces of a model's answer.
+/// The bound between two pieces of a model's answer.
 const MODEL_BETWEEN: Duration = Duration::from_mins(2);
 
 /// The address of an upstream: the key of its connection pool.
@@ -69,7 +69,7 @@ pub struct ModelTarget {
     pub path: Box<str>,
     /// The model's name there.
     pub model: Box<str>,
-    /// Share of calls; 0: only after all others.
+    /// Share of calls; a target with 0 comes after all others.
     pub weight: u32,
     /// `Authorization`, marked as sensitive.
     pub authorization: Option<HeaderValue>,

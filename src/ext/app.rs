@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use crate::errors::io_error;
 use crate::exchange::{CallInFlight, Exchange, Settings, Shared, deliver};
 
-/// How often exchanges in flight are looked at for their deadlines.
+/// Interval at which deadlines of exchanges in flight are checked.
 const BEAT: Duration = Duration::from_millis(50);
 
 /// The RSGI application of one worker.
@@ -91,12 +91,12 @@ impl Gateway {
         self.shared.worker.begin_drain();
     }
 
-    /// Requests in flight: being read, forwarded or streamed.
+    /// The number of requests in flight: being read, forwarded or streamed.
     fn in_flight(&self) -> usize {
         self.shared.in_flight.count()
     }
 
-    /// Cut what is still in flight and settle it; returns how many there were. They are gone shortly after.
+    /// Cut all calls in flight and settle them; returns their number. They end shortly after.
     fn cut(&self) -> usize {
         self.shared.worker.begin_cut();
         self.in_flight()
@@ -107,13 +107,13 @@ impl Gateway {
         py.detach(|| self.shared.worker.close());
     }
 
-    /// Why lines of the access log cannot be written, while they cannot.
+    /// Why lines of the access log cannot be written; `None` while they can.
     fn access_log_error(&self) -> Option<String> {
         self.shared.worker.access_log_error()
     }
 
-    /// Load what the control process published last: `True` when a configuration is in force. Raises `ValueError` with
-    /// the reason when what was published cannot be loaded.
+    /// Load the newest published generation: `True` when a configuration is in force. Raises `ValueError` with the reason
+    /// when the generation cannot be loaded.
     fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
         py.detach(|| self.shared.worker.refresh()).map_err(PyValueError::new_err)
     }

@@ -1,4 +1,4 @@
-//! The boundary: the list of what Python sees. Each item lives in the file of its stage.
+//! The boundary: the list of everything that Python sees. Each item lives in the file of its stage.
 
 mod app;
 mod consumers;
@@ -15,7 +15,8 @@ mod yaml;
 
 use pyo3::prelude::*;
 
-/// Of this library only: much is freed on another thread than it was made on, where the system's allocator is slow.
+/// Only for this library: many values are freed on another thread than they were made on, and the system's allocator is slow
+/// there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

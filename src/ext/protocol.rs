@@ -1,4 +1,4 @@
-//! What crosses to the server's objects and back: a request's head out of its scope, answers into its protocol.
+//! The values that cross to the server's objects and back: a request's head out of its scope, answers into its protocol.
 //!
 //! Attribute names are interned once; strings are copied once. Every list of headers handed to the server is built here.
 
@@ -65,9 +65,9 @@ impl Names {
     }
 }
 
-/// Header names as Python strings, made once: one that is interned anew each time costs a dictionary's insert and delete.
+/// Header names as Python strings, made once: interning a name for each answer costs a dictionary's insert and delete.
 static HEADER_NAMES: Mutex<Option<HashMap<Box<str>, Py<PyString>>>> = Mutex::new(None);
-/// More names than this are an upstream's doing and not worth keeping.
+/// More names than this come from an upstream and are not kept.
 const MAX_NAMES: usize = 256;
 
 /// A header's name as a Python string.
@@ -137,7 +137,7 @@ pub(crate) fn read_head(py: Python<'_>, scope: &Bound<'_, PyAny>, id: RequestId,
         arrived: Instant::now(),
         id,
         request_id: id.to_string(),
-        // The server parsed it as a token already; a method it would refuse cannot come here.
+        // The server parsed it as a token already; a method that it refuses cannot come here.
         method: Method::from_bytes(method.as_bytes()).unwrap_or(Method::TRACE),
         path: scope.getattr(names.path.bind(py))?.extract()?,
         query: scope.getattr(names.query_string.bind(py))?.extract()?,
@@ -168,7 +168,8 @@ pub(crate) fn send_own(py: Python<'_>, proto: &Py<PyAny>, answer: &Answer) -> Py
 fn header_list<'py>(py: Python<'py>, headers: &HeaderMap<HeaderValue>, own: &[Header]) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for (name, value) in headers {
-        // A value that is not visible ASCII cannot cross the server's interface; what the gateway says itself is said once.
+        // A value that is not visible ASCII cannot cross the server's interface. The gateway's own headers replace the
+        // upstream's.
         let said = name.as_str().starts_with(['x', 'r', 'v']) && own.iter().any(|(own, _)| *own == name.as_str());
         if !said && let Ok(value) = value.to_str() {
             list.append((name_of(py, name.as_str()), value))?;
@@ -201,7 +202,7 @@ pub(crate) fn send_head(py: Python<'_>, proto: &Py<PyAny>, head: &AnswerHead) ->
 pub(crate) fn send_piece(py: Python<'_>, transport: &Py<PyAny>, piece: &[u8]) -> PyResult<bool> {
     static GONE: PyOnceLock<Py<pyo3::types::PyType>> = PyOnceLock::new();
     let sent = transport.bind(py).call_method1(Names::get(py).send_bytes.bind(py), (PyBytes::new(py, piece),))?;
-    // The server answers with a finished awaitable whose type tells whether the piece was accepted.
+    // The server answers with a finished awaitable; its type shows whether the piece was accepted.
     let kind = sent.get_type();
     if let Some(gone) = GONE.get(py) {
         return Ok(!kind.is(gone.bind(py)));

@@ -1,8 +1,8 @@
-//! The control process's hand on the files: `_native.Publisher`.
+//! The control process's access to the files: `_native.Publisher`.
 //!
-//! In: records as tuples, the policy as bytes. Out: nothing but generations and numbers. It converts, delegates to
-//! `aigw_io::snapshot`, `aigw_io::cells` and `aigw_io::secret`, and maps errors; file work runs without the GIL.
-//! Invariant: nothing is in force before `publish` returns.
+//! In: records as tuples, the policy as bytes. Out: generations and numbers only. It converts, delegates to
+//! `aigw_io::snapshot`, `aigw_io::cells` and `aigw_io::secret`, and maps errors; file work runs without the GIL. Invariant:
+//! changes come into force in `publish` only.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ impl Publisher {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stages a policy. Its counters have their place before a worker can meet a new route.
+    /// Stages a policy. Its counters have room before a worker can meet a new route.
     fn staged(&self, policy: &[u8]) -> Result<MutexGuard<'_, SnapshotWriter>, PublishError> {
         let mut writer = self.writer();
         let highest = writer.stage(policy)?;
@@ -156,7 +156,7 @@ impl Publisher {
     }
 
     fn generation(&self) -> u64 {
-        // Not the writer's, which may be at a large publish for seconds.
+        // A second handle: the writer's own may be locked for seconds by a large publish.
         self.page.generation()
     }
 

@@ -1,6 +1,6 @@
-//! The tables of the core, as Python sees them: docs and tests are made from them, so that none can say something else.
+//! The tables of the core for Python: docs and tests are made from them, so they cannot differ.
 //!
-//! In: nothing. Out: one dict for each row, in the table's order. It adds nothing and leaves nothing out.
+//! Out: one complete dict for each row, in the table's order.
 
 use aigw_core::{refusal, telemetry};
 use pyo3::prelude::*;

@@ -1,6 +1,6 @@
 //! YAML for Python: `_native.load_yaml` and `_native.YamlDocument`.
 //!
-//! In: a file's bytes. Out: plain Python values, and the places of all of them. It converts and delegates to
+//! In: a file's bytes. Out: plain Python values, and the position of each. It converts and delegates to
 //! `aigw_io::yaml`; parsing runs without the GIL.
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ const SHARED_KEY: usize = 32;
 
 type Place = (usize, usize, usize);
 type Problem<'py> = (String, Place, Bound<'py, PyTuple>);
-/// (path, value, whether the text is one reference and nothing else, the reference where it may be shown)
+/// (path, value, whether the string is exactly one reference, the reference where it may be shown)
 type ReferenceTuple<'py> = (Bound<'py, PyTuple>, PyBackedStr, bool, Option<PyBackedStr>);
 type ScalarPlace<'py> = (usize, usize, Option<Bound<'py, PyTuple>>, bool);
 
@@ -152,7 +152,7 @@ fn place(mark: Mark) -> Place {
 struct Values<'a, 'py> {
     document: &'a Document<PyBackedBytes>,
     keys: HashMap<&'a str, Bound<'py, PyString>>,
-    /// Consumers that are left out of this list, since Python needs no value of them.
+    /// Items of the list `consumers` that are left out, because Python needs no value of them.
     hidden: Option<(Arc<consumers::FileConsumers>, NodeId)>,
 }
 

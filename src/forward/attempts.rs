@@ -26,7 +26,7 @@ pub struct Attempt {
     pub body: Bytes,
 }
 
-/// The attempts of a call: the first, and for a model with more targets those that follow when it fails.
+/// The attempts of a call: the first; for a model with more targets also those that follow when it fails.
 #[derive(Debug)]
 pub struct Attempts {
     /// The first one.
@@ -48,7 +48,7 @@ pub struct ModelAttempts {
     pub endpoint: Endpoint,
     /// The query without keys, without its `?`.
     pub query: String,
-    /// The headers without the target's.
+    /// The headers except the target's own.
     pub headers: HeaderMap<HeaderValue>,
     /// The client's body.
     pub body: Bytes,

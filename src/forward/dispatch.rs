@@ -23,7 +23,7 @@ pub struct Dispatch {
     pub peer: Option<SocketAddr>,
     /// Answers with more bytes are cut.
     pub max_answer: u64,
-    /// The client asked for an answer that is of no use in part: a small one is passed on whole, or refused.
+    /// The client asked for an answer that is useless in part: a small one is passed on whole, or refused.
     pub whole: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::snapshot::{Acl, Consumer, Credential, Names, Uuid};
 /// `Via` of everything that passes through.
 pub const VIA: &str = concat!("1.1 aigw/", env!("CARGO_PKG_VERSION"));
 
-/// The caller as an upstream gets to know it.
+/// The caller as an upstream sees it.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// Consumer id.
@@ -47,7 +47,7 @@ impl Identity {
 pub struct Bound<'a> {
     /// The `Host` to send.
     pub host: &'a str,
-    /// The part of the path that was stripped, if any.
+    /// The part of the path that was stripped.
     pub stripped: Option<&'a str>,
     /// The caller, on routes that authenticate.
     pub identity: Option<&'a Identity>,
@@ -127,8 +127,8 @@ fn put_identity(out: &mut HeaderMap<HeaderValue>, identity: &Identity) {
     }
 }
 
-/// The headers of a model's call without its target: the caller's key, address and cookies do not leave the gateway, and
-/// the answer comes uncompressed, since its usage is read. [`address`] adds the target.
+/// The headers of a model's call without its target. The caller's key, address and cookies do not leave the gateway. The
+/// answer comes uncompressed, because its usage is read. [`address`] adds the target.
 #[must_use]
 pub fn openai(head: &Head) -> HeaderMap<HeaderValue> {
     let mut out = HeaderMap::with_capacity(head.headers.size().0 + 6);
@@ -147,7 +147,7 @@ pub fn openai(head: &Head) -> HeaderMap<HeaderValue> {
     out
 }
 
-/// Adds the target of a model's call, and the key that it needs there.
+/// Adds the target of a model's call, and the key for it.
 pub fn address(out: &mut HeaderMap<HeaderValue>, host: &str, authorization: Option<&HeaderValue>) {
     put(out, header::HOST, host);
     if let Some(authorization) = authorization {
@@ -155,7 +155,7 @@ pub fn address(out: &mut HeaderMap<HeaderValue>, host: &str, authorization: Opti
     }
 }
 
-/// Headers that are between the caller and the gateway.
+/// Headers that concern only the caller and the gateway.
 fn is_callers(name: &str) -> bool {
     matches!(
         name,
@@ -174,7 +174,7 @@ fn is_callers(name: &str) -> bool {
     )
 }
 
-/// Set a header unless its value cannot be one: names with other than visible ASCII are sent percent-encoded by their maker.
+/// Sets a header unless its value is invalid. Names with other than visible ASCII are percent-encoded by the caller.
 fn put(out: &mut HeaderMap<HeaderValue>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         out.insert(name, value);
@@ -190,7 +190,7 @@ pub(crate) fn join(list: &mut String, value: &str) {
     list.push_str(value);
 }
 
-/// Headers that only the gateway may send upstream, or that frame a message or belong to one connection.
+/// Headers that only the gateway may send upstream, that frame a message, or that belong to one connection.
 fn is_ours(name: &str) -> bool {
     if name.contains('_') {
         // Servers that hand headers to programs as variables (CGI, WSGI) read `_` and `-` as the same.
@@ -213,7 +213,7 @@ fn is_ours(name: &str) -> bool {
         | "x-real-ip"
         | "x-anonymous-consumer"
         | "http2-settings" => true,
-        // Kong passes a token's claims on in `X-Authenticated-*`.
+        // Kong passes the claims of a token on in `X-Authenticated-*`.
         _ => ["x-consumer-", "x-credential-", "x-authenticated-", "x-aigw-", "x-forwarded-", "x-kong-"]
             .iter()
             .any(|prefix| name.starts_with(prefix)),

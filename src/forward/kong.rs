@@ -17,8 +17,8 @@ use crate::refusal::Reason;
 use crate::request::Head;
 use crate::snapshot::{KeyAuth, Route, Service};
 
-/// Path and query of the request that goes upstream. `covered`: bytes of the path that the route matched. `hide`: the key-auth
-/// whose keys are taken out.
+/// Path and query of the request that goes upstream. `covered`: bytes of the path that the route matched. `hide`: the
+/// key-auth whose keys are taken out of the query.
 pub fn target(
     head: &Head,
     route: &Route,

@@ -9,7 +9,7 @@ use edits::Edits;
 
 use crate::accept::openai::{Asked, Endpoint, IncludeUsage};
 
-/// The least of the caps that apply; `None`: none does.
+/// The smallest of the caps that apply; `None` without a cap.
 pub fn cap(tier: Option<u32>, model: Option<u32>) -> Option<u32> {
     match (tier, model) {
         (Some(tier), Some(model)) => Some(tier.min(model)),
@@ -17,10 +17,10 @@ pub fn cap(tier: Option<u32>, model: Option<u32>) -> Option<u32> {
     }
 }
 
-/// The new body; `None`: the one that came will do.
+/// The new body; `None`: the caller's body needs no change.
 ///
-/// `model` is the upstream's name, `tier_cap` and `model_cap` bound the output: a caller's larger cap is lowered to them, and
-/// where it named none the tier's is set (a model's own bound needs no saying).
+/// `model` is the upstream's name; `tier_cap` and `model_cap` bound the output. A caller's larger cap is lowered to them. A
+/// body without a cap gets the tier's; the upstream knows the model's.
 pub fn body(
     endpoint: Endpoint,
     body: &[u8],
@@ -85,7 +85,7 @@ mod edits {
             self.0.push((at..at, text));
         }
 
-        /// `None` without any.
+        /// The new text; `None` without a replacement.
         pub(super) fn apply(mut self, body: &[u8]) -> Option<Vec<u8>> {
             if self.0.is_empty() {
                 return None;

@@ -1,8 +1,8 @@
 //! Finding the API key in a request.
 //!
-//! In: a key-auth configuration, the header fields, the query. Out: none, exactly one, or more than one. Invariant: a
-//! request that carries two keys (header and query, two names, twice the same field) is `Duplicate`, whatever their
-//! order and values, so that no other reader of the request can pick another caller than we did.
+//! In: a key-auth configuration, the header fields, the query. Out: one key, or the finding that there is none or more than
+//! one. Invariant: a request that carries two keys (header and query, two names, the same field twice) is `Duplicate`,
+//! whatever their order and values, so that every other reader of the request picks the same caller.
 //! The body is not searched: `key_in_body` is refused by the control process.
 
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::r#match::canonical;
 use crate::snapshot::KeyAuth;
 
-/// Where keys may be.
+/// The parts of a request that may hold a key.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// Method in upper case.
@@ -21,7 +21,7 @@ pub struct Request<'a> {
     pub query: &'a str,
 }
 
-/// What the caller presented.
+/// The key of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presented<'a> {
     /// No key, or an empty one.
@@ -60,8 +60,8 @@ pub fn presented<'a>(auth: &KeyAuth, request: &Request<'a>) -> Presented<'a> {
     }
 }
 
-/// Finds the key as OpenAI's clients send it: `Authorization: Bearer`, or an `apikey` or `x-api-key` header; one of them,
-/// once. Another scheme of `Authorization` is no key: it may be somebody else's business on the way.
+/// Finds the key as OpenAI's clients send it: once, as `Authorization: Bearer`, or in an `apikey` or `x-api-key` header.
+/// Another scheme of `Authorization` is ignored: a proxy on the way may use it.
 pub fn bearer<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Presented<'a> {
     let (mut found, mut seen) = ("", 0);
     for (name, value) in headers {
@@ -93,7 +93,8 @@ pub fn hidden_query<'a>(auth: &KeyAuth, query: &'a str) -> Cow<'a, str> {
     without(query, |name| is_key_name(auth, name))
 }
 
-/// The query of a call on `/v1` without the arguments that carry a key: none is read there, and none goes upstream.
+/// The query of a call on `/v1` without the arguments that carry a key: the gateway reads no key there and sends none
+/// upstream.
 pub fn keyless_query(query: &str) -> Cow<'_, str> {
     const NAMES: [&[u8]; 3] = [b"apikey", b"api_key", b"x-api-key"];
     without(query, |name| NAMES.iter().any(|known| argument(name).eq_ignore_ascii_case(known)))

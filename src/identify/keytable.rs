@@ -1,8 +1,8 @@
-//! Whose key it is.
+//! The caller that a key belongs to.
 //!
-//! In: what the caller presented, the keys of the snapshot, the time. Out: a [`Caller`], or a refusal.
-//! Invariant: an unknown, an expired and an orphaned key look the same to the caller (`Unauthorized`), in text and in
-//! the work that was done. The anonymous consumer stands in for every failure when one is configured, as in Kong.
+//! In: the key of a request, the keys of the snapshot, the time. Out: a [`Caller`], or a refusal.
+//! Invariant: an unknown, an expired and an orphaned key look the same to the caller (`Unauthorized`), in the answer and in
+//! the work done. The anonymous consumer stands in for every failure when one is configured, as in Kong.
 
 use hmac::KeyInit as _;
 use hmac::block_api::HmacCore;
@@ -15,7 +15,7 @@ use super::recent::Recent;
 use crate::refusal::{Reason, Refusal};
 use crate::snapshot::{Anonymous, Consumer, Credential, Digest, Found, KeyAuth, Keys, Names, SnapshotError};
 
-/// HMAC-SHA-256 under the gateway's secret, its key schedule computed once, and the keys it was asked for last.
+/// HMAC-SHA-256 under the gateway's secret, with its key schedule computed once, and the recently presented keys.
 pub struct KeyHasher {
     /// The states after the padded secret. `Hmac`, which also carries a buffer for text that comes in pieces, costs a
     /// third more (docs/decisions/008-written-by-hand.md).
@@ -41,7 +41,7 @@ impl KeyHasher {
         digest(&self.keyed, key)
     }
 
-    /// Whose key it is, if it holds at `now` (unix seconds).
+    /// The holder of the key, if the key is valid at `now` (unix seconds).
     pub fn caller<'s>(&self, keys: &'s Keys, key: &[u8], now: u64) -> Option<Caller<'s>> {
         let mark = self.recent.mark(keys, key);
         if let Some(found) = self.recent.get(mark)
@@ -49,7 +49,7 @@ impl KeyHasher {
         {
             return Some(Caller::holder(keys, consumer, found));
         }
-        // Whatever is refused has come this way, so that all of it took the same work.
+        // Every refused key comes this way, so that each costs the same work.
         let (found, expires_at) = keys.locate(&self.digest(key))?;
         let consumer = keys.holder(&found)?;
         match expires_at {
@@ -76,13 +76,13 @@ impl std::fmt::Debug for KeyHasher {
     }
 }
 
-/// Who calls, borrowed from the snapshot. What decides about the request is at hand; names are read when asked for.
+/// The caller, borrowed from the snapshot. The facts that decide about the request are at hand; names are read on demand.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'s> {
-    /// `None` only where nobody was asked for a key (no authentication, preflight).
+    /// `None` only on a request that needed no key (no authentication, preflight).
     pub consumer: Option<Consumer<'s>>,
     keys: &'s Keys,
-    /// `None` for the anonymous consumer, and for nobody.
+    /// `None` for the anonymous consumer, and without a consumer.
     found: Option<Found>,
 }
 
@@ -96,7 +96,7 @@ impl<'s> Caller<'s> {
         Self { consumer: Some(consumer), keys, found: Some(found) }
     }
 
-    /// How the consumer is called; `None` without one. An error when the snapshot's bytes are damaged.
+    /// The consumer's names; `None` without a consumer. An error when the snapshot's bytes are damaged.
     pub fn names(&self) -> Result<Option<Names<'s>>, SnapshotError> {
         let Some(consumer) = self.consumer else { return Ok(None) };
         let names = match &self.found {
@@ -106,7 +106,8 @@ impl<'s> Caller<'s> {
         names.ok_or(DAMAGED).map(Some)
     }
 
-    /// The credential it showed; `None` for the anonymous consumer, and for nobody. Errors as [`Caller::names`].
+    /// The credential of the request; `None` for the anonymous consumer, and without a consumer. Errors as in
+    /// [`Caller::names`].
     pub fn credential(&self) -> Result<Option<Credential>, SnapshotError> {
         let Some(found) = &self.found else { return Ok(None) };
         self.keys.credential(found).ok_or(DAMAGED).map(Some)
@@ -185,7 +186,7 @@ mod tests {
         Keys::open(Arc::new(builder.finish(1).unwrap())).unwrap()
     }
 
-    /// Who it is, and whether it stands in for somebody without a key.
+    /// The caller, and whether the anonymous consumer stands in for it.
     fn call(auth: &KeyAuth, method: &str, key: Option<&str>, now: u64) -> Result<(Option<u32>, bool), Refusal> {
         let headers: Vec<_> = key.map(|k| ("apikey", k)).into_iter().collect();
         let request = Request { method, headers: &headers, query: "" };

@@ -1,7 +1,8 @@
 //! Stage `identify`: credential -> consumer.
 //!
-//! [`credential`] finds the key, [`keytable`] its caller, `recent` remembers that for the next request. Out: a [`Caller`]
-//! (on `/v1` a [`KeyHolder`]), or a [`crate::refusal::Refusal`]. No key leaves this stage: only row numbers, ids and names do.
+//! [`credential`] finds the key, [`keytable`] its caller, `recent` remembers the caller for the next request. Out: a
+//! [`Caller`] (on `/v1` a [`KeyHolder`]), or a [`crate::refusal::Refusal`]. Keys do not leave this stage: only row numbers,
+//! ids and names do.
 
 pub mod credential;
 mod key_holder;

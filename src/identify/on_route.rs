@@ -6,7 +6,8 @@ use crate::refusal::{Extra, Refusal};
 use crate::request::Head;
 use crate::snapshot::{KeyAuth, Keys};
 
-/// The caller under a route's key-auth; nobody on a route without. `headers` are the pairs of the head, `now` unix seconds.
+/// The caller under a route's key-auth; an empty one on a route without. `headers` are the pairs of the head, `now` unix
+/// seconds.
 pub fn on_route<'s>(
     auth: Option<&KeyAuth>,
     hasher: &KeyHasher,

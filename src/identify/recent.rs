@@ -106,8 +106,8 @@ impl Table {
         self.words.get(self.first + line * LINE..)?.as_chunks().0.first_chunk()
     }
 
-    /// The holder of the key; 0 for none. Reads all entries of both lines: without a branch to predict, and in constant time, so
-    /// the time reveals nothing about a guessed key.
+    /// The holder of the key; 0 for an unknown key. Reads all entries of both lines without a branch: the time is constant
+    /// and reveals nothing about a guessed key.
     #[inline]
     fn holder(&self, mark: Mark) -> Option<u64> {
         let lines = [self.line(mark.line)?, self.line(other(mark.line, mark.name))?];

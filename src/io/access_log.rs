@@ -36,12 +36,12 @@ pub struct Line {
     pub status: u16,
     /// Bytes of the answer's body.
     pub bytes: u64,
-    /// `upstream` or `gateway`: who made the answer.
+    /// `upstream` or `gateway`: the author of the answer.
     pub source: &'static str,
     /// The machine name of the refusal, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denial: Option<&'static str>,
-    /// How it ended: `completed`, `client_cut`, `upstream_cut`, `upstream_error`, `refused`.
+    /// The outcome: `completed`, `client_cut`, `upstream_cut`, `upstream_error`, `refused`.
     pub outcome: &'static str,
     /// Route id.
     pub route: Option<String>,

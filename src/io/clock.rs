@@ -27,7 +27,7 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn unix_nanos(&self) -> u64 {
-        // A clock before 1970 is as good as one at it: windows never move backwards.
+        // A clock before 1970 reads as 1970: windows never move backwards.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }

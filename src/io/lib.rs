@@ -1,4 +1,5 @@
-//! Where the gateway touches the world. The same stage names as the core.
+//! The edge of the gateway: files, sockets, clocks and logs. It decides nothing; the stages have the same names as in the
+//! core.
 
 pub mod access_log;
 pub mod cells;

@@ -1,8 +1,8 @@
 //! Files as memory: words that processes share, and bytes that nobody changes.
 //!
-//! In comes an open file and a range, out goes an owner that keeps it mapped; the map never moves. A range is given
-//! its blocks (`allocate`) before anybody maps it, and a map past the end of a file is refused: touching a hole on a
-//! full disk, or a page that the file does not have, would be a SIGBUS. Nothing here knows what the words mean.
+//! In: an open file and a range. Out: an owner that keeps the range mapped at one address. A range is given its blocks
+//! (`allocate`) before it is mapped, and a map past the end of a file is refused: touching a hole on a full disk, or a page
+//! that the file does not have, would be a SIGBUS. The meaning of the words is the caller's.
 //!
 //! Files in the data folder belong to the gateway: truncating one under a running gateway kills it.
 #![allow(unsafe_code)]

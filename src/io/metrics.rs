@@ -25,7 +25,7 @@ pub fn prepare(cells: &Control, highest: Highest) -> io::Result<()> {
 
 /// The names that labels are made of.
 pub struct Labels {
-    /// Route n -> its label, its service's.
+    /// Route number -> the labels of the route and of its service.
     pub routes: BTreeMap<u32, (String, String)>,
     /// Row of metrics -> tier, model.
     pub series: BTreeMap<u32, (String, String)>,
@@ -45,7 +45,7 @@ pub fn load_failures(cells: &Control) -> u64 {
     telemetry::counted(&cells.run(GATEWAY.0, 0, GATEWAY_WORDS), Counter::SnapshotFailed)
 }
 
-/// Answers on these routes, and on no route.
+/// The number of answers on these routes, and on no route.
 pub fn total_requests(cells: &Control, routes: &[u32]) -> u64 {
     let answered = |n: u32| telemetry::answered(&cells.run(ROUTES.0, n.saturating_mul(ROUTE_WORDS), ROUTE_WORDS));
     routes.iter().fold(answered(0), |sum, n| sum.saturating_add(answered(*n)))
@@ -55,7 +55,7 @@ pub fn total_requests(cells: &Control, routes: &[u32]) -> u64 {
 pub fn walk(cells: &Control, Labels { routes, series, tiers }: &Labels, sink: &mut impl Sink) -> io::Result<()> {
     let run = |column: u32, n: u32, words: u32| cells.run(column, n.saturating_mul(words), words);
     let nowhere = run(ROUTES.0, 0, ROUTE_WORDS);
-    // A route that was never called has no sample: thousands of them would make the page too large to be read.
+    // A route without requests has no sample: thousands of empty samples would make the page too large to be read.
     let words: Vec<(&str, &str, Vec<u64>)> = routes
         .iter()
         .map(|(n, (route, service))| (route.as_str(), service.as_str(), run(ROUTES.0, *n, ROUTE_WORDS)))

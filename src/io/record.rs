@@ -90,7 +90,7 @@ impl Recorder {
         move |at| self.cells.dense(series::TIERS.0, first.saturating_add(at))
     }
 
-    /// Why lines of the log cannot be written, while they cannot.
+    /// Why lines of the log cannot be written; `None` while they can.
     pub fn log_error(&self) -> Option<String> {
         self.log.error()
     }

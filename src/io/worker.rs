@@ -148,14 +148,15 @@ impl Worker {
         }
     }
 
-    /// The refusal of a request for a reason outside of the stages: its body is too large or too slow, the worker is full.
+    /// The refusal of a request for a reason outside of the stages: its body is too large or too slow, or the worker is
+    /// full.
     pub fn deny(&self, head: &Head, reason: Reason) -> Answer {
         let answer = answer::refuse(head, reason.into(), None, head.arrived.elapsed(), self.shutdown().draining);
         self.record_answer(&self.in_force.load(), head, &LogContext::default(), &answer, Some(reason));
         answer
     }
 
-    /// The refusal of a request that was admitted and cannot be sent: all that it took goes back.
+    /// The refusal of an admitted request that cannot be sent: its permit is given back.
     pub fn turn_away(&self, admitted: Admitted<WorkerCells>, reason: Reason) -> Answer {
         let (_, call) = admitted.into_parts();
         let head = Arc::clone(call.request());

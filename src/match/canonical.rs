@@ -1,9 +1,9 @@
 //! One canonical form of the request path: the matched path is the forwarded path.
 //!
-//! In: the percent-decoded path the server hands over (the raw one is not available). Out: a [`CanonicalPath`], the
-//! proof that it has exactly one reading, or the reason why not; and [`encode`], its form on the wire.
-//! Invariant: no dot segment, empty segment, backslash, control character or U+FFFD passes, so no upstream can read a
-//! path in another way than the router did. It does not repair: a path that would need it is refused.
+//! In: the percent-decoded path from the server (the raw one is not available). Out: a [`CanonicalPath`], the proof that the
+//! path has exactly one reading, or the reason why not; and [`encode`], its form on the wire.
+//! Invariant: no dot segment, empty segment, backslash, control character or U+FFFD passes, so every upstream reads the path
+//! as the router did. A path that would need a repair is refused.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 /// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
-    /// Nothing at all.
+    /// The path is empty.
     #[error("the path is empty; send at least \"/\"")]
     Empty,
     /// Absolute-form leftovers, `*`, and the like.
@@ -95,7 +95,7 @@ fn non_ascii(path: &str) -> Result<(), BadPath> {
     Ok(())
 }
 
-/// Every byte but RFC 3986's `pchar` without its escapes, and `/`.
+/// Every byte except RFC 3986's `pchar` (without its escapes) and `/`.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -127,7 +127,7 @@ pub(crate) fn encode_into(out: &mut String, path: &str) {
     out.extend(utf8_percent_encode(path, ESCAPED));
 }
 
-/// Percent-decodes text; escapes that are no two hex digits stay as they are.
+/// Percent-decodes text; escapes that are not two hex digits stay unchanged.
 pub(crate) fn decode(text: &str) -> Cow<'_, [u8]> {
     percent_decode_str(text).into()
 }

@@ -1,4 +1,4 @@
-//! The authority a request names, split once: lower-case host and port.
+//! The host and port of a request, split once: the host in lower case.
 //!
 //! In: the `Host` header. Out: an [`Authority`], or `None` when it is malformed (the caller refuses with `bad_host`).
 //! Invariant: the host is lower case, without a trailing dot, and holds no character that a second reader could split at.

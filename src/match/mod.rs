@@ -1,7 +1,7 @@
 //! Stage `match`: host, method, canonical path and headers -> a route, or an operation under `/v1`.
 //!
 //! [`canonical`] proves that a path has one reading, [`Router`] picks the route, [`operation`] names the operation,
-//! [`upstream_path`] writes the path that is sent upstream. Nothing here knows about identity or limits.
+//! [`upstream_path`] writes the path that is sent upstream. This stage does not know identity or limits.
 
 pub mod canonical;
 mod host;

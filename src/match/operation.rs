@@ -1,6 +1,6 @@
 //! Operations under `/v1`: which one a path and a method name.
 //!
-//! In: a head. Out: an [`Operation`], or a refusal. [`serves`] tells whether a path belongs to `/v1` at all.
+//! In: a head. Out: an [`Operation`], or a refusal. [`serves`] decides whether a path belongs to `/v1` at all.
 
 use http::Method;
 
@@ -9,7 +9,7 @@ use crate::accept::openai::Endpoint;
 use crate::refusal::{Reason, Refusal};
 use crate::request::Head;
 
-/// What a request under `/v1` wants.
+/// The operation of a request under `/v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation<'a> {
     /// A call of a model.
@@ -18,7 +18,7 @@ pub enum Operation<'a> {
     Models,
     /// One model, by name.
     Model(&'a str),
-    /// Where the caller stands.
+    /// The caller's standing at its limits.
     Limits,
 }
 

@@ -1,8 +1,8 @@
-//! Which route a request takes (Kong's `traditional_compatible` rules).
+//! The route that a request takes (Kong's `traditional_compatible` rules).
 //!
-//! In: the rules of all routes, once; then one [`Query`] per request. Out: the index of the route and how much of the
-//! path it covered. Invariant: of all routes whose conditions hold, the one first in priority wins: number of condition
-//! kinds, hosts without wildcard, number of headers, regex path, `regex_priority`, longer prefix, older route.
+//! In: the rules of all routes, once; then one [`Query`] per request. Out: the index of the route and the number of bytes of
+//! the path that it covered. Invariant: among all routes whose conditions hold, the one first in priority wins: number of
+//! condition kinds, hosts without wildcard, number of headers, regex path, `regex_priority`, longer prefix, older route.
 //! A path list counts as one route per path. Cost follows the length of the path, not the number of routes.
 
 use std::cmp::Reverse;
@@ -13,7 +13,7 @@ use super::host::Authority;
 use super::rule::{HeaderRule, HostKind, HostRule, PathRule, RouteRule};
 use super::trie::Trie;
 
-/// What of a request decides its route.
+/// The parts of a request that decide its route.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
     /// Upper-case method.
@@ -37,7 +37,7 @@ pub struct Matched {
     pub prefix_len: usize,
 }
 
-/// All routes, ready to be asked.
+/// The index over all routes.
 #[derive(Debug, Clone)]
 pub struct Router {
     rules: Vec<RouteRule>,
@@ -64,7 +64,7 @@ struct Bucket {
 }
 
 impl Router {
-    /// Sorts and indexes the rules. The order of `rules` is what [`Matched::route`] refers to.
+    /// Sorts and indexes the rules. [`Matched::route`] is an index into `rules`.
     pub fn new(rules: Vec<RouteRule>) -> Self {
         let mut entries: Vec<Entry> = Vec::new();
         for (route, rule) in rules.iter().enumerate() {
@@ -188,8 +188,8 @@ fn priority(rule: &RouteRule, entry: Entry) -> Priority {
     )
 }
 
-/// The text every match of `^(?:pattern)` begins with: characters up to the first with a meaning of its own, less one
-/// that a quantifier follows. Empty wherever an alternative could begin in another way.
+/// The literal text that every match of `^(?:pattern)` begins with: characters up to the first with a meaning of its own,
+/// less one that a quantifier follows. Empty wherever an alternative could begin in another way.
 fn literal_prefix(anchored: &str) -> String {
     let pattern = anchored.strip_prefix("^(?:").and_then(|p| p.strip_suffix(')')).unwrap_or("");
     if has_outer_alternative(pattern) {

@@ -1,7 +1,7 @@
 //! The conditions of a route, in compiled form.
 //!
-//! In: the words of the configuration. Out: a [`RouteRule`]: conditions that are AND-ed across fields, OR-ed inside one;
-//! an unset field holds for any request. Invariant: a rule that was built can be evaluated without failing.
+//! In: strings of the configuration. Out: a [`RouteRule`]: conditions that are AND-ed across fields, OR-ed inside one; an
+//! unset field holds for any request. Invariant: a rule that was built can be evaluated without failing.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ pub enum RuleError {
 pub struct HostRule {
     /// Lower case; for wildcards the fixed part with its dot (`.example.com`, `example.`).
     pub text: Box<str>,
-    /// Which side is open.
+    /// The side of the wildcard.
     pub kind: HostKind,
     /// The port the request must name (or use by default of its scheme).
     pub port: Option<u16>,
@@ -113,7 +113,7 @@ impl PathRule {
         Ok(Self::Prefix(decoded.into()))
     }
 
-    /// How many bytes of the path this rule covers, when it holds.
+    /// The number of bytes of the path that this rule covers, when it holds.
     pub fn covers(&self, path: &str) -> Option<usize> {
         match self {
             Self::Prefix(prefix) => path.starts_with(&**prefix).then_some(prefix.len()),
@@ -180,12 +180,12 @@ pub struct RouteRule {
     pub headers: Box<[HeaderRule]>,
     /// Orders regex paths among each other; higher first.
     pub regex_priority: i64,
-    /// Unix seconds; of two equal routes the older one runs.
+    /// Unix seconds; the older one of two equal routes runs.
     pub created_at: i64,
 }
 
 impl RouteRule {
-    /// How many kinds of condition the route has.
+    /// The number of condition kinds that the route has.
     pub fn categories(&self) -> u8 {
         u8::from(!self.methods.is_empty())
             + u8::from(!self.hosts.is_empty())

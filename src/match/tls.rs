@@ -1,10 +1,10 @@
-//! Routes that take TLS only, and requests that came without.
+//! Routes that take TLS only.
 
 use super::canonical;
 use crate::refusal::{Reason, Refusal};
 use crate::request::Head;
 
-/// The refusal of a plain request on a route that takes TLS only: an upgrade for status 426, else a redirect.
+/// The refusal of a request without TLS on a route that takes TLS only: an upgrade for status 426, else a redirect.
 pub fn required(redirect_status: u16, head: &Head) -> Refusal {
     let refusal = Refusal::from(Reason::HttpsRequired);
     if redirect_status == Reason::HttpsRequired.status() {

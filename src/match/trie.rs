@@ -53,7 +53,7 @@ impl<T: Default> Trie<T> {
         self.nodes.len() - 1
     }
 
-    /// Cuts a node's label after `keep` bytes; what it held moves to a new child.
+    /// Cuts a node's label after `keep` bytes; its value and children move to a new child.
     fn split(&mut self, at: usize, keep: usize) {
         let tail = self.push(self.nodes[at].label[keep..].into());
         self.nodes[tail].value = self.nodes[at].value.take();
@@ -64,7 +64,7 @@ impl<T: Default> Trie<T> {
         node.children.push((first, tail));
     }
 
-    /// Every value, to finish them after the last entry.
+    /// Every value, to be finished after the last entry.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.nodes.iter_mut().filter_map(|node| node.value.as_mut())
     }

@@ -1,8 +1,8 @@
 //! The path that is sent upstream (Kong's `path_handling: v0`).
 //!
-//! In: the service's own path (already in wire form), the canonical request path, how much of it the route covered.
-//! Out: the wire form of service path + rest, joined by exactly one `/`. Invariant: the result holds no dot segment,
-//! although cutting a prefix can make one (`/ai` cut from `/ai../x`): that is refused. The query is not touched here.
+//! In: the service's own path (already in wire form), the canonical request path, the number of its bytes that the route
+//! covered. Out: the wire form of service path + rest, joined by exactly one `/`. Invariant: the result holds no dot
+//! segment; a cut that would make one (`/ai` cut from `/ai../x`) is refused. The query is not touched here.
 
 use std::borrow::Cow;
 
@@ -40,13 +40,13 @@ pub fn upstream_path<'a>(
     Ok(Cow::Owned(out))
 }
 
-/// Whether the result keeps a final slash when nothing of the request path is left to append.
+/// Whether the result keeps a final slash when the request path has no rest to append.
 fn ends_with_slash(base: &str, whole: &str, rest: &str) -> bool {
     if base == "/" {
         return true;
     }
     if whole == "/" {
-        // Asking for the root of the route asks for the service's path as it is written.
+        // A request for the root of the route gets the service's path as configured.
         return base.ends_with('/');
     }
     rest == "/" || whole.ends_with('/')

@@ -10,7 +10,7 @@ use super::kong::{Form, render};
 use super::{Extra, Refusal, Retry, openai};
 use crate::request::{Answer, Head, Header, Surface};
 
-/// `Retry-After` of a worker that is full, in seconds: the least that the header can say.
+/// `Retry-After` of a worker that is full, in seconds: the smallest useful value of the header.
 const RETRY_AFTER_S: u64 = 1;
 /// `Server` of the gateway's own answers.
 pub const SERVER: &str = concat!("aigw/", env!("CARGO_PKG_VERSION"));
@@ -33,7 +33,7 @@ pub fn refuse(head: &Head, mut refusal: Refusal, tier: Option<&str>, after: Dura
             if status == 401 {
                 headers.push(("www-authenticate", "Bearer".into()));
             }
-            // The headers of a limit that comes back late advise against a retry.
+            // The headers of a limit that resets late advise against a retry.
             let late = headers.iter().any(|(name, _)| *name == "x-should-retry");
             let retryable = !late && matches!(row.retry, Retry::After | Retry::Soon);
             Bytes::from(openai::render(&refusal, tier, &head.request_id, retryable))

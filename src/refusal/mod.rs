@@ -1,4 +1,4 @@
-//! Refusals: why a request is turned away, and the answer that says so.
+//! Refusals: the reasons to turn a request away, and the answers that say so.
 //!
 //! In: a stage returns a [`Refusal`]: a [`Reason`] from the table in `reason`, with the message, headers and limit that only
 //! this request has. Out: an [`Answer`](crate::request::Answer) in the form of the request's surface: `answer` chooses
@@ -31,7 +31,7 @@ pub struct Refusal {
     pub headers: Vec<Header>,
     /// Seconds of `Retry-After`, for rows that have it; 1 without.
     pub retry_after_s: Option<u64>,
-    /// The limit that refused.
+    /// The limit that refused, on surfaces whose body names it.
     pub limit: Option<Box<LimitFacts>>,
 }
 

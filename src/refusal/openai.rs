@@ -1,4 +1,4 @@
-//! The body of a refusal on `/v1`, in OpenAI's form, with what the gateway knows of it under `error.aigw`.
+//! The body of a refusal on `/v1`, in OpenAI's form; the gateway's own facts stand under `error.aigw`.
 //!
 //! In: a refusal and the caller's tier. Out: JSON that the official clients turn into their exception classes. The status
 //! comes from the table of reasons; this file adds OpenAI's `type` and `code`, and the messages that only `/v1` has.

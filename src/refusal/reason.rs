@@ -1,14 +1,13 @@
 //! Every reason to refuse a request, in one table.
 //!
-//! In: a stage names a [`Reason`]. Out: its [`Row`]: machine code, status, the words a client reads, and what a client should
-//! do next.
+//! In: a stage names a [`Reason`]. Out: its [`Row`]: machine code, status, the message for a client, and advice on a retry.
 //! Invariant: one row per reason, in the order of the enum, so that docs and metrics are made from [`TABLE`] alone.
 //! It holds no data of a request: the stage that refuses adds its own message and headers to a [`Refusal`](super::Refusal).
 
-/// What a well-behaved client should do after this refusal.
+/// The advice on a retry after this refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// The same request will be refused again: change it first.
+    /// The same request will be refused again: it must change.
     Never,
     /// After the `Retry-After` header of the answer.
     After,
@@ -21,7 +20,7 @@ pub enum Retry {
 /// The extra headers a refusal carries. The stage that refuses knows their values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
-    /// None.
+    /// No extra header.
     None,
     /// `WWW-Authenticate`, from the key-auth configuration (`KeyAuth::challenge`).
     Challenge,

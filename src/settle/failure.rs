@@ -1,4 +1,7 @@
-//! Why a call has no (whole) answer of an upstream.
+//! The faults that leave a call without a whole answer of an upstream.
+//!
+//! In: a [`Failure`] from the upstream client, and how far a shutdown has come. Out: the [`Reason`] of the refusal that the
+//! client gets, and whether the client itself ended the call.
 
 use crate::refusal::Reason;
 
@@ -47,7 +50,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Nothing was sent: no upstream can have acted on the request.
+    /// Nothing was sent, so no upstream can have acted on the request.
     pub fn is_before_sending(self) -> bool {
         matches!(self, Self::Refused | Self::Unresolved | Self::Out | Self::Tls | Self::ConnectTimeout)
     }

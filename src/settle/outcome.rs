@@ -1,4 +1,6 @@
 //! How a request ended, and whether it counts.
+//!
+//! In: the [`Outcome`] of a call and its permit. Out: the permit settled or given back.
 
 use crate::admit::Permit;
 use crate::cells::Place;
@@ -35,7 +37,7 @@ impl Outcome {
     fn counts(self, sent: bool) -> bool {
         match self {
             Self::Completed | Self::UpstreamCut => true,
-            // The upstream may have worked for it: a client that hangs up early does not get that for nothing.
+            // The upstream may have worked: a client that hangs up early still pays for it.
             Self::ClientCut => sent,
             Self::UpstreamError | Self::Refused => false,
         }

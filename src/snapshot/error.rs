@@ -74,7 +74,7 @@ pub enum SnapshotError {
     Delta {
         /// Byte offset in the file.
         at: usize,
-        /// What is wrong.
+        /// The fault.
         why: &'static str,
     },
     /// A record that cannot be written.
@@ -84,7 +84,7 @@ pub enum SnapshotError {
         kind: &'static str,
         /// Its number.
         n: u32,
-        /// What is wrong.
+        /// The fault.
         why: &'static str,
     },
 }

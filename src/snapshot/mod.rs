@@ -1,4 +1,4 @@
-//! What the control process compiles and requests read: bytes in, immutable out.
+//! The configuration that the control process compiles and requests read: bytes in, immutable out.
 //!
 //! A [`Snapshot`] is one generation: a [`Policy`] (services, routes, plugins; small, replaced whole) and [`Keys`]
 //! (consumers and credentials; a mapped base under an overlay of later changes). Either half can be replaced without

@@ -32,14 +32,14 @@ pub struct ModelAnswer {
 
 #[derive(Debug)]
 enum UsageReader {
-    /// No head yet, or a coding that cannot be read.
+    /// No head yet, or a content coding that the gateway cannot read.
     Nothing,
     Document(UsageFinder),
     Events(Events),
 }
 
 impl ModelAnswer {
-    /// The answer to a call that asked so.
+    /// The answer to a call with these wishes.
     pub fn new(asked: &Asked) -> Self {
         Self {
             streamed: asked.stream,
@@ -97,7 +97,7 @@ impl ModelAnswer {
         }
     }
 
-    /// The bytes that were held back, once the answer is whole.
+    /// The held bytes, once the answer is whole.
     pub fn rest(&mut self) -> Bytes {
         match &mut self.usage {
             UsageReader::Events(events) => events.finish().into(),
@@ -114,7 +114,7 @@ impl ModelAnswer {
         }
     }
 
-    /// The status is a success, so that usage is to be expected.
+    /// Whether the status is a success: then the upstream should report usage.
     pub fn is_success(&self) -> bool {
         self.success
     }

@@ -1,4 +1,4 @@
-//! Taking `usage` out of a plain answer while it passes, whatever its size.
+//! Takes `usage` out of a whole answer while it passes, whatever its size.
 //!
 //! In: the bytes of one JSON object, in pieces cut anywhere. Out: the text of its top-level member `usage`. It keeps that
 //! text and a few words of state, nothing of the rest. It validates nothing: an answer that is not JSON has no usage.

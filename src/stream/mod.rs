@@ -1,8 +1,8 @@
 //! Stage `stream`: the answer of an upstream while it passes.
 //!
-//! [`head`] adds the gateway's headers, [`patience`] says how long a head waits for its body; [`answer`] reads a model's answer. Its usage, [`usage`], has one form for all
-//! dialects: [`find`] takes it out of a document of any size, [`sse`] out of a stream of events, which it also frees of the
-//! members that the caller did not ask for (`member` finds them).
+//! [`head`] adds the gateway's headers, [`patience`] decides how long a head waits for its body, [`answer`] reads a model's
+//! answer. Its usage, [`usage`], has one form for all dialects: [`find`] takes it out of a document of any size, [`sse`] out
+//! of a stream of events. `sse` also removes the members that the caller did not ask for (`member` finds them).
 
 pub mod answer;
 pub mod find;

@@ -1,7 +1,8 @@
 //! How long the head of an answer waits for its body.
 //!
-//! An answer that breaks off before its head went on becomes a refusal; one that breaks off later can only be cut. So a head
-//! waits as long as the answer may be a small one: to the end of a body that is of no use in part, for a moment with others.
+//! An answer that breaks off before its head went on becomes a refusal; one that breaks off later can only be cut. A head
+//! therefore waits as long as the answer may be a small one: to the end of a body that is useless in part, for a moment with
+//! others.
 
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ const DOCUMENT: Duration = Duration::from_millis(250);
 /// Any other answer of unknown length goes on as it comes after this: a break that follows its head at once is still seen.
 const MOMENT: Duration = Duration::from_millis(5);
 
-/// The longest wait of a head; `None`: it goes on at once. `length`: the body's, where the upstream named it. `whole`: the
-/// client has no use for a part.
+/// The longest wait of a head; `None`: it goes on at once. `length`: the body's, where the upstream named it. `whole`: a
+/// part of the answer is useless to the client.
 pub fn patience(headers: &HeaderMap<HeaderValue>, length: Option<u64>, whole: bool) -> Option<Duration> {
     let media = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     if is_events(headers) || length.is_some_and(|length| length > SMALL) {
@@ -32,7 +33,7 @@ pub fn patience(headers: &HeaderMap<HeaderValue>, length: Option<u64>, whole: bo
     }
 }
 
-/// Whether an answer of this media type is of no use in part: one JSON text.
+/// Whether a part of an answer of this media type is useless: one JSON text.
 fn is_document(media: &[u8]) -> bool {
     let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     media.eq_ignore_ascii_case(b"application/json")

@@ -87,7 +87,8 @@ impl Events {
         }
     }
 
-    /// Events of `buffer`, of which the first `searched` bytes hold no end. How much of it is done with; the rest is held.
+    /// Reads the events of `buffer`, whose first `searched` bytes hold no end. Returns the number of bytes that are done
+    /// with; the rest is held.
     fn read(&mut self, buffer: &[u8], searched: usize, out: &mut Vec<u8>) -> usize {
         let mut start = 0;
         let mut from = searched;
@@ -148,7 +149,7 @@ impl Events {
         verdict
     }
 
-    /// A chunk with a usage that is something, and where that begins.
+    /// A chunk with a usage that is not null, and the position of that usage.
     fn reported(&mut self, data: &[u8], value: usize) -> Verdict {
         let usage = serde_json::Deserializer::from_slice(&data[value..]).into_iter::<&RawValue>().next();
         let Some(Ok(usage)) = usage else { return Verdict::Pass };
@@ -183,7 +184,7 @@ fn end_of_line(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The `data` of an event, nearly always one line, and where that begins.
+/// The `data` of an event, nearly always one line, and its position.
 fn data_of(event: &[u8]) -> (usize, Cow<'_, [u8]>) {
     let mut found: Option<(usize, Cow<'_, [u8]>)> = None;
     let mut start = 0;
@@ -248,7 +249,7 @@ mod tests {
                 "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
                 "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
             ),
-            // A member of something within the chunk is the upstream's own.
+            // A member `usage` deeper inside the chunk is the upstream's own.
             (
                 "data: {\"choices\":[{\"delta\":{\"tool\":{\"usage\":null,\"a\":1}}}]}\n\n",
                 "data: {\"choices\":[{\"delta\":{\"tool\":{\"usage\":null,\"a\":1}}}]}\n\n",
@@ -293,8 +294,8 @@ mod tests {
         }
     }
 
-    /// While an event is read, the thread that does it serves nobody else: work that grew with the square of its length would
-    /// take a minute of each of these.
+    /// The thread that reads an event serves nothing else meanwhile: work that grew with the square of its length would take
+    /// a minute for each of these.
     #[test]
     fn an_event_that_is_made_to_take_long_does_not() {
         let names = format!("data: {{\"a\":{{{}\"b\":1}}}}\n\n", "\"usage\":1,".repeat(90_000));

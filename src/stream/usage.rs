@@ -50,7 +50,7 @@ struct Written<'a> {
 }
 
 #[derive(Deserialize, Default)]
-#[allow(clippy::struct_field_names)] // as they are written
+#[allow(clippy::struct_field_names)] // the names of the wire
 struct Details<'a> {
     #[serde(borrow)]
     cached_tokens: Option<&'a RawValue>,
@@ -123,7 +123,7 @@ mod tests {
             // Both names of a count.
             (r#"{"prompt_tokens":9,"input_tokens":9,"completion_tokens":4,"output_tokens":4}"#, [9, 0, 0, 4, 0]),
             (r#"{"prompt_tokens":9.0,"completion_tokens":4.0}"#, [9, 0, 0, 4, 0]),
-            // Reasoning beside the completion: as the total tells, or because it cannot be within.
+            // Reasoning apart from the completion: shown by the total, or because it is larger than the completion.
             (
                 r#"{"prompt_tokens":7,"completion_tokens":5,"total_tokens":15,"completion_tokens_details":{"reasoning_tokens":3}}"#,
                 [7, 0, 0, 5, 3],
@@ -132,13 +132,13 @@ mod tests {
                 r#"{"prompt_tokens":7,"completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":9}}"#,
                 [7, 0, 0, 5, 9],
             ),
-            // Reads of a cache beside the prompt.
+            // Reads of a cache apart from the prompt.
             (
                 r#"{"prompt_tokens":7,"completion_tokens":5,"total_tokens":16,"prompt_tokens_details":{"cached_tokens":4}}"#,
                 [7, 4, 0, 5, 0],
             ),
             (r#"{"prompt_tokens":1,"prompt_tokens_details":{"cached_tokens":2}}"#, [1, 2, 0, 0, 0]),
-            // A part that is no count is not said.
+            // An invalid part counts as absent.
             (
                 r#"{"prompt_tokens":7,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":-1},
                     "completion_tokens_details":"none"}"#,

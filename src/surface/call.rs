@@ -121,7 +121,7 @@ impl<P: Place> Admitted<P> {
         facts.context.tier(&facts.in_force).filter(|_| self.shadowed).map(|tier| tier.n)
     }
 
-    /// The requests to send, and the call that watches over them.
+    /// The requests to send, and the call that watches their answers.
     pub fn into_parts(self) -> (Dispatch, Call<P>) {
         (self.dispatch, self.call)
     }
@@ -141,8 +141,8 @@ impl<P: Place> Call<P> {
         }
     }
 
-    /// The head of an answer passes: removes from `headers` what must not go on, and returns the gateway's own headers.
-    /// `draining`: close the connection.
+    /// The head of an answer passes: removes the headers that must stay behind from `headers`, and returns the gateway's
+    /// own. `draining`: close the connection.
     pub fn head(
         &mut self,
         status: StatusCode,
@@ -162,7 +162,7 @@ impl<P: Place> Call<P> {
         own
     }
 
-    /// A piece of the answer passes: the bytes of it that go on.
+    /// A piece of the answer passes: returns its bytes for the client.
     pub fn piece(&mut self, piece: Bytes, after: Duration) -> Bytes {
         let piece = match &mut self.facts.answer {
             Some(answer) => answer.piece(piece, after),
@@ -172,14 +172,14 @@ impl<P: Place> Call<P> {
         piece
     }
 
-    /// The answer is whole: the bytes of it that were held back.
+    /// The answer is whole: returns the held bytes.
     pub fn rest(&mut self) -> Bytes {
         let rest = self.facts.answer.as_mut().map_or_else(Bytes::new, ModelAnswer::rest);
         self.egress += rest.len() as u64;
         rest
     }
 
-    /// The last bytes of a stream that breaks off, before its connection is cut. `None`: the cut says it all.
+    /// The last bytes of a stream that breaks off, before its connection is cut. `None`: the cut is enough.
     pub fn last_words(&mut self, failure: Failure, cutting: bool) -> Option<Bytes> {
         let Facts { head, answer, .. } = &self.facts;
         let reason = failure.reason(cutting);
@@ -212,7 +212,7 @@ impl<P: Place> Call<P> {
             Reason::Drained if self.facts.traffic.sent_after.is_none() => Reason::Draining,
             reason => reason,
         };
-        // What was taken goes back, and the headers of the limits show it.
+        // The amounts go back to the limits, and the headers of the limits show it.
         let mut own = Vec::new();
         match self.facts.head.surface {
             Surface::Kong => headers::rate_limit_given_back(&self.checks, now, &mut own),

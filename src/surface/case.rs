@@ -1,5 +1,7 @@
-//! The values that pass between the stages' order and the stages: one request with everything that judges it, and the results
-//! of its head and of its body.
+//! The values that pass between the order of the stages and the stages.
+//!
+//! A [`Case`] is one request with everything that judges it. An accepted head leaves its [`Findings`] for the body; an
+//! admitted body leaves an [`Admission`] for the call.
 
 use std::sync::Arc;
 
@@ -31,7 +33,7 @@ pub(super) struct Case<'a, P: Place> {
     pub(super) now: Moment,
 }
 
-/// A head that every stage let through: its body is wanted.
+/// A head that every stage accepted: its body is to be read.
 #[derive(Debug)]
 pub struct Accepted {
     pub(super) in_force: Arc<InForce>,
@@ -71,9 +73,9 @@ pub(super) struct OpenAiHead {
 /// The result of a head that was not refused.
 #[derive(Debug)]
 pub enum HeadOutcome {
-    /// Its body is wanted.
+    /// The body is to be read.
     Accepted(Box<Accepted>),
-    /// It asked for a document.
+    /// The head asked for a document.
     Document(LogContext, Bytes),
 }
 

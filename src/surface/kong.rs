@@ -1,7 +1,8 @@
-//! The stages of a request on Kong's routes.
+//! The stages of a request on Kong's routes, in their order.
 //!
-//! Order of the head: route, key, size, groups, then a look at the limits; of the body: size, path, then everything is taken.
-//! Source of the order: the priorities of Kong's plugins (key-auth 1250, request-size-limiting 951, acl 950, rate-limiting 910).
+//! [`head`]: match (route, TLS), identify (key), admit (size, groups, a look at the limits). [`body`]: admit (size), forward
+//! (path), then all limits are taken. Source of the order: the priorities of Kong's plugins (key-auth 1250,
+//! request-size-limiting 951, acl 950, rate-limiting 910).
 
 use bytes::Bytes;
 
@@ -55,7 +56,8 @@ pub(super) fn head<P: Place>(case: &Case<'_, P>, context: &mut LogContext) -> Re
         context.tier = Some(index);
         tier::checks(tier, rows, head, admitter, &mut checks);
     }
-    // A body may take long: an exhausted limit refuses it before it is read. Without a body the take follows at once.
+    // A body may take long, so an exhausted limit refuses the request before its body is read. Without a body the take
+    // follows at once.
     if head.length != BodyLength::None {
         let limits = RouteLimits { profile: planned.map(|(_, profile)| profile), own, tier: context.tier(in_force) };
         let peeked = admitter.peek(&mut checks, now);

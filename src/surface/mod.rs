@@ -1,7 +1,7 @@
 //! The stages of a request in their order. One file for each surface: [`kong`] (services and routes), [`openai`] (models on
 //! `/v1`); [`call`] has the stages behind admission, which both share.
 //!
-//! In: a head, then its body, each with the time. Out of [`Stages::head`]: a [`HeadOutcome`]. Out of [`Stages::body`]: an
+//! In: a head, then its body, each with the time. Out: [`Stages::head`] returns a [`HeadOutcome`], [`Stages::body`] an
 //! [`Admitted`] request, the only value that an upstream client takes. The head peeks at the limits and takes nothing; the
 //! whole body takes from all of them, or from none. A stage that turns a request away ends it: [`Rejected`].
 
@@ -39,7 +39,7 @@ pub struct Stages<P: Place> {
 pub struct Rejected {
     /// Why.
     pub refusal: Refusal,
-    /// How far it got.
+    /// The facts of the request that were known by then.
     pub context: LogContext,
     /// The configuration that judged it.
     pub in_force: Arc<InForce>,

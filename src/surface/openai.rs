@@ -1,8 +1,9 @@
-//! The stages of a request on `/v1`: models by name, gated and limited by the caller's tier.
+//! The stages of a request on `/v1`, in their order: models by name, gated and limited by the caller's tier.
 //!
-//! Order of the head: operation, key, tier, size, a look at the limits; of the body: size, JSON, model, gates, then everything
-//! is taken at once. Upstream goes the same body with the model renamed, the output capped, the usage of a stream asked for.
-//! `GET /v1/models` and `/v1/limits` take nothing.
+//! [`head`]: match (operation), accept (no compressed body), identify (key), admit (tier, size, a look at the limits).
+//! [`body`]: admit (size), accept (deciding words), admit (model, gates, then all limits are taken), balance (order of the
+//! targets), forward. The same body goes upstream with the model renamed, the output capped, and the usage of a stream asked
+//! for. `GET /v1/models` and `/v1/limits` are answered from the head and take nothing.
 
 use bytes::Bytes;
 use http::Method;

@@ -1,4 +1,4 @@
-//! A metric as the tables describe it: its name, kind, help and labels. No values.
+//! A metric as the tables describe it: its name, type, help and labels. Its values are elsewhere.
 
 /// Prometheus' metric types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The metrics of the request path: their names, where each counter's word is, and the page that shows them.
 //!
 //! In: words of two counter columns, shared by all workers (`metrics:routes`, a run of words per route; `metrics:gateway`).
-//! Out: Prometheus text. One table says everything there is of a metric; docs, the page and OpenTelemetry are made from it.
-//! It owns no memory and reads no clock.
+//! Out: Prometheus text. One table has every fact about a metric; docs, the page and OpenTelemetry are made from it. It owns
+//! no memory and reads no clock.
 
 mod metric;
 mod page;
@@ -37,7 +37,7 @@ const HISTOGRAM_WORDS: u32 = BOUNDS_MS.len() as u32 + 2;
 const BOUNDS_MS: [u64; 17] = [1, 2, 5, 7, 10, 15, 20, 30, 50, 75, 100, 200, 500, 750, 1_000, 3_000, 6_000];
 const COUNTERS: u32 = 64;
 
-/// Who made an answer.
+/// The author of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// Passed on from an upstream.
@@ -46,18 +46,18 @@ pub enum Source {
     Exit,
 }
 
-/// What took how long.
+/// The duration that a histogram shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Latency {
     /// The whole request.
     Request,
     /// From sending upstream to the answer's head.
     Upstream,
-    /// What the gateway itself added.
+    /// The time that the gateway added.
     Gateway,
 }
 
-/// Counters of the gateway's own row, by place.
+/// Counters of the gateway's own row, by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {
@@ -73,7 +73,7 @@ pub enum Counter {
     SnapshotFailed,
     /// A connection to an upstream was made.
     UpstreamConnect,
-    /// One could not be made.
+    /// A connection could not be made.
     UpstreamConnectFailed,
     /// A request went out on a kept connection.
     UpstreamReused,
@@ -81,7 +81,7 @@ pub enum Counter {
     Failover,
 }
 
-/// The table of counters: place and description.
+/// The table of counters: index and description.
 const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
     (Counter::ClientGone, counter("aigw_client_gone_total", "Clients that went away before their answer was whole.")),
     (
@@ -128,7 +128,7 @@ const REQUESTS: Metric = Metric {
     help: "Answers by route, status and who made them (source: service or exit).",
     labels: &["service", "route", "code", "source", "workspace", "consumer"],
 };
-/// What dashboards made for Kong select by: the one workspace, and no consumer.
+/// The labels that dashboards made for Kong select by: the one workspace, and an empty consumer.
 const KONGS: [(&str, &str); 2] = [("workspace", "default"), ("consumer", "")];
 const BANDWIDTH: Metric = Metric {
     name: "kong_bandwidth_bytes",
@@ -194,12 +194,12 @@ pub fn count_latency<'a>(run: &impl Run<'a>, what: Latency, micros: u64) {
     add(run, base + HISTOGRAM_WORDS - 1, micros);
 }
 
-/// Count a refusal in the gateway's run.
+/// Counts a refusal in the gateway's run.
 pub fn count_denial<'a>(run: &impl Run<'a>, denial: crate::refusal::Reason) {
     add(run, denial as u32, 1);
 }
 
-/// Count something in the gateway's run.
+/// Counts an event in the gateway's run.
 pub fn count<'a>(run: &impl Run<'a>, what: Counter, n: u64) {
     add(run, COUNTERS + what as u32, n);
 }
@@ -259,7 +259,7 @@ pub fn counted(gateway: &[u64], what: Counter) -> u64 {
     get(gateway, COUNTERS + what as u32)
 }
 
-/// Answers of one source by status, those that there were.
+/// Answers of one source by status, without statuses that never occurred.
 fn answers(row: &RouteRow<'_>, source: u32, name: &str, sink: &mut impl Sink) {
     for status in 0..STATUSES {
         let n = get(row.words, source + status);

@@ -1,9 +1,9 @@
-//! Metrics that no counter column holds: of workers, read from their slots, and of the control process, of which it alone
-//! knows. Rows of the one table; whoever knows the values writes them.
+//! Metrics outside the counter columns: those of workers come from their slots, those of the control process from itself.
+//! They are rows of the one table; the owner of the values writes them.
 
 use super::metric::{Metric, MetricType};
 
-/// What the control process knows of the configuration and of itself: it writes these itself, below the page.
+/// Metrics of the configuration and of the control process, which writes them itself, below the page.
 pub const CONTROL: [Metric; 4] = [
     Metric {
         name: "aigw_config_reload_success",

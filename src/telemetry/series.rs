@@ -1,4 +1,4 @@
-//! What calls of models cost and how fast they were: one run of words per tier and model, and one per tier.
+//! Use and speed of model calls: one run of words per tier and model, and one per tier.
 //!
 //! In: the usage and the times of a call that is over. Out: words, and the page made of them, with the names of
 //! OpenTelemetry's `GenAI` conventions (v1.41) where they have one. Classes of tokens are disjoint.
@@ -15,7 +15,7 @@ pub const SERIES: (u32, &str) = (1_048_573, "metrics:series");
 pub const TIERS: (u32, &str) = (1_048_572, "metrics:tiers");
 /// Words of one tier: a count for each reason to refuse, then [`SHADOW`].
 pub const TIER_WORDS: u32 = 128;
-/// Where a tier's shadow limits are counted.
+/// The word that counts a tier's shadow limits.
 const SHADOW: u32 = 64;
 
 const CLASSES: [&str; 5] = ["input", "cached_input", "cache_write_input", "output", "reasoning"];
@@ -24,7 +24,7 @@ const OUTCOME: u32 = 5;
 const MISSING: u32 = 9;
 const FIRST: u32 = 16;
 
-/// A histogram of a series: where it is, its bounds, and by what its values are divided for the page.
+/// A histogram of a series: the index of its first word, its bounds, and the divisor of its values on the page.
 struct Histogram {
     metric: Metric,
     /// The class of tokens that it counts, where it counts tokens.
@@ -143,14 +143,14 @@ pub(super) fn table() -> Vec<Metric> {
     all
 }
 
-/// How a call of a model went.
+/// The facts of a model's call.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallReport {
     /// Index of its outcome: completed, client cut, upstream cut, upstream error.
     pub outcome: u32,
-    /// What the upstream reported.
+    /// The usage that the upstream reported.
     pub usage: Option<Usage>,
-    /// The answer was a 2xx, so that usage was to be expected.
+    /// The answer was a 2xx, so usage was expected.
     pub expected: bool,
     /// Microseconds of the whole call.
     pub took: u64,
@@ -251,7 +251,7 @@ pub fn walk(series: &[SeriesRow<'_>], tiers: &[(&str, Vec<u64>)], sink: &mut imp
     refusals(tiers, sink);
 }
 
-/// Refusals by tier and reason, those that there were; and hits of shadow limits by tier.
+/// Refusals by tier and reason, without those that never occurred; and hits of shadow limits by tier.
 fn refusals(tiers: &[(&str, Vec<u64>)], sink: &mut impl Sink) {
     sink.metric(&TIER_DENIALS);
     for (tier, words) in tiers {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Finds the word at a place of a run; `None` when the column is not there (yet).
+/// Finds the word at an index of a run; `None` when the column does not exist yet.
 pub trait Run<'a>: Fn(u32) -> Option<&'a AtomicU64> {}
 impl<'a, F: Fn(u32) -> Option<&'a AtomicU64>> Run<'a> for F {}
 

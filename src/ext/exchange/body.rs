@@ -1,7 +1,7 @@
-//! A request's body on its way in: asked of the server piece by piece, and kept to be forwarded or thrown away.
+//! A request's body on its way in: read piece by piece from the server, to be forwarded or thrown away.
 //!
-//! In: the server's protocol object, its pieces. Out: the next step of the reading, and at its end the whole body. It knows
-//! the bounds on size and time, not the exchange.
+//! In: the server's protocol object and its pieces. Out: the next step of the reading, and at its end the whole body. The
+//! bounds on size and time are enforced here; the exchange sets them.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub(super) struct BodyReader {
     held: BytesMut,
     /// Bytes that came.
     seen: u64,
-    /// More bytes are too many.
+    /// Most bytes of the body.
     most: u64,
     deadline: Instant,
     /// An empty piece came: the next call tells the end from a cut.
@@ -42,14 +42,14 @@ pub(super) enum Purpose {
 pub(super) enum Progress {
     /// The body is whole.
     Whole,
-    /// The next piece is to be asked for.
+    /// The caller asks for the next piece.
     More,
     /// The body is too large.
     TooLarge,
 }
 
 impl BodyReader {
-    /// Begins to read a body of at most `most` bytes within a time; `chunked`: without a length.
+    /// Begins to read a body of at most `most` bytes within a time. `chunked`: the head declared no length.
     pub(super) fn new(
         proto: &Bound<'_, PyAny>,
         purpose: Purpose,
@@ -69,8 +69,7 @@ impl BodyReader {
         self.chunked
     }
 
-    /// Notes the future of the piece that was asked for. False when the body went on behind its end: a cut, or trailers (not
-    /// accepted).
+    /// Notes the future of the next piece. False when the body went on behind its end: a cut, or trailers (not accepted).
     pub(super) fn asked(&mut self, future: &Bound<'_, PyAny>) -> bool {
         self.future = Some(future.clone().unbind());
         !self.ending

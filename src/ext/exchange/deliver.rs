@@ -1,7 +1,8 @@
-//! Events of the upstream thread into answers, and the beat: overdue bodies, clients worth watching, a shutdown's cut.
+//! Passes the events of the upstream thread to the server, and looks after the exchanges in flight at every beat.
 //!
-//! In: batches of events. Out: calls of the server's protocol objects, under one attachment to the interpreter. The calls
-//! were settled before. A panic or an error of one exchange is counted and costs the others nothing.
+//! In: batches of events of settled calls. Out: calls of the server's protocol objects, under one attachment to the
+//! interpreter. The beat finds overdue bodies and clients to watch, and cuts calls at a shutdown. A panic or an error of one
+//! exchange is counted; the others go on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use crate::protocol;
 
 /// Delivers a batch of events.
 pub(crate) fn deliver(shared: &Shared, batch: Batch<CallInFlight>) {
-    // Before the answers go out: a client that has one finds it counted.
+    // Counted before the answers go out: a client that has its answer finds it in the metrics.
     count_upstream(shared);
     Python::attach(|py| {
         for (waiter, event) in batch {
@@ -122,7 +123,7 @@ fn look_at(exchange: &Bound<'_, Exchange>, cutting: bool, now: Instant) -> PyRes
     }
 }
 
-/// Asks for the bodies of refused requests that were left, and lets go of those that came.
+/// Asks for the unread bodies of refused requests, and finishes those that are read.
 fn sweep_bodies(py: Python<'_>, shared: &Shared, now: Instant) {
     for (exchange, until) in shared.lingering.take_left() {
         let exchange = exchange.bind(py);

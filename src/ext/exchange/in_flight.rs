@@ -1,4 +1,4 @@
-//! The exchanges in flight of one worker, each at an index that it knows.
+//! The exchanges in flight of one worker, by index.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::PyClass;
 use pyo3::prelude::*;
 
-/// At most so many exchanges.
+/// Most exchanges in the list.
 pub(crate) struct InFlight<E> {
     slots: Mutex<Slots<E>>,
     count: AtomicUsize,
@@ -28,12 +28,12 @@ impl<E: PyClass> InFlight<E> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many there are.
+    /// The number of exchanges.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Adds an exchange and returns its index; `None` when there are as many as there may be.
+    /// Adds an exchange and returns its index; `None` when the list is full.
     pub(super) fn enter(&self, exchange: &Bound<'_, E>) -> Option<u32> {
         let mut slots = self.slots();
         if self.count() >= self.most {
@@ -60,16 +60,16 @@ impl<E: PyClass> InFlight<E> {
             slots.exchanges.get_mut(index as usize).and_then(Option::take)
         };
         self.count.fetch_sub(1, Ordering::Relaxed);
-        // Not under the lock: the exchange may go with it.
+        // The exchange may be dropped here: outside the lock.
         drop(gone);
     }
 
-    /// Whether one of them is so.
+    /// Whether the predicate holds for one of them.
     pub(super) fn any(&self, is: impl Fn(&Py<E>) -> bool) -> bool {
         self.slots().exchanges.iter().flatten().any(is)
     }
 
-    /// All of them.
+    /// All exchanges.
     pub(super) fn all(&self, py: Python<'_>) -> Vec<Py<E>> {
         self.slots().exchanges.iter().flatten().map(|exchange| exchange.clone_ref(py)).collect()
     }

@@ -1,10 +1,12 @@
-//! Bodies of requests that were refused before they were read. The server takes a body off its connection while somebody wants
-//! it, so that a client that writes first and reads later still gets its answer, and the connection is kept.
+//! Bodies of requests that were refused before the body was read. The server takes a body off its connection only while
+//! somebody reads it. A client that writes first and reads later gets its answer, and the connection is kept, if the body is
+//! read.
 //!
-//! In: an answered exchange. Out: the exchanges that are to be finished. A small body is left where it is and its exchange
-//! unfinished: the server reads one piece ahead of its reader, a small body comes as one piece, and so it is taken off
-//! without a task, a wake-up or a second way into Python. The next refusal of that client finishes the exchange: the server
-//! has read a head behind the body. A body that is left at the next beat, and a large one, is asked for and read until its
+//! In: an answered exchange. Out: the exchanges to finish. A small body is not asked for, and its exchange stays unfinished:
+//! the server reads one piece ahead, a small body is one piece, so it leaves the connection without a task, a wake-up or a
+//! second entry into Python. The next refusal of that client finishes the exchange, because the server has read a head
+//! behind the body. At the next beat the bodies that are still unread, and large ones at once, are asked for and read until
+//! their end or their deadline; then their connections close.
 //! end or its time; then its connection ends.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,22 +17,22 @@ use std::time::Instant;
 use pyo3::PyClass;
 use pyo3::prelude::*;
 
-/// A body that the server has as one piece, nearly always.
+/// Most bytes of a small body: the server nearly always has it as one piece.
 const ONE_PIECE: u64 = 8 * 1024;
 
 /// The bodies of one worker.
 pub(super) struct Lingering<E> {
-    /// By client: answered exchanges whose body nobody asked for, and until when it may come.
+    /// By client: answered exchanges whose body was not asked for, and its deadline.
     left: Mutex<HashMap<SocketAddr, (Py<E>, Instant)>>,
-    /// Futures of bodies that are being read and thrown away, oldest first, with their deadlines.
+    /// Futures of bodies that are read and thrown away, oldest first, with their deadlines.
     asked: Mutex<VecDeque<(Py<PyAny>, Instant)>>,
 }
 
-/// The fate of a body.
+/// The next step of a body.
 pub(super) enum Left<E> {
-    /// It is left where it is; the client's exchange before this one is to be finished.
+    /// The body waits; the client's exchange before this one is to be finished.
     Waits(Option<Py<E>>),
-    /// It is to be read, and its exchange finished.
+    /// The body is to be read, and its exchange finished.
     ToRead,
 }
 
@@ -45,7 +47,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<E: PyClass> Lingering<E> {
-    /// Leaves the body of `length` bytes until then. `peer`: its client, unless that one waits to be told to send it.
+    /// Leaves the body of `length` bytes unread until a deadline. `peer`: its client, unless that waits for `100 Continue`.
     pub(super) fn leave(
         &self,
         exchange: &Bound<'_, E>,
@@ -58,25 +60,25 @@ impl<E: PyClass> Lingering<E> {
         Left::Waits(before.map(|(before, _)| before))
     }
 
-    /// Has a body read and thrown away.
+    /// Reads a body and throws it away.
     pub(super) fn read(&self, proto: &Bound<'_, PyAny>, until: Instant) -> PyResult<()> {
         let body = proto.call0()?;
         locked(&self.asked).push_back((body.unbind(), until));
         Ok(())
     }
 
-    /// Nothing is left and nothing is being read.
+    /// Whether no body waits or is being read.
     pub(super) fn is_idle(&self) -> bool {
         locked(&self.left).is_empty() && locked(&self.asked).is_empty()
     }
 
-    /// Takes the exchanges whose body was left: each is to be read and finished.
+    /// Takes the exchanges whose body waits: each is to be read and finished.
     pub(super) fn take_left(&self) -> Vec<(Py<E>, Instant)> {
-        // No lock is held while Python runs: it may let another thread in, and that one come here.
+        // The lock is released while Python runs: Python may let another thread in, and that one may come here.
         std::mem::take(&mut *locked(&self.left)).into_values().collect()
     }
 
-    /// Lets go of the bodies that are whole, and ends the connections of those whose time is up. Errors go to `failed`.
+    /// Drops the bodies that are whole, and ends the connections of those past their deadline. Errors go to `failed`.
     pub(super) fn sweep(&self, py: Python<'_>, now: Instant, failed: impl Fn(PyErr)) {
         let asked = std::mem::take(&mut *locked(&self.asked));
         let mut kept = VecDeque::new();

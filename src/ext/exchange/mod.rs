@@ -32,13 +32,13 @@ use body::{BodyReader, Progress, Purpose, ask};
 use in_flight::InFlight;
 use linger::Lingering;
 
-/// A refusal reads this much of a body before it answers: a client that is still writing would lose the answer.
+/// A refusal reads at most this much of a body: a client that is still writing would lose the answer.
 const DISCARD_BYTES: u64 = 1024 * 1024;
-/// ... or for this long.
+/// A refusal reads a body at most for this long.
 const DISCARD_FOR: Duration = Duration::from_secs(1);
-/// Bodies with more bytes are judged without the interpreter: reading them takes longer than taking it back.
+/// Larger bodies are judged without the interpreter: reading them takes longer than taking it back.
 const LARGE: usize = 64 * 1024;
-/// A client whose answer is this late is watched for going away.
+/// A client whose answer is this late is watched for leaving.
 const WATCH_AFTER: Duration = Duration::from_millis(100);
 
 /// Settings of a worker that its exchanges need.
@@ -78,7 +78,7 @@ enum Phase {
     Over = 3,
 }
 
-/// How the waiting party is woken: its coroutine (inline) or its callback (stock loop).
+/// The waiting party: a coroutine (inline) or a callback (stock loop).
 #[derive(Default)]
 struct Parked {
     over: bool,
@@ -96,16 +96,16 @@ pub struct Exchange {
     blocking: AtomicBool,
     parked: Mutex<Parked>,
     body: Mutex<Option<BodyReader>>,
-    /// The bell of the call, once forwarded.
+    /// The bell that stops the call, once forwarded.
     cancel: Arc<Cancel>,
-    /// The future that resolves when the client goes away, once it is watched.
+    /// The future that resolves when the client leaves, once it is watched.
     watch: Mutex<Option<Py<PyAny>>>,
     /// Its index among the exchanges in flight; `u32::MAX`: it is not in flight.
     index: AtomicU32,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic elsewhere must not take this exchange's answer with it.
+    // A panic elsewhere must not block this exchange's answer.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -162,7 +162,7 @@ impl Exchange {
             HeadResult::Accepted(accepted) => Self::accepted(this, accepted),
             HeadResult::Answered(answer) => Self::refuse(this, answer),
         };
-        // Nobody will wait for one that did not begin: it must not be in flight for ever.
+        // An exchange that did not begin has no waiter: it must leave the list of those in flight.
         begun.inspect_err(|_| exchange.get().leave())?;
         Ok(exchange)
     }
@@ -181,7 +181,7 @@ impl Exchange {
         }
     }
 
-    /// It is over: no longer in flight.
+    /// The exchange is over: it is not in flight any more.
     fn leave(&self) {
         self.set_phase(Phase::Over);
         let index = self.index.swap(u32::MAX, Ordering::AcqRel);
@@ -209,8 +209,8 @@ impl Exchange {
         Self::refuse(this, own.shared.worker.deny(&own.head, reason))
     }
 
-    /// Answers before the body was read, and reads what the client still writes: a client that finds its connection closed
-    /// while it writes would lose the answer.
+    /// Answers before the body was read, and reads the rest: a client that finds its connection closed while it writes would
+    /// lose the answer.
     fn refuse(this: &Bound<'_, Self>, mut answer: Answer) -> PyResult<()> {
         let own = this.get();
         match own.head.length {
@@ -275,7 +275,7 @@ impl Exchange {
         Self::piece_came(this, future)
     }
 
-    /// The piece that was asked for is here, or never will be.
+    /// The awaited piece is here, or its future failed.
     fn piece_came(this: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let Ok(piece) = future.call_method0(Names::get(this.py()).result.bind(this.py())) else {
             return Self::body_failed(this, Reason::BodyCut);
@@ -297,7 +297,7 @@ impl Exchange {
         }
     }
 
-    /// The body cannot be had (cut, too large, too slow): answers and closes.
+    /// The body is cut, too large or too slow: answers and closes.
     fn body_failed(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
         let own = this.get();
         let Some(reader) = locked(&own.body).take() else { return Ok(()) };
@@ -309,7 +309,7 @@ impl Exchange {
         answer.close = true;
         let answered = Self::answer(this, &answer);
         if let Some(future) = future {
-            // Dropping the body is what ends a connection whose client never finishes it.
+            // The connection of a client that never finishes its body ends when the body is dropped.
             let future = future.bind(this.py());
             future.call_method1("remove_done_callback", (this,))?;
             future.call_method0("cancel")?;
@@ -317,7 +317,7 @@ impl Exchange {
         answered
     }
 
-    /// The time of the body is up.
+    /// Whether the deadline of the body has passed.
     fn body_overdue(&self, now: Instant) -> bool {
         self.phase() == Phase::Body && locked(&self.body).as_ref().is_some_and(|body| body.is_overdue(now))
     }
@@ -346,7 +346,7 @@ impl Exchange {
         }
     }
 
-    /// Answers with an answer of the gateway's own, and ends: also where the server would not take it.
+    /// Answers with an answer of the gateway's own and ends the exchange, even when the server refuses the answer.
     fn answer(this: &Bound<'_, Self>, answer: &Answer) -> PyResult<()> {
         let sent = protocol::send_own(this.py(), &this.get().proto, answer);
         Self::finish(this).and(sent)
@@ -357,10 +357,10 @@ impl Exchange {
         let py = this.py();
         let own = this.get();
         own.leave();
-        // Not held while Python runs: it may let another thread in, and that one come here.
+        // The lock is released while Python runs: Python may let another thread in, and that one may come here.
         let watch = locked(&own.watch).take();
         if let Some(watch) = watch {
-            // One bell per connection wakes one waiter only: an old watch must not swallow a later request's.
+            // One bell per connection wakes only one waiter: an old watch must not swallow a later request's.
             let watch = watch.bind(py);
             watch.call_method1("remove_done_callback", (this,))?;
             watch.call_method0("cancel")?;
@@ -389,7 +389,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Keep the coroutine that waits for this exchange (inline stepping), or end it when the answer was faster.
+    /// Keeps the coroutine that waits for this exchange (inline stepping), or ends it when the answer was faster.
     pub(crate) fn park(&self, coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
         {
             let mut parked = locked(&self.parked);
@@ -401,7 +401,7 @@ impl Exchange {
         step(coroutine).map(|_| ())
     }
 
-    /// Watch for the client going away; called once, late in an exchange that takes its time.
+    /// Watches for the client to leave; called once, late in a slow exchange.
     fn watch(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let own = this.get();
@@ -412,7 +412,7 @@ impl Exchange {
         // Until the callback is set the interpreter stays attached, so the future cannot resolve in between.
         match future.call_method1(Names::get(py).add_done_callback.bind(py), (this,)) {
             Ok(_) => *locked(&own.watch) = Some(future.unbind()),
-            // A finished awaitable has no callbacks: the client is gone already.
+            // A finished awaitable has no callbacks: the client has left already.
             Err(_) => own.cancel.cancel(),
         }
         Ok(())

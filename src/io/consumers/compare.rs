@@ -13,7 +13,7 @@ use base16ct::lower::encode_string;
 use super::EntityKind;
 use super::rows::{ContentHash, Rows};
 
-/// What differs. Rows are named by index.
+/// The differences. Rows are named by index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Rows that the store does not hold.

@@ -131,7 +131,7 @@ pub struct Credential {
     pub reference: Option<Box<str>>,
 }
 
-/// What a file has of a key.
+/// A key as the file has it.
 #[derive(PartialEq, Eq)]
 pub enum Key {
     /// The key.

@@ -43,7 +43,7 @@ pub type Position = (usize, usize);
 /// One repetition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeat {
-    /// What occurs twice.
+    /// The field that occurs twice.
     pub field: Field,
     /// The later occurrence.
     pub at: Position,

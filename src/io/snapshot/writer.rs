@@ -41,8 +41,8 @@ pub struct SnapshotWriter {
     page: Arc<ControlPage>,
     /// What the next publish puts in force; its generation is the last one published.
     next: Published,
-    /// What the publish before the last put in force: its files stay for readers on the way. None before the first publish,
-    /// which leaves nothing behind: the first change after a start would pay for the removal of a whole base.
+    /// The snapshot of the publish before the last: its files stay for readers on the way. `None` before the first publish,
+    /// so that the first change after a start does not pay for the removal of a whole base.
     before: Option<Published>,
     delta: Result<Delta, String>,
     /// Where the delta ended before the last append, and the records it had.
@@ -125,7 +125,7 @@ impl SnapshotWriter {
     }
 
     /// Checks a policy and writes its file, so that the file has its room before the change behind it is stored. The next
-    /// [`SnapshotWriter::publish`] of the same policy finds it there; another one leaves it alone.
+    /// [`SnapshotWriter::publish`] of the same policy uses this file; that of another policy ignores it.
     pub fn stage(&mut self, policy: &[u8]) -> Result<Highest, PublishError> {
         let generation = self.next.generation + 1;
         if let Some((number, sealed)) = &self.staged

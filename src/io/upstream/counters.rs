@@ -15,7 +15,7 @@ pub struct UpstreamCounters {
     pub reused: AtomicU64,
     /// Tries at another upstream.
     pub failovers: AtomicU64,
-    /// Tasks that panicked: an exchange's, which then failed, or one of the thread's own, which went on.
+    /// Tasks that panicked: a call's, which then failed, or one of the thread's own, which went on.
     pub panics: AtomicU64,
 }
 

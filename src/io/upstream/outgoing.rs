@@ -1,7 +1,7 @@
 //! The body of a request on its way to an upstream.
 //!
-//! A large one goes in pieces, and notes when the connection took the last: so an upstream that takes its time is told from one
-//! that stopped taking. A small one is one piece, and nothing is noted.
+//! A large body goes in pieces, and the time of the last one is kept: so a slow upstream is distinguished from one that
+//! stopped reading. A small body is one piece, and its time is not kept.
 
 use aigw_core::balance::Deadlines;
 use bytes::Bytes;
@@ -28,13 +28,13 @@ pub(super) struct Outgoing {
 pub(super) struct Taken {
     /// When it took the last piece.
     at: Cell<Instant>,
-    /// Whether it has them all.
+    /// Whether it has all pieces.
     all: Cell<bool>,
 }
 
 impl Taken {
-    /// What comes of `answer`; `None` when the upstream has taken nothing for as long as it may, or has all of it and does not
-    /// answer.
+    /// The result of `answer`; `None` when the upstream has read nothing for as long as it may, or has the whole body and
+    /// does not answer.
     pub(super) async fn wait_for<A>(&self, answer: impl Future<Output = A>, deadlines: Deadlines) -> Option<A> {
         self.at.set(Instant::now()); // connecting is not writing
         let mut answer = pin!(answer);
@@ -45,7 +45,7 @@ impl Taken {
             if now >= by {
                 return None;
             }
-            // Whatever is taken meanwhile ends no earlier than this.
+            // Bytes that are taken meanwhile move the deadline to this one at the earliest.
             let look = by.min(now + deadlines.first_byte);
             if let Ok(answered) = tokio::time::timeout_at(look, answer.as_mut()).await {
                 return Some(answered);

@@ -68,8 +68,8 @@ impl Pool {
         }
     }
 
-    /// Close what has been idle for too long, and forget addresses of which there is nothing to say. False when nothing is
-    /// left: origins come and go with the configuration, and addresses with their names.
+    /// Closes connections that were idle for too long, and forgets addresses without a failure. False when the pool is
+    /// empty: origins come and go with the configuration, and addresses with their names.
     pub(super) fn sweep(&self) -> bool {
         let (mut idle, mut health) = (self.idle.borrow_mut(), self.health.borrow_mut());
         idle.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < IDLE_FOR);
@@ -77,8 +77,8 @@ impl Pool {
         !idle.is_empty() || !health.is_empty()
     }
 
-    /// Connect anew, address by address, within `limit` for all of them together: each has an equal share of what is left, so
-    /// that one that is silent does not stand before the others.
+    /// Connects, address by address, within `limit` for all of them together. Each has an equal share of the remaining time,
+    /// so a silent one does not keep the others from being tried.
     pub(super) async fn connect(
         &self,
         resolver: &Resolver,
@@ -92,7 +92,7 @@ impl Pool {
         let mut failure = if addresses.is_empty() { Failure::Unresolved } else { Failure::Out };
         for (address, others) in addresses.iter().copied().zip((0..addresses.len()).rev()) {
             let health = Arc::clone(self.health.borrow_mut().entry(address).or_default());
-            // Dropped unsaid, when the client goes away, an attempt says nothing of the address.
+            // An attempt that is dropped without a result (the client went away) says nothing about the address.
             let Ok(attempt) = health.attempt(self.born.elapsed()) else { continue };
             let left = by.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(others + 1).unwrap_or(u32::MAX);
@@ -128,7 +128,7 @@ impl Pool {
 async fn greet(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Result<Sender, Failure> {
     let (sender, connection) =
         Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Reset)?;
-    // The connection's own errors reach the exchange through its sender; nothing is left to do with them here.
+    // The sender reports the connection's errors to the call.
     tokio::task::spawn_local(async move {
         let _ = connection.await;
     });

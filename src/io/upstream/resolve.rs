@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an answer is believed: short, since fleets move by DNS.
+/// An answer is used for this long: fleets move by DNS.
 const TTL: Duration = Duration::from_secs(5);
 
-/// When a name was asked for, and what came.
+/// The time of a question, and its answer.
 type Found = (Instant, Vec<SocketAddr>);
 
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// One that knows a name already.
+    /// A resolver that knows a name already.
     #[cfg(test)]
     pub(super) fn knowing(origin: &Origin, addresses: Vec<SocketAddr>) -> Self {
         let known = HashMap::from([((origin.host.clone(), origin.port), (Instant::now(), addresses))]);
@@ -48,7 +48,7 @@ impl Resolver {
         found
     }
 
-    /// Forget what is not believed any more.
+    /// Forgets answers that are too old.
     pub(super) fn sweep(&self) {
         self.known.borrow_mut().retain(|_, (at, _)| at.elapsed() < TTL);
     }

@@ -24,14 +24,14 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How far the gateway reads ahead of a client, in bytes.
+/// Most bytes that the gateway reads ahead of a client.
 const AHEAD: u64 = 1024 * 1024;
-/// Pieces are sent on up to this size, in bytes.
+/// Most bytes of one piece to the client.
 const PIECE: usize = 256 * 1024;
-/// Pieces that come closer together than this go out as one: a model's tokens come every few milliseconds, so nobody waits,
-/// and an answer that is there all at once does not cost a wake-up for each of its lines.
+/// Pieces that come closer together than this go out as one. A model's tokens are milliseconds apart and do not wait; an
+/// answer that is there all at once does not cost a wake-up for each line.
 const TOGETHER: Duration = Duration::from_millis(1);
-/// How often a client that is behind is looked at again.
+/// Interval at which a client that is behind is looked at again.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// How an answer may travel.
@@ -64,7 +64,7 @@ pub(super) async fn pass<O: CallObserver, T>(
 ) -> Result<(), Failure> {
     let (mut head, mut body) = answer.into_parts();
     if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
-        // Whoever believes the other one reads another answer.
+        // A client that believes the other header would read another answer.
         return Err(Failure::Garbage);
     }
     let named = body.size_hint().exact();
@@ -125,7 +125,7 @@ async fn stream<O: CallObserver, T>(
         {
             tokio::time::sleep_until(last + TOGETHER).await;
         }
-        // What came before a fault is the client's all the same.
+        // Bytes that came before a fault go to the client all the same.
         let gathered = gather(&mut body, &mut held).await;
         let length = held.len() as u64;
         sent = sent.saturating_add(length);
@@ -145,10 +145,9 @@ async fn stream<O: CallObserver, T>(
     }
 }
 
-/// What is ready together goes out together: add it to `held`. True at the body's end.
+/// Adds the pieces that are ready to `held`, to go out together. True at the body's end.
 ///
-/// The connection's task hands over one piece at a time, so a pause is given to it before nothing is taken for the end of
-/// what there is.
+/// The connection's task hands over one piece at a time: it gets a pause before an empty channel counts as the end.
 async fn gather(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Failure> {
     let mut paused = false;
     while held.len() < PIECE {
@@ -168,11 +167,11 @@ async fn gather(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Failur
     Ok(false)
 }
 
-/// Wait until the client is less than [`AHEAD`] bytes behind; give up when it takes nothing for as long as an upstream
-/// may stay silent.
+/// Waits until the client is less than [`AHEAD`] bytes behind; gives up when it reads nothing for as long as an upstream may
+/// stay silent.
 async fn keep_pace(reader: &mut Option<Reader>, sent: u64, way: Way) -> Result<(), Failure> {
     let Some(peer) = way.peer else { return Ok(()) };
-    // Let what was pushed reach the socket before it is measured.
+    // The pushed bytes must reach the socket before they are measured.
     tokio::task::yield_now().await;
     if reader.is_none() {
         *reader = Reader::find(peer, sent);
@@ -209,7 +208,7 @@ pub(super) async fn next(body: &mut Incoming, limit: Duration) -> Result<Option<
     }
 }
 
-/// A piece that is there already: `None` when nothing is, `Some(None)` at the end.
+/// A piece that is there already: `None` without one, `Some(None)` at the end.
 async fn ready(body: &mut Incoming) -> Result<Option<Option<Bytes>>, Failure> {
     loop {
         let mut frame = pin!(body.frame());

@@ -16,7 +16,7 @@ use super::resolve::Resolver;
 use super::tls::Tls;
 use aigw_core::balance::Origin;
 
-/// What the tasks of the upstream thread share.
+/// The state that the tasks of the upstream thread share.
 pub(super) struct Shared {
     pools: RefCell<HashMap<Arc<Origin>, Rc<Pool>>>,
     pub(super) resolver: Resolver,
@@ -36,7 +36,7 @@ impl Shared {
         }
     }
 
-    /// Do it, and go on whatever comes of it: a task that ends would leave all exchanges without what it does.
+    /// Does the work and survives its panic: a task that ends would leave all calls without its work.
     pub(super) fn survive(&self, work: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.counters.panics.fetch_add(1, Ordering::Relaxed);

@@ -23,14 +23,15 @@ use super::response::{self, Way};
 use super::shared::Shared;
 use crate::socket::Reader;
 
-/// A refusal of an upstream is kept, to be passed on where no other answers; a larger one is none.
+/// Most bytes of an upstream's refusal that is kept, to be passed on when no other target answers.
 const MAX_REFUSAL: u64 = 1024 * 1024;
-/// How long the last of a torn answer may take to reach its client.
+/// The longest wait until the last bytes of a torn answer have reached the client.
 const LAST_WORDS: Duration = Duration::from_millis(250);
-/// How often that is looked at.
+/// Interval at which the client's socket is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// One call being served. Dropped without a last event (a panic), it reports a fault of ours: no client waits for ever.
+/// One call being served. A call that is dropped without a last event (a panic) reports a fault of the gateway: no client
+/// waits for ever.
 pub(super) struct CallTask<O: CallObserver, T> {
     pub(super) shared: Rc<Shared>,
     pub(super) outbox: Outbox<O, T>,
@@ -76,7 +77,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
                     return Ok(());
                 }
                 (Err(failure), None) => {
-                    // Another target's whole refusal tells more than a target that cannot be reached.
+                    // Another target's whole refusal is more useful than a target that cannot be reached.
                     return match kept {
                         Some((status, headers, body)) if failure.is_before_sending() => {
                             self.outbox.whole(status, headers, body);
@@ -135,7 +136,8 @@ impl<O: CallObserver, T> CallTask<O, T> {
                     return Ok((sender, pool, answer));
                 }
                 Some(Err(mut error)) => match error.take_message() {
-                    // Nothing of it was written: the pooled socket was seen closed before. Any other is as good.
+                    // Nothing of the request was written: the pooled socket was closed before. Another connection may be
+                    // used.
                     Some(unsent) if pooled => {
                         request = unsent;
                         idle = pool.idle();

@@ -199,7 +199,7 @@ impl<'text> Builder<'text> {
         Content::Owned(offset(self.tree.owned.len() - 1))
     }
 
-    /// Where a part of the file stands in it.
+    /// The position of a part of the file.
     fn range_of(&self, part: &str) -> Option<Range<usize>> {
         let start = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize)?;
         let range = start..start + part.len();
@@ -240,14 +240,14 @@ impl<'text> Builder<'text> {
         self.anchored(frame.anchor, (frame.node, self.counted - frame.counted, height));
     }
 
-    /// Whether few keys, as nearly every mapping has, can all stand.
+    /// Whether a few keys, as nearly every mapping has, are all valid and different.
     fn distinct(&self, items: &[NodeId]) -> bool {
         let keys = || items.iter().step_by(2).map(|key| self.key(self.tree.nodes[*key as usize].content));
         items.len() <= 2 * FEW
             && keys().enumerate().all(|(at, key)| key.is_ok() && keys().take(at).all(|before| before != key))
     }
 
-    /// Keys and values without those whose key cannot stand or stood before.
+    /// The keys and values without invalid and repeated keys.
     fn pairs(&mut self, items: &[NodeId]) -> Vec<NodeId> {
         let mut keys = Vec::with_capacity(items.len() / 2);
         let mut problems: Vec<Problem> = Vec::new();
@@ -318,7 +318,7 @@ impl<'text> Builder<'text> {
         }
     }
 
-    /// `!!str` says what quotes say; every other tag is refused.
+    /// `!!str` means the same as quotes; every other tag is refused.
     fn no_tag(&mut self, tag: Option<&Tag>, span: Span, scalar: bool) {
         let Some(tag) = tag.filter(|tag| !(scalar && tag.is_yaml_core_schema_tag("str"))) else { return };
         let at = span.tag_span().map_or(bytes(span), bytes);
@@ -332,7 +332,7 @@ impl<'text> Builder<'text> {
     }
 }
 
-/// The parser's error in words for the author of a configuration.
+/// The parser's error, reworded for the author of a configuration.
 fn words(kind: &ErrorKind) -> String {
     match kind {
         ErrorKind::TabNotAllowed

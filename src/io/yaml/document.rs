@@ -41,14 +41,14 @@ pub(super) struct Node {
     pub content: Content,
 }
 
-/// A scalar that (partly) stands in a stretch of a line: byte range in that stretch, and its path.
+/// A scalar that overlaps a stretch of a line: byte range in that stretch, and its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// From this byte.
     pub from: usize,
     /// To before this byte.
     pub to: usize,
-    /// `None` for what the tree left out, but for the keys that it left out.
+    /// `None` for a part that the tree left out, except for the keys that it left out.
     pub path: Option<Vec<Step>>,
     /// Whether it is a key.
     pub key: bool,
@@ -130,7 +130,7 @@ impl<S: AsRef<[u8]>> Document<S> {
         Some(found)
     }
 
-    /// Where a node stands.
+    /// The position of a node.
     #[must_use]
     pub fn mark(&self, node: NodeId) -> Mark {
         let Node { start, end, content } = self.nodes[node as usize];
@@ -139,7 +139,7 @@ impl<S: AsRef<[u8]>> Document<S> {
         self.place(start, if whole { end } else { start + 1 })
     }
 
-    /// The line (from 1) where a node begins.
+    /// The line (from 1) of a node's first character.
     #[must_use]
     pub fn line(&self, node: NodeId) -> usize {
         self.line_of(self.nodes[node as usize].start) + 1
@@ -220,7 +220,7 @@ impl<S: AsRef<[u8]>> Document<S> {
             .collect()
     }
 
-    /// The path of a node as it stands in the file, aliases not followed; for a key that of its value.
+    /// The path of a node by its position in the file, aliases not followed; for a key the path of its value.
     fn path_of(&self, node: NodeId) -> (Option<Vec<Step>>, bool) {
         let mut path = Vec::new();
         let mut at = 0;
@@ -247,7 +247,8 @@ impl<S: AsRef<[u8]>> Document<S> {
         (Some(path), false)
     }
 
-    /// The path of the first node from this byte on; of a key that the tree left out, or its value, where it would be.
+    /// The path of the first node from this byte on. For a key that the tree left out, or its value: the path that it would
+    /// have.
     pub(super) fn path_near(&self, start: u32) -> Vec<Step> {
         let node = self.nodes.partition_point(|node| node.start < start);
         let Some((wanted, id)) = self.nodes.get(node).zip(u32::try_from(node).ok()) else { return Vec::new() };

@@ -23,7 +23,7 @@ pub enum Step {
 /// One fault, at one position. Lines and columns count from 1, columns and length in characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// For a person, without the place.
+    /// The message for a person, without the position.
     pub message: String,
     /// The position, and its length within the line.
     pub mark: Mark,

@@ -1,8 +1,9 @@
 //! YAML -> a tree that has the position of each part in the file.
 //!
 //! In: the bytes of a file. Out: a [`Document`] with its problems (a key twice, a tag, a key that is not text), or the
-//! [`Fault`] that ended the parse. Time and memory are linear in the bytes, and bounded for any bytes (`bounds`). Scalars are
-//! those of YAML's core schema (`scalar`): `no` and `12:30` are text. The meaning of a configuration is not known here.
+//! [`Fault`] that ended the parse. Time and memory are linear in the bytes, and bounded for any bytes (`bounds`). Scalars
+//! are those of YAML's core schema (`scalar`): `no` and `12:30` are text. The control plane knows the meaning of a
+//! configuration.
 
 mod bounds;
 mod build;

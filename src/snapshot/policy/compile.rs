@@ -58,7 +58,7 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
     })
 }
 
-/// How long the lists are that routes point into.
+/// The lengths of the lists that routes point into.
 #[derive(Clone, Copy)]
 struct Lists {
     key_auth: usize,

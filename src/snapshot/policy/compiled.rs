@@ -1,5 +1,5 @@
-//! The compiled policy: what requests read. Every reference in it has been checked (see `compile`), so that the request
-//! path indexes instead of searching. It holds no consumers and no keys.
+//! The compiled policy that requests read. Every reference in it was checked (see `compile`), so the request path indexes
+//! instead of searching. Consumers and keys are not part of it.
 
 use super::scheme::Scheme;
 use super::tier::Offer;
@@ -59,7 +59,7 @@ impl Policy {
     }
 }
 
-/// Where requests go.
+/// The target of requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Row number.
@@ -86,7 +86,7 @@ pub struct Service {
     pub tls_verify: Option<bool>,
 }
 
-/// What a matched request is subject to.
+/// The decisions of the configuration for a matched request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // Kong's own fields
 pub struct Route {
@@ -118,7 +118,7 @@ pub struct Route {
     pub acl: Option<usize>,
 }
 
-/// How large a request's body may be.
+/// The bound on a request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeLimit {
     /// Most bytes.
@@ -127,14 +127,14 @@ pub struct SizeLimit {
     pub require_content_length: bool,
 }
 
-/// Which groups may pass.
+/// The groups that may pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acl {
     /// The groups are those that may pass; false: those that may not.
     pub allows: bool,
     /// Names of groups.
     pub groups: Box<[Box<str>]>,
-    /// Do not tell the upstream.
+    /// Hide the consumer's groups from the upstream.
     pub hide_groups_header: bool,
 }
 
@@ -172,11 +172,11 @@ pub struct KeyAuth {
     pub run_on_preflight: bool,
     /// The `WWW-Authenticate` value: `Key` or `Key realm="..."`.
     pub challenge: Box<str>,
-    /// What happens without a valid key.
+    /// The treatment of a request without a valid key.
     pub anonymous: Anonymous,
 }
 
-/// What a request without a valid key becomes.
+/// The treatment of a request without a valid key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Anonymous {
     /// It is refused.
@@ -187,7 +187,7 @@ pub enum Anonymous {
     Missing(Box<str>),
 }
 
-/// What tells callers of one limit apart.
+/// The counter that one limit gives to each caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitBy {
     /// The consumer's row; the client's address without one.
@@ -221,7 +221,7 @@ impl LimitBy {
 /// One rate-limiting instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// Whose requests are counted together.
+    /// The scope of the counters.
     pub limit_by: LimitBy,
     /// Shortest period first, at least one.
     pub limits: Box<[Limit]>,

@@ -47,14 +47,14 @@ pub struct Highest {
 }
 
 impl Sealed {
-    /// Whether it was made of this JSON.
+    /// Whether the policy was compiled from this JSON.
     #[must_use]
     pub fn holds(&self, json: &[u8]) -> bool {
         self.file.len() == MAGIC.len() + HASH + 1 + json.len() && self.file.ends_with(json)
     }
 }
 
-/// Checks and compiles this JSON as [`policy`] does, and makes its file: a file that no worker could load is never written.
+/// Checks and compiles this JSON as [`policy`] does, and makes its file: a file that workers cannot load is never written.
 pub fn seal(json: &[u8]) -> Result<Sealed, SnapshotError> {
     let wire: wire::Policy = serde_json::from_slice(json)?;
     let highest = Highest {

@@ -1,4 +1,4 @@
-//! How an upstream is spoken to.
+//! The protocol of an upstream.
 
 /// `http` or `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
