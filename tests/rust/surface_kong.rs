@@ -37,7 +37,7 @@ fn refused(faults: &[&Fault]) -> Option<Reason> {
     for (_, spoil) in faults {
         spoil(&mut request, &mut policy);
     }
-    World::new(&policy).reason(&request)
+    World::of_refusals(&policy).reason(&request)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A gateway in memory: a policy, three consumers, counters on the heap, and requests to it. No process, no folder, no clock.
 #![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, unreachable_pub)]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -90,11 +90,21 @@ pub struct World {
 
 impl World {
     pub fn new(policy: &Value) -> Self {
+        Self::over(Arc::new(HeapPlace::new(&[(ROUTE, 4), (TIER, 4), (MODEL, 4)], 8).unwrap()), policy)
+    }
+
+    /// A world whose requests take nothing that stays: its counters are shared, for they are slow to make.
+    pub fn of_refusals(policy: &Value) -> Self {
+        static SPACE: OnceLock<Arc<HeapPlace>> = OnceLock::new();
+        let space = SPACE.get_or_init(|| Self::new(policy).space);
+        Self::over(Arc::clone(space), policy)
+    }
+
+    fn over(space: Arc<HeapPlace>, policy: &Value) -> Self {
         let hasher = KeyHasher::new(&[7; 32]);
         let policy = file::policy(&file::seal(policy.to_string().as_bytes()).unwrap().file).unwrap();
         let snapshot = Snapshot { generation: 1, policy: Arc::new(policy), keys: keys(&hasher) };
         let in_force = Arc::new(InForce::empty().next(Arc::new(snapshot), |_| None));
-        let space = Arc::new(HeapPlace::new(&[(ROUTE, 4), (TIER, 4), (MODEL, 4)], 8).unwrap());
         let stages = Stages::new(hasher, Admitter::new(Arc::clone(&space)));
         Self { space, in_force, stages, now: NOW }
     }
@@ -185,7 +195,13 @@ impl World {
 /// From arrival to the end of a short request.
 pub const SHORT: Duration = Duration::from_millis(3);
 
+/// The consumers, made once: every world has the same.
 fn keys(hasher: &KeyHasher) -> Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    KEYS.get_or_init(|| make_keys(hasher)).clone()
+}
+
+fn make_keys(hasher: &KeyHasher) -> Keys {
     let mut builder = KeysBuilder::new();
     let id = Uuid::from_bytes([1; 16]);
     for (n, name, tier, groups) in [(ANN, "ann", 1, &["gold"][..]), (BOB, "bob", 1, &[]), (EVE, "eve", 0, &["gold"])] {
