@@ -12,9 +12,9 @@ from aigw.admin import envelope
 from aigw.admin.context import Admin
 from aigw.admin.crud import Crud
 from aigw.control.store.origin import ReadOnly
-from aigw.control.store.read import Reading
+from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 from aigw.entities import Kind
 from aigw.types import JsonDict
 
@@ -36,12 +36,12 @@ class Call:
         """The engine at this moment."""
         return Crud(self.admin.publisher, self.now, self.soon)
 
-    def write(self, status: int, operation: Callable[[Writing, Crud], Any]) -> "Answer":
+    def write(self, status: int, operation: Callable[[WriteSession, Crud], Any]) -> "Answer":
         """Run the operation on the writer thread; its result becomes the answer's body."""
 
-        def run(writing: Writing) -> Any:
+        def run(session: WriteSession) -> Any:
             try:
-                return operation(writing, self.crud)
+                return operation(session, self.crud)
             except ReadOnly as error:
                 raise envelope.read_only(error) from None
 
@@ -61,9 +61,9 @@ Handler = Callable[[Call], Answer]
 Methods = Mapping[str, Handler]
 
 
-def found(reading: Reading, crud: Crud, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row:
+def found(reader: StoreReader, crud: Crud, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row:
     """The entity that a path names. Raises a 404 Refusal."""
-    row = crud.find(reading, kind, key, fixed)
+    row = crud.find(reader, kind, key, fixed)
     if row is None:
         raise envelope.not_found()
     return row
@@ -71,7 +71,7 @@ def found(reading: Reading, crud: Crud, kind: Kind, key: str, fixed: Mapping[str
 
 def page_of(
     call: Call,
-    reading: Reading,
+    reader: StoreReader,
     kind: Kind,
     where: Mapping[str, Any],
     shown: Callable[[Row], JsonDict],
@@ -80,7 +80,7 @@ def page_of(
 ) -> JsonDict:
     """A page of entities for the query's size, offset and tags. `next` of a nested list keeps only the offset, as in Kong."""
     size, after = envelope.page_size(call.query), envelope.page_offset(call.query)
-    rows = reading.page(kind.name, call.now, size + 1, after, where, envelope.tag_filter(call.query))
+    rows = reader.page(kind.name, call.now, size + 1, after, where, envelope.tag_filter(call.query))
     rows, last = envelope.cut(rows, size)
     keep = {} if nested else {k: call.query[k] for k in ("tags", "size") if k in call.query}
     return envelope.page([shown(r) for r in rows], last, call.path, keep)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aigw.control.file.in_force import Configuration
-from aigw.control.group_commit import Writer
+from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.files import Publisher
 from aigw.control.publish.publication import Publication
 from aigw.control.store.database import Store
@@ -16,7 +16,7 @@ class Admin:
     """Reads go to `store`, writes through `writer`; `publication` and `publisher` know the snapshot in force."""
 
     store: Store
-    writer: Writer
+    writer: GroupCommit
     configuration: Configuration
     publication: Publication
     publisher: Publisher

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 from aigw.admin import envelope
 from aigw.admin.body import Form, typed, typed_fields
 from aigw.control.publish.files import Publisher
-from aigw.control.store.read import Reading
+from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Referenced, Row, UniqueViolation, must_be_of
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, Kind, check_entity
 from aigw.entities.keyauth_credential import key_hint
 from aigw.plugins import PLUGINS
@@ -42,16 +42,16 @@ class Crud:
     now: int
     soon: int
 
-    def find(self, reading: Reading, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row | None:
+    def find(self, reader: StoreReader, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row | None:
         """The entity by id, or by its endpoint key. A key that is unique only under its parent needs the parent in `fixed`."""
         if is_uuid(key):
-            return reading.get(kind.name, "id", key.lower(), self.now)
+            return reader.get(kind.name, "id", key.lower(), self.now)
         if kind.endpoint_key == "key":
-            return reading.get(kind.name, "hash", self.publisher.hash_key(key.encode()), self.now)
+            return reader.get(kind.name, "hash", self.publisher.hash_key(key.encode()), self.now)
         if kind.endpoint_key in kind.together:
             own = {**(fixed or {}), kind.endpoint_key: key}
-            return reading.find(kind.name, own, self.now) if own.keys() == set(kind.together) else None
-        return reading.get(kind.name, kind.endpoint_key, key, self.now)
+            return reader.find(kind.name, own, self.now) if own.keys() == set(kind.together) else None
+        return reader.get(kind.name, kind.endpoint_key, key, self.now)
 
     def shown_of(self, kind: Kind) -> Callable[[Row], JsonDict]:
         """`shown` of one kind."""
@@ -67,17 +67,17 @@ class Crud:
         del body["ttl"]
         return {**body, "ttl": max(0, row.expires_at - self.soon)} if row.expires_at else body
 
-    def create(self, writing: Writing, kind: Kind, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+    def create(self, session: WriteSession, kind: Kind, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
         """POST: 201. `fixed` holds the references that the path sets."""
         given = {**kind.defaults(), **{k: v for k, v in self._typed(kind, data, None).items() if v is not None}}
         key = given.get("id") or str(uuid4())
-        if isinstance(key, str) and writing.get(kind.name, "id", key.lower(), self.now) is not None:
+        if isinstance(key, str) and session.get(kind.name, "id", key.lower(), self.now) is not None:
             raise envelope.primary_key_violation(key)
-        return self._write(writing, kind, {**given, "id": key}, fixed, None)
+        return self._write(session, kind, {**given, "id": key}, fixed, None)
 
-    def upsert(self, writing: Writing, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+    def upsert(self, session: WriteSession, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
         """PUT: creates or replaces; omitted fields return to their defaults. A credential keeps its key."""
-        row = self.find(writing, kind, key, fixed)
+        row = self.find(session, kind, key, fixed)
         self._must_be_under(row, fixed)
         if row is not None:
             must_be_of(False, row)
@@ -89,11 +89,11 @@ class Crud:
             given = {**kind.defaults(), **{k: v for k, v in given.items() if v is not None}, "id": key.lower()}
         if not is_uuid(key) and given.get(kind.endpoint_key) is None:
             given[kind.endpoint_key] = key
-        return self._write(writing, kind, {"id": str(uuid4()), **given}, fixed, row)
+        return self._write(session, kind, {"id": str(uuid4()), **given}, fixed, row)
 
-    def patch(self, writing: Writing, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+    def patch(self, session: WriteSession, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
         """PATCH: merged, also inside the config; null returns a field to its default. Raises 404."""
-        row = self.find(writing, kind, key, fixed)
+        row = self.find(session, kind, key, fixed)
         if row is None:
             raise envelope.not_found()
         self._must_be_under(row, fixed)
@@ -105,18 +105,18 @@ class Crud:
             merged["config"] = _merge(row.body["config"], given["config"])
         if kind.name == CREDENTIALS and "ttl" not in given and row.expires_at:
             merged["ttl"] = row.expires_at - self.now
-        return self._write(writing, kind, merged, fixed, row)
+        return self._write(session, kind, merged, fixed, row)
 
-    def delete(self, writing: Writing, kind: Kind, key: str, fixed: Mapping[str, str]) -> None:
+    def delete(self, session: WriteSession, kind: Kind, key: str, fixed: Mapping[str, str]) -> None:
         """DELETE. An absent entity is a success, except on a nested path: 404."""
-        row = self.find(writing, kind, key, fixed)
+        row = self.find(session, kind, key, fixed)
         self._must_be_under(row, fixed)
         if row is None:
             if fixed:
                 raise envelope.not_found()
             return
         try:
-            writing.delete(kind, row)
+            session.delete(kind, row)
         except Referenced as error:
             raise envelope.still_referenced(error, kind.name) from None
 
@@ -134,7 +134,7 @@ class Crud:
             raise envelope.schema_violation(error) from None
 
     def _write(
-        self, writing: Writing, kind: Kind, data: JsonDict, fixed: Mapping[str, str], row: Row | None
+        self, session: WriteSession, kind: Kind, data: JsonDict, fixed: Mapping[str, str], row: Row | None
     ) -> JsonDict:
         given = {k: v for k, v in data.items() if v is not None}
         given.setdefault("created_at", self.now)
@@ -142,23 +142,23 @@ class Crud:
             given["updated_at"] = self.now
         for field, target in fixed.items():
             given[field] = {"id": target}
-        self._resolve(writing, kind, given)
+        self._resolve(session, kind, given)
         try:
             body = check_entity(kind, given).model_dump(mode="json")
-            self._references_exist(writing, kind, body)
+            self._references_exist(session, kind, body)
             if kind.name == CREDENTIALS:
-                return self._write_credential(writing, kind, body, row)
-            return self.shown(kind, writing.put(kind, body, row))
+                return self._write_credential(session, kind, body, row)
+            return self.shown(kind, session.put(kind, body, row))
         except SchemaViolation as error:
             raise envelope.schema_violation(error) from None
         except UniqueViolation as error:
             raise envelope.unique_violation(error) from None
 
-    def _write_credential(self, writing: Writing, kind: Kind, body: JsonDict, row: Row | None) -> JsonDict:
+    def _write_credential(self, session: WriteSession, kind: Kind, body: JsonDict, row: Row | None) -> JsonDict:
         key, ttl = body["key"], body["ttl"]
         if key is not None:
             digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
-            writing.purge_hash(digest, self.now)
+            session.purge_hash(digest, self.now)
         elif row is not None:
             digest, hint = row.hash, row.body["key_hint"]
         else:  # a new credential without a key gets the default
@@ -166,7 +166,7 @@ class Crud:
             digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
         stored = {**body, "key": None, "key_hint": hint, "ttl": None}
         # Workers compare whole seconds: counted from the second before, a key with ttl 1 could be expired on arrival.
-        return self.shown(kind, writing.put(kind, stored, row, digest, self.soon + ttl if ttl else 0), key)
+        return self.shown(kind, session.put(kind, stored, row, digest, self.soon + ttl if ttl else 0), key)
 
     def _typed(self, kind: Kind, data: JsonDict, row: Row | None) -> JsonDict:
         """The input without read-only fields, and with a form's text converted by the schema."""
@@ -188,7 +188,7 @@ class Crud:
             flat += [{alias: f[member]} for f in inner[record]["fields"] if member in f]
         return {**schema, "fields": [*schema["fields"], *flat]}
 
-    def _resolve(self, reading: Reading, kind: Kind, given: JsonDict) -> None:
+    def _resolve(self, reader: StoreReader, kind: Kind, given: JsonDict) -> None:
         """Replace references by name (`service.name=x`) with references by id."""
         for field, collection in kind.foreign.items():
             target, value = KINDS[collection], given.get(field)
@@ -196,14 +196,14 @@ class Crud:
                 continue
             name = value.get(target.endpoint_key)
             if isinstance(name, str) and list(value) == [target.endpoint_key]:
-                row = reading.get(collection, target.endpoint_key, name, self.now)
+                row = reader.get(collection, target.endpoint_key, name, self.now)
                 if row is None:
                     raise envelope.missing_reference(field, value, collection)
                 given[field] = {"id": row.id}
 
-    def _references_exist(self, reading: Reading, kind: Kind, body: JsonDict) -> None:
+    def _references_exist(self, reader: StoreReader, kind: Kind, body: JsonDict) -> None:
         for field, collection in kind.foreign.items():
-            if body[field] and reading.get(collection, "id", body[field]["id"], self.now) is None:
+            if body[field] and reader.get(collection, "id", body[field]["id"], self.now) is None:
                 raise envelope.missing_reference(field, body[field], collection)
 
     @staticmethod

@@ -10,9 +10,9 @@ from typing import Any
 from aigw.admin import envelope
 from aigw.admin.call import Answer, Call, Methods, found, page_of
 from aigw.admin.crud import Crud
-from aigw.control.store.read import Reading
+from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS
 from aigw.entities.plugin import GROUPS_HAVE_NONE
 from aigw.schema.violations import SchemaViolation
@@ -25,8 +25,8 @@ def collection() -> Methods:
     """GET and POST /consumer_groups."""
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            return Answer(200, page_of(call, reading, TIERS, {}, call.crud.shown_of(TIERS), nested=False))
+        with call.admin.store.reading() as reader:
+            return Answer(200, page_of(call, reader, TIERS, {}, call.crud.shown_of(TIERS), nested=False))
 
     return {"GET": get, "POST": lambda call: call.write(201, lambda w, c: c.create(w, TIERS, _group(call.data), {}))}
 
@@ -35,18 +35,18 @@ def group(key: str) -> Methods:
     """One group. GET includes its consumers."""
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            row = found(reading, call.crud, TIERS, key)
+        with call.admin.store.reading() as reader:
+            row = found(reader, call.crud, TIERS, key)
             listed = call.query.get("list_consumers") != "false"
-            members = [m.body for m in reading.members(row.id)] if listed else []
+            members = [m.body for m in reader.members(row.id)] if listed else []
         return Answer(200, {"consumer_group": call.crud.shown(TIERS, row), "consumers": members, "plugins": []})
 
-    def put(writing: Writing, crud: Crud, data: JsonDict) -> JsonDict:
-        row = crud.find(writing, TIERS, key)
+    def put(session: WriteSession, crud: Crud, data: JsonDict) -> JsonDict:
+        row = crud.find(session, TIERS, key)
         given = _group(data)
         if row is not None:
             given = type(data)({**given, "spec": row.body["spec"]})
-        return crud.upsert(writing, TIERS, key, given, {})
+        return crud.upsert(session, TIERS, key, given, {})
 
     return {
         "GET": get,
@@ -60,20 +60,20 @@ def members(key: str) -> Methods:
     """/consumer_groups/{key}/consumers."""
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            row = found(reading, call.crud, TIERS, key)
-            page = page_of(call, reading, CONSUMERS, {"tier": row.id}, lambda r: r.body, nested=True)
+        with call.admin.store.reading() as reader:
+            row = found(reader, call.crud, TIERS, key)
+            page = page_of(call, reader, CONSUMERS, {"tier": row.id}, lambda r: r.body, nested=True)
         return Answer(200, {**page, "consumers": page["data"]})
 
-    def post(writing: Writing, crud: Crud, data: JsonDict) -> JsonDict:
-        row = found(writing, crud, TIERS, key)
-        joined = [found(writing, crud, CONSUMERS, name) for name in _names(data, "consumer")]
+    def post(session: WriteSession, crud: Crud, data: JsonDict) -> JsonDict:
+        row = found(session, crud, TIERS, key)
+        joined = [found(session, crud, CONSUMERS, name) for name in _names(data, "consumer")]
         for consumer in joined:
-            writing.join(consumer, row.id)
+            session.join(consumer, row.id)
         return {"consumer_group": crud.shown(TIERS, row), "consumers": [c.body for c in joined]}
 
-    def delete(writing: Writing, crud: Crud) -> None:
-        writing.leave(found(writing, crud, TIERS, key).id)
+    def delete(session: WriteSession, crud: Crud) -> None:
+        session.leave(found(session, crud, TIERS, key).id)
 
     return {
         "GET": get,
@@ -86,8 +86,8 @@ def plugins(key: str) -> Methods:
     """/consumer_groups/{key}/plugins: always empty. POST refers to the tier."""
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            found(reading, call.crud, TIERS, key)
+        with call.admin.store.reading() as reader:
+            found(reader, call.crud, TIERS, key)
         return Answer(200, {"data": [], "next": None})
 
     def post(_: Call) -> Answer:
@@ -100,23 +100,23 @@ def of_consumer(key: str) -> Methods:
     """/consumers/{key}/consumer_groups."""
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            row = found(reading, call.crud, CONSUMERS, key)
-            tier = reading.get(TIERS.name, "id", row.tier, call.now) if row.tier else None
+        with call.admin.store.reading() as reader:
+            row = found(reader, call.crud, CONSUMERS, key)
+            tier = reader.get(TIERS.name, "id", row.tier, call.now) if row.tier else None
         groups = [call.crud.shown(TIERS, tier)] if tier else []
         return Answer(200, {"data": groups, "consumer_groups": groups, "next": None})
 
-    def post(writing: Writing, crud: Crud, data: JsonDict) -> JsonDict:
-        consumer = found(writing, crud, CONSUMERS, key)
+    def post(session: WriteSession, crud: Crud, data: JsonDict) -> JsonDict:
+        consumer = found(session, crud, CONSUMERS, key)
         names = _names(data, "group")
         if len(names) != 1:
             raise envelope.schema_violation(SchemaViolation({"group": "expected one group: a consumer has one tier"}))
-        row = found(writing, crud, TIERS, names[0])
-        writing.join(consumer, row.id)
+        row = found(session, crud, TIERS, names[0])
+        session.join(consumer, row.id)
         return {"consumer": consumer.body, "consumer_groups": [crud.shown(TIERS, row)]}
 
-    def delete(writing: Writing, crud: Crud) -> None:
-        writing.join(found(writing, crud, CONSUMERS, key), None)
+    def delete(session: WriteSession, crud: Crud) -> None:
+        session.join(found(session, crud, CONSUMERS, key), None)
 
     return {
         "GET": get,
@@ -128,19 +128,19 @@ def of_consumer(key: str) -> Methods:
 def membership(group_key: str, consumer_key: str, shown: str) -> Methods:
     """One consumer in one group, from either side. `shown` selects the entity that GET returns: "consumer" or "consumer_group"."""
 
-    def pair(reading: Reading, crud: Crud) -> tuple[Row, Row]:
-        tier = found(reading, crud, TIERS, group_key)
-        consumer = found(reading, crud, CONSUMERS, consumer_key)
+    def pair(reader: StoreReader, crud: Crud) -> tuple[Row, Row]:
+        tier = found(reader, crud, TIERS, group_key)
+        consumer = found(reader, crud, CONSUMERS, consumer_key)
         if consumer.tier != tier.id:
             raise envelope.not_found()
         return tier, consumer
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            tier, consumer = pair(reading, call.crud)
+        with call.admin.store.reading() as reader:
+            tier, consumer = pair(reader, call.crud)
         return Answer(200, {shown: consumer.body if shown == "consumer" else call.crud.shown(TIERS, tier)})
 
-    leave: Callable[[Writing, Crud], Any] = lambda w, c: w.join(pair(w, c)[1], None) and None  # noqa: E731
+    leave: Callable[[WriteSession, Crud], Any] = lambda w, c: w.join(pair(w, c)[1], None) and None  # noqa: E731
     return {"GET": get, "DELETE": lambda call: call.write(204, leave)}
 
 

@@ -22,8 +22,8 @@ from aigw.types import HostPort, JsonDict
 def root(admin: Admin) -> JsonDict:
     """GET /."""
     enabled = {p.name for p in admin.publication.world.plugins.values()}
-    with admin.store.reading() as reading:
-        enabled |= {p["name"] for p in reading.consumer_plugins()} if len(enabled) < len(PLUGINS) else set()
+    with admin.store.reading() as reader:
+        enabled |= {p["name"] for p in reader.consumer_plugins()} if len(enabled) < len(PLUGINS) else set()
     return {
         "tagline": "Welcome to aigw",
         "version": KONG_VERSION,
@@ -138,8 +138,8 @@ def _listener(address: HostPort) -> JsonDict:
 
 def _reachable(admin: Admin) -> bool:
     try:
-        with admin.store.reading() as reading:
-            reading.get("services", "id", "", 0)
+        with admin.store.reading() as reader:
+            reader.get("services", "id", "", 0)
     except StoreError:
         return False
     return True

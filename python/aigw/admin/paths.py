@@ -11,7 +11,7 @@ from aigw.admin import config, envelope, groups, info, limits, tiers
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
-from aigw.control.store.read import Reading
+from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS, Kind
 from aigw.plugins import PLUGINS
@@ -86,9 +86,9 @@ class _Parent:
     key: str
     reference: str
 
-    def row(self, reading: Reading, crud: Crud) -> Row:
+    def row(self, reader: StoreReader, crud: Crud) -> Row:
         """Raises 404."""
-        return found(reading, crud, self.kind, self.key)
+        return found(reader, crud, self.kind, self.key)
 
 
 def _groups(rest: list[str]) -> Methods | None:
@@ -106,8 +106,8 @@ def _groups(rest: list[str]) -> Methods | None:
     return None
 
 
-def _fixed(parent: _Parent | None, reading: Reading, crud: Crud) -> dict[str, str]:
-    return {} if parent is None else {parent.reference: parent.row(reading, crud).id}
+def _fixed(parent: _Parent | None, reader: StoreReader, crud: Crud) -> dict[str, str]:
+    return {} if parent is None else {parent.reference: parent.row(reader, crud).id}
 
 
 def _collection(kind: Kind, parent: _Parent | None) -> Methods:
@@ -119,9 +119,9 @@ def _collection(kind: Kind, parent: _Parent | None) -> Methods:
 
 def _entity(kind: Kind, key: str, parent: _Parent | None) -> Methods:
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            fixed = _fixed(parent, reading, call.crud)
-            row = call.crud.find(reading, kind, key, fixed)
+        with call.admin.store.reading() as reader:
+            fixed = _fixed(parent, reader, call.crud)
+            row = call.crud.find(reader, kind, key, fixed)
         if row is None or any((row.body[f] or {}).get("id") != owner for f, owner in fixed.items()):
             raise envelope.not_found()
         return Answer(200, call.crud.shown(kind, row))
@@ -142,15 +142,15 @@ def _referenced(kind: Kind, key: str, reference: str) -> Methods:
     """The entity that another one references, as in /routes/{x}/service."""
     target = KINDS[kind.foreign[reference]]
 
-    def target_id(reading: Reading, crud: Crud) -> str:
-        row = crud.find(reading, kind, key)
+    def target_id(reader: StoreReader, crud: Crud) -> str:
+        row = crud.find(reader, kind, key)
         if row is None or not row.body[reference]:
             raise envelope.not_found()
         return str(row.body[reference]["id"])
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            row = reading.get(target.name, "id", target_id(reading, call.crud), call.now)
+        with call.admin.store.reading() as reader:
+            row = reader.get(target.name, "id", target_id(reader, call.crud), call.now)
         if row is None:
             raise envelope.not_found()
         return Answer(200, call.crud.shown(target, row))
@@ -168,17 +168,17 @@ def _list(call: Call, kind: Kind, parent: _Parent | None) -> Answer:
     where: dict[str, Any] = {}
     if kind.name == "consumers" and "custom_id" in call.query:
         where["custom_id"] = call.query["custom_id"]
-    with call.admin.store.reading() as reading:
-        where |= _fixed(parent, reading, call.crud)
-        return Answer(200, page_of(call, reading, kind, where, call.crud.shown_of(kind), nested=parent is not None))
+    with call.admin.store.reading() as reader:
+        where |= _fixed(parent, reader, call.crud)
+        return Answer(200, page_of(call, reader, kind, where, call.crud.shown_of(kind), nested=parent is not None))
 
 
 def _tags(call: Call, tag: str | None = None) -> Answer:
     size = envelope.page_size(call.query)
     offset = envelope.page_offset(call.query).split("\n")
     after = (offset[0], offset[1], offset[2]) if len(offset) == 3 else ("", "", "")
-    with call.admin.store.reading() as reading:
-        rows = reading.tags(size + 1, after, tag)
+    with call.admin.store.reading() as reader:
+        rows = reader.tags(size + 1, after, tag)
     data = [
         {"entity_name": TAGGED_AS.get(kind, kind), "entity_id": key, "tag": name} for name, kind, key in rows[:size]
     ]
@@ -188,9 +188,9 @@ def _tags(call: Call, tag: str | None = None) -> Answer:
 
 
 def _limits(call: Call, key: str) -> Answer:
-    with call.admin.store.reading() as reading:
-        row = found(reading, call.crud, KINDS["consumers"], key)
-        return Answer(200, {"data": limits.limits(call.admin, reading, row, call.now)})
+    with call.admin.store.reading() as reader:
+        row = found(reader, call.crud, KINDS["consumers"], key)
+        return Answer(200, {"data": limits.limits(call.admin, reader, row, call.now)})
 
 
 def _schemas(rest: list[str]) -> Methods | None:

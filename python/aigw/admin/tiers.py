@@ -11,7 +11,7 @@ from aigw.admin.body import Form, typed_fields
 from aigw.admin.call import Answer, Call, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.control.store.rows import Row, must_be_of
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, Kind, check_entity
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
@@ -28,8 +28,8 @@ def collection(kind: Kind) -> Methods:
     """GET: name and object of each."""
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            return Answer(200, page_of(call, reading, kind, {}, _with_name, nested=False))
+        with call.admin.store.reading() as reader:
+            return Answer(200, page_of(call, reader, kind, {}, _with_name, nested=False))
 
     return {"GET": get}
 
@@ -38,11 +38,11 @@ def tier(name: str) -> Methods:
     """GET, PUT, DELETE of one tier."""
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            return Answer(200, found(reading, call.crud, TIERS, name).body["spec"])
+        with call.admin.store.reading() as reader:
+            return Answer(200, found(reader, call.crud, TIERS, name).body["spec"])
 
     def put(call: Call) -> Answer:
-        return call.write(200, lambda writing, crud: _put(writing, crud, name, call.data))
+        return call.write(200, lambda session, crud: _put(session, crud, name, call.data))
 
     def delete(call: Call) -> Answer:
         return call.write(204, lambda w, crud: w.delete(TIERS, found(w, crud, TIERS, name)))
@@ -54,8 +54,8 @@ def model(name: str) -> Methods:
     """GET of one model."""
 
     def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reading:
-            return Answer(200, _with_name(found(reading, call.crud, MODELS, name)))
+        with call.admin.store.reading() as reader:
+            return Answer(200, _with_name(found(reader, call.crud, MODELS, name)))
 
     return {"GET": get}
 
@@ -69,8 +69,8 @@ def check_spec(name: str, data: JsonDict) -> JsonDict:
         raise envelope.schema_violation(error) from None
 
 
-def _put(writing: Writing, crud: Crud, name: str, data: JsonDict) -> JsonDict:
-    row = crud.find(writing, TIERS, name)
+def _put(session: WriteSession, crud: Crud, name: str, data: JsonDict) -> JsonDict:
+    row = crud.find(session, TIERS, name)
     if row is not None:
         must_be_of(False, row)
     spec = check_spec(TIERS.name, data)
@@ -80,7 +80,7 @@ def _put(writing: Writing, crud: Crud, name: str, data: JsonDict) -> JsonDict:
         body = check_entity(TIERS, entity).model_dump(mode="json")
     except SchemaViolation as error:
         raise envelope.schema_violation(error) from None
-    kept: JsonDict = writing.put(TIERS, body, row).body["spec"]
+    kept: JsonDict = session.put(TIERS, body, row).body["spec"]
     return kept
 
 

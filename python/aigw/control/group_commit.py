@@ -1,4 +1,4 @@
-"""Group commit: the one thread that writes. In: operations (functions of a `Writing`). Out: their results, as futures.
+"""Group commit: the one thread that writes. In: operations (functions of a `WriteSession`). Out: their results, as futures.
 
 Operations that arrive during a write become the next group: one transaction, one fsync and one publication for all. A
 future gets its result after the generation word is stored, so a client that has its answer sees the change in force.
@@ -17,14 +17,14 @@ from typing import Any, Final, Generic, TypeVar
 
 from aigw.control.publish.publication import Base, Publication, read_base
 from aigw.control.store.database import Store
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 from aigw.errors import AigwError, Bug, StoreError, Unservable, explain
 from aigw.telemetry.faults import Faults
 
 log = logging.getLogger("aigw.control")
 
 T = TypeVar("T")
-Operation = Callable[[Writing], T]
+Operation = Callable[[WriteSession], T]
 
 MOST_IN_GROUP: Final = 256
 RETRY_SECONDS: Final = 1.0
@@ -45,7 +45,7 @@ class _Undone(Exception):
     """The only operation of a group failed, so its transaction is rolled back."""
 
 
-class Writer:
+class GroupCommit:
     """Writes the store and the publication. `start` puts the stored state in force; `close` ends the thread."""
 
     def __init__(
@@ -67,11 +67,11 @@ class Writer:
         """Publish the stored state, then accept writes. Raises StoreError."""
         publication = self._publication
         self._store.bring_home(all_of_it=True)  # a killed gateway may leave a large log
-        with self._store.writing() as writing:
-            publication.load(writing)
+        with self._store.writing() as session:
+            publication.load(session)
             publication.start_base()
             numbers = publication.numbers.copy()
-            base = read_base(writing, publication.world, numbers, int(self._now()), may_number=True)
+            base = read_base(session, publication.world, numbers, int(self._now()), may_number=True)
         self._install(base)
         self._thread.start()
 
@@ -154,20 +154,20 @@ class Writer:
         large = False
         try:
             self._reload_if_stale()
-            with self._store.writing() as writing:
+            with self._store.writing() as session:
                 for job in group:
                     try:
-                        with nullcontext() if job.alone else writing.attempt():
-                            done.append((job, job.operation(writing)))
+                        with nullcontext() if job.alone else session.attempt():
+                            done.append((job, job.operation(session)))
                     except Exception as error:
                         job.future.set_exception(error)  # every exception belongs to that one caller
                         if job.alone:
                             raise _Undone from error
-                with self._publication.group(writing.changes):
-                    writing.keep_numbers(*self._publication.prepare(writing, int(self._now())))
-                    writing.commit()
-                large = writing.much
-                self._logged += len(writing.changes)
+                with self._publication.group(session.changes):
+                    session.keep_numbers(*self._publication.prepare(session, int(self._now())))
+                    session.commit()
+                large = session.much
+                self._logged += len(session.changes)
         except _Undone:
             return  # the publication has not seen its changes
         except (Unservable, OSError) as error:
@@ -206,11 +206,11 @@ class Writer:
     def _catch_up(self, now: int) -> None:
         self._reload_if_stale()
         try:
-            with self._store.writing() as writing:
-                writing.purge(now)
-                with self._publication.group(writing.changes):
-                    writing.keep_numbers(*self._publication.prepare(writing, now))
-                    writing.commit()
+            with self._store.writing() as session:
+                session.purge(now)
+                with self._publication.group(session.changes):
+                    session.keep_numbers(*self._publication.prepare(session, now))
+                    session.commit()
         except BaseException:
             self._stale = True
             raise
@@ -218,14 +218,14 @@ class Writer:
 
     def _reload_if_stale(self) -> None:
         if self._stale:
-            with self._store.reading() as reading:
-                self._publication.load(reading)
+            with self._store.reading() as reader:
+                self._publication.load(reader)
             self._stale = False
 
     def _install(self, base: Base) -> None:
         try:
-            with self._store.writing() as writing:
-                writing.keep_numbers(*self._publication.install_base(base, writing, int(self._now())))
+            with self._store.writing() as session:
+                session.keep_numbers(*self._publication.install_base(base, session, int(self._now())))
         finally:
             self._publication.drop_base()
         self._publication.send(self._now())
@@ -240,8 +240,8 @@ class Writer:
             base: Base | None = None
             with self._faults.outlived("base", "read a new base"):
                 try:
-                    with self._store.reading() as reading:
-                        base = read_base(reading, world, numbers, int(self._now()))
+                    with self._store.reading() as reader:
+                        base = read_base(reader, world, numbers, int(self._now()))
                 except (AigwError, KeyError) as error:
                     log.warning("a new base could not be read: %s; tried again later", error)
             if base is None:

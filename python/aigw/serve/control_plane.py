@@ -13,7 +13,7 @@ from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
 from aigw.control.file.in_force import Configuration, Events, give_back
 from aigw.control.file.read import first_look
-from aigw.control.group_commit import Writer
+from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.files import Publisher
 from aigw.control.publish.publication import Publication
 from aigw.control.publish.repair import Repair
@@ -46,7 +46,7 @@ class Control:
         self,
         store: Store,
         publisher: Publisher,
-        writer: Writer,
+        writer: GroupCommit,
         configuration: Configuration,
         first: Callable[[], None],
         app: AdminApp,
@@ -101,7 +101,7 @@ def open_control(
     store, files = _open_files(settings.data, publisher)
     publication = Publication(files)
     faults = Faults()
-    writer = Writer(store, publication, faults, now)
+    writer = GroupCommit(store, publication, faults, now)
     configuration = Configuration(store, writer, publication, files, settings.config, now, log)
 
     def own_families() -> list[Family]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aigw.control import group_commit
-from aigw.control.group_commit import Writer
+from aigw.control.group_commit import GroupCommit
 from aigw.errors import StoreError
 from conftest import Gateway
 
@@ -20,12 +20,12 @@ class PanicException(BaseException):
 
 
 @pytest.fixture
-def busy(gateway: Gateway) -> Writer:
+def busy(gateway: Gateway) -> GroupCommit:
     assert gateway.control is not None
     return gateway.control._writer
 
 
-def held(busy: Writer) -> tuple["Future[None]", threading.Event]:
+def held(busy: GroupCommit) -> tuple["Future[None]", threading.Event]:
     """The writer at a change that ends when the event is set."""
     began, go = threading.Event(), threading.Event()
 
@@ -45,7 +45,7 @@ def faults(gateway: Gateway, thread: str) -> int:
     return int(float(line.rpartition(" ")[2]))
 
 
-def test_a_change_that_nobody_waits_for_any_more_is_not_made(gateway: Gateway, busy: Writer) -> None:
+def test_a_change_that_nobody_waits_for_any_more_is_not_made(gateway: Gateway, busy: GroupCommit) -> None:
     first, go = held(busy)
     ran: list[str] = []
     given_up, kept = busy.submit(lambda _: ran.append("given up")), busy.submit(lambda _: ran.append("kept"))
@@ -57,7 +57,7 @@ def test_a_change_that_nobody_waits_for_any_more_is_not_made(gateway: Gateway, b
     gateway.post("/consumers", username="later")
 
 
-def test_a_fault_of_ours_is_told_to_its_callers_and_counted(gateway: Gateway, busy: Writer) -> None:
+def test_a_fault_of_ours_is_told_to_its_callers_and_counted(gateway: Gateway, busy: GroupCommit) -> None:
     original, before = gateway.publisher.publish, faults(gateway, "writer")
 
     def panics(_: bytes | None) -> int:
@@ -76,7 +76,7 @@ def test_a_fault_of_ours_is_told_to_its_callers_and_counted(gateway: Gateway, bu
     "fault", [KeyError("a column came"), RuntimeError("a fault of ours"), PanicException("a panic")]
 )
 def test_a_base_that_cannot_be_read_is_read_again_later(
-    gateway: Gateway, busy: Writer, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+    gateway: Gateway, busy: GroupCommit, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
     publisher, publication, read = gateway.publisher, busy._publication, group_commit.read_base
     before, dropped, written = faults(gateway, "base"), threading.Event(), threading.Event()
@@ -103,7 +103,7 @@ def test_a_base_that_cannot_be_read_is_read_again_later(
     assert written.wait(PATIENCE_S)
 
 
-def test_the_writer_refuses_operations_after_its_end(gateway: Gateway, busy: Writer) -> None:
+def test_the_writer_refuses_operations_after_its_end(gateway: Gateway, busy: GroupCommit) -> None:
     busy.close()
     with pytest.raises(StoreError, match="stopping"):
         busy.submit(lambda _: None).result(PATIENCE_S)

@@ -1,5 +1,5 @@
 """The entities of the configuration file -> the store, in one transaction, changed rows only. In: every entity of the file,
-checked. Out: the numbers of added, changed and removed rows; `writing.changes` has the changes for the publication.
+checked. Out: the numbers of added, changed and removed rows; `session.changes` has the changes for the publication.
 
 The difference is by content hash, so a reload of an unchanged file writes nothing. A name, key or id that the Admin API
 holds is a conflict, and all conflicts are told at once (`Conflicts`). Entities that left the file are deleted, with what
@@ -23,7 +23,7 @@ from aigw.control.file.consumers import ConsumerRows, Update, insert_all, update
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin, content_hash, name_of
 from aigw.control.store.rows import Change, Row, columns_of, row_of, scope_of
-from aigw.control.store.write import FIRST_CACHE_KIB, Writing
+from aigw.control.store.write import FIRST_CACHE_KIB, WriteSession
 from aigw.entities import KINDS, Kind
 from aigw.types import JsonDict
 
@@ -57,35 +57,38 @@ class Applied:
 
 
 def apply(
-    writing: Writing, declared: Iterable[Declared], rows: ConsumerRows | None = None, default_tier: str | None = None
+    session: WriteSession,
+    declared: Iterable[Declared],
+    rows: ConsumerRows | None = None,
+    default_tier: str | None = None,
 ) -> Applied:
     """Make the store hold exactly these entities as the file's; `default_tier` is an id. Raises Conflicts; then the caller must roll
     back, as `GroupCommit.submit(..., alone=True)` does."""
     collecting = gc.isenabled()
     gc.disable()  # no cycle is made here, and the collector would walk all rows again and again: a quarter of the time
     try:
-        return _apply(writing, declared, rows, default_tier)
+        return _apply(session, declared, rows, default_tier)
     finally:
         if collecting:
             gc.enable()
 
 
 def _apply(
-    writing: Writing, declared: Iterable[Declared], rows: ConsumerRows | None, default_tier: str | None
+    session: WriteSession, declared: Iterable[Declared], rows: ConsumerRows | None, default_tier: str | None
 ) -> Applied:
-    stored = writing.of_file()
+    stored = session.of_file()
     plans = {kind: _Plan(KINDS[kind]) for kind in KINDS}
-    names = Names(writing, plans["consumers"].wanted, rows.native.name if rows is not None else lambda _: None)
+    names = Names(session, plans["consumers"].wanted, rows.native.name if rows is not None else lambda _: None)
     conflicts = _plan_others(plans, declared, stored, names)
-    _plan_consumers(writing, plans, rows, stored)
+    _plan_consumers(session, plans, rows, stored)
     if rows is not None:
         same = rows.native.same_digests()[:MOST]
         conflicts += (names.twice(_KEYS, rows.row(_KEYS, later), rows.row(_KEYS, first)) for later, first in same)
     for plan in plans.values():
-        conflicts += islice(_conflicts(writing, plan, names), max(0, MOST - len(conflicts)))
+        conflicts += islice(_conflicts(session, plan, names), max(0, MOST - len(conflicts)))
     if conflicts:
         raise Conflicts(conflicts)
-    conflicts += _store(writing, list(plans.values()), default_tier)
+    conflicts += _store(session, list(plans.values()), default_tier)
     if conflicts:
         raise Conflicts(conflicts)
     return Applied(
@@ -96,20 +99,20 @@ def _apply(
     )
 
 
-def _store(writing: Writing, plans: list["_Plan"], default_tier: str | None) -> list[Conflict]:
+def _store(session: WriteSession, plans: list["_Plan"], default_tier: str | None) -> list[Conflict]:
     """Carry the plans out. Conflicts: entities of the Admin API that keep an entity of the file from leaving."""
     if any(plan.inserted for plan in plans):
-        writing.expect_much(FIRST_CACHE_KIB)
+        session.expect_much(FIRST_CACHE_KIB)
     elif sum(plan.total for plan in plans) > CHUNK:
-        writing.expect_much()
+        session.expect_much()
     for plan in plans:
-        plan.before = {r.id: r for r in _rows(writing, plan.kind.name, [*plan.changed, *plan.removed])}
-        _free(writing, plan)
+        plan.before = {r.id: r for r in _rows(session, plan.kind.name, [*plan.changed, *plan.removed])}
+        _free(session, plan)
     for plan in plans:
-        _insert(writing, plan)
-        _update(writing, plan)
-    writing.set_default_tier(default_tier)
-    return [conflict for plan in reversed(plans) for conflict in _remove(writing, plan)]
+        _insert(session, plan)
+        _update(session, plan)
+    session.set_default_tier(default_tier)
+    return [conflict for plan in reversed(plans) for conflict in _remove(session, plan)]
 
 
 @dataclass(slots=True)
@@ -172,13 +175,13 @@ def _plan_others(
 
 
 def _plan_consumers(
-    writing: Writing, plans: dict[str, _Plan], rows: ConsumerRows | None, stored: Mapping[str, dict[str, str]]
+    session: WriteSession, plans: dict[str, _Plan], rows: ConsumerRows | None, stored: Mapping[str, dict[str, str]]
 ) -> None:
     """Plan consumers, credentials and acls: very many go into empty tables as they are, a few become values."""
     inserts_all = (
         rows is not None
         and rows.native.count("consumers") > CHUNK
-        and all(writing.is_empty(tables.ENTITIES[kind]) for kind in CONSUMER_KINDS)
+        and all(session.is_empty(tables.ENTITIES[kind]) for kind in CONSUMER_KINDS)
     )
     for kind in CONSUMER_KINDS:
         plan = plans[kind]
@@ -187,7 +190,7 @@ def _plan_consumers(
             plan.removed = list(stored[kind])
         elif not inserts_all:
             absent, changed, plan.moved, plan.removed = rows.native.compare(kind, stored[kind])
-            plan.updates = updates(writing, kind, rows, changed)
+            plan.updates = updates(session, kind, rows, changed)
             at_once = {update.at for update in plan.updates}
             plan.added = {row.id: row for row in (rows.row(kind, index) for index in absent)}
             few = (rows.row(kind, index) for index in changed if index not in at_once)
@@ -203,14 +206,14 @@ def _unique(kind: Kind) -> Iterator[tuple[str, ...]]:
         yield ("scope",) if "scope" in tables.ENTITIES[kind.name].c else kind.together
 
 
-def _conflicts(writing: Writing, plan: _Plan, names: Names) -> Iterator[Conflict]:
+def _conflicts(session: WriteSession, plan: _Plan, names: Names) -> Iterator[Conflict]:
     kind, table = plan.kind, plan.table
     fresh = [*plan.added, *plan.changed]
     if not fresh:
         return
-    others = _has_others(writing, table)
+    others = _has_others(session, table)
     if others:
-        for row in _rows(writing, kind.name, list(plan.added)):
+        for row in _rows(session, kind.name, list(plan.added)):
             yield names.held(kind.name, "id", plan.added[row.id], row)
     for columns in _unique(kind):
         values = _values(plan.wanted.values(), columns)
@@ -225,7 +228,7 @@ def _conflicts(writing: Writing, plan: _Plan, names: Names) -> Iterator[Conflict
         wanted = list({*_values((plan.wanted[key] for key in fresh), columns[:1])} - {None})
         for part in _chunks(wanted):
             query = sa.select(table).where(table.c[columns[0]].in_(part), table.c.origin.is_(None))
-            for record in writing.connection.execute(query):
+            for record in session.connection.execute(query):
                 row = row_of(kind.name, record)
                 mine = holders.get(_values([row], columns)[0])
                 if mine is not None and mine != record.id:
@@ -247,13 +250,13 @@ def _values(rows: Iterable[Row], columns: tuple[str, ...]) -> list[Any]:
     return [row.body[column] for row in rows]
 
 
-def _has_others(writing: Writing, table: sa.Table) -> bool:
+def _has_others(session: WriteSession, table: sa.Table) -> bool:
     """Whether the Admin API has any entity of this kind."""
     query = sa.select(sa.literal(1)).where(table.c.origin.is_(None)).limit(1)
-    return writing.connection.scalar(query) is not None
+    return session.connection.scalar(query) is not None
 
 
-def _free(writing: Writing, plan: _Plan) -> None:
+def _free(session: WriteSession, plan: _Plan) -> None:
     """Let go of unique values that change hands: entities may swap names, and what leaves makes room."""
     if not plan.before or not (plan.added or plan.changed):
         return
@@ -268,7 +271,7 @@ def _free(writing: Writing, plan: _Plan) -> None:
         rows = [{"key": k, "placeholder": f"\x01{k}", "digest": f"\x01{k}".encode()} for k in going]
         names = {"key", *(("placeholder",) if texts else ()), *(("digest",) if "hash" in values else ())}
         if rows:
-            _many(writing, query, [{k: v for k, v in r.items() if k in names} for r in rows])
+            _many(session, query, [{k: v for k, v in r.items() if k in names} for r in rows])
 
 
 def _lets_go(plan: _Plan, key: str) -> bool:
@@ -276,25 +279,25 @@ def _lets_go(plan: _Plan, key: str) -> bool:
     return any(_values(before, columns) != _values(after, columns) for columns in _unique(plan.kind))
 
 
-def _insert(writing: Writing, plan: _Plan) -> None:
-    many = len(plan.added) + plan.inserted > CHUNK and plan.table.indexes and writing.is_empty(plan.table)
-    with writing.without_indexes(plan.table) if many else nullcontext():
+def _insert(session: WriteSession, plan: _Plan) -> None:
+    many = len(plan.added) + plan.inserted > CHUNK and plan.table.indexes and session.is_empty(plan.table)
+    with session.without_indexes(plan.table) if many else nullcontext():
         if plan.added:
-            numbers = _numbers(writing, plan.kind.name, plan.added) if plan.kind.numbered else {}
+            numbers = _numbers(session, plan.kind.name, plan.added) if plan.kind.numbered else {}
             rows = [row._replace(n=numbers.get(key, 0)) for key, row in plan.added.items()]
-            _many(writing, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
-            _tag(writing, plan.kind.name, rows)
-            writing.changes += [Change(plan.kind.name, None, row) for row in rows]
+            _many(session, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
+            _tag(session, plan.kind.name, rows)
+            session.changes += [Change(plan.kind.name, None, row) for row in rows]
         if plan.rows is not None and plan.inserted:
-            insert_all(writing, plan.kind.name, plan.rows)
+            insert_all(session, plan.kind.name, plan.rows)
 
 
-def _update(writing: Writing, plan: _Plan) -> None:
+def _update(session: WriteSession, plan: _Plan) -> None:
     kind, table = plan.kind, plan.table
     if plan.moved:
-        writing.connection.exec_driver_sql(f"UPDATE {table.name} SET origin = ? WHERE id = ?", plan.moved)  # noqa: S608
+        session.connection.exec_driver_sql(f"UPDATE {table.name} SET origin = ? WHERE id = ?", plan.moved)  # noqa: S608
     if plan.rows is not None and plan.updates:
-        update_all(writing, kind.name, plan.rows, plan.updates)
+        update_all(session, kind.name, plan.rows, plan.updates)
     if not plan.changed:
         return
     rows = []
@@ -304,28 +307,28 @@ def _update(writing: Writing, plan: _Plan) -> None:
         rows.append(row._replace(n=before.n, body=body))
     values = [{f"new_{c}": v for c, v in columns_of(kind, row).items()} for row in rows]
     columns: dict[str, Any] = {c: sa.bindparam(f"new_{c}") for c in columns_of(kind, rows[0]) if c != "id"}
-    _many(writing, sa.update(table).where(table.c.id == sa.bindparam("new_id")).values(columns), values)
-    _untag(writing, kind.name, list(plan.changed))
-    _tag(writing, kind.name, rows)
-    writing.changes += [Change(kind.name, plan.before[row.id], row) for row in rows]
+    _many(session, sa.update(table).where(table.c.id == sa.bindparam("new_id")).values(columns), values)
+    _untag(session, kind.name, list(plan.changed))
+    _tag(session, kind.name, rows)
+    session.changes += [Change(kind.name, plan.before[row.id], row) for row in rows]
 
 
-def _remove(writing: Writing, plan: _Plan) -> list[Conflict]:
+def _remove(session: WriteSession, plan: _Plan) -> list[Conflict]:
     """Delete what left the file. What the file had below is gone already; what is left there is the Admin API's."""
     kind, conflicts = plan.kind, list[Conflict]()
     gone = {key: plan.before[key] for key in plan.removed}
     if not gone:
         return []
     if kind.name == "tiers":
-        conflicts += still_in(writing, gone.values())
+        conflicts += still_in(session, gone.values())
     for other in KINDS.values():
-        if not _has_others(writing, tables.ENTITIES[other.name]):
+        if not _has_others(session, tables.ENTITIES[other.name]):
             continue
         for field in (f for f, target in other.foreign.items() if target == kind.name):
-            for below in _rows(writing, other.name, list(gone), field):
+            for below in _rows(session, other.name, list(gone), field):
                 above = gone[below.body[field]["id"]]
                 if field in other.cascades:
-                    writing.delete(other, below, by_file=True)
+                    session.delete(other, below, by_file=True)
                 else:
                     name = name_of(below.body)
                     conflicts.append(
@@ -338,52 +341,52 @@ def _remove(writing: Writing, plan: _Plan) -> list[Conflict]:
                     )
     if conflicts:
         return conflicts
-    writing.retire(kind, gone.values())
+    session.retire(kind, gone.values())
     for part in _chunks(list(gone)):
-        writing.connection.execute(sa.delete(plan.table).where(plan.table.c.id.in_(part)))
-    _untag(writing, kind.name, list(gone))
-    writing.changes += [Change(kind.name, row, None) for row in gone.values()]
+        session.connection.execute(sa.delete(plan.table).where(plan.table.c.id.in_(part)))
+    _untag(session, kind.name, list(gone))
+    session.changes += [Change(kind.name, row, None) for row in gone.values()]
     return []
 
 
-def _numbers(writing: Writing, kind: str, keys: Iterable[str]) -> dict[str, int]:
+def _numbers(session: WriteSession, kind: str, keys: Iterable[str]) -> dict[str, int]:
     """Row numbers, in one go: the one that an id had before, or the next ones."""
-    known = writing.numbers(kind)
-    fresh = enumerate((k for k in keys if k not in known), writing.highest(kind) + 1)
+    known = session.numbers(kind)
+    fresh = enumerate((k for k in keys if k not in known), session.highest(kind) + 1)
     return known | {key: n for n, key in fresh}
 
 
-def _many(writing: Writing, statement: sa.Insert | sa.Update, rows: list[JsonDict]) -> None:
+def _many(session: WriteSession, statement: sa.Insert | sa.Update, rows: list[JsonDict]) -> None:
     """One statement for many rows of plain values: the driver's own, without a look at each of them."""
     keys = list(rows[0]) if isinstance(statement, sa.Insert) else None
-    compiled = statement.compile(dialect=writing.connection.dialect, column_keys=keys)
+    compiled = statement.compile(dialect=session.connection.dialect, column_keys=keys)
     order = getattr(compiled, "positiontup", None)
     if order is None:
-        writing.connection.execute(statement, rows)
+        session.connection.execute(statement, rows)
     else:
         pick = itemgetter(*order)
-        writing.connection.exec_driver_sql(str(compiled), [pick(row) for row in rows])
+        session.connection.exec_driver_sql(str(compiled), [pick(row) for row in rows])
 
 
-def _rows(writing: Writing, kind: str, values: list[str], column: str = "id") -> list[Row]:
+def _rows(session: WriteSession, kind: str, values: list[str], column: str = "id") -> list[Row]:
     table = tables.ENTITIES[kind]
     return [
         row_of(kind, record)
         for part in _chunks(values)
-        for record in writing.connection.execute(sa.select(table).where(table.c[column].in_(part))).all()
+        for record in session.connection.execute(sa.select(table).where(table.c[column].in_(part))).all()
     ]
 
 
-def _tag(writing: Writing, kind: str, rows: Iterable[Row]) -> None:
+def _tag(session: WriteSession, kind: str, rows: Iterable[Row]) -> None:
     tags = [{"kind": kind, "id": row.id, "tag": tag} for row in rows for tag in row.body.get("tags") or ()]
     if tags:
-        _many(writing, sa.insert(tables.tags), tags)
+        _many(session, sa.insert(tables.tags), tags)
 
 
-def _untag(writing: Writing, kind: str, keys: list[str]) -> None:
+def _untag(session: WriteSession, kind: str, keys: list[str]) -> None:
     c = tables.tags.c
     for part in _chunks(keys):
-        writing.connection.execute(sa.delete(tables.tags).where(c.kind == kind, c.id.in_(part)))
+        session.connection.execute(sa.delete(tables.tags).where(c.kind == kind, c.id.in_(part)))
 
 
 def _chunks(values: list[Any]) -> Iterator[list[Any]]:

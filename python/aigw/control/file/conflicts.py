@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin, name_of
 from aigw.control.store.rows import Row, row_of
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 
 _KEYS: Final = "keyauth_credentials"
 MOST: Final = 1000
@@ -45,7 +45,7 @@ class Names:
     """Tells entities that clash by what people call them. A key is told by its consumer: itself is secret, and its id says nothing.
     `rows` (new and changed consumers of the file) and `name_of_file` know consumers by id; the others are in the store."""
 
-    writing: Writing
+    session: WriteSession
     rows: Mapping[str, Row]
     name_of_file: Callable[[str], str | None]
 
@@ -72,21 +72,21 @@ class Names:
         row = self.rows.get(owner)
         name = name_of(row.body) if row is not None else self.name_of_file(owner)
         if name is None:
-            row = self.writing.get("consumers", "id", owner, 0)
+            row = self.session.get("consumers", "id", owner, 0)
             name = owner if row is None else name_of(row.body)
         return f"consumer '{name}'"
 
 
-def still_in(writing: Writing, tiers: Iterable[Row]) -> Iterator[Conflict]:
+def still_in(session: WriteSession, tiers: Iterable[Row]) -> Iterator[Conflict]:
     """Tiers that leave the file while consumers are in them. The file's own are in others by now, so these are the Admin
     API's. Two looks at an index for each tier, however many consumers there are."""
     c = tables.consumers
     for tier in tiers:
-        count = writing.connection.scalar(sa.select(sa.func.count()).where(c.c.tier == tier.id)) or 0
+        count = session.connection.scalar(sa.select(sa.func.count()).where(c.c.tier == tier.id)) or 0
         if not count:
             continue
         query = sa.select(c).where(c.c.tier == tier.id).limit(NAMED)
-        first = [name_of(row_of(c.name, record).body) for record in writing.connection.execute(query)]
+        first = [name_of(row_of(c.name, record).body) for record in session.connection.execute(query)]
         names = ", ".join(f"'{name}'" for name in first) + (", ..." if count > NAMED else "")
         one = count == 1
         yield Conflict(

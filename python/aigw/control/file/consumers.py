@@ -17,7 +17,7 @@ from aigw.config.file import CONSUMER_KINDS
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin
 from aigw.control.store.rows import MOST_TOLD, Change, Many, Row, row_of
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS
 from aigw.entities.keyauth_credential import key_hint
 
@@ -95,23 +95,23 @@ def _shape(kind: str) -> list[tuple[str, str]]:
     return [(name, orjson.dumps(None if field.is_required() else field.default).decode()) for name, field in fields]
 
 
-def insert_all(writing: Writing, kind: str, rows: ConsumerRows) -> None:
-    """Fill an empty table. One `Many` in `writing.changes` stands for all rows: no other entity can have the same name or key, and the
+def insert_all(session: WriteSession, kind: str, rows: ConsumerRows) -> None:
+    """Fill an empty table. One `Many` in `session.changes` stands for all rows: no other entity can have the same name or key, and the
     publication writes a new base. A row gets the number that its id had before, or else the next one."""
     numbered = KINDS[kind].numbered
-    known, highest = (writing.numbers(kind), writing.highest(kind)) if numbered else ({}, 0)
+    known, highest = (session.numbers(kind), session.highest(kind)) if numbered else ({}, 0)
     count = rows.native.count(kind)
     for start in range(0, count, _CHUNK):
         stop = min(start + _CHUNK, count)
         records, highest = rows.native.records(kind, start, stop, highest, known)
-        writing.connection.exec_driver_sql(_INSERT[kind], records)
+        session.connection.exec_driver_sql(_INSERT[kind], records)
         if tags := rows.native.tags(kind, start, stop):
-            writing.connection.exec_driver_sql("INSERT INTO tags (kind, id, tag) VALUES (?, ?, ?)", tags)
+            session.connection.exec_driver_sql("INSERT INTO tags (kind, id, tag) VALUES (?, ?, ?)", tags)
     told = tuple(Change(kind, None, rows.row(kind, index)) for index in range(min(MOST_TOLD, count)))
-    writing.changes.append(Many(kind, count, highest, told, "created"))
+    session.changes.append(Many(kind, count, highest, told, "created"))
 
 
-def updates(writing: Writing, kind: str, rows: ConsumerRows, changed: list[int]) -> list[Update]:
+def updates(session: WriteSession, kind: str, rows: ConsumerRows, changed: list[int]) -> list[Update]:
     """The changed rows that `update_all` may write, by number; empty where there are few. No value that must be unique changes:
     a consumer with the same id has the same username, and a credential the same key. Rows with tags, and consumers with another
     custom_id, are left to the general way."""
@@ -121,21 +121,21 @@ def updates(writing: Writing, kind: str, rows: ConsumerRows, changed: list[int])
         f"SELECT id, n, json_extract(body, '$.created_at'), {_CUSTOM_ID[kind]} FROM {kind}"  # noqa: S608
         " WHERE origin IS NOT NULL AND json_extract(body, '$.tags') IS NULL ORDER BY n"
     )
-    return [Update(*one) for one in rows.native.updatable(kind, changed, writing.raw(query))]
+    return [Update(*one) for one in rows.native.updatable(kind, changed, session.raw(query))]
 
 
-def update_all(writing: Writing, kind: str, rows: ConsumerRows, found: list[Update]) -> None:
-    """Write these rows, with one `Many` in `writing.changes` for all of them."""
+def update_all(session: WriteSession, kind: str, rows: ConsumerRows, found: list[Update]) -> None:
+    """Write these rows, with one `Many` in `session.changes` for all of them."""
     table = tables.ENTITIES[kind]
     told = []
     for one in found[:MOST_TOLD]:
-        (record,) = writing.connection.execute(table.select().filter_by(n=one.n)).all()
+        (record,) = session.connection.execute(table.select().filter_by(n=one.n)).all()
         before, after = row_of(kind, record), rows.row(kind, one.at)
         told.append(Change(kind, before, after._replace(n=one.n, body={**after.body, "created_at": one.created_at})))
     by_tier = [index for index in table.indexes if index.name == "ix_consumers_tier"]
-    again = by_tier and len(found) * _INDEXED > writing.count(table)
-    with writing.without_indexes(table, by_tier) if again else nullcontext():
+    again = by_tier and len(found) * _INDEXED > session.count(table)
+    with session.without_indexes(table, by_tier) if again else nullcontext():
         for start in range(0, len(found), _CHUNK):
             part = [(one.at, one.n, one.created_at) for one in found[start : start + _CHUNK]]
-            writing.connection.exec_driver_sql(_UPDATE[kind], rows.native.updates(kind, part))
-    writing.changes.append(Many(kind, len(found), 0, tuple(told), "updated"))
+            session.connection.exec_driver_sql(_UPDATE[kind], rows.native.updates(kind, part))
+    session.changes.append(Many(kind, len(found), 0, tuple(told), "updated"))

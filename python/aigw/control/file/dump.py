@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from aigw.control.store.origin import name_of
-from aigw.control.store.read import Reading
+from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS
 from aigw.entities.model import ModelSpec
@@ -27,9 +27,9 @@ _MADE: Final = {"id", "created_at", "updated_at"}
 Rows = Mapping[str, list[Row]]
 
 
-def rows_of(reading: Reading) -> dict[str, list[Row]]:
+def rows_of(reader: StoreReader) -> dict[str, list[Row]]:
     """All entities by kind, with expired keys, which the file still declares."""
-    return {kind: sorted(reading.everything(kind, 0), key=lambda row: name_of(row.body)) for kind in KINDS}
+    return {kind: sorted(reader.everything(kind, 0), key=lambda row: name_of(row.body)) for kind in KINDS}
 
 
 def document(rows: Rows, default_tier: str | None) -> JsonDict:

@@ -36,12 +36,12 @@ from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
 from aigw.control.file.read import First, Text, text_of
 from aigw.control.file.stamp import HISTORY, Stamp, history_of, put_history, put_stamp, stamp_of
-from aigw.control.group_commit import Writer
+from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.publication import Publication
 from aigw.control.store import tables
 from aigw.control.store.database import Store
 from aigw.control.store.origin import Origin
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 from aigw.errors import AigwError, ConfigError, StoreError, Unservable, explain
 from aigw.telemetry.families import Family, own
 from aigw.types import JsonDict
@@ -85,7 +85,7 @@ class Configuration:
     def __init__(
         self,
         store: Store,
-        writer: Writer,
+        writer: GroupCommit,
         publication: Publication,
         sealer: Sealer,
         path: FilePath | None,
@@ -112,9 +112,9 @@ class Configuration:
     def start(self, first: First, *, must: bool) -> None:
         """Put the result of the first look in force. Raises StoreError, and ConfigError if `must`."""
         with self._one:
-            with self._store.reading() as reading:
-                self.stamp = stamp_of(reading)
-                held = any(reading.of_file().values()) if self.path is None else True
+            with self._store.reading() as reader:
+                self.stamp = stamp_of(reader)
+                held = any(reader.of_file().values()) if self.path is None else True
             self._read = self.stamp.file if self.stamp is not None else ""
             if self.path is None:
                 if must and (held or self.stamp is not None):
@@ -208,16 +208,16 @@ class Configuration:
 
     def document(self) -> JsonDict:
         """The configuration in force as a file: entities of the file and of the Admin API."""
-        with self._store.reading() as reading:
-            return document(rows_of(reading), reading.default_tier())
+        with self._store.reading() as reader:
+            return document(rows_of(reader), reader.default_tier())
 
     def compare(self, name: str, data: bytes) -> Comparison:
         """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
         folder = self.path.parent if self.path is not None else FilePath.cwd()
         file = read_text(name, data, None, folder)
         wanted = rows_of_file(file, self._sealer, int(self._now()), self._made)
-        with self._store.reading() as reading:
-            return compare(wanted, default_tier(file), rows_of(reading), reading.default_tier())
+        with self._store.reading() as reader:
+            return compare(wanted, default_tier(file), rows_of(reader), reader.default_tier())
 
     def families(self) -> list[Family]:
         """Metrics of the configuration."""
@@ -233,8 +233,8 @@ class Configuration:
 
     def history(self) -> list[JsonDict]:
         """The history of loads, newest first."""
-        with self._store.reading() as reading:
-            return history_of(reading)[::-1]
+        with self._store.reading() as reader:
+            return history_of(reader)[::-1]
 
     def _unchanged(self, text: Text) -> Outcome:
         self._note(text)
@@ -288,20 +288,20 @@ class Configuration:
         def name(key: str) -> str | None:
             return names.get(key) or (rows.native.name(key) if rows is not None else None)
 
-        def operation(writing: Writing) -> Difference:
-            before, kept = writing.default_tier(), len(writing.changes)
-            apply(writing, entities, rows, tier)
-            done = difference(writing.changes[kept:], name, (before, tier))
-            put_stamp(writing, stamp)
-            put_history(writing, [*history_of(writing), self._entry(trigger, stamp.hash if stamp else "", done, None)])
+        def operation(session: WriteSession) -> Difference:
+            before, kept = session.default_tier(), len(session.changes)
+            apply(session, entities, rows, tier)
+            done = difference(session.changes[kept:], name, (before, tier))
+            put_stamp(session, stamp)
+            put_history(session, [*history_of(session), self._entry(trigger, stamp.hash if stamp else "", done, None)])
             return done
 
         try:
             done = self._writer.submit(operation, alone=True).result()
         except AigwError:
             # It may be stored, but not in force yet: the next load compares with the stored stamp.
-            with self._store.reading() as reading:
-                self.stamp = stamp_of(reading)
+            with self._store.reading() as reader:
+                self.stamp = stamp_of(reader)
             raise
         self.stamp = stamp
         return done
@@ -336,8 +336,8 @@ class Configuration:
             )
         entry = self._entry(trigger, content, Difference(), self.error.message)
 
-        def remember(writing: Writing) -> None:
-            put_history(writing, [*history_of(writing), entry])
+        def remember(session: WriteSession) -> None:
+            put_history(session, [*history_of(session), entry])
 
         self._writer.submit(remember)  # fails on a full disk; then the history lacks it
 
@@ -348,12 +348,12 @@ class Configuration:
     def _made(self, ids: list[str]) -> dict[str, int]:
         """Id -> unix seconds at which the credential of the file was made."""
         table, found = tables.keyauth_credentials, {}
-        with self._store.reading() as reading:
+        with self._store.reading() as reader:
             for start in range(0, len(ids), _CHUNK):
                 part = ids[start : start + _CHUNK]
                 made = sa.func.json_extract(table.c.body, "$.created_at")
                 query = sa.select(table.c.id, made).where(table.c.id.in_(part), table.c.origin.is_not(None))
-                found.update({key: int(at) for key, at in reading.connection.execute(query)})
+                found.update({key: int(at) for key, at in reader.connection.execute(query)})
         return found
 
 

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from aigw import __version__
 from aigw.control.store import tables
-from aigw.control.store.read import Reading
-from aigw.control.store.write import Writing
+from aigw.control.store.read import StoreReader
+from aigw.control.store.write import WriteSession
 from aigw.types import JsonDict
 
 VERSION: Final = f"{__version__}/{tables.HEAD}"
@@ -52,27 +52,27 @@ def peek(path: Path) -> Stamp | None:
     return _parsed(found[0]) if found else None
 
 
-def stamp_of(reading: Reading) -> Stamp | None:
+def stamp_of(reader: StoreReader) -> Stamp | None:
     """The stamp of an open store."""
-    found = _get(reading, _STAMP)
+    found = _get(reader, _STAMP)
     return _parsed(found) if found is not None else None
 
 
-def put_stamp(writing: Writing, stamp: Stamp | None) -> None:
+def put_stamp(session: WriteSession, stamp: Stamp | None) -> None:
     """Store the stamp; None: no file is in force."""
-    _put(writing, _STAMP, orjson.dumps(asdict(stamp)).decode() if stamp else None)
+    _put(session, _STAMP, orjson.dumps(asdict(stamp)).decode() if stamp else None)
 
 
-def history_of(reading: Reading) -> list[JsonDict]:
+def history_of(reader: StoreReader) -> list[JsonDict]:
     """The history of loads, oldest first."""
-    found = _get(reading, _HISTORY)
+    found = _get(reader, _HISTORY)
     history: list[JsonDict] = orjson.loads(found) if found is not None else []
     return history
 
 
-def put_history(writing: Writing, history: Sequence[JsonDict]) -> None:
+def put_history(session: WriteSession, history: Sequence[JsonDict]) -> None:
     """Store the last `HISTORY` entries."""
-    _put(writing, _HISTORY, orjson.dumps(history[-HISTORY:]).decode())
+    _put(session, _HISTORY, orjson.dumps(history[-HISTORY:]).decode())
 
 
 def _parsed(text: str) -> Stamp | None:
@@ -80,14 +80,14 @@ def _parsed(text: str) -> Stamp | None:
     return Stamp(**found) if found["version"] == VERSION else None
 
 
-def _get(reading: Reading, key: str) -> str | None:
+def _get(reader: StoreReader, key: str) -> str | None:
     c = tables.meta.c
-    found = reading.connection.scalar(sa.select(c.value).where(c.key == key))
+    found = reader.connection.scalar(sa.select(c.value).where(c.key == key))
     return None if found is None else str(found)
 
 
-def _put(writing: Writing, key: str, value: str | None) -> None:
+def _put(session: WriteSession, key: str, value: str | None) -> None:
     c = tables.meta.c
-    writing.connection.execute(sa.delete(tables.meta).where(c.key == key))
+    session.connection.execute(sa.delete(tables.meta).where(c.key == key))
     if value is not None:
-        writing.connection.execute(sa.insert(tables.meta).values(key=key, value=value))
+        session.connection.execute(sa.insert(tables.meta).values(key=key, value=value))

@@ -30,7 +30,7 @@ from aigw.control.publish.compile import (
 from aigw.control.publish.compile_tiers import Rows
 from aigw.control.publish.files import Publisher
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
-from aigw.control.store.read import Reading
+from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, Change, Many, Row
 from aigw.entities import Entity, LlmModel, Plugin, Route, Service, Tier
 from aigw.errors import Unservable
@@ -78,7 +78,7 @@ class _Prepared:
 
 
 class Fresh(NamedTuple):
-    """Numbers given since the last commit, by (kind, key). `Writing.keep_numbers` stores them."""
+    """Numbers given since the last commit, by (kind, key). `WriteSession.keep_numbers` stores them."""
 
     columns: dict[tuple[str, str], int]
     series: dict[tuple[str, str], int]
@@ -121,24 +121,24 @@ class Publication:
         self._base_profiles = 0
         self._prepared: _Prepared | None = None
 
-    def load(self, reading: Reading) -> None:
+    def load(self, reader: StoreReader) -> None:
         """Read all entities except consumers and credentials: at start, and after a failed write."""
         self.world = World(
-            plugins={b["id"]: Plugin.model_validate(b) for b in reading.unscoped_plugins()},
-            default_tier=reading.default_tier(),
+            plugins={b["id"]: Plugin.model_validate(b) for b in reader.unscoped_plugins()},
+            default_tier=reader.default_tier(),
         )
         for kind, model in _PLACES.items():
-            found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reading.everything(kind, 0)}
+            found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reader.everything(kind, 0)}
             setattr(self.world, kind, found)
         # Numbers in memory stay valid if their rows were not stored: profiles reference them.
-        self.numbers.take(reading.columns(), fresh=False)
+        self.numbers.take(reader.columns(), fresh=False)
         # A process that died before it stored a column's number leaves the column with counts of an unknown limit.
         self.numbers.above(self._publisher.highest_column())
-        self.series.take({(SERIES, key): n for key, n in reading.numbers(SERIES).items()}, fresh=False)
+        self.series.take({(SERIES, key): n for key, n in reader.numbers(SERIES).items()}, fresh=False)
         self._anonymous = self.world.anonymous_texts()
         self._rows = {
-            "consumers": reading.highest("consumers"),
-            "credentials": reading.highest("keyauth_credentials"),
+            "consumers": reader.highest("consumers"),
+            "credentials": reader.highest("keyauth_credentials"),
             "one": 0,
         }
         self._policy_dirty = True
@@ -162,32 +162,32 @@ class Publication:
             else:
                 self._note_record(change, row)
 
-    def prepare(self, reading: Reading, now: int) -> Fresh:
+    def prepare(self, reader: StoreReader, now: int) -> Fresh:
         """Compile the changes and write them to files that no worker reads yet, and make their counters: a change without room
         is not stored. A new base is written after the commit, because the old one serves meanwhile. Returns new numbers, which
         the caller stores in the same transaction. Raises Unservable, OSError."""
         much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
         if self._everything or self._renewing or much:
-            base = read_base(reading, self.world, self.numbers.copy(), now, may_number=True)
+            base = read_base(reader, self.world, self.numbers.copy(), now, may_number=True)
             self.numbers.take(base.fresh, fresh=True)
-            self._prepared = _Prepared(self._compile(reading, now, base.profiles), False, base)
+            self._prepared = _Prepared(self._compile(reader, now, base.profiles), False, base)
             self._ensure_columns()
             return Fresh(self.numbers.fresh, self.series.fresh)
         consumers, credentials = [], []
         gone: dict[str, list[int]] = {"consumers": [], "keyauth_credentials": []}
         for (kind, key), n in self._pending.items():
-            row = reading.get(kind, "id", key, now)
+            row = reader.get(kind, "id", key, now)
             if row is None:
                 gone[kind].extend([n] if n else [])
             elif kind == "consumers":
-                consumers.append(self._record(reading, row))
+                consumers.append(self._record(reader, row))
             else:
-                owner = reading.get("consumers", "id", row.body["consumer"]["id"], now)
+                owner = reader.get("consumers", "id", row.body["consumer"]["id"], now)
                 if owner is not None:
                     credentials.append(CredentialRecord(row.n, row.id, owner.n, row.hash, row.expires_at))
         policy = None
         if self._policy_dirty or len(self.profiles) != self._policy_profiles:
-            policy = self._compile(reading, now, self.profiles)
+            policy = self._compile(reader, now, self.profiles)
         self._prepared = _Prepared(policy, bool(consumers or credentials or any(gone.values())))
         self._ensure_columns()
         if self._prepared.records:
@@ -254,14 +254,14 @@ class Publication:
         """Stop collecting: the base could not be read."""
         self._since_read = None
 
-    def install_base(self, base: Base, reading: Reading, now: float) -> Fresh:
+    def install_base(self, base: Base, reader: StoreReader, now: float) -> Fresh:
         """Write the base, and prepare the changes since it was read. `send` puts both in force."""
         self._write(base)
         self._pending = {**(self._since_read or {}), **self._pending}
         self._since_read = None
         self._everything |= self._everything_since_read
         self.numbers.take(base.fresh, fresh=True)
-        fresh = self.prepare(reading, int(now))
+        fresh = self.prepare(reader, int(now))
         self._base_profiles = len(self.profiles)
         return fresh
 
@@ -330,19 +330,19 @@ class Publication:
             if noted is not None:
                 noted[kind, key] = max(n, noted.get((kind, key), 0))
 
-    def _record(self, reading: Reading, row: Row) -> ConsumerRecord:
+    def _record(self, reader: StoreReader, row: Row) -> ConsumerRecord:
         head = (row.n, row.id, row.body["username"], row.body["custom_id"], row.tier)
-        own, groups = reading.consumer_plugins(row.id), reading.groups(row.id)
+        own, groups = reader.consumer_plugins(row.id), reader.groups(row.id)
         return consumer_record(head, groups, own, self.world, self.profiles, self.numbers)
 
-    def _compile(self, reading: Reading, now: int, profiles: Profiles) -> bytes | None:
+    def _compile(self, reader: StoreReader, now: int, profiles: Profiles) -> bytes | None:
         named = {}
         for text in self._anonymous:
-            row = reading.get("consumers", "id", text, now) or reading.get("consumers", "username", text, now)
+            row = reader.get("consumers", "id", text, now) or reader.get("consumers", "username", text, now)
             if row is not None:
                 named[text] = row.n
         self.world.named = named
-        self.world.default_tier = reading.default_tier()
+        self.world.default_tier = reader.default_tier()
         compiled = compile_policy(self.world, profiles, self.numbers, self.series)
         policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
         self._policy_dirty = self._renewing or policy != self._policy
@@ -385,24 +385,24 @@ class Publication:
                 self._ensured[column.n] = rows
 
 
-def read_base(reading: Reading, world: World, numbers: Numbers, now: int, *, may_number: bool = False) -> Base:
+def read_base(reader: StoreReader, world: World, numbers: Numbers, now: int, *, may_number: bool = False) -> Base:
     """All records, with new profiles. Slow for many consumers; it shares no data with the writer, so another thread may run it.
     Raises KeyError if an entity or a column was added meanwhile; then the caller tries again later. `may_number`, at start:
     the base may number new columns in `numbers`, a copy."""
     profiles = Profiles()
     own: dict[str, list[JsonDict]] = {}
-    for body in reading.consumer_plugins():
+    for body in reader.consumer_plugins():
         own.setdefault(body["consumer"]["id"], []).append(body)
-    groups = reading.all_groups()
+    groups = reader.all_groups()
     tiers, special = {key: tier.n for key, tier in world.tiers.items()}, own.keys() | groups.keys()
     consumers = [
         ConsumerRecord(*row[:4], [], tiers[row[4]] if row[4] else 0, [])  # as `consumer_record` makes nearly all
         if row[1] not in special
         else consumer_record(row, groups.get(row[1], []), own.get(row[1], ()), world, profiles, numbers)
-        for row in reading.consumers()
+        for row in reader.consumers()
     ]
     if numbers.fresh and not may_number:
         raise KeyError("a counter column was added while the base was read")
     owners = {consumer.id: consumer.n for consumer in consumers}
-    credentials = [CredentialRecord._make(row) for row in reading.credentials(now, owners)]
+    credentials = [CredentialRecord._make(row) for row in reader.credentials(now, owners)]
     return Base(consumers, credentials, profiles, numbers.fresh)

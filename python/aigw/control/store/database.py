@@ -1,6 +1,6 @@
 """The open store: SQLite in WAL mode, by SQLAlchemy Core.
 
-In: a path. Out: `Reading`, a consistent view on a connection of its own, and `Writing`, the one transaction of the writer
+In: a path. Out: `StoreReader`, a consistent view on a connection of its own, and `WriteSession`, the one transaction of the writer
 thread. Opening makes the tables of a new store and migrates an older one. API keys reach the store as HMACs only.
 """
 
@@ -16,8 +16,8 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from aigw.control.store import tables
-from aigw.control.store.read import Reading
-from aigw.control.store.write import Writing
+from aigw.control.store.read import StoreReader
+from aigw.control.store.write import WriteSession
 from aigw.errors import ConfigError, StoreError
 
 BUSY_SECONDS: Final = 5
@@ -94,21 +94,21 @@ class Store:
                 raw.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
     @contextmanager
-    def reading(self) -> Iterator["Reading"]:
+    def reading(self) -> Iterator["StoreReader"]:
         """A consistent view. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
-            yield Reading(connection)
+            yield StoreReader(connection)
 
     @contextmanager
-    def writing(self) -> Iterator["Writing"]:
+    def writing(self) -> Iterator["WriteSession"]:
         """One transaction, durable when the block ends without an exception. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
-            writing = Writing(connection)
+            session = WriteSession(connection)
             try:
-                yield writing
-                writing.commit()
+                yield session
+                session.commit()
             finally:
-                writing.rest()
+                session.rest()
 
     def keep(self, key: str, value: str) -> bool:
         """Store a fact of this folder, once. False if the store has another value. Raises StoreError."""

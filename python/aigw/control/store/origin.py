@@ -1,6 +1,6 @@
 """The origin of an entity: a line of the configuration file, or none for an entity of the Admin API.
 
-Entities of the file are read-only in the Admin API: `Writing` raises `ReadOnly`, below every path that writes. The origin holds
+Entities of the file are read-only in the Admin API: `WriteSession` raises `ReadOnly`, below every path that writes. The origin holds
 a content hash, so a reload writes only entities whose content changed.
 """
 

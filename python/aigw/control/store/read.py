@@ -12,7 +12,7 @@ from aigw.control.store.rows import DEFAULT_TIER, Row, row_of
 from aigw.types import JsonDict
 
 
-class Reading:
+class StoreReader:
     """Queries on one connection. `now` (unix seconds) hides expired credentials."""
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -179,3 +179,6 @@ class TagFilter:
         c = tables.tags.c
         groups: Sequence[tuple[str, ...]] = [(t,) for t in self.tags] if self.every else [self.tags]
         return [table.c.id.in_(sa.select(c.id).where(c.kind == kind, c.tag.in_(group))) for group in groups]
+
+
+Reading = StoreReader

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin, content_hash
-from aigw.control.store.read import Reading
+from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import (
     DEFAULT_TIER,
     SETTINGS,
@@ -36,7 +36,7 @@ LOG_PAGES: Final = 1000
 """Pages of the log at which a commit copies them into the store: SQLite's default."""
 
 
-class Writing(Reading):
+class WriteSession(StoreReader):
     """The transaction. `changes` also has the rows that a deletion removed with its entity."""
 
     def __init__(self, connection: sa.Connection) -> None:

@@ -16,7 +16,7 @@ from aigw.control.file.apply import Applied, Conflicts, Declared, apply
 from aigw.control.file.consumers import ConsumerRows, Hasher
 from aigw.control.publish import publication
 from aigw.control.store.origin import Origin
-from aigw.control.store.write import Writing
+from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, check_entity
 from aigw.entities.model import ModelSpec, with_sealed_keys
 from aigw.schema.violations import check
@@ -92,14 +92,14 @@ def applied(gateway: Gateway, entities: Iterable[Written], default_tier: str | N
     assert gateway.control is not None
     of = list(entities)
     tier = default_tier and uid("tiers", default_tier)
-    return gateway.control._writer.submit(lambda writing: put(writing, of, gateway.publisher, tier), alone=True).result(
+    return gateway.control._writer.submit(lambda session: put(session, of, gateway.publisher, tier), alone=True).result(
         60
     )
 
 
-def put(writing: Writing, entities: list[Written], hasher: Hasher, default_tier: str | None = None) -> Applied:
+def put(session: WriteSession, entities: list[Written], hasher: Hasher, default_tier: str | None = None) -> Applied:
     others = [Declared(e.kind, e.body, e.origin) for e in entities if e.kind not in CONSUMER_KINDS]
-    return apply(writing, others, rows_of(entities, hasher), default_tier)
+    return apply(session, others, rows_of(entities, hasher), default_tier)
 
 
 def refused(gateway: Gateway, entities: Iterable[Written]) -> list[str]:
@@ -426,8 +426,8 @@ def test_a_base_that_could_not_be_written_is_tried_again(gateway: Gateway, monke
 
 
 def test_a_failed_bulk_change_is_undone_whole(gateway: Gateway) -> None:
-    def fails(writing: Writing) -> None:
-        put(writing, file(), gateway.publisher)
+    def fails(session: WriteSession) -> None:
+        put(session, file(), gateway.publisher)
         raise RuntimeError("after all")
 
     assert gateway.control is not None

@@ -188,7 +188,7 @@ def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway) -> None:
     assert sorted(c.username for c in gateway.publisher.consumers.values()) == ["bob", "y"]
 
 
-def held_writer(gateway: Gateway) -> tuple[group_commit.Writer, "Future[None]", threading.Event]:
+def held_writer(gateway: Gateway) -> tuple[group_commit.GroupCommit, "Future[None]", threading.Event]:
     """The writer during a change that lasts until the event is set: changes requested in that time form one group."""
     held, go = threading.Event(), threading.Event()
 
@@ -358,8 +358,8 @@ def test_of_a_group_only_those_without_room_are_refused(gateway: Gateway) -> Non
 def test_a_column_that_the_store_does_not_know_is_nobodys(gateway: Gateway) -> None:
     """Its process died between making it and storing its number."""
     gateway.publisher.columns[7] = (1, 1024, "of a change that was never stored")
-    with gateway.control._store.reading() as reading:  # type: ignore[union-attr]
-        gateway.control._writer._publication.load(reading)  # type: ignore[union-attr]
+    with gateway.control._store.reading() as reader:  # type: ignore[union-attr]
+        gateway.control._writer._publication.load(reader)  # type: ignore[union-attr]
     lab(gateway)
     gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})
     assert gateway.publisher.columns[7][2] == "of a change that was never stored"

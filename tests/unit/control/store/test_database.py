@@ -128,8 +128,8 @@ def log_of(gateway: Gateway) -> int:
 def test_a_large_log_gives_its_space_back(gateway: Gateway) -> None:
     store = gateway.control._store  # type: ignore[union-attr]
     gateway.post("/consumers", username="bob")
-    with store.reading() as reading:
-        assert reading.get("consumers", "username", "bob", 0)
+    with store.reading() as reader:
+        assert reader.get("consumers", "username", "bob", 0)
         gateway.post("/consumers", username="eve")
         store.bring_home(all_of_it=True)  # somebody reads: it neither waits nor fails
         assert log_of(gateway) > 0
