@@ -14,7 +14,7 @@ from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.config import MAX_BYTES as MOST
 from aigw.config import ConfigErrors
-from aigw.control.file.in_force import GIVEN
+from aigw.control.file.in_force import POSTED
 from aigw.types import JsonDict
 
 MAX_BYTES: Final = MOST + (1 << 20)
@@ -95,7 +95,7 @@ def _diff(call: Call) -> Answer:
     if data is None:
         raise bad_request(f"expected the text of a configuration: {_HOW}")
     try:
-        found = call.admin.configuration.compare(call.query.get("file", GIVEN)[:1024], data)
+        found = call.admin.configuration.compare(call.query.get("file", POSTED)[:1024], data)
     except ConfigErrors as error:
         refusal = refused(error)
         raise Refusal(refusal.status, {**(refusal.body or {}), "rendered": error.rendered()}) from None

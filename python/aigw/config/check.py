@@ -15,13 +15,13 @@ from aigw.config import shape
 from aigw.config.consumers import ConsumersCheck
 from aigw.config.entity import FileEntity, entity_id
 from aigw.config.finding import Path
+from aigw.config.report import checked, convert, report, report_unknown
 from aigw.config.source import Source
 from aigw.config.suggest import fields_at, nearest
-from aigw.config.words import checked, convert, tell, unknown
 from aigw.entities import KINDS, check_entity
 from aigw.entities.model import ModelName, ModelSpec
 from aigw.entities.tier import TierSpec
-from aigw.schema.violations import check, words
+from aigw.schema.violations import check, message_of
 from aigw.types import JsonDict
 
 _V1: Final = re.compile(r"/v1(/|\Z)|~/v1(/|\$?\Z)")
@@ -73,7 +73,7 @@ class Check:
             elif key in ("keyauth_credentials", "acls"):
                 self.source.add((key,), f"{LATER} at the top: write them in their consumer", at_key=True)
             else:
-                unknown(self.source, (key,), known)
+                report_unknown(self.source, (key,), known)
         self._head(root)
         items = {
             name: self._items((name,)) for name in ("services", "routes", "consumer_groups", "plugins", "consumers")
@@ -217,7 +217,7 @@ class Check:
             for field in ("protocol", "host", "port", "path"):
                 if own.get(field) is not None:
                     self.source.add((*path, field), "the url says it: keep one of the two", at_key=True)
-        self._entity("services", path, own, shape.ServiceWritten, name, {})
+        self._entity("services", path, own, shape.ServiceInFile, name, {})
         for below, route in self._items((*path, "routes")):
             self._route(below, route, name if isinstance(name, str) else "")
         for below, plugin in self._items((*path, "plugins")):
@@ -233,7 +233,7 @@ class Check:
         own.pop("service", None)
         self._under_v1(path, own.get("paths"))
         links = {"service": {"id": entity_id("services", service)}} if service else {}
-        self._entity("routes", path, own, shape.RouteWritten, name, links)
+        self._entity("routes", path, own, shape.RouteInFile, name, links)
         for below, plugin in self._items((*path, "plugins")):
             self._plugin(below, plugin, {"route": name})
 
@@ -277,7 +277,7 @@ class Check:
         called = name if isinstance(name, str) else ""
         named = instance if isinstance(instance, str) else f"{called} on {place}" if place else called
         key = entity_id("plugins", instance if isinstance(instance, str) else identity)
-        self._entity("plugins", path, own, shape.PluginWritten, named, links, key)
+        self._entity("plugins", path, own, shape.PluginInFile, named, links, key)
 
     def _entity(
         self, kind: str, path: Path, own: JsonDict, written: Any, name: Any, links: JsonDict, key: str | None = None
@@ -285,7 +285,7 @@ class Check:
         """Check one entity by its own model, and keep it. `key` is its id where that is not made of its name."""
         for field in ("id", *_TIMES):
             if field in own:
-                unknown(self.source, (*path, field), ())
+                report_unknown(self.source, (*path, field), ())
                 del own[field]
         if name is None and kind != "plugins":
             self.source.add((*path, "name"), "required field missing: it is known by its name")
@@ -312,7 +312,7 @@ class Check:
                 return None
             path, given = (*path, field), given[field]
         if not isinstance(given, str):
-            tell(self.source, path, None, [((), "expected a string")])
+            report(self.source, path, None, [((), "expected a string")])
             return None
         names = self._names[kind] if kind != "consumers" else self._usernames
         if given in names:
@@ -326,7 +326,7 @@ def _wrong(names: "TypeAdapter[Any]", name: str) -> str | None:
     try:
         names.validate_python(name, strict=True)
     except ValidationError as error:
-        return words(error.errors(include_url=False, include_input=False)[0])
+        return message_of(error.errors(include_url=False, include_input=False)[0])
     return None
 
 

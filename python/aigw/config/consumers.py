@@ -2,7 +2,7 @@
 
 In: the open file, whose consumers are read natively (`FileConsumers`). Out: findings, and the plugins of consumers. Native
 code applies the rules to each consumer; this module explains each rule that was broken, with the messages of
-`ConsumerWritten`, and checks what one consumer by itself cannot show: references to tiers, and names, keys and groups that
+`ConsumerInFile`, and checks what one consumer by itself cannot show: references to tiers, and names, keys and groups that
 occur twice. No message contains a key.
 """
 
@@ -13,14 +13,14 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from aigw.config.finding import Path
-from aigw.config.shape import ConsumerWritten
+from aigw.config.report import convert, report
+from aigw.config.shape import ConsumerInFile
 from aigw.config.source import MAX_FINDINGS, Source
-from aigw.config.words import convert, tell
-from aigw.schema.violations import words
+from aigw.schema.violations import message_of
 from aigw.types import JsonDict
 
 CHUNK: Final = 5000
-_MANY: Final = TypeAdapter(list[ConsumerWritten], config=ConfigDict(defer_build=True))
+_MANY: Final = TypeAdapter(list[ConsumerInFile], config=ConfigDict(defer_build=True))
 _KEYS: Final = "keyauth_credentials"
 
 Item = tuple[Path, JsonDict]
@@ -62,7 +62,7 @@ class ConsumersCheck:
             for n, (path, item) in enumerate(left):
                 if self._source.full:
                     return
-                tell(self._source, path, ConsumerWritten, found.get(n, _UNEXPLAINED))
+                report(self._source, path, ConsumerInFile, found.get(n, _UNEXPLAINED))
                 if isinstance(item.get("tier"), str):
                     self._refer((*path, "tier"), "tiers", item["tier"])
             return
@@ -118,5 +118,5 @@ def _violations(items: list[JsonDict]) -> dict[int, list[tuple[Path, str]]]:
         _MANY.validate_json(orjson.dumps(items), strict=True)
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_input=False):
-            found.setdefault(int(detail["loc"][0]), []).append((detail["loc"][1:], words(detail)))
+            found.setdefault(int(detail["loc"][0]), []).append((detail["loc"][1:], message_of(detail)))
     return found

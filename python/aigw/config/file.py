@@ -48,14 +48,14 @@ class File:
             return self.consumers.count(kind)
         return sum(entity.kind == kind for entity in self.entities)
 
-    def written(self, path: Path) -> str | None:
+    def source_text(self, path: Path) -> str | None:
         """The text at a path with its references unresolved; None for a missing path."""
         try:
             return self.document.text(path)
         except KeyError:
             return None
 
-    def api_keys_written(self, model: str) -> list[str | None]:
+    def api_key_references(self, model: str) -> list[str | None]:
         """The unresolved `api_key` of each upstream of a model."""
         upstreams = range(len(self.models[model].upstreams))
-        return [self.written(("models", model, "upstreams", i, "api_key")) for i in upstreams]
+        return [self.source_text(("models", model, "upstreams", i, "api_key")) for i in upstreams]

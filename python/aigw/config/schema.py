@@ -69,17 +69,17 @@ def json_schema() -> JsonDict:
         for alias, (record, field) in kind.aliases.items():
             inner = made["$defs"][config["properties"][record]["$ref"].rpartition("/")[2]]
             config["properties"][alias] = inner["properties"][field] | {"deprecated": True}
-    made["$defs"]["PluginWritten"]["allOf"] = kinds
-    made["$defs"]["ConsumerWritten"]["properties"]["plugins"]["anyOf"][0]["items"] = {"$ref": "#/$defs/PluginWritten"}
+    made["$defs"]["PluginInFile"]["allOf"] = kinds
+    made["$defs"]["ConsumerInFile"]["properties"]["plugins"]["anyOf"][0]["items"] = {"$ref": "#/$defs/PluginInFile"}
     for part in (made, *made["$defs"].values()):
-        _as_written(part)
+        _accept_references(part)
     tiers = made["properties"]["tiers"]["anyOf"][0]
     tiers["additionalProperties"] = _or_null(tiers["additionalProperties"])
     return {"$schema": DIALECT, **made}
 
 
-def _as_written(record: JsonDict) -> None:
-    """Accept null for optional fields and references in texts."""
+def _accept_references(record: JsonDict) -> None:
+    """Accept null in optional fields, and references in texts."""
     required = record.get("required", ())
     for name, field in record.get("properties", {}).items():
         record["properties"][name] = _referring(_not_null(field) if name in required else _or_null(field))

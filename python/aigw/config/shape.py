@@ -1,6 +1,6 @@
 """The structure of the file: sections, nesting and fields. Entities' fields come from the entities themselves.
 
-`ConsumerWritten` checks consumers in bulk, with their credentials and groups. The other shapes describe nesting, for the JSON
+`ConsumerInFile` checks consumers in bulk, with their credentials and groups. The other shapes describe nesting, for the JSON
 Schema and for "did you mean".
 """
 
@@ -55,7 +55,7 @@ class Group(Named):
     tags: TagsField = Field(default=None, description="Kept for decK's files: no effect.")
 
 
-class CredentialWritten(Model):
+class CredentialInFile(Model):
     """A key of a consumer: the key itself, or its HMAC."""
 
     model_config = ConfigDict(json_schema_extra=_any_of("key", "key_hash"))
@@ -75,14 +75,14 @@ class CredentialWritten(Model):
         return self
 
 
-class AclWritten(Model):
+class AclInFile(Model):
     """A group of a consumer, for the plugin acl."""
 
     group: Text = Field(description="Name of the group.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
 
 
-class ConsumerWritten(Model):
+class ConsumerInFile(Model):
     """A consumer, its tier and its keys."""
 
     model_config = ConfigDict(json_schema_extra=_any_of("username", "custom_id"))
@@ -92,8 +92,8 @@ class ConsumerWritten(Model):
     tags: TagsField = Field(default=None, description="Labels to filter by.")
     tier: Reference | None = Field(default=None, description="Name of its tier; omitted: the default tier.")
     groups: list[Group] | None = Field(default=None, description="decK's word for the tier: a list of one.")
-    keyauth_credentials: list[CredentialWritten] | None = Field(default=None, description="Its API keys.")
-    acls: list[AclWritten] | None = Field(default=None, description="Its groups, for the plugin acl.")
+    keyauth_credentials: list[CredentialInFile] | None = Field(default=None, description="Its API keys.")
+    acls: list[AclInFile] | None = Field(default=None, description="Its groups, for the plugin acl.")
     plugins: list[Any] | None = Field(default=None, description="Plugins for this consumer only.")
 
     @model_validator(mode="after")
@@ -113,7 +113,7 @@ class ConsumerGroup(Model):
     tags: TagsField = Field(default=None, description="Labels to filter by.")
 
 
-def _written(entity: type[BaseModel], called: str, doc: str, /, **more: Any) -> type[Model]:
+def _model_in_file(entity: type[BaseModel], called: str, doc: str, /, **more: Any) -> type[Model]:
     """A model with an entity's fields, without those that the gateway sets."""
     own = {n: (info.rebuild_annotation(), info) for n, info in entity.model_fields.items() if n not in _MADE}
     fields: dict[str, Any] = {**own, **more}
@@ -125,27 +125,27 @@ ServiceRef = Annotated[Reference | Named | None, Field(default=None, description
 RouteRef = Annotated[Reference | Named | None, Field(default=None, description="The route, by name.")]
 ConsumerRef = Annotated[Reference | NamedConsumer | None, Field(default=None, description="The consumer, by username.")]
 
-PluginWritten = _written(
+PluginInFile = _model_in_file(
     Plugin,
-    "PluginWritten",
+    "PluginInFile",
     "A plugin: a policy on a scope.",
     name=(Literal[tuple(PLUGINS)], Field(description="Kind of plugin.")),
     service=(ServiceRef, None),
     route=(RouteRef, None),
     consumer=(ConsumerRef, None),
 )
-_Plugins = Annotated[list[PluginWritten] | None, Field(description="Plugins on it.")]  # type: ignore[valid-type]
-RouteWritten = _written(
+_Plugins = Annotated[list[PluginInFile] | None, Field(description="Plugins on it.")]  # type: ignore[valid-type]
+RouteInFile = _model_in_file(
     Route,
-    "RouteWritten",
+    "RouteInFile",
     "A route: sends matching requests to a service.",
     name=(Name, Field(description="Unique name.")),
     service=(ServiceRef, None),
     plugins=(_Plugins, None),
 )
-ServiceWritten = _written(
+ServiceInFile = _model_in_file(
     Service,
-    "ServiceWritten",
+    "ServiceInFile",
     "A service: an upstream for routes.",
     name=(Name, Field(description="Unique name.")),
     host=(
@@ -153,7 +153,7 @@ ServiceWritten = _written(
         Field(default=None, description="Host of the upstream."),
     ),
     url=(Text | None, Field(default=None, description="Shorthand for protocol, host, port and path.")),
-    routes=(Annotated[list[RouteWritten] | None, Field(description="Routes that lead to it.")], None),  # type: ignore[valid-type]
+    routes=(Annotated[list[RouteInFile] | None, Field(description="Routes that lead to it.")], None),  # type: ignore[valid-type]
     plugins=(_Plugins, None),
 )
 
@@ -224,14 +224,14 @@ class Configuration(Model):
         default=None, description="Name of a tier -> its limits, gates and prices."
     )
     consumer_groups: list[ConsumerGroup] | None = Field(default=None, description="decK's word for tiers.")
-    services: list[ServiceWritten] | None = Field(default=None, description="Upstreams.")  # type: ignore[valid-type]
-    routes: list[RouteWritten] | None = Field(  # type: ignore[valid-type]
+    services: list[ServiceInFile] | None = Field(default=None, description="Upstreams.")  # type: ignore[valid-type]
+    routes: list[RouteInFile] | None = Field(  # type: ignore[valid-type]
         default=None, description="Routes outside a service."
     )
-    consumers: list[ConsumerWritten] | None = Field(default=None, description="The callers.")
-    plugins: list[PluginWritten] | None = Field(  # type: ignore[valid-type]
+    consumers: list[ConsumerInFile] | None = Field(default=None, description="The callers.")
+    plugins: list[PluginInFile] | None = Field(  # type: ignore[valid-type]
         default=None, description="Plugins: on the entities that they name, or global."
     )
 
 
-__all__ = ["Configuration", "ConsumerWritten", "PluginWritten", "RouteWritten", "ServiceWritten", "TierName"]
+__all__ = ["Configuration", "ConsumerInFile", "PluginInFile", "RouteInFile", "ServiceInFile", "TierName"]

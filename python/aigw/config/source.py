@@ -18,7 +18,7 @@ from aigw.entities.model import reference_of
 MAX_FINDINGS: Final = 1000
 WIDTH: Final = 160
 _QUOTED: Final = re.compile(r"'.*'", re.DOTALL)
-_TOLD: Final = 4
+_REPLACED_FROM: Final = 4
 """Minimum length of a value that is replaced by its reference. Shorter values occur inside ordinary words."""
 
 
@@ -37,14 +37,14 @@ class Source:
             known = next(
                 (n for n, step in enumerate(path[:-1], 1) if isinstance(step, str) and secret_name(step)), None
             )
-            told = message if known is None else _QUOTED.sub(f"'{MASK}'", message)
-            self._put(told, mark, dotted(path[:known]), None)
+            hidden = message if known is None else _QUOTED.sub(f"'{MASK}'", message)
+            self._put(hidden, mark, dotted(path[:known]), None)
         self.resolver = Resolver(environment, folder)
         self.wholes: dict[Path, str] = {}
         """Values that consist of one reference: they may be numbers or booleans."""
         self.resolved: list[str] = []
         self._unresolved: set[Path] = set()
-        self._told: dict[Path, list[tuple[str, str]]] = {}
+        self._references: dict[Path, list[tuple[str, str]]] = {}
         values = {path: value for path in self.document.containing("${") if (value := self._resolve(path)) is not None}
         self.consumers: FileConsumers = self.document.consumers(
             [
@@ -68,14 +68,14 @@ class Source:
             self._unresolved.add(path)
             return None
         self.resolved += [v for v, _ in used]
-        if told := [u for u in used if len(u[0]) >= _TOLD]:
-            self._told.setdefault(path[:2], []).extend(told)
+        if long := [u for u in used if len(u[0]) >= _REPLACED_FROM]:
+            self._references.setdefault(path[:2], []).extend(long)
         if whole:
             self.wholes[path] = value
         return value
 
     def _shown_reference(self, path: Path) -> str | None:
-        """The reference that a key is written as. A default may be the key: then only its HMAC can be shown."""
+        """The reference that a key is text as. A default may be the key: then only its HMAC can be shown."""
         text = self.document.text(path)
         return text if path[-1:] == ("key",) and reference_of(text) == text else None
 
@@ -121,16 +121,16 @@ class Source:
     def bare(self, path: Path) -> str | None:
         """The text of an unquoted scalar; None for other values."""
         try:
-            written = self.document.written(path)
+            text = self.document.written(path)
         except KeyError:
             return None
-        return None if written[:1] in ("'", '"', "|", ">", "[", "{", "") or "\n" in written else written
+        return None if text[:1] in ("'", '"', "|", ">", "[", "{", "") or "\n" in text else text
 
     def add(self, path: Path, message: str, *, at_key: bool = False, suggestion: str | None = None) -> None:
         """Add a finding, unless the value already has one from parsing or from its reference."""
         if path in self._unresolved or self.full or (mark := self._mark(path, at_key=at_key)) in self._marked:
             return
-        for value, reference in self._told.get(path[:2], ()):
+        for value, reference in self._references.get(path[:2], ()):
             message = message.replace(value, reference)
         self._put(message, mark, dotted(path), suggestion)
 

@@ -43,13 +43,13 @@ class InTheMaking(ConfigErrors):
 
 def being_written(paths: Iterable[Path]) -> bool | None:
     """Whether a process has one of these files open for writing; None if the kernel cannot tell."""
-    answers = [_written(path) for path in paths]
+    answers = [_has_writer(path) for path in paths]
     if True in answers:
         return True
     return None if None in answers else False
 
 
-def _written(path: Path) -> bool | None:
+def _has_writer(path: Path) -> bool | None:
     try:
         held = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):

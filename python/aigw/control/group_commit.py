@@ -66,7 +66,7 @@ class GroupCommit:
     def start(self) -> None:
         """Publish the stored state, then accept writes. Raises StoreError."""
         publication = self._publication
-        self._store.bring_home(all_of_it=True)  # a killed gateway may leave a large log
+        self._store.checkpoint(truncate=True)  # a killed gateway may leave a large log
         with self._store.writing() as session:
             publication.load(session)
             publication.start_base()
@@ -166,7 +166,7 @@ class GroupCommit:
                 with self._publication.group(session.changes):
                     session.keep_numbers(*self._publication.prepare(session, int(self._now())))
                     session.commit()
-                large = session.much
+                large = session.is_bulk
                 self._logged += len(session.changes)
         except _Undone:
             return  # the publication has not seen its changes
@@ -200,7 +200,7 @@ class GroupCommit:
             job.future.set_result(result)
         if large or self._logged >= LOGGED_CHANGES:
             with self._faults.outlived("writer", "bring the store's log home"):
-                self._store.bring_home(all_of_it=large)
+                self._store.checkpoint(truncate=large)
             self._logged = 0
 
     def _catch_up(self, now: int) -> None:

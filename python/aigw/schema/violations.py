@@ -17,7 +17,7 @@ from aigw.types import JsonDict
 
 M = TypeVar("M", bound=BaseModel)
 
-_WORDS = {
+_MESSAGES = {
     "missing": "required field missing",
     "extra_forbidden": "unknown field",
     "int_type": "expected an integer",
@@ -64,7 +64,7 @@ def _with_long_lists(model: type[M], value: JsonDict, error: ValidationError) ->
     within the bound; if one is wrong, the length error moves to the first item beyond the bound."""
     fields = to_fields(error)
     details = error.errors(include_url=False, include_input=False)
-    long = [(d["loc"], d["ctx"]["max_length"], words(d)) for d in details if d["type"] == "too_long"]
+    long = [(d["loc"], d["ctx"]["max_length"], message_of(d)) for d in details if d["type"] == "too_long"]
     if not long:
         return fields
     cut = orjson.loads(orjson.dumps(value))
@@ -107,11 +107,11 @@ def to_fields(error: ValidationError) -> JsonDict:
     for detail in error.errors(include_url=False, include_input=False):
         loc: tuple[int | str, ...] = detail["loc"]
         if detail["type"] == "kong_entity":
-            _walk(root, loc).setdefault("@entity", []).append(words(detail))
+            _walk(root, loc).setdefault("@entity", []).append(message_of(detail))
         elif loc:
-            _put(root, loc, words(detail))
+            _put(root, loc, message_of(detail))
         else:
-            root.setdefault("@entity", []).append(words(detail))
+            root.setdefault("@entity", []).append(message_of(detail))
     return root
 
 
@@ -143,7 +143,7 @@ def flatten(fields: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {fields}"
 
 
-def words(detail: ErrorDetails) -> str:
+def message_of(detail: ErrorDetails) -> str:
     """One finding of pydantic in Kong's words."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in ("kong", "kong_entity"):
@@ -154,7 +154,7 @@ def words(detail: ErrorDetails) -> str:
         return f"length must be at least {context['min_length']}"
     if kind in ("string_too_long", "too_long"):
         return f"length must be at most {context['max_length']}"
-    return _WORDS.get(kind, detail["msg"])
+    return _MESSAGES.get(kind, detail["msg"])
 
 
 def _walk(root: JsonDict, loc: tuple[int | str, ...]) -> JsonDict:

@@ -12,7 +12,7 @@ from aigw.admin.app import AdminApp
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
 from aigw.control.file.in_force import Configuration, Events, give_back
-from aigw.control.file.read import first_look
+from aigw.control.file.read import read_at_start
 from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.files import Publisher
 from aigw.control.publish.publication import Publication
@@ -48,13 +48,13 @@ class Control:
         publisher: Publisher,
         writer: GroupCommit,
         configuration: Configuration,
-        first: Callable[[], None],
+        load_at_start: Callable[[], None],
         app: AdminApp,
         families: Callable[[], list[Family]],
         repair: Repair,
         faults: Faults,
     ) -> None:
-        self._first = first
+        self._load_at_start = load_at_start
         self.configuration = configuration
         self._store = store
         self._publisher = publisher
@@ -69,7 +69,7 @@ class Control:
         """Put the configuration in force. Raises ConfigError, StoreError or OSError, after closing everything."""
         try:
             self._writer.start()
-            self._first()
+            self._load_at_start()
             give_back()
         except (AigwError, OSError):
             self.close()
@@ -96,7 +96,7 @@ def open_control(
     """Check the configuration file, then open the data folder.
 
     `publisher` makes a `Publisher` from (data folder, store id); the default is the native one. Raises ConfigError, StoreError."""
-    first = first_look(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
+    at_start = read_at_start(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
     settings.data.mkdir(0o700, parents=True, exist_ok=True)
     store, files = _open_files(settings.data, publisher)
     publication = Publication(files)
@@ -125,7 +125,7 @@ def open_control(
         proxy_address=settings.proxy,
     )
     app = AdminApp(admin, Guard(settings.admin, settings.admin_token))
-    held = [first]  # frees a large file as soon as it is in force
+    held = [at_start]  # frees a large file as soon as it is in force
     return Control(
         store,
         files,

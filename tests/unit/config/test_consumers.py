@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from aigw.config import ConfigErrors, read_text
-from aigw.config.shape import ConsumerWritten
+from aigw.config.shape import ConsumerInFile
 from aigw.config.source import Source
 
 TIERS = ["free", "pro"]
@@ -66,7 +66,7 @@ def test_native_code_accepts_what_the_schema_accepts(item: dict[str, Any], tall:
     text = json.dumps({"consumers": [item]}, indent=1 if tall else None)
     source = Source("f.yaml", text.encode(), ENVIRONMENT, Path())
     try:
-        ConsumerWritten.model_validate_json(json.dumps(item).replace("$${", "${"), strict=True)
+        ConsumerInFile.model_validate_json(json.dumps(item).replace("$${", "${"), strict=True)
         valid = True
     except ValidationError:
         valid = False

@@ -102,8 +102,11 @@ def test_ids_are_uuid5_of_kind_and_name_and_outlive_a_reorder() -> None:
 
 def test_references_stay_known() -> None:
     file = load()
-    assert file.api_keys_written("m") == ["${K}"]
-    assert file.written(("models", "m", "upstreams", 0, "weight")) == "${W:-3}" and file.written(("nothing",)) is None
+    assert file.api_key_references("m") == ["${K}"]
+    assert (
+        file.source_text(("models", "m", "upstreams", 0, "weight")) == "${W:-3}"
+        and file.source_text(("nothing",)) is None
+    )
     assert "upstream-key" not in repr(file.entities)
     other = read_text("f.yaml", TEXT.encode(), {**ENVIRONMENT, "K": "another"})
     assert other.hash != file.hash and load().hash == file.hash

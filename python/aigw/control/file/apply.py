@@ -18,12 +18,12 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from aigw.config.file import CONSUMER_KINDS
-from aigw.control.file.conflicts import MOST, Conflict, Conflicts, Names, still_in
+from aigw.control.file.conflicts import MOST, Conflict, ConflictBuilder, Conflicts, tiers_in_use
 from aigw.control.file.consumers import ConsumerRows, Update, insert_all, update_all, updates
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin, content_hash, name_of
 from aigw.control.store.rows import Change, Row, columns_of, row_of, scope_of
-from aigw.control.store.write import FIRST_CACHE_KIB, WriteSession
+from aigw.control.store.write import INSERT_CACHE_KIB, WriteSession
 from aigw.entities import KINDS, Kind
 from aigw.types import JsonDict
 
@@ -78,14 +78,18 @@ def _apply(
 ) -> Applied:
     stored = session.of_file()
     plans = {kind: _Plan(KINDS[kind]) for kind in KINDS}
-    names = Names(session, plans["consumers"].wanted, rows.native.name if rows is not None else lambda _: None)
-    conflicts = _plan_others(plans, declared, stored, names)
+    build = ConflictBuilder(
+        session, plans["consumers"].wanted, rows.native.name if rows is not None else lambda _: None
+    )
+    conflicts = _plan_others(plans, declared, stored, build)
     _plan_consumers(session, plans, rows, stored)
     if rows is not None:
         same = rows.native.same_digests()[:MOST]
-        conflicts += (names.twice(_KEYS, rows.row(_KEYS, later), rows.row(_KEYS, first)) for later, first in same)
+        conflicts += (
+            build.declared_twice(_KEYS, rows.row(_KEYS, later), rows.row(_KEYS, earlier)) for later, earlier in same
+        )
     for plan in plans.values():
-        conflicts += islice(_conflicts(session, plan, names), max(0, MOST - len(conflicts)))
+        conflicts += islice(_conflicts(session, plan, build), max(0, MOST - len(conflicts)))
     if conflicts:
         raise Conflicts(conflicts)
     conflicts += _store(session, list(plans.values()), default_tier)
@@ -102,9 +106,9 @@ def _apply(
 def _store(session: WriteSession, plans: list["_Plan"], default_tier: str | None) -> list[Conflict]:
     """Carry the plans out. Conflicts: entities of the Admin API that keep an entity of the file from leaving."""
     if any(plan.inserted for plan in plans):
-        session.expect_much(FIRST_CACHE_KIB)
+        session.expect_bulk(INSERT_CACHE_KIB)
     elif sum(plan.total for plan in plans) > CHUNK:
-        session.expect_much()
+        session.expect_bulk()
     for plan in plans:
         plan.before = {r.id: r for r in _rows(session, plan.kind.name, [*plan.changed, *plan.removed])}
         _free(session, plan)
@@ -149,14 +153,17 @@ class _Plan:
 
 
 def _plan_others(
-    plans: dict[str, _Plan], declared: Iterable[Declared], stored: Mapping[str, Mapping[str, str]], names: Names
+    plans: dict[str, _Plan],
+    declared: Iterable[Declared],
+    stored: Mapping[str, Mapping[str, str]],
+    build: ConflictBuilder,
 ) -> list[Conflict]:
     """Plan every kind except consumers, credentials and acls. Conflicts: entities that the file declares twice."""
     conflicts = []
     for entity in declared:
         plan, row = plans[entity.kind], entity.row()
         if row.id in plan.wanted:
-            conflicts.append(names.twice(entity.kind, row, plan.wanted[row.id]))
+            conflicts.append(build.declared_twice(entity.kind, row, plan.wanted[row.id]))
         plan.wanted[row.id] = row
     for kind in (kind for kind in KINDS if kind not in CONSUMER_KINDS):
         plan = plans[kind]
@@ -206,7 +213,7 @@ def _unique(kind: Kind) -> Iterator[tuple[str, ...]]:
         yield ("scope",) if "scope" in tables.ENTITIES[kind.name].c else kind.together
 
 
-def _conflicts(session: WriteSession, plan: _Plan, names: Names) -> Iterator[Conflict]:
+def _conflicts(session: WriteSession, plan: _Plan, build: ConflictBuilder) -> Iterator[Conflict]:
     kind, table = plan.kind, plan.table
     fresh = [*plan.added, *plan.changed]
     if not fresh:
@@ -214,15 +221,15 @@ def _conflicts(session: WriteSession, plan: _Plan, names: Names) -> Iterator[Con
     others = _has_others(session, table)
     if others:
         for row in _rows(session, kind.name, list(plan.added)):
-            yield names.held(kind.name, "id", plan.added[row.id], row)
+            yield build.held_by_admin_api(kind.name, "id", plan.added[row.id], row)
     for columns in _unique(kind):
         values = _values(plan.wanted.values(), columns)
         holders = dict(zip(values, plan.wanted, strict=True))  # of equal ones the last
         if len(holders) < len(values) and columns != ("hash",):  # native code compared all keys of the file
-            firsts: dict[Any, Row] = {}
+            seen: dict[Any, Row] = {}
             for value, row in zip(values, plan.wanted.values(), strict=True):
-                if firsts.setdefault(value, row) is not row and value is not None:
-                    yield names.twice(kind.name, row, firsts[value])
+                if seen.setdefault(value, row) is not row and value is not None:
+                    yield build.declared_twice(kind.name, row, seen[value])
         if not others:
             continue
         wanted = list({*_values((plan.wanted[key] for key in fresh), columns[:1])} - {None})
@@ -232,7 +239,7 @@ def _conflicts(session: WriteSession, plan: _Plan, names: Names) -> Iterator[Con
                 row = row_of(kind.name, record)
                 mine = holders.get(_values([row], columns)[0])
                 if mine is not None and mine != record.id:
-                    yield names.held(kind.name, columns[-1], plan.wanted[mine], row)
+                    yield build.held_by_admin_api(kind.name, columns[-1], plan.wanted[mine], row)
 
 
 def _values(rows: Iterable[Row], columns: tuple[str, ...]) -> list[Any]:
@@ -271,7 +278,7 @@ def _free(session: WriteSession, plan: _Plan) -> None:
         rows = [{"key": k, "placeholder": f"\x01{k}", "digest": f"\x01{k}".encode()} for k in going]
         names = {"key", *(("placeholder",) if texts else ()), *(("digest",) if "hash" in values else ())}
         if rows:
-            _many(session, query, [{k: v for k, v in r.items() if k in names} for r in rows])
+            _execute_many(session, query, [{k: v for k, v in r.items() if k in names} for r in rows])
 
 
 def _lets_go(plan: _Plan, key: str) -> bool:
@@ -285,7 +292,7 @@ def _insert(session: WriteSession, plan: _Plan) -> None:
         if plan.added:
             numbers = _numbers(session, plan.kind.name, plan.added) if plan.kind.numbered else {}
             rows = [row._replace(n=numbers.get(key, 0)) for key, row in plan.added.items()]
-            _many(session, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
+            _execute_many(session, sa.insert(plan.table), [columns_of(plan.kind, row) for row in rows])
             _tag(session, plan.kind.name, rows)
             session.changes += [Change(plan.kind.name, None, row) for row in rows]
         if plan.rows is not None and plan.inserted:
@@ -307,7 +314,7 @@ def _update(session: WriteSession, plan: _Plan) -> None:
         rows.append(row._replace(n=before.n, body=body))
     values = [{f"new_{c}": v for c, v in columns_of(kind, row).items()} for row in rows]
     columns: dict[str, Any] = {c: sa.bindparam(f"new_{c}") for c in columns_of(kind, rows[0]) if c != "id"}
-    _many(session, sa.update(table).where(table.c.id == sa.bindparam("new_id")).values(columns), values)
+    _execute_many(session, sa.update(table).where(table.c.id == sa.bindparam("new_id")).values(columns), values)
     _untag(session, kind.name, list(plan.changed))
     _tag(session, kind.name, rows)
     session.changes += [Change(kind.name, plan.before[row.id], row) for row in rows]
@@ -320,7 +327,7 @@ def _remove(session: WriteSession, plan: _Plan) -> list[Conflict]:
     if not gone:
         return []
     if kind.name == "tiers":
-        conflicts += still_in(session, gone.values())
+        conflicts += tiers_in_use(session, gone.values())
     for other in KINDS.values():
         if not _has_others(session, tables.ENTITIES[other.name]):
             continue
@@ -356,7 +363,7 @@ def _numbers(session: WriteSession, kind: str, keys: Iterable[str]) -> dict[str,
     return known | {key: n for n, key in fresh}
 
 
-def _many(session: WriteSession, statement: sa.Insert | sa.Update, rows: list[JsonDict]) -> None:
+def _execute_many(session: WriteSession, statement: sa.Insert | sa.Update, rows: list[JsonDict]) -> None:
     """One statement for many rows of plain values: the driver's own, without a look at each of them."""
     keys = list(rows[0]) if isinstance(statement, sa.Insert) else None
     compiled = statement.compile(dialect=session.connection.dialect, column_keys=keys)
@@ -380,7 +387,7 @@ def _rows(session: WriteSession, kind: str, values: list[str], column: str = "id
 def _tag(session: WriteSession, kind: str, rows: Iterable[Row]) -> None:
     tags = [{"kind": kind, "id": row.id, "tag": tag} for row in rows for tag in row.body.get("tags") or ()]
     if tags:
-        _many(session, sa.insert(tables.tags), tags)
+        _execute_many(session, sa.insert(tables.tags), tags)
 
 
 def _untag(session: WriteSession, kind: str, keys: list[str]) -> None:

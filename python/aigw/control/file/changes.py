@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from aigw.config.finding import printable
 from aigw.control.store.origin import name_of
-from aigw.control.store.rows import MOST_TOLD, SETTINGS, Change, Many, Row
+from aigw.control.store.rows import MOST_SHOWN, SETTINGS, BulkChange, Change, Row
 from aigw.entities import KINDS
 from aigw.types import JsonDict
 
-MOST_LINES: Final = MOST_TOLD
+MOST_LINES: Final = MOST_SHOWN
 MOST_FIELDS: Final = 6
 MOST_TEXT: Final = 80
 
@@ -46,7 +46,7 @@ class Difference:
 
 
 def difference(
-    changes: Sequence[Change | Many],
+    changes: Sequence[Change | BulkChange],
     names: Callable[[str], str | None],
     default_tier: tuple[str | None, str | None],
 ) -> Difference:
@@ -56,10 +56,10 @@ def difference(
     single = [change for change in changes if isinstance(change, Change)]
     known = _Names(single, names)
     for change in changes:
-        if isinstance(change, Many):
+        if isinstance(change, BulkChange):
             counts[change.action] += change.total
-            told = change.first[: max(0, MOST_LINES - len(lines))]
-            lines += [_line(change.action, one, one.after, known) for one in told if one.after is not None]
+            shown = change.shown[: max(0, MOST_LINES - len(lines))]
+            lines += [_line(change.action, one, one.after, known) for one in shown if one.after is not None]
             continue
         row = change.after or change.before
         if row is None:

@@ -41,7 +41,7 @@ class Conflicts(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class ConflictBuilder:
     """Tells entities that clash by what people call them. A key is told by its consumer: itself is secret, and its id says nothing.
     `rows` (new and changed consumers of the file) and `name_of_file` know consumers by id; the others are in the store."""
 
@@ -49,22 +49,22 @@ class Names:
     rows: Mapping[str, Row]
     name_of_file: Callable[[str], str | None]
 
-    def twice(self, kind: str, row: Row, other: Row) -> Conflict:
+    def declared_twice(self, kind: str, row: Row, other: Row) -> Conflict:
         """Two of the file are one."""
         too = f"is declared by {other.origin}, too"
         if kind != _KEYS:
             return Conflict(kind, row.origin, f"{kind} '{name_of(row.body)}' {too}")
         return Conflict(kind, row.origin, f"{kind} of {self._owner(row)}: its key {too} ({self._owner(other)})")
 
-    def held(self, kind: str, column: str, row: Row, other: Row) -> Conflict:
+    def held_by_admin_api(self, kind: str, column: str, row: Row, other: Row) -> Conflict:
         """The Admin API has what one of the file is to have."""
-        what = {"hash": "key", "scope": "scope"}.get(column, column)
+        field = {"hash": "key", "scope": "scope"}.get(column, column)
         if kind == _KEYS:
             mine, by = f"of {self._owner(row)}", f"{self._owner(other)} in"
         else:
             name, theirs = name_of(row.body), name_of(other.body)
             mine, by = f"'{name}'", f"'{theirs}' of" if theirs != name else "an entity of"
-        text = f"{kind} {mine}: its {what} is held by {by} the Admin API (id {other.id}): remove one of the two"
+        text = f"{kind} {mine}: its {field} is held by {by} the Admin API (id {other.id}): remove one of the two"
         return Conflict(kind, row.origin, text)
 
     def _owner(self, key: Row) -> str:
@@ -77,7 +77,7 @@ class Names:
         return f"consumer '{name}'"
 
 
-def still_in(session: WriteSession, tiers: Iterable[Row]) -> Iterator[Conflict]:
+def tiers_in_use(session: WriteSession, tiers: Iterable[Row]) -> Iterator[Conflict]:
     """Tiers that leave the file while consumers are in them. The file's own are in others by now, so these are the Admin
     API's. Two looks at an index for each tier, however many consumers there are."""
     c = tables.consumers
@@ -86,8 +86,8 @@ def still_in(session: WriteSession, tiers: Iterable[Row]) -> Iterator[Conflict]:
         if not count:
             continue
         query = sa.select(c).where(c.c.tier == tier.id).limit(NAMED)
-        first = [name_of(row_of(c.name, record).body) for record in session.connection.execute(query)]
-        names = ", ".join(f"'{name}'" for name in first) + (", ..." if count > NAMED else "")
+        some = [name_of(row_of(c.name, record).body) for record in session.connection.execute(query)]
+        names = ", ".join(f"'{name}'" for name in some) + (", ..." if count > NAMED else "")
         one = count == 1
         yield Conflict(
             "tiers",

@@ -16,7 +16,7 @@ from aigw.config import File
 from aigw.config.file import CONSUMER_KINDS
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin
-from aigw.control.store.rows import MOST_TOLD, Change, Many, Row, row_of
+from aigw.control.store.rows import MOST_SHOWN, BulkChange, Change, Row, row_of
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS
 from aigw.entities.keyauth_credential import key_hint
@@ -96,7 +96,7 @@ def _shape(kind: str) -> list[tuple[str, str]]:
 
 
 def insert_all(session: WriteSession, kind: str, rows: ConsumerRows) -> None:
-    """Fill an empty table. One `Many` in `session.changes` stands for all rows: no other entity can have the same name or key, and the
+    """Fill an empty table. One `BulkChange` in `session.changes` stands for all rows: no other entity can have the same name or key, and the
     publication writes a new base. A row gets the number that its id had before, or else the next one."""
     numbered = KINDS[kind].numbered
     known, highest = (session.numbers(kind), session.highest(kind)) if numbered else ({}, 0)
@@ -107,8 +107,8 @@ def insert_all(session: WriteSession, kind: str, rows: ConsumerRows) -> None:
         session.connection.exec_driver_sql(_INSERT[kind], records)
         if tags := rows.native.tags(kind, start, stop):
             session.connection.exec_driver_sql("INSERT INTO tags (kind, id, tag) VALUES (?, ?, ?)", tags)
-    told = tuple(Change(kind, None, rows.row(kind, index)) for index in range(min(MOST_TOLD, count)))
-    session.changes.append(Many(kind, count, highest, told, "created"))
+    shown = tuple(Change(kind, None, rows.row(kind, index)) for index in range(min(MOST_SHOWN, count)))
+    session.changes.append(BulkChange(kind, count, highest, shown, "created"))
 
 
 def updates(session: WriteSession, kind: str, rows: ConsumerRows, changed: list[int]) -> list[Update]:
@@ -125,17 +125,17 @@ def updates(session: WriteSession, kind: str, rows: ConsumerRows, changed: list[
 
 
 def update_all(session: WriteSession, kind: str, rows: ConsumerRows, found: list[Update]) -> None:
-    """Write these rows, with one `Many` in `session.changes` for all of them."""
+    """Write these rows, with one `BulkChange` in `session.changes` for all of them."""
     table = tables.ENTITIES[kind]
-    told = []
-    for one in found[:MOST_TOLD]:
+    shown = []
+    for one in found[:MOST_SHOWN]:
         (record,) = session.connection.execute(table.select().filter_by(n=one.n)).all()
         before, after = row_of(kind, record), rows.row(kind, one.at)
-        told.append(Change(kind, before, after._replace(n=one.n, body={**after.body, "created_at": one.created_at})))
+        shown.append(Change(kind, before, after._replace(n=one.n, body={**after.body, "created_at": one.created_at})))
     by_tier = [index for index in table.indexes if index.name == "ix_consumers_tier"]
     again = by_tier and len(found) * _INDEXED > session.count(table)
     with session.without_indexes(table, by_tier) if again else nullcontext():
         for start in range(0, len(found), _CHUNK):
             part = [(one.at, one.n, one.created_at) for one in found[start : start + _CHUNK]]
             session.connection.exec_driver_sql(_UPDATE[kind], rows.native.updates(kind, part))
-    session.changes.append(Many(kind, len(found), 0, tuple(told), "updated"))
+    session.changes.append(BulkChange(kind, len(found), 0, tuple(shown), "updated"))

@@ -63,5 +63,5 @@ def _declared(file: File, sealer: Sealer, now: int) -> Iterator[Declared]:
             body["updated_at"] = now
         if entity.kind == "models":
             spec = file.models[entity.name]
-            body |= with_sealed_keys(spec, file.api_keys_written(entity.name), sealer.seal, sealer.hash_key)
+            body |= with_sealed_keys(spec, file.api_key_references(entity.name), sealer.seal, sealer.hash_key)
         yield Declared(entity.kind, body, Origin(file.name, entity.line))

@@ -135,8 +135,8 @@ def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins) -> Itera
 
 
 def _key(row: Row) -> JsonDict:
-    written = row.origin.written if row.origin is not None else None
-    key: JsonDict = {"key": written} if written is not None else {"key_hash": row.hash.hex()}
+    reference = row.origin.reference if row.origin is not None else None
+    key: JsonDict = {"key": reference} if reference is not None else {"key_hash": row.hash.hex()}
     if row.expires_at:
         key["ttl"] = row.expires_at - row.body["created_at"]
     return _tagged(key, row)

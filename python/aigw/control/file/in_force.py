@@ -34,7 +34,7 @@ from aigw.control.file.consumers import ConsumerRows
 from aigw.control.file.declare import Sealer, consumer_rows, declared, default_tier, rows_of_file
 from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
-from aigw.control.file.read import First, Text, text_of
+from aigw.control.file.read import AtStart, FileText, text_of
 from aigw.control.file.stamp import HISTORY, Stamp, history_of, put_history, put_stamp, stamp_of
 from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.publication import Publication
@@ -46,7 +46,7 @@ from aigw.errors import AigwError, ConfigError, StoreError, Unservable, explain
 from aigw.telemetry.families import Family, own
 from aigw.types import JsonDict
 
-GIVEN: Final = "POST /config"
+POSTED: Final = "POST /config"
 """The name of a posted text."""
 LARGE: Final = 1 << 20
 _CHUNK: Final = 900
@@ -59,7 +59,7 @@ class Events(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class LoadError:
     """An error for `GET /status`: the first finding, and the number of others. `at`: unix seconds."""
 
     message: str
@@ -93,7 +93,7 @@ class Configuration:
         log: Events,
     ) -> None:
         self.path: Final = path
-        self.error: Wrong | None = None
+        self.error: LoadError | None = None
         self.stamp: Stamp | None = None
         """The configuration in force; None: the Admin API rules alone."""
         self.watched: tuple[FilePath, ...] = () if path is None else (path,)
@@ -109,7 +109,7 @@ class Configuration:
         self._read = ""
         """`Fingerprint.whole` of the file when it was read last, valid or not."""
 
-    def start(self, first: First, *, must: bool) -> None:
+    def start(self, at_start: AtStart, *, must: bool) -> None:
         """Put the result of the first look in force. Raises StoreError, and ConfigError if `must`."""
         with self._one:
             with self._store.reading() as reader:
@@ -121,19 +121,19 @@ class Configuration:
                     self._without_file()
                 return
             try:
-                if first.wrong is not None:
-                    raise first.wrong
-                assert first.text is not None and self.path is not None
-                self.watched = (self.path, *first.text.mark.files)
-                if first.file is None:
-                    self._unchanged(first.text)
-                    self._log("config_unchanged", file=first.text.name, hash=first.text.mark.hash)
+                if at_start.errors is not None:
+                    raise at_start.errors
+                assert at_start.text is not None and self.path is not None
+                self.watched = (self.path, *at_start.text.mark.files)
+                if at_start.file is None:
+                    self._unchanged(at_start.text)
+                    self._log("config_unchanged", file=at_start.text.name, hash=at_start.text.mark.hash)
                 else:
-                    self._apply("start", first.text, first.file)
+                    self._apply("start", at_start.text, at_start.file)
             except ConfigErrors as error:
                 if must:
                     raise
-                self._reject("start", first.text, error)
+                self._reject("start", at_start.text, error)
 
     def load(
         self, trigger: str, data: bytes | None = None, *, patient: bool = False, whole: Callable[[], bool] | None = None
@@ -142,7 +142,7 @@ class Configuration:
         the text was read, whether the file is complete: an incomplete file raises InTheMaking, and is neither applied nor
         reported. A `patient` caller tries again soon, so errors are not reported yet."""
         with self._one:
-            text: Text | None = None
+            text: FileText | None = None
             collecting = gc.isenabled()
             gc.disable()  # a large file makes a million values without a cycle
             try:
@@ -174,36 +174,36 @@ class Configuration:
                 f"is still being written after {seconds:.0f} s: what was in force stays, until nobody has the file open for"
                 " writing any more, and it rests"
             )
-            self.error = Wrong(message, self._now(), str(self.path))
+            self.error = LoadError(message, self._now(), str(self.path))
             self._log("config_waits", file=str(self.path), why=message)
 
-    def _checked(self, text: Text, whole: Callable[[], bool]) -> File:
+    def _checked(self, text: FileText, whole: Callable[[], bool]) -> File:
         try:
             file = read_text(text.name, text.data, None, text.folder)
         except ConfigErrors:
-            if text.name != GIVEN and not whole():
+            if text.name != POSTED and not whole():
                 raise InTheMaking(text.name) from None
             raise
-        if text.name != GIVEN and not whole():
+        if text.name != POSTED and not whole():
             raise InTheMaking(text.name)
         return file
 
     def _finished(self) -> bool:
         return self.path is None or not being_written([self.path])
 
-    def _text(self, data: bytes | None) -> Text:
+    def _text(self, data: bytes | None) -> FileText:
         if data is not None:
             folder = self.path.parent if self.path is not None else FilePath.cwd()
-            return Text.of(GIVEN, data, folder, os.environ)
+            return FileText.of(POSTED, data, folder, os.environ)
         if self.path is None:
             raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
         text = text_of(self.path, os.environ)
         self.watched = (self.path, *text.mark.files)
         return text
 
-    def _note(self, text: Text | None) -> None:
+    def _note(self, text: FileText | None) -> None:
         """Note the content of the file, valid or not."""
-        if text is not None and text.name != GIVEN:
+        if text is not None and text.name != POSTED:
             self._read = text.mark.whole
 
     def document(self) -> JsonDict:
@@ -232,11 +232,11 @@ class Configuration:
         )
 
     def history(self) -> list[JsonDict]:
-        """The history of loads, newest first."""
+        """The history of loads, newest at_start."""
         with self._store.reading() as reader:
             return history_of(reader)[::-1]
 
-    def _unchanged(self, text: Text) -> Outcome:
+    def _unchanged(self, text: FileText) -> Outcome:
         self._note(text)
         self.results["unchanged"] += 1
         if self.error is not None:
@@ -244,7 +244,7 @@ class Configuration:
             self._log("config_restored", file=text.name, hash=(self.stamp or text.mark).hash)
         return Outcome(False, text.mark.hash, self._publication.in_force.generation, Difference())
 
-    def _apply(self, trigger: str, text: Text, file: File) -> Outcome:
+    def _apply(self, trigger: str, text: FileText, file: File) -> Outcome:
         now = self._now()
         self._note(text)
         stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read)
@@ -309,7 +309,7 @@ class Configuration:
     def _entry(self, trigger: str, content: str, done: Difference, error: str | None) -> JsonDict:
         return {"time": self._now(), "hash": content, "source": trigger, **done.as_dict(), "error": error}
 
-    def _reject(self, trigger: str, text: Text | None, error: ConfigErrors | StoreError) -> None:
+    def _reject(self, trigger: str, text: FileText | None, error: ConfigErrors | StoreError) -> None:
         """Report an error on /status, in the log and in the history."""
         content = text.mark.hash if text is not None else ""
         known = self.error
@@ -320,10 +320,10 @@ class Configuration:
             message = f"{one.path + ': ' if one.path else ''}{one.message}"
             message += f"; did you mean '{one.suggestion}'?" if one.suggestion else ""
             message += f" (and {more} more)" if more else ""
-            self.error = Wrong(message, self._now(), one.file, one.line or None, one.col or None)
+            self.error = LoadError(message, self._now(), one.file, one.line or None, one.col or None)
         else:
             findings = ()
-            self.error = Wrong(explain(error), self._now(), name)
+            self.error = LoadError(explain(error), self._now(), name)
         if trigger == "file" and known is not None and replace(known, at=self.error.at) == self.error:
             return  # reported before: the file was touched, and has the same error
         self.results["rejected"] += 1
@@ -366,10 +366,10 @@ def findings(conflicts: Sequence[Conflict], file: File) -> list[Finding]:
     for kind in CONSUMER_KINDS:
         found = file.consumers.paths(kind, {line for wanted_kind, line in wanted if wanted_kind == kind})
         paths |= {(kind, line): path for line, path in found.items()}
-    return [_finding(file, conflict.message, conflict.origin, paths.get(_place(conflict))) for conflict in conflicts]
+    return [_finding(file, conflict.message, conflict.origin, paths.get(_position(conflict))) for conflict in conflicts]
 
 
-def _place(conflict: Conflict) -> tuple[str, int]:
+def _position(conflict: Conflict) -> tuple[str, int]:
     return conflict.kind, conflict.origin.line if conflict.origin is not None else 0
 
 
@@ -396,4 +396,4 @@ def give_back() -> None:
         trim(0)
 
 
-__all__ = ["GIVEN", "HISTORY", "Configuration", "Events", "Outcome", "Wrong", "give_back"]
+__all__ = ["HISTORY", "POSTED", "Configuration", "Events", "LoadError", "Outcome", "give_back"]

@@ -23,7 +23,7 @@ from aigw.config import (
 )
 from aigw.control.file.stamp import peek
 
-WRITTEN_S: Final = 10.0
+WAIT_FOR_WRITER_S: Final = 10.0
 """Seconds that a start waits for a process that is writing the file."""
 _LOOK_S: Final = 0.05
 
@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class FileText:
     """An unchecked configuration. References to files are relative to `folder`."""
 
     name: str
@@ -40,35 +40,35 @@ class Text:
     mark: Fingerprint
 
     @classmethod
-    def of(cls, name: str, data: bytes, folder: Path, environment: Mapping[str, str]) -> "Text":
+    def of(cls, name: str, data: bytes, folder: Path, environment: Mapping[str, str]) -> "FileText":
         return cls(name, data, folder, fingerprint(name, data, environment, folder))
 
 
 @dataclass(frozen=True, slots=True)
-class First:
+class AtStart:
     """The result of the first look. `file` is None if the store already holds its content."""
 
-    text: Text | None = None
+    text: FileText | None = None
     file: File | None = None
-    wrong: ConfigErrors | None = None
+    errors: ConfigErrors | None = None
 
 
-def first_look(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> First:
+def read_at_start(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> AtStart:
     """Read and check the file before the store is opened. Raises ConfigErrors if `must`, at the start of a gateway, where the
     file rules. Otherwise a posted text may be in force, and the file unchanged since then."""
     if path is None:
-        return First()
+        return AtStart()
     try:
-        _await_writers(path, WRITTEN_S if must else 0.0)
+        _await_writers(path, WAIT_FOR_WRITER_S if must else 0.0)
         text = text_of(path, os.environ)
         stamp = peek(store)
         if stamp is not None and text.mark.whole in ((stamp.whole,) if must else (stamp.whole, stamp.file)):
-            return First(text)
-        return First(text, read_text(text.name, text.data, None, text.folder, progress))
+            return AtStart(text)
+        return AtStart(text, read_text(text.name, text.data, None, text.folder, progress))
     except ConfigErrors as error:
         if must:
             raise
-        return First(wrong=error)
+        return AtStart(errors=error)
 
 
 def _await_writers(path: Path, patience: float) -> None:
@@ -80,5 +80,5 @@ def _await_writers(path: Path, patience: float) -> None:
         time.sleep(_LOOK_S)
 
 
-def text_of(path: Path, environment: Mapping[str, str]) -> Text:
-    return Text.of(str(path), read_bytes(str(path)), path.parent, environment)
+def text_of(path: Path, environment: Mapping[str, str]) -> FileText:
+    return FileText.of(str(path), read_bytes(str(path)), path.parent, environment)

@@ -31,7 +31,7 @@ from aigw.control.publish.compile_tiers import Rows
 from aigw.control.publish.files import Publisher
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.control.store.read import StoreReader
-from aigw.control.store.rows import SETTINGS, Change, Many, Row
+from aigw.control.store.rows import SETTINGS, BulkChange, Change, Row
 from aigw.entities import Entity, LlmModel, Plugin, Route, Service, Tier
 from aigw.errors import Unservable
 from aigw.types import JsonDict
@@ -44,7 +44,12 @@ UNUSED_PROFILES: Final = 256
 """Profiles added since the last base, after which a new base drops the unused ones."""
 
 NOT_LOADABLE: Final = "no worker could load this, so nothing was changed"
-_PLACES: Final[Mapping[str, type[Entity]]] = {"services": Service, "routes": Route, "tiers": Tier, "models": LlmModel}
+_IN_POLICY: Final[Mapping[str, type[Entity]]] = {
+    "services": Service,
+    "routes": Route,
+    "tiers": Tier,
+    "models": LlmModel,
+}
 """The collections of the policy, which are also the fields of `World`."""
 
 
@@ -127,7 +132,7 @@ class Publication:
             plugins={b["id"]: Plugin.model_validate(b) for b in reader.unscoped_plugins()},
             default_tier=reader.default_tier(),
         )
-        for kind, model in _PLACES.items():
+        for kind, model in _IN_POLICY.items():
             found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reader.everything(kind, 0)}
             setattr(self.world, kind, found)
         # Numbers in memory stay valid if their rows were not stored: profiles reference them.
@@ -143,16 +148,16 @@ class Publication:
         }
         self._policy_dirty = True
 
-    def note(self, changes: Iterable[Change | Many]) -> None:
+    def note(self, changes: Iterable[Change | BulkChange]) -> None:
         """Apply the changes of one group to memory."""
         for change in changes:
-            row = None if isinstance(change, Many) else change.after or change.before
-            if isinstance(change, Many):
-                self._note_many(change)
+            row = None if isinstance(change, BulkChange) else change.after or change.before
+            if isinstance(change, BulkChange):
+                self._note_bulk(change)
             elif row is None:
                 self._policy_dirty |= change.kind == SETTINGS
-            elif change.kind in _PLACES:
-                self._note_place(change.kind, change.after, row.id)
+            elif change.kind in _IN_POLICY:
+                self._note_policy_entity(change.kind, change.after, row.id)
             elif change.kind == "plugins":
                 self._note_plugin(change)
             elif change.kind == "acls":
@@ -222,7 +227,7 @@ class Publication:
         return bool(self._pending) or self._policy_dirty or self._new_base or self._everything or self._renewing
 
     @contextmanager
-    def group(self, changes: Iterable[Change | Many]) -> Iterator[None]:
+    def group(self, changes: Iterable[Change | BulkChange]) -> Iterator[None]:
         """Apply the changes of one group to memory, and undo them if the block raises."""
         pending, everything, profiles = dict(self._pending), self._everything, self.profiles
         lengths = len(profiles.rate_limiting), len(profiles.size_limiting)
@@ -286,13 +291,13 @@ class Publication:
                     series[row] = (tier.entity.name, model.entity.name)
         return Labels(routes, series, {n: tier.name for n, tier in list(world.tiers.values())})
 
-    def _note_place(self, kind: str, after: Row | None, key: str) -> None:
+    def _note_policy_entity(self, kind: str, after: Row | None, key: str) -> None:
         self._policy_dirty = True
         # A new dict, because other threads read the old one.
         entities: dict[str, Numbered[Any]] = dict(getattr(self.world, kind))
         entities.pop(key, None)
         if after is not None:
-            entities[key] = Numbered(after.n, _PLACES[kind].model_validate(after.body))
+            entities[key] = Numbered(after.n, _IN_POLICY[kind].model_validate(after.body))
         setattr(self.world, kind, entities)
 
     def _note_plugin(self, change: Change) -> None:
@@ -316,7 +321,7 @@ class Publication:
             names = {t for r in (change.before, change.after) if r for t in (r.id, r.body["username"])}
             self._policy_dirty |= bool(names & self._anonymous)
 
-    def _note_many(self, change: Many) -> None:
+    def _note_bulk(self, change: BulkChange) -> None:
         self._everything = self._everything_since_read = True
         self._highest(change.kind, change.highest)
         self._policy_dirty |= bool(self._anonymous)

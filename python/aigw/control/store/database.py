@@ -79,12 +79,12 @@ class Store:
                 migrate(connection, self._path, found)
             connection.execute(sqlite_insert_or_ignore(tables.meta, {"key": "store_id", "value": str(uuid4())}))
 
-    def bring_home(self, *, all_of_it: bool = False) -> None:
-        """Copy the log's pages into the store. `all_of_it` also frees the space of a large log; without it the next commit
+    def checkpoint(self, *, truncate: bool = False) -> None:
+        """Copy the log's pages into the store. `truncate` also frees the space of a large log; without it the next commit
         frees it, and a gigabyte takes most of a second. Readers do not delay it; no writer may run. Raises StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
             raw = _raw(connection)
-            if not all_of_it:
+            if not truncate:
                 raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 return
             raw.execute("PRAGMA busy_timeout = 0")
@@ -108,7 +108,7 @@ class Store:
                 yield session
                 session.commit()
             finally:
-                session.rest()
+                session.release_cache()
 
     def keep(self, key: str, value: str) -> bool:
         """Store a fact of this folder, once. False if the store has another value. Raises StoreError."""

@@ -22,7 +22,7 @@ class Origin(NamedTuple):
     file: str
     line: int
     hash: str = ""
-    written: str | None = None
+    reference: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Origin":
@@ -33,8 +33,8 @@ class Origin(NamedTuple):
     def text(self) -> str:
         """The column of the store."""
         kept: JsonDict = {"file": self.file, "line": self.line, "hash": self.hash}
-        if self.written is not None:
-            kept["written"] = self.written
+        if self.reference is not None:
+            kept["written"] = self.reference
         return orjson.dumps(kept).decode()
 
     def __str__(self) -> str:
@@ -55,10 +55,10 @@ def name_of(body: JsonDict) -> str:
     return str(named or body["id"])
 
 
-def content_hash(body: JsonDict, *beside: object) -> str:
+def content_hash(body: JsonDict, *columns: object) -> str:
     """The hash of an entity's content, without times and sealed texts: sealing the same key twice gives two texts.
-    `beside`: the values of the entity's own columns."""
+    `columns`: the values of the entity's own columns."""
     kept = {**body, "created_at": 0, "updated_at": 0}
     if "keys" in kept:
         kept["keys"] = [k and {**k, "sealed": None} for k in kept["keys"]]
-    return hashlib.sha256(orjson.dumps([kept, *beside])).hexdigest()[:HASH]
+    return hashlib.sha256(orjson.dumps([kept, *columns])).hexdigest()[:HASH]

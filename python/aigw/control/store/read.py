@@ -60,12 +60,12 @@ class StoreReader:
         once for each credential."""
         k = tables.keyauth_credentials
         query = sa.select(k.c.n, k.c.id, k.c.consumer, k.c.hash, k.c.expires_at).where(*_alive(k.name, now))
-        return [(n, key, owners[owner], digest, end) for n, key, owner, digest, end in self._plainly(query)]
+        return [(n, key, owners[owner], digest, end) for n, key, owner, digest, end in self._tuples(query)]
 
     def consumers(self) -> list[tuple[int, str, str | None, str | None, str | None]]:
         """(n, id, username, custom_id, tier's id) of every consumer."""
         c = tables.consumers.c
-        return self._plainly(sa.select(c.n, c.id, c.username, c.custom_id, c.tier))
+        return self._tuples(sa.select(c.n, c.id, c.username, c.custom_id, c.tier))
 
     def members(self, tier: str) -> Iterator[Row]:
         """The consumers of a tier, by id, streamed."""
@@ -122,10 +122,10 @@ class StoreReader:
         found: dict[str, dict[str, str]] = {}
         for kind, table in tables.ENTITIES.items():
             query = sa.select(table.c.id, table.c.origin).where(table.c.origin.is_not(None))
-            found[kind] = dict(self._plainly(query))
+            found[kind] = dict(self._tuples(query))
         return found
 
-    def _plainly(self, query: sa.Select[Any]) -> list[Any]:
+    def _tuples(self, query: sa.Select[Any]) -> list[Any]:
         """All records as tuples of the driver: SQLAlchemy's rows cost more, and there may be a million."""
         return self.raw(str(query.compile(self.connection, compile_kwargs={"literal_binds": True})))
 

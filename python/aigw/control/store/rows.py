@@ -38,19 +38,19 @@ class Change(NamedTuple):
     after: Row | None
 
 
-class Many(NamedTuple):
-    """A bulk change of one kind. Only the first `MOST_TOLD` changes are kept in `first`; `action` says whether the rows were
+class BulkChange(NamedTuple):
+    """A bulk change of one kind. Only the first `MOST_SHOWN` changes are kept in `shown`; `action` says whether the rows were
     created in an empty table or updated."""
 
     kind: str
     total: int
     highest: int
     """The highest row number of new rows."""
-    first: tuple[Change, ...]
+    shown: tuple[Change, ...]
     action: Literal["created", "updated"]
 
 
-MOST_TOLD: Final = 50
+MOST_SHOWN: Final = 50
 """Changes that a bulk change keeps: as many as the log and the history show."""
 
 

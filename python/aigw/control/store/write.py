@@ -15,8 +15,8 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import (
     DEFAULT_TIER,
     SETTINGS,
+    BulkChange,
     Change,
-    Many,
     Referenced,
     Row,
     UniqueViolation,
@@ -30,7 +30,7 @@ from aigw.types import JsonDict
 CACHE_KIB: Final = 2000
 LARGE_CACHE_KIB: Final = 256 * 1024
 """KiB of pages that a large transaction may hold in memory."""
-FIRST_CACHE_KIB: Final = 128 * 1024
+INSERT_CACHE_KIB: Final = 128 * 1024
 """KiB for a large transaction that adds rows in order."""
 LOG_PAGES: Final = 1000
 """Pages of the log at which a commit copies them into the store: SQLite's default."""
@@ -41,8 +41,8 @@ class WriteSession(StoreReader):
 
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
-        self.changes: list[Change | Many] = []
-        self.much = False
+        self.changes: list[Change | BulkChange] = []
+        self.is_bulk = False
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -155,16 +155,16 @@ class WriteSession(StoreReader):
         for index in indexes:
             self.connection.execute(sa.schema.CreateIndex(index))
 
-    def expect_much(self, kib: int = LARGE_CACHE_KIB) -> None:
+    def expect_bulk(self, kib: int = LARGE_CACHE_KIB) -> None:
         """Let this transaction hold its pages in memory: ids are random, so a page outside the cache is written and read again
-        for each row. Commits leave the pages in the log until `Store.bring_home`."""
+        for each row. Commits leave the pages in the log until `Store.checkpoint`."""
         self.connection.exec_driver_sql(f"PRAGMA cache_size = -{kib}")
         self.connection.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
-        self.much = True
+        self.is_bulk = True
 
-    def rest(self) -> None:
-        """Free the memory of `expect_much` after the transaction."""
-        if self.much:
+    def release_cache(self) -> None:
+        """Free the memory of `expect_bulk` after the transaction."""
+        if self.is_bulk:
             self.connection.rollback()
             self.connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
             self.connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")

@@ -274,7 +274,7 @@ def test_rows_are_what_the_entities_own_checks_make(tmp_path: Path) -> None:
     assert keys[0].id == entity_id("keyauth_credentials", f"{consumers_[0].id}:{keys[0].hash.hex()}")
     assert [key.body["key_hint"] for key in keys] == ["...cdef", "...", "...", "...", "...", "..."]
     assert [(key.expires_at, key.body["created_at"]) for key in keys[:2]] == [(0, 7), (65, 5)]
-    assert [key.origin and key.origin.written for key in keys][3:] == ["${A}", None, '${file:name of\ta "key"}']
+    assert [key.origin and key.origin.reference for key in keys][3:] == ["${A}", None, '${file:name of\ta "key"}']
     assert [rows.native.name(row.id) for row in consumers_] == [row.body["username"] or "d" for row in consumers_]
     assert rows.native.name(keys[0].id) is None and rows.native.name("x") is None
 

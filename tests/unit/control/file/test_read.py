@@ -9,7 +9,7 @@ import pytest
 
 from aigw.config import InTheMaking, being_written
 from aigw.control.file import read
-from aigw.control.file.read import first_look
+from aigw.control.file.read import read_at_start
 from aigw.control.file.stamp import peek
 
 
@@ -30,18 +30,18 @@ def test_a_start_waits_until_nobody_writes_the_file(file: Path, monkeypatch: pyt
         writer.close()
 
     monkeypatch.setattr(read.time, "sleep", sleep)
-    found = first_look(file, file.with_name("store.db"), must=True)
+    found = read_at_start(file, file.with_name("store.db"), must=True)
     assert writer.closed and found.file is not None and found.file.default_tier == "free"
 
 
 def test_a_start_does_not_wait_for_ever_and_one_beside_workers_not_at_all(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read, "WRITTEN_S", 0.0)
+    monkeypatch.setattr(read, "WAIT_FOR_WRITER_S", 0.0)
     with file.open("a"):
         with pytest.raises(InTheMaking, match="is being written at this moment"):
-            first_look(file, file.with_name("store.db"), must=True)
-        assert isinstance(first_look(file, file.with_name("store.db"), must=False).wrong, InTheMaking)
+            read_at_start(file, file.with_name("store.db"), must=True)
+        assert isinstance(read_at_start(file, file.with_name("store.db"), must=False).errors, InTheMaking)
 
 
 def test_the_start_ignores_the_memory_of_another_version(tmp_path: Path) -> None:

@@ -131,9 +131,9 @@ def test_a_large_log_gives_its_space_back(gateway: Gateway) -> None:
     with store.reading() as reader:
         assert reader.get("consumers", "username", "bob", 0)
         gateway.post("/consumers", username="eve")
-        store.bring_home(all_of_it=True)  # somebody reads: it neither waits nor fails
+        store.checkpoint(truncate=True)  # somebody reads: it neither waits nor fails
         assert log_of(gateway) > 0
-    store.bring_home(all_of_it=True)
+    store.checkpoint(truncate=True)
     assert log_of(gateway) == 0
     assert gateway.call("GET", "/consumers/eve")["username"] == "eve"
 

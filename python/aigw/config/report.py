@@ -52,7 +52,7 @@ def checked(source: Source, path: Path, shape: Any, value: Any, run: Callable[[A
     stripped, empty = without_nulls(value), []
     if stripped != value:  # the check does not see null members
         empty = [(below, "unknown field") for below in _nulls(value) if _misnamed(source, path, shape, below)]
-        tell(source, path, shape, empty)
+        report(source, path, shape, empty)
     try:
         made = run(stripped)
         return None if empty else made
@@ -63,7 +63,7 @@ def checked(source: Source, path: Path, shape: Any, value: Any, run: Callable[[A
             return run(without_nulls(value))
         except SchemaViolation as error:
             found = list(flat(error.fields))
-    tell(source, path, shape, found)
+    report(source, path, shape, found)
     return None
 
 
@@ -110,21 +110,21 @@ def as_type(text: str, wanted: str) -> int | float | bool | None:
     return None
 
 
-def tell(source: Source, path: Path, shape: Any, found: Sequence[tuple[Path, str]]) -> None:
+def report(source: Source, path: Path, shape: Any, found: Sequence[tuple[Path, str]]) -> None:
     """Add the findings below `path`, each at its position."""
     for below, text in found:
         if source.full:
             return
         full = (*path, *below)
         if text == "unknown field":
-            unknown(source, full, fields_at(shape, below[:-1]) or _config_fields(source, path, below))
+            report_unknown(source, full, fields_at(shape, below[:-1]) or _config_fields(source, path, below))
         elif _from_url(source, path, below):
             source.add((*path, "url"), text if below[-1] == "url" else f"{below[-1]}: {text}")
         else:
             source.add(full, text + _hint(source, full, text), suggestion=_meant(source.get(full), text))
 
 
-def unknown(source: Source, path: Path, fields: Sequence[str]) -> None:
+def report_unknown(source: Source, path: Path, fields: Sequence[str]) -> None:
     """An unknown field, at its key."""
     name = str(path[-1])
     if name == "<<":
