@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use aigw_core::admit::{Admitter, Check};
 use aigw_core::cells::CellKey;
-use aigw_core::cells::heap::HeapPlace;
+use aigw_core::cells::heap::HeapSpace;
 use aigw_core::identify::{KeyHasher, Request, identify};
-use aigw_core::limits::Period;
+use aigw_core::limits::{Demand, Limit, Usage};
 use aigw_core::r#match::{Authority, CanonicalPath, PathRule, Query, RouteRule, Router, upstream_path::upstream_path};
 use aigw_core::snapshot::{
     Anonymous, Credential, KeyAuth, Keys, KeysBuilder, MAX_CREDENTIAL, NewConsumer, Ref, Uuid, delta,
@@ -122,10 +122,12 @@ fn identity(c: &mut Criterion<CpuTime>) {
 fn decision(c: &mut Criterion<CpuTime>) {
     let hasher = KeyHasher::new(&[7; 32]);
     let auth = key_auth();
+    let window = |per| Limit::build("window", &serde_json::json!({"requests": u32::MAX, "per": per})).unwrap();
+    let (minute, month) = (window("minute"), window("month"));
     let mut group = c.benchmark_group("decision");
     for (count, hot) in [(100_000_u32, 1), (100_000, u32::MAX), (1_000_000, u32::MAX)] {
         let keys = keys(count, &hasher);
-        let place = HeapPlace::new(&[(1, count as usize + 1), (2, count as usize + 1)], 1 << 12).unwrap();
+        let place = HeapSpace::new(&[(1, count as usize + 1), (2, count as usize + 1)], 1 << 12).unwrap();
         let admitter = Admitter::new(Arc::new(place));
         let now = UnixSeconds(NOW as u32);
         let name = if hot == 1 { "one hot key of" } else { "random keys of" };
@@ -138,11 +140,11 @@ fn decision(c: &mut Criterion<CpuTime>) {
             let consumer = identify(&auth, &hasher, &keys, &request, NOW).unwrap().consumer.unwrap();
             black_box(consumer.refs.iter().next());
             let row = consumer.n;
-            let check = |column, period| Check::new(u32::MAX, period, CellKey::Dense { column, row });
-            let mut checks = [check(1, Period::Minute), check(2, Period::Month)];
-            let mut permit = admitter.take(&mut checks, now, RequestId([1, 2])).unwrap();
+            let check = |column, limit| Check::new(limit, CellKey::Dense { column, row });
+            let mut checks = [check(1, minute), check(2, month)];
+            let mut permit = admitter.take(&mut checks, &Demand::default(), now, RequestId([1, 2])).unwrap();
             permit.mark_sent();
-            permit.settle();
+            permit.settle(&Usage::ANSWERED);
         };
         let id = BenchmarkId::new(name, count);
         let title = format!("decision/{name}/{count}");

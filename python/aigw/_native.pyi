@@ -22,6 +22,13 @@ def wrong_text(kind: Literal["path", "host", "header", "address path"], text: st
 def denials() -> list[dict[str, object]]:
     """Every reason to refuse: code, status, message, why, extra (headers), retry, as `src/refusal/reason.rs` has them."""
 
+def limit_kinds() -> dict[str, int]:
+    """Every limit kind: name -> 64-bit words of a row in its counter columns."""
+
+def wrong_limit(kind: str, fields: bytes, open: bool) -> str | None:
+    """Why workers would refuse a limit of this kind with these fields (a JSON object), or None. ``open``: it has a counter
+    for each address."""
+
 def metrics_table() -> list[dict[str, object]]:
     """Every metric: name, kind, help, labels, as `src/telemetry` has them."""
 
@@ -182,9 +189,6 @@ class Publisher:
     def seal(self, secret: bytes) -> str:
         """A text that workers alone can read again (ChaCha20-Poly1305 under a key derived from ``DATA/secret``)."""
 
-    def read_buckets(self, refs: list[tuple[int, int, int, int, int]], now_ns: int) -> list[tuple[int, int]]:
-        """(column n, row, requests, seconds, burst) -> (used, unix nanoseconds when it is full again) at that rate."""
-
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
         """Make counter column ``n`` of ``words`` 64-bit words a row, or let it grow to rows ``0 .. rows - 1``.
 
@@ -243,9 +247,21 @@ class Publisher:
     def delta_records(self) -> int:
         """Records on top of the base, to decide on writing a new one; more than any limit when none can be added any more."""
 
-    def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
-        """(column n, row) -> (count, of it held by permits in flight, window end in unix seconds); (0, 0, 0) when
-        never touched."""
+    def standing(
+        self,
+        instances: list[tuple[int, str, list[tuple[int, str]]]],
+        tier: int,
+        consumer: int,
+        credentials: list[tuple[int, str]],
+        now_ns: int,
+    ) -> bytes:
+        """Where a consumer stands, as a JSON list with one object for each counter: meter, per, scope, mode, limit, used,
+        reserved, remaining, resets_at, source.
+
+        ``instances``: (profile index, name of the instance, [(row, name of the row)]); ``tier``: its n, 0 for the default one;
+        ``consumer``: its n; ``credentials``: [(n, name)]; ``now_ns``: unix nanoseconds. Limits are those of the policy that
+        this process published last; before that the list is empty.
+        """
 
     def reclaim(self) -> list[tuple[int, int]]:
         """Free the slots whose owners died: [(slot, permits found open)]."""

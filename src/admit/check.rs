@@ -1,123 +1,94 @@
-//! One limit as it applies to one request, and why a request is refused.
+//! One limit applied to one request, and why a request is refused.
 //!
-//! The caller makes a `Check` for each limit; `peek` and `take` write into it what they found, so that headers can
-//! be made for every limit, whatever came of the request. A shadow check is counted and never refuses.
+//! The surface makes a `Check` for each limit; `peek` and `take` write the state they found into it, so that headers can
+//! be made for every limit, however the request ends. A shadow check counts and never refuses.
 
-use crate::cells::{Busy, CellKey};
-use crate::limits::{Period, Rate, Window};
+use crate::cells::{Busy, CellKey, CounterError};
+use crate::limits::{Facts, Limit, State};
 use crate::units::{Moment, UnixSeconds};
 
-/// A limit, the counter it is held in, and what was found there.
+/// A limit, the counter it is held in, and the state found there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Requests allowed in a window; of a bucket its size.
-    pub limit: u32,
-    /// The window's length.
-    pub period: Period,
+    /// The limit.
+    pub limit: Limit,
     /// The counter.
     pub key: CellKey,
-    /// Set for a bucket, which refills steadily; `None` for a fixed window.
-    pub rate: Option<Rate>,
-    /// What is counted on its own, as it is named to a client.
+    /// The amount that the request takes, in units of the limit's meter.
+    pub amount: u64,
+    /// What has a counter of its own, as clients read it.
     pub scope: &'static str,
     /// Counted, never refused.
     pub shadow: bool,
     /// Left out of the headers.
     pub hidden: bool,
-    /// Out: requests counted in the window, without this one.
-    pub used: u32,
-    /// Out: the window that counts. Its end may be later than the clock says if the clock was set back. Of a bucket: from
-    /// now until one more request passes.
-    pub window: Window,
-    /// Out: when one more request passes, if this check is exhausted.
-    pub free_at: Moment,
-    /// Out: when nothing of it is used any more.
-    pub full_at: Moment,
-    /// The window of the clock, kept between the look and the taking: a calendar month is dear to work out.
-    own: Window,
+    /// Out: the counter's state, without this request.
+    pub state: State,
 }
 
 impl Check {
-    /// A check of `limit` requests per `period`, held in the counter `key`.
-    pub fn new(limit: u32, period: Period, key: CellKey) -> Self {
-        Self {
-            limit,
-            period,
-            key,
-            rate: None,
-            scope: "",
-            shadow: false,
-            hidden: false,
-            used: 0,
-            window: Window::default(),
-            free_at: Moment::default(),
-            full_at: Moment::default(),
-            own: Window::default(),
-        }
+    /// A check of `limit`, held in the counter `key`.
+    pub fn new(limit: Limit, key: CellKey) -> Self {
+        Self { limit, key, amount: 1, scope: "", shadow: false, hidden: false, state: State::default() }
     }
 
-    /// A bucket, held in the row of a column of its own.
-    pub fn bucket(rate: Rate, period: Period, key: CellKey) -> Self {
-        Self { rate: Some(rate), ..Self::new(rate.burst(), period, key) }
+    /// Numbers and names of the limit.
+    #[inline]
+    pub fn facts(&self) -> Facts {
+        self.limit.facts()
     }
 
-    /// The period's window at `now`.
-    pub(super) fn own(&mut self, now: UnixSeconds) -> Window {
-        if now < self.own.start || now >= self.own.end {
-            self.own = self.period.window(now);
-        }
-        self.own
-    }
-
-    /// True when one more request would pass the limit.
+    /// True when the amount would pass the limit. A request that takes nothing still needs one unit to be left.
+    #[inline]
     pub fn exhausted(&self) -> bool {
-        self.used >= self.limit
+        self.state.used.saturating_add(self.amount.max(1)) > self.facts().limit
     }
 
     /// True when it is exhausted and refuses for it.
+    #[inline]
     pub fn refuses(&self) -> bool {
         self.exhausted() && !self.shadow
     }
 
-    /// Whole seconds, rounded up, until one more request passes.
+    /// True when the amount is larger than the whole limit: waiting does not help. A limit of 0 is only exhausted.
+    #[inline]
+    pub fn never_passes(&self) -> bool {
+        self.amount > self.facts().limit.max(1)
+    }
+
+    /// Whole seconds, rounded up, until the amount passes.
     pub fn resets_in(&self, now: impl Into<Moment>) -> u32 {
         let wait = self.wait(now);
         u32::try_from(wait.div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
     }
 
-    /// Nanoseconds until one more request passes.
+    /// The whole second, rounded up, in which the amount passes.
+    pub fn resets_at(&self) -> UnixSeconds {
+        self.state.free_at.seconds_up()
+    }
+
+    /// Nanoseconds until the amount passes.
     pub fn wait(&self, now: impl Into<Moment>) -> u64 {
-        self.free_at.since(now.into())
-    }
-
-    /// Requests per period, as configured.
-    pub fn requests(&self) -> u32 {
-        self.rate.map_or(self.limit, Rate::requests)
-    }
-
-    /// The limit in words, as it is named to a client.
-    pub fn words(&self) -> String {
-        let requests = self.requests();
-        match self.rate {
-            Some(rate) => format!("{requests} requests per {} (burst {})", self.period, rate.burst()),
-            None => format!("{requests} requests per {}", self.period),
-        }
+        self.state.free_at.since(now.into())
     }
 }
 
 /// Why nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A limit is exhausted: the index of the check that resets last among those that are.
+pub enum NotTaken {
+    /// Not yet: the index of the exhausted check that resets last.
     #[error("limit {0} is exhausted")]
     Exceeded(usize),
+    /// Never: the index of a check whose whole limit is smaller than the amount.
+    #[error("the request takes more than the whole of limit {0}")]
+    Never(usize),
     /// This worker holds as many permits as its journal has room for.
     #[error("too many requests in flight in this worker")]
     Full,
     /// The counters of open scopes could not be reached in time.
     #[error(transparent)]
-    Busy(#[from] Busy),
-    /// The snapshot names a counter that no file has: a fault of ours.
+    Busy(Busy),
+    /// The snapshot names a counter that no file has: a defect of the gateway.
     #[error("no counter for column {column}, row {row}")]
     Missing {
         /// Column number.
@@ -125,13 +96,31 @@ pub enum Refusal {
         /// Row number.
         row: u32,
     },
-    /// More limits than a permit can hold: a fault of ours.
+    /// More limits than a permit can hold: a defect of the gateway.
     #[error("more than 29 limits on one request")]
     TooMany,
 }
 
-/// The exhausted check that resets last.
-pub(super) fn exceeded(checks: &[Check]) -> Option<usize> {
-    let exhausted = checks.iter().enumerate().filter(|(_, check)| check.refuses());
-    exhausted.max_by_key(|(_, check)| check.free_at).map(|(index, _)| index)
+impl From<CounterError> for NotTaken {
+    fn from(error: CounterError) -> Self {
+        match error {
+            CounterError::Busy(busy) => Self::Busy(busy),
+            CounterError::Missing { column, row } => Self::Missing { column, row },
+        }
+    }
+}
+
+/// The refusal of checks that were looked at: *never* before *not yet*, and of those the check that resets last.
+#[inline]
+pub(super) fn verdict(checks: &[Check]) -> Result<(), NotTaken> {
+    if checks.iter().any(Check::refuses) { Err(refusal(checks)) } else { Ok(()) }
+}
+
+#[cold]
+fn refusal(checks: &[Check]) -> NotTaken {
+    let refusing = || checks.iter().enumerate().filter(|(_, check)| check.refuses());
+    if let Some((index, _)) = refusing().find(|(_, check)| check.never_passes()) {
+        return NotTaken::Never(index);
+    }
+    NotTaken::Exceeded(refusing().max_by_key(|(_, check)| check.state.free_at).map_or(0, |(index, _)| index))
 }

@@ -1,112 +1,131 @@
-//! What an answer says of the limits it was checked against: Kong's headers, and OpenAI's.
+//! Headers about the limits that a request was checked against: Kong's, and OpenAI's.
 //!
-//! In: checks as `peek` or `take` left them, and which of them refused. Out: header names and values. Kong shows what
-//! remains after this call; a refused call is not counted against the limits that did not refuse it. Source: the
-//! `rate-limiting` plugin (`handler.lua`), except that windows are calendar ones to the end, so a month's reset is true.
+//! In: checks as `peek` or `take` left them, and the index of the one that refused. Out: header names and values, from
+//! the facts of each limit. Kong shows the amount that remains after this call; a refused call is not counted against the
+//! limits that did not refuse it. Source: the `rate-limiting` plugin (`handler.lua`), except that windows follow the
+//! calendar to their end, so a month's reset is true.
 
 use std::borrow::Cow;
 
 use super::check::Check;
-use crate::limits::{Period, Rate};
+use crate::limits::Period;
 use crate::units::Moment;
 
 /// A response header: lower-case name, value.
 pub type Header = (&'static str, Cow<'static, str>);
 
-/// A longer wait than this is none that a client's own retry should sit out.
+/// Clients are asked not to retry when the wait is longer than this: their user would rather have the error.
 const RETRY_WITHIN_S: u32 = 60;
-/// What says so to OpenAI's clients, on routes as on `/v1`.
-const HOPELESS: Header = ("x-should-retry", Cow::Borrowed("false"));
+/// The header that OpenAI's clients obey, on Kong's routes and on `/v1`.
+const DO_NOT_RETRY: Header = ("x-should-retry", Cow::Borrowed("false"));
+/// The meter that Kong's headers are about.
+const KONGS_METER: &str = "requests";
 
-/// Kong's headers for `checks` at `now`; `refused` is the check that refused (the exhausted one that resets last). Of
-/// several limits with one period the tighter is shown.
+/// Kong's headers for `checks` at `now`; `refused` is the index of the check that refused. Among limits with one period
+/// the tightest is shown.
 pub fn rate_limit(checks: &[Check], now: impl Into<Moment>, refused: Option<usize>, out: &mut Vec<Header>) {
     kong(checks, now.into(), refused.is_none(), refused, out);
 }
 
-/// Kong's headers of a call whose taking is given back: what remains is as if it had never been asked.
+/// Kong's headers of a call whose amounts are given back: the amount that remains is the one before the call.
 pub fn rate_limit_given_back(checks: &[Check], now: impl Into<Moment>, out: &mut Vec<Header>) {
     kong(checks, now.into(), false, None, out);
 }
 
 fn kong(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, out: &mut Vec<Header>) {
-    let shown = || checks.iter().filter(|check| !check.hidden && !check.shadow);
+    let visible = |check: &&Check| !check.hidden && !check.shadow && check.facts().meter == KONGS_METER;
+    let shown = || checks.iter().filter(visible);
     let remains = |check: &Check| remaining(check, counted);
     for (index, check) in shown().enumerate() {
-        let Some((limit, remaining)) = names(check.period) else { continue };
+        let Some((limit, remaining)) = check.facts().per.and_then(names) else { continue };
         let left = remains(check);
         let tighter = |(at, other): (usize, &Check)| {
-            at != index && other.period == check.period && (remains(other), at) < (left, index)
+            at != index && other.facts().per == check.facts().per && (remains(other), at) < (left, index)
         };
         if !shown().enumerate().any(tighter) {
-            out.push((limit, check.limit.to_string().into()));
+            out.push((limit, check.facts().limit.to_string().into()));
             out.push((remaining, left.to_string().into()));
         }
     }
-    let Some(check) = least(shown(), counted) else { return };
-    out.push(("ratelimit-limit", check.limit.to_string().into()));
-    out.push(("ratelimit-remaining", remains(check).to_string().into()));
-    out.push(("ratelimit-reset", check.resets_in(now).max(1).to_string().into()));
+    if let Some(check) = least(shown(), counted) {
+        out.push(("ratelimit-limit", check.facts().limit.to_string().into()));
+        out.push(("ratelimit-remaining", remains(check).to_string().into()));
+        out.push(("ratelimit-reset", check.resets_in(now).max(1).to_string().into()));
+    }
     if let Some(check) = refused.and_then(|index| checks.get(index)).filter(|check| !check.hidden) {
-        let seconds = check.resets_in(now).max(1);
-        out.push(("retry-after", seconds.to_string().into()));
-        if is_hopeless(check, seconds) {
-            out.push(HOPELESS);
+        retry(check, now, out);
+        if check.never_passes() {
+            out.push(DO_NOT_RETRY);
         }
-        out.push(("x-aigw-limit", check.words().into()));
-        out.push(("x-aigw-reset", check.window.end.to_string().into()));
+        out.push(("x-aigw-limit", check.limit.describe().into()));
+        out.push(("x-aigw-reset", check.resets_at().to_string().into()));
     }
 }
 
-/// OpenAI's headers, of the limit with least remaining; with `refused` of the one that refused, and when to come back:
-/// `Retry-After`, in milliseconds too where that is soon, `x-should-retry: false` where it is not.
+/// OpenAI's headers, for each meter those of the limit with least remaining. With `refused` they are about the limit that
+/// refused, and name the time to come back: `Retry-After`, also in milliseconds where that is soon, `x-should-retry: false`
+/// where it is not.
 pub fn openai(checks: &[Check], now: impl Into<Moment>, refused: Option<usize>, out: &mut Vec<Header>) {
     models(checks, now.into(), refused.is_none(), refused, out);
 }
 
-/// OpenAI's headers of a call whose taking is given back.
+/// OpenAI's headers of a call whose amounts are given back.
 pub fn openai_given_back(checks: &[Check], now: impl Into<Moment>, out: &mut Vec<Header>) {
     models(checks, now.into(), false, None, out);
 }
 
 fn models(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, out: &mut Vec<Header>) {
-    let enforced = checks.iter().filter(|check| !check.shadow);
     let named = refused.and_then(|index| checks.get(index));
-    let Some(check) = named.or_else(|| least(enforced, counted)) else { return };
-    let left = remaining(check, counted);
-    out.push(("x-ratelimit-limit-requests", check.limit.to_string().into()));
-    out.push(("x-ratelimit-remaining-requests", left.to_string().into()));
-    // Until it is as if nothing had been asked: this call, where it passed, comes back as well.
-    let own = check.rate.filter(|_| counted).map_or(0, Rate::cost);
-    out.push(("x-ratelimit-reset-requests", go_duration(check.full_at.since(now) + own).into()));
-    if refused.is_some() {
-        let seconds = check.resets_in(now).max(1);
-        out.push(("retry-after", seconds.to_string().into()));
-        if is_hopeless(check, seconds) {
-            out.push(HOPELESS);
-        } else {
-            out.push(("retry-after-ms", check.wait(now).div_ceil(1_000_000).max(1).to_string().into()));
+    let enforced = || checks.iter().filter(|check| !check.shadow);
+    for (at, names) in enforced().map(|check| check.facts().headers).enumerate() {
+        let Some([limit, remains, reset]) = names else { continue };
+        if enforced().take(at).any(|check| check.facts().headers == names) {
+            continue;
         }
+        let of_meter = || enforced().filter(|check| check.facts().headers == names);
+        let named = named.filter(|check| check.facts().headers == names);
+        let Some(check) = named.or_else(|| least(of_meter(), counted)) else { continue };
+        let facts = check.facts();
+        out.push((limit, facts.limit.to_string().into()));
+        out.push((remains, remaining(check, counted).to_string().into()));
+        // Until the counter is as if nothing had been asked: an admitted call's own amount comes back as well.
+        let own = if counted { facts.refill.saturating_mul(check.amount) } else { 0 };
+        out.push((reset, go_duration(check.state.full_at.since(now).saturating_add(own)).into()));
+    }
+    let waiting = named.filter(|check| !check.never_passes());
+    if let Some(check) = waiting.filter(|check| !retry(check, now, out)) {
+        out.push(("retry-after-ms", check.wait(now).div_ceil(1_000_000).max(1).to_string().into()));
     }
 }
 
-/// Whether a client's own retry is in vain: the wait is too long, or nothing ever passes.
-fn is_hopeless(check: &Check, seconds: u32) -> bool {
-    seconds > RETRY_WITHIN_S || check.limit == 0
+/// The time to come back. Returns whether a client's own retry is in vain: the wait is too long, or nothing ever passes.
+/// An amount that never passes has no such time.
+fn retry(check: &Check, now: Moment, out: &mut Vec<Header>) -> bool {
+    if check.never_passes() {
+        return true;
+    }
+    let seconds = check.resets_in(now).max(1);
+    out.push(("retry-after", seconds.to_string().into()));
+    let vain = seconds > RETRY_WITHIN_S || check.facts().limit == 0;
+    if vain {
+        out.push(DO_NOT_RETRY);
+    }
+    vain
 }
 
-/// What remains after this call; one that was refused is not `counted` against the limits that did not refuse it.
-fn remaining(check: &Check, counted: bool) -> u32 {
-    check.limit.saturating_sub(check.used).saturating_sub(u32::from(counted || check.exhausted()))
+/// The amount that remains after this call; a refused call is not `counted` against the limits that did not refuse it.
+fn remaining(check: &Check, counted: bool) -> u64 {
+    let own = if counted { check.amount } else { 0 };
+    check.facts().limit.saturating_sub(check.state.used).saturating_sub(own)
 }
 
 /// The check with least remaining; at a tie the one that resets later.
 fn least<'a>(checks: impl Iterator<Item = &'a Check>, counted: bool) -> Option<&'a Check> {
-    let mut least: Option<(u32, &Check)> = None;
+    let mut least: Option<(u64, &Check)> = None;
     for check in checks {
         let left = remaining(check, counted);
-        let tighter =
-            least.is_none_or(|(other, widest)| left < other || (left == other && check.window.end > widest.window.end));
+        let tighter = least
+            .is_none_or(|(other, widest)| left < other || (left == other && check.resets_at() > widest.resets_at()));
         if tighter {
             least = Some((left, check));
         }
@@ -145,14 +164,20 @@ fn names(period: Period) -> Option<(&'static str, &'static str)> {
 mod tests {
     use super::*;
     use crate::cells::CellKey;
+    use crate::limits::Limit;
     use crate::units::UnixSeconds;
+    use serde_json::json;
 
-    fn check(limit: u32, used: u32, period: Period, now: UnixSeconds) -> Check {
-        let mut check = Check::new(limit, period, CellKey::Dense { column: 1, row: 1 });
-        check.used = used;
-        check.window = period.window(now);
-        check.free_at = check.window.end.into();
-        check.full_at = check.free_at;
+    fn limit(kind: &str, fields: &serde_json::Value) -> Limit {
+        Limit::build(kind, fields).unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
+    fn check(limit: u32, used: u64, per: Period, now: UnixSeconds) -> Check {
+        let limit = self::limit("window", &json!({"requests": limit, "per": per.to_string()}));
+        let mut check = Check::new(limit, CellKey::Dense { column: 1, row: 1 });
+        check.state.used = used;
+        check.state.free_at = per.window(now).end.into();
+        check.state.full_at = check.state.free_at;
         check
     }
 
@@ -213,10 +238,10 @@ mod tests {
     #[test]
     fn a_burst_is_worth_a_retry_and_a_day_is_not() {
         let now = Moment(90_000_000_000);
-        let rate = Rate::new(5, 1, 10).unwrap_or_else(|| unreachable!());
-        let mut burst = Check::bucket(rate, Period::Second, CellKey::Dense { column: 1, row: 1 });
-        (burst.used, burst.free_at) = (10, Moment(now.0 + 150_000_001));
-        burst.full_at = Moment(now.0 + 1_950_000_000);
+        let limit = limit("bucket", &json!({"requests": 5, "per": "second", "burst": 10}));
+        let mut burst = Check::new(limit, CellKey::Dense { column: 1, row: 1 });
+        (burst.state.used, burst.state.free_at) = (10, Moment(now.0 + 150_000_001));
+        burst.state.full_at = Moment(now.0 + 1_950_000_000);
         let mut headers = Vec::new();
         openai(&[burst], now, Some(0), &mut headers);
         assert_eq!(value(&headers, "x-ratelimit-limit-requests"), Some("10"));

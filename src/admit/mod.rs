@@ -11,12 +11,14 @@ pub mod groups;
 pub mod headers;
 mod permit;
 pub mod profile;
+mod reclaim;
 pub mod refused;
 pub mod size;
 mod take;
 pub mod tier;
 
-pub use check::{Check, Refusal, Refusal as NotTaken};
+pub use check::{Check, NotTaken};
 pub use permit::Permit;
+pub use reclaim::{Reclaimed, reclaim, reclaim_v1};
 pub use take::Admitter;
 pub use tier::CallerRows;

@@ -1,61 +1,76 @@
-//! What an admitted request holds: the spine of the request path.
+//! The right to send one request upstream: the spine of the request path.
 //!
-//! A permit owns its journal entry and everything the entry names. It ends in one of two ways, once: `settle` (an
-//! upstream has answered: the counts stay) or given back, by hand or by being dropped. It may cross threads.
+//! A permit owns its journal entry and every amount that the entry names. It ends in one of two ways, once: settled (an
+//! upstream has answered: the amounts become those used) or given back, by hand or by being dropped. It may cross threads.
 
 use std::sync::Arc;
 
-use crate::cells::Place;
+use crate::cells::CounterSpace;
 use crate::cells::journal::{Entry, State};
+use crate::limits::{self, Usage};
 
 /// The right to send one request upstream.
 #[must_use = "dropping a permit gives everything back: settle it when an upstream has answered"]
-pub struct Permit<P: Place> {
-    place: Arc<P>,
+pub struct Permit<S: CounterSpace> {
+    space: Arc<S>,
     /// `None` when no limit applies: nothing is held, nothing is journalled.
     entry: Option<Entry>,
 }
 
-impl<P: Place> Permit<P> {
-    pub(super) fn new(place: Arc<P>, entry: Option<Entry>) -> Self {
-        Self { place, entry }
+impl<S: CounterSpace> Permit<S> {
+    pub(super) fn new(space: Arc<S>, entry: Option<Entry>) -> Self {
+        Self { space, entry }
     }
 
-    /// To be called before the first byte goes upstream: if the process dies from now on, the counts stay.
+    /// Call it before the first byte goes upstream: if the process dies from now on, the amounts stay counted.
     pub fn mark_sent(&mut self) {
         if let Some(entry) = &self.entry {
-            self.place.ring().step(entry, State::Sent);
+            self.space.ring().step(entry, State::Sent);
         }
     }
 
-    /// An upstream has answered: the request counts.
-    pub fn settle(mut self) {
-        if let Some(entry) = self.entry.take() {
-            self.place.ring().end(&entry);
+    /// An upstream has answered: each amount becomes the one that was used, in the window that it was taken from.
+    pub fn settle(mut self, usage: &Usage) {
+        let Some(entry) = self.entry.take() else { return };
+        let ring = self.space.ring();
+        let mut corrected = false;
+        for n in 0..ring.cells(&entry) {
+            let taken = ring.read(&entry, n);
+            let used = limits::used(taken, usage);
+            if used == taken.amount {
+                continue;
+            }
+            if !corrected {
+                // First the word, then the deed: a reclaim must not give back an amount that was corrected.
+                ring.step(&entry, State::Giving);
+                corrected = true;
+            }
+            limits::settle(&*self.space, taken, used);
         }
+        ring.end(&entry);
     }
 
-    /// No upstream has answered: all that was taken goes back to the windows it came from.
+    /// No upstream has answered: every amount goes back to the window it was taken from.
     pub fn give_back(self) {
         drop(self);
     }
 }
 
-impl<P: Place> Drop for Permit<P> {
+impl<S: CounterSpace> Drop for Permit<S> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            let cells = self.place.ring().cells(&entry);
-            give_back(&*self.place, &entry, cells);
+            let cells = self.space.ring().cells(&entry);
+            give_back(&*self.space, &entry, cells);
         }
     }
 }
 
 /// Gives back the first `taken` cells of an entry, last first, and ends it.
-pub(super) fn give_back<P: Place>(place: &P, entry: &Entry, taken: usize) {
-    // First the word, then the deed: who finds a half-given permit must not give it again.
-    place.ring().step(entry, State::Giving);
+pub(super) fn give_back<S: CounterSpace>(space: &S, entry: &Entry, taken: usize) {
+    // First the word, then the deed: a reclaim that finds a half-given permit must not give it again.
+    space.ring().step(entry, State::Giving);
     for n in (0..taken).rev() {
-        place.ring().read(entry, n).give_back(place);
+        limits::give_back(space, space.ring().read(entry, n));
     }
-    place.ring().end(entry);
+    space.ring().end(entry);
 }

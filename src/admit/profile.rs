@@ -1,14 +1,14 @@
 //! The limits of a rate-limiting instance as checks of one request on Kong's routes.
 //!
-//! In: the instance that runs, the caller, the head. Out: one check for each of its windows. Source: Kong's `limit_by`; a
+//! In: the instance that runs, the caller, the head. Out: one check for each of its limits. Source: Kong's `limit_by`; a
 //! request without the identifier that it names counts by the client's address.
 
 use std::borrow::Cow;
 
 use super::{Admitter, CallerRows, Check};
-use crate::cells::{CellKey, Place};
+use crate::cells::{CellKey, CounterSpace, MAX_COLUMN};
 use crate::request::Head;
-use crate::snapshot::{Limit, LimitBy, Profile};
+use crate::snapshot::{LimitBy, Profile, ProfileLimit};
 
 /// The identifier whose requests one counter adds up.
 enum Identifier<'a> {
@@ -19,7 +19,7 @@ enum Identifier<'a> {
 }
 
 /// Adds the checks of an instance. `caller` is `None` on routes without authentication.
-pub fn checks<P: Place>(
+pub fn checks<P: CounterSpace>(
     profile: &Profile,
     caller: Option<CallerRows>,
     head: &Head,
@@ -27,17 +27,15 @@ pub fn checks<P: Place>(
     checks: &mut Vec<Check>,
 ) {
     let identifier = identifier(&profile.limit_by, caller, head);
-    let key = |limit: &Limit| match (&identifier, limit.dense, limit.open) {
+    let key = |limit: &ProfileLimit| match (&identifier, limit.dense, limit.open) {
         (Identifier::Row(row), Some(column), _) => CellKey::Dense { column, row: *row },
         (Identifier::Text(text), _, Some(column)) => admitter.open_key(column, text),
         // The policy lacks the column: no counter has this number, so that the request is refused and not let through.
-        _ => CellKey::Dense { column: u32::MAX >> 2, row: 0 },
+        _ => CellKey::Dense { column: MAX_COLUMN, row: 0 },
     };
     checks.extend(profile.limits.iter().map(|limit| {
-        let mut check = Check::new(limit.limit, limit.per, key(limit));
-        check.scope = profile.limit_by.name();
-        check.hidden = profile.hide_client_headers;
-        check
+        let scope = profile.limit_by.name();
+        Check { scope, hidden: profile.hide_client_headers, ..Check::new(limit.limit, key(limit)) }
     }));
 }
 

@@ -4,7 +4,6 @@
 //! A refusal without a limit says that the worker is full, or that the configuration is damaged.
 
 use super::{Check, NotTaken, headers};
-use crate::limits::Period;
 use crate::refusal::{LimitFacts, Reason, Refusal};
 use crate::request::Header;
 use crate::snapshot::{Profile, Tier};
@@ -23,8 +22,8 @@ pub struct RouteLimits<'a> {
 
 /// The refusal on Kong's routes: the instance's own status and message, or the table's for a limit of the tier.
 pub fn kong(why: NotTaken, limits: RouteLimits<'_>, checks: &[Check], now: Moment) -> Refusal {
-    let NotTaken::Exceeded(index) = why else { return without_limit(why) };
-    let Some(check) = checks.get(index) else { return Reason::Internal.into() };
+    let (reason, refused) = reason(why, checks);
+    let Some((index, check)) = refused else { return reason.into() };
     let mut own = Vec::new();
     // An instance that hides its limits shows none in a refusal of its own: the client could not place the others.
     if !check.hidden {
@@ -33,8 +32,10 @@ pub fn kong(why: NotTaken, limits: RouteLimits<'_>, checks: &[Check], now: Momen
         own.push(("x-aigw-scope", check.scope.into()));
         own.extend(limits.tier.map(|tier| -> Header { ("x-aigw-tier", tier.name.to_string().into()) }));
     }
-    let refusal = Refusal { headers: own, limit: Some(facts(check).into()), ..Reason::RateLimited.into() };
-    match limits.profile.filter(|_| index < limits.own) {
+    // Kong has one reason for limits; a quota is OpenAI's word.
+    let reason = if reason == Reason::QuotaExhausted { Reason::RateLimited } else { reason };
+    let refusal = Refusal { headers: own, limit: Some(facts(check).into()), ..reason.into() };
+    match limits.profile.filter(|_| index < limits.own && reason == Reason::RateLimited) {
         Some(profile) => {
             Refusal { message: Some(profile.error_message.clone()), status: Some(profile.error_code), ..refusal }
         }
@@ -44,48 +45,45 @@ pub fn kong(why: NotTaken, limits: RouteLimits<'_>, checks: &[Check], now: Momen
 
 /// The refusal on `/v1`.
 pub fn openai(why: NotTaken, tier: &Tier, checks: &[Check], now: Moment) -> Refusal {
-    let NotTaken::Exceeded(index) = why else { return without_limit(why) };
-    let Some(check) = checks.get(index) else { return Reason::Internal.into() };
-    let (reason, name) = (reason(check), &tier.name);
-    let wait = check.resets_in(now).max(1);
-    let message = if reason == Reason::QuotaExhausted {
-        format!("You exceeded your current quota of {} in tier '{name}'. It is renewed in {wait} s.", check.words())
-    } else {
-        format!("Rate limit reached in tier '{name}': {}. Please try again in {wait} s.", check.words())
+    let (reason, refused) = reason(why, checks);
+    let Some((index, check)) = refused else { return reason.into() };
+    let (name, policy, wait) = (&tier.name, check.limit.describe(), check.resets_in(now).max(1));
+    let message = match reason {
+        Reason::QuotaExhausted => {
+            format!("You exceeded your current quota of {policy} in tier '{name}'. It is renewed in {wait} s.")
+        }
+        Reason::AboveLimit => format!("The request takes more than tier '{name}' ever allows: {policy}."),
+        _ => format!("Rate limit reached in tier '{name}': {policy}. Please try again in {wait} s."),
     };
     let mut own: Vec<Header> = Vec::with_capacity(12);
     headers::openai(checks, now, Some(index), &mut own);
-    own.push(("x-aigw-limit", check.words().into()));
+    own.push(("x-aigw-limit", policy.into()));
     own.push(("x-aigw-scope", check.scope.into()));
     own.push(("x-aigw-tier", name.to_string().into()));
-    own.push(("x-aigw-reset", check.window.end.to_string().into()));
+    own.push(("x-aigw-reset", check.resets_at().to_string().into()));
     Refusal { headers: own, limit: Some(facts(check).into()), ..Refusal::because(reason, message) }
 }
 
 fn facts(check: &Check) -> LimitFacts {
     LimitFacts {
-        policy: check.words(),
-        limit: check.limit,
-        used: check.used,
+        policy: check.limit.describe(),
+        limit: check.facts().limit,
+        used: check.state.used,
         scope: check.scope,
-        reset_at: check.free_at.seconds_up().0,
+        reset_at: check.resets_at().0,
     }
 }
 
-/// A limit that comes back only after a day or more is a quota.
-fn reason(check: &Check) -> Reason {
-    let quota = match check.period {
-        Period::Day | Period::Month | Period::Year => true,
-        Period::Every(seconds, _) => seconds.get() >= 86_400,
-        Period::Second | Period::Minute | Period::Hour => false,
-    };
-    if quota && check.rate.is_none() { Reason::QuotaExhausted } else { Reason::RateLimited }
-}
-
-fn without_limit(why: NotTaken) -> Refusal {
+/// The reason, and the check that refused with its index. A limit that comes back only after a day or more is a quota.
+fn reason(why: NotTaken, checks: &[Check]) -> (Reason, Option<(usize, &Check)>) {
     match why {
-        NotTaken::Full | NotTaken::Busy(_) => Reason::Overloaded,
-        NotTaken::Exceeded(_) | NotTaken::Missing { .. } | NotTaken::TooMany => Reason::Internal,
+        NotTaken::Full | NotTaken::Busy(_) => (Reason::Overloaded, None),
+        NotTaken::Missing { .. } | NotTaken::TooMany => (Reason::Internal, None),
+        NotTaken::Exceeded(index) | NotTaken::Never(index) => match checks.get(index) {
+            None => (Reason::Internal, None),
+            Some(check) if matches!(why, NotTaken::Never(_)) => (Reason::AboveLimit, Some((index, check))),
+            Some(check) if check.facts().quota => (Reason::QuotaExhausted, Some((index, check))),
+            Some(check) => (Reason::RateLimited, Some((index, check))),
+        },
     }
-    .into()
 }

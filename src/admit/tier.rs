@@ -1,7 +1,7 @@
 //! A tier's limits as checks of one request: on `/v1` and on every authenticated route.
 
 use super::{Admitter, Check};
-use crate::cells::{CellKey, Place};
+use crate::cells::{CellKey, CounterSpace};
 use crate::request::Head;
 use crate::snapshot::{Subject, Tier, TierLimit};
 
@@ -15,7 +15,13 @@ pub struct CallerRows {
 }
 
 /// Adds the checks of a tier that hold for every model.
-pub fn checks<P: Place>(tier: &Tier, caller: CallerRows, head: &Head, admitter: &Admitter<P>, checks: &mut Vec<Check>) {
+pub fn checks<P: CounterSpace>(
+    tier: &Tier,
+    caller: CallerRows,
+    head: &Head,
+    admitter: &Admitter<P>,
+    checks: &mut Vec<Check>,
+) {
     for limit in &tier.limits {
         let Some(&column) = limit.columns.first() else { continue };
         let key = match limit.subject {
@@ -43,11 +49,5 @@ pub fn shadowed(checks: &[Check]) -> bool {
 }
 
 fn check(limit: &TierLimit, key: CellKey) -> Check {
-    let mut check = match limit.rate {
-        Some(rate) => Check::bucket(rate, limit.per, key),
-        None => Check::new(limit.limit, limit.per, key),
-    };
-    check.shadow = limit.shadow;
-    check.scope = limit.subject.name();
-    check
+    Check { shadow: limit.shadow, scope: limit.subject.name(), ..Check::new(limit.limit, key) }
 }

@@ -5,9 +5,9 @@
 use core::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::shared::COLUMN_WORDS;
 use super::tag::TagKey;
-use super::{Busy, Cells, Exclusive, LayoutError, OpenArea, Place, Ring, Words, journal, open};
-use crate::limits::rate::COSTS;
+use super::{Busy, Cells, CounterSpace, Exclusive, LayoutError, OpenArea, Ring, Words, journal, open};
 
 /// Words on the heap, shared by all who hold a clone.
 #[derive(Clone)]
@@ -41,26 +41,34 @@ impl Exclusive for HeapLock {
 #[derive(Clone)]
 struct Column {
     rows: HeapWords,
-    costs: HeapWords,
+    width: usize,
+    shared: HeapWords,
 }
 
 /// The counters of a gateway whose workers are threads, and a ring.
-pub struct HeapPlace {
-    /// By number, as in the files: nothing is looked up by hash.
+pub struct HeapSpace {
+    /// By number, as in the files: a column is found without a hash.
     columns: Vec<Option<Column>>,
     open: OpenArea<HeapWords, HeapLock>,
     ring: Ring<HeapWords>,
 }
 
-impl HeapPlace {
-    /// Columns as (number, rows), and an open area of so many buckets (a power of two).
+impl HeapSpace {
+    /// Columns of one word a row as (number, rows), and an open area of so many buckets (a power of two).
     pub fn new(columns: &[(u32, usize)], buckets: usize) -> Result<Self, LayoutError> {
+        let wide: Vec<_> = columns.iter().map(|&(n, rows)| (n, rows, 1)).collect();
+        Self::wide(&wide, buckets)
+    }
+
+    /// Columns as (number, rows, words of a row), and an open area of so many buckets (a power of two).
+    pub fn wide(columns: &[(u32, usize, usize)], buckets: usize) -> Result<Self, LayoutError> {
         let area = HeapWords::zeroed(open::area_words(buckets));
         open::format(area.words(), [1, 2], TagKey([3, 4]))?;
-        let count = columns.iter().map(|&(n, _)| n as usize + 1).max().unwrap_or(0);
+        let count = columns.iter().map(|&(n, ..)| n as usize + 1).max().unwrap_or(0);
         let mut by_number = vec![None; count];
-        for &(n, rows) in columns {
-            by_number[n as usize] = Some(Column { rows: HeapWords::zeroed(rows), costs: HeapWords::zeroed(COSTS) });
+        for &(n, rows, width) in columns {
+            let (rows, shared) = (HeapWords::zeroed(rows * width), HeapWords::zeroed(COLUMN_WORDS));
+            by_number[n as usize] = Some(Column { rows, width, shared });
         }
         Ok(Self {
             columns: by_number,
@@ -68,26 +76,41 @@ impl HeapPlace {
             ring: Ring::new(HeapWords::zeroed(journal::RING_WORDS), 0).ok_or(LayoutError::Foreign("slot"))?,
         })
     }
+
+    fn found(&self, column: u32) -> Option<&Column> {
+        self.columns.get(column as usize)?.as_ref()
+    }
 }
 
-impl Cells for HeapPlace {
+impl Cells for HeapSpace {
     type Words = HeapWords;
     type Lock = HeapLock;
 
+    #[inline]
     fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64> {
-        self.columns.get(column as usize)?.as_ref()?.rows.words().get(row as usize)
+        let column = self.found(column)?;
+        column.rows.words().get(row as usize * column.width)
     }
 
-    fn costs(&self, column: u32) -> &[AtomicU64] {
-        self.columns.get(column as usize).and_then(Option::as_ref).map_or(&[], |column| column.costs.words())
+    #[inline]
+    fn row(&self, column: u32, row: u32) -> Option<&[AtomicU64]> {
+        let column = self.found(column)?;
+        column.rows.words().get(row as usize * column.width..)?.get(..column.width)
     }
 
+    #[inline]
+    fn column(&self, column: u32) -> &[AtomicU64] {
+        self.found(column).map_or(&[], |column| column.shared.words())
+    }
+
+    #[inline]
     fn open(&self) -> &OpenArea<HeapWords, HeapLock> {
         &self.open
     }
 }
 
-impl Place for HeapPlace {
+impl CounterSpace for HeapSpace {
+    #[inline]
     fn ring(&self) -> &Ring<HeapWords> {
         &self.ring
     }

@@ -1,23 +1,23 @@
-//! A worker's ring of permits: what it holds in which counter, written where others can read it after its death.
+//! A worker's ring of permits: the amounts it holds in which counters, written where others can read it after its death.
 //!
 //! The intent is written before a counter is touched, and each later step before its effect, so at every instant the
-//! ring names every count that may have to be undone. An entry is 64 words: state, time, request id (2), number of
-//! cells, then pairs (cell, window end | amount; a bucket has no end). States: FREE -> INTENT (cells may be taken) -> HELD (all are taken)
-//! -> SENT (an upstream may have seen the request) -> FREE, or from any of them -> GIVING (being given back) -> FREE.
-//! Which entries are free is known to the owning process alone. Readers in other processes see whole permits or
-//! none: the state word carries a number that changes with each use of the entry.
+//! ring names every count that may have to be undone. An entry is 96 words: state, time, request id (2), number of
+//! cells, three to spare, then triples (cell, window, amount); the limit kind in the cell knows how it numbers windows.
+//! States: FREE -> INTENT (cells may be taken) -> HELD (all are taken) -> SENT (an upstream may have seen the request)
+//! -> FREE, or from any of them -> GIVING (being given back or corrected) -> FREE.
+//! Only the owning process knows which entries are free. Readers in other processes see whole permits: the state word
+//! carries a number that changes with each use of the entry.
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::stack::Stack;
-use super::{CellRef, Cells, Words};
-use crate::limits::window::{self, Reading};
+use super::{CellRef, Words};
 use crate::units::{RequestId, UnixSeconds};
 
 /// Permits a worker can hold at once.
 pub const ENTRIES: u32 = 8_192;
 /// Words of one entry.
-const ENTRY_WORDS: usize = 64;
+pub const ENTRY_WORDS: usize = 96;
 /// Counters one permit can hold.
 pub const MAX_CELLS: usize = 29;
 /// Words of a whole ring.
@@ -27,7 +27,7 @@ const STATE: usize = 0;
 const STARTED: usize = 1;
 const REQUEST: usize = 2;
 const CELLS: usize = 4;
-const PAIRS: usize = 5;
+const TRIPLES: usize = 8;
 
 /// Where a permit is in its life. The low byte of an entry's first word; the rest counts the uses of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,28 +58,15 @@ impl State {
     }
 }
 
-/// What a permit holds in one counter.
+/// The amount that a permit holds in one counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct TakenAmount {
     /// The counter.
     pub cell: CellRef,
-    /// The end of the window it was taken from; 0 of a bucket, which has none.
-    pub end: UnixSeconds,
-    /// How much.
-    pub amount: u32,
-}
-
-impl Held {
-    /// Gives what is held back to its counter, if there is one.
-    pub(crate) fn give_back(self, cells: &impl Cells) {
-        if let CellRef::Rate { column, row } = self.cell {
-            if let Some(bucket) = cells.bucket(column, row) {
-                bucket.give_back(self.amount);
-            }
-        } else if let Some(word) = cells.word(self.cell) {
-            window::give_back(word, self.end, self.amount);
-        }
-    }
+    /// The window that the amount was taken from, as the limit kind numbers windows; 0 for kinds without windows.
+    pub window: u64,
+    /// How much, in units of the limit's meter. 0: nothing was taken, and nothing goes back.
+    pub amount: u64,
 }
 
 /// The ring, held by the one process that owns it.
@@ -125,20 +112,21 @@ impl<W: Words> Ring<W> {
         Some(entry)
     }
 
-    /// Names what is (about to be) taken. Before the counter is touched, and again when another window was met.
+    /// Names an amount that is (about to be) taken: before the counter is touched, and again when another window was met.
     #[inline]
-    pub(crate) fn write(&self, entry: &Entry, n: usize, held: Held) {
+    pub(crate) fn write(&self, entry: &Entry, n: usize, taken: TakenAmount) {
         let words = self.entry(entry);
-        if let Some([cell, taken]) = words.get(PAIRS + 2 * n..PAIRS + 2 * n + 2) {
-            cell.store(held.cell.pack(), Ordering::Relaxed);
-            taken.store(window::pack(held.end, held.amount), Ordering::Relaxed);
+        if let Some([cell, window, amount]) = words.get(TRIPLES + 3 * n..TRIPLES + 3 * n + 3) {
+            cell.store(taken.cell.pack(), Ordering::Relaxed);
+            window.store(taken.window, Ordering::Relaxed);
+            amount.store(taken.amount, Ordering::Relaxed);
         }
     }
 
-    /// What the entry says of its cell `n`.
+    /// The amount that the entry names for its cell `n`.
     #[inline]
-    pub(crate) fn read(&self, entry: &Entry, n: usize) -> Held {
-        pair(self.entry(entry), n)
+    pub(crate) fn read(&self, entry: &Entry, n: usize) -> TakenAmount {
+        triple(self.entry(entry), n)
     }
 
     /// How many cells the entry has.
@@ -171,10 +159,9 @@ fn cells(entry: &[AtomicU64]) -> usize {
     usize::try_from(entry[CELLS].load(Ordering::Relaxed)).unwrap_or(MAX_CELLS).min(MAX_CELLS)
 }
 
-fn pair(entry: &[AtomicU64], n: usize) -> Held {
-    let cell = CellRef::unpack(entry[PAIRS + 2 * n].load(Ordering::Relaxed));
-    let Reading { count: amount, end } = window::unpack(entry[PAIRS + 2 * n + 1].load(Ordering::Relaxed));
-    Held { cell, end, amount }
+fn triple(entry: &[AtomicU64], n: usize) -> TakenAmount {
+    let word = |at: usize| entry[TRIPLES + 3 * n + at].load(Ordering::Relaxed);
+    TakenAmount { cell: CellRef::unpack(word(0)), window: word(1), amount: word(2) }
 }
 
 /// One permit, as another process sees it.
@@ -186,8 +173,8 @@ pub struct OpenPermit {
     pub started: UnixSeconds,
     /// For whom.
     pub request: RequestId,
-    /// What it holds. In state `Intent` it may hold less, in `Giving` some of it may be given back.
-    pub held: Vec<Held>,
+    /// The amounts it holds. In state `Intent` it may hold less, in `Giving` a part may be given back already.
+    pub held: Vec<TakenAmount>,
 }
 
 /// Every permit that is open in a ring, each read whole. Permits that change while they are read may be left out.
@@ -202,7 +189,7 @@ pub fn open_permits(ring: &[AtomicU64]) -> impl Iterator<Item = OpenPermit> {
             state,
             started: UnixSeconds::saturating(entry[STARTED].load(Ordering::Relaxed)),
             request: RequestId([entry[REQUEST].load(Ordering::Relaxed), entry[REQUEST + 1].load(Ordering::Relaxed)]),
-            held: (0..cells(entry)).map(|n| pair(entry, n)).collect(),
+            held: (0..cells(entry)).map(|n| triple(entry, n)).collect(),
         };
         fence(Ordering::Acquire);
         let after = entry[STATE].load(Ordering::Relaxed);
@@ -210,25 +197,33 @@ pub fn open_permits(ring: &[AtomicU64]) -> impl Iterator<Item = OpenPermit> {
     })
 }
 
-/// The raw entries of a ring, for the reclaim of a dead owner's.
-pub(super) fn entries(ring: &[AtomicU64]) -> impl Iterator<Item = RawEntry<'_>> {
-    ring.chunks_exact(ENTRY_WORDS).map(RawEntry)
+/// The entries of a dead owner's ring.
+pub fn entries(ring: &[AtomicU64]) -> impl Iterator<Item = DeadEntry<'_>> {
+    ring.chunks_exact(ENTRY_WORDS).map(DeadEntry)
 }
 
 /// An entry whose owner is dead.
-pub(super) struct RawEntry<'a>(&'a [AtomicU64]);
+pub struct DeadEntry<'a>(&'a [AtomicU64]);
 
-impl RawEntry<'_> {
-    pub(super) fn state(&self) -> State {
+impl DeadEntry<'_> {
+    /// Where its permit was in its life.
+    pub fn state(&self) -> State {
         State::of(self.0[STATE].load(Ordering::Acquire))
     }
 
-    pub(super) fn step(&self, state: State) {
-        let uses = self.0[STATE].load(Ordering::Relaxed) & !0xff;
-        self.0[STATE].store(uses | u64::from(state as u8), Ordering::Release);
+    /// Steps it on.
+    pub fn step(&self, state: State) {
+        step(&self.0[STATE], state);
     }
 
-    pub(super) fn held(&self) -> impl Iterator<Item = Held> {
-        (0..cells(self.0)).map(|n| pair(self.0, n))
+    /// The amounts it names.
+    pub fn taken(&self) -> impl Iterator<Item = TakenAmount> {
+        (0..cells(self.0)).map(|n| triple(self.0, n))
     }
+}
+
+/// Changes the state in a word, and nothing else of it.
+pub(super) fn step(word: &AtomicU64, state: State) {
+    let uses = word.load(Ordering::Relaxed) & !0xff;
+    word.store(uses | u64::from(state as u8), Ordering::Release);
 }

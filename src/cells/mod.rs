@@ -6,10 +6,11 @@
 
 use core::sync::atomic::AtomicU64;
 
+pub mod counter;
 pub mod heap;
 pub mod journal;
+pub mod journal_v1;
 pub mod open;
-pub mod reclaim;
 pub mod shared;
 mod stack;
 pub mod tag;
@@ -17,8 +18,6 @@ pub mod tag;
 pub use journal::Ring;
 pub use open::OpenArea;
 pub use tag::Tag;
-
-use crate::limits::rate::Bucket;
 
 /// Owns, or keeps mapped, a run of words that may change under it at any time.
 pub trait Words: Send + Sync {
@@ -59,37 +58,46 @@ pub enum LayoutError {
 
 /// The counters of one gateway.
 pub trait Cells: Send + Sync {
-    /// What holds the open area's words.
+    /// Owner of the open area's words.
     type Words: Words;
-    /// What guards the open area's changes.
+    /// Guard of the open area's changes.
     type Lock: Exclusive;
 
     /// The first word of a row; `None` when the column or the row does not exist (yet).
     fn dense(&self, column: u32, row: u32) -> Option<&AtomicU64>;
-    /// The costs that the column's buckets speak of ([`COSTS`](crate::limits::rate::COSTS)); none for a column that does not exist.
-    fn costs(&self, column: u32) -> &[AtomicU64];
+    /// All words of a row, as many as its limit kind asks for; `None` when the column or the row does not exist (yet).
+    fn row(&self, column: u32, row: u32) -> Option<&[AtomicU64]>;
+    /// The [`COLUMN_WORDS`](shared::COLUMN_WORDS) words that all rows of a column share; empty when there is no column.
+    fn column(&self, column: u32) -> &[AtomicU64];
     /// The hash area.
     fn open(&self) -> &OpenArea<Self::Words, Self::Lock>;
 
-    /// The bucket in a row's first word; `None` when the column or the row does not exist (yet).
-    #[inline]
-    fn bucket(&self, column: u32, row: u32) -> Option<Bucket<'_>> {
-        Some(Bucket::new(self.dense(column, row)?, self.costs(column)))
-    }
-
-    /// The word that a journal names; `None` when there is no such word.
+    /// The first word of a cell that a journal names; `None` when there is no such cell.
     fn word(&self, cell: CellRef) -> Option<&AtomicU64> {
-        match cell {
-            CellRef::Dense { column, row } | CellRef::Rate { column, row } => self.dense(column, row),
-            CellRef::Open { index, .. } => self.open().word(index),
-        }
+        if cell.open { self.open().word(cell.row) } else { self.dense(cell.column, cell.row) }
     }
 }
 
 /// The counters of one gateway and one worker's own ring of permits.
-pub trait Place: Cells {
+pub trait CounterSpace: Cells {
     /// The worker's journal.
     fn ring(&self) -> &Ring<Self::Words>;
+}
+
+/// Why a counter could not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CounterError {
+    /// The counters of open scopes could not be reached in time.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The snapshot names a counter that no file has: a defect of the gateway.
+    #[error("no counter for column {column}, row {row}")]
+    Missing {
+        /// Column number.
+        column: u32,
+        /// Row number.
+        row: u32,
+    },
 }
 
 /// Which counter a limit is held in: the name of a cell, before it is looked up.
@@ -111,57 +119,40 @@ pub enum CellKey {
     },
 }
 
-/// Where a counter's word is: what a permit holds and its journal names.
+/// The address of a counter's cell: what a permit holds and its journal entry names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CellRef {
-    /// A row of a column.
-    Dense {
-        /// Column number.
-        column: u32,
-        /// Row number.
-        row: u32,
-    },
-    /// A row of a column whose words are buckets.
-    Rate {
-        /// Column number.
-        column: u32,
-        /// Row number.
-        row: u32,
-    },
-    /// A word of the hash area.
-    Open {
-        /// Column number, for readers.
-        column: u32,
-        /// Index of the word in the area.
-        index: u32,
-    },
+pub struct CellRef {
+    /// Number of the limit kind that counts there.
+    pub kind: u8,
+    /// The cell is in the hash area.
+    pub open: bool,
+    /// Column number.
+    pub column: u32,
+    /// Row number; in the hash area the index of the word.
+    pub row: u32,
 }
 
-const OPEN: u64 = 1 << 63;
-const RATE: u64 = 1 << 62;
+const OPEN: u64 = 1 << 55;
 
 /// The highest column number a journal can name.
-pub const MAX_COLUMN: u32 = (1 << 30) - 1;
+pub const MAX_COLUMN: u32 = (1 << 20) - 1;
 
 impl CellRef {
-    /// As one word: open (bit 63) | bucket (bit 62) | column (30 bits) | row or index (32 bits).
+    /// As one word: kind (bits 56 to 63) | in the hash area (bit 55) | column (20 bits from 32 on) | row or index (32 bits).
+    #[inline]
     pub fn pack(self) -> u64 {
-        let (flag, column, low) = match self {
-            Self::Dense { column, row } => (0, column, row),
-            Self::Rate { column, row } => (RATE, column, row),
-            Self::Open { column, index } => (OPEN, column, index),
-        };
-        flag | (u64::from(column & MAX_COLUMN) << 32) | u64::from(low)
+        let open = if self.open { OPEN } else { 0 };
+        u64::from(self.kind) << 56 | open | u64::from(self.column & MAX_COLUMN) << 32 | u64::from(self.row)
     }
 
     /// The reverse of [`Self::pack`].
+    #[inline]
     pub fn unpack(word: u64) -> Self {
-        let column = (word >> 32) as u32 & MAX_COLUMN;
-        let low = (word & 0xffff_ffff) as u32;
-        match word & (OPEN | RATE) {
-            0 => Self::Dense { column, row: low },
-            RATE => Self::Rate { column, row: low },
-            _ => Self::Open { column, index: low },
+        Self {
+            kind: (word >> 56) as u8,
+            open: word & OPEN != 0,
+            column: (word >> 32) as u32 & MAX_COLUMN,
+            row: (word & 0xffff_ffff) as u32,
         }
     }
 }

@@ -17,11 +17,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::shared::{HEADER_WORDS, Kind, header};
+use super::counter::{self, LOCKED, Take, WindowState};
+use super::shared::{CellFile, HEADER_WORDS, header};
 use super::tag::TagKey;
 use super::{Busy, CellKey, Exclusive, LayoutError, Tag, Words};
-use crate::limits::window::{self, LOCKED, Take};
-use crate::limits::{Period, Window};
+use crate::period::{Period, Window};
 use crate::units::UnixSeconds;
 
 /// Header words.
@@ -98,14 +98,14 @@ pub fn format(words: &[AtomicU64], store: [u64; 2], key: TagKey) -> Result<(), L
     words[BUCKETS].store(buckets as u64, Ordering::Relaxed);
     words[KEY].store(key.0[0], Ordering::Relaxed);
     words[KEY + 1].store(key.0[1], Ordering::Relaxed);
-    Kind::Open.format(words, store)
+    CellFile::Open.format(words, store)
 }
 
 impl<W: Words, L: Exclusive> OpenArea<W, L> {
     /// Checks that the words are an area.
     pub fn new(words: W, lock: L) -> Result<Self, LayoutError> {
         let all = words.words();
-        Kind::Open.check(all)?;
+        CellFile::Open.check(all)?;
         let buckets = usize::try_from(all[BUCKETS].load(Ordering::Relaxed)).unwrap_or(0);
         // Below 2^27 buckets every index fits the 32 bits that a journal has for it.
         if !buckets.is_power_of_two() || buckets > 1 << 27 || all.len() != area_words(buckets) {
@@ -130,19 +130,19 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
     }
 
     /// Reads an identifier's count without making an entry for it. The second value is its window.
-    pub fn peek(&self, ask: Ask) -> (window::Reading, Window) {
+    pub fn look(&self, ask: Ask) -> (WindowState, Window) {
         let window = self.window(ask);
         let overflow = || self.overflows(ask.column, window).map(|_| overflow_index(ask.column));
         let index = self.find(ask.tag).or_else(overflow);
-        let reading = index.and_then(|index| window::peek(&self.words.words()[index], window));
+        let state = index.and_then(|index| counter::look(&self.words.words()[index], window));
         // An entry in motion belongs to nobody: its owner's window is over.
-        (reading.unwrap_or(window::Reading { count: 0, end: window.end }), window)
+        (state.unwrap_or(WindowState::unused(window)), window)
     }
 
     /// Takes for an identifier, making its entry if it has none.
     ///
     /// `intend` is told the word before it is touched, each time another one is tried.
-    pub fn take(&self, ask: Ask, amount: u32, limit: u32, intend: impl Fn(Spot)) -> Result<(Take, Spot), Busy> {
+    pub fn take(&self, ask: Ask, amount: u64, limit: u32, mut intend: impl FnMut(Spot)) -> Result<(Take, Spot), Busy> {
         let words = self.words.words();
         for _ in 0..PATIENCE {
             let spot = self.locate(ask)?;
@@ -150,9 +150,9 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
             let index = spot.index as usize;
             let mine = |seen| match spot.still {
                 Still::Owned(tag) => words[index - 1].load(Ordering::Acquire) == tag.0,
-                Still::Until(end) => window::unpack(seen).end == end,
+                Still::Until(end) => counter::unpack(seen).end == end,
             };
-            match window::take_if(&words[index], spot.window, amount, limit, mine) {
+            match counter::take_if(&words[index], spot.window, amount, limit, mine) {
                 // Somebody is at the entry, or died at it: after him, it is whole again.
                 Take::Moved => self.lock.alone(|| self.finish_move())?,
                 done => return Ok((done, spot)),
@@ -203,9 +203,9 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
         }
         // Opens the overflow cell for this window, so that nobody of the column gets an entry in it from now on.
         let opened = words[overflow_index(column)].try_update(Ordering::AcqRel, Ordering::Acquire, |seen| {
-            (window::unpack(seen).end < window.end).then(|| window::pack(window.end, 0))
+            (counter::unpack(seen).end < window.end).then(|| counter::pack(window.end, 0))
         });
-        let end = opened.map_or_else(|seen| window::unpack(seen).end, |_| window.end);
+        let end = opened.map_or_else(|seen| counter::unpack(seen).end, |_| window.end);
         spot(overflow_index(column), window, Still::Until(end))
     }
 
@@ -213,10 +213,10 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
     fn hand_over(&self, entry: usize, tag: Tag, at: UnixSeconds, end: UnixSeconds) -> bool {
         let words = self.words.words();
         let seen = words[entry + 1].load(Ordering::Acquire);
-        if seen == LOCKED || window::unpack(seen).end > at {
+        if seen == LOCKED || counter::unpack(seen).end > at {
             return false;
         }
-        let fresh = window::pack(end, 0);
+        let fresh = counter::pack(end, 0);
         words[MOVING_WORD].store(fresh, Ordering::Relaxed);
         words[MOVING].store(entry as u64, Ordering::Release);
         // Before the old owner's entry is gone: who misses it must see the new mark.
@@ -249,7 +249,7 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
 
     fn free_entries(&self, bucket: usize, at: UnixSeconds) -> usize {
         let words = self.words.words();
-        entries(bucket).filter(|&entry| window::unpack(words[entry + 1].load(Ordering::Relaxed)).end <= at).count()
+        entries(bucket).filter(|&entry| counter::unpack(words[entry + 1].load(Ordering::Relaxed)).end <= at).count()
     }
 
     fn buckets(&self, tag: Tag) -> [usize; 2] {
@@ -259,7 +259,7 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
 
     /// The end of the window that the column's overflow cell counts in, if it is this window or a later one.
     fn overflows(&self, column: u32, window: Window) -> Option<UnixSeconds> {
-        let end = window::unpack(self.words.words()[overflow_index(column)].load(Ordering::Acquire)).end;
+        let end = counter::unpack(self.words.words()[overflow_index(column)].load(Ordering::Acquire)).end;
         (end >= window.end).then_some(end)
     }
 
@@ -308,7 +308,7 @@ mod tests {
             let index = old[3].1.index as usize;
             let later = UnixSeconds(NOW.0 + 60);
             // The steps of `hand_over`, as far as the mover came.
-            let fresh = window::pack(UnixSeconds(later.0 + 60), 0);
+            let fresh = counter::pack(UnixSeconds(later.0 + 60), 0);
             let words = words.words();
             words[MOVING_WORD].store(fresh, Ordering::SeqCst);
             words[MOVING].store(index as u64 - 1, Ordering::SeqCst);

@@ -11,8 +11,8 @@ use super::LayoutError;
 /// Words of every file's header.
 pub const HEADER_WORDS: usize = 512;
 
-/// Version of all layouts in the cells folder.
-pub const LAYOUT: u64 = 1;
+/// Words at the end of a column's header that all its rows share, for the limit kind that counts there.
+pub const COLUMN_WORDS: usize = 256;
 
 /// Words of a column's first chunk, and of its second; each later one is twice as long as the one before.
 const FIRST_CHUNK: u64 = 512;
@@ -24,7 +24,7 @@ pub const MAX_CHUNKS: usize = 24;
 pub mod header {
     /// What kind of file this is; stored last, when the rest is in place.
     pub const MAGIC: usize = 0;
-    /// [`super::LAYOUT`].
+    /// Version of the file's layout: [`super::CellFile::layout`].
     pub const VERSION: usize = 1;
     /// The store the counters belong to, first of two words.
     pub const STORE: usize = 2;
@@ -34,7 +34,7 @@ pub mod header {
 
 /// Kinds of file, by their magic word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CellFile {
     /// A column of dense counters.
     Column,
     /// The hash area.
@@ -43,7 +43,7 @@ pub enum Kind {
     Slot,
 }
 
-impl Kind {
+impl CellFile {
     fn magic(self) -> u64 {
         u64::from_le_bytes(match self {
             Self::Column => *b"aigwcolm",
@@ -60,10 +60,19 @@ impl Kind {
         }
     }
 
+    /// The version of the layout that this program reads and writes.
+    pub const fn layout(self) -> u64 {
+        match self {
+            Self::Column | Self::Open => 1,
+            // 1: entries of 64 words, amounts of 32 bits (`journal_v1`).
+            Self::Slot => 2,
+        }
+    }
+
     /// Writes the common header, the magic word last.
     pub fn format(self, words: &[AtomicU64], store: [u64; 2]) -> Result<(), LayoutError> {
         let header = words.get(..HEADER_WORDS).ok_or(LayoutError::Foreign(self.name()))?;
-        header[header::VERSION].store(LAYOUT, Ordering::Relaxed);
+        header[header::VERSION].store(self.layout(), Ordering::Relaxed);
         header[header::STORE].store(store[0], Ordering::Relaxed);
         header[header::STORE + 1].store(store[1], Ordering::Relaxed);
         header[header::MAGIC].store(self.magic(), Ordering::Release);
@@ -72,15 +81,21 @@ impl Kind {
 
     /// Checks the common header and returns the store id in it.
     pub fn check(self, words: &[AtomicU64]) -> Result<[u64; 2], LayoutError> {
+        let (found, known) = (self.found_layout(words)?, self.layout());
+        if found != known {
+            return Err(LayoutError::Version { kind: self.name(), found, known });
+        }
+        let header = words.get(..HEADER_WORDS).ok_or(LayoutError::Foreign(self.name()))?;
+        Ok([header[header::STORE].load(Ordering::Relaxed), header[header::STORE + 1].load(Ordering::Relaxed)])
+    }
+
+    /// The version in the common header of a file of this sort.
+    pub fn found_layout(self, words: &[AtomicU64]) -> Result<u64, LayoutError> {
         let header = words.get(..HEADER_WORDS).ok_or(LayoutError::Foreign(self.name()))?;
         if header[header::MAGIC].load(Ordering::Acquire) != self.magic() {
             return Err(LayoutError::Foreign(self.name()));
         }
-        let found = header[header::VERSION].load(Ordering::Relaxed);
-        if found != LAYOUT {
-            return Err(LayoutError::Version { kind: self.name(), found, known: LAYOUT });
-        }
-        Ok([header[header::STORE].load(Ordering::Relaxed), header[header::STORE + 1].load(Ordering::Relaxed)])
+        Ok(header[header::VERSION].load(Ordering::Relaxed))
     }
 }
 
@@ -148,12 +163,12 @@ mod tests {
     #[test]
     fn a_header_is_known_by_kind_and_version() {
         let words: Vec<AtomicU64> = (0..HEADER_WORDS).map(|_| AtomicU64::new(0)).collect();
-        assert_eq!(Kind::Open.check(&words), Err(LayoutError::Foreign("open area")));
-        Kind::Open.format(&words, [7, 8]).unwrap();
-        assert_eq!(Kind::Open.check(&words), Ok([7, 8]));
-        assert_eq!(Kind::Slot.check(&words), Err(LayoutError::Foreign("slot")));
-        assert_eq!(Kind::Open.check(&words[..9]), Err(LayoutError::Foreign("open area")));
+        assert_eq!(CellFile::Open.check(&words), Err(LayoutError::Foreign("open area")));
+        CellFile::Open.format(&words, [7, 8]).unwrap();
+        assert_eq!(CellFile::Open.check(&words), Ok([7, 8]));
+        assert_eq!(CellFile::Slot.check(&words), Err(LayoutError::Foreign("slot")));
+        assert_eq!(CellFile::Open.check(&words[..9]), Err(LayoutError::Foreign("open area")));
         words[header::VERSION].store(9, Ordering::Relaxed);
-        assert!(matches!(Kind::Open.check(&words), Err(LayoutError::Version { found: 9, .. })));
+        assert!(matches!(CellFile::Open.check(&words), Err(LayoutError::Version { found: 9, .. })));
     }
 }

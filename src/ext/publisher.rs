@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aigw_core::identify::KeyHasher;
-use aigw_core::limits::Rate;
 use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::file::Highest;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, parse_uuid};
+use aigw_core::standing::{self, Instance, NamedRow, Sources};
 use aigw_core::units::Moment;
-use aigw_io::cells::{self, CellReading, Control, StoreId};
+use aigw_io::cells::{self, Control, StoreId};
 use aigw_io::metrics::{self, Labels};
 use aigw_io::secret::{self, Sealer};
 use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
@@ -31,6 +31,9 @@ type ConsumerTuple =
 /// (n, id, consumer n, hmac, `expires_at`)
 type CredentialTuple = (u32, PyBackedStr, u32, PyBackedBytes, u64);
 
+/// (profile index, name, [(row, name of the row)])
+type InstanceTuple = (usize, String, Vec<(u32, String)>);
+
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Publisher {
@@ -39,6 +42,8 @@ pub struct Publisher {
     page: Arc<ControlPage>,
     hasher: KeyHasher,
     sealer: Sealer,
+    /// The limits in force. Not the writer's: its lock is held for seconds during a large publish.
+    limits: Mutex<Option<Arc<Sources>>>,
 }
 
 impl Publisher {
@@ -71,7 +76,14 @@ impl Publisher {
             let (page, writer) = (writer.page(), Mutex::new(writer));
             // Workers read the secret when they open the folder: it must exist before the first key is hashed.
             let secret = secret::load_or_make(&data_dir)?;
-            Ok(Self { cells, writer, page, hasher: KeyHasher::new(&secret), sealer: Sealer::new(&secret) })
+            Ok(Self {
+                cells,
+                writer,
+                page,
+                hasher: KeyHasher::new(&secret),
+                sealer: Sealer::new(&secret),
+                limits: Mutex::default(),
+            })
         })
         .map_err(io_error)
     }
@@ -82,16 +94,6 @@ impl Publisher {
 
     fn seal(&self, secret: &[u8]) -> PyResult<String> {
         self.sealer.seal(secret).map_err(io_error)
-    }
-
-    #[allow(clippy::needless_pass_by_value)] // extracted from Python
-    fn read_buckets(&self, refs: Vec<(u32, u32, u32, u32, u32)>, now_ns: u64) -> Vec<(u32, u64)> {
-        let now = Moment(now_ns);
-        let read = |(column, row, requests, seconds, burst)| {
-            let rate = Rate::new(requests, seconds, burst)?;
-            self.cells.read_bucket((column, row), rate, now)
-        };
-        refs.into_iter().map(|bucket| read(bucket).map_or((0, now_ns), |found| (found.used, found.full_at.0))).collect()
     }
 
     fn ensure_column(&self, py: Python<'_>, n: u32, words: u64, rows: u64, key: &str) -> PyResult<()> {
@@ -148,9 +150,14 @@ impl Publisher {
 
     #[pyo3(signature = (policy))]
     fn publish(&self, py: Python<'_>, policy: Option<&[u8]>) -> PyResult<u64> {
-        py.detach(|| match policy {
-            Some(json) => self.staged(json)?.publish(policy),
-            None => self.writer().publish(None),
+        py.detach(|| {
+            let mut writer = match policy {
+                Some(json) => self.staged(json)?,
+                None => self.writer(),
+            };
+            let generation = writer.publish(policy)?;
+            *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = writer.limits();
+            Ok(generation)
         })
         .map_err(publish_error)
     }
@@ -165,9 +172,26 @@ impl Publisher {
     }
 
     #[allow(clippy::needless_pass_by_value)] // extracted from Python
-    fn read_cells(&self, py: Python<'_>, refs: Vec<(u32, u32)>) -> PyResult<Vec<(u32, u32, u32)>> {
-        let readings = py.detach(|| self.cells.read_cells(&refs)).map_err(io_error)?;
-        Ok(readings.into_iter().map(|CellReading { count, held, end }| (count, held, end.0)).collect())
+    fn standing<'py>(
+        &self,
+        py: Python<'py>,
+        instances: Vec<InstanceTuple>,
+        tier: u32,
+        consumer: u32,
+        credentials: Vec<(u32, String)>,
+        now_ns: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let named = |rows: Vec<(u32, String)>| rows.into_iter().map(|(row, name)| (row, name.into())).collect();
+        let instance =
+            |(profile, source, rows): InstanceTuple| Instance { profile, source: source.into(), rows: named(rows) };
+        let instances: Vec<_> = instances.into_iter().map(instance).collect();
+        let credentials: Vec<NamedRow<'_>> = named(credentials);
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let rows = py.detach(|| {
+            let counters = limits.as_ref().map(|limits| limits.counters(&instances, tier, consumer, &credentials));
+            self.cells.standing(counters.unwrap_or_default(), Moment(now_ns)).map(|rows| standing::json(&rows))
+        });
+        Ok(PyBytes::new(py, &rows.map_err(io_error)?))
     }
 
     fn reclaim(&self, py: Python<'_>) -> PyResult<Vec<(u8, usize)>> {

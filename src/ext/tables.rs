@@ -2,7 +2,9 @@
 //!
 //! Out: one complete dict for each row, in the table's order.
 
-use aigw_core::{refusal, telemetry};
+use std::collections::BTreeMap;
+
+use aigw_core::{limits, refusal, telemetry};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -20,6 +22,18 @@ pub fn denials(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         Ok(dict)
     });
     rows.collect()
+}
+
+/// See the stub.
+#[pyfunction]
+pub fn limit_kinds() -> BTreeMap<&'static str, u32> {
+    limits::KINDS.iter().map(|kind| (kind.name, kind.words)).collect()
+}
+
+/// See the stub.
+#[pyfunction]
+pub fn wrong_limit(kind: &str, fields: &[u8], open: bool) -> Option<String> {
+    limits::wrong(kind, fields, open)
 }
 
 /// See the stub.

@@ -1,8 +1,165 @@
-//! The kinds of limit, one file each. A limit is a bound on a meter within a window of time.
+//! Limit kinds, one file each: a limit is a bound on one meter, held in one counter for each consumer, key, model or address.
+//!
+//! In: the fields of a limit as the configuration has them. Out: a [`Limit`] that looks, takes, gives back and settles in
+//! counters, and its [`Facts`] for people. A kind implements [`LimitKind`] and has one line in the registry below; calls
+//! go through an enum, so the hot path has no virtual call. Everything outside this folder knows limits by this
+//! page and `kind`.
+//! A kind decides about its own counter only: all or nothing over several limits is `admit`'s.
 
-pub mod period;
-pub mod rate;
+pub mod bucket;
+pub mod gcra;
+mod kind;
 pub mod window;
 
-pub use period::{Period, Window};
-pub use rate::Rate;
+use serde_json::Value;
+
+use crate::cells::journal::TakenAmount;
+use crate::cells::{CellKey, Cells, CounterError};
+pub use crate::period::{Period, Window};
+use crate::units::Moment;
+use bucket::RefillBucket;
+pub use kind::{BuildError, CounterStanding, Demand, Facts, LimitKind, State, Usage};
+use window::FixedWindow;
+
+/// A kind's entry in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindRow {
+    /// Its name in the policy.
+    pub name: &'static str,
+    /// Its number in journal entries.
+    pub number: u8,
+    /// Words of a row in its columns.
+    pub words: u32,
+}
+
+/// Why workers would refuse a limit with these fields (a JSON object), or `None`. `open`: it has a counter for each address.
+pub fn wrong(kind: &str, fields: &[u8], open: bool) -> Option<String> {
+    match Limit::build(kind, &serde_json::from_slice(fields).unwrap_or_default()) {
+        Err(error) => Some(error.to_string()),
+        Ok(limit) => limit.not_open().filter(|_| open).map(str::to_owned),
+    }
+}
+
+/// Makes the enum of all kinds and its dispatch from one line.
+macro_rules! limits {
+    ($( $kind:ident ),+) => {
+        /// A limit as requests read it: its kind, and its numbers.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Limit { $(
+            #[doc = concat!("A limit of the kind `", stringify!($kind), "`.")]
+            $kind($kind),
+        )+ }
+
+        /// Every kind.
+        pub const KINDS: &[KindRow] =
+            &[ $( KindRow { name: $kind::NAME, number: $kind::NUMBER, words: $kind::WORDS }, )+ ];
+
+        impl Limit {
+            /// A limit of the kind with this name, from the fields of the configuration.
+            pub fn build(kind: &str, fields: &Value) -> Result<Self, BuildError> {
+                match kind {
+                    $( $kind::NAME => $kind::build(fields).map(Self::$kind), )+
+                    _ => Err(BuildError::Unknown(kind.to_owned())),
+                }
+            }
+
+            /// Why its counters cannot be in the open area; `None`: they can.
+            pub fn not_open(&self) -> Option<&'static str> {
+                match self { $( Self::$kind(_) => $kind::NOT_OPEN, )+ }
+            }
+
+            /// Numbers and names for people.
+            #[inline]
+            pub fn facts(&self) -> Facts {
+                match self { $( Self::$kind(limit) => limit.facts(), )+ }
+            }
+
+            /// The limit as text, as clients read it: `100 requests per day`.
+            pub fn describe(&self) -> String {
+                match self { $( Self::$kind(limit) => limit.describe(), )+ }
+            }
+
+            /// The counter's use at `now`, for people.
+            pub fn standing(&self, cells: &impl Cells, key: CellKey, now: Moment) -> CounterStanding {
+                match self { $( Self::$kind(limit) => limit.standing(cells, key, now), )+ }
+            }
+
+            #[inline]
+            pub(crate) fn amount(&self, demand: &Demand) -> u64 {
+                match self { $( Self::$kind(limit) => limit.amount(demand), )+ }
+            }
+
+            #[inline]
+            pub(crate) fn look(
+                &self,
+                cells: &impl Cells,
+                key: CellKey,
+                amount: u64,
+                now: Moment,
+                state: &mut State,
+            ) -> Result<(), CounterError> {
+                match self { $( Self::$kind(limit) => limit.look(cells, key, amount, now, state), )+ }
+            }
+
+            #[inline]
+            pub(crate) fn intent(&self, key: CellKey, amount: u64, state: &State) -> TakenAmount {
+                match self { $( Self::$kind(limit) => limit.intent(key, amount, state), )+ }
+            }
+
+            #[inline]
+            pub(crate) fn take(
+                &self,
+                cells: &impl Cells,
+                key: CellKey,
+                amount: u64,
+                now: Moment,
+                state: &mut State,
+                note: impl Fn(TakenAmount),
+            ) -> Result<bool, CounterError> {
+                match self { $( Self::$kind(limit) => limit.take(cells, key, amount, now, state, note), )+ }
+            }
+        }
+
+        /// Gives an amount back. A kind that this version does not know keeps it: doubt counts as taken.
+        pub(crate) fn give_back(cells: &impl Cells, taken: TakenAmount) {
+            match taken.cell.kind {
+                _ if taken.amount == 0 => {}
+                $( $kind::NUMBER => $kind::give_back(cells, taken), )+
+                _ => {}
+            }
+        }
+
+        /// The amount that a call has used of an amount taken for it.
+        #[inline]
+        pub(crate) fn used(taken: TakenAmount, usage: &Usage) -> u64 {
+            match taken.cell.kind {
+                _ if taken.amount == 0 => 0,
+                $( $kind::NUMBER => $kind::used(taken, usage), )+
+                _ => taken.amount,
+            }
+        }
+
+        /// Replaces an amount taken by the amount used.
+        pub(crate) fn settle(cells: &impl Cells, taken: TakenAmount, used: u64) {
+            match taken.cell.kind {
+                $( $kind::NUMBER => $kind::settle(cells, taken, used), )+
+                _ => {}
+            }
+        }
+    };
+}
+
+limits! { FixedWindow, RefillBucket }
+
+/// Two kinds with one number would give back to each other's counters.
+const _: () = {
+    let mut at = 0;
+    while at < KINDS.len() {
+        let mut other = at + 1;
+        while other < KINDS.len() {
+            assert!(KINDS[at].number != KINDS[other].number, "each kind has a number of its own");
+            other += 1;
+        }
+        at += 1;
+    }
+};

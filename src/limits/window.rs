@@ -1,102 +1,207 @@
-//! The fixed window: one word that counts what was taken until the window ends.
+//! Kind `window`: so many requests in each fixed window of time, aligned to UTC.
 //!
-//! The word is window end in Unix seconds (high 32 bits) | count (low 32). It is changed by compare-and-swap only,
-//! by any thread of any process that maps it. A word whose end is later than the caller's own window is used as it
-//! is (a window never moves backwards); an earlier end counts as zero. The count never passes the limit it is held
-//! to and never wraps. What is given back goes only into the window it was taken from.
-//! Which words exist and where is the business of `cells`.
+//! Fields: `requests` (0 lets none pass), `per`. One word for each counter (`cells::counter`), in a row or in the open
+//! area. All of it is there again when the window ends.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use serde::Deserialize;
+use serde_json::Value;
 
-use super::Window;
-use crate::units::UnixSeconds;
+use super::kind::{BuildError, CounterStanding, Demand, Facts, LimitKind, REQUEST_HEADERS, State, Usage};
+use crate::cells::counter::{self, WindowState};
+use crate::cells::journal::TakenAmount;
+use crate::cells::open::Ask;
+use crate::cells::{Busy, CellKey, CellRef, Cells, CounterError};
+use crate::period::{Period, Window};
+use crate::units::{Moment, UnixSeconds};
 
-/// Marks a word that is being handed to another owner: nobody may count on it.
-pub const LOCKED: u64 = u64::MAX;
-
-/// What a word said: how much was taken in the window that ends at `end`.
+/// So many requests per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// Taken so far in that window.
-    pub count: u32,
-    /// The end of the window that counts now: the caller's own, or a later one.
-    pub end: UnixSeconds,
+pub struct FixedWindow {
+    requests: u32,
+    per: Period,
 }
 
-/// What came of a try to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Take {
-    /// Taken; the reading is from before.
-    Took(Reading),
-    /// It would have passed the limit; nothing was taken.
-    Full(Reading),
-    /// The word belongs to somebody else by now; nothing was taken.
-    Moved,
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    requests: u32,
+    per: String,
 }
 
-/// Packs an end and a count into a word.
-pub const fn pack(end: UnixSeconds, count: u32) -> u64 {
-    ((end.0 as u64) << 32) | count as u64
-}
+impl LimitKind for FixedWindow {
+    const NAME: &'static str = "window";
+    const NUMBER: u8 = 1;
+    const NOT_OPEN: Option<&'static str> = None;
 
-/// The end and the count in a word, whatever the time.
-pub const fn unpack(word: u64) -> Reading {
-    Reading { count: (word & 0xffff_ffff) as u32, end: UnixSeconds((word >> 32) as u32) }
-}
+    fn build(fields: &Value) -> Result<Self, BuildError> {
+        let Fields { requests, per } = Fields::deserialize(fields).map_err(BuildError::fields)?;
+        Ok(Self { requests, per: per.parse().map_err(BuildError::fields)? })
+    }
 
-fn as_of(word: u64, window: Window) -> Reading {
-    let reading = unpack(word);
-    if reading.end >= window.end { reading } else { Reading { count: 0, end: window.end } }
-}
-
-/// Reads without taking; `None` when the word belongs to nobody at the moment.
-#[inline]
-pub fn peek(word: &AtomicU64, window: Window) -> Option<Reading> {
-    let seen = word.load(Ordering::Acquire);
-    (seen != LOCKED).then(|| as_of(seen, window))
-}
-
-/// Takes `amount` if the count stays within `limit`.
-#[inline]
-pub fn take(word: &AtomicU64, window: Window, amount: u32, limit: u32) -> Take {
-    take_if(word, window, amount, limit, |_| true)
-}
-
-/// Takes as [`take`] does, if `mine` still holds when the word changes.
-///
-/// `mine` is asked between the load and the swap, of the value loaded. It is enough where handing a word over always changes the word to
-/// a value that it never had before: then a swap that succeeds proves that the word was not handed over in between.
-#[inline]
-pub fn take_if(word: &AtomicU64, window: Window, amount: u32, limit: u32, mine: impl Fn(u64) -> bool) -> Take {
-    let mut seen = word.load(Ordering::Acquire);
-    loop {
-        if seen == LOCKED || !mine(seen) {
-            return Take::Moved;
+    #[inline]
+    fn facts(&self) -> Facts {
+        Facts {
+            meter: "requests",
+            per: Some(self.per),
+            limit: self.requests.into(),
+            quota: self.per.is_day_or_longer(),
+            refill: 0,
+            headers: Some(REQUEST_HEADERS),
         }
-        let before = as_of(seen, window);
-        let Some(count) = before.count.checked_add(amount).filter(|&count| count <= limit) else {
-            return Take::Full(before);
+    }
+
+    fn describe(&self) -> String {
+        format!("{} requests per {}", self.requests, self.per)
+    }
+
+    #[inline]
+    fn amount(&self, _: &Demand) -> u64 {
+        1
+    }
+
+    #[inline]
+    fn used(_: TakenAmount, usage: &Usage) -> u64 {
+        usage.requests
+    }
+
+    #[inline]
+    fn look(
+        &self,
+        cells: &impl Cells,
+        key: CellKey,
+        _: u64,
+        now: Moment,
+        state: &mut State,
+    ) -> Result<(), CounterError> {
+        match key {
+            CellKey::Dense { column, row } => {
+                let own = self.own(now.seconds(), state);
+                let word = cells.dense(column, row).ok_or(CounterError::Missing { column, row })?;
+                found(state, counter::look(word, own).unwrap_or(WindowState::unused(own)));
+            }
+            CellKey::Open { column, tag } => {
+                let ask = Ask { column, tag, period: self.per, now: now.seconds() };
+                let (seen, own) = cells.open().look(ask);
+                state.own = own;
+                found(state, seen);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn intent(&self, key: CellKey, amount: u64, state: &State) -> TakenAmount {
+        match key {
+            CellKey::Dense { column, row } => taken(dense(column, row), state.end, amount),
+            // The word in the open area is known only when it is taken: until then the journal names no amount.
+            CellKey::Open { column, .. } => taken(open(column, 0), state.end, 0),
+        }
+    }
+
+    #[inline]
+    fn take(
+        &self,
+        cells: &impl Cells,
+        key: CellKey,
+        amount: u64,
+        now: Moment,
+        state: &mut State,
+        note: impl Fn(TakenAmount),
+    ) -> Result<bool, CounterError> {
+        let (outcome, end, cell) = match key {
+            CellKey::Dense { column, row } => {
+                let own = self.own(now.seconds(), state);
+                let word = cells.dense(column, row).ok_or(CounterError::Missing { column, row })?;
+                (counter::take(word, own, amount, self.requests), state.end, dense(column, row))
+            }
+            CellKey::Open { column, tag } => {
+                let ask = Ask { column, tag, period: self.per, now: now.seconds() };
+                let (outcome, spot) = cells.open().take(ask, amount, self.requests, |spot| {
+                    note(taken(open(column, spot.index), spot.window.end, amount));
+                })?;
+                state.own = spot.window;
+                (outcome, spot.window.end, open(column, spot.index))
+            }
         };
-        match word.compare_exchange_weak(seen, pack(before.end, count), Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return Take::Took(before),
-            Err(now) => seen = now,
+        match outcome {
+            counter::Take::Took(before) => {
+                if before.end != end {
+                    note(taken(cell, before.end, amount));
+                }
+                found(state, before);
+                Ok(true)
+            }
+            counter::Take::Full(seen) => {
+                found(state, seen);
+                Ok(false)
+            }
+            counter::Take::Moved => Err(Busy.into()),
+        }
+    }
+
+    #[inline]
+    fn give_back(cells: &impl Cells, taken: TakenAmount) {
+        if let Some(word) = cells.word(taken.cell) {
+            counter::give_back(word, UnixSeconds::saturating(taken.window), taken.amount);
+        }
+    }
+
+    fn charge(cells: &impl Cells, taken: TakenAmount) {
+        if let Some(word) = cells.word(taken.cell) {
+            counter::charge(word, UnixSeconds::saturating(taken.window), taken.amount);
+        }
+    }
+
+    fn standing(&self, cells: &impl Cells, key: CellKey, now: Moment) -> CounterStanding {
+        let (seen, cell) = match key {
+            CellKey::Dense { column, row } => {
+                let word = cells.dense(column, row);
+                (word.map(|word| counter::unpack(word.load(core::sync::atomic::Ordering::Acquire))), dense(column, row))
+            }
+            CellKey::Open { column, tag } => {
+                let ask = Ask { column, tag, period: self.per, now: now.seconds() };
+                (Some(cells.open().look(ask).0), open(column, 0))
+            }
+        };
+        let Some(WindowState { count, end }) = seen.filter(|seen| seen.end > now.seconds()) else {
+            let resets_at = Some(self.per.window(now.seconds()).end);
+            return CounterStanding { taken: 0, held_in: None, resets_at };
+        };
+        CounterStanding {
+            taken: count.into(),
+            held_in: (!cell.open).then_some((cell, end.0.into())),
+            resets_at: Some(end),
         }
     }
 }
 
-/// Gives `amount` back to the window that ends at `end`. Says whether that window still counted.
-#[inline]
-pub fn give_back(word: &AtomicU64, end: UnixSeconds, amount: u32) -> bool {
-    let mut seen = word.load(Ordering::Acquire);
-    loop {
-        let now = unpack(seen);
-        if seen == LOCKED || now.end != end {
-            return false;
+impl FixedWindow {
+    /// The clock's window.
+    #[inline]
+    fn own(&self, now: UnixSeconds, state: &mut State) -> Window {
+        if now < state.own.start || now >= state.own.end {
+            state.own = self.per.window(now);
         }
-        let after = pack(end, now.count.saturating_sub(amount));
-        match word.compare_exchange_weak(seen, after, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return true,
-            Err(other) => seen = other,
-        }
+        state.own
     }
+}
+
+#[inline]
+fn found(state: &mut State, seen: WindowState) {
+    state.used = seen.count.into();
+    state.end = seen.end;
+    state.free_at = seen.end.into();
+    state.full_at = state.free_at;
+}
+
+fn dense(column: u32, row: u32) -> CellRef {
+    CellRef { kind: FixedWindow::NUMBER, open: false, column, row }
+}
+
+fn open(column: u32, index: u32) -> CellRef {
+    CellRef { kind: FixedWindow::NUMBER, open: true, column, row: index }
+}
+
+fn taken(cell: CellRef, end: UnixSeconds, amount: u64) -> TakenAmount {
+    TakenAmount { cell, window: end.0.into(), amount }
 }

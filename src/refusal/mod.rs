@@ -40,10 +40,10 @@ pub struct Refusal {
 pub struct LimitFacts {
     /// The limit for people: `100 requests per day`.
     pub policy: String,
-    /// Requests allowed.
-    pub limit: u32,
-    /// Requests counted.
-    pub used: u32,
+    /// The whole limit, in units of its meter.
+    pub limit: u64,
+    /// The amount counted.
+    pub used: u64,
     /// The scope of its counter.
     pub scope: &'static str,
     /// Unix seconds at which one more request passes.

@@ -157,6 +157,8 @@ denials! {
     Drained = "drained", 503, "The gateway was shut down before the answer came", Close, Unsafe;
     /// A defect of the gateway.
     Internal = "internal", 500, "An unexpected error occurred", None, Never;
+    /// The request takes more than the whole of a limit: no wait helps.
+    AboveLimit = "above_limit", 429, "The request takes more than one of its limits ever allows", None, Never;
 }
 
 impl Reason {

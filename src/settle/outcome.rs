@@ -3,7 +3,8 @@
 //! In: the [`Outcome`] of a call and its permit. Out: the permit settled or given back.
 
 use crate::admit::Permit;
-use crate::cells::Place;
+use crate::cells::CounterSpace;
+use crate::limits::Usage;
 use crate::refusal::Reason;
 
 /// How a request ended.
@@ -44,8 +45,8 @@ impl Outcome {
     }
 
     /// Ends a permit: its amounts stay taken, or go back.
-    pub fn end<P: Place>(self, permit: Permit<P>, sent: bool) {
-        if self.counts(sent) { permit.settle() } else { permit.give_back() }
+    pub fn end<P: CounterSpace>(self, permit: Permit<P>, sent: bool) {
+        if self.counts(sent) { permit.settle(&Usage::ANSWERED) } else { permit.give_back() }
     }
 }
 

@@ -29,7 +29,7 @@ impl fmt::Display for Part {
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The first line of a policy file is not ours.
-    #[error("policy file: the header is not \"aigw-policy 2 <sha256>\"; it was written by another version")]
+    #[error("policy file: the header is not \"aigw-policy 3 <sha256>\"; it was written by another version")]
     Header,
     /// Damaged or half-written.
     #[error("policy file: its content does not have the hash its header names; publish again")]

@@ -19,7 +19,7 @@ pub use keys::{
 };
 pub(crate) use keys::{CHANGED, Found, OWN_CLASS};
 pub use policy::{
-    Acl, Anonymous, KeyAuth, Limit, LimitBy, Model, Offer, Parameters, Policy, Profile, Route, Scheme, Service,
+    Acl, Anonymous, KeyAuth, LimitBy, Model, Offer, Parameters, Policy, Profile, ProfileLimit, Route, Scheme, Service,
     SizeLimit, Subject, Text, Tier, TierLimit, file, plan,
 };
 pub use uuid::{Uuid, parse_uuid};

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::case::Admission;
 use crate::admit::{Check, Permit, headers};
 use crate::balance::health;
-use crate::cells::Place;
+use crate::cells::CounterSpace;
 use crate::forward::Dispatch;
 use crate::in_force::InForce;
 use crate::refusal::{Reason, Refusal, answer, openai};
@@ -30,11 +30,11 @@ use crate::units::Moment;
 /// Only [`Stages::body`](super::Stages::body) makes one, so a request that was not admitted cannot be sent:
 ///
 /// ```compile_fail
-/// use aigw_core::cells::heap::HeapPlace;
+/// use aigw_core::cells::heap::HeapSpace;
 /// use aigw_core::forward::Dispatch;
 /// use aigw_core::surface::Admitted;
 ///
-/// fn send(_: Admitted<HeapPlace>) {}
+/// fn send(_: Admitted<HeapSpace>) {}
 ///
 /// fn sneak_past(dispatch: Dispatch) {
 ///     send(Admitted { dispatch });
@@ -44,18 +44,18 @@ use crate::units::Moment;
 /// Nor can it be sent twice: sending takes it by value.
 ///
 /// ```compile_fail
-/// use aigw_core::cells::heap::HeapPlace;
+/// use aigw_core::cells::heap::HeapSpace;
 /// use aigw_core::surface::Admitted;
 ///
-/// fn send(_: Admitted<HeapPlace>) {}
+/// fn send(_: Admitted<HeapSpace>) {}
 ///
-/// fn send_twice(admitted: Admitted<HeapPlace>) {
+/// fn send_twice(admitted: Admitted<HeapSpace>) {
 ///     send(admitted);
 ///     send(admitted);
 /// }
 /// ```
 #[must_use = "dropping an admitted request gives back all that it took"]
-pub struct Admitted<P: Place> {
+pub struct Admitted<P: CounterSpace> {
     dispatch: Dispatch,
     call: Call<P>,
     shadowed: bool,
@@ -63,7 +63,7 @@ pub struct Admitted<P: Place> {
 
 /// An admitted request on its way to upstreams.
 #[must_use = "dropping a call gives back all that it took: end it with `completed` or `failed`"]
-pub struct Call<P: Place> {
+pub struct Call<P: CounterSpace> {
     permit: Permit<P>,
     /// The checks that the permit was taken by.
     checks: Vec<Check>,
@@ -99,7 +99,7 @@ pub struct Failed {
     pub answer: Option<Answer>,
 }
 
-impl<P: Place> Admitted<P> {
+impl<P: CounterSpace> Admitted<P> {
     pub(super) fn new(
         admission: Admission<P>,
         in_force: Arc<InForce>,
@@ -127,7 +127,7 @@ impl<P: Place> Admitted<P> {
     }
 }
 
-impl<P: Place> Call<P> {
+impl<P: CounterSpace> Call<P> {
     /// The head of the request.
     pub fn request(&self) -> &Arc<Head> {
         &self.facts.head

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::accept::openai::Endpoint;
 use crate::admit::{Admitter, CallerRows, Check, Permit};
-use crate::cells::Place;
+use crate::cells::CounterSpace;
 use crate::forward::Dispatch;
 use crate::forward::headers::Identity;
 use crate::identify::KeyHasher;
@@ -25,7 +25,7 @@ use crate::units::Moment;
 pub type StandingReader<'a> = dyn Fn(&Offer, &Tier, CallerRows) -> Option<Bytes> + 'a;
 
 /// One request at the stages: its head, the configuration that judges it, the counters, the time.
-pub(super) struct Case<'a, P: Place> {
+pub(super) struct Case<'a, P: CounterSpace> {
     pub(super) in_force: &'a Arc<InForce>,
     pub(super) hasher: &'a KeyHasher,
     pub(super) admitter: &'a Admitter<P>,
@@ -80,7 +80,7 @@ pub enum HeadOutcome {
 }
 
 /// The result of a body that was not refused.
-pub(super) struct Admission<P: Place> {
+pub(super) struct Admission<P: CounterSpace> {
     pub(super) permit: Permit<P>,
     /// The checks that the permit was taken by.
     pub(super) checks: Vec<Check>,
@@ -93,7 +93,7 @@ pub(super) struct Admission<P: Place> {
     pub(super) model: Option<(usize, ModelAnswer)>,
 }
 
-impl<P: Place> Case<'_, P> {
+impl<P: CounterSpace> Case<'_, P> {
     /// The head is accepted with these findings.
     pub(super) fn accepted(&self, context: LogContext, checks: Vec<Check>, findings: Findings) -> HeadOutcome {
         HeadOutcome::Accepted(Box::new(Accepted { in_force: Arc::clone(self.in_force), context, checks, findings }))

@@ -9,17 +9,18 @@ use bytes::Bytes;
 use super::case::{Admission, Case, Findings, HeadOutcome, KongHead};
 use crate::admit::refused::{self, RouteLimits};
 use crate::admit::{CallerRows, Check, groups, headers, profile, size, tier};
-use crate::cells::Place;
+use crate::cells::CounterSpace;
 use crate::forward::headers::Identity;
 use crate::forward::{self, Attempts, Dispatch};
 use crate::identify;
+use crate::limits::Demand;
 use crate::r#match;
 use crate::refusal::{Reason, Refusal};
 use crate::request::BodyLength;
 use crate::settle::LogContext;
 use crate::snapshot::{Refs, plan};
 
-pub(super) fn head<P: Place>(case: &Case<'_, P>, context: &mut LogContext) -> Result<HeadOutcome, Refusal> {
+pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext) -> Result<HeadOutcome, Refusal> {
     let Case { in_force, hasher, admitter, head, now } = *case;
     let (policy, keys) = (in_force.policy(), &in_force.snapshot.keys);
     let headers: Vec<(&str, &str)> = head.headers.iter().collect();
@@ -60,7 +61,7 @@ pub(super) fn head<P: Place>(case: &Case<'_, P>, context: &mut LogContext) -> Re
     // follows at once.
     if head.length != BodyLength::None {
         let limits = RouteLimits { profile: planned.map(|(_, profile)| profile), own, tier: context.tier(in_force) };
-        let peeked = admitter.peek(&mut checks, now);
+        let peeked = admitter.peek(&mut checks, &Demand::default(), now);
         peeked.map_err(|why| refused::kong(why, limits, &checks, now))?;
     }
 
@@ -72,7 +73,7 @@ pub(super) fn head<P: Place>(case: &Case<'_, P>, context: &mut LogContext) -> Re
     Ok(case.accepted(*context, checks, Findings::Kong(kong)))
 }
 
-pub(super) fn body<P: Place>(
+pub(super) fn body<P: CounterSpace>(
     case: &Case<'_, P>,
     context: LogContext,
     accepted: KongHead,
@@ -94,7 +95,8 @@ pub(super) fn body<P: Place>(
 
     let profile = profile.and_then(|profile| policy.rate_limiting.get(profile as usize));
     let limits = RouteLimits { profile, own, tier: context.tier(in_force) };
-    let taken = admitter.take(&mut checks, now, head.id);
+    let demand = Demand { body: body.len() as u64 };
+    let taken = admitter.take(&mut checks, &demand, now, head.id);
     let permit = taken.map_err(|why| refused::kong(why, limits, &checks, now))?;
     let mut own = Vec::new();
     if !checks.is_empty() {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use crate::accept;
 use crate::admit::Admitter;
-use crate::cells::Place;
+use crate::cells::CounterSpace;
 use crate::identify::KeyHasher;
 use crate::in_force::InForce;
 use crate::r#match::operation;
@@ -29,7 +29,7 @@ pub use case::{Accepted, HeadOutcome, StandingReader};
 use case::{Case, Findings};
 
 /// The stages of one worker, over the counters of `P`.
-pub struct Stages<P: Place> {
+pub struct Stages<P: CounterSpace> {
     hasher: KeyHasher,
     admitter: Admitter<P>,
 }
@@ -45,7 +45,7 @@ pub struct Rejected {
     pub in_force: Arc<InForce>,
 }
 
-impl<P: Place> Stages<P> {
+impl<P: CounterSpace> Stages<P> {
     /// The stages over these keys and counters.
     pub fn new(hasher: KeyHasher, admitter: Admitter<P>) -> Self {
         Self { hasher, admitter }

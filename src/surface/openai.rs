@@ -12,16 +12,17 @@ use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingRe
 use crate::accept;
 use crate::admit::{CallerRows, Check, gate, headers, refused, size, tier};
 use crate::balance::order;
-use crate::cells::Place;
+use crate::cells::CounterSpace;
 use crate::forward::{self, Attempts, Dispatch, ModelAttempts};
 use crate::identify::{self, keyless_query};
+use crate::limits::Demand;
 use crate::r#match::operation::{self, Operation};
 use crate::refusal::{Reason, Refusal, openai};
 use crate::request::BodyLength;
 use crate::settle::LogContext;
 use crate::stream::answer::ModelAnswer;
 
-pub(super) fn head<P: Place>(
+pub(super) fn head<P: CounterSpace>(
     case: &Case<'_, P>,
     context: &mut LogContext,
     standing: &StandingReader<'_>,
@@ -64,14 +65,14 @@ pub(super) fn head<P: Place>(
     }
     let mut checks = Vec::with_capacity(tier.limits.len());
     tier::checks(tier, rows, head, admitter, &mut checks);
-    let peeked = admitter.peek(&mut checks, now);
+    let peeked = admitter.peek(&mut checks, &Demand::default(), now);
     peeked.map_err(|why| refused::openai(why, tier, &checks, now))?;
 
     let openai = OpenAiHead { endpoint, caller: rows };
     Ok(case.accepted(*context, checks, Findings::OpenAi(openai)))
 }
 
-pub(super) fn body<P: Place>(
+pub(super) fn body<P: CounterSpace>(
     case: &Case<'_, P>,
     context: LogContext,
     accepted: OpenAiHead,
@@ -95,7 +96,8 @@ pub(super) fn body<P: Place>(
     gate::parameters(tier, &asked)?;
 
     tier::model_checks(tier, caller, at, &mut checks);
-    let taken = admitter.take(&mut checks, now, head.id);
+    let demand = Demand { body: body.len() as u64 };
+    let taken = admitter.take(&mut checks, &demand, now, head.id);
     let permit = taken.map_err(|why| refused::openai(why, tier, &checks, now))?;
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);

@@ -4,31 +4,40 @@
 
 use std::sync::Arc;
 
-use aigw_core::admit::{Admitter, Check, Permit, Refusal};
-use aigw_core::cells::heap::HeapPlace;
+use aigw_core::admit::{Admitter, Check, NotTaken};
+use aigw_core::cells::heap::HeapSpace;
 use aigw_core::cells::journal::{self, ENTRIES, MAX_CELLS, State};
-use aigw_core::cells::{CellKey, Cells, Place};
-use aigw_core::limits::{Period, Rate, window};
+use aigw_core::cells::{CellKey, Cells, CounterSpace, counter};
+use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 const ID: RequestId = RequestId([0xfeed, 0xbeef]);
 
-fn place() -> (Arc<HeapPlace>, Admitter<HeapPlace>) {
-    let place = Arc::new(HeapPlace::new(&[(1, 4), (2, 4), (3, 4)], 8).unwrap());
+fn place() -> (Arc<HeapSpace>, Admitter<HeapSpace>) {
+    let place = Arc::new(HeapSpace::new(&[(1, 4), (2, 4), (3, 4)], 8).unwrap());
     (Arc::clone(&place), Admitter::new(place))
 }
 
+fn window(requests: u32, per: Period) -> Limit {
+    Limit::build("window", &serde_json::json!({"requests": requests, "per": per.to_string()})).unwrap()
+}
+
+fn bucket(requests: u32, per: Period, burst: u32) -> Limit {
+    let fields = serde_json::json!({"requests": requests, "per": per.to_string(), "burst": burst});
+    Limit::build("bucket", &fields).unwrap()
+}
+
 fn check(column: u32, limit: u32, period: Period) -> Check {
-    Check::new(limit, period, CellKey::Dense { column, row: 2 })
+    Check::new(window(limit, period), CellKey::Dense { column, row: 2 })
 }
 
-fn count(place: &HeapPlace, column: u32) -> u32 {
-    window::unpack(place.dense(column, 2).unwrap().load(std::sync::atomic::Ordering::SeqCst)).count
+fn count(place: &HeapSpace, column: u32) -> u32 {
+    counter::unpack(place.dense(column, 2).unwrap().load(std::sync::atomic::Ordering::SeqCst)).count
 }
 
-fn open(place: &HeapPlace) -> Vec<State> {
+fn open(place: &HeapSpace) -> Vec<State> {
     journal::open_permits(place.ring().words()).map(|permit| permit.state).collect()
 }
 
@@ -36,16 +45,16 @@ fn open(place: &HeapPlace) -> Vec<State> {
 fn a_look_takes_nothing_and_a_take_counts_itself_only_afterwards() {
     let (place, admitter) = place();
     let mut checks = [check(1, 2, Period::Minute), check(2, 5, Period::Hour)];
-    for used in 0..2 {
-        admitter.peek(&mut checks, NOW).unwrap();
-        assert_eq!((checks[0].used, count(&place, 1)), (used, used));
-        admitter.take(&mut checks, NOW, ID).unwrap().settle();
-        assert_eq!(checks.map(|check| check.used), [used, used]);
+    for used in 0..2_u64 {
+        admitter.peek(&mut checks, &Demand::default(), NOW).unwrap();
+        assert_eq!((checks[0].state.used, u64::from(count(&place, 1))), (used, used));
+        admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap().settle(&Usage::ANSWERED);
+        assert_eq!(checks.map(|check| check.state.used), [used, used]);
     }
-    assert_eq!(admitter.peek(&mut checks, NOW), Err(Refusal::Exceeded(0)));
-    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Exceeded(0)));
+    assert_eq!(admitter.peek(&mut checks, &Demand::default(), NOW), Err(NotTaken::Exceeded(0)));
+    assert_eq!(admitter.take(&mut checks, &Demand::default(), NOW, ID).err(), Some(NotTaken::Exceeded(0)));
     assert_eq!((count(&place, 1), count(&place, 2)), (2, 2));
-    assert_eq!(checks[0].window, Period::Minute.window(NOW));
+    assert_eq!(checks[0].state.end, Period::Minute.window(NOW).end);
     assert_eq!(checks[0].resets_in(NOW), 40);
 }
 
@@ -53,8 +62,8 @@ fn a_look_takes_nothing_and_a_take_counts_itself_only_afterwards() {
 fn of_several_exhausted_limits_the_one_that_resets_last_is_named() {
     let (_, admitter) = place();
     let mut checks = [check(1, 1, Period::Second), check(2, 1, Period::Day), check(3, 1, Period::Minute)];
-    admitter.take(&mut checks, NOW, ID).unwrap().settle();
-    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Exceeded(1)));
+    admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap().settle(&Usage::ANSWERED);
+    assert_eq!(admitter.take(&mut checks, &Demand::default(), NOW, ID).err(), Some(NotTaken::Exceeded(1)));
     assert!(checks.iter().all(Check::exhausted));
 }
 
@@ -62,7 +71,7 @@ fn of_several_exhausted_limits_the_one_that_resets_last_is_named() {
 fn a_permit_is_seen_through_its_life_and_given_back_once() {
     let (place, admitter) = place();
     let mut checks = [check(1, 9, Period::Minute), check(2, 9, Period::Hour)];
-    let mut permit = admitter.take(&mut checks, NOW, ID).unwrap();
+    let mut permit = admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
     let seen: Vec<_> = journal::open_permits(place.ring().words()).collect();
     assert_eq!((seen.len(), seen[0].state, seen[0].request, seen[0].started), (1, State::Held, ID, NOW));
     assert_eq!(seen[0].held.iter().map(|held| held.amount).collect::<Vec<_>>(), [1, 1]);
@@ -70,7 +79,7 @@ fn a_permit_is_seen_through_its_life_and_given_back_once() {
     assert_eq!(open(&place), [State::Sent]);
     permit.give_back();
     assert_eq!((count(&place, 1), count(&place, 2), open(&place)), (0, 0, vec![]));
-    let permit = admitter.take(&mut checks, NOW, ID).unwrap();
+    let permit = admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
     std::thread::spawn(move || drop(permit)).join().unwrap();
     assert_eq!((count(&place, 1), open(&place)), (0, vec![]));
 }
@@ -79,8 +88,8 @@ fn a_permit_is_seen_through_its_life_and_given_back_once() {
 fn give_back_after_its_window_leaves_the_next_window_alone() {
     let (place, admitter) = place();
     let mut checks = [check(1, 9, Period::Second)];
-    let late = admitter.take(&mut checks, NOW, ID).unwrap();
-    admitter.take(&mut checks, UnixSeconds(NOW.0 + 1), ID).unwrap().settle();
+    let late = admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
+    admitter.take(&mut checks, &Demand::default(), UnixSeconds(NOW.0 + 1), ID).unwrap().settle(&Usage::ANSWERED);
     drop(late);
     assert_eq!(count(&place, 1), 1);
 }
@@ -90,10 +99,10 @@ fn after_the_clock_was_set_back_the_later_window_counts_and_gets_back() {
     let (place, admitter) = place();
     let mut checks = [check(1, 2, Period::Minute)];
     let later = UnixSeconds(NOW.0 + 600);
-    admitter.take(&mut checks, later, ID).unwrap().settle();
-    let held = admitter.take(&mut checks, NOW, ID).unwrap();
-    assert_eq!((checks[0].used, checks[0].window.end), (1, Period::Minute.window(later).end));
-    assert_eq!(admitter.peek(&mut checks, NOW), Err(Refusal::Exceeded(0)));
+    admitter.take(&mut checks, &Demand::default(), later, ID).unwrap().settle(&Usage::ANSWERED);
+    let held = admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
+    assert_eq!((checks[0].state.used, checks[0].state.end), (1, Period::Minute.window(later).end));
+    assert_eq!(admitter.peek(&mut checks, &Demand::default(), NOW), Err(NotTaken::Exceeded(0)));
     held.give_back();
     assert_eq!(count(&place, 1), 1);
 }
@@ -101,37 +110,47 @@ fn after_the_clock_was_set_back_the_later_window_counts_and_gets_back() {
 #[test]
 fn open_identifiers_are_admitted_and_given_back_like_rows() {
     let (place, admitter) = place();
-    let mut checks = [check(1, 9, Period::Minute), Check::new(2, Period::Minute, admitter.open_key(7, b"192.0.2.1"))];
-    let held = admitter.take(&mut checks, NOW, ID).unwrap();
-    admitter.take(&mut checks, NOW, ID).unwrap().settle();
-    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Exceeded(1)));
+    let mut checks =
+        [check(1, 9, Period::Minute), Check::new(window(2, Period::Minute), admitter.open_key(7, b"192.0.2.1"))];
+    let held = admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
+    admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap().settle(&Usage::ANSWERED);
+    assert_eq!(admitter.take(&mut checks, &Demand::default(), NOW, ID).err(), Some(NotTaken::Exceeded(1)));
     held.give_back();
-    admitter.peek(&mut checks, NOW).unwrap();
-    assert_eq!((checks[1].used, count(&place, 1)), (1, 1));
+    admitter.peek(&mut checks, &Demand::default(), NOW).unwrap();
+    assert_eq!((checks[1].state.used, count(&place, 1)), (1, 1));
 }
 
 #[test]
 fn take_holds_nothing_when_it_refuses() {
     let (place, admitter) = place();
-    let mut checks = [check(1, 9, Period::Minute), Check::new(9, Period::Day, CellKey::Dense { column: 8, row: 0 })];
-    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Missing { column: 8, row: 0 }));
-    assert_eq!(admitter.take(&mut [checks[0]; MAX_CELLS + 1], NOW, ID).err(), Some(Refusal::TooMany));
-    let all: Vec<_> = (0..ENTRIES).map(|_| admitter.take(&mut [check(2, u32::MAX, Period::Year)], NOW, ID)).collect();
+    let mut checks =
+        [check(1, 9, Period::Minute), Check::new(window(9, Period::Day), CellKey::Dense { column: 8, row: 0 })];
+    assert_eq!(
+        admitter.take(&mut checks, &Demand::default(), NOW, ID).err(),
+        Some(NotTaken::Missing { column: 8, row: 0 })
+    );
+    assert_eq!(
+        admitter.take(&mut [checks[0]; MAX_CELLS + 1], &Demand::default(), NOW, ID).err(),
+        Some(NotTaken::TooMany)
+    );
+    let all: Vec<_> = (0..ENTRIES)
+        .map(|_| admitter.take(&mut [check(2, u32::MAX, Period::Year)], &Demand::default(), NOW, ID))
+        .collect();
     assert!(all.iter().all(Result::is_ok));
-    assert_eq!(admitter.take(&mut checks[..1], NOW, ID).err(), Some(Refusal::Full));
+    assert_eq!(admitter.take(&mut checks[..1], &Demand::default(), NOW, ID).err(), Some(NotTaken::Full));
     assert_eq!(count(&place, 1), 0);
     drop(all);
-    assert!(admitter.take(&mut checks[..1], NOW, ID).is_ok());
+    assert!(admitter.take(&mut checks[..1], &Demand::default(), NOW, ID).is_ok());
     assert_eq!((count(&place, 1), count(&place, 2)), (0, 0));
 }
 
 #[test]
 fn without_a_limit_nothing_is_held() {
     let (place, admitter) = place();
-    let mut permit = admitter.take(&mut [], NOW, ID).unwrap();
+    let mut permit = admitter.take(&mut [], &Demand::default(), NOW, ID).unwrap();
     permit.mark_sent();
     assert_eq!(open(&place), []);
-    permit.settle();
+    permit.settle(&Usage::ANSWERED);
 }
 
 #[test]
@@ -140,8 +159,8 @@ fn threads_over_two_limits_are_admitted_to_the_smaller_one() {
     let admitted: usize = std::thread::scope(|scope| {
         let work = || {
             let mut checks = [check(1, 100_000, Period::Minute), check(2, 5_000, Period::Day)];
-            let permits = (0..3_000).filter_map(|_| admitter.take(&mut checks, NOW, ID).ok());
-            permits.map(Permit::settle).count()
+            let permits = (0..3_000).filter_map(|_| admitter.take(&mut checks, &Demand::default(), NOW, ID).ok());
+            permits.map(|permit| permit.settle(&Usage::ANSWERED)).count()
         };
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
@@ -163,16 +182,16 @@ proptest! {
         let (mut settled, mut held) = (0, Vec::new());
         for (what, which) in steps {
             match what {
-                0 | 1 => match admitter.take(&mut checks, NOW, ID) {
+                0 | 1 => match admitter.take(&mut checks, &Demand::default(), NOW, ID) {
                     Ok(permit) => held.push(permit),
                     Err(refusal) => {
-                        prop_assert!(matches!(refusal, Refusal::Exceeded(n) if checks[n].exhausted()));
+                        prop_assert!(matches!(refusal, NotTaken::Exceeded(n) if checks[n].exhausted()));
                         prop_assert_eq!(settled + held.len(), smallest as usize);
                     }
                 },
                 _ if held.is_empty() => {}
                 2 => {
-                    held.swap_remove(which % held.len()).settle();
+                    held.swap_remove(which % held.len()).settle(&Usage::ANSWERED);
                     settled += 1;
                 }
                 _ => drop(held.swap_remove(which % held.len())),
@@ -188,18 +207,17 @@ proptest! {
 #[test]
 fn a_bucket_beside_a_window_all_or_none_and_given_back_together() {
     let (place, admitter) = place();
-    let rate = Rate::new(5, 1, 2).unwrap();
-    let bucket = Check::bucket(rate, Period::Second, CellKey::Dense { column: 2, row: 2 });
+    let bucket = Check::new(bucket(5, Period::Second, 2), CellKey::Dense { column: 2, row: 2 });
     let mut checks = [check(1, 3, Period::Day), bucket];
-    let held = admitter.take(&mut checks, NOW, ID).unwrap();
-    admitter.take(&mut checks, NOW, ID).unwrap().settle();
-    assert_eq!(admitter.take(&mut checks, NOW, ID).err(), Some(Refusal::Exceeded(1)));
+    let held = admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
+    admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap().settle(&Usage::ANSWERED);
+    assert_eq!(admitter.take(&mut checks, &Demand::default(), NOW, ID).err(), Some(NotTaken::Exceeded(1)));
     assert_eq!(count(&place, 1), 2);
-    assert_eq!((checks[1].used, checks[1].wait(NOW)), (2, 200_000_000));
+    assert_eq!((checks[1].state.used, checks[1].wait(NOW)), (2, 200_000_000));
     held.give_back();
     assert_eq!(count(&place, 1), 1);
-    admitter.take(&mut checks, NOW, ID).unwrap().settle();
-    assert_eq!((count(&place, 1), checks[1].used), (2, 1));
+    admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap().settle(&Usage::ANSWERED);
+    assert_eq!((count(&place, 1), checks[1].state.used), (2, 1));
 }
 
 #[test]
@@ -208,21 +226,20 @@ fn a_shadow_is_counted_and_refuses_nobody() {
     let mut checks = [check(1, 1, Period::Day), check(2, 9, Period::Day)];
     checks[0].shadow = true;
     for round in 0..3 {
-        let permit = admitter.take(&mut checks, NOW, ID).unwrap();
+        let permit = admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
         assert_eq!(checks[0].exhausted(), round > 0);
-        permit.settle();
+        permit.settle(&Usage::ANSWERED);
     }
     assert_eq!((count(&place, 1), count(&place, 2)), (1, 3));
-    let permit = admitter.take(&mut checks, NOW, ID).unwrap();
+    let permit = admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
     permit.give_back();
     assert_eq!((count(&place, 1), count(&place, 2)), (1, 3), "what was not taken is not given back");
-    let rate = Rate::new(1, 60, 1).unwrap();
-    let mut bucket = [Check::bucket(rate, Period::Minute, CellKey::Dense { column: 3, row: 2 })];
+    let mut bucket = [Check::new(bucket(1, Period::Minute, 1), CellKey::Dense { column: 3, row: 2 })];
     bucket[0].shadow = true;
     for _ in 0..3 {
-        admitter.take(&mut bucket, NOW, ID).unwrap().give_back();
+        admitter.take(&mut bucket, &Demand::default(), NOW, ID).unwrap().give_back();
     }
-    admitter.take(&mut bucket, NOW, ID).unwrap().settle();
-    admitter.take(&mut bucket, NOW, ID).unwrap().give_back();
-    assert!(admitter.peek(&mut bucket, NOW).is_ok() && bucket[0].exhausted());
+    admitter.take(&mut bucket, &Demand::default(), NOW, ID).unwrap().settle(&Usage::ANSWERED);
+    admitter.take(&mut bucket, &Demand::default(), NOW, ID).unwrap().give_back();
+    assert!(admitter.peek(&mut bucket, &Demand::default(), NOW).is_ok() && bucket[0].exhausted());
 }

@@ -9,11 +9,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aigw_core::admit::{Admitter, Check, Permit, Refusal};
+use aigw_core::admit::{Admitter, Check, NotTaken, Permit};
 use aigw_core::cells::{CellKey, Cells};
-use aigw_core::limits::Period;
+use aigw_core::limits::{Demand, Limit, Period, Usage};
+use aigw_core::standing::Counter;
 use aigw_core::units::{RequestId, UnixSeconds};
-use aigw_io::cells::{CellReading, Control, SlotState, Worker, set_aside_foreign};
+use aigw_io::cells::{Control, SlotState, Worker, set_aside_foreign};
 
 const STORE: [u64; 2] = [11, 22];
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
@@ -42,13 +43,19 @@ impl Drop for Folder {
     }
 }
 
+fn window(requests: u32, per: Period) -> Limit {
+    Limit::build("window", &serde_json::json!({"requests": requests, "per": per.to_string()})).unwrap()
+}
+
 fn check(column: u32, row: u32, limit: u32) -> Check {
-    Check::new(limit, Period::Day, CellKey::Dense { column, row })
+    Check::new(window(limit, Period::Day), CellKey::Dense { column, row })
 }
 
 fn read(control: &Control, column: u32, row: u32) -> (u32, u32) {
-    let CellReading { count, held, .. } = control.read_cells(&[(column, row)]).unwrap()[0];
-    (count, held)
+    let counter = Counter::new(window(u32::MAX, Period::Day), column, row);
+    let standing = control.standing(vec![counter], NOW.into()).unwrap();
+    let amount = |amount: u64| u32::try_from(amount).unwrap();
+    (amount(standing[0].used + standing[0].reserved), amount(standing[0].reserved))
 }
 
 #[test]
@@ -58,17 +65,17 @@ fn a_worker_sees_columns_made_and_grown_after_it_started() {
     let worker = Arc::new(Worker::open(&folder.cells(), STORE).unwrap());
     let admitter = Admitter::new(Arc::clone(&worker));
     assert_eq!(
-        admitter.take(&mut [check(5, 0, 9)], NOW, RequestId::default()).err(),
-        Some(Refusal::Missing { column: 5, row: 0 })
+        admitter.take(&mut [check(5, 0, 9)], &Demand::default(), NOW, RequestId::default()).err(),
+        Some(NotTaken::Missing { column: 5, row: 0 })
     );
     let mut rows = 10;
     for _ in 0..6 {
         control.ensure_column(5, 1, rows, "requests:a").unwrap();
         let row = u32::try_from(rows - 1).unwrap();
-        for used in 0..3 {
+        for used in 0..3_u64 {
             let mut checks = [check(5, row, 9)];
-            admitter.take(&mut checks, NOW, RequestId::default()).unwrap().settle();
-            assert_eq!(checks[0].used, used);
+            admitter.take(&mut checks, &Demand::default(), NOW, RequestId::default()).unwrap().settle(&Usage::ANSWERED);
+            assert_eq!(checks[0].state.used, used);
         }
         assert_eq!(read(&control, 5, row), (3, 0));
         rows *= 7;
@@ -144,7 +151,9 @@ fn a_slot_shows_its_owner_and_is_free_when_it_is_gone() {
     assert_eq!(control.reclaim().unwrap(), [], "the living keep what they have");
     // A permit keeps its place, and so its slot, until it ends.
     let first = Arc::new(first);
-    let permit = Admitter::new(Arc::clone(&first)).take(&mut [check(1, 0, 9)], NOW, RequestId::default()).unwrap();
+    let permit = Admitter::new(Arc::clone(&first))
+        .take(&mut [check(1, 0, 9)], &Demand::default(), NOW, RequestId::default())
+        .unwrap();
     assert_eq!(read(&control, 1, 0), (1, 1));
     std::mem::forget(permit);
     drop(first);
@@ -266,11 +275,13 @@ fn a_worker_process() {
     let tally = |kind| worker.dense(TALLY, row * 2 + kind).unwrap();
     let mut order = String::new();
     std::io::stdin().read_line(&mut order).unwrap();
-    let mut checks = [check(1, 0, LIMIT), Check::new(LIMIT, Period::Month, admitter.open_key(9, b"shared"))];
+    let mut checks = [check(1, 0, LIMIT), Check::new(window(LIMIT, Period::Month), admitter.open_key(9, b"shared"))];
     let id = RequestId([1, row.into()]);
     if order.trim() == "hold" {
-        let _held: Vec<Permit<Worker>> = (0..1_000).map(|_| admitter.take(&mut checks, NOW, id).unwrap()).collect();
-        let mut sent: Vec<Permit<Worker>> = (0..10).map(|_| admitter.take(&mut checks, NOW, id).unwrap()).collect();
+        let _held: Vec<Permit<Worker>> =
+            (0..1_000).map(|_| admitter.take(&mut checks, &Demand::default(), NOW, id).unwrap()).collect();
+        let mut sent: Vec<Permit<Worker>> =
+            (0..10).map(|_| admitter.take(&mut checks, &Demand::default(), NOW, id).unwrap()).collect();
         sent.iter_mut().for_each(Permit::mark_sent);
         println!("\nholding");
         loop {
@@ -278,17 +289,17 @@ fn a_worker_process() {
         }
     }
     for n in 0.. {
-        match admitter.take(&mut checks, NOW, id) {
+        match admitter.take(&mut checks, &Demand::default(), NOW, id) {
             Ok(mut permit) if n % 5 != 0 => {
                 tally(HAD).fetch_add(1, Ordering::SeqCst);
                 permit.mark_sent();
                 tally(ANSWERED).fetch_add(1, Ordering::SeqCst);
-                permit.settle();
+                permit.settle(&Usage::ANSWERED);
             }
             Ok(permit) => permit.give_back(),
-            Err(Refusal::Exceeded(_)) => break,
+            Err(NotTaken::Exceeded(_)) => break,
             // The lock of the open area can be busy while so many start at once.
-            Err(refusal) => assert!(matches!(refusal, Refusal::Busy(_)), "{refusal}"),
+            Err(refusal) => assert!(matches!(refusal, NotTaken::Busy(_)), "{refusal}"),
         }
         if n % 200 == 0 {
             println!("\nworking");
@@ -315,9 +326,9 @@ fn reclaim_gives_back_held_permits_and_keeps_sent_ones() {
     // The open counter was given back too: all that is left can be had.
     let worker = Arc::new(Worker::open(&folder.cells(), STORE).unwrap());
     let admitter = Admitter::new(Arc::clone(&worker));
-    let mut checks = [Check::new(LIMIT, Period::Month, admitter.open_key(9, b"shared"))];
-    admitter.peek(&mut checks, NOW).unwrap();
-    assert_eq!(checks[0].used, 10);
+    let mut checks = [Check::new(window(LIMIT, Period::Month), admitter.open_key(9, b"shared"))];
+    admitter.peek(&mut checks, &Demand::default(), NOW).unwrap();
+    assert_eq!(checks[0].state.used, 10);
 }
 
 #[test]
@@ -352,10 +363,9 @@ fn eight_processes_under_kill_9_never_pass_the_limit() {
     }
     drop(processes);
     control.reclaim().unwrap();
-    let tally = |kind| -> u32 {
-        let rows: Vec<_> = (0..PROCESSES).map(|n| (TALLY, n * 2 + kind)).collect();
-        // The tally counts up in words of its own, so the low half is the count.
-        control.read_cells(&rows).unwrap().iter().map(|cell| cell.count).sum()
+    let tally = |kind: u32| -> u32 {
+        let words = control.run(TALLY, 0, PROCESSES * 2);
+        words.iter().skip(kind as usize).step_by(2).map(|count| u32::try_from(*count).unwrap()).sum()
     };
     let (had, answered, (count, held)) = (tally(HAD), tally(ANSWERED), read(&control, 1, 0));
     assert!(had <= LIMIT && answered <= count, "{had} admitted, {answered} answered, {count} counted of {LIMIT}");

@@ -7,20 +7,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use aigw_core::admit::{Admitter, Check, Permit};
+use aigw_core::admit::{Admitter, Check, Permit, Reclaimed, reclaim};
 use aigw_core::cells::heap::{HeapLock, HeapWords};
-use aigw_core::cells::journal::RING_WORDS;
-use aigw_core::cells::reclaim::{Reclaimed, reclaim};
+use aigw_core::cells::journal::{ENTRY_WORDS, RING_WORDS};
 use aigw_core::cells::tag::TagKey;
-use aigw_core::cells::{CellKey, Cells, OpenArea, Place, Ring, Words, open};
-use aigw_core::limits::{Period, window};
+use aigw_core::cells::{CellKey, Cells, CounterSpace, OpenArea, Ring, Words, counter, open};
+use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 const COLUMNS: usize = 2;
 /// Entries that a test can have in use: only these are copied.
-const COPIED: usize = 16 * 64;
+const COPIED: usize = 16 * ENTRY_WORDS;
 
 /// The memory of a dead worker, and the effects that had really happened.
 struct Death {
@@ -106,7 +105,10 @@ impl Cells for Watched {
         self.copy();
         self.columns.words().get(column as usize)
     }
-    fn costs(&self, _: u32) -> &[AtomicU64] {
+    fn row(&self, column: u32, row: u32) -> Option<&[AtomicU64]> {
+        self.dense(column, row).map(std::slice::from_ref)
+    }
+    fn column(&self, _: u32) -> &[AtomicU64] {
         &[]
     }
     fn open(&self) -> &OpenArea<HeapWords, HeapLock> {
@@ -114,17 +116,21 @@ impl Cells for Watched {
     }
 }
 
-impl Place for Watched {
+impl CounterSpace for Watched {
     fn ring(&self) -> &Ring<HeapWords> {
         self.copy();
         self.ring.as_ref().unwrap()
     }
 }
 
+fn window(requests: u32, per: Period) -> Limit {
+    Limit::build("window", &serde_json::json!({"requests": requests, "per": per.to_string()})).unwrap()
+}
+
 fn checks(limits: [u32; COLUMNS]) -> [Check; COLUMNS] {
     let check = |n: usize, period| {
         let column = u32::try_from(n).unwrap();
-        Check::new(limits[n], period, CellKey::Dense { column, row: 0 })
+        Check::new(window(limits[n], period), CellKey::Dense { column, row: 0 })
     };
     [check(0, Period::Minute), check(1, Period::Day)]
 }
@@ -137,7 +143,7 @@ fn reclaimed(death: &Death) -> (Watched, Reclaimed) {
 
 fn assert_right(counts: &[u64], truth: &Truth, held_may_stay: bool) {
     for &word in counts {
-        let count = window::unpack(word).count;
+        let count = counter::unpack(word).count;
         let least = truth.settled + truth.sent;
         let most = least + truth.unsure + if held_may_stay { truth.held } else { 0 };
         assert!((least..=most).contains(&count), "{count} is not in {least}..={most}");
@@ -168,7 +174,7 @@ proptest! {
     #[test]
     fn a_death_costs_at_most_the_calls_in_flight(
         limits in prop::array::uniform2(1..6_u32),
-        steps in prop::collection::vec((0..5_u8, any::<usize>()), 1..25),
+        steps in prop::collection::vec((0..6_u8, any::<usize>()), 1..25),
     ) {
         let place = Arc::new(Watched::alive());
         let admitter = Admitter::new(Arc::clone(&place));
@@ -178,7 +184,7 @@ proptest! {
             match what {
                 0 | 1 => {
                     place.now_true(|truth| truth.unsure += 1);
-                    let permit = admitter.take(&mut checks, NOW, RequestId([1, 2]));
+                    let permit = admitter.take(&mut checks, &Demand::default(), NOW, RequestId([1, 2]));
                     place.now_true(|truth| { truth.unsure -= 1; truth.held += u32::from(permit.is_ok()); });
                     held.extend(permit);
                 }
@@ -191,7 +197,7 @@ proptest! {
                 }
                 3 if !sent.is_empty() => {
                     // Settling does not change the amounts that must stay counted.
-                    sent.swap_remove(which % sent.len()).settle();
+                    sent.swap_remove(which % sent.len()).settle(&Usage::ANSWERED);
                     place.now_true(|truth| { truth.sent -= 1; truth.settled += 1; });
                 }
                 4 if !(held.is_empty() && sent.is_empty()) => {
@@ -203,6 +209,18 @@ proptest! {
                         truth.unsure += 1;
                     });
                     drop(permit);
+                    place.now_true(|truth| truth.unsure -= 1);
+                }
+                5 if !(held.is_empty() && sent.is_empty()) => {
+                    // A correction gives the unused rest back, whether the call was sent or not.
+                    let from_sent = held.is_empty();
+                    let permits = if from_sent { &mut sent } else { &mut held };
+                    let permit = permits.swap_remove(which % permits.len());
+                    place.now_true(|truth| {
+                        *(if from_sent { &mut truth.sent } else { &mut truth.held }) -= 1;
+                        truth.unsure += 1;
+                    });
+                    permit.settle(&Usage { requests: 0 });
                     place.now_true(|truth| truth.unsure -= 1);
                 }
                 _ => {}

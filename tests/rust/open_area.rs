@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aigw_core::cells::counter::{self, Take};
 use aigw_core::cells::heap::{HeapLock, HeapWords};
 use aigw_core::cells::open::{self, Ask, OpenArea};
 use aigw_core::cells::tag::TagKey;
 use aigw_core::cells::{CellKey, Words};
 use aigw_core::limits::Period;
-use aigw_core::limits::window::{self, Take};
 use aigw_core::units::UnixSeconds;
 use proptest::prelude::*;
 
@@ -86,12 +86,12 @@ fn look_makes_no_entry_and_sees_the_count_of_a_take() {
     let before: Vec<u64> = words.words().iter().map(|word| word.load(Ordering::SeqCst)).collect();
     let CellKey::Open { column, tag } = area.key(3, b"somebody") else { panic!("an open key") };
     let ask = Ask { column, tag, period: Period::Minute, now: UnixSeconds(600) };
-    assert_eq!(area.peek(ask).0.count, 0);
+    assert_eq!(area.look(ask).0.count, 0);
     let after: Vec<u64> = words.words().iter().map(|word| word.load(Ordering::SeqCst)).collect();
     assert_eq!(before, after);
     for count in 1..4 {
         area.take(ask, 1, 10, |_| ()).unwrap();
-        assert_eq!(area.peek(ask).0.count, count);
+        assert_eq!(area.look(ask).0.count, count);
     }
 }
 
@@ -110,7 +110,7 @@ fn give_back_of_a_former_owner_leaves_the_new_one_alone() {
             assert!(matches!(area.take(ask, 1, 0, |_| ()).unwrap().0, Take::Full(_)));
         }
         for (end, index) in held {
-            assert!(!window::give_back(&words.words()[index as usize], end, 1));
+            assert!(!counter::give_back(&words.words()[index as usize], end, 1));
         }
         // Then the clock is set back to where the former owners were: that window may be gone, it is not used.
         for who in 0..16 {
@@ -141,7 +141,7 @@ fn threads_that_race_for_entries_never_pass_a_limit() {
                         let now = UnixSeconds(clock.load(Ordering::SeqCst) - late);
                         if let Some((end, index)) = take(area, 3, who, Period::Second, now, LIMIT) {
                             if random >> 60 == 0 {
-                                window::give_back(&words.words()[index as usize], end, 1);
+                                counter::give_back(&words.words()[index as usize], end, 1);
                             } else {
                                 *mine.entry((who, end)).or_default() += 1;
                             }
@@ -204,7 +204,7 @@ proptest! {
             let period = [Period::Second, Period::Minute, "45s".parse().unwrap()][column as usize];
             let Some((end, index)) = take(&area, column, who, period, now, limit) else { continue };
             if what == 1 {
-                window::give_back(&words.words()[index as usize], end, 1);
+                counter::give_back(&words.words()[index as usize], end, 1);
                 continue;
             }
             let count = admitted.entry((column, who, end)).or_default();

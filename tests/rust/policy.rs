@@ -10,7 +10,7 @@ use std::sync::Arc;
 const ID: &str = "0123abcd-0000-4000-8000-00000000000f";
 
 fn limits() -> Value {
-    json!([{"per": "minute", "limit": 5, "dense": 3, "open": 4}])
+    json!([{"kind": "window", "fields": {"requests": 5, "per": "minute"}, "dense": 3, "open": 4}])
 }
 
 fn profile(message: &str) -> Value {
@@ -36,8 +36,8 @@ fn whole() -> Value {
         "acl": [{"allow": ["gold"], "deny": [], "hide_groups_header": false}],
         "default_tier": 1,
         "tiers": [{"n": 1, "id": ID, "name": "free", "features": ["standard"], "models": ["small-*"],
-            "limits": [{"per": "minute", "limit": 5, "burst": null, "scope": "consumer", "shadow": false, "column": 3, "by_model": []},
-                       {"per": "second", "limit": 5, "burst": 10, "scope": "model", "shadow": true, "column": null, "by_model": [[4, 3]]}],
+            "limits": [{"kind": "window", "fields": {"requests": 5, "per": "minute"}, "scope": "consumer", "shadow": false, "column": 3, "by_model": []},
+                       {"kind": "bucket", "fields": {"requests": 5, "per": "second", "burst": 10}, "scope": "model", "shadow": true, "column": null, "by_model": [[4, 3]]}],
             "parameters": {"tools": false, "n": 1, "logprobs": true, "stream": true, "response_format": true,
                 "reasoning_effort": true},
             "prompt_max_bytes": 1000, "output_max_tokens": 512, "first_byte_ms": 10000, "total_ms": null}],
@@ -85,7 +85,7 @@ fn a_whole_offer_is_compiled() {
     assert!(tier.models.hold(&model.name) && tier.features.hold("standard") && !tier.features.hold("reasoning"));
     assert_eq!((offer.series(index, at), offer.series(1, at)), (7, 0));
     assert_eq!((&*tier.limits[0].columns, &*tier.limits[1].columns), (&[3][..], &[3][..]));
-    assert_eq!(tier.limits[1].rate.unwrap().burst(), 10);
+    assert_eq!(tier.limits[1].limit.describe(), "5 requests per second (burst 10)");
     assert!(offer.model("small").is_none());
 }
 
@@ -100,8 +100,10 @@ fn compile_refuses_and_names_wrong_values() {
         ("/tiers/0/limits/0/column", json!(null), "lacks the column"),
         ("/tiers/0/limits/0/column", json!(4), "refers to column 4"),
         ("/tiers/0/limits/1/by_model", json!([]), "lacks the column of a model"),
-        ("/tiers/0/limits/1/per", json!("month"), "a window of fixed length"),
-        ("/tiers/0/limits/0/per", json!("5w"), "is not a period"),
+        ("/tiers/0/limits/1/fields/per", json!("month"), "a period of fixed length"),
+        ("/tiers/0/limits/0/kind", json!("none"), "no kind of limit called"),
+        ("/tiers/0/limits/0/fields", json!({"per": "day"}), "requests"),
+        ("/tiers/0/limits/0/fields/per", json!("5w"), "is not a period"),
         ("/models/0/upstreams", json!([]), "at least one upstream"),
         ("/models/0/upstreams/0/path", json!("/v1/../x"), "path must start with"),
         ("/routes/0/service", json!(8), "route 2 refers to service 8"),
@@ -123,7 +125,7 @@ fn compile_refuses_and_names_wrong_values() {
         ("/key_auth/0/key_names", json!([]), "key_names must hold"),
         ("/key_auth/0/realm", json!("a\"b"), "realm must be"),
         ("/rate_limiting/1/limits", json!([]), "at least one limit"),
-        ("/rate_limiting/1/limits/0/per", json!("fortnight"), "fortnight"),
+        ("/rate_limiting/1/limits/0/fields/per", json!("fortnight"), "fortnight"),
         ("/rate_limiting/1/limits/0/dense", json!(4), "rate_limiting at index 1 refers to column 4"),
         ("/rate_limiting/1/limits/0/dense", json!(null), "lacks the column"),
         ("/rate_limiting/1/limit_by", json!("header"), "limit_by header needs"),

@@ -5,8 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aigw_core::limits::Rate;
-use aigw_core::limits::rate::{Bucket, COSTS, Take};
+use aigw_core::limits::gcra::{BucketCell, COSTS, Rate, Take};
 use aigw_core::units::Moment;
 use proptest::prelude::*;
 
@@ -24,20 +23,20 @@ impl Column {
         Self { word: AtomicU64::new(0), costs: (0..COSTS).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    fn bucket(&self) -> Bucket<'_> {
-        Bucket::new(&self.word, &self.costs)
+    fn bucket(&self) -> BucketCell<'_> {
+        BucketCell::new(&self.word, &self.costs)
     }
 }
 
 fn took(column: &Column, rate: Rate, at: u64) -> bool {
-    matches!(column.bucket().take(rate, Moment(at)), Take::Took(_))
+    matches!(column.bucket().take(rate, 1, Moment(at)), Take::Took(_))
 }
 
 fn take(column: &Column, rate: Rate, at: u64, tries: usize) -> usize {
     (0..tries).filter(|_| took(column, rate, at)).count()
 }
 
-fn used(column: &Column, rate: Rate, at: u64) -> u32 {
+fn used(column: &Column, rate: Rate, at: u64) -> u64 {
     column.bucket().read(rate, Moment(at)).used
 }
 
@@ -45,7 +44,7 @@ fn used(column: &Column, rate: Rate, at: u64) -> u32 {
 fn a_burst_passes_at_once_and_then_the_rate() {
     let (word, rate) = (Column::new(), Rate::new(5, 1, 10).unwrap());
     assert_eq!((0..20).filter(|_| took(&word, rate, START)).count(), 10);
-    let reading = word.bucket().peek(rate, Moment(START));
+    let reading = word.bucket().look(rate, 1, Moment(START));
     assert_eq!((reading.used, reading.free_at), (10, Moment(START + SECOND / 5)));
     assert!(!took(&word, rate, START + SECOND / 5 - 1));
     assert!(took(&word, rate, START + SECOND / 5));
@@ -71,7 +70,7 @@ fn a_clock_set_back_leaves_an_empty_bucket_that_refills() {
     assert_eq!((0..20).filter(|_| took(&word, rate, START)).count(), 10);
     let back = START - 3_600 * SECOND;
     assert_eq!((0..20).filter(|_| took(&word, rate, back)).count(), 0);
-    assert_eq!(word.bucket().peek(rate, Moment(back)).free_at, Moment(back + SECOND / 5));
+    assert_eq!(word.bucket().look(rate, 1, Moment(back)).free_at, Moment(back + SECOND / 5));
     assert_eq!(take(&word, rate, back + SECOND, 20), 5);
 }
 
@@ -83,7 +82,7 @@ fn a_new_rate_keeps_the_used_share() {
     assert_eq!(take(&column, day, START, 7), 7);
     for rate in [more, burst, day, burst, more, day] {
         assert_eq!(used(&column, rate, START), 7);
-        column.bucket().peek(rate, Moment(START));
+        column.bucket().look(rate, 1, Moment(START));
         assert_eq!(used(&column, rate, START), 7);
     }
     // One more at the new rate, and one given back that was taken at the old one.
@@ -97,7 +96,7 @@ fn an_upgrade_refills_at_its_own_rate_from_the_first_look_on() {
     let (free, pro) = (Rate::new(10, 3_600, 10).unwrap(), Rate::new(3_600, 3_600, 2).unwrap());
     let column = Column::new();
     assert_eq!(take(&column, free, START, 7), 7);
-    let seen = column.bucket().peek(pro, Moment(START));
+    let seen = column.bucket().look(pro, 1, Moment(START));
     assert_eq!((seen.used, seen.free_at), (2, Moment(START + SECOND)));
     assert_eq!(take(&column, pro, START + SECOND, 5), 1);
     assert_eq!(take(&column, pro, START + 9 * SECOND, 5), 2);
@@ -112,7 +111,7 @@ fn a_column_outlives_more_rates_than_it_keeps() {
     let column = Column::new();
     for requests in 1..1_000 {
         let rate = Rate::new(requests, 86_400, 5).unwrap();
-        column.bucket().peek(rate, Moment(START));
+        column.bucket().look(rate, 1, Moment(START));
         let before = used(&column, rate, START);
         assert_eq!(took(&column, rate, START), before < 5);
         assert_eq!(used(&column, rate, START), (before + 1).min(5));
@@ -162,20 +161,20 @@ fn racing_threads_take_the_burst_and_not_one_more() {
 proptest! {
     #[test]
     fn whole_requests_stay_whole_at_any_rates(
-        changes in prop::collection::vec((1_u32..10_000, 1_u32..90_000), 1..12), count in 0_u32..30, later in 0_u64..1_000,
+        changes in prop::collection::vec((1_u32..10_000, 1_u32..90_000), 1..12), count in 0_u64..30, later in 0_u64..1_000,
     ) {
         let column = Column::new();
         let first = Rate::new(1, 86_400, 30).unwrap();
-        take(&column, first, START, count as usize);
+        take(&column, first, START, usize::try_from(count).unwrap());
         let mut at = START;
         for (requests, seconds) in changes {
             let rate = Rate::new(requests, seconds, 30).unwrap();
-            prop_assert_eq!(column.bucket().peek(rate, Moment(at)).used, count);
+            prop_assert_eq!(column.bucket().look(rate, 1, Moment(at)).used, count);
             // The bucket refills at the rate in force, in whole requests.
             at += later;
             let left = used(&column, rate, at);
             prop_assert!(left <= count);
-            prop_assert!(u64::from(left) + later / rate.cost() + 1 >= u64::from(count));
+            prop_assert!(left + later / rate.cost() + 1 >= count);
             prop_assert!((left..count).all(|_| took(&column, rate, at)));
         }
     }
@@ -211,10 +210,10 @@ proptest! {
             took(&word, rate, START);
         }
         let now = START + later * 1_000_000;
-        let seen = word.bucket().peek(rate, Moment(now));
+        let seen = word.bucket().look(rate, 1, Moment(now));
         if took(&word, rate, now) {
             word.bucket().give_back(1);
         }
-        prop_assert_eq!(word.bucket().peek(rate, Moment(now)), seen);
+        prop_assert_eq!(word.bucket().look(rate, 1, Moment(now)), seen);
     }
 }

@@ -23,7 +23,7 @@ const FAULTS: [Fault; 10] = [
     (Reason::NoApiKey, |request, _| request.key = None),
     (Reason::SizeLimited, |request, _| request.length = BodyLength::Known(1_000)),
     (Reason::AclForbidden, |_, policy| policy["acl"][0]["allow"] = json!(["silver"])),
-    (Reason::RateLimited, |_, policy| policy["rate_limiting"][0]["limits"][0]["limit"] = json!(0)),
+    (Reason::RateLimited, |_, policy| policy["rate_limiting"][0]["limits"][0]["fields"]["requests"] = json!(0)),
     // With its body: what was declared small enough is too large.
     (Reason::SizeLimited, |request, _| {
         request.length = BodyLength::Chunked;
@@ -65,11 +65,11 @@ fn earlier_stage_wins_over_every_later_one() {
 #[test]
 fn limit_of_plugin_refuses_before_limit_of_tier() {
     let mut both = policy();
-    both["rate_limiting"][0]["limits"][0]["limit"] = json!(0);
+    both["rate_limiting"][0]["limits"][0]["fields"]["requests"] = json!(0);
     both["rate_limiting"][0]["error_code"] = json!(400);
     assert_eq!(World::new(&both).answer(&Spec::route()).status, 400);
     let mut tier = policy();
-    tier["tiers"][0]["limits"][0]["limit"] = json!(0);
+    tier["tiers"][0]["limits"][0]["fields"]["requests"] = json!(0);
     tier["rate_limiting"][0]["error_code"] = json!(400);
     let answer = World::new(&tier).answer(&Spec::route());
     assert_eq!((answer.status, header(&answer, "x-aigw-tier")), (429, Some("free")));
@@ -110,7 +110,7 @@ fn body_takes_from_plugin_and_tier_at_once() {
 #[test]
 fn limit_used_up_between_head_and_body_refuses_and_gives_back() {
     let mut policy = policy();
-    policy["tiers"][0]["limits"][0]["limit"] = json!(1);
+    policy["tiers"][0]["limits"][0]["fields"]["requests"] = json!(1);
     let world = World::new(&policy);
     let (head, accepted) = world.accepted(&Spec::route());
     let _ = world.call(&Spec::route()).completed(SHORT);

@@ -23,7 +23,7 @@ const FAULTS: [Fault; 14] = [
     (Reason::InvalidApiKey, |request, _| request.key = Some("nobody")),
     (Reason::NoTier, |request, _| request.key = Some("eve")),
     (Reason::SizeLimited, |request, _| request.length = BodyLength::Known(1_000)),
-    (Reason::QuotaExhausted, |_, policy| policy["tiers"][0]["limits"][0]["limit"] = json!(0)),
+    (Reason::QuotaExhausted, |_, policy| policy["tiers"][0]["limits"][0]["fields"]["requests"] = json!(0)),
     // With the body.
     (Reason::SizeLimited, |request, _| {
         request.length = BodyLength::Chunked;
@@ -32,7 +32,7 @@ const FAULTS: [Fault; 14] = [
     (Reason::InvalidJson, |request, _| set_body(request, b"{")),
     (Reason::ModelNotAllowed, |_, policy| policy["tiers"][0]["models"] = json!(["twin"])),
     (Reason::FeatureNotInTier, |request, _| set_body(request, br#"{"model":"small","messages":[{}],"tools":[{}]}"#)),
-    (Reason::RateLimited, |_, policy| policy["tiers"][0]["limits"][1]["limit"] = json!(0)),
+    (Reason::RateLimited, |_, policy| policy["tiers"][0]["limits"][1]["fields"]["requests"] = json!(0)),
 ];
 
 /// Another body, unless the request is to have a large one.
@@ -78,7 +78,7 @@ fn exhausted_quota_wins_over_model_that_is_not_allowed() {
     let large = Spec::chat().with_body(br#"{"model":"large","messages":[{}]}"#);
     assert_eq!(world.reason(&large), Some(Reason::ModelNotAllowed));
     let mut quota = policy();
-    quota["tiers"][0]["limits"][0]["limit"] = json!(0);
+    quota["tiers"][0]["limits"][0]["fields"]["requests"] = json!(0);
     assert_eq!(World::new(&quota).reason(&large), Some(Reason::QuotaExhausted));
 }
 
@@ -128,7 +128,7 @@ fn model_without_target_gives_back_all_that_it_took() {
 #[test]
 fn shadow_limit_counts_and_never_refuses() {
     let mut shadow = policy();
-    shadow["tiers"][0]["limits"][1]["limit"] = json!(1);
+    shadow["tiers"][0]["limits"][1]["fields"]["requests"] = json!(1);
     shadow["tiers"][0]["limits"][1]["shadow"] = json!(true);
     let world = World::new(&shadow);
     let shadowed: Vec<_> = (0..3)

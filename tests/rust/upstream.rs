@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use aigw_core::cells::heap::HeapPlace;
+use aigw_core::cells::heap::HeapSpace;
 use aigw_core::settle::{Outcome, Shutdown};
 use aigw_core::surface::{Admitted, Ended};
 use aigw_core::units::Moment;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Observer(AtomicUsize);
 
 impl CallObserver for Observer {
-    type Space = HeapPlace;
+    type Space = HeapSpace;
 
     fn shutdown(&self) -> Shutdown {
         Shutdown::default()
@@ -48,7 +48,7 @@ fn world() -> World {
     World::new(&policy)
 }
 
-fn admitted(world: &World) -> Admitted<HeapPlace> {
+fn admitted(world: &World) -> Admitted<HeapSpace> {
     world.request(&Spec::route()).map_err(|rejected| rejected.refusal).unwrap()
 }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aigw_core::cells::counter::{self, Take};
 use aigw_core::clock::{Clock, FakeClock};
-use aigw_core::limits::window::{self, Take};
 use aigw_core::limits::{Period, Window};
 use aigw_core::units::UnixSeconds;
 use proptest::prelude::*;
@@ -135,13 +135,13 @@ fn period_refuses_other_words_and_names_the_valid_ones() {
 fn a_count_at_the_top_is_full_and_does_not_wrap() {
     let word = AtomicU64::new(0);
     let window = Period::Minute.window(UnixSeconds(600));
-    assert!(matches!(window::take(&word, window, u32::MAX, u32::MAX), Take::Took(_)));
-    for amount in [1, 7, u32::MAX] {
+    assert!(matches!(counter::take(&word, window, u32::MAX.into(), u32::MAX), Take::Took(_)));
+    for amount in [1, 7, u32::MAX.into(), u64::MAX] {
         assert!(
-            matches!(window::take(&word, window, amount, u32::MAX), Take::Full(before) if before.count == u32::MAX)
+            matches!(counter::take(&word, window, amount, u32::MAX), Take::Full(before) if before.count == u32::MAX)
         );
     }
-    assert_eq!(window::unpack(word.load(Ordering::SeqCst)).end, window.end);
+    assert_eq!(counter::unpack(word.load(Ordering::SeqCst)).end, window.end);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn racing_threads_take_the_limit_and_not_one_more() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..20_000 {
-                    if matches!(window::take(&word, window, 1, 30_000), Take::Took(_)) {
+                    if matches!(counter::take(&word, window, 1, 30_000), Take::Took(_)) {
                         took.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -213,7 +213,7 @@ proptest! {
                 Step::SetClock(by) => clock.step_to(UnixSeconds(clock.now().0.saturating_add_signed(by))),
                 Step::GiveBack(which) if !outstanding.is_empty() => {
                     let (end, amount) = outstanding.swap_remove(which % outstanding.len());
-                    let counts_still = window::give_back(&word, end, amount);
+                    let counts_still = counter::give_back(&word, end, amount.into());
                     prop_assert_eq!(counts_still, end == latest);
                     *counts.get_mut(&end).unwrap() -= amount;
                 }
@@ -222,9 +222,9 @@ proptest! {
                     // The window of the word if that is later, the caller's own otherwise, and then from zero.
                     let end = own.end.max(latest);
                     let used = counts.get(&end).copied().unwrap_or(0);
-                    let seen = window::peek(&word, own).unwrap();
+                    let seen = counter::look(&word, own).unwrap();
                     prop_assert_eq!((seen.count, seen.end), (used, end));
-                    match window::take(&word, own, amount, limit) {
+                    match counter::take(&word, own, amount.into(), limit) {
                         Take::Took(before) => {
                             prop_assert!(used + amount <= limit);
                             prop_assert_eq!((before.count, before.end), (used, end));
@@ -240,7 +240,7 @@ proptest! {
                     }
                 }
             }
-            let now = window::unpack(word.load(Ordering::SeqCst));
+            let now = counter::unpack(word.load(Ordering::SeqCst));
             prop_assert_eq!(now.end, latest);
             prop_assert!(now.count <= limit);
             prop_assert_eq!(now.count, counts.get(&latest).copied().unwrap_or(0));

@@ -105,12 +105,45 @@ class FakePublisher:
     def delta_records(self) -> int:
         return sys.maxsize if self.delta_is_lost else self._delta
 
-    def read_cells(self, refs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
-        return [self.cells.get(ref, (0, 0, 0)) for ref in refs]
+    def standing(
+        self,
+        instances: list[tuple[int, str, list[tuple[int, str]]]],
+        tier: int,
+        consumer: int,
+        credentials: list[tuple[int, str]],
+        now_ns: int,
+    ) -> bytes:
+        """As the native one, over `cells` and `buckets`. Windows of fixed length only."""
+        policy, rows = self.policy or {"rate_limiting": [], "tiers": [], "default_tier": None}, []
+        for profile, source, named in instances:
+            for n, scope in named:
+                for limit in policy["rate_limiting"][profile]["limits"]:
+                    rows.append(self._row(limit, limit["dense"], n, scope, source, now_ns))
+        for one in policy["tiers"]:
+            if one["n"] == (tier or policy["default_tier"]):
+                for limit in one["limits"]:
+                    named = {"consumer": [(consumer, "consumer")], "credential": credentials}.get(limit["scope"], [])
+                    rows += [self._row(limit, limit["column"], n, scope, f"tier {one['name']}", now_ns)
+                             for n, scope in named]  # fmt: skip
+        return orjson.dumps(rows)
 
-    def read_buckets(self, refs: list[tuple[int, int, int, int, int]], now_ns: int) -> list[tuple[int, int]]:
-        found = (self.buckets.get((column, row), (0, 0)) for column, row, *_ in refs)
-        return [(used, full_at) if full_at > now_ns else (0, now_ns) for used, full_at in found]
+    def _row(
+        self, limit: dict[str, Any], column: int, row: int, scope: str, source: str, now_ns: int
+    ) -> dict[str, Any]:
+        fields, now = limit["fields"], now_ns // 10**9
+        length = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}.get(fields["per"], 1)
+        most = fields.get("burst") or fields["requests"]
+        taken, held, end = self.cells.get((column, row), (0, 0, 0))
+        if end <= now:
+            taken, held, end = 0, 0, now - now % length + length
+        if "burst" in fields:
+            used, full_at = self.buckets.get((column, row), (0, 0))
+            taken, held, end = (used, 0, -(-full_at // 10**9)) if full_at > now_ns else (0, 0, now)
+        return {
+            "meter": "requests", "per": fields["per"], "scope": scope, "limit": most, "used": taken - held, "reserved": held,
+            "mode": "shadow" if limit.get("shadow") else "enforce", "remaining": max(0, most - taken), "resets_at": end,
+            "source": source,
+        }  # fmt: skip
 
     def reclaim(self) -> list[tuple[int, int]]:
         return []

@@ -12,7 +12,7 @@ from aigw.schema.fields import shown, violation
 
 WORDS: Final = tuple(Period.WORDS)
 LONGEST_S: Final = Period("year").seconds
-"""Seconds of the longest period, and the longest time in which a burst may come back."""
+"""Seconds of the longest period."""
 
 
 def longest(per: str) -> int:
@@ -23,11 +23,6 @@ def longest(per: str) -> int:
 def canonical_per(per: str) -> str:
     """The calendar word, or the duration in whole seconds."""
     return Period(per).canonical
-
-
-def is_fixed(per: str) -> bool:
-    """Whether all periods of this name have the same length."""
-    return per not in ("month", "year")
 
 
 def _per(value: str) -> str:

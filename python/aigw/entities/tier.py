@@ -9,10 +9,12 @@ spec. Which tier a consumer has is kept beside the consumer.
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
+import orjson
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from aigw._native import wrong_limit
 from aigw.entities.base import Entity, Kind, TagsField
-from aigw.entities.period import LONGEST_S, Per, canonical_per, is_fixed, longest
+from aigw.entities.period import Per, canonical_per
 from aigw.entities.rates import Rates
 from aigw.schema.fields import (
     NOT_SUPPORTED,
@@ -30,6 +32,7 @@ from aigw.schema.fields import (
     unique,
     violation,
 )
+from aigw.types import JsonDict
 
 MAX_REQUESTS: Final = 2**32 - 1
 MAX_TOKENS: Final = 2**31 - 1
@@ -73,6 +76,10 @@ Requests = Annotated[int, AfterValidator(Between(0, MAX_REQUESTS))]
 TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
 
 
+_COLUMNS: Final = {"window": "", "bucket": "rate:"}
+"""Limit kind -> how the names of its counter columns begin. Data folders hold these names: they never change."""
+
+
 class Limit(Model):
     """One bound: so many requests in a window of time. With `burst` it is a bucket of that size which refills steadily."""
 
@@ -112,13 +119,30 @@ class Limit(Model):
             raise violation("name what is limited: requests")
         if self.per is None:
             raise violation("per: required field missing")
-        if self.burst is not None and not (is_fixed(self.per) and self.requests):
-            raise violation("burst: needs a period of fixed length, and requests above 0")
-        if self.burst is not None and self.scope == "ip":
-            raise violation(f"burst: with scope ip {NOT_SUPPORTED}")
-        if self.burst is not None and self.burst * longest(self.per) > LONGEST_S * self.requests:
-            raise violation("burst: would take more than 366 days to come back at this rate: lower it")
+        wrong = wrong_limit(self.kind, orjson.dumps(self.fields), self.scope == "ip")
+        if wrong is not None:
+            raise violation(wrong)
         return self
+
+    @property
+    def kind(self) -> str:
+        """The name of its limit kind, as `src/limits` has it."""
+        return "window" if self.burst is None else "bucket"
+
+    @property
+    def fields(self) -> JsonDict:
+        """The fields that its kind reads."""
+        return self.model_dump(exclude=_NOT_OF_A_KIND, exclude_none=True)
+
+    def column(self, model: str | None = None) -> str:
+        """Name of the column that it counts in, whatever the tier; `model` is the id, for scope model."""
+        scope = f"model={model}" if self.scope == "model" else self.scope
+        shadow = ":shadow" if self.mode == "shadow" else ""
+        return f"{_COLUMNS[self.kind]}tier:{scope}:{canonical_per(self.per or '')}{shadow}"
+
+
+_NOT_OF_A_KIND: Final = {"window", "scope", "mode"}
+"""Fields of a limit that every kind has."""
 
 
 class Parameters(Model):
@@ -186,14 +210,13 @@ class TierSpec(Model):
 
     @model_validator(mode="after")
     def _limits_differ(self) -> Self:
-        seen: set[tuple[object, ...]] = set()
+        seen: set[str] = set()
         found: list[str | None] = []
         for limit in self.limits:
-            same = (canonical_per(limit.per or ""), limit.scope, limit.mode, limit.burst is None)
-            kind = "requests" if limit.burst is None else "requests with burst"
-            text = f"two limits on {kind} per {limit.per} by {limit.scope} ({limit.mode}): keep one"
-            found.append(text if same in seen else None)
-            seen.add(same)
+            counts = "requests" if limit.burst is None else "requests with burst"
+            text = f"two limits on {counts} per {limit.per} by {limit.scope} ({limit.mode}): keep one"
+            found.append(text if limit.column() in seen else None)
+            seen.add(limit.column())
         if any(found):
             raise FieldErrors({"limits": found})
         return self

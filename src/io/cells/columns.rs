@@ -13,20 +13,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aigw_core::cells::Words;
-use aigw_core::cells::shared::{self, HEADER_WORDS, Kind, MAX_CHUNKS, header};
-use aigw_core::limits::rate;
+use aigw_core::cells::shared::{self, COLUMN_WORDS, CellFile, HEADER_WORDS, MAX_CHUNKS, header};
 
 use super::files::{self, StoreId};
 use crate::map::{WordMap, allocate};
 
-/// Header words: words of a row, chunks in use, the column's number, bytes of its key, the key, the costs of buckets.
+/// Header words: words of a row, chunks in use, the column's number, bytes of its key, the key, the words that all its rows share.
 const WIDTH: usize = header::OWN;
 const CHUNKS: usize = header::OWN + 1;
 const NUMBER: usize = header::OWN + 2;
 const KEY_BYTES: usize = header::OWN + 3;
 const KEY: usize = header::OWN + 4;
-const COSTS: usize = HEADER_WORDS - rate::COSTS;
-const KEY_ROOM: usize = (COSTS - KEY) * 8;
+const SHARED: usize = HEADER_WORDS - COLUMN_WORDS;
+const KEY_ROOM: usize = (SHARED - KEY) * 8;
 
 const PAGE: usize = 1_024;
 
@@ -57,20 +56,36 @@ impl Columns {
     #[inline]
     pub(super) fn word(&self, number: u32, row: u32) -> Option<&AtomicU64> {
         let column = self.column(number)?;
+        let (words, index) = self.find_row(column, row)?;
+        words.get(index)
+    }
+
+    /// All words of a row, if the column is there and has the row.
+    #[inline]
+    pub(super) fn row(&self, number: u32, row: u32) -> Option<&[AtomicU64]> {
+        let column = self.column(number)?;
+        let (words, index) = self.find_row(column, row)?;
+        // 1, 2, 4 or 8 words: a row lies in one chunk.
+        words.get(index..index + usize::try_from(column.width).ok()?)
+    }
+
+    /// The map that a row is in, and the index of its first word there.
+    #[inline]
+    fn find_row<'a>(&self, column: &'a Column, row: u32) -> Option<(&'a [AtomicU64], usize)> {
         let (chunk, index) = shared::chunk_of(u64::from(row) * column.width);
         match chunk {
-            0 => column.head.words().get(HEADER_WORDS + index),
+            0 => Some((column.head.words(), HEADER_WORDS + index)),
             _ => match column.later.get(chunk - 1)?.get() {
-                Some(map) => map.words().get(index),
-                None => self.map(column, chunk).ok()?.words().get(index),
+                Some(map) => Some((map.words(), index)),
+                None => Some((self.map(column, chunk).ok()?.words(), index)),
             },
         }
     }
 
-    /// What the column's buckets cost: words of its header.
+    /// The words of the column's header that all its rows share.
     #[inline]
-    pub(super) fn costs(&self, number: u32) -> &[AtomicU64] {
-        self.column(number).and_then(|column| column.head.words().get(COSTS..HEADER_WORDS)).unwrap_or_default()
+    pub(super) fn shared(&self, number: u32) -> &[AtomicU64] {
+        self.column(number).and_then(|column| column.head.words().get(SHARED..HEADER_WORDS)).unwrap_or_default()
     }
 
     #[inline]
@@ -133,7 +148,7 @@ impl Columns {
         words[CHUNKS].store(1, Ordering::Relaxed);
         words[NUMBER].store(u64::from(number), Ordering::Relaxed);
         words[KEY_BYTES].store(kept.len() as u64, Ordering::Relaxed);
-        Kind::Column.format(words, self.store).map_err(|error| files::invalid(&self.path(number), &error))
+        CellFile::Column.format(words, self.store).map_err(|error| files::invalid(&self.path(number), &error))
     }
 
     #[inline]
@@ -155,7 +170,7 @@ impl Columns {
         let first = shared::chunk(0).words;
         let words = HEADER_WORDS + usize::try_from(first).map_err(Error::other)?;
         let head = WordMap::new(&files::open(&path)?, 0, words).map_err(|error| files::at(&path, error))?;
-        files::check(Kind::Column, &path, &head, self.store)?;
+        files::check(CellFile::Column, &path, &head, self.store)?;
         let width = head.words()[WIDTH].load(Ordering::Relaxed);
         let found = head.words()[NUMBER].load(Ordering::Relaxed);
         if found != u64::from(number) || !matches!(width, 1 | 2 | 4 | 8) {
@@ -195,7 +210,7 @@ impl Column {
     /// Refuses a column that counts something else than it is asked for.
     fn is(&self, number: u32, width: u64, key: &str) -> io::Result<()> {
         let words = self.head.words();
-        let room = &words[KEY..COSTS];
+        let room = &words[KEY..SHARED];
         let bytes = usize::try_from(words[KEY_BYTES].load(Ordering::Relaxed)).unwrap_or(0).min(KEY_ROOM);
         let text: Vec<u8> =
             room.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).take(bytes).collect();

@@ -34,8 +34,13 @@ impl Cells for Counters {
     }
 
     #[inline]
-    fn costs(&self, column: u32) -> &[AtomicU64] {
-        self.columns.costs(column)
+    fn row(&self, column: u32, row: u32) -> Option<&[AtomicU64]> {
+        self.columns.row(column, row)
+    }
+
+    #[inline]
+    fn column(&self, column: u32) -> &[AtomicU64] {
+        self.columns.shared(column)
     }
 
     #[inline]

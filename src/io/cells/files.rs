@@ -5,7 +5,7 @@ use std::io::{self, Error, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use aigw_core::cells::shared::{HEADER_WORDS, Kind};
+use aigw_core::cells::shared::{CellFile, HEADER_WORDS};
 use aigw_core::cells::{LayoutError, Words};
 
 use crate::map::WordMap;
@@ -58,7 +58,7 @@ pub(super) fn at(path: &Path, error: Error) -> Error {
 }
 
 /// Checks that a file is of the kind and of the store that it should be of.
-pub(super) fn check(kind: Kind, path: &Path, words: &WordMap, store: StoreId) -> io::Result<()> {
+pub(super) fn check(kind: CellFile, path: &Path, words: &WordMap, store: StoreId) -> io::Result<()> {
     let found = kind.check(words.words()).map_err(|error| invalid(path, &error))?;
     if found == store {
         return Ok(());

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use files::StoreId;
-pub use reader::{CellReading, Control, ReclaimedSlot};
+pub use reader::{Control, ReclaimedSlot};
 pub use slots::{SLOTS, SlotReport, SlotState, SlotStatus};
 pub use worker::Worker;
 

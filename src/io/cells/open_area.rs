@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use aigw_core::cells::shared::{HEADER_WORDS, Kind};
+use aigw_core::cells::shared::{CellFile, HEADER_WORDS};
 use aigw_core::cells::tag::TagKey;
 use aigw_core::cells::{Busy, Exclusive, OpenArea, Words, open};
 
@@ -43,7 +43,7 @@ pub(super) fn open(dir: &Path, store: StoreId) -> io::Result<Open> {
     })?;
     let len = usize::try_from(file.metadata()?.len() / 8).unwrap_or(0);
     let words = WordMap::new(&file, 0, len).map_err(|error| files::at(&path, error))?;
-    files::check(Kind::Open, &path, &words, store)?;
+    files::check(CellFile::Open, &path, &words, store)?;
     Open::new(words, FileLock(Mutex::new(file))).map_err(|error| files::invalid(&path, &error))
 }
 
@@ -51,7 +51,7 @@ pub(super) fn open(dir: &Path, store: StoreId) -> io::Result<Open> {
 pub(super) fn store_of(dir: &Path) -> io::Result<StoreId> {
     let path = path(dir);
     let words = WordMap::new(&files::open(&path)?, 0, HEADER_WORDS).map_err(|error| files::at(&path, error))?;
-    Kind::Open.check(words.words()).map_err(|error| files::invalid(&path, &error))
+    CellFile::Open.check(words.words()).map_err(|error| files::invalid(&path, &error))
 }
 
 fn random_key() -> io::Result<TagKey> {
@@ -70,7 +70,7 @@ impl Exclusive for FileLock {
         for attempt in 0..EAGER_TRIES + PATIENT_TRIES {
             match file.try_lock() {
                 Ok(()) => {
-                    let held = Held(&file);
+                    let held = LockGuard(&file);
                     let done = work();
                     drop(held);
                     return Ok(done);
@@ -84,9 +84,9 @@ impl Exclusive for FileLock {
     }
 }
 
-struct Held<'a>(&'a File);
+struct LockGuard<'a>(&'a File);
 
-impl Drop for Held<'_> {
+impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         // Cannot fail on a lock that is held; closing the file lets go of it in any case.
         let _ = self.0.unlock();

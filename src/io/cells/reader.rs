@@ -3,17 +3,15 @@
 //! It holds no slot and takes nothing. What it reads is of one moment per word, not of one moment for all.
 
 use std::array;
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use aigw_core::cells::reclaim::Reclaimed;
-use aigw_core::cells::{CellRef, Cells as _, journal};
-use aigw_core::limits::{Rate, rate, window};
+use aigw_core::admit::Reclaimed;
+use aigw_core::standing::{self, Counter, Standing};
 use aigw_core::telemetry::series::TIERS;
-use aigw_core::units::{Moment, UnixSeconds};
+use aigw_core::units::Moment;
 
 use super::counters::Counters;
 use super::files::StoreId;
@@ -22,17 +20,6 @@ use crate::map::WordMap;
 
 /// From here on columns are those of metrics.
 const FIRST_OF_METRICS: u32 = TIERS.0;
-
-/// What a counter says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CellReading {
-    /// Taken in the window, with what is held.
-    pub count: u32,
-    /// Of it, held by permits in flight.
-    pub held: u32,
-    /// When the window ends; 0 when the counter was never touched.
-    pub end: UnixSeconds,
-}
 
 /// A slot that was reclaimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,41 +58,17 @@ impl Control {
         self.counters.columns.ensure(number, width, rows, key)
     }
 
-    /// Reads counters by (column, row); one that does not exist reads as never touched.
-    pub fn read_cells(&self, cells: &[(u32, u32)]) -> io::Result<Vec<CellReading>> {
-        let words = |&(column, row): &(u32, u32)| self.counters.columns.word(column, row);
-        let counts: Vec<_> =
-            cells.iter().map(|cell| words(cell).map(|word| window::unpack(word.load(Ordering::Acquire)))).collect();
-        let wanted = cells
-            .iter()
-            .zip(&counts)
-            .filter_map(|(&(column, row), count)| Some(((CellRef::Dense { column, row }, count.as_ref()?.end), 0_u32)));
-        let mut held: HashMap<_, u32> = wanted.collect();
-        for (_, slot) in self.open_slots()? {
-            for taken in journal::open_permits(slots::ring(slot)).flat_map(|permit| permit.held) {
-                if let Some(sum) = held.get_mut(&(taken.cell, taken.end)) {
-                    *sum = sum.saturating_add(taken.amount);
-                }
-            }
-        }
-        let readings = cells.iter().zip(counts).map(|(&(column, row), count)| {
-            let Some(window::Reading { count, end }) = count else { return CellReading::default() };
-            let held = held.get(&(CellRef::Dense { column, row }, end)).copied().unwrap_or(0);
-            // An intent may not have been taken yet.
-            CellReading { count, held: held.min(count), end }
-        });
-        Ok(readings.collect())
+    /// Reads the counters of a caller.
+    pub fn standing<'a>(&self, counters: Vec<Counter<'a>>, now: Moment) -> io::Result<Vec<Standing<'a>>> {
+        let slots = self.open_slots()?;
+        let rings: Vec<&[AtomicU64]> = slots.iter().map(|(_, slot)| slots::ring(slot)).collect();
+        Ok(standing::read(&self.counters, &rings, counters, now))
     }
 
     /// Reads `count` rows of a one-word column from `first` on, as plain words; those that do not exist read as 0.
     pub fn run(&self, column: u32, first: u32, count: u32) -> Vec<u64> {
         let word = |row| self.counters.columns.word(column, row).map_or(0, |word| word.load(Ordering::Relaxed));
         (first..first.saturating_add(count)).map(word).collect()
-    }
-
-    /// What a bucket says at this rate; `None` for one that does not exist (yet). Nothing is written.
-    pub fn read_bucket(&self, (column, row): (u32, u32), rate: Rate, now: Moment) -> Option<rate::Reading> {
-        Some(self.counters.bucket(column, row)?.read(rate, now))
     }
 
     /// Frees the slots whose owners are dead.
@@ -129,7 +92,7 @@ impl Control {
         for (number, place) in (0..SLOTS).zip(&self.slots) {
             if let Some(words) = place.get() {
                 found.push((number, words));
-            } else if let Some(words) = slots::open(&self.dir, self.store, number)? {
+            } else if let Some(words) = slots::open(&self.dir, self.store, number, &self.counters)? {
                 found.push((number, place.get_or_init(|| words)));
             } else {
                 // Slots are taken from the lowest on: there are none behind the first that was never made.

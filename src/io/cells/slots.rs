@@ -9,10 +9,10 @@ use std::io::{self, Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aigw_core::admit::{Reclaimed, reclaim, reclaim_v1};
 use aigw_core::cells::journal::RING_WORDS;
-use aigw_core::cells::reclaim::{Reclaimed, reclaim};
-use aigw_core::cells::shared::{HEADER_WORDS, Kind, header};
-use aigw_core::cells::{Cells, Ring, Words};
+use aigw_core::cells::shared::{CellFile, HEADER_WORDS, header};
+use aigw_core::cells::{Cells, Ring, Words, journal_v1};
 
 use super::files::{self, StoreId};
 use crate::map::{WordMap, allocate};
@@ -110,13 +110,14 @@ impl Slot {
             let file = files::open_or_make(&path, |file| {
                 allocate(file, 0, WORDS as u64 * 8)?;
                 let head = WordMap::new(file, 0, HEADER_WORDS)?;
-                Kind::Slot.format(head.words(), store).map_err(|error| files::invalid(&path, &error))
+                CellFile::Slot.format(head.words(), store).map_err(|error| files::invalid(&path, &error))
             })?;
             if !lock(&file)? {
                 continue;
             }
             let head = WordMap::new(&file, 0, HEADER_WORDS).map_err(|error| files::at(&path, error))?;
-            files::check(Kind::Slot, &path, &head, store)?;
+            bring_up(&file, head.words(), cells).map_err(|error| files::at(&path, error))?;
+            files::check(CellFile::Slot, &path, &head, store)?;
             let whole = WordMap::new(&file, 0, WORDS).map_err(|error| files::at(&path, error))?;
             release(whole.words(), cells);
             let words = head.words();
@@ -138,26 +139,60 @@ impl Slot {
     }
 }
 
+/// Gives a slot of a version before 0.2 today's layout; the caller holds its lock. Repeated safely after a crash: the
+/// version word changes last, and a zeroed entry is free in both layouts.
+fn bring_up(file: &File, head: &[AtomicU64], cells: &impl Cells) -> io::Result<()> {
+    if !is_v1(head) {
+        return Ok(());
+    }
+    let old = WordMap::new(file, 0, HEADER_WORDS + journal_v1::RING_WORDS)?;
+    let ring = &old.words()[HEADER_WORDS..];
+    if head[STATE].load(Ordering::Acquire) != FREE {
+        reclaim_v1(ring, cells, is_same_boot(head));
+        head[STATE].store(FREE, Ordering::Release);
+    }
+    for word in ring {
+        word.store(0, Ordering::Relaxed);
+    }
+    allocate(file, 0, WORDS as u64 * 8)?;
+    head[header::VERSION].store(CellFile::Slot.layout(), Ordering::Release);
+    Ok(())
+}
+
+fn is_v1(head: &[AtomicU64]) -> bool {
+    CellFile::Slot.found_layout(head) == Ok(1)
+}
+
+/// Whether the machine has run on since the slot's owner started.
+fn is_same_boot(head: &[AtomicU64]) -> bool {
+    let (theirs, ours) = (head[BOOT].load(Ordering::Relaxed), boot());
+    theirs == ours && ours != 0
+}
+
 /// Frees a slot whose lock the caller holds. Nothing when it is free.
 fn release(slot: &[AtomicU64], cells: &impl Cells) -> Reclaimed {
     if slot[STATE].load(Ordering::Acquire) == FREE {
         return Reclaimed::default();
     }
-    let (theirs, ours) = (slot[BOOT].load(Ordering::Relaxed), boot());
-    let found = reclaim(&slot[HEADER_WORDS..], cells, theirs == ours && ours != 0);
+    let found = reclaim(&slot[HEADER_WORDS..], cells, is_same_boot(slot));
     slot[STATE].store(FREE, Ordering::Release);
     found
 }
 
 /// Another's slot, for the control process. `None` while there is no such file.
-pub(super) fn open(dir: &Path, store: StoreId, number: u8) -> io::Result<Option<WordMap>> {
+pub(super) fn open(dir: &Path, store: StoreId, number: u8, cells: &impl Cells) -> io::Result<Option<WordMap>> {
     let path = path(dir, number);
     let file = match files::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    let words = WordMap::new(&file, 0, WORDS).map_err(|error| files::at(&path, error))?;
-    files::check(Kind::Slot, &path, &words, store)?;
+    let at = |error| files::at(&path, error);
+    let head = WordMap::new(&file, 0, HEADER_WORDS).map_err(at)?;
+    if is_v1(head.words()) && lock(&file)? {
+        bring_up(&file, head.words(), cells).map_err(at)?;
+    }
+    let words = WordMap::new(&file, 0, WORDS).map_err(at)?;
+    files::check(CellFile::Slot, &path, &words, store)?;
     Ok(Some(words))
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-use aigw_core::cells::{Cells, Place, Ring};
+use aigw_core::cells::{Cells, CounterSpace, Ring};
 
 use super::counters::Counters;
 use super::files::StoreId;
@@ -46,8 +46,13 @@ impl Cells for Worker {
     }
 
     #[inline]
-    fn costs(&self, column: u32) -> &[AtomicU64] {
-        self.counters.costs(column)
+    fn row(&self, column: u32, row: u32) -> Option<&[AtomicU64]> {
+        self.counters.row(column, row)
+    }
+
+    #[inline]
+    fn column(&self, column: u32) -> &[AtomicU64] {
+        self.counters.column(column)
     }
 
     #[inline]
@@ -56,7 +61,7 @@ impl Cells for Worker {
     }
 }
 
-impl Place for Worker {
+impl CounterSpace for Worker {
     #[inline]
     fn ring(&self) -> &Ring<WordMap> {
         &self.ring

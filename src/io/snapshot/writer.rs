@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use aigw_core::snapshot::file::{self, Highest, Sealed};
 use aigw_core::snapshot::{KeysBuilder, SnapshotError, delta};
+use aigw_core::standing::Sources;
 
 use super::folder::{Folder, SnapshotFile};
 use super::page::{ControlPage, Published};
@@ -49,6 +50,8 @@ pub struct SnapshotWriter {
     appended: Option<(u64, usize)>,
     /// The policy whose file is written, and the generation in its name.
     staged: Option<(u64, Sealed)>,
+    /// The limits of the policy that this process published last.
+    limits: Option<Arc<Sources>>,
 }
 
 /// The delta that is appended to.
@@ -70,7 +73,7 @@ impl SnapshotWriter {
             0 => Err("there is no base yet".to_owned()),
             _ => Delta::reopen(&folder, next).map_err(|error| error.to_string()),
         };
-        Ok(Self { folder, page, next, before: None, delta, appended: None, staged: None })
+        Ok(Self { folder, page, next, before: None, delta, appended: None, staged: None, limits: None })
     }
 
     /// The page, for callers that must not wait for a publish.
@@ -140,6 +143,11 @@ impl SnapshotWriter {
         Ok(self.staged.insert((generation, sealed)).1.highest)
     }
 
+    /// The limits of the policy in force; `None` before this process has published one.
+    pub fn limits(&self) -> Option<Arc<Sources>> {
+        self.limits.clone()
+    }
+
     /// Makes everything durable and puts it in force; `None` keeps the policy. Returns the generation.
     pub fn publish(&mut self, policy: Option<&[u8]>) -> Result<u64, PublishError> {
         if policy.is_none() && self.next.policy == 0 {
@@ -154,7 +162,7 @@ impl SnapshotWriter {
             self.stage(policy)?;
         }
         // A retry writes the file again: a failed fsync below may lose it.
-        self.staged = None;
+        let staged = self.staged.take().filter(|_| policy.is_some());
         if let Ok(delta) = &mut self.delta
             && delta.dirty
         {
@@ -168,8 +176,9 @@ impl SnapshotWriter {
         if policy.is_some() || self.next.base != in_force.base {
             self.folder.sync()?;
         }
-        if policy.is_some() {
+        if let Some((_, sealed)) = staged {
             self.next.policy = generation;
+            self.limits = Some(Arc::new(sealed.policy.into()));
         }
         self.next.generation = generation;
         self.appended = None;

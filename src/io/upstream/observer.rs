@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aigw_core::cells::Place;
+use aigw_core::cells::CounterSpace;
 use aigw_core::settle::Shutdown;
 use aigw_core::surface::Ended;
 use aigw_core::units::Moment;
@@ -10,7 +10,7 @@ use aigw_core::units::Moment;
 /// The worker that owns an upstream thread.
 pub trait CallObserver: Send + Sync + 'static {
     /// The counters that its permits hold.
-    type Space: Place + 'static;
+    type Space: CounterSpace + 'static;
 
     /// How far its shutdown has come.
     fn shutdown(&self) -> Shutdown;

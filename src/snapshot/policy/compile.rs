@@ -5,10 +5,12 @@
 use std::collections::HashMap;
 
 use super::checks::{self, Columns, column, index, scheme, uuid, value};
-use super::compiled::{Acl, Anonymous, Base, KeyAuth, Limit, LimitBy, Policy, Profile, Route, Service, SizeLimit};
+use super::compiled::{
+    Acl, Anonymous, Base, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, Service, SizeLimit,
+};
 use super::wire::ColumnKind;
 use super::{compile_tiers, wire};
-use crate::limits::Period;
+use crate::limits::Limit;
 use crate::r#match::{HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
 use crate::snapshot::error::{Part, SnapshotError};
 
@@ -295,11 +297,14 @@ fn profile(index: usize, from: wire::RateLimiting, columns: &Columns) -> Result<
     }
     let limits = limits
         .into_iter()
-        .map(|wire::Limit { per, limit, dense, open }| {
+        .map(|wire::Limit { kind, fields, dense, open }| {
             column(at, columns, dense, ColumnKind::Dense, needs_dense)?;
             column(at, columns, open, ColumnKind::Open, needs_open)?;
-            let per = per.parse::<Period>().map_err(|error| value(at, &error.to_string()))?;
-            Ok(Limit { per, limit, dense, open })
+            let limit = Limit::build(&kind, &fields).map_err(|error| value(at, &error.to_string()))?;
+            if let Some(why) = limit.not_open().filter(|_| open.is_some()) {
+                return Err(value(at, why));
+            }
+            Ok(ProfileLimit { limit, dense, open })
         })
         .collect::<Result<_, SnapshotError>>()?;
     Ok(Profile { limit_by, limits, hide_client_headers, error_code, error_message: error_message.into() })

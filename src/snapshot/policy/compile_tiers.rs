@@ -1,12 +1,11 @@
 //! As-written tiers and models -> [`Offer`]: every value checked, every reference resolved.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 
 use super::checks::{Columns, address, column, index, scheme, uuid, value};
 use super::tier::{Model, ModelUpstream, Offer, Parameters, Patterns, Subject, Tier, TierLimit};
 use super::wire::{self, ColumnKind};
-use crate::limits::{Period, Rate};
+use crate::limits::Limit;
 use crate::snapshot::error::{Part, SnapshotError};
 
 pub(super) fn offer(
@@ -82,23 +81,16 @@ fn limit(
     models: &HashMap<u32, usize>,
     columns: &Columns,
 ) -> Result<TierLimit, SnapshotError> {
-    let wire::TierLimit { per, limit, burst, scope, shadow, column: number, by_model } = from;
-    let per = per.parse::<Period>().map_err(|error| value(at, &error.to_string()))?;
-    let rate = match burst {
-        None => None,
-        Some(burst) => {
-            let seconds = seconds(per).ok_or_else(|| value(at, "a burst needs a window of fixed length"))?;
-            Some(Rate::new(limit, seconds, burst).ok_or_else(|| value(at, "a burst and its rate must be above 0"))?)
-        }
-    };
+    let wire::TierLimit { kind, fields, scope, shadow, column: number, by_model } = from;
+    let limit = Limit::build(&kind, &fields).map_err(|error| value(at, &error.to_string()))?;
     let subject = match scope {
         wire::Subject::Consumer => Subject::Consumer,
         wire::Subject::Credential => Subject::Credential,
         wire::Subject::Ip => Subject::Ip,
         wire::Subject::Model => Subject::Model,
     };
-    if subject == Subject::Ip && rate.is_some() {
-        return Err(value(at, "a burst by address is not supported in this version"));
+    if let Some(why) = limit.not_open().filter(|_| subject == Subject::Ip) {
+        return Err(value(at, why));
     }
     let kind = if subject == Subject::Ip { ColumnKind::Open } else { ColumnKind::Dense };
     column(at, columns, number, kind, subject != Subject::Model)?;
@@ -120,19 +112,7 @@ fn limit(
     } else {
         number.into_iter().collect()
     };
-    Ok(TierLimit { per, limit, rate, subject, shadow, columns: found.into() })
-}
-
-/// Seconds of a period that always has as many.
-fn seconds(per: Period) -> Option<u32> {
-    Some(match per {
-        Period::Second => 1,
-        Period::Minute => 60,
-        Period::Hour => 3_600,
-        Period::Day => 86_400,
-        Period::Every(seconds, _) => NonZeroU32::get(seconds),
-        Period::Month | Period::Year => return None,
-    })
+    Ok(TierLimit { limit, subject, shadow, columns: found.into() })
 }
 
 fn model(from: wire::Model) -> Result<Model, SnapshotError> {

@@ -3,7 +3,7 @@
 
 use super::scheme::Scheme;
 use super::tier::Offer;
-use crate::limits::Period;
+use crate::limits::Limit;
 use crate::r#match::Router;
 use crate::snapshot::uuid::Uuid;
 
@@ -224,7 +224,7 @@ pub struct Profile {
     /// The scope of the counters.
     pub limit_by: LimitBy,
     /// Shortest period first, at least one.
-    pub limits: Box<[Limit]>,
+    pub limits: Box<[ProfileLimit]>,
     /// Send no rate-limit headers at all.
     pub hide_client_headers: bool,
     /// Status of a refusal.
@@ -233,13 +233,11 @@ pub struct Profile {
     pub error_message: Box<str>,
 }
 
-/// One window of a profile.
+/// One limit of a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
-    /// The length of its window.
-    pub per: Period,
-    /// Requests per window.
-    pub limit: u32,
+pub struct ProfileLimit {
+    /// Its kind and its numbers.
+    pub limit: Limit,
     /// Column by row number (row 0 for `service`).
     pub dense: Option<u32>,
     /// Column of the hash area.

@@ -9,7 +9,7 @@ use super::compiled::Policy;
 use super::{compile, wire};
 use crate::snapshot::error::SnapshotError;
 
-const MAGIC: &[u8] = b"aigw-policy 2 ";
+const MAGIC: &[u8] = b"aigw-policy 3 ";
 /// Hex digits of the hash in the header.
 const HASH: usize = 64;
 
@@ -33,6 +33,8 @@ pub struct Sealed {
     pub file: Vec<u8>,
     /// The numbers by which the counters of metrics are laid out.
     pub highest: Highest,
+    /// Its compiled form.
+    pub policy: Policy,
 }
 
 /// The highest numbers of a policy; 0 where it has none of a kind.
@@ -62,13 +64,13 @@ pub fn seal(json: &[u8]) -> Result<Sealed, SnapshotError> {
         tier: wire.tiers.iter().map(|tier| tier.n).max().unwrap_or(0),
         series: wire.series.iter().map(|&(_, _, row)| row).max().unwrap_or(0),
     };
-    compile::policy(wire)?;
+    let policy = compile::policy(wire)?;
     let mut file = Vec::with_capacity(json.len() + MAGIC.len() + HASH + 1);
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(hash(json).as_bytes());
     file.push(b'\n');
     file.extend_from_slice(json);
-    Ok(Sealed { file, highest })
+    Ok(Sealed { file, highest, policy })
 }
 
 fn hash(json: &[u8]) -> String {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::scheme::Scheme;
-use crate::limits::{Period, Rate};
+use crate::limits::Limit;
 use crate::snapshot::uuid::Uuid;
 
 /// All tiers and models of one generation.
@@ -98,12 +98,8 @@ impl Subject {
 /// One limit of a tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TierLimit {
-    /// Its window.
-    pub per: Period,
-    /// Requests per window.
-    pub limit: u32,
-    /// Set for a bucket.
-    pub rate: Option<Rate>,
+    /// Its kind and its numbers.
+    pub limit: Limit,
     /// What is counted on its own.
     pub subject: Subject,
     /// Counted, never refused.

@@ -4,6 +4,7 @@
 //! Nothing is checked here beyond types; `compile` does.
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 /// An optional value whose key must be present.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
@@ -136,10 +137,9 @@ pub(super) enum LimitBy {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(clippy::struct_field_names)] // the word of the file
 pub(super) struct Limit {
-    pub per: String,
-    pub limit: u32,
+    pub kind: String,
+    pub fields: Value,
     #[serde(deserialize_with = "present")]
     pub dense: Option<u32>,
     #[serde(deserialize_with = "present")]
@@ -193,10 +193,8 @@ pub(super) enum Subject {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TierLimit {
-    pub per: String,
-    pub limit: u32,
-    #[serde(deserialize_with = "present")]
-    pub burst: Option<u32>,
+    pub kind: String,
+    pub fields: Value,
     pub scope: Subject,
     pub shadow: bool,
     #[serde(deserialize_with = "present")]

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use aigw_core::cells::heap::HeapPlace;
+use aigw_core::cells::heap::HeapSpace;
 use aigw_core::settle;
 use aigw_core::surface::Ended;
 use aigw_core::units::Moment;
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Observer;
 
 impl CallObserver for Observer {
-    type Space = HeapPlace;
+    type Space = HeapSpace;
 
     fn shutdown(&self) -> settle::Shutdown {
         settle::Shutdown::default()

@@ -1,16 +1,16 @@
 //! A gateway in memory: a policy, three consumers, counters on the heap, and requests to it. No process, no folder, no clock.
 #![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, unreachable_pub)]
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aigw_core::admit::Admitter;
 use aigw_core::cells::Cells as _;
-use aigw_core::cells::heap::HeapPlace;
+use aigw_core::cells::counter;
+use aigw_core::cells::heap::HeapSpace;
 use aigw_core::identify::KeyHasher;
 use aigw_core::in_force::InForce;
-use aigw_core::limits::window;
 use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::{Answer, BodyLength, Head, Headers, Surface};
 use aigw_core::settle::{Failure, Shutdown};
@@ -46,11 +46,11 @@ pub fn policy() -> Value {
     let key_auth = json!({"key_names": ["apikey"], "key_in_header": true, "key_in_query": true, "key_in_body": false,
         "hide_credentials": true, "run_on_preflight": true, "realm": null, "anonymous": null, "anonymous_missing": null});
     let profile = json!({"limit_by": "consumer", "header_name": null, "path": null,
-        "limits": [{"per": "minute", "limit": 2, "dense": ROUTE, "open": 4}],
+        "limits": [{"kind": "window", "fields": {"requests": 2, "per": "minute"}, "dense": ROUTE, "open": 4}],
         "hide_client_headers": false, "error_code": 429, "error_message": "API rate limit exceeded"});
     let tier = json!({"n": 1, "id": ID, "name": "free", "features": ["standard"], "models": ["small", "twin"],
-        "limits": [{"per": "day", "limit": 3, "burst": null, "scope": "consumer", "shadow": false, "column": TIER, "by_model": []},
-                   {"per": "hour", "limit": 2, "burst": null, "scope": "model", "shadow": false, "column": null,
+        "limits": [{"kind": "window", "fields": {"requests": 3, "per": "day"}, "scope": "consumer", "shadow": false, "column": TIER, "by_model": []},
+                   {"kind": "window", "fields": {"requests": 2, "per": "hour"}, "scope": "model", "shadow": false, "column": null,
                     "by_model": [[4, MODEL], [5, MODEL], [6, MODEL]]}],
         "parameters": {"tools": false, "n": 1, "logprobs": true, "stream": true, "response_format": true,
             "reasoning_effort": true},
@@ -82,25 +82,25 @@ pub fn without_models(policy: &mut Value) {
 
 /// One gateway.
 pub struct World {
-    pub space: Arc<HeapPlace>,
+    pub space: Arc<HeapSpace>,
     pub in_force: Arc<InForce>,
-    pub stages: Stages<HeapPlace>,
+    pub stages: Stages<HeapSpace>,
     pub now: Moment,
 }
 
 impl World {
     pub fn new(policy: &Value) -> Self {
-        Self::over(Arc::new(HeapPlace::new(&[(ROUTE, 4), (TIER, 4), (MODEL, 4)], 8).unwrap()), policy)
+        Self::over(Arc::new(HeapSpace::new(&[(ROUTE, 4), (TIER, 4), (MODEL, 4)], 8).unwrap()), policy)
     }
 
     /// A world whose requests take nothing that stays: its counters are shared, for they are slow to make.
     pub fn of_refusals(policy: &Value) -> Self {
-        static SPACE: OnceLock<Arc<HeapPlace>> = OnceLock::new();
+        static SPACE: OnceLock<Arc<HeapSpace>> = OnceLock::new();
         let space = SPACE.get_or_init(|| Self::new(policy).space);
         Self::over(Arc::clone(space), policy)
     }
 
-    fn over(space: Arc<HeapPlace>, policy: &Value) -> Self {
+    fn over(space: Arc<HeapSpace>, policy: &Value) -> Self {
         let hasher = KeyHasher::new(&[7; 32]);
         let policy = file::policy(&file::seal(policy.to_string().as_bytes()).unwrap().file).unwrap();
         let snapshot = Snapshot { generation: 1, policy: Arc::new(policy), keys: keys(&hasher) };
@@ -111,7 +111,7 @@ impl World {
 
     /// Requests counted in a row of a column.
     pub fn count(&self, column: u32, row: u32) -> u32 {
-        window::unpack(self.space.dense(column, row).unwrap().load(Ordering::SeqCst)).count
+        counter::unpack(self.space.dense(column, row).unwrap().load(Ordering::SeqCst)).count
     }
 
     /// Every counter of a consumer: of the route, of the tier, of the model.
@@ -141,12 +141,12 @@ impl World {
         head: &Arc<Head>,
         accepted: Accepted,
         body: &[u8],
-    ) -> Result<Admitted<HeapPlace>, Box<Rejected>> {
+    ) -> Result<Admitted<HeapSpace>, Box<Rejected>> {
         self.stages.body(accepted, head, Bytes::copy_from_slice(body), self.now)
     }
 
     /// A whole request through all stages up to its admission.
-    pub fn request(&self, request: &Spec) -> Result<Admitted<HeapPlace>, Box<Rejected>> {
+    pub fn request(&self, request: &Spec) -> Result<Admitted<HeapSpace>, Box<Rejected>> {
         let mut head = request.head();
         match self.head(&mut head)? {
             HeadOutcome::Accepted(accepted) => self.body(&Arc::new(head), *accepted, &request.body),
@@ -155,7 +155,7 @@ impl World {
     }
 
     /// The call of a request that passes.
-    pub fn call(&self, request: &Spec) -> Call<HeapPlace> {
+    pub fn call(&self, request: &Spec) -> Call<HeapSpace> {
         self.request(request).map_err(|rejected| rejected.refusal).unwrap().into_parts().1
     }
 
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Ends a call by a failure, a moment after its arrival.
-    pub fn fail(&self, call: Call<HeapPlace>, failure: Failure, began: bool, shutdown: Shutdown) -> Failed {
+    pub fn fail(&self, call: Call<HeapSpace>, failure: Failure, began: bool, shutdown: Shutdown) -> Failed {
         call.failed(failure, began, shutdown, self.now, Duration::from_millis(5))
     }
 

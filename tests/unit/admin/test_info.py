@@ -1,11 +1,7 @@
 """What Kong's clients and operators ask the gateway about itself, and where a consumer stands."""
 
 import errno
-from datetime import UTC, datetime
 
-import pytest
-
-from aigw.admin.limits import window_end
 from conftest import Gateway
 
 KINDS = {"acl", "key-auth", "rate-limiting", "request-size-limiting"}
@@ -76,17 +72,6 @@ def test_every_endpoint_listed_exists(gateway: Gateway) -> None:
 def test_clients_find_empty_lists_where_they_look(gateway: Gateway) -> None:
     for name in ("upstreams", "certificates", "ca_certificates", "snis", "vaults", "keys", "key-sets"):
         assert gateway.call("GET", f"/{name}") == {"data": [], "next": None}
-
-
-@pytest.mark.parametrize(
-    ("per", "end"),
-    [("second", "2023-11-14 22:13:21"), ("minute", "2023-11-14 22:14:00"), ("hour", "2023-11-14 23:00:00"),
-     ("day", "2023-11-15 00:00:00"), ("month", "2023-12-01 00:00:00"), ("year", "2024-01-01 00:00:00")],
-)  # fmt: skip
-def test_windows_end_with_utc(per: str, end: str) -> None:
-    assert datetime.fromtimestamp(window_end(per, 1_700_000_000), UTC).strftime("%F %T") == end
-    december = int(datetime(2023, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
-    assert window_end("month", december) == december + 1
 
 
 def test_limits_say_what_is_used_and_who_says_so(gateway: Gateway) -> None:

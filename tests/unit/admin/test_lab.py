@@ -34,6 +34,6 @@ def test_every_command_of_the_lab_puts_in_force_what_it_says(gateway: Gateway) -
         record = published.consumers[n]
         ((on_route, on_service, kind, profile),) = record.refs
         assert (record.username, on_route, on_service, kind) == (name, 0, 0, 0)
-        assert published.policy["rate_limiting"][profile]["limits"][0]["limit"] == limit
+        assert published.policy["rate_limiting"][profile]["limits"][0]["fields"]["requests"] == limit
     hashes = {c.hmac: c.consumer for c in published.credentials.values()}
     assert hashes == {published.hash_key(k.encode()): n for n, k in enumerate(keys.values(), 1)}

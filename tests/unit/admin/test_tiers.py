@@ -236,7 +236,7 @@ def test_columns_and_numbers_keep_their_meaning(
         for tier in policy["tiers"]:
             assert seen.setdefault(("tier", tier["n"]), tier["id"]) == tier["id"]
             for limit in tier["limits"]:
-                key = f"tier:{limit['scope']}:{limit['per']}" + (":shadow" if limit["shadow"] else "")
+                key = f"tier:{limit['scope']}:{limit['fields']['per']}" + (":shadow" if limit["shadow"] else "")
                 assert seen.setdefault(("column", limit["column"]), key) == key
         for column in policy["columns"]:
             if column["kind"] == "dense":

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from aigw._native import Publisher, PublishError
+from aigw._native import Publisher, PublishError, limit_kinds, wrong_limit
 from aigw.telemetry.families import native, text
 
+NOW = 1_700_000_000 * 10**9
 STORE = "0123abcd-0000-4000-8000-00000000000f"
 EMPTY: dict[str, Any] = {
     **{part: [] for part in ("services", "routes", "key_auth", "rate_limiting", "size_limiting", "acl", "columns")},
@@ -134,7 +135,18 @@ def test_cells_of_another_store_are_set_aside(publisher: Publisher, tmp_path: Pa
 
 def test_counters_nobody_touched_read_as_zero(publisher: Publisher) -> None:
     publisher.ensure_column(3, 1, 10, "requests:-,-:consumer:minute")
-    assert publisher.read_cells([(3, 1), (3, 1_000_000), (9, 0)]) == [(0, 0, 0)] * 3
+    assert publisher.standing([], 0, 1, [], NOW) == b"[]", "no policy is in force"
+    limit = {"kind": "window", "fields": {"requests": 5, "per": "minute"}, "dense": 3, "open": 4}
+    profile = {"limit_by": "consumer", "header_name": None, "path": None, "limits": [limit], "hide_client_headers": False,
+               "error_code": 429, "error_message": "no"}  # fmt: skip
+    columns = [{"n": 3, "kind": "dense", "words": 1, "key": "a"}, {"n": 4, "kind": "open", "words": 0, "key": "a"}]
+    publisher.publish(policy(rate_limiting=[profile], columns=columns))
+    rows = json.loads(
+        publisher.standing([(0, "the plugin", [(1, "consumer"), (1_000_000, "x")]), (9, "", [])], 0, 1, [], NOW)
+    )
+    assert rows[0] == {"meter": "requests", "per": "minute", "scope": "consumer", "mode": "enforce", "limit": 5, "used": 0,
+                       "reserved": 0, "remaining": 5, "resets_at": 1_700_000_040, "source": "the plugin"}  # fmt: skip
+    assert [row["scope"] for row in rows] == ["consumer", "x"]
     assert publisher.slots() == []
     assert publisher.reclaim() == []
 
@@ -153,3 +165,18 @@ def test_a_secret_others_can_read_is_refused(publisher: Publisher, tmp_path: Pat
     (tmp_path / "secret").chmod(0o644)
     with pytest.raises(PermissionError, match=r"chmod 600"):
         Publisher(str(tmp_path), STORE).hash_key(b"k")
+
+
+def test_limits_are_checked_by_their_kind() -> None:
+    assert limit_kinds() == {"window": 1, "bucket": 1}
+    for kind, fields, ip, wrong in (
+        ("window", {"requests": 5, "per": "day"}, True, None),
+        ("bucket", {"requests": 5, "per": "day", "burst": 5}, False, None),
+        ("bucket", {"requests": 5, "per": "day", "burst": 5}, True, "with scope ip not supported"),
+        ("bucket", {"requests": 5, "per": "year", "burst": 5}, False, "fixed length"),
+        ("window", {"requests": 5, "per": "5w"}, False, "not a period"),
+        ("window", None, False, "invalid type"),
+        ("tokens", {}, False, "no kind of limit"),
+    ):
+        found = wrong_limit(kind, json.dumps(fields).encode(), ip)
+        assert found is None if wrong is None else wrong in str(found), (kind, fields, found)

@@ -12,6 +12,8 @@ from aigw.cli.yaml_writer import to_yaml
 from aigw.types import JsonDict
 
 HEAD: Final = ("TIER", "CONSUMERS", "LIMITS", "ALLOWED", "PRICE")
+_SHARED: Final = {"per", "burst", "window", "scope", "mode"}
+"""Fields of a limit that are no meter."""
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
@@ -62,12 +64,17 @@ def tiers(name: str | None, output: str | None, admin: str | None) -> int:
 
 
 def limit_words(limit: JsonDict) -> str:
-    """A limit in words: `5 requests/second (burst 10)`."""
-    text = f"{limit['requests']:,} requests/{limit['per']}"
+    """A limit as a person says it: `5 requests/second (burst 10)`. A meter is every field that no other meter shares."""
+    amounts = [f"{_number(value)} {name}" for name, value in limit.items() if name not in _SHARED and value is not None]
+    text = " and ".join(amounts) + (f"/{limit['per']}" if limit.get("per") else "")
     more = [f"burst {limit['burst']}"] if limit.get("burst") else []
     more += [f"by {limit['scope']}"] if limit["scope"] != "consumer" else []
     more += ["shadow"] if limit["mode"] == "shadow" else []
     return f"{text} ({', '.join(more)})" if more else text
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def gate_words(spec: JsonDict) -> str:

@@ -11,7 +11,7 @@ from typing import Final, Generic, NamedTuple, TypeVar, cast
 
 import orjson
 
-from aigw.control.publish.compile_tiers import Rows, model_entry, tier_entry
+from aigw.control.publish.compile_tiers import WORDS, Rows, model_entry, tier_entry
 from aigw.control.publish.records import ConsumerRecord, Ref
 from aigw.entities import LlmModel, Plugin, Route, Service, Tier
 from aigw.plugins.acl import compile as acl
@@ -105,6 +105,11 @@ class Profiles:
     def __len__(self) -> int:
         return len(self.rate_limiting) + len(self.size_limiting)
 
+    def find(self, plugin: Plugin, service: str | None) -> int | None:
+        """Index of the profile of this rate-limiting instance, as `of` gave it; None before that."""
+        scope = Scope(plugin.route.id if plugin.route else None, plugin.service.id if plugin.service else None)
+        return self._by_config.get(_known(scope, plugin.model_dump(mode="json")["config"], service))
+
     def of(self, plugin: Plugin | JsonDict, service: str | None, numbers: Numbers) -> int:
         """Index of the profile of this instance in its kind's list; `service` is what limit_by=service counts."""
         body = plugin if isinstance(plugin, dict) else plugin.model_dump(mode="json")
@@ -114,7 +119,7 @@ class Profiles:
             return self._intern("size", self.size_limiting, size)
         scope = Scope(*(body[f]["id"] if body[f] else None for f in ("route", "service")))
         counted = service if config["limit_by"] == "service" else None
-        known = (scope.route, f"{scope.service}/{counted}", orjson.dumps(config, option=orjson.OPT_SORT_KEYS))
+        known = _known(scope, config, service)
         index = self._by_config.get(known)
         if index is None:
             rate = rate_limiting.profile(RateLimitingConfig.model_validate(config), scope, counted, numbers.of)
@@ -136,13 +141,20 @@ class Profiles:
         return self._index[text]
 
 
+def _known(scope: Scope, config: JsonDict, service: str | None) -> tuple[str | None, str | None, bytes]:
+    """The identity of a rate-limiting instance's profile; `service` is what limit_by=service counts."""
+    counted = service if config["limit_by"] == "service" else None
+    return scope.route, f"{scope.service}/{counted}", orjson.dumps(config, option=orjson.OPT_SORT_KEYS)
+
+
 class Column(NamedTuple):
-    """A counter column in use. `rows`: the entities that have a row; None for a column in the open area."""
+    """A counter column in use. `rows`: the entities that have a row, of `words` words; None for a column in the open area."""
 
     n: int
     kind: str
     key: str
     rows: Rows | None
+    words: int
 
 
 def rank(route: bool, service: bool, consumer: bool) -> int:
@@ -221,7 +233,7 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
     columns.add_profiles(profiles)
     found = [columns.found[n] for n in sorted(columns.found)]
     policy["columns"] = [
-        {"n": c.n, "kind": c.kind, "words": 1 if c.kind == "dense" else 0, "key": c.key} for c in found
+        {"n": c.n, "kind": c.kind, "words": c.words if c.kind == "dense" else 0, "key": c.key} for c in found
     ]
     return Compiled(policy, found)
 
@@ -238,10 +250,10 @@ class _Columns:
         self._numbers = numbers
         self.found: dict[int, Column] = {}
 
-    def of(self, key: str, rows: Rows | None) -> int:
+    def of(self, key: str, rows: Rows | None, words: int) -> int:
         kind: rate_limiting.Kind = "open" if rows is None else "dense"
         n = self._numbers.of(key, kind)
-        self.found[n] = Column(n, kind, key, rows)
+        self.found[n] = Column(n, kind, key, rows, words)
         return n
 
     def add_profiles(self, profiles: Profiles) -> None:
@@ -251,7 +263,8 @@ class _Columns:
                 for n in (limit["dense"], limit["open"]):
                     if n is not None:
                         kind, key = texts[n]
-                        self.found[n] = Column(n, kind, key, ROWS_OF[profile["limit_by"]] if kind == "dense" else None)
+                        rows = ROWS_OF[profile["limit_by"]] if kind == "dense" else None
+                        self.found[n] = Column(n, kind, key, rows, WORDS[limit["kind"]])
 
 
 def consumer_record(

@@ -8,16 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from aigw._native import limit_kinds
 from aigw.entities import LlmModel, Tier
 from aigw.entities.host import canonical_host
-from aigw.entities.period import canonical_per, longest
+from aigw.entities.period import longest
 from aigw.entities.tier import Limit, milliseconds_of
 from aigw.types import JsonDict
 
 Rows = Literal["consumers", "credentials", "one"]
 """What a dense column has a row for."""
-ColumnOf = Callable[[str, Rows | None], int]
-"""(column key, its rows; None for the open area) -> column number."""
+ColumnOf = Callable[[str, Rows | None, int], int]
+"""(column key, its rows; None for the open area, words of a row) -> column number."""
+WORDS: Final = limit_kinds()
+"""Limit kind -> words of a row."""
 
 ROWS: Final[dict[str, Rows | None]] = {
     "consumer": "consumers",
@@ -27,16 +30,9 @@ ROWS: Final[dict[str, Rows | None]] = {
 }
 
 
-def column_key(limit: Limit, model: str | None = None) -> str:
-    """Identity of the column in which a limit counts; `model` is the id, for scope model."""
-    rate = "rate:" if limit.burst is not None else ""
-    scope = f"model={model}" if limit.scope == "model" else limit.scope
-    return f"{rate}tier:{scope}:{canonical_per(limit.per or '')}" + (":shadow" if limit.mode == "shadow" else "")
-
-
 def in_order(limits: Sequence[Limit]) -> list[Limit]:
-    """A tier's limits, the shortest window first: so they are compiled and so they are shown, however they are written."""
-    return sorted(limits, key=lambda limit: (longest(limit.per or ""), column_key(limit)))
+    """A tier's limits, the shortest period first: the order in which they are compiled and shown."""
+    return sorted(limits, key=lambda limit: (longest(limit.per or ""), limit.column()))
 
 
 def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], column: ColumnOf) -> JsonDict:
@@ -87,15 +83,14 @@ def model_entry(n: int, model: LlmModel) -> JsonDict:
 
 
 def _limit(limit: Limit, models: Sequence[tuple[int, LlmModel]], column: ColumnOf) -> JsonDict:
-    rows = ROWS[limit.scope]
-    by_model = [[n, column(column_key(limit, m.id), rows)] for n, m in models] if limit.scope == "model" else []
+    rows, words = ROWS[limit.scope], WORDS[limit.kind]
+    by_model = [[n, column(limit.column(m.id), rows, words)] for n, m in models] if limit.scope == "model" else []
     return {
-        "per": limit.per,
-        "limit": limit.requests,
-        "burst": limit.burst,
+        "kind": limit.kind,
+        "fields": limit.fields,
         "scope": limit.scope,
         "shadow": limit.mode == "shadow",
-        "column": None if limit.scope == "model" else column(column_key(limit), rows),
+        "column": None if limit.scope == "model" else column(limit.column(), rows, words),
         "by_model": by_model,
     }
 

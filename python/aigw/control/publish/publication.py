@@ -386,7 +386,7 @@ class Publication:
             highest = self._rows[column.rows]
             rows = 1 if column.rows == "one" else max(1024, 1 << (highest + 1).bit_length())
             if self._ensured.get(column.n, 0) < (1 if column.rows == "one" else highest + 1):
-                self._publisher.ensure_column(column.n, 1, rows, column.key)
+                self._publisher.ensure_column(column.n, column.words, rows, column.key)
                 self._ensured[column.n] = rows
 
 

@@ -40,8 +40,8 @@ def profile(config: RateLimitingConfig, scope: Scope, counted_service: str | Non
         key = scope.key(config.limit_by, per, own)
         limits.append(
             {
-                "per": per,
-                "limit": limit,
+                "kind": "window",
+                "fields": {"requests": limit, "per": per},
                 "dense": column(key, "dense") if dense else None,
                 "open": column(key, "open") if hashed else None,
             }

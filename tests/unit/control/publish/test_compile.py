@@ -67,4 +67,4 @@ def test_profiles_that_were_never_stored_are_forgotten() -> None:
     assert [index(1), index(2)] == [0, 1]
     profiles.cut(1, 0)
     assert [index(1), index(3)] == [0, 1]
-    assert [p["limits"][0]["limit"] for p in profiles.rate_limiting] == [1, 3]
+    assert [p["limits"][0]["fields"]["requests"] for p in profiles.rate_limiting] == [1, 3]

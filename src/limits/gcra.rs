@@ -1,15 +1,16 @@
-//! The bucket: one word that lets a burst pass at once and refills steadily (GCRA).
+//! The arithmetic of buckets: one word that lets a burst pass at once and refills steadily (GCRA).
 //!
-//! The word is the theoretical arrival time, how far the requests that passed reach were they spread at their rate, and
-//! which rate that was: one of those that its column keeps the costs of. A request moves the time by its cost, from no
-//! earlier than now; it passes if the time is then at most `burst` costs ahead of now. 0 is a full bucket. Where another rate
-//! is asked for than the word speaks of, what was used stays used: the time ahead of now is scaled by the two costs, and the
-//! word written anew. A time further ahead than a whole burst (a smaller bucket, a clock that was set back) becomes an empty
-//! bucket, which refills from now on. Changed by compare-and-swap only, by any thread of any process that maps it.
+//! The word is the theoretical arrival time: how far the requests that passed reach when they are spread at their rate. Its
+//! low bits name that rate, one of those whose costs the column keeps. A request moves the time by its cost, from no
+//! earlier than now; it passes if the time is then at most `burst` costs ahead of now. 0 is a full bucket. Under another
+//! rate than the word's, used requests stay used: the time ahead of now is scaled by the two costs, and the word is
+//! rewritten. A time further ahead than a whole burst (a smaller bucket, a clock that was set back) becomes an empty
+//! bucket, which refills from now on. The word changes by compare-and-swap only, by any thread of any process that maps it.
 //! Source: ITU-T I.371, the generic cell rate algorithm in its virtual scheduling form.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::cells::shared::COLUMN_WORDS;
 use crate::units::Moment;
 
 /// Nanoseconds of a word's unit of time. Its 56 bits last until the year 2116.
@@ -17,7 +18,8 @@ const TICK: u64 = 64;
 /// Bits of a word that say which cost its time is in.
 const WHICH: u32 = 8;
 /// Costs that a column keeps. Of more rates than that over its life, one takes the place of another.
-pub const COSTS: usize = 1 << WHICH;
+pub const COSTS: usize = COLUMN_WORDS;
+const _: () = assert!(COSTS == 1 << WHICH, "a word names one of its column's costs");
 
 /// So many requests per so many seconds, `burst` of them at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,28 +28,26 @@ pub struct Rate {
     cost: u64,
     /// Requests that an idle caller may send at once.
     burst: u32,
-    /// As configured, for words.
-    requests: u32,
 }
 
-/// What a word said.
+/// A bucket's state at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct BucketState {
     /// Requests that have passed and not come back yet.
-    pub used: u32,
-    /// When one more passes: now, or later.
+    pub used: u64,
+    /// When the amount asked for passes: now, or later.
     pub free_at: Moment,
     /// When the bucket is full again.
     pub full_at: Moment,
 }
 
-/// What came of a try to take one.
+/// The outcome of an attempt to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// Taken; the reading is from before.
-    Took(Reading),
-    /// It would have passed the rate; nothing was taken.
-    Full(Reading),
+    /// Taken; the state is the one before.
+    Took(BucketState),
+    /// The amount would have passed the rate; nothing was taken.
+    Full(BucketState),
 }
 
 impl Rate {
@@ -59,7 +59,7 @@ impl Rate {
         }
         let cost = (u64::from(seconds) * 1_000_000_000).div_ceil(u64::from(requests)).next_multiple_of(TICK);
         let room = cost.checked_mul(u64::from(burst)).filter(|room| *room <= 1 << 61)?;
-        (room > 0).then_some(Self { cost, burst, requests })
+        (room > 0).then_some(Self { cost, burst })
     }
 
     /// Nanoseconds that one request costs.
@@ -72,9 +72,10 @@ impl Rate {
         self.burst
     }
 
-    /// Requests per period, as configured.
-    pub fn requests(self) -> u32 {
-        self.requests
+    /// Ticks that an amount costs, of at most one burst.
+    #[inline]
+    fn ticks(self, amount: u64) -> u64 {
+        self.cost / TICK * amount.min(u64::from(self.burst))
     }
 
     /// How many ticks a word may be ahead of now.
@@ -83,9 +84,9 @@ impl Rate {
     }
 }
 
-/// A bucket's word, and the costs that its column's words speak of.
+/// A bucket's word, and the costs that its column's words name.
 #[derive(Clone, Copy, Debug)]
-pub struct Bucket<'a> {
+pub struct BucketCell<'a> {
     word: &'a AtomicU64,
     costs: &'a [AtomicU64],
 }
@@ -94,64 +95,74 @@ pub struct Bucket<'a> {
 struct Seen {
     /// Ticks ahead of now.
     owed: u64,
-    /// It says the same in the terms of another rate, or more than a whole burst.
+    /// The word was written under another rate, or holds more than one burst: rewrite it.
     foreign: bool,
-    reading: Reading,
+    state: BucketState,
 }
 
-impl<'a> Bucket<'a> {
+impl<'a> BucketCell<'a> {
     /// `costs`: [`COSTS`] words that all buckets of a column share.
     pub fn new(word: &'a AtomicU64, costs: &'a [AtomicU64]) -> Self {
         Self { word, costs }
     }
 
     /// Reads without taking, and writes nothing.
-    pub fn read(self, rate: Rate, now: Moment) -> Reading {
-        self.seen(self.word.load(Ordering::Acquire), rate, now).reading
+    pub fn read(self, rate: Rate, now: Moment) -> BucketState {
+        self.seen(self.word.load(Ordering::Acquire), rate, 1, now).state
     }
 
-    /// Reads without taking. A word in the terms of another rate is written anew.
+    /// Reads without taking. A word of another rate is rewritten.
     #[inline]
-    pub fn peek(self, rate: Rate, now: Moment) -> Reading {
+    pub fn look(self, rate: Rate, amount: u64, now: Moment) -> BucketState {
         let word = self.word.load(Ordering::Acquire);
-        let seen = self.seen(word, rate, now);
+        let seen = self.seen(word, rate, amount, now);
         if seen.foreign {
             self.adopt(word, &seen, rate, now);
         }
-        seen.reading
+        seen.state
     }
 
-    /// Takes one request if the bucket has it.
+    /// Takes an amount if the bucket has it.
     #[inline]
-    pub fn take(self, rate: Rate, now: Moment) -> Take {
+    pub fn take(self, rate: Rate, amount: u64, now: Moment) -> Take {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            let seen = self.seen(word, rate, now);
-            if seen.reading.used >= rate.burst {
+            let seen = self.seen(word, rate, amount, now);
+            if amount > u64::from(rate.burst) || seen.owed + rate.ticks(amount) > rate.room() {
                 if seen.foreign {
                     self.adopt(word, &seen, rate, now);
                 }
-                return Take::Full(seen.reading);
+                return Take::Full(seen.state);
             }
-            let after = pack(now.0 / TICK + seen.owed + rate.cost / TICK, self.which(word, rate));
+            let after = pack(now.0 / TICK + seen.owed + rate.ticks(amount), self.which(word, rate));
             match self.word.compare_exchange_weak(word, after, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Take::Took(seen.reading),
+                Ok(_) => return Take::Took(seen.state),
                 Err(other) => word = other,
             }
         }
     }
 
-    /// Gives so many requests back, at whatever rate the word speaks of by now. What has refilled meanwhile stays full.
+    /// Gives an amount back, at whatever rate the word names by now. A part that has refilled meanwhile stays refilled.
     #[inline]
-    pub fn give_back(self, requests: u32) {
+    pub fn give_back(self, amount: u64) {
+        self.change(|ticks, cost| ticks.saturating_sub((cost / TICK).saturating_mul(amount)));
+    }
+
+    /// Takes an amount that was used already, whether the bucket has it or not. A bucket that has been full for long
+    /// refills at once: the time is moved from where it was.
+    pub fn charge(self, amount: u64) {
+        self.change(|ticks, cost| ticks.saturating_add((cost / TICK).saturating_mul(amount)));
+    }
+
+    #[inline]
+    fn change(self, next: impl Fn(u64, u64) -> u64) {
         let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             let (ticks, which) = unpack(word);
-            let given = (self.cost(which) / TICK).saturating_mul(u64::from(requests));
-            Some(pack(ticks.saturating_sub(given), which))
+            Some(pack(next(ticks, self.cost(which)), which))
         });
     }
 
-    fn seen(self, word: u64, rate: Rate, now: Moment) -> Seen {
+    fn seen(self, word: u64, rate: Rate, amount: u64, now: Moment) -> Seen {
         let (ticks, which) = unpack(word);
         let now_ticks = now.0 / TICK;
         let ahead = ticks.saturating_sub(now_ticks);
@@ -166,14 +177,13 @@ impl<'a> Bucket<'a> {
         };
         let foreign = ahead > 0 && (other.is_some() || owed > rate.room());
         let owed = owed.min(rate.room());
-        let cost = rate.cost / TICK;
         let at = |owed: u64| if owed == 0 { now } else { Moment((now_ticks + owed) * TICK) };
-        let used = u32::try_from(owed.div_ceil(cost)).unwrap_or(u32::MAX);
-        let free_at = at((owed + cost).saturating_sub(rate.room()));
-        Seen { owed, foreign, reading: Reading { used, free_at, full_at: at(owed) } }
+        let used = owed.div_ceil(rate.cost / TICK);
+        let free_at = at((owed + rate.ticks(amount)).saturating_sub(rate.room()));
+        Seen { owed, foreign, state: BucketState { used, free_at, full_at: at(owed) } }
     }
 
-    /// Writes what a word says in the terms of this rate. Whoever was faster has the word; it says the same.
+    /// Rewrites a word under this rate. A thread that was faster has written the same.
     #[cold]
     fn adopt(self, word: u64, seen: &Seen, rate: Rate, now: Moment) {
         let own = pack(now.0 / TICK + seen.owed, self.which(word, rate));
@@ -183,11 +193,11 @@ impl<'a> Bucket<'a> {
     /// Nanoseconds; 0 for one that is not kept.
     #[inline]
     fn cost(self, which: u64) -> u64 {
-        self.place(which).map_or(0, |cost| cost.load(Ordering::Acquire))
+        self.kept(which).map_or(0, |cost| cost.load(Ordering::Acquire))
     }
 
     #[inline]
-    fn place(self, which: u64) -> Option<&'a AtomicU64> {
+    fn kept(self, which: u64) -> Option<&'a AtomicU64> {
         usize::try_from(which).ok().and_then(|at| self.costs.get(at))
     }
 
@@ -203,15 +213,15 @@ impl<'a> Bucket<'a> {
     fn find(self, cost: u64) -> u64 {
         let home = cost.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - WHICH);
         for which in (home..home + COSTS as u64).map(|at| at % COSTS as u64) {
-            let Some(place) = self.place(which) else { continue };
-            match place.compare_exchange(0, cost, Ordering::AcqRel, Ordering::Acquire) {
+            let Some(kept) = self.kept(which) else { continue };
+            match kept.compare_exchange(0, cost, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return which,
-                Err(kept) if kept == cost => return which,
+                Err(other) if other == cost => return which,
                 Err(_) => {}
             }
         }
-        if let Some(place) = self.place(home) {
-            place.store(cost, Ordering::Release);
+        if let Some(kept) = self.kept(home) {
+            kept.store(cost, Ordering::Release);
         }
         home
     }

@@ -1,7 +1,6 @@
-//! The lengths of time a limit may be over, and the window of one that a moment lies in.
+//! Periods of limits, and the window of a period that a moment lies in.
 //!
-//! In comes a name (`minute`, `90s`, `5h`), told again as it was written, or a moment, out goes a window `[start, end)`
-//! in UTC. Months and years are calendar ones; a duration of n seconds aligns to `floor(epoch / n) * n`. Every moment
+//! In: a name (`minute`, `90s`, `5h`), printed again with the same unit, or a moment. Out: a window `[start, end)` in UTC. Months and years are calendar ones; a duration of n seconds aligns to `floor(epoch / n) * n`. Every moment
 //! lies in exactly one window of a period.
 
 use core::fmt;
@@ -27,7 +26,7 @@ pub enum Unit {
 
 impl Unit {
     /// Its letter, and its length in seconds.
-    const fn told(self) -> (char, u32) {
+    const fn letter_and_length(self) -> (char, u32) {
         match self {
             Self::Second => ('s', 1),
             Self::Minute => ('m', 60),
@@ -37,7 +36,7 @@ impl Unit {
     }
 }
 
-/// The time a limit is over. Ordered by length, shortest first, save for durations, which come last.
+/// The length of time that a limit is defined for. Ordered by length, shortest first, except durations, which come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
     /// One second.
@@ -52,7 +51,7 @@ pub enum Period {
     Month,
     /// A calendar year, UTC.
     Year,
-    /// So many seconds, aligned to the epoch, and the unit in which they are written.
+    /// So many seconds, aligned to the epoch, and the unit that the configuration has them in.
     Every(NonZeroU32, Unit),
 }
 
@@ -75,6 +74,26 @@ pub struct PeriodError {
 }
 
 impl Period {
+    /// Its length in seconds; `None` for a month and a year, which differ.
+    pub const fn seconds(self) -> Option<u32> {
+        Some(match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+            Self::Day => DAY,
+            Self::Every(seconds, _) => seconds.get(),
+            Self::Month | Self::Year => return None,
+        })
+    }
+
+    /// Whether it is a day or longer.
+    pub const fn is_day_or_longer(self) -> bool {
+        match self.seconds() {
+            Some(seconds) => seconds >= DAY,
+            None => true,
+        }
+    }
+
     /// The window that `now` lies in.
     #[inline]
     pub fn window(self, now: UnixSeconds) -> Window {
@@ -137,9 +156,10 @@ impl FromStr for Period {
     fn from_str(text: &str) -> Result<Self, PeriodError> {
         let duration = || {
             let units = [Unit::Second, Unit::Minute, Unit::Hour, Unit::Day];
-            let (digits, unit) = units.into_iter().find_map(|unit| Some((text.strip_suffix(unit.told().0)?, unit)))?;
+            let (digits, unit) =
+                units.into_iter().find_map(|unit| Some((text.strip_suffix(unit.letter_and_length().0)?, unit)))?;
             let count: u32 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-            Some(Self::Every(NonZeroU32::new(count.checked_mul(unit.told().1)?)?, unit))
+            Some(Self::Every(NonZeroU32::new(count.checked_mul(unit.letter_and_length().1)?)?, unit))
         };
         match text {
             "second" => Ok(Self::Second),
@@ -163,7 +183,7 @@ impl fmt::Display for Period {
             Self::Month => "month",
             Self::Year => "year",
             Self::Every(seconds, unit) => {
-                let (letter, length) = unit.told();
+                let (letter, length) = unit.letter_and_length();
                 return write!(f, "{}{letter}", seconds.get() / length);
             }
         })

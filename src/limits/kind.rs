@@ -1,0 +1,155 @@
+//! The interface of limit kinds: the trait, and the values that cross it.
+//!
+//! In: a counter's cells, an amount, the time. Out: the counter's state, a line for the journal, numbers and names for people.
+//! Amounts are in units of the limit's meter and have 64 bits, whatever a kind's words can hold.
+
+use serde_json::Value;
+
+use crate::cells::journal::TakenAmount;
+use crate::cells::{CellKey, CellRef, Cells, CounterError};
+use crate::period::{Period, Window};
+use crate::units::{Moment, UnixSeconds};
+
+/// One kind of limit.
+pub trait LimitKind: Copy + Sized {
+    /// The name that the control process writes into the policy.
+    const NAME: &'static str;
+    /// The number in journal entries. Data folders hold it: never changed, never given to another kind.
+    const NUMBER: u8;
+    /// Words of a row in its columns: 1, 2, 4 or 8.
+    const WORDS: u32 = 1;
+    /// Why its counters cannot be in the open area; `None`: they can.
+    const NOT_OPEN: Option<&'static str> = Some("with scope ip: not supported in this version");
+
+    /// From the fields of the configuration.
+    fn build(fields: &Value) -> Result<Self, BuildError>;
+    /// Numbers and names for people.
+    fn facts(&self) -> Facts;
+    /// The limit as text, as clients read it: `100 requests per day`.
+    fn describe(&self) -> String;
+    /// The amount that a request takes.
+    fn amount(&self, demand: &Demand) -> u64;
+    /// The amount that a call has used, where `taken` was taken for it.
+    fn used(taken: TakenAmount, usage: &Usage) -> u64;
+
+    /// Reads the counter and takes nothing.
+    fn look(
+        &self,
+        cells: &impl Cells,
+        key: CellKey,
+        amount: u64,
+        now: Moment,
+        state: &mut State,
+    ) -> Result<(), CounterError>;
+    /// The journal's line before the counter is touched. `state` is the one of a look.
+    fn intent(&self, key: CellKey, amount: u64, state: &State) -> TakenAmount;
+    /// Takes the amount if the limit has it, and returns whether it did. `state` becomes the one before the take. `note`
+    /// corrects the journal's line, before a counter is touched or when it was met in another window than intended.
+    fn take(
+        &self,
+        cells: &impl Cells,
+        key: CellKey,
+        amount: u64,
+        now: Moment,
+        state: &mut State,
+        note: impl Fn(TakenAmount),
+    ) -> Result<bool, CounterError>;
+    /// Gives an amount back to the window that it was taken from.
+    fn give_back(cells: &impl Cells, taken: TakenAmount);
+    /// Takes an amount that was used already, past the limit if need be.
+    fn charge(cells: &impl Cells, taken: TakenAmount);
+    /// Replaces the amount taken by the amount used.
+    fn settle(cells: &impl Cells, taken: TakenAmount, used: u64) {
+        if used < taken.amount {
+            Self::give_back(cells, TakenAmount { amount: taken.amount - used, ..taken });
+        } else if used > taken.amount {
+            Self::charge(cells, TakenAmount { amount: used - taken.amount, ..taken });
+        }
+    }
+
+    /// The counter's use at `now`, for people. A counter that does not exist yet is unused.
+    fn standing(&self, cells: &impl Cells, key: CellKey, now: Moment) -> CounterStanding;
+}
+
+/// Numbers and names of a limit, for headers, pages and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The meter's name: `requests`.
+    pub meter: &'static str,
+    /// The period; `None` for a bound on so much at once.
+    pub per: Option<Period>,
+    /// The whole limit: more than this never passes.
+    pub limit: u64,
+    /// Renewed after a day or later: exhaustion is a matter of the contract, not of pace.
+    pub quota: bool,
+    /// Nanoseconds until an amount of one is there again by itself; 0 where a window's end renews all at once.
+    pub refill: u64,
+    /// OpenAI's header names for the limit, what remains of it, and its reset; `None`: the meter has no such headers.
+    pub headers: Option<[&'static str; 3]>,
+}
+
+/// OpenAI's headers for limits on requests.
+pub(super) const REQUEST_HEADERS: [&str; 3] =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+
+/// What a request asks of limits, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Bytes of its body.
+    pub body: u64,
+}
+
+/// What a call has used when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Requests that count.
+    pub requests: u64,
+}
+
+impl Usage {
+    /// One request that an upstream answered.
+    pub const ANSWERED: Self = Self { requests: 1 };
+}
+
+/// The state of a limit's counter, as a look or a take found it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The amount counted, without the request's own.
+    pub used: u64,
+    /// When the request's amount passes, if it does not pass now. A window always names its end.
+    pub free_at: Moment,
+    /// When nothing is counted any more.
+    pub full_at: Moment,
+    /// The end of the window that counts. It is later than the clock's own window if the clock was set back.
+    pub end: UnixSeconds,
+    /// The clock's own window, kept between look and take: a calendar month costs 10 ns to compute.
+    pub own: Window,
+}
+
+/// A counter's use, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterStanding {
+    /// The amount counted, with what calls in flight hold.
+    pub taken: u64,
+    /// The cell and window as journals name them, where calls in flight are shown apart; `None` where they are not.
+    pub held_in: Option<(CellRef, u64)>,
+    /// When the limit is whole again; `None` for a bound on so much at once.
+    pub resets_at: Option<UnixSeconds>,
+}
+
+/// Why fields do not make a limit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// No kind has the name.
+    #[error("this version knows no kind of limit called {0:?}")]
+    Unknown(String),
+    /// A field is missing, unknown or out of its bounds.
+    #[error("{0}")]
+    Fields(String),
+}
+
+impl BuildError {
+    pub(super) fn fields(error: impl std::fmt::Display) -> Self {
+        Self::Fields(error.to_string())
+    }
+}

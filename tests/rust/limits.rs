@@ -1,0 +1,309 @@
+//! Every limit kind through its interface, over heap counters: never above the limit, refunds restore, a settled rest goes
+//! back to its window, resets are exact, a dead worker's permits are kept or given back, *never* differs from *not yet*.
+#![allow(clippy::unwrap_used)]
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aigw_core::admit::{Admitter, Check, NotTaken, reclaim, reclaim_v1};
+use aigw_core::cells::heap::HeapSpace;
+use aigw_core::cells::journal::{self, State as PermitState, TakenAmount};
+use aigw_core::cells::{CellKey, Cells, CounterSpace, journal_v1};
+use aigw_core::clock::{Clock, FakeClock};
+use aigw_core::limits::bucket::RefillBucket;
+use aigw_core::limits::window::FixedWindow;
+use aigw_core::limits::{Demand, KINDS, Limit, LimitKind, State, Usage};
+use aigw_core::units::{Moment, RequestId, UnixSeconds};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
+const KEY: CellKey = CellKey::Dense { column: 1, row: 2 };
+const ID: RequestId = RequestId([1, 2]);
+
+fn space() -> HeapSpace {
+    let width = KINDS.iter().map(|kind| kind.words as usize).max().unwrap();
+    HeapSpace::wide(&[(1, 4, width), (2, 4, width)], 8).unwrap()
+}
+
+/// One limit and its counter under test.
+struct Subject<K> {
+    kind: K,
+    space: HeapSpace,
+    clock: FakeClock,
+    state: State,
+}
+
+impl<K: LimitKind> Subject<K> {
+    fn new(fields: &Value) -> Self {
+        let kind = K::build(fields).unwrap();
+        Self { kind, space: space(), clock: FakeClock::at(NOW), state: State::default() }
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.moment()
+    }
+
+    /// The amount counted now.
+    fn taken(&self) -> u64 {
+        self.kind.standing(&self.space, KEY, self.now()).taken
+    }
+
+    fn window(&self) -> Option<u64> {
+        self.kind.standing(&self.space, KEY, self.now()).held_in.map(|(_, window)| window)
+    }
+
+    /// Takes as `Admitter` does; the journal's line when it took.
+    fn take(&mut self, amount: u64) -> Option<TakenAmount> {
+        let now = self.now();
+        self.kind.look(&self.space, KEY, amount, now, &mut self.state).unwrap();
+        let line = Cell::new(self.kind.intent(KEY, amount, &self.state));
+        let note = |taken| line.set(taken);
+        let took = self.kind.take(&self.space, KEY, amount, now, &mut self.state, note).unwrap();
+        took.then(|| line.get())
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Take(u64),
+    GiveBack(usize),
+    /// Settle to so many percent of the amount taken.
+    Settle(usize, u64),
+    Pass(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..9_u64).prop_map(Step::Take),
+        2 => any::<usize>().prop_map(Step::GiveBack),
+        2 => (any::<usize>(), 0..=100_u64).prop_map(|(which, share)| Step::Settle(which, share)),
+        1 => (0..40_000_u64).prop_map(Step::Pass),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// Runs the steps. A refund into the current window lowers the counter by exactly its amount; a bucket, which refills
+/// meanwhile, has nothing left at most.
+fn follow<K: LimitKind>(fields: &Value, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut subject = Subject::<K>::new(fields);
+    let limit = subject.kind.facts().limit;
+    let mut outstanding: Vec<TakenAmount> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Pass(millis) => subject.clock.advance(Duration::from_millis(millis)),
+            Step::Take(amount) => {
+                let before = subject.taken();
+                let took = subject.take(amount);
+                prop_assert_eq!(took.is_some(), before + amount <= limit, "{} + {} of {}", before, amount, limit);
+                prop_assert_eq!(subject.state.used, before);
+                prop_assert_eq!(subject.taken(), before + took.map_or(0, |taken| taken.amount));
+                outstanding.extend(took);
+            }
+            Step::GiveBack(_) | Step::Settle(..) if outstanding.is_empty() => {}
+            Step::GiveBack(which) => {
+                let taken = outstanding.swap_remove(which % outstanding.len());
+                let expected = after_refund(&subject, taken, taken.amount);
+                K::give_back(&subject.space, taken);
+                prop_assert_eq!(subject.taken(), expected);
+            }
+            Step::Settle(which, share) => {
+                let taken = outstanding.swap_remove(which % outstanding.len());
+                let used = taken.amount * share / 100;
+                let expected = after_refund(&subject, taken, taken.amount - used);
+                K::settle(&subject.space, taken, used);
+                prop_assert_eq!(subject.taken(), expected);
+            }
+        }
+        prop_assert!(subject.taken() <= limit);
+    }
+    Ok(())
+}
+
+fn after_refund<K: LimitKind>(subject: &Subject<K>, taken: TakenAmount, refund: u64) -> u64 {
+    let counts = taken.window == 0 || subject.window() == Some(taken.window);
+    if counts { subject.taken().saturating_sub(refund) } else { subject.taken() }
+}
+
+proptest! {
+    #[test]
+    fn fixed_window_keeps_its_limit_and_restores_refunds(
+        requests in 0..20_u32, per in prop::sample::select(vec!["second", "minute", "90s"]), steps in steps(),
+    ) {
+        follow::<FixedWindow>(&json!({"requests": requests, "per": per}), steps)?;
+    }
+
+    #[test]
+    fn bucket_keeps_its_limit_and_restores_refunds(
+        requests in 1..20_u32, burst in 1..20_u32, per in prop::sample::select(vec!["second", "minute", "90s"]),
+        steps in steps(),
+    ) {
+        follow::<RefillBucket>(&json!({"requests": requests, "per": per, "burst": burst}), steps)?;
+    }
+}
+
+#[test]
+fn fixed_window_resets_exactly_at_its_end() {
+    let mut subject = Subject::<FixedWindow>::new(&json!({"requests": 3, "per": "minute"}));
+    assert!(subject.take(3).is_some() && subject.take(1).is_none());
+    let end = subject.state.end;
+    subject.clock.step_to(UnixSeconds(end.0 - 1));
+    assert!(subject.take(1).is_none());
+    subject.clock.step_to(end);
+    assert!(subject.take(3).is_some() && subject.take(1).is_none());
+}
+
+#[test]
+fn bucket_refills_exactly_when_it_announces() {
+    let mut subject = Subject::<RefillBucket>::new(&json!({"requests": 5, "per": "second", "burst": 10}));
+    assert!(subject.take(10).is_some() && subject.take(2).is_none());
+    let wait = subject.state.free_at.since(subject.now());
+    assert_eq!(wait, 400_000_000, "two requests at five a second");
+    subject.clock.advance(Duration::from_nanos(wait - 1));
+    assert!(subject.take(2).is_none());
+    subject.clock.advance(Duration::from_nanos(1));
+    assert!(subject.take(2).is_some());
+}
+
+#[test]
+fn settle_charges_an_overrun() {
+    let mut window = Subject::<FixedWindow>::new(&json!({"requests": 5, "per": "day"}));
+    let taken = window.take(4).unwrap();
+    FixedWindow::settle(&window.space, taken, 6);
+    assert_eq!((window.taken(), window.take(1)), (6, None));
+    let mut bucket = Subject::<RefillBucket>::new(&json!({"requests": 1, "per": "day", "burst": 10}));
+    let taken = bucket.take(4).unwrap();
+    RefillBucket::settle(&bucket.space, taken, 7);
+    assert_eq!((bucket.taken(), bucket.take(4)), (7, None));
+}
+
+/// Threads that take and give back in races never hold more than the limit together.
+fn holds_under_races<K: LimitKind + Send + Sync>(fields: &Value) {
+    let (kind, space) = (K::build(fields).unwrap(), space());
+    let (limit, held) = (kind.facts().limit, AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for worker in 0..4_u64 {
+            let (space, held) = (&space, &held);
+            scope.spawn(move || {
+                let mut state = State::default();
+                for n in 0..5_000 {
+                    let amount = (worker + n) % 3 + 1;
+                    kind.look(space, KEY, amount, NOW.into(), &mut state).unwrap();
+                    let line = Cell::new(kind.intent(KEY, amount, &state));
+                    if kind.take(space, KEY, amount, NOW.into(), &mut state, |taken| line.set(taken)).unwrap() {
+                        assert!(held.fetch_add(amount, Ordering::SeqCst) + amount <= limit);
+                        held.fetch_sub(amount, Ordering::SeqCst);
+                        K::settle(space, line.get(), 0);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(kind.standing(&space, KEY, NOW.into()).taken, 0);
+}
+
+#[test]
+fn racing_threads_never_pass_a_limit() {
+    holds_under_races::<FixedWindow>(&json!({"requests": 7, "per": "day"}));
+    holds_under_races::<RefillBucket>(&json!({"requests": 1, "per": "day", "burst": 7}));
+}
+
+fn both() -> [Limit; 2] {
+    let window = Limit::build("window", &json!({"requests": 9, "per": "day"})).unwrap();
+    let bucket = Limit::build("bucket", &json!({"requests": 1, "per": "day", "burst": 9})).unwrap();
+    [window, bucket]
+}
+
+fn used(space: &HeapSpace) -> [u64; 2] {
+    let counters = [(1, both()[0]), (2, both()[1])];
+    counters.map(|(column, limit)| limit.standing(space, CellKey::Dense { column, row: 2 }, NOW.into()).taken)
+}
+
+#[test]
+fn reclaim_keeps_permits_that_were_sent_and_gives_back_those_that_were_not() {
+    let space = Arc::new(space());
+    let admitter = Admitter::new(Arc::clone(&space));
+    let [window, bucket] = both();
+    let mut checks =
+        [(1, window), (2, bucket)].map(|(column, limit)| Check::new(limit, CellKey::Dense { column, row: 2 }));
+    let mut take = || admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
+    take().settle(&Usage::ANSWERED);
+    take().settle(&Usage { requests: 0 });
+    assert_eq!(used(&space), [1, 1], "a request that does not count goes back");
+    let (held, mut sent) = (take(), take());
+    sent.mark_sent();
+    assert_eq!(used(&space), [3, 3]);
+    std::mem::forget((held, sent));
+    let found = reclaim(space.ring().words(), &*space, true);
+    assert_eq!((found.open, found.given_back, used(&space)), (2, 1, [2, 2]));
+    assert_eq!(reclaim(space.ring().words(), &*space, true).open, 0);
+}
+
+#[test]
+fn reclaim_reads_the_ring_of_the_version_before() {
+    let space = space();
+    let (mut state, key) = (State::default(), |column| CellKey::Dense { column, row: 2 });
+    let (fixed, refilling) = (
+        FixedWindow::build(&json!({"requests": 9, "per": "day"})).unwrap(),
+        RefillBucket::build(&json!({"requests": 1, "per": "day", "burst": 9})).unwrap(),
+    );
+    assert!(fixed.take(&space, key(1), 3, NOW.into(), &mut state, |_| ()).unwrap());
+    let end = fixed.standing(&space, key(1), NOW.into()).resets_at.unwrap();
+    assert!(refilling.take(&space, key(2), 3, NOW.into(), &mut state, |_| ()).unwrap());
+    let ring: Vec<AtomicU64> = (0..journal_v1::RING_WORDS).map(|_| AtomicU64::new(0)).collect();
+    let entry = |n: usize, state: PermitState| {
+        let pairs = [(1_u64 << 32 | 2, u64::from(end.0) << 32 | 1), (1 << 62 | 2 << 32 | 2, 1)];
+        let words = [0x100 | state as u64, NOW.0.into(), 1, 2, 2, pairs[0].0, pairs[0].1, pairs[1].0, pairs[1].1];
+        for (at, word) in words.into_iter().enumerate() {
+            ring[n * 64 + at].store(word, Ordering::SeqCst);
+        }
+    };
+    entry(0, PermitState::Held);
+    entry(7, PermitState::Sent);
+    let found = reclaim_v1(&ring, &space, true);
+    assert_eq!((found.open, found.given_back, used(&space)), (2, 1, [2, 2]));
+    assert_eq!(reclaim_v1(&ring, &space, true).open, 0);
+}
+
+/// A kind that takes more than one unit at a time would refuse so; requests take one.
+#[test]
+fn check_tells_never_from_not_yet() {
+    let space = Arc::new(space());
+    let admitter = Admitter::new(Arc::clone(&space));
+    let mut check = Check::new(both()[0], KEY);
+    check.amount = 10;
+    assert!(check.never_passes() && check.exhausted());
+    check.amount = 9;
+    assert!(!check.never_passes() && !check.exhausted());
+    let closed = Limit::build("window", &json!({"requests": 0, "per": "day"})).unwrap();
+    let mut closed = [Check::new(closed, KEY)];
+    assert_eq!(admitter.peek(&mut closed, &Demand::default(), NOW), Err(NotTaken::Exceeded(0)));
+    assert!(!closed[0].never_passes(), "a limit of 0 is exhausted, as it always was");
+}
+
+#[test]
+fn journal_carries_amounts_of_64_bits() {
+    let space = space();
+    let mut subject = Subject::<FixedWindow>::new(&json!({"requests": u32::MAX, "per": "day"}));
+    assert_eq!(subject.take(u64::MAX), None, "larger than the whole limit");
+    assert_eq!(subject.take(u32::MAX.into()).map(|taken| taken.amount), Some(u32::MAX.into()));
+    assert!(journal::open_permits(space.ring().words()).next().is_none());
+    assert!(space.row(1, 3).is_some_and(|row| !row.is_empty()) && space.row(1, 4).is_none());
+}
+
+#[test]
+fn registry_refuses_unknown_kinds_and_fields() {
+    for (kind, fields, wanted) in [
+        ("none", json!({}), "no kind of limit"),
+        ("window", json!({"requests": 1}), "per"),
+        ("window", json!({"requests": 1, "per": "day", "burst": 2}), "burst"),
+        ("window", json!({"requests": -1, "per": "day"}), "-1"),
+        ("bucket", json!({"requests": 1, "per": "month", "burst": 2}), "fixed length"),
+        ("bucket", json!({"requests": 1, "per": "366d", "burst": 2}), "366 days"),
+    ] {
+        let error = Limit::build(kind, &fields).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}
