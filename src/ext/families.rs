@@ -5,7 +5,7 @@
 use std::io;
 
 use aigw_core::telemetry::{Metric, Sink, Value};
-use aigw_io::cells::Control;
+use aigw_io::cells::ControlCells;
 use aigw_io::metrics::{self, Labels};
 
 /// (name, kind, help, samples) of each metric.
@@ -14,7 +14,7 @@ pub(crate) type Family = (&'static str, &'static str, &'static str, Vec<Sample>)
 pub(crate) type Sample = (String, Vec<(&'static str, String)>, f64);
 
 /// The metrics of all workers.
-pub(crate) fn families(cells: &Control, labels: &Labels) -> io::Result<Vec<Family>> {
+pub(crate) fn families(cells: &ControlCells, labels: &Labels) -> io::Result<Vec<Family>> {
     let mut families = Families(Vec::new());
     metrics::walk(cells, labels, &mut families)?;
     Ok(families.0)

@@ -14,7 +14,7 @@ use aigw_core::snapshot::file::Highest;
 use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, parse_uuid};
 use aigw_core::standing::{self, Instance, NamedRow, Sources};
 use aigw_core::units::Moment;
-use aigw_io::cells::{self, Control, StoreId};
+use aigw_io::cells::{self, ControlCells, StoreId};
 use aigw_io::metrics::{self, Labels};
 use aigw_io::secret::{self, Sealer};
 use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
@@ -37,7 +37,7 @@ type InstanceTuple = (usize, String, Vec<(u32, String)>);
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Publisher {
-    cells: Control,
+    cells: ControlCells,
     writer: Mutex<SnapshotWriter>,
     page: Arc<ControlPage>,
     hasher: KeyHasher,
@@ -70,7 +70,7 @@ impl Publisher {
         py.detach(|| {
             let folder = data_dir.join("cells");
             cells::set_aside_foreign(&folder, store)?;
-            let cells = Control::open(&folder, store)?;
+            let cells = ControlCells::open(&folder, store)?;
             metrics::prepare(&cells, Highest::default())?;
             let writer = SnapshotWriter::open(&data_dir, store)?;
             let (page, writer) = (writer.page(), Mutex::new(writer));

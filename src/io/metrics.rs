@@ -12,10 +12,10 @@ use aigw_core::telemetry::{
     self, Counter, GATEWAY, GATEWAY_WORDS, Page, ROUTE_WORDS, ROUTES, RouteRow, Sink, Value, WORKERS,
 };
 
-use crate::cells::{Control, SlotState};
+use crate::cells::{ControlCells, SlotState};
 
 /// Make room for the counters of numbers up to these.
-pub fn prepare(cells: &Control, highest: Highest) -> io::Result<()> {
+pub fn prepare(cells: &ControlCells, highest: Highest) -> io::Result<()> {
     let rows = |highest: u32, words: u32| (u64::from(highest) + 1) * u64::from(words);
     cells.ensure_column(ROUTES.0, 1, rows(highest.route, ROUTE_WORDS), ROUTES.1)?;
     cells.ensure_column(SERIES.0, 1, rows(highest.series, SERIES_WORDS), SERIES.1)?;
@@ -34,25 +34,25 @@ pub struct Labels {
 }
 
 /// The Prometheus page.
-pub fn page(cells: &Control, labels: &Labels) -> io::Result<String> {
+pub fn page(cells: &ControlCells, labels: &Labels) -> io::Result<String> {
     let mut page = Page::default();
     walk(cells, labels, &mut page)?;
     Ok(page.text())
 }
 
 /// Configurations that a worker could not load, since the data folder was made.
-pub fn load_failures(cells: &Control) -> u64 {
+pub fn load_failures(cells: &ControlCells) -> u64 {
     telemetry::counted(&cells.run(GATEWAY.0, 0, GATEWAY_WORDS), Counter::SnapshotFailed)
 }
 
 /// The number of answers on these routes, and on no route.
-pub fn total_requests(cells: &Control, routes: &[u32]) -> u64 {
+pub fn total_requests(cells: &ControlCells, routes: &[u32]) -> u64 {
     let answered = |n: u32| telemetry::answered(&cells.run(ROUTES.0, n.saturating_mul(ROUTE_WORDS), ROUTE_WORDS));
     routes.iter().fold(answered(0), |sum, n| sum.saturating_add(answered(*n)))
 }
 
 /// Hands every metric and its samples to `sink`, in the order of the page.
-pub fn walk(cells: &Control, Labels { routes, series, tiers }: &Labels, sink: &mut impl Sink) -> io::Result<()> {
+pub fn walk(cells: &ControlCells, Labels { routes, series, tiers }: &Labels, sink: &mut impl Sink) -> io::Result<()> {
     let run = |column: u32, n: u32, words: u32| cells.run(column, n.saturating_mul(words), words);
     let nowhere = run(ROUTES.0, 0, ROUTE_WORDS);
     // A route without requests has no sample: thousands of empty samples would make the page too large to be read.

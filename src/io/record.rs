@@ -3,7 +3,7 @@
 //! In: its head and its report. Out: words in the shared columns, a line in the log's channel. Nothing here waits.
 
 use crate::access_log::{AccessLog, Line};
-use crate::cells::Worker as WorkerCells;
+use crate::cells::WorkerCells;
 use aigw_core::cells::Cells;
 use aigw_core::refusal::Reason;
 use aigw_core::request::Head;

@@ -1,6 +1,6 @@
 //! The counters that `GET /v1/limits` reads: those of all workers, opened when first asked for. The core reads them.
 
-use crate::cells::{Control, StoreId};
+use crate::cells::{ControlCells, StoreId};
 use aigw_core::admit::CallerRows;
 use aigw_core::snapshot::{Offer, Tier};
 use aigw_core::standing;
@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 pub(crate) struct Standing {
     dir: PathBuf,
     store: StoreId,
-    cells: OnceLock<Control>,
+    cells: OnceLock<ControlCells>,
 }
 
 impl Standing {
@@ -20,11 +20,11 @@ impl Standing {
         Self { dir: dir.to_owned(), store, cells: OnceLock::new() }
     }
 
-    fn cells(&self) -> io::Result<&Control> {
+    fn cells(&self) -> io::Result<&ControlCells> {
         if let Some(cells) = self.cells.get() {
             return Ok(cells);
         }
-        let opened = Control::open(&self.dir, self.store)?;
+        let opened = ControlCells::open(&self.dir, self.store)?;
         Ok(self.cells.get_or_init(|| opened))
     }
 

@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::access_log::AccessLog;
-use crate::cells::{SlotState, Worker as WorkerCells};
+use crate::cells::{SlotState, WorkerCells};
 use crate::clock::SystemClock;
 use crate::ids::Ids;
 use crate::record::Recorder;

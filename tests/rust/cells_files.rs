@@ -14,7 +14,7 @@ use aigw_core::cells::{CellKey, Cells};
 use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::standing::Counter;
 use aigw_core::units::{RequestId, UnixSeconds};
-use aigw_io::cells::{Control, SlotState, Worker, set_aside_foreign};
+use aigw_io::cells::{ControlCells, SlotState, WorkerCells, set_aside_foreign};
 
 const STORE: [u64; 2] = [11, 22];
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
@@ -51,7 +51,7 @@ fn check(column: u32, row: u32, limit: u32) -> Check {
     Check::new(window(limit, Period::Day), CellKey::Dense { column, row })
 }
 
-fn read(control: &Control, column: u32, row: u32) -> (u32, u32) {
+fn read(control: &ControlCells, column: u32, row: u32) -> (u32, u32) {
     let counter = Counter::new(window(u32::MAX, Period::Day), column, row);
     let standing = control.standing(vec![counter], NOW.into()).unwrap();
     let amount = |amount: u64| u32::try_from(amount).unwrap();
@@ -61,8 +61,8 @@ fn read(control: &Control, column: u32, row: u32) -> (u32, u32) {
 #[test]
 fn a_worker_sees_columns_made_and_grown_after_it_started() {
     let folder = Folder::new();
-    let control = Control::open(&folder.cells(), STORE).unwrap();
-    let worker = Arc::new(Worker::open(&folder.cells(), STORE).unwrap());
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
+    let worker = Arc::new(WorkerCells::open(&folder.cells(), STORE).unwrap());
     let admitter = Admitter::new(Arc::clone(&worker));
     assert_eq!(
         admitter.take(&mut [check(5, 0, 9)], &Demand::default(), NOW, RequestId::default()).err(),
@@ -82,7 +82,7 @@ fn a_worker_sees_columns_made_and_grown_after_it_started() {
     }
     // A smaller size changes nothing; counts stay, also for later readers.
     control.ensure_column(5, 1, 1, "requests:a").unwrap();
-    assert_eq!(read(&Control::open(&folder.cells(), STORE).unwrap(), 5, 9), (3, 0));
+    assert_eq!(read(&ControlCells::open(&folder.cells(), STORE).unwrap(), 5, 9), (3, 0));
     assert!(worker.dense(5, u32::MAX).is_none() && worker.dense(u32::MAX, 0).is_none());
     assert_eq!(read(&control, 77, 3), (0, 0));
 }
@@ -90,7 +90,7 @@ fn a_worker_sees_columns_made_and_grown_after_it_started() {
 #[test]
 fn a_column_is_one_thing_only() {
     let folder = Folder::new();
-    let control = Control::open(&folder.cells(), STORE).unwrap();
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
     control.ensure_column(1, 1, 1, "requests:a").unwrap();
     for (width, key) in [(1, "requests:b"), (2, "requests:a")] {
         let error = control.ensure_column(1, width, 1, key).unwrap_err();
@@ -105,9 +105,9 @@ fn a_column_is_one_thing_only() {
 #[test]
 fn wide_rows_do_not_touch_each_other() {
     let folder = Folder::new();
-    let control = Control::open(&folder.cells(), STORE).unwrap();
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
     control.ensure_column(1, 4, 2_000, "wide").unwrap();
-    let worker = Worker::open(&folder.cells(), STORE).unwrap();
+    let worker = WorkerCells::open(&folder.cells(), STORE).unwrap();
     for row in 0..2_000 {
         worker.dense(1, row).unwrap().store(u64::from(row) + 1, Ordering::SeqCst);
     }
@@ -118,25 +118,25 @@ fn wide_rows_do_not_touch_each_other() {
 fn counters_of_another_store_are_set_aside() {
     let folder = Folder::new();
     assert_eq!(set_aside_foreign(&folder.cells(), STORE).unwrap(), None);
-    let control = Control::open(&folder.cells(), STORE).unwrap();
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
     control.ensure_column(1, 1, 1, "requests:a").unwrap();
     assert_eq!(set_aside_foreign(&folder.cells(), STORE).unwrap(), None);
-    for error in [Control::open(&folder.cells(), [1, 1]).err(), Worker::open(&folder.cells(), [1, 1]).err()] {
+    for error in [ControlCells::open(&folder.cells(), [1, 1]).err(), WorkerCells::open(&folder.cells(), [1, 1]).err()] {
         assert_eq!(error.unwrap().kind(), ErrorKind::InvalidData);
     }
     let aside = set_aside_foreign(&folder.cells(), [1, 1]).unwrap().unwrap();
     assert!(aside.join("column-1").exists() && !folder.cells().exists());
-    assert_eq!(read(&Control::open(&folder.cells(), [1, 1]).unwrap(), 1, 0), (0, 0));
+    assert_eq!(read(&ControlCells::open(&folder.cells(), [1, 1]).unwrap(), 1, 0), (0, 0));
 }
 
 #[test]
 fn a_slot_shows_its_owner_and_is_free_when_it_is_gone() {
     let folder = Folder::new();
-    let control = Control::open(&folder.cells(), STORE).unwrap();
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
     control.ensure_column(1, 1, 1, "requests:a").unwrap();
     assert_eq!(control.slots().unwrap(), []);
     let (first, second) =
-        (Worker::open(&folder.cells(), STORE).unwrap(), Worker::open(&folder.cells(), STORE).unwrap());
+        (WorkerCells::open(&folder.cells(), STORE).unwrap(), WorkerCells::open(&folder.cells(), STORE).unwrap());
     second.status().set_state(SlotState::Ready);
     second.status().set_generation(7);
     second.status().set_inline(true);
@@ -169,17 +169,17 @@ fn a_full_disk_is_an_error_and_harms_nothing() {
     let folder = Folder::new();
     let Some(disk) = SmallDisk::mount(&folder.0, "9m") else { return };
     let cells = disk.0.join("cells");
-    let control = Control::open(&cells, STORE).unwrap();
+    let control = ControlCells::open(&cells, STORE).unwrap();
     control.ensure_column(1, 1, 100, "requests:a").unwrap();
     let error = control.ensure_column(1, 1, 10_000_000, "requests:a").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     // A worker's journal finds no room either.
     fs::write(disk.0.join("fill"), vec![0; 16 << 20]).unwrap_err();
-    assert_eq!(Worker::open(&cells, STORE).err().unwrap().kind(), ErrorKind::StorageFull);
+    assert_eq!(WorkerCells::open(&cells, STORE).err().unwrap().kind(), ErrorKind::StorageFull);
     assert_eq!(control.ensure_column(2, 1, 1, "requests:b").unwrap_err().kind(), ErrorKind::StorageFull);
     assert!(!cells.join("column-2").exists());
     fs::remove_file(disk.0.join("fill")).unwrap();
-    let big = Control::open(&cells, STORE).unwrap();
+    let big = ControlCells::open(&cells, STORE).unwrap();
     assert_eq!(read(&big, 1, 99), (0, 0));
     assert_eq!(read(&big, 1, 9_999_999), (0, 0), "rows that have no blocks do not exist");
     control.ensure_column(2, 1, 1, "requests:b").unwrap();
@@ -269,7 +269,7 @@ const ANSWERED: u32 = 1;
 fn a_worker_process() {
     let Ok(cells) = std::env::var("AIGW_TEST_CELLS") else { return };
     let row: u32 = std::env::var("AIGW_TEST_TALLY").unwrap().parse().unwrap();
-    let worker = Arc::new(Worker::open(Path::new(&cells), STORE).unwrap());
+    let worker = Arc::new(WorkerCells::open(Path::new(&cells), STORE).unwrap());
     let admitter = Admitter::new(Arc::clone(&worker));
     println!("\nopen");
     let tally = |kind| worker.dense(TALLY, row * 2 + kind).unwrap();
@@ -278,9 +278,9 @@ fn a_worker_process() {
     let mut checks = [check(1, 0, LIMIT), Check::new(window(LIMIT, Period::Month), admitter.open_key(9, b"shared"))];
     let id = RequestId([1, row.into()]);
     if order.trim() == "hold" {
-        let _held: Vec<Permit<Worker>> =
+        let _held: Vec<Permit<WorkerCells>> =
             (0..1_000).map(|_| admitter.take(&mut checks, &Demand::default(), NOW, id).unwrap()).collect();
-        let mut sent: Vec<Permit<Worker>> =
+        let mut sent: Vec<Permit<WorkerCells>> =
             (0..10).map(|_| admitter.take(&mut checks, &Demand::default(), NOW, id).unwrap()).collect();
         sent.iter_mut().for_each(Permit::mark_sent);
         println!("\nholding");
@@ -311,7 +311,7 @@ fn a_worker_process() {
 #[test]
 fn reclaim_gives_back_held_permits_and_keeps_sent_ones() {
     let folder = Folder::new();
-    let control = Control::open(&folder.cells(), STORE).unwrap();
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
     control.ensure_column(1, 1, 1, "requests:a").unwrap();
     let mut process = Process::start(&folder.cells(), 0);
     process.order("hold");
@@ -324,7 +324,7 @@ fn reclaim_gives_back_held_permits_and_keeps_sent_ones() {
     assert_eq!(read(&control, 1, 0), (10, 0));
     assert_eq!(control.slots().unwrap(), []);
     // The open counter was given back too: all that is left can be had.
-    let worker = Arc::new(Worker::open(&folder.cells(), STORE).unwrap());
+    let worker = Arc::new(WorkerCells::open(&folder.cells(), STORE).unwrap());
     let admitter = Admitter::new(Arc::clone(&worker));
     let mut checks = [Check::new(window(LIMIT, Period::Month), admitter.open_key(9, b"shared"))];
     admitter.peek(&mut checks, &Demand::default(), NOW).unwrap();
@@ -336,7 +336,7 @@ fn eight_processes_under_kill_9_never_pass_the_limit() {
     const PROCESSES: u32 = 8;
     const KILLS: u32 = 24;
     let folder = Folder::new();
-    let control = Control::open(&folder.cells(), STORE).unwrap();
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
     control.ensure_column(1, 1, 1, "requests:a").unwrap();
     control.ensure_column(TALLY, 1, u64::from(PROCESSES) * 2, "tally").unwrap();
     let start = |tally| {

@@ -1,7 +1,7 @@
 //! The counters of a gateway as files in `DATA/cells`, shared by the control process and all workers.
 //!
 //! `columns` hold dense counters, `open_area` the hash area, `slots` each worker's lock and journal. Workers come in
-//! by [`Worker`], the control process by [`Control`]. Decisions are the core's; here are only files, locks and maps.
+//! by [`WorkerCells`], the control process by [`ControlCells`]. Decisions are the core's; here are only files, locks and maps.
 
 mod columns;
 mod counters;
@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use files::StoreId;
-pub use reader::{Control, ReclaimedSlot};
+pub use reader::{ControlCells, ReclaimedSlot};
 pub use slots::{SLOTS, SlotReport, SlotState, SlotStatus};
-pub use worker::Worker;
+pub use worker::WorkerCells;
 
 /// Moves the folder aside if its counters belong to another store; says where it is now.
 ///

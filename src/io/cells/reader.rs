@@ -31,14 +31,14 @@ pub struct ReclaimedSlot {
 }
 
 /// The counters, for one control process.
-pub struct Control {
+pub struct ControlCells {
     dir: PathBuf,
     store: StoreId,
     counters: Counters,
     slots: [OnceLock<WordMap>; SLOTS as usize],
 }
 
-impl Control {
+impl ControlCells {
     /// Opens `DATA/cells`, making what is missing. [`super::set_aside_foreign`] comes first.
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;

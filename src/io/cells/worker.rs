@@ -13,13 +13,13 @@ use super::slots::{Slot, SlotStatus};
 use crate::map::WordMap;
 
 /// The counters, for one worker.
-pub struct Worker {
+pub struct WorkerCells {
     counters: Counters,
     slot: Slot,
     ring: Ring<WordMap>,
 }
 
-impl Worker {
+impl WorkerCells {
     /// Takes a free slot, having given back what its dead owner had not sent.
     ///
     /// `dir` is `DATA/cells`. `StorageFull` when there is no room for the files, `ResourceBusy` when all slots are
@@ -36,7 +36,7 @@ impl Worker {
     }
 }
 
-impl Cells for Worker {
+impl Cells for WorkerCells {
     type Words = WordMap;
     type Lock = FileLock;
 
@@ -61,7 +61,7 @@ impl Cells for Worker {
     }
 }
 
-impl CounterSpace for Worker {
+impl CounterSpace for WorkerCells {
     #[inline]
     fn ring(&self) -> &Ring<WordMap> {
         &self.ring
