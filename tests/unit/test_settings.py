@@ -22,17 +22,17 @@ def test_an_option_wins_over_a_variable_and_a_variable_over_the_default() -> Non
     assert (settings.workers, settings.drain_timeout) == (2, 7.0)
 
 
-def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     assert load({}, {"AIGW_DATA": "", "AIGW_WORKERS": "", "AIGW_ADMIN": "", "AIGW_CONFIG": ""}) == load({}, {})
 
 
-def test_settings_survive_the_way_to_a_child() -> None:
+def test_settings_reach_a_child_unchanged() -> None:
     given = {"data": "/tmp/x", "proxy": "[::1]:0", "workers": "2", "tls_cert": "/c", "tls_key": "/k", "loop": "stock"}
     settings = load(given, {})
     assert load(json.loads(json.dumps(settings.as_text())), {}) == settings
 
 
-def test_a_secret_never_leaves_by_text() -> None:
+def test_the_text_of_settings_hides_secrets() -> None:
     settings = load({}, {"AIGW_ADMIN_TOKEN": "hush"})
     assert settings.admin_token == "hush"
     assert "hush" not in repr(settings) and "hush" not in json.dumps(settings.as_text())

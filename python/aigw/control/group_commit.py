@@ -86,6 +86,11 @@ class GroupCommit:
         future.set_exception(StoreError("the control process is stopping; nothing was changed"))
         return future
 
+    @property
+    def waiting(self) -> int:
+        """The number of operations that wait for the next group."""
+        return self._jobs.qsize()
+
     def renew(self) -> "Future[None]":
         """Write all published files again, as a new generation: a worker could not load one of them."""
         return self.submit(lambda _: self._publication.renew(), alone=True)
@@ -108,7 +113,7 @@ class GroupCommit:
                 first = self._jobs.get(timeout=wait)
             except queue.Empty:
                 with self._faults.outlived("writer", "publish"):
-                    self._catch_up(int(self._now()))
+                    self.catch_up(int(self._now()))
             else:
                 group: list[_Job[Any]] = []
                 last = self._collect(first, group)
@@ -203,7 +208,9 @@ class GroupCommit:
                 self._store.checkpoint(truncate=large)
             self._logged = 0
 
-    def _catch_up(self, now: int) -> None:
+    def catch_up(self, now: int) -> None:
+        """Repeat a failed publication, and delete credentials that expired before `now` (unix seconds). The writer thread calls it
+        when it has waited long enough; another thread may while no operation runs. Raises AigwError, OSError, ValueError."""
         self._reload_if_stale()
         try:
             with self._store.writing() as session:

@@ -39,37 +39,28 @@ class ControlSettings:
     reports the errors."""
 
 
+@dataclass(frozen=True, slots=True)
 class Control:
-    """An opened control plane. `start` before the first request, `close` after the last."""
+    """The parts of an opened control plane. `start` before the first request, `close` after the last."""
 
-    def __init__(
-        self,
-        store: Store,
-        publisher: Publisher,
-        writer: GroupCommit,
-        configuration: Configuration,
-        load_at_start: Callable[[], None],
-        app: AdminApp,
-        families: Callable[[], list[Family]],
-        repair: Repair,
-        faults: Faults,
-    ) -> None:
-        self._load_at_start = load_at_start
-        self.configuration = configuration
-        self._store = store
-        self._publisher = publisher
-        self._writer = writer
-        self.repair = repair
-        self.app = app
-        self.families = families
-        """The metrics of `GET /metrics`, for the exporters."""
-        self.faults = faults
+    store: Store
+    publisher: Publisher
+    publication: Publication
+    writer: GroupCommit
+    configuration: Configuration
+    load_at_start: Callable[[], None]
+    """Puts the configuration file in force."""
+    app: AdminApp
+    families: Callable[[], list[Family]]
+    """The metrics of `GET /metrics`, for the exporters."""
+    repair: Repair
+    faults: Faults
 
     def start(self) -> None:
         """Put the configuration in force. Raises ConfigError, StoreError or OSError, after closing everything."""
         try:
-            self._writer.start()
-            self._load_at_start()
+            self.writer.start()
+            self.load_at_start()
             give_back()
         except (AigwError, OSError):
             self.close()
@@ -77,12 +68,12 @@ class Control:
 
     def reclaim(self) -> list[tuple[int, int]]:
         """Give back permits of dead workers; returns (slot, open permits) of each. Call it after a worker's death."""
-        return self._publisher.reclaim()
+        return self.publisher.reclaim()
 
     def close(self) -> None:
         """Finish the writes in progress and close the files."""
-        self._writer.close()
-        self._store.close()
+        self.writer.close()
+        self.store.close()
 
 
 def open_control(
@@ -127,15 +118,16 @@ def open_control(
     app = AdminApp(admin, Guard(settings.admin, settings.admin_token))
     held = [at_start]  # frees a large file as soon as it is in force
     return Control(
-        store,
-        files,
-        writer,
-        configuration,
-        lambda: configuration.start(held.pop(), must=settings.must),
-        app,
-        families,
-        Repair(files, writer.renew, log),
-        faults,
+        store=store,
+        publisher=files,
+        publication=publication,
+        writer=writer,
+        configuration=configuration,
+        load_at_start=lambda: configuration.start(held.pop(), must=settings.must),
+        app=app,
+        families=families,
+        repair=Repair(files, writer.renew, log),
+        faults=faults,
     )
 
 

@@ -11,7 +11,7 @@ LISTS = "'config.allow', 'config.deny'"
 EXACTLY, AT_LEAST = (f"{w} one of these fields must be non-empty: {LISTS}" for w in ("exactly", "at least"))
 
 
-def test_groups_of_a_consumer(gateway: Gateway) -> None:
+def test_a_consumer_gains_and_loses_groups(gateway: Gateway) -> None:
     bob = gateway.post("/consumers", username="bob")
     made = gateway.post("/consumers/bob/acls", group="gold", tags=["x"])
     assert set(made) == {"id", "created_at", "consumer", "group", "tags"}
@@ -63,12 +63,14 @@ def test_groups_of_a_consumer(gateway: Gateway) -> None:
          "schema violation (config.allowed_payload_size: expected an integer)"),
     ],
 )  # fmt: skip
-def test_configs_are_checked_as_kong_does(gateway: Gateway, name: str, config: dict[str, Any], message: str) -> None:
+def test_acl_refuses_the_configs_that_kong_refuses(
+    gateway: Gateway, name: str, config: dict[str, Any], message: str
+) -> None:
     answer = gateway.post("/plugins", 400, name=name, config=config)
     assert (answer["code"], answer["message"]) == (2, message)
 
 
-def test_acl_reaches_the_route_and_no_consumer(gateway: Gateway) -> None:
+def test_acl_stands_on_routes_and_not_on_consumers(gateway: Gateway) -> None:
     gateway.post("/services", name="s", host="h")
     gateway.post("/services/s/routes", name="r", paths=["/"])
     gateway.post("/consumers", username="bob")
@@ -81,7 +83,7 @@ def test_acl_reaches_the_route_and_no_consumer(gateway: Gateway) -> None:
     assert policy["acl"][policy["routes"][0]["acl"]] == {"allow": [], "deny": ["bad"], "hide_groups_header": False}
 
 
-def test_request_size_limiting_may_be_a_consumers(gateway: Gateway) -> None:
+def test_request_size_limiting_accepts_a_consumer(gateway: Gateway) -> None:
     gateway.post("/services", name="s", host="h")
     gateway.post("/services/s/routes", name="r", paths=["/"])
     gateway.post("/consumers", username="bob")

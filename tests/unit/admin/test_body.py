@@ -29,19 +29,19 @@ from conftest import Gateway
         ("a[1].b=c", {"a": [{"b": "c"}]}),
     ],
 )
-def test_keys_spell_structure(text: str, value: dict[str, Any]) -> None:
+def test_form_keys_build_a_tree(text: str, value: dict[str, Any]) -> None:
     assert parse_form(text.encode()) == value
 
 
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=5)), max_size=8))
-def test_any_form_is_an_object_or_a_refusal(pairs: list[tuple[str, str]]) -> None:
+def test_any_form_gives_an_object_or_a_refusal(pairs: list[tuple[str, str]]) -> None:
     try:
         assert isinstance(parse_form(urlencode(pairs).encode()), dict)
     except Refusal as refusal:
         assert refusal.status == 400
 
 
-def test_text_is_typed_by_the_schema(gateway: Gateway) -> None:
+def test_the_schema_gives_text_its_type(gateway: Gateway) -> None:
     route = gateway.call("POST", "/routes", 201, data={
         "paths": "/a", "strip_path": "false", "headers.X-Version": "v1", "regex_priority": "7", "name": ""})  # fmt: skip
     assert route["paths"] == ["/a"]
@@ -58,7 +58,7 @@ def test_text_is_typed_by_the_schema(gateway: Gateway) -> None:
     assert plugin["config"]["hide_client_headers"] is True
 
 
-def test_records_of_a_list_are_typed_by_the_schema(gateway: Gateway) -> None:
+def test_the_schema_gives_records_of_a_list_their_types(gateway: Gateway) -> None:
     form = {"limits[2].requests": "50", "limits[1][requests]": "5", "limits[1].per": "minute", "limits[2][per]": "hour",
             "limits[1].burst": "7", "allow.features[]": "standard"}  # fmt: skip
     tier = gateway.call("PUT", "/tiers/t", 200, data=form)
@@ -78,24 +78,24 @@ def test_records_of_a_list_are_typed_by_the_schema(gateway: Gateway) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/services", "/plugins", "/consumer_groups"])
-def test_a_member_that_stands_twice_is_refused(gateway: Gateway, path: str, text: str, twice: str) -> None:
+def test_json_refuses_a_repeated_member(gateway: Gateway, path: str, text: str, twice: str) -> None:
     refused = gateway.call("POST", path, 400, content=text, headers={"content-type": "application/json"})
     assert refused == {"message": f"Cannot parse JSON body: '{twice}' stands twice"}
 
 
-def test_a_configuration_that_stands_twice_is_refused(gateway: Gateway) -> None:
+def test_a_form_refuses_a_repeated_configuration(gateway: Gateway) -> None:
     text = '{"config": "tiers: {a: {}}", "config": "tiers: {b: {}}"}'
     refused = gateway.call("POST", "/config", 400, content=text, headers={"content-type": "application/json"})
     assert refused == {"message": "Cannot parse JSON body: 'config' stands twice"}
 
 
 @pytest.mark.parametrize("nested", ["[" * 1020 + "]" * 1020, '{"a":' * 1020 + "1" + "}" * 1020])
-def test_deep_json_is_refused_or_judged(gateway: Gateway, nested: str) -> None:
+def test_deep_json_gets_an_answer(gateway: Gateway, nested: str) -> None:
     text = f'{{"host": "h", "tags": {nested}}}'
     gateway.call("POST", "/services", 400, content=text, headers={"content-type": "application/json"})
 
 
-def test_numbers_of_any_length_are_no_fault(gateway: Gateway) -> None:
+def test_numbers_of_any_length_get_an_answer(gateway: Gateway) -> None:
     text = f'{{"host": "h", "retries": {"9" * 6000}}}'
     gateway.call("POST", "/services", 400, content=text, headers={"content-type": "application/json"})
 
@@ -114,7 +114,7 @@ def test_a_compressed_body_is_refused_with_the_reason(gateway: Gateway, path: st
     gateway.call("POST", "/services", 201, content=b'{"host": "h"}', headers=plain)
 
 
-def test_multipart(gateway: Gateway) -> None:
+def test_multipart_forms_are_read(gateway: Gateway) -> None:
     service = gateway.call(
         "POST", "/services", 201, files={"name": (None, "s"), "url": (None, "http://h:1/p"), "tags[]": (None, "t")}
     )

@@ -23,7 +23,7 @@ TEXT = "tiers: {free: {}}"
         b"tiers: {\xff: {}}",
     ],
 )
-def test_a_form_without_the_field_is_no_empty_body(gateway: Gateway, path: str, sent: str | bytes) -> None:
+def test_a_form_without_the_field_is_refused(gateway: Gateway, path: str, sent: str | bytes) -> None:
     refused = gateway.call("POST", path, 400, content=sent, headers=FORM)
     assert "'config' of a form (curl -F config=@FILE)" in refused["message"]
     assert "Content-Type: application/yaml" in refused["message"]
@@ -42,16 +42,16 @@ def test_a_form_without_the_field_is_no_empty_body(gateway: Gateway, path: str, 
         {"content": TEXT},
     ],
 )
-def test_every_way_to_send_a_text(gateway: Gateway, request_: dict[str, Any]) -> None:
+def test_config_accepts_every_body_type(gateway: Gateway, request_: dict[str, Any]) -> None:
     assert gateway.call("POST", "/config", 201, **request_)["diff"]["added"] == 1
 
 
-def test_a_body_of_another_kind_is_told_how_to_send_it(gateway: Gateway) -> None:
+def test_the_refusal_of_a_body_type_names_the_right_ones(gateway: Gateway) -> None:
     refused = gateway.call("POST", "/config", 415, content=TEXT, headers={"content-type": "application/octet-stream"})
     assert "cannot read application/octet-stream: send the text" in refused["message"]
 
 
 @pytest.mark.parametrize("kind", [{}, FORM, {"content-type": "application/yaml"}])
-def test_no_body_means_the_file(gateway: Gateway, kind: dict[str, str]) -> None:
+def test_an_empty_body_loads_the_file(gateway: Gateway, kind: dict[str, str]) -> None:
     refused = gateway.call("POST", "/config", headers=kind, expect=400)
     assert "there is no configuration file" in refused["message"]

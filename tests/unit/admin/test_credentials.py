@@ -7,7 +7,7 @@ from conftest import Gateway
 KEY = "PlantedKey0123456789abcdefghijkl"
 
 
-def test_a_key_is_shown_once_and_kept_nowhere(gateway: Gateway) -> None:
+def test_a_key_is_shown_once_and_never_stored(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     made = gateway.post("/consumers/bob/key-auth", key=KEY)
     assert (made["key"], made["key_hint"]) == (KEY, "...ijkl")
@@ -33,7 +33,7 @@ def test_errors_do_not_repeat_a_key(gateway: Gateway) -> None:
     assert KEY[-4:] not in str(gateway.post("/consumers/bob/key-auth", key="abcdef-" + KEY[-4:])["key_hint"])
 
 
-def test_put_and_patch_keep_a_key_that_they_do_not_name(gateway: Gateway) -> None:
+def test_put_and_patch_without_a_key_keep_it(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     made = gateway.post("/consumers/bob/key-auth")
     path = f"/consumers/bob/key-auth/{made['id']}"
@@ -52,7 +52,7 @@ def test_put_and_patch_keep_a_key_that_they_do_not_name(gateway: Gateway) -> Non
     assert gateway.call("GET", f"/key-auths/{by_id['id']}/consumer")["username"] == "bob"
 
 
-def test_ttl_counts_down_and_the_credential_is_gone(gateway: Gateway) -> None:
+def test_a_credential_counts_down_and_expires(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     made = gateway.post("/consumers/bob/key-auth", key=KEY, ttl=10)
     path = f"/consumers/bob/key-auth/{made['id']}"
@@ -72,7 +72,7 @@ def test_ttl_counts_down_and_the_credential_is_gone(gateway: Gateway) -> None:
     }
 
 
-def test_row_numbers_are_never_given_twice(gateway: Gateway) -> None:
+def test_a_row_number_belongs_to_one_entity_for_ever(gateway: Gateway) -> None:
     for name in ("a", "b"):
         gateway.post("/consumers", username=name)
         gateway.post(f"/consumers/{name}/key-auth")
@@ -85,7 +85,7 @@ def test_row_numbers_are_never_given_twice(gateway: Gateway) -> None:
     assert gateway.publisher.consumers[3] == (3, kept["id"], "d", "z", [], 0, [])
 
 
-def test_a_ttl_is_not_cut_short_by_the_second_it_began_in(gateway: Gateway) -> None:
+def test_a_ttl_lasts_whole_seconds(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     gateway.now = 1_700_000_000.93
     made = gateway.post("/consumers/bob/key-auth", key=KEY, ttl=1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from conftest import Gateway
 
 
-def test_objects_have_every_key_of_kong(gateway: Gateway) -> None:
+def test_objects_have_every_field_of_kong(gateway: Gateway) -> None:
     service = gateway.post("/services", host="h")
     assert {k: v for k, v in service.items() if k not in ("id", "created_at", "updated_at")} == {
         "name": None, "retries": 5, "protocol": "http", "host": "h", "port": 80, "path": None, "connect_timeout": 60000,
@@ -38,7 +38,7 @@ def test_objects_have_every_key_of_kong(gateway: Gateway) -> None:
                     "key_in_query": True, "key_in_body": False, "run_on_preflight": True, "realm": None}  # fmt: skip
 
 
-def test_url_is_a_shorthand(gateway: Gateway) -> None:
+def test_url_sets_protocol_host_port_and_path(gateway: Gateway) -> None:
     service = gateway.post("/services", name="s", url="https://Example.com/v1")
     assert (service["host"], service["port"], service["path"]) == ("example.com", 443, "/v1")
     assert "url" not in service
@@ -93,7 +93,7 @@ def test_a_new_entity_has_the_id_of_its_path(gateway: Gateway) -> None:
     assert gateway.call("PUT", "/consumers/u", 200, json={"id": other})["id"] == other
 
 
-def test_delete_of_what_is_not_there(gateway: Gateway) -> None:
+def test_delete_of_an_absent_entity_changes_nothing(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     assert gateway.call("DELETE", "/consumers/absent", 204) is None
     assert gateway.call("DELETE", f"/consumers/bob/key-auth/{uuid4()}", 404)
@@ -101,7 +101,7 @@ def test_delete_of_what_is_not_there(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumers/bob", 404)
 
 
-def test_deleting_takes_along_what_cannot_stay(gateway: Gateway) -> None:
+def test_delete_cascades_or_refuses(gateway: Gateway) -> None:
     gateway.post("/services", name="s", host="h")
     route = gateway.post("/services/s/routes", paths=["/"])
     gateway.post("/consumers", username="bob")
@@ -117,7 +117,7 @@ def test_deleting_takes_along_what_cannot_stay(gateway: Gateway) -> None:
     gateway.call("DELETE", "/services/s", 204)
 
 
-def test_nested_paths_both_ways(gateway: Gateway) -> None:
+def test_nested_paths_read_and_write(gateway: Gateway) -> None:
     service = gateway.post("/services", name="s", host="h")
     other = gateway.post("/services", name="t", host="h")
     route = gateway.post("/services/s/routes", name="r", paths=["/"], service={"id": other["id"]})
@@ -139,7 +139,7 @@ def test_nested_paths_both_ways(gateway: Gateway) -> None:
     assert gateway.call("GET", "/plugins/mine")["id"] == named["id"]
 
 
-def test_references_by_name(gateway: Gateway) -> None:
+def test_references_accept_names(gateway: Gateway) -> None:
     service = gateway.post("/services", name="s", host="h")
     assert gateway.post("/routes", paths=["/"], service={"name": "s"})["service"] == {"id": service["id"]}
     by_form = gateway.call("POST", "/routes", 201, data={"hosts[]": "a.example", "service.name": "s"})
@@ -147,7 +147,7 @@ def test_references_by_name(gateway: Gateway) -> None:
     assert gateway.post("/routes", 400, paths=["/"], service={"name": "absent"})["code"] == 4
 
 
-def test_head_options_and_the_trailing_slash(gateway: Gateway) -> None:
+def test_every_path_answers_head_options_and_a_trailing_slash(gateway: Gateway) -> None:
     gateway.post("/services", name="s", host="h")
     full = gateway.client.get("/services/s/")
     head = gateway.client.head("/services/s")
@@ -180,7 +180,7 @@ def test_pages_reach_everything_once(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumers?custom_id=none")["data"] == []
 
 
-def test_tags(gateway: Gateway) -> None:
+def test_tags_filter_lists(gateway: Gateway) -> None:
     gateway.post("/consumers", username="a", tags=["x", "y", "x"])
     gateway.post("/services", name="s", host="h", tags=["y"])
     assert [c["username"] for c in gateway.call("GET", "/consumers?tags=x,y")["data"]] == ["a"]
@@ -197,7 +197,7 @@ def test_tags(gateway: Gateway) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.text(max_size=20), junk=st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
        | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)))  # fmt: skip
-def test_no_input_is_a_fault_of_ours(gateway: Gateway, name: str, junk: object) -> None:
+def test_any_input_gets_an_answer_below_500(gateway: Gateway, name: str, junk: object) -> None:
     for path, body in (
         ("/services", {"host": junk, "name": name, "url": junk}),
         ("/routes", {"paths": junk, "headers": junk, "hosts": [name]}),

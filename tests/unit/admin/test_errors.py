@@ -86,7 +86,7 @@ MUST_SET = "must set one of 'methods', 'hosts', 'headers', 'paths', 'snis' when 
         ("services", {"host": "h", "id": "x"}, "schema violation (id: expected a valid UUID)"),
     ],
 )  # fmt: skip
-def test_schema_violations_are_kongs(gateway: Gateway, path: str, body: dict[str, Any], message: str) -> None:
+def test_schema_violations_have_kongs_form(gateway: Gateway, path: str, body: dict[str, Any], message: str) -> None:
     answer = gateway.call("POST", f"/{path}", 400, json=body)
     assert answer["message"] == message
     assert (answer["code"], answer["name"]) == (2, "schema violation")
@@ -94,14 +94,14 @@ def test_schema_violations_are_kongs(gateway: Gateway, path: str, body: dict[str
     assert gateway.call("GET", f"/{path}") == {"data": [], "next": None}
 
 
-def test_regex_that_a_worker_could_not_run_is_refused(gateway: Gateway) -> None:
+def test_a_route_refuses_an_expression_that_no_worker_can_run(gateway: Gateway) -> None:
     for path in ("~/(x", r"~/(?=a)b", r"~/(a)\1", "~/(?>a)"):
         answer = gateway.post("/routes", 400, paths=[path])
         assert answer["fields"]["paths"][0].startswith("invalid regex: ")
     gateway.post("/routes", paths=[r"~/users/(?<user>\d+)$"])
 
 
-def test_entity_findings_stand_under_at_entity(gateway: Gateway) -> None:
+def test_findings_on_the_whole_entity_have_the_field_at_entity(gateway: Gateway) -> None:
     assert list(gateway.post("/consumers", 400)["fields"]) == ["@entity"]
 
 
@@ -124,7 +124,7 @@ def test_unique_primary_and_foreign_violations(gateway: Gateway) -> None:
     assert (held["code"], held["fields"]) == (4, {"@referenced_by": "routes"})
 
 
-def test_one_plugin_of_a_kind_on_a_scope(gateway: Gateway) -> None:
+def test_a_scope_has_one_plugin_of_a_kind(gateway: Gateway) -> None:
     gateway.post("/plugins", name="key-auth")
     twice = gateway.post("/plugins", 409, name="key-auth")
     assert twice["fields"] == {"consumer": None, "name": "key-auth", "route": None, "service": None}
@@ -138,14 +138,14 @@ def test_one_plugin_of_a_kind_on_a_scope(gateway: Gateway) -> None:
     [("size=0", 9, 400), ("size=1001", 9, 400), ("size=x", 9, 400), ("offset=%25", 7, 400), ("tags=a,b/c", 11, 400),
      ("tags=", 11, 400), ("tags=a,,b", 11, 400)],
 )  # fmt: skip
-def test_bad_list_options(gateway: Gateway, query: str, code: int, status: int) -> None:
+def test_lists_refuse_bad_options(gateway: Gateway, query: str, code: int, status: int) -> None:
     answer = gateway.call("GET", f"/services?{query}", status)
     assert answer["code"] == code
     if code == 9:
         assert answer["message"] == "size must be an integer between 1 and 1000"
 
 
-def test_bodies_that_cannot_be_read(gateway: Gateway) -> None:
+def test_unreadable_bodies_are_refused(gateway: Gateway) -> None:
     def send(content: bytes, kind: str | None) -> Any:
         return gateway.client.post("/services", content=content, headers={"Content-Type": kind} if kind else {})
 
@@ -162,7 +162,7 @@ def test_bodies_that_cannot_be_read(gateway: Gateway) -> None:
     assert send(b"\xff=1", "application/x-www-form-urlencoded").status_code == 400
 
 
-def test_paths_and_methods_that_are_not_there(gateway: Gateway) -> None:
+def test_unknown_paths_and_methods_are_refused(gateway: Gateway) -> None:
     for path in ("/nope", "/services/x", "/consumers/x/acls", "/acls/x", "/jwts", "/consumers/x/jwt", "/a/b/c/d/e",
                  "/consumers/x/key-auth", "/upstreams/x", "/routes/x/service"):  # fmt: skip
         assert gateway.call("GET", path, 404) == {"message": "Not found"}

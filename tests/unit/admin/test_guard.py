@@ -49,7 +49,7 @@ def test_token_mode_refuses_everything_without_the_token(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("host", ["aigw", "aigw:8001", "gateway.example", "10.0.0.1:8001", "127.0.0.1:8001"])
 @pytest.mark.parametrize("bound", ["0.0.0.0", "127.0.0.1", "10.1.1.1"])
-def test_who_has_the_token_may_use_any_name(bound: str, host: str) -> None:
+def test_the_token_allows_any_host_name(bound: str, host: str) -> None:
     guard = Guard(HostPort(bound, 8001), "s3cret")
     right = {"host": host, "kong-admin-token": "s3cret"}
     assert guard.refuse(right) is None
@@ -60,27 +60,27 @@ def test_who_has_the_token_may_use_any_name(bound: str, host: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [{}, {"kong-admin-token": ""}, {"kong-admin-token": "s3cre"}])
-def test_a_name_without_the_token_is_refused_as_before(sent: dict[str, str]) -> None:
+def test_a_foreign_host_without_the_token_is_refused(sent: dict[str, str]) -> None:
     guard = Guard(HostPort("0.0.0.0", 8001), "s3cret")
     assert guard.refuse({"host": "10.0.0.1:8001", **sent}) == (401, "Unauthorized")
     refused = guard.refuse({"host": "evil.example", **sent})
     assert refused is not None and refused[0] == 403 and "send the token (Kong-Admin-Token)" in refused[1]
 
 
-def test_an_empty_token_is_none_at_all() -> None:
+def test_an_empty_token_counts_as_unset() -> None:
     guard = Guard(HostPort("127.0.0.1", 8001), "")
     assert guard.refuse({"host": "127.0.0.1:8001", "kong-admin-token": ""}) is None
     assert guard.refuse({"host": "evil.example", "kong-admin-token": ""}) is not None
 
 
-def test_a_wildcard_bind_answers_to_addresses_and_not_to_names() -> None:
+def test_a_wildcard_bind_accepts_addresses_and_refuses_names() -> None:
     guard = Guard(HostPort("0.0.0.0", 8001), None)
     assert guard.refuse({"host": "10.0.0.1:8001"}) is None
     assert guard.refuse({"host": "evil.example:8001"}) is not None
 
 
 @pytest.mark.parametrize("text", ["8001", ":8001", "::1:8001", "h:", "h:x", "h:65536", "h:-1"])
-def test_addresses_that_are_none(text: str) -> None:
+def test_host_port_refuses_malformed_addresses(text: str) -> None:
     with pytest.raises(ConfigError):
         HostPort.parse(text)
     assert str(HostPort.parse("[::1]:8001")) == "[::1]:8001"

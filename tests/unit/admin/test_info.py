@@ -7,7 +7,7 @@ from conftest import Gateway
 KINDS = {"acl", "key-auth", "rate-limiting", "request-size-limiting"}
 
 
-def test_root_tells_clients_what_they_decide_by(gateway: Gateway) -> None:
+def test_root_has_the_fields_that_clients_read(gateway: Gateway) -> None:
     root = gateway.call("GET", "/")
     assert root["version"].count(".") == 2
     assert root["configuration"]["database"] == "postgres"
@@ -27,7 +27,7 @@ def test_status_follows_the_configuration(gateway: Gateway) -> None:
     assert all(isinstance(v, int) for v in after["server"].values())
 
 
-def test_probes(gateway: Gateway) -> None:
+def test_probes_answer_by_state(gateway: Gateway) -> None:
     assert gateway.client.get("/livez").text == "ok"
     assert gateway.client.get("/readyz").status_code == 200
     assert "[+]store ok" in gateway.client.get("/readyz?verbose").text
@@ -42,7 +42,7 @@ def test_probes(gateway: Gateway) -> None:
     assert gateway.client.get("/metrics").headers["content-type"].startswith("text/plain")
 
 
-def test_schemas_hold_the_defaults_that_clients_fill_in(gateway: Gateway) -> None:
+def test_schemas_have_the_defaults_that_clients_fill_in(gateway: Gateway) -> None:
     services = {k: v for f in gateway.call("GET", "/schemas/services")["fields"] for k, v in f.items()}
     assert (services["retries"]["default"], services["host"]["required"]) == (5, True)
     fields = {k: v for f in gateway.call("GET", "/schemas/plugins/rate-limiting")["fields"] for k, v in f.items()}
@@ -69,12 +69,12 @@ def test_every_endpoint_listed_exists(gateway: Gateway) -> None:
         assert gateway.client.options(filled).status_code == 204, path
 
 
-def test_clients_find_empty_lists_where_they_look(gateway: Gateway) -> None:
+def test_unsupported_collections_are_empty_lists(gateway: Gateway) -> None:
     for name in ("upstreams", "certificates", "ca_certificates", "snis", "vaults", "keys", "key-sets"):
         assert gateway.call("GET", f"/{name}") == {"data": [], "next": None}
 
 
-def test_limits_say_what_is_used_and_who_says_so(gateway: Gateway) -> None:
+def test_limits_have_use_and_source(gateway: Gateway) -> None:
     gateway.post("/services", name="s", host="h")
     gateway.post("/services/s/routes", name="r", paths=["/"])
     gateway.post("/services/s/plugins", name="rate-limiting", config={"minute": 5})
@@ -97,7 +97,7 @@ def test_limits_say_what_is_used_and_who_says_so(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumers/absent/limits", 404)
 
 
-def test_a_stronger_shared_plugin_is_listed_beside_the_consumers_own(gateway: Gateway) -> None:
+def test_limits_list_a_stronger_shared_plugin_and_the_consumers_own(gateway: Gateway) -> None:
     gateway.post("/services", name="s", host="h")
     gateway.post("/services/s/routes", name="r", paths=["/"])
     service, route = (gateway.call("GET", p)["id"] for p in ("/services/s", "/routes/r"))

@@ -8,7 +8,7 @@ def form(gateway: Gateway, path: str, body: str = "") -> dict:
     return gateway.call("POST", path, 201, content=body, headers=headers)
 
 
-def test_every_command_of_the_lab_puts_in_force_what_it_says(gateway: Gateway) -> None:
+def test_every_command_of_the_lab_takes_effect(gateway: Gateway) -> None:
     service = form(gateway, "/services", "name=ai-service&url=http://127.0.0.1:5000")
     assert (service["host"], service["port"], service["path"], service["protocol"]) == ("127.0.0.1", 5000, None, "http")
     route = form(gateway, "/services/ai-service/routes", "paths[]=/ai")

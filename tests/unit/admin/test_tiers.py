@@ -37,12 +37,12 @@ def tier_of(gateway: Gateway, name: str) -> str | None:
         ({"requests": 0, "per": "day", "burst": 3}, "requests above 0"),
     ],
 )
-def test_a_bucket_that_cannot_be_kept_is_refused(gateway: Gateway, limit: dict[str, Any], words: str) -> None:
+def test_a_tier_refuses_a_bucket_beyond_the_bounds(gateway: Gateway, limit: dict[str, Any], words: str) -> None:
     answer = gateway.call("PUT", "/tiers/x", 400, json={"limits": [limit]})
     assert words in answer["message"]
 
 
-def test_a_tier_is_answered_as_written_with_its_defaults(gateway: Gateway) -> None:
+def test_get_returns_the_tier_with_its_defaults(gateway: Gateway) -> None:
     made = put(gateway, "free", **FREE)
     assert set(made) == {"limits", "allow", "prompt", "output", "timeouts", "weight", "reserved_concurrency", "price",
                          "description"}  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_tier_is_answered_as_written_with_its_defaults(gateway: Gateway) -> No
         ({"timeouts": {"total": "10 s"}}, "timeouts.total: expected a duration from 1ms to 24h as in 250ms, 10s, 1.5m"),
     ],
 )  # fmt: skip
-def test_wrong_tiers_are_told_in_kongs_form(gateway: Gateway, spec: dict[str, Any], message: str) -> None:
+def test_wrong_tiers_get_kongs_violations(gateway: Gateway, spec: dict[str, Any], message: str) -> None:
     answer = gateway.call("PUT", "/tiers/t", 400, json=spec)
     assert (answer["code"], answer["name"]) == (2, "schema violation")
     assert answer["message"] == f"schema violation ({message})"
@@ -93,12 +93,12 @@ def test_wrong_tiers_are_told_in_kongs_form(gateway: Gateway, spec: dict[str, An
     assert gateway.call("POST", "/schemas/tiers/validate", 400, json=spec)["message"] == answer["message"]
 
 
-def test_names_that_no_header_could_carry_are_refused(gateway: Gateway) -> None:
+def test_a_tier_refuses_names_unfit_for_a_header(gateway: Gateway) -> None:
     for name in ("a b", "caf%C3%A9", str(uuid4())):
         assert "name: invalid value" in gateway.call("PUT", f"/tiers/{name}", 400, json={})["message"]
 
 
-def test_a_consumer_group_is_a_tier_without_limits(gateway: Gateway) -> None:
+def test_a_consumer_group_becomes_a_tier_without_limits(gateway: Gateway) -> None:
     group = gateway.post("/consumer_groups", name="gold", tags=["x"])
     assert set(group) == {"id", "name", "created_at", "updated_at", "tags"}
     assert gateway.call("GET", "/tiers/gold")["limits"] == []
@@ -125,7 +125,7 @@ def test_a_consumer_group_is_a_tier_without_limits(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumer_groups/au", 404)
 
 
-def test_a_group_has_no_plugins_and_says_what_it_has(gateway: Gateway) -> None:
+def test_a_group_refuses_plugins_and_lists_its_fields(gateway: Gateway) -> None:
     gateway.post("/consumer_groups", name="gold")
     limit = {"name": "rate-limiting", "config": {"minute": 5}}
     for path, body in (
@@ -140,7 +140,7 @@ def test_a_group_has_no_plugins_and_says_what_it_has(gateway: Gateway) -> None:
     gateway.post("/plugins", **limit, consumer_group=None)
 
 
-def test_joining_leaves_the_tier_before(gateway: Gateway) -> None:
+def test_joining_a_tier_leaves_the_earlier_one(gateway: Gateway) -> None:
     bob, eve = (gateway.post("/consumers", username=n) for n in ("bob", "eve"))
     gold, iron = (gateway.post("/consumer_groups", name=n) for n in ("gold", "iron"))
     assert gateway.post("/consumer_groups/gold/consumers", consumer="bob") == {
@@ -184,7 +184,7 @@ def test_joining_a_tier_needs_a_consumer_and_a_group(gateway: Gateway) -> None:
         assert gateway.post(path, 404, **body) == {"message": "Not found"}
 
 
-def test_the_end_of_a_tier_returns_its_consumers_to_none(gateway: Gateway) -> None:
+def test_deleting_a_tier_leaves_its_consumers_without_one(gateway: Gateway) -> None:
     put(gateway, "free", **FREE)
     for name in ("bob", "eve"):
         gateway.post("/consumers", username=name)
@@ -195,7 +195,7 @@ def test_the_end_of_a_tier_returns_its_consumers_to_none(gateway: Gateway) -> No
     gateway.call("DELETE", "/consumers/bob", 204)
 
 
-def test_a_tier_costs_the_policy_and_a_move_one_record(gateway: Gateway) -> None:
+def test_a_tier_publishes_the_policy_and_a_move_one_record(gateway: Gateway) -> None:
     for i in range(5):
         gateway.post("/consumers", username=f"c{i}")
     put(gateway, "free", **FREE)
@@ -243,7 +243,7 @@ def test_columns_and_numbers_keep_their_meaning(
                 assert column["n"] in gateway.publisher.columns
 
 
-def test_schemas_of_what_is_sold(gateway: Gateway) -> None:
+def test_schemas_describe_tiers_and_models(gateway: Gateway) -> None:
     def fields(name: str) -> set[str]:
         return {k for f in gateway.call("GET", f"/schemas/{name}")["fields"] for k in f}
 
@@ -259,7 +259,7 @@ def test_schemas_of_what_is_sold(gateway: Gateway) -> None:
     assert gateway.call("PUT", "/models/m", 405)
 
 
-def test_metrics_are_told_the_names_of_tiers(gateway: Gateway) -> None:
+def test_metrics_get_the_names_of_tiers(gateway: Gateway) -> None:
     put(gateway, "free")
     assert "# tiers [(1, 'free')]" in gateway.client.get("/metrics").text
 
@@ -296,7 +296,7 @@ def test_limits_of_a_tier(gateway: Gateway) -> None:
     assert (moved["limit"], moved["used"], moved["source"]) == (5000, 3, "tier pro"), "what was used comes along"
 
 
-def test_a_description_has_lines_and_a_name_stays_in_a_path(gateway: Gateway) -> None:
+def test_a_description_may_have_lines_and_a_name_no_slash(gateway: Gateway) -> None:
     text = "Two lines,\nand an end.\n"
     made = gateway.call("PUT", "/tiers/free", json={"description": text})
     assert made["description"] == text

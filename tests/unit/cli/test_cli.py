@@ -192,7 +192,7 @@ def test_an_address_that_is_no_admin_api_exits_with_1() -> None:
         ("diff", ["--file", "f"], "named", Path("f")),
     ],
 )
-def test_a_verb_reads_its_words(verb: str, words: list[str], name: str, value: object) -> None:
+def test_a_verb_reads_its_arguments(verb: str, words: list[str], name: str, value: object) -> None:
     assert command(verb).make_context("x", words).params[name] == value
 
 

@@ -89,7 +89,7 @@ def test_every_refused_consumer_is_explained(items: list[dict[str, Any]]) -> Non
 
 
 @pytest.mark.parametrize("tall", [False, True])
-def test_findings_stand_at_the_values_they_are_about(tall: bool) -> None:
+def test_findings_have_the_position_of_their_value(tall: bool) -> None:
     found: list[dict[str, Any]] = [
         {"username": f"u{i}", "tier": TIERS[i % 2], "keyauth_credentials": [{"key": f"key-of-{i}"}]} for i in range(20)
     ]
@@ -136,7 +136,7 @@ def test_findings_stand_at_the_values_they_are_about(tall: bool) -> None:
         ("$${A}", None),
     ],
 )
-def test_only_a_reference_by_itself_is_kept_in_place_of_a_key(key: str, shown: str | None) -> None:
+def test_a_key_keeps_its_reference_only_if_it_is_nothing_else(key: str, shown: str | None) -> None:
     text = json.dumps({"consumers": [{"username": "a", "keyauth_credentials": [{"key": key, "ttl": "${TTL}"}]}]})
     source = Source("f.yaml", text.encode(), ENVIRONMENT, Path())
     assert source.consumers.invalid == [] and source.findings == []
@@ -144,7 +144,7 @@ def test_only_a_reference_by_itself_is_kept_in_place_of_a_key(key: str, shown: s
 
 
 @pytest.mark.parametrize("key", ["${NO}", "${SPACE}"])
-def test_a_reference_without_a_usable_value_is_one_finding(key: str) -> None:
+def test_an_unusable_reference_gives_one_finding(key: str) -> None:
     text = json.dumps({"consumers": [{"username": "a", "keyauth_credentials": [{"key": key}]}]})
     with pytest.raises(ConfigErrors) as caught:
         read_text("f.yaml", text.encode(), ENVIRONMENT)

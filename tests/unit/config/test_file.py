@@ -47,7 +47,7 @@ def load(text: str = TEXT) -> File:
     return read_text("f.yaml", text.encode(), ENVIRONMENT)
 
 
-def test_bodies_are_what_the_entities_own_checks_make() -> None:
+def test_the_file_makes_the_bodies_that_the_admin_api_makes() -> None:
     for entity in load().entities:
         if entity.kind in ("tiers", "models"):
             continue
@@ -100,7 +100,7 @@ def test_ids_are_uuid5_of_kind_and_name_and_outlive_a_reorder() -> None:
     assert {e.id for e in load(swapped).entities} == {e.id for e in load().entities}
 
 
-def test_references_stay_known() -> None:
+def test_the_file_keeps_references_unresolved() -> None:
     file = load()
     assert file.api_key_references("m") == ["${K}"]
     assert (
@@ -112,7 +112,7 @@ def test_references_stay_known() -> None:
     assert other.hash != file.hash and load().hash == file.hash
 
 
-def test_references_to_files(tmp_path: Path) -> None:
+def test_references_read_files(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("from-a-file\n")
     os.mkfifo(tmp_path / "fifo")
     config = tmp_path / "f.yaml"
@@ -139,7 +139,7 @@ def test_references_to_files(tmp_path: Path) -> None:
         ("${A:-b}", "a"),
     ],
 )
-def test_interpolation(text: str, value: str) -> None:
+def test_interpolation_resolves_references(text: str, value: str) -> None:
     file = read_text("f.yaml", f"tiers: {{t: {{description: 'x {text}'}}}}".encode(), {"A": "a", "E": ""})
     assert file.tiers["t"].description == f"x {value}"
 
@@ -155,13 +155,13 @@ def test_interpolation(text: str, value: str) -> None:
         ("${B}", "not valid UTF-8"),
     ],
 )
-def test_references_without_a_value(text: str, words: str) -> None:
+def test_references_without_a_value_are_findings(text: str, words: str) -> None:
     with pytest.raises(ConfigErrors, match=words) as errors:
         read_text("f.yaml", f"default_tier: '{text}'".encode(), {"A": "a", "B": "\udcff"})
     assert len(errors.value.findings) == 1
 
 
-def test_the_example_is_fine() -> None:
+def test_the_example_has_no_findings() -> None:
     file = read(EXAMPLE, KEYS)
     assert list(file.tiers) == ["free", "pro", "enterprise"] and file.default_tier is None
     names = {e.name for e in file.entities}
@@ -170,7 +170,7 @@ def test_the_example_is_fine() -> None:
     assert paths and "/ai" not in paths
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_finding(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
@@ -186,14 +186,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert str(errors.value) == f"{path}: {words}"
 
 
-def test_progress_is_told() -> None:
+def test_reading_reports_progress() -> None:
     seen: list[tuple[str, int, int]] = []
     text = "consumers:\n" + "".join(f"- {{username: u{i}}}\n" for i in range(12_000))
     read_text("f.yaml", text.encode(), {}, progress=lambda *what: seen.append(what))
     assert seen[1:] == [("checking consumers", 0, 12_000)]
 
 
-def test_a_count_is_what_would_be_listed() -> None:
+def test_count_equals_the_length_of_the_list() -> None:
     file = load()
     for kind in set(ORDER) - set(CONSUMER_KINDS):
         assert file.count(kind) == len(file.of(kind)), kind

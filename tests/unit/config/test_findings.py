@@ -49,11 +49,11 @@ def golden(name: str, found: str) -> None:
     assert found == file.read_text()
 
 
-def test_everything_wrong_at_once() -> None:
+def test_check_finds_all_errors_at_once() -> None:
     golden("config-wrong.txt", wrong((GOLDEN / "config-wrong.yaml").read_bytes()) + "\n")
 
 
-def test_each_thing_wrong_alone() -> None:
+def test_each_error_gives_its_finding() -> None:
     golden("config-wrong-alone.txt", "\n".join(f"# {name}\n{wrong(text)}\n" for name, text in ALONE.items()))
 
 
@@ -85,7 +85,7 @@ def test_each_thing_wrong_alone() -> None:
         ("_transform: 1", "_transform: expected a boolean\n"),
     ],
 )
-def test_the_repair_leads_somewhere(text: str, words: str) -> None:
+def test_a_finding_gives_a_hint_without_a_suggestion(text: str, words: str) -> None:
     found = wrong(text)
     assert words in found and "did you mean" not in found
 
@@ -93,7 +93,7 @@ def test_the_repair_leads_somewhere(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     "head", ["_info: {select_tags: [a]}", "_transform: false", "_transform: true", "_workspace: default"]
 )
-def test_heads_of_deck_without_effect_pass(head: str) -> None:
+def test_check_accepts_decks_heads(head: str) -> None:
     assert read_text("f.yaml", f"{head}\n".encode(), {}).models == {}
 
 
@@ -113,7 +113,7 @@ def test_heads_of_deck_without_effect_pass(head: str) -> None:
         ("3", "expected one of: o200k_base"),
     ],
 )
-def test_a_tokenizer_is_one_of_two(tokenizer: str, words: str) -> None:
+def test_a_model_refuses_an_unknown_tokenizer(tokenizer: str, words: str) -> None:
     assert words in wrong(f"models: {{m: {{upstreams: [{{url: http://h/v1}}], tokenizer: {tokenizer}}}}}")
 
 
@@ -129,7 +129,7 @@ def test_a_tokenizer_is_one_of_two(tokenizer: str, words: str) -> None:
         (b'"\\ud800": 1\n', "1:"),
     ],
 )
-def test_bytes_that_are_no_configuration(data: bytes, words: str) -> None:
+def test_bytes_without_a_configuration_are_findings(data: bytes, words: str) -> None:
     assert words in wrong(data)
 
 
@@ -139,7 +139,7 @@ def test_an_alias_bomb_is_refused() -> None:
     assert "aliases stand for more than 1000000" in wrong(bomb)
 
 
-def test_too_many_limits_hide_nothing() -> None:
+def test_too_many_limits_do_not_hide_other_findings() -> None:
     limits = ", ".join(["{requests: 1, per: dya}", *(f"{{requests: 1, per: {n}s}}" for n in range(1, 18))])
     found = wrong(f"tiers: {{a: {{limits: [{limits}], wieght: 1}}, b: {{limit: []}}}}")
     for place, words in (
@@ -159,7 +159,7 @@ MODELS = "models: {m: {upstreams: [{url: http://h/v1}]}}\n"
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat", "~/v1/.*", "~/v1$", "~/v1"])
-def test_a_route_that_models_would_hide_is_refused(path: str) -> None:
+def test_a_route_below_v1_is_refused_if_models_exist(path: str) -> None:
     route = f"{{name: r, paths: [/a, '{path}']}}"
     words = "would never be reached: all below /v1 is the models': take another path, as in /api/v1"
     assert f"f.yaml:2:62: services[0].routes[0].paths[1]: {words}" in wrong(
@@ -170,7 +170,7 @@ def test_a_route_that_models_would_hide_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v", "/v10", "/v1beta", "/api/v1/x", "/V1/x", "~/v1beta", "~/v1(x|y)"])
-def test_a_route_beside_v1_stands_beside_models(path: str) -> None:
+def test_a_route_outside_v1_is_accepted_if_models_exist(path: str) -> None:
     assert read_text("f.yaml", f"{MODELS}routes: [{{name: r, paths: ['{path}']}}]".encode(), {}).of("routes")
 
 
@@ -189,7 +189,7 @@ def test_a_finding_explains_fields_of_deck(text: str, words: str) -> None:
     assert words in wrong(text + "\n")
 
 
-def test_findings_are_data_too() -> None:
+def test_findings_become_json() -> None:
     with pytest.raises(ConfigErrors) as errors:
         read_text("f.yaml", b"tiers: {a: {limit: []}}\n", {})
     assert isinstance(errors.value, ConfigError)
@@ -216,16 +216,16 @@ def test_long_lines_and_strange_characters_are_shown_safely() -> None:
     assert max(len(line) for line in text.splitlines()) < 250 and "  ..." in text
 
 
-def test_a_byte_that_is_wrong_far_down_is_found() -> None:
+def test_a_wrong_byte_has_its_position() -> None:
     assert wrong("# x\n" * 100_000 + "a: [\n").startswith("f.yaml:100001:4: ")
 
 
 @pytest.mark.parametrize("text", ['tiers: {"..": {}}', "tiers: {.: {}}", 'consumer_groups: [{name: ".."}]'])
-def test_a_tier_that_no_path_could_name_is_refused_as_in_the_admin_api(text: str) -> None:
+def test_the_file_refuses_the_tier_names_that_the_admin_api_refuses(text: str) -> None:
     assert "a client takes it out of a path" in wrong(text.encode())
 
 
-def test_a_limit_that_stands_twice_is_told_where_it_does() -> None:
+def test_a_repeated_limit_has_its_position() -> None:
     limits = [
         "{requests: 1, per: day}",
         "{requests: 1, per: hour}",
@@ -240,7 +240,7 @@ def test_a_limit_that_stands_twice_is_told_where_it_does() -> None:
     ]
 
 
-def test_a_number_that_cannot_be_held_is_told_once() -> None:
+def test_a_number_out_of_range_gives_one_finding() -> None:
     told = wrong("tiers: {a: {limits: [{requests: 99999999999999999999, per: day}]}}")
     assert told.splitlines()[0] == (
         'f.yaml:1:33: tiers.a.limits[0].requests: a number beyond 64 bits: write "..." around it if it is text'
@@ -264,7 +264,7 @@ def test_a_number_that_cannot_be_held_is_told_once() -> None:
         ("consumer_groups: [{name: a, tgs: }]", "1:29: consumer_groups[0].tgs"),
     ],
 )
-def test_an_unknown_field_with_nothing_in_it_is_unknown(text: str, place: str) -> None:
+def test_an_empty_unknown_field_is_a_finding(text: str, place: str) -> None:
     assert wrong(text).startswith(f"f.yaml:{place}: unknown field")
 
 
@@ -282,13 +282,13 @@ def test_a_files_name_may_be_any_bytes() -> None:
     assert json.dumps(finding.as_dict()).encode() and finding.as_dict()["file"] == "\\udcff\\u000a.yaml"
 
 
-def test_a_path_fits_a_message() -> None:
+def test_a_finding_shortens_its_path() -> None:
     for text in ("? %s\n: 1\n", "tiers:\n  ? %s\n  : 1\n  ? %s\n  : 1\n"):
         told = wrong(text.replace("%s", "x" * 50_000))
         assert max(map(len, told.splitlines())) < 1000
 
 
-def test_of_too_many_findings_the_first_are_told() -> None:
+def test_rendered_errors_show_the_first_hundred() -> None:
     with pytest.raises(ConfigErrors) as caught:
         read_text("f.yaml", "".join(f"unknown-{n}: 1\n" for n in range(3000)).encode(), {})
     assert [finding.line for finding in caught.value.findings] == list(range(1, 1001))

@@ -45,20 +45,20 @@ def either(data: bytes) -> File | None:
 
 @SLOW
 @given(st.dictionaries(st.sampled_from(_SECTIONS), st.one_of(_TREES, st.lists(st.dictionaries(_WORDS, _TREES)))))
-def test_any_tree(tree: object) -> None:
+def test_any_tree_gives_a_file_or_errors(tree: object) -> None:
     either(json.dumps(tree).encode())
 
 
 @SLOW
 @given(st.text(alphabet="abk:-[]{}\"'|>&*!#?,\n\t $é\0", max_size=200))
-def test_any_text(text: str) -> None:
+def test_any_text_gives_a_file_or_errors(text: str) -> None:
     either(text.encode())
     either(b"consumers:\n- " + text.encode())
 
 
 @SLOW
 @given(st.binary(max_size=100))
-def test_any_bytes(data: bytes) -> None:
+def test_any_bytes_give_a_file_or_errors(data: bytes) -> None:
     either(data)
     either(b"tiers: {a: " + data)
 
@@ -90,7 +90,7 @@ _TIER = st.fixed_dictionaries(
 
 @SLOW
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True), _TIER, max_size=4))
-def test_tiers_survive(tiers: dict[str, object]) -> None:
+def test_a_tier_survives_writing_and_reading(tiers: dict[str, object]) -> None:
     try:
         file = read_text("f.yaml", json.dumps({"tiers": tiers}, ensure_ascii=False).encode(), {})
     except ConfigErrors as errors:  # scope left out is consumer: the same limit may stand twice
@@ -101,7 +101,7 @@ def test_tiers_survive(tiers: dict[str, object]) -> None:
     assert read_text("f.yaml", json.dumps({"tiers": again}).encode(), {}).tiers == file.tiers
 
 
-def test_the_schema_speaks_of_every_field() -> None:
+def test_the_schema_has_every_field() -> None:
     schema = json_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     bare = [

@@ -70,7 +70,7 @@ def valid(schema: Any, value: Any) -> bool:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_examples_hold(path: Path) -> None:
+def test_the_schema_accepts_the_examples(path: Path) -> None:
     assert valid(SCHEMA, load_yaml(path.read_bytes()).value())
     assert path.read_text().startswith("# yaml-language-server: $schema=")
 
@@ -87,7 +87,7 @@ def test_examples_hold(path: Path) -> None:
         + "}]}]",
     ],
 )
-def test_good_files_hold(text: str) -> None:
+def test_the_schema_accepts_good_files(text: str) -> None:
     assert valid(SCHEMA, load_yaml(text.encode()).value())
 
 
@@ -108,11 +108,11 @@ def test_good_files_hold(text: str) -> None:
         "consumers: [{username: 3}]",
     ],
 )
-def test_bad_files_do_not(text: str) -> None:
+def test_the_schema_refuses_bad_files(text: str) -> None:
     assert not valid(SCHEMA, load_yaml(text.encode()).value())
 
 
-def test_it_is_json() -> None:
+def test_the_schema_is_stored_as_json() -> None:
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
 
 
@@ -199,14 +199,14 @@ def test_the_schema_and_the_check_agree(field: str) -> None:
     st.sampled_from([field for field in FIELDS if field not in ("timeout", "per")]),
     st.text(alphabet="aZ05.-_~/:@+*,# \t\n\x07\x7f\xa0éß\u2028😀", min_size=1, max_size=6),
 )
-def test_they_agree_on_any_text(field: str, value: str) -> None:
+def test_the_schema_and_the_check_agree_on_any_text(field: str, value: str) -> None:
     agree(field, json.dumps(value, ensure_ascii=True))
 
 
 @pytest.mark.parametrize(
     "field", ["per", "scope", "tools", "requests", "name of a service", "key", "timeout", "policy"]
 )
-def test_a_reference_may_stand_for_any_value(field: str) -> None:
+def test_the_schema_accepts_a_reference_for_any_value(field: str) -> None:
     for reference in ("'${V}'", "'${V:-x}'", "'${file:secrets/v}'"):
         assert valid(SCHEMA, load_yaml((FIELDS[field] % reference).encode()).value()), reference
     assert not reads(FIELDS[field] % "'${V}'"), "it is the value of which the check speaks"
@@ -223,5 +223,5 @@ def test_a_reference_may_stand_for_any_value(field: str) -> None:
         "{tiers: null, models: null, services: null, routes: null, consumers: null, plugins: null, consumer_groups: null}",
     ],
 )
-def test_null_is_as_left_out(text: str) -> None:
+def test_the_schema_treats_null_as_left_out(text: str) -> None:
     assert reads(text) and valid(SCHEMA, load_yaml(text.encode()).value())

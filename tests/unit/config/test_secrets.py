@@ -77,7 +77,7 @@ def test_a_finding_shows_the_reference_instead_of_its_value(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["default_tier: '${S}'", "default_tier: 'x${S}'", "consumers: [{username: '${S}'}, {username: '${S}'}]"]
 )
-def test_nor_a_part_of_it(text: str) -> None:
+def test_a_finding_does_not_show_a_part_of_a_secret(text: str) -> None:
     told(text, {"S": PLANTED * 100})
 
 
@@ -103,7 +103,7 @@ def test_no_ordinary_field_counts_as_a_secret() -> None:
     assert {n for n in names if secret_name(n)} == {"key", "key_hash", "api_key"}
 
 
-def test_masks() -> None:
+def test_masking_hides_secrets_only() -> None:
     assert masked_line("  key: abc, x: y", []) == "  key: ***"
     assert masked_line("    abc", ["- key: >"]) == "    ***"
     assert masked_line("    abc", ["- name: >"]) == "    abc"

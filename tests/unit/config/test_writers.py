@@ -56,20 +56,20 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_TRUNC])
-def test_a_writer_is_seen_as_long_as_it_holds_the_file_open(file: Path, flags: int) -> None:
+def test_being_written_sees_a_writer_until_it_closes_the_file(file: Path, flags: int) -> None:
     with opened(file, flags):
         assert being_written([file]) is True
         assert being_written([file.with_name("nothing"), file]) is True
     assert being_written([file]) is False
 
 
-def test_readers_do_not_write(file: Path) -> None:
+def test_being_written_ignores_readers(file: Path) -> None:
     with opened(file, os.O_RDONLY):
         assert being_written([file]) is False
     assert being_written([]) is False
 
 
-def test_of_some_files_nobody_can_tell(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_being_written_is_none_where_the_kernel_cannot_tell(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = file.with_name("pipe")
     os.mkfifo(pipe)
     for other in (file.with_name("nothing"), pipe, file.parent, Path("/proc/self/status"), Path("a\0b")):
@@ -79,6 +79,6 @@ def test_of_some_files_nobody_can_tell(file: Path, monkeypatch: pytest.MonkeyPat
     assert being_written([file]) is None, "a network disk"
 
 
-def test_who_asks_outlives_a_writer_that_comes_while_it_asks(file: Path) -> None:
+def test_being_written_survives_a_writer_that_opens_meanwhile(file: Path) -> None:
     asked = subprocess.run([sys.executable, "-c", BROKEN, str(file)], capture_output=True, text=True)
     assert asked.returncode == 0, asked.stderr

@@ -22,7 +22,7 @@ class PanicException(BaseException):
 @pytest.fixture
 def busy(gateway: Gateway) -> GroupCommit:
     assert gateway.control is not None
-    return gateway.control._writer
+    return gateway.control.writer
 
 
 def held(busy: GroupCommit) -> tuple["Future[None]", threading.Event]:
@@ -45,7 +45,7 @@ def faults(gateway: Gateway, thread: str) -> int:
     return int(float(line.rpartition(" ")[2]))
 
 
-def test_a_change_that_nobody_waits_for_any_more_is_not_made(gateway: Gateway, busy: GroupCommit) -> None:
+def test_a_cancelled_change_does_not_run(gateway: Gateway, busy: GroupCommit) -> None:
     first, go = held(busy)
     ran: list[str] = []
     given_up, kept = busy.submit(lambda _: ran.append("given up")), busy.submit(lambda _: ran.append("kept"))
@@ -57,7 +57,7 @@ def test_a_change_that_nobody_waits_for_any_more_is_not_made(gateway: Gateway, b
     gateway.post("/consumers", username="later")
 
 
-def test_a_fault_of_ours_is_told_to_its_callers_and_counted(gateway: Gateway, busy: GroupCommit) -> None:
+def test_a_fault_reaches_its_callers_and_is_counted(gateway: Gateway, busy: GroupCommit) -> None:
     original, before = gateway.publisher.publish, faults(gateway, "writer")
 
     def panics(_: bytes | None) -> int:
@@ -78,7 +78,7 @@ def test_a_fault_of_ours_is_told_to_its_callers_and_counted(gateway: Gateway, bu
 def test_a_base_that_cannot_be_read_is_read_again_later(
     gateway: Gateway, busy: GroupCommit, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
-    publisher, publication, read = gateway.publisher, busy._publication, group_commit.read_base
+    publisher, publication, read = gateway.publisher, gateway.control.publication, group_commit.read_base
     before, dropped, written = faults(gateway, "base"), threading.Event(), threading.Event()
     publisher.delta_records = lambda: 0 if written.is_set() else 1 << 20  # type: ignore[method-assign]
 

@@ -23,13 +23,13 @@ def test_each_file_of_the_guide_can_be_used(text: str) -> None:
     assert read_text("guide.yaml", text.encode(), {"ALICE_KEY": "a-key-of-alice"}).tiers
 
 
-def test_every_field_is_told_of() -> None:
+def test_the_guide_names_every_field() -> None:
     for model in (TierSpec, Limit, Allow, Parameters, Prompt, Output, Timeouts, Rates):
         missing = [name for name in model.model_fields if name not in LATER and not re.search(rf"\b{name}\b", TIERS)]
         assert missing == [], model.__name__
 
 
-def test_the_errors_are_those_of_the_table() -> None:
+def test_the_guide_shows_the_errors_of_the_table() -> None:
     statuses = {str(row["code"]): row["status"] for row in denials()}
     rows = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \| (\d+) \| `", OPENAI, flags=re.MULTILINE)
     told = {code: int(status) for codes, status in rows for code in re.findall(r"[a-z_]+", codes)}

@@ -13,7 +13,7 @@ from aigw.entities.host import canonical_host, wrong_host
      "100.100.100.200", "fd00:ec2::254", "169.254.169.254.", "1.2.3", "foo.0x7f", "010.0.0.1", "a b", "a/b", "a@b", "-a", "",
      "224.0.0.1", "[::1", "h:80", "a..b", "x" * 64, "a\r\nb"],
 )  # fmt: skip
-def test_refused(host: str) -> None:
+def test_canonical_host_refuses_malformed_hosts(host: str) -> None:
     if host == "foo.0x7f":  # a name whose last label is not a number is a name
         assert wrong_host(host) is None
     else:
@@ -25,6 +25,6 @@ def test_refused(host: str) -> None:
     [("127.0.0.1", "127.0.0.1"), ("10.0.0.1", "10.0.0.1"), ("Example.COM", "example.com"), ("my_svc.ns", "my_svc.ns"),
      ("::1", "[::1]"), ("[0:0::1]", "[::1]"), ("localhost", "localhost"), ("2001:db8::1", "[2001:db8::1]"), ("0.0.0.0", "0.0.0.0")],
 )  # fmt: skip
-def test_allowed(host: str, canonical: str) -> None:
+def test_canonical_host_accepts_hosts(host: str, canonical: str) -> None:
     assert wrong_host(host) is None
     assert canonical_host(host) == canonical

@@ -68,14 +68,14 @@ def opened(tmp_path: Path) -> Callable[..., Gateway]:
     return make
 
 
-def test_a_body_that_cannot_be_asked_for_is_not_in_flight(opened: Callable[..., Gateway]) -> None:
+def test_a_failed_body_request_is_not_in_flight(opened: Callable[..., Gateway]) -> None:
     gateway, server = opened(), Server("__aiter__")
     with pytest.raises(RuntimeError, match="does not take"):
         gateway(scope("/nowhere", CHUNKED), server)
     assert (gateway.in_flight(), server.answers) == (0, [])
 
 
-def test_an_answer_that_is_not_taken_ends_its_request(opened: Callable[..., Gateway]) -> None:
+def test_an_unread_answer_ends_its_request(opened: Callable[..., Gateway]) -> None:
     gateway, server = opened(), Server("response_bytes")
     exchange = gateway(scope("/nowhere", CHUNKED), server)
     assert gateway.in_flight() == 1
@@ -88,7 +88,7 @@ def test_an_answer_that_is_not_taken_ends_its_request(opened: Callable[..., Gate
     assert (gateway.in_flight(), server.answers) == (0, [404])
 
 
-def test_an_upstreams_answer_that_is_not_taken_ends_its_request(
+def test_an_unread_upstream_answer_ends_its_request(
     opened: Callable[..., Gateway], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as upstream:

@@ -59,7 +59,7 @@ def test_generations_count_publishes(publisher: Publisher, tmp_path: Path) -> No
     assert (again.generation(), again.delta_records()) == (2, 2)
 
 
-def test_a_base_is_taken_from_any_iterable_and_starts_an_empty_delta(publisher: Publisher) -> None:
+def test_write_base_takes_any_iterable_and_empties_the_delta(publisher: Publisher) -> None:
     consumers = ((n, entity(n), f"c{n}", None, [], 0, []) for n in range(1, 1001))
     credentials = ((n, entity(n), n, hashlib.sha256(str(n).encode()).digest(), 0) for n in range(1, 1001))
     publisher.append([(1, entity(1), None, None, [], 0, [])], [], [], [])
@@ -126,14 +126,14 @@ def test_families_have_the_samples_of_the_page(publisher: Publisher) -> None:
     assert publisher.load_failures() == publisher.total_requests([1, 2]) == 0
 
 
-def test_cells_of_another_store_are_set_aside(publisher: Publisher, tmp_path: Path) -> None:
+def test_the_publisher_sets_cells_of_another_store_aside(publisher: Publisher, tmp_path: Path) -> None:
     publisher.publish(policy())
     other = Publisher(str(tmp_path), entity(7))
     assert other.generation() == 0
     assert any(p.name.startswith("cells.old-") for p in tmp_path.iterdir())
 
 
-def test_counters_nobody_touched_read_as_zero(publisher: Publisher) -> None:
+def test_untouched_counters_read_as_zero(publisher: Publisher) -> None:
     publisher.ensure_column(3, 1, 10, "requests:-,-:consumer:minute")
     assert publisher.standing([], 0, 1, [], NOW) == b"[]", "no policy is in force"
     limit = {"kind": "window", "fields": {"requests": 5, "per": "minute"}, "dense": 3, "open": 4}

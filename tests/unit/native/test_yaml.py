@@ -12,13 +12,13 @@ b: {c: *one, "d e": '${X}'}
 """
 
 
-def test_values_are_plain() -> None:
+def test_load_yaml_returns_python_values() -> None:
     value = load_yaml(TEXT).value()
     assert value == {"a": [1, 2.5, True, None, "no", "é"], "b": {"c": [1, 2.5, True, None, "no", "é"], "d e": "${X}"}}
     assert isinstance(value, dict) and value["a"] is not value["b"]["c"]
 
 
-def test_every_place_is_found() -> None:
+def test_every_value_has_a_position() -> None:
     document = load_yaml(TEXT)
     assert document.mark(("b", "d e")) == (2, 21, 6)
     assert document.key_mark(("b", "d e")) == (2, 14, 5)
@@ -36,7 +36,7 @@ def test_every_place_is_found() -> None:
         document.key_mark(("a", 0))
 
 
-def test_faults_carry_their_place() -> None:
+def test_syntax_errors_have_a_position() -> None:
     with pytest.raises(ValueError) as found:
         load_yaml(b"a: b\nc: [1, 2\n")
     message, line, column, length, offset = found.value.args
@@ -54,7 +54,7 @@ def test_faults_carry_their_place() -> None:
 
 
 @pytest.mark.parametrize("piece", [b"a: b\n", b"[", b"'", b"? ", b"\t", b"\0\xff"])
-def test_fifty_megabytes_of_anything_end_soon(piece: bytes) -> None:
+def test_load_yaml_ends_soon_for_fifty_megabytes(piece: bytes) -> None:
     text = piece * (50_000_000 // len(piece))
     began = time.process_time()  # time of this process alone: other load on the machine must not count
     try:

@@ -36,7 +36,7 @@ class Process:
         (OSError("a slot is damaged"), [("reclaim_failed", {"error": "a slot is damaged"})]),
     ],
 )
-def test_a_reload_beside_a_reclaim_is_not_forgotten(
+def test_a_reload_during_a_reclaim_is_not_lost(
     found: list[tuple[int, int]] | OSError, said: list[tuple[str, dict[str, Any]]]
 ) -> None:
     process = Process(found)

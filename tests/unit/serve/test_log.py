@@ -39,6 +39,6 @@ def test_the_check_names_the_option_of_an_unusable_file(tmp_path: Path) -> None:
             check_access_log(str(target))
 
 
-def test_no_file_at_all_is_an_error() -> None:
+def test_an_empty_log_path_is_an_error() -> None:
     with pytest.raises(ConfigError, match="--access-log"):
         check_access_log(load({"access_log": ""}, {}).access_log)

@@ -20,7 +20,7 @@ def test_requests_enter_python_where_the_inline_loop_waits_for_them() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["inline", "stock"])
-def test_the_loop_is_what_was_wanted(wanted: str) -> None:
+def test_the_server_runs_the_wanted_loop(wanted: str) -> None:
     loop, inline = make_loop(wanted)
     try:
         assert inline == (wanted == "inline")
@@ -38,7 +38,7 @@ def test_a_server_that_enters_otherwise_gets_a_stock_loop(monkeypatch: pytest.Mo
     assert not inline
 
 
-def test_a_held_port_is_shared_by_its_own_and_by_nobody_else() -> None:
+def test_workers_share_a_held_port_with_no_other_process() -> None:
     held, address = hold(HostPort("127.0.0.1", 0), "proxy")
     with held, listen(address) as first, listen(address) as second:
         assert first.getsockname() == second.getsockname() == (address.host, address.port)
@@ -85,7 +85,7 @@ async def test_a_drain_cuts_only_what_does_not_finish(finishes: bool, cut: int) 
     assert gateway.calls == ["begin_drain", "stop"] + ["cut"] * bool(cut)
 
 
-async def test_told_twice_it_waits_no_longer() -> None:
+async def test_a_second_stop_waits_no_longer() -> None:
     gateway = Busy(finishes=False)
     at_once = asyncio.Event()
     at_once.set()

@@ -102,7 +102,7 @@ def test_the_slot_keeps_the_last_words_of_a_child_until_the_next_one(heard_befor
     assert slot.why == ""
 
 
-def test_a_child_that_the_system_has_no_room_for_is_tried_again() -> None:
+def test_a_failed_fork_is_tried_again() -> None:
     spawned: list[Child] = []
 
     def spawn() -> Any:

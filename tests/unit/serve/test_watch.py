@@ -48,7 +48,7 @@ def readings(settling: Settling, story: list[Told], until: float) -> Iterator[tu
         now += LOOK_S
 
 
-def test_a_quiet_file_that_nobody_writes_is_read_once_and_soon() -> None:
+def test_the_watch_reads_a_quiet_file_once_and_soon() -> None:
     settling = settled()
     settling.look(1.0, version(1))
     settling.ask(1.0, False)
@@ -69,7 +69,7 @@ def test_the_watch_reads_a_file_that_may_be_cut_off_later(size: int, written: bo
 
 
 @pytest.mark.parametrize("pause", [0.06, 0.35, 2.0, 60.0])
-def test_a_file_that_is_held_open_is_not_read_before_it_is_closed(pause: float) -> None:
+def test_the_watch_waits_until_the_file_is_closed(pause: float) -> None:
     """scp, cp, an editor: it is cut off until it is closed, however slow that is."""
     steps: list[Told] = [(1.0 + pause * step, FULL * step // 10, True) for step in range(11)]
     closed = steps[-1][0] + pause
@@ -80,7 +80,7 @@ def test_a_file_that_is_held_open_is_not_read_before_it_is_closed(pause: float) 
 
 @pytest.mark.parametrize("pause", [0.1, 0.3, 0.5])
 @pytest.mark.parametrize("written", [False, None])
-def test_a_file_that_is_written_piece_by_piece_is_read_when_that_ends(pause: float, written: bool | None) -> None:
+def test_the_watch_reads_a_file_written_in_pieces_at_its_end(pause: float, written: bool | None) -> None:
     """Opened, appended to and closed for each piece; or held open where nobody can tell."""
     steps: list[Told] = [(1.0 + pause * step, FULL * step // 10, written) for step in range(11)]
     ended = steps[-1][0]
@@ -88,14 +88,14 @@ def test_a_file_that_is_written_piece_by_piece_is_read_when_that_ends(pause: flo
     assert size == FULL and when >= ended
 
 
-def test_a_stall_at_the_end_of_a_long_copy_is_waited_for_where_nobody_can_tell() -> None:
+def test_the_watch_waits_for_a_stalled_copy_where_the_kernel_cannot_tell() -> None:
     steps: list[Told] = [(1.0 + 0.06 * step, FULL * step // 100, None) for step in range(91)]
     stalled = steps[-1][0]
     ((when, size),) = readings(settled(), [*steps, (stalled + 2.0, FULL, None)], stalled + 10.0)
     assert size == FULL and stalled + 2.0 <= when <= stalled + 2.0 + watch.PAUSES * 2.1 + 2 * LOOK_S
 
 
-def test_another_file_in_its_place_has_pauses_of_its_own() -> None:
+def test_a_replaced_file_starts_with_its_own_pauses() -> None:
     settling = settled()
     for number, now in enumerate((1.0, 2.0, 3.0), 1):
         settling.look(now, version(number, FULL - 1))
@@ -106,7 +106,7 @@ def test_another_file_in_its_place_has_pauses_of_its_own() -> None:
     assert settling.due(4.0 + CAREFUL_S)
 
 
-def test_it_is_said_once_that_a_file_takes_long() -> None:
+def test_the_watch_reports_a_long_wait_once() -> None:
     settling = settled()
     settling.look(1.0, version(1, 5))
     settling.ask(1.0, True)
@@ -119,7 +119,7 @@ def test_it_is_said_once_that_a_file_takes_long() -> None:
     assert not settling.told
 
 
-def test_errors_are_believed_when_time_is_up_and_not_read_again_before_it_moves() -> None:
+def test_the_watch_reports_errors_at_the_end_and_waits_for_a_change() -> None:
     settling = settled()
     settling.look(1.0, version(1))
     settling.ask(1.0, False)
@@ -139,7 +139,7 @@ def test_errors_are_believed_when_time_is_up_and_not_read_again_before_it_moves(
     assert settling.due(11.0 + QUIET_S)
 
 
-def test_a_file_that_is_gone_and_back_as_it_was_is_read() -> None:
+def test_the_watch_reads_a_file_that_returns_unchanged() -> None:
     settling = settled()
     settling.look(1.0, (None,))
     settling.ask(1.0, None)
@@ -148,7 +148,7 @@ def test_a_file_that_is_gone_and_back_as_it_was_is_read() -> None:
     assert settling.due(1.05 + QUIET_S)
 
 
-def test_who_writes_is_asked_of_what_is_not_in_force_alone() -> None:
+def test_the_watch_asks_about_files_that_are_not_in_force() -> None:
     one, two = Path("one"), Path("two")
     settling = Settling(())
     assert settling.changed((one, two)) == (one, two)
@@ -161,9 +161,7 @@ def test_who_writes_is_asked_of_what_is_not_in_force_alone() -> None:
 
 
 @pytest.mark.parametrize("where", ["watched", "load"])
-def test_a_fault_of_ours_is_not_the_end_of_watching(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, where: str
-) -> None:
+def test_the_watch_goes_on_after_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture, where: str) -> None:
     file = tmp_path / "tiers.yaml"
     file.write_text("tiers: {}")
 

@@ -99,7 +99,7 @@ def test_a_collector_gets_every_sample(collector: Collector) -> None:
     assert list(latency.explicit_bounds) == [0.1, 1.0]
 
 
-def test_a_table_that_cannot_be_read_is_read_again(
+def test_export_reads_the_table_again_after_a_failure(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1")
@@ -119,7 +119,7 @@ def test_a_table_that_cannot_be_read_is_read_again(
     assert "could not export the metrics" in caplog.text
 
 
-def test_metrics_of_the_conventions_have_their_names(collector: Collector) -> None:
+def test_exported_metrics_have_the_names_of_the_conventions(collector: Collector) -> None:
     """Prometheus writes `gen_ai.server.request.duration`, of seconds, as `gen_ai_server_request_duration_seconds`."""
     known = {str(row["name"]): row["labels"] for row in metrics_table() if str(row["name"]).startswith("gen_ai_")}
     assert set(known) == set(CONVENTIONAL)
@@ -140,7 +140,7 @@ def test_metrics_of_the_conventions_have_their_names(collector: Collector) -> No
         assert attributes == {"gen_ai.request.model": "m", "aigw.tier": "t"}
 
 
-def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
+def test_an_absent_collector_does_not_delay_the_stop() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         exporter = start_exporter(f"http://127.0.0.1:{nobody.getsockname()[1]}", lambda: FAMILIES, Faults())

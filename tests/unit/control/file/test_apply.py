@@ -92,7 +92,7 @@ def applied(gateway: Gateway, entities: Iterable[Written], default_tier: str | N
     assert gateway.control is not None
     of = list(entities)
     tier = default_tier and uid("tiers", default_tier)
-    return gateway.control._writer.submit(lambda session: put(session, of, gateway.publisher, tier), alone=True).result(
+    return gateway.control.writer.submit(lambda session: put(session, of, gateway.publisher, tier), alone=True).result(
         60
     )
 
@@ -122,7 +122,7 @@ def file() -> list[Written]:
     ]
 
 
-def test_a_file_is_put_in_force_and_written_once(gateway: Gateway) -> None:
+def test_apply_writes_an_unchanged_file_once(gateway: Gateway) -> None:
     assert applied(gateway, file(), "pro") == Applied(added=7)
     publisher = gateway.publisher
     assert (publisher.consumers[1].tier, publisher.consumers[1].groups) == (1, ["gold"])
@@ -157,7 +157,7 @@ def test_a_changed_entity_keeps_its_number_and_creation_time(gateway: Gateway) -
     assert list(gateway.publisher.consumers) == [1]
 
 
-def test_the_admin_api_may_not_touch_what_the_file_declares(gateway: Gateway) -> None:
+def test_the_admin_api_refuses_to_change_entities_of_the_file(gateway: Gateway) -> None:
     applied(gateway, file())
     gateway.post("/consumer_groups", name="own")
     gateway.post("/consumers", username="eve")
@@ -195,7 +195,7 @@ def test_the_admin_api_may_not_touch_what_the_file_declares(gateway: Gateway) ->
     gateway.call("DELETE", "/consumers/eve/consumer_groups", 204)
 
 
-def test_an_entity_that_leaves_the_file_takes_its_children_along(gateway: Gateway) -> None:
+def test_an_entity_that_leaves_the_file_deletes_its_children(gateway: Gateway) -> None:
     applied(gateway, file())
     gateway.post("/consumers/bob/key-auth")
     gateway.post("/routes/r/plugins", name="rate-limiting", config={"minute": 5})
@@ -214,7 +214,7 @@ def test_an_entity_that_leaves_the_file_takes_its_children_along(gateway: Gatewa
         assert gateway.call("GET", path)["data"] == [], path
 
 
-def test_a_tier_does_not_leave_while_consumers_of_the_admin_api_are_in_it(gateway: Gateway) -> None:
+def test_a_tier_with_consumers_of_the_admin_api_cannot_leave_the_file(gateway: Gateway) -> None:
     applied(gateway, file(), "pro")
     gateway.post("/consumers", username="eve")
     gateway.post("/consumer_groups/pro/consumers", consumer="eve")
@@ -240,7 +240,7 @@ def test_a_tier_does_not_leave_while_consumers_of_the_admin_api_are_in_it(gatewa
     assert applied(gateway, renamed) == Applied(added=1, changed=1, removed=1)
 
 
-def test_conflicts_name_both_owners_all_at_once(gateway: Gateway) -> None:
+def test_apply_reports_all_conflicts_with_both_owners(gateway: Gateway) -> None:
     eve = gateway.post("/consumers", username="bob")
     gateway.post("/consumers", username="ann")
     key = gateway.post("/consumers/ann/key-auth", key="k" * 20)["id"]
@@ -264,7 +264,7 @@ def test_conflicts_name_both_owners_all_at_once(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumer_groups")["data"] == []
 
 
-def test_a_key_of_two_consumers_is_told_by_their_names(gateway: Gateway) -> None:
+def test_a_repeated_key_names_both_consumers(gateway: Gateway) -> None:
     people = [declare("consumers", n) for n in ("bob", "eve")]
     key = key_of("bob", b"", 8)._replace(key="key-of-both")
     (message,) = refused(gateway, [*people, key, key_of("eve", gateway.publisher.hash_key(b"key-of-both"), 9)])
@@ -273,7 +273,7 @@ def test_a_key_of_two_consumers_is_told_by_their_names(gateway: Gateway) -> None
     )
 
 
-def test_entities_may_swap_what_is_unique(gateway: Gateway) -> None:
+def test_entities_may_swap_unique_values(gateway: Gateway) -> None:
     ids = [uid("services", n) for n in "xy"]
     gateway.post("/services", name="other", host="h")
     applied(gateway, [declare("services", n, host="h", id=i) for n, i in zip("ab", ids, strict=True)])
@@ -318,7 +318,7 @@ def test_metrics_rows_never_change_their_meaning(gateway: Gateway) -> None:
 
     def series() -> dict[tuple[str, str], int]:
         assert gateway.control is not None
-        return {names: n for n, names in gateway.control._writer._publication.labels().series.items()}
+        return {names: n for n, names in gateway.control.publication.labels().series.items()}
 
     tiers = [declare("tiers", n) for n in ("a", "b")]
     applied(gateway, [*tiers, model("m")])
@@ -356,7 +356,7 @@ VERSION = st.lists(st.tuples(NAMES, st.sampled_from([None, "t", "u"]), st.intege
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(VERSION, st.booleans()), max_size=5))
-def test_any_file_after_any_other_gives_what_it_would_alone(
+def test_a_file_has_the_same_effect_after_any_other(
     gateway: Gateway, steps: list[tuple[list[tuple[str, str | None, int]], bool]]
 ) -> None:
     gateway.client.put("/consumers/admins", json={})
@@ -389,7 +389,7 @@ def test_any_file_after_any_other_gives_what_it_would_alone(
         assert {c.hmac for c in gateway.publisher.credentials.values()} == digests
 
 
-def test_a_large_change_is_one_base(gateway: Gateway) -> None:
+def test_a_large_change_publishes_one_base(gateway: Gateway) -> None:
     applied(gateway, [declare("tiers", "t"), declare("tiers", "u")])
     people = [declare("consumers", f"p{i}") for i in range(1200)]
 
@@ -410,7 +410,7 @@ def test_a_large_change_is_one_base(gateway: Gateway) -> None:
     assert len(gateway.publisher.consumers) == 11
 
 
-def test_a_base_that_could_not_be_written_is_tried_again(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publication_retries_a_base_after_a_failed_write(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publication, "MERGE_AT_LEAST", 2)
     people = [declare("consumers", f"c{i}") for i in range(5)]
     for step in ("write_base", "publish"):
@@ -425,7 +425,7 @@ def test_a_base_that_could_not_be_written_is_tried_again(gateway: Gateway, monke
         people = [declare("consumers", f"c{i}", custom_id=f"x{i}") for i in range(5)]
 
 
-def test_a_failed_bulk_change_is_undone_whole(gateway: Gateway) -> None:
+def test_a_failed_bulk_change_is_rolled_back(gateway: Gateway) -> None:
     def fails(session: WriteSession) -> None:
         put(session, file(), gateway.publisher)
         raise RuntimeError("after all")
@@ -433,6 +433,6 @@ def test_a_failed_bulk_change_is_undone_whole(gateway: Gateway) -> None:
     assert gateway.control is not None
     for alone in (True, False):
         with pytest.raises(RuntimeError):
-            gateway.control._writer.submit(fails, alone=alone).result(30)
+            gateway.control.writer.submit(fails, alone=alone).result(30)
         assert gateway.call("GET", "/services")["data"] == []
     assert applied(gateway, file()).added == 7

@@ -119,7 +119,7 @@ def run(data: Path, monkeypatch: pytest.MonkeyPatch, *, bulk: bool) -> list[Any]
     return seen
 
 
-def test_bulk_statements_store_what_single_rows_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bulk_statements_store_the_same_rows_as_single_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bulk, single = (run(tmp_path / str(way), monkeypatch, bulk=way) for way in (True, False))
     assert len(bulk) == len(STEPS)
     for step, (one, other) in enumerate(zip(bulk, single, strict=True)):
@@ -128,7 +128,9 @@ def test_bulk_statements_store_what_single_rows_would(tmp_path: Path, monkeypatc
     assert any("tier free -> pro" in line for line in bulk[3][0]["lines"])
 
 
-def test_a_first_file_is_one_base_and_numbers_come_back(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_file_publishes_one_base_and_restores_numbers(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(apply, "CHUNK", 10)
     told = load(gateway, text())
     assert (told["added"], told["lines"][2], told["lines"][-1]) == (
@@ -152,7 +154,7 @@ def test_a_first_file_is_one_base_and_numbers_come_back(gateway: Gateway, monkey
     assert "f.yaml" not in str(gateway.call("DELETE", "/consumers/u3", 409)) and "u3" in first[4]
 
 
-def test_all_change_tier_in_one_go(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_update_moves_all_consumers_to_a_tier(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "UPDATE_AT_LEAST", 10)
     load(gateway, text())
     made = gateway.call("GET", "/consumers/u3")["created_at"]
@@ -168,7 +170,7 @@ def test_all_change_tier_in_one_go(gateway: Gateway, monkeypatch: pytest.MonkeyP
     assert {one.tier for one in gateway.publisher.consumers.values() if one.username != "own"} == {2}
 
 
-def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conflicts_of_consumers_name_owner_and_repair(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "CHUNK", 10)
     digest = gateway.publisher.hash_key(b"key-of-consumer-5").hex()
     same = f"- {{username: same, tags: [x], keyauth_credentials: [{{key_hash: {digest}}}]}}"
@@ -195,7 +197,7 @@ def test_conflicts_of_plain_consumers(gateway: Gateway, monkeypatch: pytest.Monk
     assert gateway.call("GET", "/consumer_groups")["data"][0]["name"] == "free"
 
 
-def test_of_a_whole_file_of_conflicts_the_first_are_told(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apply_reports_the_first_conflicts_of_very_many(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "MOST", 5)
     for n in range(8):
         gateway.post("/consumers", username=f"u{n}")
@@ -206,7 +208,7 @@ def test_of_a_whole_file_of_conflicts_the_first_are_told(gateway: Gateway, monke
     assert {finding.path for finding in caught.value.findings} <= {f"consumers[{n}]" for n in range(8)}
 
 
-def test_conflicts_are_placed_in_one_look_at_the_file() -> None:
+def test_conflicts_get_their_positions_in_one_pass() -> None:
     people = "".join(f"- {{username: u{n}, keyauth_credentials: [{{key: key-{n}}}]}}\n" for n in range(20_000))
     file = read_text("f.yaml", f"consumers:\n{people}- {{username: last, tags: [x]}}\n".encode(), {})
     conflicts = [Conflict("consumers", Origin("f.yaml", line), "x") for line in range(2, 20_003)]
@@ -219,9 +221,7 @@ def test_conflicts_are_placed_in_one_look_at_the_file() -> None:
     assert (found[-1].path, found[-1].line) == ("consumers[19999].keyauth_credentials[0]", 20_001)
 
 
-def test_a_first_file_that_cannot_be_published_is_tried_again(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publication_retries_a_first_file(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "CHUNK", 10)
     for step in ("write_base", "publish"):
         gateway.publisher.fail = {step: OSError(28, "No space left on device")}
@@ -234,7 +234,7 @@ def test_a_first_file_that_cannot_be_published_is_tried_again(
         load(gateway, b"tiers: {free: {}}")
 
 
-def test_rows_are_what_the_entities_own_checks_make(tmp_path: Path) -> None:
+def test_native_rows_equal_those_of_the_entities_own_checks(tmp_path: Path) -> None:
     text = """
     tiers: {t: {}}
     consumers:
@@ -279,7 +279,7 @@ def test_rows_are_what_the_entities_own_checks_make(tmp_path: Path) -> None:
     assert rows.native.name(keys[0].id) is None and rows.native.name("x") is None
 
 
-def test_rows_refuse_what_does_not_fit_their_consumers() -> None:
+def test_rows_refuse_arguments_that_do_not_fit_their_consumers() -> None:
     parsed = read_text("f", b"tiers: {t: {}}\nconsumers: [{username: u, tier: t, keyauth_credentials: [{key: k}]}]", {})
     fields = [("id", "null")]
     shapes, key = (fields, fields, fields), (b"d" * 32, "")

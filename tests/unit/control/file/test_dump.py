@@ -10,7 +10,7 @@ models:
 """
 
 
-def test_each_plain_key_of_an_upstream_is_a_variable_of_its_own(gateway: Gateway) -> None:
+def test_dump_gives_each_unreferenced_key_its_own_variable(gateway: Gateway) -> None:
     gateway.call("POST", "/config", content=MODELS, headers={"content-type": "application/yaml"})
     answer = gateway.client.get("/config")
     assert "plain-key" not in answer.text

@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> Path:
     return made
 
 
-def test_a_start_waits_until_nobody_writes_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_waits_until_the_file_is_complete(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = file.open("a")
 
     def sleep(_: float) -> None:
@@ -34,9 +34,7 @@ def test_a_start_waits_until_nobody_writes_the_file(file: Path, monkeypatch: pyt
     assert writer.closed and found.file is not None and found.file.default_tier == "free"
 
 
-def test_a_start_does_not_wait_for_ever_and_one_beside_workers_not_at_all(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_start_waits_up_to_a_bound_and_a_restart_never(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "WAIT_FOR_WRITER_S", 0.0)
     with file.open("a"):
         with pytest.raises(InTheMaking, match="is being written at this moment"):
@@ -44,7 +42,7 @@ def test_a_start_does_not_wait_for_ever_and_one_beside_workers_not_at_all(
         assert isinstance(read_at_start(file, file.with_name("store.db"), must=False).errors, InTheMaking)
 
 
-def test_the_start_ignores_the_memory_of_another_version(tmp_path: Path) -> None:
+def test_the_start_ignores_the_stamp_of_another_version(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "store.db")) as store, store:
         store.execute("CREATE TABLE meta (key TEXT, value TEXT)")
         newer = json.dumps({"version": "9.9.9/9999", "a word of that version": 1})

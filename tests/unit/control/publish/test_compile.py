@@ -29,7 +29,7 @@ def load(name: str) -> tuple[World, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", ["lab", "tiers"])
-def test_the_golden_policies(name: str) -> None:
+def test_compile_makes_the_golden_policies(name: str) -> None:
     world, own = load(name)
     profiles, numbers = Profiles(), Numbers({})
     tier = next(iter(world.tiers), None)
@@ -56,7 +56,7 @@ def test_the_same_input_gives_the_same_bytes_in_any_order(name: str) -> None:
     )
 
 
-def test_profiles_that_were_never_stored_are_forgotten() -> None:
+def test_profiles_of_a_failed_write_are_removed() -> None:
     profiles, numbers = Profiles(), Numbers({})
     head = {"id": "00000000-0000-4000-8000-000000000001", "created_at": 1, "updated_at": 1, "name": "rate-limiting"}
 

@@ -52,7 +52,7 @@ def test_each_change_does_the_least(gateway: Gateway) -> None:
 def test_a_full_publication_holds_every_entity(gateway: Gateway) -> None:
     lab(gateway)
     before = (gateway.publisher.policy, gateway.publisher.consumers)
-    gateway.control._writer.renew().result(10)
+    gateway.control.writer.renew().result(10)
     assert calls(gateway) == ["write_base", "publish policy"]
     assert (gateway.publisher.policy, gateway.publisher.consumers) == before
     gateway.post("/consumers/bob/key-auth")
@@ -72,7 +72,7 @@ def test_moving_between_consumer_plugins_keeps_the_column(gateway: Gateway) -> N
     assert column() == before
 
 
-def test_precedence_disabled_and_services(gateway: Gateway) -> None:
+def test_precedence_skips_disabled_plugins_and_services(gateway: Gateway) -> None:
     lab(gateway)
     service, route = gateway.call("GET", "/services/s")["id"], gateway.call("GET", "/routes/r")["id"]
     limits = {"global": {}, "service": {"service": {"id": service}}, "route": {"route": {"id": route}},
@@ -87,7 +87,7 @@ def test_precedence_disabled_and_services(gateway: Gateway) -> None:
     assert gateway.publisher.policy["routes"] == []  # type: ignore[index]
 
 
-def test_service_counters_are_the_services_own(gateway: Gateway) -> None:
+def test_each_service_has_its_own_counter(gateway: Gateway) -> None:
     for name in ("s", "t"):
         gateway.post("/services", name=name, host="h")
         gateway.post(f"/services/{name}/routes", paths=[f"/{name}"])
@@ -113,12 +113,14 @@ def test_anonymous_follows_the_consumer(gateway: Gateway) -> None:
 def test_columns_have_a_row_for_every_consumer(gateway: Gateway) -> None:
     lab(gateway)
     gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})
-    gateway.control._writer._publication._rows["consumers"] = 1029  # type: ignore[union-attr]
+    consumers = ", ".join(f"{{username: c{n}}}" for n in range(1030))
+    gateway.control.configuration.load("api", f"consumers: [{consumers}]".encode())  # type: ignore[union-attr]
     gateway.post("/consumers", username="late")
-    assert min(rows for _, rows, _ in gateway.publisher.columns.values()) > 1029
+    assert max(gateway.publisher.consumers) > 1029
+    assert min(rows for _, rows, _ in gateway.publisher.columns.values()) > max(gateway.publisher.consumers)
 
 
-def test_a_disk_that_fails_after_the_commit_is_said_and_mended(gateway: Gateway) -> None:
+def test_a_failed_publish_is_reported_and_repaired(gateway: Gateway) -> None:
     lab(gateway)
     gateway.publisher.fail = {"publish": OSError(errno.EIO, "Input/output error")}
     answer = gateway.call("POST", "/consumers", 503, json={"username": "at"})
@@ -133,7 +135,7 @@ def test_a_disk_that_fails_after_the_commit_is_said_and_mended(gateway: Gateway)
     assert gateway.call("GET", "/status")["configuration"]["error"] is None
 
 
-def test_keys_that_can_no_longer_be_added_to_are_written_anew(gateway: Gateway) -> None:
+def test_a_lost_delta_is_replaced_by_a_new_base(gateway: Gateway) -> None:
     lab(gateway)
     key = gateway.post("/consumers/bob/key-auth")["id"]
     calls(gateway)
@@ -170,17 +172,16 @@ def test_a_failed_publication_is_tried_again_without_another_write(gateway: Gate
 def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway) -> None:
     lab(gateway)
     before = (gateway.publisher.policy, gateway.publisher.consumers)
-    engine = gateway.control._store._engine  # type: ignore[union-attr]
 
     def full(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ROLLBACK")
         raise sa.exc.OperationalError("COMMIT", {}, Exception("database or disk is full"))
 
-    sa.event.listen(engine, "commit", full)
+    sa.event.listen(sa.Engine, "commit", full)
     answer = gateway.call("POST", "/consumers", 503, json={"username": "x"})
     assert "disk is full" in answer["message"]
     gateway.call("POST", "/services/s/plugins", 503, json={"name": "key-auth"})
-    sa.event.remove(engine, "commit", full)
+    sa.event.remove(sa.Engine, "commit", full)
     assert gateway.call("GET", "/consumers/x", 404)
     gateway.post("/consumers", username="y")
     assert gateway.publisher.policy == before[0]
@@ -196,7 +197,7 @@ def held_writer(gateway: Gateway) -> tuple[group_commit.GroupCommit, "Future[Non
         held.set()
         assert go.wait(30)
 
-    busy = gateway.control._writer  # type: ignore[union-attr]
+    busy = gateway.control.writer  # type: ignore[union-attr]
     first = busy.submit(hold)
     assert held.wait(30)
     return busy, first, go
@@ -207,7 +208,7 @@ def test_writes_that_wait_share_one_publish(gateway: Gateway) -> None:
     busy, first, go = held_writer(gateway)
     with ThreadPoolExecutor(20) as pool:
         made = [pool.submit(gateway.client.post, "/consumers", json={"username": f"c{i % 18}"}) for i in range(20)]
-        while busy._jobs.qsize() < 20:
+        while busy.waiting < 20:
             threading.Event().wait(0.005)
         calls(gateway)
         go.set()
@@ -217,7 +218,7 @@ def test_writes_that_wait_share_one_publish(gateway: Gateway) -> None:
     assert calls(gateway).count("publish") == 1
 
 
-def test_a_new_base_misses_nothing_that_came_meanwhile(gateway: Gateway, monkeypatch: object) -> None:
+def test_a_new_base_includes_changes_made_meanwhile(gateway: Gateway, monkeypatch: object) -> None:
     monkeypatch.setattr(publication, "MERGE_AT_LEAST", 4)  # type: ignore[attr-defined]
     for i in range(40):
         gateway.post("/consumers", username=f"c{i}")
@@ -319,7 +320,7 @@ def take(gateway: Gateway, steps: list[tuple[str, int, int]]) -> None:
                 )
             case "retry":
                 with suppress(OSError):
-                    gateway.control._writer._catch_up(int(gateway.now))  # type: ignore[union-attr]
+                    gateway.control.writer.catch_up(int(gateway.now))  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("step", ["stage", "ensure_column"])
@@ -339,14 +340,14 @@ def test_a_change_without_room_on_disk_is_not_stored_and_blocks_nobody(gateway: 
     assert gateway.publisher.columns
 
 
-def test_of_a_group_only_those_without_room_are_refused(gateway: Gateway) -> None:
+def test_a_group_refuses_only_the_changes_without_room(gateway: Gateway) -> None:
     lab(gateway)
     busy, first, go = held_writer(gateway)
     gateway.publisher.fail = {"ensure_column": OSError(errno.ENOSPC, "No space left on device")}
     with ThreadPoolExecutor(2) as pool:
         large = pool.submit(gateway.call, "POST", "/plugins", 503, json={"name": "rate-limiting", "config": {"day": 1}})
         small = pool.submit(gateway.call, "POST", "/consumers", 201, json={"username": "eve"})
-        while busy._jobs.qsize() < 2:
+        while busy.waiting < 2:
             threading.Event().wait(0.001)
         go.set()
         first.result(30)
@@ -355,11 +356,11 @@ def test_of_a_group_only_those_without_room_are_refused(gateway: Gateway) -> Non
     assert "eve" in {c.username for c in gateway.publisher.consumers.values()}
 
 
-def test_a_column_that_the_store_does_not_know_is_nobodys(gateway: Gateway) -> None:
+def test_a_column_unknown_to_the_store_is_never_used(gateway: Gateway) -> None:
     """Its process died between making it and storing its number."""
     gateway.publisher.columns[7] = (1, 1024, "of a change that was never stored")
-    with gateway.control._store.reading() as reader:  # type: ignore[union-attr]
-        gateway.control._writer._publication.load(reader)  # type: ignore[union-attr]
+    with gateway.control.store.reading() as reader:  # type: ignore[union-attr]
+        gateway.control.publication.load(reader)  # type: ignore[union-attr]
     lab(gateway)
     gateway.post("/consumers/bob/plugins", name="rate-limiting", config={"minute": 5})
     assert gateway.publisher.columns[7][2] == "of a change that was never stored"

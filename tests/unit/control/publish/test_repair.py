@@ -49,7 +49,7 @@ class Worker:
         return len(self.orders) - before
 
 
-def test_a_failure_is_made_good_once() -> None:
+def test_a_load_failure_is_repaired_once() -> None:
     worker = Worker()
     assert worker.looks(10) == 0, "what failed before this process began is made good by its start"
     worker.published += 1
@@ -82,7 +82,7 @@ def test_repair_waits_longer_after_each_failure() -> None:
     assert worker.looks(PAUSE_S + 1) == 1, "what began anew begins with the shortest pause"
 
 
-def test_a_store_that_cannot_be_written_is_told_and_waited_for() -> None:
+def test_repair_logs_a_failed_write_and_waits() -> None:
     worker = Worker()
     worker.fails()
     assert worker.looks(60) == 1

@@ -23,7 +23,7 @@ def made(model: type[Route] | type[Service], **fields: object) -> None:
 
 
 @pytest.mark.parametrize("regex", REGEXES)
-def test_a_regular_expression_is_judged_by_the_engine_that_runs_it(regex: str) -> None:
+def test_the_engine_of_workers_judges_regular_expressions(regex: str) -> None:
     for fields in ({"paths": [f"~/{regex}"]}, {"paths": ["/"], "headers": {"x-a": [f"~*{regex}"]}}):
         with pytest.raises(ValidationError, match="invalid regex"):
             made(Route, **fields)
@@ -35,18 +35,18 @@ def test_the_check_accepts_expressions_that_only_this_engine_knows() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_path_that_no_request_can_have_is_refused(path: str) -> None:
+def test_a_route_refuses_a_path_that_no_request_can_have(path: str) -> None:
     with pytest.raises(ValidationError):
         made(Route, paths=[path])
 
 
-def test_a_service_has_a_path_and_no_query() -> None:
+def test_a_service_refuses_a_path_with_a_query() -> None:
     for path in ("/a?b", "/a#b", "/é", "/a b"):
         with pytest.raises(ValidationError):
             made(Service, host="h", path=path)
 
 
-def test_hosts_and_realms_as_workers_read_them() -> None:
+def test_the_check_refuses_hosts_and_realms_that_workers_refuse() -> None:
     for host in ("*.", "*.:80", ".*"):
         with pytest.raises(ValidationError):
             made(Route, hosts=[host])
@@ -54,7 +54,7 @@ def test_hosts_and_realms_as_workers_read_them() -> None:
         KeyAuthConfig.model_validate({"realm": "é"})
 
 
-def test_the_file_says_where_it_stands() -> None:
+def test_a_finding_of_the_compiler_has_its_line() -> None:
     text = """services:
 - name: s
   url: http://h/
@@ -86,7 +86,7 @@ def test_an_entity_that_does_not_compile_is_not_stored_and_delays_nobody(gateway
     assert gateway.call("GET", "/status")["configuration"]["error"] is None
 
 
-def test_a_file_that_cannot_be_compiled_changes_nothing_and_is_named(gateway: Gateway, tmp_path: Path) -> None:
+def test_an_unservable_file_changes_nothing_and_names_the_entity(gateway: Gateway, tmp_path: Path) -> None:
     gateway.publisher.refuses = "/poison"
     text = "services:\n- {name: s, url: http://h, routes: [{name: a, paths: [/poison]}]}\n"
     answer = gateway.call("POST", "/config", 400, json={"config": text})

@@ -33,7 +33,7 @@ def schema(path: Path) -> list[tuple[str, str]]:
     return sorted(shapes)
 
 
-def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
+def test_migrations_make_the_tables(tmp_path: Path) -> None:
     Store(tmp_path / "new.db").close()
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
     with engine.begin() as connection:
@@ -64,7 +64,7 @@ def test_the_store_refuses_a_file_that_is_no_database(tmp_path: Path) -> None:
         Store(path)
 
 
-def test_a_fact_is_kept_once(tmp_path: Path) -> None:
+def test_keep_stores_a_fact_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.db")
     assert store.keep("proof", "a") and store.keep("proof", "a") and not store.keep("proof", "b")
     store.close()
@@ -89,7 +89,7 @@ def test_the_store_survives_and_keeps_its_id(gateway: Gateway) -> None:
     assert gateway.call("GET", f"/key-auths/{key['id']}")["key_hint"] == key["key_hint"]
 
 
-def test_nobody_else_may_read_the_store(tmp_path: Path) -> None:
+def test_only_the_owner_may_read_the_store(tmp_path: Path) -> None:
     def modes() -> dict[str, int]:
         return {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("store.db*")}
 
@@ -108,7 +108,7 @@ def test_nobody_else_may_read_the_store(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_a_data_folder_of_our_making_is_ours_alone_and_any_other_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_new_data_folder_is_private_and_an_existing_one_keeps_its_mode(tmp_path: Path) -> None:
     def mode_of(data: Path) -> int:
         gateway = Gateway(data).open()
         gateway.close()
@@ -125,8 +125,8 @@ def log_of(gateway: Gateway) -> int:
     return (gateway.data / "store.db-wal").stat().st_size
 
 
-def test_a_large_log_gives_its_space_back(gateway: Gateway) -> None:
-    store = gateway.control._store  # type: ignore[union-attr]
+def test_checkpoint_frees_the_space_of_a_large_log(gateway: Gateway) -> None:
+    store = gateway.control.store  # type: ignore[union-attr]
     gateway.post("/consumers", username="bob")
     with store.reading() as reader:
         assert reader.get("consumers", "username", "bob", 0)
@@ -138,7 +138,7 @@ def test_a_large_log_gives_its_space_back(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumers/eve")["username"] == "eve"
 
 
-def test_the_log_is_brought_home_between_changes(gateway: Gateway) -> None:
+def test_the_writer_copies_the_log_between_changes(gateway: Gateway) -> None:
     for number in range(8 * LOGGED_CHANGES):
         gateway.post("/consumers", username=f"c-{number}")
     assert log_of(gateway) < 12 * LOGGED_CHANGES * 4096, "else a commit does it, at 1000 pages"

@@ -24,7 +24,7 @@ def at_revision(path: Path, revision: str) -> None:
     engine.dispose()
 
 
-def test_a_store_of_the_first_release_goes_on(tmp_path: Path) -> None:
+def test_a_store_of_the_first_release_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     at_revision(path, "0001")
     old = sqlite3.connect(path)
