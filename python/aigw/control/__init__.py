@@ -5,5 +5,5 @@
     publish       entities -> the policy and the records of the snapshot, and their publication
     store         SQLite: tables, rows, queries, the write session, migrations
 
-Each package imports the ones below it only. `serve/control_plane.py` builds the objects; the request path imports nothing here.
+Each package imports only those below it. `serve/control_plane.py` builds the objects; the request path imports no module of this package.
 """

@@ -30,8 +30,8 @@ MOST_IN_GROUP: Final = 256
 RETRY_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 30.0
 LOGGED_CHANGES: Final = 32
-"""Changes after which the log's pages are copied into the store: about 200 pages with a million keys. SQLite's default is 1000
-pages, copied inside a commit while a client waits."""
+"""Changes after which the writer copies the log's pages into the store: about 200 pages with a million keys. SQLite would copy 1000
+pages inside a commit, while a client waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class GroupCommit:
             elif not item.future.set_running_or_notify_cancel():
                 pass  # cancelled: no caller waits for it
             elif item.alone:
-                if group:  # first come, first written
+                if group:  # in the order of arrival
                     self._write(group)
                     group.clear()
                 self._write([item])
@@ -152,7 +152,9 @@ class GroupCommit:
         for job in group:
             if not job.future.done():
                 self._stale = True
-                job.future.set_exception(Bug("a fault of the gateway's own: its log tells what became of this"))
+                job.future.set_exception(
+                    Bug("an internal fault of the gateway; its log has the details of this change")
+                )
 
     def _write_group(self, group: list[_Job[Any]]) -> None:
         done: list[tuple[_Job[Any], Any]] = []
@@ -165,7 +167,7 @@ class GroupCommit:
                         with nullcontext() if job.alone else session.attempt():
                             done.append((job, job.operation(session)))
                     except Exception as error:
-                        job.future.set_exception(error)  # every exception belongs to that one caller
+                        job.future.set_exception(error)  # every exception goes to this caller only
                         if job.alone:
                             raise _Undone from error
                 with self._publication.group(session.changes):
@@ -181,10 +183,10 @@ class GroupCommit:
             if len(left) == 1:
                 left[0].future.set_exception(error if isinstance(error, Unservable) else _no_room(error))
             for job in left if len(left) > 1 else ():
-                self._write_group([job])  # one by one, each gets its own error
+                self._write_group([job])  # each operation by itself gets its own error
             return
         except Exception as error:
-            self._stale = True  # memory has changes that the store has not
+            self._stale = True  # memory has changes that are not stored
             fault = error if isinstance(error, AigwError) else Bug(f"nothing was changed: {error!r}")
             if isinstance(fault, Bug):
                 log.exception("a group of writes failed")
@@ -196,7 +198,7 @@ class GroupCommit:
             self._publication.send(self._now())
         except (OSError, ValueError) as error:
             fault = StoreError(
-                f"stored, but not in force yet: {explain(error)}; it is tried again every second, and with the next write"
+                f"stored, but not in force yet: {explain(error)}; the gateway tries again every second, and with the next write"
             )
             for job, _ in done:
                 job.future.set_exception(fault)
@@ -204,7 +206,7 @@ class GroupCommit:
         for job, result in done:
             job.future.set_result(result)
         if large or self._logged >= LOGGED_CHANGES:
-            with self._faults.outlived("writer", "bring the store's log home"):
+            with self._faults.outlived("writer", "checkpoint the store's log"):
                 self._store.checkpoint(truncate=large)
             self._logged = 0
 
@@ -266,5 +268,5 @@ class GroupCommit:
 
 
 def _no_room(error: OSError) -> StoreError:
-    """The error of a change that finds no room for its files or counters."""
-    return StoreError(f"it could not be written down, and nothing of this was changed: {explain(error)}")
+    """The error of a change whose files or counters have no room on the disk."""
+    return StoreError(f"the change could not be written, and nothing of this was changed: {explain(error)}")

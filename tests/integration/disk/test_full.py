@@ -191,7 +191,7 @@ def test_a_change_whose_counters_have_no_room_is_not_stored_and_a_revocation_goe
     answer = httpx.post(gateway.admin + "/config", content=text, headers=headers, trust_env=False, timeout=PATIENCE_S)
     assert answer.status_code == 503, answer.text
     assert (
-        "it could not be written down, and nothing of this was changed" in answer.json()["message"]
+        "the change could not be written, and nothing of this was changed" in answer.json()["message"]
         and REPAIR in answer.json()["message"]
     )
     assert call(gateway) == 200

@@ -1,9 +1,9 @@
 """The entities of the configuration file -> the store, in one transaction, changed rows only. In: every entity of the file,
 checked. Out: the numbers of added, changed and removed rows; `session.changes` has the changes for the publication.
 
-The difference is by content hash, so a reload of an unchanged file writes nothing. A name, key or id that the Admin API
-holds is a conflict, and all conflicts are told at once (`Conflicts`). Entities that left the file are deleted, with what
-the Admin API hung below them, unless more than that hangs on them. The caller checked the file itself: its references lead somewhere.
+The difference is by content hash, so a reload of an unchanged file writes nothing. A name, key or id of an entity of the Admin API
+is a conflict; `Conflicts` has all of them. Entities that left the file are deleted, with the Admin API's entities below them
+that cascade; another reference to them is a conflict. The caller checked that the file's own references exist.
 """
 
 import gc
@@ -41,14 +41,14 @@ class Declared(NamedTuple):
     origin: Origin
 
     def row(self) -> Row:
-        """As the store is to hold it."""
+        """The row of the store, without a number."""
         origin = self.origin._replace(hash=content_hash(self.body, "", 0, None))
         return Row(self.body["id"], 0, self.body, origin=origin)
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Numbers of rows. `moved`: unchanged entities that stand in another line now."""
+    """Numbers of rows. `moved`: unchanged entities whose line changed."""
 
     added: int = 0
     changed: int = 0
@@ -62,10 +62,10 @@ def apply(
     rows: ConsumerRows | None = None,
     default_tier: str | None = None,
 ) -> Applied:
-    """Make the store hold exactly these entities as the file's; `default_tier` is an id. Raises Conflicts; then the caller must roll
-    back, as `GroupCommit.submit(..., alone=True)` does."""
+    """Replace the file's entities in the store by these; `default_tier` is an id. Raises Conflicts; then the caller must roll back, as
+    `GroupCommit.submit(..., alone=True)` does."""
     collecting = gc.isenabled()
-    gc.disable()  # no cycle is made here, and the collector would walk all rows again and again: a quarter of the time
+    gc.disable()  # there are no cycles here, and walking all rows for them takes a quarter of the time
     try:
         return _apply(session, declared, rows, default_tier)
     finally:
@@ -104,7 +104,7 @@ def _apply(
 
 
 def _store(session: WriteSession, plans: list["_Plan"], default_tier: str | None) -> list[Conflict]:
-    """Carry the plans out. Conflicts: entities of the Admin API that keep an entity of the file from leaving."""
+    """Write the plans. Returns a conflict for each removed entity that an entity of the Admin API references."""
     if any(plan.inserted for plan in plans):
         session.expect_bulk(INSERT_CACHE_KIB)
     elif sum(plan.total for plan in plans) > CHUNK:
@@ -129,7 +129,7 @@ class _Plan:
     added: dict[str, Row] = made(default_factory=dict)
     changed: dict[str, Row] = made(default_factory=dict)
     moved: list[tuple[str, str]] = made(default_factory=list)
-    """(origin, id) of unchanged rows that stand in another line now."""
+    """(origin, id) of unchanged rows whose line changed."""
     removed: list[str] = made(default_factory=list)
     before: dict[str, Row] = made(default_factory=dict)
     """The stored rows of `changed` and `removed`."""
@@ -137,7 +137,7 @@ class _Plan:
     inserts_all: bool = False
     """Whether all of `rows` go into an empty table."""
     updates: list[Update] = made(default_factory=list)
-    """Changed ones of `rows` that are written all at once."""
+    """Changed rows of `rows` that `update_all` writes."""
 
     @property
     def table(self) -> sa.Table:
@@ -158,7 +158,7 @@ def _plan_others(
     stored: Mapping[str, Mapping[str, str]],
     build: ConflictBuilder,
 ) -> list[Conflict]:
-    """Plan every kind except consumers, credentials and acls. Conflicts: entities that the file declares twice."""
+    """Plan every kind except consumers, credentials and acls. Returns a conflict for each entity that the file declares twice."""
     conflicts = []
     for entity in declared:
         plan, row = plans[entity.kind], entity.row()
@@ -184,7 +184,7 @@ def _plan_others(
 def _plan_consumers(
     session: WriteSession, plans: dict[str, _Plan], rows: ConsumerRows | None, stored: Mapping[str, dict[str, str]]
 ) -> None:
-    """Plan consumers, credentials and acls: very many go into empty tables as they are, a few become values."""
+    """Plan consumers, credentials and acls. More than `CHUNK` consumers fill empty tables natively; otherwise each change is a `Row`."""
     inserts_all = (
         rows is not None
         and rows.native.count("consumers") > CHUNK
@@ -206,7 +206,7 @@ def _plan_consumers(
 
 
 def _unique(kind: Kind) -> Iterator[tuple[str, ...]]:
-    """Columns whose values together no two rows share."""
+    """Groups of columns; the values of a group are unique together."""
     for field in kind.unique:
         yield ("hash",) if field == "key" else (field,)
     if kind.together:
@@ -224,7 +224,7 @@ def _conflicts(session: WriteSession, plan: _Plan, build: ConflictBuilder) -> It
             yield build.held_by_admin_api(kind.name, "id", plan.added[row.id], row)
     for columns in _unique(kind):
         values = _values(plan.wanted.values(), columns)
-        holders = dict(zip(values, plan.wanted, strict=True))  # of equal ones the last
+        holders = dict(zip(values, plan.wanted, strict=True))  # the last row of equal ones
         if len(holders) < len(values) and columns != ("hash",):  # native code compared all keys of the file
             seen: dict[Any, Row] = {}
             for value, row in zip(values, plan.wanted.values(), strict=True):
@@ -243,7 +243,7 @@ def _conflicts(session: WriteSession, plan: _Plan, build: ConflictBuilder) -> It
 
 
 def _values(rows: Iterable[Row], columns: tuple[str, ...]) -> list[Any]:
-    """What each row has there."""
+    """The values of these columns in each row; tuples if there are several columns."""
     if len(columns) > 1:
         rows = list(rows)
         return list(zip(*(_values(rows, (c,)) for c in columns), strict=True))
@@ -258,13 +258,13 @@ def _values(rows: Iterable[Row], columns: tuple[str, ...]) -> list[Any]:
 
 
 def _has_others(session: WriteSession, table: sa.Table) -> bool:
-    """Whether the Admin API has any entity of this kind."""
+    """Whether the Admin API has made an entity of this kind."""
     query = sa.select(sa.literal(1)).where(table.c.origin.is_(None)).limit(1)
     return session.connection.scalar(query) is not None
 
 
 def _free(session: WriteSession, plan: _Plan) -> None:
-    """Let go of unique values that change hands: entities may swap names, and what leaves makes room."""
+    """Overwrite unique values that are about to change: entities may swap names, and removed entities free theirs."""
     if not plan.before or not (plan.added or plan.changed):
         return
     texts = [c for columns in _unique(plan.kind) for c in columns if c not in ("consumer", "hash")]
@@ -273,7 +273,7 @@ def _free(session: WriteSession, plan: _Plan) -> None:
         values["hash"] = sa.bindparam("digest")
     if values:
         query = sa.update(plan.table).where(plan.table.c.id == sa.bindparam("key")).values(values)
-        # A control character: no name of an entity can hold it.
+        # No entity's name contains a control character.
         going = [k for k in plan.before if k not in plan.changed or _lets_go(plan, k)]
         rows = [{"key": k, "placeholder": f"\x01{k}", "digest": f"\x01{k}".encode()} for k in going]
         names = {"key", *(("placeholder",) if texts else ()), *(("digest",) if "hash" in values else ())}
@@ -357,14 +357,14 @@ def _remove(session: WriteSession, plan: _Plan) -> list[Conflict]:
 
 
 def _numbers(session: WriteSession, kind: str, keys: Iterable[str]) -> dict[str, int]:
-    """Row numbers, in one go: the one that an id had before, or the next ones."""
+    """Row numbers by id: the number that an id had before, or the next one."""
     known = session.numbers(kind)
     fresh = enumerate((k for k in keys if k not in known), session.highest(kind) + 1)
     return known | {key: n for n, key in fresh}
 
 
 def _execute_many(session: WriteSession, statement: sa.Insert | sa.Update, rows: list[JsonDict]) -> None:
-    """One statement for many rows of plain values: the driver's own, without a look at each of them."""
+    """Execute one statement for many rows by the driver: SQLAlchemy would inspect every value."""
     keys = list(rows[0]) if isinstance(statement, sa.Insert) else None
     compiled = statement.compile(dialect=session.connection.dialect, column_keys=keys)
     order = getattr(compiled, "positiontup", None)

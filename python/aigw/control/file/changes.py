@@ -41,7 +41,7 @@ class Difference:
         return self.added + self.changed + self.removed
 
     def as_dict(self) -> JsonDict:
-        """As JSON data, for answers and the history."""
+        """JSON data for answers and the history."""
         return {"added": self.added, "changed": self.changed, "removed": self.removed, "lines": list(self.lines)}
 
 
@@ -78,7 +78,7 @@ def difference(
 
 
 class _Names:
-    """Names by id: those given, and those of the entities in the changes."""
+    """Names by id: those of `names`, then those of the entities in the changes."""
 
     def __init__(self, changes: Sequence[Change], names: Callable[[str], str | None]) -> None:
         self._names = names

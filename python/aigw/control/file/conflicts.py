@@ -1,8 +1,7 @@
-"""What the file declares and what the Admin API holds, where the two do not fit: each with its owner and its repair.
+"""Conflicts between the file and entities of the Admin API, each with its owner and its repair.
 
-In: what the file is about to do to the store. Out: `Conflict`s, for a finding at the place in the file. A tier that leaves
-the file while the Admin API's consumers are in it is one: without it they could call nothing, and would not be in it when
-it is back.
+In: the rows that the file would write. Out: `Conflict`s, which become findings at their position in the file. A tier cannot leave the
+file while consumers of the Admin API are in it: they could call nothing, and would have no tier when it returns.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,14 +17,14 @@ from aigw.control.store.write import WriteSession
 
 _KEYS: Final = "keyauth_credentials"
 MOST: Final = 1000
-"""Conflicts that are told at once: of a whole file that the Admin API holds already, each would be one."""
+"""Conflicts in one error. A file that repeats all entities of the Admin API would give one for each."""
 NAMED: Final = 3
-"""Consumers of a tier that are told by name."""
+"""Consumers of a tier that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One entity that cannot be what the file says. `origin` is None when it left the file."""
+    """One entity that the file cannot write or remove. `origin` is None if the entity left the file."""
 
     kind: str
     origin: Origin | None
@@ -33,7 +32,7 @@ class Conflict:
 
 
 class Conflicts(Exception):
-    """What the file declares and what others hold do not fit. Nothing may be kept of the attempt."""
+    """All conflicts of a file. The caller rolls the transaction back."""
 
     def __init__(self, found: Sequence[Conflict]) -> None:
         self.found = found
@@ -42,22 +41,22 @@ class Conflicts(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConflictBuilder:
-    """Tells entities that clash by what people call them. A key is told by its consumer: itself is secret, and its id says nothing.
-    `rows` (new and changed consumers of the file) and `name_of_file` know consumers by id; the others are in the store."""
+    """Makes conflicts whose messages name entities for people. A credential is named by its consumer, because its key is secret.
+    `rows` (new and changed consumers of the file) and `name_of_file` map ids of consumers to names; other names are in the store."""
 
     session: WriteSession
     rows: Mapping[str, Row]
     name_of_file: Callable[[str], str | None]
 
     def declared_twice(self, kind: str, row: Row, other: Row) -> Conflict:
-        """Two of the file are one."""
+        """The file declares an entity, a name or a key twice."""
         too = f"is declared by {other.origin}, too"
         if kind != _KEYS:
             return Conflict(kind, row.origin, f"{kind} '{name_of(row.body)}' {too}")
         return Conflict(kind, row.origin, f"{kind} of {self._owner(row)}: its key {too} ({self._owner(other)})")
 
     def held_by_admin_api(self, kind: str, column: str, row: Row, other: Row) -> Conflict:
-        """The Admin API has what one of the file is to have."""
+        """An entity of the Admin API has the value of a column that an entity of the file declares."""
         field = {"hash": "key", "scope": "scope"}.get(column, column)
         if kind == _KEYS:
             mine, by = f"of {self._owner(row)}", f"{self._owner(other)} in"
@@ -78,8 +77,8 @@ class ConflictBuilder:
 
 
 def tiers_in_use(session: WriteSession, tiers: Iterable[Row]) -> Iterator[Conflict]:
-    """Tiers that leave the file while consumers are in them. The file's own are in others by now, so these are the Admin
-    API's. Two looks at an index for each tier, however many consumers there are."""
+    """Conflicts for tiers that leave the file while consumers of the Admin API are in them. Consumers of the file must have their new
+    tier already. Costs two index lookups for each tier."""
     c = tables.consumers
     for tier in tiers:
         count = session.connection.scalar(sa.select(sa.func.count()).where(c.c.tier == tier.id)) or 0

@@ -1,8 +1,8 @@
-"""Consumers of the file, with their credentials and acls, as rows of the store: all of them take this way, few or very many.
+"""Consumers of the file, with their credentials and acls, as rows of the store.
 
 In: a file's consumers, read natively. Out: rows, and the statements that store very many of them at once: `insert_all` fills
-empty tables, `update_all` writes changed rows in the order in which they lie. Ids, hashes and JSON are native; the fields of
-the JSON are those of the entities' models, and no other place spells them.
+empty tables, `update_all` writes changed rows in the order of their numbers. Native code makes ids, hashes and JSON; the entities'
+models alone define the fields of that JSON.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,7 @@ UPDATE_AT_LEAST: Final = 4096
 _CHUNK: Final = 5000
 """Rows of one statement: a few megabytes of parameters."""
 _INDEXED: Final = 4
-"""From this part of all consumers on (one in so many), an index made at the end is faster than one kept up."""
+"""With more than 1/4 of all consumers changed, making an index at the end is faster than updating it with each row."""
 _INSERT: Final = {
     "consumers": "INSERT INTO consumers (n, id, username, custom_id, tier, body, origin) VALUES (?, ?, ?, ?, ?, ?, ?)",
     "keyauth_credentials": (
@@ -96,8 +96,8 @@ def _shape(kind: str) -> list[tuple[str, str]]:
 
 
 def insert_all(session: WriteSession, kind: str, rows: ConsumerRows) -> None:
-    """Fill an empty table. One `BulkChange` in `session.changes` stands for all rows: no other entity can have the same name or key, and the
-    publication writes a new base. A row gets the number that its id had before, or else the next one."""
+    """Fill an empty table, and add one `BulkChange` for all rows to `session.changes`. The publication then writes a new base. A row
+    gets the number that its id had before, or the next one."""
     numbered = KINDS[kind].numbered
     known, highest = (session.numbers(kind), session.highest(kind)) if numbered else ({}, 0)
     count = rows.native.count(kind)
@@ -112,9 +112,9 @@ def insert_all(session: WriteSession, kind: str, rows: ConsumerRows) -> None:
 
 
 def updates(session: WriteSession, kind: str, rows: ConsumerRows, changed: list[int]) -> list[Update]:
-    """The changed rows that `update_all` may write, by number; empty where there are few. No value that must be unique changes:
-    a consumer with the same id has the same username, and a credential the same key. Rows with tags, and consumers with another
-    custom_id, are left to the general way."""
+    """The changed rows that `update_all` may write, by number; empty if there are at most `UPDATE_AT_LEAST`. Their unique values do not
+    change: a consumer with the same id has the same username, and a credential the same key. Rows with tags, and consumers
+    with another custom_id, are left out."""
     if len(changed) <= UPDATE_AT_LEAST or kind not in _UPDATE:
         return []
     query = (
@@ -125,7 +125,7 @@ def updates(session: WriteSession, kind: str, rows: ConsumerRows, changed: list[
 
 
 def update_all(session: WriteSession, kind: str, rows: ConsumerRows, found: list[Update]) -> None:
-    """Write these rows, with one `BulkChange` in `session.changes` for all of them."""
+    """Write these rows, and add one `BulkChange` for all of them to `session.changes`."""
     table = tables.ENTITIES[kind]
     shown = []
     for one in found[:MOST_SHOWN]:

@@ -1,7 +1,7 @@
 """A checked configuration file -> the entities to store. In: a `File`. Out: `Declared` and `ConsumerRows`.
 
-Keys become HMACs here and upstreams' keys are sealed: no module behind this one sees a secret. The reference (`${VAR}`) that a
-secret is written as goes along with its position, so that `aigw dump` writes it back.
+This module turns consumers' keys into HMACs and seals upstreams' keys: later modules see no secret. The origin of an entity keeps the
+reference (`${VAR}`) of its secret, so that `aigw dump` writes the reference back.
 """
 
 from collections.abc import Iterator, Mapping

@@ -20,7 +20,7 @@ _HIDDEN: Final = "***"
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """An entity as it is compared: every value by its path, secrets as something that tells them apart."""
+    """An entity for the comparison: every value by its path, secrets as `Digest`."""
 
     kind: str
     name: str
@@ -30,7 +30,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """What would be done to one entity. `held`: the Admin API made it, so a file cannot have it before it is removed there."""
+    """The change of one entity. `held`: the Admin API made it, so a file can declare it only after it is removed there."""
 
     action: str
     kind: str
@@ -45,7 +45,7 @@ class Differs:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything that differs, in the order in which it would be done, and the names that the Admin API holds."""
+    """All differences, in the order of writing, and the names of entities of the Admin API that the file declares."""
 
     differs: tuple[Differs, ...]
     held: tuple[str, ...]
@@ -130,7 +130,7 @@ def _entities(parts: Iterable[_Part]) -> dict[Key, Entity]:
 
 
 def _called(kind: str, body: JsonDict, digest: bytes, names: Mapping[str, str]) -> tuple[Key, str]:
-    """What makes it the same entity, and its name for a person."""
+    """The entity's key in the comparison, and its name for people."""
     if kind == "keyauth_credentials":
         owner = names.get(body["consumer"]["id"], "")
         return (kind, owner, digest.hex()), f"{owner} {body['key_hint'] or ''}".rstrip()

@@ -63,7 +63,7 @@ def document(rows: Rows, default_tier: str | None) -> JsonDict:
 
 
 def _short(model: type[Model], body: JsonDict, without: Iterable[str] = ()) -> JsonDict:
-    """Without defaults, nulls, and fields that the gateway sets."""
+    """The body without defaults, nulls, and fields that the gateway sets."""
     found = model.model_validate(body).model_dump(mode="json", exclude_defaults=True)
     return {k: v for k, v in found.items() if k not in _MADE and k not in without and v is not None}
 
@@ -86,7 +86,7 @@ def _models(rows: Iterable[Row]) -> JsonDict:
 
 
 def _variable(model: str, index: int, taken: set[str]) -> str:
-    """The variable of an upstream's key: `a.b` and `a-b` must not share one."""
+    """The variable of an upstream's key. The models `a.b` and `a-b` get different ones."""
     name = UNSET + re.sub(r"[^A-Z0-9]+", "_", f"{model}_{index}".upper())
     while name in taken:
         name += "_"
@@ -95,7 +95,7 @@ def _variable(model: str, index: int, taken: set[str]) -> str:
 
 
 class _Plugins:
-    """Plugins by their place in a file: inside the entity that they are on; in a list of their own if they are on several."""
+    """Plugins for the file: those on one entity stand inside it, all others in a list of their own."""
 
     def __init__(self, rows: Iterable[Row], names: Mapping[str, str]) -> None:
         self._in: defaultdict[tuple[str, str], list[JsonDict]] = defaultdict(list)

@@ -1,8 +1,8 @@
 """The configuration in force: a file is read, checked, and applied as a whole or not at all.
 
-In: a path or a text, and the trigger (`start`, `file`, `sighup`, `api`). Out: the store and the workers have it; or a
-`ConfigErrors` with all findings, and the configuration before stays in force. Loads run one at a time, and the writer orders
-them with the Admin API. Without a file the Admin API rules alone, and the entities of an earlier file are deleted.
+In: a path or a text, and the trigger (`start`, `file`, `sighup`, `api`). Out: an `Outcome` after it is in force, or `ConfigErrors`
+with all findings; then the previous configuration stays in force. Loads run one at a time, and the writer orders
+them with the Admin API. Without a file, `start` deletes the entities of an earlier one.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ from aigw.telemetry.families import Family, own
 from aigw.types import JsonDict
 
 POSTED: Final = "POST /config"
-"""The name of a posted text."""
+"""The name of a posted text in findings."""
 LARGE: Final = 1 << 20
 _CHUNK: Final = 900
 
@@ -95,7 +95,7 @@ class Configuration:
         self.path: Final = path
         self.error: LoadError | None = None
         self.stamp: Stamp | None = None
-        """The configuration in force; None: the Admin API rules alone."""
+        """The configuration in force; None: there is no file."""
         self.watched: tuple[FilePath, ...] = () if path is None else (path,)
         """The file, and the files that its references name."""
         self.results: dict[str, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
@@ -138,9 +138,9 @@ class Configuration:
     def load(
         self, trigger: str, data: bytes | None = None, *, patient: bool = False, whole: Callable[[], bool] | None = None
     ) -> Outcome:
-        """Apply `data`, or the file if it is None. Raises ConfigErrors, StoreError; then nothing has changed. `whole` says, after
-        the text was read, whether the file is complete: an incomplete file raises InTheMaking, and is neither applied nor
-        reported. A `patient` caller tries again soon, so errors are not reported yet."""
+        """Apply `data`, or the file if it is None. Raises ConfigErrors, StoreError; then nothing has changed. `whole` returns
+        whether the file was complete when it was read: an incomplete one raises InTheMaking, and is neither applied nor
+        reported. A `patient` caller tries again soon, so its errors are not reported."""
         with self._one:
             text: FileText | None = None
             collecting = gc.isenabled()
@@ -171,8 +171,8 @@ class Configuration:
         """Report that the file has been changing for so many seconds, and is not in force."""
         with self._one:
             message = (
-                f"is still being written after {seconds:.0f} s: what was in force stays, until nobody has the file open for"
-                " writing any more, and it rests"
+                f"is still being written after {seconds:.0f} s: the previous configuration stays in force until no process has"
+                " the file open for writing and the file stops changing"
             )
             self.error = LoadError(message, self._now(), str(self.path))
             self._log("config_waits", file=str(self.path), why=message)
@@ -270,9 +270,9 @@ class Configuration:
         try:
             done = self._write("start", None, [], None, {})
         except Conflicts as error:
-            hint = "the gateway was started without its configuration file (--config), so what that declared is to be deleted"
+            hint = "the gateway was started without its configuration file (--config), so the entities of that file are deleted"
             raise ConfigError("\n".join([f"{hint}, but:", *(f"  {c.message}" for c in error.found)])) from None
-        self._log("config_left", why="started without --config: what the file declared is deleted",
+        self._log("config_left", why="started without --config: the entities of the file are deleted",
                   removed=done.removed)  # fmt: skip
         self._say(done.lines)
 
@@ -299,7 +299,7 @@ class Configuration:
         try:
             done = self._writer.submit(operation, alone=True).result()
         except AigwError:
-            # It may be stored, but not in force yet: the next load compares with the stored stamp.
+            # The write may be stored without being in force: the next load compares with the stored stamp.
             with self._store.reading() as reader:
                 self.stamp = stamp_of(reader)
             raise
@@ -339,7 +339,7 @@ class Configuration:
         def remember(session: WriteSession) -> None:
             put_history(session, [*history_of(session), entry])
 
-        self._writer.submit(remember)  # fails on a full disk; then the history lacks it
+        self._writer.submit(remember)  # on a full disk this fails, and the history has no entry
 
     def _say(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -358,7 +358,7 @@ class Configuration:
 
 
 def findings(conflicts: Sequence[Conflict], file: File) -> list[Finding]:
-    """Conflicts at their places in the file. One pass over the entities finds all places."""
+    """Conflicts with their positions in the file, found in one pass over its entities."""
     wanted = {(conflict.kind, conflict.origin.line) for conflict in conflicts if conflict.origin is not None}
     paths: dict[tuple[str, int], Path] = {
         (e.kind, e.line): e.path for e in reversed(file.entities) if (e.kind, e.line) in wanted

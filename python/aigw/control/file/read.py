@@ -1,4 +1,4 @@
-"""The text of a configuration with its fingerprint, and the first look at the file, before the store is opened.
+"""The text of a configuration with its fingerprint, and the check of the file at start, before the store is opened.
 
 In: a path. Out: the text, and the checked file unless the store already holds this content; or the errors of the file. A start
 waits for a process that is writing the file.
@@ -46,7 +46,7 @@ class FileText:
 
 @dataclass(frozen=True, slots=True)
 class AtStart:
-    """The result of the first look. `file` is None if the store already holds its content."""
+    """The file as `read_at_start` found it. `file` is None if the store already has its content."""
 
     text: FileText | None = None
     file: File | None = None
@@ -54,8 +54,8 @@ class AtStart:
 
 
 def read_at_start(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> AtStart:
-    """Read and check the file before the store is opened. Raises ConfigErrors if `must`, at the start of a gateway, where the
-    file rules. Otherwise a posted text may be in force, and the file unchanged since then."""
+    """Read and check the file before the store is opened. `must`: a gateway starts, so errors raise
+    ConfigErrors. Otherwise a control process restarts: a posted text may be in force, and a file unchanged since then is not read."""
     if path is None:
         return AtStart()
     try:

@@ -1,4 +1,4 @@
-"""The publisher of the snapshot's files as a protocol: `aigw._native.Publisher` implements it, and so does a fake in tests."""
+"""The publisher of the snapshot's files as a protocol, which `aigw._native.Publisher` and the fake of the tests implement."""
 
 from collections.abc import Iterable
 from typing import Protocol

@@ -1,10 +1,10 @@
-"""Records of the snapshot's keys, as the native publisher takes them: plain tuples with names, in the order of its stub."""
+"""Records of consumers and credentials in the snapshot: named tuples, with the fields in the order of the native publisher's stub."""
 
 from typing import NamedTuple
 
 
 class Ref(NamedTuple):
-    """A plugin on a consumer. `route` and `service`: numbers, 0 for any; `profile`: index in the list of its kind."""
+    """A plugin on a consumer. `route` and `service`: numbers, 0 for any; `profile`: index in the policy's list for `kind`."""
 
     route: int
     service: int
@@ -26,7 +26,7 @@ class ConsumerRecord(NamedTuple):
 
 
 class CredentialRecord(NamedTuple):
-    """One key. `consumer`: number of its owner; `expires_at`: unix seconds, 0 for never."""
+    """One credential. `consumer`: number of its owner; `expires_at`: unix seconds, 0 for never."""
 
     n: int
     id: str

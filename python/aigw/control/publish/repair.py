@@ -1,8 +1,9 @@
 """Publishes the snapshot again after a worker failed to load it. A worker that cannot read a damaged file keeps the old
 configuration, in which revoked keys still work.
 
-In: the generations of workers and the counter of failed loads, a few times a second. Out: an order to write every file again,
-if the counter rose and a worker is behind. After a failed repair the pause doubles, so a bad disk does not keep the gateway busy.
+In: the generations of workers and the counter of failed loads, a few times a second. Out: a call of `renew`, which writes every file
+again, if the counter rose and a worker is behind. The pause doubles after a failed repair, so a bad disk does not keep the
+gateway busy.
 """
 
 import time
@@ -44,11 +45,11 @@ class Repair:
         self._running: Future[None] | None = None
 
     def look(self) -> None:
-        """Look once, and order a repair if one is needed. Does not wait for it."""
+        """Compare once, and start a repair if a worker needs one. Does not wait for its end."""
         if self._running is not None:
             if not self._running.done():
                 return
-            self._tell(self._running)
+            self._report(self._running)
             self._running = None
         # A starting worker serves only after it has loaded the generation in force.
         held = [slot["generation"] for slot in self._files.slots() if slot["state"] != "draining"]
@@ -62,7 +63,7 @@ class Repair:
             self._running = self._renew()
         self._seen = failures
 
-    def _tell(self, renewed: "Future[None]") -> None:
+    def _report(self, renewed: "Future[None]") -> None:
         if (fault := renewed.exception()) is None:
             self._log("snapshot_renewed", generation=self._files.generation(), load_failures=self._seen)
         else:

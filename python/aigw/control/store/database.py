@@ -42,7 +42,7 @@ def _readable_errors(path: Path) -> Iterator[None]:
 
 
 class Store:
-    """The open store. Thread-safe for reads; `writing` must be entered by one thread only."""
+    """The open store. Any thread may read; only one thread may enter `writing`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,8 +80,9 @@ class Store:
             connection.execute(sqlite_insert_or_ignore(tables.meta, {"key": "store_id", "value": str(uuid4())}))
 
     def checkpoint(self, *, truncate: bool = False) -> None:
-        """Copy the log's pages into the store. `truncate` also frees the space of a large log; without it the next commit
-        frees it, and a gigabyte takes most of a second. Readers do not delay it; no writer may run. Raises StoreError."""
+        """Copy the pages of the write-ahead log into the store. `truncate` also frees the log's space now: the next commit would free
+        it otherwise, and a gigabyte takes most of a second. Readers do not delay this; no write session may be open. Raises
+        StoreError."""
         with _readable_errors(self._path), self._engine.connect() as connection:
             raw = _raw(connection)
             if not truncate:
@@ -125,8 +126,8 @@ class Store:
 
 
 def _ours_alone(path: Path) -> None:
-    """Let only the owner read the store, its log and its index: SQLite makes the file by the umask, and the other two like
-    the file. An older version left all three readable. Errors are ignored here: SQLite reports them better."""
+    """Let only the owner read the store, its log and its index: SQLite makes the first by the umask, and the others with the mode of
+    the first. An older version left all three readable. Errors are ignored here: SQLite reports them better."""
     with contextlib.suppress(OSError):
         # Only a new file: closing an existing store would drop the locks of our own connections on it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

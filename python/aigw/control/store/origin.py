@@ -1,7 +1,7 @@
-"""The origin of an entity: a line of the configuration file, or none for an entity of the Admin API.
+"""The origin of an entity of the configuration file. Entities of the Admin API have no origin.
 
-Entities of the file are read-only in the Admin API: `WriteSession` raises `ReadOnly`, below every path that writes. The origin holds
-a content hash, so a reload writes only entities whose content changed.
+`WriteSession` raises `ReadOnly` when the Admin API changes an entity of the file. The origin has a content hash, so a reload writes
+only entities whose content changed.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _NAMES: Final = ("name", "username", "custom_id", "group")
 
 
 class Origin(NamedTuple):
-    """File and line of an entity, its content hash, and the reference (`${VAR}`) that the file has for its secret."""
+    """File and line of an entity, its content hash, and the reference (`${VAR}`) of its secret in the file."""
 
     file: str
     line: int
@@ -56,8 +56,8 @@ def name_of(body: JsonDict) -> str:
 
 
 def content_hash(body: JsonDict, *columns: object) -> str:
-    """The hash of an entity's content, without times and sealed texts: sealing the same key twice gives two texts.
-    `columns`: the values of the entity's own columns."""
+    """32 hex digits of SHA-256 over an entity's content, without times and sealed texts: sealing a key twice gives two texts.
+    `columns`: the values of columns that the body does not have."""
     kept = {**body, "created_at": 0, "updated_at": 0}
     if "keys" in kept:
         kept["keys"] = [k and {**k, "sealed": None} for k in kept["keys"]]

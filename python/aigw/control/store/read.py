@@ -1,4 +1,4 @@
-"""Queries of the store on one connection, which sees one committed state."""
+"""Queries of the store on one connection, which sees one committed state. Out: `Row`s, or tuples where there may be a million."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from aigw.types import JsonDict
 
 
 class StoreReader:
-    """Queries on one connection. `now` (unix seconds) hides expired credentials."""
+    """Queries on one connection. Credentials that expired before `now` (unix seconds) are hidden. Raises StoreError."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
@@ -107,7 +107,7 @@ class StoreReader:
         ]
 
     def columns(self) -> dict[tuple[str, str], int]:
-        """(kind, key) -> number of every counter column, also of columns that nothing uses any more."""
+        """(kind, key) -> number of every counter column, unused columns included."""
         c = tables.columns.c
         return {(kind, key): n for kind, key, n in self.connection.execute(sa.select(c.kind, c.key, c.n))}
 

@@ -20,9 +20,9 @@ class Row(NamedTuple):
     hash: bytes = b""
     expires_at: int = 0
     tier: str | None = None
-    """Of a consumer: the id of its tier."""
+    """The id of a consumer's tier; None for other kinds."""
     origin: Origin | None = None
-    """Its place in the configuration file; None: the Admin API made it."""
+    """Its position in the configuration file; None: the Admin API made it."""
 
 
 DEFAULT_TIER: Final = "default_tier"
@@ -39,8 +39,8 @@ class Change(NamedTuple):
 
 
 class BulkChange(NamedTuple):
-    """A bulk change of one kind. Only the first `MOST_SHOWN` changes are kept in `shown`; `action` says whether the rows were
-    created in an empty table or updated."""
+    """A change of very many rows of one kind. `shown` keeps the first `MOST_SHOWN` changes; `action`: whether the rows were created in
+    an empty table or updated."""
 
     kind: str
     total: int
@@ -51,7 +51,7 @@ class BulkChange(NamedTuple):
 
 
 MOST_SHOWN: Final = 50
-"""Changes that a bulk change keeps: as many as the log and the history show."""
+"""Changes of a bulk change that the log and the history show."""
 
 
 class UniqueViolation(Exception):

@@ -1,10 +1,9 @@
 """The store's tables, as SQLAlchemy Core sees them. `migrations/` makes the same tables step by step; a test compares both.
 
-The database guards and finds by columns: ids, names, references, uniqueness, expiry. The rest of an entity is JSON in `body`.
-A number belongs to one id for ever: the number of a deleted entity moves to `row_numbers`. Consumers and credentials may be a
-million: their number is SQLite's row id, and each of their indexes has a name, so a first large file fills the tables before
-it makes the indexes. `origin` is JSON (file, line, content hash) for entities of the configuration file, and null for those of
-the Admin API.
+Values that are searched, unique or references have columns; the rest of an entity is JSON in `body`. A number belongs to one
+id for ever: the number of a deleted entity moves to `row_numbers`. There may be a million consumers and credentials: their
+number is SQLite's row id, and their indexes have names, so a first large file fills the tables before it makes the indexes. `origin` is
+JSON (file, line, content hash) for entities of the configuration file, and null for entities of the Admin API.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The write transaction of the store. The writer thread alone holds it; each change of a group has a savepoint.
 
-`changes` collects a `Change` for every row written. Entities of the configuration file are changed by the file only.
+`changes` collects a `Change` for every row written, or a `BulkChange`. Only the file changes its own entities.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ LOG_PAGES: Final = 1000
 
 
 class WriteSession(StoreReader):
-    """The transaction. `changes` also has the rows that a deletion removed with its entity."""
+    """The transaction. `changes` includes the rows that a deletion removed with their entity."""
 
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(connection)
@@ -46,7 +46,7 @@ class WriteSession(StoreReader):
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """One write of the group. An exception rolls back this write alone."""
+        """A savepoint for one write of the group: an exception rolls back this write only."""
         kept = len(self.changes)
         try:
             with self.connection.begin_nested():
