@@ -15,7 +15,7 @@ from aigw.control.store.origin import ReadOnly
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.control.store.write import WriteSession
-from aigw.entities import Kind
+from aigw.entities import EntityKind
 from aigw.types import JsonDict
 
 
@@ -61,7 +61,7 @@ Handler = Callable[[Call], Answer]
 Methods = Mapping[str, Handler]
 
 
-def found(reader: StoreReader, crud: Crud, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row:
+def found(reader: StoreReader, crud: Crud, kind: EntityKind, key: str, fixed: Mapping[str, str] | None = None) -> Row:
     """The entity that a path names. Raises a 404 Refusal."""
     row = crud.find(reader, kind, key, fixed)
     if row is None:
@@ -72,7 +72,7 @@ def found(reader: StoreReader, crud: Crud, kind: Kind, key: str, fixed: Mapping[
 def page_of(
     call: Call,
     reader: StoreReader,
-    kind: Kind,
+    kind: EntityKind,
     where: Mapping[str, Any],
     shown: Callable[[Row], JsonDict],
     *,

@@ -1,4 +1,4 @@
-"""One engine for all entities: create, read, list, upsert, patch and delete, driven by `Kind` and the model's schema.
+"""One engine for all entities: create, read, list, upsert, patch and delete, driven by `EntityKind` and the model's schema.
 
 In: a kind, a decoded body, the path's key. Out: the entity as clients see it; raises `Refusal`. The writing half runs on
 the writer thread, inside a transaction, so its checks (references, uniqueness, the row to merge into) stay true until the commit.
@@ -15,7 +15,7 @@ from aigw.control.publish.files import Publisher
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Referenced, Row, UniqueViolation, must_be_of
 from aigw.control.store.write import WriteSession
-from aigw.entities import KINDS, Kind, check_entity
+from aigw.entities import KINDS, EntityKind, check_entity
 from aigw.entities.keyauth_credential import key_hint
 from aigw.plugins import PLUGINS
 from aigw.schema.describe import describe
@@ -42,7 +42,9 @@ class Crud:
     now: int
     soon: int
 
-    def find(self, reader: StoreReader, kind: Kind, key: str, fixed: Mapping[str, str] | None = None) -> Row | None:
+    def find(
+        self, reader: StoreReader, kind: EntityKind, key: str, fixed: Mapping[str, str] | None = None
+    ) -> Row | None:
         """The entity by id, or by its endpoint key. A key that is unique only under its parent needs the parent in `fixed`."""
         if is_uuid(key):
             return reader.get(kind.name, "id", key.lower(), self.now)
@@ -53,11 +55,11 @@ class Crud:
             return reader.find(kind.name, own, self.now) if own.keys() == set(kind.together) else None
         return reader.get(kind.name, kind.endpoint_key, key, self.now)
 
-    def shown_of(self, kind: Kind) -> Callable[[Row], JsonDict]:
+    def shown_of(self, kind: EntityKind) -> Callable[[Row], JsonDict]:
         """`shown` of one kind."""
         return lambda row: self.shown(kind, row)
 
-    def shown(self, kind: Kind, row: Row, key: str | None = None) -> JsonDict:
+    def shown(self, kind: EntityKind, row: Row, key: str | None = None) -> JsonDict:
         """The entity as clients see it. Pass `key` only for the one answer that shows it."""
         if kind.name == TIERS:  # Kong's clients see a consumer group
             return {k: v for k, v in row.body.items() if k != "spec"}
@@ -67,7 +69,7 @@ class Crud:
         del body["ttl"]
         return {**body, "ttl": max(0, row.expires_at - self.soon)} if row.expires_at else body
 
-    def create(self, session: WriteSession, kind: Kind, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+    def create(self, session: WriteSession, kind: EntityKind, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
         """POST: 201. `fixed` holds the references that the path sets."""
         given = {**kind.defaults(), **{k: v for k, v in self._typed(kind, data, None).items() if v is not None}}
         key = given.get("id") or str(uuid4())
@@ -75,7 +77,9 @@ class Crud:
             raise envelope.primary_key_violation(key)
         return self._write(session, kind, {**given, "id": key}, fixed, None)
 
-    def upsert(self, session: WriteSession, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+    def upsert(
+        self, session: WriteSession, kind: EntityKind, key: str, data: JsonDict, fixed: Mapping[str, str]
+    ) -> JsonDict:
         """PUT: creates or replaces; omitted fields return to their defaults. A credential keeps its key."""
         row = self.find(session, kind, key, fixed)
         self._must_be_under(row, fixed)
@@ -91,7 +95,9 @@ class Crud:
             given[kind.endpoint_key] = key
         return self._write(session, kind, {"id": str(uuid4()), **given}, fixed, row)
 
-    def patch(self, session: WriteSession, kind: Kind, key: str, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
+    def patch(
+        self, session: WriteSession, kind: EntityKind, key: str, data: JsonDict, fixed: Mapping[str, str]
+    ) -> JsonDict:
         """PATCH: merged, also inside the config; null returns a field to its default. Raises 404."""
         row = self.find(session, kind, key, fixed)
         if row is None:
@@ -107,7 +113,7 @@ class Crud:
             merged["ttl"] = row.expires_at - self.now
         return self._write(session, kind, merged, fixed, row)
 
-    def delete(self, session: WriteSession, kind: Kind, key: str, fixed: Mapping[str, str]) -> None:
+    def delete(self, session: WriteSession, kind: EntityKind, key: str, fixed: Mapping[str, str]) -> None:
         """DELETE. An absent entity is a success, except on a nested path: 404."""
         row = self.find(session, kind, key, fixed)
         self._must_be_under(row, fixed)
@@ -120,7 +126,7 @@ class Crud:
         except Referenced as error:
             raise envelope.still_referenced(error, kind.name) from None
 
-    def check(self, kind: Kind, data: JsonDict) -> None:
+    def check(self, kind: EntityKind, data: JsonDict) -> None:
         """POST /schemas/{entity}/validate: raises the same Refusal as a write, except for references."""
         given = self._typed(kind, data, None)
         stamp = {
@@ -134,7 +140,7 @@ class Crud:
             raise envelope.schema_violation(error) from None
 
     def _write(
-        self, session: WriteSession, kind: Kind, data: JsonDict, fixed: Mapping[str, str], row: Row | None
+        self, session: WriteSession, kind: EntityKind, data: JsonDict, fixed: Mapping[str, str], row: Row | None
     ) -> JsonDict:
         given = {k: v for k, v in data.items() if v is not None}
         given.setdefault("created_at", self.now)
@@ -154,7 +160,7 @@ class Crud:
         except UniqueViolation as error:
             raise envelope.unique_violation(error) from None
 
-    def _write_credential(self, session: WriteSession, kind: Kind, body: JsonDict, row: Row | None) -> JsonDict:
+    def _write_credential(self, session: WriteSession, kind: EntityKind, body: JsonDict, row: Row | None) -> JsonDict:
         key, ttl = body["key"], body["ttl"]
         if key is not None:
             digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
@@ -168,7 +174,7 @@ class Crud:
         # Workers compare whole seconds: counted from the second before, a key with ttl 1 could be expired on arrival.
         return self.shown(kind, session.put(kind, stored, row, digest, self.soon + ttl if ttl else 0), key)
 
-    def _typed(self, kind: Kind, data: JsonDict, row: Row | None) -> JsonDict:
+    def _typed(self, kind: EntityKind, data: JsonDict, row: Row | None) -> JsonDict:
         """The input without read-only fields, and with a form's text converted by the schema."""
         given = data
         if isinstance(data, Form):
@@ -188,7 +194,7 @@ class Crud:
             flat += [{alias: f[member]} for f in inner[record]["fields"] if member in f]
         return {**schema, "fields": [*schema["fields"], *flat]}
 
-    def _resolve(self, reader: StoreReader, kind: Kind, given: JsonDict) -> None:
+    def _resolve(self, reader: StoreReader, kind: EntityKind, given: JsonDict) -> None:
         """Replace references by name (`service.name=x`) with references by id."""
         for field, collection in kind.foreign.items():
             target, value = KINDS[collection], given.get(field)
@@ -201,7 +207,7 @@ class Crud:
                     raise envelope.missing_reference(field, value, collection)
                 given[field] = {"id": row.id}
 
-    def _references_exist(self, reader: StoreReader, kind: Kind, body: JsonDict) -> None:
+    def _references_exist(self, reader: StoreReader, kind: EntityKind, body: JsonDict) -> None:
         for field, collection in kind.foreign.items():
             if body[field] and reader.get(collection, "id", body[field]["id"], self.now) is None:
                 raise envelope.missing_reference(field, body[field], collection)

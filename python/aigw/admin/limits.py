@@ -11,7 +11,7 @@ import orjson
 
 from aigw.admin.context import Admin
 from aigw.control.publish.compile import World, rank, winner
-from aigw.control.store.read import Reading
+from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import Plugin
 from aigw.types import JsonDict
@@ -20,18 +20,18 @@ Rows = list[tuple[int, str]]
 """(row number, its name for people)."""
 
 
-def limits(admin: Admin, reading: Reading, consumer: Row, now: int) -> list[JsonDict]:
+def limits(admin: Admin, reader: StoreReader, consumer: Row, now: int) -> list[JsonDict]:
     """The rows, in the order of precedence: the consumer's own plugins first, its tier last."""
     world, profiles = admin.publication.world, admin.publication.profiles
-    own = [Plugin.model_validate(body) for body in reading.consumer_plugins(consumer.id)]
-    page = reading.page("keyauth_credentials", now, 1000, where={"consumer": consumer.id})
+    own = [Plugin.model_validate(body) for body in reader.consumer_plugins(consumer.id)]
+    page = reader.page("keyauth_credentials", now, 1000, where={"consumer": consumer.id})
     credentials = [(credential.n, f"credential {credential.id}") for credential in page]
     instances = []
     for plugin, services in _applicable(world, [p for p in own if p.enabled and p.name == "rate-limiting"]):
         for service, rows in _counted(plugin, services, [(consumer.n, "consumer")], credentials):
             profile = profiles.find(plugin, service)
             if profile is not None:
-                instances.append((profile, _source(reading, plugin), rows))
+                instances.append((profile, _source(reader, plugin), rows))
     tier = world.tiers.get(consumer.tier or "")
     at = int(admin.now() * 1e9)
     found: list[JsonDict] = orjson.loads(
@@ -75,7 +75,7 @@ def _covers(plugin: Plugin, route: str, service: str | None) -> bool:
     return on_route and (plugin.service is None or plugin.service.id == service)
 
 
-def _source(reading: Reading, plugin: Plugin) -> str:
+def _source(reader: StoreReader, plugin: Plugin) -> str:
     """`rate-limiting <id> (service ai-service, consumer bob)`: the instance that sets the limit."""
     scope = []
     for kind, collection, field, name in (
@@ -84,6 +84,6 @@ def _source(reading: Reading, plugin: Plugin) -> str:
         ("consumer", "consumers", plugin.consumer, "username"),
     ):
         if field is not None:
-            row = reading.get(collection, "id", field.id, 0)
+            row = reader.get(collection, "id", field.id, 0)
             scope.append(f"{kind} {(row.body[name] if row else None) or field.id}")
     return f"{plugin.name} {plugin.id} ({', '.join(scope) or 'global'})"

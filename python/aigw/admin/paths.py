@@ -13,7 +13,7 @@ from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
-from aigw.entities import KINDS, Kind
+from aigw.entities import KINDS, EntityKind
 from aigw.plugins import PLUGINS
 
 COLLECTIONS: Final = {kind.url: kind for kind in KINDS.values() if kind.served}
@@ -82,7 +82,7 @@ def find(segments: list[str]) -> Methods | None:
 class _Parent:
     """The parent entity of a nested path."""
 
-    kind: Kind
+    kind: EntityKind
     key: str
     reference: str
 
@@ -110,14 +110,14 @@ def _fixed(parent: _Parent | None, reader: StoreReader, crud: Crud) -> dict[str,
     return {} if parent is None else {parent.reference: parent.row(reader, crud).id}
 
 
-def _collection(kind: Kind, parent: _Parent | None) -> Methods:
+def _collection(kind: EntityKind, parent: _Parent | None) -> Methods:
     def post(call: Call) -> Answer:
         return call.write(201, lambda w, crud: crud.create(w, kind, call.data, _fixed(parent, w, crud)))
 
     return {"GET": lambda call: _list(call, kind, parent), "POST": post}
 
 
-def _entity(kind: Kind, key: str, parent: _Parent | None) -> Methods:
+def _entity(kind: EntityKind, key: str, parent: _Parent | None) -> Methods:
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reader:
             fixed = _fixed(parent, reader, call.crud)
@@ -138,7 +138,7 @@ def _entity(kind: Kind, key: str, parent: _Parent | None) -> Methods:
     return {"GET": get, "PUT": put, "PATCH": patch, "DELETE": delete}
 
 
-def _referenced(kind: Kind, key: str, reference: str) -> Methods:
+def _referenced(kind: EntityKind, key: str, reference: str) -> Methods:
     """The entity that another one references, as in /routes/{x}/service."""
     target = KINDS[kind.foreign[reference]]
 
@@ -164,7 +164,7 @@ def _referenced(kind: Kind, key: str, reference: str) -> Methods:
     return {"GET": get, "PUT": put, "PATCH": patch}
 
 
-def _list(call: Call, kind: Kind, parent: _Parent | None) -> Answer:
+def _list(call: Call, kind: EntityKind, parent: _Parent | None) -> Answer:
     where: dict[str, Any] = {}
     if kind.name == "consumers" and "custom_id" in call.query:
         where["custom_id"] = call.query["custom_id"]
@@ -194,7 +194,7 @@ def _limits(call: Call, key: str) -> Answer:
 
 
 def _schemas(rest: list[str]) -> Methods | None:
-    def validate(kind: Kind) -> Handler:
+    def validate(kind: EntityKind) -> Handler:
         def handler(call: Call) -> Answer:
             call.crud.check(kind, call.data)
             return Answer(200, {"message": "schema validation successful"})

@@ -12,7 +12,7 @@ from aigw.admin.call import Answer, Call, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.control.store.rows import Row, must_be_of
 from aigw.control.store.write import WriteSession
-from aigw.entities import KINDS, Kind, check_entity
+from aigw.entities import KINDS, EntityKind, check_entity
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
 from aigw.schema.fields import Model
@@ -24,7 +24,7 @@ SPECS: dict[str, type[Model]] = {"tiers": TierSpec, "models": ModelSpec}
 """The model of the object that the file holds for each."""
 
 
-def collection(kind: Kind) -> Methods:
+def collection(kind: EntityKind) -> Methods:
     """GET: name and object of each."""
 
     def get(call: Call) -> Answer:

@@ -2,7 +2,7 @@
 
 service, route, consumer, keyauth_credential, acl, plugin   Kong's entities
 tier, model   our own: the product that a consumer buys, and the models that it may call
-base          `Entity` (identity, times) and `Kind` (names, references and unique fields of a kind)
+base          `Entity` (identity, times) and `EntityKind` (names, references and unique fields of a kind)
 check         input of the Admin API or the file -> a checked entity, or all findings
 host          host names: checked, and in one spelling
 patterns      regular expressions in paths, checked by the compiler that workers use
@@ -15,7 +15,7 @@ from typing import Final
 
 from aigw.entities import acl, consumer, keyauth_credential, model, plugin, route, service, tier
 from aigw.entities.acl import Acl
-from aigw.entities.base import Entity, Kind
+from aigw.entities.base import Entity, EntityKind
 from aigw.entities.check import check_entity
 from aigw.entities.consumer import Consumer
 from aigw.entities.keyauth_credential import KeyauthCredential
@@ -25,7 +25,7 @@ from aigw.entities.route import Route
 from aigw.entities.service import Service
 from aigw.entities.tier import Tier
 
-KINDS: Final[Mapping[str, Kind]] = {
+KINDS: Final[Mapping[str, EntityKind]] = {
     module.KIND.name: module.KIND for module in (service, route, tier, model, consumer, keyauth_credential, acl, plugin)
 }
 """By collection, in the order of references: a referenced kind comes first."""
@@ -35,8 +35,8 @@ __all__ = [
     "Acl",
     "Consumer",
     "Entity",
+    "EntityKind",
     "KeyauthCredential",
-    "Kind",
     "LlmModel",
     "Plugin",
     "Route",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from aigw.entities.base import Entity, Kind, TagsField
+from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.schema.fields import Foreign, References, Text
 
 
@@ -16,7 +16,7 @@ class Acl(Entity):
     tags: TagsField = Field(default=None, description="Labels to filter by.")
 
 
-KIND = Kind(
+KIND = EntityKind(
     name="acls",
     model=Acl,
     endpoint_key="group",

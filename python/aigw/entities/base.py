@@ -1,4 +1,4 @@
-"""The common parts of all entities: `Entity`, the base model, and `Kind`, the description by which one engine serves every
+"""The common parts of all entities: `Entity`, the base model, and `EntityKind`, the description by which one engine serves every
 kind: its names, references, unique fields and checks.
 """
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from aigw.schema.fields import FieldErrors, Model, Tags, Timestamp, Unsupported, UnsupportedList, Uuid
 from aigw.types import JsonDict
 
-__all__ = ["Entity", "Kind", "TagsField", "Unsupported", "UnsupportedList"]
+__all__ = ["Entity", "EntityKind", "TagsField", "Unsupported", "UnsupportedList"]
 
 
 class Entity(Model):
@@ -26,7 +26,7 @@ TagsField = Annotated[Tags | None, AfterValidator(lambda tags: tags)]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class EntityKind:
     """The description of one kind of entity."""
 
     name: str

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from aigw.entities.base import Entity, Kind
+from aigw.entities.base import Entity, EntityKind
 from aigw.schema.fields import FieldErrors
 from aigw.schema.violations import SchemaViolation, check, merge, without_nulls
 from aigw.types import JsonDict
 
 
-def check_entity(kind: Kind, data: JsonDict) -> Entity:
+def check_entity(kind: EntityKind, data: JsonDict) -> Entity:
     """Raises SchemaViolation."""
     found: JsonDict = {}
     given: JsonDict = without_nulls(data)

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from aigw.entities.base import Entity, Kind, TagsField
+from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.schema.fields import Text, Timestamp, entity_violation
 
 
@@ -28,4 +28,4 @@ class Consumer(Entity):
         return self
 
 
-KIND = Kind(name="consumers", model=Consumer, endpoint_key="username", unique=("username", "custom_id"))
+KIND = EntityKind(name="consumers", model=Consumer, endpoint_key="username", unique=("username", "custom_id"))

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from aigw.entities.base import Entity, Kind, TagsField
+from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.schema.fields import Between, Foreign, References, shown, violation
 
 MAX_TTL: Final = 100_000_000
@@ -57,7 +57,7 @@ def _generated() -> Mapping[str, str]:
     return {"key": new_key()}
 
 
-KIND = Kind(
+KIND = EntityKind(
     name="keyauth_credentials",
     model=KeyauthCredential,
     endpoint_key="key",

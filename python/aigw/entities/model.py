@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from aigw._native import wrong_text
-from aigw.entities.base import Entity, Kind, TagsField
+from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.host import wrong_host
 from aigw.entities.rates import Rates
 from aigw.entities.tier import NotYet, TokenCap
@@ -161,6 +161,6 @@ def with_sealed_keys(
     return {"spec": body, "keys": keys}
 
 
-KIND = Kind(name="models", model=LlmModel, endpoint_key="name", unique=("name",), served=False)
+KIND = EntityKind(name="models", model=LlmModel, endpoint_key="name", unique=("name",), served=False)
 
 __all__ = ["LlmModel", "ModelName", "ModelSpec", "SealedKey", "Upstream", "reference_of", "with_sealed_keys"]

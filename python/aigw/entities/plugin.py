@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from aigw.entities.base import Entity, Kind, TagsField
+from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import (
     NOT_SUPPORTED,
@@ -126,7 +126,7 @@ def expand_config(data: JsonDict) -> JsonDict:
     return {**data, "config": checked.model_dump(mode="json")}
 
 
-KIND = Kind(
+KIND = EntityKind(
     name="plugins",
     model=Plugin,
     endpoint_key="instance_name",

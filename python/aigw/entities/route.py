@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from aigw._native import wrong_text
-from aigw.entities.base import Entity, Kind, TagsField, UnsupportedList
+from aigw.entities.base import Entity, EntityKind, TagsField, UnsupportedList
 from aigw.entities.patterns import wrong_regex
 from aigw.schema.fields import (
     Between,
@@ -141,4 +141,4 @@ class Route(Entity):
         return self
 
 
-KIND = Kind(name="routes", model=Route, endpoint_key="name", unique=("name",), foreign={"service": "services"})
+KIND = EntityKind(name="routes", model=Route, endpoint_key="name", unique=("name",), foreign={"service": "services"})

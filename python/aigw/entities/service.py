@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from aigw._native import wrong_text
-from aigw.entities.base import Entity, Kind, TagsField, Unsupported, UnsupportedList
+from aigw.entities.base import Entity, EntityKind, TagsField, Unsupported, UnsupportedList
 from aigw.entities.host import canonical_host, wrong_host
 from aigw.schema.fields import NOT_SUPPORTED, Between, FieldErrors, Milliseconds, Name, PlainPath, Timestamp, violation
 from aigw.types import JsonDict
@@ -94,4 +94,4 @@ def expand_url(data: JsonDict) -> JsonDict:
     return {**kept, **{k: v for k, v in written.items() if v != ""}}
 
 
-KIND = Kind(name="services", model=Service, endpoint_key="name", unique=("name",), expand=expand_url)
+KIND = EntityKind(name="services", model=Service, endpoint_key="name", unique=("name",), expand=expand_url)

@@ -13,7 +13,7 @@ import orjson
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from aigw._native import wrong_limit
-from aigw.entities.base import Entity, Kind, TagsField
+from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.period import Per, canonical_per
 from aigw.entities.rates import Rates
 from aigw.schema.fields import (
@@ -247,7 +247,7 @@ class Tier(Entity):
     spec: TierSpec = Field(default_factory=TierSpec, description="What the tier is.")
 
 
-KIND = Kind(name="tiers", model=Tier, endpoint_key="name", unique=("name",), served=False)
+KIND = EntityKind(name="tiers", model=Tier, endpoint_key="name", unique=("name",), served=False)
 
 __all__ = [
     "NOT_SUPPORTED",

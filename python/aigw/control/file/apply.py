@@ -24,7 +24,7 @@ from aigw.control.store import tables
 from aigw.control.store.origin import Origin, content_hash, name_of
 from aigw.control.store.rows import Change, Row, columns_of, row_of, scope_of
 from aigw.control.store.write import INSERT_CACHE_KIB, WriteSession
-from aigw.entities import KINDS, Kind
+from aigw.entities import KINDS, EntityKind
 from aigw.types import JsonDict
 
 CHUNK: Final = 900
@@ -123,7 +123,7 @@ def _store(session: WriteSession, plans: list["_Plan"], default_tier: str | None
 class _Plan:
     """The steps for one kind. Rows are by id."""
 
-    kind: Kind
+    kind: EntityKind
     wanted: dict[str, Row] = made(default_factory=dict)
     """Every row of the file; of consumers, credentials and acls the new and the changed ones."""
     added: dict[str, Row] = made(default_factory=dict)
@@ -205,7 +205,7 @@ def _plan_consumers(
             plan.wanted.update(plan.added | plan.changed)
 
 
-def _unique(kind: Kind) -> Iterator[tuple[str, ...]]:
+def _unique(kind: EntityKind) -> Iterator[tuple[str, ...]]:
     """Groups of columns; the values of a group are unique together."""
     for field in kind.unique:
         yield ("hash",) if field == "key" else (field,)

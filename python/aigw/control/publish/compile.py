@@ -251,7 +251,7 @@ class _Columns:
         self.found: dict[int, Column] = {}
 
     def of(self, key: str, rows: Rows | None, words: int) -> int:
-        kind: rate_limiting.Kind = "open" if rows is None else "dense"
+        kind: rate_limiting.ColumnKind = "open" if rows is None else "dense"
         n = self._numbers.of(key, kind)
         self.found[n] = Column(n, kind, key, rows, words)
         return n

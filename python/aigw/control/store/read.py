@@ -179,6 +179,3 @@ class TagFilter:
         c = tables.tags.c
         groups: Sequence[tuple[str, ...]] = [(t,) for t in self.tags] if self.every else [self.tags]
         return [table.c.id.in_(sa.select(c.id).where(c.kind == kind, c.tag.in_(group))) for group in groups]
-
-
-Reading = StoreReader

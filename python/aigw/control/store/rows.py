@@ -7,7 +7,7 @@ import orjson
 
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin, ReadOnly
-from aigw.entities import KINDS, Kind
+from aigw.entities import KINDS, EntityKind
 from aigw.types import JsonDict
 
 
@@ -91,7 +91,7 @@ _TEXTS: Final = {
 """Fields of the body that have a column, by kind."""
 
 
-def columns_of(kind: Kind, row: Row) -> JsonDict:
+def columns_of(kind: EntityKind, row: Row) -> JsonDict:
     """The columns of an entity's record."""
     body = row.body
     values: JsonDict = {

@@ -24,7 +24,7 @@ from aigw.control.store.rows import (
     must_be_of,
     row_of,
 )
-from aigw.entities import KINDS, Kind
+from aigw.entities import KINDS, EntityKind
 from aigw.types import JsonDict
 
 CACHE_KIB: Final = 2000
@@ -57,7 +57,7 @@ class WriteSession(StoreReader):
 
     def put(
         self,
-        kind: Kind,
+        kind: EntityKind,
         body: JsonDict,
         before: Row | None,
         digest: bytes = b"",
@@ -113,7 +113,7 @@ class WriteSession(StoreReader):
             self.connection.execute(sa.insert(tables.meta).values(key=DEFAULT_TIER, value=tier))
         self.changes.append(Change(SETTINGS, None, None))
 
-    def delete(self, kind: Kind, row: Row, *, by_file: bool = False) -> None:
+    def delete(self, kind: EntityKind, row: Row, *, by_file: bool = False) -> None:
         """Delete an entity and the entities below it. Raises Referenced, ReadOnly."""
         must_be_of(by_file, row)
         for other in KINDS.values():
@@ -138,7 +138,7 @@ class WriteSession(StoreReader):
         self._retag(kind.name, row.id, row.body.get("tags"), None)
         self.changes.append(Change(kind.name, row, None))
 
-    def retire(self, kind: Kind, rows: Iterable[Row]) -> None:
+    def retire(self, kind: EntityKind, rows: Iterable[Row]) -> None:
         """Keep the numbers of deleted entities: an entity that returns with the same id gets the same number."""
         if kind.numbered:
             gone = [{"kind": kind.name, "id": row.id, "n": row.n} for row in rows]
@@ -205,7 +205,7 @@ class WriteSession(StoreReader):
             return int(known)
         return self.highest(kind) + 1
 
-    def _clash(self, kind: Kind, table: sa.Table, values: JsonDict, body: JsonDict) -> None:
+    def _clash(self, kind: EntityKind, table: sa.Table, values: JsonDict, body: JsonDict) -> None:
         for name in kind.unique:
             column, value = ("hash", values.get("hash")) if name == "key" else (name, values.get(name))
             if value is not None and self._taken(table, {column: value}, values["id"]):

@@ -11,8 +11,8 @@ from typing import Literal
 from aigw.plugins.rate_limiting.schema import RateLimitingConfig
 from aigw.types import JsonDict
 
-Kind = Literal["dense", "open"]
-NumberOf = Callable[[str, Kind], int]
+ColumnKind = Literal["dense", "open"]
+NumberOf = Callable[[str, ColumnKind], int]
 """(column key, kind) -> column number; assigns a number to a new key."""
 
 
