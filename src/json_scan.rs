@@ -51,7 +51,7 @@ impl JsonScan {
     pub(crate) fn pass(&mut self, piece: &[u8]) -> u32 {
         let (mut at, mut deepest) = (0, self.depth);
         while at < piece.len() {
-            at += self.plain(&piece[at..]);
+            at += self.string_run(&piece[at..]);
             while let Some(byte) = piece.get(at) {
                 self.push(*byte);
                 at += 1;
@@ -66,7 +66,7 @@ impl JsonScan {
 
     /// The number of bytes at the start of `piece` that belong to the string and do not change the state.
     #[inline]
-    pub(crate) fn plain(&self, piece: &[u8]) -> usize {
+    pub(crate) fn string_run(&self, piece: &[u8]) -> usize {
         if self.string && !self.escaped { memchr2(b'"', b'\\', piece).unwrap_or(piece.len()) } else { 0 }
     }
 }

@@ -15,7 +15,7 @@ class PublishError(ValueError):
     reason: str
     """The fault, without the entity."""
 
-def wrong_text(kind: Literal["path", "host", "header", "address path"], text: str) -> str | None:
+def check_string(kind: Literal["path", "host", "header", "address path"], text: str) -> str | None:
     """Why workers would refuse a policy with this text in this place, or None: the path, host or header value of a route, or
     the path of an address that is called."""
 

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::spelling::in_another_case;
 use super::values::{
-    Ended, boolean, count, each_member, filled, is_text_format, misspelt, prompts, refused, set, string, twice,
+    MemberFault, boolean, count, each_member, filled, is_text_format, misspelt, prompts, refused, set, string, twice,
 };
 use crate::json_scan::JsonScan;
 use crate::refusal::{Reason, Refusal};
@@ -113,8 +113,8 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refusal> {
     let mut found = Found::default();
     match each_member(text, |name, value| found.take(name, value)) {
         Ok(()) => found.asked(endpoint, text),
-        Err(Ended::Refused(refused)) => Err(refused),
-        Err(Ended::Broken(error)) => Err(invalid_json(&error.to_string())),
+        Err(MemberFault::Refused(refused)) => Err(refused),
+        Err(MemberFault::Broken(error)) => Err(invalid_json(&error.to_string())),
     }
 }
 
@@ -133,7 +133,7 @@ macro_rules! members {
 
         impl<'a> Found<'a> {
             /// The index of a member among those that decide.
-            fn place(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
+            fn slot(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a RawValue>)> {
                 match name {
                     $( stringify!($field) => Some((stringify!($field), &mut self.$field)), )+
                     _ => None,
@@ -168,8 +168,8 @@ members!(
 
 impl<'a> Found<'a> {
     fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Refusal> {
-        match self.place(name) {
-            Some((known, place)) => place.replace(value).map_or(Ok(()), |_| Err(twice(known, known))),
+        match self.slot(name) {
+            Some((known, slot)) => slot.replace(value).map_or(Ok(()), |_| Err(twice(known, known))),
             None => in_another_case(name, DECIDING).map_or(Ok(()), |known| Err(misspelt("", name, known))),
         }
     }
@@ -188,14 +188,14 @@ impl<'a> Found<'a> {
         let caps = [("max_tokens", self.max_tokens), ("max_completion_tokens", self.max_completion_tokens)];
         let cap = |(name, value): (&'static str, Option<&RawValue>)| -> Result<Option<Cap>, Refusal> {
             let tokens = count(name, value)?;
-            Ok(tokens.zip(value).map(|(tokens, raw)| Cap { tokens, at: place(body, raw) }))
+            Ok(tokens.zip(value).map(|(tokens, raw)| Cap { tokens, at: position(body, raw) }))
         };
         let [max_tokens, max_completion_tokens] = caps.map(cap);
         let each = count("n", self.n)?.unwrap_or(1).max(count("best_of", self.best_of)?.unwrap_or(1));
-        let null = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() == "null").map(|raw| place(body, raw));
+        let null = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() == "null").map(|raw| position(body, raw));
         Ok(Asked {
             model: name,
-            model_at: place(body, model),
+            model_at: position(body, model),
             stream,
             include_usage: self.include_usage(body)?,
             max_tokens: max_tokens?,
@@ -243,7 +243,7 @@ impl<'a> Found<'a> {
         let Some(options) = self.stream_options else { return Ok(IncludeUsage::Absent) };
         let text = options.get();
         if text == "null" {
-            return Ok(IncludeUsage::Null(place(body, options)));
+            return Ok(IncludeUsage::Null(position(body, options)));
         }
         if !text.starts_with('{') {
             return Err(refused(NAME, format!("'{NAME}' must be an object")));
@@ -259,22 +259,22 @@ impl<'a> Found<'a> {
         });
         match read {
             Ok(()) => {}
-            Err(Ended::Refused(refused)) => return Err(refused),
-            Err(Ended::Broken(error)) => return Err(invalid_json(&error.to_string())),
+            Err(MemberFault::Refused(refused)) => return Err(refused),
+            Err(MemberFault::Broken(error)) => return Err(invalid_json(&error.to_string())),
         }
         let Some(said) = said else {
-            return Ok(IncludeUsage::Unsaid(place(body, options).start + 1, empty));
+            return Ok(IncludeUsage::Unsaid(position(body, options).start + 1, empty));
         };
         match said.get() {
             "true" => Ok(IncludeUsage::Yes),
-            "false" | "null" => Ok(IncludeUsage::No(place(body, said))),
+            "false" | "null" => Ok(IncludeUsage::No(position(body, said))),
             _ => Err(refused(NAME, format!("'{NAME}.include_usage' must be true or false"))),
         }
     }
 }
 
 /// The position of a value that was borrowed from the body.
-fn place(body: &str, raw: &RawValue) -> Range<usize> {
+fn position(body: &str, raw: &RawValue) -> Range<usize> {
     let start = (raw.get().as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
     start..start + raw.get().len()
 }

@@ -46,7 +46,7 @@ pub(super) fn filled(raw: Option<&RawValue>) -> bool {
 }
 
 /// The fault that ended the walk over an object's members.
-pub(super) enum Ended<E> {
+pub(super) enum MemberFault<E> {
     /// `take` refused a member.
     Refused(E),
     /// The text is not an object, or not JSON.
@@ -57,7 +57,7 @@ pub(super) enum Ended<E> {
 pub(super) fn each_member<'a, E>(
     object: &'a str,
     take: impl FnMut(&str, &'a RawValue) -> Result<(), E>,
-) -> Result<(), Ended<E>> {
+) -> Result<(), MemberFault<E>> {
     struct Members<F, E> {
         take: F,
         refused: Option<E>,
@@ -85,8 +85,8 @@ pub(super) fn each_member<'a, E>(
     let mut json = serde_json::Deserializer::from_str(object);
     let read = json.deserialize_map(&mut members).and_then(|()| json.end());
     match members.refused {
-        Some(refused) => Err(Ended::Refused(refused)),
-        None => read.map_err(Ended::Broken),
+        Some(refused) => Err(MemberFault::Refused(refused)),
+        None => read.map_err(MemberFault::Broken),
     }
 }
 

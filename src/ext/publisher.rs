@@ -285,7 +285,7 @@ fn credential((n, id, consumer, hmac, expires_at): &CredentialTuple) -> PyResult
 
 /// See the stub.
 #[pyfunction]
-pub fn wrong_text(kind: &str, text: &str) -> PyResult<Option<String>> {
+pub fn check_string(kind: &str, text: &str) -> PyResult<Option<String>> {
     let kind = match kind {
         "path" => Text::Path,
         "host" => Text::Host,

@@ -20,8 +20,8 @@ use crate::errors::yaml_error;
 /// Keys up to this length are made once and shared: records of one kind repeat them.
 const SHARED_KEY: usize = 32;
 
-type Place = (usize, usize, usize);
-type Problem<'py> = (String, Place, Bound<'py, PyTuple>);
+type Position = (usize, usize, usize);
+type Problem<'py> = (String, Position, Bound<'py, PyTuple>);
 /// (path, value, whether the string is exactly one reference, the reference where it may be shown)
 type ReferenceTuple<'py> = (Bound<'py, PyTuple>, PyBackedStr, bool, Option<PyBackedStr>);
 type ScalarPlace<'py> = (usize, usize, Option<Bound<'py, PyTuple>>, bool);
@@ -43,8 +43,8 @@ impl YamlDocument {
     #[getter]
     fn problems<'py>(&self, py: Python<'py>) -> PyResult<Vec<Problem<'py>>> {
         let problems = self.document.problems.iter();
-        let told = problems.map(|p| Ok((p.message.clone(), place(p.mark), tuple(py, &p.path)?)));
-        told.collect()
+        let problems = problems.map(|p| Ok((p.message.clone(), position(p.mark), tuple(py, &p.path)?)));
+        problems.collect()
     }
 
     #[pyo3(signature = (path = None, without = None))]
@@ -71,13 +71,13 @@ impl YamlDocument {
         Ok(FileConsumers { inner: Arc::new(inner) })
     }
 
-    fn mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Place> {
-        Ok(place(self.document.mark(self.find(path)?.1)))
+    fn mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Position> {
+        Ok(position(self.document.mark(self.find(path)?.1)))
     }
 
-    fn key_mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Place> {
+    fn key_mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Position> {
         let key = self.find(path)?.0.ok_or_else(|| missing(path))?;
-        Ok(place(self.document.mark(key)))
+        Ok(position(self.document.mark(key)))
     }
 
     fn text(&self, path: &Bound<'_, PyTuple>) -> PyResult<&str> {
@@ -105,13 +105,13 @@ impl YamlDocument {
         column: usize,
         width: usize,
     ) -> PyResult<(&str, usize, bool, Vec<ScalarPlace<'py>>)> {
-        let (text, before, cut, placed) = self.document.excerpt(line, column, width);
+        let (text, before, cut, scalars) = self.document.excerpt(line, column, width);
         let characters = |to: usize| text.get(..to).unwrap_or(text).chars().count();
-        let placed = placed.iter().map(|p| {
+        let scalars = scalars.iter().map(|p| {
             let path = p.path.as_deref().map(|path| tuple(py, path)).transpose()?;
             Ok((characters(p.from), characters(p.to), path, p.key))
         });
-        Ok((text, before, cut, placed.collect::<PyResult<_>>()?))
+        Ok((text, before, cut, scalars.collect::<PyResult<_>>()?))
     }
 }
 
@@ -144,7 +144,7 @@ fn missing(path: &Bound<'_, PyTuple>) -> PyErr {
     PyKeyError::new_err(path.clone().unbind())
 }
 
-fn place(mark: Mark) -> Place {
+fn position(mark: Mark) -> Position {
     (mark.line, mark.column, mark.length)
 }
 

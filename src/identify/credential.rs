@@ -198,7 +198,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn places_that_are_off_are_not_searched() {
+    fn switched_off_headers_and_query_are_not_searched() {
         let mut auth = auth(&["apikey"]);
         auth.in_query = false;
         assert_eq!(find(&auth, &[], "apikey=k"), Presented::None);

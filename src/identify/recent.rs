@@ -127,8 +127,8 @@ impl Table {
         let moved = || lines.iter().find_map(|line| self.line(*line)?.iter().find(|entry| self.moves(*line, entry)));
         #[allow(clippy::cast_possible_truncation)] // cut to two bits
         let given = || self.line(lines[some as usize % 2])?.get(some as usize / 2 % WAYS);
-        if let Some(place) = room.or_else(moved).or_else(given) {
-            write(place, mark.name, holder);
+        if let Some(entry) = room.or_else(moved).or_else(given) {
+            write(entry, mark.name, holder);
         }
     }
 
@@ -143,7 +143,7 @@ impl Table {
     fn moves(&self, line: usize, [name, holder]: &[AtomicU64; 2]) -> bool {
         let (name, holder) = (name.load(Ordering::Relaxed), holder.load(Ordering::Relaxed));
         let room = self.room(other(line, name), name & ERA);
-        room.inspect(|place| write(place, name, holder)).is_some()
+        room.inspect(|entry| write(entry, name, holder)).is_some()
     }
 }
 
@@ -167,9 +167,11 @@ const NO_CLASS: u32 = (1 << 17) - 1;
 
 fn pack(found: &Found) -> Option<u64> {
     let Found { consumer, credential, class } = *found;
-    let (place, changed) = (credential & !CHANGED, u64::from(credential & CHANGED != 0));
-    let fits = consumer < CONSUMERS && place < CREDENTIALS;
-    fits.then_some(u64::from(consumer) << 42 | changed << 41 | u64::from(place) << 17 | u64::from(class.min(NO_CLASS)))
+    let (location, changed) = (credential & !CHANGED, u64::from(credential & CHANGED != 0));
+    let fits = consumer < CONSUMERS && location < CREDENTIALS;
+    fits.then_some(
+        u64::from(consumer) << 42 | changed << 41 | u64::from(location) << 17 | u64::from(class.min(NO_CLASS)),
+    )
 }
 
 /// Consumer numbers start at 1, so 0 means no holder.

@@ -98,9 +98,9 @@ impl AccessLog {
     fn to(out: Box<dyn Write + Send>) -> std::io::Result<Self> {
         let fate = Arc::new(Fate::default());
         let (sender, receiver) = sync_channel(QUEUE);
-        let told = Arc::clone(&fate);
+        let counted = Arc::clone(&fate);
         let writer =
-            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out, told))?;
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out, counted))?;
         Ok(Self { lines: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), on: true, fate })
     }
 

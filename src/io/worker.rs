@@ -15,7 +15,7 @@ use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::{Answer, Head};
 use aigw_core::settle::{End, LogContext, Shutdown, Traffic};
 use aigw_core::snapshot::{Offer, Tier};
-use aigw_core::surface::{Accepted, Admitted, Ended, HeadOutcome, Rejected, Stages};
+use aigw_core::surface::{Accepted, Admitted, EndedCall, HeadOutcome, Rejected, Stages};
 use aigw_core::telemetry::Counter;
 use aigw_core::units::{Moment, RequestId};
 use arc_swap::ArcSwap;
@@ -233,7 +233,7 @@ impl CallObserver for Worker {
         self.clock.moment()
     }
 
-    fn ended(&self, call: &Ended) {
+    fn ended(&self, call: &EndedCall) {
         if let Some((series, report)) = call.call_report() {
             self.recorder.call(series, &report);
         }

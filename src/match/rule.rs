@@ -157,9 +157,9 @@ fn regex(before: &str, as_written: &str, after: &str) -> Result<Regex, RuleError
     // The bound keeps one route from using the memory of a thousand.
     let build = |_| RegexBuilder::new(&format!("{before}{as_written}{after}")).size_limit(1 << 20).build();
     alone.and_then(build).map_err(|error| {
-        let told = error.to_string();
+        let message = error.to_string();
         // The parser's message ends with its reason, below a drawing.
-        let why = told.lines().last().unwrap_or(&told).trim_start_matches("error: ").to_owned();
+        let why = message.lines().last().unwrap_or(&message).trim_start_matches("error: ").to_owned();
         RuleError::Regex { pattern: as_written.to_owned(), why }
     })
 }

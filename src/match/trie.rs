@@ -14,7 +14,7 @@ struct Node<T> {
     /// Bytes on the edge that leads here.
     label: Box<[u8]>,
     value: Option<T>,
-    /// First byte of each child's label, sorted, and the child's place.
+    /// First byte of each child's label, sorted, and the child's index.
     children: Vec<(u8, usize)>,
 }
 
@@ -28,14 +28,14 @@ impl<T: Default> Trie<T> {
         let (mut at, mut rest) = (0, prefix);
         while let Some(&first) = rest.first() {
             at = match self.nodes[at].children.binary_search_by_key(&first, |c| c.0) {
-                Err(place) => {
+                Err(at_child) => {
                     let child = self.push(rest.into());
-                    self.nodes[at].children.insert(place, (first, child));
+                    self.nodes[at].children.insert(at_child, (first, child));
                     rest = &[];
                     child
                 }
-                Ok(place) => {
-                    let child = self.nodes[at].children[place].1;
+                Ok(at_child) => {
+                    let child = self.nodes[at].children[at_child].1;
                     let shared = self.nodes[child].label.iter().zip(rest).take_while(|(a, b)| a == b).count();
                     if shared < self.nodes[child].label.len() {
                         self.split(child, shared);
@@ -80,8 +80,8 @@ impl<T> Trie<T> {
                 visit(value);
             }
             let Some(&first) = rest.first() else { return };
-            let Ok(place) = node.children.binary_search_by_key(&first, |c| c.0) else { return };
-            node = &self.nodes[node.children[place].1];
+            let Ok(at_child) = node.children.binary_search_by_key(&first, |c| c.0) else { return };
+            node = &self.nodes[node.children[at_child].1];
             match rest.strip_prefix(&*node.label) {
                 Some(after) => rest = after,
                 None => return,

@@ -31,7 +31,7 @@ impl UsageFinder {
         while at < piece.len() && !self.done {
             if self.key.is_none() && !self.wanted {
                 // Most of an answer is text.
-                at += self.scan.plain(&piece[at..]);
+                at += self.scan.string_run(&piece[at..]);
             }
             let Some(byte) = piece.get(at) else { return };
             self.step(*byte);

@@ -131,7 +131,7 @@ impl Events {
         if memmem::find(event, NAME).is_none() {
             return Verdict::Pass;
         }
-        let (place, data) = data_of(event);
+        let (data_at, data) = data_of(event);
         let mut nesting = Nesting::of(&data);
         let mut verdict = Verdict::Pass;
         for at in memmem::find_iter(&data, NAME) {
@@ -139,7 +139,7 @@ impl Events {
                 // In JSON an unescaped quote ends a string, so a quoted name with a colon is a member: no need to parse.
                 Member::Null(end) if self.strip && nesting.is_of_the_chunk(at, end) => {
                     if let (Cow::Borrowed(_), Some(Range { start, end })) = (&data, without(&data, at, end)) {
-                        verdict = Verdict::Cut(place + start..place + end);
+                        verdict = Verdict::Cut(data_at + start..data_at + end);
                     }
                 }
                 Member::Value(value) if nesting.is_of_the_chunk(at, value) => return self.reported(&data, value),
@@ -192,11 +192,11 @@ fn data_of(event: &[u8]) -> (usize, Cow<'_, [u8]>) {
         if let Some(data) = event[start..end].strip_prefix(b"data:") {
             found = Some(match found {
                 None => (start + b"data:".len(), Cow::Borrowed(data)),
-                Some((place, before)) => {
+                Some((at, before)) => {
                     let mut lines = before.into_owned();
                     lines.push(b'\n');
                     lines.extend_from_slice(data);
-                    (place, Cow::Owned(lines))
+                    (at, Cow::Owned(lines))
                 }
             });
         }

@@ -28,7 +28,7 @@ pub struct Usage {
 
 /// Some upstreams send both names of a count, so neither is an alias.
 #[derive(Deserialize)]
-struct Written<'a> {
+struct RawUsage<'a> {
     #[serde(borrow)]
     prompt_tokens: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -63,20 +63,20 @@ struct Details<'a> {
 impl Usage {
     /// Reads a `usage` object.
     pub fn parse(json: &[u8]) -> Option<Self> {
-        let written: Written<'_> = serde_json::from_slice(json).ok()?;
-        let prompt = count(written.prompt_tokens.or(written.input_tokens)?)?;
-        let completion = written.completion_tokens.or(written.output_tokens).map_or(Some(0), count)?;
-        let of_prompt = details(written.prompt_tokens_details.or(written.input_tokens_details));
-        let of_completion = details(written.completion_tokens_details.or(written.output_tokens_details));
+        let raw: RawUsage<'_> = serde_json::from_slice(json).ok()?;
+        let prompt = count(raw.prompt_tokens.or(raw.input_tokens)?)?;
+        let completion = raw.completion_tokens.or(raw.output_tokens).map_or(Some(0), count)?;
+        let of_prompt = details(raw.prompt_tokens_details.or(raw.input_tokens_details));
+        let of_completion = details(raw.completion_tokens_details.or(raw.output_tokens_details));
         let part = |said: Option<&RawValue>| said.and_then(count).unwrap_or(0);
         let (cached_input, cache_write_input) = (part(of_prompt.cached_tokens), part(of_prompt.cache_write_tokens));
         let reasoning = part(of_completion.reasoning_tokens);
 
         // The total minus prompt and completion was counted separately.
-        let mut beside = written.total_tokens.and_then(count).and_then(|total| total.checked_sub(prompt + completion));
+        let mut separate = raw.total_tokens.and_then(count).and_then(|total| total.checked_sub(prompt + completion));
         let mut rest = |whole: u64, part: u64| match whole.checked_sub(part) {
-            Some(_) if part > 0 && beside.is_some_and(|tokens| tokens >= part) => {
-                beside = beside.map(|tokens| tokens - part);
+            Some(_) if part > 0 && separate.is_some_and(|tokens| tokens >= part) => {
+                separate = separate.map(|tokens| tokens - part);
                 whole
             }
             within => within.unwrap_or(whole),
@@ -89,15 +89,15 @@ impl Usage {
 
 /// A count of tokens. Some upstreams write whole numbers as `7.0`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // whole and in range
-fn count(written: &RawValue) -> Option<u64> {
-    let text = written.get();
+fn count(raw: &RawValue) -> Option<u64> {
+    let text = raw.get();
     let whole = |number: &f64| number.fract() == 0.0 && (0.0..=MAX as f64).contains(number);
     let tokens = text.parse().ok().or_else(|| text.parse().ok().filter(whole).map(|number: f64| number as u64))?;
     (tokens <= MAX).then_some(tokens)
 }
 
-fn details(written: Option<&RawValue>) -> Details<'_> {
-    written.and_then(|written| serde_json::from_str(written.get()).ok()).unwrap_or_default()
+fn details(raw: Option<&RawValue>) -> Details<'_> {
+    raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

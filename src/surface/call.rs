@@ -1,7 +1,7 @@
 //! The stages behind admission, the same for both surfaces: the call is sent, its answer passes, it is settled.
 //!
 //! In: an [`Admitted`] request; then, from the upstream client, each step of its [`Call`] with the time since arrival. Out: the
-//! headers and bytes that the client gets, and once at the end an [`Ended`] call for the record. A call that is dropped
+//! headers and bytes that the client gets, and once at the end an [`EndedCall`] call for the record. A call that is dropped
 //! before its end gives back all that it took.
 
 use std::sync::Arc;
@@ -85,16 +85,16 @@ struct Facts {
 }
 
 /// A call that is over and settled.
-pub struct Ended {
+pub struct EndedCall {
     facts: Facts,
     end: End,
     took: Duration,
 }
 
 /// A call that failed.
-pub struct Failed {
+pub struct FailedCall {
     /// For the record.
-    pub ended: Ended,
+    pub ended: EndedCall,
     /// The answer to the client; `None` when a part of the upstream's answer had passed: then its connection is cut.
     pub answer: Option<Answer>,
 }
@@ -195,18 +195,18 @@ impl<P: CounterSpace> Call<P> {
     }
 
     /// The whole answer was passed on.
-    pub fn completed(self, after: Duration) -> Ended {
+    pub fn completed(self, after: Duration) -> EndedCall {
         let end = End { outcome: Outcome::Completed, reason: None, status: self.status, egress: self.egress };
         self.end(end, after)
     }
 
     /// The call broke off. `began`: the head of an answer was passed on.
-    pub fn failed(self, failure: Failure, began: bool, shutdown: Shutdown, now: Moment, after: Duration) -> Failed {
+    pub fn failed(self, failure: Failure, began: bool, shutdown: Shutdown, now: Moment, after: Duration) -> FailedCall {
         let left = failure.is_clients(shutdown.cutting);
         if began {
             let outcome = if left { Outcome::ClientCut } else { Outcome::UpstreamCut };
             let end = End { outcome, reason: None, status: self.status, egress: self.egress };
-            return Failed { ended: self.end(end, after), answer: None };
+            return FailedCall { ended: self.end(end, after), answer: None };
         }
         let reason = match failure.reason(shutdown.cutting) {
             Reason::Drained if self.facts.traffic.sent_after.is_none() => Reason::Draining,
@@ -223,17 +223,17 @@ impl<P: CounterSpace> Call<P> {
         let answer = answer::refuse(&self.facts.head, refusal, None, after, shutdown.draining);
         let outcome = if left { Outcome::ClientCut } else { Outcome::UpstreamError };
         let end = End { outcome, reason: Some(reason), status: answer.status, egress: answer.body.len() as u64 };
-        Failed { ended: self.end(end, after), answer: Some(answer) }
+        FailedCall { ended: self.end(end, after), answer: Some(answer) }
     }
 
-    fn end(self, end: End, took: Duration) -> Ended {
+    fn end(self, end: End, took: Duration) -> EndedCall {
         let Self { permit, facts, .. } = self;
         end.outcome.end(permit, facts.traffic.sent_after.is_some());
-        Ended { facts, end, took }
+        EndedCall { facts, end, took }
     }
 }
 
-impl Ended {
+impl EndedCall {
     /// The head of the request.
     pub fn request(&self) -> &Head {
         &self.facts.head

@@ -24,7 +24,7 @@ use crate::refusal::Refusal;
 use crate::request::{Head, Surface};
 use crate::settle::LogContext;
 use crate::units::Moment;
-pub use call::{Admitted, Call, Ended, Failed};
+pub use call::{Admitted, Call, EndedCall, FailedCall};
 pub use case::{Accepted, HeadOutcome, StandingReader};
 use case::{Case, Findings};
 

@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn places_do_not_overlap_and_fit() {
+    fn counters_do_not_overlap_and_fit() {
         assert!(TABLE.len() <= COUNTERS as usize);
         assert!(COUNTERS as usize + GATEWAY_COUNTERS.len() <= GATEWAY_WORDS as usize);
         let mut names: Vec<_> = table().iter().map(|metric| metric.name).collect();

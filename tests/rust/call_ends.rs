@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aigw_core::refusal::Reason;
 use aigw_core::settle::{Failure, Outcome, Shutdown};
-use aigw_core::surface::Failed;
+use aigw_core::surface::FailedCall;
 use aigw_core::telemetry::Source;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -25,7 +25,7 @@ fn headers(media: &'static str) -> HeaderMap<HeaderValue> {
     HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(media))])
 }
 
-fn ended(failed: &Failed) -> (Outcome, Option<Reason>, Option<u16>) {
+fn ended(failed: &FailedCall) -> (Outcome, Option<Reason>, Option<u16>) {
     let end = failed.ended.report().end;
     (end.outcome, end.reason, failed.answer.as_ref().map(|answer| answer.status))
 }

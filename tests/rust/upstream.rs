@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::settle::{Outcome, Shutdown};
-use aigw_core::surface::{Admitted, Ended};
+use aigw_core::surface::{Admitted, EndedCall};
 use aigw_core::units::Moment;
 use aigw_io::upstream::{Batch, CallObserver, Event, Upstream};
 use serde_json::json;
@@ -34,7 +34,7 @@ impl CallObserver for Observer {
         NOW
     }
 
-    fn ended(&self, call: &Ended) {
+    fn ended(&self, call: &EndedCall) {
         assert_eq!(call.report().end.outcome, Outcome::UpstreamError);
         self.0.fetch_add(1, Ordering::SeqCst);
     }

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from aigw._native import wrong_text
+from aigw._native import check_string
 from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.host import wrong_host
 from aigw.entities.rates import Rates
@@ -46,7 +46,7 @@ def _url(value: str) -> str:
         raise violation(reason)
     if not parts.path.rstrip("/").endswith("/v1") or "//" in parts.path or "/." in parts.path:
         raise violation("must end in /v1: the rest of a call's path is appended")
-    if (reason := wrong_text("address path", parts.path)) is not None:
+    if (reason := check_string("address path", parts.path)) is not None:
         raise violation(reason)
     return value
 

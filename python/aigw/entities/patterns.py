@@ -7,7 +7,7 @@ judges everything else: no other engine agrees with it on every expression.
 import re
 from typing import Final, Literal
 
-from aigw._native import wrong_text
+from aigw._native import check_string
 
 _BEYOND_LINEAR: Final = re.compile(r"(?<!\\)(?:\\\\)*(\(\?(?:=|!|<=|<!|>|\()|\\[1-9]|\\[gk][<{])")
 _PREFIX: Final = {"path": "~", "header": "~*"}
@@ -18,5 +18,5 @@ def wrong_regex(kind: Literal["path", "header"], expression: str) -> str | None:
     beyond = _BEYOND_LINEAR.search(expression)
     if beyond is not None:
         return f"invalid regex: '{expression}' (look-around and back-references are not supported: '{beyond.group(1)}')"
-    why = wrong_text(kind, _PREFIX[kind] + expression)
+    why = check_string(kind, _PREFIX[kind] + expression)
     return None if why is None else f"invalid regex: '{expression}' ({why})"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from aigw._native import wrong_text
+from aigw._native import check_string
 from aigw.entities.base import Entity, EntityKind, TagsField, UnsupportedList
 from aigw.entities.patterns import wrong_regex
 from aigw.schema.fields import (
@@ -36,7 +36,7 @@ def _path(value: str) -> str:
     elif not value.startswith("/"):
         wrong = "should start with: / (fixed path) or ~/ (regex path)"
     else:
-        wrong = plain_path(value) or wrong_text("path", value)
+        wrong = plain_path(value) or check_string("path", value)
     if wrong is not None:
         raise violation(wrong)
     return value
@@ -54,7 +54,7 @@ def _host(value: str) -> str:
         raise violation(f"invalid hostname: {value}")
     if ":" in value and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise violation(f"invalid port number in: {value}")
-    if (wrong := wrong_text("host", value)) is not None:
+    if (wrong := check_string("host", value)) is not None:
         raise violation(wrong)
     return value.lower()
 

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from aigw._native import wrong_text
+from aigw._native import check_string
 from aigw.entities.base import Entity, EntityKind, TagsField, Unsupported, UnsupportedList
 from aigw.entities.host import canonical_host, wrong_host
 from aigw.schema.fields import NOT_SUPPORTED, Between, FieldErrors, Milliseconds, Name, PlainPath, Timestamp, violation
@@ -20,7 +20,7 @@ def _host(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    if (wrong := wrong_text("address path", value)) is not None:
+    if (wrong := check_string("address path", value)) is not None:
         raise violation(wrong)
     return value
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aigw_core::cells::CounterSpace;
 use aigw_core::settle::Shutdown;
-use aigw_core::surface::Ended;
+use aigw_core::surface::EndedCall;
 use aigw_core::units::Moment;
 
 /// The worker that owns an upstream thread.
@@ -17,7 +17,7 @@ pub trait CallObserver: Send + Sync + 'static {
     /// The wall clock.
     fn now(&self) -> Moment;
     /// A call is over and settled; its last event is not delivered yet.
-    fn ended(&self, call: &Ended);
+    fn ended(&self, call: &EndedCall);
 }
 
 /// A flag with a bell: any thread sets it, the call's task waits for it.

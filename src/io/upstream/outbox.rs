@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use aigw_core::settle::Failure;
-use aigw_core::surface::{Call, Failed};
+use aigw_core::surface::{Call, FailedCall};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::Notify;
@@ -143,7 +143,7 @@ impl<O: CallObserver, T> Outbox<O, T> {
         let Some(call) = self.call.take() else { return };
         let (after, peer) = (call.request().arrived.elapsed(), call.request().peer);
         let (shutdown, now) = (self.ready.observer.shutdown(), self.ready.observer.now());
-        let Failed { ended, answer } = call.failed(failure, self.sent.get().is_some(), shutdown, now, after);
+        let FailedCall { ended, answer } = call.failed(failure, self.sent.get().is_some(), shutdown, now, after);
         self.ready.observer.ended(&ended);
         self.hand_over(answer.map_or(Event::Cut(peer), Event::Answer));
     }

@@ -16,12 +16,12 @@ pub(super) struct Tls {
 impl Tls {
     /// The connector that checks certificates, or the one that does not.
     pub(super) fn connector(&self, verify: bool) -> Result<&TlsConnector, rustls::Error> {
-        let place = if verify { &self.checked } else { &self.unchecked };
-        if let Some(made) = place.get() {
+        let cell = if verify { &self.checked } else { &self.unchecked };
+        if let Some(made) = cell.get() {
             return Ok(made);
         }
         let made = connector(verify)?;
-        Ok(place.get_or_init(|| made))
+        Ok(cell.get_or_init(|| made))
     }
 }
 

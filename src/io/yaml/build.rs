@@ -50,14 +50,14 @@ pub fn load<S: AsRef<[u8]>>(source: S) -> Result<Document<S>, Fault> {
     document.nodes = nodes;
     document.children = children;
     document.owned = owned;
-    let place = |at: Range<usize>| document.place(offset(at.start), offset(at.end));
+    let mark = |at: Range<usize>| document.mark_of(offset(at.start), offset(at.end));
     if let Some((message, at)) = stop {
-        return Err(Fault { message, offset: at.start, mark: place(at), path: Vec::new() });
+        return Err(Fault { message, offset: at.start, mark: mark(at), path: Vec::new() });
     }
     let problems = problems.into_iter().map(|(message, at, first)| {
-        let first = first.map(|at| format!(": first in line {}", document.place(at, at).line));
+        let first = first.map(|at| format!(": first in line {}", document.mark_of(at, at).line));
         let path = document.path_near(offset(at.start));
-        Fault { message: message + &first.unwrap_or_default(), offset: at.start, mark: place(at), path }
+        Fault { message: message + &first.unwrap_or_default(), offset: at.start, mark: mark(at), path }
     });
     document.problems = problems.collect();
     document.problems.sort_by_key(|fault| (fault.mark.line, fault.mark.column));

@@ -136,7 +136,7 @@ impl<S: AsRef<[u8]>> Document<S> {
         let Node { start, end, content } = self.nodes[node as usize];
         let whole = !matches!(content, Content::Mapping(..) | Content::Sequence(..))
             || self.line_of(start) == self.line_of(end.max(start + 1) - 1);
-        self.place(start, if whole { end } else { start + 1 })
+        self.mark_of(start, if whole { end } else { start + 1 })
     }
 
     /// The line (from 1) of a node's first character.
@@ -147,7 +147,7 @@ impl<S: AsRef<[u8]>> Document<S> {
 
     /// Line, column and length of a byte range, the length cut at the end of the line.
     #[must_use]
-    pub fn place(&self, start: u32, end: u32) -> Mark {
+    pub fn mark_of(&self, start: u32, end: u32) -> Mark {
         let line = self.line_of(start);
         let (from, to) = self.line_range(line);
         let start = start.clamp(from, to);

@@ -80,7 +80,7 @@ fn scalars_are_those_of_the_core_schema() {
 }
 
 #[test]
-fn places_are_lines_and_columns_from_1() {
+fn positions_are_lines_and_columns_from_1() {
     let text = "# π\nlist:\n  - {name: \"é\", on: no}\n  - folded\n    text\n";
     let document = read(text);
     let mark = |path: &[Step]| document.mark(document.find(path).unwrap().1);
@@ -99,16 +99,16 @@ fn places_are_lines_and_columns_from_1() {
 #[test]
 fn an_excerpt_names_the_scalars_of_its_line() {
     let document = read("a: {key: 'two\n  lines', other: 1}\nb: |\n  block\nc: x\n");
-    let (text, before, cut, placed) = document.excerpt(2, 1, 200);
+    let (text, before, cut, scalars) = document.excerpt(2, 1, 200);
     assert_eq!((text, before, cut), ("  lines', other: 1}", 0, false));
-    let names: Vec<_> = placed.iter().map(|p| (p.from, p.to, p.path.as_ref().map(Vec::len), p.key)).collect();
+    let names: Vec<_> = scalars.iter().map(|p| (p.from, p.to, p.path.as_ref().map(Vec::len), p.key)).collect();
     assert_eq!(names, [(0, 8, Some(2), false), (10, 15, Some(2), true), (17, 18, Some(2), false)]);
-    assert_eq!(placed[0].path, Some(vec![key("a"), key("key")]));
-    let (text, .., placed) = document.excerpt(4, 1, 200);
-    assert_eq!((text, placed.len(), placed[0].path.clone()), ("  block", 1, Some(vec![key("b")])));
+    assert_eq!(scalars[0].path, Some(vec![key("a"), key("key")]));
+    let (text, .., scalars) = document.excerpt(4, 1, 200);
+    assert_eq!((text, scalars.len(), scalars[0].path.clone()), ("  block", 1, Some(vec![key("b")])));
     let long = read(&format!("a: \"{}é{}\"", "x".repeat(1000), "y".repeat(1000)));
-    let (text, before, cut, placed) = long.excerpt(1, 1005, 100);
-    assert!(text.len() <= 100 && text.contains('é') && before > 900 && cut && placed.len() == 1);
+    let (text, before, cut, scalars) = long.excerpt(1, 1005, 100);
+    assert!(text.len() <= 100 && text.contains('é') && before > 900 && cut && scalars.len() == 1);
 }
 
 #[test]

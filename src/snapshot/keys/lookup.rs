@@ -125,7 +125,7 @@ impl Keys {
             return Some((Found { consumer, credential: n | CHANGED, class }, expires_at));
         }
         let base = self.base.as_ref()?;
-        let (place, credential) = base.find(digest)?;
+        let (position, credential) = base.find(digest)?;
         if self.digests.get(&credential.n).is_some() {
             return None;
         }
@@ -134,7 +134,7 @@ impl Keys {
             Some(changed) => changed.as_ref().map(|_| OWN_CLASS)?,
             None => class,
         };
-        Some((Found { consumer: n, credential: place, class }, credential.expires_at))
+        Some((Found { consumer: n, credential: position, class }, credential.expires_at))
     }
 
     /// The consumer of a `found` that keys with this content returned.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::checks::{self, Columns, column, index, scheme, uuid, value};
 use super::compiled::{
-    Acl, Anonymous, Base, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, Service, SizeLimit,
+    Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
 };
 use super::wire::ColumnKind;
 use super::{compile_tiers, wire};
@@ -122,18 +122,18 @@ fn acl(index: usize, from: wire::Acl) -> Result<Acl, SnapshotError> {
 fn base(
     at: Part,
     kind: &'static str,
-    from: Option<&wire::Base>,
+    from: Option<&wire::RouteInstance>,
     profiles: usize,
-) -> Result<Option<Base>, SnapshotError> {
+) -> Result<Option<RouteInstance>, SnapshotError> {
     match from {
         None => Ok(None),
-        Some(wire::Base { rank, .. }) if !matches!(rank, 1 | 2 | 3 | 5) => {
+        Some(wire::RouteInstance { rank, .. }) if !matches!(rank, 1 | 2 | 3 | 5) => {
             Err(value(at, "rank of a plugin without a consumer must be 5, 3, 2 or 1"))
         }
-        Some(wire::Base { profile, .. }) if *profile as usize >= profiles => {
+        Some(wire::RouteInstance { profile, .. }) if *profile as usize >= profiles => {
             Err(SnapshotError::Dangling { from: at, kind, to: u64::from(*profile) })
         }
-        Some(&wire::Base { rank, profile }) => Ok(Some(Base { rank, profile })),
+        Some(&wire::RouteInstance { rank, profile }) => Ok(Some(RouteInstance { rank, profile })),
     }
 }
 

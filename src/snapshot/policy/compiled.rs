@@ -111,9 +111,9 @@ pub struct Route {
     /// Index of the key-auth configuration.
     pub key_auth: Option<usize>,
     /// The rate-limiting instance that runs unless the consumer has one of higher rank.
-    pub rate_limiting: Option<Base>,
+    pub rate_limiting: Option<RouteInstance>,
     /// The request-size-limiting instance that runs unless the consumer has one of higher rank.
-    pub size_limiting: Option<Base>,
+    pub size_limiting: Option<RouteInstance>,
     /// Index of the acl configuration.
     pub acl: Option<usize>,
 }
@@ -147,7 +147,7 @@ impl Acl {
 
 /// A route's own rate-limiting instance and its precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Base {
+pub struct RouteInstance {
     /// 5, 3, 2 or 1.
     pub rank: u8,
     /// Index of the profile.

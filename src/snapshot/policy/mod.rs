@@ -21,7 +21,9 @@ mod strings;
 pub mod tier;
 mod wire;
 
-pub use compiled::{Acl, Anonymous, Base, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, Service, SizeLimit};
+pub use compiled::{
+    Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
+};
 pub use scheme::Scheme;
 pub use strings::Text;
 pub use tier::{Model, Offer, Parameters, Subject, Tier, TierLimit};

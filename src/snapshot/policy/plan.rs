@@ -4,7 +4,7 @@
 //! that applies. Invariant: an instance bound to a route or service never runs elsewhere, and a reference that the
 //! policy cannot resolve is an error, never "no limit".
 
-use super::compiled::{Base, Policy, Profile, Route, SizeLimit};
+use super::compiled::{Policy, Profile, Route, RouteInstance, SizeLimit};
 use crate::snapshot::keys::{PluginKind, Ref, Refs};
 
 /// A consumer refers to a profile that the policy does not have: refuse with `internal`.
@@ -29,7 +29,7 @@ fn rank(own: Ref, route: &Route) -> Option<u8> {
 }
 
 /// The profile of this kind that runs, by index.
-fn chosen(kind: PluginKind, base: Option<Base>, route: &Route, refs: Refs<'_>) -> Option<u32> {
+fn chosen(kind: PluginKind, base: Option<RouteInstance>, route: &Route, refs: Refs<'_>) -> Option<u32> {
     let mut best = base.map(|base| (base.rank, base.profile));
     for own in refs.iter().filter(|own| own.kind == kind as u32) {
         if let Some(rank) = rank(own, route)

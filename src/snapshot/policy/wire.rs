@@ -78,16 +78,16 @@ pub(super) struct Route {
     #[serde(deserialize_with = "present")]
     pub key_auth: Option<usize>,
     #[serde(deserialize_with = "present")]
-    pub rate_limiting: Option<Base>,
+    pub rate_limiting: Option<RouteInstance>,
     #[serde(deserialize_with = "present")]
-    pub size_limiting: Option<Base>,
+    pub size_limiting: Option<RouteInstance>,
     #[serde(deserialize_with = "present")]
     pub acl: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Base {
+pub(super) struct RouteInstance {
     pub rank: u8,
     pub profile: u32,
 }

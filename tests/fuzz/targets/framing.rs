@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::settle;
-use aigw_core::surface::Ended;
+use aigw_core::surface::EndedCall;
 use aigw_core::units::Moment;
 use aigw_io::upstream::{Batch, CallObserver, Event, Upstream};
 use http::{Method, StatusCode};
@@ -44,7 +44,7 @@ impl CallObserver for Observer {
         NOW
     }
 
-    fn ended(&self, _: &Ended) {}
+    fn ended(&self, _: &EndedCall) {}
 }
 
 /// The client's thread and the upstream's, for all inputs.

@@ -15,7 +15,7 @@ use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::{Answer, BodyLength, Head, Headers, Surface};
 use aigw_core::settle::{Failure, Shutdown};
 use aigw_core::snapshot::{Credential, Keys, KeysBuilder, NewConsumer, Snapshot, Uuid, file};
-use aigw_core::surface::{Accepted, Admitted, Call, Failed, HeadOutcome, Rejected, Stages};
+use aigw_core::surface::{Accepted, Admitted, Call, FailedCall, HeadOutcome, Rejected, Stages};
 use aigw_core::units::{Moment, RequestId, UnixSeconds};
 use bytes::Bytes;
 use http::Method;
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Ends a call by a failure, a moment after its arrival.
-    pub fn fail(&self, call: Call<HeapSpace>, failure: Failure, began: bool, shutdown: Shutdown) -> Failed {
+    pub fn fail(&self, call: Call<HeapSpace>, failure: Failure, began: bool, shutdown: Shutdown) -> FailedCall {
         call.failed(failure, began, shutdown, self.now, Duration::from_millis(5))
     }
 
