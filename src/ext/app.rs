@@ -31,8 +31,8 @@ const BEAT: Duration = Duration::from_millis(50);
 /// Raises `OSError` when the data folder cannot be used, `ValueError` for bad arguments.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Gateway {
-    shared: Arc<Shared>,
-    inbox: Mutex<Option<Inbox<Worker, CallInFlight>>>,
+    shared: Arc<Shared<Exchange>>,
+    inbox: Mutex<Option<Inbox<Worker, CallInFlight<Exchange>>>>,
 }
 
 #[pymethods]

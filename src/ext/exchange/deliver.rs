@@ -17,7 +17,7 @@ use super::{CallInFlight, Exchange, Phase, Shared};
 use crate::protocol;
 
 /// Delivers a batch of events.
-pub(crate) fn deliver(shared: &Shared, batch: Batch<CallInFlight>) {
+pub(crate) fn deliver(shared: &Shared<Exchange>, batch: Batch<CallInFlight<Exchange>>) {
     // Counted before the answers go out: a client that has its answer finds it in the metrics.
     count_upstream(shared);
     Python::attach(|py| {
@@ -27,7 +27,7 @@ pub(crate) fn deliver(shared: &Shared, batch: Batch<CallInFlight>) {
     });
 }
 
-fn deliver_one(py: Python<'_>, shared: &Shared, waiter: &Rc<CallInFlight>, event: Event) {
+fn deliver_one(py: Python<'_>, shared: &Shared<Exchange>, waiter: &Rc<CallInFlight<Exchange>>, event: Event) {
     let last = event.is_last();
     let outcome = catch_unwind(AssertUnwindSafe(|| waiter.on_event(py, event)));
     let Err(fault) = outcome.map_err(|_| None).and_then(|passed| passed.map_err(Some)) else { return };
@@ -43,7 +43,7 @@ fn deliver_one(py: Python<'_>, shared: &Shared, waiter: &Rc<CallInFlight>, event
     }
 }
 
-impl CallInFlight {
+impl CallInFlight<Exchange> {
     /// Passes one event on.
     fn on_event(&self, py: Python<'_>, event: Event) -> PyResult<()> {
         let exchange = self.exchange.bind(py);
@@ -84,12 +84,12 @@ impl CallInFlight {
     }
 }
 
-fn count_upstream(shared: &Shared) {
+fn count_upstream(shared: &Shared<Exchange>) {
     shared.upstream.counters().take(|counter, n| shared.worker.recorder().count(counter, n));
 }
 
 /// Looks at everything in flight.
-pub(crate) fn beat(shared: &Shared) {
+pub(crate) fn beat(shared: &Shared<Exchange>) {
     let now = Instant::now();
     shared.worker.beat();
     count_upstream(shared);
@@ -124,7 +124,7 @@ fn look_at(exchange: &Bound<'_, Exchange>, cutting: bool, now: Instant) -> PyRes
 }
 
 /// Asks for the unread bodies of refused requests, and finishes those that are read.
-fn sweep_bodies(py: Python<'_>, shared: &Shared, now: Instant) {
+fn sweep_bodies(py: Python<'_>, shared: &Shared<Exchange>, now: Instant) {
     for (exchange, until) in shared.lingering.take_left() {
         let exchange = exchange.bind(py);
         let asked = shared.lingering.read(exchange.get().proto.bind(py), until);
@@ -133,7 +133,7 @@ fn sweep_bodies(py: Python<'_>, shared: &Shared, now: Instant) {
     shared.lingering.sweep(py, now, |error| count_fault(py, shared, Err(error)));
 }
 
-fn count_fault(py: Python<'_>, shared: &Shared, outcome: PyResult<()>) {
+fn count_fault(py: Python<'_>, shared: &Shared<Exchange>, outcome: PyResult<()>) {
     if let Err(error) = outcome {
         shared.worker.recorder().panic();
         error.print(py);

@@ -10,27 +10,27 @@ mod body;
 pub(crate) mod deliver;
 mod in_flight;
 mod linger;
+mod shared;
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aigw_core::refusal::Reason;
 use aigw_core::request::{Answer, BodyLength, Head};
 use aigw_core::surface::Accepted;
-use aigw_io::upstream::{Cancel, Upstream};
-use aigw_io::worker::{HeadResult, Worker};
+use aigw_io::upstream::Cancel;
+use aigw_io::worker::HeadResult;
 use bytes::Bytes;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::coroutine::{Step, step};
 use crate::protocol::{self, Names};
 use body::{BodyReader, Progress, Purpose, ask};
-use in_flight::InFlight;
-use linger::Lingering;
+use linger::Left;
+pub(crate) use shared::{CallInFlight, Settings, Shared};
 
 /// A refusal reads at most this much of a body: a client that is still writing would lose the answer.
 const DISCARD_BYTES: u64 = 1024 * 1024;
@@ -40,33 +40,6 @@ const DISCARD_FOR: Duration = Duration::from_secs(1);
 const LARGE: usize = 64 * 1024;
 /// A client whose answer is this late is watched for leaving.
 const WATCH_AFTER: Duration = Duration::from_millis(100);
-
-/// Settings of a worker that its exchanges need.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) max_body: u64,
-    pub(crate) body_timeout: Duration,
-    pub(crate) max_in_flight: usize,
-    /// The listener speaks TLS.
-    pub(crate) tls: bool,
-}
-
-/// The parts of a worker that all its exchanges share.
-pub(crate) struct Shared {
-    pub(crate) worker: Arc<Worker>,
-    pub(crate) settings: Settings,
-    pub(crate) upstream: Upstream<Worker, CallInFlight>,
-    pub(crate) event_loop: OnceLock<Py<PyAny>>,
-    pub(crate) in_flight: InFlight<Exchange>,
-    lingering: Lingering<Exchange>,
-}
-
-/// An exchange whose call the upstream thread has.
-pub(crate) struct CallInFlight {
-    exchange: Py<Exchange>,
-    /// The server's transport, once the head of an answer was passed on.
-    transport: RefCell<Option<Py<PyAny>>>,
-}
 
 /// The phase of an exchange; only ever moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -89,7 +62,7 @@ struct Parked {
 /// The awaitable of one request.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Exchange {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<Self>>,
     proto: Py<PyAny>,
     head: Arc<Head>,
     phase: AtomicU8,
@@ -109,34 +82,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    pub(crate) fn new(worker: Worker, settings: Settings, upstream: Upstream<Worker, CallInFlight>) -> Self {
-        let (worker, in_flight) = (Arc::new(worker), InFlight::new(settings.max_in_flight));
-        Self { worker, settings, upstream, event_loop: OnceLock::new(), in_flight, lingering: Lingering::default() }
-    }
-
-    /// Counts an exchange among those in flight; false when the worker is full.
-    fn enter(&self, exchange: &Bound<'_, Exchange>) -> bool {
-        let Some(index) = self.in_flight.enter(exchange) else { return false };
-        self.worker.in_flight().fetch_add(1, Ordering::Relaxed);
-        exchange.get().index.store(index, Ordering::Release);
-        true
-    }
-
-    /// The worker's event loop.
-    fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.event_loop
-            .get()
-            .map(|event_loop| event_loop.bind(py).clone())
-            .ok_or_else(|| PyRuntimeError::new_err("the gateway was not started: call start(loop) first"))
-    }
-}
-
 impl Exchange {
     /// Begins: the head is read and judged; then the request is answered, its body read, or forwarded.
     pub(crate) fn begin(
         py: Python<'_>,
-        shared: &Arc<Shared>,
+        shared: &Arc<Shared<Self>>,
         scope: &Bound<'_, PyAny>,
         proto: &Bound<'_, PyAny>,
     ) -> PyResult<Py<Self>> {
@@ -174,7 +124,7 @@ impl Exchange {
         match own.head.length {
             BodyLength::None => Self::forward(this, *accepted, Bytes::new()),
             BodyLength::Known(bytes) if bytes > settings.max_body => Self::turn_away(this, Reason::BodyTooLarge),
-            _ if own.shared.enter(this) => {
+            _ if Self::enter(this) => {
                 Self::read(this, Purpose::Forward(accepted), settings.max_body, settings.body_timeout)
             }
             _ => Self::turn_away(this, Reason::Overloaded),
@@ -182,12 +132,19 @@ impl Exchange {
     }
 
     /// The exchange is over: it is not in flight any more.
+    /// Counts the exchange among those in flight; false when the worker is full.
+    fn enter(this: &Bound<'_, Self>) -> bool {
+        let own = this.get();
+        let Some(index) = own.shared.enter(this) else { return false };
+        own.index.store(index, Ordering::Release);
+        true
+    }
+
     fn leave(&self) {
         self.set_phase(Phase::Over);
         let index = self.index.swap(u32::MAX, Ordering::AcqRel);
         if index != u32::MAX {
-            self.shared.worker.in_flight().fetch_sub(1, Ordering::Relaxed);
-            self.shared.in_flight.leave(index);
+            self.shared.leave(index);
         }
     }
 
@@ -221,15 +178,15 @@ impl Exchange {
                 let until = own.head.arrived + DISCARD_FOR;
                 let before = own.shared.lingering.leave(this, bytes, peer, until);
                 match before {
-                    linger::Left::Waits(None) => Ok(()),
-                    linger::Left::Waits(Some(before)) => Self::finish(before.bind(this.py())),
-                    linger::Left::ToRead => {
+                    Left::Waits(None) => Ok(()),
+                    Left::Waits(Some(before)) => Self::finish(before.bind(this.py())),
+                    Left::ToRead => {
                         own.shared.lingering.read(own.proto.bind(this.py()), until)?;
                         Self::finish(this)
                     }
                 }
             }
-            BodyLength::Chunked if own.phase() == Phase::Head && own.shared.enter(this) => {
+            BodyLength::Chunked if own.phase() == Phase::Head && Self::enter(this) => {
                 Self::read(this, Purpose::Discard(answer), DISCARD_BYTES, DISCARD_FOR)
             }
             BodyLength::Known(_) | BodyLength::Chunked => {
@@ -335,7 +292,7 @@ impl Exchange {
             Ok(admitted) => admitted,
             Err(answer) => return Self::answer(this, &answer),
         };
-        if own.phase() == Phase::Head && !own.shared.enter(this) {
+        if own.phase() == Phase::Head && !Self::enter(this) {
             return Self::answer(this, &worker.turn_away(admitted, Reason::Overloaded));
         }
         own.set_phase(Phase::Forwarded);

@@ -1,0 +1,72 @@
+//! The parts of a worker that all its exchanges share, and an exchange whose call the upstream thread has.
+//!
+//! `E` is the exchange: these values keep it alive and know nothing else of it.
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use aigw_io::upstream::Upstream;
+use aigw_io::worker::Worker;
+use pyo3::PyClass;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::in_flight::InFlight;
+use super::linger::Lingering;
+
+/// Settings of a worker that its exchanges need.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) max_body: u64,
+    pub(crate) body_timeout: Duration,
+    pub(crate) max_in_flight: usize,
+    /// The listener speaks TLS.
+    pub(crate) tls: bool,
+}
+
+/// The parts of a worker that all its exchanges share.
+pub(crate) struct Shared<E> {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) settings: Settings,
+    pub(crate) upstream: Upstream<Worker, CallInFlight<E>>,
+    pub(crate) event_loop: OnceLock<Py<PyAny>>,
+    pub(crate) in_flight: InFlight<E>,
+    pub(super) lingering: Lingering<E>,
+}
+
+/// An exchange whose call the upstream thread has.
+pub(crate) struct CallInFlight<E> {
+    pub(super) exchange: Py<E>,
+    /// The server's transport, once the head of an answer was passed on.
+    pub(super) transport: RefCell<Option<Py<PyAny>>>,
+}
+
+impl<E: PyClass> Shared<E> {
+    pub(crate) fn new(worker: Worker, settings: Settings, upstream: Upstream<Worker, CallInFlight<E>>) -> Self {
+        let (worker, in_flight) = (Arc::new(worker), InFlight::new(settings.max_in_flight));
+        Self { worker, settings, upstream, event_loop: OnceLock::new(), in_flight, lingering: Lingering::default() }
+    }
+
+    /// Counts an exchange among those in flight and returns its index; `None` when the worker is full.
+    pub(super) fn enter(&self, exchange: &Bound<'_, E>) -> Option<u32> {
+        let index = self.in_flight.enter(exchange)?;
+        self.worker.in_flight().fetch_add(1, Ordering::Relaxed);
+        Some(index)
+    }
+
+    /// The exchange at an index is over.
+    pub(super) fn leave(&self, index: u32) {
+        self.worker.in_flight().fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.leave(index);
+    }
+
+    /// The worker's event loop.
+    pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop
+            .get()
+            .map(|event_loop| event_loop.bind(py).clone())
+            .ok_or_else(|| PyRuntimeError::new_err("the gateway was not started: call start(loop) first"))
+    }
+}
