@@ -29,7 +29,7 @@ use crate::units::Moment;
 ///
 /// Only [`Stages::body`](super::Stages::body) makes one, so a request that was not admitted cannot be sent:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// use aigw_core::cells::heap::HeapSpace;
 /// use aigw_core::forward::Dispatch;
 /// use aigw_core::surface::Admitted;
@@ -43,7 +43,7 @@ use crate::units::Moment;
 ///
 /// Nor can it be sent twice: sending takes it by value.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// use aigw_core::cells::heap::HeapSpace;
 /// use aigw_core::surface::Admitted;
 ///
