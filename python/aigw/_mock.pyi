@@ -1,4 +1,4 @@
-"""Upstreams to try and to measure with: what the second extension offers, checked against it by stubtest."""
+"""Upstreams for trials and measurements: the second extension. stubtest compares this stub with it."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The native half of aigw: what the Rust extension offers, kept flat and checked against it by stubtest."""
+"""The Rust extension of aigw. It is one flat module; stubtest compares this stub with it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, final
@@ -33,12 +33,12 @@ def metrics_table() -> list[dict[str, object]]:
     """Every metric: name, kind, help, labels, as `src/telemetry` has them."""
 
 def load_yaml(text: bytes) -> YamlDocument:
-    """Parse one YAML 1.2 document, with the place of each of its parts. The GIL is released.
+    """Parse one YAML 1.2 document, with the position of each of its parts. The GIL is released.
 
     Scalars are those of the core schema (``no`` and ``12:30`` are text, and so are ``0123`` and ``.inf``). Time and memory
     are bounded for any bytes: 64 MiB, 64 levels, 4,000,000 keys and values, 1,000,000 behind aliases. Raises
-    ValueError(message, line, column, length, offset) where nothing more could be understood; lines and columns count from
-    1, columns and lengths in characters, the offset in bytes. What was understood and is not allowed is in ``YamlDocument.problems``.
+    ValueError(message, line, column, length, offset) at the first syntax error; lines and columns count from
+    1, columns and lengths in characters, the offset in bytes. ``YamlDocument.problems`` has the parts that parse and are not allowed.
     """
 
 @final
@@ -47,24 +47,24 @@ class YamlDocument:
 
     @property
     def problems(self) -> list[tuple[str, tuple[int, int, int], tuple[str | int, ...]]]:
-        """(message, (line, column, length), path): keys that stand twice or are not text, tags, numbers beyond 64 bits. The path
-        is that of the key, or of the value; of a key that is not text, that of its mapping."""
+        """(message, (line, column, length), path): repeated keys, keys that are not text, tags, numbers beyond 64 bits. The path
+        leads to the key or value; for a key that is not text, to its mapping."""
     def value(self, path: tuple[str | int, ...] | None = None, without: FileConsumers | None = None) -> object:
-        """The whole, or what stands at a path, as dict, list, str, int, float, bool and None, made anew; without keys that are
-        problems. None stands for the items of the list ``consumers`` that ``without`` holds without plugins. KeyError as ``mark``."""
+        """A new copy of the whole, or of the value at a path, as dict, list, str, int, float, bool and None, without keys that are
+        problems. None stands for the items of the list ``consumers`` that ``without`` has and that have no plugins. KeyError as ``mark``."""
     def consumers(self, references: Sequence[tuple[tuple[str | int, ...], str, bool, str | None]]) -> FileConsumers:
-        """The items of the list ``consumers``. ``references``: (path of a text, its value, whether the text is one reference and
-        nothing else, the reference where it may be shown) of the texts below that list that hold references."""
+        """The items of the list ``consumers``. ``references``: (path, resolved value, whether the text is exactly one reference, that
+        reference if it may be shown) of each text with references below that list."""
     def mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
-        """(line, column, length) of the value; the length ends with its line. KeyError for a path that is not there."""
+        """(line, column, length) of the value; the length ends with its first line. KeyError for a missing path."""
     def key_mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
-        """The same of the key that the value belongs to. KeyError for an item of a list, too."""
+        """(line, column, length) of the value's key. KeyError as ``mark``, and for an item of a list."""
     def text(self, path: tuple[str | int, ...]) -> str:
-        """A string as it is; other scalars as they are written. KeyError for a path that is not there."""
+        """The value of a string; the source text of another scalar. KeyError for a missing path."""
     def written(self, path: tuple[str | int, ...]) -> str:
-        """The file's own characters of a value, quotes included. KeyError for a path that is not there."""
+        """The source text of a value, quotes included. KeyError for a missing path."""
     def lines(self, path: tuple[str | int, ...]) -> list[int]:
-        """The lines of a list's items, or of a mapping's keys; none for a scalar. KeyError as ``mark``."""
+        """The lines of a list's items, or of a mapping's keys; empty for a scalar. KeyError as ``mark``."""
     def containing(self, needle: str) -> list[tuple[str | int, ...]]:
         """Paths of all strings that hold ``needle``, in the order of the file."""
     def excerpt(
@@ -72,7 +72,7 @@ class YamlDocument:
     ) -> tuple[str, int, bool, list[tuple[int, int, tuple[str | int, ...] | None, bool]]]:
         """A stretch of at most ``width`` bytes of a line around a column: (text, characters left out before it, whether
         some were after it, scalars in it). Scalars: (from, to, path, is key), offsets in characters; path None for
-        what is no part of ``value``, but for its keys."""
+        a text that is not in ``value``."""
 
 @final
 class FileConsumers:
@@ -175,19 +175,19 @@ class Publisher:
     """The control process's hand on the files of one data folder. Nothing is in force before ``publish`` returns.
 
     Every method raises OSError (with errno) for the disk and ValueError for wrong input, PublishError where a policy or an
-    entity cannot be loaded; a failed call leaves in force
-    what was and can be repeated. File work runs without the GIL; calls from several threads are taken one at a time.
+    entity cannot be loaded; a failed call changes nothing in force and can be repeated. File work runs without the GIL;
+    calls from several threads run one at a time.
     """
 
     def __new__(cls, data_dir: str, store_id: str) -> Publisher:
-        """Open the data folder, making what is missing. ``store_id`` is the UUID of the store: a ``cells`` folder of
-        another store is set aside as ``cells.old-<time>``."""
+        """Open the data folder, and make missing files. ``store_id`` is the UUID of the store: a ``cells`` folder of
+        another store is renamed to ``cells.old-<time>``."""
 
     def hash_key(self, key: bytes) -> bytes:
         """HMAC-SHA-256 of a key under ``DATA/secret`` (made on first use, 0600)."""
 
     def seal(self, secret: bytes) -> str:
-        """A text that workers alone can read again (ChaCha20-Poly1305 under a key derived from ``DATA/secret``)."""
+        """The secret as a text that only workers can open (ChaCha20-Poly1305 under a key derived from ``DATA/secret``)."""
 
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
         """Make counter column ``n`` of ``words`` 64-bit words a row, or let it grow to rows ``0 .. rows - 1``.
@@ -225,7 +225,7 @@ class Publisher:
         """Add changes to the delta, deletions first; not in force until ``publish``. Tuples as in ``write_base``."""
 
     def take_back(self) -> None:
-        """Forget what the last ``append`` added and no ``publish`` has put in force."""
+        """Remove the records of the last ``append`` from the delta, unless a ``publish`` has put them in force."""
 
     def stage(self, policy: bytes) -> None:
         """Compile a policy as workers do and write its file; make the room that the metrics of its routes and tiers need. The
@@ -245,7 +245,7 @@ class Publisher:
         """The generation in force; 0 before the first publish."""
 
     def delta_records(self) -> int:
-        """Records on top of the base, to decide on writing a new one; more than any limit when none can be added any more."""
+        """Records in the delta; larger than any limit if no record can be added, so that the caller writes a new base."""
 
     def standing(
         self,
@@ -281,7 +281,7 @@ class Publisher:
         """Configurations that a worker could not load, since the data folder was made."""
 
     def total_requests(self, routes: list[int]) -> int:
-        """Requests answered, on these routes and on none, since the data folder was made."""
+        """Requests answered on these routes, or without a route, since the data folder was made."""
 
     def slots(self) -> list[dict[str, object]]:
         """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline."""
@@ -307,19 +307,19 @@ class Gateway:
     def start(self, event_loop: object) -> None:
         """Start the worker's threads; ``event_loop`` is the loop the server runs on. Once (else RuntimeError)."""
     def ready(self, inline: bool) -> None:
-        """Tell that this worker serves: its slot says ready from now on."""
+        """Set the state of this worker's slot to ready."""
     def begin_drain(self) -> None:
-        """Stop keeping connections: every answer from now on closes its connection."""
+        """Close each connection after its next answer."""
     def in_flight(self) -> int:
         """Requests in flight: being read, forwarded or streamed."""
     def cut(self) -> int:
-        """Cut what is still in flight and settle it; returns how many there were. They are gone shortly after."""
+        """Cut and settle all calls in flight; returns their number. They end shortly after."""
     def close(self) -> None:
         """Flush the access log and give the slot back. The last call."""
     def access_log_error(self) -> str | None:
-        """Why lines of the access log cannot be written, while they cannot."""
+        """The error that keeps lines out of the access log now; None if they are written."""
     def refresh(self) -> bool:
-        """Load what the control process published last; True when a configuration is in force."""
+        """Load the generation in force; True if there is one."""
     def __call__(self, scope: object, proto: object) -> Exchange:
         """The RSGI entry: answer one request through ``proto``."""
 
@@ -332,7 +332,7 @@ class Exchange:
     def __iter__(self) -> Iterator[Exchange]: ...
     def __next__(self) -> Exchange: ...
     def __call__(self, future: object) -> None:
-        """The server's future of a body is done: go on."""
+        """Continue: the server's future of a body is done."""
     def get_loop(self) -> object:
         """The loop a stock task must run on."""
     def add_done_callback(self, callback: Callable[[object], object], *, context: object | None = None) -> None:
@@ -344,12 +344,12 @@ class Exchange:
 
 @final
 class InlineSubmit:
-    """Stands in for a loop's ``call_soon_threadsafe``: steps our requests on the calling thread, passes the rest on."""
+    """Replaces a loop's ``call_soon_threadsafe``: steps our requests on the calling thread, and passes other calls on."""
 
     def __new__(cls, original: Callable[..., object]) -> InlineSubmit:
         """``original``: the loop's own bound method."""
     @property
     def counts(self) -> tuple[int, int]:
-        """How often a step ran inline, and how often a call went to the loop: (inlined, passed_on)."""
+        """(steps that ran inline, calls passed on to the loop)."""
     def __call__(self, callback: Callable[..., object], *args: object, context: object | None = None) -> object:
         """As the loop's method."""

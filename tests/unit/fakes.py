@@ -32,7 +32,7 @@ class FakePublisher:
         self._next: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
         self._before: tuple[dict[int, Any], dict[int, Any]] | None = None
         self.delta_is_lost = False
-        """What an fsync that failed leaves: only a new base helps."""
+        """True after a failed fsync: only a new base can follow."""
         self._delta = 0
         self._generation = 0
 
@@ -170,7 +170,7 @@ class FakePublisher:
         )
 
     def _call(self, name: str) -> None:
-        # Looked up once, and raised as a new one: the writer tries again by itself, also while a test changes its mind.
+        # Read once and raised as a new error: the writer retries by itself while the test replaces `fail`.
         fault = self.fail.get(name.split(maxsplit=1)[0])
         if fault is not None:
             raise type(fault)(*fault.args)

@@ -9,9 +9,9 @@ from aigw.schema.fields import Foreign, References, Text
 
 
 class Acl(Entity):
-    """The group travels to the upstream in X-Consumer-Groups, so it holds no control character."""
+    """Upstreams get the group in X-Consumer-Groups, so it has no control characters."""
 
-    consumer: Annotated[Foreign, References("consumers")] = Field(description="Who belongs to the group.")
+    consumer: Annotated[Foreign, References("consumers")] = Field(description="Member of the group.")
     group: Text = Field(description="Name of the group.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
 

@@ -15,7 +15,7 @@ __all__ = ["Entity", "EntityKind", "TagsField", "Unsupported", "UnsupportedList"
 
 
 class Entity(Model):
-    """Identity and times. `id` and the times are made by the gateway when the client sends none."""
+    """Identity and times. The gateway makes those that the client does not send."""
 
     id: Uuid = Field(description="UUID of the entity.")
     created_at: Timestamp = Field(description="When it was made, unix seconds.")
@@ -35,15 +35,15 @@ class EntityKind:
     endpoint_key: str
     """The field that a path may have in place of the id."""
     unique: tuple[str, ...] = ()
-    """Fields whose value no two entities share."""
+    """Fields with a unique value."""
     together: tuple[str, ...] = ()
-    """Fields whose values together no two entities share. Kong's answer to a clash names them all."""
+    """Fields whose values are unique together. Kong's answer to a clash names all of them."""
     foreign: Mapping[str, str] = field(default_factory=dict)
     """Foreign field -> the collection that it references."""
     cascades: tuple[str, ...] = ()
-    """Foreign fields whose target is deleted with this entity below it; a target of the other fields cannot be deleted."""
+    """Foreign fields whose target takes this entity along when it is deleted. The target of another field cannot be deleted."""
     path: str = ""
-    """Its name in the Admin API's paths, if that is not `name`."""
+    """Its name in the Admin API's paths, if it differs from `name`."""
     served: bool = True
     """Whether the generic engine serves it at its own path."""
     numbered: bool = True

@@ -15,7 +15,7 @@ def must_have_a_name(username: str | None, custom_id: str | None) -> None:
 
 
 class Consumer(Entity):
-    """Both names travel in headers to the upstream, so neither may hold a control character."""
+    """Upstreams get both names in headers, so they have no control characters."""
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
     username: Text | None = Field(default=None, description="Unique name.")

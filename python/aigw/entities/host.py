@@ -1,7 +1,7 @@
 """Hosts of services and upstreams. In: the text of `host`. Out: its canonical form, or the reason to refuse it. No DNS.
 
 Link-local addresses are refused, because they answer with a machine's cloud credentials. Unusual spellings of an address
-(decimal, octal, hex, short, mapped) are refused, because they serve to get past such a check.
+(decimal, octal, hex, short, mapped) are refused, because attackers use them to evade such a check.
 """
 
 import ipaddress

@@ -42,15 +42,15 @@ Ttl = Annotated[int, AfterValidator(Between(0, MAX_TTL))]
 
 
 class KeyauthCredential(Entity):
-    """`ttl` counts down in answers; at 0 the credential is gone."""
+    """`ttl` counts down in answers; at 0 the credential expires."""
 
-    consumer: Annotated[Foreign, References("consumers")] = Field(description="Whose key it is.")
+    consumer: Annotated[Foreign, References("consumers")] = Field(description="Owner of the key.")
     key: Key | None = Field(default=None, description="The key: generated when left out, shown once.")
     key_hint: Annotated[str, StringConstraints(max_length=7)] | None = Field(
         default=None, description="The key's last characters (read only)."
     )
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    ttl: Ttl | None = Field(default=None, description="Seconds that it is valid for; left out or 0: for ever.")
+    ttl: Ttl | None = Field(default=None, description="Seconds until it expires; left out or 0: never.")
 
 
 def _generated() -> Mapping[str, str]:

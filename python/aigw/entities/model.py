@@ -1,8 +1,8 @@
 """A model: a public name that clients call on /v1, and the upstreams that run it.
 
 `ModelSpec` is the YAML object of `models.<name>` in the configuration file. Upstreams are chosen by weight; `model` is the
-upstream's name of the model. Costs and the tokenizer are checked and kept, and used by nothing yet; `capacity` is refused until
-it is enforced. An upstream's `api_key` is kept outside the spec, sealed (`Publisher.seal`), and never shown.
+upstream's name of the model. Costs and the tokenizer are checked and stored, without effect in this version; `capacity` is refused.
+An upstream's `api_key` is stored sealed (`Publisher.seal`), outside the spec, and never shown.
 """
 
 import re
@@ -22,7 +22,7 @@ from aigw.types import JsonDict
 
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*|file:[^}]*?)(?::-([^}]*))?\}\Z", re.ASCII)
 PLACEHOLDERS: Final = frozenset({"", "none", "null", "unset", "empty", "dummy", "no-key", "not-needed", "changeme"})
-"""Defaults of references that are no secrets, so they may be shown."""
+"""Defaults of references that may be shown, because they are not secrets."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\-]*\Z", re.ASCII)
 
 
@@ -78,7 +78,7 @@ ApiKey = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_se
 
 
 class Upstream(Model):
-    """One place where a model runs."""
+    """One server that runs a model."""
 
     url: Url = Field(description="Base URL in OpenAI's format; ends in /v1.")
     model: ModelName | None = Field(
@@ -95,23 +95,23 @@ class Upstream(Model):
 
 
 class ModelSpec(Model):
-    """A model as it is written."""
+    """The YAML object of a model."""
 
-    upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=64)] = Field(description="Where it runs.")
+    upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=64)] = Field(description="Servers that run it.")
     tokenizer: Annotated[Literal["o200k_base", "cl100k_base"], BeforeValidator(_no_file)] | None = Field(
         default=None, description="The vocabulary that tokens are counted by: kept for later versions."
     )
     features: Annotated[list[Feature], SetMarker(), AfterValidator(unique)] = Field(
         default=[], description="Names that tiers allow; a model without any is open to all tiers."
     )
-    cost: Rates | None = Field(default=None, description="What the fleet costs us.")
+    cost: Rates | None = Field(default=None, description="Cost of the upstreams.")
     max_output_tokens: TokenCap | None = Field(
         default=None, description="Output tokens per choice that the model can give: asking for more is lowered to it."
     )
 
 
 class SealedKey(Model):
-    """An upstream's key. `digest` tells whether it changed; only workers open `sealed`."""
+    """An upstream's key. A changed key has another `digest`; only workers open `sealed`."""
 
     reference: str | None = Field(default=None, description="The variable or file that it came from.")
     sealed: str = Field(description="The key, sealed.")
@@ -119,19 +119,19 @@ class SealedKey(Model):
 
 
 class LlmModel(Entity):
-    """`keys` has one place for each upstream of the spec, whose own `api_key` is null here."""
+    """`keys` has one item for each upstream of the spec; `api_key` in the spec is null."""
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
     name: ModelName = Field(description="Unique name: what clients send as `model`.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    spec: ModelSpec = Field(description="What the model is.")
+    spec: ModelSpec = Field(description="Upstreams and properties of the model.")
     keys: list[SealedKey | None] = Field(default=[], description="Keys of the upstreams, sealed.")
 
 
-def reference_of(written: str | None) -> str | None:
-    """The reference that the file has for a secret, or None for other text. It shows placeholders only as a default, because
-    another default may be the secret."""
-    found = _REFERENCE.match(written or "")
+def reference_of(text: str | None) -> str | None:
+    """The reference in the file's text of a secret, or None for other text. A default is included only if it is a placeholder:
+    another one may be the secret."""
+    found = _REFERENCE.match(text or "")
     if found is None:
         return None
     name, default = found.groups()
@@ -143,14 +143,14 @@ def with_sealed_keys(
 ) -> JsonDict:
     """`spec` and `keys` of a model's body. `references`: the text of each upstream's key in the file (`${VAR}`)."""
     keys: list[JsonDict | None] = []
-    for upstream, written in zip(spec.upstreams, references, strict=True):
+    for upstream, reference in zip(spec.upstreams, references, strict=True):
         if upstream.api_key is None:
             keys.append(None)
             continue
         key = upstream.api_key.encode()
         keys.append(
             {
-                "reference": reference_of(written),
+                "reference": reference_of(reference),
                 "sealed": seal(key),
                 "digest": digest(b"upstream:" + key).hex(),
             }

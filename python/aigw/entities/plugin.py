@@ -23,7 +23,7 @@ from aigw.schema.fields import (
 from aigw.schema.violations import SchemaViolation, check
 from aigw.types import JsonDict
 
-GROUPS_HAVE_NONE: Final = f"{NOT_SUPPORTED}: what a group may do is said by the tier of its name (PUT /tiers/{{name}})"
+GROUPS_HAVE_NONE: Final = f"{NOT_SUPPORTED}: the tier with the group's name limits it (PUT /tiers/{{name}})"
 
 _KONGS: Final = """
     ai-azure-content-safety ai-prompt-decorator ai-prompt-guard ai-prompt-template ai-proxy ai-proxy-advanced
@@ -41,7 +41,7 @@ _KONGS: Final = """
     tls-metadata-headers udp-log upstream-oauth upstream-timeout vault-auth websocket-size-limit websocket-validator
     xml-threat-protection zipkin
     """
-"""Plugins of Kong that this gateway does not have: a finding says so, and suggests no other spelling."""
+"""Plugins of Kong that this gateway does not have. Their finding suggests no other spelling."""
 
 
 def _kind_name(value: str) -> str:
@@ -64,7 +64,7 @@ Protocols = Annotated[
 
 
 class Plugin(Entity):
-    """The most specific enabled instance of a kind is the one that runs."""
+    """The most specific enabled instance of a kind runs."""
 
     name: Annotated[str, AfterValidator(_kind_name)] = Field(description="Kind of plugin.")
     instance_name: Name | None = Field(default=None, description="Unique name of this instance.")
@@ -117,7 +117,7 @@ def expand_config(data: JsonDict) -> JsonDict:
         checked = check(kind.config, config)
     except SchemaViolation as error:
         own = error.fields
-        # A finding on the whole config is Kong's text for the field `config` itself.
+        # Kong reports a finding on the whole config as the text of the field `config`.
         whole = own.pop("@entity", None)
         raise FieldErrors({"config": own if own else whole[0] if whole else own}) from None
     wrong = kind.check(checked)

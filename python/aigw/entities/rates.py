@@ -1,5 +1,5 @@
 """Rates in USD for tokens and requests: a model's `cost`, paid to the upstream, and a tier's `price`, paid by the consumer.
-Both are checked and kept, and used by nothing yet.
+Both are checked and stored, without effect in this version.
 """
 
 from typing import Annotated

@@ -85,7 +85,7 @@ Method = Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_meth
 
 
 class Route(Entity):
-    """Conditions on a request: all fields that are set must hold, each by any of its values."""
+    """Conditions on a request: it must match one value of each field that is set."""
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
     name: Name | None = Field(default=None, description="Unique name.")
@@ -93,7 +93,7 @@ class Route(Entity):
         default=["http", "https"], min_length=1, description="Protocols of the request."
     )
     https_redirect_status_code: Literal[426, 301, 302, 307, 308] = Field(
-        default=426, description="Answer to a plain request when only https is allowed."
+        default=426, description="Answer to an http request when only https is allowed."
     )
     strip_path: bool = Field(default=True, description="Remove the matched prefix before forwarding.")
     preserve_host: bool = Field(default=False, description="Forward the client's Host instead of the service's.")
@@ -105,7 +105,7 @@ class Route(Entity):
     )
     tags: TagsField = Field(default=None, description="Labels to filter by.")
     service: Annotated[Foreign, References("services")] | None = Field(
-        default=None, description="Where matching requests go."
+        default=None, description="Target of matching requests."
     )
     snis: UnsupportedList = Field(default=None, description="TLS server names: not supported in this version.")
     sources: UnsupportedList = Field(default=None, description="Source addresses: not supported in this version.")

@@ -35,14 +35,14 @@ Host = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_host)
 
 
 class Service(Entity):
-    """Where requests go."""
+    """The upstream of one or more routes."""
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
     name: Name | None = Field(default=None, description="Unique name.")
     retries: Annotated[int, AfterValidator(Between(0, 32767))] = Field(
         default=5, description="Further attempts after a failure to connect."
     )
-    protocol: Literal["http", "https"] = Field(default="http", description="How to speak to the upstream.")
+    protocol: Literal["http", "https"] = Field(default="http", description="Protocol of the upstream.")
     host: Host = Field(description="Host name or IP address of the upstream.")
     port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(default=80, description="Port of the upstream.")
     path: Annotated[PlainPath, AfterValidator(_path)] | None = Field(
@@ -64,11 +64,11 @@ class Service(Entity):
     ca_certificates: UnsupportedList = Field(
         default=None, description="Trusted authorities of this service: not supported in this version."
     )
-    enabled: bool = Field(default=True, description="Whether its routes match; false: as if they were not there.")
+    enabled: bool = Field(default=True, description="Whether its routes match requests.")
 
 
 def expand_url(data: JsonDict) -> JsonDict:
-    """Expands `url` into protocol, host, port and path. Parts that the url does not have get their defaults."""
+    """Expand `url` into protocol, host, port and path; missing parts get their defaults. Raises FieldErrors."""
     if "url" not in data:
         return data
     url = data["url"]
@@ -84,14 +84,14 @@ def expand_url(data: JsonDict) -> JsonDict:
     host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":")
     rest = {k: v for k, v in data.items() if k != "url"}
     default_port = 443 if parts.scheme == "https" else 80
-    written = {
+    from_url = {
         "protocol": parts.scheme,
         "host": host,
         "port": port if port is not None else default_port,
         "path": parts.path,
     }
-    kept = {k: v for k, v in rest.items() if k not in written}
-    return {**kept, **{k: v for k, v in written.items() if v != ""}}
+    kept = {k: v for k, v in rest.items() if k not in from_url}
+    return {**kept, **{k: v for k, v in from_url.items() if v != ""}}
 
 
 KIND = EntityKind(name="services", model=Service, endpoint_key="name", unique=("name",), expand=expand_url)

@@ -1,9 +1,9 @@
 """A tier: what a consumer bought, in one document. Limits, gates, clamps, deadlines, and the price.
 
 `TierSpec` is the YAML object of `tiers.<name>` in the configuration file and the JSON object of `/tiers/{name}`: the same
-fields, the same checks. What this version does not enforce is refused with "not supported in this version", never ignored;
-prices are checked and kept for the ledger to come. To Kong's clients a tier is a consumer group: the entity without its
-spec. Which tier a consumer has is kept beside the consumer.
+fields, the same checks. A field that this version does not enforce is refused with "not supported in this version", never
+ignored; prices are checked and stored without effect. Kong's clients see a tier as a consumer group: the entity without its
+spec. The tier of a consumer is a column of the consumer.
 """
 
 import re
@@ -77,15 +77,15 @@ TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
 
 
 _COLUMNS: Final = {"window": "", "bucket": "rate:"}
-"""Limit kind -> how the names of its counter columns begin. Data folders hold these names: they never change."""
+"""Limit kind -> prefix of the names of its counter columns. Data folders contain these names, so they never change."""
 
 
 class Limit(Model):
-    """One bound: so many requests in a window of time. With `burst` it is a bucket of that size which refills steadily."""
+    """A bound on requests per period. With `burst` it is a bucket of that size, which refills continuously."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["requests", "per"]})
 
-    requests: Requests | None = Field(default=None, description="Requests per window; 0 lets none pass.")
+    requests: Requests | None = Field(default=None, description="Requests per window; 0 refuses all.")
     tokens: NotYet = Field(default=None, description="Tokens per window: not supported in this version.")
     input_tokens: NotYet = Field(default=None, description="Input tokens per window: not supported in this version.")
     output_tokens: NotYet = Field(default=None, description="Output tokens per window: not supported in this version.")
@@ -106,7 +106,7 @@ class Limit(Model):
         AfterValidator(Only(("consumer", "credential", "model", "ip"))),
     ] = Field(
         default="consumer",
-        description="What has a counter of its own: the consumer, each of its keys, each model it calls, or each address it"
+        description="Scope of one counter: the consumer, each of its keys, each model it calls, or each address it"
         " calls from; route and agent are not supported in this version.",
     )
     mode: Literal["enforce", "shadow"] = Field(
@@ -116,7 +116,7 @@ class Limit(Model):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.requests is None:
-            raise violation("name what is limited: requests")
+            raise violation("name the amount that is limited: requests")
         if self.per is None:
             raise violation("per: required field missing")
         wrong = wrong_limit(self.kind, orjson.dumps(self.fields), self.scope == "ip")
@@ -126,7 +126,7 @@ class Limit(Model):
 
     @property
     def kind(self) -> str:
-        """The name of its limit kind, as `src/limits` has it."""
+        """The name of its limit kind in `src/limits`."""
         return "window" if self.burst is None else "bucket"
 
     @property
@@ -135,7 +135,7 @@ class Limit(Model):
         return self.model_dump(exclude=_NOT_OF_A_KIND, exclude_none=True)
 
     def column(self, model: str | None = None) -> str:
-        """Name of the column that it counts in, whatever the tier; `model` is the id, for scope model."""
+        """The name of the column that it counts in, the same in all tiers. `model`: the id, for scope model."""
         scope = f"model={model}" if self.scope == "model" else self.scope
         shadow = ":shadow" if self.mode == "shadow" else ""
         return f"{_COLUMNS[self.kind]}tier:{scope}:{canonical_per(self.per or '')}{shadow}"
@@ -146,7 +146,7 @@ _NOT_OF_A_KIND: Final = {"window", "scope", "mode"}
 
 
 class Parameters(Model):
-    """Request parameters that a tier may use. A boolean allows or refuses, a number is the most."""
+    """Request parameters that a tier may use. A boolean allows or refuses, a number is the maximum."""
 
     tools: bool = Field(default=True, description="Tools and functions.")
     n: Annotated[int, AfterValidator(Between(1, 128))] | None = Field(
@@ -159,7 +159,7 @@ class Parameters(Model):
 
 
 class Allow(Model):
-    """What a tier may call."""
+    """Gates of a tier: features, models, parameters."""
 
     features: Patterns = Field(
         default=["*"],
@@ -170,7 +170,7 @@ class Allow(Model):
 
 
 class Prompt(Model):
-    """Bounds on what is sent."""
+    """Bounds on the request body."""
 
     max_tokens: NotYet = Field(default=None, description="Tokens of a prompt: not supported in this version.")
     max_bytes: Annotated[int, AfterValidator(Positive(2**40))] | None = Field(
@@ -179,10 +179,10 @@ class Prompt(Model):
 
 
 class Output(Model):
-    """Bounds on what is generated."""
+    """Bounds on the generated output."""
 
     max_tokens: TokenCap | None = Field(
-        default=None, description="Output tokens per choice: what the caller asks for is lowered to it, or set to it."
+        default=None, description="Output tokens per choice: a higher or missing number in a request is set to it."
     )
 
 
@@ -194,18 +194,18 @@ class Timeouts(Model):
 
 
 class TierSpec(Model):
-    """A tier as it is written."""
+    """The YAML object of a tier."""
 
     limits: Annotated[list[Limit], Field(max_length=MAX_LIMITS)] = Field(
         default=[], description="Bounds that hold together: the strictest decides."
     )
-    allow: Allow = Field(default_factory=Allow, description="Gates; left out, everything may be called.")
-    prompt: Prompt = Field(default_factory=Prompt, description="Bounds on what is sent.")
-    output: Output = Field(default_factory=Output, description="Bounds on what is generated.")
+    allow: Allow = Field(default_factory=Allow, description="Gates; left out: all models and features are open.")
+    prompt: Prompt = Field(default_factory=Prompt, description="Bounds on the request body.")
+    output: Output = Field(default_factory=Output, description="Bounds on the generated output.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Deadlines.")
     weight: NotYet = Field(default=None, description="Share of a full pool: not supported in this version.")
     reserved_concurrency: NotYet = Field(default=None, description="Guaranteed places: not supported in this version.")
-    price: Rates | None = Field(default=None, description="What the consumer pays.")
+    price: Rates | None = Field(default=None, description="Price for the consumer.")
     description: Prose | None = Field(default=None, description="A few lines for people.")
 
     @model_validator(mode="after")
@@ -239,12 +239,12 @@ TierName = Annotated[
 
 
 class Tier(Entity):
-    """The name travels in headers."""
+    """Headers contain the name, so it is ASCII without spaces."""
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
     name: TierName = Field(description="Unique name.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    spec: TierSpec = Field(default_factory=TierSpec, description="What the tier is.")
+    spec: TierSpec = Field(default_factory=TierSpec, description="Limits, gates, clamps, deadlines and price.")
 
 
 KIND = EntityKind(name="tiers", model=Tier, endpoint_key="name", unique=("name",), served=False)

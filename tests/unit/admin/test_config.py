@@ -1,4 +1,4 @@
-"""A configuration that is sent: a body of text, a field of a form, or refused with how to send it; never taken for no body."""
+"""POST /config: a body of text or a field of a form; the refusal of another body names the right types."""
 
 from typing import Any
 

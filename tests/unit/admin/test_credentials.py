@@ -1,4 +1,4 @@
-"""Keys: shown once, kept as HMACs, unique, expiring; nothing of a key in a file or an error."""
+"""Keys: shown once, stored as HMACs, unique, expiring; no file and no error contains a part of a key."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""What create, read, upsert, patch and delete mean, on every entity; nested paths both ways; lists and tags."""
+"""Create, read, upsert, patch and delete of every entity; nested paths; lists and tags."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""Who may speak to the Admin API: its own Host and Origin, and in token mode only who has the token."""
+"""The guard of the Admin API accepts its own Host and Origin, and in token mode only requests with the token."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What Kong's clients and operators ask the gateway about itself, and where a consumer stands."""
+"""The endpoints about the gateway itself, as Kong's clients and operators use them, and a consumer's standing."""
 
 import errno
 

@@ -69,7 +69,7 @@ def test_get_returns_the_tier_with_its_defaults(gateway: Gateway) -> None:
     ("spec", "message"),
     [
         ({"limits": [{"requests": 5}]}, "limits.1: per: required field missing"),
-        ({"limits": [{"per": "day"}]}, "limits.1: name what is limited: requests"),
+        ({"limits": [{"per": "day"}]}, "limits.1: name the amount that is limited: requests"),
         ({"limits": [{"requests": 5, "per": "fortnight"}]}, "limits.1.per: expected one of: second, minute, hour, day, "
          "month, year, or a duration of at most 366d as in 90s, 5h"),
         ({"limits": [{"tokens": 5, "per": "day"}]}, "limits.1.tokens: not supported in this version"),
@@ -224,7 +224,7 @@ LIMIT = st.fixed_dictionaries({"requests": st.integers(1, 9), "per": PERS, "scop
 def test_columns_and_numbers_keep_their_meaning(
     gateway: Gateway, steps: list[tuple[str, list[dict[str, Any]]]]
 ) -> None:
-    """Whatever tiers become, a column number always stands for the same key, and a tier's number for the same id."""
+    """A column number belongs to one key for ever, and a tier's number to one id."""
     seen: dict[tuple[str, Any], Any] = getattr(gateway, "seen", {})
     gateway.seen = seen  # type: ignore[attr-defined]  # one gateway for all examples: numbers outlive each of them
     for name, limits in steps:

@@ -27,7 +27,7 @@ LEAVES = [name for name in VERBS if name != "keys"] + BELOW_KEYS
 
 
 def command(words: str) -> click.Command:
-    """The command that the words name."""
+    """The command that the arguments name."""
     ctx, found = click.Context(root), root
     for word in words.split():
         assert isinstance(found, click.Group)
@@ -277,7 +277,7 @@ HEAVY |= {"pydantic", "rich", "sqlalchemy", "ssl", "starlette", "uvloop"}
     ids=lambda value: " ".join(value[-3:]) or "nothing" if isinstance(value, list) else "",
 )
 def test_a_verb_imports_only_the_heavy_modules_it_needs(words: list[str], allowed: set[str]) -> None:
-    """What people wait for before a verb begins is imports: a rich parser of words or SQL would be most of it."""
+    """Imports take most of the time before a verb begins, above all SQL and a rich parser of arguments."""
     code = (
         "import atexit, sys; before = set(sys.modules);"
         f"atexit.register(lambda: print('\\n', *sorted({HEAVY - allowed!r} & (set(sys.modules) - before)), sep=''));"
@@ -298,7 +298,7 @@ def test_a_closed_pipe_causes_no_traceback() -> None:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
 def test_closed_streams_lead_to_dev_null(closed: str, tmp_path: Path) -> None:
-    """Also not into a file: with its own closed, a program's next file would have the number of its standard output."""
+    """A program without a standard output would give the number of it to the next file that it opens."""
     (tmp_path / "good.yaml").write_text("tiers: {a: {}}\n")
     (tmp_path / "wrong.yaml").write_text("tiers: {a: 1}\n")
     cases = {"check good.yaml": 0, "check wrong.yaml": 2, "check good.yaml --output json": 0, "schema": 0, "--help": 0}
@@ -325,7 +325,7 @@ def test_output_that_cannot_be_written_exits_with_1(words: str, tmp_path: Path) 
 
 def test_the_demo_names_the_port_in_use() -> None:
     with socket.socket() as taken:
-        with contextlib.suppress(OSError):  # somebody else's will do as well
+        with contextlib.suppress(OSError):  # or the port of another program
             taken.bind(("127.0.0.1", 9100))
             taken.listen()
         end = aigw("demo")

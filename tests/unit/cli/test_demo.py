@@ -1,4 +1,4 @@
-"""What the demo keeps: keys that are made once, and a copy that is its user's."""
+"""The demo makes keys once, and a copy of the file that belongs to the user."""
 
 import stat
 import subprocess

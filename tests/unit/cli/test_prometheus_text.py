@@ -1,4 +1,4 @@
-"""The reader of Prometheus text, on pages that are none."""
+"""The reader of Prometheus text, on good and malformed pages."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What `aigw top` reckons from two looks at a gateway."""
+"""The frame that `aigw top` computes from two samples of a gateway."""
 
 import pytest
 
@@ -70,7 +70,9 @@ def test_a_frame_has_the_differences_per_second() -> None:
 
 def test_percentiles_cover_one_frame_and_are_finite() -> None:
     now = frame(sample(0, BEFORE), sample(1, AFTER))
-    assert now.latency == Percentiles(1.0, 5.0)  # 20 of 40 within 1 ms; the rest beyond the last bound is told as it
+    assert now.latency == Percentiles(
+        1.0, 5.0
+    )  # 20 of 40 within 1 ms; a value beyond the last bound counts as that bound
 
 
 def test_a_frame_without_requests_has_zeros() -> None:

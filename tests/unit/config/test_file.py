@@ -1,4 +1,4 @@
-"""What a good file becomes: entities as the Admin API would make them, ids that last, references resolved."""
+"""A good file gives the entities that the Admin API would make, with lasting ids and resolved references."""
 
 import os
 import uuid

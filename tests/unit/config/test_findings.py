@@ -38,11 +38,11 @@ ALONE = {
     "tier and groups": "consumers: [{username: a, tier: x, groups: [{name: y}]}]\n",
     "a plugin twice": "plugins:\n- {name: key-auth}\n- {name: key-auth}\n",
 }
-"""Files with one thing wrong, by it."""
+"""Files with one error each, by the error."""
 
 
 def golden(name: str, found: str) -> None:
-    """Compares a text with a file of `tests/golden`, or writes that."""
+    """Compares a text with a file of `tests/golden`, or writes the file."""
     file = GOLDEN / name
     if os.environ.get("AIGW_GOLDEN") == "write":
         file.write_text(found)

@@ -93,7 +93,7 @@ _TIER = st.fixed_dictionaries(
 def test_a_tier_survives_writing_and_reading(tiers: dict[str, object]) -> None:
     try:
         file = read_text("f.yaml", json.dumps({"tiers": tiers}, ensure_ascii=False).encode(), {})
-    except ConfigErrors as errors:  # scope left out is consumer: the same limit may stand twice
+    except ConfigErrors as errors:  # a limit without scope has the scope consumer, so a limit may occur twice
         assert [f.message for f in errors.findings if "keep one" not in f.message] == []
         return
     assert {name: TierSpec.model_validate(spec) for name, spec in tiers.items()} == file.tiers
@@ -108,6 +108,6 @@ def test_the_schema_has_every_field() -> None:
         f"{name}.{field}"
         for name, shape in [("", schema), *schema["$defs"].items()]
         for field, told in shape.get("properties", {}).items()
-        if "description" not in told and "$ref" not in json.dumps(told)  # the referenced definition has one
+        if "description" not in told and "$ref" not in json.dumps(told)  # the referenced definition has a description
     ]
     assert bare == []

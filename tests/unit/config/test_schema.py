@@ -32,7 +32,7 @@ _KNOWN = {
 
 
 def valid(schema: Any, value: Any) -> bool:
-    """Whether a value holds; fails on a word it does not know."""
+    """Whether a value is valid; fails on an unknown keyword."""
     if isinstance(schema, bool):
         return schema
     assert set(schema) <= _KNOWN, set(schema) - _KNOWN
@@ -62,7 +62,7 @@ def valid(schema: Any, value: Any) -> bool:
         return fits and all(valid(schema.get("items", True), v) for v in value)
     if isinstance(value, str):
         fits = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
-        pattern = re.sub(r"(?<!\\)\$", r"\\Z", schema.get("pattern", ""))  # JavaScript's $ is the end, and nothing else
+        pattern = re.sub(r"(?<!\\)\$", r"\\Z", schema.get("pattern", ""))  # JavaScript's $ matches at the end only
         return fits and re.search(pattern, value) is not None
     if isinstance(value, (int, float)):
         return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
@@ -155,7 +155,7 @@ FIELDS = {
     "key_in_body": "plugins: [{name: key-auth, config: {key_in_body: %s}}]",
     "header": "plugins: [{name: key-auth, config: {key_names: [%s]}}]",
 }
-"""A file for each kind of field: its value is the one thing that may be wrong with it."""
+"""A file for each kind of field: only its value may be wrong."""
 VALUES = [
     *("null", "true", "0", "-1", "1", "5", "65536", "4294967296", "1.5", "1000001", "[]", "{}", "no", '""'),
     *("day", "dai", "Day", "week", "90s", "0s", "5 h", "5h", "1.5m", "250ms", "367d", "1d", "48h", "12:30", "1m30s"),

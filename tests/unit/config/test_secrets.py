@@ -1,4 +1,4 @@
-"""No key, password or token in any message or shown source line, however the file is wrong."""
+"""No message and no shown source line contains a key, password or token, for any error in the file."""
 
 import pytest
 

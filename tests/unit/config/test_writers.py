@@ -1,4 +1,4 @@
-"""Who is writing a file: told by the kernel, without harm to the writer and to whoever asks."""
+"""Writers of a file, as the kernel reports them; neither the writer nor the reporting process is harmed."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ held = os.open(sys.argv[1], int(sys.argv[2]))
 sys.stdout.write("open\\n"); sys.stdout.flush()
 sys.stdin.read()
 """
-# What happens to who asks when another process opens the file for writing while the lease is held.
+# Another process opens the file for writing while this process holds the lease.
 BROKEN = """
 import fcntl, subprocess, sys
 from pathlib import Path

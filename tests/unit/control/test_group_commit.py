@@ -1,4 +1,4 @@
-"""The writer outlives whatever is done to it: a caller that gives up, a fault of ours, a base that cannot be read."""
+"""The writer goes on after a caller gives up, after an internal fault, and after a base that cannot be read."""
 
 import threading
 from collections.abc import Callable
@@ -16,7 +16,7 @@ PATIENCE_S = 30
 
 
 class PanicException(BaseException):
-    """As a panic of the native half arrives: no Exception."""
+    """The form of a panic of the extension: not an Exception."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def held(busy: GroupCommit) -> tuple["Future[None]", threading.Event]:
 
 
 def faults(gateway: Gateway, thread: str) -> int:
-    """How many the metrics tell of."""
+    """The number of faults in the metrics."""
     text = gateway.client.get("/metrics").text
     (line,) = [line for line in text.splitlines() if line.startswith(f'aigw_control_faults_total{{thread="{thread}"}}')]
     return int(float(line.rpartition(" ")[2]))

@@ -1,4 +1,4 @@
-"""Link-local and metadata addresses, however they are spelled."""
+"""Link-local and metadata addresses in every spelling."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from aigw.entities.host import canonical_host, wrong_host
      "224.0.0.1", "[::1", "h:80", "a..b", "x" * 64, "a\r\nb"],
 )  # fmt: skip
 def test_canonical_host_refuses_malformed_hosts(host: str) -> None:
-    if host == "foo.0x7f":  # a name whose last label is not a number is a name
+    if host == "foo.0x7f":  # the last label is not a number, so this is a name
         assert wrong_host(host) is None
     else:
         assert wrong_host(host) is not None, host

@@ -82,7 +82,7 @@ def test_an_unread_answer_ends_its_request(opened: Callable[..., Gateway]) -> No
     with pytest.raises(RuntimeError, match="does not take"):
         exchange(server.awaited[0])
     assert gateway.in_flight() == 0
-    # The next one finds all of it in order.
+    # The next request finds the gateway in order.
     server = Server("")
     gateway(scope("/nowhere", CHUNKED), server)(server.awaited[0])
     assert (gateway.in_flight(), server.answers) == (0, [404])

@@ -1,4 +1,4 @@
-"""The parser as Python sees it: plain values, the place of everything, and the bounds that only a release build reaches fast."""
+"""The YAML parser from Python: values, positions, and the bounds that only a release build reaches fast."""
 
 import time
 

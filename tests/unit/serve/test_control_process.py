@@ -1,4 +1,4 @@
-"""What the supervisor asks of the control process: each order is followed, whatever becomes of the others."""
+"""Orders of the supervisor to the control process: each is followed, also after another one failed."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""Taking an address: free again at once after a gateway has ended, and an error while another one has it."""
+"""An address is free at once after a gateway ends, and taking one in use is an error."""
 
 import socket
 

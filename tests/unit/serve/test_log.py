@@ -1,4 +1,4 @@
-"""The access log: a file that no worker could append to is an error of the command line, and says so before anything starts."""
+"""The access log: a file that workers cannot append to is an error of the command line before the start."""
 
 import os
 from pathlib import Path

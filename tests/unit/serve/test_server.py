@@ -1,4 +1,4 @@
-"""What we rest on in the pinned server: if a release changes it, this says so before a user does."""
+"""The behaviour of the pinned server that aigw needs: a release that changes it fails here first."""
 
 import asyncio
 import socket

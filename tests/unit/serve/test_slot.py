@@ -1,4 +1,4 @@
-"""Restarts of one child, with time as an argument and deaths at will."""
+"""Restarts of one child, with time as an argument."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from aigw.serve.slot import BACK_OFF_S, Slot
 
 
 class Child:
-    """Stands in for a process: dead when told."""
+    """A fake process, which a test ends."""
 
     pid = 4711
 

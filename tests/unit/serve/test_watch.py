@@ -1,4 +1,4 @@
-"""When a changed file is read: once it is whole, as far as anybody can know; and when its errors are believed."""
+"""The watch reads a changed file when it is complete, as far as the kernel can tell, and then reports its errors."""
 
 import threading
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from aigw.telemetry.faults import Faults
 QUIET_S, CAREFUL_S = (s + 0.001 for s in (watch.QUIET_S, watch.CAREFUL_S))
 FULL = 1000
 Told = tuple[float, int, bool | None]
-"""From when on, how large it is, and whether somebody writes it."""
+"""(time of the change, size in bytes, whether a process writes the file)."""
 
 
 def version(number: int, size: int = FULL, inode: int = 1) -> Seen:
@@ -70,7 +70,7 @@ def test_the_watch_reads_a_file_that_may_be_cut_off_later(size: int, written: bo
 
 @pytest.mark.parametrize("pause", [0.06, 0.35, 2.0, 60.0])
 def test_the_watch_waits_until_the_file_is_closed(pause: float) -> None:
-    """scp, cp, an editor: it is cut off until it is closed, however slow that is."""
+    """scp, cp or an editor: the file is incomplete until it is closed."""
     steps: list[Told] = [(1.0 + pause * step, FULL * step // 10, True) for step in range(11)]
     closed = steps[-1][0] + pause
     ((when, size),) = readings(settled(), [*steps, (closed, FULL, False)], closed + 5.0)
@@ -81,7 +81,7 @@ def test_the_watch_waits_until_the_file_is_closed(pause: float) -> None:
 @pytest.mark.parametrize("pause", [0.1, 0.3, 0.5])
 @pytest.mark.parametrize("written", [False, None])
 def test_the_watch_reads_a_file_written_in_pieces_at_its_end(pause: float, written: bool | None) -> None:
-    """Opened, appended to and closed for each piece; or held open where nobody can tell."""
+    """Each piece is opened, appended and closed; or the file is held open and the kernel cannot tell."""
     steps: list[Told] = [(1.0 + pause * step, FULL * step // 10, written) for step in range(11)]
     ended = steps[-1][0]
     ((when, size),) = readings(settled(), steps, ended + 10.0)

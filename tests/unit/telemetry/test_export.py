@@ -147,7 +147,7 @@ def test_an_absent_collector_does_not_delay_the_stop() -> None:
         assert exporter is not None
         begin = time.monotonic()
         exporter.shutdown()
-        assert time.monotonic() - begin < 5  # its own retries go on for ten seconds
+        assert time.monotonic() - begin < 5  # the exporter retries for ten seconds
 
 
 def test_without_an_endpoint_there_is_no_export(monkeypatch: pytest.MonkeyPatch) -> None:

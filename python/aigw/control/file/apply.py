@@ -321,7 +321,7 @@ def _update(session: WriteSession, plan: _Plan) -> None:
 
 
 def _remove(session: WriteSession, plan: _Plan) -> list[Conflict]:
-    """Delete what left the file. What the file had below is gone already; what is left there is the Admin API's."""
+    """Delete the rows that left the file. The file's rows below them are deleted already, so only rows of the Admin API remain there."""
     kind, conflicts = plan.kind, list[Conflict]()
     gone = {key: plan.before[key] for key in plan.removed}
     if not gone:

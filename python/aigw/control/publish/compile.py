@@ -1,8 +1,8 @@
 """Entities -> the policy, consumer records with their own plugins, and the counter columns that both need.
 
-In: the `World` (everything but consumers and credentials) and the numbers given so far. Out: plain data of the boundary
+In: the `World` (all entities except consumers and credentials) and the numbers assigned so far. Out: JSON data of the boundary
 (docs/reference/boundary.md). Pure: no store, no clock, no files; the same input gives the same bytes.
-Profiles keep their index while a base of records lives, so a changed plugin does not rewrite all consumers.
+A profile keeps its index as long as a base refers to it, so a changed plugin does not rewrite all consumers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,7 +42,7 @@ class Numbered(NamedTuple, Generic[E]):
 
 @dataclass(slots=True)
 class World:
-    """The entities of the policy, by id. `named`: numbers of consumers by the text of `anonymous` that names them."""
+    """The entities of the policy, by id. `named`: text of `anonymous` in a key-auth configuration -> number of that consumer."""
 
     services: dict[str, Numbered[Service]] = field(default_factory=dict)
     routes: dict[str, Numbered[Route]] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Tiers and models -> their entries of the policy, and the counter columns of the tiers' limits. Pure.
 
 A tier's limit counts in a column that all tiers share: one per scope and period (docs/reference/boundary.md), so that a
-consumer that changes tiers keeps what it used. Which tier a consumer has is in its record, never here.
+consumer that changes tiers keeps its used amounts. The tier of a consumer is in its record.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from aigw.entities.tier import Limit, milliseconds_of
 from aigw.types import JsonDict
 
 Rows = Literal["consumers", "credentials", "one"]
-"""What a dense column has a row for."""
+"""The entities that have a row in a dense column; `one`: the column has one row."""
 ColumnOf = Callable[[str, Rows | None, int], int]
 """(column key, its rows; None for the open area, words of a row) -> column number."""
 WORDS: Final = limit_kinds()

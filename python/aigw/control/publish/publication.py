@@ -2,9 +2,9 @@
 after the commit; the last one stores the generation word.
 
 A changed key or consumer is appended to the delta. The policy is compiled only after a change of services, routes, tiers,
-models, plugins without a consumer, or the set of profiles. A base replaces the delta when so much changed that a delta would be
-slower. A failed publication stays pending: the next attempt reads the pending ids from the store again. Only the writer thread
-calls this module.
+models, plugins without a consumer, or the set of profiles. A new base replaces a delta that would be slower to load or to write.
+A failed publication stays pending: the next attempt reads the pending ids from the store again. Only the writer thread calls this
+module.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from aigw.errors import Unservable
 from aigw.types import JsonDict
 
 MERGE_AT_LEAST: Final = 4096
-"""Delta records up to which lookups need no new base."""
+"""Delta records up to which lookups stay fast without a new base."""
 REWRITE_SHARE: Final = 32
 """With more than 1/32 of all records changed at once, writing a base is as fast as appending them."""
 UNUSED_PROFILES: Final = 256
@@ -101,7 +101,7 @@ class Labels(NamedTuple):
 
 
 class Publication:
-    """Knows the published state and publishes changes of it."""
+    """The state in force and the pending changes; publishes them."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -168,9 +168,9 @@ class Publication:
                 self._note_record(change, row)
 
     def prepare(self, reader: StoreReader, now: int) -> Fresh:
-        """Compile the changes and write them to files that no worker reads yet, and make their counters: a change without room
-        is not stored. A new base is written after the commit, because the old one serves meanwhile. Returns new numbers, which
-        the caller stores in the same transaction. Raises Unservable, OSError."""
+        """Compile the changes, write them to files that no worker reads yet, and make their counters; an error here keeps the change
+        out of the store. A new base is written after the commit, because the old one serves until then. Returns the new numbers;
+        the caller stores them in the same transaction. Raises Unservable, OSError."""
         much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
         if self._everything or self._renewing or much:
             base = read_base(reader, self.world, self.numbers.copy(), now, may_number=True)
@@ -218,7 +218,7 @@ class Publication:
             raise
 
     def renew(self) -> None:
-        """Let the next `prepare` write every file again: a worker cannot read one of those in force."""
+        """Make the next `prepare` write every file again, after a worker failed to read one."""
         self._renewing = True
 
     @property
@@ -237,7 +237,7 @@ class Publication:
         except BaseException:
             self._pending, self._everything = pending, everything
             if lengths != (len(profiles.rate_limiting), len(profiles.size_limiting)):
-                profiles.cut(*lengths)  # unused profiles would take room for counters
+                profiles.cut(*lengths)  # each profile has counters, also an unused one
             self._prepared = None
             self._publisher.take_back()
             raise
@@ -251,7 +251,7 @@ class Publication:
         return many or len(self.profiles) > self._base_profiles + UNUSED_PROFILES
 
     def start_base(self) -> None:
-        """Begin to collect changes: they are appended to the base that a thread now reads."""
+        """Begin to collect changes for the delta of the base that another thread now reads."""
         self._since_read = dict(self._pending)
         self._everything_since_read = False
 
@@ -392,8 +392,8 @@ class Publication:
 
 def read_base(reader: StoreReader, world: World, numbers: Numbers, now: int, *, may_number: bool = False) -> Base:
     """All records, with new profiles. Slow for many consumers; it shares no data with the writer, so another thread may run it.
-    Raises KeyError if an entity or a column was added meanwhile; then the caller tries again later. `may_number`, at start:
-    the base may number new columns in `numbers`, a copy."""
+    Raises KeyError if an entity or a column was added during the read; then the caller tries again later. With `may_number` it
+    assigns numbers to new columns in `numbers`, which must be a copy."""
     profiles = Profiles()
     own: dict[str, list[JsonDict]] = {}
     for body in reader.consumer_plugins():

@@ -30,7 +30,7 @@ def uid(kind: str, name: str) -> str:
 
 
 class Written(NamedTuple):
-    """One entity as a test writes it; consumers, credentials and acls become text of a file, the rest is `Declared`."""
+    """One entity of a test. Consumers, credentials and acls become text of a file, the others are `Declared`."""
 
     kind: str
     body: dict[str, Any]
@@ -54,7 +54,7 @@ def key_of(consumer: str, digest: bytes, line: int = 1, name: str = "") -> Writt
 
 
 def text_of(entities: Iterable[Written]) -> str:
-    """A file with these consumers, credentials and acls, each in its line, as far as their order allows."""
+    """A file with these consumers, credentials and acls, each in its line if their order allows it."""
     parts, line, below = ["consumers: ["], 1, dict[str, list[Written]]()
     of = list(entities)
     for item in (e for e in of if e.kind in ("keyauth_credentials", "acls")):

@@ -215,7 +215,7 @@ def test_conflicts_get_their_positions_in_one_pass() -> None:
     conflicts += [Conflict("keyauth_credentials", Origin("f.yaml", line), "x") for line in range(2, 20_002)]
     began = time.process_time()
     found = findings(conflicts, file)
-    assert time.process_time() - began < 5  # a look for each of them would take minutes
+    assert time.process_time() - began < 5  # one pass for each conflict would take minutes
     assert (found[0].path, found[0].line, found[0].col) == ("consumers[0]", 2, 3)
     assert (found[20_000].path, found[20_000].line) == ("consumers[20000]", 20_002)
     assert (found[-1].path, found[-1].line) == ("consumers[19999].keyauth_credentials[0]", 20_001)

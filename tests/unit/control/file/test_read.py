@@ -1,4 +1,4 @@
-"""The first look at the file: one that is being written is waited for, and refused when that takes too long."""
+"""The file at start: an incomplete file is waited for, and refused after a bound."""
 
 import json
 import sqlite3

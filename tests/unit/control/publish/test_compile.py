@@ -1,4 +1,4 @@
-"""The compiler against a golden policy: what a reader of docs/reference/boundary.md would expect, byte for byte."""
+"""The compiler against golden policies of the form that docs/reference/boundary.md describes, byte for byte."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a change costs and what it promises: the least work, one publish for a group, and nothing lost when it fails."""
+"""A change causes the least work and one publish for its group, and a failed publish loses nothing."""
 
 import errno
 import tempfile
@@ -185,7 +185,7 @@ def test_a_full_disk_under_the_store_changes_nothing(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumers/x", 404)
     gateway.post("/consumers", username="y")
     assert gateway.publisher.policy == before[0]
-    # Nor the records appended before that commit.
+    # The records appended before that commit are not published.
     assert sorted(c.username for c in gateway.publisher.consumers.values()) == ["bob", "y"]
 
 
@@ -264,8 +264,8 @@ STEP = st.tuples(
 @settings(max_examples=40, deadline=None)
 @given(st.lists(STEP, max_size=14))
 def test_a_restart_publishes_the_same_after_any_history(steps: list[tuple[str, int, int]]) -> None:
-    # A folder for each example: examples must not depend on each other. And no retry by the clock, which on a
-    # busy machine falls between any two steps: `retry` is one of them.
+    # Each example has its own folder, because examples must not depend on each other. The step `retry` replaces retries by
+    # the clock, which fall between any two steps on a busy machine.
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.multiple(group_commit, RETRY_SECONDS=3600.0, IDLE_SECONDS=3600.0),
@@ -357,7 +357,7 @@ def test_a_group_refuses_only_the_changes_without_room(gateway: Gateway) -> None
 
 
 def test_a_column_unknown_to_the_store_is_never_used(gateway: Gateway) -> None:
-    """Its process died between making it and storing its number."""
+    """The process died between making the column and storing its number."""
     gateway.publisher.columns[7] = (1, 1024, "of a change that was never stored")
     with gateway.control.store.reading() as reader:  # type: ignore[union-attr]
         gateway.control.publication.load(reader)  # type: ignore[union-attr]

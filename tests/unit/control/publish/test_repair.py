@@ -1,4 +1,4 @@
-"""Repeated publishes: one for a failed load, with growing pauses while it does not help."""
+"""The repair publishes again after a failed load, with growing pauses while the load still fails."""
 
 from concurrent.futures import Future
 from itertools import pairwise
@@ -41,7 +41,7 @@ class Worker:
         self.failures += not loads
 
     def looks(self, seconds: float) -> int:
-        """Orders within so many seconds of looks."""
+        """The number of repairs in so many seconds."""
         before = len(self.orders)
         for _ in range(int(seconds * 4)):
             self.now += 0.25

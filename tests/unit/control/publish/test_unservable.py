@@ -78,7 +78,7 @@ def test_an_entity_that_does_not_compile_is_not_stored_and_delays_nobody(gateway
     wrong = gateway.post("/services/s/routes", 400, name="bad", paths=["/poison"])
     assert wrong["message"] == "no worker could load this, so nothing was changed: route 'bad': refused"
     gateway.call("GET", "/routes/bad", 404)
-    with ThreadPoolExecutor(8) as pool:  # together in one group, or not: each gets its own answer
+    with ThreadPoolExecutor(8) as pool:  # in one group or in several, each gets its own answer
         paths = [f"/{name}" for name in ("a", "poison", "b", "c", "poison2", "d")]
         calls = [pool.submit(gateway.client.post, "/services/s/routes", json={"paths": [path]}) for path in paths]
     assert [call.result().status_code for call in calls] == [201, 400, 201, 201, 400, 201]

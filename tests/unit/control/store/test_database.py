@@ -99,7 +99,7 @@ def test_only_the_owner_may_read_the_store(tmp_path: Path) -> None:
         assert store.keep("proof", "a")
         assert modes() == {"store.db": 0o600, "store.db-wal": 0o600, "store.db-shm": 0o600}
         for path in tmp_path.glob("store.db*"):
-            path.chmod(0o644)  # as an older version left them, and ended without closing
+            path.chmod(0o644)  # the modes that an older version left when it was killed
         again = Store(tmp_path / "store.db")
         assert set(modes().values()) == {0o600}
         again.close()
@@ -131,7 +131,7 @@ def test_checkpoint_frees_the_space_of_a_large_log(gateway: Gateway) -> None:
     with store.reading() as reader:
         assert reader.get("consumers", "username", "bob", 0)
         gateway.post("/consumers", username="eve")
-        store.checkpoint(truncate=True)  # somebody reads: it neither waits nor fails
+        store.checkpoint(truncate=True)  # a reader is open: the checkpoint neither waits nor fails
         assert log_of(gateway) > 0
     store.checkpoint(truncate=True)
     assert log_of(gateway) == 0
