@@ -40,10 +40,10 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
+def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text not in words:
-            raise ConfigError(f"'{text}' is not one of: {', '.join(words)}")
+        if text not in choices:
+            raise ConfigError(f"'{text}' is not one of: {', '.join(choices)}")
         return text
 
     return parse

@@ -86,7 +86,7 @@ def structure(pairs: Iterable[tuple[str, str]]) -> Form:
                 raise Refusal(400, {"message": f"Cannot parse the form: '{key[:64]}' is not a key"})
             steps.append(step.group(1) if step.group(1) is not None else f"[{step.group(2)}]")
             position = step.end()
-        _place(root, steps, value)
+        _insert(root, steps, value)
     finished: JsonDict = {k: _finished(v) for k, v in root.items()}
     return Form(finished)
 
@@ -140,7 +140,7 @@ class _Items:
         return [_finished(v) for v in [*(self.placed[i] for i in sorted(self.placed)), *self.appended]]
 
 
-def _place(node: dict[str, Any], steps: list[str], value: str) -> None:
+def _insert(node: dict[str, Any], steps: list[str], value: str) -> None:
     """Put `value` at `steps`; `[]` and `[n]` are list indexes, `[name]` is a member."""
     name, rest = steps[0].removeprefix("[").removesuffix("]"), steps[1:]
     if not rest:
@@ -156,14 +156,14 @@ def _place(node: dict[str, Any], steps: list[str], value: str) -> None:
     if position is None:
         inner = node.get(name)
         node[name] = inner if isinstance(inner, dict) else {}
-        _place(node[name], rest, value)
+        _insert(node[name], rest, value)
         return
     before = node.get(name)
     items = node[name] = before if isinstance(before, _Items) else _Items()
     if rest[1:]:
         there = items.placed.get(int(position.group(1) or -1))  # fields of one record come as separate pairs
         holder: dict[str, Any] = {} if there is None else {"item": there}
-        _place(holder, ["item", *rest[1:]], value)
+        _insert(holder, ["item", *rest[1:]], value)
         _add(items, position.group(1), holder["item"])
     else:
         _add(items, position.group(1), value)

@@ -82,8 +82,8 @@ def refused(error: ConfigErrors) -> Refusal:
     """400 with all findings."""
     count = len(error.findings)
     one = error.findings[0]
-    place = f"{one.file}:{one.line}:{one.col}: " if one.line else f"{one.file}: "
-    message = f"{place}{one.path + ': ' if one.path else ''}{one.message}"
+    position = f"{one.file}:{one.line}:{one.col}: " if one.line else f"{one.file}: "
+    message = f"{position}{one.path + ': ' if one.path else ''}{one.message}"
     message += f" (and {count - 1} more)" if count > 1 else ""
     fields = {finding.path or "@config": finding.message for finding in reversed(error.findings)}
     body = {"name": "invalid declarative configuration", "message": f"declarative config is invalid: {message}"}

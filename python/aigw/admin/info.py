@@ -126,10 +126,10 @@ def plugin_schema(name: str) -> JsonDict | None:
         [] if kind.consumer_scope else [{"consumer": {"type": "foreign", "reference": "consumers", "eq": None}}]
     )
     protocols = next(f for f in describe(KINDS["plugins"].model)["fields"] if "protocols" in f)
-    plain: JsonDict = orjson.loads(
+    page: JsonDict = orjson.loads(
         orjson.dumps({"fields": [*scope, protocols, {"config": config}], "entity_checks": []})
     )
-    return plain
+    return page
 
 
 def _listener(address: HostPort) -> JsonDict:

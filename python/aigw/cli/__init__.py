@@ -46,13 +46,13 @@ def _open_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  (open until the process ends)
 
 
-def _run(words: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     import click  # noqa: PLC0415  (after the streams are open)
 
     from aigw.cli.verbs import aigw  # noqa: PLC0415
 
     try:
-        code = aigw.main(["--help"] if words == ["help"] else words, prog_name="aigw", standalone_mode=False)
+        code = aigw.main(["--help"] if arguments == ["help"] else arguments, prog_name="aigw", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
         verb = error.ctx.command_path if error.ctx else "aigw"

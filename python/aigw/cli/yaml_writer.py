@@ -58,8 +58,8 @@ def _flow(value: Any) -> str:
 
 
 def _text(text: str) -> str:
-    plain = _PLAIN.match(text) and text.lower() not in _WORDS
-    return text if plain else "".join(map(_escaped, json.dumps(text, ensure_ascii=False)))
+    is_bare = _PLAIN.match(text) and text.lower() not in _WORDS
+    return text if is_bare else "".join(map(_escaped, json.dumps(text, ensure_ascii=False)))
 
 
 def _escaped(character: str) -> str:

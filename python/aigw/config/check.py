@@ -154,14 +154,14 @@ class Check:
             self._twice(self._names[kind], name, (*path, field), field)
 
     def _twice(self, seen: dict[str, Path], name: str, path: Path, field: str) -> bool:
-        first = seen.setdefault(name, path)
-        if first is not path:
-            self._stands_twice(name, first, path, field)
-        return first is not path
+        earlier = seen.setdefault(name, path)
+        if earlier is not path:
+            self._stands_twice(name, earlier, path, field)
+        return earlier is not path
 
-    def _stands_twice(self, name: str, first: Path, path: Path, field: str) -> None:
+    def _stands_twice(self, name: str, earlier: Path, path: Path, field: str) -> None:
         if not self.source.full:
-            line = self.source.line(first)
+            line = self.source.line(earlier)
             self.source.add(path, f"the {field} '{name}' stands twice: first in line {line}")
 
     def _specs(self, kind: str, name_type: Any, model: type[Any], into: dict[str, Any]) -> None:
@@ -259,23 +259,23 @@ class Check:
             elif given is not None:
                 scope[field] = self._refer((*path, field), kind, given) or ""
         name, instance = item.get("name"), item.get("instance_name")
-        place = ", ".join(f"{field} {scope[field]}" for field in sorted(scope))
+        scopes = ", ".join(f"{field} {scope[field]}" for field in sorted(scope))
         # No name holds a line break.
         identity = "\n".join([f"{name}@", *(f"{field}={scope[field]}" for field in sorted(scope))])
         if isinstance(instance, str):
             self._twice(self._instances, instance, (*path, "instance_name"), "instance name")
         if isinstance(name, str) and "" not in scope.values():
-            first = self._scopes.setdefault(identity, path)
-            if first is not path:
-                text = f"the plugin '{name}' on {place or 'everything'} stands twice"
-                self.source.add(path, f"{text}: first in line {self.source.line(first)}", at_key=True)
+            earlier = self._scopes.setdefault(identity, path)
+            if earlier is not path:
+                text = f"the plugin '{name}' on {scopes or 'everything'} stands twice"
+                self.source.add(path, f"{text}: first in line {self.source.line(earlier)}", at_key=True)
         # A consumer's id is not made of its username alone.
         of = {"service": "services", "route": "routes"}
         links: JsonDict = {f: {"id": entity_id(of[f], n)} for f, n in scope.items() if f in of}
         if "consumer" in scope:
             links["consumer"] = {"id": entity_id("consumers", scope["consumer"])}
         called = name if isinstance(name, str) else ""
-        named = instance if isinstance(instance, str) else f"{called} on {place}" if place else called
+        named = instance if isinstance(instance, str) else f"{called} on {scopes}" if scopes else called
         key = entity_id("plugins", instance if isinstance(instance, str) else identity)
         self._entity("plugins", path, own, shape.PluginInFile, named, links, key)
 

@@ -46,8 +46,8 @@ class ConsumersCheck:
             self._explain(wrong[start : start + CHUNK])
         for index, name in enumerate(self._consumers.tiers):
             self._check_tier(index, name)
-        for field, at, first in self._consumers.repeats(MAX_FINDINGS):
-            self._repeated(field, at, first)
+        for field, at, earlier in self._consumers.repeats(MAX_FINDINGS):
+            self._repeated(field, at, earlier)
         return list(self._plugins())
 
     def _explain(self, items: list[Item]) -> None:
@@ -68,17 +68,17 @@ class ConsumersCheck:
             return
 
     def _check_tier(self, index: int, name: str) -> None:
-        for place, in_groups in self._consumers.referring_to(index):
-            path: Path = ("consumers", place, *(("groups", 0, "name") if in_groups else ("tier",)))
+        for consumer, in_groups in self._consumers.referring_to(index):
+            path: Path = ("consumers", consumer, *(("groups", 0, "name") if in_groups else ("tier",)))
             if self._source.full or self._refer(path, "tiers", name) is not None:
                 return
 
-    def _repeated(self, field: str, at: tuple[int, int], first: tuple[int, int]) -> None:
+    def _repeated(self, field: str, at: tuple[int, int], earlier: tuple[int, int]) -> None:
         if self._source.full:
             return
-        path, other = _path(field, at), _path(field, first)
+        path, other = _path(field, at), _path(field, earlier)
         if field in ("key", "key_hash"):
-            whose, line = self._consumers.name(first[0]), self._source.line(other[:-1])
+            whose, line = self._consumers.name(earlier[0]), self._source.line(other[:-1])
             text = f"the same key as of consumer '{whose}' in line {line}: a key opens for one consumer"
         else:
             value, line = self._source.text(path), self._source.line(other[:2] if field == "custom_id" else other)
@@ -88,9 +88,9 @@ class ConsumersCheck:
         self._source.add(path, text)
 
     def _plugins(self) -> Any:
-        for place, username in self._consumers.with_plugins:
-            for index, plugin in enumerate(self._source.get(("consumers", place, "plugins")) or ()):
-                at: Path = ("consumers", place, "plugins", index)
+        for consumer, username in self._consumers.with_plugins:
+            for index, plugin in enumerate(self._source.get(("consumers", consumer, "plugins")) or ()):
+                at: Path = ("consumers", consumer, "plugins", index)
                 if username is None:
                     self._source.add(at, "a consumer with plugins needs a username")
                 elif isinstance(plugin, dict):

@@ -28,8 +28,8 @@ def dotted(path: Path) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            plain = step.replace("-", "").replace("_", "").isalnum()
-            text += f"{'.' if text else ''}{step if plain else repr(step)}"
+            is_simple = step.replace("-", "").replace("_", "").isalnum()
+            text += f"{'.' if text else ''}{step if is_simple else repr(step)}"
     return text
 
 
@@ -60,8 +60,8 @@ class Finding:
 
     def __str__(self) -> str:
         file = printable(self.file)
-        place = f"{file}:{self.line}:{self.col}: " if self.line else f"{file}: "
-        text = f"{place}{self.path + ': ' if self.path else ''}{self.message}"
+        position = f"{file}:{self.line}:{self.col}: " if self.line else f"{file}: "
+        text = f"{position}{self.path + ': ' if self.path else ''}{self.message}"
         hint = f"did you mean '{self.suggestion}'?" if self.suggestion is not None else ""
         if not self.source_line:
             return f"{text}; {hint}" if hint else text

@@ -160,22 +160,22 @@ def _from_url(source: Source, path: Path, below: Path) -> bool:
 def _hint(source: Source, path: Path, text: str) -> str:
     if path in source.wholes and text in _TYPED:
         return ": the reference stands for something else"
-    plain, value = source.bare(path), source.get(path)
-    if path in source.wholes or plain is None or value is None:
+    bare, value = source.bare(path), source.get(path)
+    if path in source.wholes or bare is None or value is None:
         return ""
-    hidden = secret_path(path) or len(plain) > 40
-    shown = "it" if hidden else f'"{plain}"'
+    hidden = secret_path(path) or len(bare) > 40
+    shown = "it" if hidden else f'"{bare}"'
     if text == "expected a string" and _is_time(path) and type(value) in (int, float):
-        return f": write a duration, as in {plain if type(value) is int else 10}s"
+        return f": write a duration, as in {bare if type(value) is int else 10}s"
     if text == "expected a string" and not isinstance(value, (str, dict, list)):
         return f": write {shown} in quotes"
     if not isinstance(value, str) or hidden:
         return ""
-    if text == "expected a boolean" and plain.lower() in _YES | _NO:
-        word = "true" if plain.lower() in _YES else "false"
-        return f": '{plain}' is text in YAML 1.2: write {word}, or {shown} in quotes where text is meant"
-    if text in _TYPED and (_OLD_NUMBER.match(plain) or plain.lower() in _YES | _NO):
-        return f": '{plain}' is text in YAML 1.2: write a plain number, or {shown} in quotes where text is meant"
+    if text == "expected a boolean" and bare.lower() in _YES | _NO:
+        word = "true" if bare.lower() in _YES else "false"
+        return f": '{bare}' is text in YAML 1.2: write {word}, or {shown} in quotes where text is meant"
+    if text in _TYPED and (_OLD_NUMBER.match(bare) or bare.lower() in _YES | _NO):
+        return f": '{bare}' is text in YAML 1.2: write a plain number, or {shown} in quotes where text is meant"
     return ""
 
 

@@ -14,15 +14,15 @@ from aigw.config.finding import Path
 _MANY: Final = 500
 
 
-def nearest(word: str, words: Iterable[str]) -> str | None:
+def nearest(word: str, names: Iterable[str]) -> str | None:
     """The word that was probably meant."""
-    options = list(dict.fromkeys(words))
+    options = list(dict.fromkeys(names))
     word = word[:64]
     if len(options) > _MANY:
         options = [o for o in options if o[:1] == word[:1] and abs(len(o) - len(word)) <= 2][: 4 * _MANY]
-    plain = word.lower().replace("-", "_")
+    normal = word.lower().replace("-", "_")
     for option in options:
-        if option.lower().replace("-", "_") == plain and option != word:
+        if option.lower().replace("-", "_") == normal and option != word:
             return option
     found = difflib.get_close_matches(word, options, 1, 0.6)
     return found[0] if found and found[0] != word else None

@@ -51,27 +51,27 @@ def being_written(paths: Iterable[Path]) -> bool | None:
 
 def _has_writer(path: Path) -> bool | None:
     try:
-        held = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
     try:
-        if not stat.S_ISREG(os.fstat(held).st_mode) or _kind(held) not in _LOCAL:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or _kind(descriptor) not in _LOCAL:
             return None
-        fcntl.fcntl(held, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
         return True
     except OSError:
         return None
     finally:
-        os.close(held)
+        os.close(descriptor)
     return False
 
 
 def _kind(descriptor: int) -> int:
     """The file system's magic number, the first word of statfs on Linux; 0 if the call fails."""
-    told = ctypes.create_string_buffer(512)
-    if _LIBC.fstatfs(descriptor, told):
+    buffer = ctypes.create_string_buffer(512)
+    if _LIBC.fstatfs(descriptor, buffer):
         return 0
-    return ctypes.c_long.from_buffer(told).value & 0xFFFFFFFF
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF

@@ -110,13 +110,13 @@ class GroupCommit:
         while not last:
             wait = RETRY_SECONDS if self._publication.is_pending else IDLE_SECONDS
             try:
-                first = self._jobs.get(timeout=wait)
+                job = self._jobs.get(timeout=wait)
             except queue.Empty:
                 with self._faults.outlived("writer", "publish"):
                     self.catch_up(int(self._now()))
             else:
                 group: list[_Job[Any]] = []
-                last = self._collect(first, group)
+                last = self._collect(job, group)
                 if group:
                     self._write(group)
             if not last:

@@ -116,14 +116,14 @@ def open_control(
         proxy_address=settings.proxy,
     )
     app = AdminApp(admin, Guard(settings.admin, settings.admin_token))
-    held = [at_start]  # frees a large file as soon as it is in force
+    pending = [at_start]  # frees a large file as soon as it is in force
     return Control(
         store=store,
         publisher=files,
         publication=publication,
         writer=writer,
         configuration=configuration,
-        load_at_start=lambda: configuration.start(held.pop(), must=settings.must),
+        load_at_start=lambda: configuration.start(pending.pop(), must=settings.must),
         app=app,
         families=families,
         repair=Repair(files, writer.renew, log),

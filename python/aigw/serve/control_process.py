@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     bar = Bar(sys.stderr.isatty())
     gc.disable()  # objects of a start either stay or are freed by reference counting
     try:
-        told = ControlSettings(
+        options = ControlSettings(
             data=settings.data,
             admin=settings.admin,
             proxy=settings.proxy,
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
             config=settings.config,
             must=orders.first,
         )
-        control = open_control(told, log=log, progress=bar)
+        control = open_control(options, log=log, progress=bar)
         bar("storing", 0, 0)
         control.start()
         bar.clear()

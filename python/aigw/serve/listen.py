@@ -36,7 +36,7 @@ def hold(address: HostPort, name: str) -> tuple[socket.socket, HostPort]:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
             probe.bind((literal.host, literal.port))
-        held = _reusable(family, literal)
+        listener = _reusable(family, literal)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(
@@ -44,7 +44,7 @@ def hold(address: HostPort, name: str) -> tuple[socket.socket, HostPort]:
                 f"or choose another port with --{name} {HostPort(address.host, address.port + 1)}"
             ) from None
         raise ConfigError(f"--{name}: cannot bind {address}: {error.strerror}") from None
-    return held, HostPort(literal.host, held.getsockname()[1])
+    return listener, HostPort(literal.host, listener.getsockname()[1])
 
 
 def check_certificate(chain: Path, key: Path) -> None:

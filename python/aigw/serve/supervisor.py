@@ -261,17 +261,17 @@ def _lock(data: Path) -> int:
     """Lock the data folder for this process. The kernel releases the lock when the process ends, however it ends."""
     try:
         data.mkdir(0o700, parents=True, exist_ok=True)
-        held = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"--data: cannot use {data}: {error.strerror}") from None
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(held)
+        os.close(lock)
         raise AddressInUse(
             f"the data folder {data} is in use by another gateway: stop it, or choose another folder with --data"
         ) from None
-    return held
+    return lock
 
 
 def _raise_file_limit() -> None:

@@ -55,7 +55,7 @@ class Settling:
 
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
-        self.told = False
+        self.reported = False
         """Whether the long wait was reported."""
         self._held = seen  # state of the files in force
         self._exact = False
@@ -100,17 +100,17 @@ class Settling:
 
     def late(self, now: float) -> bool:
         """Whether to report the long wait now."""
-        return self._began is not None and not self.told and now - self._began >= WAITS_S
+        return self._began is not None and not self.reported and now - self._began >= WAITS_S
 
     def tried(self) -> None:
         """The state was read and has errors."""
         self._tried = self.seen
 
-    def done(self, *, held: bool) -> None:
-        """The state was read. `held`: it is in force."""
+    def done(self, *, applied: bool) -> None:
+        """The state was read. `applied`: it is in force."""
         self._began = self._tried = None
-        self.told = False
-        if held:
+        self.reported = False
+        if applied:
             self._held = self.seen
 
     def changed(self, paths: Sequence[Path]) -> Sequence[Path]:
@@ -186,14 +186,14 @@ class Watch:
         elif settling.due(began):
             self._load("file", paths, final=settling.last(began))
         elif settling.late(began):
-            settling.told = True
+            settling.reported = True
             self._configuration.waits(WAITS_S)
         elif self._again is not None and began >= self._again:
             self._load("file", paths, final=True)
         return pause
 
     def _load(self, trigger: str, paths: tuple[Path, ...], *, final: bool) -> None:
-        settling, held = self._settling, False
+        settling, applied = self._settling, False
         self._again = None
 
         def whole() -> bool:
@@ -201,7 +201,7 @@ class Watch:
 
         try:
             self._configuration.load(trigger, patient=not final, whole=whole)
-            held = True
+            applied = True
         except InTheMaking:
             settling.ask(self._clock(), True)
             self._hangup |= trigger == "sighup"
@@ -213,9 +213,9 @@ class Watch:
         except StoreError:
             self._again = self._clock() + AGAIN_S
         except BaseException:
-            settling.done(held=False)  # otherwise every look would read again
+            settling.done(applied=False)  # otherwise every look would read again
             raise
-        settling.done(held=held)
+        settling.done(applied=applied)
 
 
 def looks(paths: Iterable[Path]) -> Seen:

@@ -94,14 +94,14 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
 async def _loaded(gateway: Gateway, stop: asyncio.Event, log: Log) -> bool:
     """Wait until the published snapshot can be loaded; False after a stop signal. Without a snapshot the worker would answer 404 to every
     call. Control notices that this worker is behind, and publishes again."""
-    told = False
+    reported = False
     while not stop.is_set():
         try:
             gateway.refresh()  # before the first publish this succeeds, with an empty gateway
         except ValueError as error:
-            if not told:
+            if not reported:
                 log("snapshot_unreadable", error=str(error))
-            told = True
+            reported = True
             await asyncio.sleep(LOOK_S)
         else:
             return True

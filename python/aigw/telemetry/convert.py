@@ -68,11 +68,11 @@ def _histogram_points(family: Family, start_ns: int, now_ns: int) -> list[Histog
     buckets: dict[Labels, list[tuple[float, float]]] = {}
     sums: dict[Labels, float] = {}
     for name, labels, value in family.samples:
-        plain = tuple(pair for pair in labels if pair[0] != "le")
+        without_le = tuple(pair for pair in labels if pair[0] != "le")
         if name.endswith("_bucket"):
-            buckets.setdefault(plain, []).append((float(dict(labels)["le"]), value))
+            buckets.setdefault(without_le, []).append((float(dict(labels)["le"]), value))
         elif name.endswith("_sum"):
-            sums[plain] = value
+            sums[without_le] = value
     points = []
     for labels, cumulative in buckets.items():
         cumulative.sort()

@@ -44,7 +44,7 @@ def readings(settling: Settling, story: list[Told], until: float) -> Iterator[tu
                 settling.ask(now, written)
             if settling.due(now):
                 yield now, size
-                settling.done(held=True)
+                settling.done(applied=True)
         now += LOOK_S
 
 
@@ -54,7 +54,7 @@ def test_the_watch_reads_a_quiet_file_once_and_soon() -> None:
     settling.ask(1.0, False)
     assert not settling.due(1.0 + QUIET_S / 2)
     assert settling.due(1.0 + QUIET_S) and not settling.last(1.0 + QUIET_S)
-    settling.done(held=True)
+    settling.done(applied=True)
     settling.look(2.0, version(1))
     assert not settling.due(2.0)
 
@@ -113,10 +113,10 @@ def test_the_watch_reports_a_long_wait_once() -> None:
     assert not settling.late(1.0 + watch.WAITS_S / 2)
     settling.ask(1.0 + watch.WAITS_S, True)
     assert settling.late(1.0 + watch.WAITS_S + 0.001) and not settling.due(1.0 + watch.WAITS_S)
-    settling.told = True
+    settling.reported = True
     assert not settling.late(100.0)
-    settling.done(held=True)
-    assert not settling.told
+    settling.done(applied=True)
+    assert not settling.reported
 
 
 def test_the_watch_reports_errors_at_the_end_and_waits_for_a_change() -> None:
@@ -132,7 +132,7 @@ def test_the_watch_reports_errors_at_the_end_and_waits_for_a_change() -> None:
     assert settling.due(1.3 + 2 * 0.3 + 0.001)
     settling.tried()
     assert settling.due(1.3 + CAREFUL_S) and settling.last(1.3 + CAREFUL_S)
-    settling.done(held=False)
+    settling.done(applied=False)
     assert not settling.due(10.0)
     settling.look(11.0, version(3))
     settling.ask(11.0, False)
@@ -153,10 +153,10 @@ def test_the_watch_asks_about_files_that_are_not_in_force() -> None:
     settling = Settling(())
     assert settling.changed((one, two)) == (one, two)
     settling.look(0.0, version(1) + version(1))
-    settling.done(held=True)
+    settling.done(applied=True)
     settling.look(1.0, version(1) + version(2))
     assert settling.changed((one, two)) == [two]
-    settling.done(held=False)
+    settling.done(applied=False)
     assert settling.changed((one, two)) == [two], "it was read, and has errors"
 
 

@@ -53,6 +53,6 @@ def _lines(state: JsonDict) -> list[tuple[str, str]]:
         ("store", "reachable" if state["database"]["reachable"] else "NOT reachable"),
     ]
     if error := now["error"]:
-        place = ":".join(str(error[part]) for part in ("file", "line", "col") if error.get(part) is not None)
-        lines.append(("error", f"{place}: {error['message']}" if place else str(error["message"])))
+        position = ":".join(str(error[part]) for part in ("file", "line", "col") if error.get(part) is not None)
+        lines.append(("error", f"{position}: {error['message']}" if position else str(error["message"])))
     return lines

@@ -1,4 +1,4 @@
-"""`aigw tiers`: the tiers in words, or one tier in the form of the configuration file."""
+"""`aigw tiers`: all tiers in words, or one tier in the form of the configuration file."""
 
 import sys
 from typing import Any, Final
@@ -80,26 +80,26 @@ def _number(value: object) -> str:
 def gate_words(spec: JsonDict) -> str:
     """The allowed features and models, and the caps of a call."""
     allow = spec["allow"]
-    words = [] if allow["features"] == ["*"] else [f"features {'+'.join(allow['features']) or 'none'}"]
-    words += [] if allow["models"] == ["*"] else [f"models {'+'.join(allow['models']) or 'none'}"]
+    parts = [] if allow["features"] == ["*"] else [f"features {'+'.join(allow['features']) or 'none'}"]
+    parts += [] if allow["models"] == ["*"] else [f"models {'+'.join(allow['models']) or 'none'}"]
     for name, value in allow["parameters"].items():
         if value is False:
-            words.append(f"no {name}")
+            parts.append(f"no {name}")
         elif value is not None and value is not True:
-            words.append(f"{name} <= {value}")
+            parts.append(f"{name} <= {value}")
     if most := spec["prompt"]["max_bytes"]:
-        words.append(f"body <= {_size(most)}")
+        parts.append(f"body <= {_size(most)}")
     if most := spec["output"]["max_tokens"]:
-        words.append(f"output <= {most} tokens")
-    return ", ".join(words) or "everything"
+        parts.append(f"output <= {most} tokens")
+    return ", ".join(parts) or "everything"
 
 
 def price_words(price: JsonDict | None) -> str:
     """USD per million tokens, and per request."""
     if price is None:
         return ""
-    words = f"${price['input']:g} in, ${price['output']:g} out"
-    return words + (f", ${price['request']:g}/request" if price["request"] else "")
+    parts = f"${price['input']:g} in, ${price['output']:g} out"
+    return parts + (f", ${price['request']:g}/request" if price["request"] else "")
 
 
 def _row(name: str, spec: JsonDict, consumers: int, more: bool) -> tuple[str, str, str, str, str]:

@@ -115,8 +115,8 @@ def _lines(outcome: Outcome, request: str) -> list[tuple[str, str]]:
     times = f"{outcome.latency_ms:g} ms, first byte after {outcome.first_byte_ms:g} ms"
     lines.append(("latency", times if outcome.events is None else f"{times}, {outcome.events} events"))
     if usage := outcome.usage:
-        words = [f"{usage.get('prompt_tokens', 0)} tokens in", f"{usage.get('completion_tokens', 0)} out"]
-        lines.append(("usage", ", ".join(words)))
+        parts = [f"{usage.get('prompt_tokens', 0)} tokens in", f"{usage.get('completion_tokens', 0)} out"]
+        lines.append(("usage", ", ".join(parts)))
     if outcome.good and (text := " ".join(outcome.text.split())):
         lines.append(("answer", text if len(text) <= SHOWN else text[:SHOWN] + "..."))
     lines += [("id", outcome.request_id)] if outcome.request_id else []

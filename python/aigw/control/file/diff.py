@@ -139,6 +139,6 @@ def _called(kind: str, body: JsonDict, digest: bytes, names: Mapping[str, str]) 
         return (kind, owner, body["group"]), f"{owner} {body['group']}"
     if kind == "plugins":
         scope = [f"{field} {names.get(body[field]['id'])}" for field in KINDS[kind].foreign if body[field]]
-        place = f"{body['name']} on {', '.join(scope) or 'everything'}"
-        return (kind, place), body["instance_name"] or place
+        title = f"{body['name']} on {', '.join(scope) or 'everything'}"
+        return (kind, title), body["instance_name"] or title
     return (kind, name_of(body)), name_of(body)

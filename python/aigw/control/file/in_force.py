@@ -114,10 +114,10 @@ class Configuration:
         with self._one:
             with self._store.reading() as reader:
                 self.stamp = stamp_of(reader)
-                held = any(reader.of_file().values()) if self.path is None else True
+                has_entities = any(reader.of_file().values()) if self.path is None else True
             self._read = self.stamp.file if self.stamp is not None else ""
             if self.path is None:
-                if must and (held or self.stamp is not None):
+                if must and (has_entities or self.stamp is not None):
                     self._without_file()
                 return
             try:

@@ -52,9 +52,9 @@ class Repair:
             self._report(self._running)
             self._running = None
         # A starting worker serves only after it has loaded the generation in force.
-        held = [slot["generation"] for slot in self._files.slots() if slot["state"] != "draining"]
+        loaded = [slot["generation"] for slot in self._files.slots() if slot["state"] != "draining"]
         now = self._clock()
-        if all(generation >= self._files.generation() for generation in held) or now < self._last + self._pause:
+        if all(generation >= self._files.generation() for generation in loaded) or now < self._last + self._pause:
             return
         failures = self._files.load_failures()
         if failures > self._seen:

@@ -97,11 +97,11 @@ class WriteSession(StoreReader):
     def leave(self, tier: str) -> None:
         """Remove all consumers from a tier. Raises ReadOnly for a consumer of the file."""
         c = tables.consumers
-        held = [row_of(c.name, r) for r in self.connection.execute(sa.select(c).where(c.c.tier == tier)).all()]
-        for row in held:
+        members = [row_of(c.name, r) for r in self.connection.execute(sa.select(c).where(c.c.tier == tier)).all()]
+        for row in members:
             must_be_of(False, row)
         self.connection.execute(sa.update(c).where(c.c.tier == tier).values(tier=None))
-        self.changes += [Change(c.name, row, row._replace(tier=None)) for row in held]
+        self.changes += [Change(c.name, row, row._replace(tier=None)) for row in members]
 
     def set_default_tier(self, tier: str | None) -> None:
         """Set the tier of consumers without a tier."""
@@ -121,13 +121,13 @@ class WriteSession(StoreReader):
                 if target != kind.name:
                     continue
                 table = tables.ENTITIES[other.name]
-                held = self.connection.execute(sa.select(table).where(table.c[field] == row.id))
-                for record in held.all():
+                below = self.connection.execute(sa.select(table).where(table.c[field] == row.id))
+                for record in below.all():
                     if field not in other.cascades:
                         raise Referenced(other.name)
-                    below = row_of(other.name, record)
+                    child = row_of(other.name, record)
                     # A deletion by the file also deletes entities of the Admin API below it. The Admin API deletes none of the file.
-                    self.delete(other, below, by_file=by_file and below.origin is not None)
+                    self.delete(other, child, by_file=by_file and child.origin is not None)
         if kind.name == "tiers":
             self.leave(row.id)
             if self.default_tier() == row.id:

@@ -25,8 +25,8 @@ class Scope:
 
     def key(self, limit_by: str, per: str, counted_service: str | None) -> str:
         """The column key. `counted_service` is the service's id for limit_by=service, where each service has its own column."""
-        place = f"requests:{self.route or '-'},{self.service or '-'}:{limit_by}"
-        return f"{place}:{counted_service}:{per}" if counted_service else f"{place}:{per}"
+        prefix = f"requests:{self.route or '-'},{self.service or '-'}:{limit_by}"
+        return f"{prefix}:{counted_service}:{per}" if counted_service else f"{prefix}:{per}"
 
 
 def profile(config: RateLimitingConfig, scope: Scope, counted_service: str | None, column: NumberOf) -> JsonDict:
