@@ -61,7 +61,7 @@ class YamlDocument:
         """(line, column, length) of the value's key. KeyError as ``mark``, and for an item of a list."""
     def text(self, path: tuple[str | int, ...]) -> str:
         """The value of a string; the source text of another scalar. KeyError for a missing path."""
-    def written(self, path: tuple[str | int, ...]) -> str:
+    def source_text(self, path: tuple[str | int, ...]) -> str:
         """The source text of a value, quotes included. KeyError for a missing path."""
     def lines(self, path: tuple[str | int, ...]) -> list[int]:
         """The lines of a list's items, or of a mapping's keys; empty for a scalar. KeyError as ``mark``."""

@@ -84,8 +84,8 @@ impl YamlDocument {
         Ok(self.document.text(self.find(path)?.1))
     }
 
-    fn written(&self, path: &Bound<'_, PyTuple>) -> PyResult<&str> {
-        Ok(self.document.written(self.find(path)?.1))
+    fn source_text(&self, path: &Bound<'_, PyTuple>) -> PyResult<&str> {
+        Ok(self.document.source_text(self.find(path)?.1))
     }
 
     fn lines(&self, path: &Bound<'_, PyTuple>) -> PyResult<Vec<usize>> {

@@ -121,7 +121,7 @@ class Source:
     def bare(self, path: Path) -> str | None:
         """The text of an unquoted scalar; None for other values."""
         try:
-            text = self.document.written(path)
+            text = self.document.source_text(path)
         except KeyError:
             return None
         return None if text[:1] in ("'", '"', "|", ">", "[", "{", "") or "\n" in text else text

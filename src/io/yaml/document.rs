@@ -90,13 +90,13 @@ impl<S: AsRef<[u8]>> Document<S> {
         match self.content(node) {
             Content::Borrowed(from, to) => self.slice(from, to),
             Content::Owned(index) => &self.owned[index as usize],
-            _ => self.written(node),
+            _ => self.source_text(node),
         }
     }
 
     /// The file's own bytes of a node, quotes included.
     #[must_use]
-    pub fn written(&self, node: NodeId) -> &str {
+    pub fn source_text(&self, node: NodeId) -> &str {
         let Node { start, end, .. } = self.nodes[node as usize];
         self.slice(start, end)
     }

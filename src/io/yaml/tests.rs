@@ -90,7 +90,7 @@ fn positions_are_lines_and_columns_from_1() {
     assert_eq!(mark(&[key("list"), Step::Index(0)]), Mark { line: 3, column: 5, length: 19 });
     assert_eq!(mark(&[key("list"), Step::Index(1)]), Mark { line: 4, column: 5, length: 6 });
     let folded = document.find(&[key("list"), Step::Index(1)]).unwrap().1;
-    assert_eq!((document.text(folded), document.written(folded)), ("folded text", "folded\n    text"));
+    assert_eq!((document.text(folded), document.source_text(folded)), ("folded text", "folded\n    text"));
     assert_eq!(document.find(&[key("list"), Step::Index(2)]), None);
     assert_eq!(document.find(&[key("list"), key("0")]), None);
     assert_eq!(document.line(folded), 4);

@@ -24,7 +24,7 @@ def test_every_value_has_a_position() -> None:
     assert document.key_mark(("b", "d e")) == (2, 14, 5)
     assert document.mark(("b", "c", 4)) == (1, 30, 2)
     assert document.mark(()) == (1, 1, 1)
-    assert (document.text(("b", "d e")), document.written(("b", "d e"))) == ("${X}", "'${X}'")
+    assert (document.text(("b", "d e")), document.source_text(("b", "d e"))) == ("${X}", "'${X}'")
     assert document.text(("a", 1)) == "2.5"
     assert document.lines(("b",)) == [2, 2] and document.lines(("a",)) == [1] * 6 and document.lines(("a", 0)) == []
     assert document.containing("${") == [("b", "d e")]
