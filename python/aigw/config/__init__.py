@@ -8,6 +8,7 @@ command line.
     shape        the file as pydantic models: for the JSON Schema, and for checks outside the entities
     schema       these models -> schema.json, which `make reference` writes and `aigw schema` prints
     check        a document -> findings and parts; consumers: findings on the ones that native code refused
+    report       findings of the entities' checks -> findings about the file, with hints
     fingerprint  hashes that detect a change
     writers      whether a process has a file open for writing
     file         File; entity: FileEntity, with ids that outlive a reorder

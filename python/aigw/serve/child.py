@@ -61,13 +61,13 @@ def enter(arguments: Iterable[str]) -> tuple[Orders, Settings]:
     return orders, load(orders.settings)
 
 
-def tell_ready(orders: Orders) -> None:
+def report_ready(orders: Orders) -> None:
     """Report to the supervisor that this child serves."""
     os.write(orders.ready_fd, READY)
     os.close(orders.ready_fd)
 
 
-def tell_failed(orders: Orders, why: str) -> None:
+def report_failed(orders: Orders, why: str) -> None:
     """Report to the supervisor why this child cannot serve."""
     os.write(orders.ready_fd, why.encode()[:MOST_SAID])
     os.close(orders.ready_fd)

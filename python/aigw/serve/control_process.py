@@ -51,12 +51,12 @@ def main(arguments: list[str]) -> int:
         bar.clear()
         sys.stderr.write(errors.rendered() + "\n")
         count = len(errors.findings)
-        child.tell_failed(orders, f"{settings.config}: {count} error{'s' if count > 1 else ''}, listed above")
+        child.report_failed(orders, f"{settings.config}: {count} error{'s' if count > 1 else ''}, listed above")
         return child.CONFIG_STATUS
     except (AigwError, OSError) as error:
         why = explain(error)
         log("control_failed", error=why)
-        child.tell_failed(orders, why)
+        child.report_failed(orders, why)
         return child.CONFIG_STATUS if isinstance(error, ConfigError) else 1
     gc.enable()
     gc.freeze()
@@ -76,7 +76,7 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     if watch is not None:
         watch.start()
     exporter = start_exporter(settings.otlp_endpoint, control.families, control.faults)
-    server = asgi(control.app, settings.admin, lambda: child.tell_ready(orders))
+    server = asgi(control.app, settings.admin, lambda: child.report_ready(orders))
     served = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())
     repairing = loop.create_task(_repair(control, log))

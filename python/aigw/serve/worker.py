@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     except (OSError, ValueError) as error:
         why = explain(error)
         log("worker_failed", error=why)
-        child.tell_failed(orders, why)
+        child.report_failed(orders, why)
         sys.exit(1)
     # All objects so far stay alive: freeze them, so collections skip them.
     gc.collect()
@@ -67,7 +67,7 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
 
     def listening() -> None:
         gateway.ready(inline)
-        child.tell_ready(orders)
+        child.report_ready(orders)
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, on_quit)

@@ -107,10 +107,10 @@ def test_findings_have_the_position_of_their_value(tall: bool) -> None:
     text = json.dumps({"tiers": {name: {} for name in TIERS}, "consumers": found}, indent=1 if tall else None).encode()
     with pytest.raises(ConfigErrors) as caught:
         read_text("f.yaml", text, {})
-    told = {
+    reported = {
         finding.path: finding.message.partition(":")[0].partition(" in line")[0] for finding in caught.value.findings
     }
-    assert told == {
+    assert reported == {
         "consumers[3].acls[1].group": "the group 'g' stands twice",
         "consumers[5].groups[0].name": "there is no tier 'gold'",
         "consumers[8].custom_id": "the custom_id 'same' stands twice",

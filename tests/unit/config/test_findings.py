@@ -233,19 +233,19 @@ def test_a_repeated_limit_has_its_position() -> None:
         "{requests: 2, per: 3600s}",
     ]
     text = "tiers:\n  a:\n    limits:\n" + "".join(f"      - {limit}\n" for limit in [*limits, limits[3]])
-    told = [line for line in wrong(text).splitlines() if line.startswith("f.yaml")]
-    assert told == [
+    rendered = [line for line in wrong(text).splitlines() if line.startswith("f.yaml")]
+    assert rendered == [
         "f.yaml:6:9: tiers.a.limits[2]: two limits on requests per day by consumer (enforce): keep one",
         "f.yaml:8:9: tiers.a.limits[4]: two limits on requests per 3600s by consumer (enforce): keep one",
     ]
 
 
 def test_a_number_out_of_range_gives_one_finding() -> None:
-    told = wrong("tiers: {a: {limits: [{requests: 99999999999999999999, per: day}]}}")
-    assert told.splitlines()[0] == (
+    rendered = wrong("tiers: {a: {limits: [{requests: 99999999999999999999, per: day}]}}")
+    assert rendered.splitlines()[0] == (
         'f.yaml:1:33: tiers.a.limits[0].requests: a number beyond 64 bits: write "..." around it if it is text'
     )
-    assert len(told.splitlines()) == 3
+    assert len(rendered.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -270,8 +270,10 @@ def test_an_empty_unknown_field_is_a_finding(text: str, place: str) -> None:
 
 @pytest.mark.parametrize("field", ["host: other", "path: /x", "port: 81", "protocol: https"])
 def test_a_field_that_repeats_the_url_is_refused(field: str) -> None:
-    told = wrong(f"services: [{{name: s, url: 'http://h:80/y', {field}}}]")
-    assert told.startswith(f"f.yaml:1:44: services[0].{field.partition(':')[0]}: the url says it: keep one of the two")
+    rendered = wrong(f"services: [{{name: s, url: 'http://h:80/y', {field}}}]")
+    assert rendered.startswith(
+        f"f.yaml:1:44: services[0].{field.partition(':')[0]}: the url says it: keep one of the two"
+    )
 
 
 def test_a_files_name_may_be_any_bytes() -> None:
@@ -284,8 +286,8 @@ def test_a_files_name_may_be_any_bytes() -> None:
 
 def test_a_finding_shortens_its_path() -> None:
     for text in ("? %s\n: 1\n", "tiers:\n  ? %s\n  : 1\n  ? %s\n  : 1\n"):
-        told = wrong(text.replace("%s", "x" * 50_000))
-        assert max(map(len, told.splitlines())) < 1000
+        rendered = wrong(text.replace("%s", "x" * 50_000))
+        assert max(map(len, rendered.splitlines())) < 1000
 
 
 def test_rendered_errors_show_the_first_hundred() -> None:

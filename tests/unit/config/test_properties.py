@@ -107,7 +107,8 @@ def test_the_schema_has_every_field() -> None:
     bare = [
         f"{name}.{field}"
         for name, shape in [("", schema), *schema["$defs"].items()]
-        for field, told in shape.get("properties", {}).items()
-        if "description" not in told and "$ref" not in json.dumps(told)  # the referenced definition has a description
+        for field, keywords in shape.get("properties", {}).items()
+        if "description" not in keywords
+        and "$ref" not in json.dumps(keywords)  # the referenced definition has a description
     ]
     assert bare == []

@@ -9,7 +9,7 @@ from aigw.config.shape import Configuration
 PLANTED = "hunter2hunter2"
 
 
-def told(text: str, environment: dict[str, str] | None = None) -> str:
+def rendered(text: str, environment: dict[str, str] | None = None) -> str:
     with pytest.raises(ConfigErrors) as errors:
         read_text("f.yaml", text.encode(), environment or {})
     everything = str(errors.value) + "".join(str(f.as_dict()) + repr(f) for f in errors.value.findings)
@@ -52,7 +52,7 @@ def told(text: str, environment: dict[str, str] | None = None) -> str:
     ],
 )
 def test_a_finding_does_not_show_a_planted_secret(text: str) -> None:
-    assert told(text).startswith("f.yaml:")
+    assert rendered(text).startswith("f.yaml:")
 
 
 @pytest.mark.parametrize(
@@ -71,20 +71,20 @@ def test_a_finding_does_not_show_a_planted_secret(text: str) -> None:
     ],
 )
 def test_a_finding_shows_the_reference_instead_of_its_value(text: str) -> None:
-    told(text, {"S": PLANTED})
+    rendered(text, {"S": PLANTED})
 
 
 @pytest.mark.parametrize(
     "text", ["default_tier: '${S}'", "default_tier: 'x${S}'", "consumers: [{username: '${S}'}, {username: '${S}'}]"]
 )
 def test_a_finding_does_not_show_a_part_of_a_secret(text: str) -> None:
-    told(text, {"S": PLANTED * 100})
+    rendered(text, {"S": PLANTED * 100})
 
 
 def test_a_reference_is_shown_but_not_its_default() -> None:
     text = "consumers: [{{username: a, tier: x, keyauth_credentials: [{{key: '{}'}}]}}]"
-    assert "key: '${KEY}'}" in told(text.format("${KEY}"), {"KEY": PLANTED})
-    assert "key: ***}" in told(text.format(f"${{KEY:-{PLANTED}}}"))
+    assert "key: '${KEY}'}" in rendered(text.format("${KEY}"), {"KEY": PLANTED})
+    assert "key: ***}" in rendered(text.format(f"${{KEY:-{PLANTED}}}"))
 
 
 def test_no_ordinary_field_counts_as_a_secret() -> None:

@@ -82,7 +82,7 @@ def test_a_base_that_cannot_be_read_is_read_again_later(
     before, dropped, written = faults(gateway, "base"), threading.Event(), threading.Event()
     publisher.delta_records = lambda: 0 if written.is_set() else 1 << 20  # type: ignore[method-assign]
 
-    def fails(*given: Any, **told: Any) -> Any:
+    def fails(*given: Any, **options: Any) -> Any:
         monkeypatch.setattr(group_commit, "read_base", read)
         raise fault
 

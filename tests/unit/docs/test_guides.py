@@ -32,6 +32,6 @@ def test_the_guide_names_every_field() -> None:
 def test_the_guide_shows_the_errors_of_the_table() -> None:
     statuses = {str(row["code"]): row["status"] for row in denials()}
     rows = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \| (\d+) \| `", OPENAI, flags=re.MULTILINE)
-    told = {code: int(status) for codes, status in rows for code in re.findall(r"[a-z_]+", codes)}
-    assert {code: statuses[code] for code in told} == told
-    assert len(told) >= 20
+    documented = {code: int(status) for codes, status in rows for code in re.findall(r"[a-z_]+", codes)}
+    assert {code: statuses[code] for code in documented} == documented
+    assert len(documented) >= 20

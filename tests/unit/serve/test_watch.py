@@ -15,7 +15,7 @@ from aigw.telemetry.faults import Faults
 # A moment later: sums of floats are not exact.
 QUIET_S, CAREFUL_S = (s + 0.001 for s in (watch.QUIET_S, watch.CAREFUL_S))
 FULL = 1000
-Told = tuple[float, int, bool | None]
+Step = tuple[float, int, bool | None]
 """(time of the change, size in bytes, whether a process writes the file)."""
 
 
@@ -30,7 +30,7 @@ def settled() -> Settling:
     return settling
 
 
-def readings(settling: Settling, story: list[Told], until: float) -> Iterator[tuple[float, int]]:
+def readings(settling: Settling, story: list[Step], until: float) -> Iterator[tuple[float, int]]:
     """(time, size) of each read, with the looks of the watch."""
     now, at = 1.0, 0
     while now < until:
@@ -59,7 +59,7 @@ def test_the_watch_reads_a_quiet_file_once_and_soon() -> None:
     assert not settling.due(2.0)
 
 
-@pytest.mark.parametrize(("size", "written"), [(FULL - 1, False), (FULL, None)], ids=["smaller", "nobody can tell"])
+@pytest.mark.parametrize(("size", "written"), [(FULL - 1, False), (FULL, None)], ids=["smaller", "unknown writers"])
 def test_the_watch_reads_a_file_that_may_be_cut_off_later(size: int, written: bool | None) -> None:
     settling = settled()
     settling.look(1.0, version(1, size))
@@ -71,7 +71,7 @@ def test_the_watch_reads_a_file_that_may_be_cut_off_later(size: int, written: bo
 @pytest.mark.parametrize("pause", [0.06, 0.35, 2.0, 60.0])
 def test_the_watch_waits_until_the_file_is_closed(pause: float) -> None:
     """scp, cp or an editor: the file is incomplete until it is closed."""
-    steps: list[Told] = [(1.0 + pause * step, FULL * step // 10, True) for step in range(11)]
+    steps: list[Step] = [(1.0 + pause * step, FULL * step // 10, True) for step in range(11)]
     closed = steps[-1][0] + pause
     ((when, size),) = readings(settled(), [*steps, (closed, FULL, False)], closed + 5.0)
     assert size == FULL
@@ -82,14 +82,14 @@ def test_the_watch_waits_until_the_file_is_closed(pause: float) -> None:
 @pytest.mark.parametrize("written", [False, None])
 def test_the_watch_reads_a_file_written_in_pieces_at_its_end(pause: float, written: bool | None) -> None:
     """Each piece is opened, appended and closed; or the file is held open and the kernel cannot tell."""
-    steps: list[Told] = [(1.0 + pause * step, FULL * step // 10, written) for step in range(11)]
+    steps: list[Step] = [(1.0 + pause * step, FULL * step // 10, written) for step in range(11)]
     ended = steps[-1][0]
     ((when, size),) = readings(settled(), steps, ended + 10.0)
     assert size == FULL and when >= ended
 
 
 def test_the_watch_waits_for_a_stalled_copy_where_the_kernel_cannot_tell() -> None:
-    steps: list[Told] = [(1.0 + 0.06 * step, FULL * step // 100, None) for step in range(91)]
+    steps: list[Step] = [(1.0 + 0.06 * step, FULL * step // 100, None) for step in range(91)]
     stalled = steps[-1][0]
     ((when, size),) = readings(settled(), [*steps, (stalled + 2.0, FULL, None)], stalled + 10.0)
     assert size == FULL and stalled + 2.0 <= when <= stalled + 2.0 + watch.PAUSES * 2.1 + 2 * LOOK_S

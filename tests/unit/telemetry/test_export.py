@@ -91,8 +91,8 @@ def test_a_collector_gets_every_sample(collector: Collector) -> None:
     assert set(metrics) == {"aigw_requests", "aigw_workers", "aigw_latency_seconds"}
     requests = metrics["aigw_requests"].sum
     assert requests.is_monotonic
-    told = {tuple((a.key, a.value.string_value) for a in p.attributes): p.as_double for p in requests.data_points}
-    assert told == {(("route", 'a"b\\c'), ("status", "200")): 3, (("route", "x"), ("status", "429")): 1}
+    sent = {tuple((a.key, a.value.string_value) for a in p.attributes): p.as_double for p in requests.data_points}
+    assert sent == {(("route", 'a"b\\c'), ("status", "200")): 3, (("route", "x"), ("status", "429")): 1}
     assert metrics["aigw_workers"].gauge.data_points[0].as_double == 2
     (latency,) = metrics["aigw_latency_seconds"].histogram.data_points
     assert (latency.count, latency.sum, list(latency.bucket_counts)) == (7, 9.5, [4, 2, 1])
@@ -124,10 +124,10 @@ def test_exported_metrics_have_the_names_of_the_conventions(collector: Collector
     known = {str(row["name"]): row["labels"] for row in metrics_table() if str(row["name"]).startswith("gen_ai_")}
     assert set(known) == set(CONVENTIONAL)
     assert {label for labels in known.values() for label in cast(list[str], labels)} == set(ATTRIBUTES)
-    for name, (told, unit) in CONVENTIONAL.items():
-        assert told.replace(".", "_") + ("_seconds" if unit == "s" else "") == name
-    for label, told in ATTRIBUTES.items():
-        assert told.replace(".", "_") == label
+    for name, (otel_name, unit) in CONVENTIONAL.items():
+        assert otel_name.replace(".", "_") + ("_seconds" if unit == "s" else "") == name
+    for label, otel_name in ATTRIBUTES.items():
+        assert otel_name.replace(".", "_") == label
     labels = (("gen_ai_request_model", "m"), ("aigw_tier", "t"), ("le", "+Inf"))
     families = [Family(name, "histogram", "", [Sample(f"{name}_bucket", labels, 1.0)]) for name in known]
     exporter = start_exporter(f"http://127.0.0.1:{collector.server_port}", lambda: families, Faults())

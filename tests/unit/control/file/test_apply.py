@@ -29,7 +29,7 @@ def uid(kind: str, name: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"{kind}/{name}"))
 
 
-class Written(NamedTuple):
+class FileItem(NamedTuple):
     """One entity of a test. Consumers, credentials and acls become text of a file, the others are `Declared`."""
 
     kind: str
@@ -40,27 +40,27 @@ class Written(NamedTuple):
     key: str = ""
 
 
-def declare(kind: str, name: str, line: int = 1, tier: str | None = None, **fields: Any) -> Written:
+def declare(kind: str, name: str, line: int = 1, tier: str | None = None, **fields: Any) -> FileItem:
     stamp: dict[str, Any] = {k: v for k, v in NOW.items() if k == "created_at" or KINDS[kind].has_updated_at}
     field = {"consumers": "username", "acls": "group", "plugins": "name"}.get(kind, "name")
     key = fields.pop("id", uid(kind, name))
     body = check_entity(KINDS[kind], {**stamp, "id": key, field: name, **fields}).model_dump(mode="json")
-    return Written(kind, body, Origin("tiers.yaml", line), tier)
+    return FileItem(kind, body, Origin("tiers.yaml", line), tier)
 
 
-def key_of(consumer: str, digest: bytes, line: int = 1, name: str = "") -> Written:
+def key_of(consumer: str, digest: bytes, line: int = 1, name: str = "") -> FileItem:
     body = {"id": uid("keyauth_credentials", name or consumer), "consumer": {"id": uid("consumers", consumer)}}
-    return Written("keyauth_credentials", body, Origin("tiers.yaml", line), digest=digest)
+    return FileItem("keyauth_credentials", body, Origin("tiers.yaml", line), digest=digest)
 
 
-def text_of(entities: Iterable[Written]) -> str:
+def text_of(entities: Iterable[FileItem]) -> str:
     """A file with these consumers, credentials and acls, each in its line if their order allows it."""
-    parts, line, below = ["consumers: ["], 1, dict[str, list[Written]]()
+    parts, line, below = ["consumers: ["], 1, dict[str, list[FileItem]]()
     of = list(entities)
     for item in (e for e in of if e.kind in ("keyauth_credentials", "acls")):
         below.setdefault(item.body["consumer"]["id"], []).append(item)
 
-    def put(item: Written, more: str) -> None:
+    def put(item: FileItem, more: str) -> None:
         nonlocal line
         lines = max(0, item.origin.line - line)
         line += lines
@@ -79,7 +79,7 @@ def text_of(entities: Iterable[Written]) -> str:
     return "".join(parts) + "]"
 
 
-def rows_of(entities: Iterable[Written], hasher: Hasher) -> ConsumerRows:
+def rows_of(entities: Iterable[FileItem], hasher: Hasher) -> ConsumerRows:
     of = [*entities]
     tiers = {e.body["name"]: e.body["id"] for e in of if e.kind == "tiers"} | {"pro": uid("tiers", "pro")}
     needed = "".join(f"  {name}: {{}}\n" for name in {*tiers, *(e.tier for e in of if e.tier)})
@@ -88,7 +88,7 @@ def rows_of(entities: Iterable[Written], hasher: Hasher) -> ConsumerRows:
     return ConsumerRows(parsed, ids, hasher, NOW["created_at"], lambda ids: {})
 
 
-def applied(gateway: Gateway, entities: Iterable[Written], default_tier: str | None = None) -> Applied:
+def applied(gateway: Gateway, entities: Iterable[FileItem], default_tier: str | None = None) -> Applied:
     assert gateway.control is not None
     of = list(entities)
     tier = default_tier and uid("tiers", default_tier)
@@ -97,18 +97,18 @@ def applied(gateway: Gateway, entities: Iterable[Written], default_tier: str | N
     )
 
 
-def put(session: WriteSession, entities: list[Written], hasher: Hasher, default_tier: str | None = None) -> Applied:
+def put(session: WriteSession, entities: list[FileItem], hasher: Hasher, default_tier: str | None = None) -> Applied:
     others = [Declared(e.kind, e.body, e.origin) for e in entities if e.kind not in CONSUMER_KINDS]
     return apply(session, others, rows_of(entities, hasher), default_tier)
 
 
-def refused(gateway: Gateway, entities: Iterable[Written]) -> list[str]:
+def refused(gateway: Gateway, entities: Iterable[FileItem]) -> list[str]:
     with pytest.raises(Conflicts) as caught:
         applied(gateway, entities)
     return [c.message for c in caught.value.found]
 
 
-def file() -> list[Written]:
+def file() -> list[FileItem]:
     service = declare("services", "s", 3, host="h", tags=["f"])
     route = declare("routes", "r", 4, paths=["/"], service={"id": service.body["id"]})
     return [
@@ -290,7 +290,7 @@ def test_entities_may_swap_unique_values(gateway: Gateway) -> None:
 
 
 def test_the_keys_of_upstreams_are_never_shown(gateway: Gateway) -> None:
-    def model(key: str) -> Written:
+    def model(key: str) -> FileItem:
         spec = check(ModelSpec, {"upstreams": [{"url": "http://127.0.0.1:9100/v1", "api_key": key}]})
         parts = with_sealed_keys(spec, ["${UPSTREAM:-" + key + "}"], gateway.publisher.seal, gateway.publisher.hash_key)
         return declare("models", "small", 2, **parts)
@@ -313,7 +313,7 @@ def test_the_keys_of_upstreams_are_never_shown(gateway: Gateway) -> None:
 
 
 def test_metrics_rows_never_change_their_meaning(gateway: Gateway) -> None:
-    def model(name: str) -> Written:
+    def model(name: str) -> FileItem:
         return declare("models", name, spec={"upstreams": [{"url": "http://h/v1"}]})
 
     def series() -> dict[tuple[str, str], int]:
@@ -393,7 +393,7 @@ def test_a_large_change_publishes_one_base(gateway: Gateway) -> None:
     applied(gateway, [declare("tiers", "t"), declare("tiers", "u")])
     people = [declare("consumers", f"p{i}") for i in range(1200)]
 
-    def large(tier: str, count: int) -> list[Written]:
+    def large(tier: str, count: int) -> list[FileItem]:
         found = [declare("tiers", "t"), declare("tiers", "u")]
         for i in range(count):
             found.append(declare("consumers", f"c{i}", i, tier=tier))

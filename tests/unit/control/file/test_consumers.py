@@ -106,11 +106,11 @@ def run(data: Path, monkeypatch: pytest.MonkeyPatch, *, bulk: bool) -> list[Any]
         patched.setenv("KEY8", "key-of-consumer-8")
         try:
             for step in STEPS:
-                told = load(gateway, step)
-                told["lines"] = sorted(told["lines"])
+                found = load(gateway, step)
+                found["lines"] = sorted(found["lines"])
                 publisher = gateway.publisher
                 seen.append(
-                    (told, held(data / "store.db"), publisher.policy, publisher.consumers, publisher.credentials)
+                    (found, held(data / "store.db"), publisher.policy, publisher.consumers, publisher.credentials)
                 )
                 assert indexes(data / "store.db") == made
                 assert load(gateway, step)["lines"] == [], "nothing twice"
@@ -132,8 +132,8 @@ def test_a_first_file_publishes_one_base_and_restores_numbers(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apply, "CHUNK", 10)
-    told = load(gateway, text())
-    assert (told["added"], told["lines"][2], told["lines"][-1]) == (
+    found = load(gateway, text())
+    assert (found["added"], found["lines"][2], found["lines"][-1]) == (
         82,
         "+ consumer u0 (tier free)",
         "... and 32 more",
@@ -161,9 +161,9 @@ def test_one_update_moves_all_consumers_to_a_tier(gateway: Gateway, monkeypatch:
     gateway.post("/consumers", username="own")
     gateway.now += 100
     gateway.publisher.calls.clear()
-    told = load(gateway, text(tier="pro"))
-    assert (told["added"], told["changed"], told["removed"]) == (0, COUNT, 0)
-    assert told["lines"][0] == "~ consumer u0: tier free -> pro" and len(told["lines"]) == COUNT
+    found = load(gateway, text(tier="pro"))
+    assert (found["added"], found["changed"], found["removed"]) == (0, COUNT, 0)
+    assert found["lines"][0] == "~ consumer u0: tier free -> pro" and len(found["lines"]) == COUNT
     assert gateway.publisher.calls.count("write_base") == 1 and "append" not in gateway.publisher.calls
     held = gateway.call("GET", "/consumers/u3")
     assert held["created_at"] == made and held["updated_at"] == made + 100
