@@ -119,12 +119,14 @@ class FakePublisher:
             for n, scope in named:
                 for limit in policy["rate_limiting"][profile]["limits"]:
                     rows.append(self._row(limit, limit["dense"], n, scope, source, now_ns))
+        models = {model["n"]: model["name"] for model in policy.get("models", ())}
         for one in policy["tiers"]:
             if one["n"] == (tier or policy["default_tier"]):
                 for limit in one["limits"]:
                     named = {"consumer": [(consumer, "consumer")], "credential": credentials}.get(limit["scope"], [])
-                    rows += [self._row(limit, limit["column"], n, scope, f"tier {one['name']}", now_ns)
-                             for n, scope in named]  # fmt: skip
+                    counters = [(limit["column"], n, scope) for n, scope in named]
+                    counters += [(column, consumer, f"model {models[n]}") for n, column in limit["by_model"]]
+                    rows += [self._row(limit, *counter, f"tier {one['name']}", now_ns) for counter in counters]
         return orjson.dumps(rows)
 
     def _row(
