@@ -140,6 +140,18 @@ def test_apply_writes_an_unchanged_file_once(gateway: Gateway) -> None:
     assert (publisher.policy["default_tier"], publisher.consumers[1].groups) == (None, [])  # type: ignore[index]
     assert applied(gateway, []) == Applied(removed=6)
     assert (publisher.consumers, publisher.credentials) == ({}, {})
+
+
+def test_apply_lists_removals_in_the_order_of_the_store(gateway: Gateway) -> None:
+    names = [f"c{n}" for n in range(12)]
+    applied(gateway, [declare("consumers", name, line) for line, name in enumerate(names, 1)])
+
+    def removed(session: WriteSession) -> list[str]:
+        put(session, [declare("consumers", "c5", 6)], gateway.publisher)
+        return [change.before.body["username"] for change in session.changes if change.before and not change.after]
+
+    assert gateway.control is not None
+    assert gateway.control.writer.submit(removed, alone=True).result(60) == [name for name in names if name != "c5"]
     assert gateway.call("GET", "/tags")["data"] == []
 
 
