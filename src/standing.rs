@@ -44,7 +44,7 @@ pub struct Standing<'a> {
     pub meter: &'static str,
     /// The period as configured; `None` for a bound on so much at once.
     pub per: Option<String>,
-    /// What has a counter of its own.
+    /// The scope of the counter.
     pub scope: Cow<'a, str>,
     /// `enforce` or `shadow`.
     pub mode: &'static str,

@@ -16,11 +16,11 @@ pub struct Check {
     pub key: CellKey,
     /// The amount that the request takes, in units of the limit's meter.
     pub amount: u64,
-    /// What has a counter of its own, as clients read it.
+    /// The scope of the counter, as clients read it.
     pub scope: &'static str,
     /// Counted, never refused.
     pub shadow: bool,
-    /// Left out of the headers.
+    /// Not shown in the headers.
     pub hidden: bool,
     /// Out: the counter's state, without this request.
     pub state: State,
@@ -85,10 +85,10 @@ pub enum NotTaken {
     /// This worker holds as many permits as its journal has room for.
     #[error("too many requests in flight in this worker")]
     Full,
-    /// The counters of open scopes could not be reached in time.
+    /// The open area was locked for too long.
     #[error(transparent)]
     Busy(Busy),
-    /// The snapshot names a counter that no file has: a defect of the gateway.
+    /// The policy names a counter without a file: a defect of the gateway.
     #[error("no counter for column {column}, row {row}")]
     Missing {
         /// Column number.

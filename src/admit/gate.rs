@@ -1,7 +1,7 @@
-//! What a tier lets a request ask for.
+//! The gates of a tier: model, features and parameters of a request.
 //!
-//! In: a tier, a model, what a body asks for. Out: nothing, or a refusal that names what the tier lacks. Gates take nothing
-//! and are asked after the look at the windows: an exhausted window wins over a model that is not allowed.
+//! In: a tier, a model, the deciding words of a body. Out: nothing, or a refusal that names the lacking permission. Gates
+//! take nothing and are asked after the look at the windows: an exhausted window wins over a model that is not allowed.
 
 use crate::accept::openai::Asked;
 use crate::refusal::{Reason, Refusal};

@@ -14,7 +14,7 @@ use crate::units::Moment;
 /// A response header: lower-case name, value.
 pub type Header = (&'static str, Cow<'static, str>);
 
-/// Clients are asked not to retry when the wait is longer than this: their user would rather have the error.
+/// Clients are asked not to retry when the wait is longer than this: their users prefer the error.
 const RETRY_WITHIN_S: u32 = 60;
 /// The header that OpenAI's clients obey, on Kong's routes and on `/v1`.
 const DO_NOT_RETRY: Header = ("x-should-retry", Cow::Borrowed("false"));
@@ -88,7 +88,7 @@ fn models(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, 
         let facts = check.facts();
         out.push((limit, facts.limit.to_string().into()));
         out.push((remains, remaining(check, counted).to_string().into()));
-        // Until the counter is as if nothing had been asked: an admitted call's own amount comes back as well.
+        // The time until the counter would be unused: the own amount of an admitted call comes back as well.
         let own = if counted { facts.refill.saturating_mul(check.amount) } else { 0 };
         out.push((reset, go_duration(check.state.full_at.since(now).saturating_add(own)).into()));
     }

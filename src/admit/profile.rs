@@ -30,7 +30,7 @@ pub fn checks<P: CounterSpace>(
     let key = |limit: &ProfileLimit| match (&identifier, limit.dense, limit.open) {
         (Identifier::Row(row), Some(column), _) => CellKey::Dense { column, row: *row },
         (Identifier::Text(text), _, Some(column)) => admitter.open_key(column, text),
-        // The policy lacks the column: no counter has this number, so that the request is refused and not let through.
+        // The policy lacks the column. This counter does not exist, so the request is refused and not let through.
         _ => CellKey::Dense { column: MAX_COLUMN, row: 0 },
     };
     checks.extend(profile.limits.iter().map(|limit| {

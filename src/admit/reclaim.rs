@@ -3,7 +3,7 @@
 //! Only a permit that was complete and had sent nothing (HELD) is given back, exactly once; the others stay counted.
 //! A killed worker costs at most its permits in flight and never admits one too many. Crash-safe itself: an entry is
 //! marked GIVING before its counters are touched, and GIVING stays counted if the reclaimer dies in turn.
-//! The caller owns the slot: nobody else reclaims or writes this ring meanwhile.
+//! The caller owns the slot: the ring has no other reclaimer or writer meanwhile.
 
 use core::sync::atomic::AtomicU64;
 
@@ -23,8 +23,8 @@ pub struct Reclaimed {
 
 /// Frees all entries of a dead owner's ring.
 ///
-/// `same_boot`: the machine has not restarted since. After a power loss ring and counters need not be of the same
-/// moment, so nothing at all is given back.
+/// `same_boot`: the machine has not restarted since. After a power loss ring and counters may be of different moments, so
+/// everything stays counted.
 pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Reclaimed {
     let mut found = Reclaimed::default();
     for entry in journal::entries(ring) {

@@ -14,7 +14,7 @@ use crate::units::Moment;
 pub struct RouteLimits<'a> {
     /// The rate-limiting instance that runs.
     pub profile: Option<&'a Profile>,
-    /// How many of the checks are the instance's; the others are the tier's.
+    /// The number of checks that are the instance's; the others are the tier's.
     pub own: usize,
     /// The caller's tier.
     pub tier: Option<&'a Tier>,
@@ -25,14 +25,14 @@ pub fn kong(why: NotTaken, limits: RouteLimits<'_>, checks: &[Check], now: Momen
     let (reason, refused) = reason(why, checks);
     let Some((index, check)) = refused else { return reason.into() };
     let mut own = Vec::new();
-    // An instance that hides its limits shows none in a refusal of its own: the client could not place the others.
+    // An instance that hides its limits shows no limit in its own refusal: the client could not place the tier's.
     if !check.hidden {
         own.reserve(12);
         headers::rate_limit(checks, now, Some(index), &mut own);
         own.push(("x-aigw-scope", check.scope.into()));
         own.extend(limits.tier.map(|tier| -> Header { ("x-aigw-tier", tier.name.to_string().into()) }));
     }
-    // Kong has one reason for limits; a quota is OpenAI's word.
+    // Kong has one reason for limits; `quota` is OpenAI's word.
     let reason = if reason == Reason::QuotaExhausted { Reason::RateLimited } else { reason };
     let refusal = Refusal { headers: own, limit: Some(facts(check).into()), ..reason.into() };
     match limits.profile.filter(|_| index < limits.own && reason == Reason::RateLimited) {

@@ -2,7 +2,7 @@
 //!
 //! `take` first looks, so that a refusal costs no write; then journals, then takes in the order of the checks, and
 //! gives back the amounts it took when a later check refuses. A full shadow check is passed by: it holds nothing.
-//! No allocation, no lock on dense counters, no clock. What a limit counts, and how, is its kind's.
+//! No allocation, no lock on dense counters, no clock. The kind of a limit decides how it counts.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl<S: CounterSpace> Admitter<S> {
         for n in 0..checks.len() {
             if let Err(refusal) = self.take_one(&entry, n, &mut checks[n], now) {
                 give_back(&*self.space, &entry, n);
-                // A race was lost: all are read again, so that the headers show the counters after it.
+                // Another request was faster: all checks are read again, so that the headers show the counters after it.
                 return Err(match (refusal, self.peek(checks, demand, now)) {
                     (NotTaken::Exceeded(_), Err(again)) => again,
                     (refusal, _) => refusal,

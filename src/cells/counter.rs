@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::period::Window;
 use crate::units::UnixSeconds;
 
-/// Marks a word that is being handed to another owner: nobody may count on it.
+/// Marks a word that is being handed to another owner: requests must not count in it.
 pub const LOCKED: u64 = u64::MAX;
 
 /// A window's end, and the amount taken in that window.

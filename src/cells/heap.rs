@@ -14,7 +14,7 @@ use super::{Busy, Cells, CounterSpace, Exclusive, LayoutError, OpenArea, Ring, W
 pub struct HeapWords(Arc<[AtomicU64]>);
 
 impl HeapWords {
-    /// So many zeroed words.
+    /// This many zeroed words.
     pub fn zeroed(words: usize) -> Self {
         Self((0..words).map(|_| AtomicU64::new(0)).collect())
     }
@@ -32,7 +32,7 @@ pub struct HeapLock(Arc<Mutex<()>>);
 
 impl Exclusive for HeapLock {
     fn alone<R>(&self, work: impl FnOnce() -> R) -> Result<R, Busy> {
-        // A holder that panicked is as good as one that died: the area repairs itself.
+        // A holder that panicked equals one that died: the area repairs itself.
         let _held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(work())
     }

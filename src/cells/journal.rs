@@ -29,11 +29,11 @@ const REQUEST: usize = 2;
 const CELLS: usize = 4;
 const TRIPLES: usize = 8;
 
-/// Where a permit is in its life. The low byte of an entry's first word; the rest counts the uses of the entry.
+/// The step of a permit's life. The low byte of an entry's first word; the rest counts the uses of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
-    /// Nobody's.
+    /// The entry is free.
     Free = 0,
     /// About to take, or taking.
     Intent = 1,
@@ -46,7 +46,7 @@ pub enum State {
 }
 
 impl State {
-    /// The state in a word. What no version of this program writes is doubt, and doubt is taken.
+    /// The state in a word. An unknown state is doubt, and doubt counts as taken.
     pub(super) fn of(word: u64) -> Self {
         match word & 0xff {
             0 => Self::Free,
@@ -65,7 +65,7 @@ pub struct TakenAmount {
     pub cell: CellRef,
     /// The window that the amount was taken from, as the limit kind numbers windows; 0 for kinds without windows.
     pub window: u64,
-    /// How much, in units of the limit's meter. 0: nothing was taken, and nothing goes back.
+    /// The amount in units of the limit's meter. 0: nothing was taken, and nothing goes back.
     pub amount: u64,
 }
 
@@ -103,7 +103,7 @@ impl<W: Words> Ring<W> {
         let mut entry = Entry { index, uses: 0 };
         let words = self.entry(&entry);
         entry.uses = (words[STATE].load(Ordering::Relaxed) & !0xff).wrapping_add(0x100);
-        // Who reads a word of this use must not take it for one of the use before.
+        // A reader must not take a word of this use for one of the use before.
         fence(Ordering::Release);
         words[STARTED].store(u64::from(started.0), Ordering::Relaxed);
         words[REQUEST].store(request.0[0], Ordering::Relaxed);
@@ -112,7 +112,7 @@ impl<W: Words> Ring<W> {
         Some(entry)
     }
 
-    /// Names an amount that is (about to be) taken: before the counter is touched, and again when another window was met.
+    /// Names an amount that is about to be taken, or was taken in another window than intended.
     #[inline]
     pub(crate) fn write(&self, entry: &Entry, n: usize, taken: TakenAmount) {
         let words = self.entry(entry);
@@ -129,13 +129,13 @@ impl<W: Words> Ring<W> {
         triple(self.entry(entry), n)
     }
 
-    /// How many cells the entry has.
+    /// The number of cells that the entry has.
     #[inline]
     pub(crate) fn cells(&self, entry: &Entry) -> usize {
         cells(self.entry(entry))
     }
 
-    /// Steps the entry on. All that was done before is seen by whoever sees the new state.
+    /// Steps the entry on. A reader that sees the new state sees everything that was done before it.
     #[inline]
     pub(crate) fn step(&self, entry: &Entry, state: State) {
         self.entry(entry)[STATE].store(entry.uses | u64::from(state as u8), Ordering::Release);
@@ -167,11 +167,11 @@ fn triple(entry: &[AtomicU64], n: usize) -> TakenAmount {
 /// One permit, as another process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenPermit {
-    /// Where it is in its life.
+    /// The step of its life.
     pub state: State,
-    /// When it was asked for.
+    /// The time of the request.
     pub started: UnixSeconds,
-    /// For whom.
+    /// Id of the request.
     pub request: RequestId,
     /// The amounts it holds. In state `Intent` it may hold less, in `Giving` a part may be given back already.
     pub held: Vec<TakenAmount>,
@@ -206,7 +206,7 @@ pub fn entries(ring: &[AtomicU64]) -> impl Iterator<Item = DeadEntry<'_>> {
 pub struct DeadEntry<'a>(&'a [AtomicU64]);
 
 impl DeadEntry<'_> {
-    /// Where its permit was in its life.
+    /// The step of its permit's life.
     pub fn state(&self) -> State {
         State::of(self.0[STATE].load(Ordering::Acquire))
     }
@@ -222,7 +222,7 @@ impl DeadEntry<'_> {
     }
 }
 
-/// Changes the state in a word, and nothing else of it.
+/// Changes the state in a word, and keeps the rest.
 pub(super) fn step(word: &AtomicU64, state: State) {
     let uses = word.load(Ordering::Relaxed) & !0xff;
     word.store(uses | u64::from(state as u8), Ordering::Release);

@@ -31,7 +31,7 @@ pub fn entries(ring: &[AtomicU64]) -> impl Iterator<Item = DeadEntry<'_>> {
 pub struct DeadEntry<'a>(&'a [AtomicU64]);
 
 impl DeadEntry<'_> {
-    /// Where its permit was in its life.
+    /// The step of its permit's life.
     pub fn state(&self) -> State {
         State::of(self.0[STATE].load(Ordering::Acquire))
     }

@@ -1,8 +1,8 @@
 //! Where counters live: words in memory that all workers share.
 //!
-//! `dense` cells have a place of their own (column, row), `open` ones are found by a tag in a bounded hash area.
+//! `dense` cells have a fixed address (column, row), `open` ones are found by a tag in a bounded hash area.
 //! `journal` is a worker's ring of permits over the same kind of memory. The core borrows `&[AtomicU64]` and never
-//! asks where it comes from: `heap` in tests, mapped files in `aigw-io`.
+//! asks for their origin: `heap` in tests, mapped files in `aigw-io`.
 
 use core::sync::atomic::AtomicU64;
 
@@ -21,7 +21,7 @@ pub use tag::Tag;
 
 /// Owns, or keeps mapped, a run of words that may change under it at any time.
 pub trait Words: Send + Sync {
-    /// The words. Always the same ones, in the same place.
+    /// The words: always the same ones, at the same address.
     fn words(&self) -> &[AtomicU64];
 }
 
@@ -36,10 +36,10 @@ pub trait Exclusive: Send + Sync {
 #[error("the counters of open scopes are locked by another process: is one of the gateway's processes stopped?")]
 pub struct Busy;
 
-/// Why words are not the area they should be.
+/// Why words are not the expected area.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// Not ours, or cut short.
+    /// Not an area of ours, or cut short.
     #[error("this is no {0} file of aigw: move it away and start again")]
     Foreign(&'static str),
     /// Made by another version.
@@ -47,7 +47,7 @@ pub enum LayoutError {
         "layout {found} of the {kind} file is not supported (this version knows {known}): move it away and start again"
     )]
     Version {
-        /// What the file is for.
+        /// The use of the file.
         kind: &'static str,
         /// The version in the file.
         found: u64,
@@ -100,7 +100,7 @@ pub enum CounterError {
     },
 }
 
-/// Which counter a limit is held in: the name of a cell, before it is looked up.
+/// The counter of a limit: the name of a cell, before it is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CellKey {
     /// A row of a column: consumer's or credential's `n`, or 0.
@@ -119,7 +119,7 @@ pub enum CellKey {
     },
 }
 
-/// The address of a counter's cell: what a permit holds and its journal entry names.
+/// The address of a counter's cell, as permits and journal entries name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CellRef {
     /// Number of the limit kind that counts there.

@@ -1,4 +1,4 @@
-//! The hash area: counters for identifiers nobody has a row for (addresses, header values, paths).
+//! The hash area: counters for identifiers without a row (addresses, header values, paths).
 //!
 //! An identifier's tag names two buckets of eight entries `[tag, window word]`; its entry is in one of them. Lookups
 //! and takes need no lock. Entries change hands only under the lock, and only when the old owner's window is over,
@@ -6,11 +6,11 @@
 //! 1. *Handing over is seen.* The word is swapped to `LOCKED`, the tag replaced, then the word set to (end of the
 //!    new owner's window, 0): later than any end it ever had. So a take whose swap succeeds still owned the entry, and
 //!    a refund finds its own window or nothing.
-//! 2. *The area's time never goes back.* `MARK` is the latest time an entry was handed over at; who comes with an
-//!    earlier time (a stale or stepped clock) counts in the window of the mark, since an older one may be gone.
-//! 3. *One place per identifier and window.* When both buckets are full of live windows, the column's one overflow
-//!    cell is used by all newcomers, and nobody of that column gets an entry until its window ends. Who was sent to
-//!    the overflow cell for one window looks again when it finds a later one there.
+//! 2. *The area's time never goes back.* `MARK` is the latest time an entry was handed over at. A request with an earlier
+//! time (a stale or stepped clock) counts in the window of the mark, since an older one may be gone.
+//! 3. *One counter per identifier and window.* When both buckets are full of live windows, the column's one overflow cell is
+//! used by all newcomers, and the column gets no new entry until its window ends. A request that was sent to the overflow
+//! cell for one window looks again when it finds a later one there.
 //!
 //! A process that dies while it hands over leaves the lock free and a note; the next holder takes the half-moved
 //! entry back. The area does not grow and does not know identifiers, only tags.
@@ -38,15 +38,15 @@ const BUCKET_ENTRIES: usize = 8;
 const ENTRY_WORDS: usize = 2;
 const FIRST_BUCKET: usize = HEADER_WORDS + OVERFLOW_CELLS;
 
-/// How often a take starts over because its entry changed hands under it.
+/// A take starts over at most this often because its entry changed hands.
 const PATIENCE: usize = 64;
 
-/// Words that an area of so many buckets takes (a power of two; each holds eight identifiers in 128 bytes).
+/// The number of words of an area with this many buckets (a power of two; each holds eight identifiers in 128 bytes).
 pub const fn area_words(buckets: usize) -> usize {
     FIRST_BUCKET + buckets * BUCKET_ENTRIES * ENTRY_WORDS
 }
 
-/// The area, over words somebody else keeps.
+/// The area, over words with another owner.
 pub struct OpenArea<W, L> {
     words: W,
     lock: L,
@@ -54,7 +54,7 @@ pub struct OpenArea<W, L> {
     key: TagKey,
 }
 
-/// Whose count is wanted, and when.
+/// The identifier to count for, and the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// Column number.
@@ -67,7 +67,7 @@ pub struct Ask {
     pub now: UnixSeconds,
 }
 
-/// Where an identifier counts, and in which window.
+/// The counter of an identifier, and its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spot {
     /// Index of the word in the area.
@@ -77,7 +77,7 @@ pub struct Spot {
     still: Still,
 }
 
-/// What must hold when the word is changed, for it to be the identifier's one place.
+/// The condition under which a changed word is the identifier's one counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Still {
     /// The entry is the tag's own.
@@ -135,13 +135,13 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
         let overflow = || self.overflows(ask.column, window).map(|_| overflow_index(ask.column));
         let index = self.find(ask.tag).or_else(overflow);
         let state = index.and_then(|index| counter::look(&self.words.words()[index], window));
-        // An entry in motion belongs to nobody: its owner's window is over.
+        // An entry in motion has no owner: the window of the old one is over.
         (state.unwrap_or(WindowState::unused(window)), window)
     }
 
     /// Takes for an identifier, making its entry if it has none.
     ///
-    /// `intend` is told the word before it is touched, each time another one is tried.
+    /// `intend` gets the word before it is touched, each time another one is tried.
     pub fn take(&self, ask: Ask, amount: u64, limit: u32, mut intend: impl FnMut(Spot)) -> Result<(Take, Spot), Busy> {
         let words = self.words.words();
         for _ in 0..PATIENCE {
@@ -153,7 +153,7 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
                 Still::Until(end) => counter::unpack(seen).end == end,
             };
             match counter::take_if(&words[index], spot.window, amount, limit, mine) {
-                // Somebody is at the entry, or died at it: after him, it is whole again.
+                // Another thread moves the entry, or died while it did: under the lock the entry is whole again.
                 Take::Moved => self.lock.alone(|| self.finish_move())?,
                 done => return Ok((done, spot)),
             }
@@ -161,7 +161,7 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
         Err(Busy)
     }
 
-    /// Where the identifier counts now.
+    /// The identifier's counter now.
     fn locate(&self, ask: Ask) -> Result<Spot, Busy> {
         let Ask { column, tag, .. } = ask;
         loop {
@@ -201,7 +201,7 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
                 }
             }
         }
-        // Opens the overflow cell for this window, so that nobody of the column gets an entry in it from now on.
+        // Opens the overflow cell for this window, so that the column gets no new entry in it from now on.
         let opened = words[overflow_index(column)].try_update(Ordering::AcqRel, Ordering::Acquire, |seen| {
             (counter::unpack(seen).end < window.end).then(|| counter::pack(window.end, 0))
         });
@@ -219,7 +219,7 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
         let fresh = counter::pack(end, 0);
         words[MOVING_WORD].store(fresh, Ordering::Relaxed);
         words[MOVING].store(entry as u64, Ordering::Release);
-        // Before the old owner's entry is gone: who misses it must see the new mark.
+        // Before the old owner's entry is gone: a reader that misses it must see the new mark.
         words[MARK].fetch_max(u64::from(at.0), Ordering::AcqRel);
         let locked = words[entry + 1].compare_exchange(seen, LOCKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if locked {

@@ -1,4 +1,4 @@
-//! How files of words are laid out: the header they share, and where a row of a column is.
+//! The layout of files of words: the header they share, and the position of a column's row.
 //!
 //! A file is a header of 512 words (4 KiB) and then its body. A column's body grows by appended chunks, each as long
 //! as all before it together, so that nothing that is mapped ever moves and a hundred million rows need twenty
@@ -20,19 +20,19 @@ const FIRST_CHUNK: u64 = 512;
 /// Chunks a column may have: 4 Gi words.
 pub const MAX_CHUNKS: usize = 24;
 
-/// Header words that every kind of file has.
+/// Header words of every file.
 pub mod header {
-    /// What kind of file this is; stored last, when the rest is in place.
+    /// The sort of the file; stored last, when the rest is in place.
     pub const MAGIC: usize = 0;
     /// Version of the file's layout: [`super::CellFile::layout`].
     pub const VERSION: usize = 1;
     /// The store the counters belong to, first of two words.
     pub const STORE: usize = 2;
-    /// First word free for the kind's own use.
+    /// First word free for the own use of this sort of file.
     pub const OWN: usize = 4;
 }
 
-/// Kinds of file, by their magic word.
+/// Sorts of file, by their magic word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CellFile {
     /// A column of dense counters.
@@ -124,7 +124,7 @@ pub fn chunk_of(word: u64) -> (usize, usize) {
     (n, usize::try_from(word - chunk(n).start).unwrap_or(usize::MAX))
 }
 
-/// How many chunks hold `rows` rows of `width` words; `None` when a column cannot be so long.
+/// The number of chunks that hold `rows` rows of `width` words; `None` when a column cannot be so long.
 pub fn chunks_for(rows: u64, width: u64) -> Option<usize> {
     let words = rows.checked_mul(width)?;
     let chunks = if words == 0 { 1 } else { chunk_of(words - 1).0 + 1 };

@@ -1,6 +1,6 @@
 //! Numbers not in use, as a stack that threads share without a lock.
 //!
-//! Last in, first out, so that the same few entries stay in the cache. The head carries a counter beside the top
+//! Last in, first out, so that the same few entries stay in the cache. The head carries a counter next to the top
 //! number: a pop that was overtaken sees another head, even if the same number is on top again.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! The name of an open counter: a keyed 64-bit hash of (column, identifier).
 //!
-//! SipHash-1-3 under a random key that never leaves the machine: callers choose their identifiers (addresses,
-//! header values), and without the key they cannot choose two that meet. If two ever do, they share one count,
-//! which is too strict for both and too loose for none. The identifier itself is not kept.
+//! SipHash-1-3 under a random key that never leaves the machine: callers choose their identifiers (addresses, header
+//! values), and without the key they cannot choose two that collide. Two identifiers that collide share one count, which is
+//! too strict for both. The identifier itself is not kept.
 
 use std::hash::Hasher as _;
 

@@ -1,4 +1,4 @@
-//! Kind `bucket`: so many requests at once, which come back steadily over a period.
+//! Kind `bucket`: a burst of requests at once, which come back steadily over a period.
 //!
 //! Fields: `requests`, `per` (of a fixed length), `burst` (the bucket's size). One word for each counter, in a row of a
 //! column whose rows are all buckets; `gcra` has the arithmetic. A bucket has no window: refunds go to the bucket as it is.

@@ -15,13 +15,13 @@ use crate::units::Moment;
 
 /// Nanoseconds of a word's unit of time. Its 56 bits last until the year 2116.
 const TICK: u64 = 64;
-/// Bits of a word that say which cost its time is in.
+/// Bits of a word that name the cost of its time.
 const WHICH: u32 = 8;
-/// Costs that a column keeps. Of more rates than that over its life, one takes the place of another.
+/// Costs that a column keeps. A further rate takes the number of an earlier one.
 pub const COSTS: usize = COLUMN_WORDS;
 const _: () = assert!(COSTS == 1 << WHICH, "a word names one of its column's costs");
 
-/// So many requests per so many seconds, `burst` of them at once.
+/// Requests per seconds, and the burst of requests that may pass at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Nanoseconds that one request takes to come back: whole ticks.
@@ -35,7 +35,7 @@ pub struct Rate {
 pub struct BucketState {
     /// Requests that have passed and not come back yet.
     pub used: u64,
-    /// When the amount asked for passes: now, or later.
+    /// The time when the amount passes: now, or later.
     pub free_at: Moment,
     /// When the bucket is full again.
     pub full_at: Moment,
@@ -51,7 +51,7 @@ pub enum Take {
 }
 
 impl Rate {
-    /// `None` for no requests at all, or no time, or a bucket that would take 73 years to fill: a moment must not run over
+    /// `None` for zero requests or seconds, and for a bucket that would take 73 years to fill: a moment must not run over
     /// the end of its word, where every request would look as if it had come back.
     pub fn new(requests: u32, seconds: u32, burst: u32) -> Option<Self> {
         if requests == 0 || seconds == 0 || burst == 0 {
@@ -78,7 +78,7 @@ impl Rate {
         self.cost / TICK * amount.min(u64::from(self.burst))
     }
 
-    /// How many ticks a word may be ahead of now.
+    /// Most ticks that a word may be ahead of now.
     fn room(self) -> u64 {
         self.cost / TICK * u64::from(self.burst)
     }
@@ -91,7 +91,7 @@ pub struct BucketCell<'a> {
     costs: &'a [AtomicU64],
 }
 
-/// A word as a rate has it.
+/// A word at a rate.
 struct Seen {
     /// Ticks ahead of now.
     owed: u64,

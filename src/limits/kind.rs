@@ -67,7 +67,7 @@ pub trait LimitKind: Copy + Sized {
         }
     }
 
-    /// The counter's use at `now`, for people. A counter that does not exist yet is unused.
+    /// The counter's use at `now`, for people. A missing counter is unused.
     fn standing(&self, cells: &impl Cells, key: CellKey, now: Moment) -> CounterStanding;
 }
 
@@ -80,11 +80,11 @@ pub struct Facts {
     pub per: Option<Period>,
     /// The whole limit: more than this never passes.
     pub limit: u64,
-    /// Renewed after a day or later: exhaustion is a matter of the contract, not of pace.
+    /// Renewed after a day or later: an exhausted limit is a quota.
     pub quota: bool,
     /// Nanoseconds until an amount of one is there again by itself; 0 where a window's end renews all at once.
     pub refill: u64,
-    /// OpenAI's header names for the limit, what remains of it, and its reset; `None`: the meter has no such headers.
+    /// OpenAI's header names for the limit, its remaining amount and its reset; `None`: the meter has no such headers.
     pub headers: Option<[&'static str; 3]>,
 }
 
@@ -92,14 +92,14 @@ pub struct Facts {
 pub(super) const REQUEST_HEADERS: [&str; 3] =
     ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
 
-/// What a request asks of limits, as far as it is known.
+/// The amounts of a request that limits may count, as far as they are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     /// Bytes of its body.
     pub body: u64,
 }
 
-/// What a call has used when it is over.
+/// The amounts that a call has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Requests that count.
@@ -140,7 +140,7 @@ pub struct CounterStanding {
 /// Why fields do not make a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    /// No kind has the name.
+    /// The name belongs to no kind.
     #[error("this version knows no kind of limit called {0:?}")]
     Unknown(String),
     /// A field is missing, unknown or out of its bounds.

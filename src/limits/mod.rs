@@ -4,7 +4,7 @@
 //! counters, and its [`Facts`] for people. A kind implements [`LimitKind`] and has one line in the registry below; calls
 //! go through an enum, so the hot path has no virtual call. Everything outside this folder knows limits by this
 //! page and `kind`.
-//! A kind decides about its own counter only: all or nothing over several limits is `admit`'s.
+//! A kind decides about its own counter only: `admit` takes all or nothing over several limits.
 
 pub mod bucket;
 pub mod gcra;

@@ -1,4 +1,4 @@
-//! Kind `window`: so many requests in each fixed window of time, aligned to UTC.
+//! Kind `window`: a number of requests in each fixed window of time, aligned to UTC.
 //!
 //! Fields: `requests` (0 lets none pass), `per`. One word for each counter (`cells::counter`), in a row or in the open
 //! area. All of it is there again when the window ends.
@@ -14,7 +14,7 @@ use crate::cells::{Busy, CellKey, CellRef, Cells, CounterError};
 use crate::period::{Period, Window};
 use crate::units::{Moment, UnixSeconds};
 
-/// So many requests per window.
+/// Requests per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedWindow {
     requests: u32,

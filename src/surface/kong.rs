@@ -1,7 +1,7 @@
 //! The stages of a request on Kong's routes, in their order.
 //!
 //! [`head`]: match (route, TLS), identify (key), admit (size, groups, a look at the limits). [`body`]: admit (size), forward
-//! (path), then all limits are taken. Source of the order: the priorities of Kong's plugins (key-auth 1250,
+//! (path), admit (all limits are taken), forward. Source of the order: the priorities of Kong's plugins (key-auth 1250,
 //! request-size-limiting 951, acl 950, rate-limiting 910).
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     let (policy, keys) = (in_force.policy(), &in_force.snapshot.keys);
     let headers: Vec<(&str, &str)> = head.headers.iter().collect();
 
+    // match
     let matched = r#match::route(&policy.router, head, &headers)?;
     let route = policy.routes.get(matched.route).ok_or(Reason::Internal)?;
     context.route = Some(matched.route);
@@ -33,6 +34,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     }
     policy.service_of(route).ok_or(Reason::NoService)?;
 
+    // identify
     let (auth, seconds) = (policy.key_auth_of(route), u64::from(now.seconds().0));
     let caller = identify::on_route(auth, hasher, keys, head, &headers, seconds)?;
     let names = caller.names().or(Err(Reason::Internal))?;
@@ -41,6 +43,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     let rows = caller.consumer.map(|consumer| CallerRows { consumer: consumer.n, credential: credential_n });
     context.consumer = names.map(|names| names.id);
 
+    // admit: size and groups, then a look at the limits of the instance and of the tier
     let refs = caller.consumer.map_or(Refs::empty(), |consumer| consumer.refs);
     let size = plan::size_limiting(policy, route, refs).or(Err(Reason::Internal))?;
     size::declared(head.length, size)?;
@@ -87,12 +90,15 @@ pub(super) fn body<P: CounterSpace>(
     let service = policy.service_of(route).ok_or(Reason::Internal)?;
     let service_target = route.service.and_then(|index| in_force.services.get(index)).ok_or(Reason::Internal)?;
 
+    // admit: the real size
     if size::is_above(body.len() as u64, size) {
         return Err(Reason::SizeLimited.into());
     }
+    // forward: a path that cannot be sent is refused before anything is taken
     let hide = policy.key_auth_of(route).filter(|auth| auth.hide);
     let path = forward::kong::target(head, route, service, covered, hide)?;
 
+    // admit: all limits, or none
     let profile = profile.and_then(|profile| policy.rate_limiting.get(profile as usize));
     let limits = RouteLimits { profile, own, tier: context.tier(in_force) };
     let demand = Demand { body: body.len() as u64 };
@@ -104,6 +110,7 @@ pub(super) fn body<P: CounterSpace>(
         headers::rate_limit(&checks, now, None, &mut own);
     }
 
+    // forward
     let caller = (identity.as_ref(), hide);
     let attempt = forward::kong::attempt(head, route, service_target, path, caller, covered, body);
     let dispatch =

@@ -30,13 +30,17 @@ pub(super) fn head<P: CounterSpace>(
     let Case { in_force, hasher, admitter, head, now } = *case;
     let offer = in_force.offer();
 
+    // match
     let operation = operation::operation(head)?;
+    // accept
     accept::head::encoding(head)?;
 
+    // identify
     let seconds = u64::from(now.seconds().0);
     let caller = identify::key_holder(hasher, &in_force.snapshot.keys, head, seconds)?;
     context.consumer = Some(caller.id);
     let rows = CallerRows { consumer: caller.consumer, credential: caller.credential };
+    // admit: the tier, for all operations
     let (index, tier) = offer.tier(caller.tier).ok_or(Reason::NoTier)?;
     context.tier = Some(index);
 
@@ -58,6 +62,7 @@ pub(super) fn head<P: CounterSpace>(
         }
     };
 
+    // admit: the declared size, then a look at the limits
     if let (BodyLength::Known(bytes), Some(most)) = (head.length, tier.prompt_max_bytes)
         && size::is_above(bytes, Some(most))
     {
@@ -85,12 +90,15 @@ pub(super) fn body<P: CounterSpace>(
     let tier = context.tier(in_force).ok_or(Reason::Internal)?;
     let deadlines = context.tier.and_then(|at| in_force.tiers.get(at)).ok_or(Reason::Internal)?.deadlines;
 
+    // admit: the real size
     if let Some(most) = tier.prompt_max_bytes
         && size::is_above(body.len() as u64, Some(most))
     {
         return Err(openai::too_large(most));
     }
+    // accept: the deciding words
     let asked = accept::openai::read(endpoint, &body)?;
+    // admit: model and gates, then all limits, or none
     let (at, model) = offer.model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
     gate::model(tier, model)?;
     gate::parameters(tier, &asked)?;
@@ -102,8 +110,10 @@ pub(super) fn body<P: CounterSpace>(
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);
 
+    // balance
     let targets = in_force.models.get(at).map_or(&[][..], |model| &model.targets);
     let order = order::draw(targets.iter().map(|target| target.weight), head.id.0[1]);
+    // forward
     let (answer, whole) = (ModelAnswer::new(&asked), !asked.stream);
     let attempts = Attempts::of_model(ModelAttempts {
         in_force: in_force.clone(),

@@ -1,8 +1,8 @@
 //! Columns of dense counters: one file each, found by number without a lock.
 //!
-//! The control process makes columns and lets them grow; a worker opens one when a request first asks for it, and maps
-//! its chunks as it meets them. A map never moves and is never undone, so a word, once found, stays valid. A chunk has its
-//! blocks before the header counts it, and nobody maps what the header does not count.
+//! The control process makes columns and lets them grow; a worker opens one when a request first asks for it, and maps its
+//! chunks on demand. A map never moves and is never undone, so a word, once found, stays valid. A chunk has its blocks
+//! before the header counts it, and only counted chunks are mapped.
 
 use std::array;
 use std::fs::{self, File};
@@ -207,7 +207,7 @@ impl Columns {
 }
 
 impl Column {
-    /// Refuses a column that counts something else than it is asked for.
+    /// Refuses a column that counts something else than expected.
     fn is(&self, number: u32, width: u64, key: &str) -> io::Result<()> {
         let words = self.head.words();
         let room = &words[KEY..SHARED];
@@ -227,7 +227,7 @@ impl Column {
     }
 }
 
-/// As much of a key as the header has room for.
+/// The beginning of a key, as long as the header has room for.
 fn kept_key(key: &str) -> &[u8] {
     &key.as_bytes()[..key.len().min(KEY_ROOM)]
 }

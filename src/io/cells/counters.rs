@@ -1,4 +1,4 @@
-//! All counters of a folder, without a journal: what workers and control have in common.
+//! All counters of a folder, without a journal: the part that workers and the control process share.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How files of the cells folder come to be: complete or not at all, and of one store.
+//! Files of the cells folder: made whole or not at all, and of one store.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Error, ErrorKind};
@@ -21,13 +21,13 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Opens a file for words, which must exist.
+/// Opens an existing file of words.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path).map_err(|error| at(path, error))
 }
 
-/// Opens a file, or makes it: `fill` writes it under another name first, so that nobody meets half a file. Of two
-/// who make it at once one wins, and both open that one.
+/// Opens a file, or makes it: `fill` writes it under another name first, so that only whole files are visible. If two
+/// processes make it at once, one wins and both open that file.
 pub(super) fn open_or_make(path: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<File> {
     match OpenOptions::new().read(true).write(true).open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -57,7 +57,7 @@ pub(super) fn at(path: &Path, error: Error) -> Error {
     Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Checks that a file is of the kind and of the store that it should be of.
+/// Checks that a file is of the expected sort and store.
 pub(super) fn check(kind: CellFile, path: &Path, words: &WordMap, store: StoreId) -> io::Result<()> {
     let found = kind.check(words.words()).map_err(|error| invalid(path, &error))?;
     if found == store {
@@ -67,7 +67,7 @@ pub(super) fn check(kind: CellFile, path: &Path, words: &WordMap, store: StoreId
     Err(at(path, Error::new(ErrorKind::InvalidData, text)))
 }
 
-/// A layout error as what it is to a caller of files.
+/// A layout error as an I/O error.
 pub(super) fn invalid(path: &Path, error: &LayoutError) -> Error {
     at(path, Error::new(ErrorKind::InvalidData, error.to_string()))
 }

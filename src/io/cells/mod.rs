@@ -21,7 +21,7 @@ pub use reader::{ControlCells, ReclaimedSlot};
 pub use slots::{SLOTS, SlotReport, SlotState, SlotStatus};
 pub use worker::WorkerCells;
 
-/// Moves the folder aside if its counters belong to another store; says where it is now.
+/// Moves the folder aside if its counters belong to another store; returns its new path.
 ///
 /// For the control process, before anything in the folder is opened.
 pub fn set_aside_foreign(dir: &Path, store: StoreId) -> io::Result<Option<PathBuf>> {
@@ -32,7 +32,7 @@ pub fn set_aside_foreign(dir: &Path, store: StoreId) -> io::Result<Option<PathBu
     if found == store {
         return Ok(None);
     }
-    // The time only makes the name: no decision rests on it.
+    // The time only makes the name; decisions do not read it.
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let mut name = dir.as_os_str().to_owned();
     name.push(format!(".old-{time}"));

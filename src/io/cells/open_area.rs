@@ -1,7 +1,7 @@
 //! The hash area's file, and the lock that guards its changes.
 //!
-//! The lock is the kernel's on the file (dropped when its holder dies, however it dies), with a mutex in front for
-//! the threads of this process. Waiting is bounded: who cannot have it in time refuses the request.
+//! The lock is the kernel's on the file (dropped when its holder dies, however it dies), with a mutex in front for the
+//! threads of this process. Waiting is bounded: a request that cannot have the lock in time is refused.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
@@ -24,7 +24,7 @@ pub(super) type Open = OpenArea<WordMap, FileLock>;
 const BUCKETS: usize = 1 << 16;
 const WORDS: usize = open::area_words(BUCKETS);
 
-/// Tries without and with a pause: about 20 ms together, where the work under the lock takes less than one.
+/// Tries without and with a pause: about 20 ms together; the work under the lock takes less than one.
 const EAGER_TRIES: usize = 64;
 const PATIENT_TRIES: usize = 200;
 const PAUSE: Duration = Duration::from_micros(100);
@@ -60,12 +60,12 @@ fn random_key() -> io::Result<TagKey> {
     Ok(TagKey(bytes.map(u64::from_le_bytes)))
 }
 
-/// An exclusive lock on a file that nobody else in this process has open for locking.
+/// An exclusive lock on a file that this process opens for locking only here.
 pub struct FileLock(Mutex<File>);
 
 impl Exclusive for FileLock {
     fn alone<R>(&self, work: impl FnOnce() -> R) -> Result<R, Busy> {
-        // A thread that panicked under the lock is as one that died: the area repairs itself.
+        // A thread that panicked under the lock equals one that died: the area repairs itself.
         let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for attempt in 0..EAGER_TRIES + PATIENT_TRIES {
             match file.try_lock() {

@@ -1,6 +1,7 @@
-//! The control process's hand on the counters: makes columns, reads counts, reclaims dead workers' slots.
+//! The control process's access to the counters: makes columns, reads counts, reclaims dead workers' slots.
 //!
-//! It holds no slot and takes nothing. What it reads is of one moment per word, not of one moment for all.
+//! It holds no slot and takes nothing. Each word is read at its own moment: the words of one answer may be of different
+//! moments.
 
 use std::array;
 use std::io;
@@ -18,7 +19,7 @@ use super::files::StoreId;
 use super::slots::{self, SLOTS, SlotReport};
 use crate::map::WordMap;
 
-/// From here on columns are those of metrics.
+/// The first column number of metrics.
 const FIRST_OF_METRICS: u32 = TIERS.0;
 
 /// A slot that was reclaimed.
@@ -26,7 +27,7 @@ const FIRST_OF_METRICS: u32 = TIERS.0;
 pub struct ReclaimedSlot {
     /// Its number.
     pub slot: u8,
-    /// What its dead owner had left.
+    /// The permits that its dead owner left.
     pub found: Reclaimed,
 }
 
@@ -39,7 +40,7 @@ pub struct ControlCells {
 }
 
 impl ControlCells {
-    /// Opens `DATA/cells`, making what is missing. [`super::set_aside_foreign`] comes first.
+    /// Opens `DATA/cells` and makes missing files. [`super::set_aside_foreign`] comes first.
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
         Ok(Self { dir: dir.to_owned(), store, counters, slots: array::from_fn(|_| OnceLock::new()) })
@@ -95,7 +96,7 @@ impl ControlCells {
             } else if let Some(words) = slots::open(&self.dir, self.store, number, &self.counters)? {
                 found.push((number, place.get_or_init(|| words)));
             } else {
-                // Slots are taken from the lowest on: there are none behind the first that was never made.
+                // Slots are taken from the lowest on: the first missing file ends the list.
                 break;
             }
         }

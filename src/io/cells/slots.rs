@@ -1,8 +1,8 @@
-//! Slots: each worker's lock file, what it shows of itself, and its journal.
+//! Slots: each worker's lock file with its status and its journal.
 //!
-//! A worker owns a slot by the kernel's lock on its file, which nothing but its death (or exit) ends. A slot that is
-//! marked in use and not locked had an owner that died: whoever gets its lock first reclaims the permits, and only
-//! then is it free. Files are never removed, so nobody can hold a lock on one that others no longer see.
+//! A worker owns a slot by the kernel's lock on its file, which only its exit or death ends. A slot that is marked in use
+//! and not locked had an owner that died: the next holder of its lock reclaims the permits, and then the slot is free. Files
+//! are never removed, so every process locks the same file.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Error, ErrorKind};
@@ -17,7 +17,7 @@ use aigw_core::cells::{Cells, Ring, Words, journal_v1};
 use super::files::{self, StoreId};
 use crate::map::{WordMap, allocate};
 
-/// How many workers may have slots at once.
+/// Most workers with slots at once.
 pub const SLOTS: u8 = 64;
 
 const PID: usize = header::OWN;
@@ -30,19 +30,19 @@ const INLINE: usize = header::OWN + 5;
 const FREE: u64 = 0;
 const WORDS: usize = HEADER_WORDS + RING_WORDS;
 
-/// Where a worker is in its life.
+/// The step of a worker's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
     /// Not serving yet.
     Starting = 1,
     /// Serving.
     Ready = 2,
-    /// Finishing what it has.
+    /// Finishing its requests.
     Draining = 3,
 }
 
 impl SlotState {
-    /// The word for it in reports.
+    /// The state's name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -59,37 +59,37 @@ pub struct SlotReport {
     pub slot: u8,
     /// Process id of its owner.
     pub pid: u32,
-    /// As the owner says.
+    /// Its state.
     pub state: SlotState,
     /// The configuration generation that the owner serves.
     pub generation: u64,
-    /// Requests that the owner is at.
+    /// Requests in flight.
     pub in_flight: u64,
     /// Whether the owner's requests are stepped inline.
     pub inline: bool,
 }
 
-/// What a worker shows of itself. Each word has one writer, the worker.
+/// The status that a worker shows. Each word has one writer, the worker.
 #[derive(Clone, Copy)]
 pub struct SlotStatus<'a>(&'a [AtomicU64]);
 
 impl<'a> SlotStatus<'a> {
-    /// Says where the worker is in its life.
+    /// Shows the worker's state.
     pub fn set_state(self, state: SlotState) {
         self.0[STATE].store(state as u64, Ordering::Release);
     }
 
-    /// Says which configuration the worker serves.
+    /// Shows the configuration generation that the worker serves.
     pub fn set_generation(self, generation: u64) {
         self.0[GENERATION].store(generation, Ordering::Release);
     }
 
-    /// Says whether requests are stepped inline.
+    /// Shows whether requests are stepped inline.
     pub fn set_inline(self, inline: bool) {
         self.0[INLINE].store(u64::from(inline), Ordering::Release);
     }
 
-    /// The count of requests the worker is at, to be added to and subtracted from.
+    /// The count of requests in flight, to be added to and subtracted from.
     pub fn in_flight(self) -> &'a AtomicU64 {
         &self.0[IN_FLIGHT]
     }
@@ -103,7 +103,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Takes the first slot that nobody holds, and its journal, empty.
+    /// Takes the first slot without an owner, and its journal, empty.
     pub(super) fn acquire(dir: &Path, store: StoreId, cells: &impl Cells) -> io::Result<(Self, Ring<WordMap>)> {
         for number in 0..SLOTS {
             let path = path(dir, number);
@@ -163,13 +163,13 @@ fn is_v1(head: &[AtomicU64]) -> bool {
     CellFile::Slot.found_layout(head) == Ok(1)
 }
 
-/// Whether the machine has run on since the slot's owner started.
+/// Whether the machine has not restarted since the slot's owner started.
 fn is_same_boot(head: &[AtomicU64]) -> bool {
     let (theirs, ours) = (head[BOOT].load(Ordering::Relaxed), boot());
     theirs == ours && ours != 0
 }
 
-/// Frees a slot whose lock the caller holds. Nothing when it is free.
+/// Frees a slot whose lock the caller holds; a free slot stays free.
 fn release(slot: &[AtomicU64], cells: &impl Cells) -> Reclaimed {
     if slot[STATE].load(Ordering::Acquire) == FREE {
         return Reclaimed::default();
@@ -179,7 +179,7 @@ fn release(slot: &[AtomicU64], cells: &impl Cells) -> Reclaimed {
     found
 }
 
-/// Another's slot, for the control process. `None` while there is no such file.
+/// Opens the slot of another process, for the control process. `None` without a file.
 pub(super) fn open(dir: &Path, store: StoreId, number: u8, cells: &impl Cells) -> io::Result<Option<WordMap>> {
     let path = path(dir, number);
     let file = match files::open(&path) {
@@ -211,7 +211,7 @@ pub(super) fn reclaim_dead(
     Ok((lock(&file)? && slot.words()[STATE].load(Ordering::Acquire) != FREE).then(|| release(slot.words(), cells)))
 }
 
-/// What a slot says of its owner; `None` when it has none.
+/// The status of a slot's owner; `None` for a free slot.
 pub(super) fn report(number: u8, slot: &WordMap) -> Option<SlotReport> {
     let word = |n: usize| slot.words()[n].load(Ordering::Acquire);
     let state = match word(STATE) {
@@ -247,7 +247,7 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// A word that changes when the machine starts anew; 0 when the kernel does not say.
+/// A word that changes when the machine restarts; 0 when the kernel has none.
 fn boot() -> u64 {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();

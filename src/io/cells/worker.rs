@@ -1,4 +1,4 @@
-//! A worker's hold on the counters: all of them, and a slot with a journal of its own until it dies.
+//! A worker's access to the counters: all of them, and a slot with a journal of its own until it dies.
 
 use std::io;
 use std::path::Path;
@@ -20,17 +20,17 @@ pub struct WorkerCells {
 }
 
 impl WorkerCells {
-    /// Takes a free slot, having given back what its dead owner had not sent.
+    /// Takes a free slot, after giving back the unsent permits of its dead owner.
     ///
-    /// `dir` is `DATA/cells`. `StorageFull` when there is no room for the files, `ResourceBusy` when all slots are
-    /// taken, `InvalidData` when a file is not what it should be.
+    /// `dir` is `DATA/cells`. `StorageFull` without room for the files, `ResourceBusy` when all slots are taken,
+    /// `InvalidData` when a file is not valid.
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
         let (slot, ring) = Slot::acquire(dir, store, &counters)?;
         Ok(Self { counters, slot, ring })
     }
 
-    /// What the worker shows of itself to the control process.
+    /// The status that the worker shows to the control process.
     pub fn status(&self) -> SlotStatus<'_> {
         self.slot.status()
     }

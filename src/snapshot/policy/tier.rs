@@ -1,4 +1,4 @@
-//! Tiers and models in compiled form: what a consumer bought, and what it may be spent on.
+//! Tiers and models in compiled form.
 //!
 //! Out: an [`Offer`], found by row number or by name. Every reference was checked (see `compile_tiers`). It decides
 //! nothing: gates are `admit::gate`'s, limits `admit`'s.
@@ -58,7 +58,7 @@ pub struct Tier {
     pub features: Patterns,
     /// Models that may be called.
     pub models: Patterns,
-    /// What requests may ask for.
+    /// The parameters that requests may use.
     pub parameters: Parameters,
     /// Most bytes of a request's body on `/v1`.
     pub prompt_max_bytes: Option<u64>,
@@ -70,7 +70,7 @@ pub struct Tier {
     pub total_ms: Option<u64>,
 }
 
-/// What has a counter of its own under a tier's limit.
+/// The scope of a tier's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// The consumer.
@@ -84,7 +84,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The configuration's word.
+    /// The scope's name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Consumer => "consumer",
@@ -100,7 +100,7 @@ impl Subject {
 pub struct TierLimit {
     /// Its kind and its numbers.
     pub limit: Limit,
-    /// What is counted on its own.
+    /// The scope of its counters.
     pub subject: Subject,
     /// Counted, never refused.
     pub shadow: bool,
@@ -108,7 +108,7 @@ pub struct TierLimit {
     pub columns: Box<[u32]>,
 }
 
-/// What requests may ask for.
+/// The parameters that requests may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // one for each parameter
 pub struct Parameters {
@@ -131,13 +131,13 @@ pub struct Parameters {
 pub struct Patterns(pub(super) Box<[Box<str>]>);
 
 impl Patterns {
-    /// Whether one of them is this name's.
+    /// Whether one of them matches this name.
     pub fn hold(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| holds(pattern, name))
     }
 }
 
-/// Each part between two `*` as early as it can be; linear in name times parts.
+/// Matches each part between two `*` as early as possible; linear in name times parts.
 fn holds(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or("");
@@ -173,14 +173,14 @@ pub struct Model {
     pub max_output_tokens: Option<u32>,
     /// Unix seconds.
     pub created_at: i64,
-    /// Where it runs.
+    /// The targets that run it.
     pub upstreams: Box<[ModelUpstream]>,
 }
 
-/// One place where a model runs.
+/// One target of a model.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ModelUpstream {
-    /// Towards it.
+    /// The protocol.
     pub scheme: Scheme,
     /// Name or address.
     pub host: Box<str>,
@@ -188,9 +188,9 @@ pub struct ModelUpstream {
     pub port: u16,
     /// Base path; the rest of a call's path is appended.
     pub path: Box<str>,
-    /// What it calls the model.
+    /// The model's name there.
     pub model: Box<str>,
-    /// Share of calls; 0: only when the others fail.
+    /// Share of calls; a target with 0 is asked only when the others fail.
     pub weight: u32,
     /// Its key, sealed.
     pub api_key: Option<Box<str>>,

@@ -1,7 +1,7 @@
-//! The policy JSON as it is written by the control process (docs/reference/boundary.md): serde types only.
+//! The policy's JSON as the control process writes it (docs/reference/boundary.md): serde types only.
 //!
-//! Every key is always present and no other is known, so that the two sides cannot drift apart in silence.
-//! Nothing is checked here beyond types; `compile` does.
+//! Every key is always present and others are refused, so the two sides cannot drift apart in silence. Only types are
+//! checked here; `compile` checks the rest.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
