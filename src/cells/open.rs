@@ -7,10 +7,10 @@
 //!    new owner's window, 0): later than any end it ever had. So a take whose swap succeeds still owned the entry, and
 //!    a refund finds its own window or nothing.
 //! 2. *The area's time never goes back.* `MARK` is the latest time an entry was handed over at. A request with an earlier
-//! time (a stale or stepped clock) counts in the window of the mark, since an older one may be gone.
+//!    time (a stale or stepped clock) counts in the window of the mark, since an older one may be gone.
 //! 3. *One counter per identifier and window.* When both buckets are full of live windows, the column's one overflow cell is
-//! used by all newcomers, and the column gets no new entry until its window ends. A request that was sent to the overflow
-//! cell for one window looks again when it finds a later one there.
+//!    used by all newcomers, and the column gets no new entry until its window ends. A request that was sent to the overflow
+//!    cell for one window looks again when it finds a later one there.
 //!
 //! A process that dies while it hands over leaves the lock free and a note; the next holder takes the half-moved
 //! entry back. The area does not grow and does not know identifiers, only tags.

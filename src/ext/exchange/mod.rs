@@ -2,15 +2,17 @@
 //!
 //! In: `app(scope, proto)` from the server's thread. Out: exactly one answer through `proto`, from whichever thread has it,
 //! with no Python frame of ours on the way. The core decides; this folder moves bytes over the boundary and keeps the order:
-//! head, body, call, answer. `body` reads a body, `linger` the bodies of refused requests, `in_flight` lists the exchanges,
-//! `deliver` passes the events of a call on. An exchange is stepped inline (`inline`) or, on a stock loop, as an asyncio
-//! future: the same code either way. One that is dropped unanswered gives its permit back, and the server answers 500.
+//! `begin`, `accepted`, `read`, `forward`, `finish`. `body` reads a body, `linger` the bodies of refused requests, `shared` has
+//! the parts of the worker and `in_flight` its exchanges, `deliver` passes the events of a call on. `waiter` is woken at the
+//! end: a coroutine that is stepped inline or, on a stock loop, an asyncio callback. An exchange that is dropped unanswered
+//! gives its permit back, and the server answers 500.
 
 mod body;
 pub(crate) mod deliver;
 mod in_flight;
 mod linger;
 mod shared;
+mod waiter;
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -31,6 +33,7 @@ use crate::protocol::{self, Names};
 use body::{BodyReader, Progress, Purpose, ask};
 use linger::Left;
 pub(crate) use shared::{CallInFlight, Settings, Shared};
+use waiter::Waiter;
 
 /// A refusal reads at most this much of a body: a client that is still writing would lose the answer.
 const DISCARD_BYTES: u64 = 1024 * 1024;
@@ -51,14 +54,6 @@ enum Phase {
     Over = 3,
 }
 
-/// The waiting party: a coroutine (inline) or a callback (stock loop).
-#[derive(Default)]
-struct Parked {
-    over: bool,
-    coroutine: Option<Py<PyAny>>,
-    waker: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
-}
-
 /// The awaitable of one request.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Exchange {
@@ -67,7 +62,7 @@ pub struct Exchange {
     head: Arc<Head>,
     phase: AtomicU8,
     blocking: AtomicBool,
-    parked: Mutex<Parked>,
+    waiter: Waiter,
     body: Mutex<Option<BodyReader>>,
     /// The bell that stops the call, once forwarded.
     cancel: Arc<Cancel>,
@@ -100,7 +95,7 @@ impl Exchange {
                 head: Arc::new(head),
                 phase: AtomicU8::new(Phase::Head as u8),
                 blocking: AtomicBool::new(true),
-                parked: Mutex::default(),
+                waiter: Waiter::default(),
                 body: Mutex::default(),
                 cancel: Arc::default(),
                 watch: Mutex::default(),
@@ -129,36 +124,6 @@ impl Exchange {
             }
             _ => Self::turn_away(this, Reason::Overloaded),
         }
-    }
-
-    /// The exchange is over: it is not in flight any more.
-    /// Counts the exchange among those in flight; false when the worker is full.
-    fn enter(this: &Bound<'_, Self>) -> bool {
-        let own = this.get();
-        let Some(index) = own.shared.enter(this) else { return false };
-        own.index.store(index, Ordering::Release);
-        true
-    }
-
-    fn leave(&self) {
-        self.set_phase(Phase::Over);
-        let index = self.index.swap(u32::MAX, Ordering::AcqRel);
-        if index != u32::MAX {
-            self.shared.leave(index);
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Head,
-            1 => Phase::Body,
-            2 => Phase::Forwarded,
-            _ => Phase::Over,
-        }
-    }
-
-    fn set_phase(&self, phase: Phase) {
-        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
     fn turn_away(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
@@ -322,20 +287,46 @@ impl Exchange {
             watch.call_method1("remove_done_callback", (this,))?;
             watch.call_method0("cancel")?;
         }
-        let (coroutine, waker) = {
-            let mut parked = locked(&own.parked);
-            parked.over = true;
-            (parked.coroutine.take(), parked.waker.take())
-        };
+        let (coroutine, callback) = own.waiter.end();
         if let Some(coroutine) = coroutine
             && let Step::Waits(_) = step(coroutine.bind(py))?
         {
             own.shared.worker.recorder().panic();
         }
-        if let Some((callback, context)) = waker {
+        if let Some((callback, context)) = callback {
             own.wake(this, callback.bind(py), context)?;
         }
         Ok(())
+    }
+
+    /// The exchange is over: it is not in flight any more.
+    /// Counts the exchange among those in flight; false when the worker is full.
+    fn enter(this: &Bound<'_, Self>) -> bool {
+        let own = this.get();
+        let Some(index) = own.shared.enter(this) else { return false };
+        own.index.store(index, Ordering::Release);
+        true
+    }
+
+    fn leave(&self) {
+        self.set_phase(Phase::Over);
+        let index = self.index.swap(u32::MAX, Ordering::AcqRel);
+        if index != u32::MAX {
+            self.shared.leave(index);
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Head,
+            1 => Phase::Body,
+            2 => Phase::Forwarded,
+            _ => Phase::Over,
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
     fn wake(&self, this: &Bound<'_, Self>, callback: &Bound<'_, PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
@@ -348,14 +339,7 @@ impl Exchange {
 
     /// Keeps the coroutine that waits for this exchange (inline stepping), or ends it when the answer was faster.
     pub(crate) fn park(&self, coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
-        {
-            let mut parked = locked(&self.parked);
-            if !parked.over {
-                parked.coroutine = Some(coroutine.clone().unbind());
-                return Ok(());
-            }
-        }
-        step(coroutine).map(|_| ())
+        if self.waiter.park(coroutine) { Ok(()) } else { step(coroutine).map(|_| ()) }
     }
 
     /// Watches for the client to leave; called once, late in a slow exchange.
@@ -422,14 +406,10 @@ impl Exchange {
     #[pyo3(signature = (callback, context=None))]
     fn add_done_callback(this: &Bound<'_, Self>, callback: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
         let own = this.get();
-        {
-            let mut parked = locked(&own.parked);
-            if !parked.over {
-                parked.waker = Some((callback, context));
-                return Ok(());
-            }
+        match own.waiter.add_callback(callback, context) {
+            None => Ok(()),
+            Some((callback, context)) => own.wake(this, callback.bind(this.py()), context),
         }
-        own.wake(this, callback.bind(this.py()), context)
     }
 
     /// Nothing to return: the answer went out through the protocol object.
