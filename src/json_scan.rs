@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn scan_tells_depth_and_string() {
+    fn scan_finds_depth_and_string() {
         for (text, depth, deepest, string) in [
             (r#"{"a":[1,{"b":"]}"}]"#, 1, 3, false),
             (r#"{"a\"}":"x\\"}"#, 0, 1, false),

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_come_back_for_nothing() {
+    fn limit_of_zero_advises_against_a_retry() {
         let now = UnixSeconds(90);
         let nothing = [check(0, 0, Period::Second, now)];
         for headers in [rate_limit, openai].map(|make| {

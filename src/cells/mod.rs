@@ -40,7 +40,7 @@ pub struct Busy;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Not an area of ours, or cut short.
-    #[error("this is no {0} file of aigw: move it away and start again")]
+    #[error("this is not a {0} file of aigw: move it away and start again")]
     Foreign(&'static str),
     /// Made by another version.
     #[error(

@@ -293,5 +293,6 @@ fn id_text(py: Python<'_>, id: Uuid) -> Bound<'_, PyString> {
 }
 
 fn entity_kind(name: &str) -> PyResult<EntityKind> {
-    EntityKind::named(name).ok_or_else(|| PyValueError::new_err(format!("{name:?} is no kind of consumers' entities")))
+    EntityKind::named(name)
+        .ok_or_else(|| PyValueError::new_err(format!("{name:?} is not a kind of entity that consumers have")))
 }

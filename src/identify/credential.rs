@@ -153,7 +153,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_key_wherever_it_is() {
+    fn finds_one_key_in_header_or_query() {
         let auth = auth(&["apikey", "X-Key"]);
         for (headers, query, wanted) in [
             (vec![], "", Presented::None),
@@ -208,7 +208,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn hiding_leaves_the_rest_as_it_was() {
+    fn hiding_keeps_the_rest_of_the_query() {
         let auth = auth(&["apikey"]);
         for (query, wanted) in [
             ("", ""),

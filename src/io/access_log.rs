@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn log_counts_and_tells_lines_lost_to_a_full_disk() {
+    fn log_counts_lines_lost_to_a_full_disk() {
         let log = AccessLog::open("/dev/full").unwrap();
         for _ in 0..5 {
             log.write(line());

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_one_is_never_replaced() {
+    fn damaged_secret_is_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         write(&dir.path().join("secret"), b"short").unwrap();
         assert_eq!(load_or_make(dir.path()).unwrap_err().kind(), ErrorKind::InvalidData);

@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_it_is_cut_does_not_matter(
+        fn cuts_between_pieces_change_nothing(
             cuts in prop::collection::vec(0_usize..90, 0..6),
             text in "[a-z\"{}\\[\\]:, \\\\]{0,20}",
         ) {

@@ -325,7 +325,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_it_is_cut_does_not_matter(
+        fn cuts_between_pieces_change_nothing(
             cuts in prop::collection::vec(0_usize..400, 0..8), strip in any::<bool>(), line in 0_usize..3,
         ) {
             let stream = [TOLD, ": ping\n\n", USAGE, PLAIN, DONE].concat().replace('\n', ["\n", "\r\n", "\r"][line]);
@@ -344,7 +344,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_passes_as_it_came_where_nothing_is_stripped(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn garbage_passes_unchanged_when_nothing_is_stripped(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut events = Events::new(false);
             prop_assert_eq!(events.push(&bytes), None);
             prop_assert!(events.finish().is_empty());

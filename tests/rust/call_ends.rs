@@ -1,4 +1,4 @@
-//! Every end of a call: whether it counts, what the client gets, what is recorded.
+//! Every end of a call: whether it counts, the answer to the client, and the record.
 #![allow(clippy::unwrap_used)]
 
 mod world;
@@ -127,7 +127,7 @@ fn each_failure_has_its_refusal_and_gives_back() {
 }
 
 #[test]
-fn shutdown_that_cuts_is_no_fault_of_the_client() {
+fn shutdown_that_cuts_is_not_the_clients_fault() {
     let world = world();
     let unsent = world.fail(world.call(&Spec::route()), Failure::Cancelled, false, CUTTING);
     assert_eq!(ended(&unsent), (Outcome::UpstreamError, Some(Reason::Draining), Some(503)));

@@ -88,7 +88,7 @@ fn a_worker_sees_columns_made_and_grown_after_it_started() {
 }
 
 #[test]
-fn a_column_is_one_thing_only() {
+fn column_refuses_another_key_or_width() {
     let folder = Folder::new();
     let control = ControlCells::open(&folder.cells(), STORE).unwrap();
     control.ensure_column(1, 1, 1, "requests:a").unwrap();

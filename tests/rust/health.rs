@@ -19,7 +19,7 @@ const T: Duration = Duration::from_secs(100);
 const JUST_OUT: Duration = Duration::from_millis(9_999);
 
 #[test]
-fn three_failures_in_a_row_take_it_out_for_ten_seconds() {
+fn three_failures_in_a_row_take_address_out_for_ten_seconds() {
     let health = Arc::new(Health::default());
     fail(&health, 2, T);
     health.attempt(T).unwrap().succeeded();

@@ -269,7 +269,7 @@ fn reclaim_reads_the_ring_of_the_version_before() {
 
 /// A kind that takes more than one unit at a time would refuse so; requests take one.
 #[test]
-fn check_tells_never_from_not_yet() {
+fn check_separates_never_from_not_yet() {
     let space = Arc::new(space());
     let admitter = Admitter::new(Arc::clone(&space));
     let mut check = Check::new(both()[0], KEY);

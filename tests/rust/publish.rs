@@ -274,7 +274,7 @@ fn a_base_of_another_version_is_said_and_the_one_written_at_start_heals() {
 }
 
 #[test]
-fn readers_beside_a_busy_writer_never_see_half_a_generation() {
+fn readers_next_to_a_busy_writer_never_see_half_a_generation() {
     let (dir, mut writer) = data();
     writer.publish(Some(&policy("0"))).unwrap();
     let done = AtomicBool::new(false);

@@ -1,5 +1,5 @@
 //! The bucket word against a model: a burst passes at once, then the rate; never more in any stretch of time than the
-//! bucket and what refilled; what is given back can be taken again; what was used stays used when the rate changes; a clock
+//! bucket and its refill; refunds can be taken again; used requests stay used when the rate changes; a clock
 //! that steps back neither opens nor jams it.
 #![allow(clippy::unwrap_used)]
 

@@ -24,7 +24,7 @@ const FAULTS: [Fault; 10] = [
     (Reason::SizeLimited, |request, _| request.length = BodyLength::Known(1_000)),
     (Reason::AclForbidden, |_, policy| policy["acl"][0]["allow"] = json!(["silver"])),
     (Reason::RateLimited, |_, policy| policy["rate_limiting"][0]["limits"][0]["fields"]["requests"] = json!(0)),
-    // With its body: what was declared small enough is too large.
+    // A chunked body has no declared size: its real one is too large.
     (Reason::SizeLimited, |request, _| {
         request.length = BodyLength::Chunked;
         request.body = vec![b'x'; 1_000];

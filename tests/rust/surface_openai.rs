@@ -144,7 +144,7 @@ fn shadow_limit_counts_and_never_refuses() {
 }
 
 #[test]
-fn documents_are_no_refusals_and_take_nothing() {
+fn documents_are_answers_and_take_nothing() {
     let world = World::new(&policy());
     let document = |path: &str| match world.head(&mut Spec::get(path).head()).unwrap() {
         HeadOutcome::Document(context, body) => (context.tier, String::from_utf8(body.to_vec()).unwrap()),

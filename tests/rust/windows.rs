@@ -1,5 +1,5 @@
-//! Periods against a calendar counted day by day, and the window word against a model: never above the limit, what
-//! is given back can be taken again, the reset is exact, and no window ever moves backwards.
+//! Periods against a calendar counted day by day, and the window word against a model: never above the limit,
+//! refunds can be taken again, the reset is exact, and no window ever moves backwards.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ fn known_moments() {
 }
 
 #[test]
-fn a_duration_is_told_as_it_was_written() {
+fn duration_prints_with_its_own_unit() {
     for (text, seconds) in [
         ("90s", 90),
         ("120s", 120),

@@ -98,7 +98,7 @@ mod tests {
         "consumers:\n- {username: a, tier: t, keyauth_credentials: [{key: k}], acls: [{group: g}]}\n- {username: b}\n";
 
     #[test]
-    fn compare_tells_moved_rows_from_changed_ones() {
+    fn compare_separates_moved_rows_from_changed_ones() {
         let before = rows("f\",\"hash\":\".yaml", TEXT);
         let moved = rows("g.yaml", &TEXT.replace("consumers:", "\nconsumers:"));
         let changed = rows("g.yaml", &TEXT.replace("tier: t, ", "tier: u, ").replace("{username: b}", "{username: c}"));

@@ -294,7 +294,7 @@ impl<'text> Builder<'text> {
 
     fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Stop> {
         let Some(&(target, size, height)) = self.anchors.get(&anchor) else {
-            return Err(("an alias inside what it stands for".to_owned(), bytes(span)));
+            return Err(("an alias inside its own target".to_owned(), bytes(span)));
         };
         if self.frames.len() + height > MAX_DEPTH {
             return Err((too_deep(), bytes(span)));

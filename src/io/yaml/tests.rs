@@ -112,7 +112,7 @@ fn an_excerpt_names_the_scalars_of_its_line() {
 }
 
 #[test]
-fn problems_are_all_told() {
+fn parse_reports_all_problems() {
     let text = "a: 1\n'a': 2\nb: !x 3\n1: c\n? [d]\n: e\nf: 99999999999999999999\n~: g\ntrue: h\na: 4\n";
     let found: Vec<_> = problems(text).into_iter().map(|(m, line, column, _)| (line, column, m)).collect();
     let expected = [
@@ -132,11 +132,11 @@ fn problems_are_all_told() {
 }
 
 #[test]
-fn faults_name_their_place_and_repair() {
+fn faults_name_their_position_and_repair() {
     for (text, line, column, words) in [
         ("a: b\n\tc: d\n", 2, 1, "a tab cannot indent"),
         ("a: *b\n", 1, 4, "anchor that is not defined"),
-        ("a: &b [*b]\n", 1, 8, "an alias inside what it stands for"),
+        ("a: &b [*b]\n", 1, 8, "an alias inside its own target"),
         ("a: 1\n---\nb: 1\n", 2, 1, "a second document"),
         ("a: b: c\n", 1, 5, "a second ': '"),
         ("a: [1, 2\nb: 1\n", 2, 2, ""),

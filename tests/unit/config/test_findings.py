@@ -124,7 +124,7 @@ def test_a_model_refuses_an_unknown_tokenizer(tokenizer: str, words: str) -> Non
         ("tiers: {}\n".encode("utf-16"), "UTF-16"),
         (b"tiers: {a: \xff}\n", "not valid UTF-8"),
         (b"tiers: {}\n\x00", "unexpected character"),
-        (b"a: &a [*a]\n", "an alias inside what it stands for"),
+        (b"a: &a [*a]\n", "an alias inside its own target"),
         (b"tiers: " + b"{a: " * 70, "nested deeper than 64"),
         (b'"\\ud800": 1\n', "1:"),
     ],
