@@ -132,11 +132,11 @@ def start_nginx(upstream: int, folder: Path) -> Server:
     return Server("nginx", [nginx, "-p", str(folder), "-c", str(conf)], SERVER_CORE, port)
 
 
-def serve(file: Path, data: Path) -> tuple[Server, str]:
+def serve(file: Path, data: Path, python: str = sys.executable) -> tuple[Server, str]:
     """Start a gateway with one worker and this configuration file. Returns it and the URL of its Admin API."""
     proxy, admin = free_port(), free_port()
     command = [
-        sys.executable,
+        python,
         "-P",
         "-m",
         "aigw",
@@ -152,13 +152,13 @@ def serve(file: Path, data: Path) -> tuple[Server, str]:
     return Server("gateway", command, SERVER_CORE, proxy), f"http://127.0.0.1:{admin}"
 
 
-def start_gateway(upstream: int, folder: Path) -> tuple[Server, dict[str, list[str]]]:
+def start_gateway(upstream: int, folder: Path, python: str = sys.executable) -> tuple[Server, dict[str, list[str]]]:
     """Start the gateway: loads on /v1 from its configuration file, the others through its Admin API. Also returns keys by load; loads
     without a policy have no keys."""
     keys = {load.name: [f"{load.name}-{token_hex(12)}" for _ in range(KEYS)] for load in SCENARIOS if load.v1}
     file = folder / "bench.yaml"
     file.write_text(configuration(upstream, keys))
-    server, admin = serve(file, folder / "data")
+    server, admin = serve(file, folder / "data", python)
     call = Admin(admin)
     on_routes = [load for load in SCENARIOS if not load.v1]
     for load in on_routes:
