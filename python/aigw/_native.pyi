@@ -143,10 +143,10 @@ class FileConsumerRows:
     def tags(self, kind: str, start: int, stop: int) -> list[tuple[str, str, str]]:
         """(kind, id, tag) of each label of some rows."""
     def compare(
-        self, kind: str, stored: Mapping[str, str]
+        self, kind: str, stored: dict[str, str]
     ) -> tuple[list[int], list[int], list[tuple[str, str]], list[str]]:
         """The rows against the column ``origin`` of the stored ones by id: indexes of the absent and of the changed, (origin, id)
-        of the unchanged ones that stand in another line, ids of the stored rows that left the file."""
+        of the unchanged ones that stand in another line, ids of the stored rows that left the file, in the order of ``stored``."""
     def name(self, id: str) -> str | None:
         """The username of a consumer, or else its custom_id."""
     def same_digests(self) -> list[tuple[int, int]]:

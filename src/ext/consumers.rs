@@ -224,17 +224,14 @@ impl FileConsumerRows {
         Ok(tags.collect())
     }
 
-    #[allow(clippy::needless_pass_by_value)] // extracted from Python
-    fn compare(
-        &self,
-        py: Python<'_>,
-        kind: &str,
-        stored: HashMap<PyBackedStr, PyBackedStr>,
-    ) -> PyResult<DifferenceTuple> {
+    fn compare(&self, py: Python<'_>, kind: &str, stored: &Bound<'_, PyDict>) -> PyResult<DifferenceTuple> {
         let kind = entity_kind(kind)?;
-        let stored: HashMap<Uuid, PyBackedStr> =
-            stored.into_iter().filter_map(|(id, origin)| Some((parse_uuid(&id)?, origin))).collect();
-        let found = py.detach(|| compare(&self.inner, kind, &stored));
+        let mut origins = Vec::with_capacity(stored.len());
+        for (id, origin) in stored.iter() {
+            let (id, origin): (PyBackedStr, PyBackedStr) = (id.extract()?, origin.extract()?);
+            origins.extend(parse_uuid(&id).map(|id| (id, origin)));
+        }
+        let found = py.detach(|| compare(&self.inner, kind, &origins));
         let rows = self.inner.of(kind);
         let moved = found.moved.iter().map(|&at| (self.inner.origin(kind, &rows[at]), rows[at].id.to_string()));
         let removed = found.removed.iter().map(Uuid::to_string);

@@ -1,7 +1,6 @@
 //! Finding the API key in a request.
 //!
-//! In: a key-auth configuration, the header fields, the query. Out: one key, or the finding that there is none or more than
-//! one. Invariant: a request that carries two keys (header and query, two names, the same field twice) is `Duplicate`,
+//! In: a key-auth configuration, the header fields, the query. Out: one key, `None`, or `Duplicate`. Invariant: a request that carries two keys (header and query, two names, the same field twice) is `Duplicate`,
 //! whatever their order and values, so that every other reader of the request picks the same caller.
 //! The body is not searched: `key_in_body` is refused by the control process.
 

@@ -1,7 +1,7 @@
 //! The stages behind admission, the same for both surfaces: the call is sent, its answer passes, it is settled.
 //!
 //! In: an [`Admitted`] request; then, from the upstream client, each step of its [`Call`] with the time since arrival. Out: the
-//! headers and bytes that the client gets, and once at the end an [`EndedCall`] call for the record. A call that is dropped
+//! headers and bytes that the client gets, and once at the end an [`EndedCall`] for the record. A call that is dropped
 //! before its end gives back all that it took.
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ code applies the rules to each consumer; this module explains each rule that was
 occur twice. No message contains a key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import orjson
@@ -53,19 +53,16 @@ class ConsumersCheck:
     def _explain(self, items: list[Item]) -> None:
         """Findings on consumers that native code refused. A reference that stands for a number is converted, and the rest is
         checked again."""
-        left = items
-        for attempt in range(2):
-            found = _violations([item for _, item in left])
-            typed = [convert(self._source, *left[n], texts) for n, texts in found.items()] if attempt == 0 else []
-            if any(typed):
-                continue
-            for n, (path, item) in enumerate(left):
-                if self._source.full:
-                    return
-                report(self._source, path, ConsumerInFile, found.get(n, _UNEXPLAINED))
-                if isinstance(item.get("tier"), str):
-                    self._refer((*path, "tier"), "tiers", item["tier"])
-            return
+        found = _violations(items)
+        converted = [convert(self._source, *items[n], texts) for n, texts in found.items()]
+        if any(converted):
+            found = _violations(items)
+        for n, (path, item) in enumerate(items):
+            if self._source.full:
+                return
+            report(self._source, path, ConsumerInFile, found.get(n, _UNEXPLAINED))
+            if isinstance(item.get("tier"), str):
+                self._refer((*path, "tier"), "tiers", item["tier"])
 
     def _check_tier(self, index: int, name: str) -> None:
         for consumer, in_groups in self._consumers.referring_to(index):
@@ -77,17 +74,15 @@ class ConsumersCheck:
         if self._source.full:
             return
         path, other = _path(field, at), _path(field, earlier)
+        line = self._source.line(other if field == "username" else other[:-1])
         if field in ("key", "key_hash"):
-            whose, line = self._consumers.name(earlier[0]), self._source.line(other[:-1])
+            whose = self._consumers.name(earlier[0])
             text = f"the same key as of consumer '{whose}' in line {line}: a key opens for one consumer"
         else:
-            value, line = self._source.text(path), self._source.line(other[:2] if field == "custom_id" else other)
-            if field == "group":
-                line = self._source.line(other[:-1])
-            text = f"the {field} '{value}' stands twice: first in line {line}"
+            text = f"the {field} '{self._source.text(path)}' stands twice: first in line {line}"
         self._source.add(path, text)
 
-    def _plugins(self) -> Any:
+    def _plugins(self) -> Iterator[tuple[Path, JsonDict, str]]:
         for consumer, username in self._consumers.with_plugins:
             for index, plugin in enumerate(self._source.get(("consumers", consumer, "plugins")) or ()):
                 at: Path = ("consumers", consumer, "plugins", index)
@@ -111,11 +106,11 @@ def _path(field: str, at: tuple[int, int]) -> Path:
     return ("consumers", index, "acls", part, field) if field == "group" else ("consumers", index, field)
 
 
-def _violations(items: list[JsonDict]) -> dict[int, list[tuple[Path, str]]]:
+def _violations(items: list[Item]) -> dict[int, list[tuple[Path, str]]]:
     """Index -> (path, message) of each broken rule."""
     found: dict[int, list[tuple[Path, str]]] = {}
     try:
-        _MANY.validate_json(orjson.dumps(items), strict=True)
+        _MANY.validate_json(orjson.dumps([item for _, item in items]), strict=True)
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_input=False):
             found.setdefault(int(detail["loc"][0]), []).append((detail["loc"][1:], message_of(detail)))

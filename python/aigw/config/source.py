@@ -75,7 +75,7 @@ class Source:
         return value
 
     def _shown_reference(self, path: Path) -> str | None:
-        """The reference that a key is text as. A default may be the key: then only its HMAC can be shown."""
+        """The reference in place of a key, where it may be shown. With a default it may hold the key itself."""
         text = self.document.text(path)
         return text if path[-1:] == ("key",) and reference_of(text) == text else None
 

@@ -138,7 +138,7 @@ class Supervisor:
             self._tell_control("reload")
 
     def _pause(self, now: float) -> float | None:
-        """Seconds until the next start or kill; None if there is none."""
+        """Seconds until the next planned start or kill; None without a plan."""
         times = [slot.due for slot in self._slots() if slot.due is not None and not self._stopping]
         if self._kill_at is not None:
             times.append(self._kill_at)

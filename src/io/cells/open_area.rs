@@ -33,7 +33,7 @@ fn path(dir: &Path) -> PathBuf {
     dir.join("open")
 }
 
-/// Opens the area, making it if there is none.
+/// Opens the area, or makes it.
 pub(super) fn open(dir: &Path, store: StoreId) -> io::Result<Open> {
     let path = path(dir);
     let file = files::open_or_make(&path, |file| {

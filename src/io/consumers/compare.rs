@@ -1,11 +1,10 @@
 //! A file's rows against the rows that the store holds of the file.
 //!
-//! In: the rows, and the column `origin` of the stored ones by id. Out: indexes of the rows that are absent from the store,
+//! In: the rows, and the ids of the stored ones with their column `origin`. Out: indexes of the rows that are absent from the store,
 //! changed, or only moved to another line, and the ids that left the file. An unchanged row costs one comparison of text.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
 
 use aigw_core::snapshot::Uuid;
 use base16ct::lower::encode_string;
@@ -22,21 +21,18 @@ pub struct Difference {
     pub changed: Vec<usize>,
     /// Rows with the same content in another position.
     pub moved: Vec<usize>,
-    /// Ids of stored rows that the file does not hold any more.
+    /// Ids of stored rows that the file does not hold any more, in the order of the store.
     pub removed: Vec<Uuid>,
 }
 
 /// Compares all rows of one kind.
 #[must_use]
-pub fn compare<O: AsRef<str>, S: BuildHasher>(
-    rows: &Rows,
-    kind: EntityKind,
-    stored: &HashMap<Uuid, O, S>,
-) -> Difference {
+pub fn compare<O: AsRef<str>>(rows: &Rows, kind: EntityKind, stored: &[(Uuid, O)]) -> Difference {
+    let origins: HashMap<Uuid, &str> = stored.iter().map(|(id, origin)| (*id, origin.as_ref())).collect();
     let mut found = Difference::default();
     let mut held = 0;
     for (index, row) in rows.of(kind).iter().enumerate() {
-        let Some(origin) = stored.get(&row.id).map(AsRef::as_ref) else {
+        let Some(&origin) = origins.get(&row.id) else {
             found.absent.push(index);
             continue;
         };
@@ -47,8 +43,7 @@ pub fn compare<O: AsRef<str>, S: BuildHasher>(
     }
     if held < stored.len() {
         let ours: HashSet<Uuid> = rows.of(kind).iter().map(|row| row.id).collect();
-        found.removed = stored.keys().filter(|id| !ours.contains(*id)).copied().collect();
-        found.removed.sort_unstable_by_key(|id| *id.as_bytes());
+        found.removed = stored.iter().map(|(id, _)| *id).filter(|id| !ours.contains(id)).collect();
     }
     found
 }
@@ -90,7 +85,7 @@ mod tests {
         Rows::new(Arc::new(consumers), declaration, &keys, |_| Ok::<_, Infallible>(HashMap::new())).unwrap()
     }
 
-    fn stored(rows: &Rows, kind: EntityKind) -> HashMap<Uuid, String> {
+    fn stored(rows: &Rows, kind: EntityKind) -> Vec<(Uuid, String)> {
         rows.of(kind).iter().map(|row| (row.id, rows.origin(kind, row))).collect()
     }
 
@@ -107,7 +102,7 @@ mod tests {
             assert_eq!(compare(&before, kind, &held), Difference::default());
             let all = (0..before.of(kind).len()).collect();
             assert_eq!(compare(&moved, kind, &held), Difference { moved: all, ..Difference::default() });
-            assert_eq!(compare(&moved, kind, &HashMap::<Uuid, String>::new()).absent.len(), before.of(kind).len());
+            assert_eq!(compare(&moved, kind, &[] as &[(Uuid, String)]).absent.len(), before.of(kind).len());
         }
         let held = stored(&before, EntityKind::Consumer);
         let found = compare(&changed, EntityKind::Consumer, &held);

@@ -196,9 +196,7 @@ def _plan_consumers(
         if rows is None:
             plan.removed = list(stored[kind])
         elif not inserts_all:
-            absent, changed, plan.moved, gone = rows.native.compare(kind, stored[kind])
-            left = frozenset(gone)
-            plan.removed = [key for key in stored[kind] if key in left] if left else []  # in the store's order
+            absent, changed, plan.moved, plan.removed = rows.native.compare(kind, stored[kind])
             plan.updates = updates(session, kind, rows, changed)
             at_once = {update.at for update in plan.updates}
             plan.added = {row.id: row for row in (rows.row(kind, index) for index in absent)}

@@ -86,7 +86,7 @@ class _Names:
         self._own: dict[str, str] | None = None
 
     def of(self, key: str) -> str:
-        """The name; the id if there is none."""
+        """The name, or the id of an unknown entity."""
         found = self._names(key)
         if found is None:
             if self._own is None:

@@ -74,11 +74,6 @@ class ConsumerRows:
         )
         self.file = file.name
 
-    @property
-    def total(self) -> int:
-        """Rows of all kinds."""
-        return sum(map(self.native.count, CONSUMER_KINDS))
-
     def row(self, kind: str, index: int) -> Row:
         """One row, as a value."""
         key, body, digest, expires_at, tier, line, content, reference = self.native.row(kind, index)
