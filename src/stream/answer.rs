@@ -15,6 +15,15 @@ use super::sse::Events;
 use super::usage::Usage;
 use crate::accept::openai::{Asked, IncludeUsage};
 
+/// A fault inside an answer whose status is a success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// An event of the stream is an error.
+    Error,
+    /// The stream ended without an event.
+    Empty,
+}
+
 /// One model's answer. Times are since the request's arrival.
 #[derive(Debug)]
 pub struct ModelAnswer {
@@ -111,6 +120,15 @@ impl ModelAnswer {
             UsageReader::Nothing => None,
             UsageReader::Document(finder) => finder.found().and_then(Usage::parse),
             UsageReader::Events(events) => events.usage(),
+        }
+    }
+
+    /// The fault inside a successful answer. Asked once the answer is whole: before that a stream may be empty and go on.
+    pub fn fault(&self) -> Option<Fault> {
+        match &self.usage {
+            UsageReader::Events(events) if self.success && events.has_error() => Some(Fault::Error),
+            UsageReader::Events(events) if self.success && events.is_empty() => Some(Fault::Empty),
+            _ => None,
         }
     }
 

@@ -31,12 +31,30 @@ pub struct Events {
     /// The event is too large: everything passes until its end.
     skipping: bool,
     usage: Option<Usage>,
+    seen: Seen,
+}
+
+/// The events so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// No event with data.
+    Nothing,
+    /// At least one event with data.
+    Data,
+    /// An error among them.
+    Error,
 }
 
 /// The members that identify a chunk with only the usage.
 #[derive(Deserialize)]
 struct Chunk {
     choices: Option<Vec<IgnoredAny>>,
+    error: Option<IgnoredAny>,
+}
+
+/// The member that makes a chunk an error.
+#[derive(Deserialize)]
+struct ErrorChunk {
     error: Option<IgnoredAny>,
 }
 
@@ -51,12 +69,22 @@ enum Verdict {
 impl Events {
     /// `strip`: the caller did not ask for the usage.
     pub fn new(strip: bool) -> Self {
-        Self { strip, held: Vec::new(), searched: 0, skipping: false, usage: None }
+        Self { strip, held: Vec::new(), searched: 0, skipping: false, usage: None, seen: Seen::Nothing }
     }
 
     /// The usage that was reported last.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// No event with data came.
+    pub fn is_empty(&self) -> bool {
+        self.seen == Seen::Nothing
+    }
+
+    /// An event was an error: its data has a member `error` that is not null, or its type is `error`.
+    pub fn has_error(&self) -> bool {
+        self.seen == Seen::Error
     }
 
     /// The next piece. `None`: it passes unchanged; otherwise these bytes pass instead (maybe empty).
@@ -128,6 +156,7 @@ impl Events {
     }
 
     fn judge(&mut self, event: &[u8]) -> Verdict {
+        self.note(event);
         if memmem::find(event, NAME).is_none() {
             return Verdict::Pass;
         }
@@ -147,6 +176,20 @@ impl Events {
             }
         }
         verdict
+    }
+
+    /// Notes whether an event has data, and whether it is an error.
+    fn note(&mut self, event: &[u8]) {
+        if self.seen == Seen::Nothing && (event.starts_with(b"data") || !data_of(event).1.is_empty()) {
+            self.seen = Seen::Data;
+        }
+        if self.seen == Seen::Data && memmem::find(event, b"error").is_some() {
+            let (_, data) = data_of(event);
+            let in_data = serde_json::from_slice(&data).is_ok_and(|chunk: ErrorChunk| chunk.error.is_some());
+            if in_data || event_type(event) == b"error" {
+                self.seen = Seen::Error;
+            }
+        }
     }
 
     /// A chunk with a usage that is not null, and the position of that usage.
@@ -203,6 +246,12 @@ fn data_of(event: &[u8]) -> (usize, Cow<'_, [u8]>) {
         start = end + 1;
     }
     found.unwrap_or_default()
+}
+
+/// The type that an event names; empty without one.
+fn event_type(event: &[u8]) -> &[u8] {
+    let lines = event.split(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.filter_map(|line| line.strip_prefix(b"event:")).next_back().unwrap_or_default().trim_ascii()
 }
 
 #[cfg(test)]
@@ -277,6 +326,27 @@ mod tests {
             ("data: {\"choices\":[],\"usage\":null}", "data: {\"choices\":[],\"usage\":null}"),
         ] {
             assert_eq!(run(true, &[event.as_bytes()]).0, wanted, "{event}");
+        }
+    }
+
+    #[test]
+    fn stream_notes_errors_and_absence_of_events() {
+        for (stream, error, empty) in [
+            ("", false, true),
+            (": ping\n\n\n", false, true),
+            (PLAIN, false, false),
+            (DONE, false, false),
+            ("data: {\"error\":{\"message\":\"x\"}}", true, false),
+            ("data: {\"id\":1,\"choices\":[],\"error\":\"overloaded\"}\n\n", true, false),
+            ("data: {\"error\":null,\"choices\":[]}\n\n", false, false),
+            ("data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\":1\",\"error\":1}}]}\n\n", false, false),
+            ("event: error\ndata: overloaded\n\n", true, false),
+            ("event: x\ndata: error\n\n", false, false),
+        ] {
+            let mut events = Events::new(false);
+            events.push(stream.as_bytes());
+            events.finish();
+            assert_eq!((events.has_error(), events.is_empty()), (error, empty), "{stream}");
         }
     }
 
