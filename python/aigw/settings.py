@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from aigw.errors import ConfigError
@@ -69,6 +69,10 @@ def _path(text: str) -> Path:
     return Path(text).absolute()
 
 
+def _file_or_none(text: str) -> Path | Literal["none"] | None:
+    return "none" if text == "none" else _path(text) if text else None
+
+
 def _setting(parse: Callable[[str], Any], default: str, doc: str, *, secret: bool = False) -> Any:
     return field(metadata={"parse": parse, "default": default, "doc": doc, "secret": secret}, repr=not secret)
 
@@ -77,10 +81,11 @@ def _setting(parse: Callable[[str], Any], default: str, doc: str, *, secret: boo
 class Settings:
     """One gateway's settings. `field.metadata` holds each one's parser, default (as text), doc and whether it is secret."""
 
-    config: Path | None = _setting(
-        _optional(_path),
+    config: Path | Literal["none"] | None = _setting(
+        _file_or_none,
         "",
-        "configuration file, put in force at start and whenever it changes; empty: the Admin API rules",
+        "configuration file, put in force at start and whenever it changes; empty: the entities of an earlier file stay; "
+        "'none': they are deleted, and the Admin API rules (./none is a file of that name)",
     )
     data: Path = _setting(_path, "./aigw-data", "data folder: store, counters, snapshot, secret")
     proxy: HostPort = _setting(HostPort.parse, "127.0.0.1:8000", "address that clients call; port 0 takes a free one")
@@ -142,8 +147,8 @@ def variable(name: str) -> str:
 def load(given: Mapping[str, str | None], environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `given` (by name, None for not given), else from the environment, else from the defaults.
 
-    An empty variable counts as not set. An empty option raises: it is mostly a shell variable that is not set, and without
-    --config the gateway would delete the entities that a file declared. Raises ConfigError with the source of the wrong text.
+    An empty variable counts as not set. An empty option raises: it is mostly a shell variable that is not set. Raises ConfigError
+    with the source of the wrong text.
     """
     values: dict[str, Any] = {}
     for setting in fields(Settings):

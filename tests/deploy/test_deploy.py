@@ -66,9 +66,12 @@ def test_the_image_copies_every_path_of_the_workspace() -> None:
             assert any(target == one or target.startswith(f"{one}/") for one in copied()), target
 
 
-def test_the_image_starts_a_verb_that_exists_as_an_unprivileged_user() -> None:
+def test_the_image_starts_a_verb_that_exists_as_an_unprivileged_numeric_user() -> None:
     (user,), (program,), (verb,) = said("USER"), said("ENTRYPOINT"), said("CMD")
-    assert user not in ("root", "0") and json.loads(program) == ["/opt/aigw/bin/aigw"]
+    number, group = (int(part) for part in user.split(":"))
+    assert number > 0 and group > 0 and json.loads(program) == ["/opt/aigw/bin/aigw"]
+    (made,) = (line for line in said("RUN") if "useradd" in line)
+    assert f"--uid {number} --gid {group}" in made and f"install -d -o {number} -g {group}" in made
     assert json.loads(verb)[0] in VERBS
 
 
@@ -106,6 +109,11 @@ def test_the_unit_gives_a_drain_its_time_and_starts_what_exists() -> None:
     assert float(stop) > load({}, {}).drain_timeout + 10
     assert unit("RestartPreventExitStatus") == ["2"]
     assert unit("KillMode") == ["mixed"]
+
+
+def test_the_unit_requires_its_environment_file() -> None:
+    (file,) = unit("EnvironmentFile")
+    assert file == "/etc/aigw.env", "a dash in front would make a missing file a start with other settings"
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:

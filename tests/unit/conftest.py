@@ -25,12 +25,14 @@ class Gateway:
     publishers: list[FakePublisher] = field(default_factory=list)
     control: Control | None = None
 
-    def open(self) -> "Gateway":
+    def open(self, *, forget: bool = False) -> "Gateway":
+        """Start without a file. `forget` deletes the entities of an earlier one."""
+
         def make(data_dir: str, store_id: str) -> FakePublisher:
             self.publishers.append(FakePublisher(data_dir, store_id))
             return self.publishers[-1]
 
-        settings = ControlSettings(self.data, admin_token=self.token)
+        settings = ControlSettings(self.data, admin_token=self.token, forget=forget)
         self.control = open_control(settings, publisher=make, now=lambda: self.now)
         self.control.start()
         self.client = TestClient(self.control.app, base_url="http://127.0.0.1:8001")

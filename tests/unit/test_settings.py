@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,15 @@ def test_an_option_wins_over_a_variable_and_a_variable_over_the_default() -> Non
 
 def test_an_empty_variable_counts_as_unset() -> None:
     assert load({}, {"AIGW_DATA": "", "AIGW_WORKERS": "", "AIGW_ADMIN": "", "AIGW_CONFIG": ""}) == load({}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "config"),
+    [("none", "none"), ("", None), ("./none", Path("none").absolute()), ("/x/none", Path("/x/none"))],
+)
+def test_a_word_for_no_file_differs_from_a_file_of_that_name(text: str, config: object) -> None:
+    settings = load({}, {"AIGW_CONFIG": text})
+    assert settings.config == config and load(settings.as_text(), {}) == settings
 
 
 def test_settings_reach_a_child_unchanged() -> None:

@@ -87,6 +87,7 @@ def configuration(admin: Admin) -> JsonDict:
         "source": "admin" if stamp is None else stamp.source,
         "loaded_at": now.loaded_at if stamp is None else stamp.loaded_at,
         "error": error,
+        "notice": None if admin.configuration.kept is None else admin.configuration.kept.message,
     }
 
 

@@ -33,7 +33,9 @@ class ControlSettings:
     proxy: HostPort = field(default=HostPort("127.0.0.1", 8000))
     admin_token: str | None = field(default=None, repr=False)
     config: Path | None = None
-    """The configuration file."""
+    """The configuration file; None: the entities that an earlier file declared stay, unless `forget`."""
+    forget: bool = False
+    """Whether a start without a file deletes the entities of an earlier one."""
     must: bool = True
     """Whether a configuration file with errors ends the start. A restarted control process serves the store's content instead, and
     reports the errors."""
@@ -123,7 +125,7 @@ def open_control(
         publication=publication,
         writer=writer,
         configuration=configuration,
-        load_at_start=lambda: configuration.start(pending.pop(), must=settings.must),
+        load_at_start=lambda: configuration.start(pending.pop(), must=settings.must, forget=settings.forget),
         app=app,
         families=families,
         repair=Repair(files, writer.renew, log),

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -40,7 +41,8 @@ def main(arguments: list[str]) -> int:
             admin=settings.admin,
             proxy=settings.proxy,
             admin_token=settings.admin_token,
-            config=settings.config,
+            config=settings.config if isinstance(settings.config, Path) else None,
+            forget=settings.config == "none",
             must=orders.first,
         )
         control = open_control(options, log=log, progress=bar)
@@ -51,7 +53,10 @@ def main(arguments: list[str]) -> int:
         bar.clear()
         sys.stderr.write(errors.rendered() + "\n")
         count = len(errors.findings)
-        child.report_failed(orders, f"{settings.config}: {count} error{'s' if count > 1 else ''}, listed above")
+        kept = "" if not (settings.data / "store.db").exists() else (
+            "; nothing has changed, and a start without --config goes on with the configuration that the data folder holds"
+        )  # fmt: skip
+        child.report_failed(orders, f"{settings.config}: {count} error{'s' if count > 1 else ''}, listed above{kept}")
         return child.CONFIG_STATUS
     except (AigwError, OSError) as error:
         why = explain(error)
@@ -71,7 +76,7 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     os.set_blocking(orders.control_fd, False)
-    watch = Watch(control.configuration, control.faults) if settings.config is not None else None
+    watch = Watch(control.configuration, control.faults) if control.configuration.path is not None else None
     loop.add_reader(orders.control_fd, _messages, control, watch, orders.control_fd, log)
     if watch is not None:
         watch.start()
@@ -118,7 +123,7 @@ def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
     if b"reload" in asked and watch is not None:
         watch.hangup()
     elif b"reload" in asked:
-        log("reload_ignored", why="no configuration file: the Admin API rules")
+        log("reload_ignored", why="no configuration file: start with --config FILE, or send the text to POST /config")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ def serve(**given: str | None) -> int:
     Admin API; the gateway reads it again when it changes. An error in the
     file ends the start; later the gateway logs the error and keeps the
     configuration in force. Without --config the entities that an earlier
-    file declared are deleted.
+    file declared stay, read-only, and the log says so; --config none
+    deletes them. With another file, entities that are not in it are
+    deleted.
 
     SIGTERM drains: requests in flight finish. A second SIGTERM ends the
     process at once. SIGHUP reads the file again.

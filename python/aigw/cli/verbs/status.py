@@ -52,6 +52,8 @@ def _lines(state: JsonDict) -> list[tuple[str, str]]:
         ("requests", str(state["server"]["total_requests"])),
         ("store", "reachable" if state["database"]["reachable"] else "NOT reachable"),
     ]
+    if notice := now.get("notice"):  # an older gateway has none
+        lines.append(("notice", str(notice)))
     if error := now["error"]:
         position = ":".join(str(error[part]) for part in ("file", "line", "col") if error.get(part) is not None)
         lines.append(("error", f"{position}: {error['message']}" if position else str(error["message"])))

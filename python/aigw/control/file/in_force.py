@@ -2,7 +2,7 @@
 
 In: a path or a text, and the trigger (`start`, `file`, `sighup`, `api`). Out: an `Outcome` after it is in force, or `ConfigErrors`
 with all findings; then the previous configuration stays in force. Loads run one at a time, and the writer orders
-them with the Admin API. Without a file, `start` deletes the entities of an earlier one.
+them with the Admin API. Without a file, `start` keeps the entities of an earlier one, unless the order is to delete them.
 """
 
 import ctypes
@@ -34,6 +34,7 @@ from aigw.control.file.consumers import ConsumerRows
 from aigw.control.file.declare import Sealer, consumer_rows, declared, default_tier, rows_of_file
 from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
+from aigw.control.file.kept import Kept, kept
 from aigw.control.file.read import AtStart, FileText, text_of
 from aigw.control.file.stamp import HISTORY, Stamp, history_of, put_history, put_stamp, stamp_of
 from aigw.control.group_commit import GroupCommit
@@ -95,7 +96,9 @@ class Configuration:
         self.path: Final = path
         self.error: LoadError | None = None
         self.stamp: Stamp | None = None
-        """The configuration in force; None: there is no file."""
+        """The configuration in force; None: no file declared it."""
+        self.kept: Kept | None = None
+        """The entities of an earlier file, if this start named none."""
         self.watched: tuple[FilePath, ...] = () if path is None else (path,)
         """The file, and the files that its references name."""
         self.results: dict[str, int] = {"applied": 0, "unchanged": 0, "rejected": 0}
@@ -109,31 +112,46 @@ class Configuration:
         self._read = ""
         """`Fingerprint.whole` of the file when it was read last, valid or not."""
 
-    def start(self, at_start: AtStart, *, must: bool) -> None:
-        """Put the result of the first look in force. Raises StoreError, and ConfigError if `must`."""
+    def start(self, at_start: AtStart, *, must: bool, forget: bool = False) -> None:
+        """Put the result of the first look in force. Without a file the entities of an earlier one stay; `forget` deletes them.
+        Raises StoreError, and ConfigError if `must`."""
         with self._one:
             with self._store.reading() as reader:
                 self.stamp = stamp_of(reader)
-                has_entities = any(reader.of_file().values()) if self.path is None else True
+                self.kept = kept(reader, self.stamp) if self.path is None else None
             self._read = self.stamp.file if self.stamp is not None else ""
             if self.path is None:
-                if must and (has_entities or self.stamp is not None):
-                    self._without_file()
+                self._start_without_file(must=must, forget=forget)
                 return
             try:
-                if at_start.errors is not None:
-                    raise at_start.errors
-                assert at_start.text is not None and self.path is not None
-                self.watched = (self.path, *at_start.text.mark.files)
-                if at_start.file is None:
-                    self._unchanged(at_start.text)
-                    self._log("config_unchanged", file=at_start.text.name, hash=at_start.text.mark.hash)
-                else:
-                    self._apply("start", at_start.text, at_start.file)
+                self._start_with(at_start)
             except ConfigErrors as error:
                 if must:
                     raise
                 self._reject("start", at_start.text, error)
+
+    def _start_with(self, at_start: AtStart) -> None:
+        if at_start.errors is not None:
+            raise at_start.errors
+        assert at_start.text is not None and self.path is not None
+        text = at_start.text
+        self.watched = (self.path, *text.mark.files)
+        if at_start.file is None:
+            self._unchanged(text)
+            self._log("config_unchanged", file=text.name, hash=text.mark.hash)
+            return
+        if self.stamp is not None and self.stamp.source not in (text.name, POSTED):
+            self._log("config_replaced", before=self.stamp.source, file=text.name,
+                      why="--config names another file than before: entities that are not in it are deleted")  # fmt: skip
+        self._apply("start", text, at_start.file)
+
+    def _start_without_file(self, *, must: bool, forget: bool) -> None:
+        if not must or self.kept is None:
+            return  # a restarted control process: an earlier one did its work, and a posted text may be in force
+        if forget:
+            self._delete_of_file()
+        else:
+            self._log("config_kept", file=self.kept.source, entities=self.kept.entities, why=self.kept.message)
 
     def load(
         self, trigger: str, data: bytes | None = None, *, patient: bool = False, whole: Callable[[], bool] | None = None
@@ -193,13 +211,16 @@ class Configuration:
 
     def _text(self, data: bytes | None) -> FileText:
         if data is not None:
-            folder = self.path.parent if self.path is not None else FilePath.cwd()
-            return FileText.of(POSTED, data, folder, os.environ)
+            return FileText.of(POSTED, data, self._folder(), os.environ)
         if self.path is None:
             raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
         text = text_of(self.path, os.environ)
         self.watched = (self.path, *text.mark.files)
         return text
+
+    def _folder(self) -> FilePath:
+        """The folder of relative references in a text that has no file."""
+        return self.path.parent if self.path is not None else FilePath.cwd()
 
     def _note(self, text: FileText | None) -> None:
         """Note the content of the file, valid or not."""
@@ -213,8 +234,7 @@ class Configuration:
 
     def compare(self, name: str, data: bytes) -> Comparison:
         """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
-        folder = self.path.parent if self.path is not None else FilePath.cwd()
-        file = read_text(name, data, None, folder)
+        file = read_text(name, data, None, self._folder())
         wanted = rows_of_file(file, self._sealer, int(self._now()), self._made)
         with self._store.reading() as reader:
             return compare(wanted, default_tier(file), rows_of(reader), reader.default_tier())
@@ -257,7 +277,7 @@ class Configuration:
             raise ConfigErrors(findings(error.found, file)) from None
         except Unservable as error:
             raise ConfigErrors([_unservable(error, file)]) from None
-        self.error = None
+        self.error = self.kept = None
         self.results["applied"] += 1
         generation = self._publication.in_force.generation
         self._log("config_applied", file=text.name, trigger=trigger, hash=stamp.hash, generation=generation,
@@ -265,14 +285,15 @@ class Configuration:
         self._say(done.lines)
         return Outcome(True, stamp.hash, generation, done)
 
-    def _without_file(self) -> None:
+    def _delete_of_file(self) -> None:
         """Delete the entities of an earlier file."""
         try:
             done = self._write("start", None, [], None, {})
         except Conflicts as error:
-            hint = "the gateway was started without its configuration file (--config), so the entities of that file are deleted"
+            hint = "--config none deletes the entities that a file declared"
             raise ConfigError("\n".join([f"{hint}, but:", *(f"  {c.message}" for c in error.found)])) from None
-        self._log("config_left", why="started without --config: the entities of the file are deleted",
+        self.kept = None
+        self._log("config_left", why="started with --config none: the entities of the file are deleted",
                   removed=done.removed)  # fmt: skip
         self._say(done.lines)
 

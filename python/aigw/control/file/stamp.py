@@ -41,7 +41,7 @@ class Stamp:
 
 
 def peek(path: Path) -> Stamp | None:
-    """The stamp of a store that is not open, or None. Makes no store and migrates none."""
+    """The stamp of a store that is not open; None without one, or for another version's. Makes no store and migrates none."""
     if not path.exists():
         return None
     try:
@@ -49,7 +49,8 @@ def peek(path: Path) -> Stamp | None:
             found = connection.execute("SELECT value FROM meta WHERE key = ?", (_STAMP,)).fetchone()
     except sqlite3.Error:
         return None  # opening the store reports the fault
-    return _parsed(found[0]) if found else None
+    stamp = _parsed(found[0]) if found else None
+    return stamp if stamp is not None and stamp.version == VERSION else None
 
 
 def stamp_of(reader: StoreReader) -> Stamp | None:
@@ -75,9 +76,13 @@ def put_history(session: WriteSession, history: Sequence[JsonDict]) -> None:
     _put(session, _HISTORY, orjson.dumps(history[-HISTORY:]).decode())
 
 
-def _parsed(text: str) -> Stamp | None:
+def _parsed(text: str) -> Stamp:
+    """The stored stamp. Another version's matches no file: its `whole` and `file` are empty."""
     found = orjson.loads(text)
-    return Stamp(**found) if found["version"] == VERSION else None
+    if found["version"] == VERSION:
+        return Stamp(**found)
+    known = found.get("hash", ""), "", found.get("source", ""), found.get("loaded_at", 0.0)
+    return Stamp(*known, version=found["version"])
 
 
 def _get(reader: StoreReader, key: str) -> str | None:

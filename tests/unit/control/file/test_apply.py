@@ -354,7 +354,9 @@ def test_limits_by_model_and_of_the_default_tier(gateway: Gateway) -> None:
     assert gateway.publisher.consumers[1].tier == 0
     gateway.close()
     gateway.open()
-    # Started without a file, so the file's entities are deleted.
+    assert gateway.publisher.policy["default_tier"] == 1, "a start without the file keeps its entities"  # type: ignore[index]
+    gateway.close()
+    gateway.open(forget=True)
     assert gateway.publisher.policy["default_tier"] is None  # type: ignore[index]
     assert gateway.call("GET", "/consumers/eve/limits")["data"] == []
     applied(gateway, [*models, declare("tiers", "t", spec=spec)], "t")
