@@ -3,11 +3,13 @@
 //! They are a Python module of their own, `aigw._mock`, which only `aigw mock-llm` and `aigw echo` load: nothing of them is
 //! in the gateway. HTTP/1.1 only, no TLS.
 //!
-//! - `llm`: the model server; `wire` its JSON, `paced` its streams, `fault` its faults, `stats` its counters
+//! - `llm`: the model server; `asked` reads a request, `said` and `schema` make the content of its answer, `wire` writes it, `paced`
+//!   sends it; `fault` has its faults, `stats` its counters
 //! - `echo`: the echo service
 //! - `server`, `service`: the socket, and one request
 //! - `python`: the module
 
+mod asked;
 pub mod echo;
 pub mod fault;
 pub mod llm;
@@ -15,6 +17,8 @@ mod paced;
 // Its symbols are the interpreter's: a test binary of this crate has none.
 #[cfg(not(test))]
 mod python;
+mod said;
+mod schema;
 pub mod server;
 pub mod service;
 pub mod stats;

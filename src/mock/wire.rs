@@ -1,38 +1,16 @@
-//! OpenAI's JSON, as far as the mock reads and writes it.
+//! The bodies of OpenAI's API as the mock writes them.
 //!
-//! Pure: text in, text out, without timing. It reads leniently: a mock must not be stricter than the original.
+//! In: the request and the content of its answer. Out: text. Pure, without timing.
 
-use super::paced::Event;
-use super::stats::Usage;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use std::borrow::Cow;
 
-/// The parts of a request that change the answer.
-#[derive(Debug, Default, Deserialize)]
-pub struct Asked<'a> {
-    /// The model's name, repeated in the answer.
-    #[serde(borrow, default)]
-    pub model: Cow<'a, str>,
-    #[serde(default)]
-    stream: Option<bool>,
-    #[serde(default)]
-    stream_options: Option<StreamOptions>,
-    #[serde(default)]
-    max_tokens: Option<u64>,
-    #[serde(default)]
-    max_completion_tokens: Option<u64>,
-    #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: Option<bool>,
-}
+use super::asked::{Asked, Encoding, Wrong};
+use super::paced::Event;
+use super::said::{Content, Said};
+use super::stats::Usage;
 
 /// The three families of endpoints, which differ in the shape of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,35 +24,7 @@ pub enum Endpoint {
 }
 
 const CREATED: u64 = 1_700_000_000; // fixed, so that equal requests get equal answers
-
-impl<'a> Asked<'a> {
-    /// Read a body; a body without such an object has default values.
-    pub fn read(body: &'a [u8]) -> Self {
-        serde_json::from_slice(body).unwrap_or_default()
-    }
-
-    /// Whether an event stream was asked for instead of one object.
-    pub fn stream(&self) -> bool {
-        self.stream.unwrap_or(false)
-    }
-
-    /// Whether a usage chunk was asked for.
-    pub fn include_usage(&self) -> bool {
-        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
-    }
-
-    /// The number of embeddings asked for: the length of a list of texts or of token lists, else 1.
-    fn inputs(&self) -> usize {
-        let listed = self.input.and_then(|input| serde_json::from_str::<Vec<&RawValue>>(input.get()).ok());
-        listed.filter(|list| list.iter().all(|one| one.get().starts_with(['"', '[']))).map_or(1, |list| list.len())
-    }
-
-    /// Output tokens of the answer: `usual`, unless the request's cap is lower.
-    pub fn output_tokens(&self, usual: u64) -> u64 {
-        let cap = self.max_completion_tokens.or(self.max_tokens).unwrap_or(u64::MAX);
-        usual.min(cap)
-    }
-}
+const MAX_WORDS: usize = 65_536; // of a whole answer, whose text is in memory
 
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default() // writing a &str to a String cannot fail
@@ -92,42 +42,92 @@ fn usage_json(usage: Usage) -> String {
 
 /// An error in a model server's form.
 pub fn error(status: StatusCode) -> String {
+    let kind = match status.as_u16() {
+        403 => "permission_error",
+        429 => "requests",
+        400..500 => "invalid_request_error",
+        _ => "server_error",
+    };
     let message = quoted(&format!("mock: {}", status.canonical_reason().unwrap_or("error")));
     format!(
-        "{{\"error\":{{\"message\":{message},\"type\":\"server_error\",\"param\":null,\"code\":\"mock_{}\"}}}}",
+        "{{\"error\":{{\"message\":{message},\"type\":\"{kind}\",\"param\":null,\"code\":\"mock_{}\"}}}}",
         status.as_u16()
     )
 }
 
-/// A whole answer; `with_usage` false leaves the usage object out.
-pub fn answer(endpoint: Endpoint, asked: &Asked<'_>, usage: Usage, with_usage: bool) -> String {
+/// The body of a 400.
+pub fn refusal(wrong: &Wrong) -> String {
+    let (message, param) = (quoted(&wrong.message), wrong.param.map_or_else(|| "null".to_owned(), quoted));
+    format!(
+        "{{\"error\":{{\"message\":{message},\"type\":\"invalid_request_error\",\"param\":{param},\"code\":null}}}}"
+    )
+}
+
+/// A whole answer of a chat or a completion; `with_usage` false leaves the usage object out.
+pub fn answer(endpoint: Endpoint, asked: &Asked<'_>, said: &Said, usage: Usage, with_usage: bool) -> String {
+    let finish = said.finish();
+    let (id, object) =
+        if endpoint == Endpoint::Text { ("cmpl", "text_completion") } else { ("chatcmpl", "chat.completion") };
+    let content = if endpoint == Endpoint::Text { format!("\"text\":{}", quoted(&text(said))) } else { message(said) };
+    let choices = (0..asked.choices())
+        .map(|index| format!("{{\"index\":{index},{content},\"logprobs\":null,\"finish_reason\":\"{finish}\"}}"));
+    let choices = choices.collect::<Vec<_>>().join(",");
     let model = quoted(&asked.model);
-    let text = "token ".repeat(usize::try_from(usage.completion - usage.reasoning).unwrap_or(0).min(65_536));
-    let text = text.trim_end();
-    let finish = if usage.completion < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
-    let body = match endpoint {
-        Endpoint::Chat => format!(
-            "\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":{CREATED},\"model\":{model},\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"logprobs\":null,\"finish_reason\":\"{finish}\"}}]"
-        ),
-        Endpoint::Text => format!(
-            "\"id\":\"cmpl-mock\",\"object\":\"text_completion\",\"created\":{CREATED},\"model\":{model},\"choices\":[{{\"index\":0,\"text\":\"{text}\",\"logprobs\":null,\"finish_reason\":\"{finish}\"}}]"
-        ),
-        Endpoint::Embeddings => {
-            let one = |n| format!("{{\"object\":\"embedding\",\"index\":{n},\"embedding\":[0.5,-0.5,0.5,-0.5]}}");
-            let all = (0..asked.inputs()).map(one).collect::<Vec<_>>().join(",");
-            format!("\"object\":\"list\",\"model\":{model},\"data\":[{all}]")
+    let usage = if with_usage { format!(",\"usage\":{}", usage_json(usage)) } else { String::new() };
+    format!(
+        "{{\"id\":\"{id}-mock\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model},\"choices\":[{choices}]{usage}}}"
+    )
+}
+
+fn text(said: &Said) -> String {
+    match &said.content {
+        Content::Words(count) => {
+            let count = usize::try_from(*count).unwrap_or(MAX_WORDS).min(MAX_WORDS);
+            "token ".repeat(count).trim_end().to_owned()
         }
+        Content::Text(pieces) => pieces.concat(),
+        Content::Call { .. } => String::new(),
+    }
+}
+
+fn message(said: &Said) -> String {
+    let Content::Call { id, name, arguments } = &said.content else {
+        return format!("\"message\":{{\"role\":\"assistant\",\"content\":{}}}", quoted(&text(said)));
     };
-    if with_usage { format!("{{{body},\"usage\":{}}}", usage_json(usage)) } else { format!("{{{body}}}") }
+    let (name, arguments) = (quoted(name), quoted(&arguments.concat()));
+    format!(
+        "\"message\":{{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{{\"id\":\"{id}\",\"type\":\"function\",\"function\":{{\"name\":{name},\"arguments\":{arguments}}}}}]}}"
+    )
+}
+
+/// The embeddings of all inputs: vectors of length 1, all equal.
+pub fn embeddings(asked: &Asked<'_>, usage: Usage, with_usage: bool) -> String {
+    #[allow(clippy::cast_precision_loss)] // at most 16,384 numbers
+    let size = 1.0 / (asked.dimensions() as f32).sqrt();
+    let numbers = (0..asked.dimensions()).map(|place| if place % 2 == 0 { size } else { -size });
+    let vector = match asked.encoding() {
+        Encoding::Float => format!("[{}]", numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",")),
+        Encoding::Base64 => quoted(&STANDARD.encode(numbers.flat_map(f32::to_le_bytes).collect::<Vec<_>>())),
+    };
+    let one = |index| format!("{{\"object\":\"embedding\",\"index\":{index},\"embedding\":{vector}}}");
+    let all = (0..asked.inputs()).map(one).collect::<Vec<_>>().join(",");
+    let model = quoted(&asked.model);
+    let usage = if with_usage { format!(",\"usage\":{}", usage_json(usage)) } else { String::new() };
+    format!("{{\"object\":\"list\",\"model\":{model},\"data\":[{all}]{usage}}}")
+}
+
+/// One model in a model server's form.
+pub fn model(name: &str) -> String {
+    format!("{{\"id\":{},\"object\":\"model\",\"created\":{CREATED},\"owned_by\":\"aigw\"}}", quoted(name))
 }
 
 /// The models this mock claims to run.
-pub fn models() -> &'static str {
-    "{\"object\":\"list\",\"data\":[{\"id\":\"mock\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"aigw\"}]}"
+pub fn models() -> String {
+    format!("{{\"object\":\"list\",\"data\":[{}]}}", model("mock"))
 }
 
-/// A stream's events in order: role (chat), one per token, finish, usage if asked, `[DONE]`.
-pub fn events(endpoint: Endpoint, asked: &Asked<'_>, usage: Usage, with_usage: bool) -> Vec<Event> {
+/// A stream's events in order: the roles (chat), one event per token and choice in turn, the ends, usage if asked, `[DONE]`.
+pub fn events(endpoint: Endpoint, asked: &Asked<'_>, said: &Said, usage: Usage, with_usage: bool) -> Vec<Event> {
     let model = quoted(&asked.model);
     let (id, object) = match endpoint {
         Endpoint::Text => ("cmpl-mock", "text_completion"),
@@ -138,24 +138,24 @@ pub fn events(endpoint: Endpoint, asked: &Asked<'_>, usage: Usage, with_usage: b
             "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model},\"choices\":[{choices}]{extra}}}\n\n"
         ))
     };
-    let finish = if usage.completion < asked.output_tokens(u64::MAX) { "stop" } else { "length" };
-    let (first, content, last) = if endpoint == Endpoint::Text {
-        (
-            None,
-            "{\"index\":0,\"text\":\"token \",\"finish_reason\":null}".to_owned(),
-            format!("{{\"index\":0,\"text\":\"\",\"finish_reason\":\"{finish}\"}}"),
-        )
-    } else {
-        (
-            Some("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}"),
-            "{\"index\":0,\"delta\":{\"content\":\"token \"},\"finish_reason\":null}".to_owned(),
-            format!("{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"{finish}\"}}"),
-        )
+    let each = |content: &str, finish: Option<&str>| -> Vec<Bytes> {
+        let finish = finish.map_or_else(|| "null".to_owned(), quoted);
+        let one = |index| chunk(&format!("{{\"index\":{index},{content},\"finish_reason\":{finish}}}"), "");
+        (0..asked.choices()).map(one).collect()
     };
-    let content = chunk(&content, "");
-    let mut events: Vec<Event> = first.map(|role| Event::new(chunk(role, ""), 0)).into_iter().collect();
-    events.extend((usage.reasoning..usage.completion).map(|_| Event::new(content.clone(), 1)));
-    events.push(Event::new(chunk(&last, ""), 0));
+    let deltas = Deltas { of_chat: endpoint != Endpoint::Text, said };
+    let mut events: Vec<Event> = Vec::new();
+    let mut push = |chunks: &[Bytes], tokens| events.extend(chunks.iter().map(|one| Event::new(one.clone(), tokens)));
+    if let Some(role) = deltas.role() {
+        push(&each(role, None), 0);
+    }
+    if let Content::Words(count) = said.content {
+        let word = each(&deltas.text("token "), None);
+        (0..count).for_each(|_| push(&word, 1));
+    } else {
+        deltas.pieces().iter().for_each(|piece| push(&each(piece, None), 1));
+    }
+    push(&each(deltas.end(), Some(said.finish())), 0);
     if with_usage {
         let event = Event::new(chunk("", &format!(",\"usage\":{}", usage_json(usage))), 0);
         events.push(Event { usage: Some(usage), ..event });
@@ -164,66 +164,153 @@ pub fn events(endpoint: Endpoint, asked: &Asked<'_>, usage: Usage, with_usage: b
     events
 }
 
+/// The members of a choice in a stream's events, next to `index` and `finish_reason`.
+struct Deltas<'a> {
+    of_chat: bool,
+    said: &'a Said,
+}
+
+impl Deltas<'_> {
+    fn role(&self) -> Option<&'static str> {
+        let role = match self.said.content {
+            Content::Call { .. } => "\"delta\":{\"role\":\"assistant\",\"content\":null}",
+            Content::Words(_) | Content::Text(_) => "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}",
+        };
+        self.of_chat.then_some(role)
+    }
+
+    fn text(&self, piece: &str) -> String {
+        let piece = quoted(piece);
+        if self.of_chat { format!("\"delta\":{{\"content\":{piece}}}") } else { format!("\"text\":{piece}") }
+    }
+
+    /// One for each token of a JSON text or of a call.
+    fn pieces(&self) -> Vec<String> {
+        let call = |members: &str| format!("\"delta\":{{\"tool_calls\":[{{\"index\":0,{members}}}]}}");
+        match &self.said.content {
+            Content::Words(_) => Vec::new(),
+            Content::Text(pieces) => pieces.iter().map(|piece| self.text(piece)).collect(),
+            Content::Call { id, name, arguments } => {
+                let name = quoted(name);
+                let first = format!(
+                    "\"id\":\"{id}\",\"type\":\"function\",\"function\":{{\"name\":{name},\"arguments\":\"\"}}"
+                );
+                let rest = arguments.iter().map(|piece| format!("\"function\":{{\"arguments\":{}}}", quoted(piece)));
+                [first].into_iter().chain(rest).map(|members| call(&members)).collect()
+            }
+        }
+    }
+
+    fn end(&self) -> &'static str {
+        if self.of_chat { "\"delta\":{}" } else { "\"text\":\"\"" }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use serde_json::Value;
+    use serde_json::{Value, json};
+
+    const TOOLS: &str = r#""tools":[{"type":"function","function":{"name":"f","parameters":{"properties":{"a":{"type":"integer"}},"required":["a"]}}}]"#;
 
     fn usage(prompt: u64, completion: u64) -> Usage {
         Usage { prompt, cached: 2, completion, reasoning: 1 }
     }
 
+    fn asked(text: &str) -> Asked<'_> {
+        Asked::read(text.as_bytes()).unwrap()
+    }
+
+    /// The data of all events but `[DONE]`.
+    fn data(events: &[Event]) -> Vec<Value> {
+        let text = |event: &Event| String::from_utf8(event.bytes.to_vec()).unwrap();
+        let all = events.iter().map(text).map(|one| one.strip_prefix("data: ").unwrap().trim().to_owned());
+        all.filter(|one| one != "[DONE]").map(|one| serde_json::from_str(&one).unwrap()).collect()
+    }
+
     #[test]
     fn answer_is_json_and_repeats_the_model() {
-        let asked = Asked::read(br#"{"model":"a\"b","max_tokens":3}"#);
-        for endpoint in [Endpoint::Chat, Endpoint::Text, Endpoint::Embeddings] {
-            let value: Value =
-                serde_json::from_str(&answer(endpoint, &asked, usage(7, asked.output_tokens(5)), true)).unwrap();
+        let asked = asked(r#"{"model":"a\"b","max_tokens":3,"n":2}"#);
+        let said = Said::words(&asked, 5, 1);
+        for endpoint in [Endpoint::Chat, Endpoint::Text] {
+            let value: Value = serde_json::from_str(&answer(endpoint, &asked, &said, usage(7, 6), true)).unwrap();
             assert_eq!(value["model"], "a\"b");
-            assert_eq!(value["usage"]["total_tokens"], 10);
+            assert_eq!(value["usage"]["total_tokens"], 13);
             assert_eq!(value["usage"]["prompt_tokens_details"]["cached_tokens"], 2);
+            assert_eq!(value["choices"][1]["index"], 1);
+            assert_eq!(value["choices"][1]["finish_reason"], "length");
         }
+    }
+
+    #[test]
+    fn answer_has_the_call_of_a_tool() {
+        let body = format!("{{{TOOLS}}}");
+        let asked = asked(&body);
+        let said = Said::chat(&asked, 16, 0).unwrap();
+        let value: Value = serde_json::from_str(&answer(Endpoint::Chat, &asked, &said, usage(7, 3), true)).unwrap();
+        let choice = &value["choices"][0];
+        let function = json!({"name": "f", "arguments": "{\"a\":1}"});
+        let call = json!({"id": "call_mock_0", "type": "function", "function": function});
+        assert_eq!(choice["message"], json!({"role": "assistant", "content": null, "tool_calls": [call]}));
+        assert_eq!(choice["finish_reason"], "tool_calls");
     }
 
     #[test]
     fn stream_has_usage_only_when_asked() {
-        let plain = Asked::read(br#"{"model":"m","stream":true}"#);
-        let events = events(Endpoint::Chat, &plain, usage(4, 3), plain.include_usage());
+        let plain = asked(r#"{"model":"m","stream":true}"#);
+        let said = Said::words(&plain, 2, 1);
+        let events = events(Endpoint::Chat, &plain, &said, usage(4, 3), plain.include_usage());
         assert_eq!(events.len(), 5); // role, 2 tokens that are said, finish, [DONE]
         assert_eq!(events.iter().map(|event| event.tokens).sum::<u64>(), 2);
-        for event in &events[..4] {
-            let text = std::str::from_utf8(&event.bytes).unwrap();
-            let value: Value = serde_json::from_str(text.strip_prefix("data: ").unwrap().trim()).unwrap();
-            assert!(value.get("usage").is_none());
-        }
-        let asked = Asked::read(br#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#);
-        assert!(asked.include_usage());
+        assert!(data(&events).iter().all(|one| one.get("usage").is_none()));
+        assert!(asked(r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#).include_usage());
     }
 
     #[test]
-    fn answer_has_an_embedding_for_each_input() {
+    fn stream_has_the_call_in_pieces() {
+        let body = format!("{{{TOOLS},\"n\":2}}");
+        let asked = asked(&body);
+        let said = Said::chat(&asked, 16, 0).unwrap();
+        let events = events(Endpoint::Chat, &asked, &said, usage(7, 6), true);
+        assert_eq!(events.iter().map(|event| event.tokens).sum::<u64>(), 6);
+        let all = data(&events);
+        for choice in [0, 1] {
+            let own: Vec<_> = all.iter().map(|one| &one["choices"][0]).filter(|one| one["index"] == choice).collect();
+            let calls: Vec<_> =
+                own.iter().map(|one| &one["delta"]["tool_calls"][0]).filter(|one| !one.is_null()).collect();
+            assert_eq!((&calls[0]["id"], &calls[0]["function"]["name"]), (&json!("call_mock_0"), &json!("f")));
+            let text: String = calls.iter().filter_map(|one| one["function"]["arguments"].as_str()).collect();
+            assert_eq!(text, "{\"a\":1}");
+            assert_eq!(own.last().unwrap()["finish_reason"], "tool_calls");
+        }
+        assert_eq!(all.last().unwrap()["choices"], json!([]));
+    }
+
+    #[test]
+    fn embeddings_answer_each_input() {
         for (input, wanted) in
             [("\"a\"", 1), ("[1,2,3]", 1), ("[\"a\", \"b\"]", 2), ("[[1], [2], [3]]", 3), ("null", 1)]
         {
             let body = format!("{{\"model\":\"m\",\"input\":{input}}}");
-            let text = answer(Endpoint::Embeddings, &Asked::read(body.as_bytes()), usage(7, 1), true);
-            let value: Value = serde_json::from_str(&text).unwrap();
+            let value: Value = serde_json::from_str(&embeddings(&asked(&body), usage(7, 0), true)).unwrap();
             let places: Vec<_> = value["data"].as_array().unwrap().iter().map(|one| one["index"].as_u64()).collect();
             assert_eq!(places, (0..wanted).map(Some).collect::<Vec<_>>(), "{input}");
+            assert_eq!(value["data"][0]["embedding"], json!([0.5, -0.5, 0.5, -0.5]));
         }
     }
 
     #[test]
-    fn read_takes_null_as_absent() {
-        let asked =
-            Asked::read(br#"{"model":"m","stream":null,"stream_options":{"include_usage":null},"max_tokens":null}"#);
-        assert_eq!((&*asked.model, asked.stream(), asked.include_usage()), ("m", false, false));
+    fn embeddings_are_base64_of_little_endian_floats() {
+        let asked = asked(r#"{"input":"a","encoding_format":"base64","dimensions":1}"#);
+        let value: Value = serde_json::from_str(&embeddings(&asked, usage(7, 0), false)).unwrap();
+        assert_eq!(value["data"][0]["embedding"], "AACAPw=="); // 1.0: 00 00 80 3f
     }
 
     #[test]
-    fn read_takes_other_bodies_as_empty() {
-        assert!(!Asked::read(b"\xff\x00").stream());
-        assert_eq!(Asked::read(b"[]").model, "");
+    fn refusal_names_the_member() {
+        let wrong = Asked::read(br#"{"n":0}"#).unwrap_err();
+        let value: Value = serde_json::from_str(&refusal(&wrong)).unwrap();
+        assert_eq!((&value["error"]["type"], &value["error"]["param"]), (&json!("invalid_request_error"), &json!("n")));
     }
 }

@@ -35,7 +35,10 @@ def mock_llm(
     """Run a fake model server (mock LLM) with chosen sizes, delays and faults.
 
     It answers /v1/chat/completions, /v1/completions, /v1/embeddings and
-    /v1/models in OpenAI's format, and its counters at /__stats.
+    /v1/models in OpenAI's format, under any base path, and its counters at
+    /__stats. With tools an answer is a call whose arguments obey their schema,
+    after a tool's result it is text; with response_format it is JSON that
+    obeys the schema; n and encoding_format: base64 work.
 
     Needs: a free port on 127.0.0.1.
 
