@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::admit::gate;
-use crate::balance::{Deadlines, ModelTarget, ServiceTarget};
+use crate::balance::{ModelTarget, ServiceTarget};
 use crate::snapshot::{Model, Offer, Policy, Snapshot, Tier};
 
 /// One generation, ready for requests.
@@ -43,8 +43,6 @@ pub struct PreparedModel {
 /// A tier as requests need it.
 #[derive(Debug)]
 pub struct PreparedTier {
-    /// The bounds of its calls of models.
-    pub deadlines: Deadlines,
     /// The body of `GET /v1/models`.
     pub models: Bytes,
 }
@@ -89,7 +87,7 @@ impl Prepared {
     fn new(policy: &Policy, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
         let offer = &policy.offer;
         let model = |model| PreparedModel { targets: ModelTarget::all(model, &unseal), shown: json(&shown(model)) };
-        let tier = |tier| PreparedTier { deadlines: Deadlines::of_tier(tier), models: models_of(tier, &offer.models) };
+        let tier = |tier| PreparedTier { models: models_of(tier, &offer.models) };
         Self {
             services: policy.services.iter().map(ServiceTarget::new).collect(),
             models: offer.models.iter().map(model).collect(),

@@ -1,11 +1,15 @@
 //! Stage `balance`: from a service or a model to the target that is asked.
 //!
-//! [`target`] has the addresses, [`order`] the order in which a model's targets are tried, [`failover`] decides whether the
+//! [`target`] and [`model_target`] have the addresses, [`order`] the order in which a model's targets are tried, [`failover`] decides whether the
 //! next one is asked, and [`health`] which address is out.
 
 pub mod failover;
 pub mod health;
+pub mod model_target;
 pub mod order;
 pub mod target;
+pub mod tls;
 
-pub use target::{Deadlines, ModelTarget, Origin, ServiceTarget};
+pub use model_target::{ModelTarget, TargetQuery};
+pub use target::{Deadlines, Origin, ServiceTarget};
+pub use tls::{Pem, TlsSettings};

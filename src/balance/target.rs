@@ -1,4 +1,4 @@
-//! Targets: the addresses of services and models, in the form that the upstream client needs.
+//! Targets of services, and the parts that all targets share, in the form that the upstream client needs.
 //!
 //! In: compiled entities of a policy. Out: an [`Origin`] (the key of a connection pool), the `Host` to send, the bounds of
 //! one call.
@@ -6,17 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-
-use crate::snapshot::{Model, Scheme, Service, Tier};
+use super::tls::TlsSettings;
+use crate::snapshot::{Scheme, Service, Timeouts};
 
 /// A call ends after this, whatever its service allows between two bytes: clients give up earlier.
 const TOTAL: Duration = Duration::from_hours(1);
-/// The bound of a connection to a model's upstream.
+/// The bound of a connection to a model's upstream, unless the model sets another.
 const MODEL_CONNECT: Duration = Duration::from_secs(10);
-/// The bound of the head of a model's answer, unless the tier sets another: OpenAI's own clients wait as long.
+/// The bound of the head of a model's answer, unless tier or model set another: OpenAI's own clients wait as long.
 const MODEL_FIRST_BYTE: Duration = Duration::from_mins(10);
-/// The bound between two pieces of a model's answer.
+/// The bound between two pieces of a model's answer, unless tier or model set another.
 const MODEL_BETWEEN: Duration = Duration::from_mins(2);
 
 /// The address of an upstream: the key of its connection pool.
@@ -30,6 +29,8 @@ pub struct Origin {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// The settings of TLS that differ from the usual ones; `None` for most.
+    pub settings: Option<Arc<TlsSettings>>,
 }
 
 /// The bounds of one call; a bound that passes before the answer's head is answered with 504.
@@ -58,27 +59,11 @@ pub struct ServiceTarget {
     pub deadlines: Deadlines,
 }
 
-/// One target of a model.
-#[derive(Debug)]
-pub struct ModelTarget {
-    /// Its address.
-    pub origin: Arc<Origin>,
-    /// The `Host` to send.
-    pub host: String,
-    /// Base path; the endpoint's path is appended.
-    pub path: Box<str>,
-    /// The model's name there.
-    pub model: Box<str>,
-    /// Share of calls; a target with 0 comes after all others.
-    pub weight: u32,
-    /// `Authorization`, marked as sensitive.
-    pub authorization: Option<HeaderValue>,
-}
-
 impl ServiceTarget {
     /// The target of a service.
     pub fn new(service: &Service) -> Self {
-        let (origin, host) = origin(service.scheme, &service.host, service.port, service.tls_verify.unwrap_or(true));
+        let verify = service.tls_verify.unwrap_or(true);
+        let (origin, host) = origin(service.scheme, &service.host, service.port, verify, None);
         let read = Duration::from_millis(service.read_timeout_ms);
         let connect = Duration::from_millis(service.connect_timeout_ms);
         let write = Duration::from_millis(service.write_timeout_ms);
@@ -86,50 +71,36 @@ impl ServiceTarget {
     }
 }
 
-impl ModelTarget {
-    /// The targets of a model. `unseal` opens the sealed key of one; a key that cannot be opened leaves its target out.
-    pub fn all(model: &Model, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<Self> {
-        let targets = model.upstreams.iter().filter_map(|upstream| {
-            let authorization = match &upstream.api_key {
-                None => None,
-                Some(sealed) => {
-                    let mut value = b"Bearer ".to_vec();
-                    value.extend(unseal(sealed)?);
-                    let mut value = HeaderValue::from_bytes(&value).ok()?;
-                    value.set_sensitive(true);
-                    Some(value)
-                }
-            };
-            let (origin, host) = origin(upstream.scheme, &upstream.host, upstream.port, upstream.tls_verify);
-            let (path, model) = (upstream.path.clone(), upstream.model.clone());
-            Some(Self { origin, host, path, model, weight: upstream.weight, authorization })
-        });
-        targets.collect()
-    }
-}
-
 impl Deadlines {
-    /// The bounds of a tier's calls of models.
-    pub fn of_tier(tier: &Tier) -> Self {
-        let of = |ms: Option<u64>, otherwise| ms.map_or(otherwise, Duration::from_millis);
-        let first_byte = of(tier.first_byte_ms, MODEL_FIRST_BYTE);
+    /// The bounds of a tier's calls of a model: of two, the shorter.
+    pub fn of_model(tier: &Timeouts, model: &Timeouts) -> Self {
+        let shorter = |one: Option<u64>, other: Option<u64>, otherwise: Duration| {
+            one.into_iter().chain(other).min().map_or(otherwise, Duration::from_millis)
+        };
+        let first_byte = shorter(tier.first_byte_ms, model.first_byte_ms, MODEL_FIRST_BYTE);
         Self {
-            // A tier that bounds the wait for the head bounds the wait for the connection, too.
-            connect: MODEL_CONNECT.min(first_byte),
+            // A bound of the wait for the head bounds the wait for the connection, too.
+            connect: shorter(tier.connect_ms, model.connect_ms, MODEL_CONNECT).min(first_byte),
             write: first_byte,
             first_byte,
-            between: MODEL_BETWEEN,
-            total: of(tier.total_ms, TOTAL),
+            between: shorter(tier.between_ms, model.between_ms, MODEL_BETWEEN),
+            total: shorter(tier.total_ms, model.total_ms, TOTAL),
         }
     }
 }
 
 /// The origin of an address, and the `Host` to send it.
-fn origin(scheme: Scheme, host: &str, port: u16, verify: bool) -> (Arc<Origin>, String) {
+pub(super) fn origin(
+    scheme: Scheme,
+    host: &str,
+    port: u16,
+    verify: bool,
+    settings: Option<Arc<TlsSettings>>,
+) -> (Arc<Origin>, String) {
     let tls = scheme == Scheme::Https;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let shown = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
     let usual = if tls { 443 } else { 80 };
     let host = if port == usual { shown } else { format!("{shown}:{port}") };
-    (Arc::new(Origin { tls, verify, host: bare.to_owned(), port }), host)
+    (Arc::new(Origin { tls, verify, host: bare.to_owned(), port, settings }), host)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
+use super::upstream_url::path_and_query;
 use super::{headers, openai};
 use crate::accept::openai::{Asked, Endpoint};
 use crate::balance::Origin;
@@ -82,14 +83,10 @@ impl Iterator for ModelAttempts {
         let last = self.order.len() == 0;
         let mut headers = if last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
         let target = self.in_force.models.get(self.model)?.targets.get(index)?;
-        headers::address(&mut headers, &target.host, target.authorization.as_ref());
+        headers::address(&mut headers, target);
         let body = openai::body(self.endpoint, &self.body, &self.asked, &target.model, self.tier_cap, self.model_cap)
             .map_or_else(|| self.body.clone(), Bytes::from);
-        let mut path = format!("{}{}", target.path, self.endpoint.path());
-        if !self.query.is_empty() {
-            path.push('?');
-            path.push_str(&self.query);
-        }
-        Some(Attempt { origin: Arc::clone(&target.origin), target: path, headers, body })
+        let url = path_and_query(target, self.endpoint, &self.query);
+        Some(Attempt { origin: Arc::clone(&target.origin), target: url, headers, body })
     }
 }

@@ -6,6 +6,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::balance::ModelTarget;
 use crate::r#match::canonical;
 use crate::request::Head;
 use crate::snapshot::{Acl, Consumer, Credential, Names, Uuid};
@@ -147,12 +148,26 @@ pub fn openai(head: &Head) -> HeaderMap<HeaderValue> {
     out
 }
 
-/// Adds the target of a model's call, and the key for it.
-pub fn address(out: &mut HeaderMap<HeaderValue>, host: &str, authorization: Option<&HeaderValue>) {
-    put(out, header::HOST, host);
-    if let Some(authorization) = authorization {
-        out.insert(header::AUTHORIZATION, authorization.clone());
+/// Adds the target of a model's call, and its own headers in place of the caller's. Servers that read `_` and `-` as the same must not
+/// find a caller's header next to the target's.
+pub fn address(out: &mut HeaderMap<HeaderValue>, target: &ModelTarget) {
+    put(out, header::HOST, &target.host);
+    for (name, value) in &target.headers {
+        if name.as_str().contains(['-', '_']) {
+            let same = |other: &str| other.len() == name.as_str().len() && alike(other, name.as_str());
+            let others: Vec<_> = out.keys().filter(|other| *other != name && same(other.as_str())).cloned().collect();
+            for other in &others {
+                out.remove(other);
+            }
+        }
+        out.insert(name.clone(), value.clone());
     }
+}
+
+/// Whether two names are equal where `_` is `-`.
+fn alike(one: &str, other: &str) -> bool {
+    let dashed = |byte| if byte == b'_' { b'-' } else { byte };
+    one.bytes().map(dashed).eq(other.bytes().map(dashed))
 }
 
 /// Headers that concern only the caller and the gateway.

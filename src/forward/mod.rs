@@ -8,6 +8,7 @@ mod dispatch;
 pub mod headers;
 pub mod kong;
 pub mod openai;
+pub mod upstream_url;
 
 pub use attempts::{Attempt, Attempts, ModelAttempts};
 pub use dispatch::Dispatch;

@@ -48,7 +48,7 @@ pub fn presented<'a>(auth: &KeyAuth, request: &Request<'a>) -> Presented<'a> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if is_key_name(auth, name) {
                 seen += 1;
-                found = Some(argument(value));
+                found = Some(canonical::decode_argument(value));
             }
         }
     }
@@ -96,7 +96,7 @@ pub fn hidden_query<'a>(auth: &KeyAuth, query: &'a str) -> Cow<'a, str> {
 /// upstream.
 pub fn keyless_query(query: &str) -> Cow<'_, str> {
     const NAMES: [&[u8]; 3] = [b"apikey", b"api_key", b"x-api-key"];
-    without(query, |name| NAMES.iter().any(|known| argument(name).eq_ignore_ascii_case(known)))
+    without(query, |name| NAMES.iter().any(|known| canonical::decode_argument(name).eq_ignore_ascii_case(known)))
 }
 
 fn without(query: &str, is_key: impl Fn(&str) -> bool) -> Cow<'_, str> {
@@ -115,17 +115,8 @@ fn without(query: &str, is_key: impl Fn(&str) -> bool) -> Cow<'_, str> {
 }
 
 fn is_key_name(auth: &KeyAuth, raw: &str) -> bool {
-    let name = argument(raw);
+    let name = canonical::decode_argument(raw);
     auth.names.iter().any(|n| n.as_bytes() == name.as_ref())
-}
-
-/// One name or value of a query: percent-decoded, `+` is a space.
-fn argument(raw: &str) -> Cow<'_, [u8]> {
-    if raw.contains('+') {
-        let spaced = raw.replace('+', " ");
-        return Cow::Owned(canonical::decode(&spaced).into_owned());
-    }
-    canonical::decode(raw)
 }
 
 #[cfg(test)]

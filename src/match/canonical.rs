@@ -132,6 +132,15 @@ pub(crate) fn decode(text: &str) -> Cow<'_, [u8]> {
     percent_decode_str(text).into()
 }
 
+/// One name or value of a query: percent-decoded, `+` is a space.
+pub(crate) fn decode_argument(raw: &str) -> Cow<'_, [u8]> {
+    if raw.contains('+') {
+        let spaced = raw.replace('+', " ");
+        return Cow::Owned(decode(&spaced).into_owned());
+    }
+    decode(raw)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -19,8 +19,9 @@ pub use keys::{
 };
 pub(crate) use keys::{CHANGED, Found, OWN_CLASS};
 pub use policy::{
-    Acl, Anonymous, KeyAuth, LimitBy, Model, Offer, Parameters, Policy, Profile, ProfileLimit, Route, Scheme, Service,
-    SizeLimit, Subject, Text, Tier, TierLimit, file, plan,
+    Acl, Anonymous, CapParameter, FailoverOn, KeyAuth, LimitBy, Model, ModelUpstream, Offer, Pair, Parameters, Policy,
+    Profile, ProfileLimit, Route, Scheme, Service, SizeLimit, StreamUsage, Subject, Text, Tier, TierLimit, Timeouts,
+    UpstreamTls, file, plan,
 };
 pub use uuid::{Uuid, parse_uuid};
 

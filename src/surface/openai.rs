@@ -11,7 +11,7 @@ use http::Method;
 use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingReader};
 use crate::accept;
 use crate::admit::{CallerRows, Check, gate, headers, refused, size, tier};
-use crate::balance::order;
+use crate::balance::{Deadlines, order};
 use crate::cells::CounterSpace;
 use crate::forward::{self, Attempts, Dispatch, ModelAttempts};
 use crate::identify::{self, keyless_query};
@@ -88,7 +88,6 @@ pub(super) fn body<P: CounterSpace>(
     let OpenAiHead { endpoint, caller } = accepted;
     let offer = in_force.offer();
     let tier = context.tier(in_force).ok_or(Reason::Internal)?;
-    let deadlines = context.tier.and_then(|at| in_force.tiers.get(at)).ok_or(Reason::Internal)?.deadlines;
 
     // admit: the real size
     if let Some(most) = tier.prompt_max_bytes
@@ -127,6 +126,7 @@ pub(super) fn body<P: CounterSpace>(
         tier_cap: tier.output_max_tokens,
         model_cap: model.max_output_tokens,
     });
+    let deadlines = Deadlines::of_model(&tier.timeouts, &model.timeouts);
     let dispatch = Dispatch::new(Method::POST, attempts.ok_or(Reason::Internal)?, deadlines, head.peer, whole);
     Ok(Admission {
         permit,

@@ -18,9 +18,12 @@ from aigw.config.finding import Path
 from aigw.config.report import checked, convert, report, report_unknown
 from aigw.config.source import Source
 from aigw.config.suggest import fields_at, nearest
+from aigw.config.upstreams import check_upstreams, secret_places
 from aigw.entities import KINDS, check_entity
 from aigw.entities.model import ModelName, ModelSpec
+from aigw.entities.sealed import without_secrets
 from aigw.entities.tier import TierSpec
+from aigw.entities.upstream import Place
 from aigw.schema.violations import check, message_of
 from aigw.types import JsonDict
 
@@ -37,6 +40,7 @@ class Check:
     def __init__(self, source: Source, progress: Callable[[str, int, int], None]) -> None:
         self.source = source
         self.models: dict[str, ModelSpec] = {}
+        self.certificates: dict[str, dict[Place, bytes]] = {}
         self.tiers: dict[str, TierSpec] = {}
         self.default_tier: str | None = None
         self._progress = progress
@@ -187,10 +191,14 @@ class Check:
             spec = checked(self.source, path, model, given, lambda value: check(model, value))
             if spec is not None and wrong is None:
                 into[name] = spec
-                body = spec.model_dump(mode="json")
-                for upstream in body.get("upstreams", ()):
-                    upstream["api_key"] = None
+                body = self._model(name, spec) if isinstance(spec, ModelSpec) else spec.model_dump(mode="json")
                 self._spec(kind, name, body, path, None)
+
+    def _model(self, name: str, spec: ModelSpec) -> JsonDict:
+        """The checked spec as it is stored, without secrets."""
+        if files := check_upstreams(self.source, name, spec):
+            self.certificates[name] = files
+        return without_secrets(spec, secret_places(spec, lambda path: self.source.unresolved(("models", name, *path))))
 
     def _spec(self, kind: str, name: str, spec: JsonDict, path: Path, tags: list[str] | None) -> None:
         key = entity_id(kind, name)

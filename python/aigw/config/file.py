@@ -7,8 +7,10 @@ from typing import Final
 from aigw._native import FileConsumers, YamlDocument
 from aigw.config.entity import NAMESPACE, FileEntity, entity_id
 from aigw.config.finding import Path
+from aigw.config.upstreams import secret_places, source_path
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
+from aigw.entities.upstream import Place
 
 __all__ = ["NAMESPACE", "File", "FileEntity", "entity_id"]
 
@@ -27,6 +29,8 @@ class File:
     hash: str
     """SHA-256 of the bytes and of the values of all references."""
     models: Mapping[str, ModelSpec]
+    certificates: Mapping[str, Mapping[Place, bytes]] = field(repr=False)
+    """Contents of the certificate files of each model's upstreams."""
     tiers: Mapping[str, TierSpec]
     """Tiers, including those of `consumer_groups`, which have no limits."""
     default_tier: str | None
@@ -55,7 +59,7 @@ class File:
         except KeyError:
             return None
 
-    def api_key_references(self, model: str) -> list[str | None]:
-        """The unresolved `api_key` of each upstream of a model."""
-        upstreams = range(len(self.models[model].upstreams))
-        return [self.source_text(("models", model, "upstreams", i, "api_key")) for i in upstreams]
+    def secret_texts(self, model: str) -> dict[Place, str | None]:
+        """The unresolved texts of a model's secrets."""
+        found = secret_places(self.models[model], lambda path: self.source_text(("models", model, *path)))
+        return {place: self.source_text(("models", model, *source_path(place))) for place in found}

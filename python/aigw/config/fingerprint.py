@@ -1,6 +1,6 @@
-"""Detects changes of a configuration: hashes of its bytes and of the current values of its references.
+"""Detects changes of a configuration: hashes of its bytes, of the current values of its references, and of its certificates.
 
-In: unparsed bytes. Out: hashes, and the files that references name. It collects references anywhere in the text, comments included:
+In: unparsed bytes. Out: hashes, and the files that it names. It collects references and certificates anywhere in the text, comments included:
 one too many costs a needless load, one too few would miss a change.
 """
 
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aigw.config.interpolate import Resolver, Unresolved
+from aigw.config.interpolate import MAX_PEM, Resolver, Unresolved, read_regular
 
 _REFERENCE: Final = re.compile(rb"\$\{[^{}\n]*\}")
+_PEM: Final = re.compile(rb"""tls_(?:ca|cert|key)["']?\s*:\s*["']?([^"'\n,}#]+)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +38,16 @@ def fingerprint(name: str, data: bytes, environment: Mapping[str, str], folder: 
         except Unresolved as error:
             value = f"\0{error}"
         whole.update(b"\0" + value.encode(errors="surrogateescape"))
+    for name_of_pem in dict.fromkeys(found.strip() for found in _PEM.findall(data)):
+        whole.update(b"\0" + _content(resolver, name_of_pem))
     return Fingerprint(content.hexdigest(), whole.hexdigest(), tuple(dict.fromkeys(resolver.files)))
+
+
+def _content(resolver: Resolver, name: bytes) -> bytes:
+    """The content of a certificate file, or the reason why it has none."""
+    try:
+        file = resolver.folder / resolver.resolve(name.decode(errors="replace"))[0]
+        resolver.files.append(file)
+        return read_regular(file, MAX_PEM)
+    except (Unresolved, OSError, ValueError) as error:
+        return str(error).encode(errors="surrogateescape")

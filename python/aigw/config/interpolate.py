@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 MAX_FILE: Final = 65536
+MAX_PEM: Final = 1 << 20
+"""Bytes of one certificate file: the bundles of operating systems have a quarter of it."""
 _MARK: Final = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 _NAME: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:-)?", re.ASCII)
 

@@ -75,10 +75,14 @@ def _read(name: str, data: bytes, environment: Mapping[str, str], folder: Path, 
         digest = hashlib.sha256(data)
         for value in source.resolved:
             digest.update(b"\0" + value.encode())
+        for files in check.certificates.values():
+            for content in files.values():
+                digest.update(b"\0" + content)
         return File(
             name=name,
             hash=digest.hexdigest(),
             models=check.models,
+            certificates=check.certificates,
             tiers=check.tiers,
             default_tier=check.default_tier,
             entities=tuple(check.entities()),

@@ -13,7 +13,7 @@ from aigw._native import FileConsumers, YamlDocument, load_yaml
 from aigw.config.finding import ConfigErrors, Finding, Path, dotted, printable, short
 from aigw.config.interpolate import Resolver, Unresolved
 from aigw.config.secret import MASK, masked, masked_line, secret_name, secret_path, without_users
-from aigw.entities.model import reference_of
+from aigw.entities.sealed import reference_of
 
 MAX_FINDINGS: Final = 1000
 WIDTH: Final = 160
@@ -106,6 +106,13 @@ class Source:
         """The text at a path, references in it resolved."""
         whole = self.get(path)
         return whole if isinstance(whole, str) else self.resolver.resolve(self.document.text(path))[0]
+
+    def unresolved(self, path: Path) -> str | None:
+        """The file's text at a path, with its references; None for a missing path."""
+        try:
+            return self.document.text(path)
+        except KeyError:
+            return None
 
     def line(self, path: Path) -> int:
         """The line that declares a value."""

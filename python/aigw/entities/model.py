@@ -2,28 +2,23 @@
 
 `ModelSpec` is the YAML object of `models.<name>` in the configuration file. Upstreams are chosen by weight; `model` is the
 upstream's name of the model. Costs and the tokenizer are checked and stored, without effect in this version; `capacity` is refused.
-An upstream's `api_key` is stored sealed (`Publisher.seal`), outside the spec, and never shown.
+Secrets of upstreams are stored sealed, outside the spec, and never shown (`sealed`).
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from aigw._native import check_string
 from aigw.entities.base import Entity, EntityKind, TagsField
-from aigw.entities.host import wrong_host
 from aigw.entities.rates import Rates
-from aigw.entities.tier import NotYet, TokenCap
-from aigw.schema.fields import Between, Model, SetMarker, Timestamp, shown, unique, violation
-from aigw.types import JsonDict
+from aigw.entities.tier import Duration, TokenCap, milliseconds_of
+from aigw.entities.upstream import SealedKey, Upstream
+from aigw.schema.fields import FieldErrors, Model, SetMarker, Timestamp, shown, unique, violation
 
-_REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*|file:[^}]*?)(?::-([^}]*))?\}\Z", re.ASCII)
-PLACEHOLDERS: Final = frozenset({"", "none", "null", "unset", "empty", "dummy", "no-key", "not-needed", "changeme"})
-"""Defaults of references that may be shown, because they are not secrets."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\-]*\Z", re.ASCII)
+FAILOVER_ON: Final[tuple[int | str, ...]] = ("connect", 401, 402, 403, 408, 429, 500, 502, 503, 504, 529)
+"""Failures of an upstream after which the next one is asked, unless the model says others."""
 
 
 def _name(value: str) -> str:
@@ -32,28 +27,19 @@ def _name(value: str) -> str:
     return value
 
 
-def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    wrong = parts.scheme not in ("http", "https") or not parts.hostname or port == 0
-    if wrong or parts.username is not None or parts.query or parts.fragment or any(c <= " " for c in value):
-        raise violation("expected http(s)://host[:port]/v1")
-    host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":")
-    if (reason := wrong_host(host)) is not None:
-        raise violation(reason)
-    if not parts.path.rstrip("/").endswith("/v1") or "//" in parts.path or "/." in parts.path:
-        raise violation("must end in /v1: the rest of a call's path is appended")
-    if (reason := check_string("address path", parts.path)) is not None:
-        raise violation(reason)
-    return value
+def _failure(value: Any) -> Any:
+    """`connect`, or a status. 2xx is an answer, 1xx comes before one. 400, 404, 413 and 422 may be named: a larger or newer upstream may
+    take what another refuses."""
+    if value == "connect" or (type(value) is int and 300 <= value <= 599):
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        raise violation("expected an integer")
+    raise violation("expected connect, or a status from 300 to 599")
 
 
-def _sendable(value: str) -> str:
-    if not all("!" <= c <= "~" for c in value):
-        raise violation("must be printable ascii without spaces")
+def _ping(value: str) -> str:
+    if milliseconds_of(value) < 1000:
+        raise violation("expected at least 1s")
     return value
 
 
@@ -68,30 +54,24 @@ def _no_file(value: object) -> object:
 _SHOWN: Final = shown(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
 ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name), _SHOWN]
 Feature = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name), _SHOWN]
-Url = Annotated[
-    str,
-    Field(max_length=2048),
-    AfterValidator(_url),
-    shown(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#@/]+(/[^\s?#]*)?/v1/?$"),
+Failure = Annotated[
+    Any,
+    AfterValidator(_failure),
+    shown(anyOf=[{"type": "string", "const": "connect"}, {"type": "integer", "minimum": 300, "maximum": 599}]),
 ]
-ApiKey = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_sendable), shown(pattern="^[!-~]*$")]
 
 
-class Upstream(Model):
-    """One server that runs a model."""
+class ModelTimeouts(Model):
+    """Deadlines of a model's calls. Where the caller's tier has one, too, the shorter counts."""
 
-    url: Url = Field(description="Base URL in OpenAI's format; ends in /v1.")
-    model: ModelName | None = Field(
-        default=None, description="The upstream's name of the model; left out, the public one."
+    connect: Duration | None = Field(default=None, description="To a connection with one upstream; left out, 10s.")
+    first_byte: Duration | None = Field(default=None, description="Until the answer's head; left out, 10m.")
+    between: Duration | None = Field(
+        default=None, description="Between two pieces of an answer, comments of a stream included; left out, 120s."
     )
-    weight: Annotated[int, AfterValidator(Between(0, 1000))] = Field(
-        default=1, description="Share of calls; 0: only when the others fail."
+    total: Duration | None = Field(
+        default=None, description="For the whole call, all upstreams together; left out, 1h."
     )
-    capacity: NotYet = Field(default=None, description="Calls at once: not supported in this version.")
-    api_key: ApiKey | None = Field(
-        default=None, description="Sent as Authorization: Bearer; write ${VAR} or ${file:...}."
-    )
-    tls_verify: bool = Field(default=True, description="Check the upstream's certificate.")
 
 
 class ModelSpec(Model):
@@ -108,14 +88,32 @@ class ModelSpec(Model):
     max_output_tokens: TokenCap | None = Field(
         default=None, description="Output tokens per choice that the model can give: asking for more is lowered to it."
     )
+    stream_usage: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether streams are asked for their usage (stream_options). auto: an upstream that refuses it is asked"
+        " once more without, and remembered.",
+    )
+    cap_parameter: Literal["auto", "max_tokens", "max_completion_tokens", "none"] = Field(
+        default="auto",
+        description="Name of the output cap in the request. auto: the caller's, else max_tokens; an upstream that refuses it"
+        " is asked once more with max_completion_tokens, and remembered. none: no cap is sent.",
+    )
+    failover_on: Annotated[list[Failure], Field(max_length=64), SetMarker(), AfterValidator(unique)] = Field(
+        default=list(FAILOVER_ON),
+        description="Failures after which the next upstream is asked: connect (no connection, no TLS) and statuses.",
+    )
+    timeouts: ModelTimeouts = Field(default_factory=ModelTimeouts, description="Deadlines.")
+    stream_ping: Annotated[Duration, AfterValidator(_ping)] | None = Field(
+        default=None,
+        description="A stream's client gets a comment when the upstream was silent for so long; left out, never.",
+    )
 
-
-class SealedKey(Model):
-    """An upstream's key. A changed key has another `digest`; only workers open `sealed`."""
-
-    reference: str | None = Field(default=None, description="The variable or file that it came from.")
-    sealed: str = Field(description="The key, sealed.")
-    digest: str = Field(description="Its HMAC.")
+    @model_validator(mode="after")
+    def _upstreams_are_whole(self) -> Self:
+        found = [upstream.wrong() or None for upstream in self.upstreams]
+        if any(found):
+            raise FieldErrors({"upstreams": found})
+        return self
 
 
 class LlmModel(Entity):
@@ -126,41 +124,11 @@ class LlmModel(Entity):
     tags: TagsField = Field(default=None, description="Labels to filter by.")
     spec: ModelSpec = Field(description="Upstreams and properties of the model.")
     keys: list[SealedKey | None] = Field(default=[], description="Keys of the upstreams, sealed.")
-
-
-def reference_of(text: str | None) -> str | None:
-    """The reference in the file's text of a secret, or None for other text. A default is included only if it is a placeholder:
-    another one may be the secret."""
-    found = _REFERENCE.match(text or "")
-    if found is None:
-        return None
-    name, default = found.groups()
-    return f"${{{name}:-{default}}}" if default is not None and default.lower() in PLACEHOLDERS else f"${{{name}}}"
-
-
-def with_sealed_keys(
-    spec: ModelSpec, references: Sequence[str | None], seal: Callable[[bytes], str], digest: Callable[[bytes], bytes]
-) -> JsonDict:
-    """`spec` and `keys` of a model's body. `references`: the text of each upstream's key in the file (`${VAR}`)."""
-    keys: list[JsonDict | None] = []
-    for upstream, reference in zip(spec.upstreams, references, strict=True):
-        if upstream.api_key is None:
-            keys.append(None)
-            continue
-        key = upstream.api_key.encode()
-        keys.append(
-            {
-                "reference": reference_of(reference),
-                "sealed": seal(key),
-                "digest": digest(b"upstream:" + key).hex(),
-            }
-        )
-    body = spec.model_dump(mode="json")
-    for item in body["upstreams"]:
-        item["api_key"] = None
-    return {"spec": body, "keys": keys}
+    secrets: dict[str, SealedKey] = Field(
+        default={}, description="Other secrets and certificates of the upstreams, sealed, by their place."
+    )
 
 
 KIND = EntityKind(name="models", model=LlmModel, endpoint_key="name", unique=("name",), served=False)
 
-__all__ = ["LlmModel", "ModelName", "ModelSpec", "SealedKey", "Upstream", "reference_of", "with_sealed_keys"]
+__all__ = ["FAILOVER_ON", "LlmModel", "ModelName", "ModelSpec"]

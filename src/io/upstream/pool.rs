@@ -162,7 +162,7 @@ mod tests {
                 waiting.push(stream?);
             }
             let other = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-            let origin = Origin { tls: false, verify: true, host: "two.test".into(), port: 80 };
+            let origin = Origin { tls: false, verify: true, host: "two.test".into(), port: 80, settings: None };
             let resolver = Resolver::knowing(&origin, vec![silent.local_addr()?, other.local_addr()?]);
             let pool = Pool::new(Arc::new(origin));
             let limit = Duration::from_secs(3);
@@ -176,7 +176,7 @@ mod tests {
     async fn pool_remembers_failed_targets_only() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let origin = Origin { tls: false, verify: true, host: "127.0.0.1".to_owned(), port };
+        let origin = Origin { tls: false, verify: true, host: "127.0.0.1".to_owned(), port, settings: None };
         let (pool, counters) = (Pool::new(Arc::new(origin)), UpstreamCounters::default());
         let (resolver, tls, second) = (Resolver::default(), Tls::default(), Duration::from_secs(20));
         let tasks = tokio::task::LocalSet::new();

@@ -4,8 +4,10 @@
 
 use std::collections::HashMap;
 
+use super::model::Timeouts;
 use super::scheme::Scheme;
 use super::wire::{self, ColumnKind};
+use super::wire_common::Protocol;
 use crate::r#match::CanonicalPath;
 use crate::snapshot::error::{Part, SnapshotError};
 use crate::snapshot::uuid::{Uuid, parse_uuid};
@@ -45,10 +47,10 @@ pub(super) fn columns(columns: Vec<wire::Column>) -> Result<Columns, SnapshotErr
 }
 
 /// The compiled form of a protocol.
-pub(super) fn scheme(from: wire::Protocol) -> Scheme {
+pub(super) fn scheme(from: Protocol) -> Scheme {
     match from {
-        wire::Protocol::Http => Scheme::Http,
-        wire::Protocol::Https => Scheme::Https,
+        Protocol::Http => Scheme::Http,
+        Protocol::Https => Scheme::Https,
     }
 }
 
@@ -65,6 +67,15 @@ pub(super) fn address(at: Part, host: &str, port: u16, path: Option<&str>) -> Re
         return Err(value(at, PATH));
     }
     Ok(())
+}
+
+/// Checks the bounds of calls.
+pub(super) fn timeouts(at: Part, times: Timeouts) -> Result<Timeouts, SnapshotError> {
+    let Timeouts { connect_ms, first_byte_ms, between_ms, total_ms } = times;
+    if [connect_ms, first_byte_ms, between_ms, total_ms].contains(&Some(0)) {
+        return Err(value(at, "timeouts must be above 0"));
+    }
+    Ok(times)
 }
 
 /// Why the path of an address is refused.

@@ -9,6 +9,7 @@ use super::compiled::{
     Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
 };
 use super::wire::ColumnKind;
+use super::wire_common::Protocol;
 use super::{compile_tiers, wire};
 use crate::limits::Limit;
 use crate::r#match::{HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
@@ -186,7 +187,7 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
         name: name.map(Into::into),
         service: service_index,
         service_n: service.unwrap_or(0),
-        allow_http: protocols.contains(&wire::Protocol::Http),
+        allow_http: protocols.contains(&Protocol::Http),
         https_redirect_status: https_redirect_status_code,
         strip_path,
         preserve_host,

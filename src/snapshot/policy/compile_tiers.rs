@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::checks::{Columns, address, column, index, scheme, uuid, value};
-use super::tier::{Model, ModelUpstream, Offer, Parameters, Patterns, Subject, Tier, TierLimit};
+use super::checks::{Columns, column, index, timeouts, uuid, value};
+use super::compile_models;
+use super::model::Timeouts;
+use super::tier::{Offer, Parameters, Patterns, Subject, Tier, TierLimit};
 use super::wire::{self, ColumnKind};
+use super::wire_model;
 use crate::limits::Limit;
 use crate::snapshot::error::{Part, SnapshotError};
 
 pub(super) fn offer(
     tiers: Vec<wire::Tier>,
-    models: Vec<wire::Model>,
+    models: Vec<wire_model::Model>,
     series: &[(u32, u32, u32)],
     default_tier: Option<u32>,
     columns: &Columns,
@@ -29,7 +32,7 @@ pub(super) fn offer(
         rows.insert((*tier, *model), row);
     }
     let tiers = tiers.into_iter().map(|tier| self::tier(tier, &model_by_n, columns)).collect::<Result<Vec<_>, _>>()?;
-    let models = models.into_iter().map(model).collect::<Result<Vec<_>, _>>()?;
+    let models = models.into_iter().map(compile_models::model).collect::<Result<Vec<_>, _>>()?;
     let mut model_by_name = HashMap::with_capacity(models.len());
     for (at, model) in models.iter().enumerate() {
         if model_by_name.insert(model.name.clone(), at).is_some() {
@@ -51,12 +54,13 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
         prompt_max_bytes,
         output_max_tokens,
         first_byte_ms,
+        between_ms,
         total_ms,
     } = from;
     let at = Part::Entity("tier", n);
     let limits = limits.into_iter().map(|one| limit(at, one, models, columns)).collect::<Result<_, _>>()?;
-    if [first_byte_ms, total_ms].contains(&Some(0)) || output_max_tokens == Some(0) {
-        return Err(value(at, "timeouts and caps must be above 0"));
+    if output_max_tokens == Some(0) {
+        return Err(value(at, "caps must be above 0"));
     }
     let wire::Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort } = parameters;
     let patterns = |names: Vec<String>| Patterns(names.into_iter().map(Into::into).collect());
@@ -70,8 +74,7 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
         parameters: Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort },
         prompt_max_bytes,
         output_max_tokens,
-        first_byte_ms,
-        total_ms,
+        timeouts: timeouts(at, Timeouts { connect_ms: None, first_byte_ms, between_ms, total_ms })?,
     })
 }
 
@@ -113,40 +116,4 @@ fn limit(
         number.into_iter().collect()
     };
     Ok(TierLimit { limit, subject, shadow, columns: found.into() })
-}
-
-fn model(from: wire::Model) -> Result<Model, SnapshotError> {
-    let wire::Model { n, id, name, features, max_output_tokens, created_at, upstreams } = from;
-    let at = Part::Entity("model", n);
-    if name.is_empty() || upstreams.is_empty() {
-        return Err(value(at, "a model has a name and at least one upstream"));
-    }
-    let upstreams = upstreams.into_iter().map(|one| upstream(at, one)).collect::<Result<_, _>>()?;
-    Ok(Model {
-        n,
-        id: uuid(&id, at)?,
-        name: name.into(),
-        features: features.into_iter().map(Into::into).collect(),
-        max_output_tokens: max_output_tokens.filter(|&cap| cap > 0),
-        created_at,
-        upstreams,
-    })
-}
-
-fn upstream(at: Part, from: wire::ModelUpstream) -> Result<ModelUpstream, SnapshotError> {
-    let wire::ModelUpstream { protocol, host, port, path, model, weight, api_key, tls_verify } = from;
-    address(at, &host, port, Some(&path))?;
-    if model.is_empty() {
-        return Err(value(at, "an upstream's model has a name"));
-    }
-    Ok(ModelUpstream {
-        scheme: scheme(protocol),
-        host: host.into(),
-        port,
-        path: path.trim_end_matches('/').into(),
-        model: model.into(),
-        weight,
-        api_key: api_key.map(Into::into),
-        tls_verify,
-    })
 }

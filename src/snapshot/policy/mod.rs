@@ -4,26 +4,31 @@
 //! which every reference was checked.
 //!
 //! - `file`: header, hash and JSON of the file
-//! - `wire`: the JSON, as serde types
-//! - `compile`, `compile_tiers`, `checks`: wire form -> compiled form
-//! - `compiled`, `tier`, `scheme`: the compiled form
+//! - `wire`, `wire_model`, `wire_common`: the JSON, as serde types
+//! - `compile`, `compile_tiers`, `compile_models`, `checks`: wire form -> compiled form
+//! - `compiled`, `tier`, `model`, `scheme`: the compiled form
 //! - `plan`: the plugin instance that runs for one route and one consumer
 //! - `strings`: one string of a policy, checked for its editor
 
 mod checks;
 mod compile;
+mod compile_models;
 mod compile_tiers;
 mod compiled;
 pub mod file;
+pub mod model;
 pub mod plan;
 mod scheme;
 mod strings;
 pub mod tier;
 mod wire;
+mod wire_common;
+mod wire_model;
 
 pub use compiled::{
     Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
 };
+pub use model::{CapParameter, FailoverOn, Model, ModelUpstream, Pair, StreamUsage, Timeouts, UpstreamTls};
 pub use scheme::Scheme;
 pub use strings::Text;
-pub use tier::{Model, Offer, Parameters, Subject, Tier, TierLimit};
+pub use tier::{Offer, Parameters, Subject, Tier, TierLimit};

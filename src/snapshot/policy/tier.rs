@@ -1,11 +1,11 @@
-//! Tiers and models in compiled form.
+//! Tiers in compiled form, and the offer: all tiers and models.
 //!
 //! Out: an [`Offer`], found by row number or by name. Every reference was checked (see `compile_tiers`). It decides
 //! nothing: gates are `admit::gate`'s, limits `admit`'s.
 
 use std::collections::HashMap;
 
-use super::scheme::Scheme;
+use super::model::{Model, Timeouts};
 use crate::limits::Limit;
 use crate::snapshot::uuid::Uuid;
 
@@ -64,10 +64,8 @@ pub struct Tier {
     pub prompt_max_bytes: Option<u64>,
     /// Most output tokens per choice.
     pub output_max_tokens: Option<u32>,
-    /// Milliseconds to the answer's head.
-    pub first_byte_ms: Option<u64>,
-    /// Milliseconds for the whole call.
-    pub total_ms: Option<u64>,
+    /// The bounds of calls of models.
+    pub timeouts: Timeouts,
 }
 
 /// The scope of a tier's limit.
@@ -156,52 +154,6 @@ fn holds(pattern: &str, name: &str) -> bool {
         }
     }
     true
-}
-
-/// One model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// Row number.
-    pub n: u32,
-    /// Entity id.
-    pub id: Uuid,
-    /// Public name.
-    pub name: Box<str>,
-    /// Features that a tier must allow, all of them.
-    pub features: Box<[Box<str>]>,
-    /// Output tokens per choice that it can give.
-    pub max_output_tokens: Option<u32>,
-    /// Unix seconds.
-    pub created_at: i64,
-    /// The targets that run it.
-    pub upstreams: Box<[ModelUpstream]>,
-}
-
-/// One target of a model.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ModelUpstream {
-    /// The protocol.
-    pub scheme: Scheme,
-    /// Name or address.
-    pub host: Box<str>,
-    /// TCP port.
-    pub port: u16,
-    /// Base path; the rest of a call's path is appended.
-    pub path: Box<str>,
-    /// The model's name there.
-    pub model: Box<str>,
-    /// Share of calls; a target with 0 is asked only when the others fail.
-    pub weight: u32,
-    /// Its key, sealed.
-    pub api_key: Option<Box<str>>,
-    /// Check its certificate.
-    pub tls_verify: bool,
-}
-
-impl std::fmt::Debug for ModelUpstream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ModelUpstream({:?} {}:{}{} {})", self.scheme, self.host, self.port, self.path, self.model)
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! The policy's JSON as the control process writes it (docs/reference/boundary.md): serde types only.
 //!
-//! Every key is always present and others are refused, so the two sides cannot drift apart in silence. Only types are
-//! checked here; `compile` checks the rest.
+//! Every key is always present and others are refused, so the two sides cannot drift apart in silence. Keys with a default came
+//! after the first version: an older policy lacks them. Only types are checked here; `compile` checks the rest.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
-/// An optional value whose key must be present.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Option::deserialize(deserializer)
-}
+use super::wire_common::{Protocol, present};
+use super::wire_model::Model;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,13 +24,6 @@ pub(super) struct Policy {
     pub models: Vec<Model>,
     pub series: Vec<(u32, u32, u32)>,
     pub columns: Vec<Column>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Protocol {
-    Http,
-    Https,
 }
 
 #[derive(Debug, Deserialize)]
@@ -177,6 +168,8 @@ pub(super) struct Tier {
     pub output_max_tokens: Option<u32>,
     #[serde(deserialize_with = "present")]
     pub first_byte_ms: Option<u64>,
+    #[serde(default)]
+    pub between_ms: Option<u64>,
     #[serde(deserialize_with = "present")]
     pub total_ms: Option<u64>,
 }
@@ -213,33 +206,6 @@ pub(super) struct Parameters {
     pub stream: bool,
     pub response_format: bool,
     pub reasoning_effort: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Model {
-    pub n: u32,
-    pub id: String,
-    pub name: String,
-    pub features: Vec<String>,
-    #[serde(deserialize_with = "present")]
-    pub max_output_tokens: Option<u32>,
-    pub created_at: i64,
-    pub upstreams: Vec<ModelUpstream>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ModelUpstream {
-    pub protocol: Protocol,
-    pub host: String,
-    pub port: u16,
-    pub path: String,
-    pub model: String,
-    pub weight: u32,
-    #[serde(deserialize_with = "present")]
-    pub api_key: Option<String>,
-    pub tls_verify: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

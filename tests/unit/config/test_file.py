@@ -102,7 +102,7 @@ def test_ids_are_uuid5_of_kind_and_name_and_outlive_a_reorder() -> None:
 
 def test_the_file_keeps_references_unresolved() -> None:
     file = load()
-    assert file.api_key_references("m") == ["${K}"]
+    assert file.secret_texts("m") == {(0, "api_key", ""): "${K}"}
     assert (
         file.source_text(("models", "m", "upstreams", 0, "weight")) == "${W:-3}"
         and file.source_text(("nothing",)) is None

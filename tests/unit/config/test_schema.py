@@ -27,7 +27,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _KNOWN = {
     "$ref", "$schema", "$defs", "title", "description", "default", "deprecated", "type", "anyOf", "allOf", "if", "then", "const",
     "enum", "properties", "additionalProperties", "required", "propertyNames", "items", "minItems", "maxItems", "minLength",
-    "maxLength", "pattern", "minimum", "maximum",
+    "maxLength", "maxProperties", "pattern", "minimum", "maximum",
 }  # fmt: skip
 
 
@@ -51,6 +51,8 @@ def valid(schema: Any, value: Any) -> bool:
     if ("const" in schema and value != schema["const"]) or ("enum" in schema and value not in schema["enum"]):
         return False
     if isinstance(value, dict):
+        if len(value) > schema.get("maxProperties", len(value)):
+            return False
         known = schema.get("properties", {})
         rest = schema.get("additionalProperties", True)
         names = schema.get("propertyNames", True)
@@ -141,6 +143,13 @@ FIELDS = {
     "feature": "models: {m: {upstreams: [{url: 'http://h/v1'}], features: [%s]}}",
     "tokenizer": "models: {m: {upstreams: [{url: 'http://h/v1'}], tokenizer: %s}}",
     "api_key": "models: {m: {upstreams: [{url: 'http://h/v1', api_key: %s}]}}",
+    "url of an upstream": "models: {m: {upstreams: [{url: %s}]}}",
+    "header of an upstream": "models: {m: {upstreams: [{url: 'http://h', headers: {x: %s}}]}}",
+    "argument of an upstream": "models: {m: {upstreams: [{url: 'http://h', query: {x: %s}}]}}",
+    "scheme of a key": "models: {m: {upstreams: [{url: 'http://h', api_key: k, auth: {scheme: %s}}]}}",
+    "failover": "models: {m: {upstreams: [{url: 'http://h'}], failover_on: [%s]}}",
+    "stream_usage": "models: {m: {upstreams: [{url: 'http://h'}], stream_usage: %s}}",
+    "cap_parameter": "models: {m: {upstreams: [{url: 'http://h'}], cap_parameter: %s}}",
     "name of a service": "services: [{name: %s, host: h}]",
     "port": "services: [{name: s, host: h, port: %s}]",
     "name of a route": "routes: [{name: %s, paths: [/x]}]",
@@ -162,6 +171,7 @@ VALUES = [
     *("consumer", "route", "ip", "agent", "fixed", "sliding", "enforce", "shadow", "local", "redis", "o200k_base"),
     *("a", "a.b-c_d~e", "a b", "a/b", "a,b", "a:b", "a@b", '".."', '"."', "..a", "-", '"*"', "small-*", "größe", "é", "GET", "get"),
     *('"a\\tb"', '"a\\nb"', '"a\\u0007b"', '"a\\u2028b"', '" "', '"a "', "123e4567-e89b-12d3-a456-426614174000"),
+    *("404", "connect", "Bearer", "auto", "none", "http://h", "HTTPS://h:8/a?b=c", "ftp://h", "http://h/#x", "http://h?x"),
     *("0" * 64, "F" * 64, "g" * 64, "x" * 128, "x" * 129, "x" * 513),
 ]  # fmt: skip
 COARSE = {("timeout", "0s"), ("timeout", "48h"), ("per", "367d")}

@@ -100,7 +100,7 @@ def test_no_ordinary_field_counts_as_a_secret() -> None:
                 collect(inner)
 
     collect(Configuration.model_json_schema())
-    assert {n for n in names if secret_name(n)} == {"key", "key_hash", "api_key"}
+    assert {n for n in names if secret_name(n)} == {"key", "key_hash", "api_key", "tls_key"}
 
 
 def test_masking_hides_secrets_only() -> None:

@@ -23,7 +23,9 @@ CALLED: Final[Mapping[str, str]] = {
     "keyauth_credentials": "key-auth", "acls": "acl", "plugins": "plugin",
 }  # fmt: skip
 """Collection -> the word for one entity."""
-_MADE: Final = frozenset({"id", "created_at", "updated_at", "name", "username", "key", "key_hint", "keys", "ttl"})
+_MADE: Final = frozenset(
+    {"id", "created_at", "updated_at", "name", "username", "key", "key_hint", "keys", "secrets", "ttl"}
+)
 _SIGNS: Final = {"created": "+", "updated": "~", "deleted": "-"}
 
 
@@ -133,9 +135,13 @@ def _fields(before: Row, after: Row, names: _Names) -> Iterator[str]:
     for path in dict.fromkeys((*old, *new)):
         if old.get(path) != new.get(path):
             yield f"{path} {_text(old.get(path))} -> {_text(new.get(path))}"
-    for index, (left, right) in enumerate(_pairs(before.body.get("keys"), after.body.get("keys"))):
-        if (left and left["digest"]) != (right and right["digest"]):
+    for index, (one, other) in enumerate(_pairs(before.body.get("keys"), after.body.get("keys"))):
+        if (one and one["digest"]) != (other and other["digest"]):
             yield f"upstreams[{index}].api_key changed"
+    left, right = (body.get("secrets") or {} for body in (before.body, after.body))
+    for place in dict.fromkeys((*left, *right)):
+        if left.get(place, {}).get("digest") != right.get(place, {}).get("digest"):
+            yield f"{place} changed"
 
 
 def _pairs(left: list[Any] | None, right: list[Any] | None) -> Iterator[tuple[Any, Any]]:

@@ -14,7 +14,7 @@ from aigw.control.file.consumers import ConsumerRows, Since
 from aigw.control.store.origin import Origin
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS
-from aigw.entities.model import with_sealed_keys
+from aigw.entities.sealed import with_sealed_keys
 from aigw.types import JsonDict
 
 
@@ -63,5 +63,6 @@ def _declared(file: File, sealer: Sealer, now: int) -> Iterator[Declared]:
             body["updated_at"] = now
         if entity.kind == "models":
             spec = file.models[entity.name]
-            body |= with_sealed_keys(spec, file.api_key_references(entity.name), sealer.seal, sealer.hash_key)
+            texts, files = file.secret_texts(entity.name), file.certificates.get(entity.name, {})
+            body |= with_sealed_keys(spec, texts, files, sealer.seal, sealer.hash_key)
         yield Declared(entity.kind, body, Origin(file.name, entity.line))

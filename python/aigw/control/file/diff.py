@@ -125,6 +125,9 @@ def _entities(parts: Iterable[_Part]) -> dict[Key, Entity]:
         for index, sealed in enumerate(body.get("keys") or ()):
             if sealed is not None:
                 fields[f"upstreams[{index}].api_key"] = Digest(sealed["digest"])
+        for place, secret in (body.get("secrets") or {}).items():
+            # A certificate has a path of the same name, which is shown.
+            fields[f"{place} (content)" if place in fields else place] = Digest(secret["digest"])
         found[key] = Entity(kind, name, fields, origin is not None)
     return found
 

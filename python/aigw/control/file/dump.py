@@ -16,6 +16,7 @@ from aigw.control.store.rows import Row
 from aigw.entities import KINDS
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
+from aigw.entities.upstream import place_text
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import Model
 from aigw.types import JsonDict
@@ -79,19 +80,25 @@ def _models(rows: Iterable[Row]) -> JsonDict:
     taken: set[str] = set()
     for row in rows:
         spec = found[row.body["name"]] = _short(ModelSpec, row.body["spec"])
+        secrets = row.body.get("secrets") or {}
         for index, (upstream, key) in enumerate(zip(spec["upstreams"], row.body["keys"], strict=False)):
             if key is not None:
-                upstream["api_key"] = key["reference"] or f"${{{_variable(row.body['name'], index, taken)}}}"
+                upstream["api_key"] = key["reference"] or _variable((row.body["name"], index), taken)
+            for field in ("headers", "query"):
+                for name in upstream.get(field, ()):
+                    if (secret := secrets.get(place_text((index, field, name)))) is not None:
+                        variable = secret["reference"] or _variable((row.body["name"], index, field, name), taken)
+                        upstream[field][name] = variable
     return found
 
 
-def _variable(model: str, index: int, taken: set[str]) -> str:
-    """The variable of an upstream's key. The models `a.b` and `a-b` get different ones."""
-    name = UNSET + re.sub(r"[^A-Z0-9]+", "_", f"{model}_{index}".upper())
+def _variable(place: Iterable[str | int], taken: set[str]) -> str:
+    """A reference to the variable of an upstream's secret. The models `a.b` and `a-b` get different ones."""
+    name = UNSET + re.sub(r"[^A-Z0-9]+", "_", "_".join(map(str, place)).upper())
     while name in taken:
         name += "_"
     taken.add(name)
-    return name
+    return f"${{{name}}}"
 
 
 class _Plugins:

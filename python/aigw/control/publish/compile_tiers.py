@@ -4,7 +4,7 @@ A tier's limit counts in a column that all tiers share: one per scope and period
 consumer that changes tiers keeps its used amounts. The tier of a consumer is in its record.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from aigw.entities import LlmModel, Tier
 from aigw.entities.host import canonical_host
 from aigw.entities.period import longest
 from aigw.entities.tier import Limit, milliseconds_of
+from aigw.entities.upstream import PEM_FIELDS, Upstream, place_text
 from aigw.types import JsonDict
 
 Rows = Literal["consumers", "credentials", "one"]
@@ -49,36 +50,61 @@ def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], colum
         "prompt_max_bytes": spec.prompt.max_bytes,
         "output_max_tokens": spec.output.max_tokens,
         "first_byte_ms": _milliseconds(spec.timeouts.first_byte),
+        "between_ms": _milliseconds(spec.timeouts.between),
         "total_ms": _milliseconds(spec.timeouts.total),
     }
 
 
 def model_entry(n: int, model: LlmModel) -> JsonDict:
     """One entry of the policy's `models` list."""
-    keys = [*model.keys, *[None] * (len(model.spec.upstreams) - len(model.keys))]
-    upstreams = []
-    for upstream, key in zip(model.spec.upstreams, keys, strict=True):
-        parts = urlsplit(upstream.url)
-        upstreams.append(
-            {
-                "protocol": parts.scheme,
-                "host": canonical_host(parts.hostname or ""),
-                "port": parts.port or (443 if parts.scheme == "https" else 80),
-                "path": parts.path.rstrip("/"),
-                "model": upstream.model or model.name,
-                "weight": upstream.weight,
-                "api_key": key.sealed if key is not None else None,
-                "tls_verify": upstream.tls_verify,
-            }
-        )
+    spec = model.spec
     return {
         "n": n,
         "id": model.id,
         "name": model.name,
-        "features": model.spec.features,
-        "max_output_tokens": model.spec.max_output_tokens,
+        "features": spec.features,
+        "max_output_tokens": spec.max_output_tokens,
         "created_at": model.created_at,
-        "upstreams": upstreams,
+        "stream_usage": spec.stream_usage,
+        "cap_parameter": spec.cap_parameter,
+        "failover_on": {
+            "connect": "connect" in spec.failover_on,
+            "statuses": sorted(status for status in spec.failover_on if status != "connect"),
+        },
+        "timeouts": {f"{name}_ms": _milliseconds(time) for name, time in spec.timeouts},
+        "stream_ping_ms": _milliseconds(spec.stream_ping),
+        "upstreams": [_upstream(model, index, upstream) for index, upstream in enumerate(spec.upstreams)],
+    }
+
+
+def _upstream(model: LlmModel, index: int, upstream: Upstream) -> JsonDict:
+    parts = urlsplit(upstream.url)
+    key = model.keys[index] if index < len(model.keys) else None
+
+    def sealed(field: str, name: str = "") -> str | None:
+        found = model.secrets.get(place_text((index, field, name)))
+        return found.sealed if found is not None else None
+
+    def pairs(field: str, values: Mapping[str, str | None]) -> list[tuple[str, str, bool]]:
+        """(name, value, whether the value is sealed)."""
+        both = ((name, value, sealed(field, name)) for name, value in values.items())
+        return [(name, secret or value or "", secret is not None) for name, value, secret in both]
+
+    return {
+        "protocol": parts.scheme,
+        "host": canonical_host(parts.hostname or ""),
+        "port": parts.port or (443 if parts.scheme == "https" else 80),
+        "path": parts.path.rstrip("/"),
+        "base_query": parts.query,
+        "model": upstream.model or model.name,
+        "weight": upstream.weight,
+        "api_key": key.sealed if key is not None else None,
+        "auth": upstream.auth.model_dump(mode="json"),
+        "headers": pairs("headers", upstream.headers),
+        "query": pairs("query", upstream.query),
+        "tls_verify": upstream.tls_verify,
+        "tls_server_name": upstream.tls_server_name,
+        **{field: sealed(field) for field in PEM_FIELDS},
     }
 
 

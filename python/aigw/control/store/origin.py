@@ -61,4 +61,6 @@ def content_hash(body: JsonDict, *columns: object) -> str:
     kept = {**body, "created_at": 0, "updated_at": 0}
     if "keys" in kept:
         kept["keys"] = [k and {**k, "sealed": None} for k in kept["keys"]]
+    if "secrets" in kept:
+        kept["secrets"] = {place: {**secret, "sealed": None} for place, secret in kept["secrets"].items()}
     return hashlib.sha256(orjson.dumps([kept, *columns])).hexdigest()[:HASH]

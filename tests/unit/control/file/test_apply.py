@@ -18,7 +18,8 @@ from aigw.control.publish import publication
 from aigw.control.store.origin import Origin
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, check_entity
-from aigw.entities.model import ModelSpec, with_sealed_keys
+from aigw.entities.model import ModelSpec
+from aigw.entities.sealed import with_sealed_keys
 from aigw.schema.violations import check
 from conftest import Gateway
 
@@ -304,7 +305,13 @@ def test_entities_may_swap_unique_values(gateway: Gateway) -> None:
 def test_the_keys_of_upstreams_are_never_shown(gateway: Gateway) -> None:
     def model(key: str) -> FileItem:
         spec = check(ModelSpec, {"upstreams": [{"url": "http://127.0.0.1:9100/v1", "api_key": key}]})
-        parts = with_sealed_keys(spec, ["${UPSTREAM:-" + key + "}"], gateway.publisher.seal, gateway.publisher.hash_key)
+        parts = with_sealed_keys(
+            spec,
+            {(0, "api_key", ""): "${UPSTREAM:-" + key + "}"},
+            {},
+            gateway.publisher.seal,
+            gateway.publisher.hash_key,
+        )
         return declare("models", "small", 2, **parts)
 
     tier = declare("tiers", "pro")
