@@ -1,4 +1,4 @@
-"""What the store holds of an earlier file, when a gateway starts without one.
+"""The entities of an earlier file in the store, when a gateway starts without one.
 
 In: the store and its stamp. Out: a `Kept`, or None if no file declared anything. A forgotten option must not delete keys: these
 entities stay in force, read-only, with the origin that they have. A start with a file replaces them; `--config none` deletes them.
