@@ -104,7 +104,9 @@ class Settings:
         str, "off", "access log, JSON lines: '-' for standard output, 'off', or a file to append to"
     )
     log_format: str = _setting(_one_of("json", "console"), "console", "form of the process log on standard error")
-    tls_cert: Path | None = _setting(_optional(_path), "", "PEM certificate chain of the proxy address; with tls_key")
+    tls_cert: Path | None = _setting(
+        _optional(_path), "", "PEM certificate chain of the proxy address; with tls_key; read again when it changes"
+    )
     tls_key: Path | None = _setting(_optional(_path), "", "PEM private key of the proxy address; with tls_cert")
     max_in_flight: int = _setting(
         _whole(1, 1_000_000), "8192", "requests in flight in one worker; more are answered 503"

@@ -12,6 +12,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Stands in for a loop's `call_soon_threadsafe`; see the module's story.
 ///
@@ -20,9 +21,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 #[pyclass(frozen, module = "aigw._native")]
 pub struct InlineSubmit {
     original: Py<PyAny>,
-    /// The server's `_run` callable once seen, by address; it is kept alive by `run_kept`.
+    /// The server's `_run` callable seen last, by address; `seen` keeps it alive.
     run: AtomicUsize,
-    run_kept: std::sync::OnceLock<Py<PyAny>>,
+    seen: Mutex<Vec<Py<PyAny>>>,
+    /// The code of the first `_run`: each server of the process has a `_run` of its own, with the same code.
+    code: std::sync::OnceLock<Py<PyAny>>,
     inlined: AtomicU64,
     passed_on: AtomicU64,
 }
@@ -34,7 +37,8 @@ impl InlineSubmit {
         Self {
             original,
             run: AtomicUsize::new(0),
-            run_kept: std::sync::OnceLock::new(),
+            seen: Mutex::new(Vec::new()),
+            code: std::sync::OnceLock::new(),
             inlined: AtomicU64::new(0),
             passed_on: AtomicU64::new(0),
         }
@@ -86,16 +90,30 @@ impl InlineSubmit {
     /// Whether this is the server's own scheduling function (`_run` in every release of the pinned range).
     fn is_run(&self, callback: &Bound<'_, PyAny>) -> bool {
         let address = callback.as_ptr() as usize;
-        let known = self.run.load(Ordering::Relaxed);
-        if known != 0 {
-            return known == address;
+        if self.run.load(Ordering::Relaxed) == address {
+            return true;
         }
-        let named =
-            callback.getattr("__name__").is_ok_and(|name| name.extract::<String>().is_ok_and(|name| name == "_run"));
-        if named && self.run_kept.set(callback.clone().unbind()).is_ok() {
+        let Ok(code) = callback.getattr("__code__") else { return false };
+        let named = match self.code.get() {
+            Some(known) => known.is(&code),
+            None => {
+                callback.getattr("__name__").is_ok_and(|name| name.extract::<String>().is_ok_and(|name| name == "_run"))
+            }
+        };
+        if named {
+            let _ = self.code.set(code.unbind());
+            self.remember(callback);
             self.run.store(address, Ordering::Relaxed);
         }
         named
+    }
+
+    /// Keep a `_run` alive, so that its address stays its own. A process has one for each certificate it has served.
+    fn remember(&self, callback: &Bound<'_, PyAny>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.iter().any(|known| known.is(callback)) {
+            seen.push(callback.clone().unbind());
+        }
     }
 
     fn pass_on<'py>(

@@ -10,6 +10,8 @@ control_process  the control process: runs the Admin API, the watch, the exporte
 control_plane    builds the objects of the control process: store, publication, file, Admin API
 watch            polls the configuration file and loads changes
 server           Granian's embedded server, wrapped
+servers          a worker's servers: the accepting one, and earlier ones with another certificate
+certificate      the certificate of the proxy's address, and its renewal
 listen           sockets of the gateway's addresses
 log              one line per event, on standard error
 progress         a progress line for long work at a terminal

@@ -6,9 +6,7 @@ lives, and fixes the number of port 0.
 """
 
 import errno
-import os
 import socket
-from pathlib import Path
 
 from aigw.errors import AddressInUse, ConfigError
 from aigw.types import HostPort
@@ -45,23 +43,6 @@ def hold(address: HostPort, name: str) -> tuple[socket.socket, HostPort]:
             ) from None
         raise ConfigError(f"--{name}: cannot bind {address}: {error.strerror}") from None
     return listener, HostPort(literal.host, listener.getsockname()[1])
-
-
-def check_certificate(chain: Path, key: Path) -> None:
-    """Raise ConfigError for a certificate that no worker could use."""
-    import ssl  # noqa: PLC0415  (most gateways run behind a TLS proxy)
-
-    for name, file in (("tls-cert", chain), ("tls-key", key)):
-        if not os.access(file, os.R_OK):
-            raise ConfigError(f"--{name}: cannot read {file}")
-    try:
-        # The empty password makes an encrypted key an error instead of a prompt on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password="")
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError(
-            f"--tls-cert {chain} and --tls-key {key} cannot be used together: {error.strerror or error}; "
-            "both must be PEM, the key without a password, and the certificate made for it"
-        ) from None
 
 
 def listen(address: HostPort) -> socket.socket:

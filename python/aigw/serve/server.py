@@ -1,11 +1,13 @@
 """Granian's embedded server. Only this Python file depends on its internals.
 
-In: an application, an address, limits. Out: `Embedded`, which listens from `serve` until `stop`. Two differences from the library:
-this module makes the listening socket (so it listens at a known moment, with our backlog), and `enters_by_run` checks that
-requests still enter Python the way the inline loop expects.
+In: an application, an address, limits. Out: `Embedded`, which listens from `serve` until `stop`. Differences from the library: this
+module makes the listening socket (so it listens at a known moment, with our backlog) and can hand it to a successor, certificates come
+from a memory file, and `enters_by_run` checks that requests still enter Python the way the inline loop expects.
 """
 
 import contextvars
+import os
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,7 +28,18 @@ MAX_CONNECTIONS: Final = 16_384  # per worker; idle ones count
 class Embedded(Server):  # type: ignore[misc]  # untyped in the library
     """One server in this process. `serve()` listens from its first step and returns after `stop()`."""
 
-    def __init__(self, app: Any, interface: Interfaces, address: HostPort, listening: Callable[[], None], **tls: Any):
+    def __init__(
+        self,
+        app: Any,
+        interface: Interfaces,
+        address: HostPort,
+        listening: Callable[[], None],
+        *,
+        pem: str | None = None,
+        before: "Embedded | None" = None,
+    ):
+        """`pem`: a file with certificates and key, for TLS. `before`: the server whose socket this one takes over."""
+        self._pem = pem
         super().__init__(
             app,
             address=address.host,
@@ -38,23 +51,43 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
             backpressure=MAX_CONNECTIONS,
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_READ_TIMEOUT_MS, max_buffer_size=MAX_BUFFER_BYTES),
             log_enabled=False,
-            **tls,
         )
         self._address = address
         self._listening = listening
+        self._before = before
+        self._socket = -1
 
     def _init_shared_socket(self) -> None:
-        self._shd = SocketHolder(listen(self._address).detach(), False, BACKLOG)  # type: ignore[call-arg]  # (fd, uds, backlog)
+        before = self._before
+        self._socket = listen(self._address).detach() if before is None else os.dup(before._socket)
+        self._shd = SocketHolder(self._socket, False, BACKLOG)  # type: ignore[call-arg]  # (fd, uds, backlog)
         self._sfd = self._shd.get_fd()
-        self._ssp = None
-        self._listening()
+        self._ssp = self._before = None
+        if before is None:
+            self._listening()
+
+    def build_ssl_context(self, cert: object, key: object, password: object, proto: object, *others: object) -> None:
+        """As the library does; it would resolve the path, and a memory file has no other name."""
+        tls = self._pem is not None
+        self.ssl_ctx: tuple[Any, ...] = (tls, self._pem, self._pem, None, str(proto), None, [], False)
+
+    def retire(self) -> None:
+        """Accept no more connections; the ones accepted go on. The successor has the socket with the connections that wait in it.
+
+        In this server's table the number of the socket now names a socket that nobody can reach. Closing the number instead would
+        end connections whose handshake is not finished: the library drops them when it stops."""
+        with socket.socket(socket.AF_UNIX) as nobody:
+            nobody.bind("")  # the kernel takes a free name
+            nobody.listen(1)
+            nobody.setblocking(False)
+            os.dup2(nobody.fileno(), self._socket, inheritable=False)
 
 
-def rsgi(app: Any, settings: Settings, listening: Callable[[], None]) -> Embedded:
-    """The server of a worker."""
-    return Embedded(
-        app, Interfaces.RSGI, settings.proxy, listening, ssl_cert=settings.tls_cert, ssl_key=settings.tls_key
-    )
+def rsgi(
+    app: Any, settings: Settings, listening: Callable[[], None], pem: str | None, before: Embedded | None
+) -> Embedded:
+    """A server of a worker."""
+    return Embedded(app, Interfaces.RSGI, settings.proxy, listening, pem=pem, before=before)
 
 
 def asgi(app: Any, address: HostPort, listening: Callable[[], None]) -> Embedded:

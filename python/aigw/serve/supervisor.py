@@ -18,14 +18,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from aigw.errors import AddressInUse, AigwError, ConfigError, StoreError
 from aigw.serve import child
-from aigw.serve.listen import check_certificate, hold
+from aigw.serve.listen import hold
 from aigw.serve.log import Log, check_access_log
 from aigw.serve.slot import Slot
 from aigw.settings import Settings
+
+if TYPE_CHECKING:
+    from aigw.serve.certificate import Certificate
 
 KILL_AFTER_S: Final = 3.0  # seconds beyond a child's own deadline
 CONTROL_END_S: Final = 5.0
@@ -38,8 +41,9 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._log = Log(settings.log_format, "supervisor")
         self._selector = selectors.DefaultSelector()
-        if settings.tls_cert is not None and settings.tls_key is not None:
-            check_certificate(settings.tls_cert, settings.tls_key)
+        self._certificate = _certificate(settings)
+        self._served: dict[str, int] = {}
+        """Worker -> version of the certificate that it serves."""
         self._made_data = not settings.data.exists()
         self._lock = _lock(settings.data)
         try:
@@ -73,6 +77,7 @@ class Supervisor:
             ready_fd=ready_fd,
             go_fd=go_fd,
             control_fd=control_fd,
+            certificate_fd=-1 if self._certificate is None else self._certificate.descriptor,
         )
 
     def _spawn_worker(self) -> "tuple[Popen[bytes], int]":
@@ -118,6 +123,7 @@ class Supervisor:
                 self._end(now)
             else:
                 self._start_due(now)
+            self._look_at_certificate(now, asked=bool(self._hangups))
             self._pass_on_hangups()
             for key, _ in self._selector.select(self._pause(time.monotonic())):
                 if key.fileobj is wake:
@@ -137,16 +143,39 @@ class Supervisor:
             self._hangups = 0
             self._tell_control("reload")
 
+    def _look_at_certificate(self, now: float, *, asked: bool) -> None:
+        """Let the workers serve another certificate when the files have one. A pair that cannot be used changes nothing."""
+        one = self._certificate
+        if one is None or self._stopping or not (asked or now >= one.next_look):
+            return
+        try:
+            if one.look(now, asked=asked):
+                self._log("certificate_renewed", file=self.settings.tls_cert, fingerprint=one.fingerprint)
+                for slot in self._workers:
+                    self._renew(slot)
+        except ConfigError as error:
+            self._log("certificate_rejected", why=f"{error}; the certificate before stays in force")
+
+    def _renew(self, slot: Slot) -> None:
+        """Tell a ready worker of a certificate that it does not serve yet."""
+        if self._certificate is not None and slot.ready and self._served.get(slot.name) != self._certificate.version:
+            self._served[slot.name] = self._certificate.version
+            slot.send(signal.SIGHUP)
+
     def _pause(self, now: float) -> float | None:
-        """Seconds until the next planned start or kill; None without a plan."""
+        """Seconds until the next planned start, kill or look; None without a plan."""
         times = [slot.due for slot in self._slots() if slot.due is not None and not self._stopping]
         if self._kill_at is not None:
             times.append(self._kill_at)
+        if self._certificate is not None and not self._stopping:
+            times.append(self._certificate.next_look)
         return max(0.0, min(times) - now) if times else None
 
     def _start_due(self, now: float) -> None:
         for slot in self._slots():
             if slot.due is not None and slot.due <= now:
+                if self._certificate is not None:
+                    self._served[slot.name] = self._certificate.version
                 try:
                     pid = slot.start(now)
                 except OSError as error:
@@ -163,6 +192,8 @@ class Supervisor:
         slot.hear()
         if slot.ready:
             self._log("ready", child=slot.name, pid=slot.pid)
+            if slot is not self._control:
+                self._renew(slot)
         if slot is self._control and slot.ready:
             if self._go_write >= 0:
                 os.close(self._go_write)  # workers may open the data folder
@@ -255,6 +286,15 @@ def _passed_on(*, writing: bool = False) -> Iterator[tuple[int, int]]:
         raise
     finally:
         os.close(theirs)
+
+
+def _certificate(settings: Settings) -> "Certificate | None":
+    """The certificate of the proxy's address. Raises ConfigError for one that cannot be used."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    from aigw.serve.certificate import Certificate  # noqa: PLC0415  (most gateways run behind a TLS proxy)
+
+    return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def _lock(data: Path) -> int:

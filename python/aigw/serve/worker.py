@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+from typing import Any
 
 from aigw._native import Gateway
 from aigw.errors import explain
@@ -18,6 +19,7 @@ from aigw.serve.drain import drain
 from aigw.serve.log import Log
 from aigw.serve.loop import make_loop
 from aigw.serve.server import rsgi
+from aigw.serve.servers import Servers
 from aigw.settings import Settings
 
 LOOK_S = 0.1
@@ -76,15 +78,22 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
         gateway.close()
         return 0
     watching = loop.create_task(_watch_log(gateway, log))
-    server = rsgi(gateway, settings, listening)
-    served = loop.create_task(server.serve())
+    pem = f"/proc/{orders.supervisor}/fd/{orders.certificate_fd}" if orders.certificate_fd >= 0 else None
+    servers = Servers(lambda before: rsgi(gateway, settings, listening, pem, before))
+    renewed = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, renewed.set)
+    servers.start()
+    renewing = loop.create_task(_renew(servers, renewed, log))
     stopping = loop.create_task(stop.wait())
-    await asyncio.wait([served, stopping], return_when=asyncio.FIRST_COMPLETED)
+    waited: list[asyncio.Future[Any]] = [servers.ended, stopping]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if not stop.is_set():
-        log("server_ended", error=str(served.exception()))
+        log("server_ended", error=servers.ended.result())
         return 1
     watching.cancel()
-    cut = await drain(gateway, server, served, settings.drain_timeout, at_once)
+    renewing.cancel()
+    served = loop.create_task(servers.finished())
+    cut = await drain(gateway, servers, served, settings.drain_timeout, at_once)
     if cut:
         log("requests_cut", requests=cut)
     gateway.close()
@@ -106,6 +115,15 @@ async def _loaded(gateway: Gateway, stop: asyncio.Event, log: Log) -> bool:
         else:
             return True
     return False
+
+
+async def _renew(servers: Servers, asked: asyncio.Event, log: Log) -> None:
+    """Serve another certificate whenever the supervisor has checked one and asks for it."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        if not await servers.renew():
+            log("certificate_failed", why="the server cannot use the new certificate: it goes on with the one before")
 
 
 async def _watch_log(gateway: Gateway, log: Log) -> None:

@@ -1,12 +1,14 @@
 """The behaviour of the pinned server that aigw needs: a release that changes it fails here first."""
 
 import asyncio
+import contextvars
 import socket
 import sys
 import types
 
 import pytest
 
+from aigw._native import InlineSubmit
 from aigw.errors import AddressInUse, ConfigError
 from aigw.serve.drain import drain
 from aigw.serve.listen import hold, listen
@@ -17,6 +19,27 @@ from aigw.types import HostPort
 
 def test_requests_enter_python_where_the_inline_loop_waits_for_them() -> None:
     assert enters_by_run()
+
+
+def test_the_inline_loop_steps_the_requests_of_every_server_of_its_process() -> None:
+    """Each server has a function of its own through which requests enter; one with another certificate is another server."""
+    from granian._futures import _cbsched_aioschedule
+
+    passed: list[object] = []
+    submit = InlineSubmit(lambda *args, context=None: passed.append(args))
+
+    class Loop:
+        call_soon_threadsafe = staticmethod(submit)
+
+    async def request(_watcher: object) -> None:
+        return None
+
+    servers = [_cbsched_aioschedule(Loop(), contextvars.copy_context(), request) for _ in range(3)]
+    for turn in (0, 1, 0, 2, 1, 2):
+        servers[turn](object())
+    assert (submit.counts, passed) == ((6, 0), [])
+    submit(print, "another callback", context=None)
+    assert (submit.counts, len(passed)) == ((6, 1), 1)
 
 
 @pytest.mark.parametrize("wanted", ["inline", "stock"])

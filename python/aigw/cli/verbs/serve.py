@@ -48,7 +48,8 @@ def serve(**given: str | None) -> int:
     deleted.
 
     SIGTERM drains: requests in flight finish. A second SIGTERM ends the
-    process at once. SIGHUP reads the file again.
+    process at once. SIGHUP reads the file and the TLS certificate again;
+    both are also read when they change.
 
     Needs: two free ports and a data folder that no other gateway uses.
     Off loopback the Admin API needs AIGW_ADMIN_TOKEN. Settings without an
