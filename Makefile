@@ -6,37 +6,54 @@ BIN := .venv/bin
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f -not -path 'src/mock/*')
 MOCK := python/aigw/_mock.abi3.so
 TOOLCHAIN := command -v cargo >/dev/null || { echo "make: no Rust toolchain: install one (https://rustup.rs), 1.95 or later" >&2; exit 2; }
+COMPILE := .cache/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+  --no-emit-trusted-host --no-emit-find-links --no-header
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench fuzz lint fmt reference lock clean
+.PHONY: help build run wheel test bench fuzz lint fmt reference lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: .venv/.built ## .venv with the release extension and all tools
+build: .venv/.tools .venv/.built ## .venv with the release extension and all tools
 
-.venv/.tools: requirements/dev.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aigw needs Python 3.11 or later")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	touch $@
+# Of running alone: the gateway's own packages, and maturin. `.venv/.tools` adds the others to the same environment.
+.venv/.run: requirements/run.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aigw needs Python 3.11 or later")'
+	@echo "make: installing the $$(grep -c '==' $<) packages that running needs into .venv"
+	@$(PYTHON) -m venv .venv
+	@$(INSTALL) -r $<
+	@touch $@
+
+.venv/.tools: requirements/dev.lock | .venv/.run
+	@echo "make: installing the $$(grep -c '==' $<) packages of development into .venv"
+	@$(INSTALL) -r $<
+	@touch $@
 
 # The upstreams to try the gateway with, a module of their own: maturin builds one module a wheel (docs/decisions/009).
 $(MOCK): Cargo.toml Cargo.lock $(shell find src/mock -type f)
 	@$(TOOLCHAIN)
-	src/mock/build-module
+	@echo "make: compiling the mock LLM and the echo service"
+	@src/mock/build-module
 
 # The release extension, always: `maturin develop` without --release would put a debug build here. Compiled modules, as an
 # installed package has them: where PYTHONDONTWRITEBYTECODE is set, every verb would compile them anew.
-.venv/.built: .venv/.tools $(MOCK) $(SOURCES)
+.venv/.built: $(MOCK) $(SOURCES) | .venv/.run
 	@$(TOOLCHAIN)
-	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked --quiet
-	$(BIN)/python -m compileall -q python/aigw
-	touch $@
+	@echo "make: compiling the gateway: some minutes the first time"
+	@PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked
+	@$(BIN)/python -m compileall -q python/aigw
+	@touch $@
 
-run: build ## the demo: three tiers with a key each, a mock LLM, an echo service
-	$(BIN)/aigw demo deploy/examples/tiers.yaml $(DEMO)
+run: .venv/.built ## the demo: three tiers with a key each, a mock LLM, an echo service
+	$(BIN)/aigw demo $(DEMO)
+
+wheel: .venv/.run $(MOCK) ## dist/aigw-*.whl, for machines without a compiler
+	@$(TOOLCHAIN)
+	@echo "make: compiling the gateway: some minutes the first time"
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
 
 test: build lint ## every test: Rust, Python, real processes; lint first
 	$(CARGO_TEST)
@@ -70,12 +87,12 @@ fmt: .venv/.tools ## format both languages
 reference: build ## write the generated pages of docs/reference again
 	$(BIN)/python docs/generate.py
 
-lock: ## write requirements/dev.lock again from pyproject.toml
+lock: ## write requirements/*.lock again from pyproject.toml
 	$(PYTHON) -m venv .cache/lock
 	.cache/lock/bin/pip install --quiet --disable-pip-version-check pip-tools
-	.cache/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \
-	  --no-emit-find-links --no-header --extra dev --output-file requirements/dev.lock pyproject.toml
+	$(COMPILE) --extra dev --output-file requirements/dev.lock pyproject.toml
+	$(COMPILE) --extra build --constraint requirements/dev.lock --output-file requirements/run.lock pyproject.toml
 	cargo update --workspace
 
 clean: ## remove what was built (not data folders)
-	rm -rf .venv target python/aigw/*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv target dist python/aigw/*.so .pytest_cache .mypy_cache .ruff_cache

@@ -178,11 +178,10 @@ def start_demo(place: Path) -> Demo:
     for name in (".venv", "deploy"):
         if not (place / name).exists():
             (place / name).symlink_to(Path(__file__).parents[2] / name)
-    with contextlib.ExitStack() as held:
-        free = [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(4)]
+    free = free_ports(4)
     ports = dict(zip((8000, 8001, 9100, 5000), free, strict=True))
     options = zip(("--proxy-port", "--admin-port", "--llm-port", "--echo-port"), map(str, free), strict=True)
-    command = [*AIGW, "demo", "deploy/examples/tiers.yaml", *(word for option in options for word in option)]
+    command = [*AIGW, "demo", *(word for option in options for word in option)]
     process = Process(command, stream="both", cwd=place)
     try:
         process.wait_line(lambda line: "Ctrl-C ends everything" in line)
@@ -192,6 +191,12 @@ def start_demo(place: Path) -> Demo:
     lines = (place / ".aigw-demo/keys").read_text().splitlines()
     keys = dict(line.removeprefix("export ").split("=", 1) for line in lines if not line.startswith("#"))
     return Demo(process, place / ".aigw-demo", ports, keys)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on 127.0.0.1 that nobody has at this moment."""
+    with contextlib.ExitStack() as held:
+        return [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
 
 
 def start_collector(*arguments: str) -> tuple[Process, str]:

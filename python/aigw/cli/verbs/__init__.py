@@ -15,6 +15,7 @@ from aigw.cli.arguments import VerbGroup
 ABOUT: Final = "An AI-API gateway: identity, limits and exact metering before any compute is consumed."
 GROUPS: Final[dict[str, dict[str, str]]] = {
     "Serve": {
+        "demo": "Run the gateway with three example tiers, a mock LLM and an echo service.",
         "serve": "Run the gateway until SIGTERM.",
         "check": "Check a configuration file and list every error in it.",
         "schema": "Print the JSON Schema (2020-12) of the configuration file.",
@@ -38,7 +39,6 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
 }
 HIDDEN: Final = {
     "echo": "Run an echo service: it answers each request with the request, in httpbin's format.",
-    "demo": "Run the gateway with three example tiers, a mock LLM and an echo service.",
 }
 VERBS: Final = {name: about for verbs in (*GROUPS.values(), HIDDEN) for name, about in verbs.items()}
 _MODULES: Final = {"try": "try_call", "mock-llm": "mock_llm"}

@@ -1,6 +1,6 @@
-"""`aigw demo FILE`: the gateway with the tiers of a file and two upstreams; `make run` starts it.
+"""`aigw demo [FILE]`: the gateway with the tiers of a file and two upstreams; `make run` starts it.
 
-In: a configuration file. Out: the gateway on :8000 and :8001, the echo service on :5000, the mock LLM on :9100,
+In: a configuration file, or the example of the package. Out: the gateway on :8000 and :8001, the echo service on :5000, the mock LLM on :9100,
 until Ctrl-C. The demo copies the file to its folder once and serves the copy: edits leave the original alone. Each
 `${..._KEY}` in the file gets a key, made once, shown once and kept in `keys` (0600). Each server is a child that runs
 the verb of its own (`serve`, `mock-llm`, `echo`).
@@ -9,6 +9,7 @@ the verb of its own (`serve`, `mock-llm`, `echo`).
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +28,10 @@ from aigw.errors import AddressInUse, AigwError, ConfigError, UpstreamError
 START_S: Final = 60.0
 WRONG: Final = 2
 """The exit code of a usage or configuration error."""
+EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "tiers.yaml"
+"""Three tiers; deploy/examples/tiers.yaml of the repository is this file."""
 LLM, ECHO = 9100, 5000
+OPTIONS: Final = ("--proxy-port", "--admin-port", "--echo-port", "--llm-port")
 _KEY: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*_KEY)\}")
 _LINE: Final = re.compile(r"export ([A-Z][A-Z0-9_]*)=([!-~]+)\Z")
 
@@ -58,38 +62,36 @@ Start over: rm -r {folder}. Ctrl-C ends everything.
 @click.argument(
     "file",
     type=FILE,
-    default=Path("deploy/examples/tiers.yaml"),
-    help="configuration file to copy",
+    required=False,
+    help="configuration file to copy; without it the example file that aigw brings",
 )
 @click.option("--folder", type=FILE, default=Path(".aigw-demo"), help="copy, keys and data")
 @click.option("--proxy-port", type=int, default=8000, help="port of the proxy")
 @click.option("--admin-port", type=int, default=8001, help="port of the Admin API")
 @click.option("--llm-port", type=int, default=LLM, help="port of the mock LLM")
 @click.option("--echo-port", type=int, default=ECHO, help="port of the echo service")
-def demo(file: Path, folder: Path, proxy_port: int, admin_port: int, llm_port: int, echo_port: int) -> int:
+def demo(file: Path | None, folder: Path, proxy_port: int, admin_port: int, llm_port: int, echo_port: int) -> int:
     """Run the gateway with three example tiers, a mock LLM and an echo service.
 
-    The folder keeps a copy of the file, a key for each variable
-    `..._KEY` that the file names, and the gateway's data. Ctrl-C ends all.
+    Nothing else is needed: neither a file nor a model. The folder keeps a
+    copy of the file, a key for each variable `..._KEY` that the file
+    names, and the gateway's data. Ctrl-C ends all.
 
     Needs: four free ports on 127.0.0.1.
 
     For example:
 
-        aigw demo deploy/examples/tiers.yaml
+        aigw demo
+        aigw demo tiers.yaml --folder /tmp/demo --proxy-port 9000
 
     Exit codes: 0 after Ctrl-C, 2 for a port in use or a file with errors,
     1 when a part of the demo ends by itself.
     """
-    ports = {
-        proxy_port: "the proxy",
-        admin_port: "the Admin API",
-        echo_port: "the echo service",
-        llm_port: "the mock LLM",
-    }
-    for port, name in ports.items():
-        _probe(port, name)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    ports = [proxy_port, admin_port, echo_port, llm_port]
+    for port, name, option in zip(ports, ("proxy", "Admin API", "echo service", "mock LLM"), OPTIONS, strict=True):
+        _probe(port, name, option)
+    file = file or EXAMPLE
+    _make(folder)
     served = _copy(file, folder / file.name, {LLM: llm_port, ECHO: echo_port})
     (folder / "aigw.schema.json").write_bytes(MADE.read_bytes())  # the first line of tiers.yaml refers to it
     kept = folder / "keys"
@@ -111,10 +113,10 @@ def demo(file: Path, folder: Path, proxy_port: int, admin_port: int, llm_port: i
         echo=echo_port,
         keys=_key_lines(keys, made, kept),
         free=keys["FREE_KEY"] if "FREE_KEY" in made else "$FREE_KEY",
-        next="README.md, the lab in docs/guides/lab.md, .venv/bin/aigw top",
+        next=f"{_program()} top, {_program()} tiers, {_program()} --help",
     )
     try:
-        _wait_until_ready(children, list(ports), admin, stop)
+        _wait_until_ready(children, ports, admin, stop)
         if not stop:
             sys.stdout.write(welcome)
             sys.stdout.flush()
@@ -178,14 +180,31 @@ def _copy(file: Path, to: Path, ports: dict[int, int]) -> Path:
     return to
 
 
-def _probe(port: int, name: str) -> None:
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f"--folder: cannot make {folder}: {why}; name a folder of yours with --folder") from None
+
+
+def _program() -> str:
+    """The name by which the user's shell finds this program."""
+    here, found = Path(sys.executable).with_name("aigw"), shutil.which("aigw")
+    if found is not None and Path(found).resolve() == here.resolve():
+        return "aigw"
+    return os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here)
+
+
+def _probe(port: int, name: str, option: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
             raise AddressInUse(
-                f"port {port}, for {name} of the demo, is in use: stop the program that listens there"
+                f"port {port}, for the {name} of the demo, is in use: stop the program that listens there, or choose another"
+                f" port with {option}"
             ) from None
 
 
