@@ -3,6 +3,7 @@
 //! In: compiled entities of a policy. Out: an [`Origin`] (the key of a connection pool), the `Host` to send, the bounds of
 //! one call.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,17 @@ impl Deadlines {
             first_byte,
             between: shorter(tier.between_ms, model.between_ms, MODEL_BETWEEN),
             total: shorter(tier.total_ms, model.total_ms, TOTAL),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    /// Host and port, as a URL has them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }
