@@ -6,7 +6,6 @@
 use super::error_type::{ERROR_TYPES, ErrorType};
 use super::metric::{Metric, MetricType};
 use super::page::{Sink, Value};
-use super::series::CALLS;
 use super::words::{Run, add, get};
 
 /// The column of these counts: its number, above all that limits are given, and its key.
@@ -17,6 +16,12 @@ pub const FAILURE_WORDS: u32 = ATTEMPTS + ERROR_TYPES;
 /// Outcomes of calls that fail; their index is one less than the outcome's.
 const OUTCOMES: [&str; 3] = ["client_cut", "upstream_cut", "upstream_error"];
 const ATTEMPTS: u32 = 3 * ERROR_TYPES;
+const CALLS: Metric = Metric {
+    name: "aigw_model_requests_total",
+    kind: MetricType::Counter,
+    help: "Calls of models that were sent on, by how they ended; error_type only where they failed.",
+    labels: &["tier", "model", "outcome", "error_type"],
+};
 const ERRORS: Metric = Metric {
     name: "aigw_upstream_errors_total",
     kind: MetricType::Counter,
@@ -24,9 +29,9 @@ const ERRORS: Metric = Metric {
     labels: &["tier", "model", "error_type"],
 };
 
-/// The metrics of this page that no other has.
-pub(super) fn table() -> [Metric; 1] {
-    [ERRORS]
+/// The metrics of this page.
+pub(super) fn table() -> [Metric; 2] {
+    [CALLS, ERRORS]
 }
 
 /// Counts a call that failed. `outcome`: 1 client cut, 2 upstream cut, 3 upstream error.

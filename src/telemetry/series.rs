@@ -112,12 +112,6 @@ const TOKENS_TOTAL: Metric = Metric {
     help: "Tokens as upstreams reported them, in disjoint classes.",
     labels: &["tier", "model", "class"],
 };
-pub(super) const CALLS: Metric = Metric {
-    name: "aigw_model_requests_total",
-    kind: MetricType::Counter,
-    help: "Calls of models that were sent on, by how they ended; error_type only where they failed.",
-    labels: &["tier", "model", "outcome", "error_type"],
-};
 const UNREPORTED: Metric = Metric {
     name: "aigw_usage_missing_total",
     kind: MetricType::Counter,
@@ -139,7 +133,7 @@ const SHADOWS: Metric = Metric {
 
 /// The metrics of this page, each once.
 pub(super) fn table() -> Vec<Metric> {
-    let mut all = vec![TOKENS_TOTAL, CALLS, UNREPORTED, TIER_DENIALS, SHADOWS, USAGE];
+    let mut all = vec![TOKENS_TOTAL, UNREPORTED, TIER_DENIALS, SHADOWS, USAGE];
     all.extend(HISTOGRAMS.iter().skip(2).map(|histogram| histogram.metric));
     all
 }

@@ -104,6 +104,10 @@ MODELS: dict[str, list[tuple[int, Script | str]]] = {
 MODELS |= {f"busy-{s}": [(1, says(s, b'{"error":{"message":"busy"}}', b"Retry-After: 7")), (0, GOOD)] for s in REFUSALS}
 MODELS |= {f"error-{s}": [(1, says(s, b"mine")), (0, GOOD)] for s in ERRORS}
 MODELS |= {what: [(1, script), (0, GOOD)] for what, script in UNANSWERED.items()}
+MODELS |= {"own-list": [(1, says(404, b"mine")), (0, GOOD)], "own-list-503": [(1, says(503, b"mine")), (0, GOOD)]}
+MODELS |= {"not-on-connect": [(1, SILENT), (0, GOOD)]}
+OWN_LISTS = {"own-list": [404], "own-list-503": ["connect", 404], "not-on-connect": [503]}
+"""`failover_on` of models that have their own."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             return [{"url": url(model, end) + "/v1", "weight": weight} for weight, end in MODELS[model]]
 
         models: Json = {model: {"upstreams": places(model)} for model in MODELS}
+        for model, own in OWN_LISTS.items():
+            models[model]["failover_on"] = own
         configuration: Json = {"models": models, "tiers": {"all": {"limits": [YEAR]}, "hasty": HASTY}}
         folder = tmp_path_factory.mktemp("fleet")
         gateway = start_configured(folder / "data", configuration, "--drain-timeout", "1")
@@ -211,6 +217,19 @@ def test_a_refusal_is_asked_of_the_next(fleet: Fleet, who: Caller, status: int) 
     (first, second) = (upstream.requests[0] for upstream in fleet.scripts[model])
     assert first[1] == second[1]
     assert (used(who), fleet.failovers()) == (5, before + 5)  # each counts once, however many were asked
+
+
+def test_a_models_own_list_decides_after_which_failures_the_next_is_asked(fleet: Fleet, who: Caller) -> None:
+    assert who.post(chat("own-list")).status_code == 200
+    answer = who.post(chat("own-list-503"))
+    assert (answer.status_code, answer.content) == (503, b"mine")
+    assert is_error(who.post(chat("not-on-connect")), 502)["aigw"]["reason"] == "upstream_refused"
+    assert (fleet.asked("own-list"), fleet.asked("own-list-503"), fleet.asked("not-on-connect")) == (
+        [1, 1],
+        [1, 0],
+        [0],
+    )
+    assert used(who) == 1
 
 
 @pytest.mark.parametrize("status", ERRORS)
