@@ -3,7 +3,6 @@
 //! In: compiled entities of a policy. Out: an [`Origin`] (the key of a connection pool), the `Host` to send, the bounds of
 //! one call.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +15,13 @@ const TOTAL: Duration = Duration::from_hours(1);
 const MODEL_CONNECT: Duration = Duration::from_secs(10);
 /// The bound of the head of a model's answer, unless tier or model set another: OpenAI's own clients wait as long.
 const MODEL_FIRST_BYTE: Duration = Duration::from_mins(10);
-/// The bound between two pieces of a model's answer, unless tier or model set another.
+/// The bound between two pieces of a model's answer, unless tier or model set another: of it, or a longer bound of the head. Some
+/// servers send the head at once and read the prompt then.
 const MODEL_BETWEEN: Duration = Duration::from_mins(2);
+
+/// How long a client may leave bytes of a model's answer unread: an upstream whose answers come fast has a short bound between
+/// pieces, which says nothing about its clients.
+const MODEL_UNREAD: Duration = Duration::from_mins(2);
 
 /// The address of an upstream: the key of its connection pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,8 +47,10 @@ pub struct Deadlines {
     pub write: Duration,
     /// From the end of the request, of a large body its last piece, to the answer's head.
     pub first_byte: Duration,
-    /// Between two reads of the answer's body; also how long a client may leave sent bytes unread.
+    /// Between two reads of the answer's body.
     pub between: Duration,
+    /// How long a client may leave sent bytes unread.
+    pub unread: Duration,
     /// For the whole call, all attempts together.
     pub total: Duration,
 }
@@ -68,35 +74,27 @@ impl ServiceTarget {
         let read = Duration::from_millis(service.read_timeout_ms);
         let connect = Duration::from_millis(service.connect_timeout_ms);
         let write = Duration::from_millis(service.write_timeout_ms);
-        Self { origin, host, deadlines: Deadlines { connect, write, first_byte: read, between: read, total: TOTAL } }
+        let deadlines = Deadlines { connect, write, first_byte: read, between: read, unread: read, total: TOTAL };
+        Self { origin, host, deadlines }
     }
 }
 
 impl Deadlines {
     /// The bounds of a tier's calls of a model: of two, the shorter.
     pub fn of_model(tier: &Timeouts, model: &Timeouts) -> Self {
-        let shorter = |one: Option<u64>, other: Option<u64>, otherwise: Duration| {
-            one.into_iter().chain(other).min().map_or(otherwise, Duration::from_millis)
-        };
-        let first_byte = shorter(tier.first_byte_ms, model.first_byte_ms, MODEL_FIRST_BYTE);
+        let set = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min().map(Duration::from_millis);
+        let first_byte = set(tier.first_byte_ms, model.first_byte_ms);
+        let between = set(tier.between_ms, model.between_ms);
+        let slow = first_byte.unwrap_or_default();
+        let first_byte = first_byte.unwrap_or(MODEL_FIRST_BYTE);
         Self {
             // A bound of the wait for the head bounds the wait for the connection, too.
-            connect: shorter(tier.connect_ms, model.connect_ms, MODEL_CONNECT).min(first_byte),
+            connect: set(tier.connect_ms, model.connect_ms).unwrap_or(MODEL_CONNECT).min(first_byte),
             write: first_byte,
             first_byte,
-            between: shorter(tier.between_ms, model.between_ms, MODEL_BETWEEN),
-            total: shorter(tier.total_ms, model.total_ms, TOTAL),
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    /// Host and port, as a URL has them.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+            between: between.unwrap_or(MODEL_BETWEEN.max(slow)),
+            unread: MODEL_UNREAD,
+            total: set(tier.total_ms, model.total_ms).unwrap_or(TOTAL),
         }
     }
 }
@@ -115,4 +113,29 @@ pub(super) fn origin(
     let usual = if tls { 443 } else { 80 };
     let host = if port == usual { shown } else { format!("{shown}:{port}") };
     (Arc::new(Origin { tls, verify, host: bare.to_owned(), port, settings }), host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_bounded_by_the_shorter_word_else_by_two_minutes_or_a_longer_head() {
+        for (tier, model, [first_byte, between]) in [
+            ([None, None], [None, None], [600, 120]),
+            ([Some(300), None], [None, None], [300, 300]),
+            ([Some(10), None], [None, None], [10, 120]),
+            ([Some(300), Some(60)], [None, None], [300, 60]),
+            ([None, Some(60)], [None, Some(600)], [600, 60]),
+            ([None, None], [Some(200), Some(600)], [200, 600]),
+        ] {
+            let times = |[first_byte, between]: [Option<u64>; 2]| Timeouts {
+                first_byte_ms: first_byte.map(|s| s * 1000),
+                between_ms: between.map(|s| s * 1000),
+                ..Timeouts::default()
+            };
+            let found = Deadlines::of_model(&times(tier), &times(model));
+            assert_eq!([found.first_byte, found.between].map(|bound| bound.as_secs()), [first_byte, between]);
+        }
+    }
 }

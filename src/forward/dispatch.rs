@@ -1,6 +1,7 @@
 //! A call as the upstream client sends it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::Method;
 
@@ -25,6 +26,8 @@ pub struct Dispatch {
     pub max_answer: u64,
     /// The client asked for an answer that is useless in part: a small one is passed on whole, or refused.
     pub whole: bool,
+    /// The client of a stream gets a comment when the upstream was silent for so long; `None`: never.
+    pub ping: Option<Duration>,
 }
 
 impl Dispatch {
@@ -36,6 +39,6 @@ impl Dispatch {
         peer: Option<SocketAddr>,
         whole: bool,
     ) -> Self {
-        Self { method, attempts, deadlines, peer, max_answer: MAX_ANSWER, whole }
+        Self { method, attempts, deadlines, peer, max_answer: MAX_ANSWER, whole, ping: None }
     }
 }

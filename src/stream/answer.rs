@@ -6,19 +6,23 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, SET_COOKIE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::find::UsageFinder;
-use super::head::{is_events, remove_all};
+use super::find::Finder;
+use super::form::{self, Form};
+use super::head::remove_all;
 use super::sse::Events;
 use super::usage::Usage;
 use crate::accept::openai::{Asked, IncludeUsage};
 
+/// The comment that goes to a client while an upstream is silent.
+const PING: &[u8] = b": ping\n\n";
+
 /// A fault inside an answer whose status is a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// An event of the stream is an error.
+    /// The answer, or an event of it, is an error.
     Error,
     /// The stream ended without an event.
     Empty,
@@ -34,7 +38,7 @@ pub struct ModelAnswer {
     usage: UsageReader,
     /// The status is a success.
     success: bool,
-    /// The first and the last piece of a stream.
+    /// The first and the last piece of a stream that brought an event.
     first: Option<Duration>,
     last: Option<Duration>,
 }
@@ -43,7 +47,11 @@ pub struct ModelAnswer {
 enum UsageReader {
     /// No head yet, or a content coding that the gateway cannot read.
     Nothing,
-    Document(UsageFinder),
+    /// A stream was asked for, and neither the type nor a byte shows its form. `likely`: the type fits events.
+    Undecided {
+        likely: bool,
+    },
+    Document(Finder),
     Events(Events),
 }
 
@@ -60,13 +68,15 @@ impl ModelAnswer {
         }
     }
 
-    /// The answer is a stream of events.
+    /// The answer is a stream of events, as far as can be known.
     pub fn is_events(&self) -> bool {
-        matches!(self.usage, UsageReader::Events(_))
+        matches!(self.usage, UsageReader::Events(_) | UsageReader::Undecided { likely: true })
     }
 
-    /// Removes the headers that belong to the upstream's account, and prepares to read the body.
-    pub fn head(&mut self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>) {
+    /// Removes the headers that belong to the upstream's account, and prepares to read the body, which begins with `first`.
+    ///
+    /// Events whose type is another get their own: readers in browsers insist on it, and no other reader minds.
+    pub fn head(&mut self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>, first: &[u8]) {
         // The limits, account and session of the fleet's own key.
         remove_all(headers, "x-ratelimit-");
         headers.remove("openai-organization");
@@ -76,15 +86,33 @@ impl ModelAnswer {
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return;
         }
-        self.usage = if is_events(headers) {
-            let strip = self.streamed && !self.wants_usage;
-            if strip {
-                headers.remove(CONTENT_LENGTH);
-            }
-            UsageReader::Events(Events::new(strip))
+        let media = form::media_type(headers);
+        let likely = form::says_nothing(media);
+        self.usage = if form::is_events(media) {
+            self.reader(Form::Events)
+        } else if self.streamed && self.success {
+            form::of_bytes(first).map_or(UsageReader::Undecided { likely }, |form| self.reader(form))
         } else {
-            UsageReader::Document(UsageFinder::default())
+            self.reader(Form::Document)
         };
+        if self.is_events() && !form::is_events(media) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        }
+        if self.strips() && !matches!(self.usage, UsageReader::Document(_)) {
+            headers.remove(CONTENT_LENGTH);
+        }
+    }
+
+    /// The gateway asked for the usage, and the caller did not.
+    fn strips(&self) -> bool {
+        self.streamed && !self.wants_usage
+    }
+
+    fn reader(&self, form: Form) -> UsageReader {
+        match form {
+            Form::Events => UsageReader::Events(Events::new(self.strips())),
+            Form::Document => UsageReader::Document(Finder::default()),
+        }
     }
 
     /// Reads a piece, `after` the arrival, and returns the bytes that go on.
@@ -92,16 +120,23 @@ impl ModelAnswer {
         if piece.is_empty() {
             return piece;
         }
+        if let (UsageReader::Undecided { .. }, Some(form)) = (&self.usage, form::of_bytes(&piece)) {
+            self.usage = self.reader(form);
+        }
         match &mut self.usage {
-            UsageReader::Nothing => piece,
+            // Blanks, which belong to either form.
+            UsageReader::Nothing | UsageReader::Undecided { .. } => piece,
             UsageReader::Document(finder) => {
                 finder.push(&piece);
                 piece
             }
             UsageReader::Events(events) => {
-                self.first.get_or_insert(after);
-                self.last = Some(after);
-                events.push(&piece).map_or(piece, Bytes::from)
+                let passed = events.push(&piece);
+                if !events.is_empty() {
+                    self.first.get_or_insert(after);
+                    self.last = Some(after);
+                }
+                passed.map_or(piece, Bytes::from)
             }
         }
     }
@@ -110,15 +145,23 @@ impl ModelAnswer {
     pub fn rest(&mut self) -> Bytes {
         match &mut self.usage {
             UsageReader::Events(events) => events.finish().into(),
-            UsageReader::Nothing | UsageReader::Document(_) => Bytes::new(),
+            UsageReader::Nothing | UsageReader::Undecided { .. } | UsageReader::Document(_) => Bytes::new(),
+        }
+    }
+
+    /// A comment that keeps a silent stream alive; `None` where it would break an event or a document.
+    pub fn ping(&self) -> Option<Bytes> {
+        match &self.usage {
+            UsageReader::Events(events) if events.is_between() => Some(Bytes::from_static(PING)),
+            _ => None,
         }
     }
 
     /// The usage that the upstream reported.
     pub fn usage(&self) -> Option<Usage> {
         match &self.usage {
-            UsageReader::Nothing => None,
-            UsageReader::Document(finder) => finder.found().and_then(Usage::parse),
+            UsageReader::Nothing | UsageReader::Undecided { .. } => None,
+            UsageReader::Document(finder) => finder.usage(),
             UsageReader::Events(events) => events.usage(),
         }
     }
@@ -126,9 +169,12 @@ impl ModelAnswer {
     /// The fault inside a successful answer. Asked once the answer is whole: before that a stream may be empty and go on.
     pub fn fault(&self) -> Option<Fault> {
         match &self.usage {
-            UsageReader::Events(events) if self.success && events.has_error() => Some(Fault::Error),
-            UsageReader::Events(events) if self.success && events.is_empty() => Some(Fault::Empty),
-            _ => None,
+            _ if !self.success => None,
+            UsageReader::Events(events) if events.has_error() => Some(Fault::Error),
+            UsageReader::Events(events) if events.is_empty() => Some(Fault::Empty),
+            UsageReader::Undecided { .. } => Some(Fault::Empty),
+            UsageReader::Document(finder) if finder.has_error() => Some(Fault::Error),
+            UsageReader::Nothing | UsageReader::Events(_) | UsageReader::Document(_) => None,
         }
     }
 
@@ -137,7 +183,7 @@ impl ModelAnswer {
         self.success
     }
 
-    /// From arrival to the first piece of a stream, and from there to its last.
+    /// From arrival to the first event of a stream, and from there to its last piece.
     pub fn times(&self) -> (Option<Duration>, Duration) {
         (self.first, self.last.unwrap_or_default().saturating_sub(self.first.unwrap_or_default()))
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, SERVER, VIA};
+use http::header::{SERVER, VIA};
 use http::{HeaderMap, HeaderValue};
 
 use crate::forward::headers::{VIA as OWN_VIA, join};
@@ -53,13 +53,6 @@ pub fn own_headers(
     if closing {
         own.push(("connection", "close".into()));
     }
-}
-
-/// Whether an answer is a stream of events.
-pub fn is_events(headers: &HeaderMap<HeaderValue>) -> bool {
-    const EVENTS: &[u8] = b"text/event-stream";
-    let media = headers.get(CONTENT_TYPE).and_then(|media| media.as_bytes().get(..EVENTS.len()));
-    media.is_some_and(|media| media.eq_ignore_ascii_case(EVENTS))
 }
 
 /// Removes the headers whose names begin with `prefix`.

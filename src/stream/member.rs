@@ -1,4 +1,4 @@
-//! Finds the member `usage` in the text of an event by its quoted name, without parsing the text.
+//! Finds the member `usage` in the data of an event by its quoted name, without parsing the text.
 //!
 //! In JSON an unescaped quote ends a string, so the quoted name with a colon after it is a member. In: the text and offsets in it.
 //! Out: the sort of value after a name, whether the member belongs to the outermost object, and the range to cut to remove it.
@@ -17,8 +17,8 @@ pub(super) enum Member {
     None,
     /// Null, up to here.
     Null(usize),
-    /// Another value, from here on.
-    Value(usize),
+    /// Another value.
+    Value,
 }
 
 impl Member {
@@ -30,7 +30,7 @@ impl Member {
         let value = skip_blanks(event, colon + 1);
         match event.get(value..value + 4) {
             Some(b"null") => Self::Null(value + 4),
-            _ => Self::Value(value),
+            _ => Self::Value,
         }
     }
 }
@@ -50,7 +50,7 @@ impl<'a> Nesting<'a> {
         Self { data, last, read: 0, scan: JsonScan::default() }
     }
 
-    /// Whether the member at `at`, whose value ends or begins at `end`, belongs to the outermost object.
+    /// Whether the member at `at`, whose value ends at `end`, belongs to the outermost object.
     pub(super) fn is_of_the_chunk(&mut self, at: usize, end: usize) -> bool {
         // The common case: the last member.
         if skip_blanks(self.data, end) == self.last && self.data[self.last] == b'}' {
@@ -69,9 +69,15 @@ fn skip_blanks(event: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Where the member whose value begins at `value` begins; `None` when its name is spelled in another way.
+pub(super) fn key_before(event: &[u8], value: usize) -> Option<usize> {
+    let named = event.get(..value)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    named.ends_with(NAME).then(|| named.len() - NAME.len())
+}
+
 /// The range of a member that begins and ends here, including one neighbouring comma; `None` for the only member.
 pub(super) fn without(event: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
-    let before = event[..at].iter().rposition(|byte| !matches!(byte, b' ' | b'\t'))?;
+    let before = event[..at].iter().rposition(|byte| !byte.is_ascii_whitespace())?;
     if event[before] == b',' {
         return Some(before..end);
     }

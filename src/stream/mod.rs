@@ -5,7 +5,10 @@
 //! of a stream of events. `sse` also removes the members that the caller did not ask for (`member` finds them).
 
 pub mod answer;
+mod chunk;
+mod event;
 pub mod find;
+pub mod form;
 pub mod head;
 mod member;
 pub mod patience;

@@ -2,14 +2,13 @@
 //!
 //! An answer that breaks off before its head went on becomes a refusal; one that breaks off later can only be cut. A head
 //! therefore waits as long as the answer may be a small one: to the end of a body that is useless in part, for a moment with
-//! others.
+//! others. It goes on at the first sign of a stream: blanks that keep a long answer alive, or a line of events.
 
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 
-use super::head::is_events;
+use super::form::{self, Form};
 
 /// Answers up to this many bytes are collected and passed on as one piece: 64 KiB, which one read of a socket can hold.
 pub const SMALL: u64 = 64 * 1024;
@@ -21,28 +20,32 @@ const MOMENT: Duration = Duration::from_millis(5);
 /// The longest wait of a head; `None`: it goes on at once. `length`: the body's, where the upstream named it. `whole`: a
 /// part of the answer is useless to the client.
 pub fn patience(headers: &HeaderMap<HeaderValue>, length: Option<u64>, whole: bool) -> Option<Duration> {
-    let media = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    if is_events(headers) || length.is_some_and(|length| length > SMALL) {
+    let media = form::media_type(headers);
+    if form::is_events(media) || length.is_some_and(|length| length > SMALL) {
         None
     } else if length.is_some() || whole {
         Some(Duration::MAX)
-    } else if is_document(media) {
+    } else if form::is_json(media) {
         Some(DOCUMENT)
     } else {
         Some(MOMENT)
     }
 }
 
-/// Whether a part of an answer of this media type is useless: one JSON text.
-fn is_document(media: &[u8]) -> bool {
-    let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    media.eq_ignore_ascii_case(b"application/json")
-        || media.len().checked_sub(5).is_some_and(|at| media[at..].eq_ignore_ascii_case(b"+json"))
+/// Whether the `held` bytes end the wait of a head that waits for a body of this length.
+pub fn is_over(held: &[u8], length: Option<u64>, whole: bool) -> bool {
+    match form::of_bytes(held) {
+        // A length is known at the start: it leaves no room for blanks that come with time.
+        None => length.is_none() && !held.is_empty(),
+        Some(Form::Events) => !whole,
+        Some(Form::Document) => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::CONTENT_TYPE;
 
     #[test]
     fn head_waits_as_long_as_answer_may_be_small() {
@@ -59,6 +62,22 @@ mod tests {
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media))]);
             assert_eq!(patience(&headers, length, whole), wanted, "{media} {length:?} {whole}");
+        }
+    }
+
+    #[test]
+    fn head_goes_on_at_first_sign_of_stream() {
+        for (held, length, whole, over) in [
+            ("", None, true, false),
+            ("\n", None, true, true),
+            (" \r\n", None, false, true),
+            ("\n", Some(5), true, false),
+            ("\n{\"a\"", None, true, false),
+            ("data: {", None, false, true),
+            ("data: {", None, true, false),
+            ("{", None, false, false),
+        ] {
+            assert_eq!(is_over(held.as_bytes(), length, whole), over, "{held:?} {length:?} {whole}");
         }
     }
 }

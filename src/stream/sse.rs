@@ -1,104 +1,127 @@
 //! A stream of server-sent events in OpenAI's dialect, read while it passes.
 //!
-//! In: the answer's bytes in pieces cut anywhere. Out: the bytes for the client, and the usage that the upstream reported.
-//! Without a required change the bytes pass unchanged. If the gateway asked for the usage and the caller did not, the event that
-//! only carries the usage is removed, and so is `"usage":null` from the others; an event then leaves when it is whole. An event
-//! larger than [`MAX_EVENT`] passes unread, so the held bytes are bounded.
+//! In: the answer's bytes in pieces cut anywhere. Out: the bytes for the client, the usage that the upstream reported, and whether
+//! a comment of the gateway's own may follow. For a caller that asked for its usage the bytes pass unchanged. For another
+//! one a line is held until its event has a verdict (`chunk`): at a data line that is whole by itself, at the latest at the
+//! blank line. Comments and blank lines pass as they come. An event larger than [`MAX_EVENT`] passes unread, so the held bytes
+//! are bounded.
 //! Source: WHATWG HTML s.9.2 (event streams); OpenAI's `stream_options.include_usage`.
 
-use std::borrow::Cow;
-use std::ops::Range;
+use memchr::memchr2;
 
-use memchr::{memchr2, memchr2_iter, memmem};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-
-use super::member::{Member, NAME, Nesting, without};
+use super::chunk::{Chunks, Seen, Verdict};
+use super::event;
 use super::usage::Usage;
 
 /// Bytes; a larger event passes unread.
 const MAX_EVENT: usize = 1024 * 1024;
+/// A stream may begin with it.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// The state between two pieces.
 #[derive(Debug)]
 pub struct Events {
     strip: bool,
-    /// The event that is not whole yet.
+    chunks: Chunks,
+    /// The event under way: its whole lines without a verdict, then the line that is not whole.
     held: Vec<u8>,
-    /// Bytes of `held` in which no end was found.
-    searched: usize,
-    /// The event is too large: everything passes until its end.
-    skipping: bool,
-    usage: Option<Usage>,
-    seen: Seen,
+    /// Bytes of `held` that are whole lines.
+    whole: usize,
+    event: Event,
+    line: Line,
+    /// The last line ended with a CR. A LF at the start of the next piece belongs to it, and passes as the line did.
+    cr: Option<Passed>,
+    /// No byte but a part of a BOM came.
+    start: bool,
 }
 
-/// The events so far.
+/// The event under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// No event with data.
-    Nothing,
-    /// At least one event with data.
+enum Event {
+    /// It has no data yet.
+    Open,
+    /// It has one line of data, which may be whole.
     Data,
-    /// An error among them.
-    Error,
+    /// Its data needs more lines.
+    Waiting,
+    /// It passes to its end.
+    Passing,
+    /// It stays behind, except its comments.
+    Dropped,
 }
 
-/// The members that identify a chunk with only the usage.
-#[derive(Deserialize)]
-struct Chunk {
-    choices: Option<Vec<IgnoredAny>>,
-    error: Option<IgnoredAny>,
+/// The line under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// No byte of it is dealt with.
+    Start,
+    /// A comment, of which a part has passed.
+    Comment,
+    /// A field, of which a part has passed or was dropped.
+    Field,
 }
 
-/// The member that makes a chunk an error.
-#[derive(Deserialize)]
-struct ErrorChunk {
-    error: Option<IgnoredAny>,
-}
-
-/// The treatment of one event.
-enum Verdict {
-    Pass,
-    Drop,
-    /// Pass without `"usage":null`, which is at this range of the event.
-    Cut(Range<usize>),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    Yes,
+    No,
+    /// It is held.
+    NotYet,
 }
 
 impl Events {
     /// `strip`: the caller did not ask for the usage.
     pub fn new(strip: bool) -> Self {
-        Self { strip, held: Vec::new(), searched: 0, skipping: false, usage: None, seen: Seen::Nothing }
+        Self {
+            strip,
+            chunks: Chunks::new(strip),
+            held: Vec::new(),
+            whole: 0,
+            event: Event::Open,
+            line: Line::Start,
+            cr: None,
+            start: true,
+        }
     }
 
     /// The usage that was reported last.
     pub fn usage(&self) -> Option<Usage> {
-        self.usage
+        self.chunks.usage()
     }
 
     /// No event with data came.
     pub fn is_empty(&self) -> bool {
-        self.seen == Seen::Nothing
+        self.chunks.seen() == Seen::Nothing
     }
 
     /// An event was an error: its data has a member `error` that is not null, or its type is `error`.
     pub fn has_error(&self) -> bool {
-        self.seen == Seen::Error
+        self.chunks.seen() == Seen::Error
+    }
+
+    /// Whether the bytes that passed end between two events.
+    pub fn is_between(&self) -> bool {
+        match self.event {
+            _ if !self.strip => self.event == Event::Open && self.line == Line::Start && self.held.is_empty(),
+            Event::Passing => false,
+            Event::Dropped => self.line != Line::Comment,
+            Event::Open | Event::Data | Event::Waiting => self.line == Line::Start,
+        }
     }
 
     /// The next piece. `None`: it passes unchanged; otherwise these bytes pass instead (maybe empty).
     pub fn push(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(if self.strip { piece.len() } else { 0 });
+        let piece = self.line_feed(piece, &mut out);
         let mut buffer = std::mem::take(&mut self.held);
-        let from = std::mem::take(&mut self.searched);
         if buffer.is_empty() {
-            let read = self.read(piece, from, &mut out);
-            self.held = piece[read..].to_vec();
+            let done = self.read(piece, 0, &mut out);
+            self.held.extend_from_slice(&piece[done..]);
         } else {
+            let searched = buffer.len();
             buffer.extend_from_slice(piece);
-            let read = self.read(&buffer, from, &mut out);
-            buffer.drain(..read);
+            let done = self.read(&buffer, searched, &mut out);
+            buffer.drain(..done);
             self.held = buffer;
         }
         self.strip.then_some(out)
@@ -107,46 +130,139 @@ impl Events {
     /// The stream is over: the bytes held back, maybe empty.
     pub fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
-        self.searched = 0;
-        match self.judge(&held) {
-            Verdict::Pass | Verdict::Cut(_) if self.strip => held,
-            // The event went out unchanged, or is removed.
-            _ => Vec::new(),
+        let mut out = Vec::new();
+        self.conclude(&held, &mut out);
+        out
+    }
+
+    /// Takes the LF that completes a line end in two pieces.
+    fn line_feed<'a>(&mut self, piece: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let Some(passed) = self.cr.take_if(|_| !piece.is_empty()) else { return piece };
+        let Some(rest) = piece.strip_prefix(b"\n") else { return piece };
+        match passed {
+            Passed::Yes => self.pass(b"\n", out),
+            Passed::No => {}
+            Passed::NotYet => {
+                self.held.push(b'\n');
+                self.whole += 1;
+            }
+        }
+        rest
+    }
+
+    /// Reads the lines of `buffer`, whose first `searched` bytes hold no line end that is not known. Returns the number of bytes
+    /// that are done with; the rest is held.
+    fn read(&mut self, buffer: &[u8], searched: usize, out: &mut Vec<u8>) -> usize {
+        let mut done = 0;
+        if self.start {
+            if buffer.len() < BOM.len() && BOM.starts_with(buffer) {
+                return 0;
+            }
+            self.start = false;
+            if buffer.starts_with(BOM) {
+                self.pass(BOM, out);
+                done = BOM.len();
+            }
+        }
+        let mut line = done + std::mem::take(&mut self.whole);
+        let mut at = searched.max(line);
+        while let Some(found) = memchr2(b'\n', b'\r', &buffer[at..]) {
+            at += found;
+            at += event::end_of_line(&buffer[at..]);
+            let passed = self.end_of_line(&buffer[done..line], &buffer[line..at], &buffer[done..at], out);
+            if passed != Passed::NotYet {
+                done = at;
+            }
+            if at == buffer.len() && buffer.ends_with(b"\r") {
+                self.cr = Some(passed);
+            }
+            line = at;
+        }
+        self.pause(buffer, done, line, out)
+    }
+
+    /// A line is whole. `before`: the lines of its event without a verdict; `both`: they and the line.
+    fn end_of_line(&mut self, before: &[u8], line: &[u8], both: &[u8], out: &mut Vec<u8>) -> Passed {
+        let begun = std::mem::replace(&mut self.line, Line::Start);
+        let first = if begun == Line::Start { line.first() } else { None };
+        match first {
+            Some(b'\n' | b'\r') => match std::mem::replace(&mut self.event, Event::Open) {
+                Event::Passing => self.pass_as(line, Passed::Yes, out),
+                Event::Dropped => Passed::No,
+                Event::Open | Event::Data | Event::Waiting => self.conclude(both, out),
+            },
+            Some(b':') if before.is_empty() => self.pass_as(line, Passed::Yes, out),
+            None if begun == Line::Comment => self.pass_as(line, Passed::Yes, out),
+            _ => match self.event {
+                Event::Passing => self.pass_as(line, Passed::Yes, out),
+                Event::Dropped => Passed::No,
+                Event::Open | Event::Data | Event::Waiting => {
+                    if line.starts_with(b"data") {
+                        self.event = if self.event == Event::Open { Event::Data } else { Event::Waiting };
+                    }
+                    Passed::NotYet
+                }
+            },
         }
     }
 
-    /// Reads the events of `buffer`, whose first `searched` bytes hold no end. Returns the number of bytes that are done
-    /// with; the rest is held.
-    fn read(&mut self, buffer: &[u8], searched: usize, out: &mut Vec<u8>) -> usize {
-        let mut start = 0;
-        let mut from = searched;
-        while let Some(end) = end_of_event(buffer, from) {
-            let event = &buffer[start..end];
-            if std::mem::take(&mut self.skipping) {
-                self.pass(event, out);
-            } else {
-                match self.judge(event) {
-                    Verdict::Pass => self.pass(event, out),
-                    Verdict::Drop => {}
-                    Verdict::Cut(range) => {
-                        self.pass(&event[..range.start], out);
-                        self.pass(&event[range.end..], out);
-                    }
-                }
+    /// The piece is over, in the line that begins at `line`; the bytes from `done` on have no verdict.
+    fn pause(&mut self, buffer: &[u8], mut done: usize, line: usize, out: &mut Vec<u8>) -> usize {
+        if self.event == Event::Data && done < line {
+            self.event = Event::Waiting;
+            if event::is_whole(&event::data_of(&buffer[done..line]).text) {
+                let passed = self.conclude(&buffer[done..line], out);
+                self.event = if passed == Passed::No { Event::Dropped } else { Event::Passing };
+                self.cr = self.cr.map(|_| passed);
+                done = line;
             }
-            start = end;
-            from = end;
         }
-        let rest = &buffer[start..];
-        if self.skipping || rest.len() > MAX_EVENT {
-            self.skipping = true;
-            // The last bytes may begin the end of the event.
-            let passing = &rest[..rest.len().saturating_sub(3)];
-            self.pass(passing, out);
-            return start + passing.len();
+        let rest = &buffer[line..];
+        let comment = self.line == Line::Comment || self.line == Line::Start && rest.starts_with(b":");
+        if rest.is_empty() {
+        } else if done == line && comment {
+            self.pass(rest, out);
+            self.line = Line::Comment;
+            done = buffer.len();
+        } else if self.event == Event::Passing || self.event == Event::Dropped {
+            if self.event == Event::Passing {
+                self.pass(rest, out);
+            }
+            self.line = Line::Field;
+            done = buffer.len();
         }
-        self.searched = rest.len().saturating_sub(3);
-        start
+        if buffer.len() - done > MAX_EVENT {
+            self.chunks.unread();
+            self.pass(&buffer[done..], out);
+            self.event = Event::Passing;
+            self.cr = self.cr.map(|_| Passed::Yes);
+            self.line = if rest.is_empty() { Line::Start } else { Line::Field };
+            done = buffer.len();
+        }
+        self.whole = line.saturating_sub(done);
+        done
+    }
+
+    /// Carries out the verdict on an event.
+    fn conclude(&mut self, event: &[u8], out: &mut Vec<u8>) -> Passed {
+        match self.chunks.judge(event) {
+            Verdict::Pass => self.pass(event, out),
+            Verdict::Cut(range) => {
+                self.pass(&event[..range.start], out);
+                self.pass(&event[range.end..], out);
+            }
+            Verdict::Instead(bytes) => self.pass(&bytes, out),
+            Verdict::Drop => {
+                event::comments(event).for_each(|comment| self.pass(comment, out));
+                return Passed::No;
+            }
+        }
+        Passed::Yes
+    }
+
+    fn pass_as(&self, bytes: &[u8], passed: Passed, out: &mut Vec<u8>) -> Passed {
+        self.pass(bytes, out);
+        passed
     }
 
     fn pass(&self, bytes: &[u8], out: &mut Vec<u8>) {
@@ -154,108 +270,11 @@ impl Events {
             out.extend_from_slice(bytes);
         }
     }
-
-    fn judge(&mut self, event: &[u8]) -> Verdict {
-        self.note(event);
-        if memmem::find(event, NAME).is_none() {
-            return Verdict::Pass;
-        }
-        let (data_at, data) = data_of(event);
-        let mut nesting = Nesting::of(&data);
-        let mut verdict = Verdict::Pass;
-        for at in memmem::find_iter(&data, NAME) {
-            match Member::of(&data, at) {
-                // In JSON an unescaped quote ends a string, so a quoted name with a colon is a member: no need to parse.
-                Member::Null(end) if self.strip && nesting.is_of_the_chunk(at, end) => {
-                    if let (Cow::Borrowed(_), Some(Range { start, end })) = (&data, without(&data, at, end)) {
-                        verdict = Verdict::Cut(data_at + start..data_at + end);
-                    }
-                }
-                Member::Value(value) if nesting.is_of_the_chunk(at, value) => return self.reported(&data, value),
-                Member::None | Member::Null(_) | Member::Value(_) => {}
-            }
-        }
-        verdict
-    }
-
-    /// Notes whether an event has data, and whether it is an error.
-    fn note(&mut self, event: &[u8]) {
-        if self.seen == Seen::Nothing && (event.starts_with(b"data") || !data_of(event).1.is_empty()) {
-            self.seen = Seen::Data;
-        }
-        if self.seen == Seen::Data && memmem::find(event, b"error").is_some() {
-            let (_, data) = data_of(event);
-            let in_data = serde_json::from_slice(&data).is_ok_and(|chunk: ErrorChunk| chunk.error.is_some());
-            if in_data || event_type(event) == b"error" {
-                self.seen = Seen::Error;
-            }
-        }
-    }
-
-    /// A chunk with a usage that is not null, and the position of that usage.
-    fn reported(&mut self, data: &[u8], value: usize) -> Verdict {
-        let usage = serde_json::Deserializer::from_slice(&data[value..]).into_iter::<&RawValue>().next();
-        let Some(Ok(usage)) = usage else { return Verdict::Pass };
-        if let Some(usage) = Usage::parse(usage.get().as_bytes()) {
-            self.usage = Some(usage);
-        }
-        let only_usage = |chunk: Chunk| chunk.error.is_none() && chunk.choices.is_none_or(|choices| choices.is_empty());
-        let drop = self.strip && serde_json::from_slice(data).is_ok_and(only_usage);
-        if drop { Verdict::Drop } else { Verdict::Pass }
-    }
-}
-
-/// The offset after the blank line that ends the first event of `buffer`, searched from `from` on. A CR as last byte may be half
-/// of a line end: the next byte decides.
-fn end_of_event(buffer: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        at += memchr2(b'\n', b'\r', buffer.get(at..)?)?;
-        at += end_of_line(&buffer[at..])?;
-        if let Some(end) = buffer.get(at..).and_then(end_of_line) {
-            return Some(at + end);
-        }
-    }
-}
-
-/// Length of the line end at the start of `bytes`: LF, CRLF or CR.
-fn end_of_line(bytes: &[u8]) -> Option<usize> {
-    match bytes {
-        [b'\r', b'\n', ..] => Some(2),
-        [b'\n', ..] | [b'\r', _, ..] => Some(1),
-        _ => None,
-    }
-}
-
-/// The `data` of an event, nearly always one line, and its position.
-fn data_of(event: &[u8]) -> (usize, Cow<'_, [u8]>) {
-    let mut found: Option<(usize, Cow<'_, [u8]>)> = None;
-    let mut start = 0;
-    for end in memchr2_iter(b'\n', b'\r', event).chain([event.len()]) {
-        if let Some(data) = event[start..end].strip_prefix(b"data:") {
-            found = Some(match found {
-                None => (start + b"data:".len(), Cow::Borrowed(data)),
-                Some((at, before)) => {
-                    let mut lines = before.into_owned();
-                    lines.push(b'\n');
-                    lines.extend_from_slice(data);
-                    (at, Cow::Owned(lines))
-                }
-            });
-        }
-        start = end + 1;
-    }
-    found.unwrap_or_default()
-}
-
-/// The type that an event names; empty without one.
-fn event_type(event: &[u8]) -> &[u8] {
-    let lines = event.split(|byte| matches!(byte, b'\n' | b'\r'));
-    lines.filter_map(|line| line.strip_prefix(b"event:")).next_back().unwrap_or_default().trim_ascii()
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 
@@ -293,17 +312,15 @@ mod tests {
             ("data: {\"usage\" : null , \"a\":1}\n\n", "data: {\"a\":1}\n\n"),
             ("data: {\"a\":1, \"usage\": null}\r\n\r\n", "data: {\"a\":1}\r\n\r\n"),
             ("data: {\"usage\":null}\n\n", "data: {\"usage\":null}\n\n"),
-            // An upstream that reports with the last piece, unasked.
-            (
-                "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
-                "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
-            ),
             // A member `usage` deeper inside the chunk is the upstream's own.
             (
                 "data: {\"choices\":[{\"delta\":{\"tool\":{\"usage\":null,\"a\":1}}}]}\n\n",
                 "data: {\"choices\":[{\"delta\":{\"tool\":{\"usage\":null,\"a\":1}}}]}\n\n",
             ),
-            ("data: {\"choices\":[],\"x\":{\"usage\":null},\"usage\":{\"prompt_tokens\":7}}\n\n", ""),
+            (
+                "data: {\"choices\":[],\"x\":{\"usage\":null},\"usage\":{\"prompt_tokens\":7}}\n\n",
+                "data: {\"choices\":[],\"x\":{\"usage\":null}}\n\n",
+            ),
             (
                 "data: {\"choices\":[1],\"x\":{\"usage\":{}},\"usage\":null}\n\n",
                 "data: {\"choices\":[1],\"x\":{\"usage\":{}}}\n\n",
@@ -312,10 +329,7 @@ mod tests {
             ("data: {\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
             ("data: {\"choices\":null,\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
             ("data: {\"usage\":null,\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
-            (
-                "data: {\"error\":{},\"usage\":{\"prompt_tokens\":1}}\n\n",
-                "data: {\"error\":{},\"usage\":{\"prompt_tokens\":1}}\n\n",
-            ),
+            ("data: {\"error\":{},\"usage\":{\"prompt_tokens\":1}}\n\n", "data: {\"error\":{}}\n\n"),
             ("data: {\"t\":\"\\\"usage\\\":null\"}\n\n", "data: {\"t\":\"\\\"usage\\\":null\"}\n\n"),
             ("data: {\"type\":\"usage\",\"usage\":null}\n\n", "data: {\"type\":\"usage\"}\n\n"),
             (": comment \"usage\":null\n\n", ": comment \"usage\":null\n\n"),
@@ -323,7 +337,49 @@ mod tests {
             ("data: {\ndata: \"choices\":[],\r\ndata:\"usage\":{\"prompt_tokens\":1}\ndata: }\n\n", ""),
             ("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\r\rdata: [DONE]\r\r", "data: [DONE]\r\r"),
             ("data: {\"usage\":\ndata: null}\n\n", "data: {\"usage\":\ndata: null}\n\n"),
-            ("data: {\"choices\":[],\"usage\":null}", "data: {\"choices\":[],\"usage\":null}"),
+            ("data: {\"choices\":[],\"usage\":null}", "data: {\"choices\":[]}"),
+            ("\u{feff}data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\ndata: x\n\n", "\u{feff}data: x\n\n"),
+            ("\u{feff}: x\n", "\u{feff}: x\n"),
+        ] {
+            assert_eq!(run(true, &[event.as_bytes()]).0, wanted, "{event}");
+        }
+    }
+
+    #[test]
+    fn chunk_with_other_content_loses_its_usage_alone() {
+        for (event, wanted) in [
+            // Upstreams that report with the last piece, or with other content.
+            ("data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n", "data: {\"choices\":[{}]}\n\n"),
+            (
+                "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1},\"citations\":[\"x\"]}\n\n",
+                "data: {\"choices\":[],\"citations\":[\"x\"]}\n\n",
+            ),
+            (
+                "id: 7\ndata: {\"usage\":{\"prompt_tokens\":1},\"x_groq\":{\"usage\":{\"prompt_tokens\":1}},\"choices\":[]}\n\n",
+                "id: 7\ndata: {\"x_groq\":{\"usage\":{\"prompt_tokens\":1}},\"choices\":[]}\n\n",
+            ),
+            (
+                "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1},\"timings\":{\"prompt_n\":1},\"model\":\"m\",\"citations\":[ ],\"x\":\"\"}\n\n",
+                "",
+            ),
+            (
+                "data: {\"usage\":null,\"choices\":[{\"usage\":{\"prompt_tokens\":1}}]}\n\n",
+                "data: {\"choices\":[{\"usage\":{\"prompt_tokens\":1}}]}\n\n",
+            ),
+            (
+                "data: {\"usage\":null,\"choices\":[1],\"usage\":{\"prompt_tokens\":1},\"a\":1}\n\n",
+                "data: {\"choices\":[1],\"a\":1}\n\n",
+            ),
+            // Data in several lines: the member goes, and the lines that it took.
+            (
+                "data: {\"choices\":[1],\r\ndata: \"usage\":{\r\ndata: \"prompt_tokens\":1}}\r\nid: 3\r\n\r\n",
+                "data: {\"choices\":[1]}\r\nid: 3\r\n\r\n",
+            ),
+            // A first line that is whole is the data; comments of an event that goes away stay.
+            (
+                ": a\nevent: x\n: b\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n: c\ndata: x\n\n: d\n\n",
+                ": a\n: b\n: c\n: d\n\n",
+            ),
         ] {
             assert_eq!(run(true, &[event.as_bytes()]).0, wanted, "{event}");
         }
@@ -369,10 +425,16 @@ mod tests {
     #[test]
     fn an_event_that_is_made_to_take_long_does_not() {
         let names = format!("data: {{\"a\":{{{}\"b\":1}}}}\n\n", "\"usage\":1,".repeat(90_000));
-        let lines =
-            format!("data: {{\"choices\":[1],\ndata: \"usage\":{{}}\n{}data: }}\n\n", "data:\n".repeat(160_000));
-        for event in [names, lines] {
-            assert!(run(true, &[event.as_bytes()]).0 == event);
+        let members = format!("data: {{{}\"b\":1}}\n\n", "\"usage\":1,".repeat(90_000));
+        let lines = |usage: &str| format!("data: {{\"choices\":[1]{usage}\n{}data: }}\n\n", "data:\n".repeat(160_000));
+        let dribbled: Vec<_> = members.as_bytes().chunks(100).collect();
+        for (pieces, wanted) in [
+            (vec![names.as_bytes()], names.clone()),
+            (vec![members.as_bytes()], members.clone()),
+            (dribbled, members.clone()),
+            (vec![lines(",\ndata: \"usage\":{}").as_bytes()], lines("")),
+        ] {
+            assert!(run(true, &pieces).0 == wanted);
         }
     }
 
@@ -387,30 +449,176 @@ mod tests {
             assert!(events.held.capacity() <= 4 * MAX_EVENT);
         }
         assert!(passed > 60_000_000);
-        assert_eq!(events.push(b"\n"), Some(b"x".to_vec()));
+        assert_eq!(events.push(b"\n"), Some(b"\n".to_vec()));
         let text = events.push([b"\n", USAGE.as_bytes()].concat().as_slice());
         let usage = events.usage();
-        assert_eq!((text, usage.map(|usage| usage.input)), (Some(b"xx\n\n".to_vec()), Some(3)));
+        assert_eq!((text, usage.map(|usage| usage.input)), (Some(b"\n".to_vec()), Some(3)));
+    }
+
+    #[test]
+    fn nothing_is_held_that_is_not_the_gateways() {
+        let mut events = Events::new(true);
+        for (piece, wanted) in [
+            // Heartbeats, whole or in part.
+            (": pi", ": pi"),
+            ("ng", "ng"),
+            ("\n", "\n"),
+            (": ping\n: pi", ": ping\n: pi"),
+            ("ng\r", "ng\r"),
+            ("\n\n\r\n", "\n\n\r\n"),
+            // A line that could be the gateway's, until it is whole.
+            ("data: {\"choices\":[1]", ""),
+            ("}\n", "data: {\"choices\":[1]}\n"),
+            (": ping\n", ": ping\n"),
+            ("\n", "\n"),
+            ("data: [DONE]\r", "data: [DONE]\r"),
+            ("\n", "\n"),
+            ("\r\n", "\r\n"),
+            // The gateway's own, and a comment behind it.
+            ("data: {\"choices\":[],\"usage\":{}}\r", ""),
+            ("\n: pi", ": pi"),
+            ("ng\n", "ng\n"),
+            ("\r", ""),
+            ("\n", ""),
+            // An event that needs more lines.
+            ("event: x\ndata: {\n", ""),
+            ("data: }\n", ""),
+            ("\n", "event: x\ndata: {\ndata: }\n\n"),
+        ] {
+            let passed = events.push(piece.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8_lossy(&passed), wanted, "{piece}");
+        }
+        assert!(events.finish().is_empty());
+    }
+
+    #[test]
+    fn comment_of_the_gateway_may_follow_between_events_only() {
+        for strip in [true, false] {
+            let mut events = Events::new(strip);
+            assert!(events.is_between());
+            for (piece, of_stripped, of_whole) in [
+                ("\n", true, true),
+                (": ping\n", true, true),
+                (": pi", false, false),
+                ("ng\n", true, true),
+                // Held bytes are behind the comment.
+                ("event: x\nda", true, false),
+                ("ta: {}\n", false, false),
+                ("\r", true, true),
+                ("\n", true, true),
+                ("data: {\"choices\":[],\"usage\":{}}\n", true, false),
+                ("\n", true, true),
+            ] {
+                events.push(piece.as_bytes());
+                assert_eq!(events.is_between(), if strip { of_stripped } else { of_whole }, "{strip} {piece}");
+            }
+        }
+    }
+
+    /// A stream as WHATWG's rules read it: the data of its events, `\n` between their lines.
+    fn dispatched(stream: &str) -> Vec<String> {
+        let stream = stream.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+        let mut events = vec![];
+        let mut data: Vec<&str> = vec![];
+        for line in stream.split('\n') {
+            if line.is_empty() && !data.is_empty() {
+                events.push(std::mem::take(&mut data).join("\n"));
+            } else if let Some(value) = line.strip_prefix("data:") {
+                data.push(value.strip_prefix(' ').unwrap_or(value));
+            }
+        }
+        events
+    }
+
+    /// What a caller that asked for no usage gets of a chunk; `None`: nothing.
+    fn without_usage(chunk: &str) -> Option<serde_json::Value> {
+        let mut chunk: serde_json::Value = serde_json::from_str(chunk).unwrap();
+        let members = chunk.as_object_mut().unwrap();
+        let reported = members.remove("usage").is_some_and(|usage| !usage.is_null());
+        let content = members.iter().any(|(name, value)| name != "id" && *value != serde_json::json!([]));
+        (content || !reported).then_some(chunk)
+    }
+
+    fn cut_up<'a>(stream: &'a str, cuts: &[usize]) -> Vec<&'a [u8]> {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (stream.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut from = 0;
+        let pieces = cuts
+            .into_iter()
+            .chain([stream.len()])
+            .map(|cut| &stream.as_bytes()[std::mem::replace(&mut from, cut)..cut]);
+        pieces.collect()
+    }
+
+    /// One event in any spelling: its text with `\n` as line end, and its chunk.
+    fn event() -> impl Strategy<Value = (String, Option<String>)> {
+        let usage = r#""usage":{"prompt_tokens":3,"total_tokens":3}"#;
+        let chunk = prop::sample::select(vec![
+            r#"{"id":"1","choices":[{"delta":{"content":"\"usage\":{"}}],"usage":null}"#.to_owned(),
+            r#"{"usage":null,"id":"1","choices":[{"delta":{"content":"x"}}]}"#.to_owned(),
+            r#"{"id":"1","choices":[{"delta":{"content":"x"}}]}"#.to_owned(),
+            format!(r#"{{"id":"1","choices":[],{usage}}}"#),
+            format!(r#"{{"id":"1","choices":[],{usage},"x_groq":{{"id":"r"}}}}"#),
+            format!(r#"{{{usage},"id":"1","choices":[{{"delta":{{}}}}]}}"#),
+        ]);
+        let lines = (chunk, any::<bool>(), any::<bool>(), prop::option::of(0_usize..8)).prop_map(
+            |(chunk, space, typed, lines)| {
+                let data = if space { "data: " } else { "data:" };
+                let split = match lines {
+                    // A line may end behind any comma between members.
+                    Some(at) => chunk.replacen(",\"", &format!(",\n{data}\""), at),
+                    None => chunk.clone(),
+                };
+                (format!("{}{data}{split}\n\n", if typed { "event: x\n" } else { "" }), Some(chunk))
+            },
+        );
+        let between = prop::sample::select(vec!["\n", ": ping\n", ": ping\n\n", "retry: 3\n\n"]);
+        prop_oneof![4 => lines, 1 => between.prop_map(|text| (text.to_owned(), None))]
     }
 
     proptest! {
+        #[test]
+        fn caller_that_asked_for_no_usage_gets_everything_else(
+            events in prop::collection::vec(event(), 0..6), ends in 0_usize..3, bom in any::<bool>(),
+            cuts in prop::collection::vec(any::<usize>(), 0..12),
+        ) {
+            let text: String = events.iter().map(|(text, _)| text.as_str()).collect();
+            let text = text.replace('\n', ["\n", "\r\n", "\r"][ends]);
+            let stream = if bom { format!("\u{feff}{text}") } else { text };
+            let (passed, usage) = run(true, &cut_up(&stream, &cuts));
+            let chunks: Vec<_> = events.iter().filter_map(|(_, chunk)| chunk.as_deref()).collect();
+            let wanted: Vec<_> = chunks.iter().filter_map(|chunk| without_usage(chunk)).collect();
+            let got: Vec<serde_json::Value> =
+                dispatched(&passed).iter().map(|data| serde_json::from_str(data).unwrap()).collect();
+            prop_assert_eq!(got, wanted, "{}", passed);
+            prop_assert_eq!(passed.matches(": ping").count(), stream.matches(": ping").count());
+            let told = chunks.iter().any(|chunk| chunk.contains("prompt_tokens"));
+            prop_assert_eq!(usage.map(|usage| usage.input), told.then_some(3));
+            prop_assert_eq!(&run(true, &[stream.as_bytes()]).0, &passed, "cuts change nothing");
+            prop_assert_eq!(run(false, &cut_up(&stream, &cuts)), (stream, usage));
+        }
+
         #[test]
         fn cuts_between_pieces_change_nothing(
             cuts in prop::collection::vec(0_usize..400, 0..8), strip in any::<bool>(), line in 0_usize..3,
         ) {
             let stream = [TOLD, ": ping\n\n", USAGE, PLAIN, DONE].concat().replace('\n', ["\n", "\r\n", "\r"][line]);
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
-            cuts.sort_unstable();
-            let mut pieces = Vec::new();
-            let mut from = 0;
-            for cut in cuts.into_iter().chain([stream.len()]) {
-                pieces.push(&stream.as_bytes()[from..cut]);
-                from = cut;
-            }
-            let (text, usage) = run(strip, &pieces);
+            let (text, usage) = run(strip, &cut_up(&stream, &cuts));
             prop_assert_eq!(usage.map(|usage| usage.input), Some(3));
             prop_assert_eq!(text.contains("usage"), !strip);
             prop_assert_eq!((text, usage), run(strip, &[stream.as_bytes()]));
+        }
+
+        #[test]
+        fn cuts_change_nothing_of_lines_in_any_order(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "data: {\"choices\":[],", "\"usage\":{\"prompt_tokens\":1}}", "data:", "data: x", "\n", "\r", "\r\n", ": c", "event: x", "\u{feff}",
+                "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}", "data: {\"usage\":null,\"a\":1}", "data: [DONE]", "}",
+            ]), 0..24),
+            cuts in prop::collection::vec(any::<usize>(), 0..24),
+        ) {
+            let stream = parts.concat();
+            prop_assert_eq!(run(true, &cut_up(&stream, &cuts)), run(true, &[stream.as_bytes()]));
         }
 
         #[test]

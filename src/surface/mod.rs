@@ -24,7 +24,7 @@ use crate::refusal::Refusal;
 use crate::request::{Head, Surface};
 use crate::settle::LogContext;
 use crate::units::Moment;
-pub use call::{Admitted, Call, EndedCall, FailedCall, Judged};
+pub use call::{Admitted, Call, EndedCall, FailedCall};
 pub use case::{Accepted, HeadOutcome, StandingReader};
 use case::{Case, Findings};
 
@@ -93,7 +93,7 @@ impl<P: CounterSpace> Stages<P> {
             Findings::OpenAi(openai) => openai::body(&case, context, openai, checks, body),
         };
         match admission {
-            Ok(admission) => Ok(Admitted::new(admission, in_force, Arc::clone(head), context, ingress, now)),
+            Ok(admission) => Ok(Admitted::new(admission, in_force, Arc::clone(head), context, ingress)),
             Err(refusal) => Err(Box::new(Rejected { refusal, context, in_force })),
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn head<P: CounterSpace>(
     // identify
     let seconds = u64::from(now.seconds().0);
     let caller = identify::key_holder(hasher, &in_force.snapshot.keys, head, seconds)?;
-    (context.consumer, context.consumer_n) = (Some(caller.id), Some(caller.consumer));
+    context.consumer = Some(caller.id);
     let rows = CallerRows { consumer: caller.consumer, credential: caller.credential };
     // admit: the tier, for all operations
     let (index, tier) = offer.tier(caller.tier).ok_or(Reason::NoTier)?;
@@ -133,7 +133,7 @@ pub(super) fn body<P: CounterSpace>(
         shadowed: tier::shadowed(&checks),
         checks,
         headers: own,
-        dispatch,
+        dispatch: Dispatch { ping: model.stream_ping().filter(|_| !whole), ..dispatch },
         model: Some((at, answer)),
     })
 }

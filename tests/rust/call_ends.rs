@@ -35,7 +35,7 @@ fn completed_call_counts() {
     let world = world();
     let mut call = world.call(&Spec::route());
     call.sending(Duration::from_millis(1));
-    let own = call.head(StatusCode::OK, &mut headers("text/plain"), SHORT, false);
+    let own = call.head(StatusCode::OK, &mut headers("text/plain"), b"", SHORT, false);
     assert!(own.iter().any(|(name, value)| *name == "x-ratelimit-remaining-minute" && value == "1"));
     assert!(own.iter().any(|(name, value)| *name == "x-kong-proxy-latency" && value == "1"));
     assert_eq!(call.piece(Bytes::from_static(b"hello"), SHORT), "hello");
@@ -78,7 +78,7 @@ fn upstream_that_cuts_its_answer_counts() {
     let world = world();
     let mut call = world.call(&Spec::route());
     call.sending(SHORT);
-    call.head(StatusCode::OK, &mut headers("text/plain"), SHORT, false);
+    call.head(StatusCode::OK, &mut headers("text/plain"), b"", SHORT, false);
     let failed = world.fail(call, Failure::CutShort, true, RUNNING);
     assert_eq!(ended(&failed), (Outcome::UpstreamCut, None, None));
     assert_eq!(failed.ended.report().end.status, 200);
@@ -162,7 +162,7 @@ fn answer_of_model_is_read_and_loses_headers_of_account() {
     for name in ["x-ratelimit-limit-requests", "openai-organization", "set-cookie", "x-aigw-tier"] {
         head.insert(name, HeaderValue::from_static("theirs"));
     }
-    let own = call.head(StatusCode::OK, &mut head, SHORT, true);
+    let own = call.head(StatusCode::OK, &mut head, b"", SHORT, true);
     assert_eq!(head.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["content-type"]);
     assert!(own.iter().any(|(name, value)| *name == "connection" && value == "close"));
     assert!(own.iter().all(|(name, _)| !name.starts_with("x-kong-")));
@@ -179,7 +179,7 @@ fn broken_stream_of_model_ends_with_error_event() {
     let begin = |media: &'static str| {
         let mut call = world.call(&stream);
         call.sending(SHORT);
-        call.head(StatusCode::OK, &mut headers(media), SHORT, false);
+        call.head(StatusCode::OK, &mut headers(media), b"", SHORT, false);
         call
     };
     let mut call = begin(EVENTS);

@@ -67,7 +67,9 @@ class ModelTimeouts(Model):
     connect: Duration | None = Field(default=None, description="To a connection with one upstream; left out, 10s.")
     first_byte: Duration | None = Field(default=None, description="Until the answer's head; left out, 10m.")
     between: Duration | None = Field(
-        default=None, description="Between two pieces of an answer, comments of a stream included; left out, 120s."
+        default=None,
+        description="Between two pieces of an answer, comments of a stream included; left out, 120s, or first_byte where"
+        " that is longer.",
     )
     total: Duration | None = Field(
         default=None, description="For the whole call, all upstreams together; left out, 1h."
@@ -105,7 +107,8 @@ class ModelSpec(Model):
     timeouts: ModelTimeouts = Field(default_factory=ModelTimeouts, description="Deadlines.")
     stream_ping: Annotated[Duration, AfterValidator(_ping)] | None = Field(
         default=None,
-        description="A stream's client gets a comment when the upstream was silent for so long; left out, never.",
+        description="A stream's client gets a comment each time the upstream was silent for so long after the answer's"
+        " head; left out, never. It does not lengthen timeouts.between.",
     )
 
     @model_validator(mode="after")

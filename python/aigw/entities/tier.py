@@ -190,7 +190,10 @@ class Timeouts(Model):
     """Deadlines of a call on /v1. Where the model has one, too, the shorter counts."""
 
     first_byte: Duration | None = Field(default=None, description="Until the answer's head.")
-    between: Duration | None = Field(default=None, description="Between two pieces of an answer; left out, 120s.")
+    between: Duration | None = Field(
+        default=None,
+        description="Between two pieces of an answer; left out, 120s, or first_byte where that is longer.",
+    )
     total: Duration | None = Field(default=None, description="For the whole call.")
 
 

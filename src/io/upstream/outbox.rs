@@ -7,10 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aigw_core::balance::Origin;
 use aigw_core::settle::Failure;
-use aigw_core::surface::{Call, FailedCall, Judged};
-use aigw_core::telemetry::ErrorType;
+use aigw_core::surface::{Call, FailedCall};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::Notify;
@@ -80,25 +78,6 @@ impl<O: CallObserver, T> Outbox<O, T> {
         self.call.borrow_mut().as_mut().map(step)
     }
 
-    /// An attempt at this address begins.
-    pub(super) fn attempt(&self, upstream: &Arc<Origin>) {
-        self.with(|call| call.attempt(upstream));
-    }
-
-    /// The attempt failed; returns whether the next target is asked, if there is one.
-    pub(super) fn attempt_failed(&self, failure: Failure) -> bool {
-        self.with(|call| {
-            call.attempt_failed(ErrorType::of_reason(failure.reason(false)));
-            failure.is_before_sending() && call.follows_failure()
-        })
-        .unwrap_or(false)
-    }
-
-    /// Judges the status of the attempt's answer.
-    pub(super) fn judge(&self, status: StatusCode) -> Judged {
-        self.with(|call| call.judge(status)).unwrap_or(Judged::Passes)
-    }
-
     /// The first byte of the request goes upstream now.
     pub(super) fn sending(&self) {
         self.with(|call| call.sending(call.request().arrived.elapsed()));
@@ -106,7 +85,7 @@ impl<O: CallObserver, T> Outbox<O, T> {
 
     /// The whole answer is here.
     pub(super) fn whole(&self, status: StatusCode, headers: HeaderMap<HeaderValue>, body: Bytes) {
-        let Some(head) = self.answer_head(status, headers) else { return };
+        let Some(head) = self.answer_head(status, headers, &body) else { return };
         let parts = self.with(|call| {
             let piece = call.piece(body, call.request().arrived.elapsed());
             (piece, call.rest())
@@ -118,18 +97,18 @@ impl<O: CallObserver, T> Outbox<O, T> {
         self.hand_over(Event::Whole(head, body));
     }
 
-    /// The head of an answer is here; its body follows in pieces.
-    pub(super) fn head(&self, status: StatusCode, headers: HeaderMap<HeaderValue>) {
-        let Some(head) = self.answer_head(status, headers) else { return };
+    /// The head of an answer is here; its body follows in pieces and begins with `first`.
+    pub(super) fn head(&self, status: StatusCode, headers: HeaderMap<HeaderValue>, first: &[u8]) {
+        let Some(head) = self.answer_head(status, headers, first) else { return };
         self.sent.set(Some(0));
         self.hand_over(Event::Head(head));
     }
 
-    fn answer_head(&self, status: StatusCode, mut headers: HeaderMap<HeaderValue>) -> Option<AnswerHead> {
+    fn answer_head(&self, status: StatusCode, mut headers: HeaderMap<HeaderValue>, first: &[u8]) -> Option<AnswerHead> {
         let draining = self.ready.observer.shutdown().draining;
         let own = self.with(|call| {
             let after = call.request().arrived.elapsed();
-            call.head(status, &mut headers, after, draining)
+            call.head(status, &mut headers, first, after, draining)
         })?;
         Some(AnswerHead { status, headers, own })
     }
@@ -138,6 +117,13 @@ impl<O: CallObserver, T> Outbox<O, T> {
     pub(super) fn piece(&self, piece: Bytes) {
         if let Some(piece) = self.with(|call| call.piece(piece, call.request().arrived.elapsed())) {
             self.chunk(piece);
+        }
+    }
+
+    /// The upstream is silent: the client gets a comment, where one may stand.
+    pub(super) fn ping(&self) {
+        if let Some(ping) = self.with(Call::ping).flatten() {
+            self.chunk(ping);
         }
     }
 

@@ -11,7 +11,7 @@ use super::outbox::Outbox;
 use crate::socket::Reader;
 use aigw_core::balance::Deadlines;
 use aigw_core::settle::Failure;
-use aigw_core::stream::patience::{SMALL, patience};
+use aigw_core::stream::patience::{SMALL, is_over, patience};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -41,6 +41,8 @@ pub(super) struct Way {
     pub(super) peer: Option<SocketAddr>,
     pub(super) max_answer: u64,
     pub(super) whole: bool,
+    /// How often a silent stream gets a comment.
+    pub(super) ping: Option<Duration>,
 }
 
 /// Headers that belong to one connection, not to the message (RFC 9110 s.7.6.1), with the old proxies' own.
@@ -86,7 +88,12 @@ pub(super) async fn pass<O: CallObserver, T>(
         while held.len() as u64 <= SMALL {
             let within = until.map_or(between, |until| until.saturating_duration_since(Instant::now()).min(between));
             match next(&mut body, within).await {
-                Ok(Some(data)) => held.extend_from_slice(&data),
+                Ok(Some(data)) => {
+                    held.extend_from_slice(&data);
+                    if is_over(&held, named, way.whole) {
+                        break;
+                    }
+                }
                 Ok(None) => {
                     head.headers.remove(CONTENT_LENGTH);
                     outbox.whole(head.status, head.headers, held.freeze());
@@ -97,7 +104,7 @@ pub(super) async fn pass<O: CallObserver, T>(
             }
         }
     }
-    outbox.head(head.status, head.headers);
+    outbox.head(head.status, head.headers, &held);
     stream(outbox, body, held, way).await?;
     outbox.end();
     Ok(())
@@ -109,13 +116,13 @@ async fn stream<O: CallObserver, T>(
     mut held: BytesMut,
     way: Way,
 ) -> Result<(), Failure> {
-    let mut sent: u64 = 0;
+    let mut came: u64 = 0;
     let mut unchecked: u64 = 0;
     let mut reader = None;
     let mut last: Option<Instant> = None;
     loop {
         if held.is_empty() {
-            match next(&mut body, way.deadlines.between).await? {
+            match next_with_pings(outbox, &mut body, way).await? {
                 Some(data) => held.extend_from_slice(&data),
                 None => return Ok(()),
             }
@@ -128,9 +135,9 @@ async fn stream<O: CallObserver, T>(
         // Bytes that came before a fault go to the client all the same.
         let gathered = gather(&mut body, &mut held).await;
         let length = held.len() as u64;
-        sent = sent.saturating_add(length);
+        came = came.saturating_add(length);
         unchecked += length;
-        if sent > way.max_answer {
+        if came > way.max_answer {
             return Err(Failure::TooLarge);
         }
         outbox.piece(held.split().freeze());
@@ -140,7 +147,27 @@ async fn stream<O: CallObserver, T>(
         }
         if unchecked > AHEAD / 4 {
             unchecked = 0;
-            keep_pace(&mut reader, sent, way).await?;
+            // The upstream's bytes that stay behind never reach the client.
+            keep_pace(&mut reader, outbox.sent().unwrap_or(0), way).await?;
+        }
+    }
+}
+
+/// The next piece of the body, as [`next`]. The client of a silent upstream gets comments meanwhile, which are no sign of life of
+/// the upstream.
+async fn next_with_pings<O: CallObserver, T>(
+    outbox: &Outbox<O, T>,
+    body: &mut Incoming,
+    way: Way,
+) -> Result<Option<Bytes>, Failure> {
+    let between = way.deadlines.between;
+    let Some(ping) = way.ping else { return next(body, between).await };
+    let since = Instant::now();
+    loop {
+        let left = between.saturating_sub(since.elapsed());
+        match next(body, ping.min(left)).await {
+            Err(Failure::BetweenTimeout) if ping < left => outbox.ping(),
+            piece => return piece,
         }
     }
 }
@@ -167,8 +194,7 @@ async fn gather(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Failur
     Ok(false)
 }
 
-/// Waits until the client is less than [`AHEAD`] bytes behind; gives up when it reads nothing for as long as an upstream may
-/// stay silent.
+/// Waits until the client is less than [`AHEAD`] bytes behind; gives up when it reads nothing for as long as it may.
 async fn keep_pace(reader: &mut Option<Reader>, sent: u64, way: Way) -> Result<(), Failure> {
     let Some(peer) = way.peer else { return Ok(()) };
     // The pushed bytes must reach the socket before they are measured.
@@ -184,7 +210,7 @@ async fn keep_pace(reader: &mut Option<Reader>, sent: u64, way: Way) -> Result<(
         let now = reader.behind(sent);
         if now < behind {
             since = Instant::now();
-        } else if since.elapsed() > way.deadlines.between {
+        } else if since.elapsed() > way.deadlines.unread {
             return Err(Failure::ClientStalled);
         }
         behind = now;

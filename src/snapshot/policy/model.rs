@@ -1,5 +1,7 @@
 //! Models in compiled form: the servers that run them, and how each is asked.
 
+use std::time::Duration;
+
 use super::scheme::Scheme;
 use crate::snapshot::uuid::Uuid;
 
@@ -30,6 +32,13 @@ pub struct Model {
     pub stream_ping_ms: Option<u64>,
     /// The targets that run it.
     pub upstreams: Box<[ModelUpstream]>,
+}
+
+impl Model {
+    /// An upstream's silence after which the client of a stream gets a comment; `None`: never.
+    pub fn stream_ping(&self) -> Option<Duration> {
+        self.stream_ping_ms.map(Duration::from_millis)
+    }
 }
 
 /// Whether streams are asked for their usage (`stream_options`).

@@ -1,0 +1,265 @@
+//! The chunks of a stream: the usage and the errors that they report, and the bytes that must stay behind.
+//!
+//! In: one event at a time. Out: its [`Verdict`]. Of a caller that asked for no usage, a chunk with nothing else is removed whole,
+//! and any other chunk loses its member `usage` alone. Usage may stand at the top of a chunk, in `x_groq`, in a choice (Moonshot),
+//! or in `timings` (llama.cpp); the last one counts. A name is searched for before anything is parsed, so a chunk
+//! of text costs two searches.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::event::{self, Data};
+use super::member::{Member, NAME, Nesting, key_before, without};
+use super::usage::{Timings, Usage};
+
+/// The chunks so far.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    strip: bool,
+    usage: Option<Usage>,
+    timings: Option<Timings>,
+    seen: Seen,
+}
+
+/// The events so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// No event with data.
+    Nothing,
+    /// At least one event with data.
+    Data,
+    /// An error among them.
+    Error,
+}
+
+/// The treatment of one event.
+pub(super) enum Verdict {
+    Pass,
+    /// Only its comments pass.
+    Drop,
+    /// Pass without this range.
+    Cut(Range<usize>),
+    /// These bytes pass instead.
+    Instead(Vec<u8>),
+}
+
+/// An honest chunk has one member `usage`. One with more than this passes unchanged: each costs a copy of the chunk.
+const MOST: usize = 4;
+/// The members `usage` of a chunk.
+enum Named {
+    Nowhere,
+    /// The last one of the outermost object is null, and none has another value.
+    Null(Range<usize>),
+    /// One, at any depth, has a value.
+    Value,
+}
+
+/// Members of a chunk without content for the reader of an answer. llama.cpp sends its `timings` with the usage.
+const METADATA: [&str; 11] = [
+    "id",
+    "object",
+    "created",
+    "model",
+    "system_fingerprint",
+    "service_tier",
+    "provider",
+    "obfuscation",
+    "request_id",
+    "timings",
+    "usage",
+];
+
+static USAGE_IN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
+static TIMINGS_IN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"timings\""));
+static ERROR_IN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
+
+/// The members of an object, in order; a name may repeat.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// An object that may hold a usage.
+#[derive(Deserialize)]
+struct Holder<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+/// The member that makes a chunk an error.
+#[derive(Deserialize)]
+struct Failed<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl Chunks {
+    /// `strip`: the caller did not ask for the usage.
+    pub(super) fn new(strip: bool) -> Self {
+        Self { strip, usage: None, timings: None, seen: Seen::Nothing }
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        self.seen
+    }
+
+    /// The usage that was reported last.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        match (self.usage, self.timings) {
+            (Some(usage), Some(timings)) => Some(usage.with(timings)),
+            (usage, timings) => usage.or(timings.map(Timings::usage)),
+        }
+    }
+
+    /// An event passes unread.
+    pub(super) fn unread(&mut self) {
+        if self.seen == Seen::Nothing {
+            self.seen = Seen::Data;
+        }
+    }
+
+    /// Reads an event.
+    pub(super) fn judge(&mut self, event: &[u8]) -> Verdict {
+        self.note(event);
+        let timed = self.usage.is_none_or(|usage| usage.cached_input == 0) && TIMINGS_IN.find(event).is_some();
+        if !timed && USAGE_IN.find(event).is_none() {
+            return Verdict::Pass;
+        }
+        let data = event::data_of(event);
+        match named_in(&data.text) {
+            Named::Value => self.members(event, &data),
+            _ if timed => self.members(event, &data),
+            Named::Null(null) if self.strip => cut(event, &data, &[null]),
+            Named::Null(_) | Named::Nowhere => Verdict::Pass,
+        }
+    }
+
+    /// Notes whether an event has data, and whether it is an error.
+    fn note(&mut self, event: &[u8]) {
+        if self.seen == Seen::Nothing && (event.starts_with(b"data") || !event::data_of(event).text.is_empty()) {
+            self.seen = Seen::Data;
+        }
+        if self.seen == Seen::Data && ERROR_IN.find(event).is_some() {
+            let in_data = serde_json::from_slice(&event::data_of(event).text)
+                .is_ok_and(|chunk: Failed<'_>| chunk.error.is_some_and(|error| error.get() != "false"));
+            if in_data || event::type_of(event) == b"error" {
+                self.seen = Seen::Error;
+            }
+        }
+    }
+
+    /// Reads a chunk that reports usage.
+    fn members(&mut self, event: &[u8], data: &Data<'_>) -> Verdict {
+        let Ok(Members(members)) = serde_json::from_slice(&data.text) else { return Verdict::Pass };
+        let named = |wanted: &str| members.iter().rev().find(|(name, value)| name == wanted && value.get() != "null");
+        let own = named("usage").map(|(_, value)| *value);
+        let nested = || match (named("x_groq"), named("choices")) {
+            (Some((_, groq)), _) if usage_of(groq).is_some() => usage_of(groq),
+            (_, Some((_, choices))) => {
+                let choices: Vec<Holder<'_>> = serde_json::from_str(choices.get()).ok()?;
+                choices.into_iter().rev().find_map(|choice| choice.usage)
+            }
+            _ => None,
+        };
+        let usage = own.or_else(nested).and_then(|usage| Usage::parse(usage.get().as_bytes()));
+        // A count that was there is not taken back by one of zeros.
+        if let Some(usage) = usage.filter(|usage| self.usage.is_none() || !usage.is_empty()) {
+            self.usage = Some(usage);
+        }
+        if let Some((_, timings)) = named("timings") {
+            self.timings = Timings::parse(timings.get().as_bytes()).or(self.timings);
+        }
+        if !self.strip {
+            return Verdict::Pass;
+        }
+        if own.is_some() && !members.iter().any(|(name, value)| is_content(name, value)) {
+            return Verdict::Drop;
+        }
+        let own = members.iter().filter(|(name, _)| name == "usage");
+        let ranges: Vec<_> = own.filter_map(|(_, value)| member_at(&data.text, value)).collect();
+        if ranges.is_empty() || ranges.len() > MOST { Verdict::Pass } else { cut(event, data, &ranges) }
+    }
+}
+
+/// Looks for members `usage` of a chunk.
+fn named_in(data: &[u8]) -> Named {
+    let mut nesting = Nesting::of(data);
+    let mut found = Named::Nowhere;
+    for at in USAGE_IN.find_iter(data) {
+        match Member::of(data, at) {
+            Member::Value => return Named::Value,
+            Member::Null(end) if nesting.is_of_the_chunk(at, end) => found = Named::Null(at..end),
+            Member::None | Member::Null(_) => {}
+        }
+    }
+    found
+}
+
+fn usage_of<'a>(holder: &'a RawValue) -> Option<&'a RawValue> {
+    serde_json::from_str(holder.get()).ok().and_then(|holder: Holder<'a>| holder.usage)
+}
+
+/// Whether a member says something to the reader of an answer.
+fn is_content(name: &str, value: &RawValue) -> bool {
+    let value = value.get();
+    let empty = || value.len() < 2 || value[1..value.len() - 1].trim().is_empty();
+    match name {
+        "error" => value != "null",
+        _ if METADATA.contains(&name) => false,
+        _ => value != "null" && !(value.starts_with(['[', '{', '"']) && empty()),
+    }
+}
+
+/// The range of a member with this value, which was borrowed from `data`.
+fn member_at(data: &[u8], value: &RawValue) -> Option<Range<usize>> {
+    let start = (value.get().as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
+    Some(key_before(data, start)?..start + value.get().len())
+}
+
+/// The event without these members of its data.
+fn cut(event: &[u8], data: &Data<'_>, members: &[Range<usize>]) -> Verdict {
+    if let (Cow::Borrowed(text), [only]) = (&data.text, members) {
+        return match without(text, only.start, only.end) {
+            Some(Range { start, end }) => Verdict::Cut(data.at + start..data.at + end),
+            None => Verdict::Pass,
+        };
+    }
+    let mut left = data.text.to_vec();
+    for member in members.iter().rev() {
+        if let Some(range) = without(&left, member.start, member.end) {
+            left.drain(range);
+        }
+    }
+    Verdict::Instead(event::with_data(event, &left))
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::with_capacity(8);
+                while let Some(Name(name)) = map.next_key()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// A member's name: borrowed, unless it has escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
