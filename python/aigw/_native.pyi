@@ -99,6 +99,8 @@ class FileConsumers:
         """(index, whether the name stands in ``groups``) of the consumers that refer to ``tiers[tier]``."""
     def repeats(self, most: int) -> list[tuple[str, tuple[int, int], tuple[int, int]]]:
         """Values that occur twice: (field, (index, index of the credential or acl), the same of the first occurrence)."""
+    def short_keys(self, below: int, most: int) -> list[tuple[int, int, int]]:
+        """(index, index of the credential, number of characters) of the keys with fewer than ``below`` characters, at most ``most``."""
     def paths(self, kind: str, lines: set[int]) -> dict[int, tuple[str | int, ...]]:
         """Line -> path of the first entity of a kind that begins there, for these lines."""
     def keys(self) -> list[str | bytes]:

@@ -67,6 +67,16 @@ impl FileConsumers {
         found.iter().map(|one| (one.field.name(), one.at, one.first)).collect()
     }
 
+    fn short_keys(&self, below: usize, most: usize) -> Vec<(usize, usize, usize)> {
+        let lengths = self.inner.consumers.iter().flat_map(|one| {
+            one.credentials.iter().enumerate().filter_map(move |(part, credential)| match &credential.key {
+                Key::Text(key) => Some((one.index, part, key.chars().count())),
+                Key::Hmac(_) => None,
+            })
+        });
+        lengths.filter(|(_, _, length)| *length < below).take(most).collect()
+    }
+
     fn name(&self, index: usize) -> Option<&str> {
         let at = self.inner.consumers.binary_search_by_key(&index, |one| one.index).ok()?;
         Some(self.inner.consumers[at].name())

@@ -75,6 +75,8 @@ def _post(call: Call) -> Answer:
         raise refused(error) from None
     diff = outcome.difference.as_dict()
     body = {"hash": outcome.hash, "generation": outcome.generation, "diff": diff}
+    if outcome.warnings:
+        body["warnings"] = [finding.as_dict() for finding in outcome.warnings]
     return Answer(201 if outcome.changed else 200, body)
 
 

@@ -8,6 +8,8 @@ command line.
     shape        the file as pydantic models: for the JSON Schema, and for checks outside the entities
     schema       these models -> schema.json, which `make reference` writes and `aigw schema` prints
     check        a document -> findings and parts; consumers: findings on the ones that native code refused
+    warnings     parts of a usable file that probably do not do what their author meant
+    mark         tells whose secret made an HMAC
     report       findings of the entities' checks -> findings about the file, with hints
     fingerprint  hashes that detect a change
     writers      whether a process has a file open for writing
@@ -16,13 +18,15 @@ command line.
 """
 
 from aigw.config.file import File, FileEntity
-from aigw.config.finding import ConfigErrors, Finding
+from aigw.config.finding import ConfigErrors, Finding, rendered
 from aigw.config.fingerprint import Fingerprint, fingerprint
+from aigw.config.mark import PROOF, mark_in, mark_of
 from aigw.config.reader import MAX_BYTES, read, read_bytes, read_text
 from aigw.config.writers import InTheMaking, being_written
 
 __all__ = [
     "MAX_BYTES",
+    "PROOF",
     "ConfigErrors",
     "File",
     "FileEntity",
@@ -31,7 +35,10 @@ __all__ = [
     "InTheMaking",
     "being_written",
     "fingerprint",
+    "mark_in",
+    "mark_of",
     "read",
     "read_bytes",
     "read_text",
+    "rendered",
 ]

@@ -6,7 +6,7 @@ from typing import Final
 
 from aigw._native import FileConsumers, YamlDocument
 from aigw.config.entity import NAMESPACE, FileEntity, entity_id
-from aigw.config.finding import Path
+from aigw.config.finding import Finding, Path
 from aigw.config.upstreams import secret_places, source_path
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
@@ -41,6 +41,8 @@ class File:
     sources: tuple[str, ...]
     """All files that were read, the configuration first."""
     document: YamlDocument = field(repr=False)
+    warnings: tuple[Finding, ...] = ()
+    """Parts that probably do not do what their author meant, in the order of the file."""
 
     def of(self, kind: str) -> list[FileEntity]:
         """The entities of one kind."""

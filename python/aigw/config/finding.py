@@ -59,9 +59,13 @@ class Finding:
     suggestion: str | None = None
 
     def __str__(self) -> str:
+        return self.rendered()
+
+    def rendered(self, word: str = "") -> str:
+        """For people: the text, the source line and the marker; `word`, as in "warning", follows the position."""
         file = printable(self.file)
         position = f"{file}:{self.line}:{self.col}: " if self.line else f"{file}: "
-        text = f"{position}{self.path + ': ' if self.path else ''}{self.message}"
+        text = f"{position}{word + ': ' if word else ''}{self.path + ': ' if self.path else ''}{self.message}"
         hint = f"did you mean '{self.suggestion}'?" if self.suggestion is not None else ""
         if not self.source_line:
             return f"{text}; {hint}" if hint else text
@@ -82,6 +86,14 @@ class Finding:
         }
 
 
+def rendered(findings: Sequence[Finding], word: str = "") -> str:
+    """The first hundred findings, each with its source line."""
+    lines = [finding.rendered(word) for finding in findings[:SHOWN]]
+    if (more := len(findings) - SHOWN) > 0:
+        lines.append(f"... and {more} more")
+    return "\n".join(lines)
+
+
 class ConfigErrors(ConfigError):
     """All findings about a file, in the order of the file. `str()` is for people."""
 
@@ -91,7 +103,4 @@ class ConfigErrors(ConfigError):
 
     def rendered(self) -> str:
         """All findings (the first hundred), each with its source line."""
-        lines = [str(f) for f in self.findings[:SHOWN]]
-        if (more := len(self.findings) - SHOWN) > 0:
-            lines.append(f"... and {more} more")
-        return "\n".join(lines)
+        return rendered(self.findings)

@@ -14,6 +14,7 @@ from typing import Final
 from aigw.config.interpolate import MAX_PEM, Resolver, Unresolved, read_regular
 
 _REFERENCE: Final = re.compile(rb"\$\{[^{}\n]*\}")
+_VARIABLE: Final = re.compile(rb"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^{}]*)?\}")
 _PEM: Final = re.compile(rb"""tls_(?:ca|cert|key)["']?\s*:\s*["']?([^"'\n,}#]+)""")
 
 
@@ -25,6 +26,8 @@ class Fingerprint:
     hash: str
     whole: str
     files: tuple[Path, ...]
+    variables: tuple[str, ...] = ()
+    """The variables that references name. A running gateway has the values of its start."""
 
 
 def fingerprint(name: str, data: bytes, environment: Mapping[str, str], folder: Path) -> Fingerprint:
@@ -32,7 +35,10 @@ def fingerprint(name: str, data: bytes, environment: Mapping[str, str], folder: 
     content = hashlib.sha256(data)
     whole = hashlib.sha256(name.encode(errors="surrogateescape") + b"\0" + content.digest())
     resolver = Resolver(environment, folder)
+    variables: dict[str, None] = {}
     for reference in dict.fromkeys(_REFERENCE.findall(data)):
+        if (variable := _VARIABLE.match(reference)) is not None:
+            variables[variable[1].decode()] = None
         try:
             value, _, _ = resolver.resolve(reference.decode(errors="replace"))
         except Unresolved as error:
@@ -40,7 +46,7 @@ def fingerprint(name: str, data: bytes, environment: Mapping[str, str], folder: 
         whole.update(b"\0" + value.encode(errors="surrogateescape"))
     for name_of_pem in dict.fromkeys(found.strip() for found in _PEM.findall(data)):
         whole.update(b"\0" + _content(resolver, name_of_pem))
-    return Fingerprint(content.hexdigest(), whole.hexdigest(), tuple(dict.fromkeys(resolver.files)))
+    return Fingerprint(content.hexdigest(), whole.hexdigest(), tuple(dict.fromkeys(resolver.files)), tuple(variables))
 
 
 def _content(resolver: Resolver, name: bytes) -> bytes:

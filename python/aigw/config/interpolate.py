@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Final
 
 MAX_FILE: Final = 65536
+RESTART: Final = (
+    "a running gateway sees the variables of its start alone, so restart it after that, or write ${file:PATH}"
+)
 MAX_PEM: Final = 1 << 20
 """Bytes of one certificate file: the bundles of operating systems have a quarter of it."""
 _MARK: Final = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
@@ -60,7 +63,9 @@ class Resolver:
         if name.group(2) is not None:
             value = value or inside[name.end() :]
         elif name.group(1) not in self.environment:
-            raise Unresolved(f"the variable {name.group(1)} is not set: set it, or write ${{{name.group(1)}:-default}}")
+            raise Unresolved(
+                f"the variable {name.group(1)} is not set: set it, or write ${{{name.group(1)}:-default}}; {RESTART}"
+            )
         try:
             value.encode()
         except UnicodeEncodeError:

@@ -13,6 +13,7 @@ from aigw.config.file import File
 from aigw.config.finding import ConfigErrors, Finding
 from aigw.config.interpolate import read_regular
 from aigw.config.source import Source
+from aigw.config.warnings import warn
 
 MAX_BYTES: Final = 64 << 20
 
@@ -21,11 +22,15 @@ Progress = Callable[[str, int, int], None]
 
 
 def read(
-    path: str | os.PathLike[str], environment: Mapping[str, str] | None = None, progress: Progress | None = None
+    path: str | os.PathLike[str],
+    environment: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    mark: str | None = None,
 ) -> File:
-    """Read and check a configuration file. `environment` defaults to the process's own. Raises ConfigErrors only."""
+    """Read and check a configuration file. `environment` defaults to the process's own. `mark`: of the secret that the file's HMACs
+    should belong to, for a warning. Raises ConfigErrors only."""
     name = os.fspath(path)
-    return read_text(name, read_bytes(name), environment, Path(name).parent, progress)
+    return read_text(name, read_bytes(name), environment, Path(name).parent, progress, mark)
 
 
 def read_bytes(name: str) -> bytes:
@@ -46,10 +51,11 @@ def read_text(
     environment: Mapping[str, str] | None = None,
     folder: Path = Path(),
     progress: Progress | None = None,
+    mark: str | None = None,
 ) -> File:
     """Check the bytes of a configuration. `${file:}` references are relative to `folder`. Raises ConfigErrors only."""
     with _collecting_later():
-        return _read(name, data, os.environ if environment is None else environment, folder, progress)
+        return _read(name, data, os.environ if environment is None else environment, folder, progress, mark)
 
 
 @contextmanager
@@ -64,7 +70,9 @@ def _collecting_later() -> Iterator[None]:
             gc.enable()
 
 
-def _read(name: str, data: bytes, environment: Mapping[str, str], folder: Path, progress: Progress | None) -> File:
+def _read(
+    name: str, data: bytes, environment: Mapping[str, str], folder: Path, progress: Progress | None, mark: str | None
+) -> File:
     report = progress or (lambda stage, done, total: None)
     report("parsing", 0, len(data))
     source = Source(name, data, environment, folder)
@@ -72,6 +80,7 @@ def _read(name: str, data: bytes, environment: Mapping[str, str], folder: Path, 
     try:
         check.run()
         source.fail()
+        warn(source, check.models, check.tiers, mark)
         digest = hashlib.sha256(data)
         for value in source.resolved:
             digest.update(b"\0" + value.encode())
@@ -89,6 +98,7 @@ def _read(name: str, data: bytes, environment: Mapping[str, str], folder: Path, 
             consumers=source.consumers,
             sources=(name, *dict.fromkeys(str(p) for p in source.resolver.files)),
             document=source.document,
+            warnings=tuple(sorted(source.warnings, key=lambda f: (f.line, f.col))),
         )
     finally:
         check.let_go()

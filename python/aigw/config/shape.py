@@ -20,7 +20,7 @@ from aigw.schema.fields import Model, Name, Text, shown, violation
 from aigw.types import JsonDict
 
 FORMAT_VERSION: Final = "3.0"
-_HASH: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
+_HASH: Final = re.compile(r"(hmac:[0-9a-f]{8}:)?[0-9a-fA-F]{64}\Z")
 _MADE: Final = frozenset({"id", "created_at", "updated_at"})
 
 
@@ -61,9 +61,12 @@ class CredentialInFile(Model):
     model_config = ConfigDict(json_schema_extra=_any_of("key", "key_hash"))
 
     key: Key | None = Field(default=None, description="The key; write ${VAR} or ${file:PATH}.")
-    key_hash: Annotated[str, AfterValidator(_hash), shown(pattern="^[0-9a-fA-F]{64}$")] | None = Field(
-        default=None,
-        description="Instead of the key: its HMAC-SHA-256 under the data folder's secret, 64 hex digits.",
+    key_hash: Annotated[str, AfterValidator(_hash), shown(pattern="^(hmac:[0-9a-f]{8}:)?[0-9a-fA-F]{64}$")] | None = (
+        Field(
+            default=None,
+            description="Instead of the key: its HMAC-SHA-256 under the data folder's secret, 64 hex digits. aigw dump writes"
+            " hmac: and 8 digits that name the secret before them.",
+        )
     )
     tags: TagsField = Field(default=None, description="Labels to filter by.")
     ttl: Ttl | None = Field(default=None, description="Seconds until the key expires; omitted or 0: never.")

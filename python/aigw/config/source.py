@@ -28,6 +28,7 @@ class Source:
     def __init__(self, name: str, data: bytes, environment: Mapping[str, str], folder: FilePath) -> None:
         self.name = name
         self.findings: list[Finding] = []
+        self.warnings: list[Finding] = []
         try:
             self.document: YamlDocument = load_yaml(data)
         except ValueError as error:
@@ -38,7 +39,7 @@ class Source:
                 (n for n, step in enumerate(path[:-1], 1) if isinstance(step, str) and secret_name(step)), None
             )
             hidden = message if known is None else _QUOTED.sub(f"'{MASK}'", message)
-            self._put(hidden, mark, dotted(path[:known]), None)
+            self.findings.append(self._finding(hidden, mark, dotted(path[:known]), None))
         self.resolver = Resolver(environment, folder)
         self.wholes: dict[Path, str] = {}
         """Values that consist of one reference: they may be numbers or booleans."""
@@ -114,6 +115,13 @@ class Source:
         except KeyError:
             return None
 
+    def text_at(self, path: Path) -> str | None:
+        """The text at a path with its references unresolved; None for a missing path."""
+        try:
+            return self.document.text(path)
+        except KeyError:
+            return None
+
     def line(self, path: Path) -> int:
         """The line that declares a value."""
         return self._mark(path, at_key=True)[0]
@@ -139,7 +147,12 @@ class Source:
             return
         for value, reference in self._references.get(path[:2], ()):
             message = message.replace(value, reference)
-        self._put(message, mark, dotted(path), suggestion)
+        self.findings.append(self._finding(message, mark, dotted(path), suggestion))
+
+    def warn(self, path: Path, message: str, *, suggestion: str | None = None) -> None:
+        """Add a warning, up to `MAX_FINDINGS`."""
+        if len(self.warnings) < MAX_FINDINGS:
+            self.warnings.append(self._finding(message, self._mark(path, at_key=False), dotted(path), suggestion))
 
     @property
     def full(self) -> bool:
@@ -163,13 +176,13 @@ class Source:
                 return (1, 1, 1)
             path, at_key = path[:-1], True
 
-    def _put(self, message: str, mark: tuple[int, int, int], path: str, suggestion: str | None) -> None:
+    def _finding(self, message: str, mark: tuple[int, int, int], path: str, suggestion: str | None) -> Finding:
         line, column, length = mark
         shown, caret, length = self._shown(line, column, length)
         suggestion = None if suggestion is None else printable(short(suggestion))
         text = printable(without_users(message))
         path = printable(short(path))
-        self.findings.append(Finding(self.name, line, column, path, text, shown, caret, length, suggestion))
+        return Finding(self.name, line, column, path, text, shown, caret, length, suggestion)
 
     def _shown(self, line: int, column: int, length: int) -> tuple[str, int, int]:
         """The source line without secrets and comments, the caret's index in it, and the marker's length."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from aigw.admin.app import AdminApp
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
+from aigw.config import PROOF
 from aigw.control.file.in_force import Configuration, Events, give_back
 from aigw.control.file.read import read_at_start
 from aigw.control.group_commit import GroupCommit
@@ -165,7 +166,7 @@ def _open_store(data: Path) -> Store:
 
 def _check_secret(store: Store, files: Publisher, path: Path) -> None:
     """Raise StoreError if the secret differs from the one that hashed the stored keys: no key would work."""
-    proof = files.hash_key(b"aigw: is this the secret of the stored keys?").hex()
+    proof = files.hash_key(PROOF).hex()
     if not store.keep("secret_proof", proof):
         raise StoreError(
             f"{path} is not the secret that the keys in the store were hashed with: restore it from a backup. "

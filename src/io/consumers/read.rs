@@ -258,7 +258,14 @@ fn is_integer(text: &str) -> bool {
 }
 
 /// The HMAC that 64 hex digits of either case spell.
+/// 64 hex digits, with or without the mark of the secret before them (`hmac:1f2e3d4c:`).
 fn hmac_of(text: &str) -> Option<[u8; 32]> {
+    let marked = text.strip_prefix("hmac:").and_then(|rest| rest.split_once(':'));
+    let is_mark = |mark: &str| mark.len() == 8 && mark.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let text = match marked {
+        Some((mark, digits)) if is_mark(mark) => digits,
+        _ => text,
+    };
     let digits: Vec<u8> =
         text.chars().map(|c| c.to_digit(16).and_then(|n| u8::try_from(n).ok())).collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();

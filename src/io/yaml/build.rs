@@ -14,14 +14,14 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, Tag, options};
 use super::bounds::{MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS};
 use super::document::{Content, Document, Node, NodeId};
 use super::fault::Fault;
-use super::scalar;
+use super::{scalar, unclosed};
 
 /// Keys that are compared with each other.
 const FEW: usize = 6;
 const TAB: &str = "a tab cannot indent: use spaces";
 
 /// The fault that ended the pass: a message and a byte range.
-type Stop = (String, Range<usize>);
+pub(super) type Stop = (String, Range<usize>);
 /// A fault that did not end the pass: a message, a byte range, and the position of the first occurrence for duplicates.
 type Problem = (String, Range<usize>, Option<u32>);
 
@@ -127,8 +127,12 @@ impl<'text> Builder<'text> {
             let (event, span) = next.map_err(|error| {
                 let at = error.marker().byte_offset().unwrap_or(0);
                 let message = words(error.kind());
-                let at = if message == TAB { tab_near(self.text.as_bytes(), at) } else { at };
-                (message, at..at + 1)
+                if message == TAB {
+                    let at = tab_near(self.text.as_bytes(), at);
+                    return (message, at..at + 1);
+                }
+                let open = self.frames.iter().rev().map(|frame| self.tree.nodes[frame.node as usize].start as usize);
+                unclosed::found(self.text, error.kind(), at, open).unwrap_or((message, at..at + 1))
             })?;
             match event {
                 Event::DocumentStart(..) => {
@@ -344,6 +348,11 @@ fn words(kind: &ErrorKind) -> String {
         ErrorKind::UnknownAnchor => "an alias to an anchor that is not defined before it".to_owned(),
         ErrorKind::BomInsideDocument => "a byte-order mark in the middle of the file: remove it".to_owned(),
         ErrorKind::UnclosedQuotedScalar => "a quote is not closed".to_owned(),
+        ErrorKind::UnclosedFlowCollection { open } => format!("the bracket '{open}' is not closed"),
+        ErrorKind::MismatchedFlowCollectionEnd { open, close } => {
+            format!("the bracket '{open}' is not closed before '{close}'")
+        }
+        ErrorKind::MisplacedFlowCollectionEnd => "a closing bracket that nothing opens".to_owned(),
         ErrorKind::MappingValueNotAllowed => {
             "a second ': ' in one value: write \"...\" around a text that holds ': ', or check the indentation"
                 .to_owned()

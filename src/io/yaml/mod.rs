@@ -1,7 +1,7 @@
 //! YAML -> a tree that has the position of each part in the file.
 //!
 //! In: the bytes of a file. Out: a [`Document`] with its problems (a key twice, a tag, a key that is not text), or the
-//! [`Fault`] that ended the parse. Time and memory are linear in the bytes, and bounded for any bytes (`bounds`). Scalars
+//! [`Fault`] that ended the parse (`unclosed` finds its cause). Time and memory are linear in the bytes, and bounded for any bytes (`bounds`). Scalars
 //! are those of YAML's core schema (`scalar`): `no` and `12:30` are text. The control plane knows the meaning of a
 //! configuration.
 
@@ -10,6 +10,7 @@ mod build;
 mod document;
 mod fault;
 mod scalar;
+mod unclosed;
 
 pub use bounds::{MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES};
 pub use build::load;

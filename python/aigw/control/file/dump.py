@@ -8,6 +8,7 @@ in plain text becomes a reference to a variable, which a user of the document mu
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from aigw.control.store.origin import name_of
@@ -33,8 +34,8 @@ def rows_of(reader: StoreReader) -> dict[str, list[Row]]:
     return {kind: sorted(reader.everything(kind, 0), key=lambda row: name_of(row.body)) for kind in KINDS}
 
 
-def document(rows: Rows, default_tier: str | None) -> JsonDict:
-    """The configuration file. `default_tier`: an id."""
+def document(rows: Rows, default_tier: str | None, mark: str = "") -> JsonDict:
+    """The configuration file. `default_tier`: an id. `mark`: of the secret that made the HMACs; left out, they have none."""
     names = {row.id: name_of(row.body) for kind in ("services", "routes", "tiers", "consumers") for row in rows[kind]}
     plugins = _Plugins(rows["plugins"], names)
     routes: defaultdict[str | None, list[JsonDict]] = defaultdict(list)
@@ -57,7 +58,7 @@ def document(rows: Rows, default_tier: str | None) -> JsonDict:
         ],
         "services": services,
         "routes": routes.get(None),
-        "consumers": list(_consumers(rows, names, plugins)),
+        "consumers": list(_consumers(rows, names, plugins, mark)),
         "plugins": plugins.elsewhere,
     }
     return {name: part for name, part in made.items() if part}
@@ -124,9 +125,9 @@ class _Plugins:
         return {"plugins": found} if found else {}
 
 
-def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins) -> Iterable[JsonDict]:
+def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins, mark: str) -> Iterable[JsonDict]:
     below: dict[str, defaultdict[str, list[JsonDict]]] = {}
-    for kind, write in (("keyauth_credentials", _key), ("acls", _acl)):
+    for kind, write in (("keyauth_credentials", partial(_key, mark)), ("acls", _acl)):
         found = below[kind] = defaultdict(list)
         for row in rows[kind]:
             found[row.body["consumer"]["id"]].append(write(row))
@@ -141,9 +142,10 @@ def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins) -> Itera
         yield {**consumer, **plugins.of("consumer", row.id)}
 
 
-def _key(row: Row) -> JsonDict:
+def _key(mark: str, row: Row) -> JsonDict:
     reference = row.origin.reference if row.origin is not None else None
-    key: JsonDict = {"key": reference} if reference is not None else {"key_hash": row.hash.hex()}
+    hashed = f"hmac:{mark}:{row.hash.hex()}" if mark else row.hash.hex()
+    key: JsonDict = {"key": reference} if reference is not None else {"key_hash": hashed}
     if row.expires_at:
         key["ttl"] = row.expires_at - row.body["created_at"]
     return _tagged(key, row)

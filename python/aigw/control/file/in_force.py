@@ -24,6 +24,7 @@ from aigw.config import (
     Finding,
     InTheMaking,
     being_written,
+    mark_of,
     read_text,
 )
 from aigw.config.file import CONSUMER_KINDS
@@ -72,12 +73,13 @@ class LoadError:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a load. `changed` is False if the same content was in force already."""
+    """The result of a load. `changed` is False if the same content was in force already; it has no `warnings` then."""
 
     changed: bool
     hash: str
     generation: int
     difference: Difference
+    warnings: tuple[Finding, ...] = ()
 
 
 class Configuration:
@@ -106,6 +108,7 @@ class Configuration:
         self._writer = writer
         self._publication = publication
         self._sealer = sealer
+        self._mark = mark_of(sealer.hash_key)
         self._now = now
         self._log = log
         self._one = threading.Lock()
@@ -165,6 +168,8 @@ class Configuration:
             gc.disable()  # a large file makes a million values without a cycle
             try:
                 text = self._text(data)
+                if trigger == "sighup":
+                    self._say_unchanged_variables(text)
                 if self.stamp is not None and text.mark.whole == self.stamp.whole:
                     return self._unchanged(text)
                 if trigger == "file" and self.stamp is not None and text.mark.whole == self.stamp.file:
@@ -197,7 +202,7 @@ class Configuration:
 
     def _checked(self, text: FileText, whole: Callable[[], bool]) -> File:
         try:
-            file = read_text(text.name, text.data, None, text.folder)
+            file = read_text(text.name, text.data, None, text.folder, mark=self._mark)
         except ConfigErrors:
             if text.name != POSTED and not whole():
                 raise InTheMaking(text.name) from None
@@ -230,7 +235,7 @@ class Configuration:
     def document(self) -> JsonDict:
         """The configuration in force as a file: entities of the file and of the Admin API."""
         with self._store.reading() as reader:
-            return document(rows_of(reader), reader.default_tier())
+            return document(rows_of(reader), reader.default_tier(), self._mark)
 
     def compare(self, name: str, data: bytes) -> Comparison:
         """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
@@ -281,9 +286,10 @@ class Configuration:
         self.results["applied"] += 1
         generation = self._publication.in_force.generation
         self._log("config_applied", file=text.name, trigger=trigger, hash=stamp.hash, generation=generation,
-                  added=done.added, changed=done.changed, removed=done.removed)  # fmt: skip
+                  added=done.added, changed=done.changed, removed=done.removed, warnings=len(file.warnings))  # fmt: skip
         self._say(done.lines)
-        return Outcome(True, stamp.hash, generation, done)
+        self._log_findings("config_warning", file.warnings)
+        return Outcome(True, stamp.hash, generation, done, file.warnings)
 
     def _delete_of_file(self) -> None:
         """Delete the entities of an earlier file."""
@@ -350,17 +356,25 @@ class Configuration:
         self.results["rejected"] += 1
         self._log("config_rejected", file=name, trigger=trigger, errors=len(findings) or 1,
                   why=self.error.message)  # fmt: skip
-        for finding in findings[:100]:
-            where = {"file": finding.file, "line": finding.line or None, "col": finding.col or None}
-            self._log(
-                "config_error", **where, path=finding.path, message=finding.message, suggestion=finding.suggestion
-            )
+        self._log_findings("config_error", findings)
         entry = self._entry(trigger, content, Difference(), self.error.message)
 
         def remember(session: WriteSession) -> None:
             put_history(session, [*history_of(session), entry])
 
         self._writer.submit(remember)  # on a full disk this fails, and the history has no entry
+
+    def _log_findings(self, event: str, findings: Sequence[Finding]) -> None:
+        for finding in findings[:100]:
+            where = {"file": finding.file, "line": finding.line or None, "col": finding.col or None}
+            self._log(event, **where, path=finding.path, message=finding.message, suggestion=finding.suggestion)
+
+    def _say_unchanged_variables(self, text: FileText) -> None:
+        """An operator who asks for a reload may expect new values of variables."""
+        if names := text.mark.variables:
+            shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+            self._log("config_variables", file=text.name, variables=shown,
+                      why="these have the values of the gateway's start: a reload reads files, only a restart reads variables")  # fmt: skip
 
     def _say(self, lines: Sequence[str]) -> None:
         for line in lines:

@@ -18,6 +18,7 @@ from aigw.config import (
     InTheMaking,
     being_written,
     fingerprint,
+    mark_in,
     read_bytes,
     read_text,
 )
@@ -64,7 +65,7 @@ def read_at_start(path: Path | None, store: Path, *, must: bool, progress: Progr
         stamp = peek(store)
         if stamp is not None and text.mark.whole in ((stamp.whole,) if must else (stamp.whole, stamp.file)):
             return AtStart(text)
-        return AtStart(text, read_text(text.name, text.data, None, text.folder, progress))
+        return AtStart(text, read_text(text.name, text.data, None, text.folder, progress, mark_in(store.parent)))
     except ConfigErrors as error:
         if must:
             raise
