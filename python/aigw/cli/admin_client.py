@@ -55,6 +55,10 @@ class AdminApi:
         """The JSON of the created entity. `body`: JSON, or a configuration file's bytes. Raises Rejected."""
         return self._json("POST", path, body)
 
+    def patch(self, path: str, body: JsonDict) -> Any:
+        """The JSON of the changed entity."""
+        return self._json("PATCH", path, body)
+
     def delete(self, path: str) -> None:
         """Delete one entity."""
         self._call("DELETE", path)

@@ -8,7 +8,7 @@ command line.
     shape        the file as pydantic models: for the JSON Schema, and for checks outside the entities
     schema       these models -> schema.json, which `make reference` writes and `aigw schema` prints
     check        a document -> findings and parts; consumers: findings on the ones that native code refused
-    warnings     parts of a usable file that probably do not do what their author meant
+    warnings     parts of a usable file that probably lack the effect their author wanted
     mark         tells whose secret made an HMAC
     report       findings of the entities' checks -> findings about the file, with hints
     fingerprint  hashes that detect a change

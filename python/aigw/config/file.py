@@ -42,7 +42,7 @@ class File:
     """All files that were read, the configuration first."""
     document: YamlDocument = field(repr=False)
     warnings: tuple[Finding, ...] = ()
-    """Parts that probably do not do what their author meant, in the order of the file."""
+    """Parts that probably lack the effect their author wanted, in the order of the file."""
 
     def of(self, kind: str) -> list[FileEntity]:
         """The entities of one kind."""

@@ -1,4 +1,4 @@
-"""Warnings about a file that a gateway can use: parts of it probably do not do what their author meant.
+"""Warnings about a file that a gateway can use: parts of it probably lack the effect their author wanted.
 
 In: a checked file, and the mark of the secret that its HMACs should belong to. Out: calls of `Source.warn`, each with its position.
 A warning changes nothing; `aigw check --strict` refuses a file that has one.

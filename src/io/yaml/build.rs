@@ -21,7 +21,7 @@ const FEW: usize = 6;
 const TAB: &str = "a tab cannot indent: use spaces";
 
 /// The fault that ended the pass: a message and a byte range.
-pub(super) type Stop = (String, Range<usize>);
+type Stop = (String, Range<usize>);
 /// A fault that did not end the pass: a message, a byte range, and the position of the first occurrence for duplicates.
 type Problem = (String, Range<usize>, Option<u32>);
 

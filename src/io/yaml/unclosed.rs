@@ -4,12 +4,15 @@
 //! position of the parser's error, the starts of the open collections. Out: a fault at the opening, where the line after it shows that
 //! something is not closed; `None` leaves the parser's own fault.
 
+use std::ops::Range;
+
 use granit_parser::ErrorKind;
 
-use super::build::Stop;
+/// A fault's message and byte range.
+type Found = (String, Range<usize>);
 
 /// `open`: starts of the open lists and mappings, the innermost first.
-pub(super) fn found(text: &str, kind: &ErrorKind, at: usize, mut open: impl Iterator<Item = usize>) -> Option<Stop> {
+pub(super) fn found(text: &str, kind: &ErrorKind, at: usize, mut open: impl Iterator<Item = usize>) -> Option<Found> {
     let bytes = text.as_bytes();
     if matches!(kind, ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar) {
         let start = quote(bytes, at)?;

@@ -22,7 +22,7 @@ from tests.support.processes import AIGW
 
 Run = Callable[..., "Ended"]
 SHOWN = [name for verbs in GROUPS.values() for name in verbs]
-BELOW_KEYS = ["keys create", "keys list", "keys revoke"]
+BELOW_KEYS = ["keys create", "keys list", "keys rotate", "keys revoke"]
 LEAVES = [name for name in VERBS if name != "keys"] + BELOW_KEYS
 
 
@@ -78,7 +78,7 @@ def test_the_overview_names_every_verb(words: list[str], run: Run) -> None:
     assert max(map(len, end.stdout.splitlines())) <= 100
 
 
-def test_keys_has_three_verbs() -> None:
+def test_keys_has_four_verbs() -> None:
     keys = command("keys")
     assert isinstance(keys, click.Group) and [f"keys {name}" for name in keys.commands] == BELOW_KEYS
     assert keys.help == VERBS["keys"]
@@ -120,7 +120,9 @@ def test_every_argument_and_option_has_its_text(name: str) -> None:
         (["statsu"], "Did you mean 'status'?"),
         (["keys", "nonsense"], "aigw keys --help"),
         (["keys", "create"], "See: aigw keys create --help"),
+        (["keys", "create", "alice", "--consumer", "bob"], "Give the consumer once"),
         (["keys", "revoke"], "See: aigw keys revoke --help"),
+        (["keys", "rotate", "x", "--grace", "0"], "--grace"),
         (["keys", "create", "alice", "--key", "-"], "standard input has no key"),
         (["keys", "create", "alice", "--key", "--output", "json"], "'--key' requires an argument"),
         (["keys", "create", "alice", "--tags"], "'--tags' requires an argument"),
@@ -212,7 +214,7 @@ def test_completion_is_a_script_of_its_shell(shell: str, tmp_path: Path, run: Ru
     [
         ("aigw ", SHOWN),
         ("aigw st", ["status"]),
-        ("aigw keys ", ["create", "list", "revoke"]),
+        ("aigw keys ", ["create", "list", "revoke", "rotate"]),
         ("aigw status --", ["--output", "--admin", "--help"]),
         ("aigw status --output ", ["table", "json"]),
         ("aigw completion ", ["bash", "zsh", "fish"]),

@@ -1,4 +1,4 @@
-"""Warnings: parts of a usable file that probably do not do what their author meant, each with its position."""
+"""Warnings: parts of a usable file that probably lack the effect their author wanted, each with its position."""
 
 import hashlib
 import hmac

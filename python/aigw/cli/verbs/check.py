@@ -27,7 +27,7 @@ def check(file: Path, strict: bool, data: Path | None, output: str, progress: bo
 
     Each error has its line, and its repair where there is one. Warnings
     are about a file that a gateway can use, with parts that probably do
-    not do what they should: a pattern that matches nothing, a feature
+    not have the effect they should: a pattern that matches nothing, a feature
     that no model has, a short key, a variable in another program's
     spelling, a total below a part of it, a key_hash of another secret.
 

@@ -14,11 +14,14 @@ from aigw.cli.output import note, show_json, show_table
 from aigw.errors import AigwError, ConfigError
 from aigw.types import JsonDict
 
-keys = VerbGroup("keys", help="Create, list and revoke the API keys of consumers.")
+keys = VerbGroup("keys", help="Create, list, rotate and revoke the API keys of consumers.")
+
+named_option = click.option("--consumer", "named", metavar="NAME", help="the consumer, given by name")
 
 
 @keys.command()
-@click.argument("consumer", help="username or id of the consumer")
+@click.argument("consumer", required=False, help="username or id of the consumer")
+@named_option
 @click.option("--key", help="the key; - reads it from standard input; without it the gateway makes one")
 @click.option(
     "--ttl", type=int, metavar="SECONDS", help="time until the key ends, from 1; without it the key never ends"
@@ -26,25 +29,38 @@ keys = VerbGroup("keys", help="Create, list and revoke the API keys of consumers
 @click.option("--tags", multiple=True, metavar="TAG...", help="labels")
 @output_option("table", "json")
 @admin_option
+@click.pass_context
 def create(
-    consumer: str, key: str | None, ttl: int | None, tags: tuple[str, ...], output: str, admin: str | None
+    ctx: click.Context,
+    consumer: str | None,
+    named: str | None,
+    key: str | None,
+    ttl: int | None,
+    tags: tuple[str, ...],
+    output: str,
+    admin: str | None,
 ) -> int:
     """Create a key and print it, this once.
 
     The key alone goes to standard output. The gateway keeps its HMAC, and
-    cannot show the key again.
+    cannot show the key again. The consumer may be of the Admin API or of
+    the configuration file: the key holds at once, and stays through
+    reloads and restarts until it ends, is revoked, or its consumer goes.
 
     Needs: a running gateway that has the consumer; AIGW_ADMIN_TOKEN where
     its Admin API has a token.
 
     For example:
 
-        KEY=$(aigw keys create alice)
+        KEY=$(aigw keys create --consumer alice)
         aigw keys create alice --ttl 86400 --tags trial --output json
 
     Exit codes: 0; 1 when the consumer does not exist, the key is in use,
     or the Admin API does not answer or refuses; 2 for a wrong option.
     """
+    consumer = _one(ctx, consumer, named)
+    if consumer is None:
+        raise click.UsageError("Missing argument 'CONSUMER': name the consumer that the key is for.", ctx)
     if ttl is not None and ttl < 1:
         # The Admin API, like Kong, makes a key without end for 0. A person who types --ttl 0 expects a key that ends.
         raise ConfigError(f"--ttl: '{ttl}' is not a number of seconds from 1: leave it out for a key that never ends")
@@ -57,18 +73,17 @@ def create(
     if output == "json":
         show_json(made)
     else:
-        ends = f", valid for {made['ttl']} s" if made.get("ttl") else ""
-        sys.stdout.write(made["key"] + "\n")
-        sys.stdout.flush()
-        note(f"Key {made['id']} of {consumer}{ends}. It is not shown again.")
+        _show_once(made, consumer)
     return 0
 
 
 @keys.command("list")
 @click.argument("consumer", required=False, help="username or id; without it the keys of all consumers are listed")
+@named_option
 @output_option("table", "json")
 @admin_option
-def list_keys(consumer: str | None, output: str, admin: str | None) -> int:
+@click.pass_context
+def list_keys(ctx: click.Context, consumer: str | None, named: str | None, output: str, admin: str | None) -> int:
     """List keys by their ids and last characters.
 
     The gateway keeps no key, only its HMAC and its last four characters.
@@ -84,7 +99,7 @@ def list_keys(consumer: str | None, output: str, admin: str | None) -> int:
     Exit codes: 0, or 1 when the consumer does not exist or the Admin API
     does not answer or refuses.
     """
-    api = AdminApi(admin)
+    consumer, api = _one(ctx, consumer, named), AdminApi(admin)
     try:
         path = "/key-auths" if consumer is None else f"/consumers/{segment(consumer)}/key-auth"
         found = list(api.pages(path))
@@ -99,6 +114,51 @@ def list_keys(consumer: str | None, output: str, admin: str | None) -> int:
             (k["id"], k["consumer"], k["key_hint"], _day(k["created_at"]), _ttl(k), ",".join(k["tags"])) for k in keys
         ]
         show_table(("ID", "CONSUMER", "KEY", "CREATED", "VALID", "TAGS"), rows)
+    return 0
+
+
+@keys.command()
+@click.argument("key_id", help="id of the key, from aigw keys list")
+@click.option(
+    "--grace", type=click.IntRange(min=1), metavar="SECONDS", help="time that the old key still holds; without it none"
+)
+@output_option("table", "json")
+@admin_option
+def rotate(key_id: str, grace: int | None, output: str, admin: str | None) -> int:
+    """Replace a key by a new one of the same consumer, and print that, this once.
+
+    The new key has the labels and the remaining time of the old one,
+    which is revoked at once, or holds for the time of --grace.
+
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token. A key that the configuration file declares is changed there.
+
+    For example:
+
+        KEY=$(aigw keys rotate 9b129b77-60cf-4a2e-9d5f-0e2f6f3a3a11 --grace 3600)
+
+    Exit codes: 0, or 1 when the key does not exist, is of the file, or
+    the Admin API does not answer or refuses.
+    """
+    api = AdminApi(admin)
+    try:
+        old = api.get(f"/key-auths/{segment(key_id)}")
+    except NotThere:
+        raise NotThere(f"no such key '{key_id}': see aigw keys list") from None
+    path, owner = f"/key-auths/{old['id']}", old["consumer"]["id"]
+    # Changes nothing, and fails for a key of the file: before there is a second key.
+    api.patch(path, {"tags": old["tags"]})
+    given = {name: old[name] for name in ("ttl", "tags") if old.get(name)}
+    made = api.post(f"/consumers/{owner}/key-auth", given)
+    if grace is None:
+        api.delete(path)
+    elif not old.get("ttl") or old["ttl"] > grace:
+        api.patch(path, {"ttl": grace})
+    if output == "json":
+        show_json({**made, "replaces": old["id"]})
+    else:
+        _show_once(made, _names(api, owner).get(owner, owner))
+        note(f"The key before ({old['id']}) " + (f"ends in {grace} s." if grace else "is revoked."))
     return 0
 
 
@@ -142,6 +202,21 @@ def revoke(key_id: tuple[str, ...], output: str, admin: str | None) -> int:
     for failure in failed:
         note(f"aigw: {failure['id']}: {failure['message']}")
     return 1 if failed else 0
+
+
+def _one(ctx: click.Context, consumer: str | None, named: str | None) -> str | None:
+    """The consumer, given in one of two ways."""
+    if consumer is not None and named is not None:
+        raise click.UsageError("Give the consumer once: CONSUMER, or --consumer NAME.", ctx)
+    return named if consumer is None else consumer
+
+
+def _show_once(made: JsonDict, consumer: str) -> None:
+    """Print a new key alone on standard output."""
+    ends = f", valid for {made['ttl']} s" if made.get("ttl") else ""
+    sys.stdout.write(made["key"] + "\n")
+    sys.stdout.flush()
+    note(f"Key {made['id']} of {consumer}{ends}. It is not shown again.")
 
 
 def _read_key() -> str:

@@ -26,6 +26,8 @@ from aigw.control.file.stamp import peek
 
 WAIT_FOR_WRITER_S: Final = 10.0
 """Seconds that a start waits for a process that is writing the file."""
+NEW_MARK: Final = "a new one"
+"""In place of the mark of a secret: this start makes the data folder's."""
 _LOOK_S: Final = 0.05
 
 Progress = Callable[[str, int, int], None]
@@ -65,7 +67,9 @@ def read_at_start(path: Path | None, store: Path, *, must: bool, progress: Progr
         stamp = peek(store)
         if stamp is not None and text.mark.whole in ((stamp.whole,) if must else (stamp.whole, stamp.file)):
             return AtStart(text)
-        return AtStart(text, read_text(text.name, text.data, None, text.folder, progress, mark_in(store.parent)))
+        return AtStart(
+            text, read_text(text.name, text.data, None, text.folder, progress, mark_in(store.parent) or NEW_MARK)
+        )
     except ConfigErrors as error:
         if must:
             raise
