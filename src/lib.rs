@@ -13,7 +13,8 @@
 //! 8. [`settle`]: how did the call end, and does it count?
 //!
 //! A stage that turns a request away returns a [`refusal`]. Every stage reads [`request`] (the head) and [`in_force`] (the
-//! configuration, from a [`snapshot`]); [`telemetry`] counts afterwards. Time is an argument ([`clock`], [`units`]). The
+//! configuration, from a [`snapshot`]); [`telemetry`] counts afterwards. [`coding`] reads compressed
+//! bodies. Time is an argument ([`clock`], [`units`]). The
 //! crate `aigw-io` has files, sockets and clocks, `aigw-ext` the boundary to Python.
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ pub mod stream;
 
 pub mod cells;
 pub mod clock;
+pub mod coding;
 pub mod in_force;
 mod json_scan;
 pub mod limits;

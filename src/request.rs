@@ -105,6 +105,8 @@ pub struct Head {
     pub tls: bool,
     /// It came as HTTP/1.0.
     pub http10: bool,
+    /// The client ends the connection after the answer; known once `accept` has judged the head.
+    pub closes: bool,
     /// The authority of an absolute-form target.
     pub authority: Option<String>,
 }

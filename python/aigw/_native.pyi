@@ -302,12 +302,19 @@ class Gateway:
         access_log: str = "off",
         max_in_flight: int = 8192,
         max_body_bytes: int = 10485760,
-        body_timeout_s: float = 60.0,
+        body_timeout_s: float = 30.0,
+        body_total_s: float = 300.0,
+        keep_alive_s: float = 75.0,
+        probe_paths: list[str] | None = None,
         tls: bool = False,
     ) -> Gateway:
-        """Take a slot of ``data_dir``. ``access_log``: ``"-"`` (stdout), ``"off"`` or a path that is appended to."""
+        """Take a slot of ``data_dir``. ``access_log``: ``"-"`` (stdout), ``"off"`` or a path that is appended to.
+        ``body_timeout_s``: longest silence within a body; ``keep_alive_s``: told in ``Keep-Alive``; ``probe_paths``: they
+        precede all routes, None: ``/livez`` and ``/readyz`` where no route has them."""
     def start(self, event_loop: object) -> None:
         """Start the worker's threads; ``event_loop`` is the loop the server runs on. Once (else RuntimeError)."""
+    def watch_idle(self, port: int, idle_s: float) -> None:
+        """End connections at ``port`` whose head is not whole 10 s after its first byte, or that send none for ``idle_s``. Once."""
     def ready(self, inline: bool) -> None:
         """Set the state of this worker's slot to ready."""
     def begin_drain(self) -> None:

@@ -6,6 +6,7 @@ to the Admin API and the configuration file. This module imports only `types` an
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -29,6 +30,35 @@ def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?\Z")
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    """A duration, in seconds: a number of them (`75`), or one with a unit (`75s`, `2m`, `500ms`)."""
+
+    def parse(text: str) -> float:
+        found = _DURATION.match(text)
+        value = float(found[1]) * _UNITS[found[2] or "s"] if found else float("nan")
+        if not low <= value <= high:
+            raise ConfigError(f"'{text}' is not a duration from {low:g} s to {high:g} s: write it as in 75, 75s, 2m")
+        return value
+
+    return parse
+
+
+def _probes(text: str) -> tuple[str, ...]:
+    """Paths of the probes on the proxy address; `none`: none."""
+    paths = () if text == "none" else tuple(path.strip() for path in text.split(","))
+    for path in paths:
+        if not _PROBE.match(path) or "//" in path or {".", ".."} & set(path.split("/")):
+            raise ConfigError(f"'{text}' is not a list of paths: write it as in /livez,/readyz, or none")
+    return paths
+
+
+_PROBE: Final = re.compile(r"/[A-Za-z0-9._~/-]{1,255}\Z")
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -114,8 +144,22 @@ class Settings:
     max_body_bytes: int = _setting(
         _whole(1, 2**40), str(10 * 1024 * 1024), "larger request bodies are answered 413 before they are read"
     )
+    keep_alive: float = _setting(
+        _seconds(1, 3600),
+        "75",
+        "time that an idle connection of a client is kept, as a number of seconds or as in 2m; answers tell it in Keep-Alive",
+    )
     body_timeout: float = _setting(
-        _number(0.001, 3600, "seconds"), "60", "seconds for a request body to arrive, else 408"
+        _seconds(0.001, 3600), "30", "longest silence within a request body, else 408; seconds, or as in 500ms"
+    )
+    body_total: float = _setting(
+        _seconds(0.001, 86400), "300", "time for a whole request body, else 408; seconds, or as in 5m"
+    )
+    probe_path: tuple[str, ...] | None = _setting(
+        _optional(_probes),
+        "",
+        "paths of the probes on the proxy address, with commas, which precede all routes; one that ends in /livez tells that the"
+        " worker runs, any other that it takes requests; empty: /livez and /readyz where no route has them; none: off",
     )
     loop: str = _setting(
         _one_of("inline", "stock"), "inline", "how requests are stepped: on the server's thread, or by the event loop"
@@ -138,7 +182,11 @@ class Settings:
     def as_text(self) -> dict[str, str]:
         """The settings that have a value, as `load` reads them. A child reads the secret ones from its environment."""
         shown = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata["secret"]}
-        return {name: str(value) for name, value in shown.items() if value is not None}
+        return {name: _text(value) for name, value in shown.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    return (",".join(value) or "none") if isinstance(value, tuple) else str(value)
 
 
 def variable(name: str) -> str:

@@ -5,6 +5,7 @@
 
 use http::Method;
 
+use crate::coding::Coding;
 use crate::refusal::Reason;
 use crate::request::{BodyLength, Head};
 
@@ -13,8 +14,17 @@ pub const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// More headers are refused with 431: as many as Kong reads by default.
 pub const MAX_HEADERS: usize = 100;
 
-/// Judges a head and returns the length of its body.
-pub fn judge(head: &Head) -> Result<BodyLength, Reason> {
+/// The framing of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Framing {
+    /// The length of its body.
+    pub length: BodyLength,
+    /// The client ends the connection after the answer.
+    pub closes: bool,
+}
+
+/// Judges a head and returns its framing.
+pub fn judge(head: &Head) -> Result<Framing, Reason> {
     let (count, bytes) = head.headers.size();
     if count > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
         return Err(Reason::HeadersTooLarge);
@@ -23,7 +33,7 @@ pub fn judge(head: &Head) -> Result<BodyLength, Reason> {
         return Err(Reason::MethodRefused);
     }
     let (mut hosts, mut lengths, mut codings) = (0, 0, 0);
-    let mut length = BodyLength::None;
+    let (mut length, mut closes) = (BodyLength::None, head.http10);
     for (name, value) in head.headers.iter() {
         match name {
             "host" => hosts += 1,
@@ -42,6 +52,7 @@ pub fn judge(head: &Head) -> Result<BodyLength, Reason> {
                 }
                 length = BodyLength::Chunked;
             }
+            "connection" => closes |= value.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")),
             _ => {}
         }
     }
@@ -56,13 +67,19 @@ pub fn judge(head: &Head) -> Result<BodyLength, Reason> {
     if lengths > 1 || codings > 1 || (lengths > 0 && codings > 0) {
         return Err(Reason::BadFraming);
     }
-    Ok(length)
+    Ok(Framing { length, closes })
 }
 
-/// Refuses a compressed body: the gateway could not read its deciding words.
-pub fn encoding(head: &Head) -> Result<(), Reason> {
-    match head.headers.get("content-encoding") {
-        Some(coding) if !coding.eq_ignore_ascii_case("identity") => Err(Reason::ContentEncoding),
-        _ => Ok(()),
+/// The coding of the body; `None`: it is plain. A coding that the gateway does not read, and a list of them, are refused.
+pub fn coding(head: &Head) -> Result<Option<Coding>, Reason> {
+    let mut found = None;
+    for (_, value) in head.headers.iter().filter(|(name, _)| *name == "content-encoding") {
+        if value.trim().is_empty() || value.trim().eq_ignore_ascii_case("identity") {
+            continue;
+        }
+        if found.replace(Coding::of(value).ok_or(Reason::ContentEncoding)?).is_some() {
+            return Err(Reason::ContentEncoding);
+        }
     }
+    Ok(found)
 }

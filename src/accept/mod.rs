@@ -1,7 +1,8 @@
 //! Stage `accept`: whether a request can be judged at all, and the deciding words of its body.
 //!
-//! [`head`] judges heads; [`openai`] reads the deciding words of a body on `/v1`, each with its position.
+//! [`head`] judges heads; [`body`] makes a body on `/v1` plain; [`openai`] reads the deciding words of a body on `/v1`, each with its position.
 
+pub mod body;
 pub mod head;
 pub mod openai;
 mod spelling;

@@ -7,13 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aigw_core::r#match::probe::Probes;
+use aigw_core::surface::Bounds;
 use aigw_io::upstream::{Inbox, Upstream};
 use aigw_io::worker::Worker;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::io_error;
-use crate::exchange::{CallInFlight, Exchange, Settings, Shared, deliver};
+use crate::exchange::{CallInFlight, Exchange, Settings, Shared, deliver, idle};
 
 /// Interval at which deadlines of exchanges in flight are checked.
 const BEAT: Duration = Duration::from_millis(50);
@@ -25,7 +27,10 @@ const BEAT: Duration = Duration::from_millis(50);
 ///     `access_log`: `"-"` for stdout, `"off"`, or a path that is appended to.
 ///     `max_in_flight`: requests in flight in this worker; more are answered 503.
 ///     `max_body_bytes`: larger request bodies are answered 413.
-///     `body_timeout_s`: a request body must be whole within this, else 408.
+///     `body_timeout_s`: the longest silence within a request body, else 408.
+///     `body_total_s`: a request body must be whole within this, else 408.
+///     `keep_alive_s`: answers tell that an idle connection is kept for this.
+///     `probe_paths`: paths of probes, which precede all routes; `None`: `/livez` and `/readyz` where no route has them.
 ///     tls: the listener speaks TLS.
 ///
 /// Raises `OSError` when the data folder cannot be used, `ValueError` for bad arguments.
@@ -39,7 +44,7 @@ pub struct Gateway {
 impl Gateway {
     #[new]
     #[allow(clippy::too_many_arguments)] // by keyword in Python
-    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, body_timeout_s=60.0, tls=false))]
+    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, tls=false))]
     fn new(
         py: Python<'_>,
         data_dir: &str,
@@ -47,13 +52,21 @@ impl Gateway {
         max_in_flight: usize,
         max_body_bytes: u64,
         body_timeout_s: f64,
+        body_total_s: f64,
+        keep_alive_s: f64,
+        probe_paths: Option<Vec<String>>,
         tls: bool,
     ) -> PyResult<Self> {
-        let body_timeout = Duration::try_from_secs_f64(body_timeout_s)
-            .map_err(|_| PyValueError::new_err("body_timeout_s must be a positive number of seconds"))?;
-        let worker = py.detach(|| Worker::open(std::path::Path::new(data_dir), access_log)).map_err(io_error)?;
+        let (body_silence, body_total) =
+            (seconds("body_timeout_s", body_timeout_s)?, seconds("body_total_s", body_total_s)?);
+        let keep_alive = seconds("keep_alive_s", keep_alive_s)?;
+        let bounds = Bounds { max_body: max_body_bytes, probes: Probes::new(probe_paths) };
+        let data = std::path::Path::new(data_dir);
+        let worker = py.detach(|| Worker::open(data, access_log, bounds)).map_err(io_error)?;
         let (upstream, inbox) = Upstream::channel();
-        let settings = Settings { max_body: max_body_bytes, body_timeout, max_in_flight, tls };
+        // A client may count in whole seconds only.
+        let keep_alive = ("keep-alive", format!("timeout={}", keep_alive.as_secs()).into());
+        let settings = Settings { max_body: max_body_bytes, body_silence, body_total, keep_alive, max_in_flight, tls };
         Ok(Self { shared: Arc::new(Shared::new(worker, settings, upstream)), inbox: Mutex::new(Some(inbox)) })
     }
 
@@ -78,6 +91,13 @@ impl Gateway {
                 });
             });
         })?;
+        Ok(())
+    }
+
+    /// End the connections at this port whose client begins a head and does not end it, or sends none for `idle_s`. Once.
+    fn watch_idle(&self, port: u16, idle_s: f64) -> PyResult<()> {
+        let (shared, most) = (Arc::clone(&self.shared), seconds("idle_s", idle_s)?);
+        std::thread::Builder::new().name("idle".into()).spawn(move || idle::watch(&shared, port, most))?;
         Ok(())
     }
 
@@ -121,4 +141,9 @@ impl Gateway {
     fn __call__(&self, py: Python<'_>, scope: &Bound<'_, PyAny>, proto: &Bound<'_, PyAny>) -> PyResult<Py<Exchange>> {
         Exchange::begin(py, &self.shared, scope, proto)
     }
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| PyValueError::new_err(format!("{name} must be a positive number of seconds")))
 }

@@ -5,7 +5,7 @@
 use aigw_core::request::{Answer, BodyLength, Head, Header, Headers, Surface};
 use aigw_core::units::RequestId;
 use aigw_io::upstream::AnswerHead;
-use http::{HeaderMap, HeaderValue, Method};
+use http::Method;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -148,16 +148,19 @@ pub(crate) fn read_head(py: Python<'_>, scope: &Bound<'_, PyAny>, id: RequestId,
         tls,
         // Only a request without a Host asks: every later version must have one.
         http10: !with_host && scope.getattr(names.http_version.bind(py))?.cast::<PyString>()?.to_str()? == "1",
+        closes: false,
         authority: scope.getattr(names.authority.bind(py))?.extract()?,
     })
 }
 
-/// Sends an answer that the gateway made.
-pub(crate) fn send_own(py: Python<'_>, proto: &Py<PyAny>, answer: &Answer) -> PyResult<()> {
+/// Sends an answer that the gateway made. `keep`: the header of a connection that stays open.
+pub(crate) fn send_own(py: Python<'_>, proto: &Py<PyAny>, answer: &Answer, keep: Option<&Header>) -> PyResult<()> {
     let headers = PyList::empty(py);
     append_own(py, &headers, &answer.headers)?;
     if answer.close {
         append_own(py, &headers, &[("connection", Cow::Borrowed("close"))])?;
+    } else if let Some(keep) = keep {
+        append_own(py, &headers, std::slice::from_ref(keep))?;
     }
     let body = PyBytes::new(py, &answer.body);
     proto.bind(py).call_method1(Names::get(py).response_bytes.bind(py), (answer.status, headers, body))?;
@@ -165,7 +168,8 @@ pub(crate) fn send_own(py: Python<'_>, proto: &Py<PyAny>, answer: &Answer) -> Py
 }
 
 /// The header list of an upstream's answer, with the gateway's own added.
-fn header_list<'py>(py: Python<'py>, headers: &HeaderMap<HeaderValue>, own: &[Header]) -> PyResult<Bound<'py, PyList>> {
+fn header_list<'py>(py: Python<'py>, head: &AnswerHead, keep: Option<&Header>) -> PyResult<Bound<'py, PyList>> {
+    let (headers, own) = (&head.headers, &head.own);
     let list = PyList::empty(py);
     for (name, value) in headers {
         // A value that is not visible ASCII cannot cross the server's interface. The gateway's own headers replace the
@@ -176,12 +180,22 @@ fn header_list<'py>(py: Python<'py>, headers: &HeaderMap<HeaderValue>, own: &[He
         }
     }
     append_own(py, &list, own)?;
+    // `connection: close` of a worker that drains is the last of its own headers.
+    if let Some(keep) = keep.filter(|_| own.last().is_none_or(|(name, _)| *name != "connection")) {
+        append_own(py, &list, std::slice::from_ref(keep))?;
+    }
     Ok(list)
 }
 
 /// Passes a whole answer of an upstream on.
-pub(crate) fn send_whole(py: Python<'_>, proto: &Py<PyAny>, head: &AnswerHead, body: &[u8]) -> PyResult<()> {
-    let list = header_list(py, &head.headers, &head.own)?;
+pub(crate) fn send_whole(
+    py: Python<'_>,
+    proto: &Py<PyAny>,
+    head: &AnswerHead,
+    body: &[u8],
+    keep: Option<&Header>,
+) -> PyResult<()> {
+    let list = header_list(py, head, keep)?;
     let (names, status) = (Names::get(py), head.status.as_u16());
     if body.is_empty() {
         proto.bind(py).call_method1(names.response_empty.bind(py), (status, list))?;
@@ -192,8 +206,13 @@ pub(crate) fn send_whole(py: Python<'_>, proto: &Py<PyAny>, head: &AnswerHead, b
 }
 
 /// Passes the head of an answer on, whose body follows in pieces; returns the server's transport.
-pub(crate) fn send_head(py: Python<'_>, proto: &Py<PyAny>, head: &AnswerHead) -> PyResult<Py<PyAny>> {
-    let list = header_list(py, &head.headers, &head.own)?;
+pub(crate) fn send_head(
+    py: Python<'_>,
+    proto: &Py<PyAny>,
+    head: &AnswerHead,
+    keep: Option<&Header>,
+) -> PyResult<Py<PyAny>> {
+    let list = header_list(py, head, keep)?;
     let status = head.status.as_u16();
     Ok(proto.bind(py).call_method1(Names::get(py).response_stream.bind(py), (status, list))?.unbind())
 }

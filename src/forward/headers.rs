@@ -182,6 +182,8 @@ fn is_callers(name: &str) -> bool {
             | "forwarded"
             | "via"
             | "accept-encoding"
+            // The body is decoded before it is read, and goes on plain.
+            | "content-encoding"
             | "baggage"
             // The account of the caller's key; the upstream's key belongs to another.
             | "openai-organization"

@@ -1,7 +1,7 @@
 //! Finding the API key in a request.
 //!
-//! In: a key-auth configuration, the header fields, the query. Out: one key, `None`, or `Duplicate`. Invariant: a request that carries two keys (header and query, two names, the same field twice) is `Duplicate`,
-//! whatever their order and values, so that every other reader of the request picks the same caller.
+//! In: a key-auth configuration, the header fields, the query. Out: one key, `None`, or `Duplicate`. Invariant: a request that carries two keys is `Duplicate`, whatever their order (on routes, as in Kong, also the same key
+//! twice: header and query, two names, the same field twice), so that every other reader of the request picks the same caller.
 //! The body is not searched: `key_in_body` is refused by the control process.
 
 use std::borrow::Cow;
@@ -59,28 +59,31 @@ pub fn presented<'a>(auth: &KeyAuth, request: &Request<'a>) -> Presented<'a> {
     }
 }
 
-/// Finds the key as OpenAI's clients send it: once, as `Authorization: Bearer`, or in an `apikey` or `x-api-key` header.
-/// Another scheme of `Authorization` is ignored: a proxy on the way may use it.
+/// Finds the key as the clients of OpenAI, Azure and Anthropic send it: as `Authorization: Bearer`, or in an `apikey`,
+/// `api-key` or `x-api-key` header. The same key in several places is one key, an empty one is none. Another scheme of
+/// `Authorization` is ignored: a proxy on the way may use it.
 pub fn bearer<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Presented<'a> {
-    let (mut found, mut seen) = ("", 0);
+    let mut found = "";
     for (name, value) in headers {
-        match name {
+        let key = match name {
             "authorization" => {
                 let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
-                if scheme.eq_ignore_ascii_case("bearer") {
-                    seen += 1;
-                    found = key.trim();
+                if !scheme.eq_ignore_ascii_case("bearer") {
+                    continue;
                 }
+                key.trim()
             }
-            "apikey" | "x-api-key" => {
-                seen += 1;
-                found = value;
-            }
-            _ => {}
+            "apikey" | "api-key" | "x-api-key" => value.trim(),
+            _ => continue,
+        };
+        if !key.is_empty() && !found.is_empty() && key != found {
+            return Presented::Duplicate;
+        }
+        if found.is_empty() {
+            found = key;
         }
     }
     match found {
-        _ if seen > 1 => Presented::Duplicate,
         "" => Presented::None,
         key => Presented::Key(Cow::Borrowed(key.as_bytes())),
     }
@@ -95,7 +98,14 @@ pub fn hidden_query<'a>(auth: &KeyAuth, query: &'a str) -> Cow<'a, str> {
 /// The query of a call on `/v1` without the arguments that carry a key: the gateway reads no key there and sends none
 /// upstream.
 pub fn keyless_query(query: &str) -> Cow<'_, str> {
-    const NAMES: [&[u8]; 3] = [b"apikey", b"api_key", b"x-api-key"];
+    const NAMES: [&[u8]; 4] = [b"apikey", b"api_key", b"api-key", b"x-api-key"];
+    without(query, |name| NAMES.iter().any(|known| canonical::decode_argument(name).eq_ignore_ascii_case(known)))
+}
+
+/// The query of a call in Azure's dialect: without keys, and without the version of the API that the client speaks, which
+/// concerns this gateway only.
+pub fn azure_query(query: &str) -> Cow<'_, str> {
+    const NAMES: [&[u8]; 5] = [b"apikey", b"api_key", b"api-key", b"x-api-key", b"api-version"];
     without(query, |name| NAMES.iter().any(|known| canonical::decode_argument(name).eq_ignore_ascii_case(known)))
 }
 
@@ -166,7 +176,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_bearer_or_one_of_the_headers_and_only_one() {
+    fn one_key_is_found_in_all_its_places() {
         for (headers, wanted) in [
             (&[("authorization", "Bearer k")][..], Presented::Key(b"k".into())),
             (&[("authorization", "bearer  k ")], Presented::Key(b"k".into())),
@@ -178,9 +188,13 @@ pub(crate) mod tests {
             (&[("authorization", "Basic k")], Presented::None),
             (&[("authorization", "Basic dTpw"), ("apikey", "k")], Presented::Key(b"k".into())),
             (&[("x-api-key", "k"), ("authorization", "Basic dTpw")], Presented::Key(b"k".into())),
-            (&[("authorization", "Bearer"), ("apikey", "k")], Presented::Duplicate),
-            (&[("authorization", "Bearer k"), ("apikey", "k")], Presented::Duplicate),
-            (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], Presented::Duplicate),
+            (&[("api-key", "k")], Presented::Key(b"k".into())),
+            (&[("authorization", "Bearer"), ("apikey", "k")], Presented::Key(b"k".into())),
+            (&[("apikey", "k"), ("authorization", "Bearer")], Presented::Key(b"k".into())),
+            (&[("authorization", "Bearer k"), ("api-key", "k")], Presented::Key(b"k".into())),
+            (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], Presented::Key(b"k".into())),
+            (&[("authorization", "Bearer k"), ("api-key", "j")], Presented::Duplicate),
+            (&[("authorization", "Bearer k"), ("authorization", "Bearer j")], Presented::Duplicate),
             (&[("apikey", "k"), ("x-api-key", "j")], Presented::Duplicate),
         ] {
             assert_eq!(bearer(headers.iter().copied()), wanted, "{headers:?}");

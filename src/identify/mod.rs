@@ -10,7 +10,7 @@ pub mod keytable;
 mod on_route;
 mod recent;
 
-pub use credential::{Presented, Request, bearer, hidden_query, keyless_query, presented};
+pub use credential::{Presented, Request, azure_query, bearer, hidden_query, keyless_query, presented};
 pub use key_holder::{KeyHolder, key_holder};
 pub use keytable::{Caller, KeyHasher, identify};
 pub use on_route::on_route;

@@ -5,6 +5,7 @@ pub mod access_log;
 pub mod cells;
 pub mod clock;
 pub mod consumers;
+pub mod idle;
 mod ids;
 pub mod map;
 pub mod metrics;

@@ -7,9 +7,10 @@
 #![allow(unsafe_code)]
 
 use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::net::{Shutdown, getpeername, shutdown};
+use rustix::net::{Shutdown, getpeername, getsockname, shutdown};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 /// Measures how far a client is behind the bytes pushed to it.
 #[derive(Debug)]
@@ -39,6 +40,65 @@ impl Reader {
             None => 0,
         }
     }
+}
+
+/// The flow of one connection that this process accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The client.
+    pub peer: SocketAddr,
+    /// Bytes that came over the connection's life.
+    pub received: u64,
+    /// Bytes that the client's kernel acknowledged.
+    pub acked: u64,
+    /// Time since bytes came.
+    pub quiet: Duration,
+    /// Time since bytes were sent.
+    pub unanswered: Duration,
+}
+
+/// The flows of all connections at the local port `port`. One system call for each file of this process, two for each socket.
+#[must_use]
+pub fn flows(port: u16) -> Vec<Flow> {
+    let mut found = Vec::new();
+    let Ok(files) = std::fs::read_dir("/proc/self/fd") else { return found };
+    for number in files.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        // SAFETY: as in `find`: the descriptor may close or be reused meanwhile, and only facts about a socket are asked of it.
+        let socket = unsafe { BorrowedFd::borrow_raw(number) };
+        let local = getsockname(socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
+        if local.is_some_and(|local| local.port() == port)
+            && let Some(peer) = peer_of(socket)
+            && let Some(flow) = flow(socket, peer)
+        {
+            found.push(flow);
+        }
+    }
+    found
+}
+
+/// Time since the last bytes of `peer` came; `None` when its connection has closed.
+#[must_use]
+pub fn quiet(peer: SocketAddr) -> Option<Duration> {
+    Some(flow(rustix::fd::AsFd::as_fd(&find(peer)?), canonical(peer))?.quiet)
+}
+
+fn flow(socket: BorrowedFd<'_>, peer: SocketAddr) -> Option<Flow> {
+    // Offsets in `struct tcp_info`: milliseconds since the last send and the last receipt, bytes over the connection's life.
+    const LAST_SENT: usize = 44;
+    const LAST_RECEIVED: usize = 52;
+    const ACKED: usize = 120;
+    const RECEIVED: usize = 128;
+    let info = info(socket.as_raw_fd(), RECEIVED + 8)?;
+    let since =
+        |at: usize| Some(Duration::from_millis(u64::from(u32::from_ne_bytes(info[at..at + 4].try_into().ok()?))));
+    let bytes = |at: usize| Some(u64::from_ne_bytes(info[at..at + 8].try_into().ok()?));
+    Some(Flow {
+        peer,
+        received: bytes(RECEIVED)?,
+        acked: bytes(ACKED)?,
+        quiet: since(LAST_RECEIVED)?,
+        unanswered: since(LAST_SENT)?,
+    })
 }
 
 /// End the connection of `peer` at once, so its client sees a cut instead of a clean end. True if it was found.
@@ -73,7 +133,7 @@ fn peer_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
 }
 
 /// IPv4-mapped IPv6 and IPv4 are the same peer; scope ids do not matter.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(_) => address,
         IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), address.port()),
@@ -84,24 +144,21 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 fn progress(socket: &OwnedFd) -> Option<(u64, u64)> {
     /// Offset of `tcpi_bytes_acked` in `struct tcp_info` (since 4.1; the layout only grows).
     const BYTES_ACKED: usize = 120;
-    let mut info = [0_u8; 256];
-    let mut length: libc::socklen_t = 256;
-    // SAFETY: `info` is writable for `length` bytes; the kernel writes at most that many and says how many it wrote.
-    let status = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if status != 0 || (length as usize) < BYTES_ACKED + 8 {
-        return None;
-    }
+    let info = info(socket.as_raw_fd(), BYTES_ACKED + 8)?;
     let acked = u64::from_ne_bytes(info[BYTES_ACKED..BYTES_ACKED + 8].try_into().ok()?);
     let mut queued: libc::c_int = 0;
     // SAFETY: TIOCOUTQ writes one int through the pointer, which is valid for that.
     let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
     (status == 0).then(|| (acked, u64::try_from(queued).unwrap_or(0)))
+}
+
+/// The kernel's `struct tcp_info` of a socket, of which at least `least` bytes are known.
+fn info(socket: RawFd, least: usize) -> Option<[u8; 256]> {
+    let mut info = [0_u8; 256];
+    let mut length: libc::socklen_t = 256;
+    // SAFETY: `info` is writable for `length` bytes; the kernel writes at most that many and says how many it wrote.
+    let status = unsafe {
+        libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
+    };
+    (status == 0 && length as usize >= least).then_some(info)
 }

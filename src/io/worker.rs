@@ -11,11 +11,12 @@ use aigw_core::admit::Admitter;
 use aigw_core::clock::Clock as _;
 use aigw_core::identify::KeyHasher;
 use aigw_core::in_force::InForce;
+use aigw_core::r#match::probe::Probe;
 use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::{Answer, Head};
 use aigw_core::settle::{End, LogContext, Shutdown, Traffic};
 use aigw_core::snapshot::{Offer, Tier};
-use aigw_core::surface::{Accepted, Admitted, EndedCall, HeadOutcome, Rejected, Stages};
+use aigw_core::surface::{Accepted, Admitted, Bounds, EndedCall, HeadOutcome, Rejected, Stages, cors};
 use aigw_core::telemetry::Counter;
 use aigw_core::units::{Moment, RequestId};
 use arc_swap::ArcSwap;
@@ -57,7 +58,7 @@ pub enum HeadResult {
 impl Worker {
     /// Takes a slot of the data folder. `NotFound` before a control process has prepared the folder, `InvalidData` when its
     /// files are of another version.
-    pub fn open(data: &Path, access_log: &str) -> std::io::Result<Self> {
+    pub fn open(data: &Path, access_log: &str, bounds: Bounds) -> std::io::Result<Self> {
         let reader = SnapshotReader::open(data)?;
         let cells = Arc::new(WorkerCells::open(&data.join("cells"), reader.store())?);
         let recorder = Recorder::new(Arc::clone(&cells), AccessLog::open(access_log)?);
@@ -67,7 +68,7 @@ impl Worker {
             sealer: Sealer::new(&secret),
             standing: Standing::new(&data.join("cells"), reader.store()),
             reader,
-            stages: Stages::new(KeyHasher::new(&secret), Admitter::new(Arc::clone(&cells))),
+            stages: Stages::new(KeyHasher::new(&secret), Admitter::new(Arc::clone(&cells)), bounds),
             cells,
             recorder,
             clock: SystemClock::new(),
@@ -127,8 +128,20 @@ impl Worker {
         HeadResult::Answered(match self.stages.head(&in_force, head, now, &standing) {
             Ok(HeadOutcome::Accepted(accepted)) => return HeadResult::Accepted(accepted),
             Ok(HeadOutcome::Document(context, body)) => {
-                let answer = answer::document(head, body, self.shutdown().draining);
+                let mut answer = answer::document(head, body, self.shutdown().draining);
+                cors::append(&in_force, &context, head, &mut answer.headers);
                 self.record_answer(&in_force, head, &context, &answer, None);
+                answer
+            }
+            Ok(HeadOutcome::Preflight(context, headers)) => {
+                let answer = answer::preflight(head, headers, self.shutdown().draining);
+                self.record_answer(&in_force, head, &context, &answer, None);
+                answer
+            }
+            Ok(HeadOutcome::Probe(probe)) => {
+                let draining = self.shutdown().draining;
+                let answer = answer::probe(head, probe == Probe::Live || !draining, draining);
+                self.record_answer(&in_force, head, &LogContext::default(), &answer, None);
                 answer
             }
             Err(rejected) => self.refuse(head, *rejected),
@@ -149,10 +162,13 @@ impl Worker {
     }
 
     /// The refusal of a request for a reason outside of the stages: its body is too large or too slow, or the worker is
-    /// full.
-    pub fn deny(&self, head: &Head, reason: Reason) -> Answer {
-        let answer = answer::refuse(head, reason.into(), None, head.arrived.elapsed(), self.shutdown().draining);
+    /// full. `accepted`: the request, when its head was accepted.
+    pub fn deny(&self, head: &Head, reason: Reason, accepted: Option<&Accepted>) -> Answer {
+        let mut answer = answer::refuse(head, reason.into(), None, head.arrived.elapsed(), self.shutdown().draining);
         self.record_answer(&self.in_force.load(), head, &LogContext::default(), &answer, Some(reason));
+        if let Some(accepted) = accepted {
+            accepted.append_cors(head, &mut answer);
+        }
         answer
     }
 
@@ -160,15 +176,18 @@ impl Worker {
     pub fn turn_away(&self, admitted: Admitted<WorkerCells>, reason: Reason) -> Answer {
         let (_, call) = admitted.into_parts();
         let head = Arc::clone(call.request());
+        let mut answer = self.deny(&head, reason, None);
+        call.append_cors(&mut answer);
         drop(call);
-        self.deny(&head, reason)
+        answer
     }
 
     fn refuse(&self, head: &Head, rejected: Rejected) -> Answer {
         let Rejected { refusal, context, in_force } = rejected;
         let (reason, tier) = (refusal.reason, context.tier(&in_force));
         let name = tier.map(|tier| &*tier.name);
-        let answer = answer::refuse(head, refusal, name, head.arrived.elapsed(), self.shutdown().draining);
+        let mut answer = answer::refuse(head, refusal, name, head.arrived.elapsed(), self.shutdown().draining);
+        cors::append(&in_force, &context, head, &mut answer.headers);
         if let Some(tier) = tier {
             self.recorder.tier_denial(tier.n, reason);
         }

@@ -1,11 +1,13 @@
 //! Stage `match`: host, method, canonical path and headers -> a route, or an operation under `/v1`.
 //!
-//! [`canonical`] proves that a path has one reading, [`Router`] picks the route, [`operation`] names the operation,
+//! [`canonical`] proves that a path has one reading, [`Router`] picks the route, [`operation`] names the operation, [`probe`] the
+//! question of a load balancer,
 //! [`upstream_path`] writes the path that is sent upstream. This stage does not know identity or limits.
 
 pub mod canonical;
 mod host;
 pub mod operation;
+pub mod probe;
 pub mod router;
 mod rule;
 pub mod tls;
@@ -20,6 +22,7 @@ pub use canonical::{BadPath, CanonicalPath};
 pub use host::Authority;
 pub use operation::Operation;
 pub use router::{Matched, Query, Router};
+pub(crate) use rule::regex;
 pub use rule::{HostRule, PathRule, RouteRule, RuleError, ValueRule};
 
 /// The route of a request. `headers` are the pairs of its head.

@@ -151,7 +151,7 @@ impl ValueRule {
 }
 
 /// Builds `as_written` between two texts.
-fn regex(before: &str, as_written: &str, after: &str) -> Result<Regex, RuleError> {
+pub(crate) fn regex(before: &str, as_written: &str, after: &str) -> Result<Regex, RuleError> {
     // Parse the expression alone first: an unbalanced `)` must be an error, although the surrounding text would balance it.
     let alone = regex_syntax::parse(as_written).map_err(|error| regex::Error::Syntax(error.to_string()));
     // The bound keeps one route from using the memory of a thousand.

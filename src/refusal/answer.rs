@@ -55,6 +55,25 @@ pub fn refuse(head: &Head, mut refusal: Refusal, tier: Option<&str>, after: Dura
     Answer { status, headers, body, close: row.extra == Extra::Close || draining }
 }
 
+/// The answer to a browser's preflight. `draining`: close the connection.
+pub fn preflight(head: &Head, mut headers: Vec<Header>, draining: bool) -> Answer {
+    headers.push(("server", SERVER.into()));
+    headers.push(("x-request-id", head.request_id.clone().into()));
+    // Kong answers 200.
+    let status = if head.surface == Surface::Kong { 200 } else { 204 };
+    Answer { status, headers, body: Bytes::new(), close: draining }
+}
+
+/// The answer to a probe: its status alone. `well`: the worker is as the probe asks. `draining`: close the connection.
+pub fn probe(head: &Head, well: bool, draining: bool) -> Answer {
+    let headers: Vec<Header> = vec![
+        ("server", SERVER.into()),
+        ("x-request-id", head.request_id.clone().into()),
+        ("cache-control", "no-store".into()),
+    ];
+    Answer { status: if well { 200 } else { 503 }, headers, body: Bytes::new(), close: draining }
+}
+
 /// The answer that shows a JSON document. `draining`: close the connection.
 pub fn document(head: &Head, body: Bytes, draining: bool) -> Answer {
     let headers: Vec<Header> = vec![

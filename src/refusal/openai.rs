@@ -76,9 +76,9 @@ pub fn event(refusal: &Refusal, request_id: &str) -> Vec<u8> {
 pub fn unauthorized(reason: Reason) -> Refusal {
     let message = match reason {
         Reason::NoApiKey => {
-            "You didn't provide an API key. Send it as 'Authorization: Bearer KEY', or in an 'apikey' or 'x-api-key' header."
+            "You didn't provide an API key. Send it as 'Authorization: Bearer KEY', or in an 'apikey', 'api-key' or 'x-api-key' header."
         }
-        Reason::DuplicateApiKey => "More than one API key was provided: send one, in one header.",
+        Reason::DuplicateApiKey => "Different API keys were provided: send one key.",
         _ => "Incorrect API key provided.",
     };
     Refusal::because(reason, message)
@@ -90,6 +90,24 @@ pub fn no_model(name: &str) -> Refusal {
     let shown: String = name.chars().take(128).collect();
     let message = format!("The model '{shown}' does not exist. GET /v1/models lists those you may call.");
     Refusal::because(Reason::ModelNotFound, message).about("model")
+}
+
+/// The refusal of a path below `/v1` that no endpoint has. It names the endpoints there are.
+pub fn no_endpoint(path: &str) -> Refusal {
+    // 128 characters are enough to see a typo.
+    let shown: String = path.chars().take(128).collect();
+    let message = format!(
+        "The endpoint '{shown}' does not exist here, or is not supported. Call models with POST /v1/chat/completions \
+         (also in place of /v1/responses, /v1/messages and /v1/assistants), /v1/completions or /v1/embeddings; \
+         GET /v1/models lists them, GET /v1/limits shows your limits."
+    );
+    Refusal::because(Reason::UnsupportedEndpoint, message)
+}
+
+/// The refusal of a compressed body whose plain form is above the gateway's bound.
+pub fn too_large_decoded(most: u64) -> Refusal {
+    let message = format!("The decoded request is larger than the {most} bytes that this gateway accepts.");
+    Refusal::because(Reason::SizeLimited, message)
 }
 
 /// The refusal of a body above the tier's bound.

@@ -115,8 +115,8 @@ denials! {
     UnsupportedMethod = "unsupported_method", 405, "This endpoint does not support this method", None, Never;
     /// The consumer has no tier and there is no default one.
     NoTier = "no_tier", 403, "This key's consumer has no tier: ask the operator of this API for one", None, Never;
-    /// The body is compressed.
-    ContentEncoding = "unsupported_encoding", 415, "Compressed request bodies are not supported: send plain JSON", None, Never;
+    /// The body has a content coding other than gzip, deflate, br and zstd, or more than one.
+    ContentEncoding = "unsupported_encoding", 415, "This Content-Encoding is not supported: send one of gzip, deflate, br, zstd, or plain JSON", None, Never;
     /// The body is no JSON object.
     InvalidJson = "invalid_json", 400, "We could not parse the JSON body of your request", None, Never;
     /// A member of the body is missing or wrong; the message names it.

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::find::Finder;
 use super::form::{self, Form};
-use super::head::remove_all;
+use super::head::{is_fleets, remove};
 use super::sse::Events;
 use super::usage::Usage;
 use crate::accept::openai::{Asked, IncludeUsage};
@@ -77,11 +77,7 @@ impl ModelAnswer {
     ///
     /// Events whose type is another get their own: readers in browsers insist on it, and no other reader minds.
     pub fn head(&mut self, status: StatusCode, headers: &mut HeaderMap<HeaderValue>, first: &[u8]) {
-        // The limits, account and session of the fleet's own key.
-        remove_all(headers, "x-ratelimit-");
-        headers.remove("openai-organization");
-        headers.remove("openai-project");
-        headers.remove(SET_COOKIE);
+        remove(headers, is_fleets);
         self.success = status.is_success();
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return;

@@ -29,7 +29,7 @@ pub fn own_headers(
     times: Times,
     closing: bool,
 ) {
-    remove_all(headers, "x-aigw-");
+    remove(headers, |name| name.starts_with("x-aigw-"));
     if head.surface == Surface::Kong {
         let upstream = times.head.saturating_sub(times.sent);
         own.push(("x-kong-upstream-latency", upstream.as_millis().to_string().into()));
@@ -55,10 +55,67 @@ pub fn own_headers(
     }
 }
 
-/// Removes the headers whose names begin with `prefix`.
-pub(super) fn remove_all(headers: &mut HeaderMap<HeaderValue>, prefix: &str) {
-    let found: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect();
+/// Whether a header of a model's answer concerns only the gateway and its upstream: the limits, account and session of the
+/// fleet's own key, and the words of a server to browsers about its own origin, which here would be about the gateway's.
+pub(super) fn is_fleets(name: &str) -> bool {
+    const PREFIXES: [&str; 6] =
+        ["x-ratelimit-", "access-control-", "cf-", "content-security-policy", "cross-origin-", "x-envoy-"];
+    matches!(
+        name,
+        "alt-svc"
+            | "clear-site-data"
+            | "expect-ct"
+            | "nel"
+            | "openai-organization"
+            | "openai-project"
+            | "permissions-policy"
+            | "public-key-pins"
+            | "refresh"
+            | "report-to"
+            | "reporting-endpoints"
+            | "server"
+            | "server-timing"
+            | "service-worker-allowed"
+            | "set-cookie"
+            | "set-cookie2"
+            | "strict-transport-security"
+            | "timing-allow-origin"
+            | "www-authenticate"
+            | "x-frame-options"
+            | "x-powered-by"
+            | "x-xss-protection"
+    ) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Removes the headers whose names are `unwanted`.
+pub(super) fn remove(headers: &mut HeaderMap<HeaderValue>, unwanted: impl Fn(&str) -> bool) {
+    let found: Vec<_> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
     for name in found {
         headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_upstream_about_its_origin_stay_behind() {
+        for name in [
+            "alt-svc",
+            "strict-transport-security",
+            "access-control-allow-origin",
+            "cf-ray",
+            "set-cookie",
+            "nel",
+            "server",
+        ] {
+            assert!(is_fleets(name), "{name}");
+        }
+        for name in
+            ["content-type", "openai-processing-ms", "openai-version", "x-request-id", "cfg", "retry-after", "date"]
+        {
+            assert!(!is_fleets(name), "{name}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::case::Admission;
+use super::cors;
 use crate::admit::{Check, Permit, headers};
 use crate::balance::health;
 use crate::cells::CounterSpace;
@@ -133,6 +134,12 @@ impl<P: CounterSpace> Call<P> {
         &self.facts.head
     }
 
+    /// Adds the headers that let a page read an answer of the gateway's own.
+    pub fn append_cors(&self, answer: &mut Answer) {
+        let Facts { in_force, head, context, .. } = &self.facts;
+        cors::append(in_force, context, head, &mut answer.headers);
+    }
+
     /// The first byte goes upstream now.
     pub fn sending(&mut self, after: Duration) {
         if self.facts.traffic.sent_after.is_none() {
@@ -151,7 +158,7 @@ impl<P: CounterSpace> Call<P> {
         after: Duration,
         draining: bool,
     ) -> Vec<Header> {
-        let Facts { head, traffic, answer, .. } = &mut self.facts;
+        let Facts { in_force, head, context, traffic, answer } = &mut self.facts;
         self.status = status.as_u16();
         traffic.head_after = Some(after);
         if let Some(answer) = answer {
@@ -159,6 +166,9 @@ impl<P: CounterSpace> Call<P> {
         }
         let mut own = std::mem::take(&mut self.headers);
         let times = Times { sent: traffic.sent_after.unwrap_or_default(), head: after };
+        if let Some(cors) = cors::of(in_force, context, head) {
+            cors::append_to(cors, head, headers, &mut own);
+        }
         own_headers(&mut own, head, headers, times, draining);
         own
     }
@@ -228,7 +238,9 @@ impl<P: CounterSpace> Call<P> {
         }
         let retry_after_s = (reason == Reason::UpstreamOut).then(|| health::OUT.as_secs());
         let refusal = Refusal { retry_after_s, ..Refusal::from(reason).with(own) };
-        let answer = answer::refuse(&self.facts.head, refusal, None, after, shutdown.draining);
+        let Facts { in_force, head, context, .. } = &self.facts;
+        let mut answer = answer::refuse(head, refusal, None, after, shutdown.draining);
+        cors::append(in_force, context, head, &mut answer.headers);
         let outcome = if left { Outcome::ClientCut } else { Outcome::UpstreamError };
         let end = End { outcome, reason: Some(reason), status: answer.status, egress: answer.body.len() as u64 };
         FailedCall { ended: self.end(end, after), answer: Some(answer) }

@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::cors;
 use crate::accept::openai::Endpoint;
 use crate::admit::{Admitter, CallerRows, Check, Permit};
 use crate::cells::CounterSpace;
+use crate::coding::Coding;
 use crate::forward::Dispatch;
 use crate::forward::headers::Identity;
 use crate::identify::KeyHasher;
 use crate::in_force::InForce;
-use crate::request::{Head, Header};
+use crate::r#match::probe::Probe;
+use crate::request::{Answer, Head, Header};
 use crate::settle::LogContext;
 use crate::snapshot::{Offer, Tier};
 use crate::stream::answer::ModelAnswer;
@@ -29,6 +32,8 @@ pub(super) struct Case<'a, P: CounterSpace> {
     pub(super) in_force: &'a Arc<InForce>,
     pub(super) hasher: &'a KeyHasher,
     pub(super) admitter: &'a Admitter<P>,
+    /// Most bytes of a decoded body.
+    pub(super) max_body: u64,
     pub(super) head: &'a Head,
     pub(super) now: Moment,
 }
@@ -67,6 +72,8 @@ pub(super) struct KongHead {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenAiHead {
     pub(super) endpoint: Endpoint,
+    /// The coding of the body; `None`: it is plain.
+    pub(super) coding: Option<Coding>,
     pub(super) caller: CallerRows,
 }
 
@@ -77,6 +84,10 @@ pub enum HeadOutcome {
     Accepted(Box<Accepted>),
     /// The head asked for a document.
     Document(LogContext, Bytes),
+    /// A load balancer asks about the worker.
+    Probe(Probe),
+    /// A browser asks whether a page may call: these headers tell it.
+    Preflight(LogContext, Vec<Header>),
 }
 
 /// The result of a body that was not refused.
@@ -91,6 +102,13 @@ pub(super) struct Admission<P: CounterSpace> {
     pub(super) dispatch: Dispatch,
     /// The model that is called, and its answer.
     pub(super) model: Option<(usize, ModelAnswer)>,
+}
+
+impl Accepted {
+    /// Adds the headers that let a page read an answer of the gateway's own.
+    pub fn append_cors(&self, head: &Head, answer: &mut Answer) {
+        cors::append(&self.in_force, &self.context, head, &mut answer.headers);
+    }
 }
 
 impl<P: CounterSpace> Case<'_, P> {

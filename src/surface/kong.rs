@@ -1,12 +1,13 @@
 //! The stages of a request on Kong's routes, in their order.
 //!
-//! [`head`]: match (route, TLS), identify (key), admit (size, groups, a look at the limits). [`body`]: admit (size), forward
+//! [`head`]: match (route, TLS, a preflight), identify (key), admit (size, groups, a look at the limits). [`body`]: admit (size), forward
 //! (path), admit (all limits are taken), forward. Source of the order: the priorities of Kong's plugins (key-auth 1250,
 //! request-size-limiting 951, acl 950, rate-limiting 910).
 
 use bytes::Bytes;
 
 use super::case::{Admission, Case, Findings, HeadOutcome, KongHead};
+use super::cors;
 use crate::admit::refused::{self, RouteLimits};
 use crate::admit::{CallerRows, Check, groups, headers, profile, size, tier};
 use crate::cells::CounterSpace;
@@ -21,7 +22,7 @@ use crate::settle::LogContext;
 use crate::snapshot::{Refs, plan};
 
 pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext) -> Result<HeadOutcome, Refusal> {
-    let Case { in_force, hasher, admitter, head, now } = *case;
+    let Case { in_force, hasher, admitter, head, now, .. } = *case;
     let (policy, keys) = (in_force.policy(), &in_force.snapshot.keys);
     let headers: Vec<(&str, &str)> = head.headers.iter().collect();
 
@@ -31,6 +32,9 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     context.route = Some(matched.route);
     if !route.allow_http && !head.tls {
         return Err(r#match::tls::required(route.https_redirect_status, head));
+    }
+    if let Some(headers) = policy.cors_of(route).and_then(|cors| cors::preflight(cors, head)) {
+        return Ok(HeadOutcome::Preflight(*context, headers));
     }
     policy.service_of(route).ok_or(Reason::NoService)?;
 

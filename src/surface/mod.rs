@@ -7,6 +7,7 @@
 
 pub mod call;
 mod case;
+pub mod cors;
 mod kong;
 mod openai;
 
@@ -19,8 +20,9 @@ use crate::admit::Admitter;
 use crate::cells::CounterSpace;
 use crate::identify::KeyHasher;
 use crate::in_force::InForce;
-use crate::r#match::operation;
-use crate::refusal::Refusal;
+use crate::r#match::probe::Probes;
+use crate::r#match::{self, operation};
+use crate::refusal::{Reason, Refusal};
 use crate::request::{Head, Surface};
 use crate::settle::LogContext;
 use crate::units::Moment;
@@ -32,6 +34,16 @@ use case::{Case, Findings};
 pub struct Stages<P: CounterSpace> {
     hasher: KeyHasher,
     admitter: Admitter<P>,
+    bounds: Bounds,
+}
+
+/// The settings of a worker that its stages need.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Most bytes of a body once it is decoded.
+    pub max_body: u64,
+    /// Paths that are answered without a key.
+    pub probes: Probes,
 }
 
 /// A request that a stage turned away.
@@ -47,8 +59,8 @@ pub struct Rejected {
 
 impl<P: CounterSpace> Stages<P> {
     /// The stages over these keys and counters.
-    pub fn new(hasher: KeyHasher, admitter: Admitter<P>) -> Self {
-        Self { hasher, admitter }
+    pub fn new(hasher: KeyHasher, admitter: Admitter<P>, bounds: Bounds) -> Self {
+        Self { hasher, admitter, bounds }
     }
 
     /// Judges a head: finds its surface, then goes through the stages of that surface.
@@ -59,18 +71,23 @@ impl<P: CounterSpace> Stages<P> {
         now: Moment,
         standing: &StandingReader<'_>,
     ) -> Result<HeadOutcome, Box<Rejected>> {
-        // `/v1` is OpenAI's as soon as there are models, before any route.
-        if operation::serves(&head.path) && !in_force.offer().models.is_empty() {
-            head.surface = Surface::OpenAi;
-        }
+        head.surface = surface(in_force, head);
         let mut context = LogContext::default();
-        let outcome = accept::head::judge(head).map_err(Refusal::from).and_then(|length| {
-            head.length = length;
-            let case = Case { in_force, hasher: &self.hasher, admitter: &self.admitter, head, now };
+        let outcome = accept::head::judge(head).map_err(Refusal::from).and_then(|framing| {
+            (head.length, head.closes) = (framing.length, framing.closes);
+            if let Some(probe) = self.bounds.probes.before_routes(head) {
+                return Ok(HeadOutcome::Probe(probe));
+            }
+            let (hasher, admitter, max_body) = (&self.hasher, &self.admitter, self.bounds.max_body);
+            let case = Case { in_force, hasher, admitter, max_body, head, now };
             match case.head.surface {
                 Surface::Kong => kong::head(&case, &mut context),
                 Surface::OpenAi => openai::head(&case, &mut context, standing),
             }
+        });
+        let outcome = outcome.or_else(|refusal| match refusal.reason {
+            Reason::NoRoute => self.bounds.probes.of(head).map(HeadOutcome::Probe).ok_or(refusal),
+            _ => Err(refusal),
         });
         outcome.map_err(|refusal| Box::new(Rejected { refusal, context, in_force: Arc::clone(in_force) }))
     }
@@ -87,7 +104,7 @@ impl<P: CounterSpace> Stages<P> {
         let Accepted { in_force, context, checks, findings } = accepted;
         let ingress = body.len() as u64;
         let (hasher, admitter) = (&self.hasher, &self.admitter);
-        let case = Case { in_force: &in_force, hasher, admitter, head, now };
+        let case = Case { in_force: &in_force, hasher, admitter, max_body: self.bounds.max_body, head, now };
         let admission = match findings {
             Findings::Kong(kong) => kong::body(&case, context, kong, checks, body),
             Findings::OpenAi(openai) => openai::body(&case, context, openai, checks, body),
@@ -97,4 +114,21 @@ impl<P: CounterSpace> Stages<P> {
             Err(refusal) => Err(Box::new(Rejected { refusal, context, in_force })),
         }
     }
+}
+
+/// The surface of a head. `/v1` is OpenAI's as soon as there are models, before any route; Azure's paths of the same are,
+/// unless a route is for them.
+fn surface(in_force: &InForce, head: &Head) -> Surface {
+    let azure = operation::serves_azure(&head.path);
+    if (!azure && !operation::serves(&head.path)) || in_force.offer().models.is_empty() {
+        return Surface::Kong;
+    }
+    if azure {
+        let headers: Vec<(&str, &str)> = head.headers.iter().collect();
+        let route = r#match::route(&in_force.policy().router, head, &headers);
+        if route.is_ok_and(|route| operation::route_precedes(route.prefix_len)) {
+            return Surface::Kong;
+        }
+    }
+    Surface::OpenAi
 }

@@ -1,7 +1,7 @@
 //! The stages of a request on `/v1`, in their order: models by name, gated and limited by the caller's tier.
 //!
-//! [`head`]: match (operation), accept (no compressed body), identify (key), admit (tier, size, a look at the limits).
-//! [`body`]: admit (size), accept (deciding words), admit (model, gates, then all limits are taken), balance (order of the
+//! [`head`]: match (a preflight, operation), accept (the body's coding), identify (key), admit (tier, size, a look at the limits).
+//! [`body`]: accept (plain bytes), admit (size), accept (deciding words), admit (model, gates, then all limits are taken), balance (order of the
 //! targets), forward. The same body goes upstream with the model renamed, the output capped, and the usage of a stream asked
 //! for. `GET /v1/models` and `/v1/limits` are answered from the head and take nothing.
 
@@ -9,17 +9,19 @@ use bytes::Bytes;
 use http::Method;
 
 use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingReader};
+use super::cors;
 use crate::accept;
 use crate::admit::{CallerRows, Check, gate, headers, refused, size, tier};
 use crate::balance::{Deadlines, order};
 use crate::cells::CounterSpace;
 use crate::forward::{self, Attempts, Dispatch, ModelAttempts};
-use crate::identify::{self, keyless_query};
+use crate::identify::{self, azure_query, keyless_query};
 use crate::limits::Demand;
 use crate::r#match::operation::{self, Operation};
 use crate::refusal::{Reason, Refusal, openai};
-use crate::request::BodyLength;
+use crate::request::{BodyLength, Head};
 use crate::settle::LogContext;
+use crate::snapshot::Tier;
 use crate::stream::answer::ModelAnswer;
 
 pub(super) fn head<P: CounterSpace>(
@@ -27,13 +29,16 @@ pub(super) fn head<P: CounterSpace>(
     context: &mut LogContext,
     standing: &StandingReader<'_>,
 ) -> Result<HeadOutcome, Refusal> {
-    let Case { in_force, hasher, admitter, head, now } = *case;
+    let Case { in_force, hasher, admitter, head, now, .. } = *case;
     let offer = in_force.offer();
 
     // match
+    if let Some(headers) = in_force.policy().v1_cors.as_ref().and_then(|cors| cors::preflight(cors, head)) {
+        return Ok(HeadOutcome::Preflight(*context, headers));
+    }
     let operation = operation::operation(head)?;
     // accept
-    accept::head::encoding(head)?;
+    let coding = accept::head::coding(head)?;
 
     // identify
     let seconds = u64::from(now.seconds().0);
@@ -73,7 +78,7 @@ pub(super) fn head<P: CounterSpace>(
     let peeked = admitter.peek(&mut checks, &Demand::default(), now);
     peeked.map_err(|why| refused::openai(why, tier, &checks, now))?;
 
-    let openai = OpenAiHead { endpoint, caller: rows };
+    let openai = OpenAiHead { endpoint, coding, caller: rows };
     Ok(case.accepted(*context, checks, Findings::OpenAi(openai)))
 }
 
@@ -84,18 +89,20 @@ pub(super) fn body<P: CounterSpace>(
     mut checks: Vec<Check>,
     body: Bytes,
 ) -> Result<Admission<P>, Refusal> {
-    let Case { in_force, admitter, head, now, .. } = *case;
-    let OpenAiHead { endpoint, caller } = accepted;
+    let Case { in_force, admitter, max_body, head, now, .. } = *case;
+    let OpenAiHead { endpoint, coding, caller } = accepted;
     let offer = in_force.offer();
     let tier = context.tier(in_force).ok_or(Reason::Internal)?;
 
+    // accept: the plain body
+    let body = accept::body::plain(body, coding, max_body)?;
     // admit: the real size
-    if let Some(most) = tier.prompt_max_bytes
-        && size::is_above(body.len() as u64, Some(most))
-    {
-        return Err(openai::too_large(most));
-    }
-    // accept: the deciding words
+    judge_size(tier, &body)?;
+    // accept: the deciding words; in Azure's dialect the path names the model
+    let body = match operation::deployment(&head.path) {
+        Some(model) => accept::body::with_model(body, model),
+        None => body,
+    };
     let asked = accept::openai::read(endpoint, &body)?;
     // admit: model and gates, then all limits, or none
     let (at, model) = offer.model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
@@ -119,7 +126,7 @@ pub(super) fn body<P: CounterSpace>(
         model: at,
         order: order.into_iter(),
         endpoint,
-        query: keyless_query(&head.query).into_owned(),
+        query: query(head),
         headers: forward::headers::openai(head),
         body,
         asked,
@@ -136,4 +143,18 @@ pub(super) fn body<P: CounterSpace>(
         dispatch: Dispatch { ping: model.stream_ping().filter(|_| !whole), ..dispatch },
         model: Some((at, answer)),
     })
+}
+
+/// Refuses a plain body above the tier's bound.
+fn judge_size(tier: &Tier, body: &[u8]) -> Result<(), Refusal> {
+    match tier.prompt_max_bytes {
+        Some(most) if size::is_above(body.len() as u64, Some(most)) => Err(openai::too_large(most)),
+        _ => Ok(()),
+    }
+}
+
+/// The caller's query as it goes on.
+fn query(head: &Head) -> String {
+    let azure = operation::serves_azure(&head.path);
+    if azure { azure_query(&head.query) } else { keyless_query(&head.query) }.into_owned()
 }

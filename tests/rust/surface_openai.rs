@@ -3,7 +3,8 @@
 
 mod world;
 
-use aigw_core::refusal::Reason;
+use aigw_core::r#match::probe::Probe;
+use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::BodyLength;
 use aigw_core::surface::HeadOutcome;
 use http::Method;
@@ -19,7 +20,7 @@ const FAULTS: [Fault; 14] = [
     (Reason::BadPath, |request, _| request.path = "/v1//models".into()),
     (Reason::UnsupportedEndpoint, |request, _| request.path = "/v1/nothing".into()),
     (Reason::UnsupportedMethod, |request, _| request.method = Method::GET),
-    (Reason::ContentEncoding, |request, _| request.headers.push(("content-encoding".into(), "gzip".into()))),
+    (Reason::ContentEncoding, |request, _| request.headers.push(("content-encoding".into(), "compress".into()))),
     (Reason::InvalidApiKey, |request, _| request.key = Some("nobody")),
     (Reason::NoTier, |request, _| request.key = Some("eve")),
     (Reason::SizeLimited, |request, _| request.length = BodyLength::Known(1_000)),
@@ -148,7 +149,7 @@ fn documents_are_answers_and_take_nothing() {
     let world = World::new(&policy());
     let document = |path: &str| match world.head(&mut Spec::get(path).head()).unwrap() {
         HeadOutcome::Document(context, body) => (context.tier, String::from_utf8(body.to_vec()).unwrap()),
-        HeadOutcome::Accepted(_) => unreachable!(),
+        _ => unreachable!(),
     };
     let (tier, models) = document("/v1/models");
     assert!(tier == Some(0) && models.contains("\"small\"") && !models.contains("\"large\""), "{models}");
@@ -197,4 +198,101 @@ fn attempts_rename_model_and_leave_key_behind() {
         assert_eq!(attempt.target, "/v1/chat/completions");
     }
     assert_eq!(world.count(MODEL, ANN), 1);
+}
+
+#[test]
+fn azures_paths_are_calls_of_the_model_that_they_name() {
+    let world = World::new(&policy());
+    for (path, body) in [
+        ("/openai/deployments/small/chat/completions", &br#"{"messages":[{}]}"#[..]),
+        ("/openai/deployments/small/chat/completions", br#"{"model":"large","messages":[{}]}"#),
+        ("/openai/v1/chat/completions", br#"{"model":"small","messages":[{}]}"#),
+    ] {
+        let mut request = Spec::chat().with_body(body);
+        request.path = path.into();
+        let (dispatch, call) = world.request(&request).ok().unwrap().into_parts();
+        let sent: Value = serde_json::from_slice(&dispatch.attempts.first.body).unwrap();
+        assert_eq!((&sent["model"], &*dispatch.attempts.first.target), (&json!("small-1"), "/v1/chat/completions"));
+        drop(call);
+    }
+    let mut large = Spec::chat();
+    large.path = "/openai/deployments/large/chat/completions".into();
+    assert_eq!(world.reason(&large), Some(Reason::ModelNotAllowed));
+}
+
+#[test]
+fn route_below_openai_keeps_its_requests() {
+    let mut routed = policy();
+    routed["routes"][0]["paths"] = json!(["/openai/deployments"]);
+    let mut request = Spec::chat();
+    request.path = "/openai/deployments/small/chat/completions".into();
+    let mut head = request.head();
+    let _ = World::new(&routed).head(&mut head);
+    assert_eq!(head.surface, aigw_core::request::Surface::Kong);
+    for paths in [json!(["/"]), json!(["/openaix"])] {
+        routed["routes"][0]["paths"] = paths;
+        let mut head = request.head();
+        let _ = World::new(&routed).head(&mut head);
+        assert_eq!(head.surface, aigw_core::request::Surface::OpenAi);
+    }
+}
+
+#[test]
+fn compressed_body_is_read_and_goes_on_plain() {
+    use flate2::write::GzEncoder;
+    use std::io::Write as _;
+    let world = World::new(&policy());
+    let packed = |plain: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let request = |plain: &[u8]| {
+        let mut request = Spec::chat().with_body(&packed(plain));
+        request.headers.push(("content-encoding".into(), "gzip".into()));
+        request
+    };
+    let plain = "\u{feff}{\"model\":\"small\",\"messages\":[{}]}";
+    let (dispatch, call) = world.request(&request(plain.as_bytes())).ok().unwrap().into_parts();
+    let first = &dispatch.attempts.first;
+    assert_eq!(
+        (&*first.body, first.headers.get("content-encoding")),
+        (&br#"{"model":"small-1","messages":[{}]}"#[..], None)
+    );
+    drop(call);
+    // The tier's bound is on the decoded bytes, and so is the gateway's.
+    assert_eq!(world.reason(&request(&[b' '; 201])), Some(Reason::SizeLimited));
+    assert_eq!(world.reason(&request(&[b' '; 5000])), Some(Reason::SizeLimited));
+    let mut broken = Spec::chat();
+    broken.headers.push(("content-encoding".into(), "zstd".into()));
+    assert_eq!(world.reason(&broken), Some(Reason::InvalidRequest));
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
+}
+
+#[test]
+fn probe_is_answered_by_its_status_alone() {
+    let world = World::new(&policy());
+    let mut head = Spec::get("/readyz").head();
+    assert!(matches!(world.head(&mut head), Ok(HeadOutcome::Probe(Probe::Ready))));
+    assert!(matches!(world.head(&mut Spec::get("/livez").head()), Ok(HeadOutcome::Probe(Probe::Live))));
+    for (well, status) in [(true, 200), (false, 503)] {
+        let answer = answer::probe(&head, well, !well);
+        assert_eq!((answer.status, answer.body.len(), answer.close), (status, 0, !well));
+    }
+}
+
+#[test]
+fn preflight_needs_no_key_and_answers_need_rules() {
+    let mut with = policy();
+    with["v1_cors"] = json!({"origins": [{"is": "https://app.example"}], "always": null, "methods": "GET, HEAD, POST",
+        "headers": null, "exposed": "x-request-id", "max_age": 600, "credentials": false, "preflight_continue": false,
+        "private_network": false, "origin_absent": false});
+    let mut asked = Spec::chat().by("nobody");
+    asked.method = Method::OPTIONS;
+    for (name, value) in [("origin", "https://app.example"), ("access-control-request-method", "POST")] {
+        asked.headers.push((name.into(), value.into()));
+    }
+    let Ok(HeadOutcome::Preflight(_, headers)) = World::new(&with).head(&mut asked.head()) else { unreachable!() };
+    assert!(headers.contains(&("access-control-allow-origin", "https://app.example".into())));
+    assert_eq!(World::new(&policy()).reason(&asked), Some(Reason::UnsupportedMethod));
 }

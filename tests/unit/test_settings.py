@@ -36,6 +36,39 @@ def test_a_word_for_no_file_differs_from_a_file_of_that_name(text: str, config: 
     assert settings.config == config and load(settings.as_text(), {}) == settings
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("75", 75), ("75s", 75), ("2m", 120), ("1500ms", 1.5), ("1.5", 1.5)])
+def test_durations_have_a_unit_or_are_seconds(text: str, seconds: float) -> None:
+    settings = load({}, {"AIGW_KEEP_ALIVE": text})
+    assert settings.keep_alive == seconds and load(settings.as_text(), {}) == settings
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "2h", "75 s", "-1", "nan", "inf", "s", "1e3"])
+def test_odd_durations_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="AIGW_KEEP_ALIVE: .* is not a duration"):
+        load({}, {"AIGW_KEEP_ALIVE": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("", None),
+        ("none", ()),
+        ("/livez", ("/livez",)),
+        ("/up,/x/readyz", ("/up", "/x/readyz")),
+        ("/a, /b", ("/a", "/b")),
+    ],
+)
+def test_probe_paths_reach_a_child_unchanged(text: str, paths: tuple[str, ...] | None) -> None:
+    settings = load({}, {"AIGW_PROBE_PATH": text})
+    assert settings.probe_path == paths and load(settings.as_text(), {}) == settings
+
+
+@pytest.mark.parametrize("text", ["/", "livez", "/a,,/b", "/a b", "/a//b", "/../x", "/x?y", "off"])
+def test_odd_probe_paths_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="AIGW_PROBE_PATH: .* is not a list of paths"):
+        load({}, {"AIGW_PROBE_PATH": text})
+
+
 def test_settings_reach_a_child_unchanged() -> None:
     given = {"data": "/tmp/x", "proxy": "[::1]:0", "workers": "2", "tls_cert": "/c", "tls_key": "/k", "loop": "stock"}
     settings = load(given, {})

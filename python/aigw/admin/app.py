@@ -24,11 +24,15 @@ from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.context import Admin
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.admin.guard import Guard
+from aigw.admin.info import readiness
 from aigw.admin.paths import find
 from aigw.errors import AigwError
 from aigw.types import JsonDict
 
 _JSON: Final = "application/json; charset=utf-8"
+READYZ: Final = "/readyz"
+PROBES: Final = ("/livez", READYZ)
+"""Paths that load balancers and kubelets ask, without a token and by any Host."""
 _WITH_BODY: Final = ("POST", "PUT", "PATCH")
 
 
@@ -56,6 +60,8 @@ class AdminApp:
     async def _respond(self, request: Request) -> Response:
         try:
             refused = self._guard.refuse(request.headers)
+            if refused is not None and request.method in ("GET", "HEAD") and _path(request.scope) in PROBES:
+                return await self._probe(_path(request.scope))
             if refused is not None:
                 return _json(refused[0], {"message": refused[1]})
             return await self._dispatch(request)
@@ -65,6 +71,11 @@ class AdminApp:
             return _json(error.status, {"message": str(error)})
         except ClientDisconnect:
             return Response(status_code=400)
+
+    async def _probe(self, path: str) -> Response:
+        """The answer to a probe without a token: its status alone."""
+        ready = path != READYZ or all((await asyncio.to_thread(readiness, self._admin)).values())
+        return Response(status_code=200 if ready else 503)
 
     async def _dispatch(self, request: Request) -> Response:
         path = _path(request.scope)

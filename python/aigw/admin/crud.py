@@ -12,11 +12,13 @@ from uuid import UUID, uuid4
 from aigw.admin import envelope
 from aigw.admin.body import Form, typed, typed_fields
 from aigw.control.publish.files import Publisher
+from aigw.control.store import tables
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Referenced, Row, UniqueViolation, must_be_of
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, EntityKind, check_entity
 from aigw.entities.keyauth_credential import key_hint
+from aigw.entities.route import UNREACHABLE, unreachable
 from aigw.plugins import PLUGINS
 from aigw.schema.describe import describe
 from aigw.schema.violations import SchemaViolation
@@ -152,6 +154,7 @@ class Crud:
         try:
             body = check_entity(kind, given).model_dump(mode="json")
             self._references_exist(session, kind, body)
+            _must_be_reachable(session, kind, body, row)
             if kind.name == CREDENTIALS:
                 return self._write_credential(session, kind, body, row)
             return self.shown(kind, session.put(kind, body, row))
@@ -217,6 +220,17 @@ class Crud:
         for field, parent in fixed.items():
             if row is not None and (row.body[field] or {}).get("id") != parent:
                 raise envelope.not_found()
+
+
+def _must_be_reachable(reader: StoreReader, kind: EntityKind, body: JsonDict, row: Row | None) -> None:
+    """Raise SchemaViolation for new paths of a route below /v1 while there are models: they precede all routes."""
+    paths = body.get("paths") if kind.name == "routes" else None
+    if not paths or (row is not None and row.body["paths"] == paths):
+        return
+    wrong = unreachable(paths)
+    if wrong and not reader.is_empty(tables.models):
+        found = [UNREACHABLE if index in wrong else None for index in range(max(wrong) + 1)]
+        raise SchemaViolation({"paths": found})
 
 
 def _must_be_named(given: JsonDict, key: str | None) -> None:

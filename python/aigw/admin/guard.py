@@ -1,8 +1,9 @@
 """Access to the Admin API, decided from the headers before the path.
 
 In: request headers. Out: None, or the status and message of a refusal. A foreign Host (DNS rebinding) or Origin (another site's
-page) gets 403. In token mode every request without the token gets 401. A sender with the token may use any Host: a rebound page
-does not have the token, and host names that other systems assign must work. The Admin API never sends CORS headers.
+page) gets 403. In token mode every request without the token (Kong-Admin-Token, or a bearer) gets 401. A sender with the token
+may use any Host: a rebound page does not have the token, and host names that other systems assign must work. The Admin API never
+sends CORS headers.
 """
 
 import hmac
@@ -41,11 +42,14 @@ class Guard:
 
     def _has_token(self, headers: Mapping[str, str]) -> bool:
         """Whether a token is required and the request carries it."""
-        sent = headers.get(TOKEN_HEADER, "").encode("latin-1", "replace")
-        return self._token is not None and hmac.compare_digest(sent, self._token)
+        if self._token is None:
+            return False
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        sent = (headers.get(TOKEN_HEADER, ""), bearer.strip() if scheme.lower() == "bearer" else "")
+        return any(hmac.compare_digest(one.encode("latin-1", "replace"), self._token) for one in sent)
 
     def _or_token(self) -> str:
-        return "" if self._token is None else ", or send the token (Kong-Admin-Token)"
+        return "" if self._token is None else ", or send the token (Kong-Admin-Token, or Authorization: Bearer)"
 
     def _is_ours(self, authority: str) -> bool:
         found = _AUTHORITY.match(authority)

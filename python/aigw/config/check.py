@@ -4,7 +4,6 @@ The first pass collects names, so a reference to an entity with errors does not 
 with `check_entity`, like the Admin API. `consumers` checks consumers in bulk.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import Any, Final
@@ -21,13 +20,14 @@ from aigw.config.suggest import fields_at, nearest
 from aigw.config.upstreams import check_upstreams, secret_places
 from aigw.entities import KINDS, check_entity
 from aigw.entities.model import ModelName, ModelSpec
+from aigw.entities.route import UNREACHABLE, unreachable
 from aigw.entities.sealed import without_secrets
 from aigw.entities.tier import TierSpec
 from aigw.entities.upstream import Place
+from aigw.entities.v1 import V1Spec
 from aigw.schema.violations import check, message_of
 from aigw.types import JsonDict
 
-_V1: Final = re.compile(r"/v1(/|\Z)|~/v1(/|\$?\Z)")
 LATER: Final = "not supported in this version"
 _TIMES: Final = {"created_at": 0, "updated_at": 0}
 _SINGULAR: Final = {"services": "service", "routes": "route", "consumers": "consumer", "tiers": "tier"}
@@ -43,6 +43,7 @@ class Check:
         self.certificates: dict[str, dict[Place, bytes]] = {}
         self.tiers: dict[str, TierSpec] = {}
         self.default_tier: str | None = None
+        self.v1: V1Spec | None = None
         self._progress = progress
         self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}}
         self._instances: dict[str, Path] = {}
@@ -89,6 +90,8 @@ class Check:
             self._group(path, item)
         if root.get("default_tier") is not None:
             self.default_tier = self._refer(("default_tier",), "tiers", root["default_tier"])
+        if root.get("v1") is not None:
+            self.v1 = self._v1(root["v1"])
         for path, item in items["services"]:
             self._service(path, item)
         for path, item in items["routes"]:
@@ -97,6 +100,12 @@ class Check:
             self._plugin(path, item, {"consumer": consumer})
         for path, item in items["plugins"]:
             self._plugin(path, item, {})
+
+    def _v1(self, given: Any) -> V1Spec | None:
+        if not isinstance(given, dict):
+            self.source.add(("v1",), "expected a record")
+            return None
+        return checked(self.source, ("v1",), V1Spec, given, lambda value: check(V1Spec, value))
 
     def _head(self, root: JsonDict) -> None:
         version, transform, info = (root.get(key) for key in ("_format_version", "_transform", "_info"))
@@ -246,13 +255,11 @@ class Check:
             self._plugin(below, plugin, {"route": name})
 
     def _under_v1(self, path: Path, given: Any) -> None:
-        """Add findings for paths under /v1 if there are models: OpenAI's surface precedes all routes, so such a route is unreachable."""
+        """Add findings for paths under /v1 if there are models: such a route is unreachable."""
         if not self.source.root.get("models"):
             return
-        for index, one in enumerate(given if isinstance(given, list) else ()):
-            if isinstance(one, str) and _V1.match(one):
-                text = "would never be reached: all below /v1 is the models': take another path, as in /api/v1"
-                self.source.add((*path, "paths", index), text)
+        for index in unreachable(given if isinstance(given, list) else ()):
+            self.source.add((*path, "paths", index), UNREACHABLE)
 
     def _plugin(self, path: Path, item: JsonDict, owner: dict[str, Any]) -> None:
         """`owner` is the entity that contains the plugin: a scope and its name."""

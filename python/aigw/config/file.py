@@ -11,6 +11,7 @@ from aigw.config.upstreams import secret_places, source_path
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
 from aigw.entities.upstream import Place
+from aigw.entities.v1 import V1Spec
 
 __all__ = ["NAMESPACE", "File", "FileEntity", "entity_id"]
 
@@ -34,6 +35,8 @@ class File:
     tiers: Mapping[str, TierSpec]
     """Tiers, including those of `consumer_groups`, which have no limits."""
     default_tier: str | None
+    v1: V1Spec | None
+    """Settings of /v1."""
     entities: tuple[FileEntity, ...]
     """All entities except consumers, credentials and acls; an entity comes after the ones it refers to."""
     consumers: FileConsumers = field(repr=False)

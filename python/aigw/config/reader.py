@@ -94,6 +94,7 @@ def _read(
             certificates=check.certificates,
             tiers=check.tiers,
             default_tier=check.default_tier,
+            v1=check.v1,
             entities=tuple(check.entities()),
             consumers=source.consumers,
             sources=(name, *dict.fromkeys(str(p) for p in source.resolver.files)),

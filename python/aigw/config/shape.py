@@ -15,6 +15,7 @@ from aigw.entities.consumer import must_have_a_name
 from aigw.entities.keyauth_credential import Key, Ttl
 from aigw.entities.model import ModelName, ModelSpec
 from aigw.entities.tier import TierName, TierSpec
+from aigw.entities.v1 import V1Spec
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import Model, Name, Text, shown, violation
 from aigw.types import JsonDict
@@ -223,6 +224,7 @@ class Configuration(Model):
     default_tier: Reference | None = Field(
         default=None, description="Tier of consumers without one; if unset, they get 403 on /v1/*."
     )
+    v1: V1Spec | None = Field(default=None, description="Settings of the surface /v1.")
     tiers: dict[TierName, TierSpec] | None = Field(
         default=None, description="Name of a tier -> its limits, gates and prices."
     )

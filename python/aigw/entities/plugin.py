@@ -29,7 +29,7 @@ _KONGS: Final = """
     ai-azure-content-safety ai-prompt-decorator ai-prompt-guard ai-prompt-template ai-proxy ai-proxy-advanced
     ai-rag-injector ai-rate-limiting-advanced ai-request-transformer ai-response-transformer ai-sanitizer
     ai-semantic-cache ai-semantic-prompt-guard app-dynamics application-registration aws-lambda azure-functions
-    basic-auth bot-detection canary confluent correlation-id cors datadog degraphql exit-transformer file-log
+    basic-auth bot-detection canary confluent correlation-id datadog degraphql exit-transformer file-log
     forward-proxy graphql-proxy-cache-advanced graphql-rate-limiting-advanced grpc-gateway grpc-web header-cert-auth
     hmac-auth http-log injection-protection ip-restriction jq json-threat-protection jwe-decrypt jwt jwt-signer
     kafka-consume kafka-log kafka-upstream key-auth-enc konnect-application-auth ldap-auth ldap-auth-advanced loggly

@@ -1,7 +1,8 @@
 """A route: conditions on requests, and the service that gets them. At least one of methods, hosts, headers, paths is set."""
 
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -139,6 +140,15 @@ class Route(Entity):
             names = "'methods', 'hosts', 'headers', 'paths'" + (", 'snis'" if secure else "")
             raise entity_violation(f"must set one of {names} when 'protocols' is '{'https' if secure else 'http'}'")
         return self
+
+
+_V1: Final = re.compile(r"/v1(/|\Z)|~/v1(/|\$?\Z)")
+UNREACHABLE: Final = "would never be reached: all below /v1 is the models': take another path, as in /api/v1"
+
+
+def unreachable(paths: Iterable[Any]) -> list[int]:
+    """Indices of the paths below /v1. With models, OpenAI's surface precedes all routes there."""
+    return [index for index, path in enumerate(paths) if isinstance(path, str) and _V1.match(path)]
 
 
 KIND = EntityKind(name="routes", model=Route, endpoint_key="name", unique=("name",), foreign={"service": "services"})

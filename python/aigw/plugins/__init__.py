@@ -1,6 +1,6 @@
 """The registry of plugin kinds, one line each. Data only: fields and checks. Each folder also has its `compile`.
 
-    key_auth, acl, rate_limiting, request_size_limiting   one folder each: `schema` (fields, checks), `compile` (-> policy)
+    cors, key_auth, acl, rate_limiting, request_size_limiting   one folder each: `schema` (fields, checks), `compile` (-> policy)
 
 A kind has a config model, Kong's priority and version, checks across the whole plugin, and its allowed scopes.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aigw.plugins.acl import schema as acl
+from aigw.plugins.cors.schema import CorsConfig
 from aigw.plugins.key_auth.schema import KeyAuthConfig
 from aigw.plugins.rate_limiting import schema as rate_limiting
 from aigw.plugins.request_size_limiting.schema import RequestSizeLimitingConfig
@@ -34,6 +35,7 @@ class PluginKind:
 PLUGINS: Final[Mapping[str, PluginKind]] = {
     kind.name: kind
     for kind in (
+        PluginKind("cors", CorsConfig, 2000, consumer_scope=False),
         PluginKind("key-auth", KeyAuthConfig, 1250, consumer_scope=False),
         PluginKind("request-size-limiting", RequestSizeLimitingConfig, 951),
         PluginKind("acl", acl.AclConfig, 950, consumer_scope=False, check=acl.check),

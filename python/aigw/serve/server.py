@@ -20,7 +20,11 @@ from aigw.serve.listen import BACKLOG, listen
 from aigw.settings import Settings
 from aigw.types import HostPort
 
-HEADER_READ_TIMEOUT_MS: Final = 10_000  # also ends idle connections, which count against MAX_CONNECTIONS
+KEEP_GRACE_S: Final = 1.0
+"""Seconds that a connection is kept longer than its answers tell: a request that a client sends at the last moment still arrives."""
+IDLE_GRACE_S: Final = 5.0
+"""Seconds after which the worker itself ends a connection that the server's own timer does not see, such as an open TLS handshake."""
+ADMIN_HEAD_S: Final = 10.0  # one timer for the wait before a head, and for the head
 MAX_BUFFER_BYTES: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 16_384  # per worker; idle ones count
 
@@ -34,11 +38,13 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
         interface: Interfaces,
         address: HostPort,
         listening: Callable[[], None],
+        idle_s: float,
         *,
         pem: str | None = None,
         before: "Embedded | None" = None,
     ):
-        """`pem`: a file with certificates and key, for TLS. `before`: the server whose socket this one takes over."""
+        """`idle_s`: seconds that a connection may be without a whole head. `pem`: a file with certificates and key, for TLS. `before`: the
+        server whose socket this one takes over."""
         self._pem = pem
         super().__init__(
             app,
@@ -49,7 +55,7 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
             websockets=False,
             backlog=BACKLOG,
             backpressure=MAX_CONNECTIONS,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_READ_TIMEOUT_MS, max_buffer_size=MAX_BUFFER_BYTES),
+            http1_settings=HTTP1Settings(header_read_timeout=round(idle_s * 1000), max_buffer_size=MAX_BUFFER_BYTES),
             log_enabled=False,
         )
         self._address = address
@@ -86,13 +92,14 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
 def rsgi(
     app: Any, settings: Settings, listening: Callable[[], None], pem: str | None, before: Embedded | None
 ) -> Embedded:
-    """A server of a worker."""
-    return Embedded(app, Interfaces.RSGI, settings.proxy, listening, pem=pem, before=before)
+    """A server of a worker. Its timer ends idle connections; the worker itself bounds heads (`Gateway.watch_idle`)."""
+    idle_s = settings.keep_alive + KEEP_GRACE_S
+    return Embedded(app, Interfaces.RSGI, settings.proxy, listening, idle_s, pem=pem, before=before)
 
 
 def asgi(app: Any, address: HostPort, listening: Callable[[], None]) -> Embedded:
     """The server of the control process; the application's lifespan is not used."""
-    return Embedded(app, Interfaces.ASGINL, address, listening)
+    return Embedded(app, Interfaces.ASGINL, address, listening, ADMIN_HEAD_S)
 
 
 def enters_by_run() -> bool:

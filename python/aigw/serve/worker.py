@@ -18,7 +18,7 @@ from aigw.serve import child
 from aigw.serve.drain import drain
 from aigw.serve.log import Log
 from aigw.serve.loop import make_loop
-from aigw.serve.server import rsgi
+from aigw.serve.server import IDLE_GRACE_S, rsgi
 from aigw.serve.servers import Servers
 from aigw.settings import Settings
 
@@ -45,6 +45,9 @@ def main(arguments: list[str]) -> None:
             max_in_flight=settings.max_in_flight,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout,
+            body_total_s=settings.body_total,
+            keep_alive_s=settings.keep_alive,
+            probe_paths=None if settings.probe_path is None else list(settings.probe_path),
             tls=settings.tls_cert is not None,
         )
     except (OSError, ValueError) as error:
@@ -74,6 +77,7 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, on_quit)
     gateway.start(loop)
+    gateway.watch_idle(settings.proxy.port, settings.keep_alive + IDLE_GRACE_S)
     if not await _loaded(gateway, stop, log):
         gateway.close()
         return 0

@@ -3,10 +3,12 @@
 //! In: the server's protocol object and its pieces. Out: the next step of the reading, and at its end the whole body. The
 //! bounds on size and time are enforced here; the exchange sets them.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use aigw_core::request::Answer;
 use aigw_core::surface::Accepted;
+use aigw_io::socket;
 use bytes::{Bytes, BytesMut};
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
@@ -25,9 +27,20 @@ pub(super) struct BodyReader {
     seen: u64,
     /// Most bytes of the body.
     most: u64,
+    /// When the silence is next looked at.
+    silent_at: Instant,
     deadline: Instant,
     /// An empty piece came: the next call tells the end from a cut.
     ending: bool,
+}
+
+/// The times of a body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Within {
+    /// The longest silence.
+    pub(super) silence: Duration,
+    /// From its first look to its end.
+    pub(super) total: Duration,
 }
 
 /// The use of a body.
@@ -49,19 +62,20 @@ pub(super) enum Progress {
 }
 
 impl BodyReader {
-    /// Begins to read a body of at most `most` bytes within a time. `chunked`: the head declared no length.
+    /// Begins to read a body of at most `most` bytes within its times. `chunked`: the head declared no length.
     pub(super) fn new(
         proto: &Bound<'_, PyAny>,
         purpose: Purpose,
         chunked: bool,
         most: u64,
-        within: Duration,
+        within: Within,
     ) -> PyResult<Self> {
         if chunked {
             proto.call_method0(Names::get(proto.py()).aiter.bind(proto.py()))?;
         }
-        let (held, deadline) = (BytesMut::new(), Instant::now() + within);
-        Ok(Self { purpose, future: None, chunked, held, seen: 0, most, deadline, ending: false })
+        let (held, now) = (BytesMut::new(), Instant::now());
+        let (silent_at, deadline) = (now + within.silence, now + within.total);
+        Ok(Self { purpose, future: None, chunked, held, seen: 0, most, silent_at, deadline, ending: false })
     }
 
     /// A chunked body comes as many pieces, any other as one.
@@ -97,9 +111,24 @@ impl BodyReader {
         (self.purpose, self.held.freeze(), self.future)
     }
 
-    /// The time of the body is up.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        now > self.deadline
+    /// The time of the body may be up: [`BodyReader::is_overdue`] tells.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now > self.silent_at || now > self.deadline
+    }
+
+    /// Whether the time of the body is up. The server hands most bodies over whole, so the socket of `peer` tells when its last
+    /// bytes came.
+    pub(super) fn is_overdue(&mut self, now: Instant, peer: Option<SocketAddr>, silence: Duration) -> bool {
+        if now > self.deadline || now <= self.silent_at {
+            return now > self.deadline;
+        }
+        match peer.and_then(socket::quiet) {
+            Some(quiet) if quiet < silence => {
+                self.silent_at = now + silence.saturating_sub(quiet);
+                false
+            }
+            _ => true,
+        }
     }
 }
 

@@ -53,11 +53,11 @@ impl CallInFlight<Exchange> {
         }
         match event {
             Event::Whole(head, body) => {
-                protocol::send_whole(py, &own.proto, &head, &body)?;
+                protocol::send_whole(py, &own.proto, &head, &body, own.keep_alive())?;
                 Exchange::finish(exchange)
             }
             Event::Head(head) => {
-                *self.transport.borrow_mut() = Some(protocol::send_head(py, &own.proto, &head)?);
+                *self.transport.borrow_mut() = Some(protocol::send_head(py, &own.proto, &head, own.keep_alive())?);
                 Ok(())
             }
             Event::Chunk(data) => {
@@ -97,7 +97,7 @@ pub(crate) fn beat(shared: &Shared<Exchange>) {
         Python::attach(|py| sweep_bodies(py, shared, now));
     }
     let cutting = shared.worker.shutdown().cutting;
-    let due = |exchange: &Exchange| cutting || exchange.body_overdue(now) || exchange.wants_watch(now);
+    let due = |exchange: &Exchange| cutting || exchange.body_due(now) || exchange.wants_watch(now);
     if shared.in_flight.any(|exchange| due(exchange.get())) {
         Python::attach(|py| {
             for exchange in shared.in_flight.all(py) {

@@ -69,6 +69,11 @@ impl<E: PyClass> InFlight<E> {
         self.slots().exchanges.iter().flatten().any(is)
     }
 
+    /// A fact of each of them.
+    pub(super) fn map<T, C: FromIterator<T>>(&self, fact: impl Fn(&Py<E>) -> T) -> C {
+        self.slots().exchanges.iter().flatten().map(fact).collect()
+    }
+
     /// All exchanges.
     pub(super) fn all(&self, py: Python<'_>) -> Vec<Py<E>> {
         self.slots().exchanges.iter().flatten().map(|exchange| exchange.clone_ref(py)).collect()

@@ -3,12 +3,13 @@
 //! In: `app(scope, proto)` from the server's thread. Out: exactly one answer through `proto`, from whichever thread has it,
 //! with no Python frame of ours on the way. The core decides; this folder moves bytes over the boundary and keeps the order:
 //! `begin`, `accepted`, `read`, `forward`, `finish`. `body` reads a body, `linger` the bodies of refused requests, `shared` has
-//! the parts of the worker and `in_flight` its exchanges, `deliver` passes the events of a call on. `waiter` is woken at the
+//! the parts of the worker and `in_flight` its exchanges, `deliver` passes the events of a call on, `idle` ends connections without a request. `waiter` is woken at the
 //! end: a coroutine that is stepped inline or, on a stock loop, an asyncio callback. An exchange that is dropped unanswered
 //! gives its permit back, and the server answers 500.
 
 mod body;
 pub(crate) mod deliver;
+pub(crate) mod idle;
 mod in_flight;
 mod linger;
 mod shared;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aigw_core::refusal::Reason;
-use aigw_core::request::{Answer, BodyLength, Head};
+use aigw_core::request::{Answer, BodyLength, Head, Header};
 use aigw_core::surface::Accepted;
 use aigw_io::upstream::Cancel;
 use aigw_io::worker::HeadResult;
@@ -30,7 +31,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::coroutine::{Step, step};
 use crate::protocol::{self, Names};
-use body::{BodyReader, Progress, Purpose, ask};
+use body::{BodyReader, Progress, Purpose, Within, ask};
 use linger::Left;
 pub(crate) use shared::{CallInFlight, Settings, Shared};
 use waiter::Waiter;
@@ -118,17 +119,20 @@ impl Exchange {
         let settings = &own.shared.settings;
         match own.head.length {
             BodyLength::None => Self::forward(this, *accepted, Bytes::new()),
-            BodyLength::Known(bytes) if bytes > settings.max_body => Self::turn_away(this, Reason::BodyTooLarge),
-            _ if Self::enter(this) => {
-                Self::read(this, Purpose::Forward(accepted), settings.max_body, settings.body_timeout)
+            BodyLength::Known(bytes) if bytes > settings.max_body => {
+                Self::turn_away(this, Reason::BodyTooLarge, &accepted)
             }
-            _ => Self::turn_away(this, Reason::Overloaded),
+            _ if Self::enter(this) => {
+                let within = Within { silence: settings.body_silence, total: settings.body_total };
+                Self::read(this, Purpose::Forward(accepted), settings.max_body, within)
+            }
+            _ => Self::turn_away(this, Reason::Overloaded, &accepted),
         }
     }
 
-    fn turn_away(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
+    fn turn_away(this: &Bound<'_, Self>, reason: Reason, accepted: &Accepted) -> PyResult<()> {
         let own = this.get();
-        Self::refuse(this, own.shared.worker.deny(&own.head, reason))
+        Self::refuse(this, own.shared.worker.deny(&own.head, reason, Some(accepted)))
     }
 
     /// Answers before the body was read, and reads the rest: a client that finds its connection closed while it writes would
@@ -138,7 +142,7 @@ impl Exchange {
         match own.head.length {
             BodyLength::None => Self::answer(this, &answer),
             BodyLength::Known(bytes) if bytes <= DISCARD_BYTES && !answer.close => {
-                protocol::send_own(this.py(), &own.proto, &answer)?;
+                protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive())?;
                 let peer = own.head.peer.filter(|_| own.head.headers.get("expect").is_none());
                 let until = own.head.arrived + DISCARD_FOR;
                 let before = own.shared.lingering.leave(this, bytes, peer, until);
@@ -152,7 +156,8 @@ impl Exchange {
                 }
             }
             BodyLength::Chunked if own.phase() == Phase::Head && Self::enter(this) => {
-                Self::read(this, Purpose::Discard(answer), DISCARD_BYTES, DISCARD_FOR)
+                let within = Within { silence: DISCARD_FOR, total: DISCARD_FOR };
+                Self::read(this, Purpose::Discard(answer), DISCARD_BYTES, within)
             }
             BodyLength::Known(_) | BodyLength::Chunked => {
                 answer.close = true;
@@ -162,7 +167,7 @@ impl Exchange {
     }
 
     /// Begins to read the body.
-    fn read(this: &Bound<'_, Self>, purpose: Purpose, most: u64, within: Duration) -> PyResult<()> {
+    fn read(this: &Bound<'_, Self>, purpose: Purpose, most: u64, within: Within) -> PyResult<()> {
         let own = this.get();
         own.set_phase(Phase::Body);
         let chunked = own.head.length == BodyLength::Chunked;
@@ -226,7 +231,7 @@ impl Exchange {
         let (purpose, _, future) = reader.into_parts();
         let mut answer = match purpose {
             Purpose::Discard(answer) => answer,
-            Purpose::Forward(_) => own.shared.worker.deny(&own.head, reason),
+            Purpose::Forward(accepted) => own.shared.worker.deny(&own.head, reason, Some(&accepted)),
         };
         answer.close = true;
         let answered = Self::answer(this, &answer);
@@ -239,9 +244,21 @@ impl Exchange {
         answered
     }
 
-    /// Whether the deadline of the body has passed.
+    /// Whether the time of the body may be up.
+    fn body_due(&self, now: Instant) -> bool {
+        self.phase() == Phase::Body && locked(&self.body).as_ref().is_some_and(|body| body.is_due(now))
+    }
+
+    /// Whether the time of the body is up.
     fn body_overdue(&self, now: Instant) -> bool {
-        self.phase() == Phase::Body && locked(&self.body).as_ref().is_some_and(|body| body.is_overdue(now))
+        let silence = self.shared.settings.body_silence;
+        let overdue = |body: &mut BodyReader| body.is_overdue(now, self.head.peer, silence);
+        self.phase() == Phase::Body && locked(&self.body).as_mut().is_some_and(overdue)
+    }
+
+    /// The header by which an answer tells how long its connection is kept; `None` when it is not.
+    fn keep_alive(&self) -> Option<&Header> {
+        (!self.head.closes).then_some(&self.shared.settings.keep_alive)
     }
 
     /// The body is whole: the request is admitted and goes to the upstream thread, or is answered.
@@ -270,7 +287,8 @@ impl Exchange {
 
     /// Answers with an answer of the gateway's own and ends the exchange, even when the server refuses the answer.
     fn answer(this: &Bound<'_, Self>, answer: &Answer) -> PyResult<()> {
-        let sent = protocol::send_own(this.py(), &this.get().proto, answer);
+        let own = this.get();
+        let sent = protocol::send_own(this.py(), &own.proto, answer, own.keep_alive());
         Self::finish(this).and(sent)
     }
 

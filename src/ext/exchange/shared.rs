@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aigw_core::request::Header;
 use aigw_io::upstream::Upstream;
 use aigw_io::worker::Worker;
 use pyo3::PyClass;
@@ -20,7 +21,12 @@ use super::linger::Lingering;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) max_body: u64,
-    pub(crate) body_timeout: Duration,
+    /// The longest silence within a body.
+    pub(crate) body_silence: Duration,
+    /// The time for a whole body.
+    pub(crate) body_total: Duration,
+    /// `Keep-Alive` of answers that leave their connection open.
+    pub(crate) keep_alive: Header,
     pub(crate) max_in_flight: usize,
     /// The listener speaks TLS.
     pub(crate) tls: bool,

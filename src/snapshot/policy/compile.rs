@@ -8,6 +8,7 @@ use super::checks::{self, Columns, column, index, scheme, uuid, value};
 use super::compiled::{
     Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
 };
+use super::cors::Cors;
 use super::wire::ColumnKind;
 use super::wire_common::Protocol;
 use super::{compile_tiers, wire};
@@ -23,6 +24,8 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         rate_limiting,
         size_limiting,
         acl,
+        cors,
+        v1_cors,
         default_tier,
         tiers,
         models,
@@ -38,8 +41,16 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         rate_limiting.into_iter().enumerate().map(|(i, p)| profile(i, p, &columns)).collect::<Result<Vec<_>, _>>()?;
     let size_limiting: Vec<SizeLimit> = size_limiting.iter().map(size_limit).collect();
     let acl = acl.into_iter().enumerate().map(|(i, a)| self::acl(i, a)).collect::<Result<Vec<_>, _>>()?;
-    let lists =
-        Lists { key_auth: key_auth.len(), rate: rate_limiting.len(), size: size_limiting.len(), acl: acl.len() };
+    let cors = cors.into_iter().enumerate().map(|(i, c)| Cors::compile(Part::Item("cors", i), c));
+    let cors = cors.collect::<Result<Vec<_>, _>>()?;
+    let v1_cors = v1_cors.map(|cors| Cors::compile(Part::Whole, cors)).transpose()?;
+    let lists = Lists {
+        key_auth: key_auth.len(),
+        rate: rate_limiting.len(),
+        size: size_limiting.len(),
+        acl: acl.len(),
+        cors: cors.len(),
+    };
     let offer = compile_tiers::offer(tiers, models, &series, default_tier, &columns)?;
     index("route", routes.iter().map(|r| r.n))?;
     let mut compiled = Vec::with_capacity(routes.len());
@@ -57,6 +68,8 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         rate_limiting,
         size_limiting,
         acl,
+        cors,
+        v1_cors,
         offer,
     })
 }
@@ -68,6 +81,7 @@ struct Lists {
     rate: usize,
     size: usize,
     acl: usize,
+    cors: usize,
 }
 
 fn service(from: wire::Service) -> Result<Service, SnapshotError> {
@@ -158,6 +172,7 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
         rate_limiting,
         size_limiting,
         acl,
+        cors,
     } = from;
     let at = Part::Entity("route", n);
     let dangling = |kind, to| SnapshotError::Dangling { from: at, kind, to };
@@ -167,11 +182,12 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
     if !matches!(https_redirect_status_code, 426 | 301 | 302 | 307 | 308) {
         return Err(value(at, "https_redirect_status_code must be 426, 301, 302, 307 or 308"));
     }
-    if let Some(index) = key_auth.filter(|&k| k >= lists.key_auth) {
-        return Err(dangling("key_auth", index as u64));
-    }
-    if let Some(index) = acl.filter(|&a| a >= lists.acl) {
-        return Err(dangling("acl", index as u64));
+    for (kind, index, length) in
+        [("key_auth", key_auth, lists.key_auth), ("acl", acl, lists.acl), ("cors", cors, lists.cors)]
+    {
+        if let Some(index) = index.filter(|&index| index >= length) {
+            return Err(dangling(kind, index as u64));
+        }
     }
     let rate_limiting = base(at, "profile", rate_limiting.as_ref(), lists.rate)?;
     let size_limiting = base(at, "size_limiting", size_limiting.as_ref(), lists.size)?;
@@ -195,6 +211,7 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
         rate_limiting,
         size_limiting,
         acl,
+        cors,
     };
     Ok((route, rule))
 }

@@ -1,6 +1,7 @@
 //! The compiled policy that requests read. Every reference in it was checked (see `compile`), so the request path indexes
 //! instead of searching. Consumers and keys are not part of it.
 
+use super::cors::Cors;
 use super::scheme::Scheme;
 use super::tier::Offer;
 use crate::limits::Limit;
@@ -24,6 +25,10 @@ pub struct Policy {
     pub size_limiting: Vec<SizeLimit>,
     /// Configurations of acl.
     pub acl: Vec<Acl>,
+    /// Configurations of cors.
+    pub cors: Vec<Cors>,
+    /// The cors of `/v1`; `None`: pages of other origins cannot call it.
+    pub v1_cors: Option<Cors>,
     /// Tiers and models.
     pub offer: Offer,
 }
@@ -39,6 +44,8 @@ impl Policy {
             rate_limiting: Vec::new(),
             size_limiting: Vec::new(),
             acl: Vec::new(),
+            cors: Vec::new(),
+            v1_cors: None,
             offer: Offer::default(),
         }
     }
@@ -51,6 +58,11 @@ impl Policy {
     /// The acl of a route; `None`: everybody may pass.
     pub fn acl_of(&self, route: &Route) -> Option<&Acl> {
         route.acl.and_then(|index| self.acl.get(index))
+    }
+
+    /// The cors configuration of a route; `None`: the headers of its upstream stand alone.
+    pub fn cors_of(&self, route: &Route) -> Option<&Cors> {
+        route.cors.and_then(|index| self.cors.get(index))
     }
 
     /// The key-auth configuration of a route; `None`: no authentication.
@@ -116,6 +128,8 @@ pub struct Route {
     pub size_limiting: Option<RouteInstance>,
     /// Index of the acl configuration.
     pub acl: Option<usize>,
+    /// Index of the cors configuration.
+    pub cors: Option<usize>,
 }
 
 /// The bound on a request's body.

@@ -7,6 +7,7 @@
 //! - `wire`, `wire_model`, `wire_common`: the JSON, as serde types
 //! - `compile`, `compile_tiers`, `compile_models`, `checks`: wire form -> compiled form
 //! - `compiled`, `tier`, `model`, `scheme`: the compiled form
+//! - `cors`: which pages of other origins may call
 //! - `plan`: the plugin instance that runs for one route and one consumer
 //! - `strings`: one string of a policy, checked for its editor
 
@@ -15,6 +16,7 @@ mod compile;
 mod compile_models;
 mod compile_tiers;
 mod compiled;
+pub mod cors;
 pub mod file;
 pub mod model;
 pub mod plan;
@@ -28,6 +30,7 @@ mod wire_model;
 pub use compiled::{
     Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
 };
+pub use cors::Cors;
 pub use model::{CapParameter, FailoverOn, Model, ModelUpstream, Pair, StreamUsage, Timeouts, UpstreamTls};
 pub use scheme::Scheme;
 pub use strings::Text;

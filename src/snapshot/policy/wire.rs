@@ -18,6 +18,12 @@ pub(super) struct Policy {
     pub rate_limiting: Vec<RateLimiting>,
     pub size_limiting: Vec<SizeLimiting>,
     pub acl: Vec<Acl>,
+    /// Absent from policies of before.
+    #[serde(default)]
+    pub cors: Vec<Cors>,
+    /// Of `/v1`. Absent from policies of before.
+    #[serde(default)]
+    pub v1_cors: Option<Cors>,
     #[serde(deserialize_with = "present")]
     pub default_tier: Option<u32>,
     pub tiers: Vec<Tier>,
@@ -74,6 +80,9 @@ pub(super) struct Route {
     pub size_limiting: Option<RouteInstance>,
     #[serde(deserialize_with = "present")]
     pub acl: Option<usize>,
+    /// Absent from policies of before.
+    #[serde(default)]
+    pub cors: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -150,6 +159,34 @@ pub(super) struct Acl {
     pub allow: Vec<String>,
     pub deny: Vec<String>,
     pub hide_groups_header: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // Kong's own fields
+pub(super) struct Cors {
+    #[serde(deserialize_with = "present")]
+    pub origins: Option<Vec<OriginRule>>,
+    #[serde(deserialize_with = "present")]
+    pub always: Option<String>,
+    pub methods: String,
+    #[serde(deserialize_with = "present")]
+    pub headers: Option<String>,
+    pub exposed: String,
+    #[serde(deserialize_with = "present")]
+    pub max_age: Option<u64>,
+    pub credentials: bool,
+    pub preflight_continue: bool,
+    pub private_network: bool,
+    pub origin_absent: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OriginRule {
+    Is(String),
+    Matches(String),
+    HostMatches(String),
 }
 
 #[derive(Debug, Deserialize)]

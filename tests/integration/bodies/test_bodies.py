@@ -45,7 +45,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory, running: Upstream) -> Iterato
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory, running: Upstream) -> Iterator[Gateway]:
     """The same, but a body must be whole within 0.3 s."""
-    gateway = start(tmp_path_factory.mktemp("hasty") / "data", running, body_timeout="0.3")
+    gateway = start(tmp_path_factory.mktemp("hasty") / "data", running, body_timeout="500ms", body_total="3")
     yield gateway
     gateway.process.end()
 
@@ -154,23 +154,33 @@ def test_a_body_that_stops_is_refused_in_time(hasty: Gateway, kept: Upstream, be
     check_nothing_came(hasty, kept)
 
 
-def test_a_body_that_drips_is_refused_in_time(hasty: Gateway, kept: Upstream) -> None:
-    """The time is for the whole body: a byte now and then does not prolong it."""
+def drip(
+    connection: Connection, stop: threading.Event, piece: bytes, pieces: int, rest: bytes = b""
+) -> threading.Thread:
+    """Sends a piece each 0.1 s on a thread of its own."""
+
+    def send() -> None:
+        try:
+            for _ in range(pieces):
+                connection.send(piece)
+                if stop.wait(0.1):
+                    return
+            connection.send(rest)
+        except OSError:
+            pass  # the other side had enough
+
+    dripping = threading.Thread(target=send)
+    dripping.start()
+    return dripping
+
+
+@pytest.mark.parametrize(("begin", "piece"), [(head("/open"), chunk(b"a")), (head("/open", length=1000), b"a")])
+def test_a_body_that_drips_is_refused_in_time(hasty: Gateway, kept: Upstream, begin: bytes, piece: bytes) -> None:
+    """A byte now and then prolongs the silence, and not the time of the whole body."""
     with Connection(hasty.proxy) as connection:
         stop = threading.Event()
-
-        def drip() -> None:
-            try:
-                for _ in range(1000):
-                    connection.send(chunk(b"a"))
-                    if stop.wait(0.03):
-                        return
-            except OSError:
-                pass  # the other side had enough
-
-        connection.send(head("/open"))
-        dripping = threading.Thread(target=drip)
-        dripping.start()
+        connection.send(begin)
+        dripping = drip(connection, stop, piece, 1000)
         try:
             check_refusal(connection.answer(), 408, LATE)
             assert connection.ended()
@@ -178,6 +188,21 @@ def test_a_body_that_drips_is_refused_in_time(hasty: Gateway, kept: Upstream) ->
             stop.set()
             dripping.join()
     check_nothing_came(hasty, kept)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece", "rest"),
+    [(head("/open"), chunk(b"a"), b"0\r\n\r\n"), (head("/open", length=12), b"a", b"")],
+)
+def test_a_slow_body_is_served(hasty: Gateway, kept: Upstream, begin: bytes, piece: bytes, rest: bytes) -> None:
+    """It takes longer than its longest silence may be: 12 pieces in 1.2 s."""
+    with Connection(hasty.proxy) as connection:
+        connection.send(begin)
+        dripping = drip(connection, threading.Event(), piece, 12, rest)
+        answer = connection.answer()
+        dripping.join()
+        assert (answer.status, answer.json()["bytes"]) == (200, 12)
+    assert len(kept.take()) == 1
 
 
 def cuts(gate: Gateway) -> int:

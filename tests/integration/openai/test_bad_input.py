@@ -72,7 +72,7 @@ BAD: dict[str, Bad] = {
     "UTF-16": Bad(json.dumps(chat()).encode("utf-16")),
     "UTF-16 without a mark": Bad(json.dumps(chat()).encode("utf-16-le")),
     "UTF-32": Bad(json.dumps(chat()).encode("utf-32")),
-    "a byte order mark": Bad(b"\xef\xbb\xbf" + asked("")),
+    "two byte order marks": Bad(b"\xef\xbb\xbf" * 2 + asked("")),
     "Latin-1": Bad(asked(',"user":"\u00e9"').decode().encode("latin-1")),
     "a surrogate in UTF-8": Bad(b'{"model":"small-chat","messages":[1],"user":"\xed\xa0\x80"}'),
     "a NUL": Bad(asked("") + b"\0"),
@@ -141,10 +141,12 @@ VALID: dict[str, bytes] = {
     "1,000,000 keys": b'{"model":"small-chat","messages":[1],' + b",".join(b'"%x":1' % n for n in range(1_000_000)) + b"}",
     "1,000,000 messages": b'{"model":"small-chat","messages":[' + b",".join([b"{}"] * 1_000_000) + b"]}",
     "blanks around it": b" \r\n\t" + asked("") + b" \r\n\t",
+    "a byte order mark": b"\xef\xbb\xbf" + asked(""),
     "duplicates that decide nothing": asked(',"user":"a","user2":"b","metadata":{"a":1,"a":2}'),
 }  # fmt: skip
 
 KEY = "Authorization: Bearer KEY"
+BOMB = gzip.compress(b" " * 11 * 2**20)  # 11 MiB: above the gateway's bound, in 11 KiB
 ODDLY: dict[str, Oddly] = {
     "no key": Oddly((), 401, "invalid_api_key"),
     "an empty bearer": Oddly(("Authorization: Bearer ",), 401, "invalid_api_key"),
@@ -153,14 +155,22 @@ ODDLY: dict[str, Oddly] = {
     "basic": Oddly(("Authorization: Basic dXNlcjpwYXNz",), 401, "invalid_api_key"),
     "a key without a scheme": Oddly(("Authorization: KEY",), 401, "invalid_api_key"),
     "an unknown key": Oddly(("Authorization: Bearer nobody",), 401, "invalid_api_key"),
-    "a bearer and an apikey": Oddly((KEY, "apikey: KEY"), 401, "invalid_api_key"),
-    "two bearers": Oddly((KEY, KEY), 401, "invalid_api_key"),
-    "an apikey and an x-api-key": Oddly(("apikey: KEY", "x-api-key: KEY"), 401, "invalid_api_key"),
+    "a bearer and another apikey": Oddly((KEY, "apikey: KEYx"), 401, "invalid_api_key"),
+    "two different bearers": Oddly((KEY, KEY + "x"), 401, "invalid_api_key"),
+    "an apikey and another api-key": Oddly(("apikey: KEY", "api-key: KEYx"), 401, "invalid_api_key"),
     "a key in the query alone": Oddly((), 401, "invalid_api_key", path=CHAT + "?apikey=KEY&api_key=KEY"),
     "a key of 30 KB": Oddly(("Authorization: Bearer " + "x" * 30_000,), 401, "invalid_api_key"),
-    "a gzip body": Oddly((KEY, "Content-Encoding: gzip"), 415, "unsupported_encoding", body=gzip.compress(asked(""))),
-    "a body said to be deflated": Oddly((KEY, "Content-Encoding: deflate"), 415, "unsupported_encoding"),
+    "a body of two codings": Oddly((KEY, "Content-Encoding: gzip, br"), 415, "unsupported_encoding"),
+    "a body coded twice": Oddly((KEY, "Content-Encoding: gzip", "Content-Encoding: gzip"), 415, "unsupported_encoding"),
+    "a body of an unknown coding": Oddly((KEY, "Content-Encoding: compress"), 415, "unsupported_encoding"),
+    "a body said to be deflated": Oddly((KEY, "Content-Encoding: deflate"), 400, "invalid_request"),
+    "a gzip body that is cut": Oddly(
+        (KEY, "Content-Encoding: gzip"), 400, "invalid_request", body=gzip.compress(asked(""))[:-3]
+    ),
+    "a gzip bomb": Oddly((KEY, "Content-Encoding: gzip"), 413, "request_too_large", body=BOMB),
     "an unknown path": Oddly((KEY,), 404, "unsupported_endpoint", path="/v1/chat"),
+    "responses": Oddly((KEY,), 404, "unsupported_endpoint", path="/v1/responses"),
+    "an unknown path of Azure's": Oddly((KEY,), 404, "unsupported_endpoint", path="/openai/deployments/small-chat/images"),
     "the root": Oddly((KEY,), 404, "unsupported_endpoint", path="/v1"),
     "a slash too many": Oddly((KEY,), 404, "unsupported_endpoint", path=CHAT + "/"),
     "an unknown path without a key": Oddly((), 404, "unsupported_endpoint", path="/v1/secrets"),

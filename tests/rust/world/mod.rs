@@ -11,11 +11,12 @@ use aigw_core::cells::counter;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::identify::KeyHasher;
 use aigw_core::in_force::InForce;
+use aigw_core::r#match::probe::Probes;
 use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::{Answer, BodyLength, Head, Headers, Surface};
 use aigw_core::settle::{Failure, Shutdown};
 use aigw_core::snapshot::{Credential, Keys, KeysBuilder, NewConsumer, Snapshot, Uuid, file};
-use aigw_core::surface::{Accepted, Admitted, Call, FailedCall, HeadOutcome, Rejected, Stages};
+use aigw_core::surface::{Accepted, Admitted, Bounds, Call, FailedCall, HeadOutcome, Rejected, Stages};
 use aigw_core::units::{Moment, RequestId, UnixSeconds};
 use bytes::Bytes;
 use http::Method;
@@ -105,7 +106,11 @@ impl World {
         let policy = file::policy(&file::seal(policy.to_string().as_bytes()).unwrap().file).unwrap();
         let snapshot = Snapshot { generation: 1, policy: Arc::new(policy), keys: keys(&hasher) };
         let in_force = Arc::new(InForce::empty().next(Arc::new(snapshot), |_| None));
-        let stages = Stages::new(hasher, Admitter::new(Arc::clone(&space)));
+        let stages = Stages::new(
+            hasher,
+            Admitter::new(Arc::clone(&space)),
+            Bounds { max_body: 4096, probes: Probes::new(None) },
+        );
         Self { space, in_force, stages, now: NOW }
     }
 
@@ -131,7 +136,7 @@ impl World {
         let mut head = request.head();
         match self.head(&mut head).unwrap() {
             HeadOutcome::Accepted(accepted) => (Arc::new(head), *accepted),
-            HeadOutcome::Document(..) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -150,7 +155,7 @@ impl World {
         let mut head = request.head();
         match self.head(&mut head)? {
             HeadOutcome::Accepted(accepted) => self.body(&Arc::new(head), *accepted, &request.body),
-            HeadOutcome::Document(..) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -173,7 +178,7 @@ impl World {
                 let head = Arc::new(request.head_like(&head));
                 self.body(&head, *accepted, &request.body).err().unwrap()
             }
-            Ok(HeadOutcome::Document(..)) => unreachable!(),
+            Ok(_) => unreachable!(),
         };
         let tier = rejected.context.tier(&rejected.in_force).map(|tier| tier.name.to_string());
         answer::refuse(&head, rejected.refusal, tier.as_deref(), Duration::from_millis(2), false)
@@ -287,6 +292,7 @@ impl Spec {
             peer: Some(([127, 0, 0, 1], 4000).into()),
             tls: self.tls,
             http10: false,
+            closes: false,
             authority: None,
         }
     }

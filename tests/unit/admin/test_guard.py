@@ -38,7 +38,7 @@ def test_foreign_origins_are_refused(gateway: Gateway, origin: str, passes: bool
 def test_token_mode_refuses_everything_without_the_token(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, token="s3cret").open()
     try:
-        for path in ("/", "/services", "/status", "/metrics", "/livez", "/readyz", "/nope"):
+        for path in ("/", "/services", "/status", "/metrics", "/livez/x", "/nope"):
             for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE"):
                 for headers in ({}, {"Kong-Admin-Token": "s3cre"}, {"Kong-Admin-Token": "s3cret2"}):
                     assert gateway.client.request(method, path, headers=headers).status_code == 401
@@ -64,7 +64,26 @@ def test_a_foreign_host_without_the_token_is_refused(sent: dict[str, str]) -> No
     guard = Guard(HostPort("0.0.0.0", 8001), "s3cret")
     assert guard.refuse({"host": "10.0.0.1:8001", **sent}) == (401, "Unauthorized")
     refused = guard.refuse({"host": "evil.example", **sent})
-    assert refused is not None and refused[0] == 403 and "send the token (Kong-Admin-Token)" in refused[1]
+    assert (
+        refused is not None
+        and refused[0] == 403
+        and "send the token (Kong-Admin-Token, or Authorization: Bearer)" in refused[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "passes"),
+    [
+        ("Bearer s3cret", True),
+        ("bearer  s3cret", True),
+        ("Bearer s3cre", False),
+        ("s3cret", False),
+        ("Basic s3cret", False),
+    ],
+)
+def test_bearer_is_the_token(sent: str, passes: bool) -> None:
+    guard = Guard(HostPort("0.0.0.0", 8001), "s3cret")
+    assert (guard.refuse({"host": "10.0.0.1", "authorization": sent}) is None) == passes
 
 
 def test_an_empty_token_counts_as_unset() -> None:

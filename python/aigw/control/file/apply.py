@@ -25,6 +25,7 @@ from aigw.control.store.origin import Origin, content_hash, name_of
 from aigw.control.store.rows import Change, Row, columns_of, row_of, scope_of
 from aigw.control.store.write import INSERT_CACHE_KIB, WriteSession
 from aigw.entities import KINDS, EntityKind
+from aigw.entities.route import unreachable
 from aigw.types import JsonDict
 
 CHUNK: Final = 900
@@ -61,12 +62,14 @@ def apply(
     declared: Iterable[Declared],
     rows: ConsumerRows | None = None,
     default_tier: str | None = None,
+    v1: JsonDict | None = None,
 ) -> Applied:
-    """Replace the file's entities in the store by these; `default_tier` is an id. Raises Conflicts; then the caller must roll back, as
-    `GroupCommit.submit(..., alone=True)` does."""
+    """Replace the file's entities in the store by these; `default_tier` is an id, `v1` the file's settings of /v1.
+    Raises Conflicts; then the caller must roll back, as `GroupCommit.submit(..., alone=True)` does."""
     collecting = gc.isenabled()
     gc.disable()  # there are no cycles here, and walking all rows for them takes a quarter of the time
     try:
+        session.set_v1(v1)
         return _apply(session, declared, rows, default_tier)
     finally:
         if collecting:
@@ -88,6 +91,7 @@ def _apply(
         conflicts += (
             build.declared_twice(_KEYS, rows.row(_KEYS, later), rows.row(_KEYS, earlier)) for later, earlier in same
         )
+    conflicts += islice(_unreachable(session, plans["models"], stored["models"], build), MOST)
     for plan in plans.values():
         conflicts += islice(_conflicts(session, plan, build), max(0, MOST - len(conflicts)))
     if conflicts:
@@ -101,6 +105,18 @@ def _apply(
         sum(len(p.removed) for p in plans.values()),
         sum(len(p.moved) for p in plans.values()),
     )
+
+
+def _unreachable(
+    session: WriteSession, models: "_Plan", before: Mapping[str, str], build: ConflictBuilder
+) -> Iterator[Conflict]:
+    """A conflict for each route of the Admin API that the first models would cut off."""
+    if before or not models.wanted:
+        return
+    first = next(iter(models.wanted.values()))
+    for route in session.everything("routes", 0):
+        if route.origin is None and unreachable(route.body["paths"] or ()):
+            yield build.cuts_off(first, route)
 
 
 def _store(session: WriteSession, plans: list["_Plan"], default_tier: str | None) -> list[Conflict]:

@@ -51,8 +51,9 @@ def difference(
     changes: Sequence[Change | BulkChange],
     names: Callable[[str], str | None],
     default_tier: tuple[str | None, str | None],
+    v1: tuple[JsonDict | None, JsonDict | None] = (None, None),
 ) -> Difference:
-    """`names`: id -> name of a referenced entity; `default_tier`: ids before and after."""
+    """`names`: id -> name of a referenced entity; `default_tier`: ids before and after; `v1`: the settings of /v1 before and after."""
     counts = {"created": 0, "updated": 0, "deleted": 0}
     lines: list[str] = []
     single = [change for change in changes if isinstance(change, Change)]
@@ -73,6 +74,8 @@ def difference(
     if any(change.kind == SETTINGS for change in single) and default_tier[0] != default_tier[1]:
         before, after = (known.of(key) if key else "none" for key in default_tier)
         lines.insert(0, f"~ default_tier: {before} -> {after}")
+    if v1[0] != v1[1]:
+        lines.insert(0, "~ v1: cors")
     total = sum(counts.values())
     if total > MOST_LINES:
         lines.append(f"... and {total - MOST_LINES} more")

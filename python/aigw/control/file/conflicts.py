@@ -66,6 +66,14 @@ class ConflictBuilder:
         text = f"{kind} {mine}: its {field} is held by {by} the Admin API (id {other.id}): remove one of the two"
         return Conflict(kind, row.origin, text)
 
+    def cuts_off(self, model: Row, route: Row) -> Conflict:
+        """With this first model of the file, a route of the Admin API could never be reached."""
+        text = (
+            f"models '{name_of(model.body)}': with models all below /v1 is theirs, and routes '{name_of(route.body)}' of the"
+            f" Admin API (id {route.id}) would never be reached: give it another path, or remove it"
+        )
+        return Conflict("models", model.origin, text)
+
     def _owner(self, key: Row) -> str:
         owner = key.body["consumer"]["id"]
         row = self.rows.get(owner)

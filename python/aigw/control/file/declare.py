@@ -51,6 +51,11 @@ def default_tier(file: File) -> str | None:
     return tier_ids(file)[file.default_tier]
 
 
+def v1_of(file: File) -> JsonDict | None:
+    """The file's settings of /v1, as the store holds them."""
+    return None if file.v1 is None else file.v1.model_dump(mode="json")
+
+
 def tier_ids(file: File) -> Mapping[str, str]:
     """Ids of the file's tiers, by name."""
     return {e.name: e.id for e in file.of("tiers")}

@@ -59,8 +59,14 @@ Key = tuple[str, ...]
 _Part = tuple[str, JsonDict, str | None, bytes, int, Origin | None]
 
 
-def compare(wanted: Rows, wanted_default: str | None, rows: Rows, default: str | None) -> Comparison:
-    """`wanted` are the rows of the file, `rows` the stored ones; the default tiers are ids."""
+def compare(
+    wanted: Rows,
+    wanted_default: str | None,
+    rows: Rows,
+    default: str | None,
+    v1: tuple[JsonDict | None, JsonDict | None] = (None, None),
+) -> Comparison:
+    """`wanted` are the rows of the file, `rows` the stored ones; the default tiers are ids. `v1`: stored, and of the file."""
     parts, stored = (
         [
             (kind, row.body, row.tier, row.hash, row.expires_at, row.origin)
@@ -75,6 +81,11 @@ def compare(wanted: Rows, wanted_default: str | None, rows: Rows, default: str |
     old, new = (names.get(key) if key is not None else None for key in (default, wanted_default))
     if old != new:
         found.insert(0, Differs("updated", "default_tier", "", (("default_tier", old, new),)))
+    before_v1, after_v1 = (flat(spec or {}) for spec in v1)
+    if before_v1 != after_v1:
+        paths = dict.fromkeys((*before_v1, *after_v1))
+        both = ((path, before_v1.get(path), after_v1.get(path)) for path in paths)
+        found.insert(0, Differs("updated", "v1", "", tuple(one for one in both if one[1] != one[2])))
     held = (f"{CALLED[e.kind]} {e.name}" for key, e in before.items() if key in after and not e.by_file)
     return Comparison(tuple(found), tuple(held))
 

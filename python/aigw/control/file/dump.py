@@ -18,6 +18,7 @@ from aigw.entities import KINDS
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
 from aigw.entities.upstream import place_text
+from aigw.entities.v1 import V1Spec
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import Model
 from aigw.types import JsonDict
@@ -34,8 +35,9 @@ def rows_of(reader: StoreReader) -> dict[str, list[Row]]:
     return {kind: sorted(reader.everything(kind, 0), key=lambda row: name_of(row.body)) for kind in KINDS}
 
 
-def document(rows: Rows, default_tier: str | None, mark: str = "") -> JsonDict:
-    """The configuration file. `default_tier`: an id. `mark`: of the secret that made the HMACs; left out, they have none."""
+def document(rows: Rows, default_tier: str | None, mark: str = "", v1: JsonDict | None = None) -> JsonDict:
+    """The configuration file. `default_tier`: an id. `mark`: of the secret that made the HMACs; left out, they have none. `v1`: the
+    settings of /v1."""
     names = {row.id: name_of(row.body) for kind in ("services", "routes", "tiers", "consumers") for row in rows[kind]}
     plugins = _Plugins(rows["plugins"], names)
     routes: defaultdict[str | None, list[JsonDict]] = defaultdict(list)
@@ -50,6 +52,7 @@ def document(rows: Rows, default_tier: str | None, mark: str = "") -> JsonDict:
         services.append({**_entity("services", row), **below, **plugins.of("service", row.id)})
     made = {
         "_format_version": "3.0",
+        "v1": _short(V1Spec, v1) if v1 is not None else None,
         "default_tier": names[default_tier] if default_tier is not None else None,
         "models": _models(rows["models"]),
         "tiers": {row.body["name"]: _short(TierSpec, row.body["spec"]) for row in rows["tiers"]},

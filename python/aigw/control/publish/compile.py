@@ -11,11 +11,13 @@ from typing import Final, Generic, NamedTuple, TypeVar, cast
 
 import orjson
 
-from aigw.control.publish.compile_tiers import WORDS, Rows, model_entry, tier_entry
+from aigw.control.publish.compile_tiers import WORDS, Rows, model_entry, tier_entry, v1_cors
 from aigw.control.publish.records import ConsumerRecord, Ref
 from aigw.entities import LlmModel, Plugin, Route, Service, Tier
 from aigw.plugins.acl import compile as acl
 from aigw.plugins.acl.schema import AclConfig
+from aigw.plugins.cors import compile as cors
+from aigw.plugins.cors.schema import CorsConfig
 from aigw.plugins.key_auth import compile as key_auth
 from aigw.plugins.key_auth.schema import KeyAuthConfig
 from aigw.plugins.rate_limiting import compile as rate_limiting
@@ -51,6 +53,8 @@ class World:
     tiers: dict[str, Numbered[Tier]] = field(default_factory=dict)
     models: dict[str, Numbered[LlmModel]] = field(default_factory=dict)
     default_tier: str | None = None
+    v1: JsonDict | None = None
+    """The file's `v1`."""
 
     def anonymous_texts(self) -> set[str]:
         """Every text of `anonymous` in the key-auth configurations."""
@@ -194,6 +198,7 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
     live = {s.entity.id: s.n for s in services}
     auths: list[JsonDict] = []
     acls: list[JsonDict] = []
+    pages: list[JsonDict] = []
     by_scope = _Candidates(world.plugins.values())
     routes = []
     for n, route in sorted(world.routes.values(), key=lambda r: r.n):
@@ -201,7 +206,7 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
             continue
         service = route.service.id if route.service else None
         candidates = by_scope.of(route)
-        auth, groups = (winner(name, route, candidates) for name in ("key-auth", "acl"))
+        auth, groups, callers = (winner(name, route, candidates) for name in ("key-auth", "acl", "cors"))
         routes.append(
             {
                 **_route(n, route, live.get(service or "")),
@@ -212,6 +217,7 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
                     winner("request-size-limiting", route, candidates), service, profiles, numbers
                 ),
                 "acl": groups and _shared(acls, acl.entry(AclConfig.model_validate(groups[1].config))),
+                "cors": callers and _shared(pages, cors.entry(CorsConfig.model_validate(callers[1].config))),
             }
         )
     tiers = sorted(world.tiers.values(), key=lambda t: t.n)
@@ -225,6 +231,8 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
         "rate_limiting": profiles.rate_limiting,
         "size_limiting": profiles.size_limiting,
         "acl": acls,
+        "cors": pages,
+        "v1_cors": v1_cors(world.v1),
         "default_tier": default and default.n,
         "tiers": [tier_entry(n, tier, models, columns.of) for n, tier in tiers],
         "models": [model_entry(n, model) for n, model in models],

@@ -14,6 +14,8 @@ from aigw.entities.host import canonical_host
 from aigw.entities.period import longest
 from aigw.entities.tier import Limit, milliseconds_of
 from aigw.entities.upstream import PEM_FIELDS, Upstream, place_text
+from aigw.entities.v1 import V1Spec
+from aigw.plugins.cors.compile import without_default_port
 from aigw.types import JsonDict
 
 Rows = Literal["consumers", "credentials", "one"]
@@ -52,6 +54,39 @@ def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], colum
         "first_byte_ms": _milliseconds(spec.timeouts.first_byte),
         "between_ms": _milliseconds(spec.timeouts.between),
         "total_ms": _milliseconds(spec.timeouts.total),
+    }
+
+
+EXPOSED: Final = (
+    "x-request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+    "x-aigw-tokens",
+    "x-aigw-price",
+    "x-aigw-remaining-spend",
+    "openai-processing-ms",
+)
+"""Headers of answers on /v1 that a page may read."""
+
+
+def v1_cors(v1: JsonDict | None) -> JsonDict | None:
+    """The policy's `v1_cors`: the form of the plugin cors. Pages send no cookies."""
+    spec = V1Spec.model_validate(v1).cors if v1 is not None else None
+    if spec is None:
+        return None
+    return {
+        "origins": None if "*" in spec.origins else [{"is": without_default_port(one)} for one in spec.origins],
+        "always": None,
+        "methods": "GET, HEAD, POST",
+        "headers": ", ".join(spec.headers) if spec.headers is not None else None,
+        "exposed": ", ".join(EXPOSED),
+        "max_age": milliseconds_of(spec.max_age) // 1000,
+        "credentials": False,
+        "preflight_continue": False,
+        "private_network": False,
+        "origin_absent": False,
     }
 
 

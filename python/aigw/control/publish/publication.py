@@ -131,6 +131,7 @@ class Publication:
         self.world = World(
             plugins={b["id"]: Plugin.model_validate(b) for b in reader.unscoped_plugins()},
             default_tier=reader.default_tier(),
+            v1=reader.v1(),
         )
         for kind, model in _IN_POLICY.items():
             found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reader.everything(kind, 0)}
@@ -347,7 +348,7 @@ class Publication:
             if row is not None:
                 named[text] = row.n
         self.world.named = named
-        self.world.default_tier = reader.default_tier()
+        self.world.default_tier, self.world.v1 = reader.default_tier(), reader.v1()
         compiled = compile_policy(self.world, profiles, self.numbers, self.series)
         policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
         self._policy_dirty = self._renewing or policy != self._policy

@@ -8,7 +8,7 @@ import orjson
 import sqlalchemy as sa
 
 from aigw.control.store import tables
-from aigw.control.store.rows import DEFAULT_TIER, Row, row_of
+from aigw.control.store.rows import DEFAULT_TIER, V1, Row, row_of
 from aigw.types import JsonDict
 
 
@@ -92,6 +92,12 @@ class StoreReader:
         c = tables.meta.c
         found = self.connection.scalar(sa.select(c.value).where(c.key == DEFAULT_TIER))
         return None if found is None else str(found)
+
+    def v1(self) -> JsonDict | None:
+        """The file's `v1`."""
+        c = tables.meta.c
+        found = self.connection.scalar(sa.select(c.value).where(c.key == V1))
+        return None if found is None else orjson.loads(found)
 
     def consumer_plugins(self, consumer: str | None = None) -> list[JsonDict]:
         """Bodies of the plugins on one consumer; None: of all plugins on consumers."""

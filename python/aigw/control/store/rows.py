@@ -26,6 +26,7 @@ class Row(NamedTuple):
 
 
 DEFAULT_TIER: Final = "default_tier"
+V1: Final = "v1"
 SETTINGS: Final = "settings"
 """The kind of a change to a setting of the gateway. Such a change has no rows."""
 

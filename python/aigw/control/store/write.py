@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 
 from aigw.control.store import tables
@@ -15,6 +16,7 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import (
     DEFAULT_TIER,
     SETTINGS,
+    V1,
     BulkChange,
     Change,
     Referenced,
@@ -111,6 +113,16 @@ class WriteSession(StoreReader):
         self.connection.execute(sa.delete(tables.meta).where(c.key == DEFAULT_TIER))
         if tier is not None:
             self.connection.execute(sa.insert(tables.meta).values(key=DEFAULT_TIER, value=tier))
+        self.changes.append(Change(SETTINGS, None, None))
+
+    def set_v1(self, spec: JsonDict | None) -> None:
+        """Set the file's `v1`."""
+        if self.v1() == spec:
+            return
+        c = tables.meta.c
+        self.connection.execute(sa.delete(tables.meta).where(c.key == V1))
+        if spec is not None:
+            self.connection.execute(sa.insert(tables.meta).values(key=V1, value=orjson.dumps(spec).decode()))
         self.changes.append(Change(SETTINGS, None, None))
 
     def delete(self, kind: EntityKind, row: Row, *, by_file: bool = False) -> None:

@@ -24,7 +24,8 @@ def load(name: str) -> tuple[World, list[dict[str, Any]]]:
         for kind in ("services", "routes", "tiers", "models")
     }
     shared = {p.id: p for p in made["plugins"] if p.consumer is None}
-    world = World(**placed, plugins=shared, named={"guest": 7}, default_tier=source.get("default_tier"))
+    settings = {"default_tier": source.get("default_tier"), "v1": source.get("v1")}
+    world = World(**placed, plugins=shared, named={"guest": 7}, **settings)
     return world, [p.model_dump(mode="json") for p in made["plugins"] if p.consumer is not None]
 
 
@@ -46,7 +47,7 @@ def test_the_same_input_gives_the_same_bytes_in_any_order(name: str) -> None:
         f: dict(reversed(list(getattr(world, f).items())))
         for f in ("services", "routes", "plugins", "named", "tiers", "models")
     }
-    other = World(**turned, default_tier=world.default_tier)
+    other = World(**turned, default_tier=world.default_tier, v1=world.v1)
     numbers, series = Numbers({}), Numbers({})
     first, second = Profiles(), Profiles()
     row = (7, "c", "guest", None, None)

@@ -1,0 +1,1 @@
+"""cors: lets pages of other origins call a route."""

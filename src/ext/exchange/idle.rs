@@ -1,0 +1,39 @@
+//! Ends the connections of clients that do nothing: see `aigw_io::idle`, which finds them.
+//!
+//! In: the port of the listener. Out: connections cut. A client with a request in flight is never cut here: body, upstream and
+//! stream have bounds of their own.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use aigw_io::idle::{INTERVAL, Idle};
+use aigw_io::socket;
+
+use super::{Exchange, Shared};
+
+/// Looks at all connections for ever, on a thread of its own: with ten thousand of them a look takes tens of milliseconds.
+pub(crate) fn watch(shared: &Shared<Exchange>, port: u16, most: Duration) {
+    let mut idle = Idle::new(most);
+    loop {
+        std::thread::sleep(INTERVAL);
+        let looked = catch_unwind(AssertUnwindSafe(|| {
+            let overdue = idle.look(&socket::flows(port), Instant::now());
+            end(shared, &overdue);
+        }));
+        if looked.is_err() {
+            shared.worker.recorder().panic();
+        }
+    }
+}
+
+fn end(shared: &Shared<Exchange>, overdue: &[SocketAddr]) {
+    if overdue.is_empty() {
+        return;
+    }
+    let busy: HashSet<_> = shared.in_flight.map(|exchange| exchange.get().head.peer.map(socket::canonical));
+    for peer in overdue.iter().filter(|peer| !busy.contains(&Some(**peer))) {
+        let _ = socket::cut(*peer);
+    }
+}

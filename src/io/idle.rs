@@ -1,0 +1,121 @@
+//! Finds connections whose client does nothing: heads that began and do not end, and connections without a request.
+//!
+//! In: the flows of all connections, about once a second. Out: the clients whose time is up. The server has one timer for the wait
+//! before a head and for the head itself, so it can either keep connections or bound slow heads. The kernel knows when bytes
+//! came and when an answer was sent: a connection whose last bytes came after the last answer has begun a head, unless a
+//! request of it is in flight, which the caller knows. It ends nothing itself.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::socket::Flow;
+
+/// A head must be whole this long after its first byte.
+pub const HEAD: Duration = Duration::from_secs(10);
+/// The interval of looks.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The connections of one worker, as the last look saw them.
+#[derive(Debug)]
+pub struct Idle {
+    /// A connection may do nothing for this long.
+    most: Duration,
+    seen: HashMap<SocketAddr, Seen>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    state: State,
+    since: Instant,
+}
+
+/// The state of a connection; the time in it begins anew when it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Bytes came, and nothing was sent since. The bytes that were acknowledged by then tell an answer in between.
+    Receiving { acked: u64 },
+    /// An answer was sent, or nothing came yet.
+    Waiting { received: u64, acked: u64 },
+}
+
+impl Idle {
+    /// Connections may be without a request for `most`.
+    #[must_use]
+    pub fn new(most: Duration) -> Self {
+        Self { most, seen: HashMap::new() }
+    }
+
+    /// Takes the flows of all connections at `now`; returns the clients whose time is up, unless a request of theirs is in flight.
+    pub fn look(&mut self, flows: &[Flow], now: Instant) -> Vec<SocketAddr> {
+        let mut overdue = Vec::new();
+        let mut seen = HashMap::with_capacity(flows.len());
+        for flow in flows {
+            let state = State::of(flow);
+            let before = self.seen.get(&flow.peer).filter(|seen| seen.state == state);
+            let since = before.map_or(now, |seen| seen.since);
+            let most = if matches!(state, State::Receiving { .. }) { HEAD } else { self.most };
+            if now.saturating_duration_since(since) >= most {
+                overdue.push(flow.peer);
+            }
+            seen.insert(flow.peer, Seen { state, since });
+        }
+        self.seen = seen;
+        overdue
+    }
+}
+
+impl State {
+    fn of(flow: &Flow) -> Self {
+        if flow.received > 0 && flow.quiet < flow.unanswered {
+            Self::Receiving { acked: flow.acked }
+        } else {
+            Self::Waiting { received: flow.received, acked: flow.acked }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(80);
+
+    fn flow(received: u64, acked: u64, quiet: u64, unanswered: u64) -> Flow {
+        let (quiet, unanswered) = (Duration::from_millis(quiet), Duration::from_millis(unanswered));
+        Flow { peer: ([127, 0, 0, 1], 9).into(), received, acked, quiet, unanswered }
+    }
+
+    /// The second at which a connection with these flows, one for each second, is overdue.
+    fn overdue_at(flows: impl Iterator<Item = Flow>) -> Option<usize> {
+        let (mut idle, began) = (Idle::new(MOST), Instant::now());
+        flows.enumerate().find_map(|(second, flow)| {
+            let now = began + Duration::from_secs(second as u64);
+            (!idle.look(&[flow], now).is_empty()).then_some(second)
+        })
+    }
+
+    #[test]
+    fn head_that_drips_is_overdue_after_its_bound() {
+        assert_eq!(overdue_at((0..200).map(|second| flow(10 + second, 5, 100, 1000 * second + 500))), Some(10));
+    }
+
+    #[test]
+    fn head_that_stopped_is_overdue_after_its_bound() {
+        assert_eq!(overdue_at((0..200).map(|second| flow(10, 5, 1000 * second, 1000 * second + 500))), Some(10));
+    }
+
+    #[test]
+    fn answered_connection_is_kept_for_its_time() {
+        assert_eq!(overdue_at((0..200).map(|second| flow(10, 5, 1000 * second + 500, 1000 * second))), Some(80));
+        assert_eq!(overdue_at((0..200).map(|second| flow(0, 0, 1000 * second, 1000 * second))), Some(80));
+    }
+
+    #[test]
+    fn busy_connection_is_never_overdue() {
+        // A request each second: its answer is acknowledged by the next look.
+        assert_eq!(overdue_at((0..200).map(|second| flow(10 * second + 1, 5 * second, 100, 50))), None);
+        // A stream of answers, and bytes of the next request behind it.
+        assert_eq!(overdue_at((0..200).map(|second| flow(20, 5 * second, 100, 500))), None);
+    }
+}
