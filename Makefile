@@ -12,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hash
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
-.PHONY: help build run wheel test bench fuzz lint fmt reference lock clean
+.PHONY: help build run wheel test compat llama bench fuzz lint fmt reference lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,13 @@ test: build lint ## every test: Rust, Python, real processes; lint first
 	$(CARGO_TEST)
 	$(BIN)/pytest
 
+compat: build ## nine clients (Python, Node, Go) through a gateway, each call of each; CLIENTS="openai vercel-ai"
+	$(BIN)/python -m tests.compat $(CLIENTS)
+
+llama: build ## llama.cpp's server behind the gateway; builds it once (cmake, g++, some minutes of all cores)
+	$(BIN)/python -m tests.support.llama
+	$(BIN)/pytest tests/integration/llama
+
 bench: build ## micro-benchmarks and load against nginx; ROUNDS=7 SECONDS=5
 	@for tool in nginx wrk; do command -v $$tool >/dev/null || PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || \
 	  { echo "make bench: $$tool is missing: apt-get install nginx-light wrk" >&2; exit 2; }; done
@@ -87,11 +94,13 @@ fmt: .venv/.tools ## format both languages
 reference: build ## write the generated pages of docs/reference again
 	$(BIN)/python docs/generate.py
 
-lock: ## write requirements/*.lock again from pyproject.toml
+lock: ## write requirements/*.lock again from pyproject.toml, and the locks of the clients of `make compat`
 	$(PYTHON) -m venv .cache/lock
 	.cache/lock/bin/pip install --quiet --disable-pip-version-check pip-tools
 	$(COMPILE) --extra dev --output-file requirements/dev.lock pyproject.toml
 	$(COMPILE) --extra build --constraint requirements/dev.lock --output-file requirements/run.lock pyproject.toml
+	for client in openai langchain litellm pydantic-ai llamaindex; do \
+	  $(COMPILE) --output-file tests/compat/python/$$client.lock tests/compat/python/$$client.in || exit; done
 	cargo update --workspace
 
 clean: ## remove what was built (not data folders)

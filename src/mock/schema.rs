@@ -183,22 +183,27 @@ fn text(schema: &Value) -> String {
     known.to_owned()
 }
 
-/// A number within the schema's bounds.
+/// A number within the schema's bounds: 1 or 0.5 or the step where it fits, else the one next to a bound.
 fn number(schema: &Value, whole: bool) -> Number {
     let bound = |word: &str| schema.get(word).and_then(Value::as_f64);
     let (least, above) = (bound("minimum"), bound("exclusiveMinimum"));
     let (most, below) = (bound("maximum"), bound("exclusiveMaximum"));
     let step = bound("multipleOf").filter(|step| *step > 0.0).or(whole.then_some(1.0));
+    let usual = step.unwrap_or(0.5);
+    let fits = least.is_none_or(|least| usual >= least)
+        && above.is_none_or(|above| usual > above)
+        && most.is_none_or(|most| usual <= most)
+        && below.is_none_or(|below| usual < below);
     let value = match (step, least.or(above), most.or(below)) {
+        _ if fits => usual,
         (Some(step), Some(low), _) if least.is_some() => (low / step).ceil() * step,
         (Some(step), Some(low), _) => ((low / step).floor() + 1.0) * step,
-        (Some(step), None, Some(high)) if most.is_some() => step.min((high / step).floor() * step),
-        (Some(step), None, Some(high)) => step.min(((high / step).ceil() - 1.0) * step),
-        (Some(step), None, None) => step,
+        (Some(step), None, Some(high)) if most.is_some() => (high / step).floor() * step,
+        (Some(step), None, Some(high)) => ((high / step).ceil() - 1.0) * step,
         (None, Some(low), Some(high)) => f64::midpoint(low, high),
         (None, Some(low), None) => low + 0.5,
         (None, None, Some(high)) => high - 0.5,
-        (None, None, None) => 0.5,
+        (_, None, None) => usual,
     };
     #[allow(clippy::cast_possible_truncation)] // bounds beyond an i64 saturate
     if whole { Number::from(value as i64) } else { Number::from_f64(value).unwrap_or_else(|| Number::from(0)) }
@@ -277,6 +282,10 @@ mod tests {
     #[test]
     fn instance_keeps_bounds() {
         for (schema, wanted) in [
+            (
+                json!({"type": "integer", "minimum": -9_007_199_254_740_991_i64, "maximum": 9_007_199_254_740_991_i64}),
+                json!(1),
+            ),
             (json!({"type": "integer", "minimum": 18}), json!(18)),
             (json!({"type": "integer", "exclusiveMinimum": 18}), json!(19)),
             (json!({"type": "integer", "maximum": -3}), json!(-3)),
