@@ -37,6 +37,7 @@ ADVICE: Final = {
     "Never": "change the request",
     "After": "after `Retry-After`",
     "Soon": "at once or with back-off: nothing was sent upstream",
+    "Operator": "not automatically (`x-should-retry: false` on `/v1`): only the operator can mend it",
     "Unsafe": "not automatically (`x-should-retry: false`): the upstream may have acted on it",
 }
 
@@ -81,6 +82,20 @@ def metrics() -> str:
         "(`AIGW_OTLP_ENDPOINT`) exports the same metrics: counters without the suffix `_total`, and `gen_ai_*` with the names of\n"
         "OpenTelemetry's conventions: `gen_ai.client.token.usage` by `gen_ai.request.model`, `gen_ai.token.type` and `aigw.tier`.\n\n"
         + table(["Name", "Type", "Labels", "Meaning"], rows)
+    )
+
+
+def access_log() -> str:
+    rows = [
+        (f"`{name}`", "left out" if optional else "null", about)
+        for name, about, optional in _native.access_log_fields()
+    ]
+    return (
+        "# The access log\n\n"
+        + MADE.format(source="`src/io/access_log.rs`")
+        + "\nOne JSON object a line for each request, in the order of their ends, to the file of `--access-log` (`AIGW_ACCESS_LOG`).\n"
+        "Lines hold no key, no query and no header. A line that cannot be written is dropped and counted (`aigw_access_log_dropped_total`).\n\n"
+        + table(["Field", "Without a value", "Meaning"], rows)
     )
 
 
@@ -136,6 +151,7 @@ def helps(command: click.Command | None, parent: click.Context) -> Iterable[str]
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "docs/reference/access-log.md": access_log,
     "docs/reference/cli.md": cli,
     "docs/reference/denials.md": denials,
     "docs/reference/metrics.md": metrics,

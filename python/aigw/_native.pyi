@@ -29,6 +29,9 @@ def wrong_limit(kind: str, fields: bytes, open: bool) -> str | None:
     """Why workers would refuse a limit of this kind with these fields (a JSON object), or None. ``open``: it has a counter
     for each address."""
 
+def access_log_fields() -> list[tuple[str, str, bool]]:
+    """Every field of a line of the access log, in order: name, meaning, and whether a line without a value leaves it out (else it is null)."""
+
 def metrics_table() -> list[dict[str, object]]:
     """Every metric: name, kind, help, labels, as `src/telemetry` has them."""
 

@@ -3,6 +3,7 @@
 //! In: compiled entities of a policy. Out: an [`Origin`] (the key of a connection pool), the `Host` to send, the bounds of
 //! one call.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +96,17 @@ impl Deadlines {
             between: between.unwrap_or(MODEL_BETWEEN.max(slow)),
             unread: MODEL_UNREAD,
             total: set(tier.total_ms, model.total_ms).unwrap_or(TOTAL),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    /// Host and port, as a URL has them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }

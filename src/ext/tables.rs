@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use aigw_core::{limits, refusal, telemetry};
+use aigw_io::access_log;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -34,6 +35,12 @@ pub fn limit_kinds() -> BTreeMap<&'static str, u32> {
 #[pyfunction]
 pub fn wrong_limit(kind: &str, fields: &[u8], open: bool) -> Option<String> {
     limits::wrong(kind, fields, open)
+}
+
+/// See the stub.
+#[pyfunction]
+pub fn access_log_fields() -> Vec<(&'static str, &'static str, bool)> {
+    access_log::FIELDS.to_vec()
 }
 
 /// See the stub.

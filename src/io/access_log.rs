@@ -19,7 +19,45 @@ const QUEUE: usize = 16 * 1024;
 /// Approximate bytes of one write.
 const BATCH: usize = 64 * 1024;
 
-/// One request, as it is logged.
+/// The fields of a line in their order: name, meaning, and whether a line without a value leaves it out (else it is null).
+pub const FIELDS: &[(&str, &str, bool)] = &[
+    ("time", "Unix time of the request's arrival, in seconds with milliseconds.", false),
+    ("request_id", "The gateway's id of the request: 32 hex digits, as in `X-Request-Id`.", false),
+    ("client", "Address of the TCP connection.", false),
+    ("method", "Method.", false),
+    ("path", "Decoded path. The query is left out: it may hold a key.", false),
+    ("status", "Status of the answer; 499 when the client left before one.", false),
+    ("bytes", "Bytes of the answer's body.", false),
+    ("source", "Author of the answer: `upstream` or `gateway`.", false),
+    ("denial", "Code of the [denial](denials.md), where the gateway refused or failed the request.", true),
+    (
+        "outcome",
+        "`completed`; `refused` before anything was sent; `client_cut`: the client left first; `upstream_cut`: the upstream stopped in the middle of its answer; `upstream_error`: no answer came, or on `/v1` an error.",
+        false,
+    ),
+    (
+        "error_type",
+        "Why the request failed: a code of a denial, the status of an error that a model's upstream sent, `error_in_answer` or `empty_stream`. As the metrics' label, where rare statuses are `4xx` and `5xx`.",
+        true,
+    ),
+    ("route", "Id of the route.", false),
+    ("service", "Id of the service.", false),
+    ("consumer", "Id of the consumer.", false),
+    ("consumer_name", "Username of the consumer, else its custom id.", false),
+    ("tier", "Name of the consumer's tier, on `/v1`.", false),
+    ("model", "Public name of the model that was called.", false),
+    ("upstream", "Host and port of the upstream that was asked last.", true),
+    ("attempts", "Upstreams that were asked, one after another.", true),
+    ("input_tokens", "Input tokens that a model's upstream reported, without those of a cache.", true),
+    ("cached_input_tokens", "Input tokens read from a cache.", true),
+    ("cache_write_input_tokens", "Input tokens written to a cache.", true),
+    ("output_tokens", "Output tokens without reasoning.", true),
+    ("reasoning_tokens", "Output tokens of reasoning.", true),
+    ("latency_ms", "Milliseconds from arrival to the end of the answer.", false),
+    ("upstream_ms", "Milliseconds from arrival to the head of the upstream's answer.", true),
+];
+
+/// One request, as it is logged. [`FIELDS`] describes its fields.
 #[derive(Debug, Serialize)]
 pub struct Line {
     /// Unix time of arrival, seconds with milliseconds.
@@ -43,21 +81,50 @@ pub struct Line {
     pub denial: Option<&'static str>,
     /// The outcome: `completed`, `client_cut`, `upstream_cut`, `upstream_error`, `refused`.
     pub outcome: &'static str,
+    /// Why it failed: the reason of the refusal or of the cut, or the status of the upstream's error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<&'static str>,
     /// Route id.
     pub route: Option<String>,
     /// Service id.
     pub service: Option<String>,
     /// Consumer id.
     pub consumer: Option<String>,
+    /// Its username, else its custom id.
+    pub consumer_name: Option<String>,
     /// Name of its tier.
     pub tier: Option<String>,
     /// Public name of the model that was called.
     pub model: Option<String>,
+    /// Host and port of the upstream that was asked last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    /// Upstream addresses that were asked, one after another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// The tokens that a model's upstream reported.
+    #[serde(flatten)]
+    pub tokens: Option<Tokens>,
     /// From arrival to the end of the answer.
     pub latency_ms: f64,
     /// From arrival to the head of the upstream's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ms: Option<f64>,
+}
+
+/// Tokens of a call in disjoint classes.
+#[derive(Debug, Serialize)]
+pub struct Tokens {
+    /// Input that was not cached.
+    pub input_tokens: u64,
+    /// Input read from a cache.
+    pub cached_input_tokens: u64,
+    /// Input written to a cache.
+    pub cache_write_input_tokens: u64,
+    /// Output without reasoning.
+    pub output_tokens: u64,
+    /// Output of reasoning.
+    pub reasoning_tokens: u64,
 }
 
 /// The handle of the access log, for the threads that answer.
@@ -226,14 +293,50 @@ mod tests {
             source: "upstream",
             denial: None,
             outcome: "completed",
+            error_type: None,
             route: None,
             service: None,
             consumer: None,
+            consumer_name: None,
             tier: None,
             model: None,
+            upstream: None,
+            attempts: None,
+            tokens: None,
             latency_ms: 1.0,
             upstream_ms: None,
         }
+    }
+
+    /// A line with a value in every field, and its names in the order of the text.
+    fn names(line: &Line) -> Vec<String> {
+        let text = serde_json::to_string(line).unwrap();
+        let members = text.trim_matches(['{', '}']).split(",\"");
+        members.map(|member| member.split('"').find(|part| !part.is_empty()).unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_field_is_described() {
+        let all = FIELDS.iter().map(|(name, ..)| *name);
+        let always = FIELDS.iter().filter(|(_, _, optional)| !optional).map(|(name, ..)| *name);
+        assert_eq!(names(&line()), always.collect::<Vec<_>>());
+        let tokens = Tokens {
+            input_tokens: 1,
+            cached_input_tokens: 1,
+            cache_write_input_tokens: 1,
+            output_tokens: 1,
+            reasoning_tokens: 1,
+        };
+        let full = Line {
+            denial: Some("a"),
+            error_type: Some("a"),
+            upstream: Some("a".into()),
+            attempts: Some(1),
+            tokens: Some(tokens),
+            upstream_ms: Some(1.0),
+            ..line()
+        };
+        assert_eq!(names(&full), all.collect::<Vec<_>>());
     }
 
     #[test]

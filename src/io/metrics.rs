@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use aigw_core::snapshot::file::Highest;
+use aigw_core::telemetry::failures::{FAILURE_WORDS, FAILURES};
 use aigw_core::telemetry::series::{SERIES, SERIES_WORDS, SeriesRow, TIER_WORDS, TIERS};
 use aigw_core::telemetry::{
     self, Counter, GATEWAY, GATEWAY_WORDS, Page, ROUTE_WORDS, ROUTES, RouteRow, Sink, Value, WORKERS,
@@ -19,6 +20,7 @@ pub fn prepare(cells: &ControlCells, highest: Highest) -> io::Result<()> {
     let rows = |highest: u32, words: u32| (u64::from(highest) + 1) * u64::from(words);
     cells.ensure_column(ROUTES.0, 1, rows(highest.route, ROUTE_WORDS), ROUTES.1)?;
     cells.ensure_column(SERIES.0, 1, rows(highest.series, SERIES_WORDS), SERIES.1)?;
+    cells.ensure_column(FAILURES.0, 1, rows(highest.series, FAILURE_WORDS), FAILURES.1)?;
     cells.ensure_column(TIERS.0, 1, rows(highest.tier, TIER_WORDS), TIERS.1)?;
     cells.ensure_column(GATEWAY.0, 1, u64::from(GATEWAY_WORDS), GATEWAY.1)
 }
@@ -66,9 +68,13 @@ pub fn walk(cells: &ControlCells, Labels { routes, series, tiers }: &Labels, sin
     telemetry::walk(&rows, &cells.run(GATEWAY.0, 0, GATEWAY_WORDS), sink);
     let words: Vec<_> = series
         .iter()
-        .map(|(row, (tier, model))| (tier.as_str(), model.as_str(), run(SERIES.0, *row, SERIES_WORDS)))
+        .map(|(row, (tier, model))| {
+            let (words, failures) = (run(SERIES.0, *row, SERIES_WORDS), run(FAILURES.0, *row, FAILURE_WORDS));
+            (tier.as_str(), model.as_str(), words, failures)
+        })
         .collect();
-    let rows: Vec<_> = words.iter().map(|(tier, model, words)| SeriesRow { tier, model, words }).collect();
+    let rows: Vec<_> =
+        words.iter().map(|(tier, model, words, failures)| SeriesRow { tier, model, words, failures }).collect();
     let tiers: Vec<_> = tiers.iter().map(|(n, name)| (name.as_str(), run(TIERS.0, *n, TIER_WORDS))).collect();
     telemetry::series::walk(&rows, &tiers, sink);
     let slots = cells.slots()?;

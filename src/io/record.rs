@@ -2,13 +2,17 @@
 //!
 //! In: its head and its report. Out: words in the shared columns, a line in the log's channel. Nothing here waits.
 
-use crate::access_log::{AccessLog, Line};
+use crate::access_log::{AccessLog, Line, Tokens};
 use crate::cells::WorkerCells;
+use aigw_core::balance::Origin;
 use aigw_core::cells::Cells;
 use aigw_core::refusal::Reason;
 use aigw_core::request::Head;
 use aigw_core::settle::Report;
 use aigw_core::snapshot::Uuid;
+use aigw_core::stream::usage::Usage;
+use aigw_core::telemetry::ErrorType;
+use aigw_core::telemetry::failures::{self, FAILURE_WORDS, FAILURES};
 use aigw_core::telemetry::series::{self, CallReport};
 use aigw_core::telemetry::{self, Counter, Latency, Source};
 use std::sync::Arc;
@@ -68,11 +72,19 @@ impl Recorder {
         }
     }
 
-    /// Count a call of a model, in this row of series.
-    pub fn call(&self, row: u32, report: &CallReport) {
+    /// Count a call of a model, and its attempts that failed, in this row of series.
+    pub fn call(&self, row: u32, report: &CallReport, failed: &[ErrorType]) {
         let first = row.saturating_mul(series::SERIES_WORDS);
         let run = |at: u32| self.cells.dense(series::SERIES.0, first.saturating_add(at));
         series::count_call(&run, report);
+        let first = row.saturating_mul(FAILURE_WORDS);
+        let run = |at: u32| self.cells.dense(FAILURES.0, first.saturating_add(at));
+        if let Some(error) = report.error {
+            failures::count_failure(&run, report.outcome, error);
+        }
+        for error in failed {
+            failures::count_attempt(&run, *error);
+        }
     }
 
     /// Count a refusal of a caller of tier `n`.
@@ -129,12 +141,28 @@ fn line(head: &Head, report: &Report<'_>) -> Line {
         source: if report.source == Source::Service { "upstream" } else { "gateway" },
         denial: report.end.reason.map(Reason::code),
         outcome: report.end.outcome.name(),
+        // A refusal before a call has a reason that no call's metric has.
+        error_type: report.end.reason.map(Reason::code).or(report.end.error.map(ErrorType::name)),
         route: report.route.as_ref().map(Uuid::to_string),
         service: report.service.as_ref().map(Uuid::to_string),
         consumer: report.consumer.as_ref().map(Uuid::to_string),
+        consumer_name: report.consumer_name().map(str::to_owned),
         tier: report.tier.map(|tier| tier.name.to_string()),
         model: report.model.map(str::to_owned),
+        upstream: report.upstream.map(Origin::to_string),
+        attempts: Some(report.attempts).filter(|attempts| *attempts > 0),
+        tokens: report.usage.map(tokens),
         latency_ms: millis(report.took),
         upstream_ms: report.traffic.head_after.map(millis),
+    }
+}
+
+fn tokens(usage: Usage) -> Tokens {
+    Tokens {
+        input_tokens: usage.input,
+        cached_input_tokens: usage.cached_input,
+        cache_write_input_tokens: usage.cache_write_input,
+        output_tokens: usage.output,
+        reasoning_tokens: usage.reasoning,
     }
 }

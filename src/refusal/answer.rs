@@ -45,7 +45,7 @@ pub fn refuse(head: &Head, mut refusal: Refusal, tier: Option<&str>, after: Dura
         let seconds = refusal.retry_after_s.unwrap_or(RETRY_AFTER_S);
         headers.push(("retry-after", seconds.to_string().into()));
     }
-    let hopeless = row.retry == Retry::Never && head.surface == Surface::OpenAi;
+    let hopeless = matches!(row.retry, Retry::Never | Retry::Operator) && head.surface == Surface::OpenAi;
     if row.retry == Retry::Unsafe || hopeless {
         headers.push(("x-should-retry", "false".into()));
     }

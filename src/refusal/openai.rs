@@ -45,6 +45,7 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
         Reason::QuotaExhausted => ("insufficient_quota", "insufficient_quota"),
         Reason::Overloaded | Reason::Draining | Reason::Drained => ("server_error", "overloaded"),
         Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout => ("server_error", "upstream_timeout"),
+        Reason::UpstreamAuth => ("server_error", reason.code()),
         _ => match reason.status() {
             502..=504 => ("server_error", "upstream_error"),
             500 => ("server_error", "internal_error"),
@@ -53,12 +54,44 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
     }
 }
 
+/// The message of a reason on `/v1`. Messages about upstreams name the repair, which is the operator's, and no address.
+fn message(reason: Reason) -> &'static str {
+    match reason {
+        Reason::UpstreamRefused => {
+            "The model's server refused the connection; nothing was sent. If this lasts, the operator of this API should check that the server runs where the url of the model's upstream points."
+        }
+        Reason::UpstreamUnresolved => {
+            "The name of the model's server has no address; nothing was sent. If this lasts, the operator of this API should check the host in the url of the model's upstream, and the gateway's DNS."
+        }
+        Reason::UpstreamTls => {
+            "No TLS connection to the model's server could be made; nothing was sent. The operator of this API finds the cause in the gateway's log: most often the server's certificate, or a server without TLS."
+        }
+        Reason::UpstreamConnectTimeout => {
+            "The model's server did not accept a connection in time; nothing was sent. If this lasts, the operator of this API should check the network and the firewalls between the gateway and the server."
+        }
+        Reason::UpstreamOut => {
+            "Connections to the model's server failed several times in a row; nothing was sent, and the gateway tries again soon. The operator of this API finds the cause in the gateway's log."
+        }
+        Reason::UpstreamReset => {
+            "The model's server closed the connection before its answer was whole, and may have worked on the call. The operator of this API finds the cause in the server's own log."
+        }
+        Reason::UpstreamGarbage => {
+            "The model's server sent an answer that cannot be read. The operator of this API should check that the url of the model's upstream names an HTTP server, with https:// where it speaks TLS."
+        }
+        Reason::UpstreamTimeout => {
+            "The model's server did not answer in time, and may have worked on the call. The operator of this API can raise the timeouts of the tier or of the model."
+        }
+        _ => reason.row().message,
+    }
+}
+
 /// The body. `retryable`: the same request may pass if it is sent again soon.
 pub fn render(refusal: &Refusal, tier: Option<&str>, request_id: &str, retryable: bool) -> Vec<u8> {
     let (kind, code) = kind(refusal.reason);
     let row = refusal.reason.row();
     let facts = Facts { reason: row.code, request_id, tier, limit: refusal.limit.as_deref(), retryable };
-    let error = Error { message: refusal.message(), r#type: kind, param: refusal.param.as_deref(), code, aigw: facts };
+    let message = refusal.message.as_deref().unwrap_or_else(|| message(refusal.reason));
+    let error = Error { message, r#type: kind, param: refusal.param.as_deref(), code, aigw: facts };
     // A struct of strings and numbers always has a JSON text.
     serde_json::to_vec(&Body { error }).unwrap_or_default()
 }

@@ -15,6 +15,8 @@ pub enum Retry {
     Soon,
     /// Not by itself: upstream may have acted on the request (`x-should-retry: false`).
     Unsafe,
+    /// Not by itself: only the operator can mend it (`x-should-retry: false` on `/v1`).
+    Operator,
 }
 
 /// The extra headers a refusal carries. The stage that refuses knows their values.
@@ -159,6 +161,10 @@ denials! {
     Internal = "internal", 500, "An unexpected error occurred", None, Never;
     /// The request takes more than the whole of a limit: no wait helps.
     AboveLimit = "above_limit", 429, "The request takes more than one of its limits ever allows", None, Never;
+    /// Every upstream of the model refused the gateway's own key (401, 402, 403 or 407); its answer stays behind.
+    UpstreamAuth = "upstream_auth", 502, "The model's server refused the gateway's own credentials: your key is not at fault. The operator of this API finds the upstream in the gateway's log; its api_key, account or credit needs repair", None, Operator;
+    /// An upstream of the model answered with a redirect, which is neither followed nor passed on.
+    UpstreamRedirect = "upstream_redirect", 502, "The model's server answered with a redirect, which the gateway does not follow. The operator of this API has to put the final address into the url of the model's upstream", None, Operator;
 }
 
 impl Reason {

@@ -41,6 +41,10 @@ pub enum Failure {
     BetweenTimeout,
     /// The answer outgrew its cap.
     TooLarge,
+    /// A model's upstream answered with a redirect.
+    Redirected,
+    /// A model's upstream refused the fleet's own key.
+    Unauthorized,
     /// The client stopped reading.
     ClientStalled,
     /// The call was cancelled: its client left, or a shutdown cuts it.
@@ -53,6 +57,11 @@ impl Failure {
     /// Nothing was sent, so no upstream can have acted on the request.
     pub fn is_before_sending(self) -> bool {
         matches!(self, Self::Refused | Self::Unresolved | Self::Out | Self::Tls | Self::ConnectTimeout)
+    }
+
+    /// An upstream failed, not the client or the gateway.
+    pub fn is_upstreams(self) -> bool {
+        !matches!(self, Self::Cancelled | Self::ClientStalled | Self::Internal)
     }
 
     /// The client left by itself. `cutting`: a shutdown cuts the calls in flight.
@@ -69,6 +78,8 @@ impl Failure {
             Self::Tls => Reason::UpstreamTls,
             Self::ConnectTimeout => Reason::UpstreamConnectTimeout,
             Self::Garbage | Self::TooLarge => Reason::UpstreamGarbage,
+            Self::Redirected => Reason::UpstreamRedirect,
+            Self::Unauthorized => Reason::UpstreamAuth,
             Self::FirstByteTimeout | Self::TotalTimeout | Self::BetweenTimeout => Reason::UpstreamTimeout,
             Self::Reset | Self::CutShort | Self::ClientStalled => Reason::UpstreamReset,
             Self::Cancelled if cutting => Reason::Drained,

@@ -5,7 +5,9 @@
 mod failure;
 mod outcome;
 mod report;
+mod verdict;
 
 pub use failure::{Failure, Shutdown};
 pub use outcome::{End, Outcome};
 pub use report::{LogContext, Report, Traffic, call_report};
+pub use verdict::{Verdict, stand_in};

@@ -1,11 +1,13 @@
 //! How a request ended, and whether it counts.
 //!
-//! In: the [`Outcome`] of a call and its permit. Out: the permit settled or given back.
+//! In: the [`Outcome`] of a call, the [`Verdict`] on its answer, its permit. Out: the permit settled or given back.
 
+use super::Verdict;
 use crate::admit::Permit;
 use crate::cells::CounterSpace;
 use crate::limits::Usage;
 use crate::refusal::Reason;
+use crate::telemetry::ErrorType;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub enum Outcome {
     ClientCut,
     /// The upstream stopped in the middle of its answer.
     UpstreamCut,
-    /// No answer came from an upstream.
+    /// No answer came from an upstream; on `/v1` also: its answer is an error.
     UpstreamError,
     /// The gateway refused the request.
     Refused,
@@ -35,18 +37,19 @@ impl Outcome {
     }
 
     /// Whether a request that ended so counts. `sent`: its first byte went upstream.
-    fn counts(self, sent: bool) -> bool {
+    fn counts(self, verdict: Verdict, sent: bool) -> bool {
         match self {
-            Self::Completed | Self::UpstreamCut => true,
+            Self::Completed | Self::UpstreamCut => verdict != Verdict::Fleets,
             // The upstream may have worked: a client that hangs up early still pays for it.
-            Self::ClientCut => sent,
-            Self::UpstreamError | Self::Refused => false,
+            Self::ClientCut => sent && verdict != Verdict::Fleets,
+            Self::UpstreamError => verdict == Verdict::Error,
+            Self::Refused => false,
         }
     }
 
-    /// Ends a permit: its amounts stay taken, or go back.
-    pub fn end<P: CounterSpace>(self, permit: Permit<P>, sent: bool) {
-        if self.counts(sent) { permit.settle(&Usage::ANSWERED) } else { permit.give_back() }
+    /// Ends a permit: its amounts stay taken, or go back. `verdict`: on the answer that passed.
+    pub fn end<P: CounterSpace>(self, permit: Permit<P>, verdict: Verdict, sent: bool) {
+        if self.counts(verdict, sent) { permit.settle(&Usage::ANSWERED) } else { permit.give_back() }
     }
 }
 
@@ -57,6 +60,8 @@ pub struct End {
     pub outcome: Outcome,
     /// The refusal, when the answer is one.
     pub reason: Option<Reason>,
+    /// Why it failed; `None` for a request that was answered well.
+    pub error: Option<ErrorType>,
     /// The status of the answer; 0 when there was none.
     pub status: u16,
     /// Bytes of the answer's body.
@@ -67,6 +72,6 @@ impl End {
     /// The end of a request that the gateway answered itself.
     pub fn answered(status: u16, bytes: usize, reason: Option<Reason>) -> Self {
         let outcome = if reason.is_some() { Outcome::Refused } else { Outcome::Completed };
-        Self { outcome, reason, status, egress: bytes as u64 }
+        Self { outcome, reason, error: reason.map(ErrorType::of_reason), status, egress: bytes as u64 }
     }
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::{End, Outcome};
+use crate::balance::Origin;
 use crate::in_force::InForce;
-use crate::snapshot::{Route, Tier, Uuid};
+use crate::snapshot::{Keys, Route, Tier, Uuid};
 use crate::stream::answer::ModelAnswer;
+use crate::stream::usage::Usage;
 use crate::telemetry::Source;
 use crate::telemetry::series::CallReport;
 
@@ -16,6 +18,8 @@ pub struct LogContext {
     pub route: Option<usize>,
     /// Id of the consumer.
     pub consumer: Option<Uuid>,
+    /// Row number of the consumer.
+    pub consumer_n: Option<u32>,
     /// Index of the caller's tier.
     pub tier: Option<usize>,
     /// Index of the model that is called.
@@ -44,12 +48,22 @@ pub struct Report<'a> {
     pub service: Option<Uuid>,
     /// Consumer id.
     pub consumer: Option<Uuid>,
+    /// Row number of the consumer.
+    pub consumer_n: Option<u32>,
+    /// The keys and consumers of the configuration that judged the request.
+    pub keys: &'a Keys,
     /// The caller's tier.
     pub tier: Option<&'a Tier>,
     /// Public name of the model that was called.
     pub model: Option<&'a str>,
     /// The author of the answer.
     pub source: Source,
+    /// The upstream address that was asked last.
+    pub upstream: Option<&'a Origin>,
+    /// Attempts at upstream addresses.
+    pub attempts: u32,
+    /// The usage that a model's upstream reported.
+    pub usage: Option<Usage>,
     /// How the request ended.
     pub end: End,
     /// Bytes and times.
@@ -79,9 +93,14 @@ impl LogContext {
             route: route.map(|route| route.id),
             service: service.map(|service| service.id),
             consumer: self.consumer,
+            consumer_n: self.consumer_n,
+            keys: &in_force.snapshot.keys,
             tier: self.tier(in_force),
             model: model.map(|model| &*model.name),
             source: Source::Exit,
+            upstream: None,
+            attempts: 0,
+            usage: None,
             end,
             traffic,
             took,
@@ -89,19 +108,28 @@ impl LogContext {
     }
 }
 
+impl<'a> Report<'a> {
+    /// The consumer's username, else its custom id: a look-up that only a log line pays for.
+    pub fn consumer_name(&self) -> Option<&'a str> {
+        let names = self.keys.names(self.consumer_n?)?;
+        names.username.or(names.custom_id)
+    }
+}
+
 /// The report of a model's call, for the metrics by tier and model.
-pub fn call_report(answer: &ModelAnswer, outcome: Outcome, took: Duration) -> CallReport {
+pub fn call_report(answer: &ModelAnswer, end: End, took: Duration) -> CallReport {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let (first, streaming) = answer.times();
     CallReport {
-        outcome: match outcome {
+        error: end.error,
+        outcome: match end.outcome {
             Outcome::Completed => 0,
             Outcome::ClientCut => 1,
             Outcome::UpstreamCut => 2,
             Outcome::UpstreamError | Outcome::Refused => 3,
         },
         usage: answer.usage(),
-        expected: answer.is_success() && outcome == Outcome::Completed,
+        expected: answer.is_success() && end.outcome == Outcome::Completed,
         took: micros(took),
         first: first.map(micros),
         streaming: micros(streaming),

@@ -13,15 +13,17 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::case::Admission;
 use super::cors;
 use crate::admit::{Check, Permit, headers};
-use crate::balance::health;
+use crate::balance::{Origin, health};
 use crate::cells::CounterSpace;
 use crate::forward::Dispatch;
 use crate::in_force::InForce;
 use crate::refusal::{Reason, Refusal, answer, openai};
 use crate::request::{Answer, Head, Header, Surface};
-use crate::settle::{End, Failure, LogContext, Outcome, Report, Shutdown, Traffic, call_report};
-use crate::stream::answer::ModelAnswer;
+use crate::settle::{End, Failure, LogContext, Outcome, Report, Shutdown, Traffic, Verdict, call_report, stand_in};
+use crate::snapshot::FailoverOn;
+use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::head::{Times, own_headers};
+use crate::telemetry::ErrorType;
 use crate::telemetry::Source;
 use crate::telemetry::series::CallReport;
 use crate::units::Moment;
@@ -70,6 +72,9 @@ pub struct Call<P: CounterSpace> {
     checks: Vec<Check>,
     /// The headers of the limits, until the answer's head passes.
     headers: Vec<Header>,
+    admitted: Moment,
+    /// On the answer that passes.
+    verdict: Verdict,
     status: u16,
     egress: u64,
     facts: Facts,
@@ -83,6 +88,28 @@ struct Facts {
     traffic: Traffic,
     /// The answer of a model.
     answer: Option<ModelAnswer>,
+    /// The address that was asked last.
+    upstream: Option<Arc<Origin>>,
+    /// Attempts at addresses.
+    attempts: u32,
+    /// The last of them has not failed.
+    open: bool,
+    /// The errors of those that failed, of a model's call.
+    failed: Vec<ErrorType>,
+}
+
+/// The way on from an answer's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judged {
+    /// The answer passes.
+    Passes,
+    /// The upstream refused the call.
+    Refused {
+        /// The failure that stands for the answer; `None`: the answer may pass.
+        stand_in: Option<Failure>,
+        /// The next target is asked, if there is one.
+        followed: bool,
+    },
 }
 
 /// A call that is over and settled.
@@ -107,13 +134,25 @@ impl<P: CounterSpace> Admitted<P> {
         head: Arc<Head>,
         mut context: LogContext,
         ingress: u64,
+        admitted: Moment,
     ) -> Self {
         let Admission { permit, checks, headers, shadowed, dispatch, model } = admission;
         context.model = model.as_ref().map(|(model, _)| *model);
         let answer = model.map(|(_, answer)| answer);
         let traffic = Traffic { ingress, ..Traffic::default() };
-        let facts = Facts { in_force, head, context, traffic, answer };
-        Self { dispatch, call: Call { permit, checks, headers, status: 0, egress: 0, facts }, shadowed }
+        let facts = Facts {
+            in_force,
+            head,
+            context,
+            traffic,
+            answer,
+            upstream: None,
+            attempts: 0,
+            open: false,
+            failed: Vec::new(),
+        };
+        let (verdict, status, egress) = Default::default();
+        Self { dispatch, call: Call { permit, checks, headers, admitted, verdict, status, egress, facts }, shadowed }
     }
 
     /// The row number of the caller's tier, when one of its limits in shadow mode would have refused.
@@ -140,6 +179,36 @@ impl<P: CounterSpace> Call<P> {
         cors::append(in_force, context, head, &mut answer.headers);
     }
 
+    /// An attempt at this address begins.
+    pub fn attempt(&mut self, upstream: &Arc<Origin>) {
+        self.facts.attempts += 1;
+        self.facts.open = true;
+        self.facts.upstream = Some(Arc::clone(upstream));
+    }
+
+    /// The attempt failed, and another one may follow. A second failure of one attempt changes nothing.
+    pub fn attempt_failed(&mut self, error: ErrorType) {
+        if std::mem::take(&mut self.facts.open) && self.facts.answer.is_some() {
+            self.facts.failed.push(error);
+        }
+    }
+
+    /// Whether the next target is asked after a failure before sending.
+    pub fn follows_failure(&self) -> bool {
+        self.facts.failover().is_some_and(|on| on.connect)
+    }
+
+    /// Judges the status of an attempt's answer. On Kong's routes every answer passes.
+    pub fn judge(&mut self, status: StatusCode) -> Judged {
+        let Some(on) = self.facts.failover().filter(|_| !status.is_success()) else { return Judged::Passes };
+        let (stand_in, followed) = (stand_in(status), on.status(status.as_u16()));
+        let reason = stand_in.map(|failure| ErrorType::of_reason(failure.reason(false)));
+        if let Some(error) = reason.or(ErrorType::of_status(status.as_u16())) {
+            self.attempt_failed(error);
+        }
+        if stand_in.is_some() || followed { Judged::Refused { stand_in, followed } } else { Judged::Passes }
+    }
+
     /// The first byte goes upstream now.
     pub fn sending(&mut self, after: Duration) {
         if self.facts.traffic.sent_after.is_none() {
@@ -158,13 +227,24 @@ impl<P: CounterSpace> Call<P> {
         after: Duration,
         draining: bool,
     ) -> Vec<Header> {
-        let Facts { in_force, head, context, traffic, answer } = &mut self.facts;
+        let Facts { in_force, head, context, traffic, answer, .. } = &mut self.facts;
         self.status = status.as_u16();
         traffic.head_after = Some(after);
         if let Some(answer) = answer {
             answer.head(status, headers, first);
+            self.verdict = Verdict::of(status);
+            if self.verdict != Verdict::Success {
+                // An error leads no client elsewhere, and asks for no other key.
+                for name in ["location", "refresh", "www-authenticate"] {
+                    headers.remove(name);
+                }
+            }
         }
         let mut own = std::mem::take(&mut self.headers);
+        if self.verdict == Verdict::Fleets {
+            own.clear();
+            headers::openai_given_back(&self.checks, self.admitted, &mut own);
+        }
         let times = Times { sent: traffic.sent_after.unwrap_or_default(), head: after };
         if let Some(cors) = cors::of(in_force, context, head) {
             cors::append_to(cors, head, headers, &mut own);
@@ -213,17 +293,44 @@ impl<P: CounterSpace> Call<P> {
     }
 
     /// The whole answer was passed on.
-    pub fn completed(self, after: Duration) -> EndedCall {
-        let end = End { outcome: Outcome::Completed, reason: None, status: self.status, egress: self.egress };
+    pub fn completed(mut self, after: Duration) -> EndedCall {
+        let inside = self.facts.answer.as_ref().and_then(ModelAnswer::fault).map(|fault| match fault {
+            Fault::Error => ErrorType::IN_ANSWER,
+            Fault::Empty => ErrorType::EMPTY_STREAM,
+        });
+        let error = match self.verdict {
+            Verdict::Success => inside,
+            Verdict::Error | Verdict::Fleets => ErrorType::of_status(self.status),
+        };
+        let outcome = if error.is_some() { Outcome::UpstreamError } else { Outcome::Completed };
+        if let Some(error) = inside.filter(|_| self.verdict == Verdict::Success) {
+            self.verdict = Verdict::Error;
+            self.attempt_failed(error);
+        }
+        let end = End { outcome, reason: None, error, status: self.status, egress: self.egress };
         self.end(end, after)
     }
 
     /// The call broke off. `began`: the head of an answer was passed on.
-    pub fn failed(self, failure: Failure, began: bool, shutdown: Shutdown, now: Moment, after: Duration) -> FailedCall {
+    pub fn failed(
+        mut self,
+        failure: Failure,
+        began: bool,
+        shutdown: Shutdown,
+        now: Moment,
+        after: Duration,
+    ) -> FailedCall {
         let left = failure.is_clients(shutdown.cutting);
+        if failure.is_upstreams() {
+            self.attempt_failed(ErrorType::of_reason(failure.reason(shutdown.cutting)));
+        }
         if began {
-            let outcome = if left { Outcome::ClientCut } else { Outcome::UpstreamCut };
-            let end = End { outcome, reason: None, status: self.status, egress: self.egress };
+            let (outcome, error) = match self.verdict {
+                Verdict::Fleets => (Outcome::UpstreamError, ErrorType::of_status(self.status)),
+                _ if left => (Outcome::ClientCut, Some(ErrorType::of_reason(Reason::ClientGone))),
+                _ => (Outcome::UpstreamCut, Some(ErrorType::of_reason(failure.reason(shutdown.cutting)))),
+            };
+            let end = End { outcome, reason: None, error, status: self.status, egress: self.egress };
             return FailedCall { ended: self.end(end, after), answer: None };
         }
         let reason = match failure.reason(shutdown.cutting) {
@@ -242,14 +349,22 @@ impl<P: CounterSpace> Call<P> {
         let mut answer = answer::refuse(head, refusal, None, after, shutdown.draining);
         cors::append(in_force, context, head, &mut answer.headers);
         let outcome = if left { Outcome::ClientCut } else { Outcome::UpstreamError };
-        let end = End { outcome, reason: Some(reason), status: answer.status, egress: answer.body.len() as u64 };
+        let (error, egress) = (Some(ErrorType::of_reason(reason)), answer.body.len() as u64);
+        let end = End { outcome, reason: Some(reason), error, status: answer.status, egress };
         FailedCall { ended: self.end(end, after), answer: Some(answer) }
     }
 
     fn end(self, end: End, took: Duration) -> EndedCall {
-        let Self { permit, facts, .. } = self;
-        end.outcome.end(permit, facts.traffic.sent_after.is_some());
+        let Self { permit, facts, verdict, .. } = self;
+        end.outcome.end(permit, verdict, facts.traffic.sent_after.is_some());
         EndedCall { facts, end, took }
+    }
+}
+
+impl Facts {
+    /// The ends of attempts after which the next target is asked; `None` on Kong's routes.
+    fn failover(&self) -> Option<&FailoverOn> {
+        self.in_force.offer().models.get(self.context.model?).map(|model| &model.failover_on)
     }
 }
 
@@ -261,15 +376,22 @@ impl EndedCall {
 
     /// The report of the request.
     pub fn report(&self) -> Report<'_> {
-        let Facts { in_force, context, traffic, .. } = &self.facts;
+        let Facts { in_force, context, traffic, answer, upstream, attempts, .. } = &self.facts;
         let source = if self.end.reason.is_some() { Source::Exit } else { Source::Service };
-        Report { source, ..context.report(in_force, self.end, *traffic, self.took) }
+        let usage = answer.as_ref().and_then(ModelAnswer::usage);
+        let (upstream, attempts) = (upstream.as_deref(), *attempts);
+        Report { source, upstream, attempts, usage, ..context.report(in_force, self.end, *traffic, self.took) }
     }
 
     /// The report of a model's call, and the row of its metrics.
     pub fn call_report(&self) -> Option<(u32, CallReport)> {
         let Facts { in_force, context, answer, .. } = &self.facts;
         let series = in_force.offer().series(context.tier.unwrap_or(0), context.model?);
-        Some((series, call_report(answer.as_ref()?, self.end.outcome, self.took)))
+        Some((series, call_report(answer.as_ref()?, self.end, self.took)))
+    }
+
+    /// The errors of its attempts that failed.
+    pub fn failed_attempts(&self) -> &[ErrorType] {
+        &self.facts.failed
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     let credential_n = credential.map_or(0, |credential| credential.n);
     let rows = caller.consumer.map(|consumer| CallerRows { consumer: consumer.n, credential: credential_n });
     context.consumer = names.map(|names| names.id);
+    context.consumer_n = caller.consumer.map(|consumer| consumer.n);
 
     // admit: size and groups, then a look at the limits of the instance and of the tier
     let refs = caller.consumer.map_or(Refs::empty(), |consumer| consumer.refs);

@@ -26,7 +26,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::request::{Head, Surface};
 use crate::settle::LogContext;
 use crate::units::Moment;
-pub use call::{Admitted, Call, EndedCall, FailedCall};
+pub use call::{Admitted, Call, EndedCall, FailedCall, Judged};
 pub use case::{Accepted, HeadOutcome, StandingReader};
 use case::{Case, Findings};
 
@@ -110,7 +110,7 @@ impl<P: CounterSpace> Stages<P> {
             Findings::OpenAi(openai) => openai::body(&case, context, openai, checks, body),
         };
         match admission {
-            Ok(admission) => Ok(Admitted::new(admission, in_force, Arc::clone(head), context, ingress)),
+            Ok(admission) => Ok(Admitted::new(admission, in_force, Arc::clone(head), context, ingress, now)),
             Err(refusal) => Err(Box::new(Rejected { refusal, context, in_force })),
         }
     }

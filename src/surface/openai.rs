@@ -43,7 +43,7 @@ pub(super) fn head<P: CounterSpace>(
     // identify
     let seconds = u64::from(now.seconds().0);
     let caller = identify::key_holder(hasher, &in_force.snapshot.keys, head, seconds)?;
-    context.consumer = Some(caller.id);
+    (context.consumer, context.consumer_n) = (Some(caller.id), Some(caller.consumer));
     let rows = CallerRows { consumer: caller.consumer, credential: caller.credential };
     // admit: the tier, for all operations
     let (index, tier) = offer.tier(caller.tier).ok_or(Reason::NoTier)?;

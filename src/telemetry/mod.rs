@@ -4,12 +4,15 @@
 //! Out: Prometheus text. One table has every fact about a metric; docs, the page and OpenTelemetry are made from it. It owns
 //! no memory and reads no clock.
 
+mod error_type;
+pub mod failures;
 mod metric;
 mod page;
 mod processes;
 pub mod series;
 mod words;
 
+pub use error_type::ErrorType;
 pub use metric::{Metric, MetricType};
 pub use page::{Page, Sink, Value};
 pub use processes::{CONTROL, WORKERS};
@@ -26,6 +29,9 @@ pub const ROUTE_WORDS: u32 = HISTOGRAMS + 3 * HISTOGRAM_WORDS;
 pub const GATEWAY: (u32, &str) = (1_048_574, "metrics:gateway");
 /// Its words (rows of the column).
 pub const GATEWAY_WORDS: u32 = 128;
+
+/// The lowest number of a column of metrics: limits have lower ones.
+pub const FIRST_COLUMN: u32 = 1_048_560;
 
 const STATUSES: u32 = 500;
 const BYTES: u32 = 2 * STATUSES;
@@ -169,6 +175,7 @@ pub fn table() -> Vec<Metric> {
     all.push(DENIALS);
     all.extend(GATEWAY_COUNTERS.iter().map(|(_, metric)| *metric));
     all.extend(series::table());
+    all.extend(failures::table());
     all.extend(WORKERS);
     all.extend(CONTROL);
     all
@@ -340,7 +347,7 @@ mod tests {
         );
         let mut page = Page::default();
         let words = [u64::MAX; series::SERIES_WORDS as usize];
-        series::walk(&[series::SeriesRow { tier: "t", model: "m", words: &words }], &[], &mut page);
+        series::walk(&[series::SeriesRow { tier: "t", model: "m", words: &words, failures: &words }], &[], &mut page);
         assert!(page.text().contains(&format!("aigw_tier=\"t\"}} {}", u64::MAX)));
     }
 

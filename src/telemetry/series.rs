@@ -3,6 +3,8 @@
 //! In: the usage and the times of a call that is over. Out: words, and the page made of them, with the names of
 //! OpenTelemetry's `GenAI` conventions (v1.41) where they have one. Classes of tokens are disjoint.
 
+use super::ErrorType;
+use super::failures::{self, FailureRow};
 use super::metric::{Metric, MetricType};
 use super::page::{Sink, Value};
 use super::words::{Run, add, get};
@@ -19,7 +21,6 @@ pub const TIER_WORDS: u32 = 128;
 const SHADOW: u32 = 64;
 
 const CLASSES: [&str; 5] = ["input", "cached_input", "cache_write_input", "output", "reasoning"];
-const OUTCOMES: [&str; 4] = ["completed", "client_cut", "upstream_cut", "upstream_error"];
 const OUTCOME: u32 = 5;
 const MISSING: u32 = 9;
 const FIRST: u32 = 16;
@@ -111,12 +112,6 @@ const TOKENS_TOTAL: Metric = Metric {
     help: "Tokens as upstreams reported them, in disjoint classes.",
     labels: &["tier", "model", "class"],
 };
-const CALLS: Metric = Metric {
-    name: "aigw_model_requests_total",
-    kind: MetricType::Counter,
-    help: "Calls of models that were sent on, by how they ended.",
-    labels: &["tier", "model", "outcome"],
-};
 const UNREPORTED: Metric = Metric {
     name: "aigw_usage_missing_total",
     kind: MetricType::Counter,
@@ -138,7 +133,7 @@ const SHADOWS: Metric = Metric {
 
 /// The metrics of this page, each once.
 pub(super) fn table() -> Vec<Metric> {
-    let mut all = vec![TOKENS_TOTAL, CALLS, UNREPORTED, TIER_DENIALS, SHADOWS, USAGE];
+    let mut all = vec![TOKENS_TOTAL, UNREPORTED, TIER_DENIALS, SHADOWS, USAGE];
     all.extend(HISTOGRAMS.iter().skip(2).map(|histogram| histogram.metric));
     all
 }
@@ -148,6 +143,8 @@ pub(super) fn table() -> Vec<Metric> {
 pub struct CallReport {
     /// Index of its outcome: completed, client cut, upstream cut, upstream error.
     pub outcome: u32,
+    /// Why it failed; `None` when it completed.
+    pub error: Option<ErrorType>,
     /// The usage that the upstream reported.
     pub usage: Option<Usage>,
     /// The answer was a 2xx, so usage was expected.
@@ -215,6 +212,8 @@ pub struct SeriesRow<'a> {
     pub model: &'a str,
     /// Its words.
     pub words: &'a [u64],
+    /// Its words in the column of failures.
+    pub failures: &'a [u64],
 }
 
 /// Hands the metrics of series (those that were ever used) and tiers to `sink`.
@@ -227,13 +226,8 @@ pub fn walk(series: &[SeriesRow<'_>], tiers: &[(&str, Vec<u64>)], sink: &mut imp
             sink.sample("", &labels, Value::Whole(get(row.words, at)));
         }
     }
-    sink.metric(&CALLS);
-    for row in &used {
-        for (at, outcome) in (OUTCOME..).zip(OUTCOMES) {
-            let labels = [("tier", row.tier), ("model", row.model), ("outcome", outcome)];
-            sink.sample("", &labels, Value::Whole(get(row.words, at)));
-        }
-    }
+    let failures: Vec<_> = used.iter().map(|row| of_failures(row)).collect();
+    failures::walk(&failures, sink);
     sink.metric(&UNREPORTED);
     for row in &used {
         sink.sample("", &[("tier", row.tier), ("model", row.model)], Value::Whole(get(row.words, MISSING)));
@@ -249,6 +243,11 @@ pub fn walk(series: &[SeriesRow<'_>], tiers: &[(&str, Vec<u64>)], sink: &mut imp
         }
     }
     refusals(tiers, sink);
+}
+
+fn of_failures<'a>(row: &SeriesRow<'a>) -> FailureRow<'a> {
+    let outcomes = [0, 1, 2, 3].map(|outcome| get(row.words, OUTCOME + outcome));
+    FailureRow { tier: row.tier, model: row.model, outcomes, words: row.failures }
 }
 
 /// Refusals by tier and reason, without those that never occurred; and hits of shadow limits by tier.
@@ -296,6 +295,7 @@ mod tests {
         let usage = Usage { input: 10, cached_input: 2, cache_write_input: 0, output: 5, reasoning: 4 };
         let call = CallReport {
             outcome: 0,
+            error: None,
             usage: Some(usage),
             expected: true,
             took: 1_500_000,
@@ -306,7 +306,7 @@ mod tests {
         let read: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
         let mut page = super::super::page::Page::default();
         let tier: Vec<u64> = (0..u64::from(TIER_WORDS)).collect();
-        walk(&[SeriesRow { tier: "free", model: "small", words: &read }], &[("free", tier)], &mut page);
+        walk(&[SeriesRow { tier: "free", model: "small", words: &read, failures: &[] }], &[("free", tier)], &mut page);
         let page = page.text();
         for line in [
             "aigw_tokens_total{tier=\"free\",model=\"small\",class=\"cached_input\"} 2",

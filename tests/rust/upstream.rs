@@ -1,8 +1,10 @@
-//! The upstream thread: it goes on whatever fails in it, and a call that ends there is settled before its waiter hears of it.
+//! The upstream thread: it goes on whatever fails in it, a call that ends there is settled before its waiter hears of it, and
+//! the next target of a model is asked after a refusal only.
 #![allow(clippy::unwrap_used)]
 
 mod world;
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -35,7 +37,8 @@ impl CallObserver for Observer {
     }
 
     fn ended(&self, call: &EndedCall) {
-        assert_eq!(call.report().end.outcome, Outcome::UpstreamError);
+        let end = call.report().end;
+        assert_eq!(end.outcome == Outcome::UpstreamError, end.error.is_some());
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -94,4 +97,87 @@ fn call_without_thread_comes_back_and_gives_back() {
     assert_eq!(world.counts(ANN), [1, 1, 0]);
     drop(returned);
     assert_eq!(world.counts(ANN), [0, 0, 0]);
+}
+
+/// An upstream that reads a request, answers with these bytes, and closes. Returns its port and the number of requests.
+fn upstream(answer: &'static str) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"}") {
+                let mut piece = [0; 4096];
+                let n = connection.read(&mut piece).unwrap();
+                if n == 0 {
+                    break;
+                }
+                read.extend_from_slice(&piece[..n]);
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = connection.write_all(answer.as_bytes());
+        }
+    });
+    (port, asked)
+}
+
+/// The status of the answer when a model's two targets answer so, how often each was asked, and the counters.
+fn status_of(first: &'static str, second: &'static str) -> (u16, [usize; 2], [u32; 3]) {
+    let targets = [upstream(first), upstream(second)];
+    let mut policy = policy();
+    for (n, (port, _)) in targets.iter().enumerate() {
+        let target = &mut policy["models"][2]["upstreams"][n];
+        (target["port"], target["weight"]) = (json!(port), json!(1 - n));
+    }
+    let world = World::new(&policy);
+    let (handle, inbox) = Upstream::<Observer, ()>::channel();
+    let (told, events) = mpsc::channel();
+    let deliver = move |batch: Batch<()>| {
+        for (_, event) in batch {
+            told.send(match event {
+                Event::Whole(head, _) => head.status.as_u16(),
+                Event::Answer(answer) => answer.status,
+                other => unreachable!("{other:?}"),
+            })
+            .unwrap();
+        }
+    };
+    let thread = thread::spawn(move || Upstream::run(inbox, Arc::default(), Duration::from_millis(5), deliver, || ()));
+    let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
+    assert!(handle.submit(world.request(&twin).ok().unwrap(), Arc::default(), ()).is_ok());
+    let status = events.recv_timeout(PATIENCE).unwrap();
+    drop(handle);
+    assert!(thread.join().unwrap().is_ok());
+    (status, targets.map(|(_, asked)| asked.load(Ordering::SeqCst)), world.counts(ANN))
+}
+
+const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+const BUSY: &str = "HTTP/1.1 429 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+const KEY: &str = "HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno";
+const TORN: &str = "HTTP/1.1 503 Busy\r\nContent-Length: 9\r\n\r\nhalf";
+const MOVED: &str = "HTTP/1.1 307 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n";
+const WRONG: &str = "HTTP/1.1 400 Wrong\r\nContent-Length: 5\r\n\r\nwrong";
+
+#[test]
+fn next_target_is_asked_after_refusals_only() {
+    let (took, gave_back) = ([0, 1, 1], [0, 0, 0]);
+    for (first, second, wanted) in [
+        (BUSY, GOOD, (200, [1, 1], took)),
+        (KEY, GOOD, (200, [1, 1], took)),
+        (TORN, GOOD, (200, [1, 1], took)),
+        (MOVED, GOOD, (502, [1, 0], gave_back)),
+        (WRONG, GOOD, (400, [1, 0], took)),
+        ("", GOOD, (502, [1, 0], gave_back)),
+        (BUSY, KEY, (429, [1, 1], gave_back)),
+        (KEY, BUSY, (429, [1, 1], gave_back)),
+        (KEY, MOVED, (502, [1, 1], gave_back)),
+        (BUSY, TORN, (429, [1, 1], gave_back)),
+        (BUSY, "", (502, [1, 1], gave_back)),
+        (BUSY, WRONG, (400, [1, 1], took)),
+    ] {
+        assert_eq!(status_of(first, second), wanted, "{first:?} then {second:?}");
+    }
 }

@@ -11,16 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aigw_core::admit::Reclaimed;
 use aigw_core::standing::{self, Counter, Standing};
-use aigw_core::telemetry::series::TIERS;
+use aigw_core::telemetry::FIRST_COLUMN;
 use aigw_core::units::Moment;
 
 use super::counters::Counters;
 use super::files::StoreId;
 use super::slots::{self, SLOTS, SlotReport};
 use crate::map::WordMap;
-
-/// The first column number of metrics.
-const FIRST_OF_METRICS: u32 = TIERS.0;
 
 /// A slot that was reclaimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +45,7 @@ impl ControlCells {
 
     /// The highest number of a limit's column that has a file; 0 for none.
     pub fn highest_column(&self) -> io::Result<u32> {
-        self.counters.columns.highest(FIRST_OF_METRICS)
+        self.counters.columns.highest(FIRST_COLUMN)
     }
 
     /// Makes a column of `width` words a row, or lets it grow to hold rows `0..rows`.

@@ -4,7 +4,7 @@
 //! In: an [`Admitted`](aigw_core::surface::Admitted) request, by value: only a permit opens the way here. Out: [`Event`]s, in
 //! order, ending with exactly one last event; events that are ready together are handed over together, so that the waiter
 //! pays for its interpreter lock once. A request of which a byte may have reached an upstream goes to another target only
-//! after a whole 429, 502 or 503 of the first.
+//! after a refusal of the first (`balance::failover`).
 
 mod client;
 mod counters;

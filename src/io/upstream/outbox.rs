@@ -7,8 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use aigw_core::balance::Origin;
 use aigw_core::settle::Failure;
-use aigw_core::surface::{Call, FailedCall};
+use aigw_core::surface::{Call, FailedCall, Judged};
+use aigw_core::telemetry::ErrorType;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::Notify;
@@ -76,6 +78,25 @@ impl<O: CallObserver, T> Outbox<O, T> {
 
     fn with<R>(&self, step: impl FnOnce(&mut Call<O::Space>) -> R) -> Option<R> {
         self.call.borrow_mut().as_mut().map(step)
+    }
+
+    /// An attempt at this address begins.
+    pub(super) fn attempt(&self, upstream: &Arc<Origin>) {
+        self.with(|call| call.attempt(upstream));
+    }
+
+    /// The attempt failed; returns whether the next target is asked, if there is one.
+    pub(super) fn attempt_failed(&self, failure: Failure) -> bool {
+        self.with(|call| {
+            call.attempt_failed(ErrorType::of_reason(failure.reason(false)));
+            failure.is_before_sending() && call.follows_failure()
+        })
+        .unwrap_or(false)
+    }
+
+    /// Judges the status of the attempt's answer.
+    pub(super) fn judge(&self, status: StatusCode) -> Judged {
+        self.with(|call| call.judge(status)).unwrap_or(Judged::Passes)
     }
 
     /// The first byte of the request goes upstream now.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aigw_core::balance::failover;
+use aigw_core::balance::failover::{Best, Worth};
 use aigw_core::forward::{Attempt, Attempts, Dispatch};
 use aigw_core::settle::Failure;
+use aigw_core::surface::Judged;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -25,6 +26,8 @@ use crate::socket::Reader;
 
 /// Most bytes of an upstream's refusal that is kept, to be passed on when no other target answers.
 const MAX_REFUSAL: u64 = 1024 * 1024;
+/// The longest wait for the rest of a refusal, before the next target is asked.
+const REFUSAL: Duration = Duration::from_secs(2);
 /// The longest wait until the last bytes of a torn answer have reached the client.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// Interval at which the client's socket is looked at.
@@ -62,40 +65,57 @@ impl<O: CallObserver, T> CallTask<O, T> {
         let Attempts { first: mut attempt, mut others } = attempts;
         let way = Way { deadlines, peer, max_answer, whole, ping };
         let no_body = method == Method::HEAD;
-        let mut kept = None;
+        let mut best: Best<Result<Whole, Failure>> = Best::default();
         loop {
-            let sent = self.send(method.clone(), attempt, way).await;
-            let next = match &sent {
-                Ok((_, _, answer)) if !failover::after_answer(answer.status()) => None,
-                Err(failure) if !failure.is_before_sending() => None,
-                _ => others.as_mut().and_then(Iterator::next),
-            };
-            match (sent, next) {
-                (Ok((sender, pool, answer)), None) => {
-                    response::pass(&self.outbox, answer, no_body, way).await?;
-                    pool.give_back(sender);
-                    return Ok(());
-                }
-                (Err(failure), None) => {
-                    // Another target's whole refusal is more useful than a target that cannot be reached.
-                    return match kept {
-                        Some((status, headers, body)) if failure.is_before_sending() => {
-                            self.outbox.whole(status, headers, body);
-                            Ok(())
-                        }
-                        _ => Err(failure),
-                    };
-                }
-                (sent, Some(next)) => {
-                    if let Ok((sender, pool, answer)) = sent {
-                        kept = Some(keep(answer, way).await?);
-                        pool.give_back(sender);
+            self.outbox.attempt(&attempt.origin);
+            let next = match self.send(method.clone(), attempt, way).await {
+                Err(failure) => {
+                    let followed = self.outbox.attempt_failed(failure);
+                    if !failure.is_before_sending() {
+                        // The upstream may have acted on the request: the client hears of that in any case.
+                        return Err(failure);
                     }
-                    self.shared.counters.failovers.fetch_add(1, Ordering::Relaxed);
-                    attempt = next;
+                    best.add(Worth::Unreachable, Err(failure));
+                    others.as_mut().filter(|_| followed).and_then(Iterator::next)
                 }
-            }
+                Ok(sent) => {
+                    let judged = self.outbox.judge(sent.answer.status());
+                    let Judged::Refused { stand_in, followed } = judged else {
+                        return self.pass(sent, no_body, way).await;
+                    };
+                    let next = others.as_mut().filter(|_| followed).and_then(Iterator::next);
+                    match (stand_in, &next) {
+                        (Some(failure), _) => {
+                            best.add(Worth::Operators, Err(failure));
+                            tokio::task::spawn_local(keep(sent));
+                        }
+                        (None, Some(_)) => match keep(sent).await {
+                            Ok(whole) => best.add(Worth::Whole, Ok(whole)),
+                            Err(failure) => best.add(Worth::Torn, Err(failure)),
+                        },
+                        (None, None) => match self.pass(sent, no_body, way).await {
+                            // Of its head nothing has passed on.
+                            Err(failure) if self.outbox.sent().is_none() => best.add(Worth::Torn, Err(failure)),
+                            passed => return passed,
+                        },
+                    }
+                    next
+                }
+            };
+            let Some(next) = next else { break };
+            self.shared.counters.failovers.fetch_add(1, Ordering::Relaxed);
+            attempt = next;
         }
+        let (status, headers, body) = best.take().unwrap_or(Err(Failure::Internal))?;
+        self.outbox.whole(status, headers, body);
+        Ok(())
+    }
+
+    /// Passes an answer on, and keeps its connection for another request.
+    async fn pass(&self, sent: Sent, no_body: bool, way: Way) -> Result<(), Failure> {
+        response::pass(&self.outbox, sent.answer, no_body, way).await?;
+        sent.pool.give_back(sent.sender);
+        Ok(())
     }
 
     /// Send one attempt and wait for the head of its answer.
@@ -133,7 +153,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
                     if pooled {
                         self.shared.counters.reused.fetch_add(1, Ordering::Relaxed);
                     }
-                    return Ok((sender, pool, answer));
+                    return Ok(Sent { sender, pool, answer });
                 }
                 Some(Err(mut error)) => match error.take_message() {
                     // Nothing of the request was written: the pooled socket was closed before. Another connection may be
@@ -149,8 +169,13 @@ impl<O: CallObserver, T> CallTask<O, T> {
     }
 }
 
-/// A connection, the pool it belongs to, and the answer whose head came over it.
-type Sent = (Sender, Rc<Pool>, Response<Incoming>);
+/// An answer whose head is here, the connection it comes over, and the pool that this belongs to.
+struct Sent {
+    sender: Sender,
+    pool: Rc<Pool>,
+    answer: Response<Incoming>,
+}
+
 /// A whole answer.
 type Whole = (StatusCode, HeaderMap<HeaderValue>, Bytes);
 
@@ -165,16 +190,19 @@ async fn conclude(sent: u64, more: u64, peer: Option<SocketAddr>) {
     }
 }
 
-/// Reads a refusal of an upstream to its end: only a whole refusal leaves no doubt.
-async fn keep(answer: Response<Incoming>, way: Way) -> Result<Whole, Failure> {
+/// Reads a refusal of an upstream to its end, within bounds: the next target waits for it. A whole one can be passed on
+/// later, and its connection used again.
+async fn keep(Sent { sender, pool, answer }: Sent) -> Result<Whole, Failure> {
     let (mut head, mut body) = answer.into_parts();
+    let by = Instant::now() + REFUSAL;
     let mut held = BytesMut::new();
-    while let Some(data) = response::next(&mut body, way.deadlines.between).await? {
+    while let Some(data) = response::next(&mut body, by.saturating_duration_since(Instant::now())).await? {
         held.extend_from_slice(&data);
         if held.len() as u64 > MAX_REFUSAL {
             return Err(Failure::TooLarge);
         }
     }
+    pool.give_back(sender);
     response::strip_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     Ok((head.status, head.headers, held.freeze()))

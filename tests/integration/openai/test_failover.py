@@ -55,15 +55,28 @@ SILENT = "silent"  # bound, not listening: refuses connections
 HOLE = "hole"  # its queue is full: whoever connects hears nothing
 MOCK = "mock"
 NOWHERE = "http://no-such-host.invalid"
-REFUSALS = (429, 502, 503)
-ERRORS = (400, 401, 404, 500, 504)
+REFUSALS = (401, 402, 403, 408, 429, 500, 502, 503, 504, 529)
+ERRORS = {400: 1, 404: 1, 413: 1, 422: 1, 501: 0}
+"""Statuses that are passed on, and the count of such a call."""
 UNANSWERED: dict[str, Script] = {
     "closed": after_reading(lambda wire: None),
     "reset": after_reading(lambda wire: wire.reset()),
     "garbage": after_reading(lambda wire: wire.send(b"\x16\x03\x01 this is not HTTP\r\n\r\n")),
     "document-cut-short": after_reading(cut_short),
-    "refusal-cut-short": after_reading(lambda wire: wire.send(b"HTTP/1.1 503 X\r\nContent-Length: 9\r\n\r\nhalf")),
 }
+
+
+def torn(wire: Wire) -> None:
+    """A refusal that breaks off."""
+    wire.send(b"HTTP/1.1 503 X\r\nContent-Length: 9\r\n\r\nhalf")
+
+
+def endless(wire: Wire) -> None:
+    """A refusal without an end."""
+    wire.send(b"HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+    wire.wait_closed()
+
+
 # The models: their upstreams, each with its weight.
 MODELS: dict[str, list[tuple[int, Script | str]]] = {
     "shared": [(3, MOCK), (1, MOCK)],
@@ -75,12 +88,26 @@ MODELS: dict[str, list[tuple[int, Script | str]]] = {
     "silence-and-good": [(1, HOLE), (0, GOOD)],
     "silence": [(1, HOLE)],
     "busy-at-length": [(1, says(503, b"x" * 200_000)), (0, GOOD)],
+    "torn": [(1, after_reading(torn)), (0, GOOD)],
+    "endless": [(1, after_reading(endless)), (0, GOOD)],
+    "too-long": [(1, says(500, b"x" * 2_000_000)), (0, GOOD)],
+    "torn-and-gone": [(1, after_reading(torn)), (0, SILENT)],
+    "busy-and-torn": [(1, says(429, b"mine", b"Retry-After: 3")), (0, after_reading(torn))],
+    "key-and-error": [(1, says(401, b"our key")), (0, says(500, b"broken"))],
+    "error-and-key": [(1, says(500, b"broken")), (0, says(401, b"our key"))],
+    "key-and-gone": [(1, says(403, b"our key")), (0, SILENT)],
+    "busy-and-reset": [(1, says(429, b"mine")), (0, after_reading(lambda wire: wire.reset()))],
+    "busy-and-wrong": [(1, says(429, b"mine")), (0, says(400, b"wrong"))],
     "breaks-off": [(1, after_reading(breaks_off)), (0, GOOD)],
     "spare": [(1, GOOD), (0, SPARE)],
 }
 MODELS |= {f"busy-{s}": [(1, says(s, b'{"error":{"message":"busy"}}', b"Retry-After: 7")), (0, GOOD)] for s in REFUSALS}
 MODELS |= {f"error-{s}": [(1, says(s, b"mine")), (0, GOOD)] for s in ERRORS}
 MODELS |= {what: [(1, script), (0, GOOD)] for what, script in UNANSWERED.items()}
+MODELS |= {"own-list": [(1, says(404, b"mine")), (0, GOOD)], "own-list-503": [(1, says(503, b"mine")), (0, GOOD)]}
+MODELS |= {"not-on-connect": [(1, SILENT), (0, GOOD)]}
+OWN_LISTS = {"own-list": [404], "own-list-503": ["connect", 404], "not-on-connect": [503]}
+"""`failover_on` of models that have their own."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +159,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             return [{"url": url(model, end) + "/v1", "weight": weight} for weight, end in MODELS[model]]
 
         models: Json = {model: {"upstreams": places(model)} for model in MODELS}
+        for model, own in OWN_LISTS.items():
+            models[model]["failover_on"] = own
         configuration: Json = {"models": models, "tiers": {"all": {"limits": [YEAR]}, "hasty": HASTY}}
         folder = tmp_path_factory.mktemp("fleet")
         gateway = start_configured(folder / "data", configuration, "--drain-timeout", "1")
@@ -178,7 +207,7 @@ def test_a_name_without_an_address_costs_no_call(fleet: Fleet, who: Caller) -> N
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_a_whole_refusal_is_asked_of_the_next(fleet: Fleet, who: Caller, status: int) -> None:
+def test_a_refusal_is_asked_of_the_next(fleet: Fleet, who: Caller, status: int) -> None:
     before = fleet.failovers()
     model = f"busy-{status}"
     answers = [who.post(chat(model)) for _ in range(5)]
@@ -190,26 +219,73 @@ def test_a_whole_refusal_is_asked_of_the_next(fleet: Fleet, who: Caller, status:
     assert (used(who), fleet.failovers()) == (5, before + 5)  # each counts once, however many were asked
 
 
+def test_a_models_own_list_decides_after_which_failures_the_next_is_asked(fleet: Fleet, who: Caller) -> None:
+    assert who.post(chat("own-list")).status_code == 200
+    answer = who.post(chat("own-list-503"))
+    assert (answer.status_code, answer.content) == (503, b"mine")
+    assert is_error(who.post(chat("not-on-connect")), 502)["aigw"]["reason"] == "upstream_refused"
+    assert (fleet.asked("own-list"), fleet.asked("own-list-503"), fleet.asked("not-on-connect")) == (
+        [1, 1],
+        [1, 0],
+        [0],
+    )
+    assert used(who) == 1
+
+
 @pytest.mark.parametrize("status", ERRORS)
 def test_other_errors_are_answers(fleet: Fleet, who: Caller, status: int) -> None:
     answer = who.post(chat(f"error-{status}"))
     assert (answer.status_code, answer.content) == (status, b"mine")
-    assert (fleet.asked(f"error-{status}"), used(who)) == ([1, 0], 1)
+    assert (fleet.asked(f"error-{status}"), used(who)) == ([1, 0], ERRORS[status])
 
 
 def test_where_all_refuse_the_last_ones_own_answer_is_passed_on(fleet: Fleet, who: Caller) -> None:
     answer = who.post(chat("all-busy"))
     assert (answer.status_code, answer.content) == (503, SECOND)
     assert (answer.headers["retry-after"], answer.headers["x-theirs"]) == ("9", "yes")
-    assert (fleet.asked("all-busy"), used(who)) == ([1, 1], 1)
+    assert answer.headers["x-ratelimit-remaining-requests"] == str(YEAR["requests"])
+    assert (fleet.asked("all-busy"), used(who)) == ([1, 1], 0)
 
 
 def test_a_refusal_says_more_than_an_upstream_that_is_not_there(who: Caller) -> None:
     answer = who.post(chat("busy-and-gone"))
-    assert (answer.status_code, answer.content, used(who)) == (429, b"mine", 1)
+    assert (answer.status_code, answer.content, used(who)) == (429, b"mine", 0)
 
 
-def test_how_long_a_refusal_is_does_not_matter(fleet: Fleet, who: Caller) -> None:
+@pytest.mark.parametrize("model", ["torn", "endless", "too-long"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_without_end_does_not_block_the_next(fleet: Fleet, who: Caller, model: str, stream: bool) -> None:
+    before = fleet.asked(model)
+    assert who.post(chat(model, stream=stream)).status_code == 200
+    assert [after - n for after, n in zip(fleet.asked(model), before, strict=True)] == [1, 1]
+    assert used(who) == 1
+
+
+MIXED: dict[str, tuple[int, bytes, int]] = {
+    # The last whole refusal is passed on, whatever an upstream without one did after it.
+    "busy-and-torn": (429, b"mine", 0),
+    "key-and-error": (500, b"broken", 0),
+    "error-and-key": (500, b"broken", 0),
+    "busy-and-wrong": (400, b"wrong", 1),
+    # Without a whole refusal the gateway's own words say most.
+    "torn-and-gone": (502, b"upstream_reset", 0),
+    "key-and-gone": (502, b"upstream_refused", 0),
+    # A call that may have been acted on is told as such.
+    "busy-and-reset": (502, b"upstream_reset", 0),
+}
+
+
+@pytest.mark.parametrize("model", MIXED)
+def test_the_most_useful_of_several_failures_is_told(fleet: Fleet, who: Caller, model: str) -> None:
+    status, body, count = MIXED[model]
+    answer = who.post(chat(model))
+    assert (answer.status_code, body in answer.content) == (status, True), answer.text
+    assert b"our key" not in answer.content
+    assert used(who) == count
+    assert ("retry-after" in answer.headers) == (model == "busy-and-torn")
+
+
+def test_length_of_a_refusal_does_not_matter(fleet: Fleet, who: Caller) -> None:
     assert who.post(chat("busy-at-length")).status_code == 200
     assert (fleet.asked("busy-at-length"), used(who)) == ([1, 1], 1)
 
