@@ -184,3 +184,106 @@ impl ModelAnswer {
         (self.first, self.last.unwrap_or_default().saturating_sub(self.first.unwrap_or_default()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::accept::openai::{Endpoint, read};
+
+    const TEXT: &str = "data: {\"choices\":[1]}\n\n";
+    const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3}}\n\n";
+
+    /// An answer to a caller that asked for a stream, or not, and for no usage; its type; the type that goes on.
+    fn answer(stream: bool, status: u16, media: &'static str, first: &str) -> (ModelAnswer, HeaderMap<HeaderValue>) {
+        let body = format!("{{\"model\":\"m\",\"messages\":[1],\"stream\":{stream}}}");
+        let mut answer = ModelAnswer::new(&read(Endpoint::Chat, body.as_bytes()).unwrap());
+        let mut headers = HeaderMap::new();
+        if !media.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        }
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("7"));
+        answer.head(StatusCode::from_u16(status).unwrap(), &mut headers, first.as_bytes());
+        (answer, headers)
+    }
+
+    fn pass(answer: &mut ModelAnswer, pieces: &[&str]) -> String {
+        let mut out = Vec::new();
+        for piece in pieces {
+            out.extend_from_slice(&answer.piece(Bytes::copy_from_slice(piece.as_bytes()), Duration::from_secs(1)));
+        }
+        out.extend_from_slice(&answer.rest());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn answer_is_a_stream_when_one_was_asked_for() {
+        for (stream, status, media, first, events) in [
+            (true, 200, "text/plain", "data: {}", true),
+            (true, 200, "application/json", ": ping", true),
+            (true, 200, "", "", true),
+            (true, 200, "application/octet-stream", "\n", true),
+            (true, 200, "application/json", "", false),
+            (true, 200, "text/html", "", false),
+            (true, 200, "text/plain", "{", false),
+            (true, 400, "text/plain", "data: {}", false),
+            (false, 200, "text/plain", "data: {}", false),
+            (false, 200, "text/event-stream", "", true),
+            (true, 500, "text/event-stream; charset=utf-8", "", true),
+        ] {
+            let (answer, headers) = answer(stream, status, media, first);
+            assert_eq!(answer.is_events(), events, "{media} {first}");
+            let sent = headers.get(CONTENT_TYPE).map_or("", |media| media.to_str().unwrap());
+            let wanted = if media.starts_with("text/event-stream") || !events { media } else { "text/event-stream" };
+            assert_eq!(sent, wanted, "{media} {first}");
+        }
+    }
+
+    #[test]
+    fn first_byte_decides_where_the_type_does_not() {
+        for pieces in [&["\n", " ", TEXT, USAGE][..], &["\u{feff}", "da", "ta: {\"choices\":[1]}\n\n", USAGE]] {
+            let (mut events, headers) = answer(true, 200, "application/json", "");
+            assert!(headers.get(CONTENT_LENGTH).is_none());
+            let passed = pass(&mut events, pieces);
+            assert!(passed.ends_with(TEXT) && !passed.contains("usage"), "{passed:?}");
+            assert_eq!(events.usage().unwrap().input, 3);
+        }
+        let (mut document, _) = answer(true, 200, "text/plain", "");
+        let pieces = ["\n", "{\"usage\":{\"prompt_", "tokens\":4}}"];
+        assert_eq!(pass(&mut document, &pieces), pieces.concat());
+        assert_eq!((document.usage().unwrap().input, document.times().0), (4, None));
+    }
+
+    #[test]
+    fn fault_is_an_error_or_nothing_at_all() {
+        for (stream, status, media, pieces, fault) in [
+            (true, 200, "text/event-stream", &[TEXT][..], None),
+            (true, 200, "text/event-stream", &[": ping\n\n"], Some(Fault::Empty)),
+            (true, 200, "text/plain", &["\n"], Some(Fault::Empty)),
+            (true, 200, "", &[], Some(Fault::Empty)),
+            (true, 200, "text/plain", &[TEXT, "data: {\"error\":{}}\n\n"], Some(Fault::Error)),
+            (true, 503, "text/event-stream", &[], None),
+            (true, 200, "application/json", &["{\"error\":{\"message\":\"x\"}}"], Some(Fault::Error)),
+            (false, 200, "application/json", &["{\"error\":\"x\"}"], Some(Fault::Error)),
+            (false, 200, "application/json", &["{\"error\":null}"], None),
+            (false, 400, "application/json", &["{\"error\":\"x\"}"], None),
+        ] {
+            let (mut answer, _) = answer(stream, status, media, "");
+            pass(&mut answer, pieces);
+            assert_eq!(answer.fault(), fault, "{media} {pieces:?}");
+        }
+    }
+
+    #[test]
+    fn comment_goes_between_events_alone() {
+        let (mut events, _) = answer(true, 200, "text/event-stream", "");
+        assert_eq!(events.ping().as_deref(), Some(PING));
+        pass(&mut events, &["data: {\"choices\":[1]}\n"]);
+        assert_eq!(events.ping(), None);
+        pass(&mut events, &["\n"]);
+        assert_eq!(events.ping().as_deref(), Some(PING));
+        for media in ["", "application/json"] {
+            assert_eq!(answer(true, 200, media, "").0.ping(), None, "an answer that may be a document");
+        }
+    }
+}

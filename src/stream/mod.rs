@@ -1,8 +1,9 @@
 //! Stage `stream`: the answer of an upstream while it passes.
 //!
 //! [`head`] adds the gateway's headers, [`patience`] decides how long a head waits for its body, [`answer`] reads a model's
-//! answer. Its usage, [`usage`], has one form for all dialects: [`find`] takes it out of a document of any size, [`sse`] out
-//! of a stream of events. `sse` also removes the members that the caller did not ask for (`member` finds them).
+//! answer, as a document or as events ([`form`]). Its usage, [`usage`], has one form for all dialects: [`find`] takes it
+//! out of a document of any size, [`sse`] out of a stream of events. `sse` splits the stream into lines, `chunk` judges an event and
+//! removes the members that the caller did not ask for (`event` has its text, `member` finds them).
 
 pub mod answer;
 mod chunk;
