@@ -223,3 +223,41 @@ def test_an_entity_of_the_admin_api_in_the_file_is_an_error_with_both_owners(tmp
     assert code == 2
     assert f"{file}:13:5: consumers[1]: consumers 'bob': its username is held by" in said and made["id"] in said
     assert "some-other-key" not in said
+
+
+def test_a_hangup_names_the_variables_that_only_a_restart_reads_again(tmp_path: Path) -> None:
+    file, data = tmp_path / "gateway.yaml", tmp_path / "data"
+    file.write_text(FILE)
+    gateway = start_gateway(data, "--config", str(file), env=ENV)
+    try:
+        gateway.process.popen.send_signal(signal.SIGHUP)
+        event = gateway.wait_event("config_variables")
+        assert event["variables"] == "UPSTREAM_KEY, ALICE_KEY" and "only a restart reads variables" in event["why"]
+        # A variable that the gateway lacks is no error of the file alone: the message says that a reload cannot see it.
+        file.write_text(FILE + '  - {username: carol, keyauth_credentials: [{key: "${CAROL_KEY}"}]}\n')
+        rejected = gateway.wait_event("config_error")
+        assert "CAROL_KEY is not set" in rejected["message"] and "restart it" in rejected["message"]
+    finally:
+        ended(gateway)
+
+
+def test_the_start_logs_the_warnings_of_the_file_with_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        "tiers: {free: {allow: {models: [gpt-5]}}}\nconsumers: [{username: a, keyauth_credentials: [{key: hush}]}]\n"
+    )
+    gateway = start_gateway(tmp_path / "data", "--config", str(file))
+    posted = httpx.post(
+        f"{gateway.admin}/config",
+        content=file.read_bytes() + b"#\n",
+        trust_env=False,
+        headers={"Content-Type": "application/yaml"},
+    )
+    log = ended(gateway)
+    found = [event for event in gateway.events if event.get("event") == "config_warning"]
+    assert [(event["file"], event["line"], event["path"]) for event in found] == [
+        (str(file), 1, "tiers.free.allow.models[0]"),
+        (str(file), 2, "consumers[0].keyauth_credentials[0].key"),
+    ]
+    assert '"warnings": 2' in log and "hush" not in log
+    assert [warning["line"] for warning in posted.json()["warnings"]] == [1, 2]
