@@ -50,7 +50,8 @@ impl Idle {
     pub fn look(&mut self, flows: &[Flow], now: Instant) -> Vec<SocketAddr> {
         let mut overdue = Vec::new();
         let mut seen = HashMap::with_capacity(flows.len());
-        for flow in flows {
+        // A client that reads slowly is not idle.
+        for flow in flows.iter().filter(|flow| !flow.sending) {
             let state = State::of(flow);
             let before = self.seen.get(&flow.peer).filter(|seen| seen.state == state);
             let since = before.map_or(now, |seen| seen.since);
@@ -83,7 +84,7 @@ mod tests {
 
     fn flow(received: u64, acked: u64, quiet: u64, unanswered: u64) -> Flow {
         let (quiet, unanswered) = (Duration::from_millis(quiet), Duration::from_millis(unanswered));
-        Flow { peer: ([127, 0, 0, 1], 9).into(), received, acked, quiet, unanswered }
+        Flow { peer: ([127, 0, 0, 1], 9).into(), received, acked, quiet, unanswered, sending: false }
     }
 
     /// The second at which a connection with these flows, one for each second, is overdue.
@@ -109,6 +110,12 @@ mod tests {
     fn answered_connection_is_kept_for_its_time() {
         assert_eq!(overdue_at((0..200).map(|second| flow(10, 5, 1000 * second + 500, 1000 * second))), Some(80));
         assert_eq!(overdue_at((0..200).map(|second| flow(0, 0, 1000 * second, 1000 * second))), Some(80));
+    }
+
+    #[test]
+    fn client_that_reads_slowly_is_not_idle() {
+        let slow = |second: u64| Flow { sending: second < 150, ..flow(10, 5, 1000 * second + 500, 1000 * second) };
+        assert_eq!(overdue_at((0..300).map(slow)), Some(230));
     }
 
     #[test]
