@@ -68,7 +68,7 @@ impl Idle {
 
 impl State {
     fn of(flow: &Flow) -> Self {
-        if flow.received > 0 && flow.quiet < flow.unanswered {
+        if flow.received > 0 && (!flow.answered || flow.quiet < flow.unanswered) {
             Self::Receiving { acked: flow.acked }
         } else {
             Self::Waiting { received: flow.received, acked: flow.acked }
@@ -84,7 +84,15 @@ mod tests {
 
     fn flow(received: u64, acked: u64, quiet: u64, unanswered: u64) -> Flow {
         let (quiet, unanswered) = (Duration::from_millis(quiet), Duration::from_millis(unanswered));
-        Flow { peer: ([127, 0, 0, 1], 9).into(), received, acked, quiet, unanswered, sending: false }
+        Flow {
+            peer: ([127, 0, 0, 1], 9).into(),
+            received,
+            acked,
+            quiet,
+            unanswered,
+            answered: acked > 0,
+            sending: false,
+        }
     }
 
     /// The second at which a connection with these flows, one for each second, is overdue.
@@ -104,6 +112,11 @@ mod tests {
     #[test]
     fn head_that_stopped_is_overdue_after_its_bound() {
         assert_eq!(overdue_at((0..200).map(|second| flow(10, 5, 1000 * second, 1000 * second + 500))), Some(10));
+    }
+
+    #[test]
+    fn first_head_is_bounded_though_its_bytes_came_with_the_handshake() {
+        assert_eq!(overdue_at((0..200).map(|second| flow(10, 0, 1000 * second, 1000 * second))), Some(10));
     }
 
     #[test]

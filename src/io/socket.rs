@@ -55,6 +55,8 @@ pub struct Flow {
     pub quiet: Duration,
     /// Time since bytes were sent.
     pub unanswered: Duration,
+    /// Bytes were sent: the times alone cannot tell it of a connection whose first bytes came with its handshake.
+    pub answered: bool,
     /// Bytes of an answer wait for the client.
     pub sending: bool,
 }
@@ -86,14 +88,15 @@ pub fn quiet(peer: SocketAddr) -> Option<Duration> {
 
 fn flow(socket: BorrowedFd<'_>, peer: SocketAddr) -> Option<Flow> {
     // Offsets in `struct tcp_info`: packets without acknowledgement, milliseconds since the last send and the last receipt, bytes over
-    // the connection's life, bytes that are not sent yet.
+    // the connection's life, bytes that are not sent yet, packets with bytes that were sent.
     const UNACKED: usize = 24;
     const LAST_SENT: usize = 44;
     const LAST_RECEIVED: usize = 52;
     const ACKED: usize = 120;
     const RECEIVED: usize = 128;
     const UNSENT: usize = 144;
-    let info = info(socket.as_raw_fd(), UNSENT + 4)?;
+    const SENT: usize = 156;
+    let info = info(socket.as_raw_fd(), SENT + 4)?;
     let since =
         |at: usize| Some(Duration::from_millis(u64::from(u32::from_ne_bytes(info[at..at + 4].try_into().ok()?))));
     let bytes = |at: usize| Some(u64::from_ne_bytes(info[at..at + 8].try_into().ok()?));
@@ -103,6 +106,7 @@ fn flow(socket: BorrowedFd<'_>, peer: SocketAddr) -> Option<Flow> {
         acked: bytes(ACKED)?,
         quiet: since(LAST_RECEIVED)?,
         unanswered: since(LAST_SENT)?,
+        answered: info[SENT..SENT + 4] != [0; 4],
         sending: info[UNACKED..UNACKED + 4] != [0; 4] || info[UNSENT..UNSENT + 4] != [0; 4],
     })
 }
