@@ -3,7 +3,9 @@
 The upstream's bytes are the test's own. Nothing waits for a time: the upstream sends on when the client has seen the bytes before.
 """
 
+import contextlib
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -56,8 +58,9 @@ class Lab:
         return metric(self.gateway, "aigw_model_requests_total", model=model, outcome=outcome)
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str, loop: str = "inline") -> Iterator[Lab]:
+    """A lab whose exchanges are stepped by this loop."""
     made: list[Lab] = []
 
     def script(wire: Wire) -> None:
@@ -75,11 +78,30 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             "pinged-cut": {**target, "stream_ping": "1s", "timeouts": {"between": "2500ms"}},
         }
         tiers: Json = {"free": {"limits": [YEAR]}, "hasty": {"limits": [YEAR], "timeouts": {"between": "1s"}}}
-        folder = tmp_path_factory.mktemp("model-streams")
-        gateway = start_configured(folder / "data", {"models": models, "tiers": tiers}, "--drain-timeout", "1")
+        configuration = {"models": models, "tiers": tiers}
+        gateway = start_configured(folder / "data", configuration, *arguments, env={"AIGW_LOOP": loop})
         made.append(Lab(gateway))
         yield made[0]
         gateway.process.end()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with running(tmp_path_factory.mktemp("inline"), "--drain-timeout", "1") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stock_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with running(tmp_path_factory.mktemp("stock"), "--drain-timeout", "1", loop="stock") as made:
+        yield made
+
+
+@pytest.fixture(params=["lab", "stock_lab"])
+def either(request: pytest.FixtureRequest) -> Lab:
+    """Each way to step an exchange."""
+    found: Lab = request.getfixturevalue(request.param)
+    return found
 
 
 def ask(lab: Lab, request: bytes) -> tuple[bytes, bytes, bool]:
@@ -167,7 +189,7 @@ def test_heartbeats_of_a_stream_pass_at_once(lab: Lab, beat: bytes, media: str) 
     assert (answer.body, answer.whole) == (b"".join(wanted) + DONE, True)
 
 
-def test_heartbeats_of_a_plain_answer_pass_at_once(lab: Lab) -> None:
+def test_heartbeats_of_a_plain_answer_pass_at_once(either: Lab) -> None:
     go_on = threading.Semaphore(0)
 
     def act(wire: Wire) -> None:
@@ -177,31 +199,31 @@ def test_heartbeats_of_a_plain_answer_pass_at_once(lab: Lab) -> None:
             go_on.acquire(timeout=PATIENCE_S)
         wire.send(chunk(PLAIN) + b"0\r\n\r\n")
 
-    lab.act = act
+    either.act = act
     for stream in (False, True):
-        before = lab.tokens("blanks")
-        with connect(lab.gateway.proxy) as client:
-            client.sendall(lab.request("blanks", stream=stream))
+        before = either.tokens("blanks")
+        with connect(either.gateway.proxy) as client:
+            client.sendall(either.request("blanks", stream=stream))
             got = b""
             for _ in range(3):
                 got += read_until(client, b"1\r\n\n\r\n")
                 go_on.release()
             answer = parse("POST", got + read_to_end(client))
         assert (answer.body, answer.whole) == (b"\n\n\n" + PLAIN, True)
-        assert [now - then for now, then in zip(lab.tokens("blanks"), before, strict=True)] == [9, 0, 0, 3, 0]
+        assert [now - then for now, then in zip(either.tokens("blanks"), before, strict=True)] == [9, 0, 0, 3, 0]
 
 
 @pytest.mark.parametrize("model", ["cut", "m"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_silence_beyond_its_bound_ends_a_call(lab: Lab, model: str, stream: bool) -> None:
+def test_silence_beyond_its_bound_ends_a_call(either: Lab, model: str, stream: bool) -> None:
     """The bound of the model, and of the tier."""
 
     def act(wire: Wire) -> None:
         wire.send(head() + chunk(TEXT) if stream else head("application/json") + chunk(b"\n" + PLAIN[:9]))
         wire.wait_closed()
 
-    lab.act = act
-    told, body, whole = ask(lab, lab.request(model, "free" if model == "cut" else "hasty", stream=stream))
+    either.act = act
+    told, body, whole = ask(either, either.request(model, "free" if model == "cut" else "hasty", stream=stream))
     if stream:
         assert b" 200 " in told and not whole
         assert json.loads(body.rpartition(b"data: ")[2])["error"]["code"] == "upstream_timeout"
@@ -221,7 +243,7 @@ def test_silence_within_its_bound_passes(lab: Lab) -> None:
     assert ask(lab, lab.request("patient", stream=True))[1:] == (TEXT.replace(b',"usage":null', b"") + DONE, True)
 
 
-def test_a_silent_upstreams_client_gets_comments_between_events(lab: Lab) -> None:
+def test_a_silent_upstreams_client_gets_comments_between_events(either: Lab) -> None:
     go_on = threading.Semaphore(0)
 
     def act(wire: Wire) -> None:
@@ -232,11 +254,11 @@ def test_a_silent_upstreams_client_gets_comments_between_events(lab: Lab) -> Non
             go_on.acquire(timeout=PATIENCE_S)
         wire.send(chunk(USAGE + DONE) + b"0\r\n\r\n")
 
-    lab.act = act
+    either.act = act
     text = TEXT.replace(b',"usage":null', b"")
-    before = lab.tokens("pinged")
-    with connect(lab.gateway.proxy) as client:
-        client.sendall(lab.request("pinged", stream=True))
+    before = either.tokens("pinged")
+    with connect(either.gateway.proxy) as client:
+        client.sendall(either.request("pinged", stream=True))
         got = read_until(client, PING) + read_until(client, PING)
         go_on.release()
         got += read_until(client, text[:-1])
@@ -250,7 +272,7 @@ def test_a_silent_upstreams_client_gets_comments_between_events(lab: Lab) -> Non
         answer = parse("POST", got + read_to_end(client))
     assert answer.whole and answer.body.replace(PING, b"") == text + DONE
     assert answer.body.startswith(PING + PING) and PING in answer.body[answer.body.index(text) :]
-    assert [now - then for now, then in zip(lab.tokens("pinged"), before, strict=True)] == [9, 0, 0, 3, 0]
+    assert [now - then for now, then in zip(either.tokens("pinged"), before, strict=True)] == [9, 0, 0, 3, 0]
 
 
 def test_comments_do_not_lengthen_the_bound_of_silence(lab: Lab) -> None:
@@ -277,6 +299,27 @@ def test_a_plain_answer_gets_no_comments(lab: Lab) -> None:
         assert ask(lab, lab.request("pinged", stream=stream))[1:] == (b"\n" + PLAIN, True)
 
 
+def test_a_drain_lets_a_silent_stream_have_its_comments_and_its_end(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def act(wire: Wire) -> None:
+        wire.send(head() + chunk(TEXT))
+        assert go_on.wait(PATIENCE_S)
+        wire.send(chunk(USAGE + DONE) + b"0\r\n\r\n")
+
+    with running(tmp_path, "--drain-timeout", str(PATIENCE_S)) as lab, connect(lab.gateway.proxy) as client:
+        lab.act = act
+        client.sendall(lab.request("pinged", stream=True))
+        got = read_until(client, PING)
+        lab.gateway.process.popen.send_signal(signal.SIGTERM)
+        lab.gateway.wait_event("draining")
+        got += read_until(client, PING)
+        go_on.set()
+        answer = parse("POST", got + read_to_end(client))
+        assert answer.whole and answer.body.replace(PING, b"") == TEXT.replace(b',"usage":null', b"") + DONE
+        assert lab.gateway.process.end() == 0
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_usage_of_a_dialect_is_counted(lab: Lab, dialect: str) -> None:
     told = json.loads(DIALECTS[dialect].read_text())
@@ -296,5 +339,6 @@ def test_usage_of_a_dialect_is_counted(lab: Lab, dialect: str) -> None:
     wait_until(lambda: lab.tokens(dialect) == [3 * count for count in wanted], "all three calls are counted")
 
 
-def test_nothing_failed_inside(lab: Lab) -> None:
+def test_nothing_failed_inside(lab: Lab, stock_lab: Lab) -> None:
     assert metric(lab.gateway, "aigw_panics_total") == 0
+    assert metric(stock_lab.gateway, "aigw_panics_total") == 0
