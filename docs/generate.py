@@ -17,7 +17,7 @@ from aigw import _native
 from aigw.cli.verbs import GROUPS, aigw
 from aigw.cli.verbs.serve import OPTIONS
 from aigw.config.schema import json_text
-from aigw.settings import Settings, variable
+from aigw.settings import STANDARD, Settings, variable
 
 ROOT: Final = Path(__file__).parents[1]
 WIDTH: Final = 100
@@ -118,6 +118,9 @@ def settings() -> str:
         + MADE.format(source="`python/aigw/settings.py`")
         + "\nEach setting has an environment variable. An option of `aigw serve` takes precedence over its variable.\n\n"
         + table(["Variable", "Option", "Default", "Meaning"], rows)
+        + "\n## Variables of other programs\n\nThe gateway honours them for its upstreams. The proxies' names also work in lower case. "
+        "A proxy of another kind than `http://` (`https://`, `socks5://`) is refused at start.\n\n"
+        + table(["Variable", "Meaning"], [(f"`{name}`", about) for name, about in STANDARD.items()])
     )
 
 

@@ -272,18 +272,29 @@ class Publisher:
         """Free the slots whose owners died: [(slot, permits found open)]."""
 
     def metrics(
-        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+        self,
+        routes: dict[int, tuple[str, str]],
+        series: dict[int, tuple[str, str]],
+        tiers: dict[int, str],
+        upstreams: set[str],
     ) -> str:
         """The Prometheus page of the request path. `routes`: route n -> (route, service); `series`: row -> (tier, model);
-        `tiers`: n -> name."""
+        `tiers`: n -> name; `upstreams`: their addresses, `host:port`."""
 
     def families(
-        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+        self,
+        routes: dict[int, tuple[str, str]],
+        series: dict[int, tuple[str, str]],
+        tiers: dict[int, str],
+        upstreams: set[str],
     ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]:
         """The metrics of that page as values: (name, kind, help, samples), samples (name, [(label, text)], value)."""
 
     def load_failures(self) -> int:
         """Configurations that a worker could not load, since the data folder was made."""
+
+    def outages(self, upstreams: list[str]) -> list[dict[str, object]]:
+        """Those of these upstreams (`host:port`) that a worker finds down: upstream, since_ms (unix), reason, workers."""
 
     def total_requests(self, routes: list[int]) -> int:
         """Requests answered on these routes, or without a route, since the data folder was made."""
@@ -314,8 +325,9 @@ class Gateway:
         """Take a slot of ``data_dir``. ``access_log``: ``"-"`` (stdout), ``"off"`` or a path that is appended to.
         ``body_timeout_s``: longest silence within a body; ``keep_alive_s``: told in ``Keep-Alive``; ``probe_paths``: they
         precede all routes, None: ``/livez`` and ``/readyz`` where no route has them."""
-    def start(self, event_loop: object) -> None:
-        """Start the worker's threads; ``event_loop`` is the loop the server runs on. Once (else RuntimeError)."""
+    def start(self, event_loop: object, log: Callable[..., None] | None = None) -> None:
+        """Start the worker's threads; ``event_loop`` is the loop the server runs on. ``log(event, **facts)`` is called with events of
+        upstreams, from a thread of the worker. Once (else RuntimeError)."""
     def watch_idle(self, port: int, idle_s: float) -> None:
         """End connections at ``port`` whose head is not whole 10 s after its first byte, or that send none for ``idle_s``. Once."""
     def ready(self, inline: bool) -> None:

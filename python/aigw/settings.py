@@ -17,6 +17,18 @@ from aigw.errors import ConfigError
 from aigw.types import HostPort
 
 PREFIX: Final = "AIGW_"
+STANDARD: Final = {
+    "SSL_CERT_FILE": "PEM file of the certificates that https upstreams are checked against, in place of the system's",
+    "SSL_CERT_DIR": "folders of such files, separated by ':'",
+    "HTTPS_PROXY": "proxy to https upstreams, `http://[user:password@]host[:port]`; asked for a tunnel (CONNECT)",
+    "HTTP_PROXY": "proxy to http upstreams, in the same form; gets the whole URL in the request line",
+    "ALL_PROXY": "proxy to upstreams of both kinds, where the variable of the kind is not set",
+    "NO_PROXY": "upstreams without a proxy: names with their subdomains, addresses, networks (`10.0.0.0/8`), separated by commas; `*` "
+    "for all. Loopback is not exempt by itself",
+}
+"""Variables of other programs that the gateway honours for its upstreams, with docs. The proxies' names work in lower case, too; of two
+spellings the upper one counts."""
+_PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 
 def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
@@ -187,6 +199,30 @@ class Settings:
 
 def _text(value: Any) -> str:
     return (",".join(value) or "none") if isinstance(value, tuple) else str(value)
+
+
+def check_proxies(environ: Mapping[str, str] = os.environ) -> None:
+    """Raise ConfigError for a proxy of the environment that upstreams cannot be reached through. The text never repeats the value, which
+    may hold a password."""
+    for name in _PROXIES:
+        spelled = name if name in environ else name.lower()
+        text = environ.get(spelled, "")
+        if text and (why := _wrong_proxy(text)):
+            raise ConfigError(
+                f"{spelled}: {why}: write it as http://host:port, or unset it and set NO_PROXY='*' if upstreams need no proxy"
+            )
+
+
+def _wrong_proxy(text: str) -> str | None:
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        _ = parts.port  # raises ValueError if the port is not a number
+    except ValueError:
+        return "this is not the address of a proxy"
+    if parts.scheme != "http":
+        return f"proxies of the kind '{parts.scheme}' are not supported"
+    whole = bool(parts.hostname) and parts.path in ("", "/") and not (parts.query or parts.fragment)
+    return None if whole else "this is not the address of a proxy"
 
 
 def variable(name: str) -> str:

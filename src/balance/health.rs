@@ -58,26 +58,33 @@ impl Health {
     pub fn is_well(&self) -> bool {
         self.word.load(Ordering::Acquire) == 0
     }
+
+    /// Whether the last three connects failed: the address stays out until a probe succeeds.
+    pub fn is_out(&self) -> bool {
+        self.word.load(Ordering::Acquire) & FAILED >= FAILURES
+    }
 }
 
 impl Attempt {
-    /// Connected: the address is in again.
-    pub fn succeeded(mut self) {
+    /// Connected: the address is in again. True when it was out.
+    pub fn succeeded(mut self) -> bool {
         self.probe = false;
-        self.health.word.store(0, Ordering::Release);
+        self.health.word.swap(0, Ordering::AcqRel) & FAILED >= FAILURES
     }
 
-    /// Could not connect. An attempt that began before the address went out does not extend the time.
-    pub fn failed(mut self, now: Duration) {
+    /// Could not connect. True when this failure takes the address out. An attempt that began before the address went out
+    /// does not extend the time.
+    pub fn failed(mut self, now: Duration) -> bool {
         let probe = core::mem::take(&mut self.probe);
         let until = millis(now + OUT) << UNTIL;
-        let _ = self.health.word.try_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+        let before = self.health.word.try_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             let failures = word & FAILED;
             if failures >= FAILURES {
                 return probe.then_some(until | FAILURES);
             }
             Some(if failures + 1 == FAILURES { until | FAILURES } else { failures + 1 })
         });
+        before.is_ok_and(|word| (word & FAILED) + 1 == FAILURES)
     }
 }
 

@@ -13,6 +13,7 @@ use aigw_io::upstream::{Inbox, Upstream};
 use aigw_io::worker::Worker;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::errors::io_error;
 use crate::exchange::{CallInFlight, Exchange, Settings, Shared, deliver, idle};
@@ -70,11 +71,16 @@ impl Gateway {
         Ok(Self { shared: Arc::new(Shared::new(worker, settings, upstream)), inbox: Mutex::new(Some(inbox)) })
     }
 
-    /// Start the worker's threads. `event_loop` is the loop the server runs on. Once.
-    fn start(&self, event_loop: Py<PyAny>) -> PyResult<()> {
+    /// Start the worker's threads. `event_loop` is the loop the server runs on; `log` gets an event's name, and its facts by
+    /// keyword. Once.
+    #[pyo3(signature = (event_loop, log=None))]
+    fn start(&self, event_loop: Py<PyAny>, log: Option<Py<PyAny>>) -> PyResult<()> {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(inbox) = inbox else { return Err(PyRuntimeError::new_err("the gateway was started already")) };
         let _ = self.shared.event_loop.set(event_loop);
+        if let Some(log) = log {
+            self.shared.worker.log_to(Box::new(move |event, facts| write_line(&log, event, facts)));
+        }
         let (for_delivery, for_beat) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let worker = Arc::clone(&self.shared.worker);
         std::thread::Builder::new().name("upstream".into()).spawn(move || {
@@ -146,4 +152,15 @@ impl Gateway {
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| PyValueError::new_err(format!("{name} must be a positive number of seconds")))
+}
+
+/// Rare lines only: each one attaches to the interpreter.
+fn write_line(log: &Py<PyAny>, event: &str, facts: &[(&str, String)]) {
+    Python::attach(|py| {
+        let keywords = PyDict::new(py);
+        let filled = facts.iter().try_for_each(|(name, text)| keywords.set_item(name, text));
+        if let Err(error) = filled.and_then(|()| log.call(py, (event,), Some(&keywords)).map(drop)) {
+            error.print(py);
+        }
+    });
 }

@@ -4,7 +4,7 @@
 //! `aigw_io::snapshot`, `aigw_io::cells` and `aigw_io::secret`, and maps errors; file work runs without the GIL. Invariant:
 //! changes come into force in `publish` only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -205,8 +205,9 @@ impl Publisher {
         routes: BTreeMap<u32, (String, String)>,
         series: BTreeMap<u32, (String, String)>,
         tiers: BTreeMap<u32, String>,
+        upstreams: BTreeSet<String>,
     ) -> PyResult<String> {
-        py.detach(|| metrics::page(&self.cells, &Labels { routes, series, tiers })).map_err(io_error)
+        py.detach(|| metrics::page(&self.cells, &Labels { routes, series, tiers, upstreams })).map_err(io_error)
     }
 
     fn families(
@@ -215,8 +216,22 @@ impl Publisher {
         routes: BTreeMap<u32, (String, String)>,
         series: BTreeMap<u32, (String, String)>,
         tiers: BTreeMap<u32, String>,
+        upstreams: BTreeSet<String>,
     ) -> PyResult<Vec<Family>> {
-        py.detach(|| families::families(&self.cells, &Labels { routes, series, tiers })).map_err(io_error)
+        py.detach(|| families::families(&self.cells, &Labels { routes, series, tiers, upstreams })).map_err(io_error)
+    }
+
+    fn outages<'py>(&self, py: Python<'py>, upstreams: Vec<String>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let outages = py.detach(|| metrics::outages(&self.cells, upstreams));
+        let rows = outages.into_iter().map(|(upstream, outage)| {
+            let row = PyDict::new(py);
+            row.set_item("upstream", upstream)?;
+            row.set_item("since_ms", outage.since)?;
+            row.set_item("reason", outage.fault.name())?;
+            row.set_item("workers", outage.workers)?;
+            Ok(row)
+        });
+        rows.collect()
     }
 
     #[allow(clippy::needless_pass_by_value)] // extracted from Python

@@ -3,12 +3,13 @@
 //! In: columns, slots, and the names of routes, series and tiers. Out: samples, handed to a [`Sink`]. Names and layout of the
 //! metrics are the core's (`telemetry`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use aigw_core::snapshot::file::Highest;
 use aigw_core::telemetry::failures::{FAILURE_WORDS, FAILURES};
 use aigw_core::telemetry::series::{SERIES, SERIES_WORDS, SeriesRow, TIER_WORDS, TIERS};
+use aigw_core::telemetry::upstreams::{Outage, UPSTREAM_WORDS, UPSTREAMS};
 use aigw_core::telemetry::{
     self, Counter, GATEWAY, GATEWAY_WORDS, Page, ROUTE_WORDS, ROUTES, RouteRow, Sink, Value, WORKERS,
 };
@@ -22,6 +23,7 @@ pub fn prepare(cells: &ControlCells, highest: Highest) -> io::Result<()> {
     cells.ensure_column(SERIES.0, 1, rows(highest.series, SERIES_WORDS), SERIES.1)?;
     cells.ensure_column(FAILURES.0, 1, rows(highest.series, FAILURE_WORDS), FAILURES.1)?;
     cells.ensure_column(TIERS.0, 1, rows(highest.tier, TIER_WORDS), TIERS.1)?;
+    cells.ensure_column(UPSTREAMS.0, 1, u64::from(UPSTREAM_WORDS), UPSTREAMS.1)?;
     cells.ensure_column(GATEWAY.0, 1, u64::from(GATEWAY_WORDS), GATEWAY.1)
 }
 
@@ -33,6 +35,15 @@ pub struct Labels {
     pub series: BTreeMap<u32, (String, String)>,
     /// Tier n -> name.
     pub tiers: BTreeMap<u32, String>,
+    /// Addresses of models' upstreams and of services, `host:port`.
+    pub upstreams: BTreeSet<String>,
+}
+
+/// Those of these upstreams that a worker finds down.
+pub fn outages(cells: &ControlCells, upstreams: Vec<String>) -> Vec<(String, Outage)> {
+    let words = cells.run(UPSTREAMS.0, 0, UPSTREAM_WORDS);
+    let outage = |upstream: String| telemetry::upstreams::outage(&words, &upstream).map(|found| (upstream, found));
+    upstreams.into_iter().filter_map(outage).collect()
 }
 
 /// The Prometheus page.
@@ -54,7 +65,11 @@ pub fn total_requests(cells: &ControlCells, routes: &[u32]) -> u64 {
 }
 
 /// Hands every metric and its samples to `sink`, in the order of the page.
-pub fn walk(cells: &ControlCells, Labels { routes, series, tiers }: &Labels, sink: &mut impl Sink) -> io::Result<()> {
+pub fn walk(
+    cells: &ControlCells,
+    Labels { routes, series, tiers, upstreams }: &Labels,
+    sink: &mut impl Sink,
+) -> io::Result<()> {
     let run = |column: u32, n: u32, words: u32| cells.run(column, n.saturating_mul(words), words);
     let nowhere = run(ROUTES.0, 0, ROUTE_WORDS);
     // A route without requests has no sample: thousands of empty samples would make the page too large to be read.
@@ -77,6 +92,7 @@ pub fn walk(cells: &ControlCells, Labels { routes, series, tiers }: &Labels, sin
         words.iter().map(|(tier, model, words, failures)| SeriesRow { tier, model, words, failures }).collect();
     let tiers: Vec<_> = tiers.iter().map(|(n, name)| (name.as_str(), run(TIERS.0, *n, TIER_WORDS))).collect();
     telemetry::series::walk(&rows, &tiers, sink);
+    telemetry::upstreams::walk(&cells.run(UPSTREAMS.0, 0, UPSTREAM_WORDS), upstreams.iter().map(String::as_str), sink);
     let slots = cells.slots()?;
     for (at, metric) in WORKERS.iter().enumerate() {
         sink.metric(metric);

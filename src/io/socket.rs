@@ -150,16 +150,44 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Bytes that wait for their acknowledgement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unacknowledged {
+    /// Bytes acknowledged over the connection's life.
+    pub(crate) acknowledged: u64,
+    /// Time since the peer acknowledged anything, were it only that it takes no more.
+    pub(crate) silence: Duration,
+}
+
+/// The state of a socket whose kernel holds bytes that the peer has not acknowledged, sent or not (a host that lost its route
+/// sends nothing); `None` when there are none, or for another file. The number must be of an open file of the caller.
+pub(crate) fn unacknowledged(socket: RawFd) -> Option<Unacknowledged> {
+    /// Offset in `struct tcp_info`: milliseconds since the last acknowledgement.
+    const LAST_ACK: usize = 56;
+    (queued(socket)? > 0).then_some(())?;
+    let info = info(socket, BYTES_ACKED + 8)?;
+    let silence = u32::from_ne_bytes(info.get(LAST_ACK..LAST_ACK + 4)?.try_into().ok()?);
+    Some(Unacknowledged { acknowledged: bytes_acked(&info)?, silence: Duration::from_millis(u64::from(silence)) })
+}
+
 /// Bytes acknowledged over the connection's life, and bytes in the kernel's queue (sent but not acknowledged, or not sent).
 fn progress(socket: &OwnedFd) -> Option<(u64, u64)> {
-    /// Offset of `tcpi_bytes_acked` in `struct tcp_info` (since 4.1; the layout only grows).
-    const BYTES_ACKED: usize = 120;
-    let info = info(socket.as_raw_fd(), BYTES_ACKED + 8)?;
-    let acked = u64::from_ne_bytes(info[BYTES_ACKED..BYTES_ACKED + 8].try_into().ok()?);
+    Some((bytes_acked(&info(socket.as_raw_fd(), BYTES_ACKED + 8)?)?, queued(socket.as_raw_fd())?))
+}
+
+/// Bytes in the kernel's queue: sent but not acknowledged, or not sent.
+fn queued(socket: RawFd) -> Option<u64> {
     let mut queued: libc::c_int = 0;
-    // SAFETY: TIOCOUTQ writes one int through the pointer, which is valid for that.
-    let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
-    (status == 0).then(|| (acked, u64::try_from(queued).unwrap_or(0)))
+    // SAFETY: TIOCOUTQ writes one int through the pointer, which is valid for that. A number that is no open socket is an error.
+    let status = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut queued) };
+    (status == 0).then(|| u64::try_from(queued).unwrap_or(0))
+}
+
+/// Offset of `tcpi_bytes_acked` in `struct tcp_info` (since 4.1; the layout only grows).
+const BYTES_ACKED: usize = 120;
+
+fn bytes_acked(info: &[u8; 256]) -> Option<u64> {
+    Some(u64::from_ne_bytes(info[BYTES_ACKED..BYTES_ACKED + 8].try_into().ok()?))
 }
 
 /// The kernel's `struct tcp_info` of a socket, of which at least `least` bytes are known.

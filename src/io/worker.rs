@@ -4,10 +4,12 @@
 //! upstream client.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use aigw_core::admit::Admitter;
+use aigw_core::balance::Origin;
+use aigw_core::cells::Cells as _;
 use aigw_core::clock::Clock as _;
 use aigw_core::identify::KeyHasher;
 use aigw_core::in_force::InForce;
@@ -18,6 +20,7 @@ use aigw_core::settle::{End, LogContext, Shutdown, Traffic};
 use aigw_core::snapshot::{Offer, Tier};
 use aigw_core::surface::{Accepted, Admitted, Bounds, EndedCall, HeadOutcome, Rejected, Stages, cors};
 use aigw_core::telemetry::Counter;
+use aigw_core::telemetry::upstreams::{self, UPSTREAMS};
 use aigw_core::units::{Moment, RequestId};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -30,7 +33,7 @@ use crate::record::Recorder;
 use crate::secret::Sealer;
 use crate::snapshot::SnapshotReader;
 use crate::standing::Standing;
-use crate::upstream::CallObserver;
+use crate::upstream::{CallObserver, Notice};
 
 /// One worker.
 pub struct Worker {
@@ -45,7 +48,11 @@ pub struct Worker {
     ids: Ids,
     draining: AtomicBool,
     cutting: AtomicBool,
+    log: OnceLock<Box<ProcessLog>>,
 }
+
+/// Writes a line of the process log: the event, then names and texts of its facts.
+pub type ProcessLog = dyn Fn(&'static str, &[(&'static str, String)]) + Send + Sync;
 
 /// The result of a head.
 pub enum HeadResult {
@@ -62,6 +69,8 @@ impl Worker {
         let reader = SnapshotReader::open(data)?;
         let cells = Arc::new(WorkerCells::open(&data.join("cells"), reader.store())?);
         let recorder = Recorder::new(Arc::clone(&cells), AccessLog::open(access_log)?);
+        // A worker that starts finds no upstream down, whatever the one before in this slot found.
+        upstreams::forget(&|at| cells.dense(UPSTREAMS.0, at), cells.slot());
         let secret = crate::secret::load(data)?;
         Ok(Self {
             in_force: ArcSwap::from_pointee(InForce::empty()),
@@ -75,7 +84,13 @@ impl Worker {
             ids: Ids::new()?,
             draining: AtomicBool::new(false),
             cutting: AtomicBool::new(false),
+            log: OnceLock::new(),
         })
+    }
+
+    /// Gives the worker its process log. Once.
+    pub fn log_to(&self, log: Box<ProcessLog>) {
+        let _ = self.log.set(log);
     }
 
     /// Loads the newest published generation. False while nothing is published. `Err`: why it cannot be loaded.
@@ -257,5 +272,27 @@ impl CallObserver for Worker {
             self.recorder.call(series, &report, call.failed_attempts());
         }
         self.recorder.end(call.request(), &call.report());
+    }
+
+    fn notice(&self, notice: Notice) {
+        let run = |at| self.cells.dense(UPSTREAMS.0, at);
+        let slot = self.cells.slot();
+        let news = match &notice {
+            Notice::Down { upstream, fault, .. } => {
+                upstreams::down(&run, upstream, slot, self.now().0 / 1_000_000, *fault)
+            }
+            Notice::Up { upstream } | Notice::Forgotten { upstream } => upstreams::up(&run, upstream, slot),
+            _ => true,
+        };
+        if let (true, Some(log), Some((event, facts))) = (news, self.log.get(), notice.line()) {
+            log(event, &facts);
+        }
+    }
+
+    fn uses(&self, origin: &Origin) -> bool {
+        let in_force = self.in_force.load();
+        let services = in_force.services.iter().map(|service| &service.origin);
+        let models = in_force.models.iter().flat_map(|model| &model.targets).map(|target| &target.origin);
+        services.chain(models).any(|used| **used == *origin)
     }
 }

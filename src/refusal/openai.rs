@@ -44,7 +44,9 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
         Reason::RateLimited => ("requests", "rate_limit_exceeded"),
         Reason::QuotaExhausted => ("insufficient_quota", "insufficient_quota"),
         Reason::Overloaded | Reason::Draining | Reason::Drained => ("server_error", "overloaded"),
-        Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout => ("server_error", "upstream_timeout"),
+        Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout | Reason::UpstreamVanished => {
+            ("server_error", "upstream_timeout")
+        }
         Reason::UpstreamAuth => ("server_error", reason.code()),
         _ => match reason.status() {
             502..=504 => ("server_error", "upstream_error"),

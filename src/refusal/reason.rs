@@ -165,6 +165,14 @@ denials! {
     UpstreamAuth = "upstream_auth", 502, "The model's server refused the gateway's own credentials: your key is not at fault. The operator of this API finds the upstream in the gateway's log; its api_key, account or credit needs repair", None, Operator;
     /// An upstream of the model answered with a redirect, which is neither followed nor passed on.
     UpstreamRedirect = "upstream_redirect", 502, "The model's server answered with a redirect, which the gateway does not follow. The operator of this API has to put the final address into the url of the model's upstream", None, Operator;
+    /// There is no way to upstream's address: no route, or its host does not answer.
+    UpstreamUnreachable = "upstream_unreachable", 502, "An invalid response was received from the upstream server", None, Soon;
+    /// The proxy that the environment names refused, or could not be reached.
+    UpstreamProxy = "upstream_proxy", 502, "An invalid response was received from the upstream server", None, Soon;
+    /// Upstream's host acknowledges nothing any more, after the request was sent.
+    UpstreamVanished = "upstream_vanished", 504, "The upstream server is timing out", None, Unsafe;
+    /// Upstream's answer has an unknown or broken content coding, or one whose content outgrows the bounds.
+    UpstreamEncoding = "upstream_encoding", 502, "An invalid response was received from the upstream server", None, Unsafe;
 }
 
 impl Reason {

@@ -3,6 +3,7 @@
 //! In: a [`Failure`] from the upstream client, and how far a shutdown has come. Out: the [`Reason`] of the refusal that the
 //! client gets, and whether the client itself ended the call.
 
+use crate::balance::ConnectFault;
 use crate::refusal::Reason;
 
 /// How far the shutdown of a worker has come.
@@ -19,6 +20,10 @@ pub struct Shutdown {
 pub enum Failure {
     /// The address refused the connection.
     Refused,
+    /// No way to the address.
+    Unreachable,
+    /// The proxy of the environment refused, or could not be reached.
+    Proxy,
     /// The name has no address.
     Unresolved,
     /// The address is out after failed connects.
@@ -29,8 +34,12 @@ pub enum Failure {
     ConnectTimeout,
     /// The connection ended before a whole head.
     Reset,
+    /// The upstream's host acknowledges nothing any more.
+    Vanished,
     /// The answer is not HTTP.
     Garbage,
+    /// The answer's content coding is unknown or broken, or its content outgrows the bounds.
+    Encoding,
     /// No head within the bound.
     FirstByteTimeout,
     /// The whole call took too long.
@@ -56,7 +65,16 @@ pub enum Failure {
 impl Failure {
     /// Nothing was sent, so no upstream can have acted on the request.
     pub fn is_before_sending(self) -> bool {
-        matches!(self, Self::Refused | Self::Unresolved | Self::Out | Self::Tls | Self::ConnectTimeout)
+        matches!(
+            self,
+            Self::Refused
+                | Self::Unreachable
+                | Self::Proxy
+                | Self::Unresolved
+                | Self::Out
+                | Self::Tls
+                | Self::ConnectTimeout
+        )
     }
 
     /// An upstream failed, not the client or the gateway.
@@ -73,10 +91,14 @@ impl Failure {
     pub fn reason(self, cutting: bool) -> Reason {
         match self {
             Self::Refused => Reason::UpstreamRefused,
+            Self::Unreachable => Reason::UpstreamUnreachable,
+            Self::Proxy => Reason::UpstreamProxy,
             Self::Unresolved => Reason::UpstreamUnresolved,
             Self::Out => Reason::UpstreamOut,
             Self::Tls => Reason::UpstreamTls,
             Self::ConnectTimeout => Reason::UpstreamConnectTimeout,
+            Self::Vanished => Reason::UpstreamVanished,
+            Self::Encoding => Reason::UpstreamEncoding,
             Self::Garbage | Self::TooLarge => Reason::UpstreamGarbage,
             Self::Redirected => Reason::UpstreamRedirect,
             Self::Unauthorized => Reason::UpstreamAuth,
@@ -85,6 +107,19 @@ impl Failure {
             Self::Cancelled if cutting => Reason::Drained,
             Self::Cancelled => Reason::ClientGone,
             Self::Internal => Reason::Internal,
+        }
+    }
+}
+
+impl From<ConnectFault> for Failure {
+    fn from(fault: ConnectFault) -> Self {
+        match fault {
+            ConnectFault::Refused => Self::Refused,
+            ConnectFault::Unreachable => Self::Unreachable,
+            ConnectFault::Unresolved => Self::Unresolved,
+            ConnectFault::TimedOut => Self::ConnectTimeout,
+            ConnectFault::Tls => Self::Tls,
+            ConnectFault::Proxy => Self::Proxy,
         }
     }
 }

@@ -10,6 +10,7 @@ mod metric;
 mod page;
 mod processes;
 pub mod series;
+pub mod upstreams;
 mod words;
 
 pub use error_type::ErrorType;
@@ -176,6 +177,7 @@ pub fn table() -> Vec<Metric> {
     all.extend(GATEWAY_COUNTERS.iter().map(|(_, metric)| *metric));
     all.extend(series::table());
     all.extend(failures::table());
+    all.extend(upstreams::table());
     all.extend(WORKERS);
     all.extend(CONTROL);
     all

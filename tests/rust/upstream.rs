@@ -11,11 +11,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use aigw_core::balance::Origin;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::settle::{Outcome, Shutdown};
 use aigw_core::surface::{Admitted, EndedCall};
 use aigw_core::units::Moment;
-use aigw_io::upstream::{Batch, CallObserver, Event, Upstream};
+use aigw_io::upstream::{Batch, CallObserver, Event, Notice, Upstream};
 use serde_json::json;
 use world::{ANN, NOW, Spec, World, policy};
 
@@ -40,6 +41,12 @@ impl CallObserver for Observer {
         let end = call.report().end;
         assert_eq!(end.outcome == Outcome::UpstreamError, end.error.is_some());
         self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn notice(&self, _: Notice) {}
+
+    fn uses(&self, _: &Origin) -> bool {
+        true
     }
 }
 

@@ -65,14 +65,14 @@ class Wire:
 class Upstream:
     """A listening socket. Each connection runs `script` on its own thread and is closed afterwards."""
 
-    def __init__(self, script: Callable[[Wire], None]) -> None:
+    def __init__(self, script: Callable[[Wire], None], host: str = "127.0.0.1", port: int = 0) -> None:
         self._script = script
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self.requests: list[tuple[bytes, bytes]] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, port))
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:

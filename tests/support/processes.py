@@ -123,9 +123,15 @@ class Gateway:
         self.make(f"/services/{name}/routes", name=f"{name}-route", paths=[path])
 
 
-def start_gateway(data: Path, *arguments: str, workers: int = 1, env: Mapping[str, str] | None = None) -> Gateway:
-    """Start `aigw serve` on free ports and wait until it serves. End it with `.process.end()`."""
-    command = [*AIGW, "serve", "--data", str(data), "--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+def start_gateway(
+    data: Path,
+    *arguments: str,
+    workers: int = 1,
+    env: Mapping[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+) -> Gateway:
+    """Start `aigw serve` on free ports and wait until it serves. End it with `.process.end()`. `prefix`: a command that becomes it."""
+    command = [*prefix, *AIGW, "serve", "--data", str(data), "--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
     command += ["--workers", str(workers), "--log-format", "json", *arguments]
     gateway = Gateway(Process(command, stream="stderr", env=env), data)
     try:

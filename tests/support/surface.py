@@ -22,12 +22,17 @@ _SAMPLE = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def start_configured(
-    data: Path, configuration: Json, *arguments: str, workers: int = 1, env: Mapping[str, str] | None = None
+    data: Path,
+    configuration: Json,
+    *arguments: str,
+    workers: int = 1,
+    env: Mapping[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
 ) -> Gateway:
     """Start a gateway with this configuration file (JSON is YAML), next to the data folder."""
     file = data.with_suffix(".yaml")
     file.write_text(json.dumps(configuration, indent=1))
-    return start_gateway(data, "--config", str(file), *arguments, workers=workers, env=env)
+    return start_gateway(data, "--config", str(file), *arguments, workers=workers, env=env, prefix=prefix)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class FakePublisher:
         self.columns: dict[int, tuple[int, int, str]] = {}
         self.calls: list[str] = []
         self.fail: dict[str, OSError] = {}
+        self.down: list[dict[str, Any]] = []
         self.refuses = ""
         """A text that the fake refuses in routes."""
         self.buckets: dict[tuple[int, int], tuple[int, int]] = {}
@@ -159,13 +160,24 @@ class FakePublisher:
     def total_requests(self, routes: list[int]) -> int:
         return 0
 
+    def outages(self, upstreams: list[str]) -> list[dict[str, Any]]:
+        return [row for row in self.down if row["upstream"] in upstreams]
+
     def families(
-        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+        self,
+        routes: dict[int, tuple[str, str]],
+        series: dict[int, tuple[str, str]],
+        tiers: dict[int, str],
+        upstreams: set[str],
     ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]:
         return []
 
     def metrics(
-        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+        self,
+        routes: dict[int, tuple[str, str]],
+        series: dict[int, tuple[str, str]],
+        tiers: dict[int, str],
+        upstreams: set[str],
     ) -> str:
         return (
             f"# routes {sorted(routes.items())}\n# series {sorted(series.items())}\n# tiers {sorted(tiers.items())}\n"

@@ -12,6 +12,7 @@ import orjson
 from aigw import __version__
 from aigw.admin.context import Admin
 from aigw.admin.tiers import SPECS
+from aigw.control.publish import upstreams
 from aigw.entities import KINDS
 from aigw.errors import StoreError
 from aigw.plugins import KONG_VERSION, PLUGINS
@@ -69,8 +70,26 @@ def status(admin: Admin) -> JsonDict:
             "total_requests": admin.publisher.total_requests(list(admin.publication.labels().routes)),
         },
         "workers": slots,
+        "upstreams": {"down": upstreams_down(admin)},
         "configuration": configuration(admin),
     }
+
+
+def upstreams_down(admin: Admin) -> list[JsonDict]:
+    """The upstreams of the configuration that a worker cannot connect to; `since` in unix seconds."""
+    world = admin.publication.world
+    models, services = upstreams.by_models(world), upstreams.by_services(world)
+    return [
+        {
+            "upstream": row["upstream"],
+            "models": sorted(models.get(row["upstream"], [])),
+            "services": sorted(services.get(row["upstream"], [])),
+            "since": row["since_ms"] / 1000,
+            "reason": row["reason"],
+            "workers": row["workers"],
+        }
+        for row in admin.publisher.outages(sorted(models.keys() | services.keys()))
+    ]
 
 
 def configuration(admin: Admin) -> JsonDict:

@@ -76,7 +76,7 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, on_quit)
-    gateway.start(loop)
+    gateway.start(loop, log)
     gateway.watch_idle(settings.proxy.port, settings.keep_alive + IDLE_GRACE_S)
     if not await _loaded(gateway, stop, log):
         gateway.close()

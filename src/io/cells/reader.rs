@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aigw_core::admit::Reclaimed;
 use aigw_core::standing::{self, Counter, Standing};
 use aigw_core::telemetry::FIRST_COLUMN;
+use aigw_core::telemetry::upstreams::{self, UPSTREAMS};
 use aigw_core::units::Moment;
 
 use super::counters::Counters;
@@ -74,6 +75,7 @@ impl ControlCells {
         let mut reclaimed = Vec::new();
         for (slot, words) in self.open_slots()? {
             if let Some(found) = slots::reclaim_dead(&self.dir, slot, words, &self.counters)? {
+                upstreams::forget(&|at| self.counters.columns.word(UPSTREAMS.0, at), slot);
                 reclaimed.push(ReclaimedSlot { slot, found });
             }
         }

@@ -97,6 +97,7 @@ impl<'a> SlotStatus<'a> {
 
 /// A worker's own slot, held until it is dropped or the process dies.
 pub(super) struct Slot {
+    number: u8,
     head: WordMap,
     /// Holds the lock.
     _file: File,
@@ -128,7 +129,7 @@ impl Slot {
             }
             words[STATE].store(SlotState::Starting as u64, Ordering::Release);
             let ring = Ring::new(whole, HEADER_WORDS).ok_or(ErrorKind::InvalidData)?;
-            return Ok((Self { head, _file: file }, ring));
+            return Ok((Self { number, head, _file: file }, ring));
         }
         let text = format!("all {SLOTS} slots in {} are held: so many workers cannot run at once", dir.display());
         Err(Error::new(ErrorKind::ResourceBusy, text))
@@ -136,6 +137,10 @@ impl Slot {
 
     pub(super) fn status(&self) -> SlotStatus<'_> {
         SlotStatus(self.head.words())
+    }
+
+    pub(super) fn number(&self) -> u8 {
+        self.number
     }
 }
 

@@ -30,6 +30,11 @@ impl WorkerCells {
         Ok(Self { counters, slot, ring })
     }
 
+    /// The number of the worker's slot.
+    pub fn slot(&self) -> u8 {
+        self.slot.number()
+    }
+
     /// The status that the worker shows to the control process.
     pub fn status(&self) -> SlotStatus<'_> {
         self.slot.status()

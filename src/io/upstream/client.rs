@@ -40,7 +40,7 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async move {
-            let shared = Rc::new(Shared::new(Arc::clone(&inbox.counters)));
+            let shared = Rc::new(Shared::new(Arc::clone(&inbox.counters), &observer));
             let ready = Rc::new(Ready::new(observer));
             let (postman, filled) = (Rc::clone(&shared), Rc::clone(&ready));
             tokio::task::spawn_local(async move {
@@ -56,7 +56,7 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
                 loop {
                     beat.tick().await;
                     sweeper.survive(&tick);
-                    sweeper.survive(|| sweeper.sweep());
+                    sweeper.survive(|| sweeper.tend());
                 }
             });
             while let Some(Submitted { admitted, cancel, waiter }) = inbox.calls.recv().await {

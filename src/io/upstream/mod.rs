@@ -7,20 +7,29 @@
 //! after a refusal of the first (`balance::failover`).
 
 mod client;
+mod connection;
 mod counters;
+mod dial;
 mod event;
+mod fault;
+mod means;
+mod notice;
 mod observer;
+mod outage;
 mod outbox;
 mod outgoing;
 mod pool;
+mod proxy;
 mod resolve;
 mod response;
 mod shared;
 mod task;
 mod tls;
+mod verify;
 
 pub use client::{Inbox, Upstream};
 pub use counters::UpstreamCounters;
 pub use event::{AnswerHead, Event};
+pub use notice::Notice;
 pub use observer::{CallObserver, Cancel};
 pub use outbox::Batch;

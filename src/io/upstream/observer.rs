@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aigw_core::balance::Origin;
 use aigw_core::cells::CounterSpace;
 use aigw_core::settle::Shutdown;
 use aigw_core::surface::EndedCall;
 use aigw_core::units::Moment;
+
+use super::notice::Notice;
 
 /// The worker that owns an upstream thread.
 pub trait CallObserver: Send + Sync + 'static {
@@ -18,6 +21,10 @@ pub trait CallObserver: Send + Sync + 'static {
     fn now(&self) -> Moment;
     /// A call is over and settled; its last event is not delivered yet.
     fn ended(&self, call: &EndedCall);
+    /// An event that an operator should hear of.
+    fn notice(&self, notice: Notice);
+    /// Whether the configuration in force has this origin.
+    fn uses(&self, origin: &Origin) -> bool;
 }
 
 /// A flag with a bell: any thread sets it, the call's task waits for it.

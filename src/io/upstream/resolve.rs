@@ -1,55 +1,188 @@
-//! Names to addresses, remembered briefly. Literal addresses never leave this module; names go to the system's resolver on
-//! a blocking thread of the runtime, so that a slow one holds up its own exchanges only.
+//! The addresses of one upstream's name: asked for before the first connection, then again every few seconds in the background,
+//! so that no call waits for a resolver once there was an answer.
+//!
+//! In: a host, and a [`Lookup`] (the system's resolver on a blocking thread; another one in tests). Out: the addresses of the last
+//! answer, and whose turn it is. A resolver that fails leaves the answer before in force. Literal addresses are never asked for.
 
-use aigw_core::balance::Origin;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
+
 use tokio::time::Instant;
 
-/// An answer is used for this long: fleets move by DNS.
-const TTL: Duration = Duration::from_secs(5);
+/// Age at which an answer is asked for again. Connections to an address that left its name must end within 10 s.
+const AGE: Duration = Duration::from_secs(3);
 
-/// The time of a question, and its answer.
-type Found = (Instant, Vec<SocketAddr>);
+/// An answer on its way.
+pub(super) type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>>>>;
 
-#[derive(Debug, Default)]
-pub(super) struct Resolver {
-    known: RefCell<HashMap<(String, u16), Found>>,
+/// Finds the addresses of a host.
+pub(super) trait Lookup {
+    /// Asks for the addresses of `host`, with this port.
+    fn addresses(&self, host: &str, port: u16) -> Answer;
 }
 
-impl Resolver {
-    /// A resolver that knows a name already.
-    #[cfg(test)]
-    pub(super) fn knowing(origin: &Origin, addresses: Vec<SocketAddr>) -> Self {
-        let known = HashMap::from([((origin.host.clone(), origin.port), (Instant::now(), addresses))]);
-        Self { known: RefCell::new(known) }
+/// The system's resolver.
+pub(super) struct System;
+
+impl Lookup for System {
+    fn addresses(&self, host: &str, port: u16) -> Answer {
+        let host = host.to_owned();
+        Box::pin(async move { Ok(tokio::net::lookup_host((host.as_str(), port)).await?.collect()) })
+    }
+}
+
+/// The addresses of one host.
+pub(super) struct Addresses {
+    host: String,
+    port: u16,
+    literal: bool,
+    known: RefCell<Rc<[SocketAddr]>>,
+    asked: Cell<Option<Instant>>,
+    asking: Cell<bool>,
+    turn: Cell<usize>,
+}
+
+/// The result of asking again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refreshed {
+    /// The same addresses.
+    Same,
+    /// Other addresses: those that are gone must not be used any more.
+    Changed,
+    /// No answer: the addresses before stay.
+    Failed(String),
+}
+
+impl Addresses {
+    pub(super) fn new(host: &str, port: u16) -> Self {
+        let literal = host.parse::<IpAddr>().ok();
+        let known: Vec<SocketAddr> = literal.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        Self {
+            host: host.to_owned(),
+            port,
+            literal: literal.is_some(),
+            known: RefCell::new(known.into()),
+            asked: Cell::new(None),
+            asking: Cell::new(false),
+            turn: Cell::new(0),
+        }
     }
 
-    /// The origin's addresses in the resolver's order; empty when the name has none.
-    pub(super) async fn addresses(&self, origin: &Origin) -> Vec<SocketAddr> {
-        if let Ok(ip) = origin.host.parse::<IpAddr>() {
-            return vec![SocketAddr::new(ip, origin.port)];
-        }
-        let key = (origin.host.clone(), origin.port);
-        if let Some((at, found)) = self.known.borrow().get(&key)
-            && at.elapsed() < TTL
-        {
-            return found.clone();
-        }
-        let found: Vec<SocketAddr> = match tokio::net::lookup_host((origin.host.as_str(), origin.port)).await {
-            Ok(addresses) => addresses.collect(),
-            Err(_) => Vec::new(),
-        };
-        if !found.is_empty() {
-            self.known.borrow_mut().insert(key, (Instant::now(), found.clone()));
-        }
-        found
+    /// The addresses of the last answer; none before the first.
+    pub(super) fn known(&self) -> Rc<[SocketAddr]> {
+        Rc::clone(&self.known.borrow())
     }
 
-    /// Forgets answers that are too old.
-    pub(super) fn sweep(&self) {
-        self.known.borrow_mut().retain(|_, (at, _)| at.elapsed() < TTL);
+    /// Whether there is at most one address.
+    pub(super) fn is_single(&self) -> bool {
+        self.known.borrow().len() < 2
+    }
+
+    /// Whether the last answer has this address.
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        self.known.borrow().contains(&address)
+    }
+
+    /// The index whose turn it is, among `count`; the next call gets the next one.
+    pub(super) fn turn(&self, count: usize) -> usize {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn % count.max(1)
+    }
+
+    /// The addresses; asks for them when there was no answer yet. `Err`: the resolver's error.
+    pub(super) async fn find(&self, lookup: &dyn Lookup) -> io::Result<Rc<[SocketAddr]>> {
+        if self.known.borrow().is_empty() {
+            let found = lookup.addresses(&self.host, self.port).await?;
+            self.take(found);
+        }
+        Ok(self.known())
+    }
+
+    /// Whether the last answer is old enough to ask again, and nobody is asking.
+    pub(super) fn is_due(&self) -> bool {
+        !self.literal && !self.asking.get() && self.asked.get().is_none_or(|asked| asked.elapsed() >= AGE)
+    }
+
+    /// Asks again.
+    pub(super) async fn refresh(&self, lookup: &dyn Lookup) -> Refreshed {
+        self.asking.set(true);
+        self.asked.set(Some(Instant::now()));
+        let answer = lookup.addresses(&self.host, self.port).await;
+        self.asking.set(false);
+        match answer {
+            Ok(found) if found.is_empty() => Refreshed::Failed("the name has no address".into()),
+            Ok(found) => self.take(found),
+            Err(error) => Refreshed::Failed(error.to_string()),
+        }
+    }
+
+    fn take(&self, mut found: Vec<SocketAddr>) -> Refreshed {
+        // A resolver may turn its answer at each question: the turns are counted here.
+        let mut seen = std::collections::HashSet::new();
+        found.retain(|address| seen.insert(*address));
+        self.asked.set(Some(Instant::now()));
+        let mut known = self.known.borrow_mut();
+        let same = known.len() == found.len() && found.iter().all(|address| known.contains(address));
+        if same {
+            return Refreshed::Same;
+        }
+        *known = found.into();
+        Refreshed::Changed
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A resolver whose answer a test sets.
+    pub(in crate::upstream) struct Fake(pub(in crate::upstream) RefCell<Result<Vec<SocketAddr>, String>>);
+
+    impl Fake {
+        pub(in crate::upstream) fn new(addresses: &[SocketAddr]) -> Self {
+            Self(RefCell::new(Ok(addresses.to_vec())))
+        }
+    }
+
+    impl Lookup for Fake {
+        fn addresses(&self, _: &str, _: u16) -> Answer {
+            let answer = self.0.borrow().clone().map_err(io::Error::other);
+            Box::pin(async move { answer })
+        }
+    }
+
+    fn at(last: u8) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, last], 80))
+    }
+
+    #[tokio::test]
+    async fn failing_resolver_leaves_last_answer() {
+        let (fake, addresses) = (Fake::new(&[at(1), at(2), at(1)]), Addresses::new("two.test", 80));
+        assert_eq!(*addresses.find(&fake).await.unwrap(), [at(1), at(2)]);
+        assert_eq!([0, 1, 0].map(|_| addresses.turn(2)), [0, 1, 0]);
+        *fake.0.borrow_mut() = Ok(vec![at(2), at(1)]);
+        assert_eq!(addresses.refresh(&fake).await, Refreshed::Same);
+        for failed in [Err("no resolver".to_owned()), Ok(Vec::new())] {
+            *fake.0.borrow_mut() = failed;
+            assert!(matches!(addresses.refresh(&fake).await, Refreshed::Failed(_)));
+            assert_eq!(*addresses.known(), [at(1), at(2)]);
+        }
+        *fake.0.borrow_mut() = Ok(vec![at(3)]);
+        assert_eq!(addresses.refresh(&fake).await, Refreshed::Changed);
+        assert!(addresses.has(at(3)) && !addresses.has(at(1)));
+    }
+
+    #[tokio::test]
+    async fn literal_address_is_never_asked_for() {
+        let addresses = Addresses::new("::1", 80);
+        assert!(!addresses.is_due() && addresses.is_single());
+        assert_eq!(addresses.find(&Fake::new(&[])).await.unwrap().len(), 1);
     }
 }

@@ -1,5 +1,7 @@
 //! One call as a task: its tries at one upstream after another, and the end of its answer.
 
+use std::error::Error as _;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,15 +13,16 @@ use aigw_core::forward::{Attempt, Attempts, Dispatch};
 use aigw_core::settle::Failure;
 use aigw_core::surface::Judged;
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::connection::Connection;
 use super::observer::{CallObserver, Cancel};
 use super::outbox::Outbox;
 use super::outgoing::Outgoing;
-use super::pool::{Pool, Sender};
+use super::pool::Pool;
 use super::response::{self, Way};
 use super::shared::Shared;
 use crate::socket::Reader;
@@ -103,7 +106,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
                 }
             };
             let Some(next) = next else { break };
-            self.shared.counters.failovers.fetch_add(1, Ordering::Relaxed);
+            self.shared.means.counters.failovers.fetch_add(1, Ordering::Relaxed);
             attempt = next;
         }
         let (status, headers, body) = best.take().unwrap_or(Err(Failure::Internal))?;
@@ -114,7 +117,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
     /// Passes an answer on, and keeps its connection for another request.
     async fn pass(&self, sent: Sent, no_body: bool, way: Way) -> Result<(), Failure> {
         response::pass(&self.outbox, sent.answer, no_body, way).await?;
-        sent.pool.give_back(sent.sender);
+        sent.pool.give_back(sent.connection);
         Ok(())
     }
 
@@ -124,25 +127,24 @@ impl<O: CallObserver, T> CallTask<O, T> {
         let unsaid = attempt.body.is_empty() && matches!(method, Method::POST | Method::PUT | Method::PATCH);
         let mut request = Request::new(Outgoing::new(attempt.body));
         *request.method_mut() = method;
-        *request.uri_mut() = attempt.target.parse().map_err(|_| Failure::Internal)?;
         *request.headers_mut() = attempt.headers;
+        let mut target = attempt.target;
+        if let Some((before, authorization)) = pool.whole_url() {
+            target.insert_str(0, &before);
+            if let Some(authorization) = authorization {
+                request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+            }
+        }
+        *request.uri_mut() = target.parse().map_err(|_| Failure::Internal)?;
         if unsaid {
             // Servers may demand a length where a body is usual (411), and for an empty one the client's library says none.
             request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let mut idle = pool.idle();
         loop {
-            let pooled = idle.is_some();
-            let mut sender = match idle.take() {
-                Some(sender) => sender,
-                None => {
-                    pool.connect(&self.shared.resolver, &self.shared.tls, way.deadlines.connect, &self.shared.counters)
-                        .await?
-                }
-            };
+            let (mut connection, pooled) = pool.take(&self.shared.means, way.deadlines.connect).await?;
             self.outbox.sending();
             let taken = request.body().taken();
-            let answer = sender.try_send_request(request);
+            let answer = connection.sender.try_send_request(request);
             let answered = match taken {
                 None => tokio::time::timeout(way.deadlines.first_byte, answer).await.ok(),
                 Some(taken) => taken.wait_for(answer, way.deadlines).await,
@@ -151,17 +153,15 @@ impl<O: CallObserver, T> CallTask<O, T> {
                 None => return Err(Failure::FirstByteTimeout),
                 Some(Ok(answer)) => {
                     if pooled {
-                        self.shared.counters.reused.fetch_add(1, Ordering::Relaxed);
+                        self.shared.means.counters.reused.fetch_add(1, Ordering::Relaxed);
                     }
-                    return Ok(Sent { sender, pool, answer });
+                    return Ok(Sent { connection, pool, answer });
                 }
                 Some(Err(mut error)) => match error.take_message() {
                     // Nothing of the request was written: the pooled socket was closed before. Another connection may be
                     // used.
-                    Some(unsent) if pooled => {
-                        request = unsent;
-                        idle = pool.idle();
-                    }
+                    Some(unsent) if pooled => request = unsent,
+                    _ if connection.has_vanished() => return Err(Failure::Vanished),
                     _ => return Err(failure_of(error.error())),
                 },
             }
@@ -171,7 +171,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
 
 /// An answer whose head is here, the connection it comes over, and the pool that this belongs to.
 struct Sent {
-    sender: Sender,
+    connection: Connection,
     pool: Rc<Pool>,
     answer: Response<Incoming>,
 }
@@ -192,7 +192,7 @@ async fn conclude(sent: u64, more: u64, peer: Option<SocketAddr>) {
 
 /// Reads a refusal of an upstream to its end, within bounds: the next target waits for it. A whole one can be passed on
 /// later, and its connection used again.
-async fn keep(Sent { sender, pool, answer }: Sent) -> Result<Whole, Failure> {
+async fn keep(Sent { connection, pool, answer }: Sent) -> Result<Whole, Failure> {
     let (mut head, mut body) = answer.into_parts();
     let by = Instant::now() + REFUSAL;
     let mut held = BytesMut::new();
@@ -202,7 +202,7 @@ async fn keep(Sent { sender, pool, answer }: Sent) -> Result<Whole, Failure> {
             return Err(Failure::TooLarge);
         }
     }
-    pool.give_back(sender);
+    pool.give_back(connection);
     response::strip_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     Ok((head.status, head.headers, held.freeze()))
@@ -211,7 +211,7 @@ async fn keep(Sent { sender, pool, answer }: Sent) -> Result<Whole, Failure> {
 impl<O: CallObserver, T> Drop for CallTask<O, T> {
     fn drop(&mut self) {
         if !self.outbox.is_over() {
-            self.shared.counters.panics.fetch_add(1, Ordering::Relaxed);
+            self.shared.means.counters.panics.fetch_add(1, Ordering::Relaxed);
             self.shared.survive(|| self.outbox.failed(Failure::Internal));
             self.outbox.abandon();
         }
@@ -219,5 +219,12 @@ impl<O: CallObserver, T> Drop for CallTask<O, T> {
 }
 
 fn failure_of(error: &hyper::Error) -> Failure {
-    if error.is_parse() { Failure::Garbage } else { Failure::Reset }
+    if error.is_parse() {
+        return Failure::Garbage;
+    }
+    // The kernel's keep-alive found nobody, or a router said so.
+    let gone = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).is_some_and(|error| {
+        matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+    });
+    if gone { Failure::Vanished } else { Failure::Reset }
 }

@@ -1,82 +1,111 @@
-//! TLS towards upstreams: rustls with ring and the system's roots, loaded when the first https service is called.
+//! TLS towards upstreams: rustls with ring; trusted are the system's roots, or those of the upstream's own settings.
+//!
+//! In: an origin. Out: its connector. The system's roots are loaded when the first upstream needs them; `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` name others. A root that cannot be read is told once, and the others are used.
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use std::cell::OnceCell;
+use aigw_core::balance::{ConnectFault, Origin, TlsSettings};
+use rustls::client::WantsClientCert;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ConfigBuilder};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
+use super::fault::{Fault, Tell};
+use super::notice::Notice;
+use super::verify::{Roots, Unchecked};
+
+/// The parts that the connectors of all origins share.
 #[derive(Default)]
 pub(super) struct Tls {
+    roots: OnceCell<Roots>,
     checked: OnceCell<TlsConnector>,
     unchecked: OnceCell<TlsConnector>,
+    /// Faults of roots that were told.
+    told: RefCell<HashSet<String>>,
 }
 
 impl Tls {
-    /// The connector that checks certificates, or the one that does not.
-    pub(super) fn connector(&self, verify: bool) -> Result<&TlsConnector, rustls::Error> {
-        let cell = if verify { &self.checked } else { &self.unchecked };
+    /// The connector of this origin. The pool keeps it: it is made again for other settings only.
+    pub(super) fn connector(&self, origin: &Origin, tell: &Tell) -> Result<TlsConnector, Fault> {
+        if let Some(settings) = &origin.settings {
+            return self.make(origin.verify, Some(settings), tell);
+        }
+        let cell = if origin.verify { &self.checked } else { &self.unchecked };
         if let Some(made) = cell.get() {
-            return Ok(made);
+            return Ok(made.clone());
         }
-        let made = connector(verify)?;
-        Ok(cell.get_or_init(|| made))
+        let made = self.make(origin.verify, None, tell)?;
+        Ok(cell.get_or_init(|| made).clone())
+    }
+
+    fn make(&self, verify: bool, settings: Option<&TlsSettings>, tell: &Tell) -> Result<TlsConnector, Fault> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?;
+        let builder = if verify {
+            let own = settings.filter(|settings| !settings.ca.is_empty());
+            let roots = own.map_or_else(|| self.roots(tell), |settings| own_roots(&settings.ca))?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(roots.verifier(provider).map_err(wrong)?))
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
+        };
+        let mut config = match settings.filter(|settings| !settings.cert.is_empty()) {
+            None => builder.with_no_client_auth(),
+            Some(settings) => with_certificate(builder, settings)?,
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// The roots of the system, or those that the environment names. A store without a root is not kept: it may be repaired.
+    fn roots(&self, tell: &Tell) -> Result<Roots, Fault> {
+        if let Some(roots) = self.roots.get() {
+            return Ok(roots.clone());
+        }
+        let found = rustls_native_certs::load_native_certs();
+        let (roots, unread) = Roots::readable(found.certs);
+        let mut wrong: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+        if unread > 0 && roots.is_empty() {
+            wrong.push(format!("{unread} certificates cannot be read"));
+        }
+        for error in &wrong {
+            if self.told.borrow_mut().insert(error.clone()) {
+                tell(Notice::Roots { error: error.clone() });
+            }
+        }
+        if roots.is_empty() {
+            let why = wrong.first().map_or("no certificate was found", String::as_str);
+            let text = format!("there is no trusted certificate ({why}): set SSL_CERT_FILE, or tls_ca of the upstream");
+            return Err(Fault::new(ConnectFault::Tls, text));
+        }
+        Ok(self.roots.get_or_init(|| roots).clone())
     }
 }
 
-fn connector(verify: bool) -> Result<TlsConnector, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let mut config = if verify {
-        let mut roots = RootCertStore::empty();
-        for certificate in rustls_native_certs::load_native_certs().certs {
-            // One unreadable root in the system's store must not take the others with it.
-            let _ = roots.add(certificate);
-        }
-        builder.with_root_certificates(roots).with_no_client_auth()
-    } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider))).with_no_client_auth()
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+/// The roots of an upstream's own settings.
+fn own_roots(pem: &[u8]) -> Result<Roots, Fault> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let (roots, unread) = Roots::readable(certificates.map_err(|error| wrong(format!("tls_ca: {error}")))?);
+    if unread > 0 || roots.is_empty() {
+        return Err(wrong("tls_ca: there is a certificate that cannot be read, or none"));
+    }
+    Ok(roots)
 }
 
-/// Accepts any certificate: only for services that say `tls_verify: false`.
-#[derive(Debug)]
-struct Unchecked(Arc<rustls::crypto::CryptoProvider>);
+fn with_certificate(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    settings: &TlsSettings,
+) -> Result<ClientConfig, Fault> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&settings.cert).collect();
+    let chain = chain.map_err(|error| wrong(format!("tls_cert: {error}")))?;
+    let key = PrivateKeyDer::from_pem_slice(&settings.key).map_err(|error| wrong(format!("tls_key: {error}")))?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| wrong(format!("tls_cert: {error}")))
+}
 
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn wrong(error: impl std::fmt::Display) -> Fault {
+    Fault::new(ConnectFault::Tls, error.to_string())
 }

@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use aigw_core::balance::Origin;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::settle;
 use aigw_core::surface::EndedCall;
 use aigw_core::units::Moment;
-use aigw_io::upstream::{Batch, CallObserver, Event, Upstream};
+use aigw_io::upstream::{Batch, CallObserver, Event, Notice, Upstream};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -45,6 +46,12 @@ impl CallObserver for Observer {
     }
 
     fn ended(&self, _: &EndedCall) {}
+
+    fn notice(&self, _: Notice) {}
+
+    fn uses(&self, _: &Origin) -> bool {
+        true
+    }
 }
 
 /// The client's thread and the upstream's, for all inputs.

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from aigw.cli.arguments import Verb
-from aigw.settings import Settings, load, variable
+from aigw.settings import Settings, check_proxies, load, variable
 
 OPTIONS: Final[dict[str, str]] = {
     "config": "FILE",
@@ -64,6 +64,7 @@ def serve(**given: str | None) -> int:
     file, or a port or data folder in use, 1 for any other failure.
     """
     settings = load(given)
+    check_proxies()
     from aigw.serve.supervisor import Supervisor  # noqa: PLC0415  (start-up of the other verbs)
 
     return Supervisor(settings).run()

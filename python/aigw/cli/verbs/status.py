@@ -54,6 +54,9 @@ def _lines(state: JsonDict) -> list[tuple[str, str]]:
     ]
     if notice := now.get("notice"):  # an older gateway has none
         lines.append(("notice", str(notice)))
+    for outage in state["upstreams"]["down"]:
+        since = datetime.fromtimestamp(outage["since"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        lines.append(("upstream down", f"{outage['upstream']} since {since}: {outage['reason']}"))
     if error := now["error"]:
         position = ":".join(str(error[part]) for part in ("file", "line", "col") if error.get(part) is not None)
         lines.append(("error", f"{position}: {error['message']}" if position else str(error["message"])))

@@ -39,9 +39,18 @@ class Publisher(Protocol):
     def slots(self) -> list[JsonDict]: ...
     def load_failures(self) -> int: ...
     def total_requests(self, routes: list[int]) -> int: ...
+    def outages(self, upstreams: list[str]) -> list[JsonDict]: ...
     def metrics(
-        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+        self,
+        routes: dict[int, tuple[str, str]],
+        series: dict[int, tuple[str, str]],
+        tiers: dict[int, str],
+        upstreams: set[str],
     ) -> str: ...
     def families(
-        self, routes: dict[int, tuple[str, str]], series: dict[int, tuple[str, str]], tiers: dict[int, str]
+        self,
+        routes: dict[int, tuple[str, str]],
+        series: dict[int, tuple[str, str]],
+        tiers: dict[int, str],
+        upstreams: set[str],
     ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]: ...

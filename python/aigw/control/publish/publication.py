@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from aigw._native import PublishError
+from aigw.control.publish import upstreams
 from aigw.control.publish.compile import (
     SERIES,
     Column,
@@ -98,6 +99,8 @@ class Labels(NamedTuple):
     """Row of metrics -> (tier, model)."""
     tiers: dict[int, str]
     """Tier n -> name."""
+    upstreams: set[str]
+    """Addresses of models' upstreams, and of services that a worker finds down."""
 
 
 class Publication:
@@ -280,7 +283,7 @@ class Publication:
         self._policy_dirty = True
 
     def labels(self) -> Labels:
-        """The names of routes, series and tiers."""
+        """The names of routes, series and tiers, and the addresses of upstreams."""
         world, known, routes, series = self.world, self.series.known, {}, {}
         for n, route in list(world.routes.values()):
             service = world.services.get(route.service.id) if route.service else None
@@ -290,7 +293,10 @@ class Publication:
                 row = known.get((SERIES, series_key(tier.entity, model.entity)))
                 if row is not None:
                     series[row] = (tier.entity.name, model.entity.name)
-        return Labels(routes, series, {n: tier.name for n, tier in list(world.tiers.values())})
+        # Services without an outage have no sample: thousands of them would make the page too large to be read.
+        down = {str(row["upstream"]) for row in self._publisher.outages(list(upstreams.by_services(world)))}
+        tiers = {n: tier.name for n, tier in list(world.tiers.values())}
+        return Labels(routes, series, tiers, set(upstreams.by_models(world)) | down)
 
     def _note_policy_entity(self, kind: str, after: Row | None, key: str) -> None:
         self._policy_dirty = True

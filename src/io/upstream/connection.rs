@@ -1,0 +1,127 @@
+//! One connection to an upstream, and the watch over all of them for hosts that vanished.
+//!
+//! The kernel asks a silent peer every few seconds whether it is there (keep-alive), and ends the connection when nobody answers.
+//! It does not ask while sent bytes wait for their acknowledgement, so the watch looks at those itself. `TCP_USER_TIMEOUT` would
+//! do that, too, but also cuts a host that is alive and takes no bytes for a while (a closed window); the watch does not.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::outgoing::Outgoing;
+use crate::socket::{Unacknowledged, unacknowledged};
+
+/// Heads of answers larger than this are garbage.
+const MAX_HEAD: usize = 256 * 1024;
+/// A peer that sends nothing is asked after `IDLE`, then every `INTERVAL`; without `PROBES` answers in a row it is gone: 25 s.
+const IDLE: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+/// A peer that acknowledges nothing of the sent bytes for so long is gone. With one look every 5 s: within 25 s.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+
+/// A connection that is ready for one request.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<Outgoing>,
+    /// The peer: an address of the upstream's name, or of the proxy.
+    pub(super) peer: SocketAddr,
+    vanished: Rc<Cell<bool>>,
+}
+
+impl Connection {
+    /// Whether another request may be sent.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.sender.is_closed() && self.sender.is_ready()
+    }
+
+    /// Whether the connection ended because the peer's host acknowledges nothing any more.
+    pub(super) fn has_vanished(&self) -> bool {
+        self.vanished.get()
+    }
+}
+
+/// The connections of one pool, idle and busy.
+#[derive(Default)]
+pub(super) struct Watch(RefCell<Vec<Watched>>);
+
+struct Watched {
+    descriptor: RawFd,
+    task: AbortHandle,
+    vanished: Rc<Cell<bool>>,
+    /// The bytes that were acknowledged at the first look at bytes that are not, and its time.
+    waiting: Cell<Option<(u64, Instant)>>,
+}
+
+impl Watch {
+    /// Speaks HTTP over the stream, whose socket is `descriptor`, and watches it.
+    pub(super) async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        descriptor: RawFd,
+        peer: SocketAddr,
+    ) -> hyper::Result<Connection> {
+        let (sender, connection) = Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
+        // The sender reports the connection's errors to the call.
+        let task = tokio::task::spawn_local(async move {
+            let _ = connection.await;
+        });
+        let vanished = Rc::new(Cell::new(false));
+        let watched =
+            Watched { descriptor, task: task.abort_handle(), vanished: Rc::clone(&vanished), waiting: Cell::new(None) };
+        self.0.borrow_mut().push(watched);
+        Ok(Connection { sender, peer, vanished })
+    }
+
+    /// Ends the connections whose peers are gone, and forgets those that have ended. True while there are any.
+    pub(super) fn look(&self) -> bool {
+        let mut all = self.0.borrow_mut();
+        // A task that has not finished owns its stream, so the descriptor is still the stream's.
+        all.retain(|one| !one.task.is_finished());
+        for one in all.iter() {
+            if one.is_gone(Instant::now()) {
+                one.vanished.set(true);
+                one.task.abort();
+            }
+        }
+        !all.is_empty()
+    }
+}
+
+impl Watched {
+    fn is_gone(&self, now: Instant) -> bool {
+        let Some(Unacknowledged { acknowledged, silence }) = unacknowledged(self.descriptor) else {
+            self.waiting.set(None);
+            return false;
+        };
+        match self.waiting.get() {
+            // A closed window is told by acknowledgements without progress: the silence is short then.
+            Some((before, since)) if before == acknowledged => {
+                now - since >= UNACKNOWLEDGED && silence >= UNACKNOWLEDGED
+            }
+            _ => {
+                self.waiting.set(Some((acknowledged, now)));
+                false
+            }
+        }
+    }
+}
+
+/// Sets the socket's options: no delay of small pieces, keep-alive. A socket without them still works.
+pub(super) fn prepare(stream: &TcpStream) -> RawFd {
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, IDLE);
+    let _ = sockopt::set_tcp_keepintvl(stream, INTERVAL);
+    let _ = sockopt::set_tcp_keepcnt(stream, PROBES);
+    stream.as_raw_fd()
+}
