@@ -33,9 +33,17 @@ fn refused(fault: DecodeFault, coding: Coding, most: u64) -> Refusal {
     }
 }
 
+/// The body of a request whose path names a model, or none.
+pub fn of_deployment(body: Bytes, model: Option<&str>) -> Bytes {
+    match model {
+        Some(model) => with_model(body, model),
+        None => body,
+    }
+}
+
 /// The body with this model: the name in the path of Azure's dialect wins over the body's, which may lack one. A body that
 /// cannot be read stays: the next step names its fault.
-pub fn with_model(body: Bytes, model: &str) -> Bytes {
+fn with_model(body: Bytes, model: &str) -> Bytes {
     let Ok(text) = std::str::from_utf8(&body) else { return body };
     let (mut named, mut empty) = (None, true);
     let read = each_member(text, |name, value| {

@@ -99,10 +99,7 @@ pub(super) fn body<P: CounterSpace>(
     // admit: the real size
     judge_size(tier, &body)?;
     // accept: the deciding words; in Azure's dialect the path names the model
-    let body = match operation::deployment(&head.path) {
-        Some(model) => accept::body::with_model(body, model),
-        None => body,
-    };
+    let body = accept::body::of_deployment(body, operation::deployment(&head.path));
     let asked = accept::openai::read(endpoint, &body)?;
     // admit: model and gates, then all limits, or none
     let (at, model) = offer.model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;

@@ -84,6 +84,26 @@ struct Lists {
     cors: usize,
 }
 
+impl Lists {
+    /// Refuses a route that points behind the end of a list.
+    fn hold(
+        self,
+        at: Part,
+        key_auth: Option<usize>,
+        acl: Option<usize>,
+        cors: Option<usize>,
+    ) -> Result<(), SnapshotError> {
+        for (kind, index, length) in
+            [("key_auth", key_auth, self.key_auth), ("acl", acl, self.acl), ("cors", cors, self.cors)]
+        {
+            if let Some(index) = index.filter(|&index| index >= length) {
+                return Err(SnapshotError::Dangling { from: at, kind, to: index as u64 });
+            }
+        }
+        Ok(())
+    }
+}
+
 fn service(from: wire::Service) -> Result<Service, SnapshotError> {
     let wire::Service {
         n,
@@ -182,13 +202,7 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
     if !matches!(https_redirect_status_code, 426 | 301 | 302 | 307 | 308) {
         return Err(value(at, "https_redirect_status_code must be 426, 301, 302, 307 or 308"));
     }
-    for (kind, index, length) in
-        [("key_auth", key_auth, lists.key_auth), ("acl", acl, lists.acl), ("cors", cors, lists.cors)]
-    {
-        if let Some(index) = index.filter(|&index| index >= length) {
-            return Err(dangling(kind, index as u64));
-        }
-    }
+    lists.hold(at, key_auth, acl, cors)?;
     let rate_limiting = base(at, "profile", rate_limiting.as_ref(), lists.rate)?;
     let size_limiting = base(at, "size_limiting", size_limiting.as_ref(), lists.size)?;
     let service_index = match service {
