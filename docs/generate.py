@@ -80,7 +80,8 @@ def metrics() -> str:
         + MADE.format(source="`src/telemetry/`")
         + "\n`GET /metrics` of the Admin API serves them as sums over all workers; they survive killed workers. OTLP\n"
         "(`AIGW_OTLP_ENDPOINT`) exports the same metrics: counters without the suffix `_total`, and `gen_ai_*` with the names of\n"
-        "OpenTelemetry's conventions: `gen_ai.client.token.usage` by `gen_ai.request.model`, `gen_ai.token.type` and `aigw.tier`.\n\n"
+        "OpenTelemetry's conventions: `gen_ai.client.token.usage` by `gen_ai.request.model`, `gen_ai.token.type` and `aigw.tier`.\n"
+        "[guides/logs-and-metrics.md](../guides/logs-and-metrics.md) has queries.\n\n"
         + table(["Name", "Type", "Labels", "Meaning"], rows)
     )
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, final
 
+from aigw.types import MetricLabels
+
 __version__: str
 
 class PublishError(ValueError):
@@ -271,24 +273,22 @@ class Publisher:
     def reclaim(self) -> list[tuple[int, int]]:
         """Free the slots whose owners died: [(slot, permits found open)]."""
 
-    def metrics(
-        self,
-        routes: dict[int, tuple[str, str]],
-        series: dict[int, tuple[str, str]],
-        tiers: dict[int, str],
-        upstreams: set[str],
-    ) -> str:
-        """The Prometheus page of the request path. `routes`: route n -> (route, service); `series`: row -> (tier, model);
-        `tiers`: n -> name; `upstreams`: their addresses, `host:port`."""
+    def metrics(self, labels: MetricLabels) -> str:
+        """The Prometheus page of the request path. Rows without a label are not shown."""
 
     def families(
-        self,
-        routes: dict[int, tuple[str, str]],
-        series: dict[int, tuple[str, str]],
-        tiers: dict[int, str],
-        upstreams: set[str],
+        self, labels: MetricLabels
     ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]:
         """The metrics of that page as values: (name, kind, help, samples), samples (name, [(label, text)], value)."""
+
+    def count_consumers(self, on: bool) -> None:
+        """Begin or end counting answers by consumer, in all workers. Counts of before are kept."""
+
+    def counted_consumers(self) -> list[int]:
+        """The numbers of the consumers whose answers were counted by consumer: 1,000 at most."""
+
+    def counting_since(self) -> int:
+        """Since when all counters of the data folder count, unix nanoseconds."""
 
     def load_failures(self) -> int:
         """Configurations that a worker could not load, since the data folder was made."""

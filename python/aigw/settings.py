@@ -176,6 +176,11 @@ class Settings:
     loop: str = _setting(
         _one_of("inline", "stock"), "inline", "how requests are stepped: on the server's thread, or by the event loop"
     )
+    metrics_consumers: int = _setting(
+        _whole(0, 1),
+        "0",
+        "1: kong_http_requests_total has the consumer's name, for the first 1,000 consumers that call; later ones are 'other'",
+    )
     otlp_endpoint: str | None = _setting(
         _optional(_collector), "", "base URL of an OpenTelemetry collector (OTLP over HTTP) for metrics; empty: off"
     )

@@ -2,12 +2,29 @@
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from aigw.errors import ConfigError
 
 JsonDict: TypeAlias = dict[str, Any]
 """A decoded JSON object."""
+
+
+class MetricLabels(NamedTuple):
+    """Names by number, as metrics show them."""
+
+    routes: dict[int, tuple[str, str]]
+    """Route n -> (route, service)."""
+    series: dict[int, tuple[str, str]]
+    """Row of metrics -> (tier, model)."""
+    tiers: dict[int, str]
+    """Tier n -> name."""
+    calls: dict[int, tuple[str, str, str, str]]
+    """Row of metrics -> (tier, model, provider, the upstream's name of the model)."""
+    consumers: dict[int, str]
+    """Consumer n -> name, of those whose answers are counted by consumer."""
+    upstreams: set[str]
+    """Addresses of models' upstreams, and of services that a worker finds down: `host:port`."""
 
 
 @dataclass(frozen=True, slots=True)

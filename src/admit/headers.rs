@@ -8,8 +8,9 @@
 use std::borrow::Cow;
 
 use super::check::Check;
+use super::wait::{self, Refused};
 use crate::limits::Period;
-use crate::units::Moment;
+use crate::units::{Moment, RequestId};
 
 /// A response header: lower-case name, value.
 pub type Header = (&'static str, Cow<'static, str>);
@@ -21,9 +22,9 @@ const DO_NOT_RETRY: Header = ("x-should-retry", Cow::Borrowed("false"));
 /// The meter that Kong's headers are about.
 const KONGS_METER: &str = "requests";
 
-/// Kong's headers for `checks` at `now`; `refused` is the index of the check that refused. Among limits with one period
+/// Kong's headers for `checks` at `now`; `refused` names the check that refused. Among limits with one period
 /// the tightest is shown.
-pub fn rate_limit(checks: &[Check], now: impl Into<Moment>, refused: Option<usize>, out: &mut Vec<Header>) {
+pub fn rate_limit(checks: &[Check], now: impl Into<Moment>, refused: Option<Refused>, out: &mut Vec<Header>) {
     kong(checks, now.into(), refused.is_none(), refused, out);
 }
 
@@ -32,7 +33,7 @@ pub fn rate_limit_given_back(checks: &[Check], now: impl Into<Moment>, out: &mut
     kong(checks, now.into(), false, None, out);
 }
 
-fn kong(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, out: &mut Vec<Header>) {
+fn kong(checks: &[Check], now: Moment, counted: bool, refused: Option<Refused>, out: &mut Vec<Header>) {
     let visible = |check: &&Check| !check.hidden && !check.shadow && check.facts().meter == KONGS_METER;
     let shown = || checks.iter().filter(visible);
     let remains = |check: &Check| remaining(check, counted);
@@ -52,8 +53,11 @@ fn kong(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, ou
         out.push(("ratelimit-remaining", remains(check).to_string().into()));
         out.push(("ratelimit-reset", check.resets_in(now).max(1).to_string().into()));
     }
-    if let Some(check) = refused.and_then(|index| checks.get(index)).filter(|check| !check.hidden) {
-        retry(check, now, out);
+    if let Some((check, id)) = named(checks, refused).filter(|(check, _)| !check.hidden) {
+        // Kong knows no bursts, and clients of its windows no milliseconds.
+        if !retry(check, now, id, out) && check.facts().refill > 0 {
+            out.push(("retry-after-ms", wait::spread_ms(check, now, id).to_string().into()));
+        }
         if check.never_passes() {
             out.push(DO_NOT_RETRY);
         }
@@ -65,7 +69,7 @@ fn kong(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, ou
 /// OpenAI's headers, for each meter those of the limit with least remaining. With `refused` they are about the limit that
 /// refused, and name the time to come back: `Retry-After`, also in milliseconds where that is soon, `x-should-retry: false`
 /// where it is not.
-pub fn openai(checks: &[Check], now: impl Into<Moment>, refused: Option<usize>, out: &mut Vec<Header>) {
+pub fn openai(checks: &[Check], now: impl Into<Moment>, refused: Option<Refused>, out: &mut Vec<Header>) {
     models(checks, now.into(), refused.is_none(), refused, out);
 }
 
@@ -74,8 +78,9 @@ pub fn openai_given_back(checks: &[Check], now: impl Into<Moment>, out: &mut Vec
     models(checks, now.into(), false, None, out);
 }
 
-fn models(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, out: &mut Vec<Header>) {
-    let named = refused.and_then(|index| checks.get(index));
+fn models(checks: &[Check], now: Moment, counted: bool, refused: Option<Refused>, out: &mut Vec<Header>) {
+    let refused = named(checks, refused);
+    let named = refused.map(|(check, _)| check);
     let enforced = || checks.iter().filter(|check| !check.shadow);
     for (at, names) in enforced().map(|check| check.facts().headers).enumerate() {
         let Some([limit, remains, reset]) = names else { continue };
@@ -92,20 +97,27 @@ fn models(checks: &[Check], now: Moment, counted: bool, refused: Option<usize>, 
         let own = if counted { facts.refill.saturating_mul(check.amount) } else { 0 };
         out.push((reset, go_duration(check.state.full_at.since(now).saturating_add(own)).into()));
     }
-    let waiting = named.filter(|check| !check.never_passes());
-    if let Some(check) = waiting.filter(|check| !retry(check, now, out)) {
-        out.push(("retry-after-ms", check.wait(now).div_ceil(1_000_000).max(1).to_string().into()));
+    let waiting = refused.filter(|(check, _)| !check.never_passes());
+    if let Some((check, id)) = waiting.filter(|(check, id)| !retry(check, now, *id, out)) {
+        out.push(("retry-after-ms", wait::spread_ms(check, now, id).to_string().into()));
     }
 }
 
+fn named(checks: &[Check], refused: Option<Refused>) -> Option<(&Check, RequestId)> {
+    let Refused { index, id } = refused?;
+    Some((checks.get(index)?, id))
+}
+
 /// The time to come back. Returns whether a client's own retry is in vain: the wait is too long, or nothing ever passes.
-/// An amount that never passes has no such time.
-fn retry(check: &Check, now: Moment, out: &mut Vec<Header>) -> bool {
+/// An amount that never passes has no such time. The seconds of a window are exact, those of a bucket spread as its milliseconds
+/// are.
+fn retry(check: &Check, now: Moment, id: RequestId, out: &mut Vec<Header>) -> bool {
     if check.never_passes() {
         return true;
     }
     let seconds = check.resets_in(now).max(1);
-    out.push(("retry-after", seconds.to_string().into()));
+    let spread = if check.facts().refill > 0 { wait::spread_ms(check, now, id).div_ceil(1_000) } else { 0 };
+    out.push(("retry-after", spread.max(u64::from(seconds)).to_string().into()));
     let vain = seconds > RETRY_WITHIN_S || check.facts().limit == 0;
     if vain {
         out.push(DO_NOT_RETRY);
@@ -168,6 +180,10 @@ mod tests {
     use crate::units::UnixSeconds;
     use serde_json::json;
 
+    fn first() -> Refused {
+        Refused { index: 0, id: RequestId([1, 2]) }
+    }
+
     fn limit(kind: &str, fields: &serde_json::Value) -> Limit {
         Limit::build(kind, fields).unwrap_or_else(|error| unreachable!("{error}"))
     }
@@ -201,7 +217,12 @@ mod tests {
     fn a_refused_call_counts_only_where_it_was_refused() {
         let now = UnixSeconds(90);
         let mut headers = Vec::new();
-        rate_limit(&[check(5, 5, Period::Minute, now), check(100, 5, Period::Hour, now)], now, Some(0), &mut headers);
+        rate_limit(
+            &[check(5, 5, Period::Minute, now), check(100, 5, Period::Hour, now)],
+            now,
+            Some(first()),
+            &mut headers,
+        );
         assert_eq!(value(&headers, "x-ratelimit-remaining-minute"), Some("0"));
         assert_eq!(value(&headers, "x-ratelimit-remaining-hour"), Some("95"));
         assert_eq!((value(&headers, "retry-after"), value(&headers, "x-should-retry")), (Some("30"), None));
@@ -211,7 +232,12 @@ mod tests {
     fn of_two_exhausted_limits_the_one_that_resets_last_is_named() {
         let now = UnixSeconds(90);
         let mut headers = Vec::new();
-        rate_limit(&[check(5, 5, Period::Minute, now), check(5, 5, Period::Hour, now)], now, Some(1), &mut headers);
+        rate_limit(
+            &[check(5, 5, Period::Minute, now), check(5, 5, Period::Hour, now)],
+            now,
+            Some(Refused { index: 1, id: RequestId([1, 2]) }),
+            &mut headers,
+        );
         assert_eq!((value(&headers, "retry-after"), value(&headers, "x-should-retry")), (Some("3510"), Some("false")));
         assert_eq!(value(&headers, "ratelimit-reset"), Some("3510"));
         assert_eq!(value(&headers, "x-aigw-limit"), Some("5 requests per hour"));
@@ -243,14 +269,19 @@ mod tests {
         (burst.state.used, burst.state.free_at) = (10, Moment(now.0 + 150_000_001));
         burst.state.full_at = Moment(now.0 + 1_950_000_000);
         let mut headers = Vec::new();
-        openai(&[burst], now, Some(0), &mut headers);
+        openai(&[burst], now, Some(first()), &mut headers);
         assert_eq!(value(&headers, "x-ratelimit-limit-requests"), Some("10"));
         assert_eq!(value(&headers, "x-ratelimit-reset-requests"), Some("1.95s"));
         assert_eq!(value(&headers, "retry-after"), Some("1"));
-        assert_eq!(value(&headers, "retry-after-ms"), Some("151"));
+        let told = |headers: &[Header]| value(headers, "retry-after-ms").and_then(|text| text.parse::<u64>().ok());
+        assert!(told(&headers).is_some_and(|wait| (151..=351).contains(&wait)));
         assert_eq!(value(&headers, "x-should-retry"), None);
         headers.clear();
-        openai(&[check(100, 100, Period::Day, UnixSeconds(90))], now, Some(0), &mut headers);
+        rate_limit(&[burst], now, Some(first()), &mut headers);
+        assert_eq!(value(&headers, "retry-after"), Some("1"));
+        assert!(told(&headers).is_some_and(|wait| (151..=351).contains(&wait)));
+        headers.clear();
+        openai(&[check(100, 100, Period::Day, UnixSeconds(90))], now, Some(first()), &mut headers);
         assert_eq!(value(&headers, "retry-after"), Some("86310"));
         assert_eq!(value(&headers, "x-should-retry"), Some("false"));
         assert_eq!(value(&headers, "retry-after-ms"), None);
@@ -275,7 +306,7 @@ mod tests {
         let nothing = [check(0, 0, Period::Second, now)];
         for headers in [rate_limit, openai].map(|make| {
             let mut headers = Vec::new();
-            make(&nothing, now, Some(0), &mut headers);
+            make(&nothing, now, Some(first()), &mut headers);
             headers
         }) {
             assert_eq!(value(&headers, "x-should-retry"), Some("false"));

@@ -16,9 +16,11 @@ pub mod refused;
 pub mod size;
 mod take;
 pub mod tier;
+mod wait;
 
 pub use check::{Check, NotTaken};
 pub use permit::Permit;
 pub use reclaim::{Reclaimed, reclaim, reclaim_v1};
 pub use take::Admitter;
 pub use tier::CallerRows;
+pub use wait::Refused;

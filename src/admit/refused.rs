@@ -3,11 +3,12 @@
 //! In: the checks as `peek` or `take` left them, and why nothing was taken. Out: a [`Refusal`] with the headers of the limits.
 //! A refusal without a limit says that the worker is full, or that the configuration is damaged.
 
+use super::wait::{self, Refused};
 use super::{Check, NotTaken, headers};
 use crate::refusal::{LimitFacts, Reason, Refusal};
 use crate::request::Header;
 use crate::snapshot::{Profile, Tier};
-use crate::units::Moment;
+use crate::units::{Moment, RequestId};
 
 /// The limits of a request on Kong's routes, as far as a refusal names them.
 #[derive(Debug, Clone, Copy)]
@@ -21,14 +22,14 @@ pub struct RouteLimits<'a> {
 }
 
 /// The refusal on Kong's routes: the instance's own status and message, or the table's for a limit of the tier.
-pub fn kong(why: NotTaken, limits: RouteLimits<'_>, checks: &[Check], now: Moment) -> Refusal {
+pub fn kong(why: NotTaken, limits: RouteLimits<'_>, checks: &[Check], now: Moment, id: RequestId) -> Refusal {
     let (reason, refused) = reason(why, checks);
     let Some((index, check)) = refused else { return reason.into() };
     let mut own = Vec::new();
     // An instance that hides its limits shows no limit in its own refusal: the client could not place the tier's.
     if !check.hidden {
         own.reserve(12);
-        headers::rate_limit(checks, now, Some(index), &mut own);
+        headers::rate_limit(checks, now, Some(Refused { index, id }), &mut own);
         own.push(("x-aigw-scope", check.scope.into()));
         own.extend(limits.tier.map(|tier| -> Header { ("x-aigw-tier", tier.name.to_string().into()) }));
     }
@@ -44,19 +45,19 @@ pub fn kong(why: NotTaken, limits: RouteLimits<'_>, checks: &[Check], now: Momen
 }
 
 /// The refusal on `/v1`.
-pub fn openai(why: NotTaken, tier: &Tier, checks: &[Check], now: Moment) -> Refusal {
+pub fn openai(why: NotTaken, tier: &Tier, checks: &[Check], now: Moment, id: RequestId) -> Refusal {
     let (reason, refused) = reason(why, checks);
     let Some((index, check)) = refused else { return reason.into() };
-    let (name, policy, wait) = (&tier.name, check.limit.describe(), check.resets_in(now).max(1));
+    let (name, policy, wait) = (&tier.name, check.limit.describe(), wait::words(check.resets_in(now).max(1)));
     let message = match reason {
         Reason::QuotaExhausted => {
-            format!("You exceeded your current quota of {policy} in tier '{name}'. It is renewed in {wait} s.")
+            format!("You exceeded your current quota of {policy} in tier '{name}'. It is renewed in {wait}.")
         }
         Reason::AboveLimit => format!("The request takes more than tier '{name}' ever allows: {policy}."),
-        _ => format!("Rate limit reached in tier '{name}': {policy}. Please try again in {wait} s."),
+        _ => format!("Rate limit reached in tier '{name}': {policy}. Please try again in {wait}."),
     };
     let mut own: Vec<Header> = Vec::with_capacity(12);
-    headers::openai(checks, now, Some(index), &mut own);
+    headers::openai(checks, now, Some(Refused { index, id }), &mut own);
     own.push(("x-aigw-limit", policy.into()));
     own.push(("x-aigw-scope", check.scope.into()));
     own.push(("x-aigw-tier", name.to_string().into()));

@@ -19,6 +19,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// One target of a model.
 #[derive(Debug)]
 pub struct ModelTarget {
+    /// Index among the model's upstreams, those counted whose secrets cannot be opened.
+    pub at: usize,
     /// Its address.
     pub origin: Arc<Origin>,
     /// The `Host` to send.
@@ -57,14 +59,15 @@ type Unseal<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 impl ModelTarget {
     /// The targets of a model. `unseal` opens a sealed value; a target with one that cannot be opened is left out.
     pub fn all(model: &Model, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<Self> {
-        model.upstreams.iter().filter_map(|upstream| Self::new(upstream, &unseal)).collect()
+        model.upstreams.iter().enumerate().filter_map(|(at, upstream)| Self::new(at, upstream, &unseal)).collect()
     }
 
-    fn new(upstream: &ModelUpstream, unseal: Unseal<'_>) -> Option<Self> {
+    fn new(at: usize, upstream: &ModelUpstream, unseal: Unseal<'_>) -> Option<Self> {
         let settings = settings(&upstream.tls, unseal)?;
         let settings = (!settings.are_usual()).then(|| Arc::new(settings));
         let (origin, host) = origin(upstream.scheme, &upstream.host, upstream.port, upstream.tls.verify, settings);
         Some(Self {
+            at,
             origin,
             host,
             path: upstream.path.clone(),

@@ -2,16 +2,36 @@
 //!
 //! In: metrics and samples. Out: one tuple for each metric, in the order of the Prometheus page.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use aigw_core::telemetry::{Metric, Sink, Value};
 use aigw_io::cells::ControlCells;
 use aigw_io::metrics::{self, Labels};
+use pyo3::prelude::*;
 
 /// (name, kind, help, samples) of each metric.
 pub(crate) type Family = (&'static str, &'static str, &'static str, Vec<Sample>);
 /// (name, labels, value)
 pub(crate) type Sample = (String, Vec<(&'static str, String)>, f64);
+
+/// Names by number: the attributes of the value that Python hands over.
+#[derive(FromPyObject)]
+pub(crate) struct MetricLabels {
+    routes: BTreeMap<u32, (String, String)>,
+    series: BTreeMap<u32, (String, String)>,
+    tiers: BTreeMap<u32, String>,
+    calls: BTreeMap<u32, (String, String, String, String)>,
+    consumers: BTreeMap<u32, String>,
+    upstreams: BTreeSet<String>,
+}
+
+impl From<MetricLabels> for Labels {
+    fn from(labels: MetricLabels) -> Self {
+        let MetricLabels { routes, series, tiers, calls, consumers, upstreams } = labels;
+        Self { routes, series, tiers, calls, consumers, upstreams }
+    }
+}
 
 /// The metrics of all workers.
 pub(crate) fn families(cells: &ControlCells, labels: &Labels) -> io::Result<Vec<Family>> {

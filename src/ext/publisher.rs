@@ -4,7 +4,6 @@
 //! `aigw_io::snapshot`, `aigw_io::cells` and `aigw_io::secret`, and maps errors; file work runs without the GIL. Invariant:
 //! changes come into force in `publish` only.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +14,7 @@ use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Tex
 use aigw_core::standing::{self, Instance, NamedRow, Sources};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, ControlCells, StoreId};
-use aigw_io::metrics::{self, Labels};
+use aigw_io::metrics;
 use aigw_io::secret::{self, Sealer};
 use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
 use pyo3::prelude::*;
@@ -23,7 +22,7 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::errors::{io_error, publish_error, snapshot_error, value_error};
-use crate::families::{self, Family};
+use crate::families::{self, Family, MetricLabels};
 
 /// (n, id, username, custom id, [(route n or 0, service n or 0, kind, profile)], tier n or 0, [group])
 type ConsumerTuple =
@@ -199,26 +198,14 @@ impl Publisher {
         Ok(reclaimed.into_iter().map(|one| (one.slot, one.found.open)).collect())
     }
 
-    fn metrics(
-        &self,
-        py: Python<'_>,
-        routes: BTreeMap<u32, (String, String)>,
-        series: BTreeMap<u32, (String, String)>,
-        tiers: BTreeMap<u32, String>,
-        upstreams: BTreeSet<String>,
-    ) -> PyResult<String> {
-        py.detach(|| metrics::page(&self.cells, &Labels { routes, series, tiers, upstreams })).map_err(io_error)
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn metrics(&self, py: Python<'_>, labels: MetricLabels) -> PyResult<String> {
+        py.detach(|| metrics::page(&self.cells, &labels.into())).map_err(io_error)
     }
 
-    fn families(
-        &self,
-        py: Python<'_>,
-        routes: BTreeMap<u32, (String, String)>,
-        series: BTreeMap<u32, (String, String)>,
-        tiers: BTreeMap<u32, String>,
-        upstreams: BTreeSet<String>,
-    ) -> PyResult<Vec<Family>> {
-        py.detach(|| families::families(&self.cells, &Labels { routes, series, tiers, upstreams })).map_err(io_error)
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn families(&self, py: Python<'_>, labels: MetricLabels) -> PyResult<Vec<Family>> {
+        py.detach(|| families::families(&self.cells, &labels.into())).map_err(io_error)
     }
 
     fn outages<'py>(&self, py: Python<'py>, upstreams: Vec<String>) -> PyResult<Vec<Bound<'py, PyDict>>> {
@@ -237,6 +224,18 @@ impl Publisher {
     #[allow(clippy::needless_pass_by_value)] // extracted from Python
     fn total_requests(&self, py: Python<'_>, routes: Vec<u32>) -> u64 {
         py.detach(|| metrics::total_requests(&self.cells, &routes))
+    }
+
+    fn count_consumers(&self, py: Python<'_>, on: bool) -> PyResult<()> {
+        py.detach(|| metrics::count_consumers(&self.cells, on)).map_err(io_error)
+    }
+
+    fn counted_consumers(&self, py: Python<'_>) -> Vec<u32> {
+        py.detach(|| metrics::consumers(&self.cells))
+    }
+
+    fn counting_since(&self, py: Python<'_>) -> PyResult<u64> {
+        py.detach(|| metrics::counting_since(&self.cells)).map_err(io_error)
     }
 
     fn load_failures(&self) -> u64 {

@@ -17,6 +17,8 @@ use crate::in_force::InForce;
 /// One try of a call at one target.
 #[derive(Debug)]
 pub struct Attempt {
+    /// Index of the target among its model's upstreams; `None` for a service.
+    pub upstream: Option<usize>,
     /// The target's address.
     pub origin: Arc<Origin>,
     /// Path and query, encoded.
@@ -87,6 +89,6 @@ impl Iterator for ModelAttempts {
         let body = openai::body(self.endpoint, &self.body, &self.asked, &target.model, self.tier_cap, self.model_cap)
             .map_or_else(|| self.body.clone(), Bytes::from);
         let url = path_and_query(target, self.endpoint, &self.query);
-        Some(Attempt { origin: Arc::clone(&target.origin), target: url, headers, body })
+        Some(Attempt { upstream: Some(target.at), origin: Arc::clone(&target.origin), target: url, headers, body })
     }
 }

@@ -47,5 +47,5 @@ pub fn attempt(
     let stripped = (route.strip_path && covered > 1).then(|| head.path.get(..covered)).flatten();
     let host = if route.preserve_host { head.host() } else { &service.host };
     let headers = headers::kong(head, Bound { host, stripped, identity, hide });
-    Attempt { origin: Arc::clone(&service.origin), target: path, headers, body }
+    Attempt { upstream: None, origin: Arc::clone(&service.origin), target: path, headers, body }
 }

@@ -12,11 +12,14 @@ use aigw_core::settle::Report;
 use aigw_core::snapshot::Uuid;
 use aigw_core::stream::usage::Usage;
 use aigw_core::telemetry::ErrorType;
+use aigw_core::telemetry::calls;
+use aigw_core::telemetry::consumers::{self, CONSUMERS};
+use aigw_core::telemetry::failed_durations::FAILED;
 use aigw_core::telemetry::failures::{self, FAILURE_WORDS, FAILURES};
-use aigw_core::telemetry::series::{self, CallReport};
+use aigw_core::telemetry::series::{self, CallReport, CallRows};
 use aigw_core::telemetry::{self, Counter, Latency, Source};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The recorder of a worker.
@@ -56,12 +59,17 @@ impl Recorder {
         let (end, traffic) = (report.end, report.traffic);
         let (column, first) = (telemetry::ROUTES.0, report.route_n.saturating_mul(telemetry::ROUTE_WORDS));
         let run = |at: u32| self.cells.dense(column, first.saturating_add(at));
-        telemetry::count_answer(&run, report.source, end.status, traffic.ingress, end.egress);
-        telemetry::count_latency(&run, Latency::Request, micros(report.took));
+        if !report.consumer_n.is_some_and(|consumer| self.count_consumer(consumer, report)) {
+            telemetry::count_answer(&run, report.source, end.status);
+        }
+        telemetry::count_bytes(&run, traffic.ingress, end.egress);
+        let first = report.route_n.saturating_mul(telemetry::SLOW_WORDS);
+        let slow = |at: u32| self.cells.dense(telemetry::SLOW.0, first.saturating_add(at));
+        telemetry::count_latency(&run, &slow, Latency::Request, micros(report.took));
         if let Some(sent) = traffic.sent_after {
-            telemetry::count_latency(&run, Latency::Gateway, micros(sent));
+            telemetry::count_latency(&run, &slow, Latency::Gateway, micros(sent));
             if let Some(head) = traffic.head_after {
-                telemetry::count_latency(&run, Latency::Upstream, micros(head.saturating_sub(sent)));
+                telemetry::count_latency(&run, &slow, Latency::Upstream, micros(head.saturating_sub(sent)));
             }
         }
         if let Some(reason) = end.reason {
@@ -72,13 +80,24 @@ impl Recorder {
         }
     }
 
-    /// Count a call of a model, and its attempts that failed, in this row of series.
-    pub fn call(&self, row: u32, report: &CallReport, failed: &[ErrorType]) {
-        let first = row.saturating_mul(series::SERIES_WORDS);
-        let run = |at: u32| self.cells.dense(series::SERIES.0, first.saturating_add(at));
-        series::count_call(&run, report);
-        let first = row.saturating_mul(FAILURE_WORDS);
-        let run = |at: u32| self.cells.dense(FAILURES.0, first.saturating_add(at));
+    /// Count an answer by its consumer; false where that is off, or has no room.
+    fn count_consumer(&self, consumer: u32, report: &Report<'_>) -> bool {
+        let is_on = self.gateway_run()(telemetry::BY_CONSUMER).is_some_and(|word| word.load(Ordering::Relaxed) == 1);
+        let row = |row: u32| self.cells.row(CONSUMERS.0, row);
+        is_on && consumers::count(&row, consumer, report.route_n, report.source, report.end.status)
+    }
+
+    /// Count a call of a model, and its attempts that failed, in its rows.
+    pub fn call(&self, rows: CallRows, report: &CallReport, failed: &[ErrorType]) {
+        let run = |column: u32, row: u32, words: u32| {
+            let first = row.saturating_mul(words);
+            move |at: u32| self.cells.dense(column, first.saturating_add(at))
+        };
+        series::count_call(&run(series::SERIES.0, rows.series, series::SERIES_WORDS), report);
+        if let Some(row) = rows.calls {
+            calls::count_call(row, &run(calls::CALLS.0, row, calls::CALL_WORDS), &run(FAILED.0, 0, 0), report);
+        }
+        let run = run(FAILURES.0, rows.series, FAILURE_WORDS);
         if let Some(error) = report.error {
             failures::count_failure(&run, report.outcome, error);
         }

@@ -268,8 +268,8 @@ impl CallObserver for Worker {
     }
 
     fn ended(&self, call: &EndedCall) {
-        if let Some((series, report)) = call.call_report() {
-            self.recorder.call(series, &report, call.failed_attempts());
+        if let Some((rows, report)) = call.call_report() {
+            self.recorder.call(rows, &report, call.failed_attempts());
         }
         self.recorder.end(call.request(), &call.report());
     }

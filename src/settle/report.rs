@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::{End, Outcome};
+use crate::accept::openai::Endpoint;
 use crate::balance::Origin;
 use crate::in_force::InForce;
 use crate::snapshot::{Keys, Route, Tier, Uuid};
 use crate::stream::answer::ModelAnswer;
 use crate::stream::usage::Usage;
 use crate::telemetry::Source;
-use crate::telemetry::series::CallReport;
+use crate::telemetry::calls;
+use crate::telemetry::series::{CallReport, CallRows};
 
 /// How far a request got: the stages fill it in, so that a refusal is recorded with everything known by then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +26,10 @@ pub struct LogContext {
     pub tier: Option<usize>,
     /// Index of the model that is called.
     pub model: Option<usize>,
+    /// The endpoint that calls it.
+    pub endpoint: Option<Endpoint>,
+    /// Index of the model's upstream that was asked last.
+    pub upstream: Option<usize>,
 }
 
 /// Bytes and times of a call; times are since arrival.
@@ -81,6 +87,14 @@ impl LogContext {
     /// The caller's tier.
     pub fn tier<'a>(&self, in_force: &'a InForce) -> Option<&'a Tier> {
         in_force.offer().tiers.get(self.tier?)
+    }
+
+    /// The rows of the metrics of a model's call.
+    pub fn rows(&self, in_force: &InForce) -> Option<CallRows> {
+        let (tier, model) = (self.tier.unwrap_or(0), self.model?);
+        let row = self.upstream.and_then(|upstream| in_force.offer().calls(tier, model, upstream));
+        let calls = row.zip(self.endpoint).map(|(row, endpoint)| calls::run_of(row, endpoint));
+        Some(CallRows { series: in_force.offer().series(tier, model), calls })
     }
 
     /// The report of a request that got this far.

@@ -25,7 +25,7 @@ use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::head::{Times, own_headers};
 use crate::telemetry::ErrorType;
 use crate::telemetry::Source;
-use crate::telemetry::series::CallReport;
+use crate::telemetry::series::{CallReport, CallRows};
 use crate::units::Moment;
 
 /// A request that every stage let through, with its permit: the only value that an upstream client takes.
@@ -179,8 +179,9 @@ impl<P: CounterSpace> Call<P> {
         cors::append(in_force, context, head, &mut answer.headers);
     }
 
-    /// An attempt at this address begins.
-    pub fn attempt(&mut self, upstream: &Arc<Origin>) {
+    /// An attempt at this address begins. `at`: its index among the model's upstreams; `None` for a service.
+    pub fn attempt(&mut self, upstream: &Arc<Origin>, at: Option<usize>) {
+        self.facts.context.upstream = at;
         self.facts.attempts += 1;
         self.facts.open = true;
         self.facts.upstream = Some(Arc::clone(upstream));
@@ -383,11 +384,10 @@ impl EndedCall {
         Report { source, upstream, attempts, usage, ..context.report(in_force, self.end, *traffic, self.took) }
     }
 
-    /// The report of a model's call, and the row of its metrics.
-    pub fn call_report(&self) -> Option<(u32, CallReport)> {
+    /// The report of a model's call, and the rows of its metrics.
+    pub fn call_report(&self) -> Option<(CallRows, CallReport)> {
         let Facts { in_force, context, answer, .. } = &self.facts;
-        let series = in_force.offer().series(context.tier.unwrap_or(0), context.model?);
-        Some((series, call_report(answer.as_ref()?, self.end, self.took)))
+        Some((context.rows(in_force)?, call_report(answer.as_ref()?, self.end, self.took)))
     }
 
     /// The errors of its attempts that failed.

@@ -70,7 +70,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     if head.length != BodyLength::None {
         let limits = RouteLimits { profile: planned.map(|(_, profile)| profile), own, tier: context.tier(in_force) };
         let peeked = admitter.peek(&mut checks, &Demand::default(), now);
-        peeked.map_err(|why| refused::kong(why, limits, &checks, now))?;
+        peeked.map_err(|why| refused::kong(why, limits, &checks, now, head.id))?;
     }
 
     let acl = policy.acl_of(route);
@@ -108,7 +108,7 @@ pub(super) fn body<P: CounterSpace>(
     let limits = RouteLimits { profile, own, tier: context.tier(in_force) };
     let demand = Demand { body: body.len() as u64 };
     let taken = admitter.take(&mut checks, &demand, now, head.id);
-    let permit = taken.map_err(|why| refused::kong(why, limits, &checks, now))?;
+    let permit = taken.map_err(|why| refused::kong(why, limits, &checks, now, head.id))?;
     let mut own = Vec::new();
     if !checks.is_empty() {
         own.reserve(12);

@@ -66,6 +66,7 @@ pub(super) fn head<P: CounterSpace>(
             return Ok(HeadOutcome::Document(*context, page));
         }
     };
+    context.endpoint = Some(endpoint);
 
     // admit: the declared size, then a look at the limits
     if let (BodyLength::Known(bytes), Some(most)) = (head.length, tier.prompt_max_bytes)
@@ -76,7 +77,7 @@ pub(super) fn head<P: CounterSpace>(
     let mut checks = Vec::with_capacity(tier.limits.len());
     tier::checks(tier, rows, head, admitter, &mut checks);
     let peeked = admitter.peek(&mut checks, &Demand::default(), now);
-    peeked.map_err(|why| refused::openai(why, tier, &checks, now))?;
+    peeked.map_err(|why| refused::openai(why, tier, &checks, now, head.id))?;
 
     let openai = OpenAiHead { endpoint, coding, caller: rows };
     Ok(case.accepted(*context, checks, Findings::OpenAi(openai)))
@@ -109,7 +110,7 @@ pub(super) fn body<P: CounterSpace>(
     tier::model_checks(tier, caller, at, &mut checks);
     let demand = Demand { body: body.len() as u64 };
     let taken = admitter.take(&mut checks, &demand, now, head.id);
-    let permit = taken.map_err(|why| refused::openai(why, tier, &checks, now))?;
+    let permit = taken.map_err(|why| refused::openai(why, tier, &checks, now, head.id))?;
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);
 

@@ -55,6 +55,8 @@ const _: () = assert!(NAMES.len() <= ERROR_TYPES as usize, "each error type has 
 pub struct ErrorType(u32);
 
 impl ErrorType {
+    /// Everything without a name of its own.
+    pub(super) const OTHER: Self = Self(0);
     /// An error inside a successful answer.
     pub const IN_ANSWER: Self = Self(1);
     /// A successful stream without an event.
@@ -93,6 +95,11 @@ impl ErrorType {
     /// All of them.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..).take(NAMES.len()).map(Self)
+    }
+
+    /// The error type with this number.
+    pub(super) fn numbered(number: u32) -> Option<Self> {
+        NAMES.get(number as usize).map(|_| Self(number))
     }
 
     fn named(name: &str) -> Self {

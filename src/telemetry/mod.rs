@@ -1,15 +1,21 @@
 //! The metrics of the request path: their names, where each counter's word is, and the page that shows them.
 //!
-//! In: words of two counter columns, shared by all workers (`metrics:routes`, a run of words per route; `metrics:gateway`).
+//! In: words of counter columns, shared by all workers (`metrics:routes`, a run of words per route; `metrics:gateway`; those of
+//! `series` and `calls`).
 //! Out: Prometheus text. One table has every fact about a metric; docs, the page and OpenTelemetry are made from it. It owns
 //! no memory and reads no clock.
 
+pub mod calls;
+pub mod consumers;
 mod error_type;
+pub mod failed_durations;
 pub mod failures;
+mod histogram;
 mod metric;
 mod page;
 mod processes;
 pub mod series;
+mod source;
 pub mod upstreams;
 mod words;
 
@@ -17,8 +23,11 @@ pub use error_type::ErrorType;
 pub use metric::{Metric, MetricType};
 pub use page::{Page, Sink, Value};
 pub use processes::{CONTROL, WORKERS};
+pub use source::Source;
 pub use words::Run;
 use words::{add, get};
+
+use consumers::ByConsumer;
 
 use crate::refusal::TABLE;
 
@@ -26,11 +35,14 @@ use crate::refusal::TABLE;
 pub const ROUTES: (u32, &str) = (1_048_575, "metrics:routes");
 /// Words (rows of the column) of one route; route `n` begins at `n * ROUTE_WORDS`, requests without a route at 0.
 pub const ROUTE_WORDS: u32 = HISTOGRAMS + 3 * HISTOGRAM_WORDS;
+/// The column of the slow requests of routes: the buckets above those of [`ROUTES`], which came later.
+pub const SLOW: (u32, &str) = (1_048_566, "metrics:routes:slow");
+/// Words (rows of that column) of one route; route `n` begins at `n * SLOW_WORDS`.
+pub const SLOW_WORDS: u32 = 3 * SLOW_BUCKETS;
 /// The column of the gateway's own metrics.
 pub const GATEWAY: (u32, &str) = (1_048_574, "metrics:gateway");
 /// Its words (rows of the column).
 pub const GATEWAY_WORDS: u32 = 128;
-
 /// The lowest number of a column of metrics: limits have lower ones.
 pub const FIRST_COLUMN: u32 = 1_048_560;
 
@@ -42,16 +54,16 @@ const HISTOGRAMS: u32 = BYTES + 2;
 const HISTOGRAM_WORDS: u32 = BOUNDS_MS.len() as u32 + 2;
 /// Upper bounds in milliseconds: Kong's own.
 const BOUNDS_MS: [u64; 17] = [1, 2, 5, 7, 10, 15, 20, 30, 50, 75, 100, 200, 500, 750, 1_000, 3_000, 6_000];
+/// Upper bounds in milliseconds beyond Kong's own: calls of models take up to a minute and longer.
+const SLOW_BOUNDS_MS: [u64; 3] = [10_000, 30_000, 60_000];
+/// Buckets with a bound, and one without.
+#[allow(clippy::cast_possible_truncation)] // 3
+const SLOW_BUCKETS: u32 = SLOW_BOUNDS_MS.len() as u32 + 1;
 const COUNTERS: u32 = 64;
-
-/// The author of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// Passed on from an upstream.
-    Service,
-    /// The gateway's own.
-    Exit,
-}
+/// The word of the gateway's run that says whether answers are counted by consumer: 0 or 1.
+pub const BY_CONSUMER: u32 = GATEWAY_WORDS - 1;
+/// The word of the gateway's run that says since when all counters count: unix microseconds; 0 until it is known.
+pub const SINCE: u32 = GATEWAY_WORDS - 2;
 
 /// The duration that a histogram shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,11 +144,11 @@ const fn counter(name: &'static str, help: &'static str) -> Metric {
 const REQUESTS: Metric = Metric {
     name: "kong_http_requests_total",
     kind: MetricType::Counter,
-    help: "Answers by route, status and who made them (source: service or exit).",
+    help: "Answers by route, status and who made them (source: service or exit); by consumer with AIGW_METRICS_CONSUMERS=1.",
     labels: &["service", "route", "code", "source", "workspace", "consumer"],
 };
-/// The labels that dashboards made for Kong select by: the one workspace, and an empty consumer.
-const KONGS: [(&str, &str); 2] = [("workspace", "default"), ("consumer", "")];
+/// A label that dashboards made for Kong select by: there is one workspace.
+const WORKSPACE: (&str, &str) = ("workspace", "default");
 const BANDWIDTH: Metric = Metric {
     name: "kong_bandwidth_bytes",
     kind: MetricType::Counter,
@@ -178,15 +190,20 @@ pub fn table() -> Vec<Metric> {
     all.extend(series::table());
     all.extend(failures::table());
     all.extend(upstreams::table());
+    all.extend(calls::table());
     all.extend(WORKERS);
     all.extend(CONTROL);
     all
 }
 
-/// Count an answer in its route's run.
-pub fn count_answer<'a>(run: &impl Run<'a>, source: Source, status: u16, ingress: u64, egress: u64) {
+/// Count an answer in its route's run, unless it was counted by its consumer.
+pub fn count_answer<'a>(run: &impl Run<'a>, source: Source, status: u16) {
     let status = u32::from(status.clamp(100, 599)) - 100;
     add(run, if source == Source::Exit { STATUSES + status } else { status }, 1);
+}
+
+/// Count the bytes of bodies in their route's run.
+pub fn count_bytes<'a>(run: &impl Run<'a>, ingress: u64, egress: u64) {
     if ingress > 0 {
         add(run, BYTES, ingress);
     }
@@ -195,11 +212,17 @@ pub fn count_answer<'a>(run: &impl Run<'a>, source: Source, status: u16, ingress
     }
 }
 
-/// Count a duration in its route's run.
-pub fn count_latency<'a>(run: &impl Run<'a>, what: Latency, micros: u64) {
+/// Count a duration in its route's run, and one above [`BOUNDS_MS`] in the route's run of slow requests.
+pub fn count_latency<'a>(run: &impl Run<'a>, slow: &impl Run<'a>, what: Latency, micros: u64) {
     let base = HISTOGRAMS + what as u32 * HISTOGRAM_WORDS;
-    let bucket = BOUNDS_MS.iter().position(|bound| micros <= bound * 1_000).unwrap_or(BOUNDS_MS.len());
-    add(run, base + u32::try_from(bucket).unwrap_or(0), 1);
+    let find = |bounds: &[u64]| bounds.iter().position(|bound| micros <= bound * 1_000).unwrap_or(bounds.len());
+    let bucket = find(&BOUNDS_MS);
+    let beyond = what as u32 * SLOW_BUCKETS + u32::try_from(find(&SLOW_BOUNDS_MS)).unwrap_or(0);
+    if bucket < BOUNDS_MS.len() || slow(beyond).is_none() {
+        add(run, base + u32::try_from(bucket).unwrap_or(0), 1);
+    } else {
+        add(slow, beyond, 1);
+    }
     add(run, base + HISTOGRAM_WORDS - 1, micros);
 }
 
@@ -222,6 +245,10 @@ pub struct RouteRow<'a> {
     pub service: &'a str,
     /// Its words.
     pub words: &'a [u64],
+    /// Its words of slow requests.
+    pub slow: &'a [u64],
+    /// Answers that were counted by consumer, with the consumer's label.
+    pub consumers: &'a [(&'a str, ByConsumer)],
 }
 
 /// Hands the metrics of routes and of the gateway to `sink`.
@@ -230,6 +257,10 @@ pub fn walk(routes: &[RouteRow<'_>], gateway: &[u64], sink: &mut impl Sink) {
     for row in routes {
         for (source, name) in [(0, "service"), (STATUSES, "exit")] {
             answers(row, source, name, sink);
+        }
+        for (consumer, counted) in row.consumers {
+            let name = if counted.source == Source::Exit { "exit" } else { "service" };
+            answer(row, (counted.status, name, consumer), counted.count, sink);
         }
     }
     sink.metric(&BANDWIDTH);
@@ -273,29 +304,38 @@ fn answers(row: &RouteRow<'_>, source: u32, name: &str, sink: &mut impl Sink) {
     for status in 0..STATUSES {
         let n = get(row.words, source + status);
         if n > 0 {
-            let code = (status + 100).to_string();
-            let [workspace, consumer] = KONGS;
-            let labels = [
-                ("service", row.service),
-                ("route", row.route),
-                ("code", &code),
-                ("source", name),
-                workspace,
-                consumer,
-            ];
-            sink.sample("", &labels, Value::Whole(n));
+            answer(row, (u16::try_from(status + 100).unwrap_or(0), name, ""), n, sink);
         }
     }
+}
+
+fn answer(row: &RouteRow<'_>, (status, source, consumer): (u16, &str, &str), n: u64, sink: &mut impl Sink) {
+    let code = status.to_string();
+    let labels = [
+        ("service", row.service),
+        ("route", row.route),
+        ("code", &code),
+        ("source", source),
+        WORKSPACE,
+        ("consumer", consumer),
+    ];
+    sink.sample("", &labels, Value::Whole(n));
 }
 
 fn histogram(row: &RouteRow<'_>, what: Latency, sink: &mut impl Sink) {
     let base = HISTOGRAMS + what as u32 * HISTOGRAM_WORDS;
     let [service, route] = [("service", row.service), ("route", row.route)];
     let mut total = 0_u64;
-    for (bucket, at) in (base..).take(BOUNDS_MS.len() + 1).enumerate() {
+    let own = (base..).take(BOUNDS_MS.len()).map(|at| get(row.words, at));
+    let slow = (what as u32 * SLOW_BUCKETS..).take(SLOW_BOUNDS_MS.len() + 1).map(|at| get(row.slow, at));
+    let bounds = BOUNDS_MS.iter().chain(&SLOW_BOUNDS_MS).map(ToString::to_string).chain(["+Inf".to_owned()]);
+    for (bound, n) in bounds.zip(own.chain(slow)) {
         // A damaged word must not cost the whole page.
-        total = total.saturating_add(get(row.words, at));
-        let bound = BOUNDS_MS.get(bucket).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
+        total = total.saturating_add(n);
+        if bound == "+Inf" {
+            // Slow requests of an earlier version, which knew no bound above 6 s.
+            total = total.saturating_add(get(row.words, base + HISTOGRAM_WORDS - 2));
+        }
         sink.sample("_bucket", &[service, route, ("le", &bound)], Value::Whole(total));
     }
     let sum = get(row.words, base + HISTOGRAM_WORDS - 1);
@@ -316,23 +356,37 @@ mod tests {
     #[test]
     fn page_shows_counts_with_their_labels() {
         let (row, own) = (words(ROUTE_WORDS), words(GATEWAY_WORDS));
-        count_answer(&|at: u32| row.get(at as usize), Source::Service, 200, 10, 20);
-        count_answer(&|at: u32| row.get(at as usize), Source::Exit, 429, 0, 5);
-        count_latency(&|at: u32| row.get(at as usize), Latency::Request, 4_000);
-        count_latency(&|at: u32| row.get(at as usize), Latency::Request, 9_000_000);
+        count_answer(&|at: u32| row.get(at as usize), Source::Service, 200);
+        count_answer(&|at: u32| row.get(at as usize), Source::Exit, 429);
+        count_bytes(&|at: u32| row.get(at as usize), 10, 25);
+        let slow = words(SLOW_WORDS);
+        for micros in [4_000, 9_000_000, 59_000_000, 61_000_000] {
+            let slow = |at: u32| slow.get(at as usize);
+            count_latency(&|at: u32| row.get(at as usize), &slow, Latency::Request, micros);
+        }
+        // A word of an earlier version: a request of more than 6 s.
+        row[(HISTOGRAMS + HISTOGRAM_WORDS - 2) as usize].fetch_add(1, Ordering::Relaxed);
         count_denial(&|at: u32| own.get(at as usize), crate::refusal::Reason::RateLimited);
         count(&|at: u32| own.get(at as usize), Counter::UpstreamReused, 3);
         let read = |words: &[AtomicU64]| words.iter().map(|word| word.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let mut page = Page::default();
-        walk(&[RouteRow { route: "a\"b\nc", service: "s", words: &read(&row) }], &read(&own), &mut page);
+        let counted = consumers::ByConsumer { consumer: 1, route: 0, source: Source::Service, status: 201, count: 4 };
+        let consumers = [("ann", counted)];
+        let route =
+            RouteRow { route: "a\"b\nc", service: "s", words: &read(&row), slow: &read(&slow), consumers: &consumers };
+        walk(&[route], &read(&own), &mut page);
         let page = page.text();
         for line in [
             "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"200\",source=\"service\",workspace=\"default\",consumer=\"\"} 1",
             "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"429\",source=\"exit\",workspace=\"default\",consumer=\"\"} 1",
+            "kong_http_requests_total{service=\"s\",route=\"a\\\"b\\nc\",code=\"201\",source=\"service\",workspace=\"default\",consumer=\"ann\"} 4",
             "kong_bandwidth_bytes{service=\"s\",route=\"a\\\"b\\nc\",direction=\"egress\"} 25",
             "kong_request_latency_ms_bucket{service=\"s\",route=\"a\\\"b\\nc\",le=\"5\"} 1",
-            "kong_request_latency_ms_count{service=\"s\",route=\"a\\\"b\\nc\"} 2",
-            "kong_request_latency_ms_sum{service=\"s\",route=\"a\\\"b\\nc\"} 9004.000",
+            "kong_request_latency_ms_bucket{service=\"s\",route=\"a\\\"b\\nc\",le=\"6000\"} 1",
+            "kong_request_latency_ms_bucket{service=\"s\",route=\"a\\\"b\\nc\",le=\"10000\"} 2",
+            "kong_request_latency_ms_bucket{service=\"s\",route=\"a\\\"b\\nc\",le=\"60000\"} 3",
+            "kong_request_latency_ms_count{service=\"s\",route=\"a\\\"b\\nc\"} 5",
+            "kong_request_latency_ms_sum{service=\"s\",route=\"a\\\"b\\nc\"} 129004.000",
             "aigw_denials_total{reason=\"rate_limited\"} 1",
             "aigw_upstream_reused_total 3",
         ] {
@@ -343,20 +397,31 @@ mod tests {
     #[test]
     fn damaged_words_are_shown_as_they_are() {
         let mut page = Page::default();
-        walk(&[RouteRow { route: "r", service: "s", words: &[u64::MAX; ROUTE_WORDS as usize] }], &[], &mut page);
+        let words = [u64::MAX; ROUTE_WORDS as usize];
+        walk(&[RouteRow { route: "r", service: "s", words: &words, slow: &[], consumers: &[] }], &[], &mut page);
         assert!(
             page.text().contains(&format!("kong_request_latency_ms_count{{service=\"s\",route=\"r\"}} {}", u64::MAX))
         );
         let mut page = Page::default();
         let words = [u64::MAX; series::SERIES_WORDS as usize];
-        series::walk(&[series::SeriesRow { tier: "t", model: "m", words: &words, failures: &words }], &[], &mut page);
-        assert!(page.text().contains(&format!("aigw_tier=\"t\"}} {}", u64::MAX)));
+        let row = series::SeriesRow { tier: "t", model: "m", words: &words, failures: &words };
+        series::walk(&[row], &[], &mut page);
+        assert!(page.text().contains(&format!("model=\"m\"}} {}", u64::MAX)));
+    }
+
+    #[test]
+    fn columns_have_numbers_of_their_own() {
+        let (failed, failures) = (failed_durations::FAILED, failures::FAILURES);
+        let all = [ROUTES, SLOW, GATEWAY, series::SERIES, series::TIERS, calls::CALLS, failed, failures];
+        let all = all.into_iter().chain([consumers::CONSUMERS, upstreams::UPSTREAMS]);
+        let numbers: std::collections::BTreeSet<u32> = all.map(|(number, _)| number).collect();
+        assert_eq!((numbers.len(), numbers.first() >= Some(&FIRST_COLUMN)), (10, true));
     }
 
     #[test]
     fn counters_do_not_overlap_and_fit() {
         assert!(TABLE.len() <= COUNTERS as usize);
-        assert!(COUNTERS as usize + GATEWAY_COUNTERS.len() <= GATEWAY_WORDS as usize);
+        assert!(COUNTERS as usize + GATEWAY_COUNTERS.len() <= SINCE as usize);
         let mut names: Vec<_> = table().iter().map(|metric| metric.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -4,17 +4,23 @@ Against the real httpbin behind an empty gateway, and on the demo of `make run` 
 """
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
 from tests.support.processes import Demo, Gateway
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the lab's commands are curl's, which is missing")
+
+
+README: Final = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 class Shell:
@@ -49,7 +55,16 @@ def test_the_lab(new_gateway: Callable[..., Gateway], httpbin: str) -> None:
     do_the_lab(Shell(new_gateway(workers=2)), httpbin)
 
 
-def test_the_lab_on_the_demo(demo: Demo) -> None:
+def test_the_lab_after_the_readmes_on_one_demo(demo: Demo) -> None:
+    """The README's short lab, then the guide's: no name of one is the other's."""
+    (short,) = re.findall(r"^```sh run\n((?:(?!```).)*name=key-auth.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    begin_a_minute_with(15)
+    env = {**os.environ, **demo.environment, **demo.keys, "no_proxy": "*"}
+    done = subprocess.run(
+        ["sh", "-c", demo.here(short)], cwd=demo.folder.parent, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and done.stdout.endswith("200 200 200 200 200 429 "), done
+    assert "violation" not in done.stdout
     do_the_lab(Shell(demo), demo.here("http://localhost:5000"))
     still = [tier["name"] for tier in json.loads(Shell(demo).curl("http://localhost:8001/tiers"))["data"]]
     assert sorted(still) == ["enterprise", "free", "pro"]

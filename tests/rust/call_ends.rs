@@ -5,10 +5,12 @@ mod world;
 
 use std::time::Duration;
 
+use aigw_core::cells::heap::HeapSpace;
 use aigw_core::refusal::Reason;
 use aigw_core::settle::{Failure, Outcome, Shutdown};
-use aigw_core::surface::FailedCall;
-use aigw_core::telemetry::Source;
+use aigw_core::surface::{Call, EndedCall, FailedCall};
+use aigw_core::telemetry::series::CallRows;
+use aigw_core::telemetry::{ErrorType, Source};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use world::{ANN, SHORT, Spec, World, header, policy};
@@ -19,6 +21,13 @@ const EVENTS: &str = "text/event-stream";
 
 fn world() -> World {
     World::new(&policy())
+}
+
+/// A call whose first upstream is asked.
+fn asked(world: &World, request: &Spec) -> Call<HeapSpace> {
+    let (dispatch, mut call) = world.request(request).ok().unwrap().into_parts();
+    call.attempt(&dispatch.attempts.first.origin, dispatch.attempts.first.upstream);
+    call
 }
 
 fn headers(media: &'static str) -> HeaderMap<HeaderValue> {
@@ -156,7 +165,7 @@ fn dropped_call_gives_back_even_after_sending() {
 #[test]
 fn answer_of_model_is_read_and_loses_headers_of_account() {
     let world = world();
-    let mut call = world.call(&Spec::chat());
+    let mut call = asked(&world, &Spec::chat());
     call.sending(Duration::from_millis(1));
     let mut head = headers("application/json");
     for name in ["x-ratelimit-limit-requests", "openai-organization", "set-cookie", "x-aigw-tier"] {
@@ -167,9 +176,31 @@ fn answer_of_model_is_read_and_loses_headers_of_account() {
     assert!(own.iter().any(|(name, value)| *name == "connection" && value == "close"));
     assert!(own.iter().all(|(name, _)| !name.starts_with("x-kong-")));
     call.piece(Bytes::from_static(br#"{"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#), SHORT);
-    let (series, report) = call.completed(SHORT).call_report().unwrap();
+    let (rows, report) = call.completed(SHORT).call_report().unwrap();
     let usage = report.usage.unwrap();
-    assert_eq!((series, report.outcome, usage.input, usage.output), (1, 0, 7, 2));
+    assert_eq!(rows, CallRows { series: 1, calls: Some(3) });
+    assert_eq!((report.outcome, report.error, usage.input, usage.output), (0, None, 7, 2));
+}
+
+#[test]
+fn failed_call_of_model_is_reported_by_reason_and_upstream() {
+    let end = |end: &dyn Fn(Call<HeapSpace>) -> EndedCall| {
+        let mut call = asked(&world(), &Spec::chat());
+        call.sending(SHORT);
+        let (rows, report) = end(call).call_report().unwrap();
+        (rows.calls, report.error.map(ErrorType::name))
+    };
+    let refused = end(&|mut call| {
+        call.judge(StatusCode::TOO_MANY_REQUESTS);
+        call.head(StatusCode::TOO_MANY_REQUESTS, &mut headers("application/json"), b"", SHORT, false);
+        call.completed(SHORT)
+    });
+    assert_eq!(refused, (Some(3), Some("429")));
+    let failed =
+        |failure, began| move |call: Call<HeapSpace>| call.failed(failure, began, RUNNING, world::NOW, SHORT).ended;
+    assert_eq!(end(&failed(Failure::Reset, false)), (Some(3), Some("upstream_reset")));
+    assert_eq!(end(&failed(Failure::Reset, true)), (Some(3), Some("upstream_reset")));
+    assert_eq!(end(&failed(Failure::Cancelled, true)), (Some(3), Some("client_gone")));
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn status(status: u16) -> StatusCode {
 /// A call of a model whose one attempt got this answer's head.
 fn answered(world: &World, request: &Spec, with: u16, media: &'static str) -> (Call<HeapSpace>, Vec<Header>) {
     let (dispatch, mut call) = world.request(request).ok().unwrap().into_parts();
-    call.attempt(&dispatch.attempts.first.origin);
+    call.attempt(&dispatch.attempts.first.origin, dispatch.attempts.first.upstream);
     call.sending(SHORT);
     call.judge(status(with));
     let mut theirs = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(media))]);
@@ -156,7 +156,7 @@ fn each_attempt_that_failed_is_reported_once() {
     let (dispatch, mut call) = world.request(&twin).ok().unwrap().into_parts();
     let refused = ErrorType::of_reason(Reason::UpstreamRefused);
     for attempt in std::iter::once(dispatch.attempts.first).chain(*dispatch.attempts.others.unwrap()) {
-        call.attempt(&attempt.origin);
+        call.attempt(&attempt.origin, attempt.upstream);
         call.attempt_failed(refused);
     }
     let failed = world.fail(call, Failure::Refused, false, RUNNING);

@@ -44,7 +44,8 @@ def point(one: Any) -> dict[str, Any]:
     found = {"attributes": attributes(one), "start": one.start_time_unix_nano, "time": one.time_unix_nano}
     if hasattr(one, "bucket_counts"):
         counts = {"count": one.count, "sum": one.sum, "bounds": list(one.explicit_bounds)}
-        return found | counts | {"buckets": list(one.bucket_counts)}
+        extremes = {name: getattr(one, name) for name in ("min", "max") if one.HasField(name)}
+        return found | counts | extremes | {"buckets": list(one.bucket_counts)}
     return found | {"value": getattr(one, one.WhichOneof("value"))}
 
 

@@ -11,6 +11,7 @@ import orjson
 
 from aigw._native import PublishError
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
+from aigw.types import MetricLabels
 
 
 class FakePublisher:
@@ -163,25 +164,23 @@ class FakePublisher:
     def outages(self, upstreams: list[str]) -> list[dict[str, Any]]:
         return [row for row in self.down if row["upstream"] in upstreams]
 
+    def count_consumers(self, on: bool) -> None:
+        self.counts_consumers = on
+
+    def counted_consumers(self) -> list[int]:
+        return []
+
+    def counting_since(self) -> int:
+        return 0
+
     def families(
-        self,
-        routes: dict[int, tuple[str, str]],
-        series: dict[int, tuple[str, str]],
-        tiers: dict[int, str],
-        upstreams: set[str],
+        self, labels: MetricLabels
     ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]:
         return []
 
-    def metrics(
-        self,
-        routes: dict[int, tuple[str, str]],
-        series: dict[int, tuple[str, str]],
-        tiers: dict[int, str],
-        upstreams: set[str],
-    ) -> str:
-        return (
-            f"# routes {sorted(routes.items())}\n# series {sorted(series.items())}\n# tiers {sorted(tiers.items())}\n"
-        )
+    def metrics(self, labels: MetricLabels) -> str:
+        shown = {name: found for name, found in labels._asdict().items() if isinstance(found, dict)}
+        return "".join(f"# {name} {sorted(found.items())}\n" for name, found in shown.items())
 
     def _call(self, name: str) -> None:
         # Read once and raised as a new error: the writer retries by itself while the test replaces `fail`.

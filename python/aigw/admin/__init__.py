@@ -11,6 +11,7 @@ tiers     /tiers and /models
 groups    /consumer_groups: tiers, as Kong's clients see them
 limits    /consumers/{c}/limits: a consumer's standing
 config    /config: the configuration in force, a new one, a comparison, the history
+page      / for browsers: links to the others
 info      /, /status, /readyz, /endpoints, /schemas
 context   the objects that every handler uses
 """

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from aigw import __version__
-from aigw.admin import body, config
+from aigw.admin import body, config, page
 from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.context import Admin
 from aigw.admin.envelope import Refusal, bad_request
@@ -86,7 +86,11 @@ class AdminApp:
         allowed = _allowed(methods)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
-        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        is_read = request.method in ("GET", "HEAD")
+        if path == "/" and is_read and page.wanted(request.headers.get("accept", "")):
+            text = await asyncio.to_thread(page.html, self._admin)
+            return Response(text, 200, dict(page.HEADERS), "text/html; charset=utf-8")
+        handler = methods.get("GET" if is_read else request.method)
         if handler is None:
             return _json(405, {"message": "Method not allowed"}, {"Allow": allowed})
         data: JsonDict = {}

@@ -22,7 +22,7 @@ from aigw.control.store.database import Store
 from aigw.errors import AigwError, StoreError, explain
 from aigw.telemetry.families import Family, native, text
 from aigw.telemetry.faults import Faults
-from aigw.types import HostPort
+from aigw.types import HostPort, MetricLabels
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class ControlSettings:
     """The configuration file; None: the entities that an earlier file declared stay, unless `forget`."""
     forget: bool = False
     """Whether a start without a file deletes the entities of an earlier one."""
+    metrics_consumers: bool = False
+    """Whether answers are counted by consumer."""
     must: bool = True
     """Whether a configuration file with errors ends the start. A restarted control process serves the store's content instead, and
     reports the errors."""
@@ -54,8 +56,8 @@ class Control:
     load_at_start: Callable[[], None]
     """Puts the configuration file in force."""
     app: AdminApp
-    families: Callable[[], list[Family]]
-    """The metrics of `GET /metrics`, for the exporters."""
+    families: Callable[[], list[tuple[Family, int]]]
+    """The metrics of `GET /metrics` for the exporters, each with the start of its counting (unix nanoseconds)."""
     repair: Repair
     faults: Faults
 
@@ -94,6 +96,7 @@ def open_control(
     settings.data.mkdir(0o700, parents=True, exist_ok=True)
     store, files = _open_files(settings.data, publisher)
     publication = Publication(files)
+    _count_consumers(files, settings.metrics_consumers)
     faults = Faults()
     writer = GroupCommit(store, publication, faults, now)
     configuration = Configuration(store, writer, publication, files, settings.config, now, log)
@@ -101,11 +104,23 @@ def open_control(
     def own_families() -> list[Family]:
         return [*configuration.families(), *faults.families()]
 
-    def page() -> str:
-        return files.metrics(*publication.labels()) + text(own_families())
+    def labels() -> MetricLabels:
+        names, counted = publication.labels(), files.counted_consumers()
+        if not counted:
+            return names
+        with store.reading() as reader:
+            return names._replace(consumers=reader.consumer_names(counted))
 
-    def families() -> list[Family]:
-        return [*native(files.families(*publication.labels())), *own_families()]
+    def page() -> str:
+        return files.metrics(labels()) + text(own_families())
+
+    # Counters of workers are in files, and outlive every process; those of this process begin with it.
+    begun = time.time_ns()
+
+    def families() -> list[tuple[Family, int]]:
+        since = files.counting_since()
+        shared = [(family, since) for family in native(files.families(labels()))]
+        return [*shared, *((family, begun) for family in own_families())]
 
     admin = Admin(
         store=store,
@@ -132,6 +147,13 @@ def open_control(
         repair=Repair(files, writer.renew, log),
         faults=faults,
     )
+
+
+def _count_consumers(files: Publisher, on: bool) -> None:
+    try:
+        files.count_consumers(on)
+    except OSError as error:
+        raise StoreError(f"the counters by consumer cannot be made: {explain(error)}") from error
 
 
 def _open_files(data: Path, publisher: Callable[[str, str], Publisher] | None) -> tuple[Store, Publisher]:

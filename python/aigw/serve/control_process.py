@@ -7,6 +7,7 @@ SIGTERM. Exit status 2 means that the operator must repair something first; afte
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from aigw.config import ConfigErrors
 from aigw.errors import AigwError, ConfigError, explain
 from aigw.serve import child
 from aigw.serve.control_plane import Control, ControlSettings, open_control
-from aigw.serve.log import Log
+from aigw.serve.log import Log, Records
 from aigw.serve.progress import Bar
 from aigw.serve.server import asgi
 from aigw.serve.watch import Watch
@@ -33,6 +34,7 @@ LOOK_S: Final = 0.25
 def main(arguments: list[str]) -> int:
     orders, settings = child.enter(arguments)
     log = Log(settings.log_format, "control")
+    logging.getLogger().addHandler(Records(log))
     bar = Bar(sys.stderr.isatty())
     gc.disable()  # objects of a start either stay or are freed by reference counting
     try:
@@ -43,6 +45,7 @@ def main(arguments: list[str]) -> int:
             admin_token=settings.admin_token,
             config=settings.config if isinstance(settings.config, Path) else None,
             forget=settings.config == "none",
+            metrics_consumers=settings.metrics_consumers == 1,
             must=orders.first,
         )
         control = open_control(options, log=log, progress=bar)
@@ -80,7 +83,7 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     loop.add_reader(orders.control_fd, _messages, control, watch, orders.control_fd, log)
     if watch is not None:
         watch.start()
-    exporter = start_exporter(settings.otlp_endpoint, control.families, control.faults)
+    exporter = start_exporter(settings.otlp_endpoint, control.store.store_id, control.families, control.faults, log)
     server = asgi(control.app, settings.admin, lambda: child.report_ready(orders))
     served = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())

@@ -6,8 +6,10 @@ addresses, pids, counts and causes. Workers write the access log natively.
 
 import contextlib
 import json
+import logging
 import os
 import sys
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +35,28 @@ class Log:
             sys.stderr.flush()
         except OSError:
             pass  # the reader of the log is gone; serving continues
+
+
+class Records(logging.Handler):
+    """Brings the messages of Python's `logging`, ours and those of libraries, into the form of the process log: one line each, an
+    exception as its text and its place instead of a traceback."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts = {"level": record.levelname.lower(), "logger": record.name, "text": _one_line(record.getMessage())}
+        fault = record.exc_info[1] if record.exc_info else None
+        if fault is not None:
+            frames = traceback.extract_tb(fault.__traceback__)[-3:]
+            facts["error"] = _one_line(f"{type(fault).__name__}: {fault}")
+            facts["at"] = " > ".join(f"{Path(f.filename).name}:{f.lineno}:{f.name}" for f in frames)
+        self._log("message", **facts)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
 
 
 def check_access_log(target: str) -> None:

@@ -1,14 +1,14 @@
 """Metric families -> OpenTelemetry's data model.
 
-In: families, the start of counting and now (unix nanoseconds). Out: `MetricsData`. Counters become monotonic cumulative
-sums (without the suffix `_total`, as in OpenTelemetry), gauges stay gauges, histograms become cumulative histograms. Metrics and
-attributes of OpenTelemetry's conventions get their conventional names, which Prometheus cannot express. Pure: reads no clock, sends
-nothing.
+In: families, each with the start of its counting, and now (unix nanoseconds). Out: `MetricsData`. Counters become monotonic cumulative
+sums (without the suffix `_total`, as in OpenTelemetry), gauges stay gauges, histograms become cumulative histograms without minimum
+and maximum, which nobody keeps. Metrics and attributes of OpenTelemetry's conventions get their conventional names, which Prometheus
+cannot express. Pure: reads no clock, sends nothing.
 """
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Final
+from typing import Final, cast
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -29,6 +29,10 @@ from aigw import __version__
 from aigw.telemetry.families import Family, Labels
 
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
+_UNKNOWN: Final = cast(float, None)
+"""The protocol's fields are optional, and the encoder leaves out None; its type says float."""
+UNITS: Final = {"_seconds": "s", "_ms": "ms", "_bytes": "By"}
+"""The end of a metric's name -> its unit; others count things."""
 CONVENTIONAL: Final = {
     "gen_ai_client_token_usage": ("gen_ai.client.token.usage", "{token}"),
     "gen_ai_server_request_duration_seconds": ("gen_ai.server.request.duration", "s"),
@@ -37,16 +41,21 @@ CONVENTIONAL: Final = {
 }
 """Names and units of OpenTelemetry's GenAI conventions (v1.41), by Prometheus' names."""
 ATTRIBUTES: Final = {
+    "gen_ai_operation_name": "gen_ai.operation.name",
+    "gen_ai_provider_name": "gen_ai.provider.name",
+    "gen_ai_original_model": "gen_ai.original.model",
     "gen_ai_request_model": "gen_ai.request.model",
+    "gen_ai_response_model": "gen_ai.response.model",
     "gen_ai_token_type": "gen_ai.token.type",
+    "error_type": "error.type",
     "aigw_tier": "aigw.tier",
 }
 """Attribute names of the same conventions, by Prometheus' label names."""
 
 
-def metrics_data(families: Iterable[Family], resource: Resource, start_ns: int, now_ns: int) -> MetricsData:
-    """Convert all families that have samples."""
-    metrics = [_metric(family, start_ns, now_ns) for family in families if family.samples]
+def metrics_data(families: Iterable[tuple[Family, int]], resource: Resource, now_ns: int) -> MetricsData:
+    """Convert all families that have samples; each comes with the start of its counting."""
+    metrics = [_metric(family, min(start_ns, now_ns), now_ns) for family, start_ns in families if family.samples]
     scope = ScopeMetrics(InstrumentationScope("aigw", __version__), metrics, "")
     return MetricsData([ResourceMetrics(resource, [scope], "")])
 
@@ -59,7 +68,7 @@ def _metric(family: Family, start_ns: int, now_ns: int) -> Metric:
         points = [NumberDataPoint(dict(labels), start_ns, now_ns, value) for _, labels, value in family.samples]
         data = Sum(points, _CUMULATIVE, True) if family.kind == "counter" else Gauge(points)
     name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
-    unit = "s" if "_seconds" in name else "By" if "_bytes" in name else "1"
+    unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "1")
     name, unit = CONVENTIONAL.get(name, (name, unit))
     return Metric(name, family.help, unit, data)
 
@@ -87,8 +96,8 @@ def _histogram_points(family: Family, start_ns: int, now_ns: int) -> list[Histog
                 sum=sums.get(labels, 0.0),
                 bucket_counts=counts,
                 explicit_bounds=bounds,
-                min=float("inf"),
-                max=float("-inf"),
+                min=_UNKNOWN,
+                max=_UNKNOWN,
             )
         )
     return points

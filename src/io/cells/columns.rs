@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use aigw_core::cells::Words;
 use aigw_core::cells::shared::{self, COLUMN_WORDS, CellFile, HEADER_WORDS, MAX_CHUNKS, header};
@@ -124,6 +125,11 @@ impl Columns {
             words[CHUNKS].store(chunks as u64, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// When the column's file was made, where the file system tells.
+    pub(super) fn made(&self, number: u32) -> Option<SystemTime> {
+        fs::metadata(self.path(number)).and_then(|file| file.created()).ok()
     }
 
     /// The highest number below `end` that has a file; 0 for none.

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use aigw_core::admit::Reclaimed;
 use aigw_core::standing::{self, Counter, Standing};
@@ -68,6 +69,27 @@ impl ControlCells {
     pub fn run(&self, column: u32, first: u32, count: u32) -> Vec<u64> {
         let word = |row| self.counters.columns.word(column, row).map_or(0, |word| word.load(Ordering::Relaxed));
         (first..first.saturating_add(count)).map(word).collect()
+    }
+
+    /// Reads the first `count` rows of a two-word column; none of a column that does not exist.
+    pub fn pairs(&self, column: u32, count: u32) -> Vec<(u64, u64)> {
+        let read = |row| match self.counters.columns.row(column, row)? {
+            [first, second] => Some((first.load(Ordering::Relaxed), second.load(Ordering::Relaxed))),
+            _ => None,
+        };
+        (0..count).map_while(read).collect()
+    }
+
+    /// Writes a word of a one-word column that no worker writes.
+    pub fn set(&self, column: u32, row: u32, value: u64) {
+        if let Some(word) = self.counters.columns.word(column, row) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// When the column's file was made, where the file system tells.
+    pub fn made(&self, column: u32) -> Option<SystemTime> {
+        self.counters.columns.made(column)
     }
 
     /// Frees the slots whose owners are dead.

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aigw_core::balance::Origin;
+use aigw_core::forward::Attempt;
 use aigw_core::settle::Failure;
 use aigw_core::surface::{Call, FailedCall, Judged};
 use aigw_core::telemetry::ErrorType;
@@ -80,9 +80,9 @@ impl<O: CallObserver, T> Outbox<O, T> {
         self.call.borrow_mut().as_mut().map(step)
     }
 
-    /// An attempt at this address begins.
-    pub(super) fn attempt(&self, upstream: &Arc<Origin>) {
-        self.with(|call| call.attempt(upstream));
+    /// An attempt begins.
+    pub(super) fn attempt(&self, attempt: &Attempt) {
+        self.with(|call| call.attempt(&attempt.origin, attempt.upstream));
     }
 
     /// The attempt failed; returns whether the next target is asked, if there is one.

@@ -70,7 +70,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
         let no_body = method == Method::HEAD;
         let mut best: Best<Result<Whole, Failure>> = Best::default();
         loop {
-            self.outbox.attempt(&attempt.origin);
+            self.outbox.attempt(&attempt);
             let next = match self.send(method.clone(), attempt, way).await {
                 Err(failure) => {
                     let followed = self.outbox.attempt_failed(failure);

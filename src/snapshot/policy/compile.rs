@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::checks::{self, Columns, column, index, scheme, uuid, value};
+use super::compile_tiers::MetricRows;
 use super::compiled::{
     Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
 };
@@ -30,6 +31,7 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         tiers,
         models,
         series,
+        calls,
         columns,
     } = from;
     let columns = checks::columns(columns)?;
@@ -51,7 +53,7 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         acl: acl.len(),
         cors: cors.len(),
     };
-    let offer = compile_tiers::offer(tiers, models, &series, default_tier, &columns)?;
+    let offer = compile_tiers::offer(tiers, models, &MetricRows { series, calls }, default_tier, &columns)?;
     index("route", routes.iter().map(|r| r.n))?;
     let mut compiled = Vec::with_capacity(routes.len());
     let mut rules = Vec::with_capacity(routes.len());

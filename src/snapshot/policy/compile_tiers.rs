@@ -11,10 +11,18 @@ use super::wire_model;
 use crate::limits::Limit;
 use crate::snapshot::error::{Part, SnapshotError};
 
+/// The rows of metrics, by the row numbers of tiers and models.
+pub(super) struct MetricRows {
+    /// Tier, model, row.
+    pub series: Vec<(u32, u32, u32)>,
+    /// Tier, model, index of the upstream, row.
+    pub calls: Vec<(u32, u32, usize, u32)>,
+}
+
 pub(super) fn offer(
     tiers: Vec<wire::Tier>,
     models: Vec<wire_model::Model>,
-    series: &[(u32, u32, u32)],
+    metrics: &MetricRows,
     default_tier: Option<u32>,
     columns: &Columns,
 ) -> Result<Offer, SnapshotError> {
@@ -25,11 +33,19 @@ pub(super) fn offer(
         None => None,
         Some(n) => Some(*tier_by_n.get(&n).ok_or_else(|| dangling("tier", n))?),
     };
-    let mut rows = HashMap::with_capacity(series.len());
-    for &(tier, model, row) in series {
+    let at = |tier: u32, model: u32| {
         let tier = tier_by_n.get(&tier).ok_or_else(|| dangling("tier", tier))?;
         let model = model_by_n.get(&model).ok_or_else(|| dangling("model", model))?;
-        rows.insert((*tier, *model), row);
+        Ok::<_, SnapshotError>((*tier, *model))
+    };
+    let mut series = HashMap::with_capacity(metrics.series.len());
+    for &(tier, model, row) in &metrics.series {
+        series.insert(at(tier, model)?, row);
+    }
+    let mut calls = HashMap::with_capacity(metrics.calls.len());
+    for &(tier, model, upstream, row) in &metrics.calls {
+        let (tier, model) = at(tier, model)?;
+        calls.insert((tier, model, upstream), row);
     }
     let tiers = tiers.into_iter().map(|tier| self::tier(tier, &model_by_n, columns)).collect::<Result<Vec<_>, _>>()?;
     let models = models.into_iter().map(compile_models::model).collect::<Result<Vec<_>, _>>()?;
@@ -39,7 +55,7 @@ pub(super) fn offer(
             return Err(value(Part::Entity("model", model.n), "its name is another model's, too"));
         }
     }
-    Ok(Offer { tiers, models, default_tier, tier_by_n, model_by_name, series: rows })
+    Ok(Offer { tiers, models, default_tier, tier_by_n, model_by_name, series, calls })
 }
 
 fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Result<Tier, SnapshotError> {

@@ -46,6 +46,8 @@ pub struct Highest {
     pub tier: u32,
     /// Row of the metrics of a tier and a model.
     pub series: u32,
+    /// Row of the metrics of a tier, a model and one of its upstreams.
+    pub calls: u32,
 }
 
 impl Sealed {
@@ -63,6 +65,7 @@ pub fn seal(json: &[u8]) -> Result<Sealed, SnapshotError> {
         route: wire.routes.iter().map(|route| route.n).max().unwrap_or(0),
         tier: wire.tiers.iter().map(|tier| tier.n).max().unwrap_or(0),
         series: wire.series.iter().map(|&(_, _, row)| row).max().unwrap_or(0),
+        calls: wire.calls.iter().map(|&(_, _, _, row)| row).max().unwrap_or(0),
     };
     let policy = compile::policy(wire)?;
     let mut file = Vec::with_capacity(json.len() + MAGIC.len() + HASH + 1);

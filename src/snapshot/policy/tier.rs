@@ -22,6 +22,8 @@ pub struct Offer {
     pub(super) model_by_name: HashMap<Box<str>, usize>,
     /// By tier and model: row of their metrics, 0 for none.
     pub(super) series: HashMap<(usize, usize), u32>,
+    /// By tier, model and upstream: row of their metrics.
+    pub(super) calls: HashMap<(usize, usize, usize), u32>,
 }
 
 impl Offer {
@@ -40,6 +42,11 @@ impl Offer {
     /// Row of the metrics of a tier's calls of a model, by their indices.
     pub fn series(&self, tier: usize, model: usize) -> u32 {
         self.series.get(&(tier, model)).copied().unwrap_or(0)
+    }
+
+    /// Row of the metrics of a tier's calls of a model at one of its upstreams, by their indices.
+    pub fn calls(&self, tier: usize, model: usize, upstream: usize) -> Option<u32> {
+        self.calls.get(&(tier, model, upstream)).copied()
     }
 }
 

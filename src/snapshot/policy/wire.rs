@@ -29,6 +29,9 @@ pub(super) struct Policy {
     pub tiers: Vec<Tier>,
     pub models: Vec<Model>,
     pub series: Vec<(u32, u32, u32)>,
+    /// Tier, model, index of the upstream, row; a policy of an earlier version has none.
+    #[serde(default)]
+    pub calls: Vec<(u32, u32, usize, u32)>,
     pub columns: Vec<Column>,
 }
 

@@ -55,6 +55,17 @@ def outcomes(gateway: Gateway, model: str) -> list[float]:
     return [metric(gateway, "aigw_model_requests_total", model=model, outcome=outcome) for outcome in OUTCOMES]
 
 
+def errors(gateway: Gateway, model: str) -> dict[str, float]:
+    """Failed calls by `error_type`: as the counter and the durations agree."""
+    counted = {labels["error_type"]: n for name, labels, n in samples(gateway)
+               if name == "aigw_model_requests_total" and labels["model"] == model and "error_type" in labels}  # fmt: skip
+    timed = {labels["error_type"]: n for name, labels, n in samples(gateway)
+             if name == "gen_ai_server_request_duration_seconds_count" and labels["gen_ai_original_model"] == model
+             and "error_type" in labels}  # fmt: skip
+    assert counted == timed
+    return counted
+
+
 def test_tokens_by_class_calls_and_times_are_the_upstreams_own(ends: Ends) -> None:
     gateway = ends.gateway
     gold, iron = caller(gateway, "gold"), caller(gateway, "iron")
@@ -93,7 +104,14 @@ def test_tokens_by_class_calls_and_times_are_the_upstreams_own(ends: Ends) -> No
     assert genai(usage + "_sum", gen_ai_token_type="output") == mock["completion_tokens"]
     assert genai(usage + "_count", gen_ai_token_type="input") == 12
     assert genai(usage + "_count", gen_ai_token_type="output") == 11  # an embedding has no output
-    assert genai("gen_ai_server_request_duration_seconds_count") == 12
+    took = "gen_ai_server_request_duration_seconds_count"
+    assert genai(took) == 12 and genai(took, error_type="") == 0
+    operations = {name: genai(took, gen_ai_operation_name=name) for name in ("chat", "text_completion", "embeddings")}
+    assert operations == {"chat": 10, "text_completion": 1, "embeddings": 1}
+    names = {"gen_ai_original_model": "told", "gen_ai_response_model": "told"}
+    assert genai(took, gen_ai_provider_name=ends.told.removeprefix("http://"), **names) == 12
+    assert genai(usage + "_sum", gen_ai_token_type="cached_input") == mock["cached_tokens"]
+    assert genai(usage + "_sum", gen_ai_token_type="reasoning") == mock["reasoning_tokens"]
     assert genai("gen_ai_server_request_duration_seconds_sum") >= 12 * FIRST_BYTE_S
     first = "gen_ai_server_time_to_first_token_seconds"
     assert genai(first + "_count") == 6
@@ -117,6 +135,7 @@ def test_how_calls_end(ends: Ends) -> None:
     who = caller(ends.gateway, "gold")
     assert is_error(who.post(chat("reset")), 502)
     assert outcomes(ends.gateway, "reset") == [0, 0, 0, 1]
+    assert errors(ends.gateway, "reset") == {"upstream_reset": 1}
 
     body = json.dumps(chat("slow", stream=True)).encode()
     with connect(ends.gateway.proxy) as client:
@@ -131,6 +150,8 @@ def test_how_calls_end(ends: Ends) -> None:
             pass
     wait_until(lambda: outcomes(ends.gateway, "cut") == [0, 0, 1, 0], "the call is cut by its upstream")
     assert metric(ends.gateway, "aigw_tokens_total", model="cut") == 0  # nothing was reported
+    assert errors(ends.gateway, "cut") == {"upstream_reset": 1}
+    assert errors(ends.gateway, "slow") == {"client_gone": 1}
 
 
 def test_a_call_cut_by_a_drain_is_not_blamed_on_the_client_and_not_retried(tmp_path: Path) -> None:

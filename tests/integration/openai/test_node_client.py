@@ -147,7 +147,7 @@ def test_a_burst_is_sat_out_by_the_librarys_own_retries(surface: Surface, client
     assert told["value"]["choices"][0]["message"]["content"] == WORDS
     assert [answer["status"] for answer in told["answers"]] == [429, 429, 200]
     waits = [int(answer["headers"]["retry-after-ms"]) for answer in told["answers"][:2]]
-    assert [wait for wait in told["waits"] if wait in waits] == waits and max(waits) <= 2000
+    assert [wait for wait in told["waits"] if wait in waits] == waits and max(waits) <= 3000
     assert grown(before, surface.llm, "requests") == [3]
     assert metric(surface.gateway, "aigw_tier_denials_total", tier="burst", reason="rate_limited") == denied + 2
 

@@ -230,7 +230,7 @@ def test_a_burst_is_sat_out_by_the_librarys_own_retries(
     assert answer.choices[0].message.content == WORDS
     (first, _), (second, wait), (third, again), (fourth, _) = told
     assert (first, second, third, fourth) == (200, 429, 429, 200)
-    assert slept == [int(wait or 0) / 1000, int(again or 0) / 1000] and max(slept) <= 2
+    assert slept == [int(wait or 0) / 1000, int(again or 0) / 1000] and max(slept) <= 3  # 2 s, and the spread of a herd
     assert grown(before, surface.llm, "requests") == [3]  # two of the client's, one of somebody else
     assert metric(surface.gateway, "aigw_tier_denials_total", tier="burst", reason="rate_limited") == denied + 2
     assert one.caller.used()[-1] == 3  # of the year's

@@ -93,6 +93,7 @@ def test_the_table_has_every_verb() -> None:
 
 def test_links_lead_somewhere() -> None:
     pages = ("README.md", "docs/guides/tiers.md", "docs/guides/openai.md", "docs/guides/lab.md", "docs/limitations.md")
+    pages += ("docs/guides/logs-and-metrics.md", "docs/guides/troubleshooting.md")
     for name in pages:
         page = ROOT / name
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):

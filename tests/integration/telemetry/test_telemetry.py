@@ -31,13 +31,13 @@ def page(gateway: Gateway) -> dict[Sample, float]:
     return found
 
 
-def answers(samples: dict[Sample, float]) -> dict[tuple[str, str, str, str], int]:
-    """`kong_http_requests_total` by service, route, code and source."""
-    found = {}
+def answers(samples: dict[Sample, float]) -> Counter[tuple[str, str, str, str]]:
+    """`kong_http_requests_total` by service, route, code and source, of all consumers."""
+    found: Counter[tuple[str, str, str, str]] = Counter()
     for (name, labels), value in samples.items():
         if name == "kong_http_requests_total":
             told = dict(labels)
-            found[told["service"], told["route"], told["code"], told["source"]] = int(value)
+            found[told["service"], told["route"], told["code"], told["source"]] += int(value)
     return found
 
 
@@ -134,6 +134,26 @@ def test_the_metrics_are_what_was_sent(new_gateway: New, echo: str, tmp_path: Pa
     assert len({line["request_id"] for line in lines}) == len(TRAFFIC)
     refused = {(line["source"], bool(line["consumer"])) for line in lines if line["status"] == 429}
     assert refused == {("gateway", True)}
+
+
+def test_answers_are_counted_by_consumer_where_asked_for(new_gateway: New, echo: str) -> None:
+    gateway = new_gateway(workers=2, env={"AIGW_METRICS_CONSUMERS": "1"})
+    make(gateway, echo)
+    counted, _ = send(gateway)
+    samples = page(gateway)
+    assert answers(samples) == counted, "each answer is counted once"
+    labels = [dict(own) for name, own in samples if name == "kong_http_requests_total"]
+    keyed = {own["code"]: own["consumer"] for own in labels if own["route"] == "keyed-route" and own["code"] != "401"}
+    assert keyed == {"200": "one", "429": "one"}
+    assert {own["consumer"] for own in labels if own["route"] != "keyed-route" or own["code"] == "401"} == {""}
+    status = httpx.get(gateway.admin + "/status", trust_env=False).json()
+    assert status["server"]["total_requests"] == counted.total()
+    # Counts of before are kept, and the next ones have no consumer.
+    assert gateway.process.end() == 0
+    gateway = new_gateway(workers=1, data=gateway.data)
+    with Connection(gateway.proxy) as connection:
+        assert connection.ask(request("/keyed/get", f"apikey: {KEY}")).status == 429
+    assert answers(page(gateway)) == counted + Counter({("keyed", "keyed-route", "429", "exit"): 1})
 
 
 def sum_by(counted: Counter[tuple[str, str, str, str]], place: int) -> Counter[str]:

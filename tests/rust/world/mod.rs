@@ -69,6 +69,7 @@ pub fn policy() -> Value {
         "size_limiting": [{"bytes": 100, "require_content_length": false}],
         "acl": [{"allow": ["gold"], "deny": [], "hide_groups_header": false}],
         "default_tier": null, "tiers": [tier], "series": [[1, 4, 1], [1, 5, 2], [1, 6, 3]],
+        "calls": [[1, 4, 0, 1], [1, 5, 0, 2], [1, 6, 0, 3], [1, 6, 1, 4]],
         "models": [model(4, "small", json!([upstream(9100, "small-1")])), model(5, "large", json!([upstream(9100, "large-1")])),
                    model(6, "twin", json!([upstream(9100, "twin-1"), upstream(9200, "twin-2")]))],
         "columns": [column(ROUTE, false), column(4, true), column(TIER, false), column(MODEL, false)]})
@@ -78,6 +79,7 @@ pub fn policy() -> Value {
 pub fn without_models(policy: &mut Value) {
     policy["models"] = json!([]);
     policy["series"] = json!([]);
+    policy["calls"] = json!([]);
     policy["tiers"][0]["limits"].as_array_mut().unwrap().pop();
 }
 

@@ -1,8 +1,16 @@
 """The endpoints about the gateway itself, as Kong's clients and operators use them, and a consumer's standing."""
 
+import base64
 import errno
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
 
 from conftest import Gateway
+
+ROOT = Path(__file__).parents[3]
 
 KINDS = {"acl", "key-auth", "rate-limiting", "request-size-limiting"}
 
@@ -14,6 +22,42 @@ def test_root_has_the_fields_that_clients_read(gateway: Gateway) -> None:
     assert root["configuration"]["router_flavor"] == "traditional_compatible"
     assert set(root["plugins"]["available_on_server"]) == KINDS
     assert gateway.call("GET", "/plugins/enabled") == {"enabled_plugins": sorted(KINDS)}
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+def test_browser_gets_a_page_of_links_that_lead_somewhere(gateway: Gateway) -> None:
+    answer = gateway.client.get("/", headers={"accept": BROWSER})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    links = re.findall(r'href="([^"]+)"', answer.text)
+    assert {"/status", "/metrics", "/consumers", "/routes"} <= set(links)
+    assert {path: gateway.client.get(path).status_code for path in links} == dict.fromkeys(links, 200)
+    assert not re.search(r"<script|<form|https?:|src=|url\(", answer.text), "nothing is loaded from anywhere"
+    policy = answer.headers["content-security-policy"]
+    style = re.search(r"<style>(.*)</style>", answer.text)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'") and f"'sha256-{digest}'" in policy
+    for path in re.findall(r"<code>([^<]+)</code>", answer.text):
+        assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/json", "application/json, text/html;q=0.9", "text/html;q=0", "text/html;q=x", None]
+)
+def test_other_clients_get_json(gateway: Gateway, accept: str | None) -> None:
+    headers = {} if accept is None else {"accept": accept}
+    assert gateway.client.get("/", headers=headers).json()["tagline"] == "Welcome to aigw"
+    assert gateway.client.get("/status", headers={"accept": BROWSER}).json()["server"]
+
+
+def test_the_page_keeps_the_rules_of_the_api(gateway: Gateway) -> None:
+    foreign = gateway.client.get("/", headers={"accept": BROWSER, "host": "evil.example"})
+    assert (foreign.status_code, foreign.headers["content-type"]) == (403, "application/json; charset=utf-8")
+    head = gateway.client.head("/", headers={"accept": BROWSER})
+    assert (head.status_code, head.text, head.headers["content-type"][:9]) == (200, "", "text/html")
+    assert gateway.client.post("/", headers={"accept": BROWSER}).status_code == 405
 
 
 def test_status_follows_the_configuration(gateway: Gateway) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import stat
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from aigw._native import Publisher, PublishError, limit_kinds, wrong_limit
 from aigw.telemetry.families import native, text
+from aigw.types import MetricLabels
 
 NOW = 1_700_000_000 * 10**9
 STORE = "0123abcd-0000-4000-8000-00000000000f"
@@ -120,10 +122,21 @@ def test_publish_error_names_entity_and_reason(publisher: Publisher) -> None:
 
 def test_families_have_the_samples_of_the_page(publisher: Publisher) -> None:
     publisher.publish(policy())
-    labels: tuple[Any, ...] = ({1: ('a "route"', "s")}, {1: ("free", "small")}, {1: "free"}, {"a:1"})
-    page = publisher.metrics(*labels)
-    assert text(native(publisher.families(*labels))) == page.replace(" 0.000\n", " 0\n")
+    calls = {1: ("free", "small", "openai", "small-1")}
+    labels = MetricLabels({1: ('a "route"', "s")}, {1: ("free", "small")}, {1: "free"}, calls, {}, {"a:1"})
+    page = publisher.metrics(labels)
+    assert text(native(publisher.families(labels))) == page.replace(" 0.000\n", " 0\n")
     assert publisher.load_failures() == publisher.total_requests([1, 2]) == 0
+
+
+def test_counting_has_one_begin_and_consumers_are_counted_on_demand(publisher: Publisher) -> None:
+    since = publisher.counting_since()
+    assert 0 < since <= time.time_ns() and publisher.counting_since() == since
+    publisher.publish(policy())
+    assert publisher.counting_since() == since
+    publisher.count_consumers(True)
+    publisher.count_consumers(False)
+    assert publisher.counted_consumers() == []
 
 
 def test_the_publisher_sets_cells_of_another_store_aside(publisher: Publisher, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from typing import Final, Generic, NamedTuple, TypeVar, cast
 import orjson
 
 from aigw.control.publish.compile_tiers import WORDS, Rows, model_entry, tier_entry, v1_cors
+from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, Ref
 from aigw.entities import LlmModel, Plugin, Route, Service, Tier
+from aigw.entities.upstream import Upstream
 from aigw.plugins.acl import compile as acl
 from aigw.plugins.acl.schema import AclConfig
 from aigw.plugins.cors import compile as cors
@@ -31,6 +33,7 @@ ROWS_OF: Final[Mapping[str, Rows]] = {"consumer": "consumers", "credential": "cr
 REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1}
 """Plugins that can be on a consumer -> the kind of their refs in its record."""
 SERIES: Final = "series"
+CALLS: Final = "calls"
 
 E = TypeVar("E")
 
@@ -192,7 +195,7 @@ class Compiled(NamedTuple):
     columns: list[Column]
 
 
-def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: Numbers) -> Compiled:
+def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: Numbers, calls: Numbers) -> Compiled:
     """The whole policy, without routes of disabled services."""
     services = [s for s in world.services.values() if s.entity.enabled]
     live = {s.entity.id: s.n for s in services}
@@ -237,6 +240,12 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
         "tiers": [tier_entry(n, tier, models, columns.of) for n, tier in tiers],
         "models": [model_entry(n, model) for n, model in models],
         "series": [[t.n, m.n, series.of(series_key(t.entity, m.entity), SERIES)] for t in tiers for m in models],
+        "calls": [
+            [t.n, m.n, at, calls.of(calls_key(t.entity, m.entity, upstream), CALLS)]
+            for t in tiers
+            for m in models
+            for at, upstream in enumerate(m.entity.spec.upstreams)
+        ],
     }
     columns.add_profiles(profiles)
     found = [columns.found[n] for n in sorted(columns.found)]
@@ -249,6 +258,11 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
 def series_key(tier: Tier, model: LlmModel) -> str:
     """The key of the metrics of a tier's calls of a model."""
     return f"{tier.id}/{model.id}"
+
+
+def calls_key(tier: Tier, model: LlmModel, upstream: Upstream) -> str:
+    """The key of the metrics of a tier's calls of a model at an upstream: upstreams with equal labels share a row."""
+    return "/".join([tier.id, model.id, *upstream_labels(model, upstream)])
 
 
 class _Columns:

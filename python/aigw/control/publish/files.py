@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
-from aigw.types import JsonDict
+from aigw.types import JsonDict, MetricLabels
 
 
 class Publisher(Protocol):
@@ -40,17 +40,10 @@ class Publisher(Protocol):
     def load_failures(self) -> int: ...
     def total_requests(self, routes: list[int]) -> int: ...
     def outages(self, upstreams: list[str]) -> list[JsonDict]: ...
-    def metrics(
-        self,
-        routes: dict[int, tuple[str, str]],
-        series: dict[int, tuple[str, str]],
-        tiers: dict[int, str],
-        upstreams: set[str],
-    ) -> str: ...
+    def count_consumers(self, on: bool) -> None: ...
+    def counted_consumers(self) -> list[int]: ...
+    def counting_since(self) -> int: ...
+    def metrics(self, labels: MetricLabels) -> str: ...
     def families(
-        self,
-        routes: dict[int, tuple[str, str]],
-        series: dict[int, tuple[str, str]],
-        tiers: dict[int, str],
-        upstreams: set[str],
+        self, labels: MetricLabels
     ) -> list[tuple[str, str, str, list[tuple[str, list[tuple[str, str]], float]]]]: ...

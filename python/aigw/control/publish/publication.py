@@ -18,24 +18,27 @@ import orjson
 from aigw._native import PublishError
 from aigw.control.publish import upstreams
 from aigw.control.publish.compile import (
+    CALLS,
     SERIES,
     Column,
     Numbered,
     Numbers,
     Profiles,
     World,
+    calls_key,
     compile_policy,
     consumer_record,
     series_key,
 )
 from aigw.control.publish.compile_tiers import Rows
 from aigw.control.publish.files import Publisher
+from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, BulkChange, Change, Row
 from aigw.entities import Entity, LlmModel, Plugin, Route, Service, Tier
 from aigw.errors import Unservable
-from aigw.types import JsonDict
+from aigw.types import JsonDict, MetricLabels
 
 MERGE_AT_LEAST: Final = 4096
 """Delta records up to which lookups stay fast without a new base."""
@@ -90,19 +93,6 @@ class Fresh(NamedTuple):
     series: dict[tuple[str, str], int]
 
 
-class Labels(NamedTuple):
-    """Names by number, as metrics show them."""
-
-    routes: dict[int, tuple[str, str]]
-    """Route n -> (route, service)."""
-    series: dict[int, tuple[str, str]]
-    """Row of metrics -> (tier, model)."""
-    tiers: dict[int, str]
-    """Tier n -> name."""
-    upstreams: set[str]
-    """Addresses of models' upstreams, and of services that a worker finds down."""
-
-
 class Publication:
     """The state in force and the pending changes; publishes them."""
 
@@ -111,7 +101,7 @@ class Publication:
         self.world = World()
         self.profiles = Profiles()
         self.numbers = Numbers({})
-        self.series = Numbers({})
+        self.series, self.calls = Numbers({}), Numbers({})
         self.in_force = InForce()
         self._policy = b""
         self._policy_dirty = True
@@ -143,7 +133,8 @@ class Publication:
         self.numbers.take(reader.columns(), fresh=False)
         # A process that died before it stored a column's number leaves the column with counts of an unknown limit.
         self.numbers.above(self._publisher.highest_column())
-        self.series.take({(SERIES, key): n for key, n in reader.numbers(SERIES).items()}, fresh=False)
+        for kind, rows in ((SERIES, self.series), (CALLS, self.calls)):
+            rows.take({(kind, key): n for key, n in reader.numbers(kind).items()}, fresh=False)
         self._anonymous = self.world.anonymous_texts()
         self._rows = {
             "consumers": reader.highest("consumers"),
@@ -181,7 +172,7 @@ class Publication:
             self.numbers.take(base.fresh, fresh=True)
             self._prepared = _Prepared(self._compile(reader, now, base.profiles), False, base)
             self._ensure_columns()
-            return Fresh(self.numbers.fresh, self.series.fresh)
+            return Fresh(self.numbers.fresh, self.series.fresh | self.calls.fresh)
         consumers, credentials = [], []
         gone: dict[str, list[int]] = {"consumers": [], "keyauth_credentials": []}
         for (kind, key), n in self._pending.items():
@@ -201,7 +192,7 @@ class Publication:
         self._ensure_columns()
         if self._prepared.records:
             self._publisher.append(consumers, credentials, gone["consumers"], gone["keyauth_credentials"])
-        return Fresh(self.numbers.fresh, self.series.fresh)
+        return Fresh(self.numbers.fresh, self.series.fresh | self.calls.fresh)
 
     def send(self, now: float) -> None:
         """Put the prepared changes in force. Raises OSError, ValueError; then all changes stay pending."""
@@ -282,9 +273,9 @@ class Publication:
         self.profiles = base.profiles
         self._policy_dirty = True
 
-    def labels(self) -> Labels:
-        """The names of routes, series and tiers, and the addresses of upstreams."""
-        world, known, routes, series = self.world, self.series.known, {}, {}
+    def labels(self) -> MetricLabels:
+        """The names of routes, series, tiers and calls, and the addresses of upstreams; the names of consumers are in the store."""
+        world, known, routes, series, calls = self.world, self.series.known, {}, {}, {}
         for n, route in list(world.routes.values()):
             service = world.services.get(route.service.id) if route.service else None
             routes[n] = (route.name or route.id, (service.entity.name or service.entity.id) if service else "")
@@ -293,10 +284,14 @@ class Publication:
                 row = known.get((SERIES, series_key(tier.entity, model.entity)))
                 if row is not None:
                     series[row] = (tier.entity.name, model.entity.name)
+                for upstream in model.entity.spec.upstreams:
+                    row = self.calls.known.get((CALLS, calls_key(tier.entity, model.entity, upstream)))
+                    if row is not None:
+                        calls[row] = (tier.entity.name, model.entity.name, *upstream_labels(model.entity, upstream))
         # Services without an outage have no sample: thousands of them would make the page too large to be read.
         down = {str(row["upstream"]) for row in self._publisher.outages(list(upstreams.by_services(world)))}
         tiers = {n: tier.name for n, tier in list(world.tiers.values())}
-        return Labels(routes, series, tiers, set(upstreams.by_models(world)) | down)
+        return MetricLabels(routes, series, tiers, calls, {}, set(upstreams.by_models(world)) | down)
 
     def _note_policy_entity(self, kind: str, after: Row | None, key: str) -> None:
         self._policy_dirty = True
@@ -355,7 +350,7 @@ class Publication:
                 named[text] = row.n
         self.world.named = named
         self.world.default_tier, self.world.v1 = reader.default_tier(), reader.v1()
-        compiled = compile_policy(self.world, profiles, self.numbers, self.series)
+        compiled = compile_policy(self.world, profiles, self.numbers, self.series, self.calls)
         policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
         self._policy_dirty = self._renewing or policy != self._policy
         if not self._policy_dirty:
@@ -383,6 +378,7 @@ class Publication:
         self._pending.clear()
         self.numbers.fresh.clear()
         self.series.fresh.clear()
+        self.calls.fresh.clear()
         self._prepared = None
         self.in_force = InForce(hashlib.sha256(self._policy).hexdigest(), generation, now)
 

@@ -123,6 +123,12 @@ class StoreReader:
         rows = self.connection.execute(sa.select(c.id, c.n).where(c.kind == kind))
         return {r.id: r.n for r in rows}
 
+    def consumer_names(self, numbers: Sequence[int]) -> dict[int, str]:
+        """Row number -> username, custom id or id of these consumers; those that are gone are left out."""
+        c = tables.consumers.c
+        query = sa.select(c.n, sa.func.coalesce(c.username, c.custom_id, c.id)).where(c.n.in_(numbers))
+        return dict(self._tuples(query))
+
     def of_file(self) -> dict[str, dict[str, str]]:
         """Kind -> id -> the column `origin` (`Origin.text`) of every entity of the configuration file in force."""
         found: dict[str, dict[str, str]] = {}
