@@ -101,27 +101,7 @@ def open_control(
     writer = GroupCommit(store, publication, faults, now)
     configuration = Configuration(store, writer, publication, files, settings.config, now, log)
 
-    def own_families() -> list[Family]:
-        return [*configuration.families(), *faults.families()]
-
-    def labels() -> MetricLabels:
-        names, counted = publication.labels(), files.counted_consumers()
-        if not counted:
-            return names
-        with store.reading() as reader:
-            return names._replace(consumers=reader.consumer_names(counted))
-
-    def page() -> str:
-        return files.metrics(labels()) + text(own_families())
-
-    # Counters of workers are in files, and outlive every process; those of this process begin with it.
-    begun = time.time_ns()
-
-    def families() -> list[tuple[Family, int]]:
-        since = files.counting_since()
-        shared = [(family, since) for family in native(files.families(labels()))]
-        return [*shared, *((family, begun) for family in own_families())]
-
+    metrics = _Metrics(store, files, publication, lambda: [*configuration.families(), *faults.families()])
     admin = Admin(
         store=store,
         writer=writer,
@@ -129,7 +109,7 @@ def open_control(
         publication=publication,
         publisher=files,
         now=now,
-        metrics=page,
+        metrics=metrics.page,
         admin_address=settings.admin,
         proxy_address=settings.proxy,
     )
@@ -143,10 +123,41 @@ def open_control(
         configuration=configuration,
         load_at_start=lambda: configuration.start(pending.pop(), must=settings.must, forget=settings.forget),
         app=app,
-        families=families,
+        families=metrics.families,
         repair=Repair(files, writer.renew, log),
         faults=faults,
     )
+
+
+class _Metrics:
+    """The metrics of all processes: the page of `GET /metrics`, and the families for the exporters."""
+
+    def __init__(
+        self, store: Store, files: Publisher, publication: Publication, own: Callable[[], list[Family]]
+    ) -> None:
+        """`own`: the metrics of the control process."""
+        self._store = store
+        self._files = files
+        self._publication = publication
+        self._own = own
+        # Counters of workers are in files, and outlive every process; those of this process begin with it.
+        self._begun = time.time_ns()
+
+    def page(self) -> str:
+        return self._files.metrics(self._labels()) + text(self._own())
+
+    def families(self) -> list[tuple[Family, int]]:
+        """Each family with the start of its counting, unix nanoseconds."""
+        since = self._files.counting_since()
+        shared = [(family, since) for family in native(self._files.families(self._labels()))]
+        return [*shared, *((family, self._begun) for family in self._own())]
+
+    def _labels(self) -> MetricLabels:
+        names, counted = self._publication.labels(), self._files.counted_consumers()
+        if not counted:
+            return names
+        with self._store.reading() as reader:
+            return names._replace(consumers=reader.consumer_names(counted))
 
 
 def _count_consumers(files: Publisher, on: bool) -> None:
