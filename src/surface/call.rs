@@ -199,6 +199,11 @@ impl<P: CounterSpace> Call<P> {
         self.facts.failover().is_some_and(|on| on.connect)
     }
 
+    /// Whether a model answers.
+    pub fn is_of_model(&self) -> bool {
+        self.facts.answer.is_some()
+    }
+
     /// Judges the status of an attempt's answer. On Kong's routes every answer passes.
     pub fn judge(&mut self, status: StatusCode) -> Judged {
         let Some(on) = self.facts.failover().filter(|_| !status.is_success()) else { return Judged::Passes };

@@ -99,6 +99,11 @@ impl<O: CallObserver, T> Outbox<O, T> {
         self.with(|call| call.judge(status)).unwrap_or(Judged::Passes)
     }
 
+    /// Whether a model answers.
+    pub(super) fn is_of_model(&self) -> bool {
+        self.with(|call| call.is_of_model()).unwrap_or(false)
+    }
+
     /// The first byte of the request goes upstream now.
     pub(super) fn sending(&self) {
         self.with(|call| call.sending(call.request().arrived.elapsed()));

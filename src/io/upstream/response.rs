@@ -13,7 +13,7 @@ use aigw_core::balance::Deadlines;
 use aigw_core::settle::Failure;
 use aigw_core::stream::patience::{SMALL, is_over, patience};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -80,6 +80,10 @@ pub(super) async fn pass<O: CallObserver, T>(
     }
     if named.is_some_and(|length| length > way.max_answer) {
         return Err(Failure::TooLarge);
+    }
+    if outbox.is_of_model() && is_encoded(&head.headers) {
+        // Identity was asked for: the usage of other bytes cannot be read.
+        return Err(Failure::Encoding);
     }
     let mut held = BytesMut::new();
     if let Some(patience) = patience(&head.headers, named, way.whole) {
@@ -250,6 +254,14 @@ async fn ready(body: &mut Incoming) -> Result<Option<Option<Bytes>>, Failure> {
             }
         }
     }
+}
+
+/// Whether the content has a coding.
+fn is_encoded(headers: &HeaderMap<HeaderValue>) -> bool {
+    headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap<HeaderValue>) {

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.upstreams.test_network import answer, events
 from tests.support.certificates import Certificate, certificate
-from tests.support.ends import Upstream, header
+from tests.support.ends import Upstream, Wire, header
 from tests.support.processes import AIGW, Gateway, wait_until
 from tests.support.secure import behind_tls, proxy
 from tests.support.surface import Json, caller, chat, is_error, metric, start_configured
@@ -106,6 +106,19 @@ def test_certificate_of_the_gateway_is_shown_and_followed(tmp_path: Path, made: 
             shutil.copy(accepted.key, shown.key)
             (tmp_path / "data.yaml").write_text(json.dumps(models, indent=2))
             wait_until(lambda: who.post(chat("m")).status_code == 200, "the new certificate is shown")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "x-unknown"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_encoded_answer_of_a_model_is_502(tmp_path: Path, coding: str, stream: bool) -> None:
+    def encoded(wire: Wire) -> None:
+        if wire.request() is not None:
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: %s\r\n" % coding.encode()
+            wire.send(head + b"Content-Length: 4\r\n\r\nabcd")
+
+    with Upstream(encoded) as far, gateway(tmp_path / "data", upstream(far.url)) as running:
+        answered = caller(running, "t").post(chat("m", stream=stream))
+        assert is_error(answered, 502)["aigw"]["reason"] == "upstream_encoding"
 
 
 def test_proxy_tunnels_to_https_and_gets_whole_urls_of_http(tmp_path: Path, made: Certificate) -> None:
