@@ -10,6 +10,7 @@ mod ids;
 pub mod map;
 pub mod metrics;
 pub mod record;
+mod refusals;
 pub mod secret;
 pub mod snapshot;
 pub mod socket;

@@ -11,6 +11,7 @@ use aigw_core::request::Head;
 use aigw_core::settle::Report;
 use aigw_core::snapshot::Uuid;
 use aigw_core::stream::usage::Usage;
+use aigw_core::surface::FailedAttempt;
 use aigw_core::telemetry::ErrorType;
 use aigw_core::telemetry::calls;
 use aigw_core::telemetry::consumers::{self, CONSUMERS};
@@ -88,7 +89,7 @@ impl Recorder {
     }
 
     /// Count a call of a model, and its attempts that failed, in its rows.
-    pub fn call(&self, rows: CallRows, report: &CallReport, failed: &[ErrorType]) {
+    pub fn call(&self, rows: CallRows, report: &CallReport, failed: &[FailedAttempt]) {
         let run = |column: u32, row: u32, words: u32| {
             let first = row.saturating_mul(words);
             move |at: u32| self.cells.dense(column, first.saturating_add(at))
@@ -101,8 +102,8 @@ impl Recorder {
         if let Some(error) = report.error {
             failures::count_failure(&run, report.outcome, error);
         }
-        for error in failed {
-            failures::count_attempt(&run, *error);
+        for attempt in failed {
+            failures::count_attempt(&run, attempt.error);
         }
     }
 

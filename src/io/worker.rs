@@ -30,6 +30,7 @@ use crate::cells::{SlotState, WorkerCells};
 use crate::clock::SystemClock;
 use crate::ids::Ids;
 use crate::record::Recorder;
+use crate::refusals::Refusals;
 use crate::secret::Sealer;
 use crate::snapshot::SnapshotReader;
 use crate::standing::Standing;
@@ -49,6 +50,7 @@ pub struct Worker {
     draining: AtomicBool,
     cutting: AtomicBool,
     log: OnceLock<Box<ProcessLog>>,
+    refusals: Refusals,
 }
 
 /// Writes a line of the process log: the event, then names and texts of its facts.
@@ -85,6 +87,7 @@ impl Worker {
             draining: AtomicBool::new(false),
             cutting: AtomicBool::new(false),
             log: OnceLock::new(),
+            refusals: Refusals::default(),
         })
     }
 
@@ -272,6 +275,14 @@ impl CallObserver for Worker {
             self.recorder.call(rows, &report, call.failed_attempts());
         }
         self.recorder.end(call.request(), &call.report());
+        if call.failed_attempts().is_empty() {
+            return;
+        }
+        for (event, facts) in self.refusals.due(call, self.now()) {
+            if let Some(log) = self.log.get() {
+                log(event, &facts);
+            }
+        }
     }
 
     fn notice(&self, notice: Notice) {

@@ -94,8 +94,19 @@ struct Facts {
     attempts: u32,
     /// The last of them has not failed.
     open: bool,
-    /// The errors of those that failed, of a model's call.
-    failed: Vec<ErrorType>,
+    /// Those that failed, of a model's call.
+    failed: Vec<FailedAttempt>,
+}
+
+/// An attempt at an upstream of a model that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// The address.
+    pub upstream: Arc<Origin>,
+    /// Why.
+    pub error: ErrorType,
+    /// The status of its answer; `None` without one.
+    pub status: Option<StatusCode>,
 }
 
 /// The way on from an answer's status.
@@ -189,9 +200,7 @@ impl<P: CounterSpace> Call<P> {
 
     /// The attempt failed, and another one may follow. A second failure of one attempt changes nothing.
     pub fn attempt_failed(&mut self, error: ErrorType) {
-        if std::mem::take(&mut self.facts.open) && self.facts.answer.is_some() {
-            self.facts.failed.push(error);
-        }
+        self.facts.attempt_failed(error, None);
     }
 
     /// Whether the next target is asked after a failure before sending.
@@ -210,7 +219,7 @@ impl<P: CounterSpace> Call<P> {
         let (stand_in, followed) = (stand_in(status), on.status(status.as_u16()));
         let reason = stand_in.map(|failure| ErrorType::of_reason(failure.reason(false)));
         if let Some(error) = reason.or(ErrorType::of_status(status.as_u16())) {
-            self.attempt_failed(error);
+            self.facts.attempt_failed(error, Some(status));
         }
         if stand_in.is_some() || followed { Judged::Refused { stand_in, followed } } else { Judged::Passes }
     }
@@ -368,6 +377,15 @@ impl<P: CounterSpace> Call<P> {
 }
 
 impl Facts {
+    fn attempt_failed(&mut self, error: ErrorType, status: Option<StatusCode>) {
+        if std::mem::take(&mut self.open)
+            && self.answer.is_some()
+            && let Some(upstream) = self.upstream.clone()
+        {
+            self.failed.push(FailedAttempt { upstream, error, status });
+        }
+    }
+
     /// The ends of attempts after which the next target is asked; `None` on Kong's routes.
     fn failover(&self) -> Option<&FailoverOn> {
         self.in_force.offer().models.get(self.context.model?).map(|model| &model.failover_on)
@@ -395,8 +413,8 @@ impl EndedCall {
         Some((context.rows(in_force)?, call_report(answer.as_ref()?, self.end, self.took)))
     }
 
-    /// The errors of its attempts that failed.
-    pub fn failed_attempts(&self) -> &[ErrorType] {
+    /// Its attempts that failed, of a model's call.
+    pub fn failed_attempts(&self) -> &[FailedAttempt] {
         &self.facts.failed
     }
 }

@@ -239,3 +239,15 @@ def test_access_log_leaves_out_fields_of_calls_that_were_not_sent(fleet: Fleet, 
     assert (line["consumer_name"], line["outcome"]) == (who.name, "refused")
     assert line["error_type"] == line["denial"] == "invalid_request"
     assert not {"upstream", "attempts", "input_tokens"} & line.keys()
+
+
+def test_process_log_names_the_upstream_that_refuses_the_key(fleet: Fleet, who: Caller) -> None:
+    for model in ("key-402", "key-402", "away-301", "away-301"):
+        assert is_error(who.post(chat(model)), 502)
+    redirect = fleet.gateway.wait_event("upstream_redirect", model="away-301")
+    assert redirect["status"] == "301" and redirect["upstream"].startswith("127.0.0.1:")
+    lines = [json.loads(line) for line in fleet.gateway.process.lines if line.startswith("{")]
+    told = [line for line in lines if line["event"] == "upstream_auth" and line["model"] == "key-402"]
+    assert told
+    assert told[0]["status"] == "402" and "api_key" in told[0]["repair"]
+    assert not any(SECRET in line or "internal" in line for line in fleet.gateway.process.lines)
