@@ -4,6 +4,7 @@
 //! In: a loaded snapshot. Out: an [`InForce`] that a request keeps from its head to its end, so that no request sees half of
 //! two configurations.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -58,10 +59,12 @@ impl InForce {
     /// The next generation; only a new policy is prepared again. `unseal` opens the sealed keys of upstreams.
     #[must_use]
     pub fn next(&self, snapshot: Arc<Snapshot>, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
-        let same = Arc::ptr_eq(&self.snapshot.policy, &snapshot.policy);
-        let prepared =
-            if same { Arc::clone(&self.prepared) } else { Arc::new(Prepared::new(&snapshot.policy, unseal)) };
-        Self { snapshot, prepared }
+        if Arc::ptr_eq(&self.snapshot.policy, &snapshot.policy) {
+            return Self { snapshot, prepared: Arc::clone(&self.prepared) };
+        }
+        let mut prepared = Prepared::new(&snapshot.policy, unseal);
+        prepared.inherit(&self.prepared);
+        Self { snapshot, prepared: Arc::new(prepared) }
     }
 
     /// Services, routes and plugins.
@@ -92,6 +95,17 @@ impl Prepared {
             services: policy.services.iter().map(ServiceTarget::new).collect(),
             models: offer.models.iter().map(model).collect(),
             tiers: offer.tiers.iter().map(tier).collect(),
+        }
+    }
+}
+
+impl Prepared {
+    /// Targets that were there before keep the facts that were learned about them; equal targets of two models share them.
+    fn inherit(&mut self, earlier: &Self) {
+        let targets = earlier.models.iter().flat_map(|model| &model.targets);
+        let mut known: HashMap<_, _> = targets.map(|target| (target.place(), Arc::clone(&target.learned))).collect();
+        for target in self.models.iter_mut().flat_map(|model| &mut model.targets) {
+            target.learned = Arc::clone(known.entry(target.place()).or_default());
         }
     }
 }

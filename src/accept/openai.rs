@@ -46,12 +46,12 @@ impl Endpoint {
     }
 }
 
-/// A number in the body, and its position.
+/// A member that bounds the output, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cap {
-    /// Tokens.
-    pub tokens: u32,
-    /// Its digits.
+    /// Tokens; `None` for null and -1, which mean no cap.
+    pub tokens: Option<u32>,
+    /// Its value.
     pub at: Range<usize>,
 }
 
@@ -82,12 +82,12 @@ pub struct Asked {
     pub stream: bool,
     /// Whether the stream shall report its usage.
     pub include_usage: IncludeUsage,
+    /// Position of the value of `stream_options`.
+    pub stream_options: Option<Range<usize>>,
     /// `max_tokens`.
     pub max_tokens: Option<Cap>,
     /// `max_completion_tokens`.
     pub max_completion_tokens: Option<Cap>,
-    /// Positions of `max_tokens` and `max_completion_tokens` that are null.
-    pub null_caps: Vec<Range<usize>>,
     /// Choices that are generated: the larger of `n` and `best_of`, for each prompt.
     pub choices: u32,
     /// Prompts in one call of `/completions`; elsewhere one.
@@ -187,20 +187,19 @@ impl<'a> Found<'a> {
         }
         let caps = [("max_tokens", self.max_tokens), ("max_completion_tokens", self.max_completion_tokens)];
         let cap = |(name, value): (&'static str, Option<&RawValue>)| -> Result<Option<Cap>, Refusal> {
-            let tokens = count(name, value)?;
-            Ok(tokens.zip(value).map(|(tokens, raw)| Cap { tokens, at: position(body, raw) }))
+            let tokens = count(name, value.filter(|raw| raw.get() != "-1"))?;
+            Ok(value.map(|raw| Cap { tokens, at: position(body, raw) }))
         };
         let [max_tokens, max_completion_tokens] = caps.map(cap);
         let each = count("n", self.n)?.unwrap_or(1).max(count("best_of", self.best_of)?.unwrap_or(1));
-        let null = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() == "null").map(|raw| position(body, raw));
         Ok(Asked {
             model: name,
             model_at: position(body, model),
             stream,
             include_usage: self.include_usage(body)?,
+            stream_options: self.stream_options.map(|raw| position(body, raw)),
             max_tokens: max_tokens?,
             max_completion_tokens: max_completion_tokens?,
-            null_caps: caps.into_iter().filter_map(|(_, raw)| null(raw)).collect(),
             choices: each.saturating_mul(prompts),
             prompts,
             tools: [self.tools, self.functions].into_iter().any(filled),
@@ -301,8 +300,9 @@ mod tests {
         let asked = chat(body).unwrap();
         assert_eq!((asked.model.as_str(), &body[asked.model_at.clone()]), ("ab", "\"a\\u0062\""));
         let cap = asked.max_tokens.unwrap();
-        assert_eq!((cap.tokens, &body[cap.at]), (7, "7"));
-        assert_eq!(asked.null_caps.iter().map(|at| &body[at.clone()]).collect::<Vec<_>>(), ["null"]);
+        assert_eq!((cap.tokens, &body[cap.at]), (Some(7), "7"));
+        let cap = asked.max_completion_tokens.unwrap();
+        assert_eq!((cap.tokens, &body[cap.at]), (None, "null"));
         assert_eq!((asked.stream, asked.choices, asked.open), (true, 3, 2));
         assert!(asked.tools && asked.logprobs && asked.response_format && asked.reasoning_effort);
         let plain = with(
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn scan_names_wrong_members() {
         for (members, param) in [
-            (",\"max_tokens\":-1", "max_tokens"),
+            (",\"max_tokens\":-2", "max_tokens"),
             (",\"max_tokens\":0", "max_tokens"),
             (",\"max_tokens\":1.5", "max_tokens"),
             (",\"max_tokens\":\"10\"", "max_tokens"),
@@ -398,6 +398,16 @@ mod tests {
                 wanted.as_ref().map_err(|one| *one),
                 "{body}"
             );
+        }
+    }
+
+    #[test]
+    fn minus_one_means_no_cap_and_nothing_else() {
+        let body = "{\"model\":\"m\",\"messages\":[1],\"max_tokens\": -1 }";
+        let cap = chat(body).unwrap().max_tokens.unwrap();
+        assert_eq!((cap.tokens, &body[cap.at]), (None, "-1"));
+        for members in [",\"max_tokens\":-1.0", ",\"max_tokens\":\"-1\"", ",\"n\":-1", ",\"best_of\":-1"] {
+            assert!(with(members).is_err(), "{members}");
         }
     }
 

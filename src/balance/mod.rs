@@ -1,17 +1,20 @@
 //! Stage `balance`: from a service or a model to the target that is asked.
 //!
 //! [`target`] and [`model_target`] have the addresses, [`order`] the order in which a model's targets are tried, [`failover`] decides
-//! whether the next one is asked, [`health`] which address is out, and [`fault`] names why it could not be connected to.
+//! whether the next one is asked, [`health`] which address is out, and [`fault`] names why it could not be connected to;
+//! [`learned`] keeps which parameters a target refuses.
 
 pub mod failover;
 pub mod fault;
 pub mod health;
+pub mod learned;
 pub mod model_target;
 pub mod order;
 pub mod target;
 pub mod tls;
 
 pub use fault::ConnectFault;
+pub use learned::Learned;
 pub use model_target::{ModelTarget, TargetQuery};
 pub use target::{Deadlines, Origin, ServiceTarget};
 pub use tls::{Pem, TlsSettings};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::learned::Learned;
 use super::target::{Origin, origin};
 use super::tls::{Pem, TlsSettings};
 use crate::r#match::canonical;
@@ -35,6 +36,8 @@ pub struct ModelTarget {
     pub weight: u32,
     /// The headers of every call, the key's included; secrets are marked as sensitive.
     pub headers: Box<[(HeaderName, HeaderValue)]>,
+    /// Facts from its answers.
+    pub learned: Arc<Learned>,
 }
 
 /// The query that a target gets with every call.
@@ -75,7 +78,13 @@ impl ModelTarget {
             model: upstream.model.clone(),
             weight: upstream.weight,
             headers: headers(upstream, unseal)?,
+            learned: Arc::default(),
         })
+    }
+
+    /// Its address and model: targets that have the same are one.
+    pub fn place(&self) -> (Arc<Origin>, Box<str>, Box<str>, Box<str>) {
+        (Arc::clone(&self.origin), self.path.clone(), self.query.text.clone(), self.model.clone())
     }
 }
 

@@ -1,18 +1,22 @@
 //! The requests that a call sends: one for each target, made when its turn comes.
 //!
 //! In: a target and the parts that all attempts share. Out: an [`Attempt`] with the headers, the body and the key that this
-//! target gets.
+//! target gets. A target that refuses a parameter may be asked once more in other words ([`wording`]).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::caps::Limits;
 use super::upstream_url::path_and_query;
+use super::wording::{self, Sent, Wording};
 use super::{headers, openai};
 use crate::accept::openai::{Asked, Endpoint};
-use crate::balance::Origin;
+use crate::balance::{ModelTarget, Origin};
 use crate::in_force::InForce;
+use crate::request::Head;
+use crate::snapshot::{CapParameter, Model, StreamUsage};
 
 /// One try of a call at one target.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ pub struct Attempt {
 pub struct Attempts {
     /// The first one.
     pub first: Attempt,
-    /// The others; `None` for a service, which has one target.
+    /// Those that may follow; `None` for a service, which has one target.
     pub others: Option<Box<ModelAttempts>>,
 }
 
@@ -51,17 +55,29 @@ pub struct ModelAttempts {
     pub endpoint: Endpoint,
     /// The query without keys, without its `?`.
     pub query: String,
-    /// The headers except the target's own.
-    pub headers: HeaderMap<HeaderValue>,
+    /// The client's head.
+    pub head: Arc<Head>,
     /// The client's body.
     pub body: Bytes,
     /// The deciding words of the body.
     pub asked: Asked,
-    /// The most output tokens of the tier.
-    pub tier_cap: Option<u32>,
-    /// The most output tokens of the model.
-    pub model_cap: Option<u32>,
+    /// The most output tokens of tier and model.
+    pub limits: Limits,
+    /// The attempt that was made last.
+    pub last: Option<Last>,
 }
+
+/// The attempt that was made last: its target, and its wording.
+#[derive(Debug, Clone, Copy)]
+pub struct Last {
+    target: usize,
+    wording: Wording,
+    /// The target had refused another wording before.
+    reworded: u8,
+}
+
+/// Most wordings of one call at one target after the first: one for each parameter that may be refused.
+const MAX_REWORDED: u8 = 2;
 
 impl Attempts {
     /// The only attempt of a call on Kong's routes.
@@ -72,23 +88,65 @@ impl Attempts {
     /// The attempts of a model's call; `None` when no target is left.
     pub fn of_model(mut attempts: ModelAttempts) -> Option<Self> {
         let first = attempts.next()?;
-        let more = attempts.order.len() > 0;
-        Some(Self { first, others: more.then(|| Box::new(attempts)) })
+        Some(Self { first, others: Some(Box::new(attempts)) })
+    }
+}
+
+impl ModelAttempts {
+    /// The head of the last attempt's answer is here. True: it may be the refusal of a parameter, and [`Self::reworded`] wants its
+    /// body. A success is remembered for the target.
+    pub fn answered(&self, status: StatusCode) -> bool {
+        let Some((last, model, target)) = self.at_last() else { return false };
+        if status.is_success() {
+            let Last { wording, reworded, .. } = last;
+            if self.asked.stream && model.stream_usage == StreamUsage::Auto && (wording.usage || reworded > 0) {
+                target.learned.set_takes_usage(wording.usage);
+            }
+            if reworded > 0 && model.cap_parameter == CapParameter::Auto {
+                target.learned.set_cap(wording.cap);
+            }
+            return false;
+        }
+        last.reworded < MAX_REWORDED && wording::is_refusal(status) && last.wording.may_change(model, self.sent())
+    }
+
+    /// The same call at the same target in other words, when this whole answer refuses a parameter.
+    pub fn reworded(&mut self, status: StatusCode, body: &[u8]) -> Option<Attempt> {
+        let (last, model, target) = self.at_last()?;
+        let wording = last.wording.after(model, &target.learned, self.sent(), status, body)?;
+        self.ask(Last { wording, reworded: last.reworded + 1, ..last })
+    }
+
+    fn sent(&self) -> Sent<'_> {
+        Sent { endpoint: self.endpoint, asked: &self.asked, limits: self.limits }
+    }
+
+    fn at_last(&self) -> Option<(Last, &Model, &ModelTarget)> {
+        let last = self.last?;
+        let target = self.in_force.models.get(self.model)?.targets.get(last.target)?;
+        Some((last, self.in_force.offer().models.get(self.model)?, target))
+    }
+
+    fn ask(&mut self, how: Last) -> Option<Attempt> {
+        self.last = Some(how);
+        let target = self.in_force.models.get(self.model)?.targets.get(how.target)?;
+        let mut headers = headers::openai(&self.head);
+        headers::address(&mut headers, target);
+        let body = openai::body(self.endpoint, &self.body, &self.asked, &target.model, self.limits, how.wording)
+            .map_or_else(|| self.body.clone(), Bytes::from);
+        let url = path_and_query(target, self.endpoint, &self.query);
+        Some(Attempt { upstream: Some(target.at), origin: Arc::clone(&target.origin), target: url, headers, body })
     }
 }
 
 impl Iterator for ModelAttempts {
     type Item = Attempt;
 
+    /// The first attempt at the next target.
     fn next(&mut self) -> Option<Attempt> {
         let index = self.order.next()?;
-        let last = self.order.len() == 0;
-        let mut headers = if last { std::mem::take(&mut self.headers) } else { self.headers.clone() };
         let target = self.in_force.models.get(self.model)?.targets.get(index)?;
-        headers::address(&mut headers, target);
-        let body = openai::body(self.endpoint, &self.body, &self.asked, &target.model, self.tier_cap, self.model_cap)
-            .map_or_else(|| self.body.clone(), Bytes::from);
-        let url = path_and_query(target, self.endpoint, &self.query);
-        Some(Attempt { upstream: Some(target.at), origin: Arc::clone(&target.origin), target: url, headers, body })
+        let wording = Wording::first(self.in_force.offer().models.get(self.model)?, &target.learned);
+        self.ask(Last { target: index, wording, reworded: 0 })
     }
 }

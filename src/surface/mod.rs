@@ -107,7 +107,7 @@ impl<P: CounterSpace> Stages<P> {
         let case = Case { in_force: &in_force, hasher, admitter, max_body: self.bounds.max_body, head, now };
         let admission = match findings {
             Findings::Kong(kong) => kong::body(&case, context, kong, checks, body),
-            Findings::OpenAi(openai) => openai::body(&case, context, openai, checks, body),
+            Findings::OpenAi(openai) => openai::body(&case, head, context, openai, checks, body),
         };
         match admission {
             Ok(admission) => Ok(Admitted::new(admission, in_force, Arc::clone(head), context, ingress, now)),

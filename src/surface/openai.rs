@@ -5,6 +5,8 @@
 //! targets), forward. The same body goes upstream with the model renamed, the output capped, and the usage of a stream asked
 //! for. `GET /v1/models` and `/v1/limits` are answered from the head and take nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -14,8 +16,9 @@ use crate::accept;
 use crate::admit::{CallerRows, Check, gate, headers, refused, size, tier};
 use crate::balance::{Deadlines, order};
 use crate::cells::CounterSpace;
-use crate::forward::{self, Attempts, Dispatch, ModelAttempts};
+use crate::forward::{Attempts, Dispatch, Limits, ModelAttempts};
 use crate::identify::{self, azure_query, keyless_query};
+use crate::in_force::InForce;
 use crate::limits::Demand;
 use crate::r#match::operation::{self, Operation};
 use crate::refusal::{Reason, Refusal, openai};
@@ -85,6 +88,7 @@ pub(super) fn head<P: CounterSpace>(
 
 pub(super) fn body<P: CounterSpace>(
     case: &Case<'_, P>,
+    shared: &Arc<Head>,
     context: LogContext,
     accepted: OpenAiHead,
     mut checks: Vec<Check>,
@@ -114,22 +118,19 @@ pub(super) fn body<P: CounterSpace>(
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);
 
-    // balance
-    let targets = in_force.models.get(at).map_or(&[][..], |model| &model.targets);
-    let order = order::draw(targets.iter().map(|target| target.weight), head.id.0[1]);
-    // forward
+    // balance, forward
     let (answer, whole) = (ModelAnswer::new(&asked), !asked.stream);
     let attempts = Attempts::of_model(ModelAttempts {
         in_force: in_force.clone(),
         model: at,
-        order: order.into_iter(),
+        order: order_of(in_force, at, head),
         endpoint,
         query: query(head),
-        headers: forward::headers::openai(head),
+        head: Arc::clone(shared),
         body,
         asked,
-        tier_cap: tier.output_max_tokens,
-        model_cap: model.max_output_tokens,
+        limits: Limits { tier: tier.output_max_tokens, model: model.max_output_tokens },
+        last: None,
     });
     let deadlines = Deadlines::of_model(&tier.timeouts, &model.timeouts);
     let dispatch = Dispatch::new(Method::POST, attempts.ok_or(Reason::Internal)?, deadlines, head.peer, whole);
@@ -149,6 +150,12 @@ fn judge_size(tier: &Tier, body: &[u8]) -> Result<(), Refusal> {
         Some(most) if size::is_above(body.len() as u64, Some(most)) => Err(openai::too_large(most)),
         _ => Ok(()),
     }
+}
+
+/// The order of a model's targets for this request.
+fn order_of(in_force: &InForce, model: usize, head: &Head) -> std::vec::IntoIter<usize> {
+    let targets = in_force.models.get(model).map_or(&[][..], |model| &model.targets);
+    order::draw(targets.iter().map(|target| target.weight), head.id.0[1]).into_iter()
 }
 
 /// The caller's query as it goes on.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aigw_core::balance::failover::{Best, Worth};
-use aigw_core::forward::{Attempt, Attempts, Dispatch};
+use aigw_core::forward::{Attempt, Attempts, Dispatch, ModelAttempts};
 use aigw_core::settle::Failure;
 use aigw_core::surface::Judged;
 use bytes::{Bytes, BytesMut};
@@ -71,7 +71,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
         let mut best: Best<Result<Whole, Failure>> = Best::default();
         loop {
             self.outbox.attempt(&attempt);
-            let next = match self.send(method.clone(), attempt, way).await {
+            let next = match self.ask(&method, attempt, &mut others, way).await {
                 Err(failure) => {
                     let followed = self.outbox.attempt_failed(failure);
                     if !failure.is_before_sending() {
@@ -81,22 +81,23 @@ impl<O: CallObserver, T> CallTask<O, T> {
                     best.add(Worth::Unreachable, Err(failure));
                     others.as_mut().filter(|_| followed).and_then(Iterator::next)
                 }
-                Ok(sent) => {
-                    let judged = self.outbox.judge(sent.answer.status());
-                    let Judged::Refused { stand_in, followed } = judged else {
-                        return self.pass(sent, no_body, way).await;
+                Ok(answered) => {
+                    let Judged::Refused { stand_in, followed } = self.outbox.judge(answered.status()) else {
+                        // The client's body and the other targets are not needed while a stream passes.
+                        drop(others);
+                        return self.pass(answered, no_body, way).await;
                     };
                     let next = others.as_mut().filter(|_| followed).and_then(Iterator::next);
                     match (stand_in, &next) {
                         (Some(failure), _) => {
                             best.add(Worth::Operators, Err(failure));
-                            tokio::task::spawn_local(keep(sent));
+                            tokio::task::spawn_local(answered.whole());
                         }
-                        (None, Some(_)) => match keep(sent).await {
+                        (None, Some(_)) => match answered.whole().await {
                             Ok(whole) => best.add(Worth::Whole, Ok(whole)),
                             Err(failure) => best.add(Worth::Torn, Err(failure)),
                         },
-                        (None, None) => match self.pass(sent, no_body, way).await {
+                        (None, None) => match self.pass(answered, no_body, way).await {
                             // Of its head nothing has passed on.
                             Err(failure) if self.outbox.sent().is_none() => best.add(Worth::Torn, Err(failure)),
                             passed => return passed,
@@ -115,10 +116,38 @@ impl<O: CallObserver, T> CallTask<O, T> {
     }
 
     /// Passes an answer on, and keeps its connection for another request.
-    async fn pass(&self, sent: Sent, no_body: bool, way: Way) -> Result<(), Failure> {
-        response::pass(&self.outbox, sent.answer, no_body, way).await?;
-        sent.pool.give_back(sent.connection);
+    async fn pass(&self, answered: Answered, no_body: bool, way: Way) -> Result<(), Failure> {
+        match answered {
+            Answered::Begun(sent) => {
+                response::pass(&self.outbox, sent.answer, no_body, way).await?;
+                sent.pool.give_back(sent.connection);
+            }
+            Answered::Whole((status, headers, body)) => self.outbox.whole(status, headers, body),
+        }
         Ok(())
+    }
+
+    /// Sends one attempt; a model's target that refuses a parameter is asked once more in other words, and its last answer
+    /// counts.
+    async fn ask(
+        &self,
+        method: &Method,
+        mut attempt: Attempt,
+        others: &mut Option<Box<ModelAttempts>>,
+        way: Way,
+    ) -> Result<Answered, Failure> {
+        loop {
+            let sent = self.send(method.clone(), attempt, way).await?;
+            let status = sent.answer.status();
+            let Some(model) = others.as_mut().filter(|model| model.answered(status)) else {
+                return Ok(Answered::Begun(sent));
+            };
+            let whole = keep(sent).await?;
+            match model.reworded(status, &whole.2) {
+                Some(again) => attempt = again,
+                None => return Ok(Answered::Whole(whole)),
+            }
+        }
     }
 
     /// Send one attempt and wait for the head of its answer.
@@ -178,6 +207,31 @@ struct Sent {
 
 /// A whole answer.
 type Whole = (StatusCode, HeaderMap<HeaderValue>, Bytes);
+
+/// The answer of an attempt.
+enum Answered {
+    /// Its head is here.
+    Begun(Sent),
+    /// It was read to its end, to see which parameter it refuses.
+    Whole(Whole),
+}
+
+impl Answered {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Begun(sent) => sent.answer.status(),
+            Self::Whole((status, ..)) => *status,
+        }
+    }
+
+    /// The answer, read to its end.
+    async fn whole(self) -> Result<Whole, Failure> {
+        match self {
+            Self::Begun(sent) => keep(sent).await,
+            Self::Whole(whole) => Ok(whole),
+        }
+    }
+}
 
 /// Waits until the client has read the `sent` bytes of its answer and the `more` that follow them: the cut must not overtake
 /// them.

@@ -92,7 +92,7 @@ BAD: dict[str, Bad] = {
     "two streams": wrong("stream", ',"stream":true,"stream":false'),
     "two caps": wrong("max_tokens", ',"max_tokens":1,"max_tokens":2'),
     "two messages": wrong("messages", ',"messages":[1]'),
-    "a cap of -1": wrong("max_tokens", ',"max_tokens":-1'),
+    "a cap of -2": wrong("max_tokens", ',"max_tokens":-2'),
     "a cap of 0": wrong("max_tokens", ',"max_tokens":0'),
     "a cap of 1.5": wrong("max_tokens", ',"max_tokens":1.5'),
     "a cap as text": wrong("max_tokens", ',"max_tokens":"10"'),
@@ -132,6 +132,7 @@ BAD: dict[str, Bad] = {
 
 VALID: dict[str, bytes] = {
     "a cap of null": asked(',"max_tokens":null'),
+    "a cap of -1": asked(',"max_tokens":-1'),
     "two caps of different names": asked(',"max_tokens":3,"max_completion_tokens":4'),
     "a number of 200,000 digits": asked(',"seed":' + "9" * 200_000),
     "a huge exponent": asked(',"temperature":1e9999'),
