@@ -98,7 +98,7 @@ BAD: dict[str, Bad] = {
     "a cap as text": wrong("max_tokens", ',"max_tokens":"10"'),
     "a cap of 2^63": wrong("max_tokens", ',"max_tokens":9223372036854775808'),
     "a cap of 200,000 digits": wrong("max_tokens", ',"max_tokens":' + "9" * 200_000),
-    "a new cap of -1": wrong("max_completion_tokens", ',"max_completion_tokens":-1'),
+    "a new cap of -2": wrong("max_completion_tokens", ',"max_completion_tokens":-2'),
     "n of 0": wrong("n", ',"n":0'),
     "n as text": wrong("n", ',"n":"1"'),
     "stream as text": wrong("stream", ',"stream":"true"'),
