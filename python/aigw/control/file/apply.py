@@ -21,7 +21,7 @@ from aigw.config.file import CONSUMER_KINDS
 from aigw.control.file.conflicts import MOST, Conflict, ConflictBuilder, Conflicts, tiers_in_use
 from aigw.control.file.consumers import ConsumerRows, Update, insert_all, update_all, updates
 from aigw.control.store import tables
-from aigw.control.store.origin import Origin, content_hash, name_of
+from aigw.control.store.origin import Origin, content, content_hash, name_of
 from aigw.control.store.rows import Change, Row, columns_of, row_of, scope_of
 from aigw.control.store.write import INSERT_CACHE_KIB, WriteSession
 from aigw.entities import KINDS, EntityKind
@@ -127,6 +127,7 @@ def _store(session: WriteSession, plans: list["_Plan"], default_tier: str | None
         session.expect_bulk()
     for plan in plans:
         plan.before = {r.id: r for r in _rows(session, plan.kind.name, [*plan.changed, *plan.removed])}
+        plan.keep_equal()
         _free(session, plan)
     for plan in plans:
         _insert(session, plan)
@@ -158,6 +159,17 @@ class _Plan:
     @property
     def table(self) -> sa.Table:
         return tables.ENTITIES[self.kind.name]
+
+    def keep_equal(self) -> None:
+        """Stop changing rows that differ only by fields which an older version did not have: a row without them means their defaults."""
+        for key, row in list(self.changed.items()):
+            before = self.before[key]
+            if self.kind.name in CONSUMER_KINDS or row.origin is None:
+                continue
+            whole = self.kind.model.model_validate(before.body).model_dump(mode="json")
+            if content(whole) == content(row.body):
+                self.moved.append((row.origin.text(), key))
+                del self.changed[key], self.before[key]
 
     @property
     def inserted(self) -> int:

@@ -55,12 +55,16 @@ def name_of(body: JsonDict) -> str:
     return str(named or body["id"])
 
 
-def content_hash(body: JsonDict, *columns: object) -> str:
-    """32 hex digits of SHA-256 over an entity's content, without times and sealed texts: sealing a key twice gives two texts.
-    `columns`: the values of columns that the body does not have."""
+def content(body: JsonDict) -> JsonDict:
+    """An entity's body without times and sealed texts: sealing a key twice gives two texts."""
     kept = {**body, "created_at": 0, "updated_at": 0}
     if "keys" in kept:
         kept["keys"] = [k and {**k, "sealed": None} for k in kept["keys"]]
     if "secrets" in kept:
         kept["secrets"] = {place: {**secret, "sealed": None} for place, secret in kept["secrets"].items()}
-    return hashlib.sha256(orjson.dumps([kept, *columns])).hexdigest()[:HASH]
+    return kept
+
+
+def content_hash(body: JsonDict, *columns: object) -> str:
+    """32 hex digits of SHA-256 over an entity's content. `columns`: the values of columns that the body does not have."""
+    return hashlib.sha256(orjson.dumps([content(body), *columns])).hexdigest()[:HASH]
