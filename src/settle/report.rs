@@ -131,7 +131,7 @@ impl<'a> Report<'a> {
 }
 
 /// The report of a model's call, for the metrics by tier and model.
-pub fn call_report(answer: &ModelAnswer, end: End, took: Duration) -> CallReport {
+pub fn call_report(answer: &ModelAnswer, usage: Option<Usage>, end: End, took: Duration) -> CallReport {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let (first, streaming) = answer.times();
     CallReport {
@@ -142,7 +142,7 @@ pub fn call_report(answer: &ModelAnswer, end: End, took: Duration) -> CallReport
             Outcome::UpstreamCut => 2,
             Outcome::UpstreamError | Outcome::Refused => 3,
         },
-        usage: answer.usage(),
+        usage,
         expected: answer.is_success() && end.outcome == Outcome::Completed,
         took: micros(took),
         first: first.map(micros),

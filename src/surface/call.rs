@@ -23,6 +23,7 @@ use crate::settle::{End, Failure, LogContext, Outcome, Report, Shutdown, Traffic
 use crate::snapshot::FailoverOn;
 use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::head::{Times, own_headers};
+use crate::stream::usage::Usage;
 use crate::telemetry::ErrorType;
 use crate::telemetry::Source;
 use crate::telemetry::series::{CallReport, CallRows};
@@ -128,6 +129,8 @@ pub struct EndedCall {
     facts: Facts,
     end: End,
     took: Duration,
+    /// The tokens that the upstream of a model reported.
+    usage: Option<Usage>,
 }
 
 /// A call that failed.
@@ -372,7 +375,8 @@ impl<P: CounterSpace> Call<P> {
     fn end(self, end: End, took: Duration) -> EndedCall {
         let Self { permit, facts, verdict, .. } = self;
         end.outcome.end(permit, verdict, facts.traffic.sent_after.is_some());
-        EndedCall { facts, end, took }
+        let usage = facts.answer.as_ref().and_then(ModelAnswer::usage);
+        EndedCall { facts, end, took, usage }
     }
 }
 
@@ -400,17 +404,16 @@ impl EndedCall {
 
     /// The report of the request.
     pub fn report(&self) -> Report<'_> {
-        let Facts { in_force, context, traffic, answer, upstream, attempts, .. } = &self.facts;
+        let Facts { in_force, context, traffic, upstream, attempts, .. } = &self.facts;
         let source = if self.end.reason.is_some() { Source::Exit } else { Source::Service };
-        let usage = answer.as_ref().and_then(ModelAnswer::usage);
-        let (upstream, attempts) = (upstream.as_deref(), *attempts);
+        let (upstream, attempts, usage) = (upstream.as_deref(), *attempts, self.usage);
         Report { source, upstream, attempts, usage, ..context.report(in_force, self.end, *traffic, self.took) }
     }
 
     /// The report of a model's call, and the rows of its metrics.
     pub fn call_report(&self) -> Option<(CallRows, CallReport)> {
         let Facts { in_force, context, answer, .. } = &self.facts;
-        Some((context.rows(in_force)?, call_report(answer.as_ref()?, self.end, self.took)))
+        Some((context.rows(in_force)?, call_report(answer.as_ref()?, self.usage, self.end, self.took)))
     }
 
     /// Its attempts that failed, of a model's call.
