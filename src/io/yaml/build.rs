@@ -119,6 +119,18 @@ impl<'text> Builder<'text> {
         Self { text, tree: Tree::default(), frames, waiting, anchors, counted: 0, aliased: 0 }
     }
 
+    /// Starts of the open collections, the innermost first. An error at `at` may come before the event of the innermost one: then
+    /// its bracket follows the start of a collection that is still empty.
+    fn open_starts(&self, at: usize) -> impl Iterator<Item = usize> {
+        let start = |frame: &Frame| self.tree.nodes[frame.node as usize].start as usize;
+        let empty = self.frames.last().filter(|frame| frame.node as usize + 1 == self.tree.nodes.len()).map(start);
+        let unheard = empty.and_then(|start| {
+            let rest = self.text.as_bytes().get(start + 1..at)?;
+            rest.iter().position(|byte| matches!(byte, b'[' | b'{')).map(|offset| start + 1 + offset)
+        });
+        unheard.into_iter().chain(self.frames.iter().rev().map(start))
+    }
+
     fn run(&mut self) -> Result<(), Stop> {
         // One more than our limit, so our error comes first.
         let options = options! { flow_nesting_limit: MAX_DEPTH + 1, block_nesting_limit: MAX_DEPTH + 1 };
@@ -131,8 +143,7 @@ impl<'text> Builder<'text> {
                     let at = tab_near(self.text.as_bytes(), at);
                     return (message, at..at + 1);
                 }
-                let open = self.frames.iter().rev().map(|frame| self.tree.nodes[frame.node as usize].start as usize);
-                unclosed::found(self.text, error.kind(), at, open).unwrap_or((message, at..at + 1))
+                unclosed::found(self.text, error.kind(), at, self.open_starts(at)).unwrap_or((message, at..at + 1))
             })?;
             match event {
                 Event::DocumentStart(..) => {
