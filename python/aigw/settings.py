@@ -104,6 +104,10 @@ def _collector(text: str) -> str:
         usable = False
     if not usable:
         raise ConfigError(f"'{text}' is not the address of a collector: write it as http://127.0.0.1:4318")
+    if parts.path.rstrip("/").endswith("/v1/metrics"):
+        raise ConfigError(
+            "the gateway appends /v1/metrics itself: write the address without it, as http://127.0.0.1:4318"
+        )
     return text
 
 

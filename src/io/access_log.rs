@@ -21,7 +21,7 @@ const BATCH: usize = 64 * 1024;
 
 /// The fields of a line in their order: name, meaning, and whether a line without a value leaves it out (else it is null).
 pub const FIELDS: &[(&str, &str, bool)] = &[
-    ("time", "Unix time of the request's arrival, in seconds with milliseconds.", false),
+    ("time", "Unix time of the request's arrival, in seconds with a fraction.", false),
     ("request_id", "The gateway's id of the request: 32 hex digits, as in `X-Request-Id`.", false),
     ("client", "Address of the TCP connection.", false),
     ("method", "Method.", false),
@@ -44,7 +44,7 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
     ("service", "Id of the service.", false),
     ("consumer", "Id of the consumer.", false),
     ("consumer_name", "Username of the consumer, else its custom id.", false),
-    ("tier", "Name of the consumer's tier, on `/v1`.", false),
+    ("tier", "Name of the consumer's tier.", false),
     ("model", "Public name of the model that was called.", false),
     ("upstream", "Host and port of the upstream that was asked last.", true),
     ("attempts", "Upstreams that were asked, one after another.", true),
@@ -60,7 +60,7 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
 /// One request, as it is logged. [`FIELDS`] describes its fields.
 #[derive(Debug, Serialize)]
 pub struct Line {
-    /// Unix time of arrival, seconds with milliseconds.
+    /// Unix time of arrival, seconds with a fraction.
     pub time: f64,
     /// 32 hex digits.
     pub request_id: String,

@@ -91,6 +91,11 @@ def test_the_text_of_settings_hides_secrets() -> None:
         ({"drain_timeout": "nan"}, {}, "--drain-timeout: 'nan' is not a number of seconds"),
         ({"proxy": "8000"}, {}, "--proxy: '8000' is not an address"),
         ({}, {"AIGW_OTLP_ENDPOINT": "nope"}, "AIGW_OTLP_ENDPOINT: 'nope' is not the address of a collector"),
+        (
+            {},
+            {"AIGW_OTLP_ENDPOINT": "http://c:4318/v1/metrics/"},
+            "the gateway appends /v1/metrics itself: write the address without",
+        ),
         ({}, {"AIGW_OTLP_ENDPOINT": "ftp://x"}, "write it as http://127.0.0.1:4318"),
         ({}, {"AIGW_OTLP_ENDPOINT": "http://"}, "write it as http://127.0.0.1:4318"),
         ({}, {"AIGW_OTLP_ENDPOINT": "http://x:port"}, "write it as http://127.0.0.1:4318"),

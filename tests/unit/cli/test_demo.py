@@ -6,28 +6,55 @@ from pathlib import Path
 
 import pytest
 
+from aigw.cli import main
 from aigw.cli.verbs.demo import _check, _copy, keys_for
 from aigw.errors import AigwError, ConfigError
 
 
 def test_the_demo_makes_keys_once_and_keeps_them_private(tmp_path: Path) -> None:
     file, kept = tmp_path / "tiers.yaml", tmp_path / "keys"
-    file.write_text('a: ["${FREE_KEY}", "${PRO_KEY}", "${FREE_KEY}", "${UPSTREAM_KEY:-none}", "${OTHER}"]\n')
+    file.write_text(
+        'a: [{key: "${FREE_KEY}"}, {"key" : ${PRO_KEY}}, {key: "${FREE_KEY}"}, {key: "${FIXED_KEY:-none}"}, {key: "${OTHER}"}]\n'
+    )
     keys, made = keys_for(file, kept)
     assert made == list(keys) == ["FREE_KEY", "PRO_KEY"]
     assert keys["FREE_KEY"].startswith("free-") and len(keys["FREE_KEY"]) == 37
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert keys_for(file, kept) == (keys, [])
-    file.write_text('a: ["${FREE_KEY}", "${NEW_KEY}"]\n')
+    file.write_text("a: [{key: '${FREE_KEY}'}, {key: '${NEW_KEY}'}]\n")
     more, made = keys_for(file, kept)
     assert made == ["NEW_KEY"] and more == {**keys, "NEW_KEY": more["NEW_KEY"]}
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
+def test_the_demo_leaves_keys_of_upstreams_to_the_user(tmp_path: Path) -> None:
+    file = tmp_path / "tiers.yaml"
+    file.write_text('a: {api_key: "${OPENAI_API_KEY}", headers: {x-key: "${TEAM_KEY}", api-key: "${AZURE_KEY}"}}\n')
+    assert keys_for(file, tmp_path / "keys") == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--proxy-port", "70000"], "70000 is not in the range"),
+        (["--llm-port", "0"], "0 is not in the range"),
+        (["--proxy-port", "8001"], "two of them are the same port"),
+    ],
+)
+def test_the_demo_refuses_ports_that_cannot_be(
+    options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--folder", str(tmp_path / "demo"), *options])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
 def test_a_shell_reads_the_keys(tmp_path: Path) -> None:
 
     file, kept = tmp_path / "tiers.yaml", tmp_path / "keys"
-    file.write_text("a: ${FREE_KEY}\n")
+    file.write_text("key: ${FREE_KEY}\n")
     keys, _ = keys_for(file, kept)
     shell = subprocess.run(
         ["sh", "-c", '. "$1"; echo $FREE_KEY', "sh", kept], capture_output=True, text=True, check=True

@@ -2,7 +2,7 @@
 
 In: a configuration file, or the example of the package. Out: the gateway on :8000 and :8001, the echo service on :5000, the mock LLM on :9100,
 until Ctrl-C. The demo copies the file to its folder once and serves the copy: edits leave the original alone. Each
-`${..._KEY}` in the file gets a key, made once, shown once and kept in `keys` (0600). Each server is a child that runs
+consumer's `key: "${..._KEY}"` gets a key, made once, shown once and kept in `keys` (0600). Each server is a child that runs
 the verb of its own (`serve`, `mock-llm`, `echo`).
 """
 
@@ -32,7 +32,9 @@ EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "tiers.yaml"
 """Three tiers; deploy/examples/tiers.yaml of the repository is this file."""
 LLM, ECHO = 9100, 5000
 OPTIONS: Final = ("--proxy-port", "--admin-port", "--echo-port", "--llm-port")
-_KEY: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*_KEY)\}")
+PORT: Final = click.IntRange(1, 65535)
+_KEY: Final = re.compile(r"""(?<![\w-])["']?key["']?\s*:\s*["']?\$\{([A-Z][A-Z0-9_]*_KEY)\}""")
+"""A key of a consumer that is a variable. Those of upstreams (`api_key`, `headers`) are the user's own."""
 _LINE: Final = re.compile(r"export ([A-Z][A-Z0-9_]*)=([!-~]+)\Z")
 
 WELCOME: Final = """
@@ -66,18 +68,19 @@ Start over: rm -r {folder}. Ctrl-C ends everything.
     help="configuration file to copy; without it the example file that aigw brings",
 )
 @click.option("--folder", type=FILE, default=Path(".aigw-demo"), help="copy, keys and data")
-@click.option("--proxy-port", type=int, default=8000, help="port of the proxy")
-@click.option("--admin-port", type=int, default=8001, help="port of the Admin API")
-@click.option("--llm-port", type=int, default=LLM, help="port of the mock LLM")
-@click.option("--echo-port", type=int, default=ECHO, help="port of the echo service")
+@click.option("--proxy-port", type=PORT, default=8000, help="port of the proxy")
+@click.option("--admin-port", type=PORT, default=8001, help="port of the Admin API")
+@click.option("--llm-port", type=PORT, default=LLM, help="port of the mock LLM")
+@click.option("--echo-port", type=PORT, default=ECHO, help="port of the echo service")
 def demo(file: Path | None, folder: Path, proxy_port: int, admin_port: int, llm_port: int, echo_port: int) -> int:
     """Run the gateway with three example tiers, a mock LLM and an echo service.
 
     Nothing else is needed: neither a file nor a model. The folder keeps a
-    copy of the file, a key for each variable `..._KEY` that the file
-    names, and the gateway's data. Ctrl-C ends all.
+    copy of the file, a key for each variable `..._KEY` that is a
+    consumer's key, and the gateway's data. Ctrl-C ends all.
 
-    Needs: four free ports on 127.0.0.1.
+    Needs: four free ports on 127.0.0.1, and the other variables that
+    the file names.
 
     For example:
 
@@ -88,6 +91,8 @@ def demo(file: Path | None, folder: Path, proxy_port: int, admin_port: int, llm_
     1 when a part of the demo ends by itself.
     """
     ports = [proxy_port, admin_port, echo_port, llm_port]
+    if len(set(ports)) < len(ports):
+        raise ConfigError(f"{', '.join(OPTIONS)}: two of them are the same port: choose four")
     for port, name, option in zip(ports, ("proxy", "Admin API", "echo service", "mock LLM"), OPTIONS, strict=True):
         _probe(port, name, option)
     file = file or EXAMPLE
@@ -139,7 +144,7 @@ def _wait_until_ready(children: "list[subprocess.Popen[bytes]]", ports: list[int
 
 
 def keys_for(file: Path, kept: Path) -> tuple[dict[str, str], list[str]]:
-    """All keys by variable, and the names of the new ones: variables that the file names and `kept` lacks."""
+    """All keys by variable, and the names of the new ones: variables of consumers' keys that `kept` lacks."""
     keys: dict[str, str] = {}
     if kept.exists():
         found = (_LINE.match(line) for line in kept.read_text(encoding="utf-8").splitlines())
