@@ -83,6 +83,18 @@ fn message(reason: Reason) -> &'static str {
         Reason::UpstreamTimeout => {
             "The model's server did not answer in time, and may have worked on the call. The operator of this API can raise the timeouts of the tier or of the model."
         }
+        Reason::UpstreamUnreachable => {
+            "There is no network path to the model's server; nothing was sent. If this lasts, the operator of this API should check the routes and firewalls between the gateway and the server."
+        }
+        Reason::UpstreamProxy => {
+            "The proxy between the gateway and the model's server refused the connection or could not be reached; nothing was sent. The operator of this API should check the gateway's HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+        }
+        Reason::UpstreamVanished => {
+            "The host of the model's server stopped responding, and the server may have worked on the call. If this lasts, the operator of this API should check that the host is up and reachable."
+        }
+        Reason::UpstreamEncoding => {
+            "The model's server compressed its answer, although the gateway asks for plain ones. The operator of this API should switch compression off at that server."
+        }
         _ => reason.row().message,
     }
 }
