@@ -23,10 +23,27 @@ pub(super) fn found(text: &str, kind: &ErrorKind, at: usize, mut open: impl Iter
     }
     let start = open.find(|start| matches!(bytes.get(*start), Some(b'[' | b'{')))?;
     // The lines of a collection are indented more than the line that opens it. A line that is not ends it, without its bracket.
-    let is_left = line(bytes, start) < line(bytes, at) && indent(bytes, at) <= indent(bytes, start);
+    let end = key_outside(bytes, start, at).or_else(|| {
+        (line(bytes, start) < line(bytes, at) && indent(bytes, at) <= indent(bytes, start)).then_some(at)
+    })?;
     let bracket = char::from(*bytes.get(start)?);
-    is_left
-        .then(|| (format!("the bracket '{bracket}' is not closed before line {}", line(bytes, at)), start..start + 1))
+    Some((format!("the bracket '{bracket}' is not closed before line {}", line(bytes, end)), start..start + 1))
+}
+
+/// The first line between the opening and the parser's error that is a key of a block outside the collection. The parser reads it as a part of
+/// the collection, and stops later: at a list below it.
+fn key_outside(bytes: &[u8], start: usize, at: usize) -> Option<usize> {
+    let most = indent(bytes, start);
+    let mut from = start;
+    while let Some(end) = bytes.get(from..at)?.iter().position(|byte| *byte == b'\n') {
+        from += end + 1;
+        let text = bytes[from..].split(|byte| *byte == b'\n').next()?.trim_ascii_end();
+        let spaces = indent(bytes, from);
+        if spaces <= most && text.get(spaces).is_some_and(u8::is_ascii_alphabetic) && text.ends_with(b":") {
+            return Some(from);
+        }
+    }
+    None
 }
 
 /// The opening of the quoted text that ends right before `at`, if it is in an earlier line.
