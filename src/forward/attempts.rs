@@ -102,7 +102,7 @@ impl ModelAttempts {
             if self.asked.stream && model.stream_usage == StreamUsage::Auto && (wording.usage || reworded > 0) {
                 target.learned.set_takes_usage(wording.usage);
             }
-            if reworded > 0 && model.cap_parameter == CapParameter::Auto {
+            if reworded > 0 && model.cap_parameter == CapParameter::Auto && self.endpoint == Endpoint::Chat {
                 target.learned.set_cap(wording.cap);
             }
             return false;
@@ -146,7 +146,7 @@ impl Iterator for ModelAttempts {
     fn next(&mut self) -> Option<Attempt> {
         let index = self.order.next()?;
         let target = self.in_force.models.get(self.model)?.targets.get(index)?;
-        let wording = Wording::first(self.in_force.offer().models.get(self.model)?, &target.learned);
+        let wording = Wording::first(self.in_force.offer().models.get(self.model)?, &target.learned, self.endpoint);
         self.ask(Last { target: index, wording, reworded: 0 })
     }
 }

@@ -39,9 +39,13 @@ const OF_VALUES: [&str; 11] = [
 ];
 
 impl Wording {
-    /// The first wording for a target.
-    pub fn first(model: &Model, learned: &Learned) -> Self {
-        let cap = if model.cap_parameter == CapParameter::Auto { learned.cap() } else { model.cap_parameter };
+    /// The first wording for a target. `/completions` knows one cap: under the other name most servers would ignore it.
+    pub fn first(model: &Model, learned: &Learned, endpoint: Endpoint) -> Self {
+        let cap = match model.cap_parameter {
+            CapParameter::Auto if endpoint == Endpoint::Completions => CapParameter::MaxTokens,
+            CapParameter::Auto => learned.cap(),
+            name => name,
+        };
         let usage = match model.stream_usage {
             StreamUsage::Always => true,
             StreamUsage::Never => false,
@@ -53,7 +57,7 @@ impl Wording {
     /// Whether a refusal may change it.
     pub fn may_change(self, model: &Model, sent: Sent<'_>) -> bool {
         let usage = model.stream_usage == StreamUsage::Auto && self.usage && sent.has_usage();
-        usage || (model.cap_parameter == CapParameter::Auto && sent.caps(self.cap) != Caps::default())
+        usage || (self.cap == CapParameter::Auto && sent.caps(self.cap) != Caps::default())
     }
 
     /// The wording after a refusal with this body; `None`: the refusal is about something else.
@@ -75,15 +79,15 @@ impl Wording {
                 return Some(Self { usage: false, ..self });
             }
         }
-        if model.cap_parameter != CapParameter::Auto || is_of_value(body) {
+        if self.cap != CapParameter::Auto || is_of_value(body) {
             return None;
         }
         let caps = sent.caps(self.cap);
-        if caps.max_tokens.is_some() && names("max_tokens") && self.cap != CapParameter::MaxTokens {
+        if caps.max_tokens.is_some() && names("max_tokens") {
             return Some(Self { cap: CapParameter::MaxCompletionTokens, ..self });
         }
         let newer = caps.max_completion_tokens.is_some() && names("max_completion_tokens");
-        (newer && self.cap == CapParameter::Auto).then_some(Self { cap: CapParameter::MaxTokens, ..self })
+        newer.then_some(Self { cap: CapParameter::MaxTokens, ..self })
     }
 }
 
@@ -150,7 +154,7 @@ mod tests {
         let sent = Sent { endpoint: Endpoint::Chat, asked: &asked, limits: Limits { tier: Some(5), model: None } };
         let status = StatusCode::from_u16(status).unwrap();
         assert!(is_refusal(status));
-        Wording::first(model, learned).after(model, learned, sent, status, refusal.as_bytes())
+        Wording::first(model, learned, Endpoint::Chat).after(model, learned, sent, status, refusal.as_bytes())
     }
 
     #[test]
@@ -178,8 +182,8 @@ mod tests {
             assert_eq!(after(&model(fixed, CapParameter::None), &Learned::default(), stream, 422, named), None);
         }
         unknown.set_takes_usage(false);
-        assert!(!Wording::first(&auto, &unknown).usage);
-        assert!(Wording::first(&model(StreamUsage::Always, CapParameter::Auto), &unknown).usage);
+        assert!(!Wording::first(&auto, &unknown, Endpoint::Chat).usage);
+        assert!(Wording::first(&model(StreamUsage::Always, CapParameter::Auto), &unknown, Endpoint::Chat).usage);
     }
 
     #[test]
@@ -208,7 +212,11 @@ mod tests {
         }
         let learned = Learned::default();
         learned.set_cap(CapParameter::MaxCompletionTokens);
-        assert_eq!(Wording::first(&auto, &learned).cap, CapParameter::MaxCompletionTokens);
+        let first = |model: &Model, endpoint| Wording::first(model, &learned, endpoint).cap;
+        assert_eq!(first(&auto, Endpoint::Chat), CapParameter::MaxCompletionTokens);
+        assert_eq!(first(&auto, Endpoint::Completions), CapParameter::MaxTokens);
+        let fixed = model(StreamUsage::Never, CapParameter::MaxCompletionTokens);
+        assert_eq!(first(&fixed, Endpoint::Completions), CapParameter::MaxCompletionTokens, "the operator says so");
         assert_eq!(after(&auto, &learned, "", 400, refusal), None, "it was asked under the other name");
         for status in [401, 402, 403, 408, 429, 500, 200] {
             assert!(!is_refusal(StatusCode::from_u16(status).unwrap()), "{status}");

@@ -98,7 +98,7 @@ class ModelSpec(Model):
     cap_parameter: Literal["auto", "max_tokens", "max_completion_tokens", "none"] = Field(
         default="auto",
         description="Name of the output cap in the request. auto: the caller's, else max_tokens; an upstream that refuses it"
-        " is asked once more with max_completion_tokens, and remembered. none: no cap is sent.",
+        " is asked once more with max_completion_tokens, and remembered; on /completions always max_tokens. none: no cap is sent.",
     )
     failover_on: Annotated[list[Failure], Field(max_length=64), SetMarker(), AfterValidator(unique)] = Field(
         default=list(FAILOVER_ON),

@@ -57,35 +57,32 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     http::header::UPGRADE,
 ];
 
-/// Pass an answer on. Then it was read to the end, and its connection can be used again.
+/// Pass an answer on, whose body has `begin` and what follows. Then it was read to the end, and its connection can be used again.
 pub(super) async fn pass<O: CallObserver, T>(
     outbox: &Outbox<O, T>,
     answer: Response<Incoming>,
+    begin: BytesMut,
     no_body: bool,
     way: Way,
 ) -> Result<(), Failure> {
     let (mut head, mut body) = answer.into_parts();
-    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
-        // A client that believes the other header would read another answer.
-        return Err(Failure::Garbage);
-    }
-    let named = body.size_hint().exact();
+    check_framing(&head.headers)?;
+    let mut held = begin;
+    let named = body.size_hint().exact().map(|left| left + held.len() as u64);
     strip_hop_by_hop(&mut head.headers);
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::Garbage);
     }
-    if no_body || body.is_end_stream() {
+    if no_body || (held.is_empty() && body.is_end_stream()) {
         outbox.whole(head.status, head.headers, Bytes::new());
         return Ok(());
     }
     if named.is_some_and(|length| length > way.max_answer) {
         return Err(Failure::TooLarge);
     }
-    if outbox.is_of_model() && is_encoded(&head.headers) {
-        // Identity was asked for: the usage of other bytes cannot be read.
-        return Err(Failure::Encoding);
+    if outbox.is_of_model() {
+        check_coding(&head.headers)?;
     }
-    let mut held = BytesMut::new();
     if let Some(patience) = patience(&head.headers, named, way.whole) {
         let between = way.deadlines.between;
         let until = Instant::now().checked_add(patience);
@@ -257,6 +254,17 @@ async fn ready(body: &mut Incoming) -> Result<Option<Option<Bytes>>, Failure> {
 }
 
 /// Whether the content has a coding.
+/// Refuses an answer with two lengths: a client that believes the other header would read another answer.
+pub(super) fn check_framing(headers: &HeaderMap<HeaderValue>) -> Result<(), Failure> {
+    let two = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
+    if two { Err(Failure::Garbage) } else { Ok(()) }
+}
+
+/// Refuses an encoded answer of a model: identity was asked for, and the usage of other bytes cannot be read.
+pub(super) fn check_coding(headers: &HeaderMap<HeaderValue>) -> Result<(), Failure> {
+    if is_encoded(headers) { Err(Failure::Encoding) } else { Ok(()) }
+}
+
 fn is_encoded(headers: &HeaderMap<HeaderValue>) -> bool {
     headers
         .get_all(CONTENT_ENCODING)

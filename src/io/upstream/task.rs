@@ -11,6 +11,7 @@ use std::time::Duration;
 use aigw_core::balance::failover::{Best, Worth};
 use aigw_core::forward::{Attempt, Attempts, Dispatch, ModelAttempts};
 use aigw_core::settle::Failure;
+use aigw_core::stream::patience::SMALL;
 use aigw_core::surface::Judged;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, PROXY_AUTHORIZATION};
@@ -119,10 +120,11 @@ impl<O: CallObserver, T> CallTask<O, T> {
     async fn pass(&self, answered: Answered, no_body: bool, way: Way) -> Result<(), Failure> {
         match answered {
             Answered::Begun(sent) => {
-                response::pass(&self.outbox, sent.answer, no_body, way).await?;
+                response::pass(&self.outbox, sent.answer, sent.begin, no_body, way).await?;
                 sent.pool.give_back(sent.connection);
             }
             Answered::Whole((status, headers, body)) => self.outbox.whole(status, headers, body),
+            Answered::Torn(_, failure) => return Err(failure),
         }
         Ok(())
     }
@@ -142,10 +144,10 @@ impl<O: CallObserver, T> CallTask<O, T> {
             let Some(model) = others.as_mut().filter(|model| model.answered(status)) else {
                 return Ok(Answered::Begun(sent));
             };
-            let whole = keep(sent).await?;
-            match model.reworded(status, &whole.2) {
+            let answered = peek(sent).await;
+            match answered.begin().and_then(|begin| model.reworded(status, begin)) {
                 Some(again) => attempt = again,
-                None => return Ok(Answered::Whole(whole)),
+                None => return Ok(answered),
             }
         }
     }
@@ -184,7 +186,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
                     if pooled {
                         self.shared.means.counters.reused.fetch_add(1, Ordering::Relaxed);
                     }
-                    return Ok(Sent { connection, pool, answer });
+                    return Ok(Sent { connection, pool, answer, begin: BytesMut::new() });
                 }
                 Some(Err(mut error)) => match error.take_message() {
                     // Nothing of the request was written: the pooled socket was closed before. Another connection may be
@@ -203,6 +205,8 @@ struct Sent {
     connection: Connection,
     pool: Rc<Pool>,
     answer: Response<Incoming>,
+    /// The bytes of its body that were read to see which parameter it refuses.
+    begin: BytesMut,
 }
 
 /// A whole answer.
@@ -210,17 +214,28 @@ type Whole = (StatusCode, HeaderMap<HeaderValue>, Bytes);
 
 /// The answer of an attempt.
 enum Answered {
-    /// Its head is here.
+    /// Its head is here, and a part of its body may be.
     Begun(Sent),
-    /// It was read to its end, to see which parameter it refuses.
+    /// It was read to its end.
     Whole(Whole),
+    /// Its body broke off, or cannot be read.
+    Torn(StatusCode, Failure),
 }
 
 impl Answered {
     fn status(&self) -> StatusCode {
         match self {
             Self::Begun(sent) => sent.answer.status(),
-            Self::Whole((status, ..)) => *status,
+            Self::Whole((status, ..)) | Self::Torn(status, _) => *status,
+        }
+    }
+
+    /// The bytes of its body that are here; `None` for a body that broke off.
+    fn begin(&self) -> Option<&[u8]> {
+        match self {
+            Self::Begun(sent) => Some(&sent.begin),
+            Self::Whole((_, _, body)) => Some(body),
+            Self::Torn(..) => None,
         }
     }
 
@@ -229,6 +244,7 @@ impl Answered {
         match self {
             Self::Begun(sent) => keep(sent).await,
             Self::Whole(whole) => Ok(whole),
+            Self::Torn(_, failure) => Err(failure),
         }
     }
 }
@@ -244,22 +260,54 @@ async fn conclude(sent: u64, more: u64, peer: Option<SocketAddr>) {
     }
 }
 
+/// The part of a refusal that was read.
+enum Read {
+    Whole(Whole),
+    /// It goes on beyond this bound.
+    Part(Sent, Failure),
+}
+
 /// Reads a refusal of an upstream to its end, within bounds: the next target waits for it. A whole one can be passed on
 /// later, and its connection used again.
-async fn keep(Sent { connection, pool, answer }: Sent) -> Result<Whole, Failure> {
-    let (mut head, mut body) = answer.into_parts();
+async fn keep(sent: Sent) -> Result<Whole, Failure> {
+    match read(sent, MAX_REFUSAL).await? {
+        Read::Whole(whole) => Ok(whole),
+        Read::Part(_, bound) => Err(bound),
+    }
+}
+
+/// Reads the begin of a refusal, which names the refused parameter. The rest of a long or slow one is left to be passed on.
+async fn peek(sent: Sent) -> Answered {
+    let status = sent.answer.status();
+    match read(sent, SMALL).await {
+        Ok(Read::Whole(whole)) => Answered::Whole(whole),
+        Ok(Read::Part(sent, _)) => Answered::Begun(sent),
+        Err(failure) => Answered::Torn(status, failure),
+    }
+}
+
+/// Reads a model's refusal to its end, or up to so many bytes and [`REFUSAL`].
+async fn read(mut sent: Sent, most: u64) -> Result<Read, Failure> {
+    response::check_framing(sent.answer.headers())?;
+    response::check_coding(sent.answer.headers())?;
     let by = Instant::now() + REFUSAL;
-    let mut held = BytesMut::new();
-    while let Some(data) = response::next(&mut body, by.saturating_duration_since(Instant::now())).await? {
-        held.extend_from_slice(&data);
-        if held.len() as u64 > MAX_REFUSAL {
-            return Err(Failure::TooLarge);
+    loop {
+        match response::next(sent.answer.body_mut(), by.saturating_duration_since(Instant::now())).await {
+            Ok(Some(data)) => sent.begin.extend_from_slice(&data),
+            Ok(None) => break,
+            Err(bound @ Failure::BetweenTimeout) => return Ok(Read::Part(sent, bound)),
+            Err(failure) => return Err(failure),
+        }
+        if sent.begin.len() as u64 > most {
+            return Ok(Read::Part(sent, Failure::TooLarge));
         }
     }
+    let Sent { connection, pool, answer, begin } = sent;
     pool.give_back(connection);
+    let (mut head, _) = answer.into_parts();
     response::strip_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
-    Ok((head.status, head.headers, held.freeze()))
+    Ok(Read::Whole((head.status, head.headers, begin.freeze())))
 }
 
 impl<O: CallObserver, T> Drop for CallTask<O, T> {

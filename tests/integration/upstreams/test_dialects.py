@@ -71,6 +71,9 @@ def neither(body: Json) -> bytes:
     return refusal(422, OPTIONS) if named else newer_cap(body)
 
 
+LONG = {"detail": [{**OPTIONS["detail"][0], "input": "x" * 2_000_000}]}
+
+
 ACTS: dict[str, object] = {
     "no-options": without_options(422, OPTIONS),
     "no-options-400": without_options(400, b"Bad Request"),
@@ -80,6 +83,9 @@ ACTS: dict[str, object] = {
     "older-cap": older_cap,
     "too-large": too_large,
     "neither": neither,
+    "long": without_options(422, LONG),
+    "long-picky": lambda body: refusal(413, {"error": {"message": "x" * 2_000_000}}),
+    "encoded": lambda body: refusal(503, b"\x1f\x8b").replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n", 1),
     "says-max": newer_cap,
     "says-newer": success,
     "says-none": success,
@@ -124,6 +130,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         models: Json = {name: {"upstreams": [{"url": raw.url}], **SETTINGS.get(name, {})} for name in ACTS}
         models["spare"] = {
             "upstreams": [{"url": raw.url, "model": "then-503"}, {"url": raw.url, "model": "newer-cap", "weight": 0}]
+        }
+        models["encoded-twice"] = {
+            "upstreams": [{"url": raw.url, "model": "encoded"}, {"url": raw.url, "model": "unauthorized", "weight": 0}]
         }
         limits: Json = [{"requests": 10_000, "per": "year"}]
         tiers: Json = {"open": {"limits": limits}, "capped": {"limits": limits, "output": {"max_tokens": 9}}}
@@ -240,3 +249,34 @@ def test_other_refusals_pass_and_are_not_remembered(world: World) -> None:
     assert len(world.call("unauthorized", stream=True)[2]) == 1
     status, _, bodies = world.call("spare", stream=True)
     assert (status, [body["model"] for body in bodies]) == (200, ["then-503", "then-503", "newer-cap"])
+
+
+def test_long_refusal_is_reworded_or_passes_whole(world: World) -> None:
+    status, text, bodies = world.call("long", "capped", stream=True)
+    assert (status, text, shown(bodies)) == (200, STREAM.decode(), [(ASKED, 9, None), (None, 9, None)])
+    used = world.callers["capped"].used()[0]
+    for options in ({}, {"stream": True}):
+        status, text, bodies = world.call("long-picky", "capped", **options)
+        assert (status, len(bodies)) == (413, 1)
+        assert json.loads(text) == {"error": {"message": "x" * 2_000_000}}
+    assert world.callers["capped"].used() == [used + 2], "an error about the request counts"
+
+
+def test_encoded_refusal_stays_behind(world: World) -> None:
+    for model in ("encoded", "encoded-twice"):
+        status, text, _ = world.call(model)
+        assert (status, json.loads(text)["error"]["aigw"]["reason"]) == (502, "upstream_encoding"), model
+
+
+def test_completions_have_one_name_of_the_cap(world: World) -> None:
+    assert world.call("newer-cap", "capped")[0] == 200, "/chat/completions has the other one"
+    path = "/v1/completions"
+    for more, wanted in (
+        ({}, 9),
+        ({"max_completion_tokens": 5}, 5),
+        ({"max_completion_tokens": 50}, 9),
+        ({"max_tokens": 7, "max_completion_tokens": 6}, 6),
+    ):
+        for model in ("older-cap", "newer-cap"):
+            assert shown(world.call(model, "capped", path, **more)[2]) == [(None, wanted, None)], more
+    assert shown(world.call("newer-cap", "capped")[2]) == [(None, None, 9)], "/chat/completions keeps its own"
