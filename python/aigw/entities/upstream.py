@@ -19,6 +19,8 @@ from aigw.types import JsonDict
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNENCODED: Final = frozenset('"#<>\\^`{|}')
+"""Characters that no URL has unencoded (RFC 3986 s.2, appendix C); clients of HTTP refuse some of them."""
 _ENDPOINTS: Final = ("/chat/completions", "/completions", "/embeddings")
 _FRAMING: Final = frozenset(
     (
@@ -46,7 +48,7 @@ def _url(value: str) -> str:
     except ValueError:
         parts, port = urlsplit(""), None
     wrong = parts.scheme not in ("http", "https") or not parts.hostname or port == 0
-    if wrong or parts.username is not None or "#" in value or any(not "!" <= c <= "~" for c in value):
+    if wrong or parts.username is not None or any(not "!" <= c <= "~" or c in _UNENCODED for c in value):
         raise violation("expected http(s)://host[:port][/path][?query], percent-encoded")
     host = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":")
     if (reason := wrong_host(host)) is not None:
@@ -110,7 +112,7 @@ Url = Annotated[
     str,
     Field(max_length=2048),
     AfterValidator(_url),
-    shown(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#@/]+(/[^\s?#]*)?(\?[^\s#]*)?$"),
+    shown(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#@/]+(/[^\s?#\"<>\\^`{|}]*)?(\?[^\s#\"<>\\^`{|}]*)?$"),
 ]
 UpstreamModel = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain), _NO_CONTROL]
 ApiKey = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_sendable), shown(pattern="^[!-~]*$")]

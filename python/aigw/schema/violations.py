@@ -106,6 +106,8 @@ def to_fields(error: ValidationError) -> JsonDict:
     root: JsonDict = {}
     for detail in error.errors(include_url=False, include_input=False):
         loc: tuple[int | str, ...] = detail["loc"]
+        if loc[-1:] == ("[key]",):
+            loc = loc[:-1]  # pydantic's mark of a map's key: the path ends in the key already
         if detail["type"] == "kong_entity":
             _walk(root, loc).setdefault("@entity", []).append(message_of(detail))
         elif loc:
