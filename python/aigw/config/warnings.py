@@ -18,7 +18,9 @@ from aigw.entities.tier import TierSpec, milliseconds_of
 SHORT: Final = 16
 """Characters: 16 hex digits are 64 bits, which nobody guesses over a network."""
 _NAME: Final = r"([A-Za-z_][A-Za-z0-9_]*)"
-_FOREIGN: Final = re.compile(rf"os\.environ[/.]{_NAME}\Z|env[:.]{_NAME}\Z|\${_NAME}\Z|\$\({_NAME}\)\Z|%{_NAME}%\Z")
+_FOREIGN: Final = re.compile(
+    rf"os\.environ[/.]{_NAME}\Z|env[:.]{_NAME}\Z|\${_NAME}\Z|\$\({_NAME}\)\Z|%{_NAME}%\Z|\{{vault://env/([a-zA-Z_][\w-]*)\}}\Z"
+)
 """How other programs write the value of a variable."""
 _MARKED: Final = re.compile(r"hmac:([0-9a-f]{8}):")
 _SPANS: Final = ("connect", "first_byte", "between")
@@ -68,13 +70,23 @@ def _timeouts(source: Source, path: Path, timeouts: Any) -> None:
 
 def _variables(source: Source, models: Mapping[str, ModelSpec]) -> None:
     """Values that hold the spelling of another program: here they are plain text, and the upstream would get them as its key."""
-    paths: list[Path] = source.document.containing("os.environ")
+    paths: list[Path] = [*source.document.containing("os.environ"), *source.document.containing("vault://env/")]
+    upstreams: dict[Path, None] = {}
     for name, spec in models.items():
-        paths += [("models", name, "upstreams", index, "api_key") for index in range(len(spec.upstreams))]
-    for path in dict.fromkeys(paths):
+        for index, upstream in enumerate(spec.upstreams):
+            at: Path = ("models", name, "upstreams", index)
+            fields = [
+                ("api_key",),
+                *(("headers", key) for key in upstream.headers),
+                *(("query", key) for key in upstream.query),
+            ]
+            upstreams |= {(*at, *field): None for field in fields}
+    for path in upstreams | dict.fromkeys(paths):
         found = _FOREIGN.match(source.text_at(path) or "")
-        if found is not None and (secret_path(path) or found[1]):
+        if found is not None and (path in upstreams or secret_path(path) or found[1]):
             name = next(group for group in found.groups() if group)
+            if found[6]:  # a vault's name is that of the variable in lower case
+                name = name.replace("-", "_").upper()
             text = "is taken as it stands: here the value of a variable is written ${NAME}"
             source.warn(path, text, suggestion=f"${{{name}}}")
 

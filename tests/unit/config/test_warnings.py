@@ -83,7 +83,9 @@ def test_deadlines_in_order_give_no_warning() -> None:
     )
 
 
-@pytest.mark.parametrize("value", ["os.environ/KEY", "os.environ.KEY", "env:KEY", "env.KEY", "$KEY", "$(KEY)", "%KEY%"])
+@pytest.mark.parametrize(
+    "value", ["os.environ/KEY", "os.environ.KEY", "env:KEY", "env.KEY", "$KEY", "$(KEY)", "%KEY%", "{vault://env/key}"]
+)
 def test_a_variable_in_the_spelling_of_another_program_is_a_warning_with_ours(value: str) -> None:
     text = f'models: {{m: {{upstreams: [{{url: "http://h/v1"}}, {{url: "http://h/v1", api_key: "{value}"}}]}}}}'
     ((path, message, suggestion),) = warned(text)
@@ -98,6 +100,17 @@ consumers: [{username: a, keyauth_credentials: [{key: os.environ/ALICE_KEY}]}]
     assert [(path, suggestion) for path, _, suggestion in warned(text)] == [
         ("models.m.upstreams[0].headers.x-team", "${TEAM}"),
         ("consumers[0].keyauth_credentials[0].key", "${ALICE_KEY}"),
+    ]
+
+
+def test_headers_and_arguments_of_upstreams_are_searched_for_variables() -> None:
+    found = warned(
+        """models: {m: {upstreams: [{url: "http://h/v1", headers: {x-team: "$TEAM", x-env: "env"},
+  query: {key: "{vault://env/my-key}", version: "2026-05-01"}}]}}"""
+    )
+    assert [(path, suggestion) for path, _, suggestion in found] == [
+        ("models.m.upstreams[0].headers.x-team", "${TEAM}"),
+        ("models.m.upstreams[0].query.key", "${MY_KEY}"),
     ]
 
 
