@@ -89,11 +89,20 @@ struct Holder<'a> {
     usage: Option<&'a RawValue>,
 }
 
-/// The member that makes a chunk an error.
+/// The members that make a chunk an error. Some servers send the error itself, as an object of this kind.
 #[derive(Deserialize)]
 struct Failed<'a> {
     #[serde(borrow)]
     error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+}
+
+impl Failed<'_> {
+    fn is_error(&self) -> bool {
+        self.error.is_some_and(|error| error.get() != "false")
+            || self.object.is_some_and(|object| object.get() == "\"error\"")
+    }
 }
 
 impl Chunks {
@@ -143,8 +152,8 @@ impl Chunks {
             self.seen = Seen::Data;
         }
         if self.seen == Seen::Data && ERROR_IN.find(event).is_some() {
-            let in_data = serde_json::from_slice(&event::data_of(event).text)
-                .is_ok_and(|chunk: Failed<'_>| chunk.error.is_some_and(|error| error.get() != "false"));
+            let in_data =
+                serde_json::from_slice(&event::data_of(event).text).is_ok_and(|chunk: Failed<'_>| chunk.is_error());
             if in_data || event::type_of(event) == b"error" {
                 self.seen = Seen::Error;
             }

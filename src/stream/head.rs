@@ -58,11 +58,20 @@ pub fn own_headers(
 /// Whether a header of a model's answer concerns only the gateway and its upstream: the limits, account and session of the
 /// fleet's own key, and the words of a server to browsers about its own origin, which here would be about the gateway's.
 pub(super) fn is_fleets(name: &str) -> bool {
-    const PREFIXES: [&str; 6] =
-        ["x-ratelimit-", "access-control-", "cf-", "content-security-policy", "cross-origin-", "x-envoy-"];
+    const PREFIXES: [&str; 8] = [
+        "x-ratelimit",
+        "ratelimit",
+        "anthropic-ratelimit-",
+        "access-control-",
+        "cf-",
+        "content-security-policy",
+        "cross-origin-",
+        "x-envoy-",
+    ];
     matches!(
         name,
         "alt-svc"
+            | "anthropic-organization-id"
             | "clear-site-data"
             | "expect-ct"
             | "nel"
@@ -109,6 +118,10 @@ mod tests {
             "set-cookie",
             "nel",
             "server",
+            "x-ratelimitbysize-remaining-minute",
+            "ratelimit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-organization-id",
         ] {
             assert!(is_fleets(name), "{name}");
         }

@@ -395,6 +395,7 @@ mod tests {
             ("data: {\"error\":{\"message\":\"x\"}}", true, false),
             ("data: {\"id\":1,\"choices\":[],\"error\":\"overloaded\"}\n\n", true, false),
             ("data: {\"error\":null,\"choices\":[]}\n\n", false, false),
+            ("data: {\"object\":\"error\",\"message\":\"x\",\"code\":400}\n\n", true, false),
             ("data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\":1\",\"error\":1}}]}\n\n", false, false),
             ("event: error\ndata: overloaded\n\n", true, false),
             ("event: x\ndata: error\n\n", false, false),
