@@ -51,7 +51,7 @@ def admin(gateway: Gateway, method: str, path: str, **body: Any) -> httpx.Respon
 
 @pytest.mark.parametrize(
     ("mebibytes", "culprit"),
-    [(0.0625, "store.db"), (1, "cells/open"), (9.5, "cells/slot-00")],
+    [(0.0625, "store.db"), (1, "cells/open"), (9.5, "store.db"), (13, "cells/slot-00")],
     ids=lambda value: f"{value}",
 )
 def test_a_gateway_that_cannot_start_ends_and_says_what_it_lacks(
