@@ -47,12 +47,28 @@ pub struct ModelAnswer {
 enum UsageReader {
     /// No head yet, or a content coding that the gateway cannot read.
     Nothing,
-    /// A stream was asked for, and neither the type nor a byte shows its form. `likely`: the type fits events.
-    Undecided {
-        likely: bool,
-    },
+    /// Neither the type nor a byte shows the form.
+    Undecided(Label),
     Document(Finder),
     Events(Events),
+}
+
+/// The word of an answer's type about events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Label {
+    /// It is theirs.
+    Events,
+    /// It fits them.
+    Likely,
+    /// It is another one.
+    Unlikely,
+}
+
+impl Label {
+    /// The form of an answer that begins with these bytes.
+    fn form(self, bytes: &[u8]) -> Option<Form> {
+        if self == Self::Events { form::of_labelled(bytes) } else { form::of_bytes(bytes) }
+    }
 }
 
 impl ModelAnswer {
@@ -70,7 +86,7 @@ impl ModelAnswer {
 
     /// The answer is a stream of events, as far as can be known.
     pub fn is_events(&self) -> bool {
-        matches!(self.usage, UsageReader::Events(_) | UsageReader::Undecided { likely: true })
+        matches!(self.usage, UsageReader::Events(_) | UsageReader::Undecided(Label::Events | Label::Likely))
     }
 
     /// Removes the headers that belong to the upstream's account, and prepares to read the body, which begins with `first`.
@@ -83,15 +99,17 @@ impl ModelAnswer {
             return;
         }
         let media = form::media_type(headers);
-        let likely = form::says_nothing(media);
-        self.usage = if form::is_events(media) {
-            self.reader(Form::Events)
-        } else if self.streamed && self.success {
-            form::of_bytes(first).map_or(UsageReader::Undecided { likely }, |form| self.reader(form))
+        let label = match media {
+            _ if form::is_events(media) => Label::Events,
+            _ if form::says_nothing(media) => Label::Likely,
+            _ => Label::Unlikely,
+        };
+        self.usage = if label == Label::Events || self.streamed && self.success {
+            label.form(first).map_or(UsageReader::Undecided(label), |form| self.reader(form))
         } else {
             self.reader(Form::Document)
         };
-        if self.is_events() && !form::is_events(media) {
+        if self.is_events() && label != Label::Events {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         }
         if self.strips() && !matches!(self.usage, UsageReader::Document(_)) {
@@ -116,23 +134,33 @@ impl ModelAnswer {
         if piece.is_empty() {
             return piece;
         }
-        if let (UsageReader::Undecided { .. }, Some(form)) = (&self.usage, form::of_bytes(&piece)) {
+        let mut blanks = 0;
+        if let UsageReader::Undecided(label) = self.usage
+            && let Some(form) = label.form(&piece)
+        {
+            // They may end a byte order mark that another piece began.
+            blanks = form::blanks(&piece);
             self.usage = self.reader(form);
         }
         match &mut self.usage {
             // Blanks, which belong to either form.
-            UsageReader::Nothing | UsageReader::Undecided { .. } => piece,
+            UsageReader::Nothing | UsageReader::Undecided(_) => piece,
             UsageReader::Document(finder) => {
                 finder.push(&piece);
                 piece
             }
             UsageReader::Events(events) => {
-                let passed = events.push(&piece);
+                let (before, rest) = piece.split_at(blanks);
+                let passed = events.push(rest);
                 if !events.is_empty() {
                     self.first.get_or_insert(after);
                     self.last = Some(after);
                 }
-                passed.map_or(piece, Bytes::from)
+                match passed {
+                    None => piece,
+                    Some(passed) if before.is_empty() => passed.into(),
+                    Some(passed) => [before, &passed].concat().into(),
+                }
             }
         }
     }
@@ -141,14 +169,20 @@ impl ModelAnswer {
     pub fn rest(&mut self) -> Bytes {
         match &mut self.usage {
             UsageReader::Events(events) => events.finish().into(),
-            UsageReader::Nothing | UsageReader::Undecided { .. } | UsageReader::Document(_) => Bytes::new(),
+            UsageReader::Nothing | UsageReader::Undecided(_) | UsageReader::Document(_) => Bytes::new(),
         }
+    }
+
+    /// Whether the answer, whose connection ended in order, ended inside an event all the same.
+    pub fn is_torn(&self) -> bool {
+        matches!(&self.usage, UsageReader::Events(events) if self.success && events.is_torn())
     }
 
     /// A comment that keeps a silent stream alive; `None` where it would break an event or a document.
     pub fn ping(&self) -> Option<Bytes> {
         match &self.usage {
             UsageReader::Events(events) if events.is_between() => Some(Bytes::from_static(PING)),
+            UsageReader::Undecided(Label::Events) => Some(Bytes::from_static(PING)),
             _ => None,
         }
     }
@@ -156,7 +190,7 @@ impl ModelAnswer {
     /// The usage that the upstream reported.
     pub fn usage(&self) -> Option<Usage> {
         match &self.usage {
-            UsageReader::Nothing | UsageReader::Undecided { .. } => None,
+            UsageReader::Nothing | UsageReader::Undecided(_) => None,
             UsageReader::Document(finder) => finder.usage(),
             UsageReader::Events(events) => events.usage(),
         }
@@ -168,7 +202,7 @@ impl ModelAnswer {
             _ if !self.success => None,
             UsageReader::Events(events) if events.has_error() => Some(Fault::Error),
             UsageReader::Events(events) if events.is_empty() => Some(Fault::Empty),
-            UsageReader::Undecided { .. } => Some(Fault::Empty),
+            UsageReader::Undecided(_) => Some(Fault::Empty),
             UsageReader::Document(finder) if finder.has_error() => Some(Fault::Error),
             UsageReader::Nothing | UsageReader::Events(_) | UsageReader::Document(_) => None,
         }
@@ -252,6 +286,35 @@ mod tests {
         let pieces = ["\n", "{\"usage\":{\"prompt_", "tokens\":4}}"];
         assert_eq!(pass(&mut document, &pieces), pieces.concat());
         assert_eq!((document.usage().unwrap().input, document.times().0), (4, None));
+    }
+
+    #[test]
+    fn byte_order_mark_in_pieces_hides_no_event() {
+        let mark = b"\xEF\xBB\xBF".map(|byte| Bytes::copy_from_slice(&[byte]));
+        for (media, cut) in [("text/plain", 3), ("text/plain", 2), ("text/event-stream", 2), ("text/event-stream", 0)] {
+            let (mut events, _) = answer(true, 200, media, "");
+            let mut passed = Vec::new();
+            for piece in &mark[..cut] {
+                passed.extend_from_slice(&events.piece(piece.clone(), Duration::ZERO));
+            }
+            let rest = [&mark[cut..].concat(), USAGE.as_bytes(), TEXT.as_bytes()].concat();
+            passed.extend_from_slice(&events.piece(rest.into(), Duration::ZERO));
+            assert_eq!(passed, ["\u{feff}", TEXT].concat().into_bytes(), "{media} {cut}");
+            assert_eq!(events.usage().unwrap().input, 3);
+        }
+    }
+
+    #[test]
+    fn document_with_the_type_of_events_is_read() {
+        for stream in [true, false] {
+            let (mut document, _) = answer(stream, 200, "text/event-stream", "");
+            assert_eq!(document.ping().as_deref(), Some(PING));
+            assert_eq!(
+                pass(&mut document, &["\n", "{\"usage\":{\"prompt_tokens\":4}}"]),
+                "\n{\"usage\":{\"prompt_tokens\":4}}"
+            );
+            assert_eq!((document.usage().unwrap().input, document.fault(), document.ping()), (4, None, None));
+        }
     }
 
     #[test]

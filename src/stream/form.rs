@@ -1,7 +1,7 @@
 //! The form of an answer: one document or a stream of events.
 //!
-//! In: the wishes of the caller, the type that the upstream names, the first bytes. Out: the form. `text/event-stream` is believed.
-//! To a caller that asked for a stream, an answer with another type may still be one: no JSON text and no page begins
+//! In: the wishes of the caller, the type that the upstream names, the first bytes. Out: the form. `text/event-stream` is believed
+//! unless a JSON text follows. To a caller that asked for a stream, an answer with another type may still be one: no JSON text and no page begins
 //! like a line of events, so the first byte that is no blank decides, whatever the type says.
 
 use http::header::CONTENT_TYPE;
@@ -19,10 +19,22 @@ pub enum Form {
     Document,
 }
 
+/// The number of blanks, and of bytes of a byte order mark, at the start.
+pub fn blanks(bytes: &[u8]) -> usize {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || b"\xEF\xBB\xBF".contains(byte);
+    bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len())
+}
+
+/// The form of an answer with the type of events, by its first bytes; `None` for blanks and a byte order mark. A JSON text is a
+/// document all the same: no field of an event begins like one.
+pub fn of_labelled(bytes: &[u8]) -> Option<Form> {
+    let first = bytes.get(blanks(bytes))?;
+    Some(if b"{[".contains(first) { Form::Document } else { Form::Events })
+}
+
 /// The form that bytes at the start of an answer show; `None` for blanks and a byte order mark.
 pub fn of_bytes(bytes: &[u8]) -> Option<Form> {
-    let blank = |byte: &u8| byte.is_ascii_whitespace() || b"\xEF\xBB\xBF".contains(byte);
-    let rest = &bytes[bytes.iter().position(|byte| !blank(byte))?..];
+    let rest = bytes.get(blanks(bytes)..).filter(|rest| !rest.is_empty())?;
     let is_start = |start: &[u8]| rest.starts_with(start) || start.starts_with(rest);
     Some(if STARTS.into_iter().any(is_start) { Form::Events } else { Form::Document })
 }
@@ -75,6 +87,21 @@ mod tests {
             ("<html>", Some(Form::Document)),
         ] {
             assert_eq!(of_bytes(bytes.as_bytes()), form, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn document_with_the_type_of_events_is_a_document() {
+        for (bytes, form) in [
+            ("", None),
+            ("\u{feff}\n", None),
+            ("{\"usage\":", Some(Form::Document)),
+            ("\n\u{feff} [", Some(Form::Document)),
+            ("data: {", Some(Form::Events)),
+            ("unknown: field", Some(Form::Events)),
+            (": {", Some(Form::Events)),
+        ] {
+            assert_eq!(of_labelled(bytes.as_bytes()), form, "{bytes}");
         }
     }
 

@@ -99,6 +99,12 @@ impl Events {
         self.chunks.seen() == Seen::Error
     }
 
+    /// Whether the bytes so far end inside the JSON text of an event: a stream that is over there has broken off.
+    pub fn is_torn(&self) -> bool {
+        let data = event::data_of(&self.held);
+        data.text.trim_ascii_start().starts_with(b"{") && !event::is_whole(&data.text)
+    }
+
     /// Whether the bytes that passed end between two events.
     pub fn is_between(&self) -> bool {
         match self.event {
@@ -303,6 +309,29 @@ mod tests {
         let wanted = Usage { input: 3, output: 2, ..Usage::default() };
         assert_eq!(run(true, &[stream.as_bytes()]), ([PLAIN, PLAIN, DONE].concat(), Some(wanted)));
         assert_eq!(run(false, &[stream.as_bytes()]), (stream.clone(), Some(wanted)));
+    }
+
+    #[test]
+    fn stream_that_ends_inside_an_event_is_torn() {
+        for (stream, torn) in [
+            ("", false),
+            (PLAIN, false),
+            (DONE, false),
+            ("data: {\"choices\":[]}", false),
+            ("data: {\"choices\":[]}\n", false),
+            (": comment", false),
+            ("data", false),
+            ("data: [DONE", false),
+            ("data: {\"choices\":[", true),
+            ("event: x\ndata:{\"a\":\"}", true),
+            ("data: {\ndata: \"a\":1\n", true),
+        ] {
+            for strip in [true, false] {
+                let mut events = Events::new(strip);
+                events.push([PLAIN, stream].concat().as_bytes());
+                assert_eq!(events.is_torn(), torn, "{stream:?} {strip}");
+            }
+        }
     }
 
     #[test]

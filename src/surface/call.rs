@@ -295,6 +295,11 @@ impl<P: CounterSpace> Call<P> {
         rest
     }
 
+    /// Whether the answer of a model, whose connection ended in order, ended inside an event.
+    pub fn is_torn(&self) -> bool {
+        self.facts.answer.as_ref().is_some_and(ModelAnswer::is_torn)
+    }
+
     /// The last bytes of a stream that breaks off, before its connection is cut. `None`: the cut is enough.
     pub fn last_words(&mut self, failure: Failure, cutting: bool) -> Option<Bytes> {
         let Facts { head, answer, .. } = &self.facts;

@@ -19,8 +19,15 @@ def behind_tls(script: Callable[[Wire], None], made: Certificate, client: Certif
         context.load_verify_locations(client.chain)
 
     def greet(wire: Wire) -> None:
-        with context.wrap_socket(wire.socket, server_side=True) as secure:
+        with context.wrap_socket(wire.socket, server_side=True, do_handshake_on_connect=False) as secure:
             wire.socket = secure
+            try:
+                secure.do_handshake()
+            except ssl.SSLError:
+                # A close with unread bytes could overtake the alert.
+                with socket.socket(fileno=secure.detach()) as wire.socket:
+                    wire.wait_closed()
+                return
             script(wire)
 
     upstream = Upstream(greet)

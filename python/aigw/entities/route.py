@@ -1,7 +1,7 @@
 """A route: conditions on requests, and the service that gets them. At least one of methods, hosts, headers, paths is set."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -142,13 +142,43 @@ class Route(Entity):
         return self
 
 
-_V1: Final = re.compile(r"/v1(/|\Z)|~/v1(/|\$?\Z)")
+_V1: Final = re.compile(r"/v1(/|\Z)")
+# One alternative of an expression: a slash that is not optional, or an optional rest behind which the path ends.
+_V1_EXPRESSION: Final = re.compile(
+    r"/v1(/(?![?*{])|\\/(?![?*{])|\$?\Z|/\?\$\Z|\((\?:)?(/\|\$|\$\|/)\)|\((\?:)?/[^|()]*\)\?\$\Z)"
+)
 UNREACHABLE: Final = "would never be reached: all below /v1 is the models': take another path, as in /api/v1"
 
 
 def unreachable(paths: Iterable[Any]) -> list[int]:
     """Indices of the paths below /v1. With models, OpenAI's surface precedes all routes there."""
-    return [index for index, path in enumerate(paths) if isinstance(path, str) and _V1.match(path)]
+    return [index for index, path in enumerate(paths) if isinstance(path, str) and _is_below_v1(path)]
+
+
+def _is_below_v1(path: str) -> bool:
+    if path.startswith("~"):
+        return all(_V1_EXPRESSION.match(one) for one in _alternatives(path[1:]))
+    return _V1.match(path) is not None
+
+
+def _alternatives(expression: str) -> Iterator[str]:
+    """The parts between the bars that stand in no parentheses and no brackets."""
+    depth = start = index = 0
+    bracket = False
+    while index < len(expression):
+        char = expression[index]
+        if char == "\\":
+            index += 1
+        elif bracket:
+            bracket = char != "]"
+        elif char == "|" and depth == 0:
+            yield expression[start:index]
+            start = index + 1
+        else:
+            bracket = char == "["
+            depth += (char == "(") - (char == ")")
+        index += 1
+    yield expression[start:]
 
 
 KIND = EntityKind(name="routes", model=Route, endpoint_key="name", unique=("name",), foreign={"service": "services"})

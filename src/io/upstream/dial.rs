@@ -4,6 +4,7 @@
 //! In: an address of the upstream, or of its proxy. Out: the stream with its socket; or the fault, with words for the log that hold no
 //! credential.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -65,6 +66,41 @@ fn of_connect(error: &io::Error) -> Fault {
         _ => ConnectFault::Refused,
     };
     Fault::new(kind, error.to_string())
+}
+
+/// The server's word that it takes no call without a certificate, or not with the gateway's own, if `error` is that.
+pub(super) fn refused_certificate(error: &hyper::Error) -> Option<Fault> {
+    use rustls::AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,
+        DecryptError, HandshakeFailure, UnknownCA, UnsupportedCertificate,
+    };
+    let mut source = error.source();
+    let found = std::iter::from_fn(|| {
+        let one = source?;
+        source = one.source();
+        Some(one)
+    })
+    .find_map(|one| one.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>());
+    match found {
+        Some(rustls::Error::AlertReceived(
+            alert @ (AccessDenied
+            | BadCertificate
+            | CertificateExpired
+            | CertificateRequired
+            | CertificateRevoked
+            | CertificateUnknown
+            | DecryptError
+            | HandshakeFailure
+            | UnknownCA
+            | UnsupportedCertificate),
+        )) => Some(Fault::new(
+            ConnectFault::Tls,
+            format!(
+                "the upstream refuses the gateway's certificate, or demands one ({alert:?}): check tls_cert and tls_key"
+            ),
+        )),
+        _ => None,
+    }
 }
 
 /// The words of rustls name the reason: unknown issuer, expired, another name, and so on.

@@ -29,6 +29,8 @@ pub(super) struct Outage {
     down: Cell<bool>,
     /// The last fault that was told with its words.
     told: RefCell<Option<(Instant, String)>>,
+    /// The last one behind a greeting: connects that succeed do not end it.
+    refused: RefCell<Option<(Instant, String)>>,
 }
 
 impl Outage {
@@ -40,6 +42,7 @@ impl Outage {
             unresolved: Cell::new(0),
             down: Cell::new(false),
             told: RefCell::default(),
+            refused: RefCell::default(),
         }
     }
 
@@ -87,8 +90,16 @@ impl Outage {
             }
             return tell(Notice::AddressDown { upstream, address, fault: kind, error });
         }
-        if matches!(kind, ConnectFault::Tls | ConnectFault::Proxy) && self.is_news(&error) {
+        if matches!(kind, ConnectFault::Tls | ConnectFault::Proxy) && is_news(&self.told, &error) {
             tell(Notice::Failed { upstream, address, fault: kind, error });
+        }
+    }
+
+    /// The server refused a connection that had succeeded.
+    pub(super) fn refused(&self, address: SocketAddr, fault: Fault, tell: &Tell) {
+        let Fault { kind, error } = fault;
+        if is_news(&self.refused, &error) {
+            tell(Notice::Failed { upstream: self.upstream.clone(), address, fault: kind, error });
         }
     }
 
@@ -102,7 +113,7 @@ impl Outage {
 
     /// The name was not resolved again; its last addresses stay in use.
     pub(super) fn name_lost(&self, error: String, tell: &Tell) {
-        if self.is_news(&error) {
+        if is_news(&self.told, &error) {
             tell(Notice::NameLost { upstream: self.upstream.clone(), error });
         }
     }
@@ -121,13 +132,14 @@ impl Outage {
         };
         self.health.borrow_mut().retain(|address, health| kept(address, health));
     }
+}
 
-    fn is_news(&self, error: &str) -> bool {
-        let mut told = self.told.borrow_mut();
-        let news = told.as_ref().is_none_or(|(at, text)| text != error || at.elapsed() >= AGAIN);
-        if news {
-            *told = Some((Instant::now(), error.to_owned()));
-        }
-        news
+/// Whether a fault was not told within [`AGAIN`]; then it is told now.
+fn is_news(told: &RefCell<Option<(Instant, String)>>, error: &str) -> bool {
+    let mut told = told.borrow_mut();
+    let news = told.as_ref().is_none_or(|(at, text)| text != error || at.elapsed() >= AGAIN);
+    if news {
+        *told = Some((Instant::now(), error.to_owned()));
     }
+    news
 }

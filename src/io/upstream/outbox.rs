@@ -146,6 +146,11 @@ impl<O: CallObserver, T> Outbox<O, T> {
         }
     }
 
+    /// Whether the body, which ended in order, ended inside an event: upstreams whose connection is the only mark of the end.
+    pub(super) fn is_torn(&self) -> bool {
+        self.with(|call| call.is_torn()).unwrap_or(false)
+    }
+
     /// The upstream is silent: the client gets a comment, where one may stand.
     pub(super) fn ping(&self) {
         if let Some(ping) = self.with(Call::ping).flatten() {

@@ -116,6 +116,14 @@ impl Pool {
         Err(failure)
     }
 
+    /// The server refused a new connection to `address` behind its greeting.
+    pub(super) fn refused(&self, address: SocketAddr, fault: Fault, means: &Means) -> Failure {
+        let kind = fault.kind;
+        means.counters.connect_failures.fetch_add(1, Ordering::Relaxed);
+        self.outage.refused(address, fault, &*means.tell);
+        kind.into()
+    }
+
     /// Take a connection back whose answer was read whole.
     pub(super) fn give_back(&self, connection: Connection) {
         let now = Instant::now();

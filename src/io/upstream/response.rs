@@ -82,6 +82,7 @@ pub(super) async fn pass<O: CallObserver, T>(
     }
     if outbox.is_of_model() {
         check_coding(&head.headers)?;
+        head.headers.remove(CONTENT_ENCODING);
     }
     if let Some(patience) = patience(&head.headers, named, way.whole) {
         let between = way.deadlines.between;
@@ -107,6 +108,9 @@ pub(super) async fn pass<O: CallObserver, T>(
     }
     outbox.head(head.status, head.headers, &held);
     stream(outbox, body, held, way).await?;
+    if outbox.is_torn() {
+        return Err(Failure::CutShort);
+    }
     outbox.end();
     Ok(())
 }
@@ -269,7 +273,9 @@ fn is_encoded(headers: &HeaderMap<HeaderValue>) -> bool {
     headers
         .get_all(CONTENT_ENCODING)
         .iter()
-        .any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+        .flat_map(|codings| codings.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap<HeaderValue>) {

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::dial::refused_certificate;
 use super::observer::{CallObserver, Cancel};
 use super::outbox::Outbox;
 use super::outgoing::Outgoing;
@@ -193,6 +194,10 @@ impl<O: CallObserver, T> CallTask<O, T> {
                     // used.
                     Some(unsent) if pooled => request = unsent,
                     _ if connection.has_vanished() => return Err(Failure::Vanished),
+                    // With TLS 1.3 a server judges the gateway's certificate behind the greeting, and before any request.
+                    _ if !pooled && let Some(fault) = refused_certificate(error.error()) => {
+                        return Err(pool.refused(connection.peer, fault, &self.shared.means));
+                    }
                     _ => return Err(failure_of(error.error())),
                 },
             }

@@ -6,6 +6,7 @@ The upstream's bytes are the test's own. Nothing waits for a time: the upstream 
 import contextlib
 import json
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ def running(folder: Path, *arguments: str, loop: str = "inline") -> Iterator[Lab
 
     with Upstream(script) as upstream:
         target: Json = {"upstreams": [{"url": upstream.url + "/v1"}]}
-        names = ["m", "label", "document", "broken", "beats", "blanks"]
+        names = ["m", "label", "document", "mislabelled", "broken", "beats", "blanks"]
         models: Json = dict.fromkeys([*names, *DIALECTS], target)
         models |= {
             "pinged": {**target, "stream_ping": "1s"},
@@ -128,6 +129,31 @@ def test_events_are_events_under_any_type(lab: Lab, media: str | None, path: str
     wished = lab.request("label", path=path, stream=True, stream_options={"include_usage": True})
     assert ask(lab, wished)[1:] == (TEXT + USAGE + DONE, True)
     assert [now - then for now, then in zip(lab.tokens("label"), before, strict=True)] == [18, 0, 0, 6, 0]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_document_under_the_type_of_events_is_counted(lab: Lab, stream: bool) -> None:
+    lab.act = lambda wire: wire.send(head() + chunk(b"\n " + PLAIN[:20]) + chunk(PLAIN[20:]) + b"0\r\n\r\n")
+    before, completed = lab.tokens("mislabelled"), lab.outcome("mislabelled", "completed")
+    assert ask(lab, lab.request("mislabelled", stream=stream))[1:] == (b"\n " + PLAIN, True)
+    assert [now - then for now, then in zip(lab.tokens("mislabelled"), before, strict=True)] == [9, 0, 0, 3, 0]
+    assert lab.outcome("mislabelled", "completed") == completed + 1
+
+
+@pytest.mark.parametrize("media", ["text/event-stream", None])
+def test_an_event_that_the_end_of_its_connection_cuts_is_a_break(lab: Lab, media: str | None) -> None:
+    """The end of the connection is the only mark of the answer's end: inside an event it is none."""
+    begun = head(media).replace(b"Transfer-Encoding: chunked", b"Connection: close")
+
+    def act(wire: Wire) -> None:
+        wire.send(begun + TEXT + TEXT[:40])
+        wire.socket.shutdown(socket.SHUT_WR)
+
+    lab.act = act
+    before = lab.outcome("broken", "upstream_cut")
+    _, body, whole = ask(lab, lab.request("broken", stream=True))
+    assert not whole and body.count(b'"code":"upstream_error"') == 1 and body.startswith(b"data: ")
+    assert lab.outcome("broken", "upstream_cut") == before + 1
 
 
 @pytest.mark.parametrize("media", ["application/json", "text/plain", None])

@@ -90,6 +90,14 @@ def test_upstream_is_trusted(tmp_path: Path, made: Certificate, how: str) -> Non
         assert caller(g, "t").post(chat("m")).status_code == 200
 
 
+def test_demanded_certificate_is_told(tmp_path: Path, made: Certificate) -> None:
+    """With TLS 1.3 the upstream says so behind the greeting only."""
+    wanted = tmp_path / "wanted"
+    wanted.mkdir()
+    with behind_tls(answer, made, certificate(wanted)) as far:
+        assert "check tls_cert" in failure(tmp_path / "data", upstream(far.url, tls_ca=str(made.chain)))
+
+
 def test_certificate_of_the_gateway_is_shown_and_followed(tmp_path: Path, made: Certificate) -> None:
     """The upstream accepts one certificate. The file holds another one first, then that one."""
     own, wanted = tmp_path / "own", tmp_path / "wanted"
@@ -119,6 +127,17 @@ def test_encoded_answer_of_a_model_is_502(tmp_path: Path, coding: str, stream: b
     with Upstream(encoded) as far, gateway(tmp_path / "data", upstream(far.url)) as running:
         answered = caller(running, "t").post(chat("m", stream=stream))
         assert is_error(answered, 502)["aigw"]["reason"] == "upstream_encoding"
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "Identity, identity"])
+def test_answer_without_a_real_coding_passes(tmp_path: Path, coding: str) -> None:
+    def plain(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: 2\r\n\r\n{}" % coding.encode())
+
+    with Upstream(plain) as far, gateway(tmp_path / "data", upstream(far.url)) as running:
+        answered = caller(running, "t").post(chat("m"))
+        assert (answered.status_code, answered.content, "content-encoding" in answered.headers) == (200, b"{}", False)
 
 
 def test_proxy_tunnels_to_https_and_gets_whole_urls_of_http(tmp_path: Path, made: Certificate) -> None:

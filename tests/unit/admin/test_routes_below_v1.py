@@ -6,6 +6,19 @@ from conftest import Gateway
 
 MODELS = b"models: {small: {upstreams: [{url: http://h/v1}]}}\n"
 WORDS = "would never be reached: all below /v1 is the models'"
+BELOW = [
+    "/v1",
+    "/v1/",
+    "/v1/chat",
+    "~/v1/.*",
+    "~/v1$",
+    "~/v1/?$",
+    r"~/v1\/chat",
+    "~/v1(/|$)",
+    "~/v1(?:/.*)?$",
+    "~/v1/a|/v1/b$",
+]
+OUTSIDE = ["/", "/v10", "/api/v1", "~/v1beta", "/openai/deployments", "~/v1/?x", "~/v1(/.*)?", "~/v1/a|/b", "~/v1(/|x)"]
 
 
 @pytest.fixture
@@ -15,7 +28,7 @@ def with_models(gateway: Gateway) -> Gateway:
     return gateway
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat", "~/v1/.*", "~/v1$"])
+@pytest.mark.parametrize("path", BELOW)
 def test_route_below_v1_is_refused_when_it_is_made(with_models: Gateway, path: str) -> None:
     for method, url in (("POST", "/routes"), ("PUT", "/routes/r"), ("POST", "/services/s/routes")):
         refused = with_models.call(method, url, 400, json={"name": "r", "paths": ["/ok", path]})
@@ -25,7 +38,7 @@ def test_route_below_v1_is_refused_when_it_is_made(with_models: Gateway, path: s
     with_models.call("PATCH", f"/routes/{made['id']}", 400, json={"paths": [path]})
 
 
-@pytest.mark.parametrize("path", ["/", "/v10", "/api/v1", "~/v1beta", "/openai/deployments"])
+@pytest.mark.parametrize("path", OUTSIDE)
 def test_route_outside_v1_is_made(with_models: Gateway, path: str) -> None:
     with_models.post("/routes", name="r", paths=[path])
 
