@@ -74,7 +74,7 @@ pub struct Call<P: CounterSpace> {
     /// The headers of the limits, until the answer's head passes.
     headers: Vec<Header>,
     admitted: Moment,
-    /// On the answer that passes.
+    /// On the answer that passes; before it, whether the last attempt's answer was the fleet's own failure.
     verdict: Verdict,
     status: u16,
     egress: u64,
@@ -198,6 +198,7 @@ impl<P: CounterSpace> Call<P> {
         self.facts.context.upstream = at;
         self.facts.attempts += 1;
         self.facts.open = true;
+        self.verdict = Verdict::default();
         self.facts.upstream = Some(Arc::clone(upstream));
     }
 
@@ -223,6 +224,10 @@ impl<P: CounterSpace> Call<P> {
         let reason = stand_in.map(|failure| ErrorType::of_reason(failure.reason(false)));
         if let Some(error) = reason.or(ErrorType::of_status(status.as_u16())) {
             self.facts.attempt_failed(error, Some(status));
+        }
+        if Verdict::of(status) == Verdict::Fleets {
+            // Also for a client that leaves before it hears of it.
+            self.verdict = Verdict::Fleets;
         }
         if stand_in.is_some() || followed { Judged::Refused { stand_in, followed } } else { Judged::Passes }
     }

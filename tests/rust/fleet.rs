@@ -92,6 +92,30 @@ fn failures_of_fleet_go_back_when_their_body_breaks_off() {
 }
 
 #[test]
+fn client_that_leaves_pays_for_no_failure_of_fleet() {
+    for (heads, counts) in [(&[503][..], GIVEN_BACK), (&[401, 429], GIVEN_BACK), (&[], TOOK), (&[400], TOOK)] {
+        for asked_again in [false, true] {
+            let world = World::new(&policy());
+            let (dispatch, mut call) = world.request(&Spec::chat()).ok().unwrap().into_parts();
+            let first = &dispatch.attempts.first;
+            for with in heads {
+                call.attempt(&first.origin, first.upstream);
+                call.sending(SHORT);
+                call.judge(status(*with));
+            }
+            if asked_again || heads.is_empty() {
+                call.attempt(&first.origin, first.upstream);
+                call.sending(SHORT);
+            }
+            let end = world.fail(call, Failure::Cancelled, false, RUNNING).ended.report().end;
+            assert_eq!(end.outcome, Outcome::ClientCut);
+            // The upstream that was asked last may work on it.
+            assert_eq!(world.counts(ANN), if asked_again { TOOK } else { counts }, "{heads:?} {asked_again}");
+        }
+    }
+}
+
+#[test]
 fn refused_keys_and_redirects_are_told_in_own_words() {
     for (with, failure, reason) in [
         (401, Failure::Unauthorized, Reason::UpstreamAuth),
