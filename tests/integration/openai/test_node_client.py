@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[str | None, str, Json, int, str, str, str | None]] = {
     "no tier": (None, CHAT, chat(), 403, "PermissionDeniedError", "no_tier", None),
     "unknown model": ("free", CHAT, chat("smal-chat"), 404, "NotFoundError", "model_not_found", "model"),
     "endpoint": ("free", "moderations.create", {"input": "x"}, 404, "NotFoundError", "unsupported_endpoint", None),
-    "cap": ("free", CHAT, chat(max_tokens=-1), 400, "BadRequestError", "invalid_request", "max_tokens"),
+    "cap": ("free", CHAT, chat(max_tokens=-2), 400, "BadRequestError", "invalid_request", "max_tokens"),
     "messages": (
         "free",
         CHAT,

@@ -190,7 +190,7 @@ def test_an_endpoint_that_is_not_there_is_not_found(surface: Surface, client: Ne
 
 
 @pytest.mark.parametrize(
-    ("asked", "param"), [({"max_tokens": -1}, "max_tokens"), ({"messages": []}, "messages"), ({"n": 0}, "n")]
+    ("asked", "param"), [({"max_tokens": -2}, "max_tokens"), ({"messages": []}, "messages"), ({"n": 0}, "n")]
 )
 def test_a_body_that_is_wrong_is_told_once(surface: Surface, client: New, asked: dict[str, object], param: str) -> None:
     body = {"model": "small-chat", "messages": HI, **asked}
