@@ -34,7 +34,8 @@ _REPAIRS: Final = {
 def _readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (sa.exc.DBAPIError, sqlite3.Error) as error:  # the driver's own error: of a statement that is sent to it directly
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+        # A statement that is sent to the driver directly raises the driver's own error.
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         repair = _REPAIRS.get(getattr(cause, "sqlite_errorname", ""), "")
         raise StoreError(f"the store {path} cannot be used: {cause}; nothing of this was changed{repair}") from error
