@@ -48,7 +48,7 @@ def _unreadable(file: Path, text: str) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Path, str], object], str]] = {
-    "syntax": (lambda file, text: write(file, text + "tiers: {"), "unclosed"),
+    "syntax": (lambda file, text: write(file, text + "tiers: {"), "is not closed"),
     "unknown tier": (lambda file, text: write(file, text.replace("default_tier: free", "default_tier: fre")), "no tier 'fre'"),
     "alias bomb": (lambda file, text: write(file, _bomb()), "alias"),
     "50 MB": (lambda file, text: write(file, text + "# " + "x" * 80 + "\n" + "- x\n" * 12_500_000), ""),

@@ -94,7 +94,7 @@ class Calls:
         assert self("failing", "consumer-env") == 502
         assert self("env", "consumer-literal") == 429
         assert self("env", "unknown") == 401
-        assert self("env", "consumer-env", f"apikey: {self.keys['consumer-env']}") == 401
+        assert self("env", "consumer-env", f"apikey: {self.keys['consumer-file']}") == 401
         assert self("none", "consumer-env") == 404
         assert self("env", "consumer-env", path=f"/v1/nothing?key={self.keys['consumer-env']}") == 404
         assert self("env", "consumer-env", path=f"/nowhere?apikey={self.keys['consumer-file']}") == 404

@@ -121,7 +121,9 @@ class Configuration:
         with self._one:
             with self._store.reading() as reader:
                 self.stamp = stamp_of(reader)
-                self.kept = kept(reader, self.stamp) if self.path is None else None
+                # A control process that starts again finds a text that was posted to the one before: nobody forgot an option.
+                posted = not must and self.stamp is not None and self.stamp.source == POSTED
+                self.kept = kept(reader, self.stamp) if self.path is None and not posted else None
             self._read = self.stamp.file if self.stamp is not None else ""
             if self.path is None:
                 self._start_without_file(must=must, forget=forget)
