@@ -119,16 +119,20 @@ impl<'text> Builder<'text> {
         Self { text, tree: Tree::default(), frames, waiting, anchors, counted: 0, aliased: 0 }
     }
 
-    /// Starts of the open collections, the innermost first. An error at `at` may come before the event of the innermost one: then
-    /// its bracket follows the start of a collection that is still empty.
+    /// Starts of the open collections, the innermost first. An error at `at` may come before the events of the innermost ones: then
+    /// their brackets follow the start of a collection that is still empty.
     fn open_starts(&self, at: usize) -> impl Iterator<Item = usize> {
         let start = |frame: &Frame| self.tree.nodes[frame.node as usize].start as usize;
         let empty = self.frames.last().filter(|frame| frame.node as usize + 1 == self.tree.nodes.len()).map(start);
-        let unheard = empty.and_then(|start| {
-            let rest = self.text.as_bytes().get(start + 1..at)?;
-            rest.iter().position(|byte| matches!(byte, b'[' | b'{')).map(|offset| start + 1 + offset)
-        });
-        unheard.into_iter().chain(self.frames.iter().rev().map(start))
+        let mut unheard = Vec::new();
+        for at in empty.map_or(0..0, |start| start + 1..at) {
+            match self.text.as_bytes().get(at) {
+                Some(b'[' | b'{') => unheard.push(at),
+                Some(b']' | b'}') => drop(unheard.pop()),
+                _ => {}
+            }
+        }
+        unheard.into_iter().rev().chain(self.frames.iter().rev().map(start))
     }
 
     fn run(&mut self) -> Result<(), Stop> {
