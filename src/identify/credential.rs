@@ -60,7 +60,7 @@ pub fn presented<'a>(auth: &KeyAuth, request: &Request<'a>) -> Presented<'a> {
 }
 
 /// Finds the key as the clients of OpenAI, Azure and Anthropic send it: as `Authorization: Bearer`, or in an `apikey`,
-/// `api-key` or `x-api-key` header. The same key in several places is one key, an empty one is none. Another scheme of
+/// `api-key` or `x-api-key` header. The same key in several places is one key, and an empty value does not count. Another scheme of
 /// `Authorization` is ignored: a proxy on the way may use it.
 pub fn bearer<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Presented<'a> {
     let mut found = "";

@@ -30,7 +30,7 @@ struct Seen {
     since: Instant,
 }
 
-/// The state of a connection; the time in it begins anew when it changes.
+/// The state of a connection. A change of the state starts its time again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Bytes came, and nothing was sent since. The bytes that were acknowledged by then tell an answer in between.

@@ -160,7 +160,8 @@ pub(crate) struct Unacknowledged {
 }
 
 /// The state of a socket whose kernel holds bytes that the peer has not acknowledged, sent or not (a host that lost its route
-/// sends nothing); `None` when there are none, or for another file. The number must be of an open file of the caller.
+/// sends nothing); `None` when the peer has acknowledged every byte, or for a file that is not a socket. The number must be of
+/// an open file of the caller.
 pub(crate) fn unacknowledged(socket: RawFd) -> Option<Unacknowledged> {
     /// Offset in `struct tcp_info`: milliseconds since the last acknowledgement.
     const LAST_ACK: usize = 56;

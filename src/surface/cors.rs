@@ -58,7 +58,7 @@ pub(super) fn append_to(cors: &Cors, head: &Head, headers: &mut HeaderMap<Header
     }
 }
 
-/// The headers of the answer to a preflight; `None`: the request is none, or its upstream answers it.
+/// The headers of the answer to a preflight; `None`: the request is not a preflight, or its upstream answers it.
 pub(super) fn preflight(cors: &Cors, head: &Head) -> Option<Vec<Header>> {
     if !is_preflight(head) || cors.preflight_continue {
         return None;

@@ -1,6 +1,6 @@
 """Pages of other origins: `v1.cors` of the file, and Kong's plugin `cors` on routes.
 
-A preflight needs no key and counts nothing; every answer to a page has the headers, refusals too; without rules there are none.
+A preflight needs no key and counts nothing; every answer to a page has the headers, refusals too; without rules no answer has them.
 """
 
 import json

@@ -142,7 +142,7 @@ def test_a_document_under_the_type_of_events_is_counted(lab: Lab, stream: bool) 
 
 @pytest.mark.parametrize("media", ["text/event-stream", None])
 def test_an_event_that_the_end_of_its_connection_cuts_is_a_break(lab: Lab, media: str | None) -> None:
-    """The end of the connection is the only mark of the answer's end: inside an event it is none."""
+    """The end of the connection is the only mark of the answer's end; inside an event that end breaks the stream off."""
     begun = head(media).replace(b"Transfer-Encoding: chunked", b"Connection: close")
 
     def act(wire: Wire) -> None:
