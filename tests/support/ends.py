@@ -63,12 +63,13 @@ class Wire:
 
 
 class Upstream:
-    """A listening socket. Each connection runs `script` on its own thread and is closed afterwards."""
+    """A listening socket. Each connection runs `script` on its own thread and is closed afterwards. A script that raises fails its own test."""
 
     def __init__(self, script: Callable[[Wire], None], host: str = "127.0.0.1", port: int = 0) -> None:
         self._script = script
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
+        self._failed: list[Exception] = []
         self.requests: list[tuple[bytes, bytes]] = []
         self._listener = socket.create_server((host, port))
         self.port: int = self._listener.getsockname()[1]
@@ -87,8 +88,14 @@ class Upstream:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):  # the gateway or the end of the test may close it
-            self._script(Wire(connection, self))
+        with connection:
+            try:
+                self._script(Wire(connection, self))
+            except OSError:
+                pass  # the gateway or the end of the test closed it
+            except Exception as error:  # noqa: BLE001 - raised in this thread, it would fail whichever test runs then
+                with self._lock:
+                    self._failed.append(error)
 
     def note(self, head: bytes, body: bytes) -> None:
         """Record a request."""
@@ -98,11 +105,14 @@ class Upstream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        """End all connections. A script's exception is raised here, unless the test has failed already."""
         shut(self._listener)
         with self._lock:
             for connection in self._open:
                 shut(connection)
+            if self._failed and kind is None:
+                raise self._failed[0]
 
 
 def shut(one: socket.socket) -> None:

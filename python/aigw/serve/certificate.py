@@ -5,20 +5,16 @@ In: two files, looked at once per second and on SIGHUP. Out: one memory file wit
 also for a worker that starts while the files are broken.
 """
 
-import hashlib
 import os
-import re
-import ssl
 from pathlib import Path
 from typing import Final
 
+from aigw import pem
 from aigw.errors import ConfigError
 
 LOOK_S: Final = 1.0
 """Seconds between two looks at the files. Errors are final once the files have not changed from one look to the next."""
 MOST_BYTES: Final = 1 << 20
-_CERTIFICATES: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-_KEYS: Final = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 Seen = tuple[tuple[int, ...] | None, ...]
 
@@ -34,7 +30,7 @@ class Certificate:
         self.version = 1
         """Grows with each pair that comes into force."""
         self._content = self._read()
-        self.descriptor: Final = _memory_file(self._content)
+        self.descriptor: Final = pem.memory_file(self._content)
 
     @property
     def path(self) -> str:
@@ -43,10 +39,8 @@ class Certificate:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the first certificate, as `openssl x509 -fingerprint -sha256` prints it, without colons."""
-        first = _CERTIFICATES.search(self._content)
-        assert first is not None  # _read checked it
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first[0].decode())).hexdigest()
+        """The fingerprint of the first certificate of the pair in force."""
+        return pem.fingerprint(self._content)
 
     def look(self, now: float, *, asked: bool = False) -> bool:
         """Whether another pair came into force. `asked`: read the files, changed or not. Raises ConfigError, once, for a pair that
@@ -66,7 +60,7 @@ class Certificate:
         self._tried = seen
         if content == self._content:
             return False
-        fresh = _memory_file(content)
+        fresh = pem.memory_file(content)
         os.dup2(fresh, self.descriptor, inheritable=False)  # at once: a worker opens one pair or the other
         os.close(fresh)
         self._content = content
@@ -75,37 +69,18 @@ class Certificate:
 
     def _read(self) -> bytes:
         chain, key = (_bytes(f"--tls-{name}", file) for name, file in zip(("cert", "key"), self._files, strict=True))
-        certificates, found = _CERTIFICATES.findall(chain), _KEYS.search(key)
+        certificates, found = pem.certificates(chain), pem.key(key)
         why = "the first has no certificate" if not certificates else "the second has no key"
         if certificates and found is not None:
-            content = b"\n".join([*certificates, found[0], b""])
-            unusable = _unusable(content)
-            if unusable is None:
+            content = pem.joined(certificates, found)
+            wrong = pem.wrong_pair(content)
+            if wrong is None:
                 return content
-            why = unusable
+            why = wrong
         raise ConfigError(
             f"--tls-cert {self._files[0]} and --tls-key {self._files[1]} cannot be used together: {why}; "
             "both must be PEM, the key without a password, and the certificate made for it"
         )
-
-
-def _unusable(content: bytes) -> str | None:
-    """The reason why a server cannot use certificates and key of this text."""
-    descriptor = _memory_file(content)
-    try:
-        # The empty password makes an encrypted key an error instead of a prompt on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
-    except (ssl.SSLError, OSError) as error:
-        return error.strerror or str(error)
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _memory_file(content: bytes) -> int:
-    descriptor = os.memfd_create("aigw-certificate", os.MFD_CLOEXEC)
-    os.write(descriptor, content)
-    return descriptor
 
 
 def _bytes(option: str, file: Path) -> bytes:

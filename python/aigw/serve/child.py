@@ -28,6 +28,8 @@ _PR_SET_PDEATHSIG: Final = 1
 class Orders:
     """The orders of one child. File descriptors are inherited under these numbers; -1 means none."""
 
+    name: str
+    """The child's name in the log: `control`, `worker-1`."""
     settings: dict[str, str]
     supervisor: int
     """The supervisor's pid."""

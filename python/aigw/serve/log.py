@@ -19,12 +19,14 @@ from aigw.errors import ConfigError
 class Log:
     """Writes to standard error, one write per line, so lines of several processes do not mix."""
 
-    def __init__(self, format: str, process: str) -> None:
-        """`format`: `json` or `console`."""
+    def __init__(self, format: str, process: str, **always: object) -> None:
+        """`format`: `json` or `console`. `always`: facts of every line."""
         self._json = format == "json"
         self._process = process
+        self._always = always
 
     def __call__(self, event: str, /, **facts: object) -> None:
+        facts = {**self._always, **facts}
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._json:
             line = json.dumps({"time": time, "process": self._process, "event": event, **facts}, default=str)

@@ -9,6 +9,7 @@ import contextvars
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from granian._granian import SocketHolder
@@ -16,6 +17,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from aigw.pem import fingerprint
 from aigw.serve.listen import BACKLOG, listen
 from aigw.settings import Settings
 from aigw.types import HostPort
@@ -45,7 +47,10 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
     ):
         """`idle_s`: seconds that a connection may be without a whole head. `pem`: a file with certificates and key, for TLS. `before`: the
         server whose socket this one takes over."""
-        self._pem = pem
+        self._opened = None if pem is None else Path(pem).open("rb")  # noqa: SIM115 - closed by `retire`
+        """The pair of this moment: its name may lead to a later pair when the library reads it."""
+        self.certificate = None if self._opened is None else fingerprint(self._opened.read())
+        """The fingerprint of the certificate that this server shows; None without TLS."""
         super().__init__(
             app,
             address=address.host,
@@ -74,8 +79,8 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
 
     def build_ssl_context(self, cert: object, key: object, password: object, proto: object, *others: object) -> None:
         """As the library does; it would resolve the path, and a memory file has no other name."""
-        tls = self._pem is not None
-        self.ssl_ctx: tuple[Any, ...] = (tls, self._pem, self._pem, None, str(proto), None, [], False)
+        pem = None if self._opened is None else f"/proc/self/fd/{self._opened.fileno()}"
+        self.ssl_ctx: tuple[Any, ...] = (pem is not None, pem, pem, None, str(proto), None, [], False)
 
     def retire(self) -> None:
         """Accept no more connections; the ones accepted go on. The successor has the socket with the connections that wait in it.
@@ -87,6 +92,8 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
             nobody.listen(1)
             nobody.setblocking(False)
             os.dup2(nobody.fileno(), self._socket, inheritable=False)
+        if self._opened is not None:
+            self._opened.close()
 
 
 def rsgi(

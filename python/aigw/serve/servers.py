@@ -29,6 +29,11 @@ class Servers:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The reason why the accepting server ended by itself."""
 
+    @property
+    def certificate(self) -> str | None:
+        """The fingerprint of the accepting server's certificate; None without TLS."""
+        return self._running[-1][0].certificate
+
     def start(self) -> None:
         """Start the first server; it calls its `listening` when it listens."""
         running = self._begin(None)

@@ -58,7 +58,7 @@ class Supervisor:
         self._go_read, self._go_write = os.pipe()
         self._messages = -1
         self._control = Slot("control", self._spawn_control)
-        self._workers = [Slot(f"worker-{n + 1}", self._spawn_worker) for n in range(settings.workers)]
+        self._workers = [self._worker(f"worker-{n + 1}") for n in range(settings.workers)]
         self._announced = False
         self._stopping = 0  # number of stop signals received
         self._hangups = 0
@@ -68,9 +68,13 @@ class Supervisor:
 
     # --- children ---
 
-    def _orders(self, ready_fd: int, go_fd: int = -1, control_fd: int = -1) -> child.Orders:
+    def _worker(self, name: str) -> Slot:
+        return Slot(name, lambda: self._spawn_worker(name))
+
+    def _orders(self, name: str, ready_fd: int, go_fd: int = -1, control_fd: int = -1) -> child.Orders:
         # control's first readiness closes the go pipe.
         return child.Orders(
+            name=name,
             first=self._go_write >= 0,
             settings=self.settings.as_text(),
             supervisor=os.getpid(),
@@ -80,13 +84,13 @@ class Supervisor:
             certificate_fd=-1 if self._certificate is None else self._certificate.descriptor,
         )
 
-    def _spawn_worker(self) -> "tuple[Popen[bytes], int]":
+    def _spawn_worker(self, name: str) -> "tuple[Popen[bytes], int]":
         with _passed_on() as (ready, theirs):
-            return child.spawn("aigw.serve.worker", self._orders(theirs, go_fd=self._go_read)), ready
+            return child.spawn("aigw.serve.worker", self._orders(name, theirs, go_fd=self._go_read)), ready
 
     def _spawn_control(self) -> "tuple[Popen[bytes], int]":
         with _passed_on() as (ready, theirs), _passed_on(writing=True) as (ours, messages):
-            process = child.spawn("aigw.serve.control_process", self._orders(theirs, control_fd=messages))
+            process = child.spawn("aigw.serve.control_process", self._orders("control", theirs, control_fd=messages))
         if self._messages >= 0:
             os.close(self._messages)
         os.set_blocking(ours, False)

@@ -29,7 +29,7 @@ LOOK_LOG_S = 1.0
 
 def main(arguments: list[str]) -> None:
     orders, settings = child.enter(arguments)
-    log = Log(settings.log_format, "worker")
+    log = Log(settings.log_format, "worker", child=orders.name)
     # Wake-up preemption between our threads costs a third of a request's CPU. SCHED_BATCH avoids it, and threads inherit it. A
     # sandbox may forbid the call; requests then cost more.
     with contextlib.suppress(OSError):
@@ -71,6 +71,7 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
         stop.set()
 
     def listening() -> None:
+        _log_certificate(servers, log)
         gateway.ready(inline)
         child.report_ready(orders)
 
@@ -126,8 +127,16 @@ async def _renew(servers: Servers, asked: asyncio.Event, log: Log) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        if not await servers.renew():
+        if await servers.renew():
+            _log_certificate(servers, log)
+        else:
             log("certificate_failed", why="the server cannot use the new certificate: it goes on with the one before")
+
+
+def _log_certificate(servers: Servers, log: Log) -> None:
+    """Log the certificate that every connection from now on gets, if there is one."""
+    if servers.certificate is not None:
+        log("certificate_served", fingerprint=servers.certificate)
 
 
 async def _watch_log(gateway: Gateway, log: Log) -> None:

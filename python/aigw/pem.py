@@ -1,0 +1,63 @@
+"""PEM texts: certificates, private keys, and whether a pair of them can be used.
+
+In: bytes that the caller has read. Out: parts of them, and reasons. OpenSSL takes pairs by file name only, so a memory file holds the very
+bytes that are checked. No file of a user is opened here.
+"""
+
+import hashlib
+import os
+import re
+from typing import Final
+
+_CERTIFICATES: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_KEYS: Final = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+
+
+def certificates(text: bytes) -> list[bytes]:
+    """The certificates of a text, in its order."""
+    return _CERTIFICATES.findall(text)
+
+
+def key(text: bytes) -> bytes | None:
+    """The first private key of a text; None without one."""
+    found = _KEYS.search(text)
+    return None if found is None else found[0]
+
+
+def joined(chain: list[bytes], private: bytes) -> bytes:
+    """One text with certificates and their key."""
+    return b"\n".join([*chain, private, b""])
+
+
+def fingerprint(text: bytes) -> str:
+    """SHA-256 of the first certificate, as `openssl x509 -fingerprint -sha256` prints it, without colons. Raises ValueError for a text
+    without a certificate."""
+    import ssl  # noqa: PLC0415 - few commands need it, and it takes long to load
+
+    found = certificates(text)
+    if not found:
+        raise ValueError("no certificate in PEM form")
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found[0].decode())).hexdigest()
+
+
+def wrong_pair(text: bytes) -> str | None:
+    """The reason why certificates and key of a text cannot be used together; None if they can."""
+    import ssl  # noqa: PLC0415
+
+    descriptor = memory_file(text)
+    try:
+        # The empty password makes an encrypted key an error instead of a prompt on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
+    except (ssl.SSLError, OSError) as error:
+        return error.strerror or str(error)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def memory_file(text: bytes) -> int:
+    """The descriptor of a file in memory with this text."""
+    descriptor = os.memfd_create("aigw-certificate", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(text)
+    return descriptor
