@@ -36,6 +36,7 @@ pub mod in_force;
 mod json_scan;
 pub mod limits;
 pub mod period;
+pub mod price;
 pub mod refusal;
 pub mod request;
 pub mod snapshot;

@@ -128,6 +128,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::accept::openai::read;
+    use crate::snapshot::policy::{InputBounds, Template, Tokenizer};
     use crate::snapshot::{FailoverOn, Timeouts, Uuid};
 
     fn model(stream_usage: StreamUsage, cap_parameter: CapParameter) -> Model {
@@ -143,6 +144,10 @@ mod tests {
             failover_on: FailoverOn { connect: true, statuses: Box::default() },
             timeouts: Timeouts::default(),
             stream_ping_ms: None,
+            tokenizer: Tokenizer::default(),
+            template: Template::default(),
+            input_bounds: InputBounds::default(),
+            cost: None,
             upstreams: Box::default(),
         }
     }

@@ -1,7 +1,7 @@
 """A model: a public name that clients call on /v1, and the upstreams that run it.
 
 `ModelSpec` is the YAML object of `models.<name>` in the configuration file. Upstreams are chosen by weight; `model` is the
-upstream's name of the model. Costs and the tokenizer are checked and stored, without effect in this version; `capacity` is refused.
+upstream's name of the model. The costs are checked and stored, without effect in this version; `capacity` is refused.
 Secrets of upstreams are stored sealed, outside the spec, and never shown (`sealed`).
 """
 
@@ -14,11 +14,15 @@ from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.rates import Rates
 from aigw.entities.tier import Duration, TokenCap, milliseconds_of
 from aigw.entities.upstream import SealedKey, Upstream
-from aigw.schema.fields import FieldErrors, Model, SetMarker, Timestamp, shown, unique, violation
+from aigw.schema.fields import Between, FieldErrors, Model, SetMarker, Timestamp, shown, unique, violation
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\-]*\Z", re.ASCII)
 FAILOVER_ON: Final[tuple[int | str, ...]] = ("connect", 401, 402, 403, 408, 429, 500, 502, 503, 504, 529)
 """Failures of an upstream after which the next one is asked, unless the model says others."""
+MAX_TEMPLATE: Final = 65_536
+"""Tokens. Templates with a long text of their own, such as tools' instructions, stay below it."""
+MAX_MEDIA: Final = 2**24
+"""Tokens. No context window is as large."""
 
 
 def _name(value: str) -> str:
@@ -44,13 +48,15 @@ def _ping(value: str) -> str:
 
 
 def _no_file(value: object) -> object:
-    if isinstance(value, str) and ("/" in value or value.lower().endswith((".json", ".model"))):
+    named = isinstance(value, str) and ("/" in value or value.lower().endswith((".json", ".model")))
+    if named or isinstance(value, dict):
         raise violation(
-            "a tokenizer's file is not supported in this version: write o200k_base or cl100k_base, or leave it out"
+            "a tokenizer's file is not supported in this version: write o200k_base, cl100k_base or bytes, or leave it out"
         )
     return value
 
 
+MediaTokens = Annotated[int, AfterValidator(Between(0, MAX_MEDIA))]
 _SHOWN: Final = shown(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
 ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name), _SHOWN]
 Feature = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name), _SHOWN]
@@ -76,12 +82,38 @@ class ModelTimeouts(Model):
     )
 
 
+class Template(Model):
+    """Tokens that the model's chat template adds to the texts of a prompt."""
+
+    per_message: Annotated[int, AfterValidator(Between(0, MAX_TEMPLATE))] = Field(
+        default=4, description="Tokens added to each message."
+    )
+    per_request: Annotated[int, AfterValidator(Between(0, MAX_TEMPLATE))] = Field(
+        default=3, description="Tokens added to each request."
+    )
+
+
+class InputBounds(Model):
+    """Most tokens that one part of a message costs. Their contents are never counted, so a bound that is too low lets a call
+    use more than it reserved."""
+
+    image: MediaTokens = Field(default=2048, description="Most tokens of an image.")
+    audio: MediaTokens = Field(default=8192, description="Most tokens of a piece of audio.")
+    file: MediaTokens = Field(default=65536, description="Most tokens of a file.")
+
+
 class ModelSpec(Model):
     """The YAML object of a model."""
 
     upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=64)] = Field(description="Servers that run it.")
-    tokenizer: Annotated[Literal["o200k_base", "cl100k_base"], BeforeValidator(_no_file)] | None = Field(
-        default=None, description="The vocabulary that tokens are counted by: kept for later versions."
+    tokenizer: Annotated[Literal["o200k_base", "cl100k_base", "bytes"], BeforeValidator(_no_file)] | None = Field(
+        default=None,
+        description="The vocabulary that tokens are counted by; left out, o200k_base. bytes: one token for each byte, which no"
+        " vocabulary exceeds.",
+    )
+    template: Template = Field(default_factory=Template, description="Tokens that the chat template adds.")
+    input_bounds: InputBounds = Field(
+        default_factory=InputBounds, description="Most tokens that one part of a message costs, by kind of the part."
     )
     features: Annotated[list[Feature], SetMarker(), AfterValidator(unique)] = Field(
         default=[], description="Names that tiers allow; a model without any is open to all tiers."

@@ -2,7 +2,7 @@
 
 `TierSpec` is the YAML object of `tiers.<name>` in the configuration file and the JSON object of `/tiers/{name}`: the same
 fields, the same checks. A field that this version does not enforce is refused with "not supported in this version", never
-ignored; prices are checked and stored without effect. Kong's clients see a tier as a consumer group: the entity without its
+ignored. Kong's clients see a tier as a consumer group: the entity without its
 spec. The tier of a consumer is a column of the consumer.
 """
 
@@ -172,7 +172,7 @@ class Allow(Model):
 class Prompt(Model):
     """Bounds on the request body."""
 
-    max_tokens: NotYet = Field(default=None, description="Tokens of a prompt: not supported in this version.")
+    max_tokens: NotYet = Field(default=None, description="Most input tokens of a call: not supported in this version.")
     max_bytes: Annotated[int, AfterValidator(Positive(2**40))] | None = Field(
         default=None, description="Bytes of a request body; more are answered 413."
     )
@@ -184,6 +184,12 @@ class Output(Model):
     max_tokens: TokenCap | None = Field(
         default=None, description="Output tokens per choice: a higher or missing number in a request is set to it."
     )
+
+
+class Request(Model):
+    """Bounds on one call."""
+
+    max_spend: NotYet = Field(default=None, description="Most USD that one call reserves: not supported in this version.")
 
 
 class Timeouts(Model):
@@ -206,6 +212,7 @@ class TierSpec(Model):
     allow: Allow = Field(default_factory=Allow, description="Gates; left out: all models and features are open.")
     prompt: Prompt = Field(default_factory=Prompt, description="Bounds on the request body.")
     output: Output = Field(default_factory=Output, description="Bounds on the generated output.")
+    request: Request = Field(default_factory=Request, description="Bounds on one call.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Deadlines.")
     weight: NotYet = Field(default=None, description="Share of a full pool: not supported in this version.")
     reserved_concurrency: NotYet = Field(default=None, description="Guaranteed places: not supported in this version.")

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use super::model::Timeouts;
 use super::scheme::Scheme;
 use super::wire::{self, ColumnKind};
-use super::wire_common::Protocol;
+use super::wire_common::{self, Protocol};
 use crate::r#match::CanonicalPath;
+use crate::price::Prices;
 use crate::snapshot::error::{Part, SnapshotError};
 use crate::snapshot::uuid::{Uuid, parse_uuid};
 
@@ -52,6 +53,12 @@ pub(super) fn scheme(from: Protocol) -> Scheme {
         Protocol::Http => Scheme::Http,
         Protocol::Https => Scheme::Https,
     }
+}
+
+/// The compiled form of prices.
+pub(super) fn prices(from: wire_common::Prices) -> Prices {
+    let wire_common::Prices { input, cached_input, cache_write, output, reasoning, request } = from;
+    Prices { input, cached_input, cache_write, output, reasoning, request }
 }
 
 /// Checks the parts of an address.

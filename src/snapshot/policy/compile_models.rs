@@ -2,8 +2,11 @@
 
 use http::HeaderName;
 
-use super::checks::{address, scheme, timeouts, uuid, value};
-use super::model::{CapParameter, FailoverOn, Model, ModelUpstream, Pair, StreamUsage, Timeouts, UpstreamTls};
+use super::checks::{address, prices, scheme, timeouts, uuid, value};
+use super::model::{
+    CapParameter, FailoverOn, InputBounds, Model, ModelUpstream, Pair, StreamUsage, Template, Timeouts, Tokenizer,
+    UpstreamTls,
+};
 use super::wire_model as wire;
 use crate::snapshot::error::{Part, SnapshotError};
 
@@ -20,6 +23,10 @@ pub(super) fn model(from: wire::Model) -> Result<Model, SnapshotError> {
         failover_on,
         timeouts: times,
         stream_ping_ms,
+        tokenizer,
+        template: wire::Template { per_message, per_request },
+        input_bounds: wire::InputBounds { image, audio, file },
+        cost,
         upstreams,
     } = from;
     let at = Part::Entity("model", n);
@@ -52,7 +59,23 @@ pub(super) fn model(from: wire::Model) -> Result<Model, SnapshotError> {
         failover_on: failover(at, failover_on)?,
         timeouts: timeouts(at, Timeouts { connect_ms, first_byte_ms, between_ms, total_ms })?,
         stream_ping_ms,
+        tokenizer: self::tokenizer(at, tokenizer)?,
+        template: Template { per_message, per_request },
+        input_bounds: InputBounds { image, audio, file },
+        cost: cost.map(prices),
         upstreams,
+    })
+}
+
+fn tokenizer(at: Part, from: wire::Tokenizer) -> Result<Tokenizer, SnapshotError> {
+    Ok(match from {
+        wire::Tokenizer::O200kBase => Tokenizer::O200kBase,
+        wire::Tokenizer::Cl100kBase => Tokenizer::Cl100kBase,
+        wire::Tokenizer::Bytes => Tokenizer::Bytes,
+        wire::Tokenizer::File(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Tokenizer::File(name.into())
+        }
+        wire::Tokenizer::File(_) => return Err(value(at, "a tokenizer's file is named by the hash of its content")),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::checks::{Columns, column, index, timeouts, uuid, value};
+use super::checks::{Columns, column, index, prices, timeouts, uuid, value};
 use super::compile_models;
 use super::model::Timeouts;
 use super::tier::{Offer, Parameters, Patterns, Subject, Tier, TierLimit};
@@ -68,14 +68,17 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
         models: allowed,
         parameters,
         prompt_max_bytes,
+        prompt_max_tokens,
         output_max_tokens,
+        request_max_spend,
+        price,
         first_byte_ms,
         between_ms,
         total_ms,
     } = from;
     let at = Part::Entity("tier", n);
     let limits = limits.into_iter().map(|one| limit(at, one, models, columns)).collect::<Result<_, _>>()?;
-    if output_max_tokens == Some(0) {
+    if output_max_tokens == Some(0) || prompt_max_tokens == Some(0) {
         return Err(value(at, "caps must be above 0"));
     }
     let wire::Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort } = parameters;
@@ -89,7 +92,10 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
         models: patterns(allowed),
         parameters: Parameters { tools, n: choices, logprobs, stream, response_format, reasoning_effort },
         prompt_max_bytes,
+        prompt_max_tokens,
         output_max_tokens,
+        request_max_spend,
+        price: price.map(prices),
         timeouts: timeouts(at, Timeouts { connect_ms: None, first_byte_ms, between_ms, total_ms })?,
     })
 }

@@ -31,7 +31,10 @@ pub use compiled::{
     Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
 };
 pub use cors::Cors;
-pub use model::{CapParameter, FailoverOn, Model, ModelUpstream, Pair, StreamUsage, Timeouts, UpstreamTls};
+pub use model::{
+    CapParameter, FailoverOn, InputBounds, Model, ModelUpstream, Pair, StreamUsage, Template, Timeouts, Tokenizer,
+    UpstreamTls,
+};
 pub use scheme::Scheme;
 pub use strings::Text;
 pub use tier::{Offer, Parameters, Subject, Tier, TierLimit};

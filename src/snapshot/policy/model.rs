@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::scheme::Scheme;
+use crate::price::Prices;
 use crate::snapshot::uuid::Uuid;
 
 /// One model.
@@ -30,6 +31,14 @@ pub struct Model {
     pub timeouts: Timeouts,
     /// Milliseconds of an upstream's silence after which the client of a stream gets a comment; `None`: never.
     pub stream_ping_ms: Option<u64>,
+    /// The vocabulary that its tokens are counted by.
+    pub tokenizer: Tokenizer,
+    /// The tokens that its chat template adds.
+    pub template: Template,
+    /// The most tokens that parts of other media cost.
+    pub input_bounds: InputBounds,
+    /// The fleet's own prices; `None`: not known.
+    pub cost: Option<Prices>,
     /// The targets that run it.
     pub upstreams: Box<[ModelUpstream]>,
 }
@@ -39,6 +48,40 @@ impl Model {
     pub fn stream_ping(&self) -> Option<Duration> {
         self.stream_ping_ms.map(Duration::from_millis)
     }
+}
+
+/// A vocabulary that tokens are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Tokenizer {
+    /// `OpenAI`'s `o200k_base`.
+    #[default]
+    O200kBase,
+    /// `OpenAI`'s `cl100k_base`.
+    Cl100kBase,
+    /// One token for each byte: no vocabulary has more.
+    Bytes,
+    /// A user's `tokenizer.json`: the name of its copy in the data folder.
+    File(Box<str>),
+}
+
+/// The tokens that a chat template adds to a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Template {
+    /// To each message.
+    pub per_message: u32,
+    /// To each request.
+    pub per_request: u32,
+}
+
+/// The most tokens that one part of a message costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InputBounds {
+    /// An image.
+    pub image: u32,
+    /// A piece of audio.
+    pub audio: u32,
+    /// A file.
+    pub file: u32,
 }
 
 /// Whether streams are asked for their usage (`stream_options`).

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::model::{Model, Timeouts};
 use crate::limits::Limit;
+use crate::price::Prices;
 use crate::snapshot::uuid::Uuid;
 
 /// All tiers and models of one generation.
@@ -69,8 +70,14 @@ pub struct Tier {
     pub parameters: Parameters,
     /// Most bytes of a request's body on `/v1`.
     pub prompt_max_bytes: Option<u64>,
+    /// Most input tokens of a call.
+    pub prompt_max_tokens: Option<u32>,
     /// Most output tokens per choice.
     pub output_max_tokens: Option<u32>,
+    /// Most nano-dollars that one call may reserve.
+    pub request_max_spend: Option<u64>,
+    /// The consumer's prices; `None`: calls have no price.
+    pub price: Option<Prices>,
     /// The bounds of calls of models.
     pub timeouts: Timeouts,
 }

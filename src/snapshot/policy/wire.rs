@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::wire_common::{Protocol, present};
+use super::wire_common::{Prices, Protocol, present};
 use super::wire_model::Model;
 
 #[derive(Debug, Deserialize)]
@@ -204,8 +204,15 @@ pub(super) struct Tier {
     pub parameters: Parameters,
     #[serde(deserialize_with = "present")]
     pub prompt_max_bytes: Option<u64>,
+    #[serde(default)]
+    pub prompt_max_tokens: Option<u32>,
     #[serde(deserialize_with = "present")]
     pub output_max_tokens: Option<u32>,
+    /// Nano-dollars.
+    #[serde(default)]
+    pub request_max_spend: Option<u64>,
+    #[serde(default)]
+    pub price: Option<Prices>,
     #[serde(deserialize_with = "present")]
     pub first_byte_ms: Option<u64>,
     #[serde(default)]

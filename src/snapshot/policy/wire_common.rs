@@ -1,4 +1,4 @@
-//! The parts of the policy's JSON that services and models share.
+//! The parts of the policy's JSON that services, models and tiers share.
 
 use serde::{Deserialize, Deserializer};
 
@@ -12,4 +12,16 @@ pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializ
 pub(super) enum Protocol {
     Http,
     Https,
+}
+
+/// Nano-dollars, of a million tokens each and of one request.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prices {
+    pub input: u64,
+    pub cached_input: u64,
+    pub cache_write: u64,
+    pub output: u64,
+    pub reasoning: u64,
+    pub request: u64,
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::wire_common::{Protocol, present};
+use super::wire_common::{Prices, Protocol, present};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +24,14 @@ pub(super) struct Model {
     pub timeouts: Timeouts,
     #[serde(default)]
     pub stream_ping_ms: Option<u64>,
+    #[serde(default)]
+    pub tokenizer: Tokenizer,
+    #[serde(default)]
+    pub template: Template,
+    #[serde(default)]
+    pub input_bounds: InputBounds,
+    #[serde(default)]
+    pub cost: Option<Prices>,
     pub upstreams: Vec<ModelUpstream>,
 }
 
@@ -113,4 +121,44 @@ pub(super) struct Timeouts {
     pub first_byte_ms: Option<u64>,
     pub between_ms: Option<u64>,
     pub total_ms: Option<u64>,
+}
+
+/// `{"file": ...}` names a file of the folder `tokenizers`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tokenizer {
+    #[default]
+    O200kBase,
+    Cl100kBase,
+    Bytes,
+    File(String),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Template {
+    pub per_message: u32,
+    pub per_request: u32,
+}
+
+impl Default for Template {
+    /// As in `python/aigw/entities/model.py`.
+    fn default() -> Self {
+        Self { per_message: 4, per_request: 3 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InputBounds {
+    pub image: u32,
+    pub audio: u32,
+    pub file: u32,
+}
+
+impl Default for InputBounds {
+    /// As in `python/aigw/entities/model.py`.
+    fn default() -> Self {
+        Self { image: 2048, audio: 8192, file: 65536 }
+    }
 }

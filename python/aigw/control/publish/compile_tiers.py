@@ -12,6 +12,7 @@ from aigw._native import limit_kinds
 from aigw.entities import LlmModel, Tier
 from aigw.entities.host import canonical_host
 from aigw.entities.period import longest
+from aigw.entities.rates import nano_dollars
 from aigw.entities.tier import Limit, milliseconds_of
 from aigw.entities.upstream import PEM_FIELDS, Upstream, place_text
 from aigw.entities.v1 import V1Spec
@@ -50,7 +51,10 @@ def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], colum
         "models": spec.allow.models,
         "parameters": spec.allow.parameters.model_dump(mode="json"),
         "prompt_max_bytes": spec.prompt.max_bytes,
+        "prompt_max_tokens": spec.prompt.max_tokens,
         "output_max_tokens": spec.output.max_tokens,
+        "request_max_spend": None if spec.request.max_spend is None else nano_dollars(spec.request.max_spend),
+        "price": None if spec.price is None else spec.price.nano_dollars(),
         "first_byte_ms": _milliseconds(spec.timeouts.first_byte),
         "between_ms": _milliseconds(spec.timeouts.between),
         "total_ms": _milliseconds(spec.timeouts.total),
@@ -108,6 +112,10 @@ def model_entry(n: int, model: LlmModel) -> JsonDict:
         },
         "timeouts": {f"{name}_ms": _milliseconds(time) for name, time in spec.timeouts},
         "stream_ping_ms": _milliseconds(spec.stream_ping),
+        "tokenizer": spec.tokenizer or "o200k_base",
+        "template": spec.template.model_dump(mode="json"),
+        "input_bounds": spec.input_bounds.model_dump(mode="json"),
+        "cost": None if spec.cost is None else spec.cost.nano_dollars(),
         "upstreams": [_upstream(model, index, upstream) for index, upstream in enumerate(spec.upstreams)],
     }
 
