@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use aigw_core::r#match::{Authority, CanonicalPath, Query};
+use aigw_core::price::Prices;
 use aigw_core::snapshot::plan::rate_limiting;
+use aigw_core::snapshot::policy::{InputBounds, Template, Tokenizer};
 use aigw_core::snapshot::{Anonymous, Keys, KeysBuilder, NewConsumer, Policy, Ref, SnapshotError, file, parse_uuid};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -57,7 +59,11 @@ fn compile(policy: &Value) -> Result<Policy, SnapshotError> {
 
 fn with(pointer: &str, value: Value) -> Value {
     let mut policy = whole();
-    *policy.pointer_mut(pointer).unwrap() = value;
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    match policy.pointer_mut(parent).unwrap() {
+        Value::Object(members) => drop(members.insert(name.to_owned(), value)),
+        other => *other.pointer_mut(&format!("/{name}")).unwrap() = value,
+    }
     policy
 }
 
@@ -91,6 +97,41 @@ fn a_whole_offer_is_compiled() {
     assert!(offer.model("small").is_none());
 }
 
+fn prices(input: u64) -> Value {
+    json!({"input": input, "cached_input": 2, "cache_write": 3, "output": 4, "reasoning": 5, "request": 6})
+}
+
+#[test]
+fn prices_and_the_properties_of_counting_are_compiled() {
+    let mut policy = whole();
+    let (tier, model) = (&mut policy["tiers"][0], json!({"per_message": 7, "per_request": 8}));
+    tier["price"] = prices(1);
+    tier["prompt_max_tokens"] = json!(4000);
+    tier["request_max_spend"] = json!(50_000_000);
+    policy["models"][0]["cost"] = prices(9);
+    policy["models"][0]["template"] = model;
+    policy["models"][0]["input_bounds"] = json!({"image": 1, "audio": 2, "file": 3});
+    policy["models"][0]["tokenizer"] = json!({"file": "0a1b"});
+    let offer = compile(&policy).unwrap().offer;
+    let (tier, model) = (&offer.tiers[0], &offer.models[0]);
+    let wanted = Prices { input: 1, cached_input: 2, cache_write: 3, output: 4, reasoning: 5, request: 6 };
+    assert_eq!((tier.price, model.cost), (Some(wanted), Some(Prices { input: 9, ..wanted })));
+    assert_eq!((tier.prompt_max_tokens, tier.request_max_spend), (Some(4000), Some(50_000_000)));
+    assert_eq!(model.template, Template { per_message: 7, per_request: 8 });
+    assert_eq!(model.input_bounds, InputBounds { image: 1, audio: 2, file: 3 });
+    assert_eq!(model.tokenizer, Tokenizer::File("0a1b".into()));
+}
+
+#[test]
+fn a_policy_of_before_gets_the_defaults_of_counting() {
+    let offer = compile(&whole()).unwrap().offer;
+    let (tier, model) = (&offer.tiers[0], &offer.models[0]);
+    assert_eq!((tier.price, model.cost, tier.prompt_max_tokens, tier.request_max_spend), (None, None, None, None));
+    assert_eq!(model.template, Template { per_message: 4, per_request: 3 });
+    assert_eq!(model.input_bounds, InputBounds { image: 2048, audio: 8192, file: 65536 });
+    assert_eq!(model.tokenizer, Tokenizer::O200kBase);
+}
+
 #[test]
 fn compile_refuses_and_names_wrong_values() {
     for (pointer, value, wanted) in [
@@ -108,6 +149,10 @@ fn compile_refuses_and_names_wrong_values() {
         ("/tiers/0/limits/0/fields", json!({"per": "day"}), "requests"),
         ("/tiers/0/limits/0/fields/per", json!("5w"), "is not a period"),
         ("/models/0/upstreams", json!([]), "at least one upstream"),
+        ("/models/0/tokenizer", json!({"file": "../secret"}), "named by the hash of its content"),
+        ("/models/0/tokenizer", json!("p50k_base"), "unknown variant"),
+        ("/tiers/0/prompt_max_tokens", json!(0), "caps must be above 0"),
+        ("/tiers/0/price", json!({"input": -1}), "invalid value"),
         ("/models/0/upstreams/0/path", json!("/v1/../x"), "path must start with"),
         ("/routes/0/service", json!(8), "route 2 refers to service 8"),
         ("/routes/0/key_auth", json!(1), "route 2 refers to key_auth 1"),

@@ -189,7 +189,9 @@ class Output(Model):
 class Request(Model):
     """Bounds on one call."""
 
-    max_spend: NotYet = Field(default=None, description="Most USD that one call reserves: not supported in this version.")
+    max_spend: NotYet = Field(
+        default=None, description="Most USD that one call reserves: not supported in this version."
+    )
 
 
 class Timeouts(Model):

@@ -100,14 +100,14 @@ def test_check_accepts_decks_heads(head: str) -> None:
 @pytest.mark.parametrize(
     ("tokenizer", "words"),
     [
-        ("o201k_base", "expected one of: o200k_base, cl100k_base\n"),
+        ("o201k_base", "expected one of: o200k_base, cl100k_base, bytes\n"),
         ("o201k_base", "did you mean 'o200k_base'?"),
         ("cl100k", "did you mean 'cl100k_base'?"),
-        ("bogus", "expected one of: o200k_base, cl100k_base\n"),
+        ("bogus", "expected one of: o200k_base, cl100k_base, bytes\n"),
         ("O200K_BASE", "did you mean 'o200k_base'?"),
         (
             "/etc/passwd",
-            "a tokenizer's file is not supported in this version: write o200k_base or cl100k_base, or leave it out\n",
+            "a tokenizer's file is not supported in this version: write o200k_base, cl100k_base or bytes, or leave it out\n",
         ),
         ("tokenizer.json", "a tokenizer's file is not supported in this version"),
         ("3", "expected one of: o200k_base"),
