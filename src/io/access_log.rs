@@ -53,6 +53,7 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
     ("cache_write_input_tokens", "Input tokens written to a cache.", true),
     ("output_tokens", "Output tokens without reasoning.", true),
     ("reasoning_tokens", "Output tokens of reasoning.", true),
+    ("price_nanodollars", "Price of the call in nano-dollars, where the tier has prices and the usage is known.", true),
     ("latency_ms", "Milliseconds from arrival to the end of the answer.", false),
     ("upstream_ms", "Milliseconds from arrival to the head of the upstream's answer.", true),
 ];
@@ -105,6 +106,9 @@ pub struct Line {
     /// The tokens that a model's upstream reported.
     #[serde(flatten)]
     pub tokens: Option<Tokens>,
+    /// Their price in nano-dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_nanodollars: Option<u64>,
     /// From arrival to the end of the answer.
     pub latency_ms: f64,
     /// From arrival to the head of the upstream's answer.
@@ -303,6 +307,7 @@ mod tests {
             upstream: None,
             attempts: None,
             tokens: None,
+            price_nanodollars: None,
             latency_ms: 1.0,
             upstream_ms: None,
         }
@@ -333,6 +338,7 @@ mod tests {
             upstream: Some("a".into()),
             attempts: Some(1),
             tokens: Some(tokens),
+            price_nanodollars: Some(1),
             upstream_ms: Some(1.0),
             ..line()
         };

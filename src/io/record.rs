@@ -172,6 +172,7 @@ fn line(head: &Head, report: &Report<'_>) -> Line {
         upstream: report.upstream.map(Origin::to_string),
         attempts: Some(report.attempts).filter(|attempts| *attempts > 0),
         tokens: report.usage.map(tokens),
+        price_nanodollars: report.price(),
         latency_ms: millis(report.took),
         upstream_ms: report.traffic.head_after.map(millis),
     }

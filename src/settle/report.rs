@@ -8,6 +8,7 @@ use crate::balance::Origin;
 use crate::in_force::InForce;
 use crate::snapshot::{Keys, Route, Tier, Uuid};
 use crate::stream::answer::ModelAnswer;
+use crate::stream::bill;
 use crate::stream::usage::Usage;
 use crate::telemetry::Source;
 use crate::telemetry::calls;
@@ -123,6 +124,11 @@ impl LogContext {
 }
 
 impl<'a> Report<'a> {
+    /// The price of its usage in nano-dollars; `None` without usage, or where the tier has no prices.
+    pub fn price(&self) -> Option<u64> {
+        Some(bill::price(self.tier?.price.as_ref()?, &self.usage?))
+    }
+
     /// The consumer's username, else its custom id: a look-up that only a log line pays for.
     pub fn consumer_name(&self) -> Option<&'a str> {
         let names = self.keys.names(self.consumer_n?)?;

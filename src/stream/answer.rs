@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::find::Finder;
 use super::form::{self, Form};
 use super::head::{is_fleets, remove};
-use super::sse::Events;
+use super::sse::{Events, Wish};
 use super::usage::Usage;
 use crate::accept::openai::{Asked, IncludeUsage};
+use crate::price::Prices;
 
 /// The comment that goes to a client while an upstream is silent.
 const PING: &[u8] = b": ping\n\n";
@@ -33,8 +34,8 @@ pub enum Fault {
 pub struct ModelAnswer {
     /// The caller asked for a stream.
     streamed: bool,
-    /// The caller asked for the usage of its stream.
-    wants_usage: bool,
+    /// The treatment of the usage of its stream.
+    wish: Wish,
     usage: UsageReader,
     /// The status is a success.
     success: bool,
@@ -72,16 +73,14 @@ impl Label {
 }
 
 impl ModelAnswer {
-    /// The answer to a call with these wishes.
-    pub fn new(asked: &Asked) -> Self {
-        Self {
-            streamed: asked.stream,
-            wants_usage: asked.include_usage == IncludeUsage::Yes,
-            usage: UsageReader::Nothing,
-            success: false,
-            first: None,
-            last: None,
-        }
+    /// The answer to a call with these wishes, of a caller with these prices.
+    pub fn new(asked: &Asked, prices: Option<Prices>) -> Self {
+        let wish = match asked.include_usage {
+            _ if !asked.stream => Wish::Watch,
+            IncludeUsage::Yes => Wish::Tell(prices),
+            _ => Wish::Strip,
+        };
+        Self { streamed: asked.stream, wish, usage: UsageReader::Nothing, success: false, first: None, last: None }
     }
 
     /// The answer is a stream of events, as far as can be known.
@@ -112,19 +111,14 @@ impl ModelAnswer {
         if self.is_events() && label != Label::Events {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         }
-        if self.strips() && !matches!(self.usage, UsageReader::Document(_)) {
+        if self.streamed && !matches!(self.usage, UsageReader::Document(_)) {
             headers.remove(CONTENT_LENGTH);
         }
     }
 
-    /// The gateway asked for the usage, and the caller did not.
-    fn strips(&self) -> bool {
-        self.streamed && !self.wants_usage
-    }
-
     fn reader(&self, form: Form) -> UsageReader {
         match form {
-            Form::Events => UsageReader::Events(Events::new(self.strips())),
+            Form::Events => UsageReader::Events(Events::new(self.wish)),
             Form::Document => UsageReader::Document(Finder::default()),
         }
     }
@@ -196,6 +190,11 @@ impl ModelAnswer {
         }
     }
 
+    /// The whole answer is one document, and a success.
+    pub fn is_plain(&self) -> bool {
+        self.success && matches!(self.usage, UsageReader::Document(_))
+    }
+
     /// The fault inside a successful answer. Asked once the answer is whole: before that a stream may be empty and go on.
     pub fn fault(&self) -> Option<Fault> {
         match &self.usage {
@@ -231,7 +230,7 @@ mod tests {
     /// An answer to a caller that asked for a stream, or not, and for no usage; its type; the type that goes on.
     fn answer(stream: bool, status: u16, media: &'static str, first: &str) -> (ModelAnswer, HeaderMap<HeaderValue>) {
         let body = format!("{{\"model\":\"m\",\"messages\":[1],\"stream\":{stream}}}");
-        let mut answer = ModelAnswer::new(&read(Endpoint::Chat, body.as_bytes()).unwrap());
+        let mut answer = ModelAnswer::new(&read(Endpoint::Chat, body.as_bytes()).unwrap(), None);
         let mut headers = HeaderMap::new();
         if !media.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));

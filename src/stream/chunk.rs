@@ -14,14 +14,27 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::bill;
 use super::event::{self, Data};
 use super::member::{Member, NAME, Nesting, key_before, without};
 use super::usage::{Timings, Usage};
+use crate::price::Prices;
+
+/// The treatment of the usage on its way to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// The caller did not ask for it: it stays behind.
+    Strip,
+    /// It passes as it came.
+    Watch,
+    /// The caller asked for it: a member `aigw` next to it has the tokens by class, and their price where the tier has prices.
+    Tell(Option<Prices>),
+}
 
 /// The chunks so far.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    strip: bool,
+    wish: Wish,
     usage: Option<Usage>,
     timings: Option<Timings>,
     seen: Seen,
@@ -60,8 +73,10 @@ enum Named {
     Value,
 }
 
-/// Members of a chunk without content for the reader of an answer. llama.cpp sends its `timings` with the usage.
-const METADATA: [&str; 11] = [
+/// Members of a chunk without content for the reader of an answer. llama.cpp sends its `timings` with the usage, and another
+/// aigw its `aigw`.
+const METADATA: [&str; 12] = [
+    "aigw",
     "id",
     "object",
     "created",
@@ -106,9 +121,8 @@ impl Failed<'_> {
 }
 
 impl Chunks {
-    /// `strip`: the caller did not ask for the usage.
-    pub(super) fn new(strip: bool) -> Self {
-        Self { strip, usage: None, timings: None, seen: Seen::Nothing }
+    pub(super) fn new(wish: Wish) -> Self {
+        Self { wish, usage: None, timings: None, seen: Seen::Nothing }
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -141,7 +155,7 @@ impl Chunks {
         match named_in(&data.text) {
             Named::Value => self.members(event, &data),
             _ if timed => self.members(event, &data),
-            Named::Null(null) if self.strip => cut(event, &data, &[null]),
+            Named::Null(null) if self.wish == Wish::Strip => cut(event, &data, &[null]),
             Named::Null(_) | Named::Nowhere => Verdict::Pass,
         }
     }
@@ -181,8 +195,12 @@ impl Chunks {
         if let Some((_, timings)) = named("timings") {
             self.timings = Timings::parse(timings.get().as_bytes()).or(self.timings);
         }
-        if !self.strip {
-            return Verdict::Pass;
+        match (self.wish, own, self.usage()) {
+            (Wish::Strip, ..) => {}
+            (Wish::Tell(prices), Some(own), Some(usage)) => {
+                return tell(event, data, &members, own, &bill::member(&usage, prices.as_ref()));
+            }
+            (Wish::Watch | Wish::Tell(_), ..) => return Verdict::Pass,
         }
         if own.is_some() && !members.iter().any(|(name, value)| is_content(name, value)) {
             return Verdict::Drop;
@@ -226,6 +244,28 @@ fn is_content(name: &str, value: &RawValue) -> bool {
 fn member_at(data: &[u8], value: &RawValue) -> Option<Range<usize>> {
     let start = (value.get().as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
     Some(key_before(data, start)?..start + value.get().len())
+}
+
+/// The event whose member `aigw` has this value. A chunk that has one already, from a gateway behind this one, gets it in
+/// that place, another one behind its usage.
+fn tell(
+    event: &[u8],
+    data: &Data<'_>,
+    members: &[(Cow<'_, str>, &RawValue)],
+    usage: &RawValue,
+    value: &str,
+) -> Verdict {
+    let place = |value: &RawValue| {
+        let start = (value.get().as_ptr() as usize).wrapping_sub(data.text.as_ptr() as usize);
+        start..start.saturating_add(value.get().len())
+    };
+    let own = members.iter().rev().find(|(name, _)| name == "aigw");
+    let (range, name) =
+        own.map_or_else(|| (place(usage).end..place(usage).end, ",\"aigw\":"), |(_, own)| (place(own), ""));
+    let (Some(before), Some(after)) = (data.text.get(..range.start), data.text.get(range.end..)) else {
+        return Verdict::Pass;
+    };
+    Verdict::Instead(event::with_data(event, &[before, name.as_bytes(), value.as_bytes(), after].concat()))
 }
 
 /// The event without these members of its data.

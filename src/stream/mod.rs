@@ -3,9 +3,11 @@
 //! [`head`] adds the gateway's headers, [`patience`] decides how long a head waits for its body, [`answer`] reads a model's
 //! answer, as a document or as events ([`form`]). Its usage, [`usage`], has one form for all dialects: [`find`] takes it
 //! out of a document of any size, [`sse`] out of a stream of events. `sse` splits the stream into lines, `chunk` judges an event and
-//! removes the members that the caller did not ask for (`event` has its text, `member` finds them).
+//! removes the members that the caller did not ask for (`event` has its text, `member` finds them). [`bill`] tells the caller
+//! the tokens and the price of its call.
 
 pub mod answer;
+pub mod bill;
 mod chunk;
 mod event;
 pub mod find;

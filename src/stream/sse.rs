@@ -1,14 +1,15 @@
 //! A stream of server-sent events in OpenAI's dialect, read while it passes.
 //!
 //! In: the answer's bytes in pieces cut anywhere. Out: the bytes for the client, the usage that the upstream reported, and whether
-//! a comment of the gateway's own may follow. For a caller that asked for its usage the bytes pass unchanged. For another
-//! one a line is held until its event has a verdict (`chunk`): at a data line that is whole by itself, at the latest at the
+//! a comment of the gateway's own may follow. A caller that asked for its usage gets the bytes unchanged, but the chunk with
+//! the usage gets a member. A line is held until its event has a verdict (`chunk`): at a data line that is whole by itself, at the latest at the
 //! blank line. Comments and blank lines pass as they come. An event larger than [`MAX_EVENT`] passes unread, so the held bytes
 //! are bounded.
 //! Source: WHATWG HTML s.9.2 (event streams); OpenAI's `stream_options.include_usage`.
 
 use memchr::memchr2;
 
+pub use super::chunk::Wish;
 use super::chunk::{Chunks, Seen, Verdict};
 use super::event;
 use super::usage::Usage;
@@ -21,7 +22,8 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// The state between two pieces.
 #[derive(Debug)]
 pub struct Events {
-    strip: bool,
+    /// Events are held until they have a verdict.
+    holds: bool,
     chunks: Chunks,
     /// The event under way: its whole lines without a verdict, then the line that is not whole.
     held: Vec<u8>,
@@ -70,11 +72,11 @@ enum Passed {
 }
 
 impl Events {
-    /// `strip`: the caller did not ask for the usage.
-    pub fn new(strip: bool) -> Self {
+    /// A stream whose usage is treated so.
+    pub fn new(wish: Wish) -> Self {
         Self {
-            strip,
-            chunks: Chunks::new(strip),
+            holds: wish != Wish::Watch,
+            chunks: Chunks::new(wish),
             held: Vec::new(),
             whole: 0,
             event: Event::Open,
@@ -108,7 +110,7 @@ impl Events {
     /// Whether the bytes that passed end between two events.
     pub fn is_between(&self) -> bool {
         match self.event {
-            _ if !self.strip => self.event == Event::Open && self.line == Line::Start && self.held.is_empty(),
+            _ if !self.holds => self.event == Event::Open && self.line == Line::Start && self.held.is_empty(),
             Event::Passing => false,
             Event::Dropped => self.line != Line::Comment,
             Event::Open | Event::Data | Event::Waiting => self.line == Line::Start,
@@ -117,7 +119,7 @@ impl Events {
 
     /// The next piece. `None`: it passes unchanged; otherwise these bytes pass instead (maybe empty).
     pub fn push(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
-        let mut out = Vec::with_capacity(if self.strip { piece.len() } else { 0 });
+        let mut out = Vec::with_capacity(if self.holds { piece.len() } else { 0 });
         let piece = self.line_feed(piece, &mut out);
         let mut buffer = std::mem::take(&mut self.held);
         if buffer.is_empty() {
@@ -130,7 +132,7 @@ impl Events {
             buffer.drain(..done);
             self.held = buffer;
         }
-        self.strip.then_some(out)
+        self.holds.then_some(out)
     }
 
     /// The stream is over: the bytes held back, maybe empty.
@@ -272,7 +274,7 @@ impl Events {
     }
 
     fn pass(&self, bytes: &[u8], out: &mut Vec<u8>) {
-        if self.strip {
+        if self.holds {
             out.extend_from_slice(bytes);
         }
     }
@@ -282,6 +284,7 @@ impl Events {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::price::Prices;
     use proptest::prelude::*;
 
     const TOLD: &str = "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n";
@@ -290,8 +293,12 @@ mod tests {
         "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
     const DONE: &str = "data: [DONE]\n\n";
 
+    fn wish(strip: bool) -> Wish {
+        if strip { Wish::Strip } else { Wish::Watch }
+    }
+
     fn run(strip: bool, pieces: &[&[u8]]) -> (String, Option<Usage>) {
-        let mut events = Events::new(strip);
+        let mut events = Events::new(wish(strip));
         let mut out = Vec::new();
         for piece in pieces {
             match events.push(piece) {
@@ -312,6 +319,33 @@ mod tests {
     }
 
     #[test]
+    fn caller_that_asked_for_usage_reads_its_price_next_to_it() {
+        let prices = Prices { input: 1_000_000, output: 2_000_000, ..Prices::default() };
+        let tell = |pieces: &[&[u8]]| {
+            let mut events = Events::new(Wish::Tell(Some(prices)));
+            let mut out: Vec<u8> = pieces.iter().flat_map(|piece| events.push(piece).unwrap()).collect();
+            out.extend(events.finish());
+            String::from_utf8(out).unwrap()
+        };
+        let aigw = "\"aigw\":{\"price_nanodollars\":7,\"tokens\":{\"input\":3,\"cached_input\":0,\"cache_write\":0,\
+                    \"output\":2,\"reasoning\":0}}";
+        let told = format!("{}{aigw}}}\n\n", USAGE.replace("}}\n\n", "},"));
+        let stream = [TOLD, USAGE, DONE].concat();
+        let wanted = [TOLD, &told, DONE].concat();
+        assert_eq!(tell(&[stream.as_bytes()]), wanted);
+        for at in 0..stream.len() {
+            assert_eq!(tell(&[&stream.as_bytes()[..at], &stream.as_bytes()[at..]]), wanted, "cut at {at}");
+        }
+        let chained = USAGE.replace("\"usage\"", "\"aigw\":{\"price_nanodollars\":1},\"usage\"");
+        assert_eq!(tell(&[chained.as_bytes()]), chained.replace("\"aigw\":{\"price_nanodollars\":1}", aigw));
+        assert_eq!(run(true, &[chained.as_bytes(), DONE.as_bytes()]).0, DONE);
+        let lines = "data: {\"choices\":[],\ndata: \"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
+        assert_eq!(tell(&[lines.as_bytes()]), lines.replace("}}\n\n", &format!("}},{aigw}}}\n\n")));
+        let broken = "data: {\"usage\":{\"prompt_tokens\":-1}}\n\n";
+        assert_eq!(tell(&[broken.as_bytes()]), broken);
+    }
+
+    #[test]
     fn stream_that_ends_inside_an_event_is_torn() {
         for (stream, torn) in [
             ("", false),
@@ -327,7 +361,7 @@ mod tests {
             ("data: {\ndata: \"a\":1\n", true),
         ] {
             for strip in [true, false] {
-                let mut events = Events::new(strip);
+                let mut events = Events::new(wish(strip));
                 events.push([PLAIN, stream].concat().as_bytes());
                 assert_eq!(events.is_torn(), torn, "{stream:?} {strip}");
             }
@@ -429,7 +463,7 @@ mod tests {
             ("event: error\ndata: overloaded\n\n", true, false),
             ("event: x\ndata: error\n\n", false, false),
         ] {
-            let mut events = Events::new(false);
+            let mut events = Events::new(Wish::Watch);
             events.push(stream.as_bytes());
             events.finish();
             assert_eq!((events.has_error(), events.is_empty()), (error, empty), "{stream}");
@@ -470,7 +504,7 @@ mod tests {
 
     #[test]
     fn an_event_without_end_is_not_hoarded() {
-        let mut events = Events::new(true);
+        let mut events = Events::new(Wish::Strip);
         // Its end comes in two pieces, too.
         let piece = vec![b'x'; 100_000];
         let mut passed = 0;
@@ -487,7 +521,7 @@ mod tests {
 
     #[test]
     fn nothing_is_held_that_is_not_the_gateways() {
-        let mut events = Events::new(true);
+        let mut events = Events::new(Wish::Strip);
         for (piece, wanted) in [
             // Heartbeats, whole or in part.
             (": pi", ": pi"),
@@ -524,7 +558,7 @@ mod tests {
     #[test]
     fn comment_of_the_gateway_may_follow_between_events_only() {
         for strip in [true, false] {
-            let mut events = Events::new(strip);
+            let mut events = Events::new(wish(strip));
             assert!(events.is_between());
             for (piece, of_stripped, of_whole) in [
                 ("\n", true, true),
@@ -653,7 +687,7 @@ mod tests {
 
         #[test]
         fn garbage_passes_unchanged_when_nothing_is_stripped(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut events = Events::new(false);
+            let mut events = Events::new(Wish::Watch);
             prop_assert_eq!(events.push(&bytes), None);
             prop_assert!(events.finish().is_empty());
         }

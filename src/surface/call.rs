@@ -22,6 +22,7 @@ use crate::request::{Answer, Head, Header, Surface};
 use crate::settle::{End, Failure, LogContext, Outcome, Report, Shutdown, Traffic, Verdict, call_report, stand_in};
 use crate::snapshot::FailoverOn;
 use crate::stream::answer::{Fault, ModelAnswer};
+use crate::stream::bill;
 use crate::stream::head::{Times, own_headers};
 use crate::stream::usage::Usage;
 use crate::telemetry::ErrorType;
@@ -274,6 +275,15 @@ impl<P: CounterSpace> Call<P> {
         }
         own_headers(&mut own, head, headers, times, draining);
         own
+    }
+
+    /// The whole answer of a model passes as one piece: adds the headers that tell its tokens and its price to `own`.
+    pub fn bill(&self, own: &mut Vec<Header>) {
+        let Facts { in_force, context, answer, .. } = &self.facts;
+        let plain = answer.as_ref().filter(|answer| answer.is_plain());
+        if let Some(usage) = plain.and_then(ModelAnswer::usage) {
+            bill::headers(&usage, context.tier(in_force).and_then(|tier| tier.price.as_ref()), own);
+        }
     }
 
     /// A piece of the answer passes: returns its bytes for the client.

@@ -119,7 +119,7 @@ pub(super) fn body<P: CounterSpace>(
     headers::openai(&checks, now, None, &mut own);
 
     // balance, forward
-    let (answer, whole) = (ModelAnswer::new(&asked), !asked.stream);
+    let (answer, whole) = (ModelAnswer::new(&asked, tier.price), !asked.stream);
     let attempts = Attempts::of_model(ModelAttempts {
         in_force: in_force.clone(),
         model: at,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use aigw_core::stream::find::Finder;
-use aigw_core::stream::sse::Events;
+use aigw_core::stream::sse::{Events, Wish};
 use aigw_core::stream::usage::Usage;
 use serde::Deserialize;
 use serde_json::Value;
@@ -70,7 +70,7 @@ fn each_dialect_has_its_classes_plain_and_streamed() {
             plain.as_bytes().chunks(size).for_each(|piece| finder.push(piece));
             assert_eq!((finder.usage(), finder.has_error()), (wanted, false), "{name}, plain, pieces of {size}");
             for strip in [false, true] {
-                let mut events = Events::new(strip);
+                let mut events = Events::new(if strip { Wish::Strip } else { Wish::Watch });
                 for piece in format!("{stream}data: [DONE]\n\n").as_bytes().chunks(size) {
                     events.push(piece);
                 }
@@ -83,7 +83,7 @@ fn each_dialect_has_its_classes_plain_and_streamed() {
 #[test]
 fn stream_without_usage_wish_loses_top_level_usage_alone() {
     for (name, dialect) in dialects() {
-        let mut events = Events::new(true);
+        let mut events = Events::new(Wish::Strip);
         let mut passed = Vec::new();
         for chunk in &dialect.events {
             passed.extend(events.push(format!("data: {chunk}\n\n").as_bytes()).unwrap());

@@ -111,9 +111,10 @@ impl<O: CallObserver, T> Outbox<O, T> {
 
     /// The whole answer is here.
     pub(super) fn whole(&self, status: StatusCode, headers: HeaderMap<HeaderValue>, body: Bytes) {
-        let Some(head) = self.answer_head(status, headers, &body) else { return };
+        let Some(mut head) = self.answer_head(status, headers, &body) else { return };
         let parts = self.with(|call| {
             let piece = call.piece(body, call.request().arrived.elapsed());
+            call.bill(&mut head.own);
             (piece, call.rest())
         });
         let (piece, rest) = parts.unwrap_or_default();

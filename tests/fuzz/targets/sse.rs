@@ -3,18 +3,18 @@
 //! Input: one byte for the seed of the cuts, then the stream. Checked: pieces do not change the bytes that pass or the usage,
 //! nothing is added, and without `strip` everything passes as it came.
 
-use aigw_core::stream::sse::Events;
+use aigw_core::stream::sse::{Events, Wish};
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let Some((&seed, stream)) = data.split_first() else { return };
-    let mut whole = Events::new(true);
+    let mut whole = Events::new(Wish::Strip);
     let mut once = whole.push(stream).unwrap_or_default();
     once.extend(whole.finish());
     assert!(once.len() <= stream.len(), "bytes were added");
 
-    let mut events = Events::new(true);
-    let mut untouched = Events::new(false);
+    let mut events = Events::new(Wish::Strip);
+    let mut untouched = Events::new(Wish::Watch);
     let mut pieces = Vec::new();
     let (mut rest, mut step) = (stream, usize::from(seed));
     while !rest.is_empty() {

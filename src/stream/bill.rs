@@ -1,0 +1,109 @@
+//! The tokens and the price of a call, as its caller reads them.
+//!
+//! In: the usage of an answer, and the prices of the caller's tier. Out: two headers for a plain answer, a member `aigw` for the
+//! chunk of a stream that has the usage. Both say the same numbers: tokens in disjoint classes, and the price where
+//! the tier has prices. An answer without usage gets neither.
+
+use std::fmt::Write as _;
+
+use super::usage::Usage;
+use crate::price::{Classes, Prices};
+use crate::request::Header;
+
+/// Nano-dollars in a dollar.
+const DOLLAR: u64 = 1_000_000_000;
+
+/// The price of a call with this usage, in nano-dollars.
+pub fn price(prices: &Prices, usage: &Usage) -> u64 {
+    let Usage { input, cached_input, cache_write_input, output, reasoning } = *usage;
+    prices.of(&Classes { input, cached_input, cache_write: cache_write_input, output, reasoning })
+}
+
+/// Nano-dollars as dollars, with as many decimals as are needed: `0.000026`, `12`.
+pub fn dollars(nanos: u64) -> String {
+    let (whole, rest) = (nanos / DOLLAR, nanos % DOLLAR);
+    match rest {
+        0 => whole.to_string(),
+        _ => format!("{whole}.{rest:09}").trim_end_matches('0').to_owned(),
+    }
+}
+
+/// The headers of a plain answer with this usage.
+pub fn headers(usage: &Usage, prices: Option<&Prices>, out: &mut Vec<Header>) {
+    let Usage { input, cached_input, cache_write_input, output, reasoning } = usage;
+    let tokens = format!(
+        "input={input}, cached_input={cached_input}, cache_write={cache_write_input}, output={output}, reasoning={reasoning}"
+    );
+    out.push(("x-aigw-tokens", tokens.into()));
+    if let Some(prices) = prices {
+        out.push(("x-aigw-price", dollars(price(prices, usage)).into()));
+    }
+}
+
+/// The value of the member `aigw` of a chunk with this usage.
+pub(super) fn member(usage: &Usage, prices: Option<&Prices>) -> String {
+    let Usage { input, cached_input, cache_write_input, output, reasoning } = usage;
+    let mut text = String::from("{");
+    if let Some(prices) = prices {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\"price_nanodollars\":{},", price(prices, usage));
+    }
+    let _ = write!(
+        text,
+        "\"tokens\":{{\"input\":{input},\"cached_input\":{cached_input},\"cache_write\":{cache_write_input},\
+         \"output\":{output},\"reasoning\":{reasoning}}}}}"
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::{Value, json};
+
+    const USAGE: Usage = Usage { input: 12, cached_input: 4, cache_write_input: 3, output: 16, reasoning: 2 };
+    const PRICES: Prices = Prices {
+        input: 500_000_000,
+        cached_input: 250_000_000,
+        cache_write: 1_000_000_000,
+        output: 1_000_000_000,
+        reasoning: 1_000_000_000,
+        request: 1_000,
+    };
+
+    #[test]
+    fn dollars_have_as_many_decimals_as_are_needed() {
+        for (nanos, wanted) in [
+            (0, "0"),
+            (1, "0.000000001"),
+            (26_000, "0.000026"),
+            (1_500_000_000, "1.5"),
+            (12_000_000_000, "12"),
+            (u64::MAX, "18446744073.709551615"),
+        ] {
+            assert_eq!(dollars(nanos), wanted);
+        }
+    }
+
+    #[test]
+    fn headers_and_member_say_the_same_numbers() {
+        let price = 6_000 + 1_000 + 3_000 + 16_000 + 2_000 + 1_000;
+        let mut own = Vec::new();
+        headers(&USAGE, Some(&PRICES), &mut own);
+        let told: Vec<_> = own.iter().map(|(name, value)| (*name, &**value)).collect();
+        let tokens = "input=12, cached_input=4, cache_write=3, output=16, reasoning=2";
+        assert_eq!(told, [("x-aigw-tokens", tokens), ("x-aigw-price", "0.000029")]);
+        let chunk: Value = serde_json::from_str(&member(&USAGE, Some(&PRICES))).unwrap();
+        let classes = json!({"input": 12, "cached_input": 4, "cache_write": 3, "output": 16, "reasoning": 2});
+        assert_eq!(chunk, json!({"price_nanodollars": price, "tokens": classes}));
+    }
+
+    #[test]
+    fn a_tier_without_prices_tells_no_price() {
+        let mut own = Vec::new();
+        headers(&USAGE, None, &mut own);
+        assert_eq!(own.len(), 1);
+        assert!(!member(&USAGE, None).contains("price"));
+    }
+}
