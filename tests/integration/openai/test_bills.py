@@ -18,9 +18,7 @@ def gateway(mock_llm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     model = {"upstreams": [{"url": mock_llm + "/v1", "model": "mock-small"}], "max_output_tokens": 64}
     tiers: Json = {"priced": {"price": PRICE}, "free": {}}
     configuration = {"models": {"small-chat": model}, "tiers": tiers}
-    gateway = start_configured(
-        folder / "data", configuration, "--access-log", str(folder / "log"), workers=1
-    )
+    gateway = start_configured(folder / "data", configuration, "--access-log", str(folder / "log"), workers=1)
     yield gateway
     gateway.process.end()
 
