@@ -5,13 +5,17 @@
 //! two configurations.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::accept::count::{self, Measure};
+use crate::accept::openai::Endpoint;
 use crate::admit::gate;
 use crate::balance::{ModelTarget, ServiceTarget};
-use crate::snapshot::{Model, Offer, Policy, Snapshot, Tier};
+use crate::snapshot::{InputBounds, Model, Offer, Policy, Snapshot, Template, Tier, Tokenizer};
+use crate::tokens::{BytesCounter, TokenCounter};
 
 /// One generation, ready for requests.
 #[derive(Debug, Clone)]
@@ -33,12 +37,44 @@ pub struct Prepared {
 }
 
 /// A model as requests need it.
-#[derive(Debug)]
 pub struct PreparedModel {
     /// The targets that can be called.
     pub targets: Vec<ModelTarget>,
     /// The body of `GET /v1/models/{id}`.
     pub shown: Bytes,
+    /// Counts texts by the model's vocabulary.
+    pub counter: Arc<dyn TokenCounter>,
+    /// The tokens that its chat template adds.
+    pub template: Template,
+    /// The most tokens of parts that are no text.
+    pub input_bounds: InputBounds,
+}
+
+impl PreparedModel {
+    /// The tokens of an accepted body's input, by the vocabulary. Costs about 25 ns a byte.
+    pub fn input_tokens(&self, endpoint: Endpoint, body: &[u8]) -> u64 {
+        self.measured(endpoint, body, self.counter.as_ref())
+    }
+
+    /// A bound of [`Self::input_tokens`] that reads no vocabulary: a token for each byte of text.
+    pub fn input_bound(&self, endpoint: Endpoint, body: &[u8]) -> u64 {
+        self.measured(endpoint, body, &BytesCounter)
+    }
+
+    fn measured(&self, endpoint: Endpoint, body: &[u8], counter: &dyn TokenCounter) -> u64 {
+        let Ok(body) = std::str::from_utf8(body) else { return body.len() as u64 };
+        let text = |text: &str| counter.count(text);
+        let Template { per_message, per_request } = self.template;
+        let InputBounds { image, audio, file } = self.input_bounds;
+        let measure = Measure { text: &text, per_message, per_request, image, audio, file };
+        count::input(&measure, endpoint, body)
+    }
+}
+
+impl fmt::Debug for PreparedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedModel").field("targets", &self.targets).finish_non_exhaustive()
+    }
 }
 
 /// A tier as requests need it.
@@ -52,17 +88,23 @@ impl InForce {
     /// An empty gateway.
     pub fn empty() -> Self {
         let snapshot = Arc::new(Snapshot::empty());
-        let prepared = Arc::new(Prepared::new(&snapshot.policy, |_| None));
+        let prepared = Arc::new(Prepared::new(&snapshot.policy, |_| None, |_| Arc::new(BytesCounter)));
         Self { snapshot, prepared }
     }
 
-    /// The next generation; only a new policy is prepared again. `unseal` opens the sealed keys of upstreams.
+    /// The next generation; only a new policy is prepared again. `unseal` opens the sealed keys of upstreams,
+    /// `counter` gives the counter of a vocabulary.
     #[must_use]
-    pub fn next(&self, snapshot: Arc<Snapshot>, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
+    pub fn next(
+        &self,
+        snapshot: Arc<Snapshot>,
+        unseal: impl Fn(&str) -> Option<Vec<u8>>,
+        counter: impl Fn(&Tokenizer) -> Arc<dyn TokenCounter>,
+    ) -> Self {
         if Arc::ptr_eq(&self.snapshot.policy, &snapshot.policy) {
             return Self { snapshot, prepared: Arc::clone(&self.prepared) };
         }
-        let mut prepared = Prepared::new(&snapshot.policy, unseal);
+        let mut prepared = Prepared::new(&snapshot.policy, unseal, counter);
         prepared.inherit(&self.prepared);
         Self { snapshot, prepared: Arc::new(prepared) }
     }
@@ -87,9 +129,19 @@ impl std::ops::Deref for InForce {
 }
 
 impl Prepared {
-    fn new(policy: &Policy, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
+    fn new(
+        policy: &Policy,
+        unseal: impl Fn(&str) -> Option<Vec<u8>>,
+        counter: impl Fn(&Tokenizer) -> Arc<dyn TokenCounter>,
+    ) -> Self {
         let offer = &policy.offer;
-        let model = |model| PreparedModel { targets: ModelTarget::all(model, &unseal), shown: json(&shown(model)) };
+        let model = |model: &Model| PreparedModel {
+            targets: ModelTarget::all(model, &unseal),
+            shown: json(&shown(model)),
+            counter: counter(&model.tokenizer),
+            template: model.template,
+            input_bounds: model.input_bounds,
+        };
         let tier = |tier| PreparedTier { models: models_of(tier, &offer.models) };
         Self {
             services: policy.services.iter().map(ServiceTarget::new).collect(),

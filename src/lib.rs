@@ -14,7 +14,7 @@
 //!
 //! A stage that turns a request away returns a [`refusal`]. Every stage reads [`request`] (the head) and [`in_force`] (the
 //! configuration, from a [`snapshot`]); [`telemetry`] counts afterwards. [`coding`] reads compressed
-//! bodies. Time is an argument ([`clock`], [`units`]). The
+//! bodies, [`tokens`] is the interface of token counters. Time is an argument ([`clock`], [`units`]). The
 //! crate `aigw-io` has files, sockets and clocks, `aigw-ext` the boundary to Python.
 #![forbid(unsafe_code)]
 
@@ -42,4 +42,5 @@ pub mod request;
 pub mod snapshot;
 pub mod standing;
 pub mod telemetry;
+pub mod tokens;
 pub mod units;

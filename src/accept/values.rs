@@ -90,6 +90,28 @@ pub(super) fn each_member<'a, E>(
     }
 }
 
+/// Hands the elements of a list to `take`; false: not a list, or not JSON.
+pub(super) fn each_element<'a>(list: &'a str, take: impl FnMut(&'a RawValue)) -> bool {
+    struct Elements<F>(F);
+
+    impl<'a, F: FnMut(&'a RawValue)> Visitor<'a> for Elements<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(mut self, mut list: A) -> Result<(), A::Error> {
+            while let Some(one) = list.next_element()? {
+                (self.0)(one);
+            }
+            Ok(())
+        }
+    }
+
+    serde_json::Deserializer::from_str(list).deserialize_seq(Elements(take)).is_ok()
+}
+
 /// Whether every reader takes the value for `text`.
 pub(super) fn is_text_format(raw: &RawValue) -> bool {
     let mut text = None;

@@ -15,6 +15,7 @@ pub mod secret;
 pub mod snapshot;
 pub mod socket;
 mod standing;
+pub mod tokens;
 pub mod upstream;
 pub mod worker;
 pub mod yaml;

@@ -34,6 +34,7 @@ use crate::refusals::Refusals;
 use crate::secret::Sealer;
 use crate::snapshot::SnapshotReader;
 use crate::standing::Standing;
+use crate::tokens;
 use crate::upstream::{CallObserver, Notice};
 
 /// One worker.
@@ -112,7 +113,7 @@ impl Worker {
         if Arc::ptr_eq(&held.snapshot, &snapshot) {
             return Arc::clone(&held);
         }
-        let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed)));
+        let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed), tokens::counter));
         self.recorder.count(Counter::SnapshotLoaded, 1);
         self.cells.status().set_generation(next.snapshot.generation);
         self.in_force.store(Arc::clone(&next));

@@ -19,9 +19,9 @@ pub use keys::{
 };
 pub(crate) use keys::{CHANGED, Found, OWN_CLASS};
 pub use policy::{
-    Acl, Anonymous, CapParameter, Cors, FailoverOn, KeyAuth, LimitBy, Model, ModelUpstream, Offer, Pair, Parameters,
-    Policy, Profile, ProfileLimit, Route, Scheme, Service, SizeLimit, StreamUsage, Subject, Text, Tier, TierLimit,
-    Timeouts, UpstreamTls, cors, file, plan,
+    Acl, Anonymous, CapParameter, Cors, FailoverOn, InputBounds, KeyAuth, LimitBy, Model, ModelUpstream, Offer, Pair,
+    Parameters, Policy, Profile, ProfileLimit, Route, Scheme, Service, SizeLimit, StreamUsage, Subject, Template, Text,
+    Tier, TierLimit, Timeouts, Tokenizer, UpstreamTls, cors, file, plan,
 };
 pub use uuid::{Uuid, parse_uuid};
 

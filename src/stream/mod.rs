@@ -17,3 +17,5 @@ mod member;
 pub mod patience;
 pub mod sse;
 pub mod usage;
+
+pub use crate::tokens;

@@ -17,6 +17,7 @@ use aigw_core::request::{Answer, BodyLength, Head, Headers, Surface};
 use aigw_core::settle::{Failure, Shutdown};
 use aigw_core::snapshot::{Credential, Keys, KeysBuilder, NewConsumer, Snapshot, Uuid, file};
 use aigw_core::surface::{Accepted, Admitted, Bounds, Call, FailedCall, HeadOutcome, Rejected, Stages};
+use aigw_core::tokens::BytesCounter;
 use aigw_core::units::{Moment, RequestId, UnixSeconds};
 use bytes::Bytes;
 use http::Method;
@@ -107,7 +108,7 @@ impl World {
         let hasher = KeyHasher::new(&[7; 32]);
         let policy = file::policy(&file::seal(policy.to_string().as_bytes()).unwrap().file).unwrap();
         let snapshot = Snapshot { generation: 1, policy: Arc::new(policy), keys: keys(&hasher) };
-        let in_force = Arc::new(InForce::empty().next(Arc::new(snapshot), |_| None));
+        let in_force = Arc::new(InForce::empty().next(Arc::new(snapshot), |_| None, |_| Arc::new(BytesCounter)));
         let stages = Stages::new(
             hasher,
             Admitter::new(Arc::clone(&space)),

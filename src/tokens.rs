@@ -1,0 +1,20 @@
+//! The interface of token counters.
+//!
+//! In: a text. Out: the tokens that a model's vocabulary splits it into. Vocabularies are files: counters live outside the core,
+//! except [`BytesCounter`], which needs none.
+
+/// Counts the tokens of texts by one vocabulary.
+pub trait TokenCounter: Send + Sync {
+    /// The tokens of a text, in time linear in its length. At most its bytes: each token covers one byte or more.
+    fn count(&self, text: &str) -> u64;
+}
+
+/// One token for each byte: an upper bound for each vocabulary whose tokens cover a byte or more.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BytesCounter;
+
+impl TokenCounter for BytesCounter {
+    fn count(&self, text: &str) -> u64 {
+        text.len() as u64
+    }
+}
