@@ -2,14 +2,8 @@
 
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from pydantic import BaseModel
 
-from serve import QUESTION, WEATHER, Plan, Seen, serve
-
-
-class Forecast(BaseModel):
-    city: str
-    days: int
+from serve import QUESTION, WEATHER, Forecast, Plan, Seen, serve
 
 
 def client(plan: Plan) -> ChatOpenAI:
@@ -41,11 +35,6 @@ def structured(plan: Plan) -> Seen:
     return {"object": client(plan).with_structured_output(Forecast).invoke(QUESTION).model_dump()}
 
 
-def twice(plan: Plan) -> Seen:
-    plain(plan)
-    return plain(plan)
-
-
 def embeddings(plan: Plan) -> Seen:
     # The check of lengths would download a vocabulary.
     embedder = OpenAIEmbeddings(
@@ -70,10 +59,6 @@ serve(
         "stream": stream,
         "tools": tools,
         "structured output": structured,
-        "401": plain,
-        "403": plain,
-        "429 burst": twice,
-        "429 quota": twice,
         "embeddings": embeddings,
         "disconnect": disconnect,
     },

@@ -3,16 +3,10 @@
 import json
 
 import litellm
-from pydantic import BaseModel
 
-from serve import QUESTION, WEATHER, Plan, Seen, serve
+from serve import QUESTION, WEATHER, Forecast, Plan, Seen, serve
 
 litellm.suppress_debug_info = True
-
-
-class Forecast(BaseModel):
-    city: str
-    days: int
 
 
 def place(plan: Plan) -> dict[str, str]:
@@ -54,11 +48,6 @@ def structured(plan: Plan) -> Seen:
     return {"object": Forecast.model_validate_json(answer.choices[0].message.content).model_dump()}
 
 
-def twice(plan: Plan) -> Seen:
-    plain(plan)
-    return plain(plan)
-
-
 def embeddings(plan: Plan) -> Seen:
     answer = litellm.embedding(**place(plan), input=["a", "b"], encoding_format="float")
     return {"vector": answer.data[1]["embedding"]}
@@ -87,10 +76,6 @@ serve(
         "stream": stream,
         "tools": tools,
         "structured output": structured,
-        "401": plain,
-        "403": plain,
-        "429 burst": twice,
-        "429 quota": twice,
         "embeddings": embeddings,
         "models": models,
         "disconnect": disconnect,

@@ -7,16 +7,10 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from llama_index.llms.openai_like import OpenAILike
-from pydantic import BaseModel
 
-from serve import QUESTION, Plan, Seen, serve
+from serve import QUESTION, Forecast, Plan, Seen, serve
 
 HI = [ChatMessage(role="user", content=QUESTION)]
-
-
-class Forecast(BaseModel):
-    city: str
-    days: int
 
 
 def client(plan: Plan, **more: object) -> OpenAILike:
@@ -61,11 +55,6 @@ def structured(plan: Plan) -> Seen:
     return {"object": client(plan).as_structured_llm(Forecast).chat(HI).raw.model_dump()}
 
 
-def twice(plan: Plan) -> Seen:
-    plain(plan)
-    return plain(plan)
-
-
 def exhausted(plan: Plan) -> Seen:
     # Its own retries do not read x-should-retry: they wait two minutes each. Without them the openai package's one call is left.
     asked = client(plan, max_retries=0)
@@ -96,9 +85,6 @@ serve(
         "stream": stream,
         "tools": tools,
         "structured output": structured,
-        "401": plain,
-        "403": plain,
-        "429 burst": twice,
         "429 quota": exhausted,
         "embeddings": embeddings,
         "disconnect": disconnect,

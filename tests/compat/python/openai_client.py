@@ -4,16 +4,10 @@ import json
 import sys
 
 from openai import AzureOpenAI, OpenAI
-from pydantic import BaseModel
 
-from serve import QUESTION, WEATHER, Plan, Seen, serve
+from serve import QUESTION, WEATHER, Forecast, Plan, Seen, serve
 
 AZURE = sys.argv[1:] == ["azure"]
-
-
-class Forecast(BaseModel):
-    city: str
-    days: int
 
 
 def client(plan: Plan) -> OpenAI:
@@ -61,11 +55,6 @@ def structured(plan: Plan) -> Seen:
     return {"object": answer.choices[0].message.parsed.model_dump()}
 
 
-def twice(plan: Plan) -> Seen:
-    plain(plan)
-    return plain(plan)
-
-
 def embeddings(plan: Plan) -> Seen:
     answer = client(plan).embeddings.create(model=plan["model"], input=["a", "b"])
     return {"vector": answer.data[1].embedding}
@@ -90,10 +79,6 @@ serve(
         "stream": stream,
         "tools": tools,
         "structured output": structured,
-        "401": plain,
-        "403": plain,
-        "429 burst": twice,
-        "429 quota": twice,
         "embeddings": embeddings,
         "models": models,
         "disconnect": disconnect,

@@ -3,18 +3,12 @@
 import asyncio
 from typing import Literal
 
-from pydantic import BaseModel
 from pydantic_ai import Agent, Embedder, NativeOutput
 from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from serve import QUESTION, Plan, Seen, serve
-
-
-class Forecast(BaseModel):
-    city: str
-    days: int
+from serve import QUESTION, Forecast, Plan, Seen, serve
 
 
 def provider(plan: Plan) -> OpenAIProvider:
@@ -58,11 +52,6 @@ async def structured(plan: Plan) -> Seen:
     return {"object": by_format}
 
 
-async def twice(plan: Plan) -> Seen:
-    await plain(plan)
-    return await plain(plan)
-
-
 async def embeddings(plan: Plan) -> Seen:
     embedder = Embedder(OpenAIEmbeddingModel(plan["model"], provider=provider(plan)))
     result = await embedder.embed_documents(["a", "b"])
@@ -86,10 +75,6 @@ CASES = {
     "stream": stream,
     "tools": tools,
     "structured output": structured,
-    "401": plain,
-    "403": plain,
-    "429 burst": twice,
-    "429 quota": twice,
     "embeddings": embeddings,
     "disconnect": disconnect,
 }

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import BaseModel
+
 Plan = dict[str, str]
 Seen = dict[str, Any]
+Case = Callable[[Plan], Seen]
 
 WEATHER = {
     "type": "function",
@@ -31,6 +34,11 @@ WEATHER = {
 QUESTION = "How is the weather?"
 
 
+class Forecast(BaseModel):  # the structured output that the cases ask for; clients would send a docstring, too
+    city: str
+    days: int
+
+
 def described(error: BaseException) -> Seen:
     """Class, status, code and message of an exception as the client's user reads them."""
     body = getattr(error, "body", None)
@@ -44,8 +52,9 @@ def described(error: BaseException) -> Seen:
     }
 
 
-def serve(packages: list[str], cases: dict[str, Callable[[Plan], Seen]]) -> None:
-    """Serve cases until the end of standard input."""
+def serve(packages: list[str], cases: dict[str, Case]) -> None:
+    """Serve cases until the end of standard input. Refused calls are the case `plain`, unless `cases` has others."""
+    cases = refused(cases["plain"]) | cases
     tell({"versions": {name: version(name) for name in packages}})
     for line in sys.stdin:
         plan = json.loads(line)
@@ -54,6 +63,16 @@ def serve(packages: list[str], cases: dict[str, Callable[[Plan], Seen]]) -> None
         except Exception as error:  # noqa: BLE001  (the exception is the result)
             traceback.print_exc(file=sys.stderr)
             tell({"error": described(error)})
+
+
+def refused(plain: Case) -> dict[str, Case]:
+    """The cases that end in a refusal: of the first call, or of the second."""
+
+    def twice(plan: Plan) -> Seen:
+        plain(plan)
+        return plain(plan)
+
+    return {"401": plain, "403": plain, "429 burst": twice, "429 quota": twice}
 
 
 def tell(seen: Seen) -> None:
