@@ -44,6 +44,10 @@ impl Caps {
         let own = if limits.tier.is_some() || unbounded { most } else { None };
         let newer_only = asked.max_tokens.is_none() && asked.max_completion_tokens.is_some();
         match name {
+            // The newer name carries both: upstreams refuse a body with the two.
+            CapParameter::Auto if given.max_tokens.is_some() && given.max_completion_tokens.is_some() => {
+                Self { max_completion_tokens: tightest, ..Self::default() }
+            }
             CapParameter::Auto if tightest.is_some() => given,
             CapParameter::Auto if newer_only => Self { max_completion_tokens: own, ..Self::default() },
             CapParameter::Auto => Self { max_tokens: own, ..Self::default() },

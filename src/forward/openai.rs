@@ -137,7 +137,7 @@ mod tests {
                 r#"{"max_completion_tokens":9,"model":"m","messages":[1],"max_tokens":1}"#,
                 Some(5),
                 None,
-                r#"{"max_completion_tokens":5,"model":"m","messages":[1],"max_tokens":1}"#,
+                r#"{"max_completion_tokens":1,"model":"m","messages":[1]}"#,
             ),
             (
                 r#"{"max_completion_tokens":null,"model":"m","messages":[1]}"#,
@@ -291,6 +291,7 @@ mod tests {
         let own = most.filter(|_| limits.tier.is_some() || said.is_some()).map(u64::from);
         let value = given.iter().min().copied().or(own);
         let only = match wording.cap {
+            CapParameter::Auto if given.len() == 2 => NAMES[1],
             CapParameter::Auto if !given.is_empty() => {
                 for name in NAMES {
                     match asked[name].as_i64() {
@@ -309,7 +310,7 @@ mod tests {
         for name in NAMES {
             match value.filter(|_| name == only) {
                 Some(value) => wanted[name] = json!(value),
-                None if wording.cap == CapParameter::Auto && asked[name].is_null() => {}
+                None if wording.cap == CapParameter::Auto && given.len() < 2 && asked[name].is_null() => {}
                 None => drop(wanted.as_object_mut().unwrap().remove(name)),
             }
         }

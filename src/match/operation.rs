@@ -26,6 +26,9 @@ pub enum Operation<'a> {
 /// Azure's paths of a model: `/openai/deployments/{model}/chat/completions`.
 const DEPLOYMENTS: &str = "/openai/deployments/";
 
+/// The parts behind `/openai/` that belong here: those that are served, then those whose callers are told of another endpoint.
+const AZURE: [&str; 7] = ["deployments", "models", "v1", "responses", "assistants", "threads", "realtime"];
+
 /// Whether the path is under `/v1`.
 pub fn serves(path: &str) -> bool {
     path.strip_prefix("/v1").is_some_and(is_below)
@@ -33,9 +36,8 @@ pub fn serves(path: &str) -> bool {
 
 /// Whether the path is one of Azure's dialect. Routes below `/openai` come first: see [`route_precedes`].
 pub fn serves_azure(path: &str) -> bool {
-    path.strip_prefix("/openai/").is_some_and(|rest| {
-        ["deployments", "models", "v1"].iter().any(|part| rest.strip_prefix(part).is_some_and(is_below))
-    })
+    path.strip_prefix("/openai/")
+        .is_some_and(|rest| AZURE.iter().any(|part| rest.strip_prefix(part).is_some_and(is_below)))
 }
 
 /// Whether a route whose path covers `covered` bytes keeps a request in Azure's dialect: it names at least `/openai`, which a
@@ -149,7 +151,13 @@ mod tests {
             assert_eq!(deployment(path), wanted, "{path}");
         }
         assert!(serves_azure("/openai/deployments/x") && serves_azure("/openai/v1") && serves_azure("/openai/models"));
-        assert!(!serves_azure("/openai") && !serves_azure("/openai/files") && !serves_azure("/openai/v1x"));
+        assert!(serves_azure("/openai/responses") && serves_azure("/openai/threads/1/runs"));
+        assert!(
+            !serves_azure("/openai")
+                && !serves_azure("/openai/responsesx")
+                && !serves_azure("/openai/files")
+                && !serves_azure("/openai/v1x")
+        );
     }
 
     #[test]

@@ -30,6 +30,8 @@ from aigw.errors import AigwError
 from aigw.types import JsonDict
 
 _JSON: Final = "application/json; charset=utf-8"
+_TEXT: Final = "text/plain; charset=utf-8"
+_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 READYZ: Final = "/readyz"
 PROBES: Final = ("/livez", READYZ)
 """Paths that load balancers and kubelets ask, without a token and by any Host."""
@@ -102,7 +104,7 @@ class AdminApp:
         if answer.pending is not None:
             answer = Answer(answer.status, await asyncio.wrap_future(answer.pending))
         if isinstance(answer.body, str):
-            return Response(answer.body, answer.status, media_type="text/plain; charset=utf-8")
+            return Response(answer.body, answer.status, media_type=_METRICS if path == "/metrics" else _TEXT)
         return _json(answer.status, answer.body)
 
 

@@ -127,7 +127,8 @@ pub struct Credential {
     pub tags: Tags,
     /// Seconds that the key is valid for; 0 for ever.
     pub ttl: u32,
-    /// The reference (`${VAR}`) that stands for the key in the file, where it may be shown.
+    /// The way the file writes the key, where it may be shown: the reference (`${VAR}`) that stands for it, or the mark before its
+    /// HMAC (`hmac:1f2e3d4c:`, empty without one).
     pub reference: Option<Box<str>>,
 }
 

@@ -128,7 +128,7 @@ impl<'a, S: AsRef<[u8]>> Reader<'a, S> {
             match self.document.text(pair[0]) {
                 "key" | "key_hash" | "tags" | "ttl" if self.is_null(value) => {}
                 "key" => key = Some((self.key(value)?, self.resolved(value).and_then(|found| found.shown.clone()))),
-                "key_hash" => hmac = Some(hmac_of(self.text(value)?)?),
+                "key_hash" => hmac = Some(self.text(value).and_then(|text| Some((hmac_of(text)?, mark_of(text))))?),
                 "tags" => tags = Some(self.tags(value)?),
                 "ttl" => ttl = self.ttl(value)?,
                 _ => return None,
@@ -136,7 +136,7 @@ impl<'a, S: AsRef<[u8]>> Reader<'a, S> {
         }
         let (key, reference) = match (key, hmac) {
             (Some((key, shown)), None) => (Key::Text(key.into()), shown),
-            (None, Some(hmac)) => (Key::Hmac(hmac), None),
+            (None, Some((hmac, mark))) => (Key::Hmac(hmac), Some(mark.into())),
             _ => return None,
         };
         Some(Credential { line: self.document.line(item), key, tags, ttl, reference })
@@ -257,19 +257,23 @@ fn is_integer(text: &str) -> bool {
     (1..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The HMAC that 64 hex digits of either case spell.
-/// 64 hex digits, with or without the mark of the secret before them (`hmac:1f2e3d4c:`).
+/// The HMAC that 64 hex digits of either case spell, with or without the mark of the secret before them (`hmac:1f2e3d4c:`).
 fn hmac_of(text: &str) -> Option<[u8; 32]> {
-    let marked = text.strip_prefix("hmac:").and_then(|rest| rest.split_once(':'));
-    let is_mark = |mark: &str| mark.len() == 8 && mark.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let text = match marked {
-        Some((mark, digits)) if is_mark(mark) => digits,
-        _ => text,
-    };
+    let text = text.strip_prefix(mark_of(text))?;
     let digits: Vec<u8> =
         text.chars().map(|c| c.to_digit(16).and_then(|n| u8::try_from(n).ok())).collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
     if digits.len() == 64 { bytes.try_into().ok() } else { None }
+}
+
+/// The mark before the digits of an HMAC, with its `hmac:` and its colon; empty without one.
+fn mark_of(text: &str) -> &str {
+    const LEN: usize = "hmac:1f2e3d4c:".len();
+    let is_mark = |mark: &str| mark.len() == 8 && mark.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    match text.strip_prefix("hmac:").and_then(|rest| rest.split_once(':')) {
+        Some((mark, _)) if is_mark(mark) => &text[..LEN],
+        _ => "",
+    }
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ impl<'text> Builder<'text> {
         for next in Parser::new_from_str_with_options(self.text, options) {
             let (event, span) = next.map_err(|error| {
                 let at = error.marker().byte_offset().unwrap_or(0);
-                let message = words(error.kind());
+                let message = bracket_inside(self.text, at).unwrap_or_else(|| words(error.kind()));
                 if message == TAB {
                     let at = tab_near(self.text.as_bytes(), at);
                     return (message, at..at + 1);
@@ -375,6 +375,15 @@ fn words(kind: &ErrorKind) -> String {
         ErrorKind::ExpectedBlockMappingKey => "the indentation fits none of the lines above".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// The words for an opening bracket right behind a text, which ends the text in a list or map within brackets.
+fn bracket_inside(text: &str, at: usize) -> Option<String> {
+    let bytes = text.as_bytes();
+    let bracket = *bytes.get(at).filter(|byte| matches!(byte, b'[' | b'{'))? as char;
+    let before = *bytes.get(at.checked_sub(1)?)?;
+    let is_text = !before.is_ascii_whitespace() && !b",[]{}:$\"'".contains(&before);
+    is_text.then(|| format!("the bracket '{bracket}' inside a text: write \"...\" around the text"))
 }
 
 /// The tab that stopped the parser, which reports a position after it or at the end of the previous line.

@@ -158,6 +158,8 @@ fn faults_name_their_position_and_repair() {
         ("a: \"b\nc: \"x\"\n", 1, 4, "a quote is not closed: the text goes on to line 2"),
         ("a: 'it''s\nc: 'x'\n", 1, 4, "a quote is not closed: the text goes on to line 2"),
         ("a: {b: \"x \\\" y, c: 1}\nd: \"e\"\n", 1, 8, "a quote is not closed: the text goes on to line 2"),
+        ("a: {b: http://[::1]:1/v1, c: d}\n", 1, 15, "the bracket '[' inside a text: write \"...\""),
+        ("a: [x{y}]\n", 1, 6, "the bracket '{' inside a text"),
         ("a: 'it's'\n", 1, 8, "after single-quoted"),
     ] {
         let found = fault(text.as_bytes());

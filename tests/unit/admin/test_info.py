@@ -83,7 +83,7 @@ def test_probes_answer_by_state(gateway: Gateway) -> None:
     gateway.publisher.slots = list  # type: ignore[method-assign]
     not_ready = gateway.client.get("/readyz")
     assert (not_ready.status_code, "[-]workers failed" in not_ready.text) == (503, True)
-    assert gateway.client.get("/metrics").headers["content-type"].startswith("text/plain")
+    assert gateway.client.get("/metrics").headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_schemas_have_the_defaults_that_clients_fill_in(gateway: Gateway) -> None:

@@ -146,9 +146,12 @@ def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins, mark: st
 
 
 def _key(mark: str, row: Row) -> JsonDict:
-    reference = row.origin.reference if row.origin is not None else None
-    hashed = f"hmac:{mark}:{row.hash.hex()}" if mark else row.hash.hex()
-    key: JsonDict = {"key": reference} if reference is not None else {"key_hash": hashed}
+    written = row.origin.reference if row.origin is not None else None
+    if written is None:
+        written = f"hmac:{mark}:" if mark else ""
+    # The file's own mark stays: an HMAC that another secret made stays recognisable as such.
+    is_hash = written == "" or written.startswith("hmac:")
+    key: JsonDict = {"key_hash": written + row.hash.hex()} if is_hash else {"key": written}
     if row.expires_at:
         key["ttl"] = row.expires_at - row.body["created_at"]
     return _tagged(key, row)

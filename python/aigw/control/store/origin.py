@@ -17,7 +17,8 @@ _NAMES: Final = ("name", "username", "custom_id", "group")
 
 
 class Origin(NamedTuple):
-    """File and line of an entity, its content hash, and the reference (`${VAR}`) of its secret in the file."""
+    """File and line of an entity, its content hash, and the way its secret is written in the file: as a
+    reference (`${VAR}`), or as an HMAC behind this mark (`hmac:1f2e3d4c:`, or empty)."""
 
     file: str
     line: int

@@ -1,5 +1,8 @@
 """The configuration in force as a file: a dump shows variables in place of plain-text keys of upstreams."""
 
+import re
+
+import pytest
 from conftest import Gateway
 
 MODELS = """\
@@ -8,6 +11,16 @@ models:
   a-b: {upstreams: [{url: "http://h/v1", api_key: plain-key-two}]}
   c: {upstreams: [{url: "http://h/v1", api_key: "${NO_KEY:-none}"}]}
 """
+
+
+@pytest.mark.parametrize("mark", ["", "hmac:aaaaaaaa:"])
+def test_dump_keeps_the_mark_that_the_file_gives_an_hmac(gateway: Gateway, mark: str) -> None:
+    text = f"consumers: [{{username: a, keyauth_credentials: [{{key_hash: '{mark}{7:064x}'}}, {{key: a-plain-key-0123456789}}]}}]"
+    gateway.call("POST", "/config", content=text, headers={"content-type": "application/yaml"})
+    hashes = gateway.client.get("/config").json()["consumers"][0]["keyauth_credentials"]
+    foreign = f"{mark}{7:064x}"
+    (own,) = {key["key_hash"] for key in hashes} - {foreign}
+    assert len(hashes) == 2 and re.fullmatch("hmac:[0-9a-f]{8}:[0-9a-f]{64}", own) and "aaaaaaaa" not in own
 
 
 def test_dump_gives_each_unreferenced_key_its_own_variable(gateway: Gateway) -> None:
