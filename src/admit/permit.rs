@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use super::check::Check;
 use crate::cells::CounterSpace;
-use crate::cells::journal::{Entry, State};
-use crate::limits::{self, Usage};
+use crate::cells::journal::{Entry, MAX_CELLS, State, TakenAmount};
+use crate::limits::{self, Amounts, More, Usage};
+use crate::units::Moment;
 
 /// The right to send one request upstream.
 #[must_use = "dropping a permit gives everything back: settle it when an upstream has answered"]
@@ -27,6 +29,37 @@ impl<S: CounterSpace> Permit<S> {
         if let Some(entry) = &self.entry {
             self.space.ring().step(entry, State::Sent);
         }
+    }
+
+    /// Takes more for the call on its way from every limit that counts a part of it, or from none. `checks`: those that the
+    /// permit was taken by. The error is the index of a check that has not so much left.
+    ///
+    /// Counters are changed before the journal. A process that is killed in between leaves the amount counted, and nobody
+    /// gives it back. The part that a later window than the call's first has given is not journalled: it stays counted there.
+    pub fn extend(&mut self, checks: &[Check], more: &Amounts, now: Moment) -> Result<(), usize> {
+        let Some(entry) = &self.entry else { return Ok(()) };
+        let ring = self.space.ring();
+        let mut pieces = [None; MAX_CELLS];
+        for (n, check) in checks.iter().enumerate().take(MAX_CELLS) {
+            let mut state = check.state;
+            match check.limit.extend(&*self.space, check.key, more, now, &mut state) {
+                Ok(More::Took(piece)) => pieces[n] = Some(piece),
+                Ok(More::Nothing) => {}
+                Ok(More::Full) | Err(_) if check.shadow => {}
+                Ok(More::Full) | Err(_) => {
+                    pieces.iter().flatten().rev().for_each(|piece| limits::give_back(&*self.space, *piece));
+                    return Err(n);
+                }
+            }
+        }
+        for (n, piece) in pieces.iter().enumerate() {
+            let Some(piece) = piece else { continue };
+            let line = ring.read(entry, n);
+            if line.window == piece.window && line.cell == piece.cell {
+                ring.write(entry, n, TakenAmount { amount: line.amount.saturating_add(piece.amount), ..line });
+            }
+        }
+        Ok(())
     }
 
     /// An upstream has answered: each amount becomes the one that was used, in the window that it was taken from.

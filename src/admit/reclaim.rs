@@ -29,7 +29,8 @@ pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Recla
     let mut found = Reclaimed::default();
     for entry in journal::entries(ring) {
         let give = || entry.taken().for_each(|taken| limits::give_back(cells, taken));
-        free(&mut found, entry.state(), same_boot, |state| entry.step(state), give);
+        let end = || entry.taken().for_each(|taken| limits::reclaim(cells, taken));
+        free(&mut found, entry.state(), same_boot, |state| entry.step(state), give, end);
     }
     found
 }
@@ -39,13 +40,24 @@ pub fn reclaim_v1(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Re
     let mut found = Reclaimed::default();
     for entry in journal_v1::entries(ring) {
         let give = || entry.taken().for_each(|taken| limits::give_back(cells, taken));
-        free(&mut found, entry.state(), same_boot, |state| entry.step(state), give);
+        free(&mut found, entry.state(), same_boot, |state| entry.step(state), give, || ());
     }
     found
 }
 
-/// Frees one entry.
-fn free(found: &mut Reclaimed, state: State, same_boot: bool, step: impl Fn(State), give: impl FnOnce()) {
+/// Frees one entry. `give`: gives its amounts back. `end`: ends the parts of its call that are sure to be over, once more and
+/// harmlessly if the reclaimer dies before the entry is free.
+fn free(
+    found: &mut Reclaimed,
+    state: State,
+    same_boot: bool,
+    step: impl Fn(State),
+    give: impl FnOnce(),
+    end: impl FnOnce(),
+) {
+    if state != State::Free {
+        end();
+    }
     match state {
         State::Free => return,
         State::Held if same_boot => {

@@ -6,11 +6,13 @@
 
 use core::sync::atomic::AtomicU64;
 
+pub mod budget;
 pub mod counter;
 pub mod heap;
 pub mod journal;
 pub mod journal_v1;
 pub mod open;
+pub mod places;
 pub mod shared;
 mod stack;
 pub mod tag;
@@ -69,6 +71,10 @@ pub trait Cells: Send + Sync {
     fn row(&self, column: u32, row: u32) -> Option<&[AtomicU64]>;
     /// The [`COLUMN_WORDS`](shared::COLUMN_WORDS) words that all rows of a column share; empty when there is no column.
     fn column(&self, column: u32) -> &[AtomicU64];
+    /// The number of this process among those that admit calls: its own lane in counters of calls in flight.
+    fn lane(&self) -> u64 {
+        0
+    }
     /// The hash area.
     fn open(&self) -> &OpenArea<Self::Words, Self::Lock>;
 

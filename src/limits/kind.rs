@@ -16,7 +16,7 @@ pub trait LimitKind: Copy + Sized {
     const NAME: &'static str;
     /// The number in journal entries. Data folders hold it: never changed, never given to another kind.
     const NUMBER: u8;
-    /// Words of a row in its columns: 1, 2, 4 or 8.
+    /// Words of a row in its columns: 1, 2, 4, 8 or 16. Rows of 16 count calls in flight: they are 0 after a restart of the machine.
     const WORDS: u32 = 1;
     /// Why its counters cannot be in the open area; `None`: they can.
     const NOT_OPEN: Option<&'static str> = Some("with scope ip: not supported in this version");
@@ -67,8 +67,27 @@ pub trait LimitKind: Copy + Sized {
         }
     }
 
+    /// Takes more for a call on its way, as far as the kind counts a part of `more`.
+    fn extend(&self, _: &impl Cells, _: CellKey, _: &Amounts, _: Moment, _: &mut State) -> Result<More, CounterError> {
+        Ok(More::Nothing)
+    }
+
+    /// Ends the part of a dead worker's call that is sure to be over, whatever the call did; nothing for amounts that may be used.
+    fn reclaim(_: &impl Cells, _: TakenAmount) {}
+
     /// The counter's use at `now`, for people. A missing counter is unused.
     fn standing(&self, cells: &impl Cells, key: CellKey, now: Moment) -> CounterStanding;
+}
+
+/// The outcome of an attempt to take more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// The kind counts nothing of it.
+    Nothing,
+    /// Taken, in the window that the line names: a later one than the call's first when that is over.
+    Took(TakenAmount),
+    /// The limit has not so much left; nothing was taken.
+    Full,
 }
 
 /// Numbers and names of a limit, for headers, pages and metrics.
@@ -92,11 +111,39 @@ pub struct Facts {
 pub(super) const REQUEST_HEADERS: [&str; 3] =
     ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
 
+/// OpenAI's headers for limits on all tokens.
+pub(super) const TOKEN_HEADERS: [&str; 3] =
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+
+/// Amounts of a call, by meter: upper bounds before it, true amounts after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Tokens of the input, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens of the output, reasoning included.
+    pub output_tokens: u64,
+    /// Nano-dollars at the tier's prices.
+    pub spend: u64,
+}
+
+impl Amounts {
+    /// Nothing.
+    pub const NONE: Self = Self { input_tokens: 0, output_tokens: 0, spend: 0 };
+
+    /// All tokens.
+    #[inline]
+    pub fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
 /// The amounts of a request that limits may count, as far as they are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     /// Bytes of its body.
     pub body: u64,
+    /// The most that its call can use, or as much as a stream begins with.
+    pub bound: Amounts,
 }
 
 /// The amounts that a call has used.
@@ -104,11 +151,13 @@ pub struct Demand {
 pub struct Usage {
     /// Requests that count.
     pub requests: u64,
+    /// Its tokens and its price.
+    pub amounts: Amounts,
 }
 
 impl Usage {
-    /// One request that an upstream answered.
-    pub const ANSWERED: Self = Self { requests: 1 };
+    /// One request that an upstream answered, and that used no tokens.
+    pub const ANSWERED: Self = Self { requests: 1, amounts: Amounts::NONE };
 }
 
 /// The state of a limit's counter, as a look or a take found it.

@@ -7,6 +7,8 @@
 //! A kind decides about its own counter only: `admit` takes all or nothing over several limits.
 
 pub mod bucket;
+pub mod budget;
+pub mod concurrency;
 pub mod gcra;
 mod kind;
 pub mod window;
@@ -18,7 +20,9 @@ use crate::cells::{CellKey, Cells, CounterError};
 pub use crate::period::{Period, Window};
 use crate::units::Moment;
 use bucket::RefillBucket;
-pub use kind::{BuildError, CounterStanding, Demand, Facts, LimitKind, State, Usage};
+use budget::{InputTokenBudget, OutputTokenBudget, SpendBudget, TokenBudget};
+use concurrency::Concurrency;
+pub use kind::{Amounts, BuildError, CounterStanding, Demand, Facts, LimitKind, More, State, Usage};
 use window::FixedWindow;
 
 /// A kind's entry in the registry.
@@ -120,11 +124,35 @@ macro_rules! limits {
             }
         }
 
+        impl Limit {
+            /// Takes more for a call on its way.
+            #[inline]
+            pub(crate) fn extend(
+                &self,
+                cells: &impl Cells,
+                key: CellKey,
+                more: &Amounts,
+                now: Moment,
+                state: &mut State,
+            ) -> Result<More, CounterError> {
+                match self { $( Self::$kind(limit) => limit.extend(cells, key, more, now, state), )+ }
+            }
+        }
+
         /// Gives an amount back. A kind that this version does not know keeps it: doubt counts as taken.
         pub(crate) fn give_back(cells: &impl Cells, taken: TakenAmount) {
             match taken.cell.kind {
                 _ if taken.amount == 0 => {}
                 $( $kind::NUMBER => $kind::give_back(cells, taken), )+
+                _ => {}
+            }
+        }
+
+        /// Ends the part of a dead worker's call that is sure to be over.
+        pub(crate) fn reclaim(cells: &impl Cells, taken: TakenAmount) {
+            match taken.cell.kind {
+                _ if taken.amount == 0 => {}
+                $( $kind::NUMBER => $kind::reclaim(cells, taken), )+
                 _ => {}
             }
         }
@@ -149,7 +177,9 @@ macro_rules! limits {
     };
 }
 
-limits! { FixedWindow, RefillBucket }
+limits! {
+    FixedWindow, RefillBucket, TokenBudget, InputTokenBudget, OutputTokenBudget, SpendBudget, Concurrency
+}
 
 /// Two kinds with one number would give back to each other's counters.
 const _: () = {

@@ -106,7 +106,7 @@ pub(super) fn body<P: CounterSpace>(
     // admit: all limits, or none
     let profile = profile.and_then(|profile| policy.rate_limiting.get(profile as usize));
     let limits = RouteLimits { profile, own, tier: context.tier(in_force) };
-    let demand = Demand { body: body.len() as u64 };
+    let demand = Demand { body: body.len() as u64, ..Demand::default() };
     let taken = admitter.take(&mut checks, &demand, now, head.id);
     let permit = taken.map_err(|why| refused::kong(why, limits, &checks, now, head.id))?;
     let mut own = Vec::new();

@@ -112,7 +112,7 @@ pub(super) fn body<P: CounterSpace>(
     gate::parameters(tier, &asked)?;
 
     tier::model_checks(tier, caller, at, &mut checks);
-    let demand = Demand { body: body.len() as u64 };
+    let demand = Demand { body: body.len() as u64, ..Demand::default() };
     let taken = admitter.take(&mut checks, &demand, now, head.id);
     let permit = taken.map_err(|why| refused::openai(why, tier, &checks, now, head.id))?;
     let mut own = Vec::with_capacity(12);

@@ -59,6 +59,42 @@ fn read(control: &ControlCells, column: u32, row: u32) -> (u32, u32) {
 }
 
 #[test]
+fn places_are_shared_by_workers_and_free_after_a_restart_of_the_machine() {
+    let folder = Folder::new();
+    let calls = Limit::build("concurrency", &serde_json::json!({"calls": 3})).unwrap();
+    let place = || [Check::new(calls, CellKey::Dense { column: 5, row: 99 })];
+    {
+        let control = ControlCells::open(&folder.cells(), STORE).unwrap();
+        control.ensure_column(5, 16, 100, "concurrency:a").unwrap();
+        let workers = [0, 1].map(|_| Arc::new(WorkerCells::open(&folder.cells(), STORE).unwrap()));
+        let take = |worker: usize| {
+            let admitter = Admitter::new(Arc::clone(&workers[worker]));
+            admitter.take(&mut place(), &Demand::default(), NOW, RequestId::default())
+        };
+        let (first, second, third) = (take(0).unwrap(), take(1).unwrap(), take(1).unwrap());
+        assert!(matches!(take(0), Err(NotTaken::Exceeded(0))) && matches!(take(1), Err(NotTaken::Exceeded(0))));
+        second.settle(&Usage::ANSWERED);
+        let fourth = take(0).unwrap();
+        let standing = control.standing(vec![Counter::new(calls, 5, 99)], NOW.into()).unwrap();
+        assert_eq!((standing[0].used, standing[0].reserved, standing[0].remaining), (3, 0, 0));
+        control.ensure_column(5, 16, 200, "concurrency:a").unwrap();
+        assert!(matches!(take(0), Err(NotTaken::Exceeded(0))), "a column that grows keeps its calls");
+        std::mem::forget((first, third, fourth));
+    }
+    // As after a loss of power: another boot, and journals that name no place.
+    let slots = fs::read_dir(folder.cells()).unwrap().map(|file| file.unwrap().path());
+    slots.filter(|path| path.to_string_lossy().contains("slot")).for_each(|path| fs::remove_file(path).unwrap());
+    let column = folder.cells().join("column-5");
+    let mut bytes = fs::read(&column).unwrap();
+    bytes[(512 - 256) * 8] ^= 1;
+    fs::write(&column, bytes).unwrap();
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
+    control.ensure_column(5, 16, 200, "concurrency:a").unwrap();
+    let standing = control.standing(vec![Counter::new(calls, 5, 99)], NOW.into()).unwrap();
+    assert_eq!(standing[0].used, 0);
+}
+
+#[test]
 fn a_worker_sees_columns_made_and_grown_after_it_started() {
     let folder = Folder::new();
     let control = ControlCells::open(&folder.cells(), STORE).unwrap();

@@ -220,7 +220,7 @@ proptest! {
                         *(if from_sent { &mut truth.sent } else { &mut truth.held }) -= 1;
                         truth.unsure += 1;
                     });
-                    permit.settle(&Usage { requests: 0 });
+                    permit.settle(&Usage { requests: 0, ..Usage::ANSWERED });
                     place.now_true(|truth| truth.unsure -= 1);
                 }
                 _ => {}

@@ -13,8 +13,10 @@ use aigw_core::cells::journal::{self, State as PermitState, TakenAmount};
 use aigw_core::cells::{CellKey, Cells, CounterSpace, journal_v1};
 use aigw_core::clock::{Clock, FakeClock};
 use aigw_core::limits::bucket::RefillBucket;
+use aigw_core::limits::budget::{SpendBudget, TokenBudget};
+use aigw_core::limits::concurrency::Concurrency;
 use aigw_core::limits::window::FixedWindow;
-use aigw_core::limits::{Demand, KINDS, Limit, LimitKind, State, Usage};
+use aigw_core::limits::{Amounts, Demand, KINDS, Limit, LimitKind, State, Usage};
 use aigw_core::units::{Moment, RequestId, UnixSeconds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -144,6 +146,131 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn budget_keeps_its_limit_and_restores_refunds(
+        amount in 0..20_u64, per in prop::sample::select(vec!["second", "minute", "90s"]), steps in steps(),
+    ) {
+        follow::<TokenBudget>(&json!({"amount": amount, "per": per}), steps.clone())?;
+        follow::<SpendBudget>(&json!({"amount": amount, "per": per}), steps)?;
+    }
+
+    #[test]
+    fn places_keep_their_limit_and_come_back(calls in 0..20_u32, steps in steps()) {
+        follow::<Concurrency>(&json!({"calls": calls}), steps)?;
+    }
+
+    #[test]
+    fn permit_with_extensions_holds_no_more_than_its_budgets(
+        limits in (1..400_u64, 1..400_u64), moves in prop::collection::vec((0..4_u8, 0..60_u64, 0..60_u64), 1..40),
+    ) {
+        extended(limits, &moves)?;
+    }
+}
+
+/// Random takes, extensions, settlements and drops of permits over a token and a spend budget.
+fn extended(limits: (u64, u64), moves: &[(u8, u64, u64)]) -> Result<(), TestCaseError> {
+    let space = Arc::new(space());
+    let admitter = Admitter::new(Arc::clone(&space));
+    let counters = [(1, "tokens", limits.0), (2, "spend", limits.1)].map(|(column, kind, amount)| {
+        let limit = Limit::build(kind, &json!({"amount": amount, "per": "day"})).unwrap();
+        (limit, CellKey::Dense { column, row: 2 })
+    });
+    let counted = || counters.map(|(limit, key)| limit.standing(&*space, key, NOW.into()).taken);
+    let mut checks = counters.map(|(limit, key)| Check::new(limit, key));
+    let (mut open, mut settled) = (Vec::new(), [0, 0]);
+    for &(what, output_tokens, spend) in moves {
+        let more = Amounts { input_tokens: 0, output_tokens, spend };
+        match what {
+            0 => {
+                let demand = Demand { bound: more, ..Demand::default() };
+                if let Ok(permit) = admitter.take(&mut checks, &demand, NOW, ID) {
+                    open.push((permit, [output_tokens, spend]));
+                }
+            }
+            1 => {
+                if let Some((permit, held)) = open.last_mut()
+                    && permit.extend(&checks, &more, NOW.into()).is_ok()
+                {
+                    *held = [held[0] + output_tokens, held[1] + spend];
+                }
+            }
+            2 => {
+                if let Some((permit, held)) = open.pop() {
+                    let used = [held[0].min(output_tokens), held[1].min(spend)];
+                    let amounts = Amounts { input_tokens: 0, output_tokens: used[0], spend: used[1] };
+                    permit.settle(&Usage { requests: 1, amounts });
+                    settled = [settled[0] + used[0], settled[1] + used[1]];
+                }
+            }
+            _ => drop(open.pop()),
+        }
+        let held = open.iter().fold(settled, |sum, (_, held)| [sum[0] + held[0], sum[1] + held[1]]);
+        prop_assert_eq!(counted(), held);
+        prop_assert!(held[0] <= limits.0 && held[1] <= limits.1, "{:?} of {:?}", held, limits);
+    }
+    drop(open);
+    prop_assert_eq!(counted(), settled);
+    Ok(())
+}
+
+#[test]
+fn extension_in_a_later_window_counts_there() {
+    let space = Arc::new(space());
+    let admitter = Admitter::new(Arc::clone(&space));
+    let limit = Limit::build("tokens", &json!({"amount": 100, "per": "minute"})).unwrap();
+    let mut checks = [Check::new(limit, KEY)];
+    let bound = Amounts { output_tokens: 90, ..Amounts::NONE };
+    let mut permit = admitter.take(&mut checks, &Demand { bound, ..Demand::default() }, NOW, ID).unwrap();
+    let more = Amounts { output_tokens: 20, ..Amounts::NONE };
+    assert_eq!(permit.extend(&checks, &more, NOW.into()), Err(0));
+    let later = UnixSeconds(NOW.0 + 60);
+    assert_eq!(permit.extend(&checks, &more, later.into()), Ok(()));
+    assert_eq!(limit.standing(&*space, KEY, later.into()).taken, 20);
+    permit.settle(&Usage { requests: 1, amounts: Amounts { output_tokens: 110, ..Amounts::NONE } });
+    assert_eq!(limit.standing(&*space, KEY, later.into()).taken, 20, "the rest belongs to the window that is over");
+}
+
+#[test]
+fn budget_resets_exactly_at_its_end_and_takes_back_nothing_of_the_window_before() {
+    let mut subject = Subject::<TokenBudget>::new(&json!({"amount": 1_u64 << 48, "per": "minute"}));
+    let taken = subject.take(1 << 48).unwrap();
+    assert!(subject.take(1).is_none());
+    let end = subject.state.end;
+    subject.clock.step_to(UnixSeconds(end.0 - 1));
+    assert!(subject.take(1).is_none());
+    subject.clock.step_to(end);
+    assert_eq!(subject.taken(), 0);
+    assert!(subject.take(7).is_some());
+    TokenBudget::settle(&subject.space, taken, 0);
+    assert_eq!(subject.taken(), 7);
+    subject.clock.step_to(UnixSeconds(end.0 - 1));
+    assert!(subject.take(1 << 48).is_none(), "a clock that was set back reopens no window");
+}
+
+#[test]
+fn places_of_a_dead_worker_are_free_whatever_its_calls_did() {
+    let space = Arc::new(space());
+    let admitter = Admitter::new(Arc::clone(&space));
+    let calls = Limit::build("concurrency", &json!({"calls": 3})).unwrap();
+    let tokens = Limit::build("tokens", &json!({"amount": 99, "per": "day"})).unwrap();
+    let taken = |limit: Limit, column| limit.standing(&*space, CellKey::Dense { column, row: 2 }, NOW.into()).taken;
+    let mut checks =
+        [(1, calls), (2, tokens)].map(|(column, limit)| Check::new(limit, CellKey::Dense { column, row: 2 }));
+    let demand = Demand { bound: Amounts { input_tokens: 9, ..Amounts::NONE }, ..Demand::default() };
+    let mut take = || admitter.take(&mut checks, &demand, NOW, ID);
+    take().unwrap().settle(&Usage::ANSWERED);
+    assert_eq!((taken(calls, 1), taken(tokens, 2)), (0, 0));
+    let (held, mut sent, mut also) = (take().unwrap(), take().unwrap(), take().unwrap());
+    assert!(matches!(take(), Err(NotTaken::Exceeded(0))));
+    sent.mark_sent();
+    also.mark_sent();
+    assert_eq!((taken(calls, 1), taken(tokens, 2)), (3, 27));
+    std::mem::forget((held, sent, also));
+    reclaim(space.ring().words(), &*space, true);
+    assert_eq!((taken(calls, 1), taken(tokens, 2)), (0, 18), "the amounts of calls that were sent stay");
+}
+
 #[test]
 fn fixed_window_resets_exactly_at_its_end() {
     let mut subject = Subject::<FixedWindow>::new(&json!({"requests": 3, "per": "minute"}));
@@ -208,6 +335,9 @@ fn holds_under_races<K: LimitKind + Send + Sync>(fields: &Value) {
 fn racing_threads_never_pass_a_limit() {
     holds_under_races::<FixedWindow>(&json!({"requests": 7, "per": "day"}));
     holds_under_races::<RefillBucket>(&json!({"requests": 1, "per": "day", "burst": 7}));
+    holds_under_races::<TokenBudget>(&json!({"amount": 7, "per": "day"}));
+    holds_under_races::<SpendBudget>(&json!({"amount": 7, "per": "day"}));
+    holds_under_races::<Concurrency>(&json!({"calls": 7}));
 }
 
 fn both() -> [Limit; 2] {
@@ -230,7 +360,7 @@ fn reclaim_keeps_permits_that_were_sent_and_gives_back_those_that_were_not() {
         [(1, window), (2, bucket)].map(|(column, limit)| Check::new(limit, CellKey::Dense { column, row: 2 }));
     let mut take = || admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap();
     take().settle(&Usage::ANSWERED);
-    take().settle(&Usage { requests: 0 });
+    take().settle(&Usage { requests: 0, ..Usage::ANSWERED });
     assert_eq!(used(&space), [1, 1], "a request that does not count goes back");
     let (held, mut sent) = (take(), take());
     sent.mark_sent();

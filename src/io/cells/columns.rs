@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use aigw_core::cells::Words;
 use aigw_core::cells::shared::{self, COLUMN_WORDS, CellFile, HEADER_WORDS, MAX_CHUNKS, header};
+use aigw_core::cells::{Words, places};
 
 use super::files::{self, StoreId};
 use crate::map::{WordMap, allocate};
@@ -66,7 +66,7 @@ impl Columns {
     pub(super) fn row(&self, number: u32, row: u32) -> Option<&[AtomicU64]> {
         let column = self.column(number)?;
         let (words, index) = self.find_row(column, row)?;
-        // 1, 2, 4 or 8 words: a row lies in one chunk.
+        // 1, 2, 4, 8 or 16 words: a row lies in one chunk.
         words.get(index..index + usize::try_from(column.width).ok()?)
     }
 
@@ -103,8 +103,8 @@ impl Columns {
         if self.place(number).is_none() {
             return Err(wrong(format!("column {number}: numbers go up to {}", PAGE * PAGE - 1)));
         }
-        if !matches!(width, 1 | 2 | 4 | 8) {
-            return Err(wrong(format!("column {number}: a row has 1, 2, 4 or 8 words, not {width}")));
+        if !matches!(width, 1 | 2 | 4 | 8 | 16) {
+            return Err(wrong(format!("column {number}: a row has 1, 2, 4, 8 or 16 words, not {width}")));
         }
         let chunks = shared::chunks_for(rows, width);
         let chunks = chunks.ok_or_else(|| wrong(format!("column {number}: {rows} rows are too many")))?;
@@ -124,7 +124,7 @@ impl Columns {
             file.sync_all()?;
             words[CHUNKS].store(chunks as u64, Ordering::Release);
         }
-        Ok(())
+        if width == u64::from(places::WORDS) { column.end_calls() } else { Ok(()) }
     }
 
     /// When the column's file was made, where the file system tells.
@@ -179,7 +179,7 @@ impl Columns {
         files::check(CellFile::Column, &path, &head, self.store)?;
         let width = head.words()[WIDTH].load(Ordering::Relaxed);
         let found = head.words()[NUMBER].load(Ordering::Relaxed);
-        if found != u64::from(number) || !matches!(width, 1 | 2 | 4 | 8) {
+        if found != u64::from(number) || !matches!(width, 1 | 2 | 4 | 8 | 16) {
             let text = format!("it holds column {found} with {width} words a row: move it away and start again");
             return Err(files::at(&path, Error::new(ErrorKind::InvalidData, text)));
         }
@@ -190,17 +190,7 @@ impl Columns {
     #[cold]
     fn map<'a>(&self, column: &'a Column, chunk: usize) -> io::Result<&'a WordMap> {
         let _changing = self.changing();
-        let place = column.later.get(chunk - 1).ok_or(ErrorKind::NotFound)?;
-        if let Some(map) = place.get() {
-            return Ok(map);
-        }
-        if column.head.words()[CHUNKS].load(Ordering::Acquire) <= chunk as u64 {
-            return Err(ErrorKind::NotFound.into());
-        }
-        let shared::Chunk { start, words } = shared::chunk(chunk);
-        let words = usize::try_from(words).map_err(Error::other)?;
-        let map = WordMap::new(&files::open(&column.path)?, files::HEADER_BYTES + start * 8, words)?;
-        Ok(place.get_or_init(|| map))
+        column.map(chunk)
     }
 
     fn path(&self, number: u32) -> PathBuf {
@@ -213,6 +203,42 @@ impl Columns {
 }
 
 impl Column {
+    /// Sets counters of calls in flight to 0, once after a restart of the machine: no call has outlived it, and after a loss of
+    /// power the journals may not name all places.
+    fn end_calls(&self) -> io::Result<()> {
+        let words = self.head.words();
+        let boot = super::slots::boot();
+        if words[SHARED].load(Ordering::Acquire) == boot {
+            return Ok(());
+        }
+        let chunks = usize::try_from(words[CHUNKS].load(Ordering::Acquire)).unwrap_or(0);
+        for chunk in 1..chunks {
+            if self.later.get(chunk - 1).is_some_and(|map| map.get().is_none()) {
+                self.map(chunk)?;
+            }
+        }
+        let first = words.get(HEADER_WORDS..).unwrap_or_default();
+        let later = self.later.iter().filter_map(OnceLock::get).flat_map(Words::words);
+        first.iter().chain(later).for_each(|word| word.store(0, Ordering::Relaxed));
+        words[SHARED].store(boot, Ordering::Release);
+        Ok(())
+    }
+
+    /// Maps a later chunk, once, if the header counts it. The caller holds the lock of changes.
+    fn map(&self, chunk: usize) -> io::Result<&WordMap> {
+        let place = self.later.get(chunk - 1).ok_or(ErrorKind::NotFound)?;
+        if let Some(map) = place.get() {
+            return Ok(map);
+        }
+        if self.head.words()[CHUNKS].load(Ordering::Acquire) <= chunk as u64 {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let shared::Chunk { start, words } = shared::chunk(chunk);
+        let words = usize::try_from(words).map_err(Error::other)?;
+        let map = WordMap::new(&files::open(&self.path)?, files::HEADER_BYTES + start * 8, words)?;
+        Ok(place.get_or_init(|| map))
+    }
+
     /// Refuses a column that counts something else than expected.
     fn is(&self, number: u32, width: u64, key: &str) -> io::Result<()> {
         let words = self.head.words();

@@ -253,7 +253,7 @@ fn lock(file: &File) -> io::Result<bool> {
 }
 
 /// A word that changes when the machine restarts; 0 when the kernel has none.
-fn boot() -> u64 {
+pub(super) fn boot() -> u64 {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
     u64::from_str_radix(&digits, 16).unwrap_or(0)

@@ -61,6 +61,11 @@ impl Cells for WorkerCells {
     }
 
     #[inline]
+    fn lane(&self) -> u64 {
+        self.slot.number().into()
+    }
+
+    #[inline]
     fn open(&self) -> &Open {
         self.counters.open()
     }

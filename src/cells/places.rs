@@ -1,0 +1,101 @@
+//! Words that count calls in flight: a lane of 16 bits for each worker's slot.
+//!
+//! A worker adds to its own lane, then sums all lanes; above the limit it takes its place back. Of two that add at once the
+//! later one in the order of all changes sees both, so no more than the limit are ever admitted. A killed worker's lane is
+//! emptied from the entries of its journal: nobody else wrote to it, so there is no doubt.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Words of a row: lanes for all 64 slots.
+pub const WORDS: u32 = 16;
+const LANES: u64 = 4;
+const LANE: u64 = 0xffff;
+
+/// The places of one row.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a>(&'a [AtomicU64]);
+
+impl<'a> Places<'a> {
+    /// Over the words of a row.
+    #[inline]
+    pub fn new(row: &'a [AtomicU64]) -> Self {
+        Self(row)
+    }
+
+    /// The places taken, over all lanes.
+    #[inline]
+    pub fn sum(self) -> u64 {
+        self.0.iter().map(|word| lanes(word.load(Ordering::SeqCst))).sum()
+    }
+
+    /// Takes `amount` places in this lane if no more than `limit` are taken with them. The number is that of the places
+    /// which others hold. Two takers at the limit may see each other and both turn back: each tries twice.
+    #[inline]
+    pub fn take(self, lane: u64, amount: u64, limit: u64) -> Result<u64, u64> {
+        let mut others = 0;
+        for _ in 0..2 {
+            if !self.add(lane, amount) {
+                return Err(self.sum());
+            }
+            others = self.sum().saturating_sub(amount);
+            if others.saturating_add(amount) <= limit {
+                return Ok(others);
+            }
+            self.give_back(lane, amount);
+        }
+        Err(others)
+    }
+
+    /// Gives places of a lane back.
+    #[inline]
+    pub fn give_back(self, lane: u64, amount: u64) {
+        self.change(lane, |held| Some(held.saturating_sub(amount)));
+    }
+
+    /// Empties the lane of a worker that is dead.
+    pub fn empty(self, lane: u64) {
+        self.change(lane, |_| Some(0));
+    }
+
+    #[inline]
+    fn add(self, lane: u64, amount: u64) -> bool {
+        self.change(lane, |held| held.checked_add(amount).filter(|sum| *sum <= LANE))
+    }
+
+    #[inline]
+    fn change(self, lane: u64, next: impl Fn(u64) -> Option<u64>) -> bool {
+        let Some(word) = usize::try_from(lane / LANES).ok().and_then(|at| self.0.get(at)) else { return false };
+        let shift = lane % LANES * 16;
+        let changed = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |seen| {
+            next(seen >> shift & LANE).map(|held| seen & !(LANE << shift) | held << shift)
+        });
+        changed.is_ok()
+    }
+}
+
+#[inline]
+fn lanes(word: u64) -> u64 {
+    (0..LANES).map(|lane| word >> (lane * 16) & LANE).sum()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_do_not_touch_each_other() {
+        let row: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let places = Places::new(&row);
+        for lane in 0..64 {
+            assert_eq!(places.take(lane, 1, 64), Ok(lane));
+        }
+        assert_eq!(places.take(5, 1, 64), Err(64));
+        places.give_back(7, 9);
+        assert_eq!(places.sum(), 63);
+        assert_eq!(places.take(3, LANE, u64::MAX), Err(63), "a lane does not run over");
+        places.empty(3);
+        assert_eq!(places.sum(), 62);
+        assert_eq!(places.take(64, 1, 1_000), Err(62), "there is no such lane");
+    }
+}
