@@ -8,8 +8,10 @@
 use std::borrow::Cow;
 
 use super::check::Check;
+use super::needs::{SPEND, is_spent_for_long};
 use super::wait::{self, Refused};
 use crate::limits::Period;
+use crate::stream::bill::dollars;
 use crate::units::{Moment, RequestId};
 
 /// A response header: lower-case name, value.
@@ -97,6 +99,9 @@ fn models(checks: &[Check], now: Moment, counted: bool, refused: Option<Refused>
         let own = if counted { facts.refill.saturating_mul(check.amount) } else { 0 };
         out.push((reset, go_duration(check.state.full_at.since(now).saturating_add(own)).into()));
     }
+    if let Some(check) = least(enforced().filter(|check| check.facts().meter == SPEND), counted) {
+        out.push(("x-aigw-remaining-spend", dollars(remaining(check, counted)).into()));
+    }
     let waiting = refused.filter(|(check, _)| !check.never_passes());
     if let Some((check, id)) = waiting.filter(|(check, id)| !retry(check, now, *id, out)) {
         out.push(("retry-after-ms", wait::spread_ms(check, now, id).to_string().into()));
@@ -118,7 +123,7 @@ fn retry(check: &Check, now: Moment, id: RequestId, out: &mut Vec<Header>) -> bo
     let seconds = check.resets_in(now).max(1);
     let spread = if check.facts().refill > 0 { wait::spread_ms(check, now, id).div_ceil(1_000) } else { 0 };
     out.push(("retry-after", spread.max(u64::from(seconds)).to_string().into()));
-    let vain = seconds > RETRY_WITHIN_S || check.facts().limit == 0;
+    let vain = seconds > RETRY_WITHIN_S || check.facts().limit == 0 || is_spent_for_long(&check.facts());
     if vain {
         out.push(DO_NOT_RETRY);
     }

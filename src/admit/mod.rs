@@ -9,6 +9,7 @@ mod check;
 pub mod gate;
 pub mod groups;
 pub mod headers;
+mod needs;
 mod permit;
 pub mod profile;
 mod reclaim;

@@ -4,7 +4,7 @@
 //! A refusal without a limit says that the worker is full, or that the configuration is damaged.
 
 use super::wait::{self, Refused};
-use super::{Check, NotTaken, headers};
+use super::{Check, NotTaken, headers, needs};
 use crate::refusal::{LimitFacts, Reason, Refusal};
 use crate::request::Header;
 use crate::snapshot::{Profile, Tier};
@@ -54,7 +54,17 @@ pub fn openai(why: NotTaken, tier: &Tier, checks: &[Check], now: Moment, id: Req
             format!("You exceeded your current quota of {policy} in tier '{name}'. It is renewed in {wait}.")
         }
         Reason::AboveLimit => format!("The request takes more than tier '{name}' ever allows: {policy}."),
+        Reason::ConcurrencyLimited => format!("Tier '{name}' allows {policy}. Please try again when one has ended."),
         _ => format!("Rate limit reached in tier '{name}': {policy}. Please try again in {wait}."),
+    };
+    let (facts_of, used) = (check.facts(), check.state.used);
+    let more = match reason {
+        Reason::AboveLimit => needs::never(&facts_of, check.amount),
+        _ => needs::sentence(&facts_of, check.amount, used),
+    };
+    let message = match more {
+        Some(more) => format!("{message} {more}"),
+        None => message,
     };
     let mut own: Vec<Header> = Vec::with_capacity(12);
     headers::openai(checks, now, Some(Refused { index, id }), &mut own);
@@ -66,10 +76,16 @@ pub fn openai(why: NotTaken, tier: &Tier, checks: &[Check], now: Moment, id: Req
 }
 
 fn facts(check: &Check) -> LimitFacts {
+    let facts = check.facts();
+    let sized = needs::is_sized(&facts);
     LimitFacts {
         policy: check.limit.describe(),
-        limit: check.facts().limit,
+        limit: facts.limit,
         used: check.state.used,
+        // A look at the head does not know the size of the call.
+        needs: Some(check.amount).filter(|needs| sized && *needs > 0),
+        left: sized.then(|| needs::left(&facts, check.state.used)),
+        tokens: sized && facts.meter != needs::SPEND,
         scope: check.scope,
         reset_at: check.resets_at().0,
     }
@@ -83,6 +99,7 @@ fn reason(why: NotTaken, checks: &[Check]) -> (Reason, Option<(usize, &Check)>) 
         NotTaken::Exceeded(index) | NotTaken::Never(index) => match checks.get(index) {
             None => (Reason::Internal, None),
             Some(check) if matches!(why, NotTaken::Never(_)) => (Reason::AboveLimit, Some((index, check))),
+            Some(check) if needs::is_concurrency(&check.facts()) => (Reason::ConcurrencyLimited, Some((index, check))),
             Some(check) if check.facts().quota => (Reason::QuotaExhausted, Some((index, check))),
             Some(check) => (Reason::RateLimited, Some((index, check))),
         },

@@ -44,6 +44,15 @@ pub struct LimitFacts {
     pub limit: u64,
     /// The amount counted.
     pub used: u64,
+    /// The most that the call would use; `None` for meters whose calls are all of one size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<u64>,
+    /// The amount that is left, for the same meters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
+    /// The meter counts tokens.
+    #[serde(skip)]
+    pub tokens: bool,
     /// The scope of its counter.
     pub scope: &'static str,
     /// Unix seconds at which one more request passes.

@@ -42,6 +42,7 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
         Reason::NoTier | Reason::ModelNotAllowed | Reason::FeatureNotInTier => ("permission_error", reason.code()),
         Reason::SizeLimited | Reason::BodyTooLarge => (INVALID, "request_too_large"),
         Reason::RateLimited => ("requests", "rate_limit_exceeded"),
+        Reason::ConcurrencyLimited => ("requests", reason.code()),
         Reason::QuotaExhausted => ("insufficient_quota", "insufficient_quota"),
         Reason::Overloaded | Reason::Draining | Reason::Drained => ("server_error", "overloaded"),
         Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout | Reason::UpstreamVanished => {
@@ -101,7 +102,10 @@ fn message(reason: Reason) -> &'static str {
 
 /// The body. `retryable`: the same request may pass if it is sent again soon.
 pub fn render(refusal: &Refusal, tier: Option<&str>, request_id: &str, retryable: bool) -> Vec<u8> {
-    let (kind, code) = kind(refusal.reason);
+    let (kind, code) = match kind(refusal.reason) {
+        ("requests", code) if refusal.limit.as_ref().is_some_and(|limit| limit.tokens) => ("tokens", code),
+        pair => pair,
+    };
     let row = refusal.reason.row();
     let facts = Facts { reason: row.code, request_id, tier, limit: refusal.limit.as_deref(), retryable };
     let message = refusal.message.as_deref().unwrap_or_else(|| message(refusal.reason));
@@ -189,6 +193,9 @@ mod tests {
             policy: "100 requests per day".into(),
             limit: 100,
             used: 100,
+            needs: None,
+            left: None,
+            tokens: false,
             scope: "consumer",
             reset_at: 86_400,
         };

@@ -173,6 +173,8 @@ denials! {
     UpstreamVanished = "upstream_vanished", 504, "The upstream server is timing out", None, Unsafe;
     /// Upstream's answer has an unknown or broken content coding, or one whose content outgrows the bounds.
     UpstreamEncoding = "upstream_encoding", 502, "An invalid response was received from the upstream server", None, Unsafe;
+    /// As many calls of the caller are in flight as its tier allows at once.
+    ConcurrencyLimited = "concurrency_limit_exceeded", 429, "Too many calls at once", Limits, After;
 }
 
 impl Reason {
