@@ -7,6 +7,18 @@
 /// Tokens that a price is for.
 const PER: u128 = 1_000_000;
 
+/// Nano-dollars in a dollar.
+const DOLLAR: u64 = 1_000_000_000;
+
+/// Nano-dollars as dollars, with as many decimals as are needed: `0.000026`, `12`.
+pub fn dollars(nanos: u64) -> String {
+    let (whole, rest) = (nanos / DOLLAR, nanos % DOLLAR);
+    match rest {
+        0 => whole.to_string(),
+        _ => format!("{whole}.{rest:09}").trim_end_matches('0').to_owned(),
+    }
+}
+
 /// Prices in nano-dollars: of a million tokens of each class, and of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Prices {

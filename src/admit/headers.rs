@@ -11,7 +11,7 @@ use super::check::Check;
 use super::needs::{SPEND, is_spent_for_long};
 use super::wait::{self, Refused};
 use crate::limits::Period;
-use crate::stream::bill::dollars;
+use crate::price::dollars;
 use crate::units::{Moment, RequestId};
 
 /// A response header: lower-case name, value.

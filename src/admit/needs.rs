@@ -4,7 +4,7 @@
 //! advice on a retry. Requests are all of one size, and calls at once have no size: both keep their own words.
 
 use crate::limits::Facts;
-use crate::stream::bill::dollars;
+use crate::price::dollars;
 
 /// The meter of calls in flight.
 const CONCURRENCY: &str = "concurrency";

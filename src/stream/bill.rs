@@ -7,25 +7,13 @@
 use std::fmt::Write as _;
 
 use super::usage::Usage;
-use crate::price::{Classes, Prices};
+use crate::price::{Classes, Prices, dollars};
 use crate::request::Header;
-
-/// Nano-dollars in a dollar.
-const DOLLAR: u64 = 1_000_000_000;
 
 /// The price of a call with this usage, in nano-dollars.
 pub fn price(prices: &Prices, usage: &Usage) -> u64 {
     let Usage { input, cached_input, cache_write_input, output, reasoning } = *usage;
     prices.of(&Classes { input, cached_input, cache_write: cache_write_input, output, reasoning })
-}
-
-/// Nano-dollars as dollars, with as many decimals as are needed: `0.000026`, `12`.
-pub fn dollars(nanos: u64) -> String {
-    let (whole, rest) = (nanos / DOLLAR, nanos % DOLLAR);
-    match rest {
-        0 => whole.to_string(),
-        _ => format!("{whole}.{rest:09}").trim_end_matches('0').to_owned(),
-    }
 }
 
 /// The headers of a plain answer with this usage.
