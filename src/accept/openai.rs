@@ -118,6 +118,17 @@ pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, Refusal> {
     }
 }
 
+/// Whether a body has messages. False for a body that is no object: [`read`] tells why.
+pub fn has_messages(body: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    let mut found = false;
+    let look = |name: &str, _: &RawValue| -> Result<(), ()> {
+        found |= name == "messages";
+        Ok(())
+    };
+    each_member(text, look).is_ok() && found
+}
+
 fn invalid_json(why: &str) -> Refusal {
     Refusal::because(Reason::InvalidJson, format!("We could not parse the JSON body of your request: {why}."))
 }

@@ -167,8 +167,11 @@ impl Worker {
         })
     }
 
-    /// Admits a request whose body is whole, or answers it with a refusal.
+    /// Admits a request whose body is whole, or answers it: with a refusal, or with the count of its tokens.
     pub fn on_body(&self, accepted: Accepted, head: &Arc<Head>, body: Bytes) -> Result<Admitted<WorkerCells>, Answer> {
+        if accepted.is_counted() {
+            return Err(self.tokenize(accepted, head, body));
+        }
         match self.stages.body(accepted, head, body, self.clock.moment()) {
             Ok(admitted) => {
                 if let Some(tier) = admitted.shadowed_tier() {
@@ -178,6 +181,17 @@ impl Worker {
             }
             Err(rejected) => Err(self.refuse(head, *rejected)),
         }
+    }
+
+    fn tokenize(&self, accepted: Accepted, head: &Head, body: Bytes) -> Answer {
+        let (in_force, context, counted) = match self.stages.tokenize(accepted, head, body, self.clock.moment()) {
+            Ok(counted) => counted,
+            Err(rejected) => return self.refuse(head, *rejected),
+        };
+        let mut answer = answer::document(head, counted, self.shutdown().draining);
+        cors::append(&in_force, &context, head, &mut answer.headers);
+        self.record_answer(&in_force, head, &context, &answer, None);
+        answer
     }
 
     /// The refusal of a request for a reason outside of the stages: its body is too large or too slow, or the worker is

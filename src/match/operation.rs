@@ -21,6 +21,8 @@ pub enum Operation<'a> {
     Model(&'a str),
     /// The caller's standing at its limits.
     Limits,
+    /// The count of a body's input tokens.
+    Tokenize,
 }
 
 /// Azure's paths of a model: `/openai/deployments/{model}/chat/completions`.
@@ -70,7 +72,7 @@ pub fn operation(head: &Head) -> Result<Operation<'_>, Refusal> {
     if operation.takes(&head.method) {
         return Ok(operation);
     }
-    let allow = if matches!(operation, Operation::Call(_)) { "POST" } else { "GET, HEAD" };
+    let allow = if matches!(operation, Operation::Call(_) | Operation::Tokenize) { "POST" } else { "GET, HEAD" };
     Err(Refusal::from(Reason::UnsupportedMethod).with(vec![("allow", allow.into())]))
 }
 
@@ -95,13 +97,14 @@ impl<'a> Operation<'a> {
             "embeddings" => Self::Call(Endpoint::Embeddings),
             "models" => Self::Models,
             "limits" => Self::Limits,
+            "tokenize" => Self::Tokenize,
             other => Self::Model(other.strip_prefix("models/").filter(|name| !name.is_empty())?),
         })
     }
 
     fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Call(_) => method == Method::POST,
+            Self::Call(_) | Self::Tokenize => method == Method::POST,
             Self::Models | Self::Model(_) | Self::Limits => method == Method::GET || method == Method::HEAD,
         }
     }

@@ -53,6 +53,8 @@ pub struct Accepted {
 pub(super) enum Findings {
     Kong(KongHead),
     OpenAi(OpenAiHead),
+    /// A body that is only counted, and its coding.
+    Tokenize(Option<Coding>),
 }
 
 /// The findings on Kong's routes.
@@ -105,6 +107,11 @@ pub(super) struct Admission<P: CounterSpace> {
 }
 
 impl Accepted {
+    /// Whether the body is answered by [`super::Stages::tokenize`], and goes to no upstream.
+    pub fn is_counted(&self) -> bool {
+        matches!(self.findings, Findings::Tokenize(_))
+    }
+
     /// Adds the headers that let a page read an answer of the gateway's own.
     pub fn append_cors(&self, head: &Head, answer: &mut Answer) {
         cors::append(&self.in_force, &self.context, head, &mut answer.headers);

@@ -10,6 +10,7 @@ mod case;
 pub mod cors;
 mod kong;
 mod openai;
+mod tokenize;
 
 use std::sync::Arc;
 
@@ -108,9 +109,31 @@ impl<P: CounterSpace> Stages<P> {
         let admission = match findings {
             Findings::Kong(kong) => kong::body(&case, context, kong, checks, body),
             Findings::OpenAi(openai) => openai::body(&case, head, context, openai, checks, body),
+            Findings::Tokenize(_) => Err(Reason::Internal.into()),
         };
         match admission {
             Ok(admission) => Ok(Admitted::new(admission, in_force, Arc::clone(head), context, ingress, now)),
+            Err(refusal) => Err(Box::new(Rejected { refusal, context, in_force })),
+        }
+    }
+
+    /// Counts the tokens of a body that is asked about ([`Accepted::is_counted`]). Takes from no limit.
+    pub fn tokenize(
+        &self,
+        accepted: Accepted,
+        head: &Head,
+        body: Bytes,
+        now: Moment,
+    ) -> Result<(Arc<InForce>, LogContext, Bytes), Box<Rejected>> {
+        let Accepted { in_force, context, findings, .. } = accepted;
+        let (hasher, admitter) = (&self.hasher, &self.admitter);
+        let case = Case { in_force: &in_force, hasher, admitter, max_body: self.bounds.max_body, head, now };
+        let document = match findings {
+            Findings::Tokenize(coding) => tokenize::body(&case, context, coding, body),
+            Findings::Kong(_) | Findings::OpenAi(_) => Err(Reason::Internal.into()),
+        };
+        match document {
+            Ok(document) => Ok((in_force, context, document)),
             Err(refusal) => Err(Box::new(Rejected { refusal, context, in_force })),
         }
     }

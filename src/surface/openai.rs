@@ -3,7 +3,8 @@
 //! [`head`]: match (a preflight, operation), accept (the body's coding), identify (key), admit (tier, size, a look at the limits).
 //! [`body`]: accept (plain bytes), admit (size), accept (deciding words), admit (model, gates, then all limits are taken), balance (order of the
 //! targets), forward. The same body goes upstream with the model renamed, the output capped, and the usage of a stream asked
-//! for. `GET /v1/models` and `/v1/limits` are answered from the head and take nothing.
+//! for. `GET /v1/models` and `/v1/limits` are answered from the head and take nothing;
+//! `tokenize` answers `/v1/tokenize` from the body and takes nothing.
 
 use std::sync::Arc;
 
@@ -64,6 +65,10 @@ pub(super) fn head<P: CounterSpace>(
             let shown = in_force.models.get(at).map(|model| model.shown.clone()).unwrap_or_default();
             return Ok(HeadOutcome::Document(*context, shown));
         }
+        Operation::Tokenize => {
+            judge_declared(tier, head)?;
+            return Ok(case.accepted(*context, Vec::new(), Findings::Tokenize(coding)));
+        }
         Operation::Limits => {
             let page = standing(offer, tier, rows).ok_or(Reason::Internal)?;
             return Ok(HeadOutcome::Document(*context, page));
@@ -72,11 +77,7 @@ pub(super) fn head<P: CounterSpace>(
     context.endpoint = Some(endpoint);
 
     // admit: the declared size, then a look at the limits
-    if let (BodyLength::Known(bytes), Some(most)) = (head.length, tier.prompt_max_bytes)
-        && size::is_above(bytes, Some(most))
-    {
-        return Err(openai::too_large(most));
-    }
+    judge_declared(tier, head)?;
     let mut checks = Vec::with_capacity(tier.limits.len());
     tier::checks(tier, rows, head, admitter, &mut checks);
     let peeked = admitter.peek(&mut checks, &Demand::default(), now);
@@ -142,6 +143,14 @@ pub(super) fn body<P: CounterSpace>(
         dispatch: Dispatch { ping: model.stream_ping().filter(|_| !whole), ..dispatch },
         model: Some((at, answer)),
     })
+}
+
+/// Refuses a head that declares a body above the tier's bound.
+fn judge_declared(tier: &Tier, head: &Head) -> Result<(), Refusal> {
+    match (head.length, tier.prompt_max_bytes) {
+        (BodyLength::Known(bytes), Some(most)) if size::is_above(bytes, Some(most)) => Err(openai::too_large(most)),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a plain body above the tier's bound.

@@ -296,3 +296,26 @@ fn preflight_needs_no_key_and_answers_need_rules() {
     assert!(headers.contains(&("access-control-allow-origin", "https://app.example".into())));
     assert_eq!(World::new(&policy()).reason(&asked), Some(Reason::UnsupportedMethod));
 }
+
+#[test]
+fn tokenize_counts_a_body_and_takes_nothing() {
+    let world = World::new(&policy());
+    let ask = |body: &[u8]| {
+        let mut asked = Spec::chat().with_body(body);
+        asked.path = "/v1/tokenize".into();
+        let counted = world.tokenized(&asked).map(|document| serde_json::from_slice::<Value>(&document).unwrap());
+        counted.map(|counted| counted["tokens"].as_u64().unwrap())
+    };
+    // The world counts bytes.
+    let short = ask(br#"{"model":"small","messages":[{"content":"abc"}]}"#).unwrap();
+    let long = ask(br#"{"model":"small","messages":[{"content":"abcdefgh"}]}"#).unwrap();
+    assert_eq!(long - short, 5);
+    assert_eq!(ask(br#"{"model":"small","input":["ab",[1,2,3]]}"#), Ok(5));
+    assert_eq!(ask(br#"{"model":"small"}"#), Err(Reason::InvalidRequest));
+    assert_eq!(ask(b"[]"), Err(Reason::InvalidJson));
+    assert_eq!(ask(br#"{"model":"large","messages":[{}]}"#), Err(Reason::ModelNotAllowed));
+    assert_eq!(ask(br#"{"model":"none","messages":[{}]}"#), Err(Reason::ModelNotFound));
+    let mut get = Spec::get("/v1/tokenize").head();
+    assert_eq!(world.head(&mut get).unwrap_err().refusal.reason, Reason::UnsupportedMethod);
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
+}

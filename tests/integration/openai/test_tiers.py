@@ -285,3 +285,14 @@ def test_looking_at_limits_takes_nothing(gateway: Gateway) -> None:
         assert who.get("/v1/models").status_code == 200
     assert statuses(who, 3) == [200, 200, 429]
     assert who.get("/v1/limits").status_code == 200  # nor is it refused
+
+
+def test_tokenize_counts_input_and_uses_no_limit(gateway: Gateway) -> None:
+    who = caller(gateway, "none")
+    asked = {"model": "small-chat", "messages": [{"role": "user", "content": "tiktoken is great!"}]}
+    answer = who.post(asked, "/v1/tokenize")
+    # 6 tokens of text, 1 of the role, 4 of the message and 3 of the request.
+    assert (answer.status_code, answer.json()["tokens"]) == (200, 14)
+    assert answer.json()["bound"] >= 14
+    assert who.post({}, "/v1/tokenize").status_code == 400
+    assert Caller(gateway, "nobody", "sk-unknown").post(asked, "/v1/tokenize").status_code == 401

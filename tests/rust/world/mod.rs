@@ -153,6 +153,14 @@ impl World {
         self.stages.body(accepted, head, Bytes::copy_from_slice(body), self.now)
     }
 
+    /// The count of a body on `/v1/tokenize`, or the reason of its refusal.
+    #[allow(dead_code)]
+    pub fn tokenized(&self, request: &Spec) -> Result<Bytes, Reason> {
+        let (head, accepted) = self.accepted(request);
+        let counted = self.stages.tokenize(accepted, &head, Bytes::copy_from_slice(&request.body), self.now);
+        counted.map(|(_, _, document)| document).map_err(|rejected| rejected.refusal.reason)
+    }
+
     /// A whole request through all stages up to its admission.
     pub fn request(&self, request: &Spec) -> Result<Admitted<HeapSpace>, Box<Rejected>> {
         let mut head = request.head();

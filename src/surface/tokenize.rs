@@ -1,0 +1,39 @@
+//! `POST /v1/tokenize`: the input tokens of a body, for a caller who may call its model. It takes nothing from any limit.
+//!
+//! In: a head that the stages accepted, and its body, `{model, messages}` or `{model, input}`. Out: the document
+//! `{"tokens": .., "bound": ..}`: the count by the model's vocabulary, and the bound by the body's bytes. Images, audio and files count as
+//! their bounds in both.
+
+use bytes::Bytes;
+
+use super::case::Case;
+use crate::accept::{self, openai::Endpoint};
+use crate::admit::{gate, size};
+use crate::cells::CounterSpace;
+use crate::coding::Coding;
+use crate::refusal::{Reason, Refusal, openai};
+use crate::settle::LogContext;
+
+/// Counts a body. `coding`: of the body as it came.
+pub(super) fn body<P: CounterSpace>(
+    case: &Case<'_, P>,
+    context: LogContext,
+    coding: Option<Coding>,
+    body: Bytes,
+) -> Result<Bytes, Refusal> {
+    let (in_force, max_body) = (case.in_force, case.max_body);
+    let tier = context.tier(in_force).ok_or(Reason::Internal)?;
+    let body = accept::body::plain(body, coding, max_body)?;
+    if let Some(most) = tier.prompt_max_bytes
+        && size::is_above(body.len() as u64, Some(most))
+    {
+        return Err(openai::too_large(most));
+    }
+    let endpoint = if accept::openai::has_messages(&body) { Endpoint::Chat } else { Endpoint::Embeddings };
+    let asked = accept::openai::read(endpoint, &body)?;
+    let (at, model) = in_force.offer().model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
+    gate::model(tier, model)?;
+    let model = in_force.models.get(at).ok_or(Reason::Internal)?;
+    let (tokens, bound) = (model.input_tokens(endpoint, &body), model.input_bound(endpoint, &body));
+    Ok(format!("{{\"tokens\":{tokens},\"bound\":{bound}}}").into())
+}
