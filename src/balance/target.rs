@@ -4,6 +4,7 @@
 //! one call.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ const MODEL_BETWEEN: Duration = Duration::from_mins(2);
 const MODEL_UNREAD: Duration = Duration::from_mins(2);
 
 /// The address of an upstream: the key of its connection pool.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// TLS towards the upstream.
     pub tls: bool,
@@ -37,6 +38,13 @@ pub struct Origin {
     pub port: u16,
     /// The settings of TLS that differ from the usual ones; `None` for most.
     pub settings: Option<Arc<TlsSettings>>,
+}
+
+/// Each call looks its pool up, and hardly two origins differ in their other fields alone.
+impl Hash for Origin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.host.as_str(), self.port).hash(state);
+    }
 }
 
 /// The bounds of one call; a bound that passes before the answer's head is answered with 504.

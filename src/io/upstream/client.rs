@@ -62,7 +62,10 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
             while let Some(Submitted { admitted, cancel, waiter }) = inbox.calls.recv().await {
                 let (dispatch, call) = admitted.into_parts();
                 let outbox = Outbox::new(Rc::clone(&ready), waiter, call);
-                tokio::task::spawn_local(CallTask { shared: Rc::clone(&shared), outbox }.run(dispatch, cancel));
+                // In a box: tokio moves a task's future several times, and the whole of it at the end, and this one has kilobytes.
+                tokio::task::spawn_local(Box::pin(
+                    CallTask { shared: Rc::clone(&shared), outbox }.run(dispatch, cancel),
+                ));
             }
         });
         Ok(())

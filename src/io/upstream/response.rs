@@ -291,7 +291,10 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap<HeaderValue>) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    // Most answers have none of them, and one look at the names costs less than eight look-ups.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io::ErrorKind;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -73,7 +74,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
         let mut best: Best<Result<Whole, Failure>> = Best::default();
         loop {
             self.outbox.attempt(&attempt);
-            let next = match self.ask(&method, attempt, &mut others, way).await {
+            let next = match self.ask(&method, &mut attempt, &mut others, way).await {
                 Err(failure) => {
                     let followed = self.outbox.attempt_failed(failure);
                     if !failure.is_before_sending() {
@@ -135,7 +136,7 @@ impl<O: CallObserver, T> CallTask<O, T> {
     async fn ask(
         &self,
         method: &Method,
-        mut attempt: Attempt,
+        attempt: &mut Attempt,
         others: &mut Option<Box<ModelAttempts>>,
         way: Way,
     ) -> Result<Answered, Failure> {
@@ -147,20 +148,20 @@ impl<O: CallObserver, T> CallTask<O, T> {
             };
             let answered = peek(sent).await;
             match answered.begin().and_then(|begin| model.reworded(status, begin)) {
-                Some(again) => attempt = again,
+                Some(again) => *attempt = again,
                 None => return Ok(answered),
             }
         }
     }
 
-    /// Send one attempt and wait for the head of its answer.
-    async fn send(&self, method: Method, attempt: Attempt, way: Way) -> Result<Sent, Failure> {
+    /// Send one attempt, whose parts it takes, and wait for the head of its answer.
+    async fn send(&self, method: Method, attempt: &mut Attempt, way: Way) -> Result<Sent, Failure> {
         let pool = self.shared.pool(&attempt.origin);
         let unsaid = attempt.body.is_empty() && matches!(method, Method::POST | Method::PUT | Method::PATCH);
-        let mut request = Request::new(Outgoing::new(attempt.body));
+        let mut request = Request::new(Outgoing::new(take(&mut attempt.body)));
         *request.method_mut() = method;
-        *request.headers_mut() = attempt.headers;
-        let mut target = attempt.target;
+        *request.headers_mut() = take(&mut attempt.headers);
+        let mut target = take(&mut attempt.target);
         if let Some((before, authorization)) = pool.whole_url() {
             target.insert_str(0, &before);
             if let Some(authorization) = authorization {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::checks::{Columns, column, index, prices, timeouts, uuid, value};
 use super::compile_models;
 use super::model::Timeouts;
-use super::tier::{Offer, Parameters, Patterns, Subject, Tier, TierLimit};
+use super::tier::{Offer, Parameters, Patterns, Subject, Tier, TierLimit, by_key};
 use super::wire::{self, ColumnKind};
 use super::wire_model;
 use crate::limits::Limit;
@@ -38,15 +38,13 @@ pub(super) fn offer(
         let model = model_by_n.get(&model).ok_or_else(|| dangling("model", model))?;
         Ok::<_, SnapshotError>((*tier, *model))
     };
-    let mut series = HashMap::with_capacity(metrics.series.len());
-    for &(tier, model, row) in &metrics.series {
-        series.insert(at(tier, model)?, row);
-    }
-    let mut calls = HashMap::with_capacity(metrics.calls.len());
-    for &(tier, model, upstream, row) in &metrics.calls {
+    let series = metrics.series.iter().map(|&(tier, model, row)| Ok((at(tier, model)?, row)));
+    let series = by_key(series.collect::<Result<_, SnapshotError>>()?);
+    let calls = metrics.calls.iter().map(|&(tier, model, upstream, row)| {
         let (tier, model) = at(tier, model)?;
-        calls.insert((tier, model, upstream), row);
-    }
+        Ok(((tier, model, upstream), row))
+    });
+    let calls = by_key(calls.collect::<Result<_, SnapshotError>>()?);
     let tiers = tiers.into_iter().map(|tier| self::tier(tier, &model_by_n, columns)).collect::<Result<Vec<_>, _>>()?;
     let models = models.into_iter().map(compile_models::model).collect::<Result<Vec<_>, _>>()?;
     let mut model_by_name = HashMap::with_capacity(models.len());
