@@ -105,7 +105,7 @@ class Upstream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: object = None, *_: object) -> None:
         """End all connections. A script's exception is raised here, unless the test has failed already."""
         shut(self._listener)
         with self._lock:

@@ -181,7 +181,8 @@ def test_a_secret_others_can_read_is_refused(publisher: Publisher, tmp_path: Pat
 
 
 def test_limits_are_checked_by_their_kind() -> None:
-    assert limit_kinds() == {"window": 1, "bucket": 1}
+    budgets = dict.fromkeys(("tokens", "input_tokens", "output_tokens", "spend"), 2)
+    assert limit_kinds() == {"window": 1, "bucket": 1, **budgets, "concurrency": 16}
     for kind, fields, ip, wrong in (
         ("window", {"requests": 5, "per": "day"}, True, None),
         ("bucket", {"requests": 5, "per": "day", "burst": 5}, False, None),
@@ -189,7 +190,9 @@ def test_limits_are_checked_by_their_kind() -> None:
         ("bucket", {"requests": 5, "per": "year", "burst": 5}, False, "fixed length"),
         ("window", {"requests": 5, "per": "5w"}, False, "not a period"),
         ("window", None, False, "invalid type"),
-        ("tokens", {}, False, "no kind of limit"),
+        ("tokens", {"amount": 5, "per": "day"}, False, None),
+        ("concurrency", {"calls": -1}, False, "invalid value"),
+        ("dollars", {}, False, "no kind of limit"),
     ):
         found = wrong_limit(kind, json.dumps(fields).encode(), ip)
         assert found is None if wrong is None else wrong in str(found), (kind, fields, found)
