@@ -125,6 +125,18 @@ pub enum CellKey {
     },
 }
 
+impl CellKey {
+    /// Column and row, for kinds whose counters are in rows alone. Building such a limit refuses the open area; a key of it has a
+    /// row that no column has.
+    #[inline]
+    pub fn dense(self) -> (u32, u32) {
+        match self {
+            Self::Dense { column, row } => (column, row),
+            Self::Open { column, .. } => (column, u32::MAX),
+        }
+    }
+}
+
 /// The address of a counter's cell, as permits and journal entries name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CellRef {

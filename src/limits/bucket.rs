@@ -92,7 +92,7 @@ impl LimitKind for RefillBucket {
 
     #[inline]
     fn intent(&self, key: CellKey, amount: u64, _: &State) -> TakenAmount {
-        let (column, row) = address(key);
+        let (column, row) = key.dense();
         TakenAmount { cell: CellRef { kind: Self::NUMBER, open: false, column, row }, window: 0, amount }
     }
 
@@ -139,18 +139,9 @@ impl LimitKind for RefillBucket {
     }
 }
 
-/// Column and row. Building the limit has refused the open area.
-#[inline]
-fn address(key: CellKey) -> (u32, u32) {
-    match key {
-        CellKey::Dense { column, row } => (column, row),
-        CellKey::Open { column, .. } => (column, u32::MAX),
-    }
-}
-
 #[inline]
 fn cell(cells: &impl Cells, key: CellKey) -> Result<BucketCell<'_>, CounterError> {
-    let (column, row) = address(key);
+    let (column, row) = key.dense();
     let word = cells.dense(column, row).ok_or(CounterError::Missing { column, row })?;
     Ok(BucketCell::new(word, cells.column(column)))
 }

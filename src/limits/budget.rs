@@ -13,6 +13,7 @@ use crate::cells::budget::{BudgetCell, BudgetState, MOST, Take, WORDS};
 use crate::cells::journal::TakenAmount;
 use crate::cells::{CellKey, CellRef, Cells, CounterError};
 use crate::period::Period;
+use crate::price::dollars;
 use crate::units::{Moment, UnixSeconds};
 
 /// A meter that budgets count.
@@ -79,9 +80,7 @@ impl Meter for Spend {
     }
 
     fn describe(amount: u64) -> String {
-        let text = format!("{}.{:09}", amount / 1_000_000_000, amount % 1_000_000_000);
-        let text = text.trim_end_matches('0').trim_end_matches('.');
-        format!("{text} USD")
+        format!("{} USD", dollars(amount))
     }
 }
 
@@ -157,7 +156,7 @@ impl<M: Meter> LimitKind for Budget<M> {
         now: Moment,
         state: &mut State,
     ) -> Result<(), CounterError> {
-        let own = self.own(now.seconds(), state);
+        let own = state.own(self.per, now.seconds()).end;
         found(state, cell(cells, key)?.look(own));
         Ok(())
     }
@@ -177,7 +176,7 @@ impl<M: Meter> LimitKind for Budget<M> {
         state: &mut State,
         note: impl Fn(TakenAmount),
     ) -> Result<bool, CounterError> {
-        let own = self.own(now.seconds(), state);
+        let own = state.own(self.per, now.seconds()).end;
         let (intended, outcome) = (state.end, cell(cells, key)?.take(own, amount, self.amount));
         let (took, before) = match outcome {
             Take::Took(before) => (true, before),
@@ -203,7 +202,7 @@ impl<M: Meter> LimitKind for Budget<M> {
         if amount == 0 {
             return Ok(More::Nothing);
         }
-        let own = self.own(now.seconds(), state);
+        let own = state.own(self.per, now.seconds()).end;
         Ok(match cell(cells, key)?.take(own, amount, self.amount) {
             Take::Took(before) => More::Took(taken::<M>(key, before.end, amount)),
             Take::Full(_) => More::Full,
@@ -236,17 +235,6 @@ impl<M: Meter> LimitKind for Budget<M> {
     }
 }
 
-impl<M> Budget<M> {
-    /// The end of the clock's window.
-    #[inline]
-    fn own(&self, now: UnixSeconds, state: &mut State) -> UnixSeconds {
-        if now < state.own.start || now >= state.own.end {
-            state.own = self.per.window(now);
-        }
-        state.own.end
-    }
-}
-
 #[inline]
 fn found(state: &mut State, seen: BudgetState) {
     state.used = seen.amount;
@@ -255,18 +243,9 @@ fn found(state: &mut State, seen: BudgetState) {
     state.full_at = state.free_at;
 }
 
-/// Column and row. Building the limit has refused the open area.
-#[inline]
-fn address(key: CellKey) -> (u32, u32) {
-    match key {
-        CellKey::Dense { column, row } => (column, row),
-        CellKey::Open { column, .. } => (column, u32::MAX),
-    }
-}
-
 #[inline]
 fn cell(cells: &impl Cells, key: CellKey) -> Result<BudgetCell<'_>, CounterError> {
-    let (column, row) = address(key);
+    let (column, row) = key.dense();
     cells.row(column, row).and_then(BudgetCell::new).ok_or(CounterError::Missing { column, row })
 }
 
@@ -277,6 +256,6 @@ fn named(cells: &impl Cells, cell: CellRef) -> Option<BudgetCell<'_>> {
 
 #[inline]
 fn taken<M: Meter>(key: CellKey, end: UnixSeconds, amount: u64) -> TakenAmount {
-    let (column, row) = address(key);
+    let (column, row) = key.dense();
     TakenAmount { cell: CellRef { kind: M::NUMBER, open: false, column, row }, window: end.0.into(), amount }
 }

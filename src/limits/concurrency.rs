@@ -132,10 +132,7 @@ impl Concurrency {
 
 #[inline]
 fn cell(key: CellKey) -> CellRef {
-    let (column, row) = match key {
-        CellKey::Dense { column, row } => (column, row),
-        CellKey::Open { column, .. } => (column, u32::MAX),
-    };
+    let (column, row) = key.dense();
     CellRef { kind: Concurrency::NUMBER, open: false, column, row }
 }
 

@@ -175,6 +175,17 @@ pub struct State {
     pub own: Window,
 }
 
+impl State {
+    /// The clock's own window.
+    #[inline]
+    pub(super) fn own(&mut self, per: Period, now: UnixSeconds) -> Window {
+        if now < self.own.start || now >= self.own.end {
+            self.own = per.window(now);
+        }
+        self.own
+    }
+}
+
 /// A counter's use, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterStanding {

@@ -11,7 +11,7 @@ use crate::cells::counter::{self, WindowState};
 use crate::cells::journal::TakenAmount;
 use crate::cells::open::Ask;
 use crate::cells::{Busy, CellKey, CellRef, Cells, CounterError};
-use crate::period::{Period, Window};
+use crate::period::Period;
 use crate::units::{Moment, UnixSeconds};
 
 /// Requests per window.
@@ -75,7 +75,7 @@ impl LimitKind for FixedWindow {
     ) -> Result<(), CounterError> {
         match key {
             CellKey::Dense { column, row } => {
-                let own = self.own(now.seconds(), state);
+                let own = state.own(self.per, now.seconds());
                 let word = cells.dense(column, row).ok_or(CounterError::Missing { column, row })?;
                 found(state, counter::look(word, own).unwrap_or(WindowState::unused(own)));
             }
@@ -110,7 +110,7 @@ impl LimitKind for FixedWindow {
     ) -> Result<bool, CounterError> {
         let (outcome, end, cell) = match key {
             CellKey::Dense { column, row } => {
-                let own = self.own(now.seconds(), state);
+                let own = state.own(self.per, now.seconds());
                 let word = cells.dense(column, row).ok_or(CounterError::Missing { column, row })?;
                 (counter::take(word, own, amount, self.requests), state.end, dense(column, row))
             }
@@ -172,17 +172,6 @@ impl LimitKind for FixedWindow {
             held_in: (!cell.open).then_some((cell, end.0.into())),
             resets_at: Some(end),
         }
-    }
-}
-
-impl FixedWindow {
-    /// The clock's window.
-    #[inline]
-    fn own(&self, now: UnixSeconds, state: &mut State) -> Window {
-        if now < state.own.start || now >= state.own.end {
-            state.own = self.per.window(now);
-        }
-        state.own
     }
 }
 

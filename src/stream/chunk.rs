@@ -240,10 +240,16 @@ fn is_content(name: &str, value: &RawValue) -> bool {
     }
 }
 
-/// The range of a member with this value, which was borrowed from `data`.
-fn member_at(data: &[u8], value: &RawValue) -> Option<Range<usize>> {
+/// The range of a value that was borrowed from `data`.
+fn value_at(data: &[u8], value: &RawValue) -> Range<usize> {
     let start = (value.get().as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
-    Some(key_before(data, start)?..start + value.get().len())
+    start..start.saturating_add(value.get().len())
+}
+
+/// The range of a member with this value.
+fn member_at(data: &[u8], value: &RawValue) -> Option<Range<usize>> {
+    let Range { start, end } = value_at(data, value);
+    Some(key_before(data, start)?..end)
 }
 
 /// The event whose member `aigw` has this value. A chunk that has one already, from a gateway behind this one, gets it in
@@ -255,10 +261,7 @@ fn tell(
     usage: &RawValue,
     value: &str,
 ) -> Verdict {
-    let place = |value: &RawValue| {
-        let start = (value.get().as_ptr() as usize).wrapping_sub(data.text.as_ptr() as usize);
-        start..start.saturating_add(value.get().len())
-    };
+    let place = |value: &RawValue| value_at(&data.text, value);
     let own = members.iter().rev().find(|(name, _)| name == "aigw");
     let (range, name) =
         own.map_or_else(|| (place(usage).end..place(usage).end, ",\"aigw\":"), |(_, own)| (place(own), ""));

@@ -2,9 +2,9 @@
 //!
 //! In: the answer's bytes in pieces cut anywhere. Out: the bytes for the client, the usage that the upstream reported, and whether
 //! a comment of the gateway's own may follow. A caller that asked for its usage gets the bytes unchanged, but the chunk with
-//! the usage gets a member. A line is held until its event has a verdict (`chunk`): at a data line that is whole by itself, at the latest at the
-//! blank line. Comments and blank lines pass as they come. An event larger than [`MAX_EVENT`] passes unread, so the held bytes
-//! are bounded.
+//! the usage gets a member. A line is held until its event has a verdict (`chunk`): at a data line that is whole by itself, at
+//! the latest at the blank line. Comments and blank lines pass as they come. An event larger than [`MAX_EVENT`] passes unread, so
+//! the held bytes are bounded.
 //! Source: WHATWG HTML s.9.2 (event streams); OpenAI's `stream_options.include_usage`.
 
 use memchr::memchr2;

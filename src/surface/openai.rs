@@ -154,7 +154,7 @@ fn judge_declared(tier: &Tier, head: &Head) -> Result<(), Refusal> {
 }
 
 /// Refuses a plain body above the tier's bound.
-fn judge_size(tier: &Tier, body: &[u8]) -> Result<(), Refusal> {
+pub(super) fn judge_size(tier: &Tier, body: &[u8]) -> Result<(), Refusal> {
     match tier.prompt_max_bytes {
         Some(most) if size::is_above(body.len() as u64, Some(most)) => Err(openai::too_large(most)),
         _ => Ok(()),

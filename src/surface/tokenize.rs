@@ -7,8 +7,9 @@
 use bytes::Bytes;
 
 use super::case::Case;
+use super::openai::judge_size;
 use crate::accept::{self, openai::Endpoint};
-use crate::admit::{gate, size};
+use crate::admit::gate;
 use crate::cells::CounterSpace;
 use crate::coding::Coding;
 use crate::refusal::{Reason, Refusal, openai};
@@ -28,11 +29,7 @@ pub(super) fn body<P: CounterSpace>(
     let (in_force, max_body) = (case.in_force, case.max_body);
     let tier = context.tier(in_force).ok_or(Reason::Internal)?;
     let body = accept::body::plain(body, coding, max_body)?;
-    if let Some(most) = tier.prompt_max_bytes
-        && size::is_above(body.len() as u64, Some(most))
-    {
-        return Err(openai::too_large(most));
-    }
+    judge_size(tier, &body)?;
     if body.len() as u64 > MOST_BYTES {
         let message = format!("This endpoint counts requests of up to {MOST_BYTES} bytes: count the text in parts.");
         return Err(Refusal::because(Reason::SizeLimited, message));

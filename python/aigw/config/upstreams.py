@@ -6,10 +6,10 @@ The control process reads them here, once for all workers: a bad file changes no
 
 import re
 from collections.abc import Callable
-from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from aigw import pem
 from aigw.config.finding import Path
 from aigw.config.interpolate import MAX_PEM, read_regular
 from aigw.config.secret import secret_name
@@ -50,8 +50,8 @@ def check_upstreams(source: Source, model: str, spec: ModelSpec) -> dict[Place, 
         _check_url(source, path, upstream)
         contents = {field: _content(source, (*path, field), getattr(upstream, field)) for field in PEM_FIELDS}
         found |= {(index, field, ""): content for field, content in contents.items() if content is not None}
-        if contents["tls_cert"] is not None and contents["tls_key"] is not None:
-            _check_pair(source, path, upstream)
+        if (chain := contents["tls_cert"]) is not None and (key := contents["tls_key"]) is not None:
+            _check_pair(source, path, chain, key)
     return found
 
 
@@ -98,14 +98,10 @@ def _wrong_certificates(data: bytes) -> str | None:
     return None
 
 
-def _check_pair(source: Source, path: Path, upstream: Upstream) -> None:
-    """OpenSSL compares certificate and key; it takes paths only."""
-    import ssl  # noqa: PLC0415
-
-    cert, key = (source.resolver.folder / FilePath(name or "") for name in (upstream.tls_cert, upstream.tls_key))
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password="")
-    except (ssl.SSLError, OSError):
+def _check_pair(source: Source, path: Path, chain: bytes, key: bytes) -> None:
+    """The very bytes are checked that workers get."""
+    # A file of certificates may have a key of its own, and OpenSSL would take that one.
+    if pem.wrong_pair(pem.joined(pem.certificates(chain), pem.key(key) or key)) is not None:
         source.add((*path, "tls_key"), "is not the key of tls_cert, or is of a kind that is not known")
 
 
