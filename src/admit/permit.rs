@@ -31,6 +31,13 @@ impl<S: CounterSpace> Permit<S> {
         }
     }
 
+    /// Notes the amounts that the call on its way has used so far: the reservation of a worker that dies is settled to them.
+    pub fn progress(&mut self, used: &Amounts) {
+        if let Some(entry) = &self.entry {
+            self.space.ring().progress(entry, [used.input_tokens, used.output_tokens, used.spend]);
+        }
+    }
+
     /// Takes more for the call on its way from every limit that counts a part of it, or from none. `checks`: those that the
     /// permit was taken by. The error is the index of a check that has not so much left.
     ///

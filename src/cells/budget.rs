@@ -1,10 +1,10 @@
 //! Two words that count a large amount in a window of time: tokens and money.
 //!
-//! The first word has a tag (12 bits) and the amount (52 bits), the second the end of its window in Unix seconds. A window
+//! The first word has a tag (8 bits) and the amount (56 bits), the second the end of its window in Unix seconds. A window
 //! never moves backwards. The next window begins in three steps, each by compare-and-swap or maximum: the first word becomes
 //! a note that names the new end, the second word takes that end, the first word becomes 0 under the next tag. Every process
 //! that meets the note does the remaining steps, so a killed one holds nobody up. The tag changes with each window: a
-//! thread that was stopped between reading and changing cannot change a later window, unless 4,095 windows have passed.
+//! thread that was stopped between reading and changing cannot change a later window, unless 255 windows have passed.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,9 +15,9 @@ pub const MOST: u64 = (1 << VALUE) - 1;
 /// Words of a cell.
 pub const WORDS: u32 = 2;
 
-const VALUE: u32 = 52;
-/// The tag of a note. Its other bits: the tag before (12 bits from 32 on), and the end of the new window (32 bits).
-const NOTE: u64 = 0xfff;
+const VALUE: u32 = 56;
+/// The tag of a note. Its other bits: the tag before (8 bits from 32 on), and the end of the new window (32 bits).
+const NOTE: u64 = 0xff;
 
 /// The amount counted in a window, and the window's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! The intent is written before a counter is touched, and each later step before its effect, so at every instant the
 //! ring names every count that may have to be undone. An entry is 96 words: state, time, request id (2), number of
-//! cells, three to spare, then triples (cell, window, amount); the limit kind in the cell knows how it numbers windows.
+//! cells, progress (3), then triples (cell, window, amount); the limit kind in the cell knows how it numbers windows.
 //! States: FREE -> INTENT (cells may be taken) -> HELD (all are taken) -> SENT (an upstream may have seen the request)
 //! -> FREE, or from any of them -> GIVING (being given back or corrected) -> FREE.
 //! Only the owning process knows which entries are free. Readers in other processes see whole permits: the state word
@@ -27,6 +27,7 @@ const STATE: usize = 0;
 const STARTED: usize = 1;
 const REQUEST: usize = 2;
 const CELLS: usize = 4;
+const PROGRESS: usize = 5;
 const TRIPLES: usize = 8;
 
 /// The step of a permit's life. The low byte of an entry's first word; the rest counts the uses of the entry.
@@ -109,6 +110,7 @@ impl<W: Words> Ring<W> {
         words[REQUEST].store(request.0[0], Ordering::Relaxed);
         words[REQUEST + 1].store(request.0[1], Ordering::Relaxed);
         words[CELLS].store(cells.min(MAX_CELLS) as u64, Ordering::Relaxed);
+        words[PROGRESS].store(0, Ordering::Relaxed);
         Some(entry)
     }
 
@@ -133,6 +135,16 @@ impl<W: Words> Ring<W> {
     #[inline]
     pub(crate) fn cells(&self, entry: &Entry) -> usize {
         cells(self.entry(entry))
+    }
+
+    /// Notes the amounts that a call on its way has used so far: input tokens, output tokens, nano-dollars. The first word is
+    /// one more than its amount, so that 0 is a call without progress, and it is written last.
+    #[inline]
+    pub(crate) fn progress(&self, entry: &Entry, used: [u64; 3]) {
+        let words = self.entry(entry);
+        words[PROGRESS + 2].store(used[2], Ordering::Relaxed);
+        words[PROGRESS + 1].store(used[1], Ordering::Relaxed);
+        words[PROGRESS].store(used[0].saturating_add(1), Ordering::Release);
     }
 
     /// Steps the entry on. A reader that sees the new state sees everything that was done before it.
@@ -214,6 +226,13 @@ impl DeadEntry<'_> {
     /// Steps it on.
     pub fn step(&self, state: State) {
         step(&self.0[STATE], state);
+    }
+
+    /// The amounts that its call had used: input tokens, output tokens, nano-dollars. `None`: its owner noted no progress.
+    pub fn progress(&self) -> Option<[u64; 3]> {
+        let input = self.0[PROGRESS].load(Ordering::Acquire).checked_sub(1)?;
+        let word = |at: usize| self.0[PROGRESS + at].load(Ordering::Relaxed);
+        Some([input, word(1), word(2)])
     }
 
     /// The amounts it names.

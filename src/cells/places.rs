@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub const WORDS: u32 = 16;
 const LANES: u64 = 4;
 const LANE: u64 = 0xffff;
+/// Attempts of a taker that met others: each round lets one more of them through, and a machine runs few at one instant.
+const TRIES: u64 = 8;
 
 /// The places of one row.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +31,12 @@ impl<'a> Places<'a> {
     }
 
     /// Takes `amount` places in this lane if no more than `limit` are taken with them. The number is that of the places
-    /// which others hold. Two takers at the limit may see each other and both turn back: each tries twice.
+    /// which others hold. Takers that see each other at the limit may all turn back, so
+    /// each tries again after a pause that differs by lane.
     #[inline]
     pub fn take(self, lane: u64, amount: u64, limit: u64) -> Result<u64, u64> {
         let mut others = 0;
-        for _ in 0..2 {
+        for attempt in 0..TRIES {
             if !self.add(lane, amount) {
                 return Err(self.sum());
             }
@@ -42,6 +45,7 @@ impl<'a> Places<'a> {
                 return Ok(others);
             }
             self.give_back(lane, amount);
+            (0..attempt * (lane + 1)).for_each(|_| core::hint::spin_loop());
         }
         Err(others)
     }
