@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from aigw.config import shape
+from aigw.config.budgets import check_budgets
 from aigw.config.consumers import ConsumersCheck
 from aigw.config.entity import FileEntity, entity_id
 from aigw.config.finding import Path
@@ -86,6 +87,7 @@ class Check:
         self._collect(items)
         self._specs("tiers", shape.TierName, TierSpec, self.tiers)
         self._specs("models", ModelName, ModelSpec, self.models)
+        check_budgets(self.source, self.models, self.tiers)
         for path, item in items["consumer_groups"]:
             self._group(path, item)
         if root.get("default_tier") is not None:

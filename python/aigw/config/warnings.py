@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from aigw.config.budgets import warn_budgets
 from aigw.config.finding import Path
 from aigw.config.secret import secret_path
 from aigw.config.source import MAX_FINDINGS, Source
@@ -36,6 +37,7 @@ def warn(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, Ti
         _timeouts(source, ("tiers", name, "timeouts"), tier.timeouts)
     for name, spec in models.items():
         _timeouts(source, ("models", name, "timeouts"), spec.timeouts)
+    warn_budgets(source, models, tiers)
     _variables(source, models)
     for consumer, key, length in source.consumers.short_keys(SHORT, MAX_FINDINGS):
         path: Path = ("consumers", consumer, "keyauth_credentials", key, "key")

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from aigw._native import wrong_limit
 from aigw.entities.base import Entity, EntityKind, TagsField
-from aigw.entities.period import Per, canonical_per
-from aigw.entities.rates import Rates
+from aigw.entities.period import Per, canonical_per, longest
+from aigw.entities.rates import Budget, Rates, nano_dollars
 from aigw.schema.fields import (
     NOT_SUPPORTED,
     Between,
@@ -36,6 +36,10 @@ from aigw.types import JsonDict
 
 MAX_REQUESTS: Final = 2**32 - 1
 MAX_TOKENS: Final = 2**31 - 1
+MAX_AMOUNT: Final = 2**48
+"""Tokens. A counter holds 2^56: a settled overrun above the limit fits, too."""
+MAX_PLACES: Final = 65_535
+"""Calls in flight: each worker counts its own in 16 bits."""
 MAX_LIMITS: Final = 16
 _MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)\Z", re.ASCII)
@@ -73,24 +77,61 @@ Pattern = Annotated[
 ]
 Patterns = Annotated[list[Pattern], SetMarker(), AfterValidator(unique)]
 Requests = Annotated[int, AfterValidator(Between(0, MAX_REQUESTS))]
+TokenAmount = Annotated[int, AfterValidator(Between(0, MAX_AMOUNT))]
+Places = Annotated[int, AfterValidator(Between(0, MAX_PLACES))]
 TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
 
 
-_COLUMNS: Final = {"window": "", "bucket": "rate:"}
+METERS: Final = ("requests", "tokens", "input_tokens", "output_tokens", "spend", "concurrency")
+"""The fields of a limit that name its amount. A limit has one of them."""
+NOT_ENFORCED: Final = frozenset(
+    {"tokens", "input_tokens", "output_tokens", "spend", "concurrency", "max_tokens", "max_spend"}
+)
+"""Fields that the data plane does not enforce yet: refused. `max_tokens` is the prompt's."""
+_COLUMNS: Final = {
+    "window": "",
+    "bucket": "rate:",
+    **{meter: f"{meter}:" for meter in METERS[1:]},
+}
 """Limit kind -> prefix of the names of its counter columns. Data folders contain these names, so they never change."""
 
 
-class Limit(Model):
-    """A bound on requests per period. With `burst` it is a bucket of that size, which refills continuously."""
+def enforced(name: str) -> Any:
+    """Validator of a field: accepts a value once the data plane enforces the field."""
+    return AfterValidator(lambda value: refuse(value) if name in NOT_ENFORCED else value)
 
-    model_config = ConfigDict(json_schema_extra={"required": ["requests", "per"]})
+
+def _given(meter: str) -> JsonDict:
+    """The JSON Schema of a limit on this meter: its fields are there, and those of the other meters are not."""
+    amount: JsonDict = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+    per: JsonDict = {"type": "null" if meter == "concurrency" else "string"}
+    fields = {name: amount if name == meter else {"type": "null"} for name in METERS} | {"per": per}
+    if meter != "requests":
+        fields["burst"] = {"type": "null"}
+    return {"required": [meter] if meter == "concurrency" else [meter, "per"], "properties": fields}
+
+
+class Limit(Model):
+    """A bound on one meter, per period. With `burst` it is a bucket of that size, which refills continuously."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_given(meter) for meter in METERS]})
 
     requests: Requests | None = Field(default=None, description="Requests per window; 0 refuses all.")
-    tokens: NotYet = Field(default=None, description="Tokens per window: not supported in this version.")
-    input_tokens: NotYet = Field(default=None, description="Input tokens per window: not supported in this version.")
-    output_tokens: NotYet = Field(default=None, description="Output tokens per window: not supported in this version.")
-    spend: NotYet = Field(default=None, description="USD per window: not supported in this version.")
-    concurrency: NotYet = Field(default=None, description="Requests at once: not supported in this version.")
+    tokens: Annotated[TokenAmount | None, enforced("tokens")] = Field(
+        default=None, description="Input and output tokens of models per window, all classes together; 0 refuses all."
+    )
+    input_tokens: Annotated[TokenAmount | None, enforced("input_tokens")] = Field(
+        default=None, description="Input tokens of models per window, cached ones included; 0 refuses all."
+    )
+    output_tokens: Annotated[TokenAmount | None, enforced("output_tokens")] = Field(
+        default=None, description="Output tokens of models per window, reasoning included; 0 refuses all."
+    )
+    spend: Annotated[Budget | None, enforced("spend")] = Field(
+        default=None, description="USD per window at the tier's `price`, with up to 9 decimals; 0 refuses all."
+    )
+    concurrency: Annotated[Places | None, enforced("concurrency")] = Field(
+        default=None, description="Calls in flight at once, without `per`; 0 refuses all."
+    )
     per: Per | None = Field(
         default=None,
         description="The window: second, minute, hour, day, month, year (UTC), or a duration as in 90s, 5h.",
@@ -115,34 +156,57 @@ class Limit(Model):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if self.requests is None:
-            raise violation("name the amount that is limited: requests")
-        if self.per is None:
+        named = [meter for meter in METERS if getattr(self, meter) is not None]
+        if not named:
+            raise violation(f"name the amount that is limited: {', '.join(METERS)}")
+        if len(named) > 1:
+            raise violation(f"one limit bounds one amount: write one limit for each of {', '.join(named)}")
+        if self.meter == "concurrency" and (self.per is not None or self.burst is not None):
+            raise violation(
+                f"{'burst' if self.per is None else 'per'}: concurrency counts calls in flight: leave it out"
+            )
+        if self.per is None and self.meter != "concurrency":
             raise violation("per: required field missing")
+        if self.burst is not None and self.meter != "requests":
+            raise violation(f"burst: with {self.meter} {NOT_SUPPORTED}")
         wrong = wrong_limit(self.kind, orjson.dumps(self.fields), self.scope == "ip")
         if wrong is not None:
             raise violation(wrong)
         return self
 
     @property
+    def meter(self) -> str:
+        """The field that names the amount."""
+        return next(meter for meter in METERS if getattr(self, meter) is not None)
+
+    @property
     def kind(self) -> str:
         """The name of its limit kind in `src/limits`."""
-        return "window" if self.burst is None else "bucket"
+        if self.meter == "requests":
+            return "window" if self.burst is None else "bucket"
+        return self.meter
 
     @property
     def fields(self) -> JsonDict:
-        """The fields that its kind reads."""
-        return self.model_dump(exclude=_NOT_OF_A_KIND, exclude_none=True)
+        """The fields that its kind reads; money in nano-dollars."""
+        if self.meter == "requests":
+            return self.model_dump(include={"requests", "per", "burst"}, exclude_none=True)
+        if self.concurrency is not None:
+            return {"calls": self.concurrency}
+        amount = nano_dollars(self.spend) if self.spend is not None else getattr(self, self.meter)
+        return {"amount": amount, "per": self.per}
 
     def column(self, model: str | None = None) -> str:
         """The name of the column that it counts in, the same in all tiers. `model`: the id, for scope model."""
         scope = f"model={model}" if self.scope == "model" else self.scope
         shadow = ":shadow" if self.mode == "shadow" else ""
-        return f"{_COLUMNS[self.kind]}tier:{scope}:{canonical_per(self.per or '')}{shadow}"
+        per = "-" if self.per is None else canonical_per(self.per)
+        return f"{_COLUMNS[self.kind]}tier:{scope}:{per}{shadow}"
 
-
-_NOT_OF_A_KIND: Final = {"window", "scope", "mode"}
-"""Fields of a limit that every kind has."""
+    def order(self) -> tuple[int, int, str]:
+        """Where it stands among the limits of its tier: calls in flight, then requests, then budgets; the shortest period first."""
+        rank = {"concurrency": 0, "requests": 1}.get(self.meter, 2)
+        return rank, 0 if self.per is None else longest(self.per), self.column()
 
 
 class Parameters(Model):
@@ -172,7 +236,9 @@ class Allow(Model):
 class Prompt(Model):
     """Bounds on the request body."""
 
-    max_tokens: NotYet = Field(default=None, description="Most input tokens of a call: not supported in this version.")
+    max_tokens: Annotated[TokenCap | None, enforced("max_tokens")] = Field(
+        default=None, description="Most input tokens of a call of a model, as the gateway counts them."
+    )
     max_bytes: Annotated[int, AfterValidator(Positive(2**40))] | None = Field(
         default=None, description="Bytes of a request body; more are answered 413."
     )
@@ -189,8 +255,8 @@ class Output(Model):
 class Request(Model):
     """Bounds on one call."""
 
-    max_spend: NotYet = Field(
-        default=None, description="Most USD that one call reserves: not supported in this version."
+    max_spend: Annotated[Budget | None, enforced("max_spend")] = Field(
+        default=None, description="Most USD that one call of a model may cost at the tier's `price`."
     )
 
 
@@ -226,12 +292,25 @@ class TierSpec(Model):
         seen: set[str] = set()
         found: list[str | None] = []
         for limit in self.limits:
-            counts = "requests" if limit.burst is None else "requests with burst"
-            text = f"two limits on {counts} per {limit.per} by {limit.scope} ({limit.mode}): keep one"
+            counts = limit.meter if limit.burst is None else f"{limit.meter} with burst"
+            per = "" if limit.per is None else f" per {limit.per}"
+            text = f"two limits on {counts}{per} by {limit.scope} ({limit.mode}): keep one"
             found.append(text if limit.column() in seen else None)
             seen.add(limit.column())
         if any(found):
             raise FieldErrors({"limits": found})
+        return self
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> Self:
+        if self.price is not None:
+            return self
+        text = "counts money, and the tier has no price: set price, as in {input: 0.30, output: 1.20}"
+        found = [{"spend": text} if limit.spend is not None else None for limit in self.limits]
+        if any(found):
+            raise FieldErrors({"limits": found})
+        if self.request.max_spend is not None:
+            raise FieldErrors({"request": {"max_spend": text}})
         return self
 
 

@@ -69,7 +69,8 @@ def test_get_returns_the_tier_with_its_defaults(gateway: Gateway) -> None:
     ("spec", "message"),
     [
         ({"limits": [{"requests": 5}]}, "limits.1: per: required field missing"),
-        ({"limits": [{"per": "day"}]}, "limits.1: name the amount that is limited: requests"),
+        ({"limits": [{"per": "day"}]}, "limits.1: name the amount that is limited: requests, tokens, "
+         "input_tokens, output_tokens, spend, concurrency"),
         ({"limits": [{"requests": 5, "per": "fortnight"}]}, "limits.1.per: expected one of: second, minute, hour, day, "
          "month, year, or a duration of at most 366d as in 90s, 5h"),
         ({"limits": [{"tokens": 5, "per": "day"}]}, "limits.1.tokens: not supported in this version"),

@@ -125,7 +125,7 @@ FIELDS = {
     "scope": "tiers: {a: {limits: [{requests: 1, per: day, scope: %s}]}}",
     "window": "tiers: {a: {limits: [{requests: 1, per: day, window: %s}]}}",
     "mode": "tiers: {a: {limits: [{requests: 1, per: day, mode: %s}]}}",
-    "a meter of later": "tiers: {a: {limits: [{requests: 1, per: day, tokens: %s}]}}",
+    "a second meter": "tiers: {a: {limits: [{requests: 1, per: day, tokens: %s}]}}",
     "weight of a tier": "tiers: {a: {weight: %s}}",
     "a tier": "tiers: {a: %s}",
     "limits": "tiers: {a: {limits: %s}}",

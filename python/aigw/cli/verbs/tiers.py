@@ -65,7 +65,11 @@ def tiers(name: str | None, output: str | None, admin: str | None) -> int:
 
 def limit_words(limit: JsonDict) -> str:
     """A limit as a person says it: `5 requests/second (burst 10)`. A meter is every field that no other meter shares."""
-    amounts = [f"{_number(value)} {name}" for name, value in limit.items() if name not in _SHARED and value is not None]
+    amounts = [
+        f"${value:,}" if name == "spend" else f"{_number(value)} {name}"
+        for name, value in limit.items()
+        if name not in _SHARED and value is not None
+    ]
     text = " and ".join(amounts) + (f"/{limit['per']}" if limit.get("per") else "")
     more = [f"burst {limit['burst']}"] if limit.get("burst") else []
     more += [f"by {limit['scope']}"] if limit["scope"] != "consumer" else []
@@ -89,8 +93,12 @@ def gate_words(spec: JsonDict) -> str:
             parts.append(f"{name} <= {value}")
     if most := spec["prompt"]["max_bytes"]:
         parts.append(f"body <= {_size(most)}")
+    if most := spec["prompt"]["max_tokens"]:
+        parts.append(f"prompt <= {most} tokens")
     if most := spec["output"]["max_tokens"]:
         parts.append(f"output <= {most} tokens")
+    if (most := spec["request"]["max_spend"]) is not None:
+        parts.append(f"call <= ${most:g}")
     return ", ".join(parts) or "everything"
 
 

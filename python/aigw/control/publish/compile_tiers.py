@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from aigw._native import limit_kinds
 from aigw.entities import LlmModel, Tier
 from aigw.entities.host import canonical_host
-from aigw.entities.period import longest
 from aigw.entities.rates import nano_dollars
 from aigw.entities.tier import Limit, milliseconds_of
 from aigw.entities.upstream import PEM_FIELDS, Upstream, place_text
@@ -35,8 +34,8 @@ ROWS: Final[dict[str, Rows | None]] = {
 
 
 def in_order(limits: Sequence[Limit]) -> list[Limit]:
-    """A tier's limits, the shortest period first: the order in which they are compiled and shown."""
-    return sorted(limits, key=lambda limit: (longest(limit.per or ""), limit.column()))
+    """A tier's limits in the order in which they are compiled and shown."""
+    return sorted(limits, key=Limit.order)
 
 
 def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], column: ColumnOf) -> JsonDict:

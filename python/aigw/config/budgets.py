@@ -1,0 +1,103 @@
+"""The checks of token and spend limits that need the file: a tier's limits against the models that it allows.
+
+In: a checked file. Out: an error for each limit that no chat call could ever pass, since the template alone is above it; a warning
+for each limit whose calls have no output cap, or no price. 0 is a limit's own word for "none", so it is no finding.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from aigw.config.finding import Path
+from aigw.config.source import Source
+from aigw.entities.model import ModelSpec
+from aigw.entities.rates import nano_dollars
+from aigw.entities.tier import Limit, TierSpec
+
+_OF_OUTPUT: Final = ("tokens", "output_tokens", "spend")
+"""Meters that a longer answer uses more of."""
+
+
+def check_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, TierSpec]) -> None:
+    """Add an error for each bound that is below the smallest chat call of every model that its tier allows."""
+    for name, tier in tiers.items():
+        allowed = [spec for model, spec in models.items() if _allows(tier, model, spec)]
+        if not allowed:
+            continue
+        least = _least(tier, allowed)
+        for path, meter, bound in _bounds(tier):
+            if 0 < bound < least[meter]:
+                source.add(("tiers", name, *path), _text(meter, least[meter]))
+
+
+def warn_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, TierSpec]) -> None:
+    """Add a warning for each limit that reserves whole budgets, or that counts only zeros."""
+    for name, tier in tiers.items():
+        uncapped = [] if tier.output.max_tokens is not None else list(_uncapped(tier, models))
+        free = tier.price is not None and not any(tier.price.nano_dollars().values())
+        for index, limit in enumerate(tier.limits):
+            path: Path = ("tiers", name, "limits", index, limit.meter)
+            if uncapped and limit.meter in _OF_OUTPUT:
+                text = (
+                    f"a call of {_listed(uncapped)} may reserve all that is left, since nothing caps its output: set"
+                    " output.max_tokens of the tier, or max_output_tokens of the model"
+                )
+                source.warn(path, text)
+            if free and limit.meter == "spend":
+                source.warn(path, "every price of the tier is 0: this limit is never reached")
+
+
+def _bounds(tier: TierSpec) -> Iterator[tuple[Path, str, int]]:
+    """Place, meter and amount of each bound that refuses; money in nano-dollars."""
+    for index, limit in enumerate(tier.limits):
+        if limit.meter not in ("requests", "concurrency") and limit.mode == "enforce":
+            yield ("limits", index, limit.meter), limit.meter, _amount(limit)
+    if tier.prompt.max_tokens is not None:
+        yield ("prompt", "max_tokens"), "input_tokens", tier.prompt.max_tokens
+    if tier.request.max_spend is not None:
+        yield ("request", "max_spend"), "spend", nano_dollars(tier.request.max_spend)
+
+
+def _amount(limit: Limit) -> int:
+    return int(limit.fields["amount"])
+
+
+def _least(tier: TierSpec, models: Iterable[ModelSpec]) -> dict[str, int]:
+    """The amounts of the smallest chat call: one message without text, and one token of an answer."""
+    prompt = min(spec.template.per_request + spec.template.per_message for spec in models)
+    spend = 0
+    if tier.price is not None:
+        rates = tier.price.nano_dollars()
+        cheapest = min(rates["input"], rates["cached_input"], rates["cache_write"])
+        output = min(rates["output"], rates["reasoning"])
+        spend = -(-(prompt * cheapest + output) // 1_000_000) + rates["request"]
+    return {"tokens": prompt + 1, "input_tokens": prompt, "output_tokens": 1, "spend": spend}
+
+
+def _text(meter: str, least: int) -> str:
+    if meter == "spend":
+        amount = f"{least / 10**9:.9f}".rstrip("0").rstrip(".")
+        return f"no chat call could ever pass: the smallest one costs {amount} USD at the tier's price"
+    what = "template of the tier's models and one token of an answer take" if meter == "tokens" else "template takes"
+    return f"no chat call could ever pass: the {what} {least} tokens"
+
+
+def _allows(tier: TierSpec, name: str, spec: ModelSpec) -> bool:
+    patterns = tier.allow.features
+    return _matches(tier.allow.models, name) and all(_matches(patterns, feature) for feature in spec.features)
+
+
+def _matches(patterns: Iterable[str], name: str) -> bool:
+    return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) for pattern in patterns)
+
+
+def _uncapped(tier: TierSpec, models: Mapping[str, ModelSpec]) -> Iterator[str]:
+    return (name for name, spec in models.items() if spec.max_output_tokens is None and _allows(tier, name, spec))
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+__all__ = ["check_budgets", "warn_budgets"]

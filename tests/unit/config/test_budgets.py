@@ -1,0 +1,133 @@
+"""Findings about token and spend limits, and the form in which limits of every meter are compiled."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from aigw.config import ConfigErrors, read_text
+from aigw.entities import tier
+from aigw.entities.tier import Limit, TierSpec
+
+
+@pytest.fixture(autouse=True)
+def every_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lifts the gate of meters that the data plane does not enforce yet."""
+    monkeypatch.setattr(tier, "NOT_ENFORCED", frozenset())
+    monkeypatch.setattr(tier, "wrong_limit", lambda *_: None)
+
+
+def file(spec: str, model: str = "max_output_tokens: 9") -> str:
+    return f"models: {{m: {{upstreams: [{{url: 'http://h/v1'}}], {model}}}}}\ntiers: {{a: {spec}}}\n"
+
+
+def errors(text: str) -> list[str]:
+    try:
+        read_text("f.yaml", text.encode(), {})
+    except ConfigErrors as found:
+        return [f"{f.path}: {f.message}" for f in found.findings]
+    return []
+
+
+def warnings(text: str) -> list[str]:
+    return [f"{f.path}: {f.message}" for f in read_text("f.yaml", text.encode(), {}).warnings]
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        ("{limits: [{tokens: 7, per: day}]}", "tiers.a.limits[0].tokens: no chat call could ever pass"),
+        ("{limits: [{tokens: 8, per: day}]}", None),
+        ("{limits: [{tokens: 0, per: day}]}", None),
+        ("{limits: [{tokens: 7, per: day, mode: shadow}]}", None),
+        ("{limits: [{input_tokens: 6, per: day}]}", "tiers.a.limits[0].input_tokens: no chat call could ever pass"),
+        ("{limits: [{output_tokens: 1, per: day}]}", None),
+        ("{prompt: {max_tokens: 6}}", "tiers.a.prompt.max_tokens: no chat call could ever pass"),
+        ("{limits: [{spend: 0.5, per: day}], price: {request: 0.6}}", "the smallest one costs 0.6 USD"),
+        (
+            "{request: {max_spend: 0.5}, price: {request: 0.6}}",
+            "tiers.a.request.max_spend: no chat call could ever pass",
+        ),
+        ("{limits: [{spend: 0.000008, per: day}], price: {input: 1, output: 1}}", None),
+        ("{limits: [{spend: 0.000007999, per: day}], price: {input: 1, output: 1}}", "costs 0.000008 USD"),
+        ("{limits: [{spend: 1, per: day}]}", "tiers.a.limits[0].spend: counts money, and the tier has no price"),
+        ("{request: {max_spend: 1}}", "tiers.a.request.max_spend: counts money, and the tier has no price"),
+        ("{limits: [{tokens: 7, per: day}], allow: {models: [x]}}", None),
+    ],
+)
+def test_check_finds_a_limit_that_no_call_could_pass(spec: str, found: str | None) -> None:
+    texts = errors(file(spec))
+    assert len(texts) == bool(found), texts
+    assert all(found in text for text in texts if found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "model", "found"),
+    [
+        (
+            "{limits: [{tokens: 100, per: day}]}",
+            "weight",
+            "tiers.a.limits[0].tokens: a call of 'm' may reserve all that is left",
+        ),
+        ("{limits: [{output_tokens: 100, per: day}]}", "", "a call of 'm' may reserve all that is left"),
+        ("{limits: [{input_tokens: 100, per: day}]}", "", None),
+        ("{limits: [{tokens: 100, per: day}], output: {max_tokens: 5}}", "", None),
+        ("{limits: [{tokens: 100, per: day}]}", "max_output_tokens: 9", None),
+        ("{limits: [{spend: 1, per: day}], price: {input: 0}}", "max_output_tokens: 9", "every price of the tier is 0"),
+    ],
+)
+def test_check_warns_of_budgets_without_an_output_cap_or_a_price(spec: str, model: str, found: str | None) -> None:
+    texts = warnings(file(spec, model if ":" in model else "features: []"))
+    assert len(texts) == bool(found), texts
+    assert all(found in text for text in texts if found)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "fields", "column"),
+    [
+        ({"tokens": 5, "per": "day"}, "tokens", {"amount": 5, "per": "day"}, "tokens:tier:consumer:day"),
+        ({"spend": 0.000000001, "per": "5h", "scope": "credential"}, "spend", {"amount": 1, "per": "5h"},
+         "spend:tier:credential:18000s"),
+        ({"concurrency": 3, "mode": "shadow"}, "concurrency", {"calls": 3}, "concurrency:tier:consumer:-:shadow"),
+        ({"requests": 5, "per": "day"}, "window", {"requests": 5, "per": "day"}, "tier:consumer:day"),
+    ],
+)  # fmt: skip
+def test_a_limit_names_its_kind_fields_and_column(
+    given: dict[str, Any], kind: str, fields: dict[str, Any], column: str
+) -> None:
+    limit = Limit.model_validate(given)
+    assert (limit.kind, limit.fields, limit.column()) == (kind, fields, column)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tokens": 5}, "per: required field missing"),
+        ({"concurrency": 5, "per": "day"}, "per: concurrency counts calls in flight: leave it out"),
+        ({"concurrency": 5, "burst": 2}, "burst: concurrency counts calls in flight: leave it out"),
+        (
+            {"tokens": 5, "spend": 1.0, "per": "day"},
+            "one limit bounds one amount: write one limit for each of tokens, spend",
+        ),
+        ({"tokens": 2**48 + 1, "per": "day"}, "value should be between 0 and 281474976710656"),
+        ({"concurrency": 65_536}, "value should be between 0 and 65535"),
+        ({"spend": 0.0000000001, "per": "day"}, "expected USD from 0 to 72000000 with at most 9 decimals"),
+    ],
+)
+def test_a_limit_refuses_fields_that_do_not_fit_its_meter(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Limit.model_validate(given)
+
+
+def test_limits_stand_in_the_order_of_their_cost() -> None:
+    given = [
+        {"tokens": 5, "per": "minute"},
+        {"requests": 5, "per": "day"},
+        {"concurrency": 5},
+        {"requests": 5, "per": "second"},
+        {"tokens": 5, "per": "second"},
+    ]
+    spec = TierSpec.model_validate({"limits": given})
+    ordered = [(limit.meter, limit.per) for limit in sorted(spec.limits, key=Limit.order)]
+    assert ordered == [("concurrency", None), ("requests", "second"), ("requests", "day"), ("tokens", "second"),
+                       ("tokens", "minute")]  # fmt: skip
