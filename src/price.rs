@@ -69,6 +69,14 @@ impl Prices {
         self.sum([(input, self.dearest_input()), (output, self.dearest_output())])
     }
 
+    /// The most output tokens that a spend can pay behind so many input tokens, whatever their classes; `None`: any number.
+    pub fn output_within(&self, spend: u64, input: u64) -> Option<u64> {
+        let price = u128::from(self.dearest_output());
+        let left = u128::from(spend.saturating_sub(self.request)) * PER;
+        let left = left.saturating_sub(u128::from(input) * u128::from(self.dearest_input()));
+        left.checked_div(price).map(|tokens| u64::try_from(tokens).unwrap_or(u64::MAX))
+    }
+
     /// Nano-dollars of a million input tokens of the dearest class.
     pub fn dearest_input(&self) -> u64 {
         self.input.max(self.cached_input).max(self.cache_write)
@@ -129,6 +137,17 @@ mod tests {
             assert!(PRICES.bound(20, 20) >= PRICES.of(&tokens), "{tokens:?}");
         }
         assert_eq!(PRICES.bound(20, 20), 100_000 + 20 * 375 + 20 * 1200);
+    }
+
+    #[test]
+    fn output_within_a_spend_is_the_most_that_its_bound_pays() {
+        for (spend, input) in [(0, 0), (99_999, 0), (101_200, 0), (1_000_000, 7), (1_234_567, 1_000), (9, 9)] {
+            let tokens = PRICES.output_within(spend, input).unwrap_or(u64::MAX);
+            assert!(tokens == 0 || PRICES.bound(input, tokens) <= spend, "{spend} {input}");
+            assert!(PRICES.bound(input, tokens + 1) > spend, "{spend} {input}");
+        }
+        assert_eq!(Prices { input: 9, ..Prices::default() }.output_within(0, 5), None);
+        assert_eq!(PRICES.output_within(u64::MAX, u64::MAX), Some(0));
     }
 
     #[test]

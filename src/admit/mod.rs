@@ -14,6 +14,7 @@ mod permit;
 pub mod profile;
 mod reclaim;
 pub mod refused;
+pub mod reserve;
 pub mod size;
 mod take;
 pub mod tier;

@@ -2,11 +2,13 @@
 //!
 //! In: a permit, the end of its call. Out: the amounts stay taken or go back, exactly once, and a [`Report`] for the record.
 
+mod charge;
 mod failure;
 mod outcome;
 mod report;
 mod verdict;
 
+pub use charge::{Charge, Known, Settled, UsageSource};
 pub use failure::{Failure, Shutdown};
 pub use outcome::{End, Outcome};
 pub use report::{LogContext, Report, Traffic, call_report};

@@ -16,6 +16,8 @@ pub enum Outcome {
     Completed,
     /// The client left first.
     ClientCut,
+    /// A budget of the caller ended the stream.
+    LimitCut,
     /// The upstream stopped in the middle of its answer.
     UpstreamCut,
     /// No answer came from an upstream; on `/v1` also: its answer is an error.
@@ -30,6 +32,7 @@ impl Outcome {
         match self {
             Self::Completed => "completed",
             Self::ClientCut => "client_cut",
+            Self::LimitCut => "limit_cut",
             Self::UpstreamCut => "upstream_cut",
             Self::UpstreamError => "upstream_error",
             Self::Refused => "refused",
@@ -39,7 +42,7 @@ impl Outcome {
     /// Whether a request that ended so counts. `sent`: its first byte went upstream.
     fn counts(self, verdict: Verdict, sent: bool) -> bool {
         match self {
-            Self::Completed | Self::UpstreamCut => verdict != Verdict::Fleets,
+            Self::Completed | Self::LimitCut | Self::UpstreamCut => verdict != Verdict::Fleets,
             // The upstream may have worked: a client that hangs up early still pays for it.
             Self::ClientCut => sent && verdict != Verdict::Fleets,
             Self::UpstreamError => verdict == Verdict::Error,
@@ -47,9 +50,16 @@ impl Outcome {
         }
     }
 
-    /// Ends a permit: its amounts stay taken, or go back. `verdict`: on the answer that passed.
-    pub fn end<P: CounterSpace>(self, permit: Permit<P>, verdict: Verdict, sent: bool) {
-        if self.counts(verdict, sent) { permit.settle(&Usage::ANSWERED) } else { permit.give_back() }
+    /// Ends a permit: its amounts become those used, or go back. `verdict`: on the answer that passed. Returns whether the
+    /// request counts.
+    pub fn end<P: CounterSpace>(self, permit: Permit<P>, verdict: Verdict, sent: bool, used: &Usage) -> bool {
+        let counts = self.counts(verdict, sent);
+        if counts {
+            permit.settle(used);
+        } else {
+            permit.give_back();
+        }
+        counts
     }
 }
 

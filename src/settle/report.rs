@@ -143,7 +143,8 @@ pub fn call_report(answer: &ModelAnswer, usage: Option<Usage>, end: End, took: D
     CallReport {
         error: end.error,
         outcome: match end.outcome {
-            Outcome::Completed => 0,
+            // The caller's own limit: the stream ended in order.
+            Outcome::Completed | Outcome::LimitCut => 0,
             Outcome::ClientCut => 1,
             Outcome::UpstreamCut => 2,
             Outcome::UpstreamError | Outcome::Refused => 3,

@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::find::Finder;
 use super::form::{self, Form};
+use super::gauge::More;
 use super::head::{is_fleets, remove};
-use super::sse::{Events, Wish};
+use super::sse::{Bound, Events, Wish};
 use super::usage::Usage;
 use crate::accept::openai::{Asked, IncludeUsage};
 use crate::price::Prices;
@@ -37,6 +38,8 @@ pub struct ModelAnswer {
     /// The treatment of the usage of its stream.
     wish: Wish,
     usage: UsageReader,
+    /// The bound of a stream by budgets, until its reader has it.
+    bound: Option<Bound>,
     /// The status is a success.
     success: bool,
     /// The first and the last piece of a stream that brought an event.
@@ -80,7 +83,34 @@ impl ModelAnswer {
             IncludeUsage::Yes => Wish::Tell(prices),
             _ => Wish::Strip,
         };
-        Self { streamed: asked.stream, wish, usage: UsageReader::Nothing, success: false, first: None, last: None }
+        Self {
+            streamed: asked.stream,
+            wish,
+            usage: UsageReader::Nothing,
+            bound: None,
+            success: false,
+            first: None,
+            last: None,
+        }
+    }
+
+    /// The same answer, whose events are bounded.
+    #[must_use]
+    pub fn bounded(self, bound: Option<Bound>) -> Self {
+        Self { bound, ..self }
+    }
+
+    /// The output tokens of events that passed; `None` where they are not counted.
+    pub fn counted(&self) -> Option<u64> {
+        match &self.usage {
+            UsageReader::Events(events) => events.counted(),
+            _ => None,
+        }
+    }
+
+    /// Whether the stream has ended at the boundary of a budget.
+    pub fn is_over(&self) -> bool {
+        matches!(&self.usage, UsageReader::Events(events) if events.is_over())
     }
 
     /// The answer is a stream of events, as far as can be known.
@@ -104,7 +134,10 @@ impl ModelAnswer {
             _ => Label::Unlikely,
         };
         self.usage = if label == Label::Events || self.streamed && self.success {
-            label.form(first).map_or(UsageReader::Undecided(label), |form| self.reader(form))
+            match label.form(first) {
+                Some(form) => self.reader(form),
+                None => UsageReader::Undecided(label),
+            }
         } else {
             self.reader(Form::Document)
         };
@@ -116,15 +149,15 @@ impl ModelAnswer {
         }
     }
 
-    fn reader(&self, form: Form) -> UsageReader {
+    fn reader(&mut self, form: Form) -> UsageReader {
         match form {
-            Form::Events => UsageReader::Events(Events::new(self.wish)),
+            Form::Events => UsageReader::Events(Events::new(self.wish, self.bound.take())),
             Form::Document => UsageReader::Document(Finder::default()),
         }
     }
 
     /// Reads a piece, `after` the arrival, and returns the bytes that go on.
-    pub fn piece(&mut self, piece: Bytes, after: Duration) -> Bytes {
+    pub fn piece(&mut self, piece: Bytes, after: Duration, more: &mut dyn More) -> Bytes {
         if piece.is_empty() {
             return piece;
         }
@@ -145,7 +178,7 @@ impl ModelAnswer {
             }
             UsageReader::Events(events) => {
                 let (before, rest) = piece.split_at(blanks);
-                let passed = events.push(rest);
+                let passed = events.push(rest, more);
                 if !events.is_empty() {
                     self.first.get_or_insert(after);
                     self.last = Some(after);
@@ -160,9 +193,9 @@ impl ModelAnswer {
     }
 
     /// The held bytes, once the answer is whole.
-    pub fn rest(&mut self) -> Bytes {
+    pub fn rest(&mut self, more: &mut dyn More) -> Bytes {
         match &mut self.usage {
-            UsageReader::Events(events) => events.finish().into(),
+            UsageReader::Events(events) => events.finish(more).into(),
             UsageReader::Nothing | UsageReader::Undecided(_) | UsageReader::Document(_) => Bytes::new(),
         }
     }
@@ -222,7 +255,11 @@ impl ModelAnswer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::sync::Arc;
+
     use crate::accept::openai::{Endpoint, read};
+    use crate::stream::gauge::{Gauge, Unbounded};
+    use crate::tokens::TokenCounter;
 
     const TEXT: &str = "data: {\"choices\":[1]}\n\n";
     const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3}}\n\n";
@@ -243,9 +280,13 @@ mod tests {
     fn pass(answer: &mut ModelAnswer, pieces: &[&str]) -> String {
         let mut out = Vec::new();
         for piece in pieces {
-            out.extend_from_slice(&answer.piece(Bytes::copy_from_slice(piece.as_bytes()), Duration::from_secs(1)));
+            out.extend_from_slice(&answer.piece(
+                Bytes::copy_from_slice(piece.as_bytes()),
+                Duration::from_secs(1),
+                &mut Unbounded,
+            ));
         }
-        out.extend_from_slice(&answer.rest());
+        out.extend_from_slice(&answer.rest(&mut Unbounded));
         String::from_utf8(out).unwrap()
     }
 
@@ -294,10 +335,10 @@ mod tests {
             let (mut events, _) = answer(true, 200, media, "");
             let mut passed = Vec::new();
             for piece in &mark[..cut] {
-                passed.extend_from_slice(&events.piece(piece.clone(), Duration::ZERO));
+                passed.extend_from_slice(&events.piece(piece.clone(), Duration::ZERO, &mut Unbounded));
             }
             let rest = [&mark[cut..].concat(), USAGE.as_bytes(), TEXT.as_bytes()].concat();
-            passed.extend_from_slice(&events.piece(rest.into(), Duration::ZERO));
+            passed.extend_from_slice(&events.piece(rest.into(), Duration::ZERO, &mut Unbounded));
             assert_eq!(passed, ["\u{feff}", TEXT].concat().into_bytes(), "{media} {cut}");
             assert_eq!(events.usage().unwrap().input, 3);
         }
@@ -347,5 +388,74 @@ mod tests {
         for media in ["", "application/json"] {
             assert_eq!(answer(true, 200, media, "").0.ping(), None, "an answer that may be a document");
         }
+    }
+
+    /// Grants nothing.
+    struct Nothing;
+
+    impl More for Nothing {
+        fn more(&mut self, _tokens: u64) -> bool {
+            false
+        }
+
+        fn counted(&mut self, _output: u64) {}
+    }
+
+    /// A token for each byte.
+    struct Bytewise;
+
+    impl TokenCounter for Bytewise {
+        fn count(&self, text: &str) -> u64 {
+            text.len() as u64
+        }
+    }
+
+    fn bounded(held: u64, wants_usage: bool) -> ModelAnswer {
+        let (gauge, input) = (Gauge::new(Arc::new(Bytewise), held, 1), 9);
+        let options = if wants_usage { ",\"stream_options\":{\"include_usage\":true}" } else { "" };
+        let body = format!("{{\"model\":\"m\",\"messages\":[1],\"stream\":true{options}}}");
+        let answer = ModelAnswer::new(&read(Endpoint::Chat, body.as_bytes()).unwrap(), None);
+        let mut answer = answer.bounded(Some(Bound { gauge, chat: true, wants_usage, input }));
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))]);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("7"));
+        answer.head(StatusCode::OK, &mut headers, b"");
+        assert!(headers.get(CONTENT_LENGTH).is_none(), "a stream that may be cut has no length");
+        answer
+    }
+
+    #[test]
+    fn bounded_stream_ends_at_the_boundary_however_it_is_cut_into_pieces() {
+        let event = |text: &str| {
+            format!("data: {{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+        };
+        let stream = [event("abc"), ": x\n\n".into(), event("de"), event("f"), ": y\n\n".into(), event("g")].concat();
+        let passed = [event("abc"), ": x\n\n".into(), event("de")].concat();
+        for size in [1, 5, 40, stream.len()] {
+            for wants_usage in [false, true] {
+                let mut answer = bounded(5, wants_usage);
+                let mut out = Vec::new();
+                for piece in stream.as_bytes().chunks(size) {
+                    let piece = Bytes::copy_from_slice(piece);
+                    out.extend_from_slice(&answer.piece(piece, Duration::ZERO, &mut Nothing));
+                }
+                out.extend_from_slice(&answer.rest(&mut Nothing));
+                let out = String::from_utf8(out).unwrap();
+                let words = out.strip_prefix(&passed).unwrap();
+                let events: Vec<_> = words.split_terminator("\n\n").collect();
+                assert!(events[0].contains("\"finish_reason\":\"length\"") && events[0].contains("budget_exhausted"));
+                assert_eq!(events.last(), Some(&"data: [DONE]"), "{size}");
+                let usage = words.contains("{\"prompt_tokens\":9,\"completion_tokens\":5,\"total_tokens\":14}");
+                assert_eq!((events.len(), usage), if wants_usage { (3, true) } else { (2, false) });
+                assert_eq!((answer.is_over(), answer.counted(), answer.fault()), (true, Some(5), None));
+            }
+        }
+    }
+
+    #[test]
+    fn bounded_stream_within_its_tokens_passes_unchanged() {
+        let mut answer = bounded(70, true);
+        let stream = [TEXT, ": x\n\n", "data: {\"choices\":[{\"delta\":{\"content\":\"ab\"}}]}\n\n"].concat();
+        let passed = answer.piece(stream.clone().into(), Duration::ZERO, &mut Nothing);
+        assert_eq!((passed, answer.is_over(), answer.counted()), (stream.into(), false, Some(2)));
     }
 }

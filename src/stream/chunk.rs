@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::bill;
 use super::event::{self, Data};
+use super::gauge::{Gauge, More};
 use super::member::{Member, NAME, Nesting, key_before, without};
 use super::usage::{Timings, Usage};
 use crate::price::Prices;
@@ -38,6 +39,20 @@ pub(super) struct Chunks {
     usage: Option<Usage>,
     timings: Option<Timings>,
     seen: Seen,
+    bound: Option<Box<Bound>>,
+}
+
+/// The bound of a stream by the budgets of its call.
+#[derive(Debug)]
+pub struct Bound {
+    /// Its count.
+    pub gauge: Gauge,
+    /// The chunks are those of chat.
+    pub chat: bool,
+    /// The caller asked for the usage.
+    pub wants_usage: bool,
+    /// Tokens of the input, as they were counted.
+    pub input: u64,
 }
 
 /// The events so far.
@@ -56,6 +71,8 @@ pub(super) enum Verdict {
     Pass,
     /// Only its comments pass.
     Drop,
+    /// The stream ends here, with these bytes in place of the event.
+    End(Vec<u8>),
     /// Pass without this range.
     Cut(Range<usize>),
     /// These bytes pass instead.
@@ -121,8 +138,18 @@ impl Failed<'_> {
 }
 
 impl Chunks {
-    pub(super) fn new(wish: Wish) -> Self {
-        Self { wish, usage: None, timings: None, seen: Seen::Nothing }
+    pub(super) fn new(wish: Wish, bound: Option<Bound>) -> Self {
+        Self { wish, usage: None, timings: None, seen: Seen::Nothing, bound: bound.map(Box::new) }
+    }
+
+    /// The output tokens that passed; `None` where they are not counted.
+    pub(super) fn counted(&self) -> Option<u64> {
+        self.bound.as_ref().map(|bound| bound.gauge.counted())
+    }
+
+    /// Whether an event was beyond the budgets.
+    pub(super) fn is_over(&self) -> bool {
+        self.bound.as_ref().is_some_and(|bound| bound.gauge.is_over())
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -137,15 +164,31 @@ impl Chunks {
         }
     }
 
-    /// An event passes unread.
-    pub(super) fn unread(&mut self) {
+    /// An event of so many bytes passes unread. Its tokens are fewer than its bytes.
+    /// Returns the end of a stream that ends here.
+    pub(super) fn unread(&mut self, bytes: usize, more: &mut dyn More) -> Option<Vec<u8>> {
         if self.seen == Seen::Nothing {
             self.seen = Seen::Data;
         }
+        let bound = self.bound.as_mut().filter(|bound| !bound.gauge.is_over())?;
+        bound.gauge.unread(bytes as u64, more);
+        bound.gauge.is_over().then(|| bound.last_words(self.usage.or(self.timings.map(Timings::usage))))
     }
 
     /// Reads an event.
-    pub(super) fn judge(&mut self, event: &[u8]) -> Verdict {
+    pub(super) fn judge(&mut self, event: &[u8], more: &mut dyn More) -> Verdict {
+        let earlier = self.usage;
+        let verdict = self.read(event);
+        let told = self.usage.filter(|usage| earlier != Some(*usage));
+        let Some(bound) = &mut self.bound else { return verdict };
+        let was_over = bound.gauge.is_over();
+        if bound.gauge.passes(&event::data_of(event).text, told, more) {
+            return verdict;
+        }
+        Verdict::End(if was_over { Vec::new() } else { bound.last_words(self.usage) })
+    }
+
+    fn read(&mut self, event: &[u8]) -> Verdict {
         self.note(event);
         let timed = self.usage.is_none_or(|usage| usage.cached_input == 0) && TIMINGS_IN.find(event).is_some();
         if !timed && USAGE_IN.find(event).is_none() {
@@ -208,6 +251,22 @@ impl Chunks {
         let own = members.iter().filter(|(name, _)| name == "usage");
         let ranges: Vec<_> = own.filter_map(|(_, value)| member_at(&data.text, value)).collect();
         if ranges.is_empty() || ranges.len() > MOST { Verdict::Pass } else { cut(event, data, &ranges) }
+    }
+}
+
+impl Bound {
+    /// The end of the stream. `told`: the usage that the upstream has reported on the way.
+    fn last_words(&self, told: Option<Usage>) -> Vec<u8> {
+        let input = told.map_or(self.input, |usage| usage.input + usage.cached_input + usage.cache_write_input);
+        let output = self.gauge.counted();
+        let usage = format!(
+            "{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{}}}",
+            input.saturating_add(output)
+        );
+        let aigw = format!(
+            "{{\"code\":\"budget_exhausted\",\"message\":\"A token or spend budget of your tier is used up.\",\"output_tokens\":{output}}}"
+        );
+        self.gauge.last_words(self.chat, &aigw, self.wants_usage.then_some(&*usage))
     }
 }
 

@@ -9,9 +9,11 @@
 pub mod answer;
 pub mod bill;
 mod chunk;
+mod delta;
 mod event;
 pub mod find;
 pub mod form;
+pub mod gauge;
 pub mod head;
 mod member;
 pub mod patience;

@@ -9,9 +9,10 @@
 
 use memchr::memchr2;
 
-pub use super::chunk::Wish;
+pub use super::chunk::{Bound, Wish};
 use super::chunk::{Chunks, Seen, Verdict};
 use super::event;
+use super::gauge::More;
 use super::usage::Usage;
 
 /// Bytes; a larger event passes unread.
@@ -22,8 +23,8 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// The state between two pieces.
 #[derive(Debug)]
 pub struct Events {
-    /// Events are held until they have a verdict.
-    holds: bool,
+    /// Events may pass changed, or not at all: lines wait for a verdict.
+    edits: bool,
     chunks: Chunks,
     /// The event under way: its whole lines without a verdict, then the line that is not whole.
     held: Vec<u8>,
@@ -35,6 +36,12 @@ pub struct Events {
     cr: Option<Passed>,
     /// No byte but a part of a BOM came.
     start: bool,
+}
+
+/// The bytes that pass, and the way to more tokens.
+struct Out<'a> {
+    bytes: Vec<u8>,
+    more: &'a mut dyn More,
 }
 
 /// The event under way.
@@ -72,11 +79,11 @@ enum Passed {
 }
 
 impl Events {
-    /// A stream whose usage is treated so.
-    pub fn new(wish: Wish) -> Self {
+    /// A stream whose usage is treated so. `bound`: the tokens that may pass.
+    pub fn new(wish: Wish, bound: Option<Bound>) -> Self {
         Self {
-            holds: wish != Wish::Watch,
-            chunks: Chunks::new(wish),
+            edits: wish != Wish::Watch || bound.is_some(),
+            chunks: Chunks::new(wish, bound),
             held: Vec::new(),
             whole: 0,
             event: Event::Open,
@@ -110,16 +117,26 @@ impl Events {
     /// Whether the bytes that passed end between two events.
     pub fn is_between(&self) -> bool {
         match self.event {
-            _ if !self.holds => self.event == Event::Open && self.line == Line::Start && self.held.is_empty(),
+            _ if !self.edits => self.event == Event::Open && self.line == Line::Start && self.held.is_empty(),
             Event::Passing => false,
             Event::Dropped => self.line != Line::Comment,
             Event::Open | Event::Data | Event::Waiting => self.line == Line::Start,
         }
     }
 
+    /// The output tokens that passed; `None` where they are not counted.
+    pub fn counted(&self) -> Option<u64> {
+        self.chunks.counted()
+    }
+
+    /// Whether the stream has ended at the boundary of a budget: nothing more passes.
+    pub fn is_over(&self) -> bool {
+        self.chunks.is_over()
+    }
+
     /// The next piece. `None`: it passes unchanged; otherwise these bytes pass instead (maybe empty).
-    pub fn push(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
-        let mut out = Vec::with_capacity(if self.holds { piece.len() } else { 0 });
+    pub fn push(&mut self, piece: &[u8], more: &mut dyn More) -> Option<Vec<u8>> {
+        let mut out = Out { bytes: Vec::with_capacity(if self.edits { piece.len() } else { 0 }), more };
         let piece = self.line_feed(piece, &mut out);
         let mut buffer = std::mem::take(&mut self.held);
         if buffer.is_empty() {
@@ -132,19 +149,19 @@ impl Events {
             buffer.drain(..done);
             self.held = buffer;
         }
-        self.holds.then_some(out)
+        self.edits.then_some(out.bytes)
     }
 
     /// The stream is over: the bytes held back, maybe empty.
-    pub fn finish(&mut self) -> Vec<u8> {
+    pub fn finish(&mut self, more: &mut dyn More) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
-        let mut out = Vec::new();
+        let mut out = Out { bytes: Vec::new(), more };
         self.conclude(&held, &mut out);
-        out
+        out.bytes
     }
 
     /// Takes the LF that completes a line end in two pieces.
-    fn line_feed<'a>(&mut self, piece: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    fn line_feed<'a>(&mut self, piece: &'a [u8], out: &mut Out<'_>) -> &'a [u8] {
         let Some(passed) = self.cr.take_if(|_| !piece.is_empty()) else { return piece };
         let Some(rest) = piece.strip_prefix(b"\n") else { return piece };
         match passed {
@@ -160,7 +177,7 @@ impl Events {
 
     /// Reads the lines of `buffer`, whose first `searched` bytes hold no line end that is not known. Returns the number of bytes
     /// that are done with; the rest is held.
-    fn read(&mut self, buffer: &[u8], searched: usize, out: &mut Vec<u8>) -> usize {
+    fn read(&mut self, buffer: &[u8], searched: usize, out: &mut Out<'_>) -> usize {
         let mut done = 0;
         if self.start {
             if buffer.len() < BOM.len() && BOM.starts_with(buffer) {
@@ -190,7 +207,7 @@ impl Events {
     }
 
     /// A line is whole. `before`: the lines of its event without a verdict; `both`: they and the line.
-    fn end_of_line(&mut self, before: &[u8], line: &[u8], both: &[u8], out: &mut Vec<u8>) -> Passed {
+    fn end_of_line(&mut self, before: &[u8], line: &[u8], both: &[u8], out: &mut Out<'_>) -> Passed {
         let begun = std::mem::replace(&mut self.line, Line::Start);
         let first = if begun == Line::Start { line.first() } else { None };
         match first {
@@ -215,7 +232,7 @@ impl Events {
     }
 
     /// The piece is over, in the line that begins at `line`; the bytes from `done` on have no verdict.
-    fn pause(&mut self, buffer: &[u8], mut done: usize, line: usize, out: &mut Vec<u8>) -> usize {
+    fn pause(&mut self, buffer: &[u8], mut done: usize, line: usize, out: &mut Out<'_>) -> usize {
         if self.event == Event::Data && done < line {
             self.event = Event::Waiting;
             if event::is_whole(&event::data_of(&buffer[done..line]).text) {
@@ -240,7 +257,9 @@ impl Events {
             done = buffer.len();
         }
         if buffer.len() - done > MAX_EVENT {
-            self.chunks.unread();
+            if let Some(words) = self.chunks.unread(buffer.len() - done, out.more) {
+                out.bytes.extend_from_slice(&words);
+            }
             self.pass(&buffer[done..], out);
             self.event = Event::Passing;
             self.cr = self.cr.map(|_| Passed::Yes);
@@ -252,8 +271,8 @@ impl Events {
     }
 
     /// Carries out the verdict on an event.
-    fn conclude(&mut self, event: &[u8], out: &mut Vec<u8>) -> Passed {
-        match self.chunks.judge(event) {
+    fn conclude(&mut self, event: &[u8], out: &mut Out<'_>) -> Passed {
+        match self.chunks.judge(event, out.more) {
             Verdict::Pass => self.pass(event, out),
             Verdict::Cut(range) => {
                 self.pass(&event[..range.start], out);
@@ -264,18 +283,22 @@ impl Events {
                 event::comments(event).for_each(|comment| self.pass(comment, out));
                 return Passed::No;
             }
+            Verdict::End(words) => {
+                out.bytes.extend_from_slice(&words);
+                return Passed::No;
+            }
         }
         Passed::Yes
     }
 
-    fn pass_as(&self, bytes: &[u8], passed: Passed, out: &mut Vec<u8>) -> Passed {
+    fn pass_as(&self, bytes: &[u8], passed: Passed, out: &mut Out<'_>) -> Passed {
         self.pass(bytes, out);
         passed
     }
 
-    fn pass(&self, bytes: &[u8], out: &mut Vec<u8>) {
-        if self.holds {
-            out.extend_from_slice(bytes);
+    fn pass(&self, bytes: &[u8], out: &mut Out<'_>) {
+        if self.edits && !self.chunks.is_over() {
+            out.bytes.extend_from_slice(bytes);
         }
     }
 }
@@ -285,6 +308,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::price::Prices;
+    use crate::stream::gauge::Unbounded;
     use proptest::prelude::*;
 
     const TOLD: &str = "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n";
@@ -298,15 +322,15 @@ mod tests {
     }
 
     fn run(strip: bool, pieces: &[&[u8]]) -> (String, Option<Usage>) {
-        let mut events = Events::new(wish(strip));
+        let mut events = Events::new(wish(strip), None);
         let mut out = Vec::new();
         for piece in pieces {
-            match events.push(piece) {
+            match events.push(piece, &mut Unbounded) {
                 None => out.extend_from_slice(piece),
                 Some(instead) => out.extend_from_slice(&instead),
             }
         }
-        out.extend(events.finish());
+        out.extend(events.finish(&mut Unbounded));
         (String::from_utf8_lossy(&out).into_owned(), events.usage())
     }
 
@@ -322,9 +346,10 @@ mod tests {
     fn caller_that_asked_for_usage_reads_its_price_next_to_it() {
         let prices = Prices { input: 1_000_000, output: 2_000_000, ..Prices::default() };
         let tell = |pieces: &[&[u8]]| {
-            let mut events = Events::new(Wish::Tell(Some(prices)));
-            let mut out: Vec<u8> = pieces.iter().flat_map(|piece| events.push(piece).unwrap()).collect();
-            out.extend(events.finish());
+            let mut events = Events::new(Wish::Tell(Some(prices)), None);
+            let mut out: Vec<u8> =
+                pieces.iter().flat_map(|piece| events.push(piece, &mut Unbounded).unwrap()).collect();
+            out.extend(events.finish(&mut Unbounded));
             String::from_utf8(out).unwrap()
         };
         let aigw = "\"aigw\":{\"price_nanodollars\":7,\"tokens\":{\"input\":3,\"cached_input\":0,\"cache_write\":0,\
@@ -361,8 +386,8 @@ mod tests {
             ("data: {\ndata: \"a\":1\n", true),
         ] {
             for strip in [true, false] {
-                let mut events = Events::new(wish(strip));
-                events.push([PLAIN, stream].concat().as_bytes());
+                let mut events = Events::new(wish(strip), None);
+                events.push([PLAIN, stream].concat().as_bytes(), &mut Unbounded);
                 assert_eq!(events.is_torn(), torn, "{stream:?} {strip}");
             }
         }
@@ -463,9 +488,9 @@ mod tests {
             ("event: error\ndata: overloaded\n\n", true, false),
             ("event: x\ndata: error\n\n", false, false),
         ] {
-            let mut events = Events::new(Wish::Watch);
-            events.push(stream.as_bytes());
-            events.finish();
+            let mut events = Events::new(Wish::Watch, None);
+            events.push(stream.as_bytes(), &mut Unbounded);
+            events.finish(&mut Unbounded);
             assert_eq!((events.has_error(), events.is_empty()), (error, empty), "{stream}");
         }
     }
@@ -504,24 +529,24 @@ mod tests {
 
     #[test]
     fn an_event_without_end_is_not_hoarded() {
-        let mut events = Events::new(Wish::Strip);
+        let mut events = Events::new(Wish::Strip, None);
         // Its end comes in two pieces, too.
         let piece = vec![b'x'; 100_000];
         let mut passed = 0;
         for _ in 0..640 {
-            passed += events.push(&piece).unwrap_or_default().len();
+            passed += events.push(&piece, &mut Unbounded).unwrap_or_default().len();
             assert!(events.held.capacity() <= 4 * MAX_EVENT);
         }
         assert!(passed > 60_000_000);
-        assert_eq!(events.push(b"\n"), Some(b"\n".to_vec()));
-        let text = events.push([b"\n", USAGE.as_bytes()].concat().as_slice());
+        assert_eq!(events.push(b"\n", &mut Unbounded), Some(b"\n".to_vec()));
+        let text = events.push([b"\n", USAGE.as_bytes()].concat().as_slice(), &mut Unbounded);
         let usage = events.usage();
         assert_eq!((text, usage.map(|usage| usage.input)), (Some(b"\n".to_vec()), Some(3)));
     }
 
     #[test]
     fn nothing_is_held_that_is_not_the_gateways() {
-        let mut events = Events::new(Wish::Strip);
+        let mut events = Events::new(Wish::Strip, None);
         for (piece, wanted) in [
             // Heartbeats, whole or in part.
             (": pi", ": pi"),
@@ -549,16 +574,16 @@ mod tests {
             ("data: }\n", ""),
             ("\n", "event: x\ndata: {\ndata: }\n\n"),
         ] {
-            let passed = events.push(piece.as_bytes()).unwrap();
+            let passed = events.push(piece.as_bytes(), &mut Unbounded).unwrap();
             assert_eq!(String::from_utf8_lossy(&passed), wanted, "{piece}");
         }
-        assert!(events.finish().is_empty());
+        assert!(events.finish(&mut Unbounded).is_empty());
     }
 
     #[test]
     fn comment_of_the_gateway_may_follow_between_events_only() {
         for strip in [true, false] {
-            let mut events = Events::new(wish(strip));
+            let mut events = Events::new(wish(strip), None);
             assert!(events.is_between());
             for (piece, of_stripped, of_whole) in [
                 ("\n", true, true),
@@ -573,7 +598,7 @@ mod tests {
                 ("data: {\"choices\":[],\"usage\":{}}\n", true, false),
                 ("\n", true, true),
             ] {
-                events.push(piece.as_bytes());
+                events.push(piece.as_bytes(), &mut Unbounded);
                 assert_eq!(events.is_between(), if strip { of_stripped } else { of_whole }, "{strip} {piece}");
             }
         }
@@ -687,9 +712,9 @@ mod tests {
 
         #[test]
         fn garbage_passes_unchanged_when_nothing_is_stripped(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut events = Events::new(Wish::Watch);
-            prop_assert_eq!(events.push(&bytes), None);
-            prop_assert!(events.finish().is_empty());
+            let mut events = Events::new(Wish::Watch, None);
+            prop_assert_eq!(events.push(&bytes, &mut Unbounded), None);
+            prop_assert!(events.finish(&mut Unbounded).is_empty());
         }
     }
 }

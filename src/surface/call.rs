@@ -17,12 +17,17 @@ use crate::balance::{Origin, health};
 use crate::cells::CounterSpace;
 use crate::forward::Dispatch;
 use crate::in_force::InForce;
+use crate::limits;
 use crate::refusal::{Reason, Refusal, answer, openai};
 use crate::request::{Answer, Head, Header, Surface};
-use crate::settle::{End, Failure, LogContext, Outcome, Report, Shutdown, Traffic, Verdict, call_report, stand_in};
+use crate::settle::{
+    Charge, End, Failure, Known, LogContext, Outcome, Report, Settled, Shutdown, Traffic, Verdict, call_report,
+    stand_in,
+};
 use crate::snapshot::FailoverOn;
 use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::bill;
+use crate::stream::gauge::{More, Unbounded};
 use crate::stream::head::{Times, own_headers};
 use crate::stream::usage::Usage;
 use crate::telemetry::ErrorType;
@@ -75,6 +80,8 @@ pub struct Call<P: CounterSpace> {
     /// The headers of the limits, until the answer's head passes.
     headers: Vec<Header>,
     admitted: Moment,
+    /// The budgets that count it.
+    charge: Option<Charge>,
     /// On the answer that passes; before it, whether the last attempt's answer was the fleet's own failure.
     verdict: Verdict,
     status: u16,
@@ -132,6 +139,29 @@ pub struct EndedCall {
     took: Duration,
     /// The tokens that the upstream of a model reported.
     usage: Option<Usage>,
+    /// The end of its budgets; `None` where no budget counts it, or its amounts went back.
+    settled: Option<Settled>,
+}
+
+/// The way of a stream to more tokens.
+struct Extension<'a, P: CounterSpace> {
+    permit: &'a mut Permit<P>,
+    checks: &'a [Check],
+    charge: &'a mut Charge,
+    now: Moment,
+}
+
+impl<P: CounterSpace> More for Extension<'_, P> {
+    fn more(&mut self, tokens: u64) -> bool {
+        let more = self.charge.step(tokens);
+        let taken = self.permit.extend(self.checks, &more, self.now).is_ok();
+        if taken {
+            self.charge.took(&more);
+        }
+        taken
+    }
+
+    fn counted(&mut self, _output: u64) {}
 }
 
 /// A call that failed.
@@ -151,7 +181,7 @@ impl<P: CounterSpace> Admitted<P> {
         ingress: u64,
         admitted: Moment,
     ) -> Self {
-        let Admission { permit, checks, headers, shadowed, dispatch, model } = admission;
+        let Admission { permit, checks, headers, shadowed, dispatch, model, charge } = admission;
         context.model = model.as_ref().map(|(model, _)| *model);
         let answer = model.map(|(_, answer)| answer);
         let traffic = Traffic { ingress, ..Traffic::default() };
@@ -167,7 +197,11 @@ impl<P: CounterSpace> Admitted<P> {
             failed: Vec::new(),
         };
         let (verdict, status, egress) = Default::default();
-        Self { dispatch, call: Call { permit, checks, headers, admitted, verdict, status, egress, facts }, shadowed }
+        Self {
+            dispatch,
+            call: Call { permit, checks, headers, admitted, charge, verdict, status, egress, facts },
+            shadowed,
+        }
     }
 
     /// The row number of the caller's tier, when one of its limits in shadow mode would have refused.
@@ -288,9 +322,14 @@ impl<P: CounterSpace> Call<P> {
 
     /// A piece of the answer passes: returns its bytes for the client.
     pub fn piece(&mut self, piece: Bytes, after: Duration) -> Bytes {
-        let piece = match &mut self.facts.answer {
-            Some(answer) => answer.piece(piece, after),
-            None => piece,
+        let Self { permit, checks, charge, admitted, .. } = self;
+        let piece = match (&mut self.facts.answer, charge) {
+            (Some(answer), Some(charge)) => {
+                let now = Moment(admitted.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)));
+                answer.piece(piece, after, &mut Extension { permit, checks, charge, now })
+            }
+            (Some(answer), None) => answer.piece(piece, after, &mut Unbounded),
+            (None, _) => piece,
         };
         self.egress += piece.len() as u64;
         piece
@@ -305,9 +344,19 @@ impl<P: CounterSpace> Call<P> {
 
     /// The answer is whole: returns the held bytes.
     pub fn rest(&mut self) -> Bytes {
-        let rest = self.facts.answer.as_mut().map_or_else(Bytes::new, ModelAnswer::rest);
+        let Self { permit, checks, charge, admitted, .. } = self;
+        let rest = match (&mut self.facts.answer, charge) {
+            (Some(answer), Some(charge)) => answer.rest(&mut Extension { permit, checks, charge, now: *admitted }),
+            (Some(answer), None) => answer.rest(&mut Unbounded),
+            (None, _) => Bytes::new(),
+        };
         self.egress += rest.len() as u64;
         rest
+    }
+
+    /// Whether the stream has ended at the boundary of a budget: the upstream is not read further.
+    pub fn is_over(&self) -> bool {
+        self.facts.answer.as_ref().is_some_and(ModelAnswer::is_over)
     }
 
     /// Whether the answer of a model, whose connection ended in order, ended inside an event.
@@ -340,7 +389,11 @@ impl<P: CounterSpace> Call<P> {
             Verdict::Success => inside,
             Verdict::Error | Verdict::Fleets => ErrorType::of_status(self.status),
         };
-        let outcome = if error.is_some() { Outcome::UpstreamError } else { Outcome::Completed };
+        let outcome = match error {
+            Some(_) => Outcome::UpstreamError,
+            None if self.is_over() => Outcome::LimitCut,
+            None => Outcome::Completed,
+        };
         if let Some(error) = inside.filter(|_| self.verdict == Verdict::Success) {
             self.verdict = Verdict::Error;
             self.attempt_failed(error);
@@ -393,10 +446,12 @@ impl<P: CounterSpace> Call<P> {
     }
 
     fn end(self, end: End, took: Duration) -> EndedCall {
-        let Self { permit, facts, verdict, .. } = self;
-        end.outcome.end(permit, verdict, facts.traffic.sent_after.is_some());
+        let Self { permit, facts, verdict, charge, .. } = self;
         let usage = facts.answer.as_ref().and_then(ModelAnswer::usage);
-        EndedCall { facts, end, took, usage }
+        let settled = charge.map(|charge| charge.settle(facts.known(usage, end, verdict)));
+        let used = settled.map_or(limits::Usage::ANSWERED, |settled| settled.used());
+        let counts = end.outcome.end(permit, verdict, facts.traffic.sent_after.is_some(), &used);
+        EndedCall { facts, end, took, usage, settled: settled.filter(|_| counts) }
     }
 }
 
@@ -408,6 +463,13 @@ impl Facts {
         {
             self.failed.push(FailedAttempt { upstream, error, status });
         }
+    }
+
+    /// The facts about the tokens of a call with this end.
+    fn known(&self, usage: Option<Usage>, end: End, verdict: Verdict) -> Known {
+        let answer = self.answer.as_ref();
+        let counted = answer.and_then(ModelAnswer::counted);
+        Known { usage, counted, error: verdict == Verdict::Error, cut: end.outcome != Outcome::Completed }
     }
 
     /// The ends of attempts after which the next target is asked; `None` on Kong's routes.
@@ -434,6 +496,11 @@ impl EndedCall {
     pub fn call_report(&self) -> Option<(CallRows, CallReport)> {
         let Facts { in_force, context, answer, .. } = &self.facts;
         Some((context.rows(in_force)?, call_report(answer.as_ref()?, self.usage, self.end, self.took)))
+    }
+
+    /// The end of its budgets; `None` where no budget counts it, or its amounts went back.
+    pub fn settled(&self) -> Option<&Settled> {
+        self.settled.as_ref()
     }
 
     /// Its attempts that failed, of a model's call.

@@ -18,7 +18,7 @@ use crate::identify::KeyHasher;
 use crate::in_force::InForce;
 use crate::r#match::probe::Probe;
 use crate::request::{Answer, Head, Header};
-use crate::settle::LogContext;
+use crate::settle::{Charge, LogContext};
 use crate::snapshot::{Offer, Tier};
 use crate::stream::answer::ModelAnswer;
 use crate::units::Moment;
@@ -104,6 +104,8 @@ pub(super) struct Admission<P: CounterSpace> {
     pub(super) dispatch: Dispatch,
     /// The model that is called, and its answer.
     pub(super) model: Option<(usize, ModelAnswer)>,
+    /// Its budgets; `None`: no budget counts it.
+    pub(super) charge: Option<Charge>,
 }
 
 impl Accepted {

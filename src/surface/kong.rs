@@ -120,5 +120,13 @@ pub(super) fn body<P: CounterSpace>(
     let attempt = forward::kong::attempt(head, route, service_target, path, caller, covered, body);
     let dispatch =
         Dispatch::new(head.method.clone(), Attempts::one(attempt), service_target.deadlines, head.peer, false);
-    Ok(Admission { permit, shadowed: tier::shadowed(&checks), checks, headers: own, dispatch, model: None })
+    Ok(Admission {
+        permit,
+        shadowed: tier::shadowed(&checks),
+        checks,
+        headers: own,
+        dispatch,
+        model: None,
+        charge: None,
+    })
 }

@@ -5,6 +5,7 @@
 //! [`Admitted`] request, the only value that an upstream client takes. The head peeks at the limits and takes nothing; the
 //! whole body takes from all of them, or from none. A stage that turns a request away ends it: [`Rejected`].
 
+mod budget;
 pub mod call;
 mod case;
 pub mod cors;

@@ -11,15 +11,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 
+use super::budget::{self, Ask, Refused, Taken};
 use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingReader};
 use super::cors;
 use crate::accept;
-use crate::admit::{CallerRows, Check, gate, headers, refused, size, tier};
+use crate::accept::openai::{Asked, Endpoint};
+use crate::admit::{Admitter, CallerRows, Check, gate, headers, refused, size, tier};
 use crate::balance::{Deadlines, order};
 use crate::cells::CounterSpace;
 use crate::forward::{Attempts, Dispatch, Limits, ModelAttempts};
 use crate::identify::{self, azure_query, keyless_query};
-use crate::in_force::InForce;
+use crate::in_force::{InForce, PreparedModel};
 use crate::limits::Demand;
 use crate::r#match::operation::{self, Operation};
 use crate::refusal::{Reason, Refusal, openai};
@@ -100,27 +102,27 @@ pub(super) fn body<P: CounterSpace>(
     let offer = in_force.offer();
     let tier = context.tier(in_force).ok_or(Reason::Internal)?;
 
-    // accept: the plain body
+    // accept: the plain body of a size that the tier takes, and its deciding words
     let body = accept::body::plain(body, coding, max_body)?;
-    // admit: the real size
-    judge_size(tier, &body)?;
-    // accept: the deciding words; in Azure's dialect the path names the model
-    let body = accept::body::of_deployment(body, operation::deployment(&head.path));
-    let asked = accept::openai::read(endpoint, &body)?;
+    let (body, asked) = deciding_words(tier, head, endpoint, body)?;
     // admit: model and gates, then all limits, or none
     let (at, model) = offer.model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
     gate::model(tier, model)?;
     gate::parameters(tier, &asked)?;
 
     tier::model_checks(tier, caller, at, &mut checks);
-    let demand = Demand { body: body.len() as u64, ..Demand::default() };
-    let taken = admitter.take(&mut checks, &demand, now, head.id);
-    let permit = taken.map_err(|why| refused::openai(why, tier, &checks, now, head.id))?;
+    let limits = Limits { tier: tier.output_max_tokens, model: model.max_output_tokens };
+    let prepared = in_force.models.get(at).ok_or(Reason::Internal)?;
+    let generates = endpoint.generates();
+    let ask = Ask { tier, asked: &asked, generates, limits, body: body.len() as u64, now, id: head.id };
+    let taken = take(&ask, admitter, &mut checks, prepared, endpoint, &body);
+    let Taken { permit, charge, cap } = taken.map_err(|why| why.refusal(tier, &checks, now, head.id))?;
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);
 
     // balance, forward
-    let (answer, whole) = (ModelAnswer::new(&asked, tier.price), !asked.stream);
+    let bound = budget::bound(endpoint, &asked, charge.as_ref(), &prepared.counter);
+    let (answer, whole) = (ModelAnswer::new(&asked, tier.price).bounded(bound), !asked.stream);
     let attempts = Attempts::of_model(ModelAttempts {
         in_force: in_force.clone(),
         model: at,
@@ -130,7 +132,7 @@ pub(super) fn body<P: CounterSpace>(
         head: Arc::clone(shared),
         body,
         asked,
-        limits: Limits { tier: tier.output_max_tokens, model: model.max_output_tokens },
+        limits: Limits { tier: cap.or(limits.tier), ..limits },
         last: None,
     });
     let deadlines = Deadlines::of_model(&tier.timeouts, &model.timeouts);
@@ -142,7 +144,28 @@ pub(super) fn body<P: CounterSpace>(
         headers: own,
         dispatch: Dispatch { ping: model.stream_ping().filter(|_| !whole), ..dispatch },
         model: Some((at, answer)),
+        charge,
     })
+}
+
+/// The deciding words of a body. In Azure's dialect the path names the model.
+fn deciding_words(tier: &Tier, head: &Head, endpoint: Endpoint, body: Bytes) -> Result<(Bytes, Asked), Refusal> {
+    judge_size(tier, &body)?;
+    let body = accept::body::of_deployment(body, operation::deployment(&head.path));
+    let asked = accept::openai::read(endpoint, &body)?;
+    Ok((body, asked))
+}
+
+/// Takes from all limits of a call, or from none.
+fn take<P: CounterSpace>(
+    ask: &Ask<'_>,
+    admitter: &Admitter<P>,
+    checks: &mut [Check],
+    model: &PreparedModel,
+    endpoint: Endpoint,
+    body: &[u8],
+) -> Result<Taken<P>, Refused> {
+    ask.take(admitter, checks, || model.input_bound(endpoint, body), || model.input_tokens(endpoint, body))
 }
 
 /// Refuses a head that declares a body above the tier's bound.

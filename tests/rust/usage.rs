@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use aigw_core::stream::find::Finder;
+use aigw_core::stream::gauge::Unbounded;
 use aigw_core::stream::sse::{Events, Wish};
 use aigw_core::stream::usage::Usage;
 use serde::Deserialize;
@@ -70,9 +71,9 @@ fn each_dialect_has_its_classes_plain_and_streamed() {
             plain.as_bytes().chunks(size).for_each(|piece| finder.push(piece));
             assert_eq!((finder.usage(), finder.has_error()), (wanted, false), "{name}, plain, pieces of {size}");
             for strip in [false, true] {
-                let mut events = Events::new(if strip { Wish::Strip } else { Wish::Watch });
+                let mut events = Events::new(if strip { Wish::Strip } else { Wish::Watch }, None);
                 for piece in format!("{stream}data: [DONE]\n\n").as_bytes().chunks(size) {
-                    events.push(piece);
+                    events.push(piece, &mut Unbounded);
                 }
                 assert_eq!((events.usage(), events.has_error()), (wanted, false), "{name}, stream, pieces of {size}");
             }
@@ -83,10 +84,10 @@ fn each_dialect_has_its_classes_plain_and_streamed() {
 #[test]
 fn stream_without_usage_wish_loses_top_level_usage_alone() {
     for (name, dialect) in dialects() {
-        let mut events = Events::new(Wish::Strip);
+        let mut events = Events::new(Wish::Strip, None);
         let mut passed = Vec::new();
         for chunk in &dialect.events {
-            passed.extend(events.push(format!("data: {chunk}\n\n").as_bytes()).unwrap());
+            passed.extend(events.push(format!("data: {chunk}\n\n").as_bytes(), &mut Unbounded).unwrap());
         }
         let passed = String::from_utf8(passed).unwrap();
         let got: Vec<Value> =

@@ -152,6 +152,11 @@ impl<O: CallObserver, T> Outbox<O, T> {
         self.with(|call| call.is_torn()).unwrap_or(false)
     }
 
+    /// Whether the stream has ended at the boundary of a budget: the rest of the upstream's answer is not read.
+    pub(super) fn is_cut(&self) -> bool {
+        self.with(|call| call.is_over()).unwrap_or(false)
+    }
+
     /// The upstream is silent: the client gets a comment, where one may stand.
     pub(super) fn ping(&self) {
         if let Some(ping) = self.with(Call::ping).flatten() {

@@ -57,14 +57,14 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     http::header::UPGRADE,
 ];
 
-/// Pass an answer on, whose body has `begin` and what follows. Then it was read to the end, and its connection can be used again.
+/// Pass an answer on, whose body has `begin` and what follows. True: it was read to the end, and its connection can be used again.
 pub(super) async fn pass<O: CallObserver, T>(
     outbox: &Outbox<O, T>,
     answer: Response<Incoming>,
     begin: BytesMut,
     no_body: bool,
     way: Way,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let (mut head, mut body) = answer.into_parts();
     check_framing(&head.headers)?;
     let mut held = begin;
@@ -75,7 +75,7 @@ pub(super) async fn pass<O: CallObserver, T>(
     }
     if no_body || (held.is_empty() && body.is_end_stream()) {
         outbox.whole(head.status, head.headers, Bytes::new());
-        return Ok(());
+        return Ok(true);
     }
     if named.is_some_and(|length| length > way.max_answer) {
         return Err(Failure::TooLarge);
@@ -99,7 +99,7 @@ pub(super) async fn pass<O: CallObserver, T>(
                 Ok(None) => {
                     head.headers.remove(CONTENT_LENGTH);
                     outbox.whole(head.status, head.headers, held.freeze());
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(Failure::BetweenTimeout) if within < between => break,
                 Err(failure) => return Err(failure),
@@ -107,20 +107,21 @@ pub(super) async fn pass<O: CallObserver, T>(
         }
     }
     outbox.head(head.status, head.headers, &held);
-    stream(outbox, body, held, way).await?;
-    if outbox.is_torn() {
+    let whole = stream(outbox, body, held, way).await?;
+    if whole && outbox.is_torn() {
         return Err(Failure::CutShort);
     }
     outbox.end();
-    Ok(())
+    Ok(whole)
 }
 
+/// Passes the pieces of a body on. False: a budget ended the stream before the body's end.
 async fn stream<O: CallObserver, T>(
     outbox: &Outbox<O, T>,
     mut body: Incoming,
     mut held: BytesMut,
     way: Way,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let mut came: u64 = 0;
     let mut unchecked: u64 = 0;
     let mut reader = None;
@@ -129,7 +130,7 @@ async fn stream<O: CallObserver, T>(
         if held.is_empty() {
             match next_with_pings(outbox, &mut body, way).await? {
                 Some(data) => held.extend_from_slice(&data),
-                None => return Ok(()),
+                None => return Ok(true),
             }
         }
         if let Some(last) = last
@@ -146,9 +147,12 @@ async fn stream<O: CallObserver, T>(
             return Err(Failure::TooLarge);
         }
         outbox.piece(held.split().freeze());
+        if outbox.is_cut() {
+            return Ok(false);
+        }
         last = Some(Instant::now());
         if gathered? {
-            return Ok(());
+            return Ok(true);
         }
         if unchecked > AHEAD / 4 {
             unchecked = 0;

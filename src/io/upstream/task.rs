@@ -122,8 +122,10 @@ impl<O: CallObserver, T> CallTask<O, T> {
     async fn pass(&self, answered: Answered, no_body: bool, way: Way) -> Result<(), Failure> {
         match answered {
             Answered::Begun(sent) => {
-                response::pass(&self.outbox, sent.answer, sent.begin, no_body, way).await?;
-                sent.pool.give_back(sent.connection);
+                // A connection whose answer was left is dropped: that cancels the upstream's call.
+                if response::pass(&self.outbox, sent.answer, sent.begin, no_body, way).await? {
+                    sent.pool.give_back(sent.connection);
+                }
             }
             Answered::Whole((status, headers, body)) => self.outbox.whole(status, headers, body),
             Answered::Torn(_, failure) => return Err(failure),

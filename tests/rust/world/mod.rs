@@ -104,7 +104,7 @@ impl World {
         Self::over(Arc::clone(space), policy)
     }
 
-    fn over(space: Arc<HeapSpace>, policy: &Value) -> Self {
+    pub fn over(space: Arc<HeapSpace>, policy: &Value) -> Self {
         let hasher = KeyHasher::new(&[7; 32]);
         let policy = file::policy(&file::seal(policy.to_string().as_bytes()).unwrap().file).unwrap();
         let snapshot = Snapshot { generation: 1, policy: Arc::new(policy), keys: keys(&hasher) };

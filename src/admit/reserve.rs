@@ -1,0 +1,178 @@
+//! The amounts that a call of a model reserves, before anything is sent: a bound of its input, and of its output.
+//!
+//! In: the call's wishes, the prices of its tier, and the room that each budget has left ([`Room`]). Out: a [`Reservation`]: the
+//! amounts to take, and the output cap for the upstream. The cap is the smallest of the caller's, the tier's, the model's, and of
+//! the cap that the budgets can grant, so an upstream stops at a budget by itself. A plain call reserves its whole output, a stream
+//! a chunk of it. Each choice reserves one token at least: a call that does not fit is refused by the limits, not here.
+
+use crate::price::Prices;
+use crate::stream::gauge::CHUNK;
+
+/// The wishes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Most tokens of its input.
+    pub input: u64,
+    /// Its choices; 0 for a call that generates nothing.
+    pub choices: u32,
+    /// Most output tokens of each choice, by caller, tier and model.
+    pub cap: Option<u32>,
+    /// It is streamed.
+    pub stream: bool,
+}
+
+/// The amount that a budget has left, by its meter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Tokens of input and output.
+    Tokens(u64),
+    /// Tokens of input.
+    Input(u64),
+    /// Tokens of output.
+    Output(u64),
+    /// Nano-dollars.
+    Spend(u64),
+}
+
+/// The amounts that a call reserves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reservation {
+    /// Tokens of its input.
+    pub input: u64,
+    /// Tokens of its output, of all choices.
+    pub output: u64,
+    /// Nano-dollars.
+    pub spend: u64,
+    /// The output cap of each choice, where it is below that of caller, tier and model.
+    pub cap: Option<u32>,
+}
+
+impl Wish {
+    /// The reservation of a call with these wishes.
+    pub fn reserve(&self, prices: Option<&Prices>, rooms: impl IntoIterator<Item = Room>) -> Reservation {
+        let prices = prices.copied().unwrap_or_default();
+        let choices = u64::from(self.choices);
+        if choices == 0 {
+            let spend = prices.bound(self.input, 0);
+            return Reservation { input: self.input, spend, ..Reservation::default() };
+        }
+        let grants = rooms.into_iter().filter_map(|room| room.grant(self.input, &prices));
+        let grant = grants.min().map(|tokens| u32::try_from(tokens / choices).unwrap_or(u32::MAX).max(1));
+        let most = match (self.cap, grant) {
+            (Some(cap), Some(grant)) => cap.min(grant),
+            (cap, grant) => cap.or(grant).unwrap_or(u32::MAX),
+        };
+        let each = if self.stream { u64::from(most).min(CHUNK) } else { u64::from(most) };
+        let output = each.saturating_mul(choices);
+        Reservation {
+            input: self.input,
+            output,
+            spend: prices.bound(self.input, output),
+            cap: grant.filter(|_| self.cap.is_none_or(|cap| most < cap)),
+        }
+    }
+}
+
+impl Room {
+    /// Whether a reservation fits into it.
+    pub fn holds(self, reserved: &Reservation) -> bool {
+        match self {
+            Self::Tokens(left) => reserved.input.saturating_add(reserved.output) <= left,
+            Self::Input(left) => reserved.input <= left,
+            Self::Output(left) => reserved.output <= left,
+            Self::Spend(left) => reserved.spend <= left,
+        }
+    }
+
+    /// The output tokens that fit behind so many input tokens; `None`: any number.
+    fn grant(self, input: u64, prices: &Prices) -> Option<u64> {
+        match self {
+            Self::Tokens(left) => Some(left.saturating_sub(input)),
+            Self::Input(_) => None,
+            Self::Output(left) => Some(left),
+            Self::Spend(left) => prices.output_within(left, input),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PRICES: Prices = Prices {
+        input: 300_000_000,
+        cached_input: 150_000_000,
+        cache_write: 375_000_000,
+        output: 1_200_000_000,
+        reasoning: 600_000_000,
+        request: 100_000,
+    };
+
+    fn plain(input: u64, choices: u32, cap: Option<u32>) -> Wish {
+        Wish { input, choices, cap, stream: false }
+    }
+
+    #[test]
+    fn plain_call_reserves_its_whole_output() {
+        let wish = plain(10, 2, Some(100));
+        let wanted = Reservation { input: 10, output: 200, spend: 0, cap: None };
+        assert_eq!(wish.reserve(None, [Room::Tokens(210)]), wanted);
+        assert_eq!(wish.reserve(None, []), wanted);
+    }
+
+    #[test]
+    fn budget_lowers_the_cap_to_its_grant() {
+        for (rooms, each) in [
+            (vec![Room::Tokens(209)], 99),
+            (vec![Room::Tokens(110)], 50),
+            (vec![Room::Output(41), Room::Tokens(1_000)], 20),
+            (vec![Room::Input(0), Room::Output(41)], 20),
+            (vec![Room::Tokens(10)], 1),
+            (vec![Room::Tokens(0)], 1),
+        ] {
+            let got = plain(10, 2, Some(100)).reserve(None, rooms.clone());
+            assert_eq!((got.output, got.cap), (2 * u64::from(each), Some(each)), "{rooms:?}");
+        }
+    }
+
+    #[test]
+    fn call_without_any_cap_reserves_the_grant() {
+        let got = plain(10, 1, None).reserve(None, [Room::Tokens(5_000)]);
+        assert_eq!((got.output, got.cap), (4_990, Some(4_990)));
+    }
+
+    #[test]
+    fn stream_reserves_a_chunk_and_sends_the_whole_grant() {
+        let wish = Wish { stream: true, ..plain(10, 2, Some(9_000)) };
+        let got = wish.reserve(None, [Room::Tokens(10_010)]);
+        assert_eq!((got.output, got.cap), (512, Some(5_000)));
+        let got = wish.reserve(None, [Room::Tokens(50)]);
+        assert_eq!((got.output, got.cap), (40, Some(20)));
+    }
+
+    #[test]
+    fn call_without_output_reserves_its_input() {
+        let got = plain(1_000, 0, None).reserve(Some(&PRICES), [Room::Tokens(1), Room::Spend(1)]);
+        assert_eq!(got, Reservation { input: 1_000, output: 0, spend: 100_000 + 375_000, cap: None });
+    }
+
+    proptest! {
+        #[test]
+        fn reservation_fits_wherever_one_token_of_each_choice_does(
+            input in 0_u64..2_000, choices in 1_u32..4, cap in prop::option::of(1_u32..3_000), stream in any::<bool>(),
+            tokens in 0_u64..6_000, output in 0_u64..6_000, spend in 0_u64..6_000_000,
+        ) {
+            let rooms = [Room::Tokens(tokens), Room::Output(output), Room::Spend(spend)];
+            let got = Wish { input, choices, cap, stream }.reserve(Some(&PRICES), rooms);
+            let fits = |out: u64| input + out <= tokens && out <= output && PRICES.bound(input, out) <= spend;
+            prop_assert_eq!(fits(got.output), fits(u64::from(choices)), "{:?}", got);
+            prop_assert_eq!(got.spend, PRICES.bound(input, got.output));
+            prop_assert!(got.output >= u64::from(choices));
+            if let (false, Some(sent)) = (stream, got.cap) {
+                // No larger cap would fit.
+                prop_assert!(sent == 1 || !fits(u64::from(choices) * (u64::from(sent) + 1)));
+            }
+        }
+    }
+}

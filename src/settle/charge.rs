@@ -1,0 +1,219 @@
+//! The budgets of one call of a model: the amounts that it holds, and those that it has used.
+//!
+//! In: the reservation that the call was admitted with and the prices in force then; at the end the usage that the upstream
+//! reported, or the tokens that the gateway counted. Out: the amounts to take on the way, and [`Settled`]: the amounts that count,
+//! their source, and whether they exceed what was held. It reads and changes no counter.
+
+use crate::admit::reserve::Reservation;
+use crate::limits::{self, Amounts};
+use crate::price::{Classes, Prices};
+use crate::stream::usage::Usage;
+
+/// The budgets of one call.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Charge {
+    prices: Option<Prices>,
+    held: Reservation,
+}
+
+/// The source of the amounts that a call was settled to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageSource {
+    /// The upstream's usage.
+    Reported,
+    /// The gateway's count: the upstream reported nothing, or no output where text had passed.
+    Counted,
+    /// The reservation: the call ended before anything could be counted.
+    Reserved,
+}
+
+/// The end of a call's budgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The amounts that count.
+    pub amounts: Amounts,
+    /// The tokens by class.
+    pub classes: Classes,
+    /// Their source.
+    pub source: UsageSource,
+    /// Nano-dollars; `None` where the tier has no prices.
+    pub price: Option<u64>,
+    /// An amount exceeds the one that was held.
+    pub overrun: bool,
+}
+
+/// The facts about a call's tokens at its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known {
+    /// The usage that the upstream reported.
+    pub usage: Option<Usage>,
+    /// Output tokens that the gateway counted.
+    pub counted: Option<u64>,
+    /// The answer is an error, which has used only the tokens that it reports.
+    pub error: bool,
+    /// The stream ended before its time: the usage may be one of an earlier chunk.
+    pub cut: bool,
+}
+
+impl Settled {
+    /// The amounts for the limits.
+    pub fn used(&self) -> limits::Usage {
+        limits::Usage { amounts: self.amounts, ..limits::Usage::ANSWERED }
+    }
+}
+
+impl Charge {
+    /// A call with this reservation, at these prices.
+    pub fn new(prices: Option<Prices>, held: Reservation) -> Self {
+        Self { prices, held }
+    }
+
+    /// The amounts that it holds.
+    pub fn held(&self) -> Amounts {
+        let Reservation { input, output, spend, .. } = self.held;
+        Amounts { input_tokens: input, output_tokens: output, spend }
+    }
+
+    /// The amounts of so many more output tokens.
+    pub fn step(&self, tokens: u64) -> Amounts {
+        let spend = self.bound(self.held.output.saturating_add(tokens)).saturating_sub(self.held.spend);
+        Amounts { input_tokens: 0, output_tokens: tokens, spend }
+    }
+
+    /// Amounts were taken.
+    pub fn took(&mut self, more: &Amounts) {
+        self.held.output = self.held.output.saturating_add(more.output_tokens);
+        self.held.spend = self.held.spend.saturating_add(more.spend);
+    }
+
+    /// The amounts of a stream of which so many output tokens have passed.
+    pub fn so_far(&self, output: u64) -> Amounts {
+        Amounts { input_tokens: self.held.input, output_tokens: output, spend: self.bound(output) }
+    }
+
+    /// The end of a call that an upstream answered.
+    pub fn settle(&self, known: Known) -> Settled {
+        let (classes, source) = self.classes(known);
+        let input = classes.input.saturating_add(classes.cached_input).saturating_add(classes.cache_write);
+        let output = classes.output.saturating_add(classes.reasoning);
+        let price = match (self.prices, source) {
+            (Some(_), UsageSource::Reserved) => Some(self.held.spend),
+            (prices, _) => prices.map(|prices| prices.of(&classes)),
+        };
+        let amounts = Amounts { input_tokens: input, output_tokens: output, spend: price.unwrap_or_default() };
+        let held = self.held();
+        let overrun = input > held.input_tokens || output > held.output_tokens || amounts.spend > held.spend;
+        Settled { amounts, classes, source, price, overrun }
+    }
+
+    fn classes(&self, known: Known) -> (Classes, UsageSource) {
+        let Known { usage, counted, error, cut } = known;
+        let passed = counted.unwrap_or_default();
+        match usage {
+            Some(usage) if usage.output + usage.reasoning > 0 || passed == 0 => {
+                let Usage { input, cached_input, cache_write_input: cache_write, output, reasoning } = usage;
+                let unsaid = if cut { passed.saturating_sub(output + reasoning) } else { 0 };
+                (
+                    Classes { input, cached_input, cache_write, output: output + unsaid, reasoning },
+                    UsageSource::Reported,
+                )
+            }
+            None if error && passed == 0 => (Classes::default(), UsageSource::Reported),
+            _ => {
+                let (output, source) = match counted {
+                    Some(output) => (output, UsageSource::Counted),
+                    None => (self.held.output, UsageSource::Reserved),
+                };
+                (Classes { input: self.held.input, output, ..Classes::default() }, source)
+            }
+        }
+    }
+
+    fn bound(&self, output: u64) -> u64 {
+        self.prices.map_or(0, |prices| prices.bound(self.held.input, output))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const PRICES: Prices = Prices {
+        input: 300_000_000,
+        cached_input: 150_000_000,
+        cache_write: 375_000_000,
+        output: 1_200_000_000,
+        reasoning: 600_000_000,
+        request: 100_000,
+    };
+
+    fn charge(input: u64, output: u64) -> Charge {
+        Charge::new(Some(PRICES), Reservation { input, output, spend: PRICES.bound(input, output), cap: None })
+    }
+
+    #[allow(clippy::unnecessary_wraps)] // as the field has it
+    fn usage(input: u64, output: u64) -> Option<Usage> {
+        Some(Usage { input, output, ..Usage::default() })
+    }
+
+    #[test]
+    fn usage_replaces_the_reservation_in_every_class() {
+        let told = Usage { input: 12, cached_input: 100, cache_write_input: 8, output: 16, reasoning: 5 };
+        let settled = charge(200, 100).settle(Known { usage: Some(told), ..Known::default() });
+        let spend = 100_000 + 12 * 300 + 100 * 150 + 8 * 375 + 16 * 1200 + 5 * 600;
+        assert_eq!(settled.amounts, Amounts { input_tokens: 120, output_tokens: 21, spend });
+        assert_eq!((settled.source, settled.price, settled.overrun), (UsageSource::Reported, Some(spend), false));
+    }
+
+    #[test]
+    fn usage_beyond_the_reservation_is_an_overrun() {
+        for (input, output, overrun) in [(10, 100, false), (11, 100, true), (10, 101, true), (1 << 40, 1 << 40, true)] {
+            let settled = charge(10, 100).settle(Known { usage: usage(input, output), ..Known::default() });
+            assert_eq!(settled.overrun, overrun, "{input} {output}");
+            assert_eq!(settled.amounts.output_tokens, output);
+        }
+    }
+
+    #[test]
+    fn no_text_that_passed_is_free() {
+        let charge = charge(10, 100);
+        for (usage, counted, cut, output, source) in [
+            (None, Some(7), false, 7, UsageSource::Counted),
+            (usage(10, 0), Some(7), false, 7, UsageSource::Counted),
+            (usage(10, 3), Some(7), false, 3, UsageSource::Reported),
+            (usage(10, 3), Some(7), true, 7, UsageSource::Reported),
+            (usage(10, 9), Some(7), true, 9, UsageSource::Reported),
+            (None, None, false, 100, UsageSource::Reserved),
+            (None, Some(0), true, 0, UsageSource::Counted),
+        ] {
+            let settled = charge.settle(Known { usage, counted, cut, error: false });
+            let got = (settled.amounts.input_tokens, settled.amounts.output_tokens, settled.source);
+            assert_eq!(got, (10, output, source), "{usage:?} {counted:?} {cut}");
+        }
+    }
+
+    #[test]
+    fn call_of_a_tier_without_prices_has_no_price() {
+        let charge = Charge::new(None, Reservation { input: 10, output: 20, ..Reservation::default() });
+        let settled = charge.settle(Known { usage: usage(5, 6), ..Known::default() });
+        assert_eq!((settled.price, settled.amounts.spend, settled.overrun), (None, 0, false));
+        assert_eq!(charge.step(5), Amounts { output_tokens: 5, ..Amounts::default() });
+    }
+
+    proptest! {
+        #[test]
+        fn steps_hold_exactly_the_bound(input in 0_u64..5_000, first in 0_u64..600, steps in prop::collection::vec(1_u64..600, 0..20)) {
+            let mut charge = charge(input, first);
+            for tokens in steps {
+                let more = charge.step(tokens);
+                charge.took(&more);
+            }
+            let held = charge.held();
+            prop_assert_eq!(held.spend, PRICES.bound(input, held.output_tokens));
+            let settled = charge.settle(Known { usage: usage(input, held.output_tokens), ..Known::default() });
+            prop_assert!(!settled.overrun && settled.amounts.spend <= held.spend);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The take of a call of a model: from all limits at once, with the amounts that its budgets can grant.
+//!
+//! In: a body that passed the gates, and the checks of its tier. Out: the permit, the call's [`Charge`], and the output cap of its
+//! budgets. A tier without budgets and ceilings of one call costs nothing here: nothing is counted. Elsewhere the body's bytes
+//! bound the input where the budgets are ample; near a boundary its tokens are counted. Of two requests that see the same room one
+//! may lose it: that one looks again.
+
+use std::sync::Arc;
+
+use crate::accept::openai::{Asked, Endpoint, IncludeUsage};
+use crate::admit::reserve::{Reservation, Room, Wish};
+use crate::admit::{Admitter, Check, NotTaken, Permit, refused};
+use crate::cells::CounterSpace;
+use crate::forward::Limits;
+use crate::limits::Demand;
+use crate::price::{Prices, dollars};
+use crate::refusal::{Reason, Refusal};
+use crate::settle::Charge;
+use crate::snapshot::Tier;
+use crate::stream::gauge::Gauge;
+use crate::stream::sse::Bound;
+use crate::tokens::TokenCounter;
+use crate::units::{Moment, RequestId};
+
+/// Looks before a request whose room others take each time is refused.
+const LOOKS: usize = 4;
+
+/// A call that was taken.
+pub(super) struct Taken<P: CounterSpace> {
+    pub(super) permit: Permit<P>,
+    /// `None` where no budget counts the call.
+    pub(super) charge: Option<Charge>,
+    /// The output cap of each choice that the budgets grant, where it is below the others.
+    pub(super) cap: Option<u32>,
+}
+
+/// A call to take.
+pub(super) struct Ask<'a> {
+    pub(super) tier: &'a Tier,
+    pub(super) asked: &'a Asked,
+    /// Whether the endpoint generates text.
+    pub(super) generates: bool,
+    pub(super) limits: Limits,
+    /// Bytes of the body.
+    pub(super) body: u64,
+    pub(super) now: Moment,
+    pub(super) id: RequestId,
+}
+
+/// A bound of the input.
+struct Input {
+    tokens: u64,
+    /// It was counted.
+    exact: bool,
+}
+
+/// Why a call was not taken.
+pub(super) enum Refused {
+    /// By a limit.
+    Limits(NotTaken),
+    /// By a ceiling of one call.
+    Ceiling(Box<Refusal>),
+}
+
+impl From<NotTaken> for Refused {
+    fn from(why: NotTaken) -> Self {
+        Self::Limits(why)
+    }
+}
+
+impl Refused {
+    /// The refusal, in the words of its limit or of its ceiling.
+    pub(super) fn refusal(self, tier: &Tier, checks: &[Check], now: Moment, id: RequestId) -> Refusal {
+        match self {
+            Self::Limits(why) => refused::openai(why, tier, checks, now, id),
+            Self::Ceiling(refusal) => *refusal,
+        }
+    }
+}
+
+impl Ask<'_> {
+    /// Takes from all limits. `rough` bounds the input by its bytes, `exact` counts it: at most once, and only near a boundary.
+    pub(super) fn take<P: CounterSpace>(
+        &self,
+        admitter: &Admitter<P>,
+        checks: &mut [Check],
+        rough: impl FnOnce() -> u64,
+        exact: impl Fn() -> u64,
+    ) -> Result<Taken<P>, Refused> {
+        if !self.is_bounded(checks) {
+            let demand = Demand { body: self.body, ..Demand::default() };
+            let permit = admitter.take(checks, &demand, self.now, self.id)?;
+            return Ok(Taken { permit, charge: None, cap: None });
+        }
+        let mut input = Input { tokens: rough(), exact: false };
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let (reserved, prices) = self.reserve(admitter, checks, &mut input, &exact)?;
+            let charge = Charge::new(prices, reserved);
+            let demand = Demand { body: self.body, bound: charge.held() };
+            let fitted = self.fits(checks, &reserved);
+            match admitter.take(checks, &demand, self.now, self.id) {
+                Ok(permit) => return Ok(Taken { permit, charge: Some(charge), cap: reserved.cap }),
+                Err(NotTaken::Exceeded(_)) if fitted && looks < LOOKS => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+    }
+
+    /// Whether a token or an amount of money bounds the call.
+    fn is_bounded(&self, checks: &[Check]) -> bool {
+        let Tier { prompt_max_tokens, request_max_spend, .. } = self.tier;
+        prompt_max_tokens.is_some() || request_max_spend.is_some() || checks.iter().any(is_budget)
+    }
+
+    /// The amounts to take by the counters as they are.
+    fn reserve<P: CounterSpace>(
+        &self,
+        admitter: &Admitter<P>,
+        checks: &mut [Check],
+        input: &mut Input,
+        exact: impl Fn() -> u64,
+    ) -> Result<(Reservation, Option<Prices>), Refused> {
+        // A request that no limit of any kind lets pass is not counted.
+        admitter.peek(checks, &Demand { body: self.body, ..Demand::default() }, self.now)?;
+        let prices = self.tier.price;
+        let reserve = |input| self.wish(input).reserve(prices.as_ref(), self.rooms(checks));
+        let mut reserved = reserve(input.tokens);
+        let ample = reserved.cap.is_none() && self.fits(checks, &reserved) && self.ceilings(&reserved).is_ok();
+        if !input.exact && !ample {
+            *input = Input { tokens: exact().min(input.tokens), exact: true };
+            reserved = reserve(input.tokens);
+        }
+        self.ceilings(&reserved).map_err(|refusal| Refused::Ceiling(Box::new(refusal)))?;
+        Ok((reserved, prices))
+    }
+
+    fn wish(&self, input: u64) -> Wish {
+        let Asked { choices, stream, .. } = *self.asked;
+        let caps = [&self.asked.max_tokens, &self.asked.max_completion_tokens];
+        let own = caps.into_iter().flatten().filter_map(|cap| cap.tokens);
+        let cap = own.chain(self.limits.smaller()).min();
+        Wish { input, choices: if self.generates { choices } else { 0 }, cap, stream }
+    }
+
+    /// The room of each budget that refuses.
+    fn rooms(&self, checks: &[Check]) -> impl Iterator<Item = Room> {
+        let limits = checks.iter().filter(|check| !check.shadow).filter_map(room);
+        limits.chain(self.tier.request_max_spend.map(Room::Spend))
+    }
+
+    /// Whether a reservation fits where the budgets stand.
+    fn fits(&self, checks: &[Check], reserved: &Reservation) -> bool {
+        self.rooms(checks).all(|room| room.holds(reserved))
+    }
+
+    /// Refuses a reservation above a ceiling of one call.
+    fn ceilings(&self, reserved: &Reservation) -> Result<(), Refusal> {
+        let name = &self.tier.name;
+        if let Some(most) = self.tier.prompt_max_tokens
+            && reserved.input > u64::from(most)
+        {
+            let input = reserved.input;
+            let message = format!(
+                "The prompt has {input} tokens; tier '{name}' allows {most} in one request. Send a shorter prompt."
+            );
+            return Err(Refusal {
+                param: Some("messages".into()),
+                ..Refusal::because(Reason::InvalidRequest, message)
+            });
+        }
+        if let Some(most) = self.tier.request_max_spend
+            && reserved.spend > most
+        {
+            let message = format!(
+                "The request may cost {} USD; tier '{name}' allows {} USD for one request. Send a shorter prompt, or ask for fewer choices.",
+                dollars(reserved.spend),
+                dollars(most)
+            );
+            return Err(Refusal::because(Reason::InvalidRequest, message));
+        }
+        Ok(())
+    }
+}
+
+/// The bound of a stream by the call's budgets; `None`: no budget counts the call, or it is no stream.
+pub(super) fn bound(
+    endpoint: Endpoint,
+    asked: &Asked,
+    charge: Option<&Charge>,
+    counter: &Arc<dyn TokenCounter>,
+) -> Option<Bound> {
+    let held = charge.filter(|_| asked.stream)?.held();
+    let gauge = Gauge::new(Arc::clone(counter), held.output_tokens, asked.choices);
+    let wants_usage = asked.include_usage == IncludeUsage::Yes;
+    Some(Bound { gauge, chat: endpoint == Endpoint::Chat, wants_usage, input: held.input_tokens })
+}
+
+fn is_budget(check: &Check) -> bool {
+    matches!(check.facts().meter, "tokens" | "input_tokens" | "output_tokens" | "spend")
+}
+
+/// The room of a budget; `None`: the limit counts something else.
+fn room(check: &Check) -> Option<Room> {
+    let facts = check.facts();
+    let left = facts.limit.saturating_sub(check.state.used);
+    match facts.meter {
+        "tokens" => Some(Room::Tokens(left)),
+        "input_tokens" => Some(Room::Input(left)),
+        "output_tokens" => Some(Room::Output(left)),
+        "spend" => Some(Room::Spend(left)),
+        _ => None,
+    }
+}

@@ -1,0 +1,243 @@
+//! Budgets of calls of models, from admission to settlement: plain calls, streams, cuts.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::sync::Arc;
+
+use aigw_core::cells::CellKey;
+use aigw_core::cells::heap::HeapSpace;
+use aigw_core::limits::Limit;
+use aigw_core::settle::{Failure, Outcome, Shutdown, UsageSource};
+use aigw_core::surface::{Call, EndedCall};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+use world::{ANN, MODEL, ROUTE, SHORT, Spec, TIER, World, policy};
+
+const TOKENS: u32 = 7;
+const SPEND: u32 = 8;
+const RUNNING: Shutdown = Shutdown { draining: false, cutting: false };
+/// 1 USD for a million tokens of input, 2 of output, and 1,000 nano-dollars for a request.
+const PRICE: &str = r#"{"input":1000000000,"cached_input":1000000000,"cache_write":1000000000,"output":2000000000,"reasoning":2000000000,"request":1000}"#;
+
+/// A world whose tier has a token budget and a spend budget.
+struct Budgets {
+    world: World,
+    limits: [(Limit, u32); 2],
+}
+
+impl Budgets {
+    fn new(tokens: u64, spend: u64) -> Self {
+        Self::with(tokens, spend, |_| {})
+    }
+
+    fn with(tokens: u64, spend: u64, change: impl FnOnce(&mut Value)) -> Self {
+        let mut policy = policy();
+        let fields = [json!({"amount": tokens, "per": "day"}), json!({"amount": spend, "per": "month"})];
+        let limit = |kind: &str, fields: &Value, column: u32| json!({"kind": kind, "fields": fields, "scope": "consumer", "shadow": false, "column": column, "by_model": []});
+        policy["tiers"][0]["limits"] = json!([limit("tokens", &fields[0], TOKENS), limit("spend", &fields[1], SPEND)]);
+        policy["tiers"][0]["price"] = serde_json::from_str(PRICE).unwrap();
+        policy["tiers"][0]["prompt_max_bytes"] = json!(null);
+        policy["tiers"][0]["parameters"]["n"] = json!(8);
+        for column in [TOKENS, SPEND] {
+            let column = json!({"n": column, "kind": "dense", "words": 2, "key": format!("budget:{column}")});
+            policy["columns"].as_array_mut().unwrap().push(column);
+        }
+        change(&mut policy);
+        let columns = [(ROUTE, 4, 1), (TIER, 4, 1), (MODEL, 4, 1), (TOKENS, 4, 2), (SPEND, 4, 2)];
+        let world = World::over(Arc::new(HeapSpace::wide(&columns, 8).unwrap()), &policy);
+        let build = |kind: &str, fields: &Value| Limit::build(kind, fields).unwrap();
+        let limits = [(build("tokens", &fields[0]), TOKENS), (build("spend", &fields[1]), SPEND)];
+        Self { world, limits }
+    }
+
+    /// Tokens and nano-dollars that are taken.
+    fn taken(&self) -> [u64; 2] {
+        self.limits.map(|(limit, column)| {
+            limit.standing(&*self.world.space, CellKey::Dense { column, row: ANN }, self.world.now).taken
+        })
+    }
+
+    fn call(&self, body: &Value) -> Call<HeapSpace> {
+        let (dispatch, mut call) = self.world.request(&chat(body)).ok().unwrap().into_parts();
+        call.attempt(&dispatch.attempts.first.origin, dispatch.attempts.first.upstream);
+        call.sending(SHORT);
+        call
+    }
+}
+
+fn chat(body: &Value) -> Spec {
+    Spec::chat().with_body(body.to_string().as_bytes())
+}
+
+fn ask(more: &Value) -> Value {
+    let mut body = json!({"model": "small", "messages": [{"role": "user", "content": "hello"}]});
+    more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
+    body
+}
+
+/// Answers a call with a document.
+fn answer(mut call: Call<HeapSpace>, status: u16, body: &str) -> EndedCall {
+    let media = HeaderValue::from_static("application/json");
+    let mut headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, media)]);
+    call.head(StatusCode::from_u16(status).unwrap(), &mut headers, b"", SHORT, false);
+    call.piece(Bytes::copy_from_slice(body.as_bytes()), SHORT);
+    call.rest();
+    call.completed(SHORT)
+}
+
+fn begin(call: &mut Call<HeapSpace>) {
+    let media = HeaderValue::from_static("text/event-stream");
+    call.head(StatusCode::OK, &mut HeaderMap::from_iter([(http::header::CONTENT_TYPE, media)]), b"", SHORT, false);
+}
+
+/// One event with a token: the test's counter has a token for each byte.
+fn token(call: &mut Call<HeapSpace>) -> Bytes {
+    call.piece(Bytes::from_static(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n"), SHORT)
+}
+
+#[test]
+fn plain_call_reserves_its_bound_and_settles_to_its_usage() {
+    let budgets = Budgets::new(10_000, 1_000_000_000);
+    let call = budgets.call(&ask(&json!({"max_tokens": 100, "n": 2})));
+    let [tokens, spend] = budgets.taken();
+    let input = tokens - 200;
+    assert!(input > 5 && input < 200, "{input}");
+    assert_eq!(spend, 1_000 + input * 1_000 + 200 * 2_000);
+    let ended = answer(call, 200, r#"{"usage":{"prompt_tokens":9,"completion_tokens":20}}"#);
+    assert_eq!(budgets.taken(), [29, 1_000 + 9_000 + 40_000]);
+    let settled = ended.settled().unwrap();
+    assert_eq!((settled.source, settled.price, settled.overrun), (UsageSource::Reported, Some(50_000), false));
+}
+
+#[test]
+fn failed_call_gives_everything_back() {
+    let budgets = Budgets::new(10_000, 1_000_000_000);
+    for status in [401, 429, 500, 503] {
+        answer(budgets.call(&ask(&json!({"max_tokens": 100}))), status, "{}");
+        assert_eq!(budgets.taken(), [0, 0], "{status}");
+    }
+    drop(budgets.call(&ask(&json!({"stream": true}))));
+    assert_eq!(budgets.taken(), [0, 0]);
+}
+
+#[test]
+fn error_about_the_request_costs_the_request_alone() {
+    let budgets = Budgets::new(10_000, 1_000_000_000);
+    answer(budgets.call(&ask(&json!({"max_tokens": 100}))), 400, r#"{"error":{"message":"x"}}"#);
+    assert_eq!(budgets.taken(), [0, 1_000]);
+}
+
+#[test]
+fn cap_is_lowered_to_the_grant_and_a_call_that_does_not_fit_is_refused() {
+    let budgets = Budgets::new(300, 1_000_000_000);
+    let (dispatch, call) = budgets.world.request(&chat(&ask(&json!({"max_tokens": 1000})))).ok().unwrap().into_parts();
+    assert_eq!(budgets.taken()[0], 300, "the whole budget is reserved");
+    let sent = String::from_utf8(dispatch.attempts.first.body.to_vec()).unwrap();
+    let sent: Value = serde_json::from_str(&sent).unwrap();
+    assert!(sent["max_tokens"].as_u64().unwrap() < 300, "{sent}");
+    assert!(budgets.world.request(&chat(&ask(&json!({})))).is_err());
+    drop(call);
+    assert_eq!(budgets.taken(), [0, 0]);
+    assert!(Budgets::new(10, 1_000_000_000).world.request(&chat(&ask(&json!({})))).is_err());
+}
+
+#[test]
+fn stream_is_extended_on_its_way_and_settles_to_its_usage() {
+    let budgets = Budgets::new(10_000, 1_000_000_000);
+    let mut call = budgets.call(&ask(&json!({"stream": true, "max_tokens": 2000})));
+    let input = budgets.taken()[0] - 256;
+    begin(&mut call);
+    for passed in 1..=1_000 {
+        assert!(!token(&mut call).is_empty());
+        let held = budgets.taken()[0] - input;
+        assert!(held >= passed && held <= passed + 64 + 256, "{passed} {held}");
+    }
+    call.piece(
+        Bytes::from_static(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1000}}\n\n"),
+        SHORT,
+    );
+    call.piece(Bytes::from_static(b"data: [DONE]\n\n"), SHORT);
+    call.rest();
+    assert_eq!(call.completed(SHORT).report().end.outcome, Outcome::Completed);
+    assert_eq!(budgets.taken(), [1_009, 1_000 + 9_000 + 2_000_000]);
+}
+
+#[test]
+fn stream_ends_at_the_boundary_of_either_budget() {
+    for (tokens, spend) in [(700, 1_000_000_000), (1_000_000, 1_000_000)] {
+        let budgets = Budgets::new(tokens, spend);
+        let mut call = budgets.call(&ask(&json!({"stream": true})));
+        let input = budgets.taken()[0] - 256;
+        begin(&mut call);
+        let mut passed = 0;
+        while !call.is_over() {
+            let piece = String::from_utf8(token(&mut call).to_vec()).unwrap();
+            if call.is_over() {
+                assert!(
+                    piece.contains("\"finish_reason\":\"length\"") && piece.contains("budget_exhausted"),
+                    "{piece}"
+                );
+                assert!(piece.ends_with("data: [DONE]\n\n"), "{piece}");
+            } else {
+                passed += 1;
+            }
+        }
+        call.rest();
+        let ended = call.completed(SHORT);
+        assert_eq!(ended.report().end.outcome, Outcome::LimitCut);
+        let price = 1_000 + input * 1_000 + passed * 2_000;
+        assert_eq!(budgets.taken(), [input + passed, price]);
+        assert!(input + passed == tokens || price + 2_000 > spend, "the budget is used to its last token");
+        assert!(input + passed <= tokens && price <= spend);
+        assert_eq!(ended.settled().unwrap().source, UsageSource::Counted);
+    }
+}
+
+#[test]
+fn cut_stream_is_settled_to_what_had_passed() {
+    for failure in [Failure::Cancelled, Failure::CutShort, Failure::BetweenTimeout] {
+        let budgets = Budgets::new(10_000, 1_000_000_000);
+        let mut call = budgets.call(&ask(&json!({"stream": true})));
+        let input = budgets.taken()[0] - 256;
+        begin(&mut call);
+        (0..300).for_each(|_| drop(token(&mut call)));
+        budgets.world.fail(call, failure, true, RUNNING);
+        assert_eq!(budgets.taken(), [input + 300, 1_000 + input * 1_000 + 600_000], "{failure:?}");
+    }
+}
+
+#[test]
+fn bad_usage_is_never_free_and_never_wraps() {
+    for (usage, tokens) in [
+        (r#"{"usage":{"prompt_tokens":-1,"completion_tokens":5}}"#, None),
+        (r#"{"usage":{"prompt_tokens":"9","completion_tokens":"5"}}"#, None),
+        (r#"{"usage":{"prompt_tokens":1000000000000000000,"completion_tokens":5}}"#, None),
+        (r#"{"usage":null}"#, None),
+        ("{}", None),
+        (r#"{"usage":{"prompt_tokens":9,"completion_tokens":5000}}"#, Some(5_009)),
+        (r#"{"usage":{"prompt_tokens":9,"completion_tokens":0}}"#, Some(9)),
+    ] {
+        let budgets = Budgets::new(10_000, 1_000_000_000);
+        let call = budgets.call(&ask(&json!({"max_tokens": 100})));
+        let reserved = budgets.taken()[0];
+        let ended = answer(call, 200, usage);
+        assert_eq!(budgets.taken()[0], tokens.unwrap_or(reserved), "{usage}");
+        assert_eq!(ended.settled().unwrap().overrun, tokens == Some(5_009), "{usage}");
+    }
+}
+
+#[test]
+fn ceilings_bound_one_call() {
+    let small = Budgets::with(10_000, 1_000_000_000, |policy| policy["tiers"][0]["prompt_max_tokens"] = json!(10));
+    let rejected = small.world.request(&chat(&ask(&json!({})))).err().unwrap();
+    assert!(rejected.refusal.message().contains("allows 10"), "{}", rejected.refusal.message());
+    let cheap = Budgets::with(10_000, 1_000_000_000, |policy| policy["tiers"][0]["request_max_spend"] = json!(300_000));
+    drop(cheap.call(&ask(&json!({"max_tokens": 5_000}))));
+    let (dispatch, _call) = cheap.world.request(&chat(&ask(&json!({"max_tokens": 5_000})))).ok().unwrap().into_parts();
+    assert!(cheap.taken()[1] <= 300_000);
+    assert!(!dispatch.attempts.first.body.is_empty());
+    let dear = Budgets::with(10_000, 1_000_000_000, |policy| policy["tiers"][0]["request_max_spend"] = json!(2_000));
+    assert!(dear.world.request(&chat(&ask(&json!({})))).err().unwrap().refusal.message().contains("0.000002"));
+}
