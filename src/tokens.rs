@@ -3,6 +3,10 @@
 //! In: a text. Out: the tokens that a model's vocabulary splits it into. Vocabularies are files: counters live outside the core,
 //! except [`BytesCounter`], which needs none.
 
+/// Tokens for each choice that a stream takes from its budgets at once. Hundreds of tokens last for seconds, so a stream writes to
+/// shared counters seldom, and holds little that others could use.
+pub const CHUNK: u64 = 256;
+
 /// Counts the tokens of texts by one vocabulary.
 pub trait TokenCounter: Send + Sync {
     /// The tokens of a text, in time linear in its length. At most its bytes: each token covers one byte or more.

@@ -6,7 +6,7 @@
 //! a chunk of it. Each choice reserves one token at least: a call that does not fit is refused by the limits, not here.
 
 use crate::price::Prices;
-use crate::stream::gauge::CHUNK;
+use crate::tokens::CHUNK;
 
 /// The wishes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

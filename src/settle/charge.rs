@@ -2,7 +2,7 @@
 //!
 //! In: the reservation that the call was admitted with and the prices in force then; at the end the usage that the upstream
 //! reported, or the tokens that the gateway counted. Out: the amounts to take on the way, and [`Settled`]: the amounts that count,
-//! their source, and whether they exceed what was held. It reads and changes no counter.
+//! their source, and whether they exceed the reservation. It reads and changes no counter.
 
 use crate::admit::reserve::Reservation;
 use crate::limits::{self, Amounts};

@@ -13,11 +13,8 @@ use serde_json::value::RawValue;
 
 use super::delta::Delta;
 use super::usage::Usage;
-use crate::tokens::TokenCounter;
+use crate::tokens::{CHUNK, TokenCounter};
 
-/// Tokens for each choice that a stream is given at once. Hundreds of tokens last for seconds, so a stream writes to shared
-/// counters seldom, and holds little that others could use.
-pub const CHUNK: u64 = 256;
 /// Tokens left at which more are asked for.
 const AHEAD: u64 = 64;
 /// Choices that a last chunk names at most: more than OpenAI's API serves in one call.
@@ -152,7 +149,7 @@ impl Gauge {
             while tokens > 0 && !self.ask(tokens, more) {
                 tokens /= 2;
             }
-            // Near the end of a budget a stream gets what there is, and is over when a chunk does not fit.
+            // Near the end of a budget a stream gets the rest, and is over when a chunk does not fit.
             self.dry = tokens < self.chunk;
         }
         true

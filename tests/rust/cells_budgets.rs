@@ -153,7 +153,7 @@ fn amount_saturates_at_both_ends() {
     let row = row(2);
     let (cell, end) = (BudgetCell::new(&row).unwrap(), UnixSeconds(60));
     assert!(matches!(cell.take(end, MOST, u64::MAX), Take::Took(_)));
-    assert!(matches!(cell.take(end, 1, u64::MAX), Take::Full(_)), "no limit is above what a cell can count");
+    assert!(matches!(cell.take(end, 1, u64::MAX), Take::Full(_)), "no limit exceeds the most that a cell counts");
     assert!(matches!(cell.take(end, u64::MAX, u64::MAX), Take::Full(_)));
     cell.charge(end, u64::MAX);
     assert_eq!(cell.read(), BudgetState { amount: MOST, end });
