@@ -17,11 +17,13 @@ pub struct Permit<S: CounterSpace> {
     space: Arc<S>,
     /// `None` when no limit applies: nothing is held, nothing is journalled.
     entry: Option<Entry>,
+    /// By check: the amount that windows before the one in the journal have given. Empty until a window ends on the way.
+    earlier: Vec<u64>,
 }
 
 impl<S: CounterSpace> Permit<S> {
     pub(super) fn new(space: Arc<S>, entry: Option<Entry>) -> Self {
-        Self { space, entry }
+        Self { space, entry, earlier: Vec::new() }
     }
 
     /// Call it before the first byte goes upstream: if the process dies from now on, the amounts stay counted.
@@ -42,7 +44,8 @@ impl<S: CounterSpace> Permit<S> {
     /// permit was taken by. The error is the index of a check that has not so much left.
     ///
     /// Counters are changed before the journal. A process that is killed in between leaves the amount counted, and nobody
-    /// gives it back. The part that a later window than the call's first has given is not journalled: it stays counted there.
+    /// gives it back. A call that goes on in a later window holds its new amounts there, and the counter of the earlier window
+    /// is over: the journal names the later one from then on, and each window counts the use that it has given tokens for.
     pub fn extend(&mut self, checks: &[Check], more: &Amounts, now: Moment) -> Result<(), usize> {
         let Some(entry) = &self.entry else { return Ok(()) };
         let ring = self.space.ring();
@@ -62,9 +65,13 @@ impl<S: CounterSpace> Permit<S> {
         for (n, piece) in pieces.iter().enumerate() {
             let Some(piece) = piece else { continue };
             let line = ring.read(entry, n);
-            if line.window == piece.window && line.cell == piece.cell {
+            if line.window == piece.window {
                 ring.write(entry, n, TakenAmount { amount: line.amount.saturating_add(piece.amount), ..line });
+                continue;
             }
+            self.earlier.resize(checks.len(), 0);
+            self.earlier[n] = self.earlier[n].saturating_add(line.amount);
+            ring.move_on(entry, n, *piece);
         }
         Ok(())
     }
@@ -76,7 +83,8 @@ impl<S: CounterSpace> Permit<S> {
         let mut corrected = false;
         for n in 0..ring.cells(&entry) {
             let taken = ring.read(&entry, n);
-            let used = limits::used(taken, usage);
+            let earlier = self.earlier.get(n).copied().unwrap_or_default();
+            let used = limits::used(taken, usage).saturating_sub(earlier);
             if used == taken.amount {
                 continue;
             }

@@ -125,6 +125,16 @@ impl<W: Words> Ring<W> {
         }
     }
 
+    /// Names an amount of a later window in place of the one that cell `n` has: its earlier window is over. The window is written
+    /// last: until then the line changes nothing in a counter that has moved on.
+    pub(crate) fn move_on(&self, entry: &Entry, n: usize, taken: TakenAmount) {
+        let words = self.entry(entry);
+        if let Some([_, window, amount]) = words.get(TRIPLES + 3 * n..TRIPLES + 3 * n + 3) {
+            amount.store(taken.amount, Ordering::Relaxed);
+            window.store(taken.window, Ordering::Release);
+        }
+    }
+
     /// The amount that the entry names for its cell `n`.
     #[inline]
     pub(crate) fn read(&self, entry: &Entry, n: usize) -> TakenAmount {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use aigw_core::admit::{Admitter, Check, NotTaken, reclaim};
+use aigw_core::admit::{Admitter, Check, NotTaken, Permit, reclaim};
 use aigw_core::cells::budget::{BudgetCell, BudgetState, MOST, Take};
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::cells::places::{Places, WORDS};
@@ -293,7 +293,42 @@ fn extend_after_the_end_of_a_window_takes_from_the_next_one() {
     assert_eq!(counted(&space, &checks, later), [900, 100, 1]);
     assert_eq!(permit.extend(&checks, &call(0, 101), later.into()), Err(0));
     permit.give_back();
-    assert_eq!(counted(&space, &checks, later), [0, 100, 0], "a later window keeps the part that it gave");
+    assert_eq!(counted(&space, &checks, later), [0, 0, 0], "both windows get their parts back");
+}
+
+#[test]
+fn each_window_of_a_long_stream_counts_the_part_that_it_has_given() {
+    for (used, third) in [(150, 0), (250, 50), (300, 100), (340, 140)] {
+        let (space, mut checks) = call_limits();
+        let permit = spanning(&space, &mut checks);
+        permit.settle(&Usage { requests: 1, amounts: call(10, used) });
+        assert_eq!(counted(&space, &checks, minute(2)), [10 + used, third, 0], "{used} tokens");
+    }
+}
+
+#[test]
+fn reclaim_of_a_long_stream_counts_at_most_the_part_of_the_last_window() {
+    let (space, mut checks) = call_limits();
+    let mut permit = spanning(&space, &mut checks);
+    permit.progress(&call(10, 250));
+    std::mem::forget(permit);
+    reclaim(space.ring().words(), &*space, true);
+    assert_eq!(counted(&space, &checks, minute(2)), [260, 100, 0]);
+}
+
+fn minute(n: u32) -> UnixSeconds {
+    UnixSeconds(NOW.0 + 60 * n)
+}
+
+/// A stream of 10 input tokens that holds 100 output tokens of each of three minutes.
+fn spanning(space: &Arc<HeapSpace>, checks: &mut [Check; 3]) -> Permit<HeapSpace> {
+    let demand = Demand { bound: call(10, 100), ..Demand::default() };
+    let mut permit = Admitter::new(Arc::clone(space)).take(checks, &demand, NOW, ID).unwrap();
+    permit.mark_sent();
+    for (n, tokens) in [(1, 60), (1, 40), (2, 100)] {
+        assert_eq!(permit.extend(checks, &call(0, tokens), minute(n).into()), Ok(()));
+    }
+    permit
 }
 
 #[test]
