@@ -84,9 +84,7 @@ TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
 
 METERS: Final = ("requests", "tokens", "input_tokens", "output_tokens", "spend", "concurrency")
 """The fields of a limit that name its amount. A limit has one of them."""
-NOT_ENFORCED: Final = frozenset(
-    {"tokens", "input_tokens", "output_tokens", "spend", "concurrency", "max_tokens", "max_spend"}
-)
+NOT_ENFORCED: Final = frozenset({"tokens", "input_tokens", "output_tokens", "spend", "max_tokens", "max_spend"})
 """Fields that the data plane does not enforce yet: refused. `max_tokens` is the prompt's."""
 _COLUMNS: Final = {
     "window": "",
@@ -129,7 +127,7 @@ class Limit(Model):
     spend: Annotated[Budget | None, enforced("spend")] = Field(
         default=None, description="USD per window at the tier's `price`, with up to 9 decimals; 0 refuses all."
     )
-    concurrency: Annotated[Places | None, enforced("concurrency")] = Field(
+    concurrency: Places | None = Field(
         default=None, description="Calls in flight at once, without `per`; 0 refuses all."
     )
     per: Per | None = Field(
