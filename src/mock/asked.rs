@@ -229,6 +229,14 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// The tokens of the prompt: one for each word of its texts and each number of its token lists, and at least one. Vocabularies
+    /// of models put no two words into one token, so a gateway that counts by one of them never counts less.
+    pub fn prompt_tokens(&self) -> u64 {
+        let texts = [self.messages, self.prompt, self.input].into_iter().flatten();
+        let values = texts.filter_map(|text| serde_json::from_str(text.get()).ok());
+        values.map(|value| words(&value)).sum::<u64>().max(1)
+    }
+
     /// The conversation. Messages that cannot be read count as absent.
     pub fn messages(&self) -> Vec<Message> {
         parsed("messages", self.messages).ok().flatten().unwrap_or_default()
@@ -239,6 +247,18 @@ impl Message {
     /// The names of the functions that the message calls.
     pub fn called(&self) -> impl Iterator<Item = &str> {
         self.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref()).map(|function| &*function.name)
+    }
+}
+
+/// The words and numbers of a text, of a list, or of the content of a message. Depth is bounded: the parser refuses more than 128
+/// levels.
+fn words(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.split_whitespace().count() as u64,
+        Value::Number(_) => 1,
+        Value::Array(values) => values.iter().map(words).sum(),
+        Value::Object(members) => ["content", "text"].iter().filter_map(|name| members.get(*name)).map(words).sum(),
+        Value::Null | Value::Bool(_) => 0,
     }
 }
 
@@ -292,6 +312,21 @@ mod tests {
     fn cap_is_absent_when_negative() {
         assert_eq!(asked(r#"{"max_tokens":-1}"#).cap(), u64::MAX);
         assert_eq!(asked(r#"{"max_tokens":9,"max_completion_tokens":3}"#).cap(), 3);
+    }
+
+    #[test]
+    fn prompt_has_a_token_for_each_word() {
+        for (text, wanted) in [
+            (r#"{"messages":[{"role":"user","content":"how are you"},{"role":"assistant","content":null}]}"#, 3),
+            (r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a b"},{"type":"image_url"}]}]}"#, 2),
+            (r#"{"prompt":"a b"}"#, 2),
+            (r#"{"prompt":["a b","c"]}"#, 3),
+            (r#"{"input":[[1,2,3],[4]]}"#, 4),
+            (r#"{"messages":[]}"#, 1),
+            ("{}", 1),
+        ] {
+            assert_eq!(asked(text).prompt_tokens(), wanted, "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The mock model server: OpenAI's endpoints with answers of a known size, at a known pace, with known faults.
 //!
 //! In: a [`Plan`], fixed at start. Out: whole answers or event streams, and the counters at `GET /__stats`.
-//! A prompt has a quarter of its bytes as tokens, and an answer repeats one word: sizes are repeatable, texts have no
+//! A prompt has a token for each word, and an answer repeats one word, which is a token: sizes are repeatable, texts have no
 //! meaning. With `tools` an answer is a call, with `response_format` a JSON text that its schema accepts.
 
 use std::io;
@@ -96,7 +96,7 @@ impl Llm {
     /// The answer to a body, with its usage.
     fn respond(&self, endpoint: Endpoint, body: &[u8]) -> Result<Reply, Wrong> {
         let asked = Asked::read(body)?;
-        let prompt = (body.len() as u64).div_ceil(4);
+        let prompt = asked.prompt_tokens();
         let used = |choices: u64, said: Option<&Said>| {
             let reasoning = choices * said.map_or(0, |said| said.reasoning);
             let completion = reasoning + choices * said.map_or(0, Said::shown);

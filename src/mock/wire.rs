@@ -150,7 +150,7 @@ pub fn events(endpoint: Endpoint, asked: &Asked<'_>, said: &Said, usage: Usage, 
         push(&each(role, None), 0);
     }
     if let Content::Words(count) = said.content {
-        let word = each(&deltas.text("token "), None);
+        let word = each(&deltas.text(" token"), None);
         (0..count).for_each(|_| push(&word, 1));
     } else {
         deltas.pieces().iter().for_each(|piece| push(&each(piece, None), 1));

@@ -177,15 +177,19 @@ impl Chunks {
 
     /// Reads an event.
     pub(super) fn judge(&mut self, event: &[u8], more: &mut dyn More) -> Verdict {
-        let earlier = self.usage;
+        if self.is_over() {
+            return Verdict::End(Vec::new());
+        }
+        let (earlier, timings) = (self.usage, self.timings);
         let verdict = self.read(event);
         let told = self.usage.filter(|usage| earlier != Some(*usage));
         let Some(bound) = &mut self.bound else { return verdict };
-        let was_over = bound.gauge.is_over();
         if bound.gauge.passes(&event::data_of(event).text, told, more) {
             return verdict;
         }
-        Verdict::End(if was_over { Vec::new() } else { bound.last_words(self.usage) })
+        // The usage of an event that does not pass counts text that the caller does not get.
+        (self.usage, self.timings) = (earlier, timings);
+        Verdict::End(bound.last_words(earlier))
     }
 
     fn read(&mut self, event: &[u8]) -> Verdict {

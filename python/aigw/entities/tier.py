@@ -84,19 +84,12 @@ TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
 
 METERS: Final = ("requests", "tokens", "input_tokens", "output_tokens", "spend", "concurrency")
 """The fields of a limit that name its amount. A limit has one of them."""
-NOT_ENFORCED: Final = frozenset({"tokens", "input_tokens", "output_tokens", "spend", "max_tokens", "max_spend"})
-"""Fields that the data plane does not enforce yet: refused. `max_tokens` is the prompt's."""
 _COLUMNS: Final = {
     "window": "",
     "bucket": "rate:",
     **{meter: f"{meter}:" for meter in METERS[1:]},
 }
 """Limit kind -> prefix of the names of its counter columns. Data folders contain these names, so they never change."""
-
-
-def enforced(name: str) -> Any:
-    """Validator of a field: accepts a value once the data plane enforces the field."""
-    return AfterValidator(lambda value: refuse(value) if name in NOT_ENFORCED else value)
 
 
 def _given(meter: str) -> JsonDict:
@@ -115,16 +108,16 @@ class Limit(Model):
     model_config = ConfigDict(json_schema_extra={"anyOf": [_given(meter) for meter in METERS]})
 
     requests: Requests | None = Field(default=None, description="Requests per window; 0 refuses all.")
-    tokens: Annotated[TokenAmount | None, enforced("tokens")] = Field(
+    tokens: TokenAmount | None = Field(
         default=None, description="Input and output tokens of models per window, all classes together; 0 refuses all."
     )
-    input_tokens: Annotated[TokenAmount | None, enforced("input_tokens")] = Field(
+    input_tokens: TokenAmount | None = Field(
         default=None, description="Input tokens of models per window, cached ones included; 0 refuses all."
     )
-    output_tokens: Annotated[TokenAmount | None, enforced("output_tokens")] = Field(
+    output_tokens: TokenAmount | None = Field(
         default=None, description="Output tokens of models per window, reasoning included; 0 refuses all."
     )
-    spend: Annotated[Budget | None, enforced("spend")] = Field(
+    spend: Budget | None = Field(
         default=None, description="USD per window at the tier's `price`, with up to 9 decimals; 0 refuses all."
     )
     concurrency: Places | None = Field(
@@ -234,7 +227,7 @@ class Allow(Model):
 class Prompt(Model):
     """Bounds on the request body."""
 
-    max_tokens: Annotated[TokenCap | None, enforced("max_tokens")] = Field(
+    max_tokens: TokenCap | None = Field(
         default=None, description="Most input tokens of a call of a model, as the gateway counts them."
     )
     max_bytes: Annotated[int, AfterValidator(Positive(2**40))] | None = Field(
@@ -253,7 +246,7 @@ class Output(Model):
 class Request(Model):
     """Bounds on one call."""
 
-    max_spend: Annotated[Budget | None, enforced("max_spend")] = Field(
+    max_spend: Budget | None = Field(
         default=None, description="Most USD that one call of a model may cost at the tier's `price`."
     )
 

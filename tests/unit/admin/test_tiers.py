@@ -73,7 +73,6 @@ def test_get_returns_the_tier_with_its_defaults(gateway: Gateway) -> None:
          "input_tokens, output_tokens, spend, concurrency"),
         ({"limits": [{"requests": 5, "per": "fortnight"}]}, "limits.1.per: expected one of: second, minute, hour, day, "
          "month, year, or a duration of at most 366d as in 90s, 5h"),
-        ({"limits": [{"tokens": 5, "per": "day"}]}, "limits.1.tokens: not supported in this version"),
         ({"limits": [{"requests": 5, "per": "day", "window": "sliding"}]},
          "limits.1.window: not supported in this version"),
         ({"limits": [{"requests": 5, "per": "day", "scope": "agent"}]},

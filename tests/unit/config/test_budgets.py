@@ -6,15 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from aigw.config import ConfigErrors, read_text
-from aigw.entities import tier
 from aigw.entities.tier import Limit, TierSpec
-
-
-@pytest.fixture(autouse=True)
-def every_meter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lifts the gate of meters that the data plane does not enforce yet."""
-    monkeypatch.setattr(tier, "NOT_ENFORCED", frozenset())
-    monkeypatch.setattr(tier, "wrong_limit", lambda *_: None)
 
 
 def file(spec: str, model: str = "max_output_tokens: 9") -> str:
