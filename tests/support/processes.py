@@ -179,22 +179,23 @@ class Demo:
         return text
 
 
-def start_demo(place: Path) -> Demo:
-    """Start `aigw demo` in a folder that its commands accept as the checkout. End it with `.process.end()`."""
+def start_demo(place: Path, *file: str) -> Demo:
+    """Start `aigw demo [FILE]` in a folder that its commands accept as the checkout. End it with `.process.end()`."""
     for name in (".venv", "deploy"):
         if not (place / name).exists():
             (place / name).symlink_to(Path(__file__).parents[2] / name)
     free = free_ports(4)
     ports = dict(zip((8000, 8001, 9100, 5000), free, strict=True))
     options = zip(("--proxy-port", "--admin-port", "--llm-port", "--echo-port"), map(str, free), strict=True)
-    command = [*AIGW, "demo", *(word for option in options for word in option)]
+    command = [*AIGW, "demo", *file, *(word for option in options for word in option)]
     process = Process(command, stream="both", cwd=place)
     try:
         process.wait_line(lambda line: "Ctrl-C ends everything" in line)
     except AssertionError:
         process.end()
         raise
-    lines = (place / ".aigw-demo/keys").read_text().splitlines()
+    kept = place / ".aigw-demo/keys"
+    lines = kept.read_text().splitlines() if kept.exists() else []
     keys = dict(line.removeprefix("export ").split("=", 1) for line in lines if not line.startswith("#"))
     return Demo(process, place / ".aigw-demo", ports, keys)
 

@@ -1,9 +1,9 @@
 """`aigw demo [FILE]`: the gateway with the tiers of a file and two upstreams; `make run` starts it.
 
 In: a configuration file, or the example of the package. Out: the gateway on :8000 and :8001, the echo service on :5000, the mock LLM on :9100,
-until Ctrl-C. The demo copies the file to its folder once and serves the copy: edits leave the original alone. Each
-consumer's `key: "${..._KEY}"` gets a key, made once, shown once and kept in `keys` (0600). Each server is a child that runs
-the verb of its own (`serve`, `mock-llm`, `echo`).
+until Ctrl-C. The demo copies the file to its folder once and serves the copy: edits leave the original alone, and the copy
+reads the same files. Each consumer's `key: "${..._KEY}"` gets a key, made once, shown once and kept in `keys` (0600). Each server is
+a child that runs the verb of its own (`serve`, `mock-llm`, `echo`).
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -40,19 +41,12 @@ _LINE: Final = re.compile(r"export ([A-Z][A-Z0-9_]*)=([!-~]+)\Z")
 WELCOME: Final = """
 The gateway serves {file}.
 
-  proxy         {proxy}    clients call it: /v1/*, /ai/summarize
+  proxy         {proxy}    clients call it
   Admin API     {admin}    operators call it: /status, /metrics, /tiers, ...
   mock LLM      http://127.0.0.1:{llm}/v1/chat/completions
   echo service  http://127.0.0.1:{echo}/get
 
-{keys}
-Call a model, and a route of your own:
-
-  curl -s {proxy}/v1/chat/completions -H "Authorization: Bearer {free}" \\
-    -H "Content-Type: application/json" -d '{{"model": "small-chat", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-  curl -s {proxy}/ai/summarize -H "apikey: {free}" -d "a long text"
-
-Change a number in {file} and save it: the change is in force within a second.
+{keys}{calls}Change a number in {file} and save it: the change is in force within a second.
 For a mistake the log here shows the error, and the configuration in force stays.
 
 Next: {next}
@@ -101,13 +95,13 @@ def demo(file: Path | None, folder: Path, proxy_port: int, admin_port: int, llm_
     (folder / "aigw.schema.json").write_bytes(MADE.read_bytes())  # the first line of tiers.yaml refers to it
     kept = folder / "keys"
     keys, made = keys_for(served, kept)
+    environment = {**os.environ, **keys}
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stop.append(number))
     proxy, admin = f"127.0.0.1:{proxy_port}", f"127.0.0.1:{admin_port}"
     serve = ["serve", "--config", str(served), "--data", str(folder / "data"), "--proxy", proxy, "--admin", admin]
     verbs = (["echo", "--port", str(echo_port)], ["mock-llm", "--port", str(llm_port)], serve)
-    environment = {**os.environ, **keys}
     children = [subprocess.Popen([sys.executable, "-P", "-m", "aigw", *verb], env=environment) for verb in verbs]
     welcome = WELCOME.format(
         file=served,
@@ -117,7 +111,7 @@ def demo(file: Path | None, folder: Path, proxy_port: int, admin_port: int, llm_
         llm=llm_port,
         echo=echo_port,
         keys=_key_lines(keys, made, kept),
-        free=keys["FREE_KEY"] if "FREE_KEY" in made else "$FREE_KEY",
+        calls=_calls(served, environment, f"http://{proxy}", {name: keys[name] for name in made}),
         next=f"{_program()} top, {_program()} tiers, {_program()} --help",
     )
     try:
@@ -162,13 +156,32 @@ def keys_for(file: Path, kept: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def _key_lines(keys: dict[str, str], made: list[str], kept: Path) -> str:
+    if not keys:
+        return ""
     shown = "".join(f"  {name}={keys[name]}\n" for name in made)
-    later = f"For your shell: . {kept}\n"
+    later = f"For your shell: . {kept}\n\n"
     return (
         f"Keys, shown this once and kept in {kept}:\n\n{shown}\n{later}"
         if made
         else f"Keys are kept in {kept}. {later}"
     )
+
+
+def _calls(file: Path, environment: Mapping[str, str], proxy: str, made: Mapping[str, str]) -> str:
+    """The part of the welcome with calls that work; empty for a file without any, or with errors, which the gateway reports."""
+    from aigw.cli.first_calls import first_calls  # noqa: PLC0415  (start-up of the other verbs)
+    from aigw.config import ConfigErrors, read  # noqa: PLC0415
+
+    name = next(iter(_KEY.findall(file.read_text(encoding="utf-8"))), None)
+    key = "KEY" if name is None else made.get(name, f"${name}")
+    try:
+        calls = first_calls(read(file, environment), proxy, key)
+    except ConfigErrors:
+        return ""
+    if not calls:
+        return ""
+    whose = " (KEY: the key of a consumer)" if name is None else ""
+    return f"Try it{whose}:\n\n" + "".join(f"  {call}\n" for call in calls) + "\n"
 
 
 def _copy(file: Path, to: Path, ports: dict[int, int]) -> Path:
@@ -181,6 +194,9 @@ def _copy(file: Path, to: Path, ports: dict[int, int]) -> Path:
         raise ConfigError(f"{file}: {error.strerror or error}: name the configuration file to serve") from None
     for usual, ours in ports.items():
         text = text.replace(f"//127.0.0.1:{usual}", f"//127.0.0.1:{ours}")
+    from aigw.config.moved import moved  # noqa: PLC0415  (start-up of the other verbs)
+
+    text = moved(text, file.parent)
     to.write_text(text, encoding="utf-8")
     return to
 

@@ -1,0 +1,73 @@
+"""The text of a configuration for another folder: relative paths in it become absolute.
+
+In: the text, and the folder of its file. Out: the text that reads the same files from any folder. These values are paths: `${file:PATH}`,
+and the fields of an upstream in `PEM_FIELDS`. All else stays as it is, comments included. Values of several lines stay, too.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from aigw._native import load_yaml
+from aigw.config.finding import Path
+from aigw.config.interpolate import Resolver, Unresolved
+from aigw.entities.upstream import PEM_FIELDS
+
+_FILE: Final = re.compile(r"\$\$\{|\$\{file:([^{}]*)\}")
+
+
+def moved(text: str, folder: FilePath, environment: Mapping[str, str] | None = None) -> str:
+    """The text with absolute paths. A text with an error of syntax stays unchanged: its reader reports the error."""
+    folder = folder.resolve()
+    resolver = Resolver(os.environ if environment is None else environment, folder)
+    try:
+        document = load_yaml(text.encode())
+    except ValueError:
+        return text
+    places: dict[tuple[int, int], tuple[str, str]] = {}
+    pems = set(_pem_paths(document.value()))
+    for path in [*document.containing("${file:"), *pems]:
+        old = document.text(path)
+        new = _FILE.sub(lambda found: _absolute(found, folder), old)
+        if path in pems and _is_relative(new, resolver):
+            new = f"{folder}/{new}"
+        if new != old:
+            line, column, _ = document.mark(path)
+            places[line, column] = (document.source_text(path), json.dumps(new, ensure_ascii=False))
+    return _replaced(text, places)
+
+
+def _absolute(found: "re.Match[str]", folder: FilePath) -> str:
+    return found[0] if found[1] is None else f"${{file:{folder / found[1]}}}"
+
+
+def _is_relative(name: str, resolver: Resolver) -> bool:
+    """Whether a path is relative once its references are resolved. A reference without a value counts as absolute."""
+    try:
+        return not FilePath(resolver.resolve(name)[0]).is_absolute()
+    except Unresolved:
+        return False
+
+
+def _pem_paths(root: Any) -> Iterator[Path]:
+    """The places of all texts that name a PEM file. The document is unchecked: its parts may have any type."""
+    models = root.get("models") if isinstance(root, dict) else None
+    for name, model in models.items() if isinstance(models, dict) else ():
+        upstreams = model.get("upstreams") if isinstance(model, dict) else None
+        for index, upstream in enumerate(upstreams if isinstance(upstreams, list) else ()):
+            for field in PEM_FIELDS:
+                if isinstance(upstream, dict) and isinstance(upstream.get(field), str):
+                    yield "models", name, "upstreams", index, field
+
+
+def _replaced(text: str, places: dict[tuple[int, int], tuple[str, str]]) -> str:
+    """The text with other values at places (line, column), which count from 1. From the end, so that places before it stay true."""
+    lines = text.split("\n")
+    for (line, column), (old, new) in sorted(places.items(), reverse=True):
+        before, after = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]
+        if after.startswith(old):
+            lines[line - 1] = before + new + after.removeprefix(old)
+    return "\n".join(lines)
