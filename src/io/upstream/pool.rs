@@ -73,8 +73,13 @@ impl Pool {
     /// The scheme and address before the path of each request, and the credentials beside it, for a proxy that reads requests;
     /// `None` without such a proxy.
     pub(super) fn whole_url(&self) -> Option<(String, Option<&HeaderValue>)> {
-        let proxy = self.proxy.as_ref().filter(|_| !self.origin.tls)?;
+        let proxy = self.whole_url_proxy()?;
         Some((format!("http://{}", label(&self.origin)), proxy.authorization.as_ref()))
+    }
+
+    /// The proxy that reads each request; `None` without one, or behind a tunnel.
+    pub(super) fn whole_url_proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| !self.origin.tls)
     }
 
     /// A connection that is ready, within `limit`; true when it was idle.

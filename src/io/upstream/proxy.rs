@@ -4,20 +4,24 @@
 //!
 //! In: an origin. Out: the proxy's address and credentials. Credentials go to the proxy only, and never into a text.
 
-use std::future::{Ready, ready};
-use std::io;
-use std::task::{Context, Poll};
+use std::pin::pin;
 
 use aigw_core::balance::{ConnectFault, Origin};
-use http::{HeaderValue, Uri};
-use hyper_util::client::legacy::connect::proxy::Tunnel;
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body_util::Empty;
+use hyper::client::conn::http1::handshake;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tower_service::Service as _;
 
 use super::fault::Fault;
 use super::notice::label;
+
+/// Words for a proxy's 407.
+pub(super) const NO_CREDENTIALS: &str =
+    "it answers 407 Proxy Authentication Required: write the user and the password into the proxy's URL";
 
 /// The proxies of the environment.
 pub(super) struct Proxies(Matcher);
@@ -76,30 +80,44 @@ impl Proxy {
         let wrong = |error: String| {
             Fault::new(ConnectFault::Proxy, format!("the proxy {} gives no tunnel: {error}", self.shown()))
         };
-        let destination =
-            format!("https://{}/", label(origin)).parse::<Uri>().map_err(|error| wrong(error.to_string()))?;
-        let mut tunnel = Tunnel::new(Uri::default(), Connected(Some(stream)));
+        let request = self.connect(origin).map_err(|error| wrong(error.to_string()))?;
+        opened(stream, request).await.map_err(wrong)
+    }
+
+    fn connect(&self, origin: &Origin) -> Result<Request<Empty<Bytes>>, http::Error> {
+        let to = label(origin);
+        let mut request = Request::connect(to.as_str()).header(HOST, to.as_str());
         if let Some(authorization) = &self.authorization {
-            tunnel = tunnel.with_auth(authorization.clone());
+            request = request.header(PROXY_AUTHORIZATION, authorization.clone());
         }
-        tunnel.call(destination).await.map(TokioIo::into_inner).map_err(|error| wrong(error.to_string()))
+        request.body(Empty::new())
     }
 }
 
-/// The connection to the proxy that is there already, as the library's connector.
-struct Connected(Option<TcpStream>);
-
-impl tower_service::Service<Uri> for Connected {
-    type Response = TokioIo<TcpStream>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<TokioIo<TcpStream>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        ready(self.0.take().map(TokioIo::new).ok_or_else(|| io::ErrorKind::NotConnected.into()))
+/// The stream behind the proxy's 2xx. The words of an error hold nothing that the proxy wrote.
+async fn opened(stream: TcpStream, request: Request<Empty<Bytes>>) -> Result<TcpStream, String> {
+    let words = |error: hyper::Error| error.to_string();
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(words)?;
+    let asked = async move {
+        let answer = sender.send_request(request).await.map_err(words)?;
+        match answer.status() {
+            status if status.is_success() => hyper::upgrade::on(answer).await.map_err(words),
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(NO_CREDENTIALS.to_owned()),
+            status => Err(format!("it answers {status}")),
+        }
+    };
+    // The connection moves the bytes of both directions, and ends when the tunnel is open.
+    let (mut asked, mut connection, mut ended) = (pin!(asked), pin!(connection.with_upgrades()), false);
+    let upgraded = loop {
+        tokio::select! {
+            biased;
+            upgraded = &mut asked => break upgraded?,
+            _ = &mut connection, if !ended => ended = true,
+        }
+    };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) if parts.read_buf.is_empty() => Ok(parts.io.into_inner()),
+        _ => Err("it sent bytes before the upstream's".to_owned()),
     }
 }
 

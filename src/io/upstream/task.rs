@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aigw_core::balance::ConnectFault;
 use aigw_core::balance::failover::{Best, Worth};
 use aigw_core::forward::{Attempt, Attempts, Dispatch, ModelAttempts};
 use aigw_core::settle::Failure;
@@ -22,10 +23,12 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::dial::refused_certificate;
+use super::fault::Fault;
 use super::observer::{CallObserver, Cancel};
 use super::outbox::Outbox;
 use super::outgoing::Outgoing;
 use super::pool::Pool;
+use super::proxy::NO_CREDENTIALS;
 use super::response::{self, Way};
 use super::shared::Shared;
 use crate::socket::Reader;
@@ -186,6 +189,15 @@ impl<O: CallObserver, T> CallTask<O, T> {
             };
             match answered {
                 None => return Err(Failure::FirstByteTimeout),
+                // On this way the proxy speaks first: a 407 is its own, and the upstream did not see the request.
+                Some(Ok(answer))
+                    if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+                        && let Some(proxy) = pool.whole_url_proxy() =>
+                {
+                    let words = format!("the proxy {} passes nothing on: {NO_CREDENTIALS}", proxy.shown());
+                    let fault = Fault::new(ConnectFault::Proxy, words);
+                    return Err(pool.refused(connection.peer, fault, &self.shared.means));
+                }
                 Some(Ok(answer)) => {
                     if pooled {
                         self.shared.means.counters.reused.fetch_add(1, Ordering::Relaxed);

@@ -172,8 +172,66 @@ def test_refusal_of_the_proxy_is_told_without_its_password(tmp_path: Path, made:
         with gateway(tmp_path / "data", upstream("https://api.test"), **env) as running:
             assert is_error(caller(running, "t").post(chat("m")), 502)["aigw"]["reason"] == "upstream_proxy"
             (told,) = events(running, "upstream_connect_failed")
-            assert told["reason"] == "proxy" and "authorization required" in told["error"]
+            assert told["reason"] == "proxy" and "gives no tunnel: it answers 407 Proxy Authentication" in told["error"]
             assert "hidden" not in "".join(running.process.lines)
+
+
+def test_refused_tunnel_is_logged_with_its_status_alone(tmp_path: Path) -> None:
+    def forbid(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(
+                b"HTTP/1.1 403 words-of-the-proxy\r\nX-A: words-of-the-proxy\r\nContent-Length: 18\r\n\r\nwords-of-the-proxy"
+            )
+
+    with Upstream(forbid) as between:
+        env = {"HTTPS_PROXY": f"http://u:hidden@127.0.0.1:{between.port}"}
+        with gateway(tmp_path / "data", upstream("https://api.test"), **env) as running:
+            who = caller(running, "t")
+            refused = who.post(chat("m"))
+            assert is_error(refused, 502)["aigw"]["reason"] == "upstream_proxy"
+            assert header(between.requests[0][0], "host") == "api.test:443"
+            (told,) = events(running, "upstream_connect_failed")
+            assert told["reason"] == "proxy"
+            assert told["error"] == f"the proxy 127.0.0.1:{between.port} gives no tunnel: it answers 403 Forbidden"
+            said = "".join(running.process.lines) + refused.text
+            assert "hidden" not in said and "words-of-the-proxy" not in said
+
+
+def test_proxy_that_ends_during_connect_is_told_as_the_proxy(tmp_path: Path) -> None:
+    with (
+        Upstream(lambda wire: wire.request() and None) as between,
+        gateway(
+            tmp_path / "data", upstream("https://api.test"), HTTPS_PROXY=f"http://127.0.0.1:{between.port}"
+        ) as running,
+    ):
+        assert is_error(caller(running, "t").post(chat("m")), 502)["aigw"]["reason"] == "upstream_proxy"
+        assert "gives no tunnel: " in events(running, "upstream_connect_failed")[0]["error"]
+
+
+def test_407_on_the_way_to_an_http_upstream_is_the_refusal_of_the_proxy(tmp_path: Path) -> None:
+    with proxy("Basic other") as between, Upstream(answer) as far:
+        env = {"HTTP_PROXY": f"http://u:hidden@127.0.0.1:{between.port}"}
+        models = upstream(far.url) | {"tiers": {"t": {"limits": [{"requests": 9, "per": "day"}]}}}
+        with gateway(tmp_path / "data", models, **env) as running:
+            who = caller(running, "t")
+            refused = who.post(chat("m"))
+            assert is_error(refused, 502)["aigw"]["reason"] == "upstream_proxy"
+            assert "proxy-authenticate" not in refused.headers
+            assert len(between.requests) == 1 and not far.requests
+            (told,) = events(running, "upstream_connect_failed")
+            assert told["reason"] == "proxy" and "passes nothing on: it answers 407" in told["error"]
+            assert "hidden" not in "".join(running.process.lines)
+            assert who.used() == [0]
+
+
+def test_407_of_an_upstream_without_a_proxy_is_not_a_refusal_of_a_proxy(tmp_path: Path) -> None:
+    def ask(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+    with Upstream(ask) as far, gateway(tmp_path / "data", upstream(far.url)) as running:
+        refused = caller(running, "t").post(chat("m"))
+        assert "upstream_proxy" not in refused.text and not events(running, "upstream_connect_failed")
 
 
 def test_unsupported_proxy_is_refused_at_start(tmp_path: Path) -> None:
