@@ -11,6 +11,11 @@ pub const CHUNK: u64 = 256;
 pub trait TokenCounter: Send + Sync {
     /// The tokens of a text, in time linear in its length. At most its bytes: each token covers one byte or more.
     fn count(&self, text: &str) -> u64;
+
+    /// Runs `count`, which counts all texts of one body, and returns its result. Counters that know a clock take its time.
+    fn timed(&self, count: &dyn Fn() -> u64) -> u64 {
+        count()
+    }
 }
 
 /// One token for each byte: an upper bound for each vocabulary whose tokens cover a byte or more.

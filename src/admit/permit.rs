@@ -26,6 +26,11 @@ impl<S: CounterSpace> Permit<S> {
         Self { space, entry, earlier: Vec::new() }
     }
 
+    /// The counters that it was taken from.
+    pub fn space(&self) -> &Arc<S> {
+        &self.space
+    }
+
     /// Call it before the first byte goes upstream: if the process dies from now on, the amounts stay counted.
     pub fn mark_sent(&mut self) {
         if let Some(entry) = &self.entry {

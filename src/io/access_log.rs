@@ -32,7 +32,7 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
     ("denial", "Code of the [denial](denials.md), where the gateway refused or failed the request.", true),
     (
         "outcome",
-        "`completed`; `refused` before anything was sent; `client_cut`: the client left first; `upstream_cut`: the upstream stopped in the middle of its answer; `upstream_error`: no answer came, or on `/v1` an error.",
+        "`completed`; `refused` before anything was sent; `client_cut`: the client left first; `limit_cut`: a budget of the caller ended the stream; `upstream_cut`: the upstream stopped in the middle of its answer; `upstream_error`: no answer came, or on `/v1` an error.",
         false,
     ),
     (
@@ -48,12 +48,26 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
     ("model", "Public name of the model that was called.", false),
     ("upstream", "Host and port of the upstream that was asked last.", true),
     ("attempts", "Upstreams that were asked, one after another.", true),
-    ("input_tokens", "Input tokens that a model's upstream reported, without those of a cache.", true),
+    ("input_tokens", "Input tokens without those of a cache.", true),
     ("cached_input_tokens", "Input tokens read from a cache.", true),
     ("cache_write_input_tokens", "Input tokens written to a cache.", true),
     ("output_tokens", "Output tokens without reasoning.", true),
     ("reasoning_tokens", "Output tokens of reasoning.", true),
-    ("price_nanodollars", "Price of the call in nano-dollars, where the tier has prices and the usage is known.", true),
+    (
+        "usage_source",
+        "Source of the tokens: `provider`: the upstream reported them; `counted`: the gateway counted the text that passed; `reserved`: the amount that the budgets held, because nothing was known.",
+        true,
+    ),
+    (
+        "price_nanodollars",
+        "Price of the call in nano-dollars, where the tier has prices and the tokens are known.",
+        true,
+    ),
+    (
+        "overrun",
+        "`true`: the call used more than its budgets had reserved, and was charged in full. Only where a token or spend limit counts the call.",
+        true,
+    ),
     ("latency_ms", "Milliseconds from arrival to the end of the answer.", false),
     ("upstream_ms", "Milliseconds from arrival to the head of the upstream's answer.", true),
 ];
@@ -80,7 +94,7 @@ pub struct Line {
     /// The machine name of the refusal, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denial: Option<&'static str>,
-    /// The outcome: `completed`, `client_cut`, `upstream_cut`, `upstream_error`, `refused`.
+    /// The outcome: `completed`, `client_cut`, `limit_cut`, `upstream_cut`, `upstream_error`, `refused`.
     pub outcome: &'static str,
     /// Why it failed: the reason of the refusal or of the cut, or the status of the upstream's error.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,12 +117,15 @@ pub struct Line {
     /// Upstream addresses that were asked, one after another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// The tokens that a model's upstream reported.
+    /// The tokens of a model's call.
     #[serde(flatten)]
     pub tokens: Option<Tokens>,
     /// Their price in nano-dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_nanodollars: Option<u64>,
+    /// The call used more than its budgets had reserved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overrun: Option<bool>,
     /// From arrival to the end of the answer.
     pub latency_ms: f64,
     /// From arrival to the head of the upstream's answer.
@@ -129,6 +146,8 @@ pub struct Tokens {
     pub output_tokens: u64,
     /// Output of reasoning.
     pub reasoning_tokens: u64,
+    /// `provider`, `counted` or `reserved`.
+    pub usage_source: &'static str,
 }
 
 /// The handle of the access log, for the threads that answer.
@@ -308,6 +327,7 @@ mod tests {
             attempts: None,
             tokens: None,
             price_nanodollars: None,
+            overrun: None,
             latency_ms: 1.0,
             upstream_ms: None,
         }
@@ -331,6 +351,7 @@ mod tests {
             cache_write_input_tokens: 1,
             output_tokens: 1,
             reasoning_tokens: 1,
+            usage_source: "provider",
         };
         let full = Line {
             denial: Some("a"),
@@ -339,6 +360,7 @@ mod tests {
             attempts: Some(1),
             tokens: Some(tokens),
             price_nanodollars: Some(1),
+            overrun: Some(true),
             upstream_ms: Some(1.0),
             ..line()
         };

@@ -8,6 +8,7 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aigw_core::snapshot::file::Highest;
+use aigw_core::telemetry::budgets::{BUDGET_WORDS, BUDGETS, IN_FLIGHT, IN_FLIGHT_WORDS, TierRow};
 use aigw_core::telemetry::calls::{CALL_WORDS, CALLS, CallRow, OPERATIONS};
 use aigw_core::telemetry::consumers::{self, ByConsumer, COMBINATIONS, CONSUMER_ROWS, CONSUMERS, OTHER};
 use aigw_core::telemetry::failed_durations::{self as failed, FAILED, FAILED_SLOTS, FAILED_WORDS};
@@ -29,6 +30,8 @@ pub fn prepare(cells: &ControlCells, highest: Highest) -> io::Result<()> {
     cells.ensure_column(SERIES.0, 1, rows(highest.series, SERIES_WORDS), SERIES.1)?;
     cells.ensure_column(FAILURES.0, 1, rows(highest.series, FAILURE_WORDS), FAILURES.1)?;
     cells.ensure_column(TIERS.0, 1, rows(highest.tier, TIER_WORDS), TIERS.1)?;
+    cells.ensure_column(BUDGETS.0, 1, rows(highest.series, BUDGET_WORDS), BUDGETS.1)?;
+    cells.ensure_column(IN_FLIGHT.0, 1, rows(highest.tier, IN_FLIGHT_WORDS), IN_FLIGHT.1)?;
     cells.ensure_column(UPSTREAMS.0, 1, u64::from(UPSTREAM_WORDS), UPSTREAMS.1)?;
     let of_upstream = OPERATIONS * CALL_WORDS;
     cells.ensure_column(CALLS.0, 1, rows(highest.calls, of_upstream), CALLS.1)?;
@@ -175,13 +178,18 @@ pub fn walk(cells: &ControlCells, labels: &Labels, sink: &mut impl Sink) -> io::
     let words: Vec<_> = series
         .iter()
         .map(|(row, (tier, model))| {
-            let (words, failures) = (run(SERIES.0, *row, SERIES_WORDS), run(FAILURES.0, *row, FAILURE_WORDS));
-            (tier.as_str(), model.as_str(), words, failures)
+            let columns = [(SERIES.0, SERIES_WORDS), (FAILURES.0, FAILURE_WORDS), (BUDGETS.0, BUDGET_WORDS)];
+            (tier.as_str(), model.as_str(), columns.map(|(column, words)| run(column, *row, words)))
         })
         .collect();
-    let rows: Vec<_> =
-        words.iter().map(|(tier, model, words, failures)| SeriesRow { tier, model, words, failures }).collect();
-    let tiers: Vec<_> = tiers.iter().map(|(n, name)| (name.as_str(), run(TIERS.0, *n, TIER_WORDS))).collect();
+    let rows: Vec<_> = words
+        .iter()
+        .map(|(tier, model, [words, failures, budgets])| SeriesRow { tier, model, words, failures, budgets })
+        .collect();
+    let words: Vec<_> = tiers.iter().map(|(n, name)| (*n, name.as_str(), run(TIERS.0, *n, TIER_WORDS))).collect();
+    let in_flight = |n: u32| run(IN_FLIGHT.0, n, IN_FLIGHT_WORDS);
+    let tiers: Vec<_> =
+        words.iter().map(|(n, tier, words)| TierRow { tier, words, in_flight: in_flight(*n) }).collect();
     telemetry::series::walk(&rows, &tiers, sink);
     telemetry::upstreams::walk(&cells.run(UPSTREAMS.0, 0, UPSTREAM_WORDS), upstreams.iter().map(String::as_str), sink);
     telemetry::calls::walk(&call_rows(cells, calls), sink);

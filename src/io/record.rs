@@ -6,13 +6,14 @@ use crate::access_log::{AccessLog, Line, Tokens};
 use crate::cells::WorkerCells;
 use aigw_core::balance::Origin;
 use aigw_core::cells::Cells;
+use aigw_core::price::Classes;
 use aigw_core::refusal::Reason;
 use aigw_core::request::Head;
-use aigw_core::settle::Report;
+use aigw_core::settle::{Report, UsageSource};
 use aigw_core::snapshot::Uuid;
-use aigw_core::stream::usage::Usage;
 use aigw_core::surface::FailedAttempt;
 use aigw_core::telemetry::ErrorType;
+use aigw_core::telemetry::budgets::{self, BUDGET_WORDS, BUDGETS, BudgetReport};
 use aigw_core::telemetry::calls;
 use aigw_core::telemetry::consumers::{self, CONSUMERS};
 use aigw_core::telemetry::failed_durations::FAILED;
@@ -107,6 +108,13 @@ impl Recorder {
         }
     }
 
+    /// Count the budgets of a call of tier `n`.
+    pub fn budgets(&self, n: u32, rows: CallRows, report: &BudgetReport) {
+        let first = rows.series.saturating_mul(BUDGET_WORDS);
+        let run = |at: u32| self.cells.dense(BUDGETS.0, first.saturating_add(at));
+        budgets::count_call(&self.tier_run(n), &run, report);
+    }
+
     /// Count a refusal of a caller of tier `n`.
     pub fn tier_denial(&self, n: u32, reason: Reason) {
         series::count_tier_denial(&self.tier_run(n), reason);
@@ -171,19 +179,21 @@ fn line(head: &Head, report: &Report<'_>) -> Line {
         model: report.model.map(str::to_owned),
         upstream: report.upstream.map(Origin::to_string),
         attempts: Some(report.attempts).filter(|attempts| *attempts > 0),
-        tokens: report.usage.map(tokens),
+        tokens: report.tokens().map(tokens),
         price_nanodollars: report.price(),
+        overrun: report.settled.map(|settled| settled.overrun),
         latency_ms: millis(report.took),
         upstream_ms: report.traffic.head_after.map(millis),
     }
 }
 
-fn tokens(usage: Usage) -> Tokens {
+fn tokens((classes, source): (Classes, UsageSource)) -> Tokens {
     Tokens {
-        input_tokens: usage.input,
-        cached_input_tokens: usage.cached_input,
-        cache_write_input_tokens: usage.cache_write_input,
-        output_tokens: usage.output,
-        reasoning_tokens: usage.reasoning,
+        input_tokens: classes.input,
+        cached_input_tokens: classes.cached_input,
+        cache_write_input_tokens: classes.cache_write,
+        output_tokens: classes.output,
+        reasoning_tokens: classes.reasoning,
+        usage_source: source.name(),
     }
 }

@@ -17,10 +17,12 @@ use aigw_core::r#match::probe::Probe;
 use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::{Answer, Head};
 use aigw_core::settle::{End, LogContext, Shutdown, Traffic};
-use aigw_core::snapshot::{Offer, Tier};
+use aigw_core::snapshot::{Offer, Tier, Tokenizer};
 use aigw_core::surface::{Accepted, Admitted, Bounds, EndedCall, HeadOutcome, Rejected, Stages, cors};
 use aigw_core::telemetry::Counter;
+use aigw_core::telemetry::budgets::{self, IN_FLIGHT};
 use aigw_core::telemetry::upstreams::{self, UPSTREAMS};
+use aigw_core::tokens::TokenCounter;
 use aigw_core::units::{Moment, RequestId};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -34,7 +36,7 @@ use crate::refusals::Refusals;
 use crate::secret::Sealer;
 use crate::snapshot::SnapshotReader;
 use crate::standing::Standing;
-use crate::tokens;
+use crate::tokens::{self, Timed};
 use crate::upstream::{CallObserver, Notice};
 
 /// One worker.
@@ -74,6 +76,7 @@ impl Worker {
         let recorder = Recorder::new(Arc::clone(&cells), AccessLog::open(access_log)?);
         // A worker that starts finds no upstream down, whatever the one before in this slot found.
         upstreams::forget(&|at| cells.dense(UPSTREAMS.0, at), cells.slot());
+        budgets::forget(&|at| cells.dense(IN_FLIGHT.0, at), cells.lane());
         let secret = crate::secret::load(data)?;
         Ok(Self {
             in_force: ArcSwap::from_pointee(InForce::empty()),
@@ -113,11 +116,16 @@ impl Worker {
         if Arc::ptr_eq(&held.snapshot, &snapshot) {
             return Arc::clone(&held);
         }
-        let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed), tokens::counter));
+        let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed), |of| self.counter(of)));
         self.recorder.count(Counter::SnapshotLoaded, 1);
         self.cells.status().set_generation(next.snapshot.generation);
         self.in_force.store(Arc::clone(&next));
         next
+    }
+
+    /// The counter of a vocabulary, which records the time that it takes.
+    fn counter(&self, tokenizer: &Tokenizer) -> Arc<dyn TokenCounter> {
+        Arc::new(Timed::new(tokens::counter(tokenizer), Arc::clone(&self.cells)))
     }
 
     /// The recorder, for events outside of requests.
@@ -288,6 +296,9 @@ impl CallObserver for Worker {
     fn ended(&self, call: &EndedCall) {
         if let Some((rows, report)) = call.call_report() {
             self.recorder.call(rows, &report, call.failed_attempts());
+            if let Some((tier, budgets)) = call.budget_report() {
+                self.recorder.budgets(tier, rows, &budgets);
+            }
         }
         self.recorder.end(call.request(), &call.report());
         if call.failed_attempts().is_empty() {

@@ -8,12 +8,17 @@ use crate::admit::reserve::Reservation;
 use crate::limits::{self, Amounts};
 use crate::price::{Classes, Prices};
 use crate::stream::usage::Usage;
+use crate::telemetry::budgets::BudgetReport;
 
 /// The budgets of one call.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Charge {
     prices: Option<Prices>,
     held: Reservation,
+    /// Extensions that it got.
+    granted: u32,
+    /// Extensions that it did not get.
+    refused: u32,
 }
 
 /// The source of the amounts that a call was settled to.
@@ -25,6 +30,17 @@ pub enum UsageSource {
     Counted,
     /// The reservation: the call ended before anything could be counted.
     Reserved,
+}
+
+impl UsageSource {
+    /// Its name in the access log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "provider",
+            Self::Counted => "counted",
+            Self::Reserved => "reserved",
+        }
+    }
 }
 
 /// The end of a call's budgets.
@@ -65,7 +81,7 @@ impl Settled {
 impl Charge {
     /// A call with this reservation, at these prices.
     pub fn new(prices: Option<Prices>, held: Reservation) -> Self {
-        Self { prices, held }
+        Self { prices, held, ..Self::default() }
     }
 
     /// The amounts that it holds.
@@ -80,10 +96,23 @@ impl Charge {
         Amounts { input_tokens: 0, output_tokens: tokens, spend }
     }
 
-    /// Amounts were taken.
+    /// Amounts were taken on the way.
     pub fn took(&mut self, more: &Amounts) {
+        self.granted = self.granted.saturating_add(1);
         self.held.output = self.held.output.saturating_add(more.output_tokens);
         self.held.spend = self.held.spend.saturating_add(more.spend);
+    }
+
+    /// A budget had no more.
+    pub fn refused(&mut self) {
+        self.refused = self.refused.saturating_add(1);
+    }
+
+    /// The report for the metrics. `settled`: `None` where the amounts went back. `cut`: a budget ended the stream.
+    pub fn report(&self, settled: Option<&Settled>, cut: bool) -> BudgetReport {
+        let (reserved, granted, refused) = (self.held(), self.granted, self.refused);
+        let (settled, overrun) = settled.map_or((Amounts::NONE, false), |settled| (settled.amounts, settled.overrun));
+        BudgetReport { reserved, settled, overrun, granted, refused, cut }
     }
 
     /// The amounts of a stream of which so many output tokens have passed.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{End, Outcome};
+use super::{End, Outcome, Settled, UsageSource};
 use crate::accept::openai::Endpoint;
 use crate::balance::Origin;
 use crate::in_force::InForce;
+use crate::price::Classes;
 use crate::snapshot::{Keys, Route, Tier, Uuid};
 use crate::stream::answer::ModelAnswer;
 use crate::stream::bill;
@@ -71,6 +72,8 @@ pub struct Report<'a> {
     pub attempts: u32,
     /// The usage that a model's upstream reported.
     pub usage: Option<Usage>,
+    /// The end of the budgets that counted it.
+    pub settled: Option<Settled>,
     /// How the request ended.
     pub end: End,
     /// Bytes and times.
@@ -116,6 +119,7 @@ impl LogContext {
             upstream: None,
             attempts: 0,
             usage: None,
+            settled: None,
             end,
             traffic,
             took,
@@ -124,9 +128,18 @@ impl LogContext {
 }
 
 impl<'a> Report<'a> {
-    /// The price of its usage in nano-dollars; `None` without usage, or where the tier has no prices.
+    /// Its tokens by class, and their source: those that its budgets were settled to, else those that the upstream reported.
+    pub fn tokens(&self) -> Option<(Classes, UsageSource)> {
+        let reported = |usage| (bill::classes(usage), UsageSource::Reported);
+        self.settled.map(|settled| (settled.classes, settled.source)).or(self.usage.as_ref().map(reported))
+    }
+
+    /// Its price in nano-dollars; `None` without tokens, or where the tier has no prices.
     pub fn price(&self) -> Option<u64> {
-        Some(bill::price(self.tier?.price.as_ref()?, &self.usage?))
+        match &self.settled {
+            Some(settled) => settled.price,
+            None => Some(bill::price(self.tier?.price.as_ref()?, &self.usage?)),
+        }
     }
 
     /// The consumer's username, else its custom id: a look-up that only a log line pays for.

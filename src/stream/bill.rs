@@ -10,10 +10,15 @@ use super::usage::Usage;
 use crate::price::{Classes, Prices, dollars};
 use crate::request::Header;
 
+/// The tokens of this usage by class.
+pub fn classes(usage: &Usage) -> Classes {
+    let Usage { input, cached_input, cache_write_input, output, reasoning } = *usage;
+    Classes { input, cached_input, cache_write: cache_write_input, output, reasoning }
+}
+
 /// The price of a call with this usage, in nano-dollars.
 pub fn price(prices: &Prices, usage: &Usage) -> u64 {
-    let Usage { input, cached_input, cache_write_input, output, reasoning } = *usage;
-    prices.of(&Classes { input, cached_input, cache_write: cache_write_input, output, reasoning })
+    prices.of(&classes(usage))
 }
 
 /// The headers of a plain answer with this usage.

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::case::Admission;
 use super::cors;
+use super::in_flight::InFlight;
 use crate::admit::{Check, Permit, headers};
 use crate::balance::{Origin, health};
 use crate::cells::CounterSpace;
@@ -32,6 +33,7 @@ use crate::stream::head::{Times, own_headers};
 use crate::stream::usage::Usage;
 use crate::telemetry::ErrorType;
 use crate::telemetry::Source;
+use crate::telemetry::budgets::BudgetReport;
 use crate::telemetry::series::{CallReport, CallRows};
 use crate::units::Moment;
 
@@ -82,6 +84,7 @@ pub struct Call<P: CounterSpace> {
     admitted: Moment,
     /// The budgets that count it.
     charge: Option<Charge>,
+    in_flight: InFlight<P>,
     /// On the answer that passes; before it, whether the last attempt's answer was the fleet's own failure.
     verdict: Verdict,
     status: u16,
@@ -139,7 +142,9 @@ pub struct EndedCall {
     took: Duration,
     /// The tokens that the upstream of a model reported.
     usage: Option<Usage>,
-    /// The end of its budgets; `None` where no budget counts it, or its amounts went back.
+    /// The budgets that counted it.
+    charge: Option<Charge>,
+    /// Their end; `None` where no budget counts it, or its amounts went back.
     settled: Option<Settled>,
 }
 
@@ -148,6 +153,7 @@ struct Extension<'a, P: CounterSpace> {
     permit: &'a mut Permit<P>,
     checks: &'a [Check],
     charge: &'a mut Charge,
+    in_flight: &'a mut InFlight<P>,
     now: Moment,
 }
 
@@ -157,6 +163,9 @@ impl<P: CounterSpace> More for Extension<'_, P> {
         let taken = self.permit.extend(self.checks, &more, self.now).is_ok();
         if taken {
             self.charge.took(&more);
+            self.in_flight.hold(&more);
+        } else {
+            self.charge.refused();
         }
         taken
     }
@@ -185,6 +194,8 @@ impl<P: CounterSpace> Admitted<P> {
         context.model = model.as_ref().map(|(model, _)| *model);
         let answer = model.map(|(_, answer)| answer);
         let traffic = Traffic { ingress, ..Traffic::default() };
+        let tier = context.tier(&in_force).map(|tier| tier.n);
+        let in_flight = InFlight::enter(permit.space(), tier, charge.as_ref().map(Charge::held));
         let facts = Facts {
             in_force,
             head,
@@ -199,7 +210,7 @@ impl<P: CounterSpace> Admitted<P> {
         let (verdict, status, egress) = Default::default();
         Self {
             dispatch,
-            call: Call { permit, checks, headers, admitted, charge, verdict, status, egress, facts },
+            call: Call { permit, checks, headers, admitted, charge, in_flight, verdict, status, egress, facts },
             shadowed,
         }
     }
@@ -322,11 +333,11 @@ impl<P: CounterSpace> Call<P> {
 
     /// A piece of the answer passes: returns its bytes for the client.
     pub fn piece(&mut self, piece: Bytes, after: Duration) -> Bytes {
-        let Self { permit, checks, charge, admitted, .. } = self;
+        let Self { permit, checks, charge, in_flight, admitted, .. } = self;
         let piece = match (&mut self.facts.answer, charge) {
             (Some(answer), Some(charge)) => {
                 let now = Moment(admitted.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)));
-                answer.piece(piece, after, &mut Extension { permit, checks, charge, now })
+                answer.piece(piece, after, &mut Extension { permit, checks, charge, in_flight, now })
             }
             (Some(answer), None) => answer.piece(piece, after, &mut Unbounded),
             (None, _) => piece,
@@ -344,9 +355,11 @@ impl<P: CounterSpace> Call<P> {
 
     /// The answer is whole: returns the held bytes.
     pub fn rest(&mut self) -> Bytes {
-        let Self { permit, checks, charge, admitted, .. } = self;
+        let Self { permit, checks, charge, in_flight, admitted, .. } = self;
         let rest = match (&mut self.facts.answer, charge) {
-            (Some(answer), Some(charge)) => answer.rest(&mut Extension { permit, checks, charge, now: *admitted }),
+            (Some(answer), Some(charge)) => {
+                answer.rest(&mut Extension { permit, checks, charge, in_flight, now: *admitted })
+            }
             (Some(answer), None) => answer.rest(&mut Unbounded),
             (None, _) => Bytes::new(),
         };
@@ -448,10 +461,10 @@ impl<P: CounterSpace> Call<P> {
     fn end(self, end: End, took: Duration) -> EndedCall {
         let Self { permit, facts, verdict, charge, .. } = self;
         let usage = facts.answer.as_ref().and_then(ModelAnswer::usage);
-        let settled = charge.map(|charge| charge.settle(facts.known(usage, end, verdict)));
+        let settled = charge.as_ref().map(|charge| charge.settle(facts.known(usage, end, verdict)));
         let used = settled.map_or(limits::Usage::ANSWERED, |settled| settled.used());
         let counts = end.outcome.end(permit, verdict, facts.traffic.sent_after.is_some(), &used);
-        EndedCall { facts, end, took, usage, settled: settled.filter(|_| counts) }
+        EndedCall { facts, end, took, usage, charge, settled: settled.filter(|_| counts) }
     }
 }
 
@@ -488,8 +501,8 @@ impl EndedCall {
     pub fn report(&self) -> Report<'_> {
         let Facts { in_force, context, traffic, upstream, attempts, .. } = &self.facts;
         let source = if self.end.reason.is_some() { Source::Exit } else { Source::Service };
-        let (upstream, attempts, usage) = (upstream.as_deref(), *attempts, self.usage);
-        Report { source, upstream, attempts, usage, ..context.report(in_force, self.end, *traffic, self.took) }
+        let (upstream, attempts, usage, settled) = (upstream.as_deref(), *attempts, self.usage, self.settled);
+        Report { source, upstream, attempts, usage, settled, ..context.report(in_force, self.end, *traffic, self.took) }
     }
 
     /// The report of a model's call, and the rows of its metrics.
@@ -501,6 +514,13 @@ impl EndedCall {
     /// The end of its budgets; `None` where no budget counts it, or its amounts went back.
     pub fn settled(&self) -> Option<&Settled> {
         self.settled.as_ref()
+    }
+
+    /// The tier's row number, and the report of its budgets; `None` where no budget counts it.
+    pub fn budget_report(&self) -> Option<(u32, BudgetReport)> {
+        let Facts { in_force, context, .. } = &self.facts;
+        let cut = self.end.outcome == Outcome::LimitCut;
+        Some((context.tier(in_force)?.n, self.charge.as_ref()?.report(self.settled(), cut)))
     }
 
     /// Its attempts that failed, of a model's call.

@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 3 * ERROR_TYPES;
 const CALLS: Metric = Metric {
     name: "aigw_model_requests_total",
     kind: MetricType::Counter,
-    help: "Calls of models that were sent on, by how they ended; error_type only where they failed.",
+    help: "Calls of models that were sent on, by how they ended (limit_cut: a budget ended the stream); error_type only where they failed.",
     labels: &["tier", "model", "outcome", "error_type"],
 };
 const ERRORS: Metric = Metric {
@@ -53,6 +53,8 @@ pub struct FailureRow<'a> {
     pub model: &'a str,
     /// Calls by outcome: completed, client cut, upstream cut, upstream error.
     pub outcomes: [u64; 4],
+    /// Streams that a budget ended.
+    pub limit_cut: u64,
     /// Its words.
     pub words: &'a [u64],
 }
@@ -73,6 +75,7 @@ fn calls(row: &FailureRow<'_>, sink: &mut impl Sink) {
     let [completed, failed @ ..] = row.outcomes;
     let labels = |outcome| [("tier", row.tier), ("model", row.model), ("outcome", outcome)];
     sink.sample("", &labels("completed"), Value::Whole(completed));
+    sink.sample("", &labels("limit_cut"), Value::Whole(row.limit_cut));
     for (at, (outcome, all)) in (0..).zip(OUTCOMES.into_iter().zip(failed)) {
         let typed = by_type(row.words, at * ERROR_TYPES, &labels(outcome), sink);
         if all > typed {
@@ -112,13 +115,17 @@ mod tests {
         count_attempt(&run, overloaded);
         let words: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
         let mut page = Page::default();
-        walk(&[FailureRow { tier: "free", model: "m", outcomes: [7, 0, 1, 4], words: &words }], &mut page);
+        walk(
+            &[FailureRow { tier: "free", model: "m", outcomes: [7, 0, 1, 4], limit_cut: 2, words: &words }],
+            &mut page,
+        );
         let page = page.text();
         let shown: Vec<_> = page.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             shown,
             [
                 "aigw_model_requests_total{tier=\"free\",model=\"m\",outcome=\"completed\"} 7",
+                "aigw_model_requests_total{tier=\"free\",model=\"m\",outcome=\"limit_cut\"} 2",
                 "aigw_model_requests_total{tier=\"free\",model=\"m\",outcome=\"upstream_cut\",error_type=\"529\"} 1",
                 "aigw_model_requests_total{tier=\"free\",model=\"m\",outcome=\"upstream_error\",error_type=\"empty_stream\"} 1",
                 "aigw_model_requests_total{tier=\"free\",model=\"m\",outcome=\"upstream_error\",error_type=\"529\"} 1",

@@ -5,6 +5,7 @@
 //! Out: Prometheus text. One table has every fact about a metric; docs, the page and OpenTelemetry are made from it. It owns
 //! no memory and reads no clock.
 
+pub mod budgets;
 pub mod calls;
 pub mod consumers;
 mod error_type;
@@ -16,6 +17,7 @@ mod page;
 mod processes;
 pub mod series;
 mod source;
+pub mod tokenizing;
 pub mod upstreams;
 mod words;
 
@@ -64,6 +66,7 @@ const COUNTERS: u32 = 64;
 pub const BY_CONSUMER: u32 = GATEWAY_WORDS - 1;
 /// The word of the gateway's run that says since when all counters count: unix microseconds; 0 until it is known.
 pub const SINCE: u32 = GATEWAY_WORDS - 2;
+const _: () = assert!(tokenizing::END <= SINCE, "the words behind it have other uses");
 
 /// The duration that a histogram shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,8 +190,10 @@ pub fn table() -> Vec<Metric> {
     all.extend(LATENCIES.map(|(_, metric)| metric));
     all.push(DENIALS);
     all.extend(GATEWAY_COUNTERS.iter().map(|(_, metric)| *metric));
+    all.push(tokenizing::SECONDS);
     all.extend(series::table());
     all.extend(failures::table());
+    all.extend(budgets::table());
     all.extend(upstreams::table());
     all.extend(calls::table());
     all.extend(WORKERS);
@@ -284,6 +289,7 @@ pub fn walk(routes: &[RouteRow<'_>], gateway: &[u64], sink: &mut impl Sink) {
         sink.metric(metric);
         sink.sample("", &[], Value::Whole(counted(gateway, *what)));
     }
+    tokenizing::walk(gateway, sink);
 }
 
 /// Answers in a route's run, as read.
@@ -404,7 +410,7 @@ mod tests {
         );
         let mut page = Page::default();
         let words = [u64::MAX; series::SERIES_WORDS as usize];
-        let row = series::SeriesRow { tier: "t", model: "m", words: &words, failures: &words };
+        let row = series::SeriesRow { tier: "t", model: "m", words: &words, failures: &words, budgets: &[] };
         series::walk(&[row], &[], &mut page);
         assert!(page.text().contains(&format!("model=\"m\"}} {}", u64::MAX)));
     }
@@ -414,14 +420,15 @@ mod tests {
         let (failed, failures) = (failed_durations::FAILED, failures::FAILURES);
         let all = [ROUTES, SLOW, GATEWAY, series::SERIES, series::TIERS, calls::CALLS, failed, failures];
         let all = all.into_iter().chain([consumers::CONSUMERS, upstreams::UPSTREAMS]);
+        let all = all.chain([budgets::BUDGETS, budgets::IN_FLIGHT]);
         let numbers: std::collections::BTreeSet<u32> = all.map(|(number, _)| number).collect();
-        assert_eq!((numbers.len(), numbers.first() >= Some(&FIRST_COLUMN)), (10, true));
+        assert_eq!((numbers.len(), numbers.first() >= Some(&FIRST_COLUMN)), (12, true));
     }
 
     #[test]
     fn counters_do_not_overlap_and_fit() {
         assert!(TABLE.len() <= COUNTERS as usize);
-        assert!(COUNTERS as usize + GATEWAY_COUNTERS.len() <= SINCE as usize);
+        assert!(COUNTERS as usize + GATEWAY_COUNTERS.len() <= tokenizing::FIRST as usize);
         let mut names: Vec<_> = table().iter().map(|metric| metric.name).collect();
         names.sort_unstable();
         names.dedup();

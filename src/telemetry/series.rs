@@ -4,6 +4,7 @@
 //! disjoint. `calls` has the histograms of the same calls.
 
 use super::ErrorType;
+use super::budgets::{self, ModelRow, TierRow};
 use super::failures::{self, FailureRow};
 use super::metric::{Metric, MetricType};
 use super::page::{Sink, Value};
@@ -15,10 +16,10 @@ use crate::stream::usage::Usage;
 pub const SERIES: (u32, &str) = (1_048_573, "metrics:series");
 /// The column of metrics by tier.
 pub const TIERS: (u32, &str) = (1_048_572, "metrics:tiers");
-/// Words of one tier: a count for each reason to refuse, then [`SHADOW`].
+/// Words of one tier: a count for each reason to refuse, then [`SHADOW`], then those of `budgets`.
 pub const TIER_WORDS: u32 = 128;
 /// The word that counts a tier's shadow limits.
-const SHADOW: u32 = 64;
+pub(super) const SHADOW: u32 = 64;
 
 const CLASSES: [&str; 5] = ["input", "cached_input", "cache_write_input", "output", "reasoning"];
 const OUTCOME: u32 = 5;
@@ -61,7 +62,7 @@ pub(super) fn table() -> Vec<Metric> {
 /// The facts of a model's call.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallReport {
-    /// Index of its outcome: completed, client cut, upstream cut, upstream error.
+    /// Index of its outcome: completed or ended by a budget, client cut, upstream cut, upstream error.
     pub outcome: u32,
     /// Why it failed; `None` when it completed.
     pub error: Option<ErrorType>,
@@ -124,10 +125,12 @@ pub struct SeriesRow<'a> {
     pub words: &'a [u64],
     /// Its words in the column of failures.
     pub failures: &'a [u64],
+    /// Its words in the column of budgets.
+    pub budgets: &'a [u64],
 }
 
 /// Hands the metrics of series (those that were ever used) and tiers to `sink`.
-pub fn walk(series: &[SeriesRow<'_>], tiers: &[(&str, Vec<u64>)], sink: &mut impl Sink) {
+pub fn walk(series: &[SeriesRow<'_>], tiers: &[TierRow<'_>], sink: &mut impl Sink) {
     let used: Vec<_> = series.iter().filter(|row| row.words.iter().any(|word| *word > 0)).collect();
     sink.metric(&TOKENS_TOTAL);
     for row in &used {
@@ -143,17 +146,23 @@ pub fn walk(series: &[SeriesRow<'_>], tiers: &[(&str, Vec<u64>)], sink: &mut imp
         sink.sample("", &[("tier", row.tier), ("model", row.model)], Value::Whole(get(row.words, MISSING)));
     }
     refusals(tiers, sink);
+    let models: Vec<_> =
+        used.iter().map(|row| ModelRow { tier: row.tier, model: row.model, words: row.budgets }).collect();
+    budgets::walk(tiers, &models, sink);
 }
 
 fn of_failures<'a>(row: &SeriesRow<'a>) -> FailureRow<'a> {
-    let outcomes = [0, 1, 2, 3].map(|outcome| get(row.words, OUTCOME + outcome));
-    FailureRow { tier: row.tier, model: row.model, outcomes, words: row.failures }
+    let mut outcomes = [0, 1, 2, 3].map(|outcome| get(row.words, OUTCOME + outcome));
+    // A stream that a budget ended has ended in order: its series counts it as completed.
+    let limit_cut = budgets::cuts(row.budgets).min(outcomes[0]);
+    outcomes[0] -= limit_cut;
+    FailureRow { tier: row.tier, model: row.model, outcomes, limit_cut, words: row.failures }
 }
 
 /// Refusals by tier and reason, without those that never occurred; and hits of shadow limits by tier.
-fn refusals(tiers: &[(&str, Vec<u64>)], sink: &mut impl Sink) {
+fn refusals(tiers: &[TierRow<'_>], sink: &mut impl Sink) {
     sink.metric(&TIER_DENIALS);
-    for (tier, words) in tiers {
+    for TierRow { tier, words, .. } in tiers {
         for row in TABLE {
             let n = get(words, row.reason as u32);
             if n > 0 {
@@ -162,7 +171,7 @@ fn refusals(tiers: &[(&str, Vec<u64>)], sink: &mut impl Sink) {
         }
     }
     sink.metric(&SHADOWS);
-    for (tier, words) in tiers {
+    for TierRow { tier, words, .. } in tiers {
         sink.sample("", &[("tier", tier)], Value::Whole(get(words, SHADOW)));
     }
 }
@@ -181,7 +190,9 @@ mod tests {
         let read: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
         let mut page = super::super::page::Page::default();
         let tier: Vec<u64> = (0..u64::from(TIER_WORDS)).collect();
-        walk(&[SeriesRow { tier: "free", model: "small", words: &read, failures: &[] }], &[("free", tier)], &mut page);
+        let (tier, row) = (TierRow { tier: "free", words: &tier, in_flight: Vec::new() }, ("free", "small"));
+        let row = SeriesRow { tier: row.0, model: row.1, words: &read, failures: &[], budgets: &[] };
+        walk(&[row], &[tier], &mut page);
         let page = page.text();
         for line in [
             "aigw_tokens_total{tier=\"free\",model=\"small\",class=\"cached_input\"} 2",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapSpace;
-use aigw_core::limits::Limit;
+use aigw_core::limits::{Amounts, Limit};
 use aigw_core::settle::{Failure, Outcome, Shutdown, UsageSource};
 use aigw_core::surface::{Call, EndedCall};
 use bytes::Bytes;
@@ -240,4 +240,41 @@ fn ceilings_bound_one_call() {
     assert!(!dispatch.attempts.first.body.is_empty());
     let dear = Budgets::with(10_000, 1_000_000_000, |policy| policy["tiers"][0]["request_max_spend"] = json!(2_000));
     assert!(dear.world.request(&chat(&ask(&json!({})))).err().unwrap().refusal.message().contains("0.000002"));
+}
+
+#[test]
+fn report_shows_reserved_settled_extensions_and_the_cut() {
+    let budgets = Budgets::new(700, 1_000_000_000);
+    let mut call = budgets.call(&ask(&json!({"stream": true})));
+    let input = budgets.taken()[0] - 256;
+    begin(&mut call);
+    while !call.is_over() {
+        token(&mut call);
+    }
+    let held = 700 - input;
+    let (tier, report) = call.completed(SHORT).budget_report().unwrap();
+    assert_eq!((tier, report.cut, report.overrun), (1, true, false));
+    assert_eq!((report.reserved.input_tokens, report.reserved.output_tokens), (input, held));
+    assert_eq!((report.settled.input_tokens, report.settled.output_tokens), (input, held));
+    assert!(report.granted >= 1 && report.refused >= 1, "{report:?}");
+
+    let budgets = Budgets::new(10_000, 1_000_000_000);
+    let usage = r#"{"usage":{"prompt_tokens":9,"completion_tokens":500}}"#;
+    let report = answer(budgets.call(&ask(&json!({"max_tokens": 100}))), 200, usage).budget_report().unwrap().1;
+    assert_eq!((report.overrun, report.reserved.output_tokens, report.settled.output_tokens), (true, 100, 500));
+    let report = answer(budgets.call(&ask(&json!({"max_tokens": 100}))), 503, "{}").budget_report().unwrap().1;
+    assert_eq!((report.reserved.output_tokens, report.settled), (100, Amounts::NONE));
+}
+
+#[test]
+fn log_line_has_the_tokens_that_were_settled() {
+    let budgets = Budgets::new(10_000, 1_000_000_000);
+    let ended = answer(budgets.call(&ask(&json!({"max_tokens": 100}))), 200, "{}");
+    let (classes, source) = ended.report().tokens().unwrap();
+    assert_eq!((classes.output, source.name()), (100, "reserved"));
+    assert_eq!(ended.report().price(), ended.settled().unwrap().price);
+    let usage = r#"{"usage":{"prompt_tokens":9,"completion_tokens":20}}"#;
+    let ended = answer(budgets.call(&ask(&json!({"max_tokens": 100}))), 200, usage);
+    let (classes, source) = ended.report().tokens().unwrap();
+    assert_eq!((classes.input, classes.output, source.name()), (9, 20, "provider"));
 }

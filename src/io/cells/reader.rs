@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use aigw_core::admit::Reclaimed;
 use aigw_core::standing::{self, Counter, Standing};
 use aigw_core::telemetry::FIRST_COLUMN;
+use aigw_core::telemetry::budgets::{self, IN_FLIGHT};
 use aigw_core::telemetry::upstreams::{self, UPSTREAMS};
 use aigw_core::units::Moment;
 
@@ -98,6 +99,7 @@ impl ControlCells {
         for (slot, words) in self.open_slots()? {
             if let Some(found) = slots::reclaim_dead(&self.dir, slot, words, &self.counters)? {
                 upstreams::forget(&|at| self.counters.columns.word(UPSTREAMS.0, at), slot);
+                budgets::forget(&|at| self.counters.columns.word(IN_FLIGHT.0, at), slot.into());
                 reclaimed.push(ReclaimedSlot { slot, found });
             }
         }

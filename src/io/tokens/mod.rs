@@ -5,6 +5,7 @@
 
 mod openai;
 mod split;
+mod timed;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use aigw_core::snapshot::Tokenizer;
 use aigw_core::tokens::{BytesCounter, TokenCounter};
 
 use openai::OpenAi;
+pub use timed::Timed;
 
 /// The counter of a model's tokenizer. Costs no more than a pointer: no vocabulary is decoded here.
 pub fn counter(tokenizer: &Tokenizer) -> Arc<dyn TokenCounter> {
