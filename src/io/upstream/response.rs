@@ -31,6 +31,11 @@ const PIECE: usize = 256 * 1024;
 /// Pieces that come closer together than this go out as one. A model's tokens are milliseconds apart and do not wait; an
 /// answer that is there all at once does not cost a wake-up for each line.
 const TOGETHER: Duration = Duration::from_millis(1);
+/// The last event of a stream of OpenAI's dialect.
+const DONE: &[u8] = b"[DONE]";
+/// The longest wait of the last event for the end of its stream: servers write both within a millisecond. A client that has the
+/// last event sends its next call at once, which must not meet the permit of this one.
+const WITH_THE_END: Duration = Duration::from_millis(5);
 /// Interval at which a client that is behind is looked at again.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -139,7 +144,10 @@ async fn stream<O: CallObserver, T>(
             tokio::time::sleep_until(last + TOGETHER).await;
         }
         // Bytes that came before a fault go to the client all the same.
-        let gathered = gather(&mut body, &mut held).await;
+        let mut gathered = gather(&mut body, &mut held).await;
+        if matches!(gathered, Ok(false)) && held.trim_ascii_end().ends_with(DONE) {
+            gathered = gather_end(&mut body, &mut held).await;
+        }
         let length = held.len() as u64;
         came = came.saturating_add(length);
         unchecked += length;
@@ -199,6 +207,17 @@ async fn gather(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Failur
                 paused = true;
             }
         }
+    }
+    Ok(false)
+}
+
+/// Waits a little for the end of a body whose last event is held. True at the body's end.
+async fn gather_end(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Failure> {
+    match next(body, WITH_THE_END).await {
+        Ok(Some(data)) => held.extend_from_slice(&data),
+        Ok(None) => return Ok(true),
+        Err(Failure::BetweenTimeout) => {}
+        Err(failure) => return Err(failure),
     }
     Ok(false)
 }
