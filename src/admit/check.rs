@@ -44,10 +44,17 @@ impl Check {
         self.state.used.saturating_add(self.amount.max(1)) > self.facts().limit
     }
 
-    /// True when it is exhausted and refuses for it.
+    /// True when it is exhausted and refuses for it. A bucket refills while a call is read, and names its wait by the amount:
+    /// it refuses no call of unknown size.
     #[inline]
     pub fn refuses(&self) -> bool {
-        self.exhausted() && !self.shadow
+        self.exhausted() && !self.shadow && (self.amount > 0 || !self.refills())
+    }
+
+    /// True for a bucket: its amounts come back on the way.
+    #[inline]
+    pub fn refills(&self) -> bool {
+        self.facts().refill > 0
     }
 
     /// True when the amount is larger than the whole limit: waiting does not help. A limit of 0 is only exhausted.

@@ -4,6 +4,7 @@
 //! amounts to take, and the output cap for the upstream. The cap is the smallest of the caller's, the tier's, the model's, and of
 //! the cap that the budgets can grant, so an upstream stops at a budget by itself. A plain call reserves its whole output, a stream
 //! a chunk of it. Each choice reserves one token at least: a call that does not fit is refused by the limits, not here.
+//! A bucket refills, so it grants its whole size: a plain call waits until so much is there, and a stream outlives it.
 
 use crate::price::Prices;
 use crate::tokens::CHUNK;
@@ -48,21 +49,31 @@ pub struct Reservation {
 }
 
 impl Wish {
-    /// The reservation of a call with these wishes.
-    pub fn reserve(&self, prices: Option<&Prices>, rooms: impl IntoIterator<Item = Room>) -> Reservation {
+    /// The reservation of a call with these wishes. `rooms`: the rest of each budget. `buckets`: the whole size of each bucket.
+    pub fn reserve(
+        &self,
+        prices: Option<&Prices>,
+        rooms: impl IntoIterator<Item = Room>,
+        buckets: impl IntoIterator<Item = Room>,
+    ) -> Reservation {
         let prices = prices.copied().unwrap_or_default();
         let choices = u64::from(self.choices);
         if choices == 0 {
             let spend = prices.bound(self.input, 0);
             return Reservation { input: self.input, spend, ..Reservation::default() };
         }
-        let grants = rooms.into_iter().filter_map(|room| room.grant(self.input, &prices));
-        let grant = grants.min().map(|tokens| u32::try_from(tokens / choices).unwrap_or(u32::MAX).max(1));
+        let each = |tokens: u64| u32::try_from(tokens / choices).unwrap_or(u32::MAX).max(1);
+        let rest = rooms.into_iter().filter_map(|room| room.grant(self.input, &prices)).min().map(each);
+        let whole = buckets.into_iter().filter_map(|room| room.grant(self.input, &prices)).min().map(each);
+        let grant = if self.stream { rest } else { rest.into_iter().chain(whole).min() };
         let most = match (self.cap, grant) {
             (Some(cap), Some(grant)) => cap.min(grant),
             (cap, grant) => cap.or(grant).unwrap_or(u32::MAX),
         };
-        let each = if self.stream { u64::from(most).min(CHUNK) } else { u64::from(most) };
+        let each = match whole.map_or(CHUNK, u64::from).min(CHUNK) {
+            chunk if self.stream => chunk.min(most.into()),
+            _ => most.into(),
+        };
         let output = each.saturating_mul(choices);
         Reservation {
             input: self.input,
@@ -117,8 +128,8 @@ mod tests {
     fn plain_call_reserves_its_whole_output() {
         let wish = plain(10, 2, Some(100));
         let wanted = Reservation { input: 10, output: 200, spend: 0, cap: None };
-        assert_eq!(wish.reserve(None, [Room::Tokens(210)]), wanted);
-        assert_eq!(wish.reserve(None, []), wanted);
+        assert_eq!(wish.reserve(None, [Room::Tokens(210)], []), wanted);
+        assert_eq!(wish.reserve(None, [], []), wanted);
     }
 
     #[test]
@@ -131,30 +142,44 @@ mod tests {
             (vec![Room::Tokens(10)], 1),
             (vec![Room::Tokens(0)], 1),
         ] {
-            let got = plain(10, 2, Some(100)).reserve(None, rooms.clone());
+            let got = plain(10, 2, Some(100)).reserve(None, rooms.clone(), []);
             assert_eq!((got.output, got.cap), (2 * u64::from(each), Some(each)), "{rooms:?}");
         }
     }
 
     #[test]
     fn call_without_any_cap_reserves_the_grant() {
-        let got = plain(10, 1, None).reserve(None, [Room::Tokens(5_000)]);
+        let got = plain(10, 1, None).reserve(None, [Room::Tokens(5_000)], []);
         assert_eq!((got.output, got.cap), (4_990, Some(4_990)));
     }
 
     #[test]
     fn stream_reserves_a_chunk_and_sends_the_whole_grant() {
         let wish = Wish { stream: true, ..plain(10, 2, Some(9_000)) };
-        let got = wish.reserve(None, [Room::Tokens(10_010)]);
+        let got = wish.reserve(None, [Room::Tokens(10_010)], []);
         assert_eq!((got.output, got.cap), (512, Some(5_000)));
-        let got = wish.reserve(None, [Room::Tokens(50)]);
+        let got = wish.reserve(None, [Room::Tokens(50)], []);
         assert_eq!((got.output, got.cap), (40, Some(20)));
     }
 
     #[test]
     fn call_without_output_reserves_its_input() {
-        let got = plain(1_000, 0, None).reserve(Some(&PRICES), [Room::Tokens(1), Room::Spend(1)]);
+        let got = plain(1_000, 0, None).reserve(Some(&PRICES), [Room::Tokens(1), Room::Spend(1)], []);
         assert_eq!(got, Reservation { input: 1_000, output: 0, spend: 100_000 + 375_000, cap: None });
+    }
+
+    #[test]
+    fn bucket_grants_its_whole_size_to_a_plain_call_and_bounds_the_chunk_of_a_stream() {
+        let buckets = || [Room::Tokens(110), Room::Output(5_000)];
+        let got = plain(10, 2, Some(100)).reserve(None, [Room::Tokens(1_000)], buckets());
+        assert_eq!((got.output, got.cap), (100, Some(50)));
+        let wish = Wish { stream: true, ..plain(10, 2, Some(300)) };
+        let got = wish.reserve(None, [Room::Tokens(1_000)], buckets());
+        assert_eq!((got.output, got.cap), (100, None), "the stream may be longer than the bucket is large");
+        let got = wish.reserve(None, [], [Room::Tokens(9)]);
+        assert_eq!((got.output, got.cap), (2, None));
+        let got = Wish { stream: true, ..plain(10, 2, None) }.reserve(None, [], [Room::Tokens(5_000)]);
+        assert_eq!((got.output, got.cap), (512, None));
     }
 
     proptest! {
@@ -164,7 +189,7 @@ mod tests {
             tokens in 0_u64..6_000, output in 0_u64..6_000, spend in 0_u64..6_000_000,
         ) {
             let rooms = [Room::Tokens(tokens), Room::Output(output), Room::Spend(spend)];
-            let got = Wish { input, choices, cap, stream }.reserve(Some(&PRICES), rooms);
+            let got = Wish { input, choices, cap, stream }.reserve(Some(&PRICES), rooms, []);
             let fits = |out: u64| input + out <= tokens && out <= output && PRICES.bound(input, out) <= spend;
             prop_assert_eq!(fits(got.output), fits(u64::from(choices)), "{:?}", got);
             prop_assert_eq!(got.spend, PRICES.bound(input, got.output));

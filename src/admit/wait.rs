@@ -1,8 +1,8 @@
 //! The wait until a refused request passes, as clients get it: spread over time, and in words.
 //!
 //! In: a check that refused, the time, the request's id. Out: milliseconds, never fewer than the true wait, and text for people.
-//! Requests that were refused together must not come back together. The spread of a bucket is at most the time in which one
-//! request comes back; that of a window, which renews a whole limit at once, at most a second: it takes the edge off the herd at
+//! Requests that were refused together must not come back together. The spread of a bucket is at most the time in which the
+//! request's amount comes back; that of a window, which renews a whole limit at once, at most a second: it takes the edge off the herd at
 //! the window's end. The id decides where in the spread a request lies, so equal inputs give equal answers.
 
 use super::check::Check;
@@ -26,7 +26,7 @@ pub(super) fn spread_ms(check: &Check, now: Moment, id: RequestId) -> u64 {
     let quarter = wait / 4;
     let spread = match check.facts().refill {
         0 => quarter.clamp(SECOND / 4, SECOND),
-        refill => refill.min(quarter.max(SECOND)),
+        refill => refill.saturating_mul(check.amount.max(1)).min(quarter.max(SECOND)),
     };
     wait.saturating_add(part(spread, id)).div_ceil(MILLISECOND).max(1)
 }

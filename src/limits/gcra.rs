@@ -3,9 +3,10 @@
 //! The word is the theoretical arrival time: how far the requests that passed reach when they are spread at their rate. Its
 //! low bits name that rate, one of those whose costs the column keeps. A request moves the time by its cost, from no
 //! earlier than now; it passes if the time is then at most `burst` costs ahead of now. 0 is a full bucket. Under another
-//! rate than the word's, used requests stay used: the time ahead of now is scaled by the two costs, and the word is
-//! rewritten. A time further ahead than a whole burst (a smaller bucket, a clock that was set back) becomes an empty
-//! bucket, which refills from now on. The word changes by compare-and-swap only, by any thread of any process that maps it.
+//! rate than the word's, used amounts stay used: the time ahead of now is scaled by the two costs, and the word is
+//! rewritten. A time further ahead than a whole burst (a smaller bucket, a clock that was set back) becomes an empty bucket of
+//! requests, which refills from now on; a bucket of tokens owes the rest, of calls that used more than they took, for a day.
+//! The word changes by compare-and-swap only, by any thread of any process that maps it.
 //! Source: ITU-T I.371, the generic cell rate algorithm in its virtual scheduling form.
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -21,19 +22,27 @@ const WHICH: u32 = 8;
 pub const COSTS: usize = COLUMN_WORDS;
 const _: () = assert!(COSTS == 1 << WHICH, "a word names one of its column's costs");
 
-/// Requests per seconds, and the burst of requests that may pass at once.
+/// The longest time that a bucket owes beyond its burst, where that is longer than its burst.
+const MOST_OWED: u64 = 86_400_000_000_000 / TICK;
+/// The longest time that an empty bucket may take to fill, in nanoseconds: 73 years. A moment must not run over the end of its
+/// word, where every amount would look as if it had come back.
+const LONGEST: u64 = 1 << 61;
+
+/// An amount per seconds, and the burst that may pass at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Nanoseconds that one request takes to come back: whole ticks.
+    /// Nanoseconds that one unit takes to come back.
     cost: u64,
-    /// Requests that an idle caller may send at once.
-    burst: u32,
+    /// Units that an idle caller may take at once.
+    burst: u64,
+    /// Whether the bucket owes the units that calls used beyond it.
+    owes: bool,
 }
 
 /// A bucket's state at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketState {
-    /// Requests that have passed and not come back yet.
+    /// Units that have passed and not come back yet.
     pub used: u64,
     /// The time when the amount passes: now, or later.
     pub free_at: Moment,
@@ -51,37 +60,66 @@ pub enum Take {
 }
 
 impl Rate {
-    /// `None` for zero requests or seconds, and for a bucket that would take 73 years to fill: a moment must not run over
-    /// the end of its word, where every request would look as if it had come back.
+    /// Requests: each costs whole ticks. `None` for zero requests or seconds, and for a bucket that would take 73 years to fill.
     pub fn new(requests: u32, seconds: u32, burst: u32) -> Option<Self> {
-        if requests == 0 || seconds == 0 || burst == 0 {
-            return None;
-        }
-        let cost = (u64::from(seconds) * 1_000_000_000).div_ceil(u64::from(requests)).next_multiple_of(TICK);
-        let room = cost.checked_mul(u64::from(burst)).filter(|room| *room <= 1 << 61)?;
-        (room > 0).then_some(Self { cost, burst })
+        let cost = cost(requests.into(), seconds)?.checked_next_multiple_of(TICK)?;
+        Self { cost, burst: burst.into(), owes: false }.checked()
     }
 
-    /// Nanoseconds that one request costs.
+    /// Tokens. `None` where requests have none, and for more than 15,625,000 a second: each costs a tick at least.
+    pub fn of_tokens(tokens: u64, seconds: u32, burst: u64) -> Option<Self> {
+        let most = u64::from(seconds) * (1_000_000_000 / TICK);
+        let cost = cost(tokens, seconds).filter(|_| tokens <= most)?;
+        Self { cost, burst, owes: true }.checked()
+    }
+
+    fn checked(self) -> Option<Self> {
+        (1..=LONGEST).contains(&self.cost.checked_mul(self.burst)?).then_some(self)
+    }
+
+    /// Nanoseconds that one unit costs.
     pub fn cost(self) -> u64 {
         self.cost
     }
 
     /// Size of the bucket.
-    pub fn burst(self) -> u32 {
+    pub fn burst(self) -> u64 {
         self.burst
     }
 
     /// Ticks that an amount costs, of at most one burst.
     #[inline]
     fn ticks(self, amount: u64) -> u64 {
-        self.cost / TICK * amount.min(u64::from(self.burst))
+        (self.cost * amount.min(self.burst)).div_ceil(TICK)
     }
 
-    /// Most ticks that a word may be ahead of now.
+    /// Most ticks that a word may be ahead of now when an amount passes. A cost of broken ticks is rounded up with each amount:
+    /// the room for that, 1,024 ticks or half a unit, is less than a whole unit.
+    #[inline]
     fn room(self) -> u64 {
-        self.cost / TICK * u64::from(self.burst)
+        let broken = if self.cost.is_multiple_of(TICK) { 0 } else { (self.cost / (2 * TICK)).min(1_024) };
+        self.ticks(self.burst) + broken
     }
+
+    /// Most ticks that a word is ahead of now, whatever was used.
+    #[inline]
+    fn most(self) -> u64 {
+        self.room() + if self.owes { MOST_OWED.max(self.room()) } else { 0 }
+    }
+
+    /// The units that are used when a word is so many ticks ahead of now: exactly those without which the rest still passes.
+    #[inline]
+    fn used(self, owed: u64) -> u64 {
+        match self.room().checked_sub(owed) {
+            Some(left) => self.burst.saturating_sub(left * TICK / self.cost),
+            None => self.burst + ((owed - self.room()) * TICK).div_ceil(self.cost),
+        }
+    }
+}
+
+/// Nanoseconds that one of so many units costs.
+fn cost(units: u64, seconds: u32) -> Option<u64> {
+    (units > 0 && seconds > 0).then(|| (u64::from(seconds) * 1_000_000_000).div_ceil(units))
 }
 
 /// A bucket's word, and the costs that its column's words name.
@@ -95,7 +133,7 @@ pub struct BucketCell<'a> {
 struct Seen {
     /// Ticks ahead of now.
     owed: u64,
-    /// The word was written under another rate, or holds more than one burst: rewrite it.
+    /// The word was written under another rate, or is further ahead than it may be: rewrite it.
     foreign: bool,
     state: BucketState,
 }
@@ -128,7 +166,7 @@ impl<'a> BucketCell<'a> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let seen = self.seen(word, rate, amount, now);
-            if amount > u64::from(rate.burst) || seen.owed + rate.ticks(amount) > rate.room() {
+            if amount > 0 && (amount > rate.burst || seen.owed + rate.ticks(amount) > rate.room()) {
                 if seen.foreign {
                     self.adopt(word, &seen, rate, now);
                 }
@@ -145,13 +183,13 @@ impl<'a> BucketCell<'a> {
     /// Gives an amount back, at whatever rate the word names by now. A part that has refilled meanwhile stays refilled.
     #[inline]
     pub fn give_back(self, amount: u64) {
-        self.change(|ticks, cost| ticks.saturating_sub((cost / TICK).saturating_mul(amount)));
+        self.change(|ticks, cost| ticks.saturating_sub(cost.saturating_mul(amount) / TICK));
     }
 
     /// Takes an amount that was used already, whether the bucket has it or not. A bucket that has been full for long
     /// refills at once: the time is moved from where it was.
     pub fn charge(self, amount: u64) {
-        self.change(|ticks, cost| ticks.saturating_add((cost / TICK).saturating_mul(amount)));
+        self.change(|ticks, cost| ticks.saturating_add(cost.saturating_mul(amount).div_ceil(TICK)));
     }
 
     #[inline]
@@ -175,10 +213,10 @@ impl<'a> BucketCell<'a> {
             Some(cost) if ahead > 0 => scaled(ahead, rate.cost, cost),
             _ => ahead,
         };
-        let foreign = ahead > 0 && (other.is_some() || owed > rate.room());
-        let owed = owed.min(rate.room());
+        let foreign = ahead > 0 && (other.is_some() || owed > rate.most());
+        let owed = owed.min(rate.most());
         let at = |owed: u64| if owed == 0 { now } else { Moment((now_ticks + owed) * TICK) };
-        let used = owed.div_ceil(rate.cost / TICK);
+        let used = rate.used(owed);
         let free_at = at((owed + rate.ticks(amount)).saturating_sub(rate.room()));
         Seen { owed, foreign, state: BucketState { used, free_at, full_at: at(owed) } }
     }
@@ -235,7 +273,7 @@ fn unpack(word: u64) -> (u64, u64) {
     (word >> WHICH, word & (COSTS as u64 - 1))
 }
 
-/// `ticks` at a cost of `from` as ticks at a cost of `to`, rounded up: whole requests stay whole.
+/// `ticks` at a cost of `from` as ticks at a cost of `to`, rounded up: whole units stay whole.
 fn scaled(ticks: u64, to: u64, from: u64) -> u64 {
     u64::try_from((u128::from(ticks) * u128::from(to)).div_ceil(u128::from(from))).unwrap_or(u64::MAX)
 }

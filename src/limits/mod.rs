@@ -19,7 +19,7 @@ use crate::cells::journal::TakenAmount;
 use crate::cells::{CellKey, Cells, CounterError};
 pub use crate::period::{Period, Window};
 use crate::units::Moment;
-use bucket::RefillBucket;
+use bucket::{InputTokenBucket, OutputTokenBucket, RefillBucket, TokenBucket};
 use budget::{InputTokenBudget, OutputTokenBudget, SpendBudget, TokenBudget};
 use concurrency::Concurrency;
 pub use kind::{Amounts, BuildError, CounterStanding, Demand, Facts, LimitKind, More, State, Usage};
@@ -178,7 +178,8 @@ macro_rules! limits {
 }
 
 limits! {
-    FixedWindow, RefillBucket, TokenBudget, InputTokenBudget, OutputTokenBudget, SpendBudget, Concurrency
+    FixedWindow, RefillBucket, TokenBudget, InputTokenBudget, OutputTokenBudget, SpendBudget, TokenBucket, InputTokenBucket,
+    OutputTokenBucket, Concurrency
 }
 
 /// Two kinds with one number would give back to each other's counters.

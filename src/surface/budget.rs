@@ -125,7 +125,7 @@ impl Ask<'_> {
         // A request that no limit of any kind lets pass is not counted.
         admitter.peek(checks, &Demand { body: self.body, ..Demand::default() }, self.now)?;
         let prices = self.tier.price;
-        let reserve = |input| self.wish(input).reserve(prices.as_ref(), self.rooms(checks));
+        let reserve = |input| self.wish(input).reserve(prices.as_ref(), self.rests(checks), buckets(checks));
         let mut reserved = reserve(input.tokens);
         let ample = reserved.cap.is_none() && self.fits(checks, &reserved) && self.ceilings(&reserved).is_ok();
         if !input.exact && !ample {
@@ -144,15 +144,16 @@ impl Ask<'_> {
         Wish { input, choices: if self.generates { choices } else { 0 }, cap, stream }
     }
 
-    /// The room of each budget that refuses.
-    fn rooms(&self, checks: &[Check]) -> impl Iterator<Item = Room> {
-        let limits = checks.iter().filter(|check| !check.shadow).filter_map(room);
+    /// The rest of each budget that refuses and does not refill.
+    fn rests(&self, checks: &[Check]) -> impl Iterator<Item = Room> {
+        let limits = enforced(checks).filter(|check| !check.refills()).filter_map(|check| room(check, left(check)));
         limits.chain(self.tier.request_max_spend.map(Room::Spend))
     }
 
     /// Whether a reservation fits where the budgets stand.
     fn fits(&self, checks: &[Check], reserved: &Reservation) -> bool {
-        self.rooms(checks).all(|room| room.holds(reserved))
+        let refilling = enforced(checks).filter(|check| check.refills()).filter_map(|check| room(check, left(check)));
+        self.rests(checks).chain(refilling).all(|room| room.holds(reserved))
     }
 
     /// Refuses a reservation above a ceiling of one call.
@@ -201,15 +202,26 @@ fn is_budget(check: &Check) -> bool {
     matches!(check.facts().meter, "tokens" | "input_tokens" | "output_tokens" | "spend")
 }
 
-/// The room of a budget; `None`: the limit counts something else.
-fn room(check: &Check) -> Option<Room> {
-    let facts = check.facts();
-    let left = facts.limit.saturating_sub(check.state.used);
-    match facts.meter {
-        "tokens" => Some(Room::Tokens(left)),
-        "input_tokens" => Some(Room::Input(left)),
-        "output_tokens" => Some(Room::Output(left)),
-        "spend" => Some(Room::Spend(left)),
+fn enforced(checks: &[Check]) -> impl Iterator<Item = &Check> {
+    checks.iter().filter(|check| !check.shadow)
+}
+
+fn left(check: &Check) -> u64 {
+    check.facts().limit.saturating_sub(check.state.used)
+}
+
+/// The whole size of each bucket that refuses.
+fn buckets(checks: &[Check]) -> impl Iterator<Item = Room> {
+    enforced(checks).filter(|check| check.refills()).filter_map(|check| room(check, check.facts().limit))
+}
+
+/// So much room in a budget; `None`: the limit counts something else.
+fn room(check: &Check, amount: u64) -> Option<Room> {
+    match check.facts().meter {
+        "tokens" => Some(Room::Tokens(amount)),
+        "input_tokens" => Some(Room::Input(amount)),
+        "output_tokens" => Some(Room::Output(amount)),
+        "spend" => Some(Room::Spend(amount)),
         _ => None,
     }
 }

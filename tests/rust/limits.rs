@@ -12,7 +12,7 @@ use aigw_core::cells::heap::HeapSpace;
 use aigw_core::cells::journal::{self, State as PermitState, TakenAmount};
 use aigw_core::cells::{CellKey, Cells, CounterSpace, journal_v1};
 use aigw_core::clock::{Clock, FakeClock};
-use aigw_core::limits::bucket::RefillBucket;
+use aigw_core::limits::bucket::{RefillBucket, TokenBucket};
 use aigw_core::limits::budget::{SpendBudget, TokenBudget};
 use aigw_core::limits::concurrency::Concurrency;
 use aigw_core::limits::window::FixedWindow;
@@ -153,6 +153,15 @@ proptest! {
     ) {
         follow::<TokenBudget>(&json!({"amount": amount, "per": per}), steps.clone())?;
         follow::<SpendBudget>(&json!({"amount": amount, "per": per}), steps)?;
+    }
+
+    #[test]
+    fn bucket_of_tokens_keeps_its_limit_and_restores_refunds(
+        amount in prop::sample::select(vec![1_u64, 7, 333, 1_000, 250_000]), burst in 1..20_u64,
+        per in prop::sample::select(vec!["second", "minute", "90s"]), steps in steps(),
+    ) {
+        let fields = json!({"amount": amount, "per": per, "burst": burst});
+        follow::<TokenBucket>(&fields, steps)?;
     }
 
     #[test]
@@ -335,6 +344,7 @@ fn holds_under_races<K: LimitKind + Send + Sync>(fields: &Value) {
 fn racing_threads_never_pass_a_limit() {
     holds_under_races::<FixedWindow>(&json!({"requests": 7, "per": "day"}));
     holds_under_races::<RefillBucket>(&json!({"requests": 1, "per": "day", "burst": 7}));
+    holds_under_races::<TokenBucket>(&json!({"amount": 3, "per": "day", "burst": 7}));
     holds_under_races::<TokenBudget>(&json!({"amount": 7, "per": "day"}));
     holds_under_races::<SpendBudget>(&json!({"amount": 7, "per": "day"}));
     holds_under_races::<Concurrency>(&json!({"calls": 7}));
@@ -432,6 +442,12 @@ fn registry_refuses_unknown_kinds_and_fields() {
         ("window", json!({"requests": -1, "per": "day"}), "-1"),
         ("bucket", json!({"requests": 1, "per": "month", "burst": 2}), "fixed length"),
         ("bucket", json!({"requests": 1, "per": "366d", "burst": 2}), "366 days"),
+        ("bucket", json!({"requests": 0, "per": "day", "burst": 2}), "requests above 0"),
+        ("bucket", json!({"requests": 1, "per": "day", "burst": 0}), "burst: must be above 0"),
+        ("tokens_bucket", json!({"amount": 0, "per": "day", "burst": 2}), "tokens above 0"),
+        ("tokens_bucket", json!({"amount": 1, "per": "month", "burst": 2}), "fixed length"),
+        ("input_tokens_bucket", json!({"amount": 9, "per": "day", "burst": 1_u64 << 48}), "366 days"),
+        ("output_tokens_bucket", json!({"amount": 15_625_001, "per": "second", "burst": 9}), "15625000 tokens"),
     ] {
         let error = Limit::build(kind, &fields).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");

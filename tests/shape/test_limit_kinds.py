@@ -16,7 +16,9 @@ REGISTRY: Final = "src/limits/mod.rs"
 # Where configuration chooses a kind: the tier's schema, and Kong's rate-limiting, which has windows only.
 SCHEMAS: Final = {"python/aigw/entities/tier.py", "python/aigw/plugins/rate_limiting/compile.py"}
 # Parts of a kind that have a file of their own.
-PARTS: Final = {"bucket": {"src/limits/gcra.rs"}}
+PARTS: Final = {
+    kind: {"src/limits/gcra.rs"} for kind in ("bucket", "tokens_bucket", "input_tokens_bucket", "output_tokens_bucket")
+}
 METERS: Final = {"tokens", "input_tokens", "output_tokens", "spend", "concurrency"}
 RECIPE: Final = "docs/contributing/add-a-limit.md"
 
@@ -31,9 +33,10 @@ def kinds() -> dict[str, tuple[str, str]]:
         file = f"src/limits/{module}.rs"
         text = (ROOT / file).read_text()
         names = re.findall(r'const NAME: &\'static str = "(\w+)";', text)
-        meters = re.findall(rf"type {kind} = Budget<(\w+)>;", text)
+        meters = re.findall(rf"type {kind} = (?:Budget|Bucket)<(\w+)>;", text)
         if meters:
-            names = re.findall(rf'\b{meters[0]} = "(\w+)"', text) or names
+            own = re.findall(rf'impl Counted for {meters[0]} {{\s+const KIND: &\'static str = "(\w+)";', text)
+            names = re.findall(rf'\b{meters[0]} = "(\w+)"', text) or own or names
         found[names[0]] = (kind, file)
     return found
 

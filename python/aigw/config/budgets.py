@@ -38,8 +38,9 @@ def warn_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping
         for index, limit in enumerate(tier.limits):
             path: Path = ("tiers", name, "limits", index, limit.meter)
             if uncapped and limit.meter in _OF_OUTPUT:
+                most = "all that is left" if limit.burst is None else "the whole burst"
                 text = (
-                    f"a call of {_listed(uncapped)} may reserve all that is left, since nothing caps its output: set"
+                    f"a call of {_listed(uncapped)} may reserve {most}, since nothing caps its output: set"
                     " output.max_tokens of the tier, or max_output_tokens of the model"
                 )
                 source.warn(path, text)
@@ -51,7 +52,7 @@ def _bounds(tier: TierSpec) -> Iterator[tuple[Path, str, int]]:
     """Place, meter and amount of each bound that refuses; money in nano-dollars."""
     for index, limit in enumerate(tier.limits):
         if limit.meter not in ("requests", "concurrency") and limit.mode == "enforce":
-            yield ("limits", index, limit.meter), limit.meter, _amount(limit)
+            yield ("limits", index, limit.meter if limit.burst is None else "burst"), limit.meter, _amount(limit)
     if tier.prompt.max_tokens is not None:
         yield ("prompt", "max_tokens"), "input_tokens", tier.prompt.max_tokens
     if tier.request.max_spend is not None:
@@ -59,7 +60,8 @@ def _bounds(tier: TierSpec) -> Iterator[tuple[Path, str, int]]:
 
 
 def _amount(limit: Limit) -> int:
-    return int(limit.fields["amount"])
+    """The most that one call may use."""
+    return int(limit.fields["amount"]) if limit.burst is None else limit.burst
 
 
 def _least(tier: TierSpec, models: Iterable[ModelSpec]) -> dict[str, int]:

@@ -38,6 +38,8 @@ MAX_REQUESTS: Final = 2**32 - 1
 MAX_TOKENS: Final = 2**31 - 1
 MAX_AMOUNT: Final = 2**48
 """Tokens. A counter holds 2^56: a settled overrun above the limit fits, too."""
+MAX_BURST: Final = 1_000_000
+"""Requests of a bucket."""
 MAX_PLACES: Final = 65_535
 """Calls in flight: each worker counts its own in 16 bits."""
 MAX_LIMITS: Final = 16
@@ -84,10 +86,13 @@ TokenCap = Annotated[int, AfterValidator(Positive(MAX_TOKENS))]
 
 METERS: Final = ("requests", "tokens", "input_tokens", "output_tokens", "spend", "concurrency")
 """The fields of a limit that name its amount. A limit has one of them."""
+_WITH_BURST: Final = ("requests", "tokens", "input_tokens", "output_tokens")
+"""Meters that buckets count."""
 _COLUMNS: Final = {
     "window": "",
     "bucket": "rate:",
     **{meter: f"{meter}:" for meter in METERS[1:]},
+    **{f"{meter}_bucket": f"rate:{meter}:" for meter in _WITH_BURST[1:]},
 }
 """Limit kind -> prefix of the names of its counter columns. Data folders contain these names, so they never change."""
 
@@ -97,8 +102,10 @@ def _given(meter: str) -> JsonDict:
     amount: JsonDict = {"anyOf": [{"type": "number"}, {"type": "string"}]}
     per: JsonDict = {"type": "null" if meter == "concurrency" else "string"}
     fields = {name: amount if name == meter else {"type": "null"} for name in METERS} | {"per": per}
-    if meter != "requests":
+    if meter not in _WITH_BURST:
         fields["burst"] = {"type": "null"}
+    if meter == "requests":
+        fields["burst"] = {"maximum": MAX_BURST}
     return {"required": [meter] if meter == "concurrency" else [meter, "per"], "properties": fields}
 
 
@@ -127,8 +134,9 @@ class Limit(Model):
         default=None,
         description="The window: second, minute, hour, day, month, year (UTC), or a duration as in 90s, 5h.",
     )
-    burst: Annotated[int, AfterValidator(Positive(1_000_000))] | None = Field(
-        default=None, description="Requests that may come at once; they come back at `requests` per `per`."
+    burst: Annotated[int, AfterValidator(Positive(MAX_AMOUNT))] | None = Field(
+        default=None,
+        description="Requests (1000000 at most) or tokens that may be used at once; they come back at the limit's amount per `per`.",
     )
     window: Annotated[Literal["fixed", "sliding"], AfterValidator(Only(("fixed",)))] = Field(
         default="fixed", description="fixed: aligned to UTC; sliding is not supported in this version."
@@ -158,8 +166,10 @@ class Limit(Model):
             )
         if self.per is None and self.meter != "concurrency":
             raise violation("per: required field missing")
-        if self.burst is not None and self.meter != "requests":
+        if self.burst is not None and self.meter not in _WITH_BURST:
             raise violation(f"burst: with {self.meter} {NOT_SUPPORTED}")
+        if self.requests is not None and (self.burst or 0) > MAX_BURST:
+            raise violation(f"burst: a bucket has at most {MAX_BURST} requests")
         wrong = wrong_limit(self.kind, orjson.dumps(self.fields), self.scope == "ip")
         if wrong is not None:
             raise violation(wrong)
@@ -175,7 +185,7 @@ class Limit(Model):
         """The name of its limit kind in `src/limits`."""
         if self.meter == "requests":
             return "window" if self.burst is None else "bucket"
-        return self.meter
+        return self.meter if self.burst is None else f"{self.meter}_bucket"
 
     @property
     def fields(self) -> JsonDict:
@@ -185,7 +195,8 @@ class Limit(Model):
         if self.concurrency is not None:
             return {"calls": self.concurrency}
         amount = nano_dollars(self.spend) if self.spend is not None else getattr(self, self.meter)
-        return {"amount": amount, "per": self.per}
+        burst = {} if self.burst is None else {"burst": self.burst}
+        return {"amount": amount, "per": self.per, **burst}
 
     def column(self, model: str | None = None) -> str:
         """The name of the column that it counts in, the same in all tiers. `model`: the id, for scope model."""

@@ -45,6 +45,12 @@ def warnings(text: str) -> list[str]:
         ("{limits: [{spend: 1, per: day}]}", "tiers.a.limits[0].spend: counts money, and the tier has no price"),
         ("{request: {max_spend: 1}}", "tiers.a.request.max_spend: counts money, and the tier has no price"),
         ("{limits: [{tokens: 7, per: day}], allow: {models: [x]}}", None),
+        (
+            "{limits: [{tokens: 1000, per: second, burst: 7}]}",
+            "tiers.a.limits[0].burst: no chat call could ever pass",
+        ),
+        ("{limits: [{tokens: 1, per: second, burst: 8}]}", None),
+        ("{limits: [{input_tokens: 1, per: second, burst: 6}]}", "template takes 7 tokens"),
     ],
 )
 def test_check_finds_a_limit_that_no_call_could_pass(spec: str, found: str | None) -> None:
@@ -63,6 +69,7 @@ def test_check_finds_a_limit_that_no_call_could_pass(spec: str, found: str | Non
         ),
         ("{limits: [{output_tokens: 100, per: day}]}", "", "a call of 'm' may reserve all that is left"),
         ("{limits: [{input_tokens: 100, per: day}]}", "", None),
+        ("{limits: [{tokens: 100, per: second, burst: 100}]}", "", "a call of 'm' may reserve the whole burst"),
         ("{limits: [{tokens: 100, per: day}], output: {max_tokens: 5}}", "", None),
         ("{limits: [{tokens: 100, per: day}]}", "max_output_tokens: 9", None),
         ("{limits: [{spend: 1, per: day}], price: {input: 0}}", "max_output_tokens: 9", "every price of the tier is 0"),
@@ -82,6 +89,12 @@ def test_check_warns_of_budgets_without_an_output_cap_or_a_price(spec: str, mode
          "spend:tier:credential:18000s"),
         ({"concurrency": 3, "mode": "shadow"}, "concurrency", {"calls": 3}, "concurrency:tier:consumer:-:shadow"),
         ({"requests": 5, "per": "day"}, "window", {"requests": 5, "per": "day"}, "tier:consumer:day"),
+        ({"requests": 5, "per": "day", "burst": 9}, "bucket", {"requests": 5, "per": "day", "burst": 9},
+         "rate:tier:consumer:day"),
+        ({"tokens": 5, "per": "second", "burst": 9}, "tokens_bucket", {"amount": 5, "per": "second", "burst": 9},
+         "rate:tokens:tier:consumer:second"),
+        ({"output_tokens": 5, "per": "2s", "burst": 2**48}, "output_tokens_bucket",
+         {"amount": 5, "per": "2s", "burst": 2**48}, "rate:output_tokens:tier:consumer:2s"),
     ],
 )  # fmt: skip
 def test_a_limit_names_its_kind_fields_and_column(
@@ -103,6 +116,8 @@ def test_a_limit_names_its_kind_fields_and_column(
         ),
         ({"tokens": 2**48 + 1, "per": "day"}, "value should be between 0 and 281474976710656"),
         ({"concurrency": 65_536}, "value should be between 0 and 65535"),
+        ({"spend": 1, "per": "day", "burst": 5}, "burst: with spend not supported in this version"),
+        ({"requests": 1, "per": "day", "burst": 1_000_001}, "burst: a bucket has at most 1000000 requests"),
         ({"spend": 0.0000000001, "per": "day"}, "expected USD from 0 to 72000000 with at most 9 decimals"),
     ],
 )
