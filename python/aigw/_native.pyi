@@ -31,6 +31,13 @@ def wrong_limit(kind: str, fields: bytes, open: bool) -> str | None:
     """Why workers would refuse a limit of this kind with these fields (a JSON object), or None. ``open``: it has a counter
     for each address."""
 
+def count_tokens(
+    tokenizer: str, kind: str, text: bytes, template: tuple[int, int], input_bounds: tuple[int, int, int]
+) -> tuple[int, int]:
+    """Tokens of a text, and the bound by its bytes, as workers count them. ``kind``: chat, completion or embedding for the JSON
+    of a request, text for any other. ``template``: tokens added to each message and request. ``input_bounds``: of an image, a piece
+    of audio, a file. The GIL is released. ValueError for an unknown tokenizer, and for bytes that are not UTF-8."""
+
 def access_log_fields() -> list[tuple[str, str, bool]]:
     """Every field of a line of the access log, in order: name, meaning, and whether a line without a value leaves it out (else it is null)."""
 

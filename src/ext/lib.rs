@@ -11,6 +11,7 @@ mod period;
 mod protocol;
 mod publisher;
 mod tables;
+mod tokens;
 mod yaml;
 
 use pyo3::prelude::*;
@@ -40,5 +41,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(tables::limit_kinds, m)?)?;
     m.add_function(wrap_pyfunction!(tables::metrics_table, m)?)?;
     m.add_function(wrap_pyfunction!(tables::wrong_limit, m)?)?;
+    m.add_function(wrap_pyfunction!(tokens::count_tokens, m)?)?;
     Ok(())
 }

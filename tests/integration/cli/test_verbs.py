@@ -149,6 +149,16 @@ def test_try_calls_other_endpoints_and_routes(cli: Cli) -> None:
     assert told["request"] == "POST /ai/summarize" and told["limits"]["x-ratelimit-limit-day"] == "5000"
 
 
+def test_tokens_counts_as_the_gateway_does(cli: Cli) -> None:
+    for body in ({"messages": [{"role": "user", "content": "Grüße an alle"}]}, {"input": ["two", "texts"]}):
+        text = json.dumps({"model": "small-chat", **body})
+        told = cli.json("try", "/v1/tokenize", "--key", cli.keys["PRO_KEY"], "--data", text)
+        found = json.loads(cli("tokens", "-", "--model", "small-chat", "--output", "json", stdin=text).stdout)
+        assert json.loads(told["text"]) == {"tokens": found["tokens"], "bound": found["bound"]}
+    assert "tokens    5\n" in cli("tokens", "-", "--model", "small-chat", stdin="one two three four five").stdout
+    assert "GET /models of the Admin API" in cli("tokens", "-", "--model", "none", code=1).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "reason"),
     [
