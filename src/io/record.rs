@@ -99,6 +99,9 @@ impl Recorder {
         if let Some(row) = rows.calls {
             calls::count_call(row, &run(calls::CALLS.0, row, calls::CALL_WORDS), &run(FAILED.0, 0, 0), report);
         }
+        if let Some(price) = report.price {
+            budgets::count_price(&run(BUDGETS.0, rows.series, BUDGET_WORDS), price);
+        }
         let run = run(FAILURES.0, rows.series, FAILURE_WORDS);
         if let Some(error) = report.error {
             failures::count_failure(&run, report.outcome, error);

@@ -16,6 +16,8 @@ const MAX_CHOICES: i64 = 128;
 const MAX_ANSWERS: usize = 4096;
 /// The most numbers of one embedding: a bound of the mock's own.
 const MAX_DIMENSIONS: i64 = 16_384;
+/// The most words that `min_tokens` asks for: a bound of the mock's own.
+const MAX_WORDS: i64 = 100_000;
 /// Numbers of an embedding whose request names no `dimensions`.
 const DIMENSIONS: usize = 4;
 
@@ -29,6 +31,7 @@ pub struct Asked<'a> {
     stream_options: Option<StreamOptions>,
     max_tokens: Option<i64>,
     max_completion_tokens: Option<i64>,
+    min_tokens: Option<i64>,
     n: Option<i64>,
     encoding_format: Option<Encoding>,
     dimensions: Option<i64>,
@@ -119,9 +122,10 @@ impl<'a> Asked<'a> {
     pub fn read(body: &'a [u8]) -> Result<Self, Wrong> {
         let read: Self = serde_json::from_slice(body)
             .map_err(|why| Wrong { message: format!("mock: could not read the body: {why}"), param: None })?;
-        for (name, value, most) in [("n", read.n, MAX_CHOICES), ("dimensions", read.dimensions, MAX_DIMENSIONS)] {
-            if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
-                return Err(wrong(name, &format!("is from 1 to {most}, not {value}")));
+        let bounded = [("n", read.n, 1, MAX_CHOICES), ("dimensions", read.dimensions, 1, MAX_DIMENSIONS)];
+        for (name, value, least, most) in bounded.into_iter().chain([("min_tokens", read.min_tokens, 0, MAX_WORDS)]) {
+            if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
+                return Err(wrong(name, &format!("is from {least} to {most}, not {value}")));
             }
         }
         Ok(read)
@@ -140,6 +144,11 @@ impl<'a> Asked<'a> {
     /// The most output tokens of each choice. A negative cap means no cap, as with llama.cpp.
     pub fn cap(&self) -> u64 {
         self.max_completion_tokens.or(self.max_tokens).and_then(|cap| u64::try_from(cap).ok()).unwrap_or(u64::MAX)
+    }
+
+    /// The number of words of an answer whose usual number is `words`: as many as `min_tokens` asks for, as with vLLM.
+    pub fn at_least(&self, words: u64) -> u64 {
+        words.max(self.min_tokens.and_then(|least| u64::try_from(least).ok()).unwrap_or(0))
     }
 
     /// The number of embeddings: the length of a list of texts or of token lists, else 1.
@@ -302,6 +311,8 @@ mod tests {
     fn read_refuses_bodies_that_no_server_can_read() {
         for text in
             ["", "\u{0}", "[]", r#"{"stream":"yes"}"#, r#"{"n":0}"#, r#"{"n":129}"#, r#"{"encoding_format":"x"}"#]
+                .into_iter()
+                .chain([r#"{"min_tokens":-1}"#, r#"{"min_tokens":100001}"#])
         {
             assert!(Asked::read(text.as_bytes()).is_err(), "{text}");
         }

@@ -63,9 +63,10 @@ impl Said {
         Ok(Self { content: Content::Text(limited(text, left)), reasoning, cut })
     }
 
-    /// An answer of words: so many, unless the request's cap is lower.
+    /// An answer of words: so many or `min_tokens`, unless the request's cap is lower.
     pub fn words(asked: &Asked<'_>, words: u64, reasoning: u64) -> Self {
         let (reasoning, left) = Self::shared(asked, reasoning);
+        let words = asked.at_least(words);
         Self { content: Content::Words(words.min(left)), reasoning, cut: left <= words }
     }
 
@@ -164,6 +165,14 @@ mod tests {
         assert_eq!(said(&format!("{FUNCTIONS},{messages}")).content, Content::Words(16));
         let forced = said(&format!("{FUNCTIONS},{messages},\"tool_choice\":\"required\""));
         assert_eq!(call(&forced), ("call_mock_1", "g", "{}".to_owned()));
+    }
+
+    #[test]
+    fn chat_says_as_many_words_as_asked_for_below_the_cap() {
+        assert_eq!(said(r#""min_tokens":400"#).content, Content::Words(400));
+        assert_eq!(said(r#""min_tokens":4"#).content, Content::Words(16));
+        let capped = said(r#""min_tokens":400,"max_tokens":100"#);
+        assert_eq!((&capped.content, capped.finish()), (&Content::Words(100), "length"));
     }
 
     #[test]

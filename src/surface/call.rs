@@ -508,7 +508,8 @@ impl EndedCall {
     /// The report of a model's call, and the rows of its metrics.
     pub fn call_report(&self) -> Option<(CallRows, CallReport)> {
         let Facts { in_force, context, answer, .. } = &self.facts;
-        Some((context.rows(in_force)?, call_report(answer.as_ref()?, self.usage, self.end, self.took)))
+        let report = call_report(answer.as_ref()?, self.usage, self.end, self.took);
+        Some((context.rows(in_force)?, CallReport { price: self.report().price(), ..report }))
     }
 
     /// The end of its budgets; `None` where no budget counts it, or its amounts went back.

@@ -20,6 +20,7 @@ const OVERRUN: u32 = 0;
 const GRANTED: u32 = 1;
 const REFUSED: u32 = 2;
 const CUT: u32 = 3;
+const PRICE: u32 = 4;
 
 /// The column of calls in flight by tier: its number and its key.
 pub const IN_FLIGHT: (u32, &str) = (1_048_564, "metrics:in_flight");
@@ -84,10 +85,16 @@ const EXTENSIONS: Metric = Metric {
     help: "Requests of streams for more tokens of their budgets: granted, refused. A stream may go on after a refusal until it needs the tokens.",
     labels: &["tier", "model", "result"],
 };
+const PRICES: Metric = Metric {
+    name: "aigw_price_nanodollars_total",
+    kind: MetricType::Counter,
+    help: "Prices of calls in nano-dollars, where the tier has prices and the tokens are known; with and without a spend limit.",
+    labels: &["tier", "model"],
+};
 
 /// The metrics of this page, each once.
-pub(super) fn table() -> [Metric; 7] {
-    [RESERVED_TOTAL, SETTLED_TOTAL, OVER_RESERVED, RESERVED_NOW, CALLS_NOW, OVERRUNS, EXTENSIONS]
+pub(super) fn table() -> [Metric; 8] {
+    [RESERVED_TOTAL, SETTLED_TOTAL, OVER_RESERVED, RESERVED_NOW, CALLS_NOW, OVERRUNS, EXTENSIONS, PRICES]
 }
 
 /// The budgets of a call that is over.
@@ -120,6 +127,11 @@ pub fn count_call<'a>(tier: &impl Run<'a>, run: &impl Run<'a>, call: &BudgetRepo
     {
         add_some(run, at, n.into());
     }
+}
+
+/// Counts the price of a call in the run of its tier and model.
+pub fn count_price<'a>(run: &impl Run<'a>, nanodollars: u64) {
+    add_some(run, PRICE, nanodollars);
 }
 
 /// A call of this tier begins and holds `held`. `lane`: the slot of its worker; `run`: the tier's run of gauges.
@@ -232,6 +244,10 @@ pub fn walk(tiers: &[TierRow<'_>], models: &[ModelRow<'_>], sink: &mut impl Sink
             sink.sample("", &labels, Value::Whole(get(row.words, at)));
         }
     }
+    sink.metric(&PRICES);
+    for row in models {
+        sink.sample("", &[("tier", row.tier), ("model", row.model)], Value::Whole(get(row.words, PRICE)));
+    }
 }
 
 fn gauges(tiers: &[TierRow<'_>], sink: &mut impl Sink) {
@@ -310,6 +326,7 @@ mod tests {
             ..BudgetReport::default()
         };
         count_call(&tiers, &models, &overrun);
+        count_price(&models, 700);
         let page = shown(&tier, &model, &zeros(IN_FLIGHT_WORDS));
         assert_shows(
             &page,
@@ -320,6 +337,7 @@ mod tests {
                 "aigw_over_reserved_total{tier=\"free\",meter=\"tokens\"} 82",
                 "aigw_over_reserved_total{tier=\"free\",meter=\"input_tokens\"} 2",
                 "aigw_over_reserved_total{tier=\"free\",meter=\"spend\"} 600",
+                "aigw_price_nanodollars_total{tier=\"free\",model=\"m\"} 700",
                 "aigw_overrun_total{tier=\"free\",model=\"m\"} 1",
                 "aigw_budget_extensions_total{tier=\"free\",model=\"m\",result=\"granted\"} 2",
                 "aigw_budget_extensions_total{tier=\"free\",model=\"m\",result=\"refused\"} 1",
@@ -352,7 +370,7 @@ mod tests {
 
     #[test]
     fn words_do_not_overlap_and_fit() {
-        const { assert!(SHADOW < RESERVED && END <= TIER_WORDS && CUT < BUDGET_WORDS && HELD + 3 <= LANE) };
+        const { assert!(SHADOW < RESERVED && END <= TIER_WORDS && PRICE < BUDGET_WORDS && HELD + 3 <= LANE) };
         let mut page = Page::default();
         let row = TierRow {
             tier: "t",

@@ -68,6 +68,8 @@ pub struct CallReport {
     pub error: Option<ErrorType>,
     /// The usage that the upstream reported.
     pub usage: Option<Usage>,
+    /// The price of the call in nano-dollars, where it is known.
+    pub price: Option<u64>,
     /// The answer was a 2xx, so usage was expected.
     pub expected: bool,
     /// Microseconds of the whole call.

@@ -47,6 +47,21 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class TierLoad:
+    """Load of one tier: calls in flight and the amounts that they hold now, rates of tokens and of money.
+
+    `spend_per_h` in USD, from the prices of calls that ended between the samples; `reserved_spend_nanodollars` in nano-dollars.
+    """
+
+    tier: str
+    in_flight: int
+    reserved_tokens: int
+    reserved_spend_nanodollars: int
+    tokens_per_s: float
+    spend_per_h: float
+
+
+@dataclass(frozen=True)
 class Refusals:
     """Denials with one reason; `total` since the data folder was made."""
 
@@ -67,6 +82,7 @@ class Frame:
     faults: list[Refusals]
     tokens_per_s: float
     tokens: list[Tokens]
+    tiers: list[TierLoad]
     latency: Percentiles
     in_flight: int
     requests: int
@@ -92,6 +108,7 @@ def frame(before: Sample, now: Sample) -> Frame:
         faults=[r for r in denials if r.reason.startswith(UPSTREAM_FAULTS)],
         tokens_per_s=_rate(sum(t.input_per_s + t.output_per_s for t in tokens), 1),
         tokens=tokens,
+        tiers=_tiers(grown, totals, seconds),
         latency=_percentiles(grown, "kong_request_latency_ms", lambda _: True, 1),
         in_flight=int(now.status["server"]["connections_writing"]),
         requests=int(now.status["server"]["total_requests"]),
@@ -148,6 +165,26 @@ def _tokens(grown: Values, totals: Values, seconds: float) -> list[Tokens]:
             )
         )
     return sorted(rows, key=lambda t: (-t.calls_per_s, -t.total, t.tier, t.model))
+
+
+def _tiers(grown: Values, totals: Values, seconds: float) -> list[TierLoad]:
+    """The tiers that have calls in flight, or whose models were ever called."""
+    calls, prices = _sum_by(totals, "aigw_calls_in_flight", ("tier",)), "aigw_price_nanodollars_total"
+    held = _sum_by(totals, "aigw_reserved_in_flight", ("tier", "meter"))
+    tokens, spent = (_sum_by(grown, name, ("tier",)) for name in ("aigw_tokens_total", prices))
+    called = {key for key, total in _sum_by(totals, "aigw_model_requests_total", ("tier",)).items() if total}
+    rows = [
+        TierLoad(
+            tier,
+            int(calls.get((tier,), 0)),
+            int(held.get((tier, "tokens"), 0)),
+            int(held.get((tier, "spend"), 0)),
+            _rate(tokens.get((tier,), 0), seconds),
+            round(spent.get((tier,), 0) / 1e9 * 3600 / seconds, 6),
+        )
+        for (tier,) in called | {key for key, count in calls.items() if count}
+    ]
+    return sorted(rows, key=lambda t: (-t.in_flight, -t.tokens_per_s, t.tier))
 
 
 def _is(tier: str, model: str) -> Callable[[Mapping[str, str]], bool]:

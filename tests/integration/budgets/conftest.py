@@ -34,12 +34,13 @@ def event(body: Json) -> bytes:
 
 @dataclass
 class Lab:
-    """A gateway; `act` is the answer of the scripted upstream to the next calls."""
+    """A gateway; `act` is the answer of the scripted upstream to the next calls. `folder` may have its access log, `log`."""
 
     gateway: Gateway
     mock: str
     endless: str
     upstream: Upstream
+    folder: Path
     act: Callable[[Wire], None] = lambda wire: None
 
     def caller(self, **spec: Any) -> Caller:
@@ -82,7 +83,7 @@ def running(folder: Path, mock: str, *arguments: str, workers: int = 1) -> Itera
         }
         gateway = start_configured(folder / "data", {"models": models}, *arguments, workers=workers)
         stack.callback(gateway.process.end)
-        made.append(Lab(gateway, mock, endless, upstream))
+        made.append(Lab(gateway, mock, endless, upstream, folder))
         yield made[0]
 
 

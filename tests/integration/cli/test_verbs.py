@@ -102,8 +102,11 @@ def test_keys_refuses_unknown_consumers_and_keys_of_the_file(cli: Cli) -> None:
 def test_tiers_lists_all_and_shows_one(cli: Cli) -> None:
     rows = {line.split()[0]: line for line in cli("tiers").stdout.splitlines()}
     assert rows.keys() == {"TIER", *TIERS}
-    assert "requests/day, 5 requests/second (burst 10)" in rows["free"]
-    assert "features standard, no tools, n <= 1, body <= 256 KiB, output <= 512 tokens" in rows["free"]
+    assert "requests/day, 5 requests/second (burst 10), 50,000 tokens/day, $0.01/day, 2 at once" in rows["free"]
+    assert (
+        "features standard, no tools, n <= 1, body <= 256 KiB, prompt <= 4,000 tokens, output <= 512 tokens"
+        in rows["free"]
+    )
     assert "(shadow)" in rows["enterprise"] and "everything" in rows["enterprise"] and "/request" in rows["enterprise"]
     listed = {tier["name"]: tier for tier in cli.json("tiers")}
     assert listed.keys() == TIERS and listed["pro"]["consumers"] == 1 and listed["pro"]["more_consumers"] is False

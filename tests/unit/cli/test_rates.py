@@ -2,7 +2,7 @@
 
 import pytest
 
-from aigw.cli.rates import Percentiles, Sample, frame
+from aigw.cli.rates import Percentiles, Sample, TierLoad, frame
 
 TYPES = """\
 # TYPE kong_http_requests_total counter
@@ -10,6 +10,9 @@ TYPES = """\
 # TYPE aigw_denials_total counter
 # TYPE aigw_tokens_total counter
 # TYPE aigw_model_requests_total counter
+# TYPE aigw_calls_in_flight gauge
+# TYPE aigw_reserved_in_flight gauge
+# TYPE aigw_price_nanodollars_total counter
 # TYPE gen_ai_server_request_duration_seconds histogram
 """
 STATUS = {
@@ -29,6 +32,7 @@ aigw_tokens_total{tier="free",model="small",class="input"} 100
 aigw_tokens_total{tier="free",model="small",class="output"} 50
 aigw_model_requests_total{tier="free",model="small",outcome="completed"} 5
 aigw_model_requests_total{tier="pro",model="small",outcome="completed"} 0
+aigw_price_nanodollars_total{tier="free",model="small"} 1000
 """
 AFTER = """\
 kong_http_requests_total{service="",route="",code="200",source="service"} 30
@@ -45,6 +49,12 @@ aigw_tokens_total{tier="free",model="small",class="cached_input"} 20
 aigw_tokens_total{tier="free",model="small",class="output"} 150
 aigw_model_requests_total{tier="free",model="small",outcome="completed"} 25
 aigw_model_requests_total{tier="pro",model="small",outcome="completed"} 0
+aigw_calls_in_flight{tier="free"} 2
+aigw_calls_in_flight{tier="pro"} 1
+aigw_calls_in_flight{tier="idle"} 0
+aigw_reserved_in_flight{tier="free",meter="tokens"} 525
+aigw_reserved_in_flight{tier="free",meter="spend"} 1250000
+aigw_price_nanodollars_total{tier="free",model="small"} 2000001000
 gen_ai_server_request_duration_seconds_bucket{gen_ai_request_model="small",aigw_tier="free",le="0.25"} 19
 gen_ai_server_request_duration_seconds_bucket{gen_ai_request_model="small",aigw_tier="free",le="1"} 20
 gen_ai_server_request_duration_seconds_bucket{gen_ai_request_model="small",aigw_tier="free",le="+Inf"} 20
@@ -66,6 +76,12 @@ def test_a_frame_has_the_differences_per_second() -> None:
     assert (free.input_per_s, free.output_per_s, free.total, now.tokens_per_s) == (110.0, 50.0, 470, 160.0)
     assert free.latency == Percentiles(250.0, 250.0)
     assert (now.in_flight, now.requests) == (3, 70)
+
+
+def test_a_frame_shows_load_by_tier() -> None:
+    now = frame(sample(100.0, BEFORE), sample(102.0, AFTER))
+    assert now.tiers == [TierLoad("free", 2, 525, 1_250_000, 160.0, 3600.0), TierLoad("pro", 1, 0, 0, 0.0, 0.0)]
+    assert [row.in_flight for row in frame(sample(0, BEFORE), sample(1, BEFORE)).tiers] == [0]
 
 
 def test_percentiles_cover_one_frame_and_are_finite() -> None:
@@ -112,6 +128,9 @@ def test_top_shows_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
         "upstream_refused",
         "250 ms",
         "q ends",
+        "RESERVED TOKENS",
+        "0.00125",
+        "3,600",
     ):
         assert words in shown, shown
     assert all(len(line) <= 110 for line in shown.splitlines())

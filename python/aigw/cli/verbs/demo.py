@@ -32,6 +32,8 @@ WRONG: Final = 2
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "tiers.yaml"
 """Three tiers; deploy/examples/tiers.yaml of the repository is this file."""
 LLM, ECHO = 9100, 5000
+CHUNK_MS: Final = 5
+"""Milliseconds between two chunks of the mock LLM, so that streams of the demo overlap: 200 tokens a second are a fast model's."""
 OPTIONS: Final = ("--proxy-port", "--admin-port", "--echo-port", "--llm-port")
 PORT: Final = click.IntRange(1, 65535)
 _KEY: Final = re.compile(r"""(?<![\w-])["']?key["']?\s*:\s*["']?\$\{([A-Z][A-Z0-9_]*_KEY)\}""")
@@ -101,7 +103,8 @@ def demo(file: Path | None, folder: Path, proxy_port: int, admin_port: int, llm_
         signal.signal(number, lambda number, _: stop.append(number))
     proxy, admin = f"127.0.0.1:{proxy_port}", f"127.0.0.1:{admin_port}"
     serve = ["serve", "--config", str(served), "--data", str(folder / "data"), "--proxy", proxy, "--admin", admin]
-    verbs = (["echo", "--port", str(echo_port)], ["mock-llm", "--port", str(llm_port)], serve)
+    llm = ["mock-llm", "--port", str(llm_port), "--chunk-ms", str(CHUNK_MS)]
+    verbs = (["echo", "--port", str(echo_port)], llm, serve)
     children = [subprocess.Popen([sys.executable, "-P", "-m", "aigw", *verb], env=environment) for verb in verbs]
     welcome = WELCOME.format(
         file=served,

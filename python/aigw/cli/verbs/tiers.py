@@ -1,6 +1,7 @@
 """`aigw tiers`: all tiers in words, or one tier in the form of the configuration file."""
 
 import sys
+from decimal import Decimal
 from typing import Any, Final
 
 import click
@@ -64,12 +65,8 @@ def tiers(name: str | None, output: str | None, admin: str | None) -> int:
 
 
 def limit_words(limit: JsonDict) -> str:
-    """A limit as a person says it: `5 requests/second (burst 10)`. A meter is every field that no other meter shares."""
-    amounts = [
-        f"${value:,}" if name == "spend" else f"{_number(value)} {name}"
-        for name, value in limit.items()
-        if name not in _SHARED and value is not None
-    ]
+    """A limit in words: `5 requests/second (burst 10)`, `$1/month`, `2 at once`. A meter is every field that no other meter shares."""
+    amounts = [_amount(name, value) for name, value in limit.items() if name not in _SHARED and value is not None]
     text = " and ".join(amounts) + (f"/{limit['per']}" if limit.get("per") else "")
     more = [f"burst {limit['burst']}"] if limit.get("burst") else []
     more += [f"by {limit['scope']}"] if limit["scope"] != "consumer" else []
@@ -77,8 +74,20 @@ def limit_words(limit: JsonDict) -> str:
     return f"{text} ({', '.join(more)})" if more else text
 
 
+def _amount(meter: str, value: object) -> str:
+    if meter == "spend":
+        return _usd(value)
+    return f"{_number(value)} {'at once' if meter == 'concurrency' else meter.replace('_', ' ')}"
+
+
 def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _usd(value: object) -> str:
+    """USD with as many decimals as the value has: `$0.000026`."""
+    whole, _, rest = f"{Decimal(str(value)):,f}".partition(".")
+    return f"${whole}.{rest.rstrip('0')}".rstrip(".")
 
 
 def gate_words(spec: JsonDict) -> str:
@@ -94,11 +103,11 @@ def gate_words(spec: JsonDict) -> str:
     if most := spec["prompt"]["max_bytes"]:
         parts.append(f"body <= {_size(most)}")
     if most := spec["prompt"]["max_tokens"]:
-        parts.append(f"prompt <= {most} tokens")
+        parts.append(f"prompt <= {most:,} tokens")
     if most := spec["output"]["max_tokens"]:
         parts.append(f"output <= {most} tokens")
     if (most := spec["request"]["max_spend"]) is not None:
-        parts.append(f"call <= ${most:g}")
+        parts.append(f"call <= {_usd(most)}")
     return ", ".join(parts) or "everything"
 
 
@@ -106,8 +115,8 @@ def price_words(price: JsonDict | None) -> str:
     """USD per million tokens, and per request."""
     if price is None:
         return ""
-    parts = f"${price['input']:g} in, ${price['output']:g} out"
-    return parts + (f", ${price['request']:g}/request" if price["request"] else "")
+    parts = f"{_usd(price['input'])} in, {_usd(price['output'])} out"
+    return parts + (f", {_usd(price['request'])}/request" if price["request"] else "")
 
 
 def _row(name: str, spec: JsonDict, consumers: int, more: bool) -> tuple[str, str, str, str, str]:

@@ -36,7 +36,9 @@ ROWS = 8
 def top(once: bool, every: float, output: str, admin: str | None) -> int:
     """Show traffic, refusals, tokens and latencies of a running gateway, live.
 
-    Rates are averages between two frames. q or Ctrl-C ends it. As JSON,
+    By tier: calls in flight, the tokens and the money that they hold
+    reserved, tokens per second and spend per hour. Rates are averages
+    between two frames. q or Ctrl-C ends it. As JSON,
     or without a terminal, it prints one frame and ends, as with --once.
 
     Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
@@ -151,12 +153,26 @@ def view(now: Frame, address: str, hint: str = "") -> "RenderableType":
         head,
         numbers,
         Text(answers, "dim"),
+        _tiers(now),
         _tokens(now),
         _refused(now.refusals, "REFUSED BY"),
     ]
     if now.faults:
         parts.append(_refused(now.faults, "FAILED BY"))
     return Group(*parts)
+
+
+def _tiers(now: Frame) -> "Table":
+    table = _table("TIER", "IN FLIGHT", "RESERVED TOKENS", "RESERVED USD", "TOKENS/S", "USD/H", left=1)
+    for row in now.tiers[:ROWS]:
+        held = (f"{row.in_flight:,}", f"{row.reserved_tokens:,}", dollars(row.reserved_spend_nanodollars))
+        table.add_row(row.tier, *held, f"{row.tokens_per_s:g}", f"{row.spend_per_h:,.6g}")
+    return _more(table, len(now.tiers))
+
+
+def dollars(nanodollars: int) -> str:
+    """Nano-dollars as USD without trailing zeros: `0.000026`."""
+    return f"{nanodollars // 10**9:,}.{nanodollars % 10**9:09}".rstrip("0").rstrip(".")
 
 
 def _tokens(now: Frame) -> "Table":
