@@ -7,6 +7,21 @@
 
 use memchr::memchr2;
 
+/// For each byte whether it may change the state outside a string (`BRACKET`), or separates members (`SEPARATOR`).
+const SORTS: [u8; 256] = {
+    let mut sorts = [0; 256];
+    sorts[b'"' as usize] = BRACKET;
+    sorts[b'{' as usize] = BRACKET;
+    sorts[b'}' as usize] = BRACKET;
+    sorts[b'[' as usize] = BRACKET;
+    sorts[b']' as usize] = BRACKET;
+    sorts[b',' as usize] = SEPARATOR;
+    sorts[b':' as usize] = SEPARATOR;
+    sorts
+};
+const BRACKET: u8 = 1;
+const SEPARATOR: u8 = 2;
+
 /// The state between two bytes.
 #[derive(Debug, Default)]
 pub(crate) struct JsonScan {
@@ -50,24 +65,47 @@ impl JsonScan {
     /// Reads a piece. Returns the largest depth in it.
     pub(crate) fn pass(&mut self, piece: &[u8]) -> u32 {
         let (mut at, mut deepest) = (0, self.depth);
-        while at < piece.len() {
-            at += self.string_run(&piece[at..]);
-            while let Some(byte) = piece.get(at) {
-                self.push(*byte);
-                at += 1;
-                if self.string && !self.escaped {
-                    break;
-                }
-                deepest = deepest.max(self.depth);
-            }
+        loop {
+            at += self.run(&piece[at..]);
+            let Some(byte) = piece.get(at) else { return deepest };
+            self.push(*byte);
+            deepest = deepest.max(self.depth);
+            at += 1;
         }
-        deepest
     }
 
-    /// The number of bytes at the start of `piece` that belong to the string and do not change the state.
+    /// Reads a piece up to the bracket behind which so many are open. Returns the number of bytes read.
+    pub(crate) fn pass_until(&mut self, depth: u32, piece: &[u8]) -> usize {
+        let mut at = 0;
+        while self.depth != depth {
+            at += self.run(&piece[at..]);
+            let Some(byte) = piece.get(at) else { break };
+            self.push(*byte);
+            at += 1;
+        }
+        at
+    }
+
+    /// The number of bytes at the start of `piece` that do not change the state.
     #[inline]
-    pub(crate) fn string_run(&self, piece: &[u8]) -> usize {
-        if self.string && !self.escaped { memchr2(b'"', b'\\', piece).unwrap_or(piece.len()) } else { 0 }
+    pub(crate) fn run(&self, piece: &[u8]) -> usize {
+        self.run_of(BRACKET, piece)
+    }
+
+    /// The number of bytes at the start of `piece` that do not change the state, and outside a string separate nothing.
+    #[inline]
+    pub(crate) fn run_to_separator(&self, piece: &[u8]) -> usize {
+        self.run_of(BRACKET | SEPARATOR, piece)
+    }
+
+    #[inline]
+    fn run_of(&self, sorts: u8, piece: &[u8]) -> usize {
+        let end = match (self.string, self.escaped) {
+            (true, true) => Some(0),
+            (true, false) => memchr2(b'"', b'\\', piece),
+            (false, _) => piece.iter().position(|byte| SORTS[usize::from(*byte)] & sorts != 0),
+        };
+        end.unwrap_or(piece.len())
     }
 }
 

@@ -64,6 +64,11 @@ pub struct RequestId(pub [u64; 2]);
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:016x}", self.0[0], self.0[1])
+        let [high, low] = self.0.map(u64::to_be_bytes);
+        let mut digits = [0; 32];
+        for (part, bytes) in digits.chunks_exact_mut(16).zip([high, low]) {
+            base16ct::lower::encode(&bytes, part).map_err(|_| fmt::Error)?;
+        }
+        f.write_str(core::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }

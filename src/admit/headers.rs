@@ -155,13 +155,30 @@ fn go_duration(nanos: u64) -> String {
     let millis = nanos.div_ceil(1_000_000);
     let (seconds, rest) = (millis / 1_000, millis % 1_000);
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
-    let fraction = if rest == 0 { String::new() } else { format!(".{rest:03}").trim_end_matches('0').to_owned() };
-    match (seconds, hours, minutes) {
-        (0, ..) => format!("{millis}ms"),
-        (_, 0, 0) => format!("{seconds}{fraction}s"),
-        (_, 0, _) => format!("{minutes}m{}{fraction}s", seconds % 60),
-        _ => format!("{hours}h{minutes}m{}{fraction}s", seconds % 60),
+    let mut text = String::with_capacity(24);
+    let mut number = itoa::Buffer::new();
+    let mut put = |value: u64, unit: &str| {
+        text.push_str(number.format(value));
+        text.push_str(unit);
+    };
+    if seconds == 0 {
+        put(millis, "ms");
+        return text;
     }
+    if hours > 0 {
+        put(hours, "h");
+    }
+    if seconds >= 60 {
+        put(minutes, "m");
+    }
+    put(seconds % 60, "");
+    if rest > 0 {
+        text.push('.');
+        // The digit in front keeps the zeros behind it.
+        text.push_str(number.format(1_000 + rest).get(1..).unwrap_or_default().trim_end_matches('0'));
+    }
+    text.push('s');
+    text
 }
 
 /// The two header names of a Kong period; a duration has none.

@@ -93,8 +93,11 @@ thread_local! {
 
 struct Sent {
     name: &'static str,
-    value: Box<str>,
-    pair: Py<PyTuple>,
+    key: Py<PyString>,
+    /// The value of `pair`.
+    value: String,
+    /// `None` while no value was short enough.
+    pair: Option<Py<PyTuple>>,
 }
 
 /// A longer value belongs to one request, and never repeats.
@@ -104,21 +107,24 @@ const MAX_REPEATED: usize = 24;
 fn append_own(py: Python<'_>, list: &Bound<'_, PyList>, own: &[Header]) -> PyResult<()> {
     LAST.with_borrow_mut(|last| {
         for (name, value) in own {
-            let known = last.iter_mut().find(|sent| std::ptr::eq(sent.name, *name));
-            if let Some(sent) = &known
-                && *sent.value == **value
+            let known = last.iter().position(|sent| std::ptr::eq(sent.name, *name));
+            let at = known.unwrap_or_else(|| {
+                last.push(Sent { name, key: name_of(py, name).unbind(), value: String::new(), pair: None });
+                last.len() - 1
+            });
+            let sent = &mut last[at];
+            if let Some(pair) = &sent.pair
+                && sent.value == **value
             {
-                list.append(sent.pair.bind(py))?;
+                list.append(pair.bind(py))?;
                 continue;
             }
-            let pair = PyTuple::new(py, [name_of(py, name), PyString::new(py, value)])?;
+            let pair = PyTuple::new(py, [sent.key.bind(py), &PyString::new(py, value)])?;
             list.append(&pair)?;
             if value.len() <= MAX_REPEATED {
-                let sent = Sent { name, value: value.as_ref().into(), pair: pair.unbind() };
-                match known {
-                    Some(known) => *known = sent,
-                    None => last.push(sent),
-                }
+                sent.value.clear();
+                sent.value.push_str(value);
+                sent.pair = Some(pair.unbind());
             }
         }
         Ok(())

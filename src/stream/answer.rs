@@ -39,7 +39,7 @@ pub struct ModelAnswer {
     wish: Wish,
     usage: UsageReader,
     /// The bound of a stream by budgets, until its reader has it.
-    bound: Option<Bound>,
+    bound: Option<Box<Bound>>,
     /// The status is a success.
     success: bool,
     /// The first and the last piece of a stream that brought an event.
@@ -97,7 +97,7 @@ impl ModelAnswer {
     /// The same answer, whose events are bounded.
     #[must_use]
     pub fn bounded(self, bound: Option<Bound>) -> Self {
-        Self { bound, ..self }
+        Self { bound: bound.map(Box::new), ..self }
     }
 
     /// The output tokens of events that passed; `None` where they are not counted.

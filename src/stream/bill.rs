@@ -23,10 +23,20 @@ pub fn price(prices: &Prices, usage: &Usage) -> u64 {
 
 /// The headers of a plain answer with this usage.
 pub fn headers(usage: &Usage, prices: Option<&Prices>, out: &mut Vec<Header>) {
-    let Usage { input, cached_input, cache_write_input, output, reasoning } = usage;
-    let tokens = format!(
-        "input={input}, cached_input={cached_input}, cache_write={cache_write_input}, output={output}, reasoning={reasoning}"
-    );
+    let Usage { input, cached_input, cache_write_input, output, reasoning } = *usage;
+    let classes = [
+        ("input=", input),
+        (", cached_input=", cached_input),
+        (", cache_write=", cache_write_input),
+        (", output=", output),
+        (", reasoning=", reasoning),
+    ];
+    let mut tokens = String::with_capacity(96);
+    let mut number = itoa::Buffer::new();
+    for (class, count) in classes {
+        tokens.push_str(class);
+        tokens.push_str(number.format(count));
+    }
     out.push(("x-aigw-tokens", tokens.into()));
     if let Some(prices) = prices {
         out.push(("x-aigw-price", dollars(price(prices, usage)).into()));

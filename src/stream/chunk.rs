@@ -138,8 +138,8 @@ impl Failed<'_> {
 }
 
 impl Chunks {
-    pub(super) fn new(wish: Wish, bound: Option<Bound>) -> Self {
-        Self { wish, usage: None, timings: None, seen: Seen::Nothing, bound: bound.map(Box::new) }
+    pub(super) fn new(wish: Wish, bound: Option<Box<Bound>>) -> Self {
+        Self { wish, usage: None, timings: None, seen: Seen::Nothing, bound }
     }
 
     /// The output tokens that passed; `None` where they are not counted.

@@ -80,7 +80,7 @@ enum Passed {
 
 impl Events {
     /// A stream whose usage is treated so. `bound`: the tokens that may pass.
-    pub fn new(wish: Wish, bound: Option<Bound>) -> Self {
+    pub fn new(wish: Wish, bound: Option<Box<Bound>>) -> Self {
         Self {
             edits: wish != Wish::Watch || bound.is_some(),
             chunks: Chunks::new(wish, bound),

@@ -21,7 +21,8 @@ pub struct Upstream<O: CallObserver, T> {
 
 /// An admitted request on its way to the upstream thread.
 struct Submitted<O: CallObserver, T> {
-    admitted: Admitted<O::Space>,
+    /// In a box: it has a kilobyte, and crosses the channel in several moves.
+    admitted: Box<Admitted<O::Space>>,
     cancel: Arc<Cancel>,
     waiter: T,
 }
@@ -86,8 +87,8 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
         cancel: Arc<Cancel>,
         waiter: T,
     ) -> Result<(), Box<Admitted<O::Space>>> {
-        let submitted = Submitted { admitted, cancel, waiter };
-        self.calls.send(submitted).map_err(|unsent| Box::new(unsent.0.admitted))
+        let submitted = Submitted { admitted: Box::new(admitted), cancel, waiter };
+        self.calls.send(submitted).map_err(|unsent| unsent.0.admitted)
     }
 
     /// The counters of this thread.
