@@ -5,6 +5,7 @@
 //! (`continuous_usage_stats`), its count replaces the gauge's. More tokens are asked for ahead of use, and when a chunk does not
 //! fit. A stream whose chunk gets none is over: [`Gauge::last_words`] ends it in the form of its own chunks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::delta::Delta;
+use super::frame::Frame;
 use super::usage::Usage;
 use crate::tokens::{CHUNK, TokenCounter};
 
@@ -52,6 +54,8 @@ pub struct Gauge {
     dry: bool,
     over: bool,
     marks: Marks,
+    /// Of the last chunk that added one text to one choice, and did not end it.
+    frame: Frame,
     /// By number: whether the choice has ended.
     choices: BTreeMap<u64, bool>,
 }
@@ -79,9 +83,9 @@ impl std::fmt::Debug for Gauge {
 impl Gauge {
     /// A stream of so many choices whose permit holds `held` output tokens.
     pub fn new(counter: Arc<dyn TokenCounter>, held: u64, choices: u32) -> Self {
-        let (marks, choices, chunk) =
-            (Marks::default(), BTreeMap::new(), CHUNK.saturating_mul(u64::from(choices.max(1))));
-        Self { counter, counted: 0, held, chunk, dry: false, over: false, marks, choices }
+        let chunk = CHUNK.saturating_mul(u64::from(choices.max(1)));
+        let (marks, frame, choices) = (Marks::default(), Frame::default(), BTreeMap::new());
+        Self { counter, counted: 0, held, chunk, dry: false, over: false, marks, frame, choices }
     }
 
     /// Output tokens that passed.
@@ -99,27 +103,52 @@ impl Gauge {
         if self.over {
             return false;
         }
+        // Such a chunk has the choice and the marks of one that passed.
+        if let Some(text) = self.frame.text(data) {
+            let tokens = self.counter.count(text).max(1);
+            return self.admits(tokens, told, more);
+        }
         let Some(chunk) = Delta::read(data) else { return true };
         let mut tokens = 0_u64;
-        let mut ended = false;
+        let mut ended = Vec::new();
+        let mut only = None;
+        let mut parts = 0;
         for part in chunk.parts() {
             let texts = part.texts.iter().map(|text| self.counter.count(text)).sum::<u64>();
             tokens += texts.max(u64::from(!part.texts.is_empty()));
-            ended |= part.finished;
+            parts += 1;
+            only = match &part.texts[..] {
+                [Cow::Borrowed(text)] if parts == 1 => Some(*text),
+                _ => None,
+            };
+            if part.finished {
+                ended.push(part.index);
+            }
             // An end that does not pass is no end.
             self.note(part.index, false);
         }
+        let told = told.filter(|_| tokens > 0 || !ended.is_empty());
+        if !self.admits(tokens, told, more) {
+            return false;
+        }
+        if let Some(text) = only.filter(|_| ended.is_empty()) {
+            self.frame.remember(data, text);
+        }
+        for index in ended {
+            self.note(index, true);
+        }
+        self.marks.note(&chunk);
+        true
+    }
+
+    /// Counts an event of so many tokens, if they are there. `told`: the usage that counts in their place.
+    fn admits(&mut self, tokens: u64, told: Option<Usage>, more: &mut dyn More) -> bool {
         let told = told.map(|usage| usage.output.saturating_add(usage.reasoning)).filter(|told| *told > 0);
-        let wanted = match told {
-            Some(told) if tokens > 0 || ended => told,
-            _ => self.counted.saturating_add(tokens),
-        };
+        let wanted = told.unwrap_or_else(|| self.counted.saturating_add(tokens));
         if !self.fits(wanted, more) {
             self.over = true;
             return false;
         }
-        chunk.parts().filter(|part| part.finished).for_each(|part| self.note(part.index, true));
-        self.marks.note(&chunk);
         if wanted != self.counted {
             self.counted = wanted;
             more.counted(wanted);
@@ -349,6 +378,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn chunk_counts_the_same_behind_others_and_alone(
+            chunks in prop::collection::vec((
+                prop::sample::select(vec!["content", "reasoning", "reasoning_content", "refusal", "role", "tool_calls"]),
+                "[a-c \"\\\\é\n{}:,]{0,6}", 0_u64..2, any::<bool>(),
+            ), 1..40),
+        ) {
+            let (mut stream, mut left) = (gauge(1 << 20, 2), Left::default());
+            let mut alone = 0;
+            for (name, text, index, ended) in chunks {
+                let finish = ended.then_some("stop");
+                let delta = serde_json::json!({name: text, "reasoning": "a b"});
+                let data = serde_json::json!({"choices": [{"index": index, "delta": delta, "finish_reason": finish}]}).to_string();
+                let mut fresh = gauge(1 << 20, 2);
+                prop_assert!(fresh.passes(data.as_bytes(), None, &mut left) && stream.passes(data.as_bytes(), None, &mut left));
+                alone += fresh.counted();
+                prop_assert_eq!(stream.counted(), alone, "{}", data);
+            }
+        }
+
         #[test]
         fn passed_tokens_never_exceed_the_held(held in 0_u64..600, tokens in 0_u64..3_000, texts in prop::collection::vec("( ?[a-z]{1,3}){0,90}", 1..80)) {
             let (mut gauge, mut left) = (gauge(held, 1), Left { tokens, ..Left::default() });

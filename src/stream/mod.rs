@@ -13,6 +13,7 @@ mod delta;
 mod event;
 pub mod find;
 pub mod form;
+mod frame;
 pub mod gauge;
 pub mod head;
 mod member;
