@@ -453,3 +453,12 @@ fn registry_refuses_unknown_kinds_and_fields() {
         assert!(error.contains(wanted), "{error}");
     }
 }
+
+/// The counters of a consumer whose tier has four windows, a budget of tokens, one of money, and calls at once.
+#[test]
+fn consumer_with_every_kind_of_limit_takes_at_most_200_bytes_of_counters() {
+    let words = |kind: &str| KINDS.iter().find(|row| row.name == kind).unwrap().words;
+    let kinds = ["window", "window", "window", "window", "tokens", "spend", "concurrency"];
+    let bytes = kinds.map(|kind| words(kind) * 8).iter().sum::<u32>();
+    assert_eq!(bytes, 192);
+}
