@@ -13,7 +13,7 @@ use aigw_core::admit::{Admitter, Check};
 use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::identify::{KeyHasher, Request, identify};
-use aigw_core::limits::{Demand, Limit, Usage};
+use aigw_core::limits::{Amounts, Demand, KINDS, Limit, Usage};
 use aigw_core::r#match::{Authority, CanonicalPath, PathRule, Query, RouteRule, Router, upstream_path::upstream_path};
 use aigw_core::snapshot::{
     Anonymous, Credential, KeyAuth, Keys, KeysBuilder, MAX_CREDENTIAL, NewConsumer, Ref, Uuid, delta,
@@ -21,6 +21,7 @@ use aigw_core::snapshot::{
 use aigw_core::units::{RequestId, UnixSeconds};
 use cpu::CpuTime;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use serde_json::json;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -118,44 +119,76 @@ fn identity(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// One decision: the key, then two windows looked at, taken with their journal entry, and settled.
-fn decision(c: &mut Criterion<CpuTime>) {
+/// A limit, and the words of its counters.
+fn limit(kind: &str, fields: &serde_json::Value) -> (Limit, usize) {
+    let words = KINDS.iter().find(|row| row.name == kind).unwrap().words;
+    (Limit::build(kind, fields).unwrap(), words as usize)
+}
+
+fn window(per: &str) -> (Limit, usize) {
+    limit("window", &json!({"requests": u32::MAX, "per": per}))
+}
+
+/// Four windows, a budget of tokens, a budget of money, and calls at once.
+fn every_kind() -> [(Limit, usize); 7] {
+    let [minute, hour, day, month] = ["minute", "hour", "day", "month"].map(window);
+    let tokens = limit("tokens", &json!({"amount": 1_u64 << 40, "per": "day"}));
+    let spend = limit("spend", &json!({"amount": 1_u64 << 40, "per": "month"}));
+    [minute, hour, day, month, tokens, spend, limit("concurrency", &json!({"calls": 8}))]
+}
+
+fn decisions(c: &mut Criterion<CpuTime>) {
+    for (count, hot) in [(100_000_u32, 1), (100_000, u32::MAX), (1_000_000, u32::MAX)] {
+        decision(c, "decision", ["minute", "month"].map(window), count, hot);
+    }
+    for hot in [1, u32::MAX] {
+        decision(c, "decision_every_kind", every_kind(), 100_000, hot);
+    }
+}
+
+/// One decision: the key, then the limits looked at, taken with their journal entry, and settled. No text is counted.
+fn decision<const N: usize>(
+    c: &mut Criterion<CpuTime>,
+    title: &str,
+    limits: [(Limit, usize); N],
+    count: u32,
+    hot: u32,
+) {
     let hasher = KeyHasher::new(&[7; 32]);
     let auth = key_auth();
-    let window = |per| Limit::build("window", &serde_json::json!({"requests": u32::MAX, "per": per})).unwrap();
-    let (minute, month) = (window("minute"), window("month"));
-    let mut group = c.benchmark_group("decision");
-    for (count, hot) in [(100_000_u32, 1), (100_000, u32::MAX), (1_000_000, u32::MAX)] {
-        let keys = keys(count, &hasher);
-        let place = HeapSpace::new(&[(1, count as usize + 1), (2, count as usize + 1)], 1 << 12).unwrap();
-        let admitter = Admitter::new(Arc::new(place));
-        let now = UnixSeconds(NOW as u32);
-        let name = if hot == 1 { "one hot key of" } else { "random keys of" };
-        let mut drawn = 0..;
-        let mut present = || key(scattered(drawn.next().unwrap_or(0)) % count.min(hot) + 1);
-        // The key's bytes are warm in the cache, like those of a request that just arrived.
-        let decide = |key: &mut String| {
-            let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key.as_str())];
-            let request = Request { method: "GET", headers: &headers, query: "" };
-            let consumer = identify(&auth, &hasher, &keys, &request, NOW).unwrap().consumer.unwrap();
-            black_box(consumer.refs.iter().next());
-            let row = consumer.n;
-            let check = |column, limit| Check::new(limit, CellKey::Dense { column, row });
-            let mut checks = [check(1, minute), check(2, month)];
-            let mut permit = admitter.take(&mut checks, &Demand::default(), now, RequestId([1, 2])).unwrap();
-            permit.mark_sent();
-            permit.settle(&Usage::ANSWERED);
-        };
-        let id = BenchmarkId::new(name, count);
-        let title = format!("decision/{name}/{count}");
-        group.bench_function(id, |b| {
-            // State of a gateway that has run for a while: every key was presented before, more than once.
-            (0..3 * count).map(|n| key(n % count + 1)).for_each(|mut key| decide(&mut key));
-            b.iter_batched_ref(&mut present, decide, BatchSize::NumIterations(512));
+    let keys = keys(count, &hasher);
+    let columns: Vec<_> = (1..).zip(limits).map(|(n, (_, words))| (n, count as usize + 1, words)).collect();
+    let admitter = Admitter::new(Arc::new(HeapSpace::wide(&columns, 1 << 12).unwrap()));
+    let now = UnixSeconds(NOW as u32);
+    let demand = Demand { body: 1024, bound: Amounts { input_tokens: 1024, output_tokens: 256, spend: 900_000 } };
+    let used = Usage { amounts: Amounts { input_tokens: 259, output_tokens: 16, spend: 200_000 }, ..Usage::ANSWERED };
+    let mut drawn = 0..;
+    let mut present = || key(scattered(drawn.next().unwrap_or(0)) % count.min(hot) + 1);
+    // The key's bytes are warm in the cache, like those of a request that just arrived.
+    let decide = |key: &mut String| {
+        let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key.as_str())];
+        let request = Request { method: "GET", headers: &headers, query: "" };
+        let consumer = identify(&auth, &hasher, &keys, &request, NOW).unwrap().consumer.unwrap();
+        black_box(consumer.refs.iter().next());
+        let row = consumer.n;
+        let mut column = 0;
+        let mut checks = limits.map(|(limit, _)| {
+            column += 1;
+            Check::new(limit, CellKey::Dense { column, row })
         });
-        percentiles::print(&title, &mut present, decide);
-    }
+        let mut permit = admitter.take(&mut checks, &demand, now, RequestId([1, 2])).unwrap();
+        permit.mark_sent();
+        permit.settle(&used);
+    };
+    let mut group = c.benchmark_group(title);
+    let name = if hot == 1 { "one hot key of" } else { "random keys of" };
+    group.bench_function(BenchmarkId::new(name, count), |b| {
+        // State of a gateway that has run for a while: every key was presented before, more than once.
+        (0..3 * count).map(|n| key(n % count + 1)).for_each(|mut key| decide(&mut key));
+        b.iter_batched_ref(&mut present, decide, BatchSize::NumIterations(512));
+    });
     group.finish();
+    percentiles::print(&format!("{title}/{name}/{count}"), &mut present, decide);
 }
 
 /// A pseudo-random number of 32 bits for each `n`.
@@ -194,5 +227,5 @@ fn matching(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-criterion_group! { name = benches; config = cpu::config(); targets = identity, decision, matching }
+criterion_group! { name = benches; config = cpu::config(); targets = identity, decisions, matching }
 criterion_main!(benches);

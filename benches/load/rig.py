@@ -19,7 +19,7 @@ from secrets import token_hex
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
-from benches.load.scenarios import CHUNKS, KEYS, LUA, SCENARIOS, Scenario, configuration, nginx_conf
+from benches.load.scenarios import ALL, CHUNKS, KEYS, LUA, SCENARIOS, Scenario, configuration, nginx_conf
 
 SERVER_CORE, CLIENT_CORE = "0", "1"
 CONNECTIONS = 32
@@ -152,15 +152,17 @@ def serve(file: Path, data: Path, python: str = sys.executable) -> tuple[Server,
     return Server("gateway", command, SERVER_CORE, proxy), f"http://127.0.0.1:{admin}"
 
 
-def start_gateway(upstream: int, folder: Path, python: str = sys.executable) -> tuple[Server, dict[str, list[str]]]:
-    """Start the gateway: loads on /v1 from its configuration file, the others through its Admin API. Also returns keys by load; loads
-    without a policy have no keys."""
-    keys = {load.name: [f"{load.name}-{token_hex(12)}" for _ in range(KEYS)] for load in SCENARIOS if load.v1}
+def start_gateway(
+    upstream: int, folder: Path, python: str = sys.executable, loads: tuple[Scenario, ...] = SCENARIOS
+) -> tuple[Server, dict[str, list[str]]]:
+    """Start the gateway for these loads: those on /v1 from its configuration file, the others through its Admin API. Also returns keys
+    by load; loads without a policy have no keys."""
+    keys = {load.name: [f"{load.name}-{token_hex(12)}" for _ in range(KEYS)] for load in loads if load.v1}
     file = folder / "bench.yaml"
     file.write_text(configuration(upstream, keys))
     server, admin = serve(file, folder / "data", python)
     call = Admin(admin)
-    on_routes = [load for load in SCENARIOS if not load.v1]
+    on_routes = [load for load in loads if not load.v1]
     for load in on_routes:
         call("/services", name=load.name, url=f"http://127.0.0.1:{upstream}")
         call(f"/services/{load.name}/routes", name=load.name, paths=[load.path])
@@ -194,7 +196,7 @@ class Admin:
 def write_requests(folder: Path, keys: dict[str, list[str]]) -> None:
     """Write the client's script, and one line (key, body) per request of each load."""
     (folder / "load.lua").write_text(LUA)
-    for load in SCENARIOS:
+    for load in (load for load in ALL if load.name in keys):
         lines = [f"{keys[load.name][number]}\t{load.body(number)}\n" for number in range(KEYS)]
         (folder / f"{load.name}.txt").write_text("".join(lines))
 

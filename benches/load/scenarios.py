@@ -2,8 +2,9 @@
 
 W0: a proxy without policy. W1: a 1 KiB POST with a key and two windows that never refuse. W2: an exceeded limit on a kept connection.
 W3: a stream of 64 events. All four use a Kong route. V1, V2 and V3 are the same on /v1/chat/completions, with a tier and a model that
-has another name upstream. In V3U the caller asks for the usage of its stream; in V3 the gateway asks and removes it again. All loads
-rotate 1,000 keys and 1,000 bodies.
+has another name upstream. In V3U the caller asks for the usage of its stream; in V3 the gateway asks and removes it again. V1A, V2B
+and V3T are V1, V2 and V3 in tiers with budgets: nginx has nothing like them, so they are compared to the load they are like. All
+loads rotate 1,000 keys and 1,000 bodies.
 """
 
 import json
@@ -33,6 +34,10 @@ class Scenario:
     """Whether the load uses /v1 and a tier, instead of a route and a plugin."""
     usage: bool = False
     """Whether the caller asks for the usage of its stream."""
+    like: str = ""
+    """The load that it is compared to, on the same gateway; empty: nginx with the same behaviour."""
+    budgets: tuple[dict[str, Any], ...] = ()
+    """The tier's limits behind those of `limits`."""
 
     def target(self, server: str) -> str:
         """The path of the calls."""
@@ -76,14 +81,58 @@ SCENARIOS: Final = (
     ),
 )
 
+AMPLE: Final = 2**48  # tokens: the highest limit there is
+BUDGETS: Final = (
+    Scenario(
+        "V1A",
+        "V1 with every kind of limit",
+        "/w1",
+        {"minute": 4_000_000_000, "hour": 4_000_000_000},
+        v1=True,
+        like="V1",
+        budgets=({"tokens": AMPLE, "per": "day"}, {"spend": 9_000_000, "per": "month"}, {"concurrency": 10_000}),
+    ),
+    # A call uses 16 tokens: the second call of each key finds its budget spent.
+    Scenario(
+        "V2B",
+        "spent budget, 429",
+        "/w2",
+        {},
+        refused=True,
+        v1=True,
+        like="V2",
+        budgets=({"output_tokens": 16, "per": "year"},),
+    ),
+    # The gateway reserves up to 256 tokens of a stream's output at first, and more ahead of use.
+    Scenario(
+        "V3T",
+        "V3 with a budget of tokens",
+        "/w3",
+        {"minute": 4_000_000_000},
+        stream=True,
+        v1=True,
+        like="V3",
+        budgets=({"tokens": AMPLE, "per": "day"},),
+    ),
+)
+ALL: Final = SCENARIOS + BUDGETS
+
 
 def configuration(upstream: int, keys: dict[str, list[str]]) -> str:
-    """The gateway's file: a model with another name upstream, and a tier with its consumers for each load on /v1."""
-    loads = [load for load in SCENARIOS if load.v1]
-    tiers = {
-        load.name.lower(): {"limits": [{"requests": most, "per": per} for per, most in (load.limits or {}).items()]}
+    """The gateway's file: a model with another name upstream, and a tier with its consumers for each load on /v1 that has keys."""
+    loads = [load for load in ALL if load.v1 and load.name in keys]
+    tiers: dict[str, dict[str, Any]] = {
+        load.name.lower(): {
+            "limits": [
+                *({"requests": most, "per": per} for per, most in (load.limits or {}).items()),
+                *load.budgets,
+            ]
+        }
         for load in loads
     }
+    for load in loads:
+        if any("spend" in limit for limit in load.budgets):
+            tiers[load.name.lower()]["price"] = {"input": 0.3, "output": 1.2}
     consumers = [
         {"username": f"{load.name}-{number}", "tier": load.name.lower(), "keyauth_credentials": [{"key": key}]}
         for load in loads
