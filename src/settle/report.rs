@@ -163,6 +163,7 @@ pub fn call_report(answer: &ModelAnswer, usage: Option<Usage>, end: End, took: D
             Outcome::UpstreamError | Outcome::Refused => 3,
         },
         usage,
+        tokens: None,
         price: None,
         expected: answer.is_success() && end.outcome == Outcome::Completed,
         took: micros(took),

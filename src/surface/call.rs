@@ -509,7 +509,9 @@ impl EndedCall {
     pub fn call_report(&self) -> Option<(CallRows, CallReport)> {
         let Facts { in_force, context, answer, .. } = &self.facts;
         let report = call_report(answer.as_ref()?, self.usage, self.end, self.took);
-        Some((context.rows(in_force)?, CallReport { price: self.report().price(), ..report }))
+        let whole = self.report();
+        let (tokens, price) = (whole.tokens().map(|(classes, _)| classes), whole.price());
+        Some((context.rows(in_force)?, CallReport { tokens, price, ..report }))
     }
 
     /// The end of its budgets; `None` where no budget counts it, or its amounts went back.

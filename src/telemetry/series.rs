@@ -9,6 +9,7 @@ use super::failures::{self, FailureRow};
 use super::metric::{Metric, MetricType};
 use super::page::{Sink, Value};
 use super::words::{Run, add, get};
+use crate::price::Classes;
 use crate::refusal::TABLE;
 use crate::stream::usage::Usage;
 
@@ -32,7 +33,7 @@ pub const SERIES_WORDS: u32 = 97;
 const TOKENS_TOTAL: Metric = Metric {
     name: "aigw_tokens_total",
     kind: MetricType::Counter,
-    help: "Tokens as upstreams reported them, in disjoint classes.",
+    help: "Tokens of calls in disjoint classes, as their budgets were settled; without a budget as upstreams reported them.",
     labels: &["tier", "model", "class"],
 };
 const UNREPORTED: Metric = Metric {
@@ -68,7 +69,9 @@ pub struct CallReport {
     pub error: Option<ErrorType>,
     /// The usage that the upstream reported.
     pub usage: Option<Usage>,
-    /// The price of the call in nano-dollars, where it is known.
+    /// The tokens of the call, where they are known.
+    pub tokens: Option<Classes>,
+    /// Their price in nano-dollars, where the tier has prices.
     pub price: Option<u64>,
     /// The answer was a 2xx, so usage was expected.
     pub expected: bool,
@@ -92,14 +95,11 @@ pub struct CallRows {
 /// Count a call in its series' run.
 pub fn count_call<'a>(run: &impl Run<'a>, call: &CallReport) {
     add(run, OUTCOME + call.outcome.min(3), 1);
-    let Some(usage) = call.usage else {
-        if call.expected {
-            add(run, MISSING, 1);
-        }
-        return;
-    };
-    let classes = [usage.input, usage.cached_input, usage.cache_write_input, usage.output, usage.reasoning];
-    for (at, tokens) in (0..).zip(classes) {
+    if call.usage.is_none() && call.expected {
+        add(run, MISSING, 1);
+    }
+    let Classes { input, cached_input, cache_write, output, reasoning } = call.tokens.unwrap_or_default();
+    for (at, tokens) in (0..).zip([input, cached_input, cache_write, output, reasoning]) {
         if tokens > 0 {
             add(run, at, tokens);
         }
@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn a_call_is_counted_by_class_and_outcome() {
         let words: Vec<AtomicU64> = (0..SERIES_WORDS).map(|_| AtomicU64::new(0)).collect();
-        let usage = Usage { input: 10, cached_input: 2, cache_write_input: 0, output: 5, reasoning: 4 };
-        let call = CallReport { outcome: 0, usage: Some(usage), expected: true, ..CallReport::default() };
+        let tokens = Classes { input: 10, cached_input: 2, cache_write: 0, output: 5, reasoning: 4 };
+        let call = CallReport { outcome: 0, tokens: Some(tokens), expected: true, ..CallReport::default() };
         count_call(&|at: u32| words.get(at as usize), &call);
         let read: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
         let mut page = super::super::page::Page::default();
@@ -199,6 +199,7 @@ mod tests {
         for line in [
             "aigw_tokens_total{tier=\"free\",model=\"small\",class=\"cached_input\"} 2",
             "aigw_model_requests_total{tier=\"free\",model=\"small\",outcome=\"completed\"} 1",
+            "aigw_usage_missing_total{tier=\"free\",model=\"small\"} 1",
             "aigw_shadow_exceeded_total{tier=\"free\"} 64",
         ] {
             assert!(page.lines().any(|own| own == line), "{line} is missing in\n{page}");

@@ -19,7 +19,7 @@ const HISTOGRAM: Histogram = Histogram { at: FIRST, bounds: BOUNDS, scale: 1_000
 pub(super) const SECONDS: Metric = Metric {
     name: "aigw_tokenize_seconds",
     kind: MetricType::Histogram,
-    help: "Seconds of one exact count of a request's input tokens; requests whose bytes prove their budgets ample are not counted.",
+    help: "Seconds of one exact count of a request's input tokens; requests whose bytes prove their budgets ample are not counted. A worker's first count loads the vocabulary.",
     labels: &[],
 };
 

@@ -94,6 +94,7 @@ def test_cut_stream_is_counted_as_such(lab: Lab) -> None:
     labels = {"tier": tier, "model": "endless"}
     assert metric(lab.gateway, "aigw_model_requests_total", outcome="limit_cut", **labels) == 1
     assert metric(lab.gateway, "aigw_model_requests_total", outcome="completed", **labels) == 0
+    assert metric(lab.gateway, "aigw_tokens_total", **labels) == 1000
     for result in ("granted", "refused"):
         assert metric(lab.gateway, "aigw_budget_extensions_total", result=result, **labels) >= 1
     logged = line(lab, answer.headers["x-request-id"])
