@@ -12,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hash
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
-.PHONY: help build run wheel test compat llama bench fuzz lint fmt reference lock clean
+.PHONY: help build run wheel test schedules compat llama bench fuzz lint fmt reference lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ wheel: .venv/.run $(MOCK) ## dist/aigw-*.whl, for machines without a compiler
 test: build lint ## every test: Rust, Python, real processes; lint first
 	$(CARGO_TEST)
 	$(BIN)/pytest
+
+schedules: ## budget cells, places and journals under the schedules of a model checker (shuttle), in a build of its own
+	RUSTFLAGS="--cfg shuttle" cargo test --locked -p aigw-core --test schedules --target-dir target/schedules
 
 compat: build ## nine clients (Python, Node, Go) through a gateway, each call of each; CLIENTS="openai vercel-ai"
 	$(BIN)/python -m tests.compat $(CLIENTS)

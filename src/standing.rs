@@ -5,7 +5,7 @@
 //! rows, the control process `GET /consumers/{c}/limits`. Limits by address, header or path have no counter of the
 //! caller's own and no row. Nothing is taken. The rows are of one moment per counter, not of one moment for all.
 
-use core::sync::atomic::AtomicU64;
+use crate::cells::atomic::AtomicU64;
 use std::borrow::Cow;
 use std::collections::HashMap;
 

@@ -6,7 +6,7 @@
 //! marked GIVING before its counters are touched, and GIVING stays counted if the reclaimer dies in turn.
 //! The caller owns the slot: the ring has no other reclaimer or writer meanwhile.
 
-use core::sync::atomic::AtomicU64;
+use crate::cells::atomic::AtomicU64;
 
 use crate::cells::Cells;
 use crate::cells::journal::{self, DeadEntry, State};

@@ -6,7 +6,7 @@
 //! that meets the note does the remaining steps, so a killed one holds nobody up. The tag changes with each window: a
 //! thread that was stopped between reading and changing cannot change a later window, unless 255 windows have passed.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use super::atomic::{AtomicU64, Ordering};
 
 use crate::units::UnixSeconds;
 

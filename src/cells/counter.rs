@@ -5,7 +5,7 @@
 //! a counter never moves back to an earlier window. An earlier end counts as zero. The count never passes the limit that
 //! it is held to and never wraps. A refund reaches only the window that the amount was taken from.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use super::atomic::{AtomicU64, Ordering};
 
 use crate::period::Window;
 use crate::units::UnixSeconds;

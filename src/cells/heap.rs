@@ -2,7 +2,7 @@
 //!
 //! Columns are made with their rows once and do not grow. The lock of the open area is a mutex.
 
-use core::sync::atomic::AtomicU64;
+use super::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::shared::COLUMN_WORDS;

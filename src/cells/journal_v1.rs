@@ -4,7 +4,7 @@
 //! bits). A cell was: in the open area (bit 63) | a bucket (bit 62) | column (30 bits) | row or index (32 bits).
 //! The states were those of today.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use super::atomic::{AtomicU64, Ordering};
 
 use super::journal::{State, TakenAmount, step};
 use super::{CellRef, counter};

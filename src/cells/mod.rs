@@ -4,8 +4,9 @@
 //! `journal` is a worker's ring of permits over the same kind of memory. The core borrows `&[AtomicU64]` and never
 //! asks for their origin: `heap` in tests, mapped files in `aigw-io`.
 
-use core::sync::atomic::AtomicU64;
+use atomic::AtomicU64;
 
+pub mod atomic;
 pub mod budget;
 pub mod counter;
 pub mod heap;

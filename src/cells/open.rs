@@ -15,7 +15,7 @@
 //! A process that dies while it hands over leaves the lock free and a note; the next holder takes the half-moved
 //! entry back. The area does not grow and does not know identifiers, only tags.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use super::atomic::{AtomicU64, Ordering};
 
 use super::counter::{self, LOCKED, Take, WindowState};
 use super::shared::{CellFile, HEADER_WORDS, header};

@@ -4,7 +4,7 @@
 //! later one in the order of all changes sees both, so no more than the limit are ever admitted. A killed worker's lane is
 //! emptied from the entries of its journal: nobody else wrote to it, so there is no doubt.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use super::atomic::{AtomicU64, Ordering};
 
 /// Words of a row: lanes for all 64 slots.
 pub const WORDS: u32 = 16;

@@ -4,7 +4,7 @@
 //! as all before it together, so that nothing that is mapped ever moves and a hundred million rows need twenty
 //! chunks. Pure arithmetic and checks: files and maps are made in `aigw-io`.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use super::atomic::{AtomicU64, Ordering};
 
 use super::LayoutError;
 

@@ -3,7 +3,7 @@
 //! Last in, first out, so that the same few entries stay in the cache. The head carries a counter next to the top
 //! number: a pop that was overtaken sees another head, even if the same number is on top again.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use super::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const NONE: u32 = u32::MAX;
 

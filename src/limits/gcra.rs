@@ -9,7 +9,7 @@
 //! The word changes by compare-and-swap only, by any thread of any process that maps it.
 //! Source: ITU-T I.371, the generic cell rate algorithm in its virtual scheduling form.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::cells::atomic::{AtomicU64, Ordering};
 
 use crate::cells::shared::COLUMN_WORDS;
 use crate::units::Moment;

@@ -156,7 +156,10 @@ impl LimitKind for FixedWindow {
         let (seen, cell) = match key {
             CellKey::Dense { column, row } => {
                 let word = cells.dense(column, row);
-                (word.map(|word| counter::unpack(word.load(core::sync::atomic::Ordering::Acquire))), dense(column, row))
+                (
+                    word.map(|word| counter::unpack(word.load(crate::cells::atomic::Ordering::Acquire))),
+                    dense(column, row),
+                )
             }
             CellKey::Open { column, tag } => {
                 let ask = Ask { column, tag, period: self.per, now: now.seconds() };

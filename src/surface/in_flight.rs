@@ -3,8 +3,8 @@
 //! In: an admitted request; each extension of its budgets. Out: words in the lane of this worker. A value's drop takes its part
 //! back, so every end of a call does.
 
+use crate::cells::atomic::AtomicU64;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crate::cells::CounterSpace;
 use crate::limits::Amounts;

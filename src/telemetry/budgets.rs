@@ -5,7 +5,7 @@
 //! worker's slot: a lane belongs to one process and is cleared when a new owner starts, so a killed worker leaves nothing in a sum.
 //! Calls that a killed worker had in flight are in no counter.
 
-use std::sync::atomic::Ordering;
+use crate::cells::atomic::Ordering;
 
 use super::metric::{Metric, MetricType};
 use super::page::{Sink, Value};

@@ -4,7 +4,7 @@
 //! count. The first [`MAX_CONSUMERS`] consumers that call have rows of their own; later ones share the consumer [`OTHER`]. A
 //! combination that finds no place is left to the caller, who counts it without a consumer: every answer is counted once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::cells::atomic::{AtomicU64, Ordering};
 
 use super::source::Source;
 

@@ -4,7 +4,7 @@
 //! combinations ever do, so a run in the table costs nothing before. A combination that finds no place is counted as `_OTHER`
 //! in the run of its call.
 
-use std::sync::atomic::Ordering;
+use crate::cells::atomic::Ordering;
 
 use super::error_type::ErrorType;
 use super::words::Run;

@@ -4,7 +4,7 @@
 //! the upstream down, or the last that finds it up again, so that one log line is written however many workers there are; and
 //! the state for the metric and `/status`. A row is found by a hash of the address; a full table shows no further upstream.
 
-use std::sync::atomic::Ordering;
+use crate::cells::atomic::Ordering;
 
 use sha2::{Digest as _, Sha256};
 

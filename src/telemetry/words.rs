@@ -1,6 +1,6 @@
 //! Runs of counter words: one word is one counter, shared by all workers. A word that is missing reads 0 and counts nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::cells::atomic::{AtomicU64, Ordering};
 
 /// Finds the word at an index of a run; `None` when the column does not exist yet.
 pub trait Run<'a>: Fn(u32) -> Option<&'a AtomicU64> {}
