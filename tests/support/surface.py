@@ -7,6 +7,7 @@ Each test that reads counters makes its own caller, so tests on one gateway do n
 import itertools
 import json
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx2 as httpx
 
+from tests.support.ends import connect, message, read_until
 from tests.support.processes import Gateway, start_gateway, wait_until
 
 Json = dict[str, Any]
@@ -89,6 +91,25 @@ def caller(gateway: Gateway, tier: str | None, key: str | None = None) -> Caller
 def chat(model: str = "small-chat", **more: object) -> Json:
     """The body of a chat call."""
     return {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
+
+
+def spend(who: Caller) -> None:
+    """Call until a budget is spent."""
+    for _ in range(100):
+        answer = who.post(chat())
+        if answer.status_code == 429 and answer.json()["error"]["code"] == "insufficient_quota":
+            return
+        assert answer.status_code == 200, answer.text
+    raise AssertionError("the budget is not spent after 100 calls")
+
+
+def occupy(who: Caller, model: str = "slow-chat") -> socket.socket:
+    """Begin a stream that lasts until the returned connection is closed."""
+    body = json.dumps(chat(model, stream=True)).encode()
+    connection = connect(who.gateway.proxy)
+    connection.sendall(message("POST", "/v1/chat/completions", who.bearer, body=body))
+    read_until(connection, b"data:")
+    return connection
 
 
 def samples(gateway: Gateway) -> list[tuple[str, dict[str, str], float]]:

@@ -46,6 +46,13 @@ def surface(mock_llm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "hasty": {"limits": [YEAR], "timeouts": {"first_byte": "500ms"}},
             "burst": {"limits": [YEAR, {"requests": 1, "per": "2s", "burst": 1}]},
             "daily": {"limits": [{"requests": 2, "per": "day"}]},
+            "tokens-a-day": {"limits": [{"tokens": 40, "per": "day"}]},
+            "spend-a-month": {
+                "limits": [{"spend": 0.0004, "per": "month"}],
+                "price": {"input": 1, "output": 1},
+            },
+            "token-burst": {"limits": [{"tokens": 20, "per": "2s", "burst": 30}]},
+            "one-at-once": {"limits": [{"concurrency": 1}]},
         }
         folder = tmp_path_factory.mktemp("surface")
         gateway = start_configured(

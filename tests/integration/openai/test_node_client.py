@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.support import node
 from tests.support.failing import UNSAFE, Surface
 from tests.support.processes import wait_until
-from tests.support.surface import Caller, Json, caller, chat, grown, metric, stats
+from tests.support.surface import Caller, Json, caller, chat, grown, metric, occupy, spend, stats
 
 WORDS = " ".join(["token"] * 16)
 CHAT = "chat.completions.create"
@@ -163,6 +164,50 @@ def test_a_days_quota_is_told_once_with_the_true_wait(surface: Surface, client: 
     assert midnight - time.time() - 1 <= int(answer["headers"]["retry-after"]) <= midnight - now + 1
     assert answer["headers"]["x-should-retry"] == "false"
     assert (told["attempts"], grown(before, surface.llm, "requests"), one.caller.used()) == (1, [0], [2])
+
+
+@pytest.mark.parametrize("tier", ["tokens-a-day", "spend-a-month"])
+def test_a_spent_budget_is_told_once(surface: Surface, client: New, tier: str) -> None:
+    one = client(tier)
+    spend(one.caller)
+    before = stats(surface.llm)
+    for stream in (False, True):
+        told = one.call(CHAT, chat(stream=stream))
+        assert (told["attempts"], told["error"]["class"]) == (1, "RateLimitError")
+        assert told["error"]["code"] == "insufficient_quota"
+        assert told["answers"][0]["headers"]["x-should-retry"] == "false"
+    assert grown(before, surface.llm, "requests") == [0]
+
+
+def test_a_burst_of_tokens_is_sat_out_by_two_retries(surface: Surface, client: New) -> None:
+    one = client("token-burst")
+    before = stats(surface.llm)
+    # Before each of the first two attempts somebody else takes the tokens.
+    told = one.call(CHAT, chat(max_tokens=16), beside=chat(max_tokens=16))
+    assert told["value"]["choices"][0]["message"]["content"] == WORDS
+    assert [answer["status"] for answer in told["answers"]] == [429, 429, 200]
+    waits = [int(answer["headers"]["retry-after-ms"]) for answer in told["answers"][:2]]
+    assert [wait for wait in told["waits"] if wait in waits] == waits
+    assert grown(before, surface.llm, "requests") == [3]
+
+
+def test_a_full_place_is_waited_for(surface: Surface, client: New) -> None:
+    one = client("one-at-once")
+    holder = occupy(one.caller)
+    reason = {"tier": "one-at-once", "reason": "concurrency_limit_exceeded"}
+    denied = metric(surface.gateway, "aigw_tier_denials_total", **reason)
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(one.call, CHAT, chat())
+        wait_until(lambda: metric(surface.gateway, "aigw_tier_denials_total", **reason) > denied, "the call is refused")
+        holder.close()
+        told = calling.result()
+    assert told["value"]["choices"][0]["message"]["content"] == WORDS
+    *refused, last = [answer["status"] for answer in told["answers"]]
+    # On a busy machine the place is free only after the first wait.
+    assert refused in ([429], [429, 429]) and last == 200
+    waits = [int(answer["headers"]["retry-after-ms"]) for answer in told["answers"][:-1]]
+    assert [wait for wait in told["waits"] if wait in waits] == waits
+    assert min(waits) >= 500 and max(waits) <= 1_000
 
 
 def test_a_client_that_leaves_a_stream_ends_the_upstreams_work(surface: Surface, client: New) -> None:

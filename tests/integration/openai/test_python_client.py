@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from tests.support.ends import connect, message, parse, read_to_end
 from tests.support.failing import DYING, UNSAFE, Surface
 from tests.support.processes import wait_until
-from tests.support.surface import Caller, caller, chat, events, grown, metric, stats
+from tests.support.surface import Caller, caller, chat, events, grown, metric, occupy, spend, stats
 
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 WORDS = " ".join(["token"] * 16)  # the mock's answer
@@ -256,6 +256,72 @@ def test_a_days_quota_is_told_once_with_the_true_wait(surface: Surface, client: 
     assert metric(surface.gateway, "aigw_tier_denials_total", tier="daily", reason="insufficient_quota") == denied + 1
     assert grown(before, surface.llm, "requests") == [0]
     assert one.caller.used() == [2]
+
+
+@pytest.mark.parametrize("tier", ["tokens-a-day", "spend-a-month"])
+def test_a_spent_budget_is_told_once(surface: Surface, client: New, tier: str) -> None:
+    one = client(tier)
+    spend(one.caller)
+    before = stats(surface.llm)
+    for stream in (False, True):
+        attempts = one.attempts
+        with pytest.raises(openai.RateLimitError) as raised:
+            one.api.chat.completions.create(model="small-chat", messages=HI, stream=stream)
+        assert (one.attempts - attempts, raised.value.code) == (1, "insufficient_quota")
+        headers = raised.value.response.headers
+        assert headers["x-should-retry"] == "false" and "retry-after-ms" not in headers
+    assert grown(before, surface.llm, "requests") == [0]
+
+
+def test_a_burst_of_tokens_is_sat_out_by_two_retries(
+    surface: Surface, client: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = client("token-burst")
+    slept: list[float] = []
+    told: list[tuple[int, str | None]] = []
+    really = time.sleep
+
+    def sleep(seconds: float) -> None:
+        """The client's own wait. After its first one somebody else takes the tokens that have come back."""
+        slept.append(seconds)
+        really(seconds)
+        if len(slept) == 1:
+            assert one.caller.post(chat(max_tokens=16)).status_code == 200
+
+    assert one.caller.post(chat(max_tokens=16)).status_code == 200
+    monkeypatch.setattr(openai._base_client.time, "sleep", sleep)
+    one.api._client.event_hooks["response"] = [lambda r: told.append((r.status_code, r.headers.get("retry-after-ms")))]
+    before = stats(surface.llm)
+    answer = one.api.chat.completions.create(model="small-chat", messages=HI, max_tokens=16)
+    assert answer.choices[0].message.content == WORDS
+    (first, wait), (second, again), (third, _) = told
+    assert (first, second, third) == (429, 429, 200)
+    assert slept == [int(wait or 0) / 1000, int(again or 0) / 1000]
+    assert grown(before, surface.llm, "requests") == [2]
+
+
+def test_a_full_place_is_waited_for(surface: Surface, client: New, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = client("one-at-once")
+    told: list[tuple[int, str | None]] = []
+    slept: list[float] = []
+    really = time.sleep
+    holder = occupy(one.caller)
+
+    def sleep(seconds: float) -> None:
+        """The client's own wait. The other call ends in it."""
+        slept.append(seconds)
+        monkeypatch.setattr(openai._base_client.time, "sleep", really)
+        holder.close()
+        wait_until(lambda: one.caller.limits()[0]["used"] == 0, "the place is free")
+        really(seconds)
+
+    monkeypatch.setattr(openai._base_client.time, "sleep", sleep)
+    one.api._client.event_hooks["response"] = [lambda r: told.append((r.status_code, r.headers.get("retry-after-ms")))]
+    answer = one.api.chat.completions.create(model="small-chat", messages=HI)
+    assert answer.choices[0].message.content == WORDS
+    (first, wait), (second, _) = told
+    assert (first, second) == (429, 200)
+    assert slept == [int(wait or 0) / 1000] and 0.5 <= slept[0] <= 1
 
 
 def test_a_client_that_leaves_a_stream_ends_the_upstreams_work(surface: Surface, client: New) -> None:
