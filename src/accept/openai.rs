@@ -40,6 +40,15 @@ impl Endpoint {
         }
     }
 
+    /// The member of a body that has its input.
+    pub const fn input_member(self) -> &'static str {
+        match self {
+            Self::Chat => "messages",
+            Self::Completions => "prompt",
+            Self::Embeddings => "input",
+        }
+    }
+
     /// Whether it generates text, which can be capped and streamed.
     pub const fn generates(self) -> bool {
         !matches!(self, Self::Embeddings)

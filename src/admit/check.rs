@@ -57,6 +57,12 @@ impl Check {
         self.facts().refill > 0
     }
 
+    /// True when the amount would pass if no call were in flight. Only known of a check that was refused.
+    pub fn is_held(&self) -> bool {
+        let Self { amount, state, .. } = self;
+        state.held > 0 && state.used.saturating_sub(state.held).saturating_add(*amount.max(&1)) <= self.facts().limit
+    }
+
     /// True when the amount is larger than the whole limit: waiting does not help. A limit of 0 is only exhausted.
     #[inline]
     pub fn never_passes(&self) -> bool {
@@ -117,14 +123,8 @@ impl From<CounterError> for NotTaken {
     }
 }
 
-/// The refusal of checks that were looked at: *never* before *not yet*, and of those the check that resets last.
-#[inline]
-pub(super) fn verdict(checks: &[Check]) -> Result<(), NotTaken> {
-    if checks.iter().any(Check::refuses) { Err(refusal(checks)) } else { Ok(()) }
-}
-
-#[cold]
-fn refusal(checks: &[Check]) -> NotTaken {
+/// The refusal of checks of which one refuses: *never* before *not yet*, and of those the check that resets last.
+pub(super) fn refusal(checks: &[Check]) -> NotTaken {
     let refusing = || checks.iter().enumerate().filter(|(_, check)| check.refuses());
     if let Some((index, _)) = refusing().find(|(_, check)| check.never_passes()) {
         return NotTaken::Never(index);

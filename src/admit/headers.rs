@@ -123,7 +123,8 @@ fn retry(check: &Check, now: Moment, id: RequestId, out: &mut Vec<Header>) -> bo
     let seconds = check.resets_in(now).max(1);
     let spread = if check.facts().refill > 0 { wait::spread_ms(check, now, id).div_ceil(1_000) } else { 0 };
     out.push(("retry-after", spread.max(u64::from(seconds)).to_string().into()));
-    let vain = seconds > RETRY_WITHIN_S || check.facts().limit == 0 || is_spent_for_long(&check.facts());
+    let vain =
+        seconds > RETRY_WITHIN_S || check.facts().limit == 0 || !check.is_held() && is_spent_for_long(&check.facts());
     if vain {
         out.push(DO_NOT_RETRY);
     }

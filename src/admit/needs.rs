@@ -23,6 +23,11 @@ pub(super) fn is_sized(facts: &Facts) -> bool {
     facts.meter == SPEND || TOKENS.contains(&facts.meter)
 }
 
+/// Whether the limit is a budget: calls reserve a part of it, which may come back before its window ends.
+pub(super) fn is_budget(facts: &Facts) -> bool {
+    facts.refill == 0 && is_sized(facts)
+}
+
 /// Whether a client's own retry is in vain although the wait is short: money, and tokens of a day or longer.
 pub(super) fn is_spent_for_long(facts: &Facts) -> bool {
     facts.meter == SPEND || facts.quota && is_sized(facts)

@@ -81,6 +81,14 @@ impl<S: CounterSpace> Permit<S> {
         Ok(())
     }
 
+    /// A check of the permit with its counter's state as it is now.
+    pub fn look(&self, check: &Check, now: Moment) -> Check {
+        let mut seen = *check;
+        // A counter that cannot be read keeps the state that the permit was taken by.
+        let _ = check.limit.look(&*self.space, check.key, 0, now, &mut seen.state);
+        seen
+    }
+
     /// An upstream has answered: each amount becomes the one that was used, in the window that it was taken from.
     pub fn settle(mut self, usage: &Usage) {
         let Some(entry) = self.entry.take() else { return };

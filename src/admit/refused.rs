@@ -3,6 +3,8 @@
 //! In: the checks as `peek` or `take` left them, and why nothing was taken. Out: a [`Refusal`] with the headers of the limits.
 //! A refusal without a limit says that the worker is full, or that the configuration is damaged.
 
+use serde::Serialize;
+
 use super::wait::{self, Refused};
 use super::{Check, NotTaken, headers, needs};
 use crate::refusal::{LimitFacts, Reason, Refusal};
@@ -54,6 +56,11 @@ pub fn openai(why: NotTaken, tier: &Tier, checks: &[Check], now: Moment, id: Req
             format!("You exceeded your current quota of {policy} in tier '{name}'. It is renewed in {wait}.")
         }
         Reason::AboveLimit => format!("The request takes more than tier '{name}' ever allows: {policy}."),
+        Reason::RateLimited if check.is_held() => {
+            format!(
+                "Your calls in flight hold the rest of {policy} in tier '{name}'. Please try again when one has ended."
+            )
+        }
         Reason::ConcurrencyLimited => format!("Tier '{name}' allows {policy}. Please try again when one has ended."),
         _ => format!("Rate limit reached in tier '{name}': {policy}. Please try again in {wait}."),
     };
@@ -75,13 +82,34 @@ pub fn openai(why: NotTaken, tier: &Tier, checks: &[Check], now: Moment, id: Req
     Refusal { headers: own, limit: Some(facts(check).into()), ..Refusal::because(reason, message) }
 }
 
+/// The limit that ends a stream on its way, as the member `aigw` of the last chunk. `check`: its counter as it is now.
+pub fn cut(check: &Check, tier: Option<&str>, now: Moment) -> String {
+    #[derive(Serialize)]
+    struct Cut<'a> {
+        code: &'static str,
+        message: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tier: Option<&'a str>,
+        #[serde(flatten)]
+        limit: LimitFacts,
+    }
+    let (policy, wait) = (check.limit.describe(), wait::words(check.resets_in(now).max(1)));
+    let message = format!("The answer ends here, since your limit of {policy} is used up. It is renewed in {wait}.");
+    let limit = LimitFacts { needs: None, ..facts(check) };
+    // A struct of strings and numbers always has a JSON text.
+    serde_json::to_string(&Cut { code: "budget_exhausted", message, tier, limit }).unwrap_or_default()
+}
+
 fn facts(check: &Check) -> LimitFacts {
     let facts = check.facts();
     let sized = needs::is_sized(&facts);
     LimitFacts {
         policy: check.limit.describe(),
+        meter: facts.meter,
+        per: facts.per.map(|per| per.to_string()),
         limit: facts.limit,
-        used: check.state.used,
+        used: check.state.used.saturating_sub(check.state.held),
+        reserved: Some(check.state.held).filter(|held| *held > 0),
         // A look at the head does not know the size of the call.
         needs: Some(check.amount).filter(|needs| sized && *needs > 0),
         left: sized.then(|| needs::left(&facts, check.state.used)),
@@ -100,6 +128,7 @@ fn reason(why: NotTaken, checks: &[Check]) -> (Reason, Option<(usize, &Check)>) 
             None => (Reason::Internal, None),
             Some(check) if matches!(why, NotTaken::Never(_)) => (Reason::AboveLimit, Some((index, check))),
             Some(check) if needs::is_concurrency(&check.facts()) => (Reason::ConcurrencyLimited, Some((index, check))),
+            Some(check) if check.is_held() => (Reason::RateLimited, Some((index, check))),
             Some(check) if check.facts().quota => (Reason::QuotaExhausted, Some((index, check))),
             Some(check) => (Reason::RateLimited, Some((index, check))),
         },

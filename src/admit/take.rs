@@ -6,12 +6,17 @@
 
 use std::sync::Arc;
 
-use super::check::{Check, NotTaken, verdict};
+use super::check::{Check, NotTaken, refusal};
+use super::needs;
 use super::permit::{Permit, give_back};
 use crate::cells::journal::{Entry, MAX_CELLS, State, TakenAmount};
 use crate::cells::{CellKey, CounterSpace};
 use crate::limits::Demand;
 use crate::units::{Moment, RequestId};
+
+/// Nanoseconds until a request that only calls in flight hold up is worth another try: calls of models take seconds, and half a
+/// second is the first wait of OpenAI's clients.
+const SOON: u64 = 500_000_000;
 
 /// Admits requests against the counters of one gateway.
 pub struct Admitter<S> {
@@ -36,7 +41,21 @@ impl<S: CounterSpace> Admitter<S> {
             check.amount = check.limit.amount(demand);
             check.limit.look(&*self.space, check.key, check.amount, now, &mut check.state)?;
         }
-        verdict(checks)
+        if checks.iter().any(Check::refuses) { Err(self.refusal(checks, now)) } else { Ok(()) }
+    }
+
+    /// Why the checks refuse. A budget that only calls in flight fill may pass as soon as one of them ends. This worker's calls are
+    /// looked at, not those of others: a refusal must stay cheap.
+    #[cold]
+    fn refusal(&self, checks: &mut [Check], now: Moment) -> NotTaken {
+        for check in checks.iter_mut().filter(|check| check.refuses() && needs::is_budget(&check.facts())) {
+            let named = check.limit.standing(&*self.space, check.key, now).held_in;
+            check.state.held = named.map_or(0, |(cell, window)| self.space.ring().held(cell, window));
+            if check.is_held() {
+                check.state.free_at = Moment(now.0.saturating_add(SOON));
+            }
+        }
+        refusal(checks)
     }
 
     /// Takes the request's amounts from every check, or from none. Each check's state is the one before.

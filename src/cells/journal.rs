@@ -157,6 +157,16 @@ impl<W: Words> Ring<W> {
         words[PROGRESS].store(used[0].saturating_add(1), Ordering::Release);
     }
 
+    /// The amount that open permits of this process hold in a counter's window. Entries that were never used end the search: the
+    /// free ones are used lowest first.
+    pub(crate) fn held(&self, cell: CellRef, window: u64) -> u64 {
+        let used = self.words().chunks_exact(ENTRY_WORDS).map(|entry| (entry, entry[STATE].load(Ordering::Acquire)));
+        let open = used.take_while(|(_, state)| *state != 0).filter(|(_, state)| State::of(*state) != State::Free);
+        let taken = open.flat_map(|(entry, _)| (0..cells(entry)).map(move |n| triple(entry, n)));
+        let of_window = taken.filter(|taken| taken.cell == cell && taken.window == window);
+        of_window.fold(0, |sum, taken| sum.saturating_add(taken.amount))
+    }
+
     /// Steps the entry on. A reader that sees the new state sees everything that was done before it.
     #[inline]
     pub(crate) fn step(&self, entry: &Entry, state: State) {

@@ -40,10 +40,18 @@ pub struct Refusal {
 pub struct LimitFacts {
     /// The limit for people: `100 requests per day`.
     pub policy: String,
+    /// The meter's name: `tokens`.
+    pub meter: &'static str,
+    /// The period; `None` for a bound on so much at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per: Option<String>,
     /// The whole limit, in units of its meter.
     pub limit: u64,
-    /// The amount counted.
+    /// The amount counted, without the part that calls in flight are known to hold.
     pub used: u64,
+    /// The part that calls in flight hold, where it refused the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<u64>,
     /// The most that the call would use; `None` for meters whose calls are all of one size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needs: Option<u64>,

@@ -191,8 +191,11 @@ mod tests {
     fn body_shows_limit() {
         let limit = LimitFacts {
             policy: "100 requests per day".into(),
+            meter: "requests",
+            per: Some("day".into()),
             limit: 100,
             used: 100,
+            reserved: None,
             needs: None,
             left: None,
             tokens: false,
@@ -203,7 +206,7 @@ mod tests {
         assert_eq!(error["type"], "insufficient_quota");
         assert_eq!(
             error["aigw"],
-            json!({"reason": "insufficient_quota", "request_id": "ab", "tier": "free", "policy": "100 requests per day",
+            json!({"reason": "insufficient_quota", "request_id": "ab", "tier": "free", "policy": "100 requests per day", "meter": "requests", "per": "day",
                    "limit": 100, "used": 100, "scope": "consumer", "reset_at": 86_400, "retryable": true})
         );
     }

@@ -175,6 +175,10 @@ denials! {
     UpstreamEncoding = "upstream_encoding", 502, "An invalid response was received from the upstream server", None, Unsafe;
     /// As many calls of the caller are in flight as its tier allows at once.
     ConcurrencyLimited = "concurrency_limit_exceeded", 429, "Too many calls at once", Limits, After;
+    /// The prompt has more tokens than the tier allows in one request (`prompt.max_tokens`).
+    PromptTooLong = "context_length_exceeded", 400, "The prompt has more tokens than your tier allows in one request", None, Never;
+    /// The request may cost more than the tier allows for one request (`request.max_spend`).
+    RequestTooDear = "request_max_spend_exceeded", 400, "The request may cost more than your tier allows for one request", None, Never;
 }
 
 impl Reason {

@@ -4,14 +4,19 @@
 //! reported, or the tokens that the gateway counted. Out: the amounts to take on the way, and [`Settled`]: the amounts that count,
 //! their source, and whether they exceed the reservation. It reads and changes no counter.
 
+use std::sync::OnceLock;
+
 use crate::admit::reserve::Reservation;
 use crate::limits::{self, Amounts};
 use crate::price::{Classes, Prices};
 use crate::stream::usage::Usage;
 use crate::telemetry::budgets::BudgetReport;
 
+/// Counts the input of a call whose reservation bounds it by its bytes.
+pub type CountInput = Box<dyn Fn() -> u64 + Send>;
+
 /// The budgets of one call.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Charge {
     prices: Option<Prices>,
     held: Reservation,
@@ -19,6 +24,10 @@ pub struct Charge {
     granted: u32,
     /// Extensions that it did not get.
     refused: u32,
+    /// `None`: the reservation has the count.
+    count: Option<CountInput>,
+    /// The count, once it was needed.
+    input: OnceLock<u64>,
 }
 
 /// The source of the amounts that a call was settled to.
@@ -76,12 +85,36 @@ impl Settled {
     pub fn used(&self) -> limits::Usage {
         limits::Usage { amounts: self.amounts, ..limits::Usage::ANSWERED }
     }
+
+    /// The tokens by class, as the caller and the log read them.
+    pub fn usage(&self) -> Usage {
+        let Classes { input, cached_input, cache_write: cache_write_input, output, reasoning } = self.classes;
+        Usage { input, cached_input, cache_write_input, output, reasoning }
+    }
+}
+
+impl std::fmt::Debug for Charge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Charge").field("prices", &self.prices).field("held", &self.held).finish_non_exhaustive()
+    }
 }
 
 impl Charge {
     /// A call with this reservation, at these prices.
     pub fn new(prices: Option<Prices>, held: Reservation) -> Self {
         Self { prices, held, ..Self::default() }
+    }
+
+    /// The same call, whose input is counted when nobody reports it. `None`: its reservation has the count.
+    #[must_use]
+    pub fn counting(self, count: Option<CountInput>) -> Self {
+        Self { count, ..self }
+    }
+
+    /// The tokens of the input, counted. At most those of the reservation.
+    fn input(&self) -> u64 {
+        let counted = || self.count.as_ref().map_or(self.held.input, |count| count().min(self.held.input));
+        *self.input.get_or_init(counted)
     }
 
     /// The amounts that it holds.
@@ -148,12 +181,16 @@ impl Charge {
                 )
             }
             None if error && passed == 0 => (Classes::default(), UsageSource::Reported),
-            _ => {
-                let (output, source) = match counted {
-                    Some(output) => (output, UsageSource::Counted),
-                    None => (self.held.output, UsageSource::Reserved),
-                };
-                (Classes { input: self.held.input, output, ..Classes::default() }, source)
+            // The usage has no output, though text has passed.
+            Some(Usage { input, cached_input, cache_write_input: cache_write, .. }) => {
+                (Classes { input, cached_input, cache_write, output: passed, reasoning: 0 }, UsageSource::Counted)
+            }
+            None => {
+                let (input, output, source) = counted.map_or_else(
+                    || (self.held.input, self.held.output, UsageSource::Reserved),
+                    |output| (self.input(), output, UsageSource::Counted),
+                );
+                (Classes { input, output, ..Classes::default() }, source)
             }
         }
     }
@@ -221,6 +258,16 @@ mod tests {
             let got = (settled.amounts.input_tokens, settled.amounts.output_tokens, settled.source);
             assert_eq!(got, (10, output, source), "{usage:?} {counted:?} {cut}");
         }
+    }
+
+    #[test]
+    fn input_is_counted_when_nobody_reports_it() {
+        let charge = charge(200, 100).counting(Some(Box::new(|| 9)));
+        let settled = charge.settle(Known { counted: Some(7), ..Known::default() });
+        assert_eq!((settled.amounts.input_tokens, settled.amounts.output_tokens), (9, 7));
+        assert_eq!(settled.price, Some(PRICES.of(&Classes { input: 9, output: 7, ..Classes::default() })));
+        let settled = charge.settle(Known::default());
+        assert_eq!((settled.amounts.input_tokens, settled.source), (200, UsageSource::Reserved));
     }
 
     #[test]

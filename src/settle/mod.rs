@@ -8,7 +8,7 @@ mod outcome;
 mod report;
 mod verdict;
 
-pub use charge::{Charge, Known, Settled, UsageSource};
+pub use charge::{Charge, CountInput, Known, Settled, UsageSource};
 pub use failure::{Failure, Shutdown};
 pub use outcome::{End, Outcome};
 pub use report::{LogContext, Report, Traffic, call_report};

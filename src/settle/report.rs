@@ -70,7 +70,7 @@ pub struct Report<'a> {
     pub upstream: Option<&'a Origin>,
     /// Attempts at upstream addresses.
     pub attempts: u32,
-    /// The usage that a model's upstream reported.
+    /// The tokens of a model's call: those that it was settled to, else those that its upstream reported.
     pub usage: Option<Usage>,
     /// The end of the budgets that counted it.
     pub settled: Option<Settled>,

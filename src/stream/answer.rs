@@ -13,6 +13,7 @@ use super::find::Finder;
 use super::form::{self, Form};
 use super::gauge::More;
 use super::head::{is_fleets, remove};
+use super::plain::Plain;
 use super::sse::{Bound, Events, Wish};
 use super::usage::Usage;
 use crate::accept::openai::{Asked, IncludeUsage};
@@ -40,6 +41,8 @@ pub struct ModelAnswer {
     usage: UsageReader,
     /// The bound of a stream by budgets, until its reader has it.
     bound: Option<Box<Bound>>,
+    /// The text of a document, where budgets count it.
+    plain: Option<Plain>,
     /// The status is a success.
     success: bool,
     /// The first and the last piece of a stream that brought an event.
@@ -88,6 +91,7 @@ impl ModelAnswer {
             wish,
             usage: UsageReader::Nothing,
             bound: None,
+            plain: None,
             success: false,
             first: None,
             last: None,
@@ -100,11 +104,20 @@ impl ModelAnswer {
         Self { bound: bound.map(Box::new), ..self }
     }
 
-    /// The output tokens of events that passed; `None` where they are not counted.
+    /// The same answer, whose text is kept to be counted.
+    #[must_use]
+    pub fn kept(self, plain: Option<Plain>) -> Self {
+        Self { plain, ..self }
+    }
+
+    /// The output tokens that passed; `None` where they are not counted. Of a document only asked for where it reports none.
     pub fn counted(&self) -> Option<u64> {
         match &self.usage {
             UsageReader::Events(events) => events.counted(),
-            _ => None,
+            UsageReader::Document(_) => self.plain.as_ref()?.count(),
+            // A stream tells each token as it is made: before its head none was. After it, the coding cannot be read.
+            UsageReader::Nothing if self.success => None,
+            UsageReader::Nothing | UsageReader::Undecided(_) => self.bound.as_ref().map(|_| 0),
         }
     }
 
@@ -174,6 +187,9 @@ impl ModelAnswer {
             UsageReader::Nothing | UsageReader::Undecided(_) => piece,
             UsageReader::Document(finder) => {
                 finder.push(&piece);
+                if let Some(plain) = &mut self.plain {
+                    plain.push(&piece);
+                }
                 piece
             }
             UsageReader::Events(events) => {
@@ -411,11 +427,11 @@ mod tests {
     }
 
     fn bounded(held: u64, wants_usage: bool) -> ModelAnswer {
-        let (gauge, input) = (Gauge::new(Arc::new(Bytewise), held, 1), 9);
+        let gauge = Gauge::new(Arc::new(Bytewise), held, 1);
         let options = if wants_usage { ",\"stream_options\":{\"include_usage\":true}" } else { "" };
         let body = format!("{{\"model\":\"m\",\"messages\":[1],\"stream\":true{options}}}");
         let answer = ModelAnswer::new(&read(Endpoint::Chat, body.as_bytes()).unwrap(), None);
-        let mut answer = answer.bounded(Some(Bound { gauge, chat: true, wants_usage, input }));
+        let mut answer = answer.bounded(Some(Bound { gauge, chat: true, wants_usage }));
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))]);
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("7"));
         answer.head(StatusCode::OK, &mut headers, b"");
@@ -444,7 +460,7 @@ mod tests {
                 let events: Vec<_> = words.split_terminator("\n\n").collect();
                 assert!(events[0].contains("\"finish_reason\":\"length\"") && events[0].contains("budget_exhausted"));
                 assert_eq!(events.last(), Some(&"data: [DONE]"), "{size}");
-                let usage = words.contains("{\"prompt_tokens\":9,\"completion_tokens\":5,\"total_tokens\":14}");
+                let usage = words.contains("{\"prompt_tokens\":0,\"completion_tokens\":5,\"total_tokens\":5}");
                 assert_eq!((events.len(), usage), if wants_usage { (3, true) } else { (2, false) });
                 assert_eq!((answer.is_over(), answer.counted(), answer.fault()), (true, Some(5), None));
             }

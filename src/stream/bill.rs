@@ -21,8 +21,8 @@ pub fn price(prices: &Prices, usage: &Usage) -> u64 {
     prices.of(&classes(usage))
 }
 
-/// The headers of a plain answer with this usage.
-pub fn headers(usage: &Usage, prices: Option<&Prices>, out: &mut Vec<Header>) {
+/// The headers of a plain answer with this usage and price (nano-dollars).
+pub fn headers(usage: &Usage, price: Option<u64>, out: &mut Vec<Header>) {
     let Usage { input, cached_input, cache_write_input, output, reasoning } = *usage;
     let classes = [
         ("input=", input),
@@ -38,18 +38,18 @@ pub fn headers(usage: &Usage, prices: Option<&Prices>, out: &mut Vec<Header>) {
         tokens.push_str(number.format(count));
     }
     out.push(("x-aigw-tokens", tokens.into()));
-    if let Some(prices) = prices {
-        out.push(("x-aigw-price", dollars(price(prices, usage)).into()));
+    if let Some(price) = price {
+        out.push(("x-aigw-price", dollars(price).into()));
     }
 }
 
-/// The value of the member `aigw` of a chunk with this usage.
-pub(super) fn member(usage: &Usage, prices: Option<&Prices>) -> String {
+/// The value of the member `aigw` of a chunk with this usage and price (nano-dollars).
+pub(super) fn member(usage: &Usage, price: Option<u64>) -> String {
     let Usage { input, cached_input, cache_write_input, output, reasoning } = usage;
     let mut text = String::from("{");
-    if let Some(prices) = prices {
+    if let Some(price) = price {
         // Writing to a String cannot fail.
-        let _ = write!(text, "\"price_nanodollars\":{},", price(prices, usage));
+        let _ = write!(text, "\"price_nanodollars\":{price},");
     }
     let _ = write!(
         text,
@@ -91,13 +91,14 @@ mod tests {
 
     #[test]
     fn headers_and_member_say_the_same_numbers() {
-        let price = 6_000 + 1_000 + 3_000 + 16_000 + 2_000 + 1_000;
+        let price = price(&PRICES, &USAGE);
+        assert_eq!(price, 6_000 + 1_000 + 3_000 + 16_000 + 2_000 + 1_000);
         let mut own = Vec::new();
-        headers(&USAGE, Some(&PRICES), &mut own);
+        headers(&USAGE, Some(price), &mut own);
         let told: Vec<_> = own.iter().map(|(name, value)| (*name, &**value)).collect();
         let tokens = "input=12, cached_input=4, cache_write=3, output=16, reasoning=2";
         assert_eq!(told, [("x-aigw-tokens", tokens), ("x-aigw-price", "0.000029")]);
-        let chunk: Value = serde_json::from_str(&member(&USAGE, Some(&PRICES))).unwrap();
+        let chunk: Value = serde_json::from_str(&member(&USAGE, Some(price))).unwrap();
         let classes = json!({"input": 12, "cached_input": 4, "cache_write": 3, "output": 16, "reasoning": 2});
         assert_eq!(chunk, json!({"price_nanodollars": price, "tokens": classes}));
     }

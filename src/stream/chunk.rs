@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use super::bill;
 use super::event::{self, Data};
-use super::gauge::{Gauge, More};
+use super::gauge::{Ending, Gauge, More};
 use super::member::{Member, NAME, Nesting, key_before, without};
 use super::usage::{Timings, Usage};
 use crate::price::Prices;
@@ -51,8 +51,6 @@ pub struct Bound {
     pub chat: bool,
     /// The caller asked for the usage.
     pub wants_usage: bool,
-    /// Tokens of the input, as they were counted.
-    pub input: u64,
 }
 
 /// The events so far.
@@ -170,9 +168,10 @@ impl Chunks {
         if self.seen == Seen::Nothing {
             self.seen = Seen::Data;
         }
+        let told = self.usage();
         let bound = self.bound.as_mut().filter(|bound| !bound.gauge.is_over())?;
         bound.gauge.unread(bytes as u64, more);
-        bound.gauge.is_over().then(|| bound.last_words(self.usage.or(self.timings.map(Timings::usage))))
+        bound.gauge.is_over().then(|| bound.last_words(told, more))
     }
 
     /// Reads an event.
@@ -189,7 +188,14 @@ impl Chunks {
         }
         // The usage of an event that does not pass counts text that the caller does not get.
         (self.usage, self.timings) = (earlier, timings);
-        Verdict::End(bound.last_words(earlier))
+        let told = self.usage();
+        Verdict::End(self.bound.as_ref().map_or_else(Vec::new, |bound| bound.last_words(told, more)))
+    }
+
+    /// The usage that the call is settled to: text that passed is never free.
+    fn with_passed(&self, usage: Usage) -> Usage {
+        let passed = self.counted().filter(|_| usage.output + usage.reasoning == 0);
+        Usage { output: passed.unwrap_or(usage.output), ..usage }
     }
 
     fn read(&mut self, event: &[u8]) -> Verdict {
@@ -245,7 +251,9 @@ impl Chunks {
         match (self.wish, own, self.usage()) {
             (Wish::Strip, ..) => {}
             (Wish::Tell(prices), Some(own), Some(usage)) => {
-                return tell(event, data, &members, own, &bill::member(&usage, prices.as_ref()));
+                let usage = self.with_passed(usage);
+                let price = prices.map(|prices| bill::price(&prices, &usage));
+                return tell(event, data, &members, own, &bill::member(&usage, price));
             }
             (Wish::Watch | Wish::Tell(_), ..) => return Verdict::Pass,
         }
@@ -260,17 +268,16 @@ impl Chunks {
 
 impl Bound {
     /// The end of the stream. `told`: the usage that the upstream has reported on the way.
-    fn last_words(&self, told: Option<Usage>) -> Vec<u8> {
-        let input = told.map_or(self.input, |usage| usage.input + usage.cached_input + usage.cache_write_input);
-        let output = self.gauge.counted();
+    fn last_words(&self, told: Option<Usage>, more: &dyn More) -> Vec<u8> {
+        let Ending { limit, usage, price } = more.end(told, self.gauge.counted());
+        let input = usage.input.saturating_add(usage.cached_input).saturating_add(usage.cache_write_input);
+        let output = usage.output.saturating_add(usage.reasoning);
+        let bill = bill::member(&usage, price);
         let usage = format!(
-            "{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{}}}",
+            "\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{}}},\"aigw\":{bill}",
             input.saturating_add(output)
         );
-        let aigw = format!(
-            "{{\"code\":\"budget_exhausted\",\"message\":\"A token or spend budget of your tier is used up.\",\"output_tokens\":{output}}}"
-        );
-        self.gauge.last_words(self.chat, &aigw, self.wants_usage.then_some(&*usage))
+        self.gauge.last_words(self.chat, &limit, self.wants_usage.then_some(&*usage))
     }
 }
 

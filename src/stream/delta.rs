@@ -83,6 +83,37 @@ impl<'a> Delta<'a> {
     }
 }
 
+/// A whole answer as far as counting needs it.
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow)]
+    choices: Vec<Answered<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Answered<'a> {
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+/// The texts of each choice of a whole answer; `None` for data without choices.
+pub(super) fn of_document<'a>(data: &'a [u8]) -> Option<Vec<Vec<Cow<'a, str>>>> {
+    let document: Document<'a> = serde_json::from_slice(data).ok()?;
+    let texts = |choice: &Answered<'a>| {
+        let mut texts = Vec::new();
+        if let Some(text) = choice.text {
+            collect(text, &mut texts);
+        }
+        if let Some(message) = choice.message {
+            of_delta(message, &mut texts);
+        }
+        texts
+    };
+    Some(document.choices.iter().map(texts).collect()).filter(|choices: &Vec<_>| !choices.is_empty())
+}
+
 /// The texts of a member `delta`.
 fn of_delta<'a>(delta: &'a RawValue, texts: &mut Vec<Cow<'a, str>>) {
     let Ok(members) = serde_json::from_str::<Members<'a>>(delta.get()) else { return };

@@ -28,6 +28,21 @@ pub trait More {
     fn more(&mut self, tokens: u64) -> bool;
     /// `output` tokens are counted so far.
     fn counted(&mut self, output: u64);
+    /// The end of a stream that gets no more. `usage`: the last one that the upstream reported; `output`: tokens that passed.
+    fn end(&self, usage: Option<Usage>, output: u64) -> Ending {
+        let usage = Usage { output, ..usage.unwrap_or_default() };
+        Ending { limit: "{\"code\":\"budget_exhausted\"}".to_owned(), usage, price: None }
+    }
+}
+
+/// The end of a stream at the boundary of a budget, as its caller reads it.
+pub struct Ending {
+    /// The limit that ends it, as a JSON object.
+    pub limit: String,
+    /// The tokens of the call.
+    pub usage: Usage,
+    /// Nano-dollars; `None` where the tier has no prices.
+    pub price: Option<u64>,
 }
 
 /// A stream that no budget bounds.
@@ -198,8 +213,8 @@ impl Gauge {
         }
     }
 
-    /// The last events of a stream that is over. `aigw`: its member of that name, as JSON. `usage`: the usage that the caller
-    /// asked for, as JSON.
+    /// The last events of a stream that is over. `aigw`: its member of that name, as JSON. `usage`: the members of the chunk
+    /// with the usage that the caller asked for, as JSON.
     pub(super) fn last_words(&self, chat: bool, aigw: &str, usage: Option<&str>) -> Vec<u8> {
         let open: Vec<u64> = self.choices.iter().filter(|(_, ended)| !**ended).map(|(index, _)| *index).collect();
         let body = if chat { "\"delta\":{}" } else { "\"text\":\"\"" };
@@ -213,7 +228,7 @@ impl Gauge {
         let mut words = format!("data: {{{marks},\"choices\":[{choices}]{null},\"aigw\":{aigw}}}\n\n");
         if let Some(usage) = usage {
             // Writing to a String cannot fail.
-            let _ = write!(words, "data: {{{marks},\"choices\":[],\"usage\":{usage}}}\n\n");
+            let _ = write!(words, "data: {{{marks},\"choices\":[],{usage}}}\n\n");
         }
         words.push_str("data: [DONE]\n\n");
         words.into_bytes()
@@ -357,7 +372,7 @@ mod tests {
         let ended = r#"{"choices":[{"index":1,"delta":{"content":"b"},"finish_reason":"stop"}]}"#;
         assert!(gauge.passes(ended.as_bytes(), None, &mut left));
         assert!(!pass(&mut gauge, "c", &mut left));
-        let words = gauge.last_words(true, r#"{"code":"budget_exhausted"}"#, Some(r#"{"total_tokens":3}"#));
+        let words = gauge.last_words(true, r#"{"code":"budget_exhausted"}"#, Some(r#""usage":{"total_tokens":3}"#));
         let wanted = concat!(
             r#"data: {"id":"c1","object":"chat.completion.chunk","created":7,"model":"m","#,
             r#""choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null,"#,

@@ -32,14 +32,15 @@ pub(super) struct Taken<P: CounterSpace> {
     pub(super) charge: Option<Charge>,
     /// The output cap of each choice that the budgets grant, where it is below the others.
     pub(super) cap: Option<u32>,
+    /// The reservation has the count of the input, not a bound.
+    pub(super) exact: bool,
 }
 
 /// A call to take.
 pub(super) struct Ask<'a> {
     pub(super) tier: &'a Tier,
     pub(super) asked: &'a Asked,
-    /// Whether the endpoint generates text.
-    pub(super) generates: bool,
+    pub(super) endpoint: Endpoint,
     pub(super) limits: Limits,
     /// Bytes of the body.
     pub(super) body: u64,
@@ -90,7 +91,7 @@ impl Ask<'_> {
         if !self.is_bounded(checks) {
             let demand = Demand { body: self.body, ..Demand::default() };
             let permit = admitter.take(checks, &demand, self.now, self.id)?;
-            return Ok(Taken { permit, charge: None, cap: None });
+            return Ok(Taken { permit, charge: None, cap: None, exact: true });
         }
         let mut input = Input { tokens: rough(), exact: false };
         let mut looks = 0;
@@ -101,7 +102,10 @@ impl Ask<'_> {
             let demand = Demand { body: self.body, bound: charge.held() };
             let fitted = self.fits(checks, &reserved);
             match admitter.take(checks, &demand, self.now, self.id) {
-                Ok(permit) => return Ok(Taken { permit, charge: Some(charge), cap: reserved.cap }),
+                Ok(permit) => {
+                    let (cap, exact) = (reserved.cap, input.exact);
+                    return Ok(Taken { permit, charge: Some(charge), cap, exact });
+                }
                 Err(NotTaken::Exceeded(_)) if fitted && looks < LOOKS => {}
                 Err(why) => return Err(why.into()),
             }
@@ -141,7 +145,7 @@ impl Ask<'_> {
         let caps = [&self.asked.max_tokens, &self.asked.max_completion_tokens];
         let own = caps.into_iter().flatten().filter_map(|cap| cap.tokens);
         let cap = own.chain(self.limits.smaller()).min();
-        Wish { input, choices: if self.generates { choices } else { 0 }, cap, stream }
+        Wish { input, choices: if self.endpoint.generates() { choices } else { 0 }, cap, stream }
     }
 
     /// The rest of each budget that refuses and does not refill.
@@ -166,10 +170,7 @@ impl Ask<'_> {
             let message = format!(
                 "The prompt has {input} tokens; tier '{name}' allows {most} in one request. Send a shorter prompt."
             );
-            return Err(Refusal {
-                param: Some("messages".into()),
-                ..Refusal::because(Reason::InvalidRequest, message)
-            });
+            return Err(Refusal::because(Reason::PromptTooLong, message).about(self.endpoint.input_member()));
         }
         if let Some(most) = self.tier.request_max_spend
             && reserved.spend > most
@@ -179,7 +180,7 @@ impl Ask<'_> {
                 dollars(reserved.spend),
                 dollars(most)
             );
-            return Err(Refusal::because(Reason::InvalidRequest, message));
+            return Err(Refusal::because(Reason::RequestTooDear, message));
         }
         Ok(())
     }
@@ -195,7 +196,7 @@ pub(super) fn bound(
     let held = charge.filter(|_| asked.stream)?.held();
     let gauge = Gauge::new(Arc::clone(counter), held.output_tokens, asked.choices);
     let wants_usage = asked.include_usage == IncludeUsage::Yes;
-    Some(Bound { gauge, chat: endpoint == Endpoint::Chat, wants_usage, input: held.input_tokens })
+    Some(Bound { gauge, chat: endpoint == Endpoint::Chat, wants_usage })
 }
 
 fn is_budget(check: &Check) -> bool {

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::case::Admission;
 use super::cors;
 use super::in_flight::InFlight;
-use crate::admit::{Check, Permit, headers};
+use crate::admit::{Check, Permit, headers, refused};
 use crate::balance::{Origin, health};
 use crate::cells::CounterSpace;
 use crate::forward::Dispatch;
@@ -28,7 +28,7 @@ use crate::settle::{
 use crate::snapshot::FailoverOn;
 use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::bill;
-use crate::stream::gauge::{More, Unbounded};
+use crate::stream::gauge::{Ending, More, Unbounded};
 use crate::stream::head::{Times, own_headers};
 use crate::stream::usage::Usage;
 use crate::telemetry::ErrorType;
@@ -154,23 +154,39 @@ struct Extension<'a, P: CounterSpace> {
     checks: &'a [Check],
     charge: &'a mut Charge,
     in_flight: &'a mut InFlight<P>,
+    tier: Option<&'a str>,
     now: Moment,
+    /// Index of the check that refused last.
+    refused: Option<usize>,
 }
 
 impl<P: CounterSpace> More for Extension<'_, P> {
     fn more(&mut self, tokens: u64) -> bool {
         let more = self.charge.step(tokens);
-        let taken = self.permit.extend(self.checks, &more, self.now).is_ok();
-        if taken {
-            self.charge.took(&more);
-            self.in_flight.hold(&more);
-        } else {
-            self.charge.refused();
+        match self.permit.extend(self.checks, &more, self.now) {
+            Ok(()) => {
+                self.charge.took(&more);
+                self.in_flight.hold(&more);
+            }
+            Err(check) => {
+                self.charge.refused();
+                self.refused = Some(check);
+                return false;
+            }
         }
-        taken
+        true
     }
 
-    fn counted(&mut self, _output: u64) {}
+    fn counted(&mut self, output: u64) {
+        self.permit.progress(&self.charge.so_far(output));
+    }
+
+    fn end(&self, usage: Option<Usage>, output: u64) -> Ending {
+        let settled = self.charge.settle(Known { usage, counted: Some(output), error: false, cut: true });
+        let check = self.refused.and_then(|check| self.checks.get(check));
+        let limit = check.map(|check| refused::cut(&self.permit.look(check, self.now), self.tier, self.now));
+        Ending { limit: limit.unwrap_or_else(|| "{}".to_owned()), usage: settled.usage(), price: settled.price }
+    }
 }
 
 /// A call that failed.
@@ -325,20 +341,22 @@ impl<P: CounterSpace> Call<P> {
     /// The whole answer of a model passes as one piece: adds the headers that tell its tokens and its price to `own`.
     pub fn bill(&self, own: &mut Vec<Header>) {
         let Facts { in_force, context, answer, .. } = &self.facts;
-        let plain = answer.as_ref().filter(|answer| answer.is_plain());
-        if let Some(usage) = plain.and_then(ModelAnswer::usage) {
-            bill::headers(&usage, context.tier(in_force).and_then(|tier| tier.price.as_ref()), own);
+        let Some(plain) = answer.as_ref().filter(|answer| answer.is_plain()) else { return };
+        let usage = plain.usage();
+        if let Some(charge) = &self.charge {
+            let known = Known { usage, counted: self.facts.counted(usage), error: false, cut: false };
+            let settled = charge.settle(known);
+            bill::headers(&settled.usage(), settled.price, own);
+        } else if let Some(usage) = usage {
+            let prices = context.tier(in_force).and_then(|tier| tier.price.as_ref());
+            bill::headers(&usage, prices.map(|prices| bill::price(prices, &usage)), own);
         }
     }
 
     /// A piece of the answer passes: returns its bytes for the client.
     pub fn piece(&mut self, piece: Bytes, after: Duration) -> Bytes {
-        let Self { permit, checks, charge, in_flight, admitted, .. } = self;
-        let piece = match (&mut self.facts.answer, charge) {
-            (Some(answer), Some(charge)) => {
-                let now = Moment(admitted.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)));
-                answer.piece(piece, after, &mut Extension { permit, checks, charge, in_flight, now })
-            }
+        let piece = match self.budgeted(after) {
+            (Some(answer), Some(mut more)) => answer.piece(piece, after, &mut more),
             (Some(answer), None) => answer.piece(piece, after, &mut Unbounded),
             (None, _) => piece,
         };
@@ -353,13 +371,20 @@ impl<P: CounterSpace> Call<P> {
         Some(ping)
     }
 
+    /// The answer of a model, and the way to more tokens where budgets count it.
+    fn budgeted(&mut self, after: Duration) -> (Option<&mut ModelAnswer>, Option<Extension<'_, P>>) {
+        let Self { permit, checks, charge, in_flight, admitted, facts, .. } = self;
+        let now = Moment(admitted.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)));
+        let tier = facts.context.tier(&facts.in_force).map(|tier| &*tier.name);
+        let more =
+            charge.as_mut().map(|charge| Extension { permit, checks, charge, in_flight, tier, now, refused: None });
+        (facts.answer.as_mut(), more)
+    }
+
     /// The answer is whole: returns the held bytes.
-    pub fn rest(&mut self) -> Bytes {
-        let Self { permit, checks, charge, in_flight, admitted, .. } = self;
-        let rest = match (&mut self.facts.answer, charge) {
-            (Some(answer), Some(charge)) => {
-                answer.rest(&mut Extension { permit, checks, charge, in_flight, now: *admitted })
-            }
+    pub fn rest(&mut self, after: Duration) -> Bytes {
+        let rest = match self.budgeted(after) {
+            (Some(answer), Some(mut more)) => answer.rest(&mut more),
             (Some(answer), None) => answer.rest(&mut Unbounded),
             (None, _) => Bytes::new(),
         };
@@ -480,9 +505,15 @@ impl Facts {
 
     /// The facts about the tokens of a call with this end.
     fn known(&self, usage: Option<Usage>, end: End, verdict: Verdict) -> Known {
-        let answer = self.answer.as_ref();
-        let counted = answer.and_then(ModelAnswer::counted);
-        Known { usage, counted, error: verdict == Verdict::Error, cut: end.outcome != Outcome::Completed }
+        let (counted, error) = (self.counted(usage), verdict == Verdict::Error);
+        Known { usage, counted, error, cut: end.outcome != Outcome::Completed }
+    }
+
+    /// The output tokens that the gateway counts; of a document only where its usage has none.
+    fn counted(&self, usage: Option<Usage>) -> Option<u64> {
+        let answer = self.answer.as_ref()?;
+        let told = usage.is_some_and(|usage| usage.output + usage.reasoning > 0);
+        if told && !answer.is_events() { None } else { answer.counted() }
     }
 
     /// The ends of attempts after which the next target is asked; `None` on Kong's routes.

@@ -26,9 +26,13 @@ use crate::limits::Demand;
 use crate::r#match::operation::{self, Operation};
 use crate::refusal::{Reason, Refusal, openai};
 use crate::request::{BodyLength, Head};
-use crate::settle::LogContext;
+use crate::settle::{CountInput, LogContext};
 use crate::snapshot::Tier;
 use crate::stream::answer::ModelAnswer;
+use crate::stream::plain::Plain;
+
+/// Bytes of a body whose input is counted after its call. It holds up the answers of other calls meanwhile: for 10 ms at most.
+const MOST_COUNTED: usize = 256 * 1024;
 
 pub(super) fn head<P: CounterSpace>(
     case: &Case<'_, P>,
@@ -113,16 +117,18 @@ pub(super) fn body<P: CounterSpace>(
     tier::model_checks(tier, caller, at, &mut checks);
     let limits = Limits { tier: tier.output_max_tokens, model: model.max_output_tokens };
     let prepared = in_force.models.get(at).ok_or(Reason::Internal)?;
-    let generates = endpoint.generates();
-    let ask = Ask { tier, asked: &asked, generates, limits, body: body.len() as u64, now, id: head.id };
-    let taken = take(&ask, admitter, &mut checks, prepared, endpoint, &body);
-    let Taken { permit, charge, cap } = taken.map_err(|why| why.refusal(tier, &checks, now, head.id))?;
+    let ask = Ask { tier, asked: &asked, endpoint, limits, body: body.len() as u64, now, id: head.id };
+    let taken = take(&ask, admitter, &mut checks, prepared, &body);
+    let Taken { permit, charge, cap, exact } = taken.map_err(|why| why.refusal(tier, &checks, now, head.id))?;
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);
 
     // balance, forward
     let bound = budget::bound(endpoint, &asked, charge.as_ref(), &prepared.counter);
-    let (answer, whole) = (ModelAnswer::new(&asked, tier.price).bounded(bound), !asked.stream);
+    let plain = charge.is_some().then(|| Plain::new(Arc::clone(&prepared.counter), endpoint.generates()));
+    let charge =
+        charge.map(|charge| charge.counting(if exact { None } else { count_input(in_force, at, endpoint, &body) }));
+    let (answer, whole) = (ModelAnswer::new(&asked, tier.price).bounded(bound).kept(plain), !asked.stream);
     let attempts = Attempts::of_model(ModelAttempts {
         in_force: in_force.clone(),
         model: at,
@@ -162,10 +168,19 @@ fn take<P: CounterSpace>(
     admitter: &Admitter<P>,
     checks: &mut [Check],
     model: &PreparedModel,
-    endpoint: Endpoint,
     body: &[u8],
 ) -> Result<Taken<P>, Refused> {
+    let endpoint = ask.endpoint;
     ask.take(admitter, checks, || model.input_bound(endpoint, body), || model.input_tokens(endpoint, body))
+}
+
+/// Counts the input of a call that nobody reports usage of; `None` for a body whose bound stays, since to count it would take long.
+fn count_input(in_force: &InForce, model: usize, endpoint: Endpoint, body: &Bytes) -> Option<CountInput> {
+    if body.len() > MOST_COUNTED {
+        return None;
+    }
+    let (in_force, body) = (in_force.clone(), body.clone());
+    Some(Box::new(move || in_force.models.get(model).map_or(u64::MAX, |model| model.input_tokens(endpoint, &body))))
 }
 
 /// Refuses a head that declares a body above the tier's bound.

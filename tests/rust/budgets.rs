@@ -83,7 +83,7 @@ fn answer(mut call: Call<HeapSpace>, status: u16, body: &str) -> EndedCall {
     let mut headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, media)]);
     call.head(StatusCode::from_u16(status).unwrap(), &mut headers, b"", SHORT, false);
     call.piece(Bytes::copy_from_slice(body.as_bytes()), SHORT);
-    call.rest();
+    call.rest(SHORT);
     call.completed(SHORT)
 }
 
@@ -159,7 +159,7 @@ fn stream_is_extended_on_its_way_and_settles_to_its_usage() {
         SHORT,
     );
     call.piece(Bytes::from_static(b"data: [DONE]\n\n"), SHORT);
-    call.rest();
+    call.rest(SHORT);
     assert_eq!(call.completed(SHORT).report().end.outcome, Outcome::Completed);
     assert_eq!(budgets.taken(), [1_009, 1_000 + 9_000 + 2_000_000]);
 }
@@ -184,7 +184,7 @@ fn stream_ends_at_the_boundary_of_either_budget() {
                 passed += 1;
             }
         }
-        call.rest();
+        call.rest(SHORT);
         let ended = call.completed(SHORT);
         assert_eq!(ended.report().end.outcome, Outcome::LimitCut);
         let price = 1_000 + input * 1_000 + passed * 2_000;

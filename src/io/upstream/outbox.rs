@@ -115,7 +115,7 @@ impl<O: CallObserver, T> Outbox<O, T> {
         let parts = self.with(|call| {
             let piece = call.piece(body, call.request().arrived.elapsed());
             call.bill(&mut head.own);
-            (piece, call.rest())
+            (piece, call.rest(call.request().arrived.elapsed()))
         });
         let (piece, rest) = parts.unwrap_or_default();
         let body = if rest.is_empty() { piece } else { [piece, rest].concat().into() };
@@ -166,7 +166,7 @@ impl<O: CallObserver, T> Outbox<O, T> {
 
     /// The body is whole.
     pub(super) fn end(&self) {
-        if let Some(rest) = self.with(Call::rest) {
+        if let Some(rest) = self.with(|call| call.rest(call.request().arrived.elapsed())) {
             self.chunk(rest);
         }
         self.complete();

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.support.ends import Upstream, Wire, chunk
-from tests.support.processes import Gateway, start_upstream
+from tests.support.processes import Gateway, start_upstream, wait_until
 from tests.support.surface import Caller, Json, caller, start_configured
 
 PRICE: Json = {"input": 0.5, "output": 1, "request": 0.001}
@@ -30,6 +31,18 @@ def document(body: Json | bytes) -> bytes:
 def event(body: Json) -> bytes:
     """One event of a stream, as a chunk of the answer's body."""
     return chunk(b"data: " + json.dumps(body).encode() + b"\n\n")
+
+
+def logged(gateway: Gateway, request_id: str) -> Json:
+    """The line of a request in the access log."""
+    log = gateway.data.parent / "log"
+
+    def found() -> list[Json]:
+        whole = log.read_text().rpartition("\n")[0]
+        return [line for line in map(json.loads, whole.splitlines()) if line["request_id"] == request_id]
+
+    wait_until(lambda: bool(found()), "the call is logged")
+    return found()[0]
 
 
 @dataclass
@@ -67,6 +80,8 @@ def running(folder: Path, mock: str, *arguments: str, workers: int = 1) -> Itera
 
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(Upstream(script))
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        silent_url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         many, endless = start_upstream("mock-llm", "--chunks", "100000")
         stack.callback(many.end)
 
@@ -79,6 +94,7 @@ def running(folder: Path, mock: str, *arguments: str, workers: int = 1) -> Itera
             "scripted": model(upstream.url, max_output_tokens=4096),
             # Its upstreams do not hear of the cap, so that streams reach the boundary.
             "endless": model(endless, cap_parameter="none"),
+            "silent-tls": model(silent_url),
             "scripted-endless": model(upstream.url, cap_parameter="none"),
         }
         gateway = start_configured(folder / "data", {"models": models}, *arguments, workers=workers)
