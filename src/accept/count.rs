@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -169,8 +170,10 @@ impl Media {
 
 fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     let text = value.get();
-    if !text.starts_with('"') {
-        return None;
+    let inner = text.strip_prefix('"')?;
+    // Without an escape it is read already.
+    if let Some(plain) = inner.strip_suffix('"').filter(|plain| memchr(b'\\', plain.as_bytes()).is_none()) {
+        return Some(Cow::Borrowed(plain));
     }
     // Half a surrogate pair is no text: such a string counts as it is written.
     serde_json::from_str::<Plain<'_>>(text).ok().map(|Plain(text)| text)
