@@ -39,5 +39,5 @@ pub fn count_tokens(
         let count = |text: &str| counter.count(text);
         input(&Measure { text: &count, per_message, per_request, image, audio, file }, endpoint, text)
     };
-    Ok(py.detach(|| (count(counter.as_ref()), count(&BytesCounter))))
+    Ok(py.detach(|| (counter.timed(&|| count(counter.as_ref())), count(&BytesCounter))))
 }

@@ -116,6 +116,7 @@ impl Worker {
         if Arc::ptr_eq(&held.snapshot, &snapshot) {
             return Arc::clone(&held);
         }
+        tokens::prepare(&snapshot.policy.offer);
         let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed), |of| self.counter(of)));
         self.recorder.count(Counter::SnapshotLoaded, 1);
         self.cells.status().set_generation(next.snapshot.generation);

@@ -1,7 +1,8 @@
 //! Token counting by the vocabularies that models name.
 //!
-//! In: a model's `tokenizer`. Out: its counter. A vocabulary is decoded on its first use, once for all threads of
-//! a process. Counting is exact, linear, and without a panic for every text.
+//! In: a model's `tokenizer`. Out: its counter. A vocabulary is decoded once for all threads of a process: on a thread of its own
+//! where a tier counts tokens ([`prepare`]), else on its first use. Counting is linear, without a panic for every text, and exact,
+//! except for very long runs of one sign: their bytes are a bound.
 
 mod openai;
 mod split;
@@ -9,11 +10,14 @@ mod timed;
 
 use std::sync::Arc;
 
-use aigw_core::snapshot::Tokenizer;
+use aigw_core::snapshot::{Offer, Tier, Tokenizer};
 use aigw_core::tokens::{BytesCounter, TokenCounter};
 
 use openai::OpenAi;
 pub use timed::Timed;
+
+/// Meters whose limits count tokens.
+const COUNTING: [&str; 4] = ["tokens", "input_tokens", "output_tokens", "spend"];
 
 /// The counter of a model's tokenizer. Costs no more than a pointer: no vocabulary is decoded here.
 pub fn counter(tokenizer: &Tokenizer) -> Arc<dyn TokenCounter> {
@@ -22,5 +26,23 @@ pub fn counter(tokenizer: &Tokenizer) -> Arc<dyn TokenCounter> {
         Tokenizer::Cl100kBase => Arc::new(OpenAi::Cl100k),
         // A file is refused where it is written; its bytes are a bound for any vocabulary.
         Tokenizer::Bytes | Tokenizer::File(_) => Arc::new(BytesCounter),
+    }
+}
+
+/// Decodes the vocabularies of a policy's models off the request path, where a tier has limits that count tokens.
+pub fn prepare(offer: &Offer) {
+    let counts = |tier: &Tier| {
+        let budget = tier.limits.iter().any(|limit| COUNTING.contains(&limit.limit.facts().meter));
+        budget || tier.prompt_max_tokens.is_some() || tier.request_max_spend.is_some()
+    };
+    if !offer.tiers.iter().any(counts) {
+        return;
+    }
+    for model in &offer.models {
+        match model.tokenizer {
+            Tokenizer::O200kBase => OpenAi::O200k.prepare(),
+            Tokenizer::Cl100kBase => OpenAi::Cl100k.prepare(),
+            Tokenizer::Bytes | Tokenizer::File(_) => {}
+        }
     }
 }

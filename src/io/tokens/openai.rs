@@ -2,11 +2,26 @@
 //!
 //! In: a text. Out: the number of its tokens, special tokens read as text. The crate `bpe-openai` has vocabularies and patterns and
 //! merges in linear time; [`split`](super::split) finds the pieces of ASCII text, the crate's pattern finds all others.
+//! Merging costs a hundred times as much where one sign is repeated for long, as in a line of dashes: of these pieces a body has so
+//! many bytes counted exactly, and the bytes of the others count as tokens.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aigw_core::tokens::TokenCounter;
 use bpe_openai::{Tokenizer, cl100k_base, o200k_base};
 
 use super::split;
+
+/// Signs in a row from which on merging is slow: tokens of signs have up to 80 bytes, and each of them is tried.
+const LONG_RUN: usize = 128;
+/// Bytes of pieces with such runs that a body has counted exactly: 0.5 µs for a byte is 8 ms (`benches/core/tokens.rs`).
+const MOST_SLOW: u64 = 16 * 1024;
+
+thread_local! {
+    /// Bytes that the body on this thread may still have counted so; `None` outside of a body.
+    static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+}
 
 /// One of OpenAI's vocabularies. The first count of a process decodes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +33,18 @@ pub(super) enum OpenAi {
 }
 
 impl OpenAi {
+    /// Decodes the vocabulary on a thread of its own, unless that was done before: the first request need not wait for it.
+    pub(super) fn prepare(self) {
+        static BEGUN: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+        if !BEGUN[self as usize].swap(true, Ordering::Relaxed) {
+            let decode = move || {
+                self.tokenizer();
+            };
+            // Without a thread the first count decodes it.
+            let _ = std::thread::Builder::new().name("vocabulary".into()).spawn(decode);
+        }
+    }
+
     fn tokenizer(self) -> &'static Tokenizer {
         match self {
             Self::O200k => o200k_base(),
@@ -41,20 +68,54 @@ impl TokenCounter for OpenAi {
     fn count(&self, text: &str) -> u64 {
         let tokenizer = self.tokenizer();
         let (mut rest, mut tokens) = (text, 0);
+        let mut left = LEFT.get().unwrap_or(MOST_SLOW);
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(self.piece(tokenizer, rest));
-            tokens += tokenizer.bpe.count(piece.as_bytes()) as u64;
+            let bytes = piece.len() as u64;
+            let slow = is_slow(piece);
+            tokens += if slow && bytes > left { bytes } else { tokenizer.bpe.count(piece.as_bytes()) as u64 };
+            left = if slow { left.saturating_sub(bytes) } else { left };
             rest = behind;
+        }
+        if LEFT.get().is_some() {
+            LEFT.set(Some(left));
         }
         tokens
     }
+
+    fn timed(&self, count: &dyn Fn() -> u64) -> u64 {
+        LEFT.set(Some(MOST_SLOW));
+        let tokens = count();
+        LEFT.set(None);
+        tokens
+    }
+}
+
+/// Whether a piece has a long run of a sign that vocabularies have many long tokens of.
+fn is_slow(piece: &str) -> bool {
+    if piece.len() <= LONG_RUN {
+        return false;
+    }
+    let (mut last, mut run) = ('\0', 0);
+    piece.chars().any(|sign| {
+        run = if sign == last { run + 1 } else { 1 };
+        last = sign;
+        run > LONG_RUN && is_drawn(sign)
+    })
+}
+
+/// Blanks, dots, underscores and tildes have few long tokens: merging their runs is fast.
+fn is_drawn(sign: char) -> bool {
+    let fast = sign.is_ascii_alphanumeric() || matches!(sign, ' ' | '\n' | '\r' | '.' | '_' | '~');
+    sign.is_ascii() && !fast || ('\u{2500}'..='\u{257f}').contains(&sign)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::time::Instant;
+    use rustix::time::{ClockId, clock_gettime};
+    use std::time::Duration;
 
     const BOTH: [OpenAi; 2] = [OpenAi::O200k, OpenAi::Cl100k];
 
@@ -64,6 +125,11 @@ mod tests {
         '\u{c}', '\u{1c}', '/', '.', '_', '0', '7', '9', '\u{0}', '\u{7f}', 'é', 'É', 'ſ', 'K', '\u{301}', '漢',
         '\u{a0}', '\u{3000}', '٣', '👨', '\u{200d}', '\u{85}',
     ];
+
+    /// CPU time of this thread: other programs on the machine do not count.
+    fn now() -> Duration {
+        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
+    }
 
     /// Pseudo-random numbers, the same in each run.
     struct Drawn(u64);
@@ -100,6 +166,26 @@ mod tests {
     }
 
     #[test]
+    fn long_runs_of_signs_are_exact_up_to_a_bound_of_bytes_for_each_body() {
+        for kind in BOTH {
+            let exact = |text: &str| kind.tokenizer().count(text) as u64;
+            for unit in ["-", "/", "=", "─", "-=", "---\n", " ", "a", "."] {
+                let text = unit.repeat(4_000 / unit.len());
+                assert_eq!(kind.count(&text), exact(&text), "{unit:?}");
+            }
+            let long = "-".repeat(20_000);
+            assert_eq!(kind.count(&long), 20_000);
+            let line = "-".repeat(4_000) + "\n";
+            assert!(kind.count(&line.repeat(5)) < 4_000 + 5 * exact(&line));
+            let body = || (0..6).map(|_| kind.count(&line)).sum::<u64>();
+            assert_eq!(body(), 6 * exact(&line), "texts of no body");
+            let counted = kind.timed(&body);
+            assert!((8_000..8_000 + 5 * exact(&line)).contains(&counted), "{counted}");
+            assert_eq!(kind.timed(&body), counted, "each body has its own bound");
+        }
+    }
+
+    #[test]
     fn counts_are_those_that_openai_publishes() {
         for (text, o200k, cl100k) in [
             ("", 0, 0),
@@ -120,9 +206,9 @@ mod tests {
             let cost = |bytes: usize| {
                 let text = unit.repeat(bytes / unit.len());
                 let once = |_| {
-                    let begun = Instant::now();
+                    let begun = now();
                     assert!(OpenAi::O200k.count(&text) <= text.len() as u64);
-                    begun.elapsed().as_secs_f64()
+                    now().saturating_sub(begun).as_secs_f64()
                 };
                 (0..2).map(once).fold(f64::INFINITY, f64::min)
             };

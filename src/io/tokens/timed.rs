@@ -29,7 +29,7 @@ impl TokenCounter for Timed {
 
     fn timed(&self, count: &dyn Fn() -> u64) -> u64 {
         let began = Instant::now();
-        let tokens = count();
+        let tokens = self.counter.timed(count);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tokenizing::count(&|at| self.cells.dense(GATEWAY.0, at), micros);
         tokens
