@@ -12,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hash
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
-.PHONY: help build run wheel test schedules compat llama bench fuzz lint fmt reference lock clean
+.PHONY: help build run wheel test schedules mutants compat llama bench fuzz lint fmt reference lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,14 @@ test: build lint ## every test: Rust, Python, real processes; lint first
 
 schedules: ## budget cells, places and journals under the schedules of a model checker (shuttle), in a build of its own
 	RUSTFLAGS="--cfg shuttle" cargo test --locked -p aigw-core --test schedules --target-dir target/schedules
+
+mutants: .cache/mutants/bin/cargo-mutants ## faults in the code that counts, each of which a test must notice: hours; FILES="src/cells/budget.rs"
+	PATH=$(CURDIR)/.cache/mutants/bin:$$PATH cargo mutants --package aigw-core --output target \
+	  $(foreach file,$(or $(FILES),src/limits/** src/admit/** src/cells/**),--file '$(file)')
+
+.cache/mutants/bin/cargo-mutants:
+	@$(TOOLCHAIN)
+	cargo install --locked --quiet --root .cache/mutants --version 27.1.0 cargo-mutants
 
 compat: build ## nine clients (Python, Node, Go) through a gateway, each call of each; CLIENTS="openai vercel-ai"
 	$(BIN)/python -m tests.compat $(CLIENTS)
