@@ -182,7 +182,8 @@ def test_a_secret_others_can_read_is_refused(publisher: Publisher, tmp_path: Pat
 
 def test_limits_are_checked_by_their_kind() -> None:
     budgets = dict.fromkeys(("tokens", "input_tokens", "output_tokens", "spend"), 2)
-    assert limit_kinds() == {"window": 1, "bucket": 1, **budgets, "concurrency": 16}
+    buckets = dict.fromkeys(("bucket", "tokens_bucket", "input_tokens_bucket", "output_tokens_bucket"), 1)
+    assert limit_kinds() == {"window": 1, **buckets, **budgets, "concurrency": 16}
     for kind, fields, ip, wrong in (
         ("window", {"requests": 5, "per": "day"}, True, None),
         ("bucket", {"requests": 5, "per": "day", "burst": 5}, False, None),
