@@ -9,6 +9,7 @@ mod check;
 pub mod gate;
 pub mod groups;
 pub mod headers;
+mod in_flight;
 mod needs;
 mod permit;
 pub mod profile;

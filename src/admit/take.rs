@@ -7,26 +7,23 @@
 use std::sync::Arc;
 
 use super::check::{Check, NotTaken, refusal};
-use super::needs;
+use super::in_flight::InFlight;
 use super::permit::{Permit, give_back};
 use crate::cells::journal::{Entry, MAX_CELLS, State, TakenAmount};
 use crate::cells::{CellKey, CounterSpace};
 use crate::limits::Demand;
 use crate::units::{Moment, RequestId};
 
-/// Nanoseconds until a request that only calls in flight hold up is worth another try: calls of models take seconds, and half a
-/// second is the first wait of OpenAI's clients.
-const SOON: u64 = 500_000_000;
-
 /// Admits requests against the counters of one gateway.
 pub struct Admitter<S> {
     space: Arc<S>,
+    in_flight: InFlight,
 }
 
 impl<S: CounterSpace> Admitter<S> {
     /// Over a worker's counters and ring.
     pub fn new(space: Arc<S>) -> Self {
-        Self { space }
+        Self { space, in_flight: InFlight::default() }
     }
 
     /// The counter of an identifier (address, header value, path) in an open column.
@@ -44,17 +41,13 @@ impl<S: CounterSpace> Admitter<S> {
         if checks.iter().any(Check::refuses) { Err(self.refusal(checks, now)) } else { Ok(()) }
     }
 
-    /// Why the checks refuse. A budget that only calls in flight fill may pass as soon as one of them ends. This worker's calls are
-    /// looked at, not those of others: a refusal must stay cheap.
+    /// Why the checks refuse. A budget that only calls in flight fill may pass as soon as one of them ends.
     #[cold]
     fn refusal(&self, checks: &mut [Check], now: Moment) -> NotTaken {
-        for check in checks.iter_mut().filter(|check| check.refuses() && needs::is_budget(&check.facts())) {
-            let named = check.limit.standing(&*self.space, check.key, now).held_in;
-            check.state.held = named.map_or(0, |(cell, window)| self.space.ring().held(cell, window));
-            if check.is_held() {
-                check.state.free_at = Moment(now.0.saturating_add(SOON));
-            }
-        }
+        checks
+            .iter_mut()
+            .filter(|check| check.refuses())
+            .for_each(|check| self.in_flight.note(&*self.space, check, now));
         refusal(checks)
     }
 
@@ -86,6 +79,11 @@ impl<S: CounterSpace> Admitter<S> {
                 // Another request was faster: all checks are read again, so that the headers show the counters after it.
                 return Err(match (refusal, self.peek(checks, demand, now)) {
                     (NotTaken::Exceeded(_), Err(again)) => again,
+                    (NotTaken::Exceeded(n), Ok(())) => {
+                        // A call in flight had the room, and has given it back meanwhile.
+                        self.in_flight.note(&*self.space, &mut checks[n], now);
+                        NotTaken::Exceeded(n)
+                    }
                     (refusal, _) => refusal,
                 });
             }

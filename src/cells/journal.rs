@@ -157,16 +157,6 @@ impl<W: Words> Ring<W> {
         words[PROGRESS].store(used[0].saturating_add(1), Ordering::Release);
     }
 
-    /// The amount that open permits of this process hold in a counter's window. Entries that were never used end the search: the
-    /// free ones are used lowest first.
-    pub(crate) fn held(&self, cell: CellRef, window: u64) -> u64 {
-        let used = self.words().chunks_exact(ENTRY_WORDS).map(|entry| (entry, entry[STATE].load(Ordering::Acquire)));
-        let open = used.take_while(|(_, state)| *state != 0).filter(|(_, state)| State::of(*state) != State::Free);
-        let taken = open.flat_map(|(entry, _)| (0..cells(entry)).map(move |n| triple(entry, n)));
-        let of_window = taken.filter(|taken| taken.cell == cell && taken.window == window);
-        of_window.fold(0, |sum, taken| sum.saturating_add(taken.amount))
-    }
-
     /// Steps the entry on. A reader that sees the new state sees everything that was done before it.
     #[inline]
     pub(crate) fn step(&self, entry: &Entry, state: State) {
@@ -227,6 +217,28 @@ pub fn open_permits(ring: &[AtomicU64]) -> impl Iterator<Item = OpenPermit> {
         let after = entry[STATE].load(Ordering::Relaxed);
         (after >> 8 == before >> 8 && State::of(after) != State::Free).then_some(permit)
     })
+}
+
+/// Entries that were never used and may stand before one that is: several threads begin at once.
+const GAP: usize = 64;
+
+/// The amount that open permits of a ring hold in a counter's window. Entries are used from the lowest on, so those that never were
+/// end the search.
+pub fn held(ring: &[AtomicU64], cell: CellRef, window: u64) -> u64 {
+    let (mut sum, mut unused) = (0_u64, 0);
+    for entry in ring.chunks_exact(ENTRY_WORDS) {
+        let word = entry[STATE].load(Ordering::Acquire);
+        unused = if word == 0 { unused + 1 } else { 0 };
+        if unused > GAP {
+            break;
+        }
+        if State::of(word) != State::Free {
+            let taken = (0..cells(entry)).map(|n| triple(entry, n));
+            let own = taken.filter(|taken| taken.cell == cell && taken.window == window);
+            sum = own.fold(sum, |sum, taken| sum.saturating_add(taken.amount));
+        }
+    }
+    sum
 }
 
 /// The entries of a dead owner's ring.

@@ -165,7 +165,7 @@ impl Usage {
 pub struct State {
     /// The amount counted, without the request's own.
     pub used: u64,
-    /// The part of it that calls in flight in this worker hold, where a budget was refused.
+    /// The part of it that calls in flight hold, where a budget was refused.
     pub held: u64,
     /// When the request's amount passes, if it does not pass now. A window always names its end.
     pub free_at: Moment,

@@ -3,10 +3,8 @@
 //! It holds no slot and takes nothing. Each word is read at its own moment: the words of one answer may be of different
 //! moments.
 
-use std::array;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -19,7 +17,7 @@ use aigw_core::units::Moment;
 
 use super::counters::Counters;
 use super::files::StoreId;
-use super::slots::{self, SLOTS, SlotReport};
+use super::slots::{self, OpenSlots, SlotReport};
 use crate::map::WordMap;
 
 /// A slot that was reclaimed.
@@ -34,16 +32,15 @@ pub struct ReclaimedSlot {
 /// The counters, for one control process.
 pub struct ControlCells {
     dir: PathBuf,
-    store: StoreId,
     counters: Counters,
-    slots: [OnceLock<WordMap>; SLOTS as usize],
+    slots: OpenSlots,
 }
 
 impl ControlCells {
     /// Opens `DATA/cells` and makes missing files. [`super::set_aside_foreign`] comes first.
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
-        Ok(Self { dir: dir.to_owned(), store, counters, slots: array::from_fn(|_| OnceLock::new()) })
+        Ok(Self { dir: dir.to_owned(), counters, slots: OpenSlots::new(dir, store) })
     }
 
     /// The highest number of a limit's column that has a file; 0 for none.
@@ -112,17 +109,6 @@ impl ControlCells {
     }
 
     fn open_slots(&self) -> io::Result<Vec<(u8, &WordMap)>> {
-        let mut found = Vec::new();
-        for (number, place) in (0..SLOTS).zip(&self.slots) {
-            if let Some(words) = place.get() {
-                found.push((number, words));
-            } else if let Some(words) = slots::open(&self.dir, self.store, number, &self.counters)? {
-                found.push((number, place.get_or_init(|| words)));
-            } else {
-                // Slots are taken from the lowest on: the first missing file ends the list.
-                break;
-            }
-        }
-        Ok(found)
+        self.slots.open(&self.counters)
     }
 }

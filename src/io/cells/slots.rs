@@ -4,9 +4,11 @@
 //! and not locked had an owner that died: the next holder of its lock reclaims the permits, and then the slot is free. Files
 //! are never removed, so every process locks the same file.
 
+use std::array;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Error, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aigw_core::admit::{Reclaimed, reclaim, reclaim_v1};
@@ -185,7 +187,7 @@ fn release(slot: &[AtomicU64], cells: &impl Cells) -> Reclaimed {
 }
 
 /// Opens the slot of another process, for the control process. `None` without a file.
-pub(super) fn open(dir: &Path, store: StoreId, number: u8, cells: &impl Cells) -> io::Result<Option<WordMap>> {
+fn open(dir: &Path, store: StoreId, number: u8, cells: &impl Cells) -> io::Result<Option<WordMap>> {
     let path = path(dir, number);
     let file = match files::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -199,6 +201,35 @@ pub(super) fn open(dir: &Path, store: StoreId, number: u8, cells: &impl Cells) -
     let words = WordMap::new(&file, 0, WORDS).map_err(at)?;
     files::check(CellFile::Slot, &path, &words, store)?;
     Ok(Some(words))
+}
+
+/// The slots of all workers, each opened once.
+pub(super) struct OpenSlots {
+    dir: PathBuf,
+    store: StoreId,
+    slots: [OnceLock<WordMap>; SLOTS as usize],
+}
+
+impl OpenSlots {
+    pub(super) fn new(dir: &Path, store: StoreId) -> Self {
+        Self { dir: dir.to_owned(), store, slots: array::from_fn(|_| OnceLock::new()) }
+    }
+
+    /// Number and words of each slot that has a file.
+    pub(super) fn open(&self, cells: &impl Cells) -> io::Result<Vec<(u8, &WordMap)>> {
+        let mut found = Vec::new();
+        for (number, place) in (0..SLOTS).zip(&self.slots) {
+            if let Some(words) = place.get() {
+                found.push((number, words));
+            } else if let Some(words) = open(&self.dir, self.store, number, cells)? {
+                found.push((number, place.get_or_init(|| words)));
+            } else {
+                // Slots are taken from the lowest on: the first missing file ends the list.
+                break;
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Reclaims a slot if its owner is dead.

@@ -4,12 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-use aigw_core::cells::{Cells, CounterSpace, Ring};
+use aigw_core::cells::{CellRef, Cells, CounterSpace, Ring, journal};
 
 use super::counters::Counters;
 use super::files::StoreId;
 use super::open_area::{FileLock, Open};
-use super::slots::{Slot, SlotStatus};
+use super::slots::{self, OpenSlots, Slot, SlotStatus};
 use crate::map::WordMap;
 
 /// The counters, for one worker.
@@ -17,6 +17,8 @@ pub struct WorkerCells {
     counters: Counters,
     slot: Slot,
     ring: Ring<WordMap>,
+    /// The slots of all workers, opened when a refusal first asks for the amounts that they hold.
+    others: OpenSlots,
 }
 
 impl WorkerCells {
@@ -27,7 +29,7 @@ impl WorkerCells {
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
         let (slot, ring) = Slot::acquire(dir, store, &counters)?;
-        Ok(Self { counters, slot, ring })
+        Ok(Self { counters, slot, ring, others: OpenSlots::new(dir, store) })
     }
 
     /// The number of the worker's slot.
@@ -75,5 +77,10 @@ impl CounterSpace for WorkerCells {
     #[inline]
     fn ring(&self) -> &Ring<WordMap> {
         &self.ring
+    }
+
+    fn held(&self, cell: CellRef, window: u64) -> u64 {
+        let rings = self.others.open(&self.counters).unwrap_or_default();
+        rings.iter().fold(0, |sum, (_, slot)| sum.saturating_add(journal::held(slots::ring(slot), cell, window)))
     }
 }
