@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::shared::COLUMN_WORDS;
 use super::tag::TagKey;
-use super::{Busy, Cells, CounterSpace, Exclusive, LayoutError, OpenArea, Ring, Words, journal, open};
+use super::{Busy, CellRef, Cells, CounterSpace, Exclusive, LayoutError, OpenArea, Ring, Words, journal, open};
 
 /// Words on the heap, shared by all who hold a clone.
 #[derive(Clone)]
@@ -113,5 +113,9 @@ impl CounterSpace for HeapSpace {
     #[inline]
     fn ring(&self) -> &Ring<HeapWords> {
         &self.ring
+    }
+
+    fn held(&self, cell: CellRef, window: u64) -> u64 {
+        journal::held(self.ring.words(), cell, window)
     }
 }

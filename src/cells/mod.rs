@@ -90,10 +90,8 @@ pub trait CounterSpace: Cells {
     /// The worker's journal.
     fn ring(&self) -> &Ring<Self::Words>;
 
-    /// The amount that calls in flight hold in a cell and window, as far as their journals can be read.
-    fn held(&self, cell: CellRef, window: u64) -> u64 {
-        journal::held(self.ring().words(), cell, window)
-    }
+    /// The amount that calls in flight hold in a cell and window, as far as their journals can be read: [`journal::held`].
+    fn held(&self, cell: CellRef, window: u64) -> u64;
 }
 
 /// Why a counter could not be used.

@@ -11,7 +11,7 @@ use aigw_core::admit::{Admitter, Check, Permit, Reclaimed, reclaim};
 use aigw_core::cells::heap::{HeapLock, HeapWords};
 use aigw_core::cells::journal::{ENTRY_WORDS, RING_WORDS};
 use aigw_core::cells::tag::TagKey;
-use aigw_core::cells::{CellKey, Cells, CounterSpace, OpenArea, Ring, Words, counter, open};
+use aigw_core::cells::{CellKey, CellRef, Cells, CounterSpace, OpenArea, Ring, Words, counter, journal, open};
 use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
@@ -120,6 +120,10 @@ impl CounterSpace for Watched {
     fn ring(&self) -> &Ring<HeapWords> {
         self.copy();
         self.ring.as_ref().unwrap()
+    }
+
+    fn held(&self, cell: CellRef, window: u64) -> u64 {
+        journal::held(self.ring().words(), cell, window)
     }
 }
 

@@ -13,7 +13,7 @@ use aigw_core::cells::heap::{HeapLock, HeapWords};
 use aigw_core::cells::journal::{RING_WORDS, open_permits};
 use aigw_core::cells::places::Places;
 use aigw_core::cells::tag::TagKey;
-use aigw_core::cells::{CellKey, Cells, CounterSpace, OpenArea, Ring, Words, open};
+use aigw_core::cells::{CellKey, CellRef, Cells, CounterSpace, OpenArea, Ring, Words, journal, open};
 use aigw_core::limits::{Amounts, Demand, KINDS, Limit, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
@@ -142,6 +142,10 @@ impl Cells for Worker {
 impl CounterSpace for Worker {
     fn ring(&self) -> &Ring<Mortal> {
         &self.ring
+    }
+
+    fn held(&self, cell: CellRef, window: u64) -> u64 {
+        journal::held(self.ring.words(), cell, window)
     }
 }
 
