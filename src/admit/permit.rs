@@ -81,6 +81,28 @@ impl<S: CounterSpace> Permit<S> {
         Ok(())
     }
 
+    /// Gives a part of the amounts back on the way: the call needs less than it was admitted with.
+    ///
+    /// The journal is changed before the counters. A process that is killed in between leaves the part counted, and nobody gives
+    /// it back a second time. A counter that went on in a later window keeps its amount: the first window holds the part.
+    pub fn shrink(&mut self, less: &Amounts) {
+        let Some(entry) = &self.entry else { return };
+        let ring = self.space.ring();
+        let less = Usage { requests: 0, amounts: *less };
+        for n in 0..ring.cells(entry) {
+            if self.earlier.get(n).is_some_and(|earlier| *earlier > 0) {
+                continue;
+            }
+            let line = ring.read(entry, n);
+            // A line of 0 names a counter that gave nothing: the end of the call would charge nothing there.
+            let amount = limits::used(line, &less).min(line.amount.saturating_sub(1));
+            if amount > 0 {
+                ring.write(entry, n, TakenAmount { amount: line.amount - amount, ..line });
+                limits::give_back(&*self.space, TakenAmount { amount, ..line });
+            }
+        }
+    }
+
     /// A check of the permit with its counter's state as it is now.
     pub fn look(&self, check: &Check, now: Moment) -> Check {
         let mut seen = *check;

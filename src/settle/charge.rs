@@ -136,6 +136,23 @@ impl Charge {
         self.held.spend = self.held.spend.saturating_add(more.spend);
     }
 
+    /// Counts an input of which the reservation has a bound only, at most once. Returns the amounts that the call does not need;
+    /// `None`: there are none.
+    pub fn tighten(&mut self) -> Option<Amounts> {
+        self.count.as_ref()?;
+        let before = self.held();
+        self.held.input = self.input();
+        self.count = None;
+        self.held.spend = self.bound(self.held.output);
+        let after = self.held();
+        let less = Amounts {
+            input_tokens: before.input_tokens.saturating_sub(after.input_tokens),
+            output_tokens: 0,
+            spend: before.spend.saturating_sub(after.spend),
+        };
+        (less != Amounts::NONE).then_some(less)
+    }
+
     /// A budget had no more.
     pub fn refused(&mut self) {
         self.refused = self.refused.saturating_add(1);
@@ -268,6 +285,28 @@ mod tests {
         assert_eq!(settled.price, Some(PRICES.of(&Classes { input: 9, output: 7, ..Classes::default() })));
         let settled = charge.settle(Known::default());
         assert_eq!((settled.amounts.input_tokens, settled.source), (200, UsageSource::Reserved));
+    }
+
+    #[test]
+    fn input_is_counted_once_and_frees_the_rest_of_its_bound() {
+        let counts = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counted = std::sync::Arc::clone(&counts);
+        let count = move || {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            9
+        };
+        let mut charge = charge(200, 100).counting(Some(Box::new(count)));
+        let spend = PRICES.bound(200, 100) - PRICES.bound(9, 100);
+        assert_eq!(charge.tighten(), Some(Amounts { input_tokens: 191, output_tokens: 0, spend }));
+        assert_eq!(charge.tighten(), None);
+        let held = Amounts { input_tokens: 9, output_tokens: 100, spend: PRICES.bound(9, 100) };
+        assert_eq!((charge.held(), charge.so_far(100)), (held, held));
+        let settled = charge.settle(Known { counted: Some(100), ..Known::default() });
+        assert_eq!((settled.amounts.input_tokens, settled.overrun), (9, false));
+        assert_eq!(counts.load(std::sync::atomic::Ordering::Relaxed), 1);
+        let mut large =
+            Charge::new(None, Reservation { input: 5, ..Reservation::default() }).counting(Some(Box::new(|| 6)));
+        assert_eq!((large.tighten(), large.held().input_tokens), (None, 5), "never above the bound");
     }
 
     #[test]

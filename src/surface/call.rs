@@ -160,21 +160,36 @@ struct Extension<'a, P: CounterSpace> {
     refused: Option<usize>,
 }
 
+impl<P: CounterSpace> Extension<'_, P> {
+    /// Takes so many more output tokens. The error is the index of the check that refuses.
+    fn take(&mut self, tokens: u64) -> Result<(), usize> {
+        let more = self.charge.step(tokens);
+        self.permit.extend(self.checks, &more, self.now)?;
+        self.charge.took(&more);
+        self.in_flight.hold(&more);
+        Ok(())
+    }
+
+    /// Gives back the part of a bounded input that its count does not need. False: there is none.
+    fn tighten(&mut self) -> bool {
+        let Some(less) = self.charge.tighten() else { return false };
+        self.permit.shrink(&less);
+        self.in_flight.release(&less);
+        true
+    }
+}
+
 impl<P: CounterSpace> More for Extension<'_, P> {
     fn more(&mut self, tokens: u64) -> bool {
-        let more = self.charge.step(tokens);
-        match self.permit.extend(self.checks, &more, self.now) {
-            Ok(()) => {
-                self.charge.took(&more);
-                self.in_flight.hold(&more);
-            }
-            Err(check) => {
-                self.charge.refused();
-                self.refused = Some(check);
-                return false;
-            }
+        let mut took = self.take(tokens);
+        if took.is_err() && self.tighten() {
+            took = self.take(tokens);
         }
-        true
+        if let Err(check) = took {
+            self.charge.refused();
+            self.refused = Some(check);
+        }
+        took.is_ok()
     }
 
     fn counted(&mut self, output: u64) {

@@ -1,6 +1,6 @@
 //! The part of one call in its tier's gauges: one call in flight, and the amounts that its budgets hold.
 //!
-//! In: an admitted request; each extension of its budgets. Out: words in the lane of this worker. A value's drop takes its part
+//! In: an admitted request; each change of the amounts that its budgets hold. Out: words in the lane of this worker. A value's drop takes its part
 //! back, so every end of a call does.
 
 use crate::cells::atomic::AtomicU64;
@@ -37,6 +37,17 @@ impl<P: CounterSpace> InFlight<P> {
         *spend = spend.saturating_add(more.spend);
         if let Some(first) = self.first {
             budgets::hold(&self.run(first), self.space.lane(), more);
+        }
+    }
+
+    /// The call holds less.
+    pub(super) fn release(&mut self, less: &Amounts) {
+        let Amounts { input_tokens, output_tokens, spend } = &mut self.held;
+        *input_tokens = input_tokens.saturating_sub(less.input_tokens);
+        *output_tokens = output_tokens.saturating_sub(less.output_tokens);
+        *spend = spend.saturating_sub(less.spend);
+        if let Some(first) = self.first {
+            budgets::release(&self.run(first), self.space.lane(), less);
         }
     }
 

@@ -147,12 +147,17 @@ pub fn hold<'a>(run: &impl Run<'a>, lane: u64, more: &Amounts) {
     }
 }
 
+/// A call in flight holds less.
+pub fn release<'a>(run: &impl Run<'a>, lane: u64, less: &Amounts) {
+    for (at, amount) in (HELD..).zip(parts(less)) {
+        change(run, lane, at, amount.wrapping_neg());
+    }
+}
+
 /// A call ends that held `held`.
 pub fn leave<'a>(run: &impl Run<'a>, lane: u64, held: &Amounts) {
     change(run, lane, CALLS, 1_u64.wrapping_neg());
-    for (at, amount) in (HELD..).zip(parts(held)) {
-        change(run, lane, at, amount.wrapping_neg());
-    }
+    release(run, lane, held);
 }
 
 /// A worker starts in `lane`, or died there. `run`: the whole column.
@@ -362,7 +367,8 @@ mod tests {
                 "aigw_reserved_in_flight{tier=\"free\",meter=\"spend\"} 12",
             ],
         );
-        leave(&tier, 0, &amounts(10, 256, 5));
+        release(&tier, 0, &amounts(4, 0, 2));
+        leave(&tier, 0, &amounts(6, 256, 3));
         forget(&|at: u32| words.get(at as usize), 63);
         assert!(read(&words).iter().all(|word| *word == 0));
         assert_shows(&second(&words), &["aigw_calls_in_flight{tier=\"free\"} 0"]);

@@ -10,6 +10,7 @@ use aigw_core::cells::heap::HeapSpace;
 use aigw_core::limits::{Amounts, Limit};
 use aigw_core::settle::{Failure, Outcome, Shutdown, UsageSource};
 use aigw_core::surface::{Call, EndedCall};
+use aigw_core::tokens::{BytesCounter, TokenCounter};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -20,6 +21,15 @@ const SPEND: u32 = 8;
 const RUNNING: Shutdown = Shutdown { draining: false, cutting: false };
 /// 1 USD for a million tokens of input, 2 of output, and 1,000 nano-dollars for a request.
 const PRICE: &str = r#"{"input":1000000000,"cached_input":1000000000,"cache_write":1000000000,"output":2000000000,"reasoning":2000000000,"request":1000}"#;
+
+/// A token for every four bytes.
+struct Fours;
+
+impl TokenCounter for Fours {
+    fn count(&self, text: &str) -> u64 {
+        (text.len() as u64).div_ceil(4)
+    }
+}
 
 /// A world whose tier has a token budget and a spend budget.
 struct Budgets {
@@ -33,6 +43,20 @@ impl Budgets {
     }
 
     fn with(tokens: u64, spend: u64, change: impl FnOnce(&mut Value)) -> Self {
+        Self::counted_by(|| Arc::new(BytesCounter), tokens, spend, change)
+    }
+
+    /// A world whose models count tokens of four bytes.
+    fn exact(tokens: u64, spend: u64) -> Self {
+        Self::counted_by(|| Arc::new(Fours), tokens, spend, |_| ())
+    }
+
+    fn counted_by(
+        counter: fn() -> Arc<dyn TokenCounter>,
+        tokens: u64,
+        spend: u64,
+        change: impl FnOnce(&mut Value),
+    ) -> Self {
         let mut policy = policy();
         let fields = [json!({"amount": tokens, "per": "day"}), json!({"amount": spend, "per": "month"})];
         let limit = |kind: &str, fields: &Value, column: u32| json!({"kind": kind, "fields": fields, "scope": "consumer", "shadow": false, "column": column, "by_model": []});
@@ -46,7 +70,7 @@ impl Budgets {
         }
         change(&mut policy);
         let columns = [(ROUTE, 4, 1), (TIER, 4, 1), (MODEL, 4, 1), (TOKENS, 4, 2), (SPEND, 4, 2)];
-        let world = World::over(Arc::new(HeapSpace::wide(&columns, 8).unwrap()), &policy);
+        let world = World::counted_by(counter, Arc::new(HeapSpace::wide(&columns, 8).unwrap()), &policy);
         let build = |kind: &str, fields: &Value| Limit::build(kind, fields).unwrap();
         let limits = [(build("tokens", &fields[0]), TOKENS), (build("spend", &fields[1]), SPEND)];
         Self { world, limits }
@@ -192,6 +216,49 @@ fn stream_ends_at_the_boundary_of_either_budget() {
         assert!(input + passed == tokens || price + 2_000 > spend, "the budget is used to its last token");
         assert!(input + passed <= tokens && price <= spend);
         assert_eq!(ended.settled().unwrap().source, UsageSource::Counted);
+    }
+}
+
+/// The tokens of a stream until it is over.
+fn pass_all(call: &mut Call<HeapSpace>) -> u64 {
+    let mut passed = 0;
+    loop {
+        token(call);
+        if call.is_over() {
+            return passed;
+        }
+        passed += 1;
+    }
+}
+
+#[test]
+fn stream_whose_input_was_bounded_by_bytes_uses_the_budget_to_its_last_token() {
+    let body =
+        ask(&json!({"stream": true, "max_tokens": 10, "messages": [{"role": "user", "content": "word".repeat(100)}]}));
+    let ample = Budgets::exact(1_000_000, 1_000_000_000);
+    let mut call = ample.call(&body);
+    let bound = ample.taken()[0] - 10;
+    begin(&mut call);
+    token(&mut call);
+    ample.world.fail(call, Failure::Cancelled, true, RUNNING);
+    let exact = ample.taken()[0] - 1;
+    assert!(exact < bound / 2, "{exact} {bound}");
+    // The upstream ignores the cap of 10 tokens, which the budget holds next to the bound.
+    let room = bound + 300;
+    let dear = 1_000 + room * 1_000;
+    for (tokens, spend) in [(room, 1_000_000_000), (1_000_000, dear)] {
+        let budgets = Budgets::exact(tokens, spend);
+        let mut call = budgets.call(&body);
+        assert_eq!(budgets.taken()[0], bound + 10, "the bytes prove the budgets ample");
+        begin(&mut call);
+        let passed = pass_all(&mut call);
+        let price = 1_000 + exact * 1_000 + passed * 2_000;
+        assert_eq!(budgets.taken(), [exact + passed, price]);
+        assert!(exact + passed == tokens || price + 2_000 > spend, "{passed} of {tokens} tokens, {price} of {spend}");
+        assert!(exact + passed <= tokens && price <= spend);
+        let ended = call.completed(SHORT);
+        assert_eq!((ended.report().end.outcome, ended.settled().unwrap().overrun), (Outcome::LimitCut, false));
+        assert_eq!(budgets.taken(), [exact + passed, price]);
     }
 }
 

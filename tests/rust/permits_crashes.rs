@@ -184,6 +184,8 @@ enum Step {
     Take(usize, u64, u64),
     Sent(usize),
     Extend(usize, u64),
+    /// So many percent of the input are not needed.
+    Shrink(usize, u64),
     /// Notes that so many percent of the amount held are used.
     Progress(usize, u64),
     /// Ends the call with so many percent used; above 100 is an overrun.
@@ -203,6 +205,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0..WORKERS, 0..200_u64, 0..200_u64).prop_map(|(worker, input, output)| Step::Take(worker, input, output)),
         5 => any::<usize>().prop_map(Step::Sent),
         5 => (any::<usize>(), 0..150_u64).prop_map(|(which, more)| Step::Extend(which, more)),
+        3 => (any::<usize>(), 0..=100_u64).prop_map(|(which, share)| Step::Shrink(which, share)),
         5 => (any::<usize>(), 0..=100_u64).prop_map(|(which, share)| Step::Progress(which, share)),
         3 => (any::<usize>(), 0..=120_u64).prop_map(|(which, share)| Step::Settle(which, share)),
         2 => any::<usize>().prop_map(Step::Drop),
@@ -365,6 +368,28 @@ impl<'a> World<'a> {
         *held = priced(held.input_tokens + more.input_tokens, held.output_tokens + more.output_tokens);
     }
 
+    /// Gives back a part of the input. A worker that dies in it leaves the part counted or not, and its line with it or without.
+    fn shrink(&mut self, at: usize, less: Amounts) {
+        self.calls[at].permit.shrink(&less);
+        let died = self.workers[self.calls[at].worker].life.is_over();
+        for budget in 0..BUDGETS {
+            let Some(((window, last), earlier)) = self.calls[at].parts[budget].split_last_mut() else { continue };
+            if earlier.iter().any(|(_, amount)| *amount > 0) {
+                continue;
+            }
+            let part = amount(budget, &less).min(last.saturating_sub(1));
+            *last -= part;
+            let window = *window;
+            let book = self.book(budget, window);
+            book.least -= part;
+            book.most -= if died { 0 } else { part };
+        }
+        let Call { held, noted, .. } = &mut self.calls[at];
+        *held = priced(held.input_tokens - less.input_tokens, held.output_tokens);
+        // A note of more than a line has counts as the line.
+        *noted = noted.map(|noted| priced(noted.input_tokens.min(held.input_tokens), noted.output_tokens));
+    }
+
     /// Ends a call with `used`; `None`: it is given back.
     fn end(&mut self, at: usize, used: Option<Amounts>) {
         let Call { permit, worker, parts, noted, sent, .. } = self.calls.swap_remove(at);
@@ -454,6 +479,10 @@ impl<'a> World<'a> {
                 call.sent |= !self.workers[call.worker].life.is_over();
             }
             Step::Extend(which, more) => self.extend(at(which), priced(0, more)),
+            Step::Shrink(which, share) => {
+                let input = self.calls[at(which)].held.input_tokens * share / 100;
+                self.shrink(at(which), priced(input, 0));
+            }
             Step::Progress(which, share) => {
                 let call = &mut self.calls[at(which)];
                 let (now, before) = (part(&call.held, share), call.noted.unwrap_or(Amounts::NONE));

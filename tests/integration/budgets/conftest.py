@@ -33,6 +33,12 @@ def event(body: Json) -> bytes:
     return chunk(b"data: " + json.dumps(body).encode() + b"\n\n")
 
 
+def measured(one: Caller, body: Json) -> tuple[int, int]:
+    """The tokens of a call's input, and the bound of them by its bytes."""
+    told = one.post({name: body[name] for name in ("model", "messages")}, "/v1/tokenize").json()
+    return told["tokens"], told["bound"]
+
+
 def logged(gateway: Gateway, request_id: str) -> Json:
     """The line of a request in the access log."""
     log = gateway.data.parent / "log"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.budgets.conftest import HEAD, PRICE, Lab, document, event, logged, running
+from tests.integration.budgets.conftest import HEAD, PRICE, Lab, document, event, logged, measured, running
 from tests.support.ends import Wire, connect, header, message, read_to_end
 from tests.support.processes import PATIENCE_S, wait_until
 from tests.support.surface import Caller, Json, chat, is_error
@@ -189,6 +189,23 @@ def test_killed_worker_settles_a_stream_to_its_progress(crash: Crash) -> None:
         crash.kill()
     found = amounts(one)
     assert found == {"tokens": (AMPLE + 300, 0), "spend": (spend(AMPLE + 300, 300), 0)}
+
+
+def test_killed_worker_settles_a_stream_that_needed_its_count_to_the_counted_input(crash: Crash) -> None:
+    lab = crash.lab
+    messages = [{"role": "user", "content": "several " * 300}]
+    body = chat("scripted-endless", stream=True, max_tokens=10, messages=messages)
+    exact, bound = measured(lab.caller(limits=[]), body)
+    passed = bound + 20 - exact
+    Streaming(lab, passed)
+    one = lab.caller(limits=[{"tokens": bound + 25, "per": "year"}])
+    with connect(lab.gateway.proxy) as client:
+        client.sendall(request(one, body))
+        got = b""
+        while got.count(b'" a"') < passed:
+            got += client.recv(65536)
+        crash.kill()
+    assert amounts(one) == {"tokens": (exact + passed, 0)}
 
 
 def test_killed_worker_keeps_the_reservation_of_a_plain_call(crash: Crash) -> None:

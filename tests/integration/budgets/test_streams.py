@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.budgets.conftest import HEAD, PRICE, Lab, event
+from tests.integration.budgets.conftest import HEAD, PRICE, Lab, event, measured
 from tests.support.ends import Wire, chunk
 from tests.support.processes import PATIENCE_S, wait_until
 from tests.support.surface import Json, chat, events, stats
@@ -148,6 +148,19 @@ def test_two_streams_share_a_budget_to_its_last_token(lab: Lab) -> None:
     assert one.used() == [3000]
     assert all(body.endswith(b"data: [DONE]\n\n") and b"budget_exhausted" in body for body in bodies)
     assert sum(body.count(b'" token"') for body in bodies) == 3000 - 2 * HI
+
+
+def test_stream_whose_input_was_bounded_by_bytes_passes_to_the_exact_boundary(lab: Lab) -> None:
+    """The upstream ignores the cap of 10 tokens, for which the bytes of the prompt prove the budget ample."""
+    messages = [{"role": "user", "content": "several " * 300}]
+    body = chat("endless", stream=True, max_tokens=10, messages=messages)
+    exact, bound = measured(lab.caller(limits=[]), body)
+    assert exact < bound / 4
+    one = lab.caller(limits=[{"tokens": bound + 100, "per": "year"}])
+    answer = one.post(body).content
+    assert answer.count(b'" token"') == bound + 100 - exact
+    assert b"budget_exhausted" in answer and answer.endswith(b"data: [DONE]\n\n")
+    assert one.used() == [bound + 100] and one.limits()[0]["reserved"] == 0
 
 
 def test_events_larger_than_the_budget_end_the_stream_at_once(lab: Lab) -> None:

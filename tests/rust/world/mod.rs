@@ -17,7 +17,7 @@ use aigw_core::request::{Answer, BodyLength, Head, Headers, Surface};
 use aigw_core::settle::{Failure, Shutdown};
 use aigw_core::snapshot::{Credential, Keys, KeysBuilder, NewConsumer, Snapshot, Uuid, file};
 use aigw_core::surface::{Accepted, Admitted, Bounds, Call, FailedCall, HeadOutcome, Rejected, Stages};
-use aigw_core::tokens::BytesCounter;
+use aigw_core::tokens::{BytesCounter, TokenCounter};
 use aigw_core::units::{Moment, RequestId, UnixSeconds};
 use bytes::Bytes;
 use http::Method;
@@ -105,10 +105,15 @@ impl World {
     }
 
     pub fn over(space: Arc<HeapSpace>, policy: &Value) -> Self {
+        Self::counted_by(|| Arc::new(BytesCounter), space, policy)
+    }
+
+    /// A world whose models have this vocabulary.
+    pub fn counted_by(counter: fn() -> Arc<dyn TokenCounter>, space: Arc<HeapSpace>, policy: &Value) -> Self {
         let hasher = KeyHasher::new(&[7; 32]);
         let policy = file::policy(&file::seal(policy.to_string().as_bytes()).unwrap().file).unwrap();
         let snapshot = Snapshot { generation: 1, policy: Arc::new(policy), keys: keys(&hasher) };
-        let in_force = Arc::new(InForce::empty().next(Arc::new(snapshot), |_| None, |_| Arc::new(BytesCounter)));
+        let in_force = Arc::new(InForce::empty().next(Arc::new(snapshot), |_| None, |_| counter()));
         let stages = Stages::new(
             hasher,
             Admitter::new(Arc::clone(&space)),
