@@ -1,6 +1,6 @@
 //! A tier's limits as checks of one request: on `/v1` and on every authenticated route.
 
-use super::{Admitter, Check};
+use super::{Admitter, Check, needs};
 use crate::cells::{CellKey, CounterSpace};
 use crate::request::Head;
 use crate::snapshot::{Subject, Tier, TierLimit};
@@ -14,15 +14,38 @@ pub struct CallerRows {
     pub credential: u32,
 }
 
+/// The work that a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// A call of a route: no tokens, no money.
+    Route,
+    /// A call of a model that reads, and generates nothing.
+    Reading,
+    /// A call of a model that generates text.
+    Generating,
+}
+
+impl Work {
+    /// Whether a limit counts such work. Others neither take from it nor are refused by it.
+    fn is_counted(self, limit: &TierLimit) -> bool {
+        match self {
+            Self::Generating => true,
+            Self::Reading => limit.limit.facts().meter != "output_tokens",
+            Self::Route => !needs::is_sized(&limit.limit.facts()),
+        }
+    }
+}
+
 /// Adds the checks of a tier that hold for every model.
 pub fn checks<P: CounterSpace>(
     tier: &Tier,
+    work: Work,
     caller: CallerRows,
     head: &Head,
     admitter: &Admitter<P>,
     checks: &mut Vec<Check>,
 ) {
-    for limit in &tier.limits {
+    for limit in tier.limits.iter().filter(|limit| work.is_counted(limit)) {
         let Some(&column) = limit.columns.first() else { continue };
         let key = match limit.subject {
             Subject::Consumer => CellKey::Dense { column, row: caller.consumer },
@@ -35,8 +58,9 @@ pub fn checks<P: CounterSpace>(
 }
 
 /// Adds the checks of a tier that count each model by itself.
-pub fn model_checks(tier: &Tier, caller: CallerRows, model: usize, checks: &mut Vec<Check>) {
-    for limit in tier.limits.iter().filter(|limit| limit.subject == Subject::Model) {
+pub fn model_checks(tier: &Tier, work: Work, caller: CallerRows, model: usize, checks: &mut Vec<Check>) {
+    let of_model = |limit: &&TierLimit| limit.subject == Subject::Model && work.is_counted(limit);
+    for limit in tier.limits.iter().filter(of_model) {
         if let Some(&column) = limit.columns.get(model) {
             checks.push(check(limit, CellKey::Dense { column, row: caller.consumer }));
         }

@@ -63,7 +63,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     let tier = caller.consumer.and_then(|consumer| policy.offer.tier(consumer.tier));
     if let (Some((index, tier)), Some(rows)) = (tier, rows) {
         context.tier = Some(index);
-        tier::checks(tier, rows, head, admitter, &mut checks);
+        tier::checks(tier, tier::Work::Route, rows, head, admitter, &mut checks);
     }
     // A body may take long, so an exhausted limit refuses the request before its body is read. Without a body the take
     // follows at once.

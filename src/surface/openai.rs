@@ -16,7 +16,7 @@ use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingRe
 use super::cors;
 use crate::accept;
 use crate::accept::openai::{Asked, Endpoint};
-use crate::admit::{Admitter, CallerRows, Check, gate, headers, refused, size, tier};
+use crate::admit::{Admitter, CallerRows, Check, gate, headers, refused, size, tier, tier::Work};
 use crate::balance::{Deadlines, order};
 use crate::cells::CounterSpace;
 use crate::forward::{Attempts, Dispatch, Limits, ModelAttempts};
@@ -85,7 +85,7 @@ pub(super) fn head<P: CounterSpace>(
     // admit: the declared size, then a look at the limits
     judge_declared(tier, head)?;
     let mut checks = Vec::with_capacity(tier.limits.len());
-    tier::checks(tier, rows, head, admitter, &mut checks);
+    tier::checks(tier, work(endpoint), rows, head, admitter, &mut checks);
     let peeked = admitter.peek(&mut checks, &Demand::default(), now);
     peeked.map_err(|why| refused::openai(why, tier, &checks, now, head.id))?;
 
@@ -114,7 +114,7 @@ pub(super) fn body<P: CounterSpace>(
     gate::model(tier, model)?;
     gate::parameters(tier, &asked)?;
 
-    tier::model_checks(tier, caller, at, &mut checks);
+    tier::model_checks(tier, work(endpoint), caller, at, &mut checks);
     let limits = Limits { tier: tier.output_max_tokens, model: model.max_output_tokens };
     let prepared = in_force.models.get(at).ok_or(Reason::Internal)?;
     let ask = Ask { tier, asked: &asked, endpoint, limits, body: body.len() as u64, now, id: head.id };
@@ -152,6 +152,10 @@ pub(super) fn body<P: CounterSpace>(
         model: Some((at, answer)),
         charge,
     })
+}
+
+fn work(endpoint: Endpoint) -> Work {
+    if endpoint.generates() { Work::Generating } else { Work::Reading }
 }
 
 /// The deciding words of a body. In Azure's dialect the path names the model.

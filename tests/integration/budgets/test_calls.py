@@ -168,3 +168,19 @@ def test_scopes_count_apart(lab: Lab) -> None:
     assert one.post(chat(max_tokens=2)).status_code == 200
     by_model = [row["used"] for row in one.limits() if row["scope"] == "model small-chat"]
     assert by_model == [3] and sum(limit["used"] for limit in one.limits()) == 6
+
+
+def test_spent_budget_refuses_no_work_that_it_does_not_count(lab: Lab) -> None:
+    one = lab.caller(limits=[{"output_tokens": 20, "per": "year"}, {"requests": 100, "per": "year"}])
+    # The second call gets the last 4 tokens.
+    assert [one.post(chat(max_tokens=16)).status_code for _ in range(3)] == [200, 200, 429]
+    embeddings = {"model": "small-chat", "input": "some text"}
+    assert one.post(embeddings, "/v1/embeddings").status_code == 200
+    make = lab.gateway.make
+    make("/services", name="plain", url=lab.mock)
+    route = make("/services/plain/routes", name="plain", paths=["/plain"], strip_path=True)
+    make(f"/routes/{route['id']}/plugins", name="key-auth")
+    for body in (b"", b"some text"):
+        answer = one.post(body, "/plain/v1/chat/completions", apikey=one.key)
+        assert answer.status_code != 429, answer.text
+    assert sorted(one.used()) == [5, 20]
