@@ -427,7 +427,7 @@ mod tests {
     }
 
     fn bounded(held: u64, wants_usage: bool) -> ModelAnswer {
-        let gauge = Gauge::new(Arc::new(Bytewise), held, 1);
+        let gauge = Gauge::new(Arc::new(Bytewise), held, 1, None);
         let options = if wants_usage { ",\"stream_options\":{\"include_usage\":true}" } else { "" };
         let body = format!("{{\"model\":\"m\",\"messages\":[1],\"stream\":true{options}}}");
         let answer = ModelAnswer::new(&read(Endpoint::Chat, body.as_bytes()).unwrap(), None);

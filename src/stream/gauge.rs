@@ -2,8 +2,8 @@
 //!
 //! In: the data of each event before it passes, and the way to more tokens ([`More`]). Out: whether it fits. A chunk costs the
 //! tokens of its texts, at least one for each choice that it adds text to; where an upstream counts on the way
-//! (`continuous_usage_stats`), its count replaces the gauge's. More tokens are asked for ahead of use, and when a chunk does not
-//! fit. A stream whose chunk gets none is over: [`Gauge::last_words`] ends it in the form of its own chunks.
+//! (`continuous_usage_stats`), its count replaces the gauge's. More tokens are asked for ahead of use, up to the output cap of the
+//! call, and when a chunk does not fit. A stream whose chunk gets none is over: [`Gauge::last_words`] ends it in the form of its own chunks.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -65,6 +65,8 @@ pub struct Gauge {
     held: u64,
     /// Tokens that one request for more asks for.
     chunk: u64,
+    /// Most tokens of all choices by the cap that went upstream. The rest of them is all that is asked for ahead of use.
+    most: u64,
     /// A request ahead of use was refused: the next one waits until a chunk does not fit.
     dry: bool,
     over: bool,
@@ -96,11 +98,14 @@ impl std::fmt::Debug for Gauge {
 }
 
 impl Gauge {
-    /// A stream of so many choices whose permit holds `held` output tokens.
-    pub fn new(counter: Arc<dyn TokenCounter>, held: u64, choices: u32) -> Self {
-        let chunk = CHUNK.saturating_mul(u64::from(choices.max(1)));
+    /// A stream of so many choices whose permit holds `held` output tokens. `cap`: most output tokens of each choice, as sent
+    /// upstream; `None`: any number.
+    pub fn new(counter: Arc<dyn TokenCounter>, held: u64, choices: u32, cap: Option<u32>) -> Self {
+        let choices = u64::from(choices.max(1));
+        let chunk = CHUNK.saturating_mul(choices);
+        let most = cap.map_or(u64::MAX, |cap| u64::from(cap).saturating_mul(choices));
         let (marks, frame, choices) = (Marks::default(), Frame::default(), BTreeMap::new());
-        Self { counter, counted: 0, held, chunk, dry: false, over: false, marks, frame, choices }
+        Self { counter, counted: 0, held, chunk, most, dry: false, over: false, marks, frame, choices }
     }
 
     /// Output tokens that passed.
@@ -184,17 +189,18 @@ impl Gauge {
 
     /// Whether the permit holds so many tokens, after a request for more where it does not.
     fn fits(&mut self, wanted: u64, more: &mut dyn More) -> bool {
+        let chunk = self.chunk.min(self.most.saturating_sub(self.held));
         if wanted > self.held {
             let short = wanted - self.held;
-            return self.ask(short.max(self.chunk), more) || self.ask(short, more);
+            return chunk > short && self.ask(chunk, more) || self.ask(short, more);
         }
         if !self.dry && self.held - wanted < AHEAD {
-            let mut tokens = self.chunk;
+            let mut tokens = chunk;
             while tokens > 0 && !self.ask(tokens, more) {
                 tokens /= 2;
             }
             // Near the end of a budget a stream gets the rest, and is over when a chunk does not fit.
-            self.dry = tokens < self.chunk;
+            self.dry = tokens < chunk;
         }
         true
     }
@@ -303,7 +309,7 @@ mod tests {
     }
 
     fn gauge(held: u64, choices: u32) -> Gauge {
-        Gauge::new(Arc::new(Words), held, choices)
+        Gauge::new(Arc::new(Words), held, choices, None)
     }
 
     fn chunk(text: &str) -> String {
@@ -332,6 +338,23 @@ mod tests {
             let passed = (0..10_000).take_while(|_| pass(&mut gauge, "w", &mut left)).count() as u64;
             assert_eq!((passed, left.tokens, gauge.is_over()), (held + tokens, 0, true), "{held} {tokens}");
             assert!(!pass(&mut gauge, "w", &mut Left { tokens: 9, ..Left::default() }), "over stays over");
+        }
+    }
+
+    #[test]
+    fn stream_holds_no_more_than_its_cap_unless_the_upstream_ignores_it() {
+        for (held, choices, cap, most) in [(10, 1, 10, 10), (256, 1, 300, 300), (512, 2, 257, 514), (80, 2, 40, 80)] {
+            let mut gauge = Gauge::new(Arc::new(Words), held, choices, Some(cap));
+            let mut left = Left { tokens: 10_000, ..Left::default() };
+            for passed in 1..=most {
+                assert!(pass(&mut gauge, "w", &mut left));
+                assert!(left.taken + held <= most, "{cap}: {passed} {}", left.taken);
+            }
+            assert_eq!(left.taken + held, most);
+            for beyond in 1..=600 {
+                assert!(pass(&mut gauge, "w w", &mut left));
+                assert_eq!(left.taken + held, most + 2 * beyond, "by need only");
+            }
         }
     }
 
@@ -382,7 +405,7 @@ mod tests {
             "\n\ndata: [DONE]\n\n"
         );
         assert_eq!(String::from_utf8(words).unwrap(), wanted);
-        let unbegun = Gauge::new(Arc::new(Words), 0, 1).last_words(false, "{}", None);
+        let unbegun = Gauge::new(Arc::new(Words), 0, 1, None).last_words(false, "{}", None);
         let unbegun = String::from_utf8(unbegun).unwrap();
         assert!(
             unbegun.starts_with(
@@ -414,11 +437,14 @@ mod tests {
         }
 
         #[test]
-        fn passed_tokens_never_exceed_the_held(held in 0_u64..600, tokens in 0_u64..3_000, texts in prop::collection::vec("( ?[a-z]{1,3}){0,90}", 1..80)) {
-            let (mut gauge, mut left) = (gauge(held, 1), Left { tokens, ..Left::default() });
+        fn passed_tokens_never_exceed_the_held(held in 0_u64..600, cap in prop::option::of(0_u32..900), tokens in 0_u64..3_000, texts in prop::collection::vec("( ?[a-z]{1,3}){0,90}", 1..80)) {
+            let (mut gauge, mut left) = (Gauge::new(Arc::new(Words), held, 1, cap), Left { tokens, ..Left::default() });
             for text in &texts {
                 let passed = pass(&mut gauge, text, &mut left);
                 prop_assert!(gauge.counted() <= held + left.taken);
+                if let Some(cap) = cap {
+                    prop_assert!(held + left.taken <= held.max(cap.into()).max(gauge.counted()));
+                }
                 prop_assert!(passed || gauge.is_over());
             }
             prop_assert_eq!(left.taken + left.tokens, tokens);

@@ -142,9 +142,7 @@ impl Ask<'_> {
 
     fn wish(&self, input: u64) -> Wish {
         let Asked { choices, stream, .. } = *self.asked;
-        let caps = [&self.asked.max_tokens, &self.asked.max_completion_tokens];
-        let own = caps.into_iter().flatten().filter_map(|cap| cap.tokens);
-        let cap = own.chain(self.limits.smaller()).min();
+        let cap = cap(self.asked, self.limits);
         Wish { input, choices: if self.endpoint.generates() { choices } else { 0 }, cap, stream }
     }
 
@@ -186,17 +184,24 @@ impl Ask<'_> {
     }
 }
 
-/// The bound of a stream by the call's budgets; `None`: no budget counts the call, or it is no stream.
+/// The bound of a stream by the call's budgets. `limits`: the caps that went upstream with the caller's own. `None`: no budget counts the call, or it is no stream.
 pub(super) fn bound(
     endpoint: Endpoint,
     asked: &Asked,
     charge: Option<&Charge>,
+    limits: Limits,
     counter: &Arc<dyn TokenCounter>,
 ) -> Option<Bound> {
     let held = charge.filter(|_| asked.stream)?.held();
-    let gauge = Gauge::new(Arc::clone(counter), held.output_tokens, asked.choices);
+    let gauge = Gauge::new(Arc::clone(counter), held.output_tokens, asked.choices, cap(asked, limits));
     let wants_usage = asked.include_usage == IncludeUsage::Yes;
     Some(Bound { gauge, chat: endpoint == Endpoint::Chat, wants_usage })
+}
+
+/// Most output tokens of each choice, by the caller and these limits.
+fn cap(asked: &Asked, limits: Limits) -> Option<u32> {
+    let own = [&asked.max_tokens, &asked.max_completion_tokens].into_iter().flatten().filter_map(|cap| cap.tokens);
+    own.chain(limits.smaller()).min()
 }
 
 fn is_budget(check: &Check) -> bool {

@@ -124,7 +124,8 @@ pub(super) fn body<P: CounterSpace>(
     headers::openai(&checks, now, None, &mut own);
 
     // balance, forward
-    let bound = budget::bound(endpoint, &asked, charge.as_ref(), &prepared.counter);
+    let limits = Limits { tier: cap.or(limits.tier), ..limits };
+    let bound = budget::bound(endpoint, &asked, charge.as_ref(), limits, &prepared.counter);
     let plain = charge.is_some().then(|| Plain::new(Arc::clone(&prepared.counter), endpoint.generates()));
     let charge =
         charge.map(|charge| charge.counting(if exact { None } else { count_input(in_force, at, endpoint, &body) }));
@@ -138,7 +139,7 @@ pub(super) fn body<P: CounterSpace>(
         head: Arc::clone(shared),
         body,
         asked,
-        limits: Limits { tier: cap.or(limits.tier), ..limits },
+        limits,
         last: None,
     });
     let deadlines = Deadlines::of_model(&tier.timeouts, &model.timeouts);

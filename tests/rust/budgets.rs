@@ -189,6 +189,25 @@ fn stream_is_extended_on_its_way_and_settles_to_its_usage() {
 }
 
 #[test]
+fn stream_holds_no_more_than_its_output_cap() {
+    for (cap, choices) in [(40, 1), (300, 1), (150, 2)] {
+        let budgets = Budgets::new(10_000, 1_000_000_000);
+        let mut call = budgets.call(&ask(&json!({"stream": true, "max_tokens": cap, "n": choices})));
+        let most = cap * choices;
+        let input = budgets.taken()[0] - most.min(256 * choices);
+        begin(&mut call);
+        for _ in 0..most {
+            assert!(!token(&mut call).is_empty());
+            assert!(budgets.taken()[0] <= input + most, "{cap} {choices}");
+        }
+        assert_eq!(budgets.taken(), [input + most, 1_000 + input * 1_000 + most * 2_000]);
+        // An upstream that ignores the cap goes on, token by token.
+        token(&mut call);
+        assert_eq!(budgets.taken()[0], input + most + 1);
+    }
+}
+
+#[test]
 fn stream_ends_at_the_boundary_of_either_budget() {
     for (tokens, spend) in [(700, 1_000_000_000), (1_000_000, 1_000_000)] {
         let budgets = Budgets::new(tokens, spend);

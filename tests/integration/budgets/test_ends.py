@@ -69,6 +69,19 @@ def test_client_that_leaves_pays_for_the_tokens_so_far(lab: Lab) -> None:
     assert line["price_nanodollars"] == spend(HI + 300, 300)
 
 
+def test_stream_holds_no_more_than_its_output_cap(lab: Lab) -> None:
+    Streaming(lab, 30)
+    one = lab.caller(limits=LIMITS, price=PRICE)
+    with connect(lab.gateway.proxy) as client:
+        client.sendall(request(one, chat("scripted", stream=True, max_tokens=40)))
+        got = b""
+        while got.count(b'" a"') < 30:
+            got += client.recv(65536)
+        held = amounts(one)
+        assert held == {"tokens": (0, AMPLE + 40), "spend": (0, spend(AMPLE + 40, 40))}
+    assert sorted(one.used()) == [HI + 30, spend(HI + 30, 30)]
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_client_that_leaves_before_an_answer(lab: Lab, stream: bool) -> None:
     came = threading.Event()
