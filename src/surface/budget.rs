@@ -30,8 +30,8 @@ pub(super) struct Taken<P: CounterSpace> {
     pub(super) permit: Permit<P>,
     /// `None` where no budget counts the call.
     pub(super) charge: Option<Charge>,
-    /// The output cap of each choice that the budgets grant, where it is below the others.
-    pub(super) cap: Option<u32>,
+    /// The output caps of each choice to send. The tier's is the one that the budgets grant, where that is below the others.
+    pub(super) limits: Limits,
     /// The reservation has the count of the input, not a bound.
     pub(super) exact: bool,
 }
@@ -91,7 +91,7 @@ impl Ask<'_> {
         if !self.is_bounded(checks) {
             let demand = Demand { body: self.body, ..Demand::default() };
             let permit = admitter.take(checks, &demand, self.now, self.id)?;
-            return Ok(Taken { permit, charge: None, cap: None, exact: true });
+            return Ok(Taken { permit, charge: None, limits: self.limits, exact: true });
         }
         let mut input = Input { tokens: rough(), exact: false };
         let mut looks = 0;
@@ -103,8 +103,8 @@ impl Ask<'_> {
             let fitted = self.fits(checks, &reserved);
             match admitter.take(checks, &demand, self.now, self.id) {
                 Ok(permit) => {
-                    let (cap, exact) = (reserved.cap, input.exact);
-                    return Ok(Taken { permit, charge: Some(charge), cap, exact });
+                    let limits = Limits { tier: reserved.cap.or(self.limits.tier), ..self.limits };
+                    return Ok(Taken { permit, charge: Some(charge), limits, exact: input.exact });
                 }
                 Err(NotTaken::Exceeded(_)) if fitted && looks < LOOKS => {}
                 Err(why) => return Err(why.into()),
@@ -184,7 +184,7 @@ impl Ask<'_> {
     }
 }
 
-/// The bound of a stream by the call's budgets. `limits`: the caps that went upstream with the caller's own. `None`: no budget counts the call, or it is no stream.
+/// The bound of a stream by the call's budgets. `limits`: those of [`Taken`]. `None`: no budget counts the call, or it is no stream.
 pub(super) fn bound(
     endpoint: Endpoint,
     asked: &Asked,

@@ -119,12 +119,11 @@ pub(super) fn body<P: CounterSpace>(
     let prepared = in_force.models.get(at).ok_or(Reason::Internal)?;
     let ask = Ask { tier, asked: &asked, endpoint, limits, body: body.len() as u64, now, id: head.id };
     let taken = take(&ask, admitter, &mut checks, prepared, &body);
-    let Taken { permit, charge, cap, exact } = taken.map_err(|why| why.refusal(tier, &checks, now, head.id))?;
+    let Taken { permit, charge, limits, exact } = taken.map_err(|why| why.refusal(tier, &checks, now, head.id))?;
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);
 
     // balance, forward
-    let limits = Limits { tier: cap.or(limits.tier), ..limits };
     let bound = budget::bound(endpoint, &asked, charge.as_ref(), limits, &prepared.counter);
     let plain = charge.is_some().then(|| Plain::new(Arc::clone(&prepared.counter), endpoint.generates()));
     let charge =
