@@ -1,8 +1,9 @@
 //! Whether only calls in flight stand in the way of a request: they give back the part of a budget that they do not use.
 //!
 //! In: a check that refused. Out: the amount that calls in flight of all workers hold in its window, and an early time where that
-//! alone refuses. Asked for refusals only. Journals tell the amounts. The settled amount of a window never falls, so one that leaves
-//! no room is kept, and the journals are not read again: a refusal by a spent budget stays cheap.
+//! alone refuses. Asked for refusals only. Journals tell the amounts. A settled amount that leaves no room is kept for a second, in
+//! which the journals are not read again: a refusal by a spent budget stays cheap. A call that takes more meanwhile is in the counter
+//! before it is in the journal, so an amount that was read just then is too high, and must not be believed for long.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,9 +21,12 @@ const KEPT: usize = 10_000;
 /// Looks at a counter that changes while the journals are read.
 const LOOKS: usize = 3;
 
-/// The settled amounts that left no room, by counter and window.
+/// Nanoseconds for which a settled amount is kept.
+const BELIEVED: u64 = 1_000_000_000;
+
+/// The settled amounts that left no room, with the times at which they were read, by counter and window.
 #[derive(Debug, Default)]
-pub(super) struct InFlight(Mutex<HashMap<(CellRef, u64), u64>>);
+pub(super) struct InFlight(Mutex<HashMap<(CellRef, u64), (u64, Moment)>>);
 
 impl InFlight {
     /// Notes the amount that calls in flight hold. A check that they alone refuse may pass as soon as one of them ends.
@@ -40,14 +44,14 @@ impl InFlight {
         for _ in 0..LOOKS {
             let standing = check.limit.standing(space, check.key, now);
             let Some(place) = standing.held_in else { return 0 };
-            if self.kept(place).is_some_and(|settled| settled > room) {
+            if self.kept(place, now).is_some_and(|settled| settled > room) {
                 return 0;
             }
             held = space.held(place.0, place.1).min(standing.taken);
             if check.limit.standing(space, check.key, now) == standing {
                 let settled = standing.taken - held;
                 if settled > room {
-                    self.keep(place, settled);
+                    self.keep(place, settled, now);
                 }
                 return held;
             }
@@ -55,15 +59,16 @@ impl InFlight {
         held
     }
 
-    fn kept(&self, place: (CellRef, u64)) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&place).copied()
+    fn kept(&self, place: (CellRef, u64), now: Moment) -> Option<u64> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&place).filter(|(_, read)| now.since(*read) < BELIEVED).map(|(settled, _)| *settled)
     }
 
-    fn keep(&self, place: (CellRef, u64), settled: u64) {
+    fn keep(&self, place: (CellRef, u64), settled: u64, now: Moment) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
             kept.clear();
         }
-        kept.insert(place, settled);
+        kept.insert(place, (settled, now));
     }
 }
