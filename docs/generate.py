@@ -28,7 +28,8 @@ MADE: Final = "<!-- Made by `make reference` from {source}. Edit the source, not
 HEADERS: Final = {
     "None": "",
     "Challenge": "`WWW-Authenticate`",
-    "Limits": "`X-RateLimit-*`, `RateLimit-*`, `Retry-After` (above 60 with `x-should-retry: false`), `X-AIGW-Limit`, `-Scope`, `-Reset`",
+    "Limits": "`X-RateLimit-*`, `RateLimit-*`, `Retry-After` (with `x-should-retry: false` above 60, and of spent money),"
+    " `X-AIGW-Limit`, `-Scope`, `-Reset`",
     "Upgrade": "`Upgrade`, or `Location` with a redirect status",
     "RetryAfter": "`Retry-After`",
     "Close": "`Connection: close`",

@@ -57,11 +57,16 @@ pub(super) fn sentence(facts: &Facts, needs: u64, used: u64) -> Option<String> {
     })
 }
 
-/// A sentence about a call that is larger than the whole limit, with the repair.
+/// A sentence about a call that is larger than the whole limit, with the repair. Its output cap is one token already: no smaller
+/// `max_tokens` helps.
 pub(super) fn never(facts: &Facts, needs: u64) -> Option<String> {
     is_sized(facts).then(|| {
-        let needs = amount(facts.meter, needs);
-        format!("This call needs up to {needs}: send a shorter prompt, or ask for less output with max_tokens.")
+        let repair = match facts.meter {
+            "input_tokens" => "send a shorter prompt",
+            "output_tokens" => "ask for fewer choices with n",
+            _ => "send a shorter prompt, or ask for fewer choices with n",
+        };
+        format!("This call needs up to {}: {repair}.", amount(facts.meter, needs))
     })
 }
 
@@ -95,11 +100,14 @@ mod tests {
 
     #[test]
     fn a_call_above_the_whole_limit_is_told_the_repair() {
-        let said = never(&facts("output_tokens", 100, Some(Period::Day)), 4_096).unwrap_or_default();
-        assert!(
-            said.starts_with("This call needs up to 4096 output tokens: ") && said.contains("max_tokens"),
-            "{said}"
-        );
+        for (meter, repair) in [
+            ("tokens", "4096 tokens: send a shorter prompt, or ask for fewer choices with n."),
+            ("input_tokens", "4096 input tokens: send a shorter prompt."),
+            ("output_tokens", "4096 output tokens: ask for fewer choices with n."),
+        ] {
+            let said = never(&facts(meter, 100, Some(Period::Day)), 4_096).unwrap_or_default();
+            assert_eq!(said, format!("This call needs up to {repair}"));
+        }
     }
 
     #[test]

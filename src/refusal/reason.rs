@@ -26,8 +26,8 @@ pub enum Extra {
     None,
     /// `WWW-Authenticate`, from the key-auth configuration (`KeyAuth::challenge`).
     Challenge,
-    /// `X-RateLimit-*`, `RateLimit-*`, `Retry-After` (`x-should-retry: false` where it is long) and `X-AIGW-Limit|Scope|Reset`,
-    /// from the limits that were checked.
+    /// `X-RateLimit-*`, `RateLimit-*`, `Retry-After` (`x-should-retry: false` where it is long, or money is spent) and
+    /// `X-AIGW-Limit|Scope|Reset`, from the limits that were checked.
     Limits,
     /// `Connection: Upgrade` and `Upgrade: TLS/1.2, HTTP/1.1`; with a redirect status `Location` instead.
     Upgrade,
@@ -129,7 +129,7 @@ denials! {
     ModelNotAllowed = "model_not_allowed", 403, "The model is not in your tier", None, Never;
     /// The tier does not allow a feature of the model, or a parameter.
     FeatureNotInTier = "feature_not_in_tier", 403, "The feature is not in your tier", None, Never;
-    /// A limit of the tier over a day or longer is used up.
+    /// A limit of the tier over a day or longer, or a spend limit of any period, is used up.
     QuotaExhausted = "insufficient_quota", 429, "You exceeded your current quota", Limits, After;
     /// A rate limit of the configuration (`error_code` and `error_message` may replace status and message).
     RateLimited = "rate_limited", 429, "API rate limit exceeded", Limits, After;
