@@ -1,7 +1,7 @@
 """Commands that a newcomer can paste: a call of a model and a call of a route that the configuration declares.
 
 In: a checked file, the proxy's URL, and a key as a shell writes it. Out: curl commands, for the first model and for the first route with
-key-auth that a path alone selects. A file without such a part gives no such command.
+key-auth that a path alone selects, and the consumer that a key can be made for. A file without such a part gives no such command.
 """
 
 import json
@@ -13,6 +13,8 @@ from aigw.config import File
 from aigw.types import JsonDict
 
 SCOPES: Final = ("route", "service", "consumer")
+LOOKED_AT: Final = 100
+"""Consumers from the start of the file: a file may have a million, and the first one has a tier mostly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,16 @@ def first_calls(file: File, proxy: str, key: str) -> list[str]:
         how = '-d "a long text"' if route.method == "POST" else f"-X {route.method}"
         calls.append(f'curl -s {shlex.quote(proxy + route.path)} -H "{route.header}: {key}" {how}')
     return calls
+
+
+def first_consumer(file: File) -> str | None:
+    """The username of the first consumer with a tier, of its own or the default one; None where the start of the file has none."""
+    for index in range(min(file.count("consumers"), LOOKED_AT)):
+        path = ("consumers", index)
+        tier = file.default_tier or file.source_text((*path, "tier"))
+        if tier is not None and file.source_text((*path, "username")) is not None:
+            return file.consumers.name(index)
+    return None
 
 
 def first_route(file: File) -> KeyedRoute | None:

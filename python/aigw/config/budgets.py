@@ -49,7 +49,7 @@ def warn_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping
 
 
 def _bounds(tier: TierSpec) -> Iterator[tuple[Path, str, int]]:
-    """Place, meter and amount of each bound that refuses; money in nano-dollars."""
+    """Position, meter and amount of each bound that refuses; money in nano-dollars."""
     for index, limit in enumerate(tier.limits):
         if limit.meter not in ("requests", "concurrency") and limit.mode == "enforce":
             yield ("limits", index, limit.meter if limit.burst is None else "burst"), limit.meter, _amount(limit)

@@ -27,7 +27,7 @@ def moved(text: str, folder: FilePath, environment: Mapping[str, str] | None = N
         document = load_yaml(text.encode())
     except ValueError:
         return text
-    places: dict[tuple[int, int], tuple[str, str]] = {}
+    edits: dict[tuple[int, int], tuple[str, str]] = {}
     pems = set(_pem_paths(document.value()))
     for path in [*document.containing("${file:"), *pems]:
         old = document.text(path)
@@ -36,8 +36,8 @@ def moved(text: str, folder: FilePath, environment: Mapping[str, str] | None = N
             new = f"{folder}/{new}"
         if new != old:
             line, column, _ = document.mark(path)
-            places[line, column] = (document.source_text(path), json.dumps(new, ensure_ascii=False))
-    return _replaced(text, places)
+            edits[line, column] = (document.source_text(path), json.dumps(new, ensure_ascii=False))
+    return _replaced(text, edits)
 
 
 def _absolute(found: "re.Match[str]", folder: FilePath) -> str:
@@ -53,7 +53,7 @@ def _is_relative(name: str, resolver: Resolver) -> bool:
 
 
 def _pem_paths(root: Any) -> Iterator[Path]:
-    """The places of all texts that name a PEM file. The document is unchecked: its parts may have any type."""
+    """The paths of all texts that name a PEM file. The document is unchecked: its parts may have any type."""
     models = root.get("models") if isinstance(root, dict) else None
     for name, model in models.items() if isinstance(models, dict) else ():
         upstreams = model.get("upstreams") if isinstance(model, dict) else None
@@ -63,10 +63,10 @@ def _pem_paths(root: Any) -> Iterator[Path]:
                     yield "models", name, "upstreams", index, field
 
 
-def _replaced(text: str, places: dict[tuple[int, int], tuple[str, str]]) -> str:
-    """The text with other values at places (line, column), which count from 1. From the end, so that places before it stay true."""
+def _replaced(text: str, edits: dict[tuple[int, int], tuple[str, str]]) -> str:
+    """The text with other values at positions (line, column), which count from 1. From the end, so that earlier positions stay true."""
     lines = text.split("\n")
-    for (line, column), (old, new) in sorted(places.items(), reverse=True):
+    for (line, column), (old, new) in sorted(edits.items(), reverse=True):
         before, after = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]
         if after.startswith(old):
             lines[line - 1] = before + new + after.removeprefix(old)

@@ -1,6 +1,7 @@
 """Hides keys, passwords and tokens in messages and shown source lines. In: names, texts. Out: texts without secrets.
 
-The name of a key decides, including misspelt names, and so does its position: all of a credential is a secret, except tags and ttl.
+The name of a key decides, including misspelt names, and so does its position: all of a credential is a secret, except tags and ttl;
+a number in a limit of a tier is none, whatever its name.
 A reference alone (`${VAR}`) is shown, because it does not contain the secret.
 """
 
@@ -17,6 +18,8 @@ _SECRET: Final = re.compile(
 )
 _OPEN: Final = frozenset({"tags", "ttl", "id"})
 _REFERENCE: Final = re.compile(r"""["']?\$\{(?:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}["']?\Z""")
+_AMOUNT: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?\Z")
+"""2^48 tokens have 15 digits, an amount of money nine decimals."""
 _USER: Final = re.compile(r"(://[^/\s:@'\"]*):[^/\s@'\"]+@")
 _OPENS: Final = re.compile(r":\s*(?:[|>][-+0-9]*|['\"])?\s*\Z")
 _WORD: Final = re.compile(r"""["']?([A-Za-z_][\w-]*)["']?\s*:(?=\s|\Z|["'\[{|>&*])""")
@@ -35,6 +38,11 @@ def secret_path(path: Path) -> bool:
     if "keyauth_credentials" in names:
         return not _OPEN & set(names)
     return any(secret_name(name) for name in names[1:] or names)
+
+
+def limit_amount(path: Path, text: str) -> bool:
+    """Whether this is an amount of a tier's limit, such as `token: 5`: a misspelt meter is no token of somebody."""
+    return path[:1] == ("tiers",) and path[2:3] == ("limits",) and len(path) == 5 and bool(_AMOUNT.match(text))
 
 
 def masked(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aigw._native import FileConsumers, YamlDocument, load_yaml
 from aigw.config.finding import ConfigErrors, Finding, Path, dotted, printable, short
 from aigw.config.interpolate import Resolver, Unresolved
-from aigw.config.secret import MASK, masked, masked_line, secret_name, secret_path, without_users
+from aigw.config.secret import MASK, limit_amount, masked, masked_line, secret_name, secret_path, without_users
 from aigw.entities.sealed import reference_of
 
 MAX_FINDINGS: Final = 1000
@@ -194,7 +194,7 @@ class Source:
                 continue
             shown += text[done:start]
             piece = text[start:end]
-            if _hidden(path, is_key):
+            if _hidden(path, is_key, piece):
                 piece = masked(piece)
             if start <= wanted:
                 caret = len(shown) + (wanted - start if piece == text[start:end] else 0)
@@ -212,9 +212,11 @@ class Source:
         return printable(shown.replace("\t", " ")), max(0, caret) + len(head), length
 
 
-def _hidden(path: Path | None, is_key: bool) -> bool:
+def _hidden(path: Path | None, is_key: bool, text: str) -> bool:
     if path is None:
         return not is_key
+    if not is_key and limit_amount(path, text):
+        return False
     # A mapping in place of a secret: its keys may be the secret.
     return any(secret_name(s) for s in path[:-1] if isinstance(s, str)) if is_key else secret_path(path)
 

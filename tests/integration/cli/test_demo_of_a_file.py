@@ -1,7 +1,9 @@
 """`aigw demo FILE` of a file of the user's: it reads the files that the original reads, and its welcome holds for that file."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.support.certificates import certificate
@@ -33,11 +35,12 @@ def test_the_copy_reads_the_files_of_the_original(tmp_path: Path) -> None:
     demo = start_demo(tmp_path, "mine/gateway.yaml")
     try:
         said = "".join(demo.process.lines)
-        assert said.count("  curl -s") == 1 and '"model": "mine"' in said and "KEY: the key of a consumer" in said
+        assert said.count("  curl -s") == 1 and '"model": "mine"' in said and "Bearer $KEY" in said
         assert "summarize" not in said and "small-chat" not in said and "Keys" not in said
-        command = said.partition("  curl -s")[2].partition("\n\n")[0].replace("\\\n", " ")
-        command = f"curl -s -f {command}".replace("Bearer KEY", "Bearer a-key-of-mine-0123456789")
-        end = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30, check=True)
+        pasted = said.partition("Try it:\n\n")[2].partition("\n\n")[0].replace("curl -s", "curl -s -f")
+        assert "keys create --consumer me --admin 127.0.0.1:" in pasted
+        env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "no_proxy": "*"}
+        end = subprocess.run(pasted, shell=True, env=env, capture_output=True, text=True, timeout=30, check=True)
         assert json.loads(end.stdout)["object"] == "chat.completion"
     finally:
         demo.process.end()

@@ -259,5 +259,6 @@ def test_the_start_logs_the_warnings_of_the_file_with_their_lines(tmp_path: Path
         (str(file), 1, "tiers.free.allow.models[0]"),
         (str(file), 2, "consumers[0].keyauth_credentials[0].key"),
     ]
+    assert found[1].keys() >= {"message"} and all(event.get("suggestion", "") is not None for event in found)
     assert '"warnings": 2' in log and "hush" not in log
     assert [warning["line"] for warning in posted.json()["warnings"]] == [1, 2]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aigw.cli.first_calls import KeyedRoute, first_calls, first_route
+from aigw.cli.first_calls import KeyedRoute, first_calls, first_consumer, first_route
 from aigw.config import File, read_text
 
 MODELS = 'models: {first.one: {upstreams: [{url: "http://h/v1"}]}, second: {upstreams: [{url: "http://h/v1"}]}}\n'
@@ -54,3 +54,16 @@ def test_a_route_counts_where_a_plugin_takes_the_key_in_a_header(plugins: str, f
     file = load(f"{services}plugins: {plugins}\n")
     assert first_route(file) == (KeyedRoute("/x", "apikey", "POST") if found else None)
     assert len(first_calls(file, "http://p", "k")) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("tiers: {t: }\nconsumers: [{username: a}, {custom_id: c, tier: t}, {username: b, tier: t}]\n", "b"),
+        ("tiers: {t: }\ndefault_tier: t\nconsumers: [{username: a}]\n", "a"),
+        ("tiers: {t: }\nconsumers: [{username: a}]\n", None),
+        ("tiers: {t: }\n", None),
+    ],
+)
+def test_the_first_consumer_with_a_tier_gets_a_key(text: str, name: str | None) -> None:
+    assert first_consumer(load(text)) == name

@@ -103,6 +103,13 @@ def test_no_ordinary_field_counts_as_a_secret() -> None:
     assert {n for n in names if secret_name(n)} == {"key", "key_hash", "api_key", "tls_key"}
 
 
+def test_a_number_of_a_limit_is_shown_though_its_name_looks_like_a_secret() -> None:
+    shown = rendered(f"tiers: {{free: {{limits: [{{token: 5, per: day}}, {{token: {PLANTED}, key: '5', per: day}}]}}}}")
+    assert "{token: 5, per: day}, {token: ***, key: ***, per: day}" in shown and "did you mean 'tokens'?" in shown
+    shown = rendered("tiers: {free: {token: 5}}\nmodels: {m: {upstreams: [{url: http://h/v1, api_kee: 5}]}}")
+    assert "{token: ***}" in shown and "api_kee: ***" in shown
+
+
 def test_masking_hides_secrets_only() -> None:
     assert masked_line("  key: abc, x: y", []) == "  key: ***"
     assert masked_line("    abc", ["- key: >"]) == "    ***"

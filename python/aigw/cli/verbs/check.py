@@ -79,6 +79,11 @@ def _report(found: "File", output: str, warnings: str, refused: bool) -> int:
         number = len(found.warnings)
         fine = "fine" if not number else f"can be used, with {number} warning{'s' if number > 1 else ''}"
         sys.stdout.write(f"{found.name}: {fine}: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + "\n")
+    if refused:
+        number = len(found.warnings)
+        sys.stderr.write(
+            f"{found.name}: --strict refuses it for {number} warning{'s' if number > 1 else ''}: a gateway can use the file\n"
+        )
     return 2 if refused else 0
 
 

@@ -9,6 +9,7 @@ a child that runs the verb of its own (`serve`, `mock-llm`, `echo`).
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -32,6 +33,8 @@ WRONG: Final = 2
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "tiers.yaml"
 """Three tiers; deploy/examples/tiers.yaml of the repository is this file."""
 LLM, ECHO = 9100, 5000
+DEFAULT_ADMIN: Final = "127.0.0.1:8001"
+"""The Admin API that the verbs call without --admin."""
 CHUNK_MS: Final = 5
 """Milliseconds between two chunks of the mock LLM, so that streams of the demo overlap: 200 tokens a second are a fast model's."""
 OPTIONS: Final = ("--proxy-port", "--admin-port", "--echo-port", "--llm-port")
@@ -114,7 +117,7 @@ def demo(file: Path | None, folder: Path, proxy_port: int, admin_port: int, llm_
         llm=llm_port,
         echo=echo_port,
         keys=_key_lines(keys, made, kept),
-        calls=_calls(served, environment, f"http://{proxy}", {name: keys[name] for name in made}),
+        calls=_calls(served, environment, (f"http://{proxy}", admin), {name: keys[name] for name in made}),
         next=f"{_program()} top, {_program()} tiers, {_program()} --help",
     )
     try:
@@ -170,20 +173,28 @@ def _key_lines(keys: dict[str, str], made: list[str], kept: Path) -> str:
     )
 
 
-def _calls(file: Path, environment: Mapping[str, str], proxy: str, made: Mapping[str, str]) -> str:
-    """The part of the welcome with calls that work; empty for a file without any, or with errors, which the gateway reports."""
-    from aigw.cli.first_calls import first_calls  # noqa: PLC0415  (start-up of the other verbs)
+def _calls(file: Path, environment: Mapping[str, str], urls: tuple[str, str], made: Mapping[str, str]) -> str:
+    """The part of the welcome with calls that work; empty for a file without any, or with errors, which the gateway reports.
+
+    `urls`: the proxy's URL, and the Admin API's address. A file without a variable for a key gets the command that makes one."""
+    from aigw.cli.first_calls import first_calls, first_consumer  # noqa: PLC0415  (start-up of the other verbs)
     from aigw.config import ConfigErrors, read  # noqa: PLC0415
 
     name = next(iter(_KEY.findall(file.read_text(encoding="utf-8"))), None)
-    key = "KEY" if name is None else made.get(name, f"${name}")
+    key = "$KEY" if name is None else made.get(name, f"${name}")
+    proxy, admin = urls
     try:
-        calls = first_calls(read(file, environment), proxy, key)
+        found = read(file, environment)
     except ConfigErrors:
         return ""
+    calls, whose = first_calls(found, proxy, key), ""
     if not calls:
         return ""
-    whose = " (KEY: the key of a consumer)" if name is None else ""
+    if name is None and (consumer := first_consumer(found)) is not None:
+        other = "" if admin == DEFAULT_ADMIN else f" --admin {admin}"
+        calls.insert(0, f"KEY=$({_program()} keys create --consumer {shlex.quote(consumer)}{other})")
+    elif name is None:
+        whose = " (KEY: the key of a consumer)"
     return f"Try it{whose}:\n\n" + "".join(f"  {call}\n" for call in calls) + "\n"
 
 

@@ -105,7 +105,7 @@ def gate_words(spec: JsonDict) -> str:
     if most := spec["prompt"]["max_tokens"]:
         parts.append(f"prompt <= {most:,} tokens")
     if most := spec["output"]["max_tokens"]:
-        parts.append(f"output <= {most} tokens")
+        parts.append(f"output <= {most:,} tokens")
     if (most := spec["request"]["max_spend"]) is not None:
         parts.append(f"call <= {_usd(most)}")
     return ", ".join(parts) or "everything"

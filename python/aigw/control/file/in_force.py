@@ -372,7 +372,8 @@ class Configuration:
     def _log_findings(self, event: str, findings: Sequence[Finding]) -> None:
         for finding in findings[:100]:
             where = {"file": finding.file, "line": finding.line or None, "col": finding.col or None}
-            self._log(event, **where, path=finding.path, message=finding.message, suggestion=finding.suggestion)
+            meant = {} if finding.suggestion is None else {"suggestion": finding.suggestion}
+            self._log(event, **where, path=finding.path, message=finding.message, **meant)
 
     def _say_unchanged_variables(self, text: FileText) -> None:
         """An operator who asks for a reload may expect new values of variables."""
