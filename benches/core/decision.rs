@@ -160,7 +160,8 @@ fn decision<const N: usize>(
     let columns: Vec<_> = (1..).zip(limits).map(|(n, (_, words))| (n, count as usize + 1, words)).collect();
     let admitter = Admitter::new(Arc::new(HeapSpace::wide(&columns, 1 << 12).unwrap()));
     let now = UnixSeconds(NOW as u32);
-    let demand = Demand { body: 1024, bound: Amounts { input_tokens: 1024, output_tokens: 256, spend: 900_000 } };
+    let bound = Amounts { input_tokens: 1024, output_tokens: 256, spend: 900_000 };
+    let demand = Demand { body: 1024, bound, ..Demand::default() };
     let used = Usage { amounts: Amounts { input_tokens: 259, output_tokens: 16, spend: 200_000 }, ..Usage::ANSWERED };
     let mut drawn = 0..;
     let mut present = || key(scattered(drawn.next().unwrap_or(0)) % count.min(hot) + 1);

@@ -8,9 +8,9 @@
 use std::borrow::Cow;
 
 use super::check::Check;
-use super::needs::{SPEND, is_spent_for_long};
+use super::needs::{SPEND, is_sized, is_spent_for_long};
 use super::wait::{self, Refused};
-use crate::limits::Period;
+use crate::limits::{Amounts, Demand, Period};
 use crate::price::dollars;
 use crate::units::{Moment, RequestId};
 
@@ -21,6 +21,8 @@ pub type Header = (&'static str, Cow<'static, str>);
 const RETRY_WITHIN_S: u32 = 60;
 /// The header that OpenAI's clients obey, on Kong's routes and on `/v1`.
 const DO_NOT_RETRY: Header = ("x-should-retry", Cow::Borrowed("false"));
+/// USD that remain, on `/v1`.
+const REMAINING_SPEND: &str = "x-aigw-remaining-spend";
 /// The meter that Kong's headers are about.
 const KONGS_METER: &str = "requests";
 
@@ -75,6 +77,21 @@ pub fn openai(checks: &[Check], now: impl Into<Moment>, refused: Option<Refused>
     models(checks, now.into(), refused.is_none(), refused, out);
 }
 
+/// Replaces the headers of budgets by those of a call that has used these amounts.
+pub fn openai_settled(checks: &mut [Check], used: &Amounts, now: impl Into<Moment>, out: &mut Vec<Header>) {
+    let demand = Demand { bound: *used, ..Demand::default() };
+    for check in checks.iter_mut().filter(|check| is_sized(&check.facts())) {
+        check.amount = check.limit.amount(&demand);
+    }
+    let mut all = Vec::with_capacity(8);
+    openai(checks, now, None, &mut all);
+    for (name, value) in all.into_iter().filter(|(name, _)| name.ends_with("-tokens") || *name == REMAINING_SPEND) {
+        if let Some(header) = out.iter_mut().find(|(own, _)| *own == name) {
+            header.1 = value;
+        }
+    }
+}
+
 /// OpenAI's headers of a call whose amounts are given back.
 pub fn openai_given_back(checks: &[Check], now: impl Into<Moment>, out: &mut Vec<Header>) {
     models(checks, now.into(), false, None, out);
@@ -100,7 +117,7 @@ fn models(checks: &[Check], now: Moment, counted: bool, refused: Option<Refused>
         out.push((reset, go_duration(check.state.full_at.since(now).saturating_add(own)).into()));
     }
     if let Some(check) = least(enforced().filter(|check| check.facts().meter == SPEND), counted) {
-        out.push(("x-aigw-remaining-spend", dollars(remaining(check, counted)).into()));
+        out.push((REMAINING_SPEND, dollars(remaining(check, counted)).into()));
     }
     let waiting = refused.filter(|(check, _)| !check.never_passes());
     if let Some((check, id)) = waiting.filter(|(check, id)| !retry(check, now, *id, out)) {

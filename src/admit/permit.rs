@@ -56,6 +56,9 @@ impl<S: CounterSpace> Permit<S> {
         let ring = self.space.ring();
         let mut pieces = [None; MAX_CELLS];
         for (n, check) in checks.iter().enumerate().take(MAX_CELLS) {
+            if check.shadow && ring.read(entry, n).is_nothing() {
+                continue;
+            }
             let mut state = check.state;
             match check.limit.extend(&*self.space, check.key, more, now, &mut state) {
                 Ok(More::Took(piece)) => pieces[n] = Some(piece),

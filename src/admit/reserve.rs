@@ -46,6 +46,8 @@ pub struct Reservation {
     pub spend: u64,
     /// The output cap of each choice, where it is below that of caller, tier and model.
     pub cap: Option<u32>,
+    /// Nothing bounds the output, neither a cap nor a budget: no part of it is reserved.
+    pub unbounded: bool,
 }
 
 impl Wish {
@@ -66,20 +68,18 @@ impl Wish {
         let rest = rooms.into_iter().filter_map(|room| room.grant(self.input, &prices)).min().map(each);
         let whole = buckets.into_iter().filter_map(|room| room.grant(self.input, &prices)).min().map(each);
         let grant = if self.stream { rest } else { rest.into_iter().chain(whole).min() };
-        let most = match (self.cap, grant) {
-            (Some(cap), Some(grant)) => cap.min(grant),
-            (cap, grant) => cap.or(grant).unwrap_or(u32::MAX),
-        };
+        let most = self.cap.into_iter().chain(grant).min();
         let each = match whole.map_or(CHUNK, u64::from).min(CHUNK) {
-            chunk if self.stream => chunk.min(most.into()),
-            _ => most.into(),
+            chunk if self.stream => chunk.min(most.unwrap_or(u32::MAX).into()),
+            _ => most.unwrap_or_default().into(),
         };
         let output = each.saturating_mul(choices);
         Reservation {
             input: self.input,
             output,
             spend: prices.bound(self.input, output),
-            cap: grant.filter(|_| self.cap.is_none_or(|cap| most < cap)),
+            cap: grant.filter(|grant| self.cap.is_none_or(|cap| *grant < cap)),
+            unbounded: most.is_none() && !self.stream,
         }
     }
 }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn plain_call_reserves_its_whole_output() {
         let wish = plain(10, 2, Some(100));
-        let wanted = Reservation { input: 10, output: 200, spend: 0, cap: None };
+        let wanted = Reservation { input: 10, output: 200, spend: 0, cap: None, unbounded: false };
         assert_eq!(wish.reserve(None, [Room::Tokens(210)], []), wanted);
         assert_eq!(wish.reserve(None, [], []), wanted);
     }
@@ -163,9 +163,17 @@ mod tests {
     }
 
     #[test]
+    fn output_that_nothing_bounds_is_not_reserved() {
+        let got = plain(10, 2, None).reserve(Some(&PRICES), [Room::Input(100)], []);
+        assert_eq!((got.output, got.spend, got.cap, got.unbounded), (0, PRICES.bound(10, 0), None, true));
+        let got = Wish { stream: true, ..plain(10, 2, None) }.reserve(None, [Room::Input(100)], []);
+        assert_eq!((got.output, got.cap, got.unbounded), (512, None, false));
+    }
+
+    #[test]
     fn call_without_output_reserves_its_input() {
         let got = plain(1_000, 0, None).reserve(Some(&PRICES), [Room::Tokens(1), Room::Spend(1)], []);
-        assert_eq!(got, Reservation { input: 1_000, output: 0, spend: 100_000 + 375_000, cap: None });
+        assert_eq!(got, Reservation { input: 1_000, spend: 100_000 + 375_000, ..Reservation::default() });
     }
 
     #[test]

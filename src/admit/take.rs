@@ -35,7 +35,8 @@ impl<S: CounterSpace> Admitter<S> {
     pub fn peek(&self, checks: &mut [Check], demand: &Demand, now: impl Into<Moment>) -> Result<(), NotTaken> {
         let now = now.into();
         for check in checks.iter_mut() {
-            check.amount = check.limit.amount(demand);
+            check.amount =
+                if check.shadow { check.limit.amount(&demand.in_shadow()) } else { check.limit.amount(demand) };
             check.limit.look(&*self.space, check.key, check.amount, now, &mut check.state)?;
         }
         if checks.iter().any(Check::refuses) { Err(self.refusal(checks, now)) } else { Ok(()) }
@@ -102,7 +103,7 @@ impl<S: CounterSpace> Admitter<S> {
         if !check.shadow {
             return Err(NotTaken::Exceeded(n));
         }
-        ring.write(entry, n, check.limit.intent(check.key, 0, &check.state));
+        ring.write(entry, n, TakenAmount::NOTHING);
         Ok(())
     }
 }

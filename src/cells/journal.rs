@@ -59,7 +59,7 @@ impl State {
     }
 }
 
-/// The amount that a permit holds in one counter.
+/// The amount that a permit holds in one counter, or nothing in none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenAmount {
     /// The counter.
@@ -68,6 +68,16 @@ pub struct TakenAmount {
     pub window: u64,
     /// The amount in units of the limit's meter. 0: nothing was taken, and nothing goes back.
     pub amount: u64,
+}
+
+impl TakenAmount {
+    /// In place of an amount that was not taken: a full limit in shadow mode. No kind of limits has its number.
+    pub const NOTHING: Self = Self { cell: CellRef { kind: 0, open: false, column: 0, row: 0 }, window: 0, amount: 0 };
+
+    /// Whether nothing was taken.
+    pub fn is_nothing(self) -> bool {
+        self.cell.kind == Self::NOTHING.cell.kind
+    }
 }
 
 /// The ring, held by the one process that owns it.

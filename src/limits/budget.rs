@@ -59,9 +59,9 @@ meters! {
     /// All tokens of a call.
     AllTokens = "tokens", 3, "tokens", Some(TOKEN_HEADERS), Amounts::tokens;
     /// Tokens of the input.
-    InputTokens = "input_tokens", 4, "input tokens", None, |amounts: &Amounts| amounts.input_tokens;
+    InputTokens = "input_tokens", 4, "input tokens", Some(TOKEN_HEADERS), |amounts: &Amounts| amounts.input_tokens;
     /// Tokens of the output.
-    OutputTokens = "output_tokens", 5, "output tokens", None, |amounts: &Amounts| amounts.output_tokens;
+    OutputTokens = "output_tokens", 5, "output tokens", Some(TOKEN_HEADERS), |amounts: &Amounts| amounts.output_tokens;
 }
 
 /// Money, in nano-dollars.

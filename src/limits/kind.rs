@@ -144,6 +144,15 @@ pub struct Demand {
     pub body: u64,
     /// The most that its call can use, or as much as a stream begins with.
     pub bound: Amounts,
+    /// The same if the limits in shadow mode were enforced: they would lower its output cap.
+    pub shadow: Amounts,
+}
+
+impl Demand {
+    /// The amounts as a limit in shadow mode sees them.
+    pub(crate) fn in_shadow(&self) -> Self {
+        Self { bound: self.shadow, ..*self }
+    }
 }
 
 /// The amounts that a call has used.

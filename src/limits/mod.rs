@@ -161,7 +161,6 @@ macro_rules! limits {
         #[inline]
         pub(crate) fn used(taken: TakenAmount, usage: &Usage) -> u64 {
             match taken.cell.kind {
-                _ if taken.amount == 0 => 0,
                 $( $kind::NUMBER => $kind::used(taken, usage), )+
                 _ => taken.amount,
             }

@@ -181,7 +181,8 @@ impl Charge {
         };
         let amounts = Amounts { input_tokens: input, output_tokens: output, spend: price.unwrap_or_default() };
         let held = self.held();
-        let overrun = input > held.input_tokens || output > held.output_tokens || amounts.spend > held.spend;
+        let overrun = input > held.input_tokens
+            || !self.held.unbounded && (output > held.output_tokens || amounts.spend > held.spend);
         Settled { amounts, classes, source, price, overrun }
     }
 
@@ -233,7 +234,10 @@ mod tests {
     };
 
     fn charge(input: u64, output: u64) -> Charge {
-        Charge::new(Some(PRICES), Reservation { input, output, spend: PRICES.bound(input, output), cap: None })
+        Charge::new(
+            Some(PRICES),
+            Reservation { input, output, spend: PRICES.bound(input, output), ..Reservation::default() },
+        )
     }
 
     #[allow(clippy::unnecessary_wraps)] // as the field has it

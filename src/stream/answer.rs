@@ -121,6 +121,11 @@ impl ModelAnswer {
         }
     }
 
+    /// Whether text of a stream has passed since its usage was reported. Only known where it is counted.
+    pub fn is_outdated(&self) -> bool {
+        matches!(&self.usage, UsageReader::Events(events) if events.is_outdated())
+    }
+
     /// Whether the stream has ended at the boundary of a budget.
     pub fn is_over(&self) -> bool {
         matches!(&self.usage, UsageReader::Events(events) if events.is_over())

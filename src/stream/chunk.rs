@@ -38,6 +38,8 @@ pub(super) struct Chunks {
     wish: Wish,
     usage: Option<Usage>,
     timings: Option<Timings>,
+    /// Output tokens that had passed when the usage was reported.
+    counted_then: u64,
     seen: Seen,
     bound: Option<Box<Bound>>,
 }
@@ -137,12 +139,17 @@ impl Failed<'_> {
 
 impl Chunks {
     pub(super) fn new(wish: Wish, bound: Option<Box<Bound>>) -> Self {
-        Self { wish, usage: None, timings: None, seen: Seen::Nothing, bound }
+        Self { wish, usage: None, timings: None, counted_then: 0, seen: Seen::Nothing, bound }
     }
 
     /// The output tokens that passed; `None` where they are not counted.
     pub(super) fn counted(&self) -> Option<u64> {
         self.bound.as_ref().map(|bound| bound.gauge.counted())
+    }
+
+    /// Whether text has passed since the usage was reported: the usage does not count it.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.usage.is_some() && self.counted().is_some_and(|counted| counted > self.counted_then)
     }
 
     /// Whether an event was beyond the budgets.
@@ -184,6 +191,9 @@ impl Chunks {
         let told = self.usage.filter(|usage| earlier != Some(*usage));
         let Some(bound) = &mut self.bound else { return verdict };
         if bound.gauge.passes(&event::data_of(event).text, told, more) {
+            if told.is_some() {
+                self.counted_then = bound.gauge.counted();
+            }
             return verdict;
         }
         // The usage of an event that does not pass counts text that the caller does not get.

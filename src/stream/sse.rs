@@ -129,6 +129,11 @@ impl Events {
         self.chunks.counted()
     }
 
+    /// Whether text has passed since the usage was reported.
+    pub fn is_outdated(&self) -> bool {
+        self.chunks.is_outdated()
+    }
+
     /// Whether the stream has ended at the boundary of a budget: nothing more passes.
     pub fn is_over(&self) -> bool {
         self.chunks.is_over()

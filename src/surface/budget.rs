@@ -13,7 +13,7 @@ use crate::admit::{Admitter, Check, NotTaken, Permit, refused};
 use crate::cells::CounterSpace;
 use crate::forward::Limits;
 use crate::limits::Demand;
-use crate::price::{Prices, dollars};
+use crate::price::dollars;
 use crate::refusal::{Reason, Refusal};
 use crate::settle::Charge;
 use crate::snapshot::Tier;
@@ -97,9 +97,10 @@ impl Ask<'_> {
         let mut looks = 0;
         loop {
             looks += 1;
-            let (reserved, prices) = self.reserve(admitter, checks, &mut input, &exact)?;
-            let charge = Charge::new(prices, reserved);
-            let demand = Demand { body: self.body, bound: charge.held() };
+            let reserved = self.reserve(admitter, checks, &mut input, &exact)?;
+            let charge = Charge::new(self.tier.price, reserved);
+            let demand =
+                Demand { body: self.body, bound: charge.held(), shadow: self.in_shadow(checks, &input).held() };
             let fitted = self.fits(checks, &reserved);
             match admitter.take(checks, &demand, self.now, self.id) {
                 Ok(permit) => {
@@ -125,19 +126,40 @@ impl Ask<'_> {
         checks: &mut [Check],
         input: &mut Input,
         exact: impl Fn() -> u64,
-    ) -> Result<(Reservation, Option<Prices>), Refused> {
+    ) -> Result<Reservation, Refused> {
         // A request that no limit of any kind lets pass is not counted.
         admitter.peek(checks, &Demand { body: self.body, ..Demand::default() }, self.now)?;
-        let prices = self.tier.price;
-        let reserve = |input| self.wish(input).reserve(prices.as_ref(), self.rests(checks), buckets(checks));
+        let prices = self.tier.price.as_ref();
+        let reserve = |input| self.wish(input).reserve(prices, self.rests(enforced(checks)), buckets(enforced(checks)));
         let mut reserved = reserve(input.tokens);
-        let ample = reserved.cap.is_none() && self.fits(checks, &reserved) && self.ceilings(&reserved).is_ok();
+        let ample = self.is_ample(checks, input) && self.ceilings(&reserved).is_ok();
         if !input.exact && !ample {
             *input = Input { tokens: exact().min(input.tokens), exact: true };
             reserved = reserve(input.tokens);
         }
         self.ceilings(&reserved).map_err(|refusal| Refused::Ceiling(Box::new(refusal)))?;
-        Ok((reserved, prices))
+        Ok(reserved)
+    }
+
+    /// Whether all budgets, also those in shadow mode, have so much left that a bound by bytes is enough.
+    fn is_ample(&self, checks: &[Check], input: &Input) -> bool {
+        let reserved = self.reserve_in_all(checks, input);
+        let refilling = checks.iter().filter(|check| check.refills()).filter_map(|check| room(check, left(check)));
+        let mut rooms = self.rests(checks.iter()).chain(refilling);
+        reserved.cap.is_none() && rooms.all(|room| room.holds(&reserved))
+    }
+
+    /// The call if its limits in shadow mode were enforced.
+    fn in_shadow(&self, checks: &[Check], input: &Input) -> Charge {
+        if !checks.iter().any(|check| check.shadow && is_budget(check)) {
+            return Charge::default();
+        }
+        Charge::new(self.tier.price, self.reserve_in_all(checks, input))
+    }
+
+    fn reserve_in_all(&self, checks: &[Check], input: &Input) -> Reservation {
+        let prices = self.tier.price.as_ref();
+        self.wish(input.tokens).reserve(prices, self.rests(checks.iter()), buckets(checks.iter()))
     }
 
     fn wish(&self, input: u64) -> Wish {
@@ -146,16 +168,16 @@ impl Ask<'_> {
         Wish { input, choices: if self.endpoint.generates() { choices } else { 0 }, cap, stream }
     }
 
-    /// The rest of each budget that refuses and does not refill.
-    fn rests(&self, checks: &[Check]) -> impl Iterator<Item = Room> {
-        let limits = enforced(checks).filter(|check| !check.refills()).filter_map(|check| room(check, left(check)));
+    /// The rest of each budget that does not refill.
+    fn rests<'c>(&self, checks: impl Iterator<Item = &'c Check>) -> impl Iterator<Item = Room> {
+        let limits = checks.filter(|check| !check.refills()).filter_map(|check| room(check, left(check)));
         limits.chain(self.tier.request_max_spend.map(Room::Spend))
     }
 
     /// Whether a reservation fits where the budgets stand.
     fn fits(&self, checks: &[Check], reserved: &Reservation) -> bool {
         let refilling = enforced(checks).filter(|check| check.refills()).filter_map(|check| room(check, left(check)));
-        self.rests(checks).chain(refilling).all(|room| room.holds(reserved))
+        self.rests(enforced(checks)).chain(refilling).all(|room| room.holds(reserved))
     }
 
     /// Refuses a reservation above a ceiling of one call.
@@ -216,9 +238,9 @@ fn left(check: &Check) -> u64 {
     check.facts().limit.saturating_sub(check.state.used)
 }
 
-/// The whole size of each bucket that refuses.
-fn buckets(checks: &[Check]) -> impl Iterator<Item = Room> {
-    enforced(checks).filter(|check| check.refills()).filter_map(|check| room(check, check.facts().limit))
+/// The whole size of each bucket.
+fn buckets<'c>(checks: impl Iterator<Item = &'c Check>) -> impl Iterator<Item = Room> {
+    checks.filter(|check| check.refills()).filter_map(|check| room(check, check.facts().limit))
 }
 
 /// So much room in a budget; `None`: the limit counts something else.

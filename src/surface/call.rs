@@ -354,7 +354,8 @@ impl<P: CounterSpace> Call<P> {
     }
 
     /// The whole answer of a model passes as one piece: adds the headers that tell its tokens and its price to `own`.
-    pub fn bill(&self, own: &mut Vec<Header>) {
+    /// The headers of its budgets become those after its settlement.
+    pub fn bill(&mut self, own: &mut Vec<Header>) {
         let Facts { in_force, context, answer, .. } = &self.facts;
         let Some(plain) = answer.as_ref().filter(|answer| answer.is_plain()) else { return };
         let usage = plain.usage();
@@ -362,6 +363,7 @@ impl<P: CounterSpace> Call<P> {
             let known = Known { usage, counted: self.facts.counted(usage), error: false, cut: false };
             let settled = charge.settle(known);
             bill::headers(&settled.usage(), settled.price, own);
+            headers::openai_settled(&mut self.checks, &settled.amounts, self.admitted, own);
         } else if let Some(usage) = usage {
             let prices = context.tier(in_force).and_then(|tier| tier.price.as_ref());
             bill::headers(&usage, prices.map(|prices| bill::price(prices, &usage)), own);
@@ -521,7 +523,8 @@ impl Facts {
     /// The facts about the tokens of a call with this end.
     fn known(&self, usage: Option<Usage>, end: End, verdict: Verdict) -> Known {
         let (counted, error) = (self.counted(usage), verdict == Verdict::Error);
-        Known { usage, counted, error, cut: end.outcome != Outcome::Completed }
+        let outdated = self.answer.as_ref().is_some_and(ModelAnswer::is_outdated);
+        Known { usage, counted, error, cut: outdated || end.outcome != Outcome::Completed }
     }
 
     /// The output tokens that the gateway counts; of a document only where its usage has none.

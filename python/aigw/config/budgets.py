@@ -70,16 +70,17 @@ def _least(tier: TierSpec, models: Iterable[ModelSpec]) -> dict[str, int]:
     spend = 0
     if tier.price is not None:
         rates = tier.price.nano_dollars()
-        cheapest = min(rates["input"], rates["cached_input"], rates["cache_write"])
-        output = min(rates["output"], rates["reasoning"])
-        spend = -(-(prompt * cheapest + output) // 1_000_000) + rates["request"]
+        # A reservation takes the dearest class of each: which one applies is known at the call's end.
+        dearest = max(rates["input"], rates["cached_input"], rates["cache_write"])
+        output = max(rates["output"], rates["reasoning"])
+        spend = -(-(prompt * dearest + output) // 1_000_000) + rates["request"]
     return {"tokens": prompt + 1, "input_tokens": prompt, "output_tokens": 1, "spend": spend}
 
 
 def _text(meter: str, least: int) -> str:
     if meter == "spend":
         amount = f"{least / 10**9:.9f}".rstrip("0").rstrip(".")
-        return f"no chat call could ever pass: the smallest one costs {amount} USD at the tier's price"
+        return f"no chat call could ever pass: the smallest one reserves {amount} USD at the tier's price"
     what = "template of the tier's models and one token of an answer take" if meter == "tokens" else "template takes"
     return f"no chat call could ever pass: the {what} {least} tokens"
 

@@ -102,6 +102,36 @@ def test_usage_of_a_stream_counts_wherever_it_stands(lab: Lab, chunks: list[str]
     assert tokens == wanted
 
 
+def test_text_after_a_streams_usage_is_not_free(lab: Lab) -> None:
+    early = {"choices": [], "usage": {"prompt_tokens": HI, "completion_tokens": 1}}
+    said = [event(early), *(event({"choices": [{"index": 0, "delta": {"content": " a"}}]}) for _ in range(20))]
+    lab.act = lambda wire: wire.send(HEAD + b"".join(said) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+    one = budgeted(lab)
+    answer = one.post(chat("scripted", stream=True))
+    [tokens, _], _ = settled(lab, one, answer.headers["x-request-id"])
+    assert tokens == HI + 20
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "usage", "wanted"),
+    [
+        ("completions", {"prompt": "", "max_tokens": 5}, (60, 3), {"input_tokens": 60, "output_tokens": 3}),
+        ("embeddings", {"input": ""}, (4, 0), {"input_tokens": 4}),
+    ],
+)
+def test_usage_is_counted_where_nothing_was_reserved(
+    lab: Lab, path: str, body: Json, usage: tuple[int, int], wanted: Json
+) -> None:
+    told = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+    lab.act = lambda wire: wire.send(document({"choices": [], "data": [], "usage": told}))
+    one = lab.caller(limits=[{meter: 1000, "per": "year"} for meter in wanted])
+    answer = one.post({"model": "scripted", **body}, f"/v1/{path}")
+    assert answer.status_code == 200
+    one.used()
+    assert {row["meter"]: row["used"] for row in one.limits()} == wanted
+    assert logged(lab.gateway, answer.headers["x-request-id"])["overrun"] is True
+
+
 def test_answer_of_an_unknown_form_keeps_its_reservation(lab: Lab) -> None:
     for text in (b"{}", b"[]", b"hello", b'{"content":"hello"}'):
         lab.act = lambda wire, text=text: wire.send(document(text))

@@ -1,8 +1,10 @@
 """Budgets of tokens and money of calls of models: reserved before the call, settled by its usage, refused where it does not fit."""
 
+import re
 import threading
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from tests.integration.budgets.conftest import PRICE, Lab, document
@@ -76,9 +78,8 @@ def test_settled_call_leaves_the_mocks_usage_in_every_meter(lab: Lab) -> None:
     assert usage["completion_tokens"] == 5
     assert sorted(one.used()) == [6, 1_000_000 + 500 + 5 * 1000]
     assert answer.headers["x-aigw-price"] == "0.0010055"
-    # The answer's head tells the remaining amounts by the reservation.
-    assert answer.headers["x-ratelimit-remaining-tokens"] == str(1000 - AMPLE - 5)
-    assert answer.headers["x-aigw-remaining-spend"] == f"{1 - (1_000_000 + AMPLE * 500 + 5000) / 1e9:.9f}".rstrip("0")
+    assert answer.headers["x-ratelimit-remaining-tokens"] == str(1000 - 6)
+    assert answer.headers["x-aigw-remaining-spend"] == f"{1 - (1_000_000 + 500 + 5000) / 1e9:.9f}".rstrip("0")
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", None])
@@ -150,7 +151,38 @@ def test_limit_of_zero_lets_none_pass(lab: Lab) -> None:
 def test_shadow_budget_counts_and_refuses_none(lab: Lab) -> None:
     one = lab.caller(limits=[{"tokens": 30, "per": "year", "mode": "shadow"}])
     assert [one.post(chat(max_tokens=16)).status_code for _ in range(3)] == [200] * 3
-    assert one.used() == [17]
+    # The second call gets no smaller cap than it asked for, and is settled to its use. The third is one too many.
+    assert one.used() == [34]
+
+
+def test_shadow_budget_counts_as_if_it_refused(lab: Lab) -> None:
+    limit = {"tokens": 100, "per": "year"}
+    one = lab.caller(limits=[limit | {"mode": "shadow"}])
+    other = lab.caller(limits=[limit])
+    for _ in range(5):
+        # A model without a cap: the limit grants the rest, in shadow mode as well as enforced.
+        lab.act = lambda wire: wire.send(
+            document({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 20}})
+        )
+        assert one.post(chat("scripted")).status_code == 200
+        assert "max_tokens" not in lab.sent() and "max_completion_tokens" not in lab.sent()
+        status = other.post(chat("scripted")).status_code
+    assert status == 429
+    assert one.used() == other.used()
+    page = httpx.get(f"{lab.gateway.admin}/metrics", trust_env=False).text
+    reserved = re.findall(r'^aigw_reserved_total\{.*meter="output_tokens"\} (\d+)$', page, re.MULTILINE)
+    assert reserved and max(map(int, reserved)) < 2**31
+
+
+def test_headers_of_a_plain_answer_show_the_budgets_after_it(lab: Lab) -> None:
+    limits = [{"tokens": 1000, "per": "year"}, {"output_tokens": 900, "per": "day"}, {"spend": 1, "per": "year"}]
+    one = lab.caller(limits=limits, price=PRICE)
+    answer = one.post(chat(max_tokens=100))
+    one.used()
+    left = {row["meter"]: row["remaining"] for row in one.limits()}
+    assert answer.headers["x-ratelimit-remaining-tokens"] == str(min(left["tokens"], left["output_tokens"]))
+    assert answer.headers["x-ratelimit-limit-tokens"] == "900"
+    assert round(float(answer.headers["x-aigw-remaining-spend"]) * 1e9) == left["spend"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -35,7 +35,7 @@ def warnings(text: str) -> list[str]:
         ("{limits: [{input_tokens: 6, per: day}]}", "tiers.a.limits[0].input_tokens: no chat call could ever pass"),
         ("{limits: [{output_tokens: 1, per: day}]}", None),
         ("{prompt: {max_tokens: 6}}", "tiers.a.prompt.max_tokens: no chat call could ever pass"),
-        ("{limits: [{spend: 0.5, per: day}], price: {request: 0.6}}", "the smallest one costs 0.6 USD"),
+        ("{limits: [{spend: 0.5, per: day}], price: {request: 0.6}}", "the smallest one reserves 0.6 USD"),
         (
             "{request: {max_spend: 0.5}, price: {request: 0.6}}",
             "tiers.a.request.max_spend: no chat call could ever pass",
