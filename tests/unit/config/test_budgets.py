@@ -41,7 +41,7 @@ def warnings(text: str) -> list[str]:
             "tiers.a.request.max_spend: no chat call could ever pass",
         ),
         ("{limits: [{spend: 0.000008, per: day}], price: {input: 1, output: 1}}", None),
-        ("{limits: [{spend: 0.000007999, per: day}], price: {input: 1, output: 1}}", "costs 0.000008 USD"),
+        ("{limits: [{spend: 0.000007999, per: day}], price: {input: 1, output: 1}}", "reserves 0.000008 USD"),
         ("{limits: [{spend: 1, per: day}]}", "tiers.a.limits[0].spend: counts money, and the tier has no price"),
         ("{request: {max_spend: 1}}", "tiers.a.request.max_spend: counts money, and the tier has no price"),
         ("{limits: [{tokens: 7, per: day}], allow: {models: [x]}}", None),
@@ -93,8 +93,8 @@ def test_check_warns_of_budgets_without_an_output_cap_or_a_price(spec: str, mode
          "rate:tier:consumer:day"),
         ({"tokens": 5, "per": "second", "burst": 9}, "tokens_bucket", {"amount": 5, "per": "second", "burst": 9},
          "rate:tokens:tier:consumer:second"),
-        ({"output_tokens": 5, "per": "2s", "burst": 2**48}, "output_tokens_bucket",
-         {"amount": 5, "per": "2s", "burst": 2**48}, "rate:output_tokens:tier:consumer:2s"),
+        ({"output_tokens": 5, "per": "2s", "burst": 2**20}, "output_tokens_bucket",
+         {"amount": 5, "per": "2s", "burst": 2**20}, "rate:output_tokens:tier:consumer:2s"),
     ],
 )  # fmt: skip
 def test_a_limit_names_its_kind_fields_and_column(
