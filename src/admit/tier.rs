@@ -1,5 +1,7 @@
 //! A tier's limits as checks of one request: on `/v1` and on every authenticated route.
 
+use std::mem::discriminant;
+
 use super::{Admitter, Check, needs};
 use crate::cells::{CellKey, CounterSpace};
 use crate::request::Head;
@@ -63,6 +65,21 @@ pub fn model_checks(tier: &Tier, work: Work, caller: CallerRows, model: usize, c
     for limit in tier.limits.iter().filter(of_model) {
         if let Some(&column) = limit.columns.get(model) {
             checks.push(check(limit, CellKey::Dense { column, row: caller.consumer }));
+        }
+    }
+}
+
+/// Gives the checks of a call in flight the limits that its tier has now, by their columns. A limit that the tier has no more only
+/// counts, and a new one does not concern the call, which holds nothing of it.
+pub fn renew(tier: &Tier, checks: &mut [Check]) {
+    for check in checks {
+        let CellKey::Dense { column, .. } = check.key else { continue };
+        let same = |limit: &&TierLimit| {
+            limit.columns.contains(&column) && discriminant(&limit.limit) == discriminant(&check.limit)
+        };
+        match tier.limits.iter().find(same) {
+            Some(limit) => (check.limit, check.shadow) = (limit.limit, limit.shadow),
+            None => check.shadow = true,
         }
     }
 }

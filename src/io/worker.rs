@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aigw_core::admit::Admitter;
 use aigw_core::balance::Origin;
@@ -42,6 +42,8 @@ use crate::upstream::{CallObserver, Notice};
 /// One worker.
 pub struct Worker {
     in_force: ArcSwap<InForce>,
+    /// Held while the next configuration is prepared.
+    preparing: Mutex<()>,
     reader: SnapshotReader,
     sealer: Sealer,
     cells: Arc<WorkerCells>,
@@ -80,6 +82,7 @@ impl Worker {
         let secret = crate::secret::load(data)?;
         Ok(Self {
             in_force: ArcSwap::from_pointee(InForce::empty()),
+            preparing: Mutex::new(()),
             sealer: Sealer::new(&secret),
             standing: Standing::new(&data.join("cells"), reader.store()),
             reader,
@@ -112,9 +115,17 @@ impl Worker {
         if held.snapshot.generation == self.reader.generation() {
             return Arc::clone(&held);
         }
-        let snapshot = self.reader.current();
+        drop(held);
+        self.next()
+    }
+
+    /// Prepares the newest generation. Heads and streams ask on two threads: one prepares it, and no older one follows.
+    #[cold]
+    fn next(&self) -> Arc<InForce> {
+        let _one = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (held, snapshot) = (self.in_force.load_full(), self.reader.current());
         if Arc::ptr_eq(&held.snapshot, &snapshot) {
-            return Arc::clone(&held);
+            return held;
         }
         tokens::prepare(&snapshot.policy.offer);
         let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed), |of| self.counter(of)));
@@ -292,6 +303,10 @@ impl CallObserver for Worker {
 
     fn now(&self) -> Moment {
         self.clock.moment()
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        self.current()
     }
 
     fn ended(&self, call: &EndedCall) {

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::case::Admission;
 use super::cors;
 use super::in_flight::InFlight;
-use crate::admit::{Check, Permit, headers, refused};
+use crate::admit::{Check, Permit, headers, refused, tier};
 use crate::balance::{Origin, health};
 use crate::cells::CounterSpace;
 use crate::forward::Dispatch;
@@ -25,7 +25,7 @@ use crate::settle::{
     Charge, End, Failure, Known, LogContext, Outcome, Report, Settled, Shutdown, Traffic, Verdict, call_report,
     stand_in,
 };
-use crate::snapshot::FailoverOn;
+use crate::snapshot::{FailoverOn, Tier};
 use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::bill;
 use crate::stream::gauge::{Ending, More, Unbounded};
@@ -92,6 +92,9 @@ pub struct Call<P: CounterSpace> {
     facts: Facts,
 }
 
+/// Tells the configuration in force now: a stream reads it whenever it needs more tokens.
+pub type Current<'a> = dyn Fn() -> Arc<InForce> + 'a;
+
 /// The facts of a call that its record needs.
 struct Facts {
     in_force: Arc<InForce>,
@@ -151,16 +154,32 @@ pub struct EndedCall {
 /// The way of a stream to more tokens.
 struct Extension<'a, P: CounterSpace> {
     permit: &'a mut Permit<P>,
-    checks: &'a [Check],
+    /// Their limits become those in force.
+    checks: &'a mut [Check],
     charge: &'a mut Charge,
     in_flight: &'a mut InFlight<P>,
-    tier: Option<&'a str>,
+    /// The configuration that admitted the call.
+    admitted_by: &'a InForce,
+    current: &'a Current<'a>,
+    /// The caller's tier at admission.
+    tier: Option<&'a Tier>,
     now: Moment,
     /// Index of the check that refused last.
     refused: Option<usize>,
 }
 
 impl<P: CounterSpace> Extension<'_, P> {
+    /// Renews the limits of the checks when the policy has changed since admission. A call whose tier is gone keeps the last ones.
+    fn renew(&mut self) {
+        let (now, tier) = ((self.current)(), self.tier.map(|tier| tier.n));
+        if Arc::ptr_eq(&now.snapshot.policy, &self.admitted_by.snapshot.policy) {
+            return;
+        }
+        if let Some((_, tier)) = tier.and_then(|n| now.offer().tier(n)) {
+            tier::renew(tier, self.checks);
+        }
+    }
+
     /// Takes so many more output tokens. The error is the index of the check that refuses.
     fn take(&mut self, tokens: u64) -> Result<(), usize> {
         let more = self.charge.step(tokens);
@@ -181,6 +200,7 @@ impl<P: CounterSpace> Extension<'_, P> {
 
 impl<P: CounterSpace> More for Extension<'_, P> {
     fn more(&mut self, tokens: u64) -> bool {
+        self.renew();
         let mut took = self.take(tokens);
         if took.is_err() && self.tighten() {
             took = self.take(tokens);
@@ -199,7 +219,8 @@ impl<P: CounterSpace> More for Extension<'_, P> {
     fn end(&self, usage: Option<Usage>, output: u64) -> Ending {
         let settled = self.charge.settle(Known { usage, counted: Some(output), error: false, cut: true });
         let check = self.refused.and_then(|check| self.checks.get(check));
-        let limit = check.map(|check| refused::cut(&self.permit.look(check, self.now), self.tier, self.now));
+        let tier = self.tier.map(|tier| &*tier.name);
+        let limit = check.map(|check| refused::cut(&self.permit.look(check, self.now), tier, self.now));
         Ending { limit: limit.unwrap_or_else(|| "{}".to_owned()), usage: settled.usage(), price: settled.price }
     }
 }
@@ -262,6 +283,11 @@ impl<P: CounterSpace> Call<P> {
     /// The head of the request.
     pub fn request(&self) -> &Arc<Head> {
         &self.facts.head
+    }
+
+    /// The configuration that admitted it.
+    pub fn admitted_by(&self) -> &Arc<InForce> {
+        &self.facts.in_force
     }
 
     /// Adds the headers that let a page read an answer of the gateway's own.
@@ -371,8 +397,8 @@ impl<P: CounterSpace> Call<P> {
     }
 
     /// A piece of the answer passes: returns its bytes for the client.
-    pub fn piece(&mut self, piece: Bytes, after: Duration) -> Bytes {
-        let piece = match self.budgeted(after) {
+    pub fn piece(&mut self, piece: Bytes, after: Duration, current: &Current<'_>) -> Bytes {
+        let piece = match self.budgeted(after, current) {
             (Some(answer), Some(mut more)) => answer.piece(piece, after, &mut more),
             (Some(answer), None) => answer.piece(piece, after, &mut Unbounded),
             (None, _) => piece,
@@ -389,18 +415,32 @@ impl<P: CounterSpace> Call<P> {
     }
 
     /// The answer of a model, and the way to more tokens where budgets count it.
-    fn budgeted(&mut self, after: Duration) -> (Option<&mut ModelAnswer>, Option<Extension<'_, P>>) {
+    fn budgeted<'a>(
+        &'a mut self,
+        after: Duration,
+        current: &'a Current<'a>,
+    ) -> (Option<&'a mut ModelAnswer>, Option<Extension<'a, P>>) {
         let Self { permit, checks, charge, in_flight, admitted, facts, .. } = self;
         let now = Moment(admitted.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)));
-        let tier = facts.context.tier(&facts.in_force).map(|tier| &*tier.name);
-        let more =
-            charge.as_mut().map(|charge| Extension { permit, checks, charge, in_flight, tier, now, refused: None });
-        (facts.answer.as_mut(), more)
+        let Facts { in_force: admitted_by, context, answer, .. } = facts;
+        let tier = context.tier(admitted_by);
+        let more = charge.as_mut().map(|charge| Extension {
+            permit,
+            checks,
+            charge,
+            in_flight,
+            admitted_by,
+            current,
+            tier,
+            now,
+            refused: None,
+        });
+        (answer.as_mut(), more)
     }
 
     /// The answer is whole: returns the held bytes.
-    pub fn rest(&mut self, after: Duration) -> Bytes {
-        let rest = match self.budgeted(after) {
+    pub fn rest(&mut self, after: Duration, current: &Current<'_>) -> Bytes {
+        let rest = match self.budgeted(after, current) {
             (Some(answer), Some(mut more)) => answer.rest(&mut more),
             (Some(answer), None) => answer.rest(&mut Unbounded),
             (None, _) => Bytes::new(),

@@ -29,7 +29,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::request::{Head, Surface};
 use crate::settle::LogContext;
 use crate::units::Moment;
-pub use call::{Admitted, Call, EndedCall, FailedAttempt, FailedCall, Judged};
+pub use call::{Admitted, Call, Current, EndedCall, FailedAttempt, FailedCall, Judged};
 pub use case::{Accepted, HeadOutcome, StandingReader};
 use case::{Case, Findings};
 

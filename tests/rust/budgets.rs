@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapSpace;
+use aigw_core::in_force::InForce;
 use aigw_core::limits::{Amounts, Limit};
 use aigw_core::settle::{Failure, Outcome, Shutdown, UsageSource};
 use aigw_core::surface::{Call, EndedCall};
@@ -34,6 +35,7 @@ impl TokenCounter for Fours {
 /// A world whose tier has a token budget and a spend budget.
 struct Budgets {
     world: World,
+    policy: Value,
     limits: [(Limit, u32); 2],
 }
 
@@ -73,7 +75,14 @@ impl Budgets {
         let world = World::counted_by(counter, Arc::new(HeapSpace::wide(&columns, 8).unwrap()), &policy);
         let build = |kind: &str, fields: &Value| Limit::build(kind, fields).unwrap();
         let limits = [(build("tokens", &fields[0]), TOKENS), (build("spend", &fields[1]), SPEND)];
-        Self { world, limits }
+        Self { world, policy, limits }
+    }
+
+    /// The configuration after a reload that changes the tier.
+    fn reloaded(&self, change: impl FnOnce(&mut Value)) -> Arc<InForce> {
+        let mut policy = self.policy.clone();
+        change(&mut policy["tiers"][0]);
+        self.world.reloaded(&policy)
     }
 
     /// Tokens and nano-dollars that are taken.
@@ -106,9 +115,20 @@ fn answer(mut call: Call<HeapSpace>, status: u16, body: &str) -> EndedCall {
     let media = HeaderValue::from_static("application/json");
     let mut headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, media)]);
     call.head(StatusCode::from_u16(status).unwrap(), &mut headers, b"", SHORT, false);
-    call.piece(Bytes::copy_from_slice(body.as_bytes()), SHORT);
-    call.rest(SHORT);
+    piece(&mut call, body.as_bytes());
+    rest(&mut call);
     call.completed(SHORT)
+}
+
+/// A piece of an answer, under the configuration that admitted the call.
+fn piece(call: &mut Call<HeapSpace>, bytes: &[u8]) -> Bytes {
+    let current = Arc::clone(call.admitted_by());
+    call.piece(Bytes::copy_from_slice(bytes), SHORT, &|| Arc::clone(&current))
+}
+
+fn rest(call: &mut Call<HeapSpace>) {
+    let current = Arc::clone(call.admitted_by());
+    call.rest(SHORT, &|| Arc::clone(&current));
 }
 
 fn begin(call: &mut Call<HeapSpace>) {
@@ -118,7 +138,14 @@ fn begin(call: &mut Call<HeapSpace>) {
 
 /// One event with a token: the test's counter has a token for each byte.
 fn token(call: &mut Call<HeapSpace>) -> Bytes {
-    call.piece(Bytes::from_static(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n"), SHORT)
+    let current = Arc::clone(call.admitted_by());
+    token_under(call, &current)
+}
+
+/// One event with a token, under this configuration.
+fn token_under(call: &mut Call<HeapSpace>, current: &Arc<InForce>) -> Bytes {
+    let event = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    call.piece(Bytes::from_static(event), SHORT, &|| Arc::clone(current))
 }
 
 #[test]
@@ -178,12 +205,9 @@ fn stream_is_extended_on_its_way_and_settles_to_its_usage() {
         let held = budgets.taken()[0] - input;
         assert!(held >= passed && held <= passed + 64 + 256, "{passed} {held}");
     }
-    call.piece(
-        Bytes::from_static(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1000}}\n\n"),
-        SHORT,
-    );
-    call.piece(Bytes::from_static(b"data: [DONE]\n\n"), SHORT);
-    call.rest(SHORT);
+    piece(&mut call, b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1000}}\n\n");
+    piece(&mut call, b"data: [DONE]\n\n");
+    rest(&mut call);
     assert_eq!(call.completed(SHORT).report().end.outcome, Outcome::Completed);
     assert_eq!(budgets.taken(), [1_009, 1_000 + 9_000 + 2_000_000]);
 }
@@ -227,7 +251,7 @@ fn stream_ends_at_the_boundary_of_either_budget() {
                 passed += 1;
             }
         }
-        call.rest(SHORT);
+        rest(&mut call);
         let ended = call.completed(SHORT);
         assert_eq!(ended.report().end.outcome, Outcome::LimitCut);
         let price = 1_000 + input * 1_000 + passed * 2_000;
@@ -279,6 +303,108 @@ fn stream_whose_input_was_bounded_by_bytes_uses_the_budget_to_its_last_token() {
         assert_eq!((ended.report().end.outcome, ended.settled().unwrap().overrun), (Outcome::LimitCut, false));
         assert_eq!(budgets.taken(), [exact + passed, price]);
     }
+}
+
+/// The tokens of a stream under this configuration, at most 3,000, and the last piece where it is over.
+fn pass_under(call: &mut Call<HeapSpace>, current: &Arc<InForce>) -> (u64, Option<String>) {
+    for passed in 0..3_000 {
+        let piece = token_under(call, current);
+        if call.is_over() {
+            return (passed, Some(String::from_utf8(piece.to_vec()).unwrap()));
+        }
+    }
+    (3_000, None)
+}
+
+fn amount(limit: usize, amount: u64) -> impl Fn(&mut Value) {
+    move |tier| tier["limits"][limit]["fields"]["amount"] = json!(amount)
+}
+
+#[test]
+fn lowered_limit_grants_a_running_stream_no_more() {
+    for (limit, lowered, policy) in [(0, 100, "100 tokens per day"), (1, 3_000, "0.000003 USD per month")] {
+        let budgets = Budgets::new(100_000, 1_000_000_000);
+        let mut call = budgets.call(&ask(&json!({"stream": true})));
+        let input = budgets.taken()[0] - 256;
+        begin(&mut call);
+        (0..10).for_each(|_| drop(token(&mut call)));
+        let before = budgets.taken();
+        let (passed, last) = pass_under(&mut call, &budgets.reloaded(amount(limit, lowered)));
+        assert_eq!(passed, 246, "the amounts that were reserved before stay");
+        let last = last.unwrap();
+        assert!(last.contains(policy) && last.contains("budget_exhausted"), "{last}");
+        assert_eq!(budgets.taken(), before);
+        assert_eq!(call.completed(SHORT).report().end.outcome, Outcome::LimitCut);
+        assert_eq!(budgets.taken(), [input + 256, 1_000 + input * 1_000 + 256 * 2_000]);
+    }
+}
+
+#[test]
+fn lowered_limit_that_is_not_used_up_grants_a_running_stream_its_rest() {
+    let budgets = Budgets::new(100_000, 1_000_000_000);
+    let mut call = budgets.call(&ask(&json!({"stream": true})));
+    let input = budgets.taken()[0] - 256;
+    begin(&mut call);
+    token(&mut call);
+    let (passed, _) = pass_under(&mut call, &budgets.reloaded(amount(0, 900)));
+    assert_eq!(input + 1 + passed, 900);
+    assert_eq!(budgets.taken()[0], 900);
+}
+
+#[test]
+fn raised_limit_grants_a_running_stream_more() {
+    let budgets = Budgets::new(700, 1_000_000_000);
+    let mut call = budgets.call(&ask(&json!({"stream": true})));
+    let input = budgets.taken()[0] - 256;
+    begin(&mut call);
+    (0..700 - input).for_each(|_| assert!(!token(&mut call).is_empty()));
+    assert!(!call.is_over() && budgets.taken()[0] == 700);
+    let (passed, _) = pass_under(&mut call, &budgets.reloaded(amount(0, 1_000)));
+    assert_eq!(passed, 300);
+    call.completed(SHORT);
+    assert_eq!(budgets.taken()[0], 1_000);
+}
+
+#[test]
+fn removed_limit_bounds_a_running_stream_no_longer_and_counts_it() {
+    let budgets = Budgets::new(700, 1_000_000_000);
+    let mut call = budgets.call(&ask(&json!({"stream": true})));
+    let input = budgets.taken()[0] - 256;
+    begin(&mut call);
+    let removed = budgets.reloaded(|tier| drop(tier["limits"].as_array_mut().unwrap().remove(0)));
+    assert_eq!(pass_under(&mut call, &removed), (3_000, None));
+    assert!(budgets.taken()[0] <= 700);
+    // The limit is back, and spent.
+    assert!(pass_under(&mut call, &budgets.reloaded(amount(0, 800))).1.is_some());
+    call.completed(SHORT);
+    assert!(budgets.taken()[0] >= input + 3_000);
+}
+
+#[test]
+fn new_limit_and_new_prices_do_not_concern_a_running_stream() {
+    let budgets = Budgets::with(100_000, 0, |policy| drop(policy["tiers"][0]["limits"].as_array_mut().unwrap().pop()));
+    let mut call = budgets.call(&ask(&json!({"stream": true})));
+    let input = budgets.taken()[0] - 256;
+    begin(&mut call);
+    let changed = budgets.reloaded(|tier| {
+        let new = json!({"kind": "spend", "fields": {"amount": 1, "per": "month"}, "scope": "consumer", "shadow": false, "column": SPEND, "by_model": []});
+        tier["limits"].as_array_mut().unwrap().push(new);
+        tier["price"]["output"] = json!(9_000_000_000_u64);
+    });
+    assert_eq!(pass_under(&mut call, &changed), (3_000, None));
+    let settled = *call.completed(SHORT).settled().unwrap();
+    assert_eq!(budgets.taken(), [input + 3_000, 0]);
+    assert_eq!(settled.price, Some(1_000 + input * 1_000 + 3_000 * 2_000));
+}
+
+#[test]
+fn limits_of_a_tier_that_is_gone_bound_a_running_stream() {
+    let budgets = Budgets::new(700, 1_000_000_000);
+    let mut call = budgets.call(&ask(&json!({"stream": true})));
+    begin(&mut call);
+    pass_under(&mut call, &Arc::new(InForce::empty()));
+    assert!(call.is_over());
+    assert_eq!(budgets.taken()[0], 700);
 }
 
 #[test]

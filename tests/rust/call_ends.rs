@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aigw_core::cells::heap::HeapSpace;
@@ -47,7 +48,7 @@ fn completed_call_counts() {
     let own = call.head(StatusCode::OK, &mut headers("text/plain"), b"", SHORT, false);
     assert!(own.iter().any(|(name, value)| *name == "x-ratelimit-remaining-minute" && value == "1"));
     assert!(own.iter().any(|(name, value)| *name == "x-kong-proxy-latency" && value == "1"));
-    assert_eq!(call.piece(Bytes::from_static(b"hello"), SHORT), "hello");
+    assert_eq!(call.piece(Bytes::from_static(b"hello"), SHORT, &|| Arc::clone(&world.in_force)), "hello");
     let ended = call.completed(SHORT);
     let report = ended.report();
     assert_eq!((report.end.outcome, report.end.status, report.end.egress), (Outcome::Completed, 200, 5));
@@ -175,7 +176,8 @@ fn answer_of_model_is_read_and_loses_headers_of_account() {
     assert_eq!(head.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["content-type"]);
     assert!(own.iter().any(|(name, value)| *name == "connection" && value == "close"));
     assert!(own.iter().all(|(name, _)| !name.starts_with("x-kong-")));
-    call.piece(Bytes::from_static(br#"{"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#), SHORT);
+    let body = br#"{"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#;
+    call.piece(Bytes::from_static(body), SHORT, &|| Arc::clone(&world.in_force));
     let (rows, report) = call.completed(SHORT).call_report().unwrap();
     let usage = report.usage.unwrap();
     assert_eq!(rows, CallRows { series: 1, calls: Some(3) });

@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aigw_core::cells::heap::HeapSpace;
@@ -62,7 +63,7 @@ fn failures_of_fleet_go_back_and_errors_of_request_count() {
             let world = World::new(&policy());
             let (mut call, own) = answered(&world, &Spec::chat(), with, media);
             assert_eq!(remaining(&own), Some(if counts == TOOK { "1" } else { "2" }), "{with}");
-            call.piece(Bytes::from_static(b"data: {}\n\n"), SHORT);
+            call.piece(Bytes::from_static(b"data: {}\n\n"), SHORT, &|| Arc::clone(&world.in_force));
             let ended = call.completed(SHORT);
             let end = ended.report().end;
             let outcome = if error.is_none() { Outcome::Completed } else { Outcome::UpstreamError };
@@ -168,7 +169,7 @@ fn faults_inside_successful_streams_are_errors_that_count() {
         let world = World::new(&policy());
         let (mut call, own) = answered(&world, &stream, 200, "text/event-stream");
         assert_eq!(remaining(&own), Some("1"));
-        call.piece(Bytes::copy_from_slice(body), SHORT);
+        call.piece(Bytes::copy_from_slice(body), SHORT, &|| Arc::clone(&world.in_force));
         let ended = call.completed(Duration::from_millis(9));
         let end = ended.report().end;
         let outcome = if error.is_none() { Outcome::Completed } else { Outcome::UpstreamError };

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use aigw_core::balance::Origin;
 use aigw_core::cells::heap::HeapSpace;
+use aigw_core::in_force::InForce;
 use aigw_core::settle::{Outcome, Shutdown};
 use aigw_core::surface::{Admitted, EndedCall};
 use aigw_core::units::Moment;
@@ -35,6 +36,10 @@ impl CallObserver for Observer {
 
     fn now(&self) -> Moment {
         NOW
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        Arc::new(InForce::empty())
     }
 
     fn ended(&self, call: &EndedCall) {

@@ -1,9 +1,11 @@
 //! The worker as its upstream thread sees it, and the bell that cancels a call.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aigw_core::balance::Origin;
 use aigw_core::cells::CounterSpace;
+use aigw_core::in_force::InForce;
 use aigw_core::settle::Shutdown;
 use aigw_core::surface::EndedCall;
 use aigw_core::units::Moment;
@@ -19,6 +21,8 @@ pub trait CallObserver: Send + Sync + 'static {
     fn shutdown(&self) -> Shutdown;
     /// The wall clock.
     fn now(&self) -> Moment;
+    /// The configuration in force.
+    fn in_force(&self) -> Arc<InForce>;
     /// A call is over and settled; its last event is not delivered yet.
     fn ended(&self, call: &EndedCall);
     /// An event that an operator should hear of.

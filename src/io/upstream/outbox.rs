@@ -113,9 +113,10 @@ impl<O: CallObserver, T> Outbox<O, T> {
     pub(super) fn whole(&self, status: StatusCode, headers: HeaderMap<HeaderValue>, body: Bytes) {
         let Some(mut head) = self.answer_head(status, headers, &body) else { return };
         let parts = self.with(|call| {
-            let piece = call.piece(body, call.request().arrived.elapsed());
+            let current = || self.ready.observer.in_force();
+            let piece = call.piece(body, call.request().arrived.elapsed(), &current);
             call.bill(&mut head.own);
-            (piece, call.rest(call.request().arrived.elapsed()))
+            (piece, call.rest(call.request().arrived.elapsed(), &current))
         });
         let (piece, rest) = parts.unwrap_or_default();
         let body = if rest.is_empty() { piece } else { [piece, rest].concat().into() };
@@ -142,7 +143,8 @@ impl<O: CallObserver, T> Outbox<O, T> {
 
     /// A piece of the body is here.
     pub(super) fn piece(&self, piece: Bytes) {
-        if let Some(piece) = self.with(|call| call.piece(piece, call.request().arrived.elapsed())) {
+        let current = || self.ready.observer.in_force();
+        if let Some(piece) = self.with(|call| call.piece(piece, call.request().arrived.elapsed(), &current)) {
             self.chunk(piece);
         }
     }
@@ -166,7 +168,8 @@ impl<O: CallObserver, T> Outbox<O, T> {
 
     /// The body is whole.
     pub(super) fn end(&self) {
-        if let Some(rest) = self.with(|call| call.rest(call.request().arrived.elapsed())) {
+        let current = || self.ready.observer.in_force();
+        if let Some(rest) = self.with(|call| call.rest(call.request().arrived.elapsed(), &current)) {
             self.chunk(rest);
         }
         self.complete();

@@ -15,7 +15,7 @@ use aigw_core::r#match::probe::Probes;
 use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::{Answer, BodyLength, Head, Headers, Surface};
 use aigw_core::settle::{Failure, Shutdown};
-use aigw_core::snapshot::{Credential, Keys, KeysBuilder, NewConsumer, Snapshot, Uuid, file};
+use aigw_core::snapshot::{Credential, Keys, KeysBuilder, NewConsumer, Policy, Snapshot, Uuid, file};
 use aigw_core::surface::{Accepted, Admitted, Bounds, Call, FailedCall, HeadOutcome, Rejected, Stages};
 use aigw_core::tokens::{BytesCounter, TokenCounter};
 use aigw_core::units::{Moment, RequestId, UnixSeconds};
@@ -111,8 +111,7 @@ impl World {
     /// A world whose models have this vocabulary.
     pub fn counted_by(counter: fn() -> Arc<dyn TokenCounter>, space: Arc<HeapSpace>, policy: &Value) -> Self {
         let hasher = KeyHasher::new(&[7; 32]);
-        let policy = file::policy(&file::seal(policy.to_string().as_bytes()).unwrap().file).unwrap();
-        let snapshot = Snapshot { generation: 1, policy: Arc::new(policy), keys: keys(&hasher) };
+        let snapshot = Snapshot { generation: 1, policy: compiled(policy), keys: keys(&hasher) };
         let in_force = Arc::new(InForce::empty().next(Arc::new(snapshot), |_| None, |_| counter()));
         let stages = Stages::new(
             hasher,
@@ -120,6 +119,14 @@ impl World {
             Bounds { max_body: 4096, probes: Probes::new(None) },
         );
         Self { space, in_force, stages, now: NOW }
+    }
+
+    /// The configuration after a reload with this policy. The world keeps its own.
+    pub fn reloaded(&self, policy: &Value) -> Arc<InForce> {
+        let before = &self.in_force.snapshot;
+        let snapshot =
+            Snapshot { generation: before.generation + 1, policy: compiled(policy), keys: before.keys.clone() };
+        Arc::new(self.in_force.next(Arc::new(snapshot), |_| None, |_| Arc::new(BytesCounter)))
     }
 
     /// Requests counted in a row of a column.
@@ -215,6 +222,10 @@ impl World {
 
 /// From arrival to the end of a short request.
 pub const SHORT: Duration = Duration::from_millis(3);
+
+fn compiled(policy: &Value) -> Arc<Policy> {
+    Arc::new(file::policy(&file::seal(policy.to_string().as_bytes()).unwrap().file).unwrap())
+}
 
 /// The consumers, made once: every world has the same.
 fn keys(hasher: &KeyHasher) -> Keys {
