@@ -239,3 +239,14 @@ def test_embeddings_are_counted_without_usage(lab: Lab) -> None:
     one = lab.caller(limits=[{"tokens": 1000, "per": "year"}])
     assert one.post({"model": "scripted", "input": " a b c"}, "/v1/embeddings").status_code == 200
     assert one.used() == [3]
+
+
+@pytest.mark.parametrize(("tokens", "is_counted"), [(500_000, True), (600_000, False)])
+def test_input_up_to_a_mebibyte_is_counted_without_usage(lab: Lab, tokens: int, is_counted: bool) -> None:
+    lab.act = lambda wire: wire.send(document({"data": []}))
+    one = lab.caller(limits=[{"tokens": 2**40, "per": "year"}])
+    asked = {"model": "scripted", "input": " a" * tokens}
+    told = one.post(asked, "/v1/tokenize").json()
+    assert told["tokens"] == tokens < told["bound"]
+    assert one.post(asked, "/v1/embeddings").status_code == 200
+    assert one.used() == [tokens if is_counted else told["bound"]]

@@ -295,6 +295,8 @@ def test_tokenize_counts_input_and_uses_no_limit(gateway: Gateway) -> None:
     assert (answer.status_code, answer.json()["tokens"]) == (200, 14)
     assert answer.json()["bound"] >= 14
     assert who.post({}, "/v1/tokenize").status_code == 400
-    long = who.post({"model": "small-chat", "input": "x" * 262_144}, "/v1/tokenize")
+    megabytes = who.post({"model": "small-chat", "input": " a" * 2_000_000}, "/v1/tokenize")
+    assert (megabytes.status_code, megabytes.json()["tokens"]) == (200, 2_000_000)
+    long = who.post({"model": "small-chat", "input": "x" * 4 * 1024 * 1024}, "/v1/tokenize")
     assert (long.status_code, "in parts" in long.json()["error"]["message"]) == (413, True)
     assert Caller(gateway, "nobody", "sk-unknown").post(asked, "/v1/tokenize").status_code == 401
