@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::cells::{CellKey, CellRef, Cells, journal};
 use crate::limits::Limit;
-use crate::snapshot::{Offer, Policy, Profile, Subject, Tier};
+use crate::snapshot::{LimitBy, Offer, Policy, Profile, Subject, Tier};
 use crate::units::Moment;
 
 /// One counter of a limit, and its names for people.
@@ -23,19 +23,54 @@ pub struct Counter<'a> {
     column: u32,
     row: u32,
     shadow: bool,
-    scope: Cow<'a, str>,
+    owner: Owner<'a>,
     source: Cow<'a, str>,
 }
 
 impl Counter<'_> {
     /// A counter of `limit` in this row, without names.
     pub fn new(limit: Limit, column: u32, row: u32) -> Self {
-        Self { limit, column, row, shadow: false, scope: Cow::Borrowed(""), source: Cow::Borrowed("") }
+        Self { limit, column, row, shadow: false, owner: Owner::default(), source: Cow::Borrowed("") }
     }
 }
 
-/// A row number and the name that its counters have for people: `consumer`, `credential <id>`.
-pub type NamedRow<'a> = (u32, Cow<'a, str>);
+/// A row number, and the id of the consumer, credential or service that the row counts.
+pub type NamedRow = (u32, String);
+
+/// The one whose use a counter adds up. A field is `None` outside the scope of its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Owner<'a> {
+    /// `consumer`, `credential`, `model` or `service`.
+    pub scope: &'static str,
+    /// The model's name.
+    pub model: Option<&'a str>,
+    /// The credential's id.
+    pub credential: Option<&'a str>,
+    /// The service's id.
+    pub service: Option<&'a str>,
+}
+
+impl<'a> Owner<'a> {
+    fn consumer() -> Self {
+        Self { scope: Subject::Consumer.name(), ..Self::default() }
+    }
+
+    fn credential(id: &'a str) -> Self {
+        Self { scope: Subject::Credential.name(), credential: Some(id), ..Self::default() }
+    }
+
+    fn model(name: &'a str) -> Self {
+        Self { scope: Subject::Model.name(), model: Some(name), ..Self::default() }
+    }
+
+    fn of_instance(by: &LimitBy, id: &'a str) -> Self {
+        match by {
+            LimitBy::Credential => Self::credential(id),
+            LimitBy::Service => Self { scope: by.name(), service: Some(id), ..Self::default() },
+            _ => Self { scope: by.name(), ..Self::default() },
+        }
+    }
+}
 
 /// Where a caller stands at one limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,8 +79,9 @@ pub struct Standing<'a> {
     pub meter: &'static str,
     /// The period as configured; `None` for a bound on so much at once.
     pub per: Option<String>,
-    /// The scope of the counter.
-    pub scope: Cow<'a, str>,
+    /// The counter's scope and its name in it.
+    #[serde(flatten)]
+    pub owner: Owner<'a>,
     /// `enforce` or `shadow`.
     pub mode: &'static str,
     /// The whole limit.
@@ -85,7 +121,7 @@ pub struct Instance<'a> {
     /// Its name for people.
     pub source: Cow<'a, str>,
     /// The caller's rows in its counters.
-    pub rows: Vec<NamedRow<'a>>,
+    pub rows: Vec<NamedRow>,
 }
 
 impl Sources {
@@ -95,7 +131,7 @@ impl Sources {
         instances: &'a [Instance<'a>],
         tier: u32,
         consumer: u32,
-        credentials: &'a [NamedRow<'a>],
+        credentials: &'a [NamedRow],
     ) -> Vec<Counter<'a>> {
         let mut found = Vec::new();
         for Instance { profile, source, rows } in instances {
@@ -112,26 +148,21 @@ impl Sources {
 
 /// The counters of a tier's limits, shortest period first: for the consumer in row `consumer`, each of its credentials,
 /// and each model.
-pub fn of_tier<'a>(
-    offer: &'a Offer,
-    tier: &'a Tier,
-    consumer: u32,
-    credentials: &'a [NamedRow<'a>],
-) -> Vec<Counter<'a>> {
+pub fn of_tier<'a>(offer: &'a Offer, tier: &'a Tier, consumer: u32, credentials: &'a [NamedRow]) -> Vec<Counter<'a>> {
     let mut found = Vec::new();
     for limit in &tier.limits {
-        let mut add = |column: u32, row: u32, scope: Cow<'a, str>| {
+        let mut add = |column: u32, row: u32, owner: Owner<'a>| {
             let source = format!("tier {}", tier.name).into();
-            found.push(Counter { limit: limit.limit, column, row, shadow: limit.shadow, scope, source });
+            found.push(Counter { limit: limit.limit, column, row, shadow: limit.shadow, owner, source });
         };
         let column = limit.columns.first().copied().unwrap_or(0);
         match limit.subject {
             Subject::Ip => {}
-            Subject::Consumer => add(column, consumer, limit.subject.name().into()),
-            Subject::Credential => credentials.iter().for_each(|(row, scope)| add(column, *row, scope.clone())),
+            Subject::Consumer => add(column, consumer, Owner::consumer()),
+            Subject::Credential => credentials.iter().for_each(|(row, id)| add(column, *row, Owner::credential(id))),
             Subject::Model => {
                 for (model, column) in offer.models.iter().zip(&limit.columns) {
-                    add(*column, consumer, format!("model {}", model.name).into());
+                    add(*column, consumer, Owner::model(&model.name));
                 }
             }
         }
@@ -140,15 +171,15 @@ pub fn of_tier<'a>(
 }
 
 /// The counters of a plugin instance, in these rows.
-fn of_profile<'a>(profile: &Profile, rows: &[NamedRow<'a>], source: &'a str) -> Vec<Counter<'a>> {
+fn of_profile<'a>(profile: &'a Profile, rows: &'a [NamedRow], source: &'a str) -> Vec<Counter<'a>> {
     let limits = || profile.limits.iter().filter_map(|limit| Some((limit.limit, limit.dense?)));
-    let counters = rows.iter().flat_map(|(row, scope)| {
+    let counters = rows.iter().flat_map(|(row, id)| {
         limits().map(|(limit, column)| Counter {
             limit,
             column,
             row: *row,
             shadow: false,
-            scope: scope.clone(),
+            owner: Owner::of_instance(&profile.limit_by, id),
             source: source.into(),
         })
     });
@@ -182,7 +213,7 @@ pub fn read<'a>(
         Standing {
             meter: facts.meter,
             per: facts.per.map(|per| per.to_string()),
-            scope: counter.scope,
+            owner: counter.owner,
             mode: if counter.shadow { "shadow" } else { "enforce" },
             limit: facts.limit,
             used: one.taken - reserved,

@@ -269,12 +269,13 @@ class Publisher:
         credentials: list[tuple[int, str]],
         now_ns: int,
     ) -> bytes:
-        """Where a consumer stands, as a JSON list with one object for each counter: meter, per, scope, mode, limit, used,
-        reserved, remaining, resets_at, source.
+        """Where a consumer stands, as a JSON list with one object for each counter: meter, per, scope, model, credential, service,
+        mode, limit, used, reserved, remaining, resets_at, source. ``model`` is the name of the scope model, ``credential`` and
+        ``service`` are the ids of theirs; each is null in other scopes.
 
-        ``instances``: (profile index, name of the instance, [(row, name of the row)]); ``tier``: its n, 0 for the default one;
-        ``consumer``: its n; ``credentials``: [(n, name)]; ``now_ns``: unix nanoseconds. Limits are those of the policy that
-        this process published last; before that the list is empty.
+        ``instances``: (profile index, name of the instance, [(row, id of the consumer, credential or service)]); ``tier``: its n,
+        0 for the default one; ``consumer``: its n; ``credentials``: [(n, id)]; ``now_ns``: unix nanoseconds. Limits are those
+        of the policy that this process published last; before that the list is empty.
         """
 
     def reclaim(self) -> list[tuple[int, int]]:

@@ -30,8 +30,8 @@ type ConsumerTuple =
 /// (n, id, consumer n, hmac, `expires_at`)
 type CredentialTuple = (u32, PyBackedStr, u32, PyBackedBytes, u64);
 
-/// (profile index, name, [(row, name of the row)])
-type InstanceTuple = (usize, String, Vec<(u32, String)>);
+/// (profile index, name, [(row, id)])
+type InstanceTuple = (usize, String, Vec<NamedRow>);
 
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
@@ -177,14 +177,11 @@ impl Publisher {
         instances: Vec<InstanceTuple>,
         tier: u32,
         consumer: u32,
-        credentials: Vec<(u32, String)>,
+        credentials: Vec<NamedRow>,
         now_ns: u64,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let named = |rows: Vec<(u32, String)>| rows.into_iter().map(|(row, name)| (row, name.into())).collect();
-        let instance =
-            |(profile, source, rows): InstanceTuple| Instance { profile, source: source.into(), rows: named(rows) };
+        let instance = |(profile, source, rows): InstanceTuple| Instance { profile, source: source.into(), rows };
         let instances: Vec<_> = instances.into_iter().map(instance).collect();
-        let credentials: Vec<NamedRow<'_>> = named(credentials);
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let rows = py.detach(|| {
             let counters = limits.as_ref().map(|limits| limits.counters(&instances, tier, consumer, &credentials));

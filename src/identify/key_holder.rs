@@ -18,6 +18,8 @@ pub struct KeyHolder {
     pub consumer: u32,
     /// The credential's row number.
     pub credential: u32,
+    /// The credential's id.
+    pub credential_id: Uuid,
     /// Row number of the consumer's tier; 0: the default tier.
     pub tier: u32,
 }
@@ -32,7 +34,8 @@ pub fn key_holder(hasher: &KeyHasher, keys: &Keys, head: &Head, now: u64) -> Res
     let known = || {
         let caller = hasher.caller(keys, &key, now)?;
         let (consumer, credential, names) = (caller.consumer?, caller.credential().ok()??, caller.names().ok()??);
-        Some(KeyHolder { id: names.id, consumer: consumer.n, credential: credential.n, tier: consumer.tier })
+        let (id, tier) = (names.id, consumer.tier);
+        Some(KeyHolder { id, consumer: consumer.n, credential: credential.n, credential_id: credential.id, tier })
     };
     known().ok_or_else(|| openai::unauthorized(Reason::InvalidApiKey))
 }

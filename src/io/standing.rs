@@ -1,7 +1,7 @@
 //! The counters that `GET /v1/limits` reads: those of all workers, opened when first asked for. The core reads them.
 
 use crate::cells::{ControlCells, StoreId};
-use aigw_core::admit::CallerRows;
+use aigw_core::identify::KeyHolder;
 use aigw_core::snapshot::{Offer, Tier};
 use aigw_core::standing;
 use aigw_core::units::Moment;
@@ -29,8 +29,8 @@ impl Standing {
     }
 
     /// The body of the answer.
-    pub(crate) fn of(&self, offer: &Offer, tier: &Tier, caller: CallerRows, now: Moment) -> io::Result<Vec<u8>> {
-        let credentials = [(caller.credential, "credential".into())];
+    pub(crate) fn of(&self, offer: &Offer, tier: &Tier, caller: &KeyHolder, now: Moment) -> io::Result<Vec<u8>> {
+        let credentials = [(caller.credential, caller.credential_id.to_string())];
         let counters = standing::of_tier(offer, tier, caller.consumer, &credentials);
         Ok(standing::page(&tier.name, &self.cells()?.standing(counters, now)?))
     }

@@ -11,7 +11,7 @@ use aigw_core::admit::Admitter;
 use aigw_core::balance::Origin;
 use aigw_core::cells::Cells as _;
 use aigw_core::clock::Clock as _;
-use aigw_core::identify::KeyHasher;
+use aigw_core::identify::{KeyHasher, KeyHolder};
 use aigw_core::in_force::InForce;
 use aigw_core::r#match::probe::Probe;
 use aigw_core::refusal::{Reason, answer};
@@ -162,8 +162,9 @@ impl Worker {
     /// Judges a head, and records it when it is answered here.
     pub fn on_head(&self, head: &mut Head) -> HeadResult {
         let (in_force, now) = (self.current(), self.clock.moment());
-        let standing =
-            |offer: &Offer, tier: &Tier, caller| self.standing.of(offer, tier, caller, now).ok().map(Bytes::from);
+        let standing = |offer: &Offer, tier: &Tier, caller: &KeyHolder| {
+            self.standing.of(offer, tier, caller, now).ok().map(Bytes::from)
+        };
         HeadResult::Answered(match self.stages.head(&in_force, head, now, &standing) {
             Ok(HeadOutcome::Accepted(accepted)) => return HeadResult::Accepted(accepted),
             Ok(HeadOutcome::Document(context, body)) => {

@@ -14,7 +14,7 @@ use crate::cells::CounterSpace;
 use crate::coding::Coding;
 use crate::forward::Dispatch;
 use crate::forward::headers::Identity;
-use crate::identify::KeyHasher;
+use crate::identify::{KeyHasher, KeyHolder};
 use crate::in_force::InForce;
 use crate::r#match::probe::Probe;
 use crate::request::{Answer, Head, Header};
@@ -25,7 +25,7 @@ use crate::units::Moment;
 
 /// Reads where a caller stands at the limits of its tier, as the body of `GET /v1/limits`; `None` when the counters of other
 /// workers cannot be read.
-pub type StandingReader<'a> = dyn Fn(&Offer, &Tier, CallerRows) -> Option<Bytes> + 'a;
+pub type StandingReader<'a> = dyn Fn(&Offer, &Tier, &KeyHolder) -> Option<Bytes> + 'a;
 
 /// One request at the stages: its head, the configuration that judges it, the counters, the time.
 pub(super) struct Case<'a, P: CounterSpace> {

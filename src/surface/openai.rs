@@ -77,7 +77,7 @@ pub(super) fn head<P: CounterSpace>(
             return Ok(case.accepted(*context, Vec::new(), Findings::Tokenize(coding)));
         }
         Operation::Limits => {
-            let page = standing(offer, tier, rows).ok_or(Reason::Internal)?;
+            let page = standing(offer, tier, &caller).ok_or(Reason::Internal)?;
             return Ok(HeadOutcome::Document(*context, page));
         }
     };

@@ -65,7 +65,8 @@ fn standing_prints_the_row_that_clients_read() {
     assert_eq!(
         page,
         json!({"object": "list", "tier": "free", "data": [{"meter": "requests", "per": "minute", "scope": "",
-               "mode": "enforce", "limit": 5, "used": 0, "reserved": 0, "remaining": 5, "resets_at": 1_700_000_040,
+               "model": null, "credential": null, "service": null, "mode": "enforce", "limit": 5, "used": 0,
+               "reserved": 0, "remaining": 5, "resets_at": 1_700_000_040,
                "source": ""}]})
     );
 }

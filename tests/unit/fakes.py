@@ -14,6 +14,11 @@ from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.types import MetricLabels
 
 
+def _owner(scope: str, name: str) -> dict[str, str | None]:
+    """The scope of a counter, and its name in it."""
+    return {"scope": scope, **{kind: name if kind == scope else None for kind in ("model", "credential", "service")}}
+
+
 class FakePublisher:
     """`policy`, `consumers` and `credentials` are in force; appended records wait for `publish`."""
 
@@ -118,21 +123,24 @@ class FakePublisher:
         """As the native one, over `cells` and `buckets`. Windows of fixed length only."""
         policy, rows = self.policy or {"rate_limiting": [], "tiers": [], "default_tier": None}, []
         for profile, source, named in instances:
-            for n, scope in named:
-                for limit in policy["rate_limiting"][profile]["limits"]:
-                    rows.append(self._row(limit, limit["dense"], n, scope, source, now_ns))
+            limits, scope = (policy["rate_limiting"][profile][field] for field in ("limits", "limit_by"))
+            for n, owner in named:
+                rows += [self._row(limit, limit["dense"], n, (scope, owner), source, now_ns) for limit in limits]
         models = {model["n"]: model["name"] for model in policy.get("models", ())}
         for one in policy["tiers"]:
             if one["n"] == (tier or policy["default_tier"]):
                 for limit in one["limits"]:
-                    named = {"consumer": [(consumer, "consumer")], "credential": credentials}.get(limit["scope"], [])
-                    counters = [(limit["column"], n, scope) for n, scope in named]
-                    counters += [(column, consumer, f"model {models[n]}") for n, column in limit["by_model"]]
-                    rows += [self._row(limit, *counter, f"tier {one['name']}", now_ns) for counter in counters]
+                    named = {"consumer": [(consumer, "")], "credential": credentials}.get(limit["scope"], [])
+                    counters = [(limit["column"], n, owner) for n, owner in named]
+                    counters += [(column, consumer, models[n]) for n, column in limit["by_model"]]
+                    rows += [
+                        self._row(limit, column, n, (limit["scope"], owner), f"tier {one['name']}", now_ns)
+                        for column, n, owner in counters
+                    ]
         return orjson.dumps(rows)
 
     def _row(
-        self, limit: dict[str, Any], column: int, row: int, scope: str, source: str, now_ns: int
+        self, limit: dict[str, Any], column: int, row: int, owner: tuple[str, str], source: str, now_ns: int
     ) -> dict[str, Any]:
         fields, now = limit["fields"], now_ns // 10**9
         length = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}.get(fields["per"], 1)
@@ -144,7 +152,7 @@ class FakePublisher:
             used, full_at = self.buckets.get((column, row), (0, 0))
             taken, held, end = (used, 0, -(-full_at // 10**9)) if full_at > now_ns else (0, 0, now)
         return {
-            "meter": "requests", "per": fields["per"], "scope": scope, "limit": most, "used": taken - held, "reserved": held,
+            "meter": "requests", "per": fields["per"], **_owner(*owner), "limit": most, "used": taken - held, "reserved": held,
             "mode": "shadow" if limit.get("shadow") else "enforce", "remaining": max(0, most - taken), "resets_at": end,
             "source": source,
         }  # fmt: skip

@@ -17,7 +17,7 @@ from aigw.entities import Plugin
 from aigw.types import JsonDict
 
 Rows = list[tuple[int, str]]
-"""(row number, its name for people)."""
+"""(row number, id of the consumer, credential or service that it counts)."""
 
 
 def limits(admin: Admin, reader: StoreReader, consumer: Row, now: int) -> list[JsonDict]:
@@ -25,10 +25,10 @@ def limits(admin: Admin, reader: StoreReader, consumer: Row, now: int) -> list[J
     world, profiles = admin.publication.world, admin.publication.profiles
     own = [Plugin.model_validate(body) for body in reader.consumer_plugins(consumer.id)]
     page = reader.page("keyauth_credentials", now, 1000, where={"consumer": consumer.id})
-    credentials = [(credential.n, f"credential {credential.id}") for credential in page]
+    credentials = [(credential.n, credential.id) for credential in page]
     instances = []
     for plugin, services in _applicable(world, [p for p in own if p.enabled and p.name == "rate-limiting"]):
-        for service, rows in _counted(plugin, services, [(consumer.n, "consumer")], credentials):
+        for service, rows in _counted(plugin, services, [(consumer.n, consumer.id)], credentials):
             profile = profiles.find(plugin, service)
             if profile is not None:
                 instances.append((profile, _source(reader, plugin), rows))
@@ -46,7 +46,7 @@ def _counted(
     """The rows that an instance counts the consumer in; of limit_by=service those of each service."""
     limit_by = plugin.config["limit_by"]
     if limit_by == "service":
-        return [(service, [(0, f"service {service}")]) for service in services]
+        return [(service, [(0, service)]) for service in services]
     return [(None, {"consumer": consumer, "credential": credentials}.get(limit_by, []))]
 
 

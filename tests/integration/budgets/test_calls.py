@@ -198,7 +198,7 @@ def test_scopes_count_apart(lab: Lab) -> None:
         limits=[{"tokens": 100, "per": "year", "scope": "model"}, {"tokens": 100, "per": "year", "scope": "credential"}]
     )
     assert one.post(chat(max_tokens=2)).status_code == 200
-    by_model = [row["used"] for row in one.limits() if row["scope"] == "model small-chat"]
+    by_model = [row["used"] for row in one.limits() if (row["scope"], row["model"]) == ("model", "small-chat")]
     assert by_model == [3] and sum(limit["used"] for limit in one.limits()) == 6
 
 

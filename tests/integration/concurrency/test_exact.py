@@ -163,15 +163,20 @@ def test_call_whose_body_is_on_its_way_holds_no_place(floor: Floor) -> None:
 def test_rows_show_calls_in_flight(floor: Floor) -> None:
     one = floor.caller("several")
     held = floor.fill(one, 2)
-    wanted = {"consumer": (4, 2), "credential": (3, 2), "model m1": (2, 2), "model m2": (2, 0)}
+    wanted = {
+        ("consumer", None): (4, 2),
+        ("credential", None): (3, 2),
+        ("model", "m1"): (2, 2),
+        ("model", "m2"): (2, 0),
+    }
     for rows in (one.limits(), one.get("/v1/limits").json()["data"]):
         found = {}
         for row in rows:
             assert (row["meter"], row["per"], row["resets_at"]) == ("concurrency", None, None)
             assert (row["mode"], row["source"], row["reserved"]) == ("enforce", "tier several", 0)
             assert row["remaining"] == row["limit"] - row["used"]
-            scope = "credential" if row["scope"].startswith("credential") else row["scope"]
-            found[scope] = (row["limit"], row["used"])
+            assert (row["credential"] is not None) == (row["scope"] == "credential")
+            found[row["scope"], row["model"]] = (row["limit"], row["used"])
         assert found == wanted
     floor.empty(held)
     wait_until(lambda: in_flight(one) == 0, "all places are free")

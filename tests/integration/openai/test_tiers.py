@@ -137,8 +137,8 @@ def test_each_model_has_its_own_within_what_all_have(gateway: Gateway) -> None:
     assert is_error(who.post(chat()))["aigw"]["scope"] == "model"
     assert statuses(who, 2, "other-chat") == [200, 429]
     assert is_error(who.post(chat("other-chat")))["aigw"]["scope"] == "consumer"
-    by_scope = {row["scope"]: row["used"] for row in who.limits()}
-    assert by_scope == {"model small-chat": 2, "model other-chat": 1, "consumer": 3}
+    by_scope = {(row["scope"], row["model"]): row["used"] for row in who.limits()}
+    assert by_scope == {("model", "small-chat"): 2, ("model", "other-chat"): 1, ("consumer", None): 3}
 
 
 def test_each_address_has_its_own(gateway: Gateway) -> None:
@@ -258,15 +258,16 @@ def test_both_pages_of_limits_say_the_same(gateway: Gateway) -> None:
         assert (shown["object"], shown["tier"]) == ("list", "many")
         # The two are read one after the other: a second may end between them.
         wait_until(lambda: who.get("/v1/limits").json()["data"] == who.limits(), "both say the same")
-        used = {(row["per"], row["scope"], row["mode"]): row["used"] for row in shown["data"]}
-        assert used["year", "consumer", "enforce"] == n
-        assert used["month", "model small-chat", "enforce"] == n
+        used = {(row["per"], row["scope"], row["model"], row["mode"]): row["used"] for row in shown["data"]}
+        assert used["year", "consumer", None, "enforce"] == n
+        assert used["month", "model", "small-chat", "enforce"] == n
         assert statuses(who, 1) == [200]
     keyed = caller(gateway, "by-key")
     assert statuses(keyed, 1) == [200]
     (own,), (admins,) = keyed.get("/v1/limits").json()["data"], keyed.limits()
-    assert {**own, "scope": ""} == {**admins, "scope": ""}
-    assert admins["scope"].startswith("credential ") and own["scope"] == "credential"
+    (key,) = httpx.get(f"{gateway.admin}/consumers/{keyed.name}/key-auth", trust_env=False).json()["data"]
+    assert own == admins
+    assert (own["scope"], own["credential"], own["model"]) == ("credential", key["id"], None)
 
 
 def test_a_duration_is_told_as_it_was_written_wherever_it_is_told(gateway: Gateway) -> None:

@@ -281,12 +281,13 @@ def test_limits_of_a_tier(gateway: Gateway) -> None:
         int(gateway.now * 1e9) + 200_000_000 * 2 + 64,
     )
     bucket, window, shadow = gateway.call("GET", "/consumers/bob/limits")["data"]
-    assert window == {"meter": "requests", "per": "5h", "scope": "consumer", "mode": "enforce", "limit": 100, "used": 3,
+    named = {"model": None, "credential": None, "service": None}
+    assert window == {"meter": "requests", "per": "5h", "scope": "consumer", **named, "mode": "enforce", "limit": 100, "used": 3,
                       "reserved": 1, "remaining": 96, "resets_at": 1_700_010_000, "source": "tier free"}  # fmt: skip
-    assert bucket == {"meter": "requests", "per": "second", "scope": "consumer", "mode": "enforce", "limit": 10, "used": 3,
+    assert bucket == {"meter": "requests", "per": "second", "scope": "consumer", **named, "mode": "enforce", "limit": 10, "used": 3,
                       "reserved": 0, "remaining": 7, "resets_at": 1_700_000_001, "source": "tier free"}  # fmt: skip
-    assert (shadow["scope"], shadow["mode"], shadow["used"], shadow["remaining"]) == (
-        f"credential {key['id']}", "shadow", 9, 0)  # fmt: skip
+    assert (shadow["scope"], shadow["credential"], shadow["mode"], shadow["used"], shadow["remaining"]) == (
+        "credential", key["id"], "shadow", 9, 0)  # fmt: skip
     gateway.now += 5
     full = gateway.call("GET", "/consumers/bob/limits")["data"][0]
     assert (full["used"], full["remaining"], full["resets_at"]) == (0, 10, 1_700_000_005)

@@ -154,12 +154,16 @@ def test_untouched_counters_read_as_zero(publisher: Publisher) -> None:
                "error_code": 429, "error_message": "no"}  # fmt: skip
     columns = [{"n": 3, "kind": "dense", "words": 1, "key": "a"}, {"n": 4, "kind": "open", "words": 0, "key": "a"}]
     publisher.publish(policy(rate_limiting=[profile], columns=columns))
-    rows = json.loads(
-        publisher.standing([(0, "the plugin", [(1, "consumer"), (1_000_000, "x")]), (9, "", [])], 0, 1, [], NOW)
-    )
-    assert rows[0] == {"meter": "requests", "per": "minute", "scope": "consumer", "mode": "enforce", "limit": 5, "used": 0,
-                       "reserved": 0, "remaining": 5, "resets_at": 1_700_000_040, "source": "the plugin"}  # fmt: skip
-    assert [row["scope"] for row in rows] == ["consumer", "x"]
+    rows = json.loads(publisher.standing([(0, "the plugin", [(1, "a"), (1_000_000, "b")]), (9, "", [])], 0, 1, [], NOW))
+    assert rows[0] == {"meter": "requests", "per": "minute", "scope": "consumer", "model": None, "credential": None,
+                       "service": None, "mode": "enforce", "limit": 5, "used": 0, "reserved": 0, "remaining": 5,
+                       "resets_at": 1_700_000_040, "source": "the plugin"}  # fmt: skip
+    assert [row["scope"] for row in rows] == ["consumer", "consumer"]
+    for by in ("credential", "service"):
+        publisher.publish(policy(rate_limiting=[{**profile, "limit_by": by}], columns=columns))
+        (row,) = json.loads(publisher.standing([(0, "the plugin", [(1, "an id")])], 0, 1, [], NOW))
+        names = {name: row[name] for name in ("model", "credential", "service") if row[name] is not None}
+        assert (row["scope"], names) == (by, {by: "an id"})
     assert publisher.slots() == []
     assert publisher.reclaim() == []
 

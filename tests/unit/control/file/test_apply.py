@@ -357,7 +357,10 @@ def test_limits_by_model_and_of_the_default_tier(gateway: Gateway) -> None:
     applied(gateway, [*models, declare("tiers", "t", spec=spec)], "t")
     gateway.post("/consumers", username="eve")
     rows = gateway.call("GET", "/consumers/eve/limits")["data"]
-    assert [(r["scope"], r["limit"], r["source"]) for r in rows] == [("model m", 3, "tier t"), ("model l", 3, "tier t")]
+    assert [(r["scope"], r["model"], r["limit"], r["source"]) for r in rows] == [
+        ("model", "m", 3, "tier t"),
+        ("model", "l", 3, "tier t"),
+    ]
     assert gateway.publisher.consumers[1].tier == 0
     gateway.close()
     gateway.open()
