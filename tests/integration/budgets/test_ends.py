@@ -218,8 +218,11 @@ class Crash:
 
     def kill(self) -> None:
         gateway = self.lab.gateway
-        os.kill(gateway.children()["worker-1"], signal.SIGKILL)
+        killed = gateway.children()["worker-1"]
+        os.kill(killed, signal.SIGKILL)
         gateway.wait_event("slots_reclaimed")
+        # Only the worker after it accepts the next test's calls.
+        wait_until(lambda: gateway.children()["worker-1"] != killed, "the next worker is ready")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Streams under budgets: extended on their way, ended at the boundary in their own form, settled to their use."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -136,9 +137,20 @@ def test_upstreams_own_count_on_the_way_replaces_the_gateways(lab: Lab) -> None:
 def test_two_streams_share_a_budget_to_its_last_token(lab: Lab) -> None:
     one = lab.caller(limits=[{"tokens": 3000, "per": "year"}])
     bodies: list[bytes] = []
+    both = threading.Barrier(2)
+
+    def endless(wire: Wire) -> None:
+        """Stream past every cap, from the moment that both calls are there."""
+        both.wait(PATIENCE_S)
+        with contextlib.suppress(OSError):
+            wire.send(HEAD)
+            while True:
+                wire.send(event({"choices": [{"index": 0, "delta": {"content": " token"}}]}) * 20)
+
+    lab.act = endless
 
     def run() -> None:
-        bodies.append(one.post(chat("endless", stream=True)).content)
+        bodies.append(one.post(chat("scripted", stream=True)).content)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
