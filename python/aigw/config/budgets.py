@@ -4,11 +4,11 @@ In: a checked file. Out: an error for each limit that no chat call could ever pa
 for each limit whose calls have no output cap, or no price. 0 is a limit's own word for "none", so it is no finding.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from aigw.config.finding import Path
+from aigw.config.patterns import matches
 from aigw.config.source import Source
 from aigw.entities.model import ModelSpec
 from aigw.entities.rates import nano_dollars
@@ -86,12 +86,12 @@ def _text(meter: str, least: int) -> str:
 
 
 def _allows(tier: TierSpec, name: str, spec: ModelSpec) -> bool:
-    patterns = tier.allow.features
-    return _matches(tier.allow.models, name) and all(_matches(patterns, feature) for feature in spec.features)
+    models, features = tier.allow.models, tier.allow.features
+    return _any(models, name) and all(_any(features, feature) for feature in spec.features)
 
 
-def _matches(patterns: Iterable[str], name: str) -> bool:
-    return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) for pattern in patterns)
+def _any(patterns: Iterable[str], name: str) -> bool:
+    return any(matches(pattern, name) for pattern in patterns)
 
 
 def _uncapped(tier: TierSpec, models: Mapping[str, ModelSpec]) -> Iterator[str]:
