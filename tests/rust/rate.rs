@@ -3,30 +3,17 @@
 //! that steps back neither opens nor jams it.
 #![allow(clippy::unwrap_used)]
 
+mod column;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aigw_core::limits::gcra::{BucketCell, COSTS, Rate, Take};
+use aigw_core::limits::gcra::{Rate, Take};
 use aigw_core::units::Moment;
+use column::Column;
 use proptest::prelude::*;
 
 const START: u64 = 1_700_000_000_000_000_000;
 const SECOND: u64 = 1_000_000_000;
-
-/// A column with one bucket.
-struct Column {
-    word: AtomicU64,
-    costs: Vec<AtomicU64>,
-}
-
-impl Column {
-    fn new() -> Self {
-        Self { word: AtomicU64::new(0), costs: (0..COSTS).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    fn bucket(&self) -> BucketCell<'_> {
-        BucketCell::new(&self.word, &self.costs)
-    }
-}
 
 fn took(column: &Column, rate: Rate, at: u64) -> bool {
     matches!(column.bucket().take(rate, 1, Moment(at)), Take::Took(_))

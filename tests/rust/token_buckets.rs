@@ -2,18 +2,19 @@
 //! calls of models that meet one.
 #![allow(clippy::unwrap_used)]
 
+mod column;
 mod world;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use aigw_core::admit::{Admitter, Check, NotTaken, reclaim};
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::cells::{CellKey, CounterSpace};
-use aigw_core::limits::gcra::{BucketCell, COSTS, Rate, Take};
+use aigw_core::limits::gcra::{Rate, Take};
 use aigw_core::limits::{Amounts, Demand, Limit, Usage};
 use aigw_core::refusal::Reason;
 use aigw_core::units::{Moment, RequestId};
+use column::Column;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use world::{ANN, MODEL, NOW, ROUTE, SHORT, Spec, TIER, World, policy};
@@ -41,22 +42,6 @@ fn output(tokens: u64) -> Amounts {
 
 fn used(tokens: u64) -> Usage {
     Usage { requests: 1, amounts: output(tokens) }
-}
-
-/// A column with one bucket.
-struct Column {
-    word: AtomicU64,
-    costs: Vec<AtomicU64>,
-}
-
-impl Column {
-    fn new() -> Self {
-        Self { word: AtomicU64::new(0), costs: (0..COSTS).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    fn bucket(&self) -> BucketCell<'_> {
-        BucketCell::new(&self.word, &self.costs)
-    }
 }
 
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from tests.support.ends import connect, message, parse, read_to_end
 from tests.support.failing import DYING, UNSAFE, Surface
 from tests.support.processes import wait_until
-from tests.support.surface import Caller, caller, chat, events, grown, metric, occupy, spend, stats
+from tests.support.surface import Caller, Json, caller, chat, events, grown, metric, occupy, spend, stats
 
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 WORDS = " ".join(["token"] * 16)  # the mock's answer
@@ -206,23 +206,32 @@ def test_a_body_too_large_for_the_tier_is_told_once(surface: Surface, client: Ne
     assert "20000 bytes" in error.message
 
 
-def test_a_burst_is_sat_out_by_the_librarys_own_retries(
-    surface: Surface, client: New, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = client("burst")
+def watch_retries(
+    one: Client, monkeypatch: pytest.MonkeyPatch, other: Json
+) -> tuple[list[float], list[tuple[int, str | None]]]:
+    """The client's own waits in seconds, and status and `retry-after-ms` of each answer, as they come. After its first wait somebody
+    else's call (`other`) takes the amount that has come back.
+    """
     slept: list[float] = []
     told: list[tuple[int, str | None]] = []
     really = time.sleep
 
     def sleep(seconds: float) -> None:
-        """The client's own wait. After its first one somebody else takes the place that has become free."""
         slept.append(seconds)
         really(seconds)
         if len(slept) == 1:
-            assert one.caller.post(chat()).status_code == 200
+            assert one.caller.post(other).status_code == 200
 
     monkeypatch.setattr(openai._base_client.time, "sleep", sleep)
     one.api._client.event_hooks["response"] = [lambda r: told.append((r.status_code, r.headers.get("retry-after-ms")))]
+    return slept, told
+
+
+def test_a_burst_is_sat_out_by_the_librarys_own_retries(
+    surface: Surface, client: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = client("burst")
+    slept, told = watch_retries(one, monkeypatch, chat())
     before = stats(surface.llm)
     denied = metric(surface.gateway, "aigw_tier_denials_total", tier="burst", reason="rate_limited")
     one.api.chat.completions.create(model="small-chat", messages=HI)
@@ -277,20 +286,8 @@ def test_a_burst_of_tokens_is_sat_out_by_two_retries(
     surface: Surface, client: New, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = client("token-burst")
-    slept: list[float] = []
-    told: list[tuple[int, str | None]] = []
-    really = time.sleep
-
-    def sleep(seconds: float) -> None:
-        """The client's own wait. After its first one somebody else takes the tokens that have come back."""
-        slept.append(seconds)
-        really(seconds)
-        if len(slept) == 1:
-            assert one.caller.post(chat(max_tokens=16)).status_code == 200
-
     assert one.caller.post(chat(max_tokens=16)).status_code == 200
-    monkeypatch.setattr(openai._base_client.time, "sleep", sleep)
-    one.api._client.event_hooks["response"] = [lambda r: told.append((r.status_code, r.headers.get("retry-after-ms")))]
+    slept, told = watch_retries(one, monkeypatch, chat(max_tokens=16))
     before = stats(surface.llm)
     answer = one.api.chat.completions.create(model="small-chat", messages=HI, max_tokens=16)
     assert answer.choices[0].message.content == WORDS
