@@ -51,6 +51,23 @@ pub struct Classes {
     pub reasoning: u64,
 }
 
+impl Classes {
+    /// All tokens of the input.
+    pub fn all_input(&self) -> u64 {
+        self.input.saturating_add(self.cached_input).saturating_add(self.cache_write)
+    }
+
+    /// All tokens of the output.
+    pub fn all_output(&self) -> u64 {
+        self.output.saturating_add(self.reasoning)
+    }
+
+    /// Whether no class has a token.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Prices {
     /// Nano-dollars of one request with these tokens, rounded up; `u64::MAX` where the sum is above it.
     pub fn of(&self, tokens: &Classes) -> u64 {
@@ -96,18 +113,34 @@ impl Prices {
     }
 }
 
+/// Prices for tests, each class at another one.
+#[cfg(test)]
+pub(crate) const PRICES: Prices = Prices {
+    input: 300_000_000,
+    cached_input: 150_000_000,
+    cache_write: 375_000_000,
+    output: 1_200_000_000,
+    reasoning: 600_000_000,
+    request: 100_000,
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PRICES: Prices = Prices {
-        input: 300_000_000,
-        cached_input: 150_000_000,
-        cache_write: 375_000_000,
-        output: 1_200_000_000,
-        reasoning: 600_000_000,
-        request: 100_000,
-    };
+    #[test]
+    fn dollars_have_as_many_decimals_as_are_needed() {
+        for (nanos, wanted) in [
+            (0, "0"),
+            (1, "0.000000001"),
+            (26_000, "0.000026"),
+            (1_500_000_000, "1.5"),
+            (12_000_000_000, "12"),
+            (u64::MAX, "18446744073.709551615"),
+        ] {
+            assert_eq!(dollars(nanos), wanted);
+        }
+    }
 
     #[test]
     fn a_price_sums_each_class_at_its_own_price() {

@@ -38,6 +38,12 @@ impl Check {
         self.limit.facts()
     }
 
+    /// The amount that is left, the request's own included.
+    #[inline]
+    pub fn left(&self) -> u64 {
+        self.facts().limit.saturating_sub(self.state.used)
+    }
+
     /// True when the amount would pass the limit. A request that takes nothing still needs one unit to be left.
     #[inline]
     pub fn exhausted(&self) -> bool {

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::check::Check;
-use super::needs::{SPEND, is_sized, is_spent_for_long};
+use super::needs::{SPEND, is_spent_for_long};
 use super::wait::{self, Refused};
 use crate::limits::{Amounts, Demand, Period};
 use crate::price::dollars;
@@ -80,7 +80,7 @@ pub fn openai(checks: &[Check], now: impl Into<Moment>, refused: Option<Refused>
 /// Replaces the headers of budgets by those of a call that has used these amounts.
 pub fn openai_settled(checks: &mut [Check], used: &Amounts, now: impl Into<Moment>, out: &mut Vec<Header>) {
     let demand = Demand { bound: *used, ..Demand::default() };
-    for check in checks.iter_mut().filter(|check| is_sized(&check.facts())) {
+    for check in checks.iter_mut().filter(|check| check.facts().sized) {
         check.amount = check.limit.amount(&demand);
     }
     let mut all = Vec::with_capacity(8);
@@ -151,7 +151,7 @@ fn retry(check: &Check, now: Moment, id: RequestId, out: &mut Vec<Header>) -> bo
 /// The amount that remains after this call; a refused call is not `counted` against the limits that did not refuse it.
 fn remaining(check: &Check, counted: bool) -> u64 {
     let own = if counted { check.amount } else { 0 };
-    check.facts().limit.saturating_sub(check.state.used).saturating_sub(own)
+    check.left().saturating_sub(own)
 }
 
 /// The check with least remaining; at a tie the one that resets later.

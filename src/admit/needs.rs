@@ -10,27 +10,20 @@ use crate::price::dollars;
 const CONCURRENCY: &str = "concurrency";
 /// The meter of money.
 pub(super) const SPEND: &str = "spend";
-/// The meters of tokens.
-const TOKENS: [&str; 3] = ["tokens", "input_tokens", "output_tokens"];
 
 /// Whether the limit bounds calls in flight.
 pub(super) fn is_concurrency(facts: &Facts) -> bool {
     facts.meter == CONCURRENCY
 }
 
-/// Whether calls take amounts of different sizes.
-pub(super) fn is_sized(facts: &Facts) -> bool {
-    facts.meter == SPEND || TOKENS.contains(&facts.meter)
-}
-
 /// Whether the limit is a budget: calls reserve a part of it, which may come back before its window ends.
 pub(super) fn is_budget(facts: &Facts) -> bool {
-    facts.refill == 0 && is_sized(facts)
+    facts.sized && facts.refill == 0
 }
 
 /// Whether a client's own retry is in vain although the wait is short: money, and tokens of a day or longer.
 pub(super) fn is_spent_for_long(facts: &Facts) -> bool {
-    facts.meter == SPEND || facts.quota && is_sized(facts)
+    facts.meter == SPEND || facts.quota && facts.sized
 }
 
 /// The amount and the unit: `1 token`, `300 output tokens`, `0.002 USD`.
@@ -43,15 +36,10 @@ fn amount(meter: &str, amount: u64) -> String {
     }
 }
 
-/// The amount that is left.
-pub(super) fn left(facts: &Facts, used: u64) -> u64 {
-    facts.limit.saturating_sub(used)
-}
-
 /// A sentence about a call that does not fit though something is left; `None` where nothing is, or the size does not matter.
 pub(super) fn sentence(facts: &Facts, needs: u64, used: u64) -> Option<String> {
-    let left = left(facts, used);
-    (is_sized(facts) && left > 0 && needs > left).then(|| {
+    let left = facts.limit.saturating_sub(used);
+    (facts.sized && left > 0 && needs > left).then(|| {
         let (needs, left) = (amount(facts.meter, needs), amount(facts.meter, left));
         format!("This call needs up to {needs}, and {left} of it can be taken now.")
     })
@@ -60,7 +48,7 @@ pub(super) fn sentence(facts: &Facts, needs: u64, used: u64) -> Option<String> {
 /// A sentence about a call that is larger than the whole limit, with the repair. Its output cap is one token already: no smaller
 /// `max_tokens` helps.
 pub(super) fn never(facts: &Facts, needs: u64) -> Option<String> {
-    is_sized(facts).then(|| {
+    facts.sized.then(|| {
         let repair = match facts.meter {
             "input_tokens" => "send a shorter prompt",
             "output_tokens" => "ask for fewer choices with n",
@@ -77,7 +65,7 @@ mod tests {
 
     fn facts(meter: &'static str, limit: u64, per: Option<Period>) -> Facts {
         let quota = per == Some(Period::Day);
-        Facts { meter, per, limit, quota, refill: 0, headers: None }
+        Facts { meter, sized: meter != "requests", per, limit, quota, refill: 0, headers: None }
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub fn cut(check: &Check, tier: Option<&str>, now: Moment) -> String {
 
 fn facts(check: &Check) -> LimitFacts {
     let facts = check.facts();
-    let sized = needs::is_sized(&facts);
+    let sized = facts.sized;
     LimitFacts {
         policy: check.limit.describe(),
         meter: facts.meter,
@@ -112,7 +112,7 @@ fn facts(check: &Check) -> LimitFacts {
         reserved: Some(check.state.held).filter(|held| *held > 0),
         // A look at the head does not know the size of the call.
         needs: Some(check.amount).filter(|needs| sized && *needs > 0),
-        left: sized.then(|| needs::left(&facts, check.state.used)),
+        left: sized.then(|| check.left()),
         tokens: sized && facts.meter != needs::SPEND,
         scope: check.scope,
         reset_at: check.resets_at().0,

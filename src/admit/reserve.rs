@@ -6,6 +6,7 @@
 //! a chunk of it. Each choice reserves one token at least: a call that does not fit is refused by the limits, not here.
 //! A bucket refills, so it grants its whole size: a plain call waits until so much is there, and a stream outlives it.
 
+use crate::limits::Amounts;
 use crate::price::Prices;
 use crate::tokens::CHUNK;
 
@@ -48,6 +49,13 @@ pub struct Reservation {
     pub cap: Option<u32>,
     /// Nothing bounds the output, neither a cap nor a budget: no part of it is reserved.
     pub unbounded: bool,
+}
+
+impl Reservation {
+    /// Its amounts.
+    pub fn amounts(&self) -> Amounts {
+        Amounts { input_tokens: self.input, output_tokens: self.output, spend: self.spend }
+    }
 }
 
 impl Wish {
@@ -109,16 +117,8 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::price::PRICES;
     use proptest::prelude::*;
-
-    const PRICES: Prices = Prices {
-        input: 300_000_000,
-        cached_input: 150_000_000,
-        cache_write: 375_000_000,
-        output: 1_200_000_000,
-        reasoning: 600_000_000,
-        request: 100_000,
-    };
 
     fn plain(input: u64, choices: u32, cap: Option<u32>) -> Wish {
         Wish { input, choices, cap, stream: false }

@@ -2,7 +2,7 @@
 
 use std::mem::discriminant;
 
-use super::{Admitter, Check, needs};
+use super::{Admitter, Check};
 use crate::cells::{CellKey, CounterSpace};
 use crate::request::Head;
 use crate::snapshot::{Subject, Tier, TierLimit};
@@ -33,7 +33,7 @@ impl Work {
         match self {
             Self::Generating => true,
             Self::Reading => limit.limit.facts().meter != "output_tokens",
-            Self::Route => !needs::is_sized(&limit.limit.facts()),
+            Self::Route => !limit.limit.facts().sized,
         }
     }
 }

@@ -311,13 +311,14 @@ impl CallObserver for Worker {
     }
 
     fn ended(&self, call: &EndedCall) {
-        if let Some((rows, report)) = call.call_report() {
-            self.recorder.call(rows, &report, call.failed_attempts());
+        let report = call.report();
+        if let Some((rows, call_report)) = call.call_report(&report) {
+            self.recorder.call(rows, &call_report, call.failed_attempts());
             if let Some((tier, budgets)) = call.budget_report() {
                 self.recorder.budgets(tier, rows, &budgets);
             }
         }
-        self.recorder.end(call.request(), &call.report());
+        self.recorder.end(call.request(), &report);
         if call.failed_attempts().is_empty() {
             return;
         }

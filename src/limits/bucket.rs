@@ -11,9 +11,7 @@ use serde_json::Value;
 
 use super::budget::{AllTokens, InputTokens, Meter, OutputTokens};
 use super::gcra::{BucketCell, BucketState, Rate, Take};
-use super::kind::{
-    Amounts, BuildError, CounterStanding, Demand, Facts, LimitKind, More, REQUEST_HEADERS, State, Usage,
-};
+use super::kind::{BuildError, CounterStanding, Demand, Facts, LimitKind, REQUEST_HEADERS, State, Usage};
 use crate::cells::journal::TakenAmount;
 use crate::cells::{CellKey, CellRef, Cells, CounterError};
 use crate::period::Period;
@@ -40,8 +38,6 @@ pub trait Counted: Copy + Eq + std::fmt::Debug {
     fn bound(demand: &Demand) -> u64;
     /// The amount that a call has used.
     fn used(usage: &Usage) -> u64;
-    /// Its part of the amounts that a call on its way takes.
-    fn more(amounts: &Amounts) -> u64;
     /// An amount as text.
     fn describe(amount: u64) -> String;
 }
@@ -71,11 +67,6 @@ impl Counted for Requests {
         usage.requests
     }
 
-    #[inline]
-    fn more(_: &Amounts) -> u64 {
-        0
-    }
-
     fn describe(amount: u64) -> String {
         format!("{amount} requests")
     }
@@ -102,11 +93,6 @@ macro_rules! tokens {
             #[inline]
             fn used(usage: &Usage) -> u64 {
                 Self::of(&usage.amounts)
-            }
-
-            #[inline]
-            fn more(amounts: &Amounts) -> u64 {
-                Self::of(amounts)
             }
 
             fn describe(amount: u64) -> String {
@@ -153,6 +139,7 @@ struct Fields {
 impl<M: Counted> LimitKind for Bucket<M> {
     const NAME: &'static str = M::KIND;
     const NUMBER: u8 = M::NUMBER;
+    const SIZED: bool = M::SIZED;
     const NOT_OPEN: Option<&'static str> = Some("burst: with scope ip not supported in this version");
 
     fn build(fields: &Value) -> Result<Self, BuildError> {
@@ -180,6 +167,7 @@ impl<M: Counted> LimitKind for Bucket<M> {
     fn facts(&self) -> Facts {
         Facts {
             meter: M::METER,
+            sized: M::SIZED,
             per: Some(self.per),
             limit: self.rate.burst(),
             quota: false,
@@ -236,25 +224,6 @@ impl<M: Counted> LimitKind for Bucket<M> {
         };
         found(state, before);
         Ok(took)
-    }
-
-    #[inline]
-    fn extend(
-        &self,
-        cells: &impl Cells,
-        key: CellKey,
-        more: &Amounts,
-        now: Moment,
-        _: &mut State,
-    ) -> Result<More, CounterError> {
-        let amount = M::more(more);
-        if amount == 0 {
-            return Ok(More::Nothing);
-        }
-        Ok(match cell(cells, key)?.take(self.rate, amount, now) {
-            Take::Took(_) => More::Took(taken::<M>(key, amount)),
-            Take::Full(_) => More::Full,
-        })
     }
 
     #[inline]

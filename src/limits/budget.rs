@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::kind::{Amounts, BuildError, CounterStanding, Demand, Facts, LimitKind, More, State, TOKEN_HEADERS, Usage};
+use super::kind::{Amounts, BuildError, CounterStanding, Demand, Facts, LimitKind, State, TOKEN_HEADERS, Usage};
 use crate::cells::budget::{BudgetCell, BudgetState, MOST, Take, WORDS};
 use crate::cells::journal::TakenAmount;
 use crate::cells::{CellKey, CellRef, Cells, CounterError};
@@ -23,7 +23,7 @@ pub trait Meter: Copy + Eq + std::fmt::Debug {
     /// The number of the kind in journal entries.
     const NUMBER: u8;
     /// Its headers for OpenAI's clients.
-    const HEADERS: Option<[&'static str; 3]>;
+    const HEADERS: Option<[&'static str; 3]> = Some(TOKEN_HEADERS);
     /// It counts money: spent quotas are never waited for.
     const MONEY: bool = false;
     /// Its part of a call's amounts.
@@ -33,7 +33,7 @@ pub trait Meter: Copy + Eq + std::fmt::Debug {
 }
 
 macro_rules! meters {
-    ($( $(#[$doc:meta])* $meter:ident = $name:literal, $number:literal, $words:literal, $headers:expr, $of:expr; )+) => { $(
+    ($( $(#[$doc:meta])* $meter:ident = $name:literal, $number:literal, $words:literal, $of:expr; )+) => { $(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $meter;
@@ -41,7 +41,6 @@ macro_rules! meters {
         impl Meter for $meter {
             const NAME: &'static str = $name;
             const NUMBER: u8 = $number;
-            const HEADERS: Option<[&'static str; 3]> = $headers;
 
             #[inline]
             fn of(amounts: &Amounts) -> u64 {
@@ -57,11 +56,11 @@ macro_rules! meters {
 
 meters! {
     /// All tokens of a call.
-    AllTokens = "tokens", 3, "tokens", Some(TOKEN_HEADERS), Amounts::tokens;
+    AllTokens = "tokens", 3, "tokens", Amounts::tokens;
     /// Tokens of the input.
-    InputTokens = "input_tokens", 4, "input tokens", Some(TOKEN_HEADERS), |amounts: &Amounts| amounts.input_tokens;
+    InputTokens = "input_tokens", 4, "input tokens", |amounts: &Amounts| amounts.input_tokens;
     /// Tokens of the output.
-    OutputTokens = "output_tokens", 5, "output tokens", Some(TOKEN_HEADERS), |amounts: &Amounts| amounts.output_tokens;
+    OutputTokens = "output_tokens", 5, "output tokens", |amounts: &Amounts| amounts.output_tokens;
 }
 
 /// Money, in nano-dollars.
@@ -112,6 +111,7 @@ impl<M: Meter> LimitKind for Budget<M> {
     const NAME: &'static str = M::NAME;
     const NUMBER: u8 = M::NUMBER;
     const WORDS: u32 = WORDS;
+    const SIZED: bool = true;
 
     fn build(fields: &Value) -> Result<Self, BuildError> {
         let Fields { amount, per } = Fields::deserialize(fields).map_err(BuildError::fields)?;
@@ -125,6 +125,7 @@ impl<M: Meter> LimitKind for Budget<M> {
     fn facts(&self) -> Facts {
         Facts {
             meter: M::NAME,
+            sized: true,
             per: Some(self.per),
             limit: self.amount,
             quota: M::MONEY || self.per.is_day_or_longer(),
@@ -187,26 +188,6 @@ impl<M: Meter> LimitKind for Budget<M> {
         }
         found(state, before);
         Ok(took)
-    }
-
-    #[inline]
-    fn extend(
-        &self,
-        cells: &impl Cells,
-        key: CellKey,
-        more: &Amounts,
-        now: Moment,
-        state: &mut State,
-    ) -> Result<More, CounterError> {
-        let amount = M::of(more);
-        if amount == 0 {
-            return Ok(More::Nothing);
-        }
-        let own = state.own(self.per, now.seconds()).end;
-        Ok(match cell(cells, key)?.take(own, amount, self.amount) {
-            Take::Took(before) => More::Took(taken::<M>(key, before.end, amount)),
-            Take::Full(_) => More::Full,
-        })
     }
 
     #[inline]

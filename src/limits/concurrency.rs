@@ -40,7 +40,15 @@ impl LimitKind for Concurrency {
 
     #[inline]
     fn facts(&self) -> Facts {
-        Facts { meter: "concurrency", per: None, limit: self.calls.into(), quota: false, refill: SOON, headers: None }
+        Facts {
+            meter: "concurrency",
+            sized: false,
+            per: None,
+            limit: self.calls.into(),
+            quota: false,
+            refill: SOON,
+            headers: None,
+        }
     }
 
     fn describe(&self) -> String {

@@ -3,6 +3,8 @@
 //! In: a counter's cells, an amount, the time. Out: the counter's state, a line for the journal, numbers and names for people.
 //! Amounts are in units of the limit's meter and have 64 bits, whatever a kind's words can hold.
 
+use std::cell::Cell;
+
 use serde_json::Value;
 
 use crate::cells::journal::TakenAmount;
@@ -18,6 +20,8 @@ pub trait LimitKind: Copy + Sized {
     const NUMBER: u8;
     /// Words of a row in its columns: 1, 2, 4, 8 or 16. Rows of 16 count calls in flight: they are 0 after a restart of the machine.
     const WORDS: u32 = 1;
+    /// Calls take amounts of different sizes, which grow on their way and are settled to the amounts used.
+    const SIZED: bool = false;
     /// Why its counters cannot be in the open area; `None`: they can.
     const NOT_OPEN: Option<&'static str> = Some("with scope ip: not supported in this version");
 
@@ -68,8 +72,21 @@ pub trait LimitKind: Copy + Sized {
     }
 
     /// Takes more for a call on its way, as far as the kind counts a part of `more`.
-    fn extend(&self, _: &impl Cells, _: CellKey, _: &Amounts, _: Moment, _: &mut State) -> Result<More, CounterError> {
-        Ok(More::Nothing)
+    fn extend(
+        &self,
+        cells: &impl Cells,
+        key: CellKey,
+        more: &Amounts,
+        now: Moment,
+        state: &mut State,
+    ) -> Result<More, CounterError> {
+        let amount = if Self::SIZED { self.amount(&Demand { bound: *more, ..Demand::default() }) } else { 0 };
+        if amount == 0 {
+            return Ok(More::Nothing);
+        }
+        let line = Cell::new(self.intent(key, amount, state));
+        let took = self.take(cells, key, amount, now, state, |taken| line.set(taken))?;
+        Ok(if took { More::Took(line.get()) } else { More::Full })
     }
 
     /// Ends the part of a dead worker's call that is sure to be over, whatever the call did; nothing for amounts that may be used.
@@ -95,6 +112,8 @@ pub enum More {
 pub struct Facts {
     /// The meter's name: `requests`.
     pub meter: &'static str,
+    /// Calls take amounts of different sizes of it: tokens, money.
+    pub sized: bool,
     /// The period; `None` for a bound on so much at once.
     pub per: Option<Period>,
     /// The whole limit: more than this never passes.
@@ -111,7 +130,7 @@ pub struct Facts {
 pub(super) const REQUEST_HEADERS: [&str; 3] =
     ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
 
-/// OpenAI's headers for limits on all tokens.
+/// OpenAI's headers for limits on tokens, of the input, of the output, or of both.
 pub(super) const TOKEN_HEADERS: [&str; 3] =
     ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
 
@@ -134,6 +153,26 @@ impl Amounts {
     #[inline]
     pub fn tokens(&self) -> u64 {
         self.input_tokens.saturating_add(self.output_tokens)
+    }
+
+    /// Each amount with that of `more`.
+    #[must_use]
+    pub fn plus(&self, more: &Self) -> Self {
+        self.with(more, u64::saturating_add)
+    }
+
+    /// Each amount without that of `less`; 0 where that is larger.
+    #[must_use]
+    pub fn minus(&self, less: &Self) -> Self {
+        self.with(less, u64::saturating_sub)
+    }
+
+    fn with(&self, other: &Self, of: fn(u64, u64) -> u64) -> Self {
+        Self {
+            input_tokens: of(self.input_tokens, other.input_tokens),
+            output_tokens: of(self.output_tokens, other.output_tokens),
+            spend: of(self.spend, other.spend),
+        }
     }
 }
 

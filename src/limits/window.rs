@@ -42,6 +42,7 @@ impl LimitKind for FixedWindow {
     fn facts(&self) -> Facts {
         Facts {
             meter: "requests",
+            sized: false,
             per: Some(self.per),
             limit: self.requests.into(),
             quota: self.per.is_day_or_longer(),

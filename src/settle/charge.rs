@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 use crate::admit::reserve::Reservation;
 use crate::limits::{self, Amounts};
 use crate::price::{Classes, Prices};
-use crate::stream::usage::Usage;
 use crate::telemetry::budgets::BudgetReport;
 
 /// Counts the input of a call whose reservation bounds it by its bytes.
@@ -71,7 +70,7 @@ pub struct Settled {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Known {
     /// The usage that the upstream reported.
-    pub usage: Option<Usage>,
+    pub usage: Option<Classes>,
     /// Output tokens that the gateway counted.
     pub counted: Option<u64>,
     /// The answer is an error, which has used only the tokens that it reports.
@@ -84,12 +83,6 @@ impl Settled {
     /// The amounts for the limits.
     pub fn used(&self) -> limits::Usage {
         limits::Usage { amounts: self.amounts, ..limits::Usage::ANSWERED }
-    }
-
-    /// The tokens by class, as the caller and the log read them.
-    pub fn usage(&self) -> Usage {
-        let Classes { input, cached_input, cache_write: cache_write_input, output, reasoning } = self.classes;
-        Usage { input, cached_input, cache_write_input, output, reasoning }
     }
 }
 
@@ -119,8 +112,7 @@ impl Charge {
 
     /// The amounts that it holds.
     pub fn held(&self) -> Amounts {
-        let Reservation { input, output, spend, .. } = self.held;
-        Amounts { input_tokens: input, output_tokens: output, spend }
+        self.held.amounts()
     }
 
     /// The amounts of so many more output tokens.
@@ -136,20 +128,15 @@ impl Charge {
         self.held.spend = self.held.spend.saturating_add(more.spend);
     }
 
-    /// Counts an input of which the reservation has a bound only, at most once. Returns the amounts that the call does not need;
-    /// `None`: there are none.
+    /// Counts an input of which the reservation has a bound only, at most once. Returns the amounts that the call does not need,
+    /// or `None` where it needs all of them.
     pub fn tighten(&mut self) -> Option<Amounts> {
         self.count.as_ref()?;
         let before = self.held();
         self.held.input = self.input();
         self.count = None;
         self.held.spend = self.bound(self.held.output);
-        let after = self.held();
-        let less = Amounts {
-            input_tokens: before.input_tokens.saturating_sub(after.input_tokens),
-            output_tokens: 0,
-            spend: before.spend.saturating_sub(after.spend),
-        };
+        let less = before.minus(&self.held());
         (less != Amounts::NONE).then_some(less)
     }
 
@@ -173,8 +160,7 @@ impl Charge {
     /// The end of a call that an upstream answered.
     pub fn settle(&self, known: Known) -> Settled {
         let (classes, source) = self.classes(known);
-        let input = classes.input.saturating_add(classes.cached_input).saturating_add(classes.cache_write);
-        let output = classes.output.saturating_add(classes.reasoning);
+        let (input, output) = (classes.all_input(), classes.all_output());
         let price = match (self.prices, source) {
             (Some(_), UsageSource::Reserved) => Some(self.held.spend),
             (prices, _) => prices.map(|prices| prices.of(&classes)),
@@ -190,19 +176,13 @@ impl Charge {
         let Known { usage, counted, error, cut } = known;
         let passed = counted.unwrap_or_default();
         match usage {
-            Some(usage) if usage.output + usage.reasoning > 0 || passed == 0 => {
-                let Usage { input, cached_input, cache_write_input: cache_write, output, reasoning } = usage;
-                let unsaid = if cut { passed.saturating_sub(output + reasoning) } else { 0 };
-                (
-                    Classes { input, cached_input, cache_write, output: output + unsaid, reasoning },
-                    UsageSource::Reported,
-                )
+            Some(usage) if usage.all_output() > 0 || passed == 0 => {
+                let unsaid = if cut { passed.saturating_sub(usage.all_output()) } else { 0 };
+                (Classes { output: usage.output + unsaid, ..usage }, UsageSource::Reported)
             }
             None if error && passed == 0 => (Classes::default(), UsageSource::Reported),
             // The usage has no output, though text has passed.
-            Some(Usage { input, cached_input, cache_write_input: cache_write, .. }) => {
-                (Classes { input, cached_input, cache_write, output: passed, reasoning: 0 }, UsageSource::Counted)
-            }
+            Some(usage) => (Classes { output: passed, reasoning: 0, ..usage }, UsageSource::Counted),
             None => {
                 let (input, output, source) = counted.map_or_else(
                     || (self.held.input, self.held.output, UsageSource::Reserved),
@@ -222,16 +202,8 @@ impl Charge {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::price::PRICES;
     use proptest::prelude::*;
-
-    const PRICES: Prices = Prices {
-        input: 300_000_000,
-        cached_input: 150_000_000,
-        cache_write: 375_000_000,
-        output: 1_200_000_000,
-        reasoning: 600_000_000,
-        request: 100_000,
-    };
 
     fn charge(input: u64, output: u64) -> Charge {
         Charge::new(
@@ -241,13 +213,13 @@ mod tests {
     }
 
     #[allow(clippy::unnecessary_wraps)] // as the field has it
-    fn usage(input: u64, output: u64) -> Option<Usage> {
-        Some(Usage { input, output, ..Usage::default() })
+    fn usage(input: u64, output: u64) -> Option<Classes> {
+        Some(Classes { input, output, ..Classes::default() })
     }
 
     #[test]
     fn usage_replaces_the_reservation_in_every_class() {
-        let told = Usage { input: 12, cached_input: 100, cache_write_input: 8, output: 16, reasoning: 5 };
+        let told = Classes { input: 12, cached_input: 100, cache_write: 8, output: 16, reasoning: 5 };
         let settled = charge(200, 100).settle(Known { usage: Some(told), ..Known::default() });
         let spend = 100_000 + 12 * 300 + 100 * 150 + 8 * 375 + 16 * 1200 + 5 * 600;
         assert_eq!(settled.amounts, Amounts { input_tokens: 120, output_tokens: 21, spend });

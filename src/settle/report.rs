@@ -9,8 +9,6 @@ use crate::in_force::InForce;
 use crate::price::Classes;
 use crate::snapshot::{Keys, Route, Tier, Uuid};
 use crate::stream::answer::ModelAnswer;
-use crate::stream::bill;
-use crate::stream::usage::Usage;
 use crate::telemetry::Source;
 use crate::telemetry::calls;
 use crate::telemetry::series::{CallReport, CallRows};
@@ -71,7 +69,7 @@ pub struct Report<'a> {
     /// Attempts at upstream addresses.
     pub attempts: u32,
     /// The tokens of a model's call: those that it was settled to, else those that its upstream reported.
-    pub usage: Option<Usage>,
+    pub usage: Option<Classes>,
     /// The end of the budgets that counted it.
     pub settled: Option<Settled>,
     /// How the request ended.
@@ -130,15 +128,15 @@ impl LogContext {
 impl<'a> Report<'a> {
     /// Its tokens by class, and their source: those that its budgets were settled to, else those that the upstream reported.
     pub fn tokens(&self) -> Option<(Classes, UsageSource)> {
-        let reported = |usage| (bill::classes(usage), UsageSource::Reported);
-        self.settled.map(|settled| (settled.classes, settled.source)).or(self.usage.as_ref().map(reported))
+        let settled = self.settled.map(|settled| (settled.classes, settled.source));
+        settled.or(self.usage.map(|usage| (usage, UsageSource::Reported)))
     }
 
     /// Its price in nano-dollars; `None` without tokens, or where the tier has no prices.
     pub fn price(&self) -> Option<u64> {
         match &self.settled {
             Some(settled) => settled.price,
-            None => Some(bill::price(self.tier?.price.as_ref()?, &self.usage?)),
+            None => Some(self.tier?.price.as_ref()?.of(&self.usage?)),
         }
     }
 
@@ -149,8 +147,9 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The report of a model's call, for the metrics by tier and model.
-pub fn call_report(answer: &ModelAnswer, usage: Option<Usage>, end: End, took: Duration) -> CallReport {
+/// The report of a model's call, for the metrics by tier and model. `report`: that of the request.
+pub fn call_report(answer: &ModelAnswer, report: &Report<'_>) -> CallReport {
+    let Report { usage, end, took, .. } = *report;
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let (first, streaming) = answer.times();
     CallReport {
@@ -163,8 +162,8 @@ pub fn call_report(answer: &ModelAnswer, usage: Option<Usage>, end: End, took: D
             Outcome::UpstreamError | Outcome::Refused => 3,
         },
         usage,
-        tokens: None,
-        price: None,
+        tokens: report.tokens().map(|(classes, _)| classes),
+        price: report.price(),
         expected: answer.is_success() && end.outcome == Outcome::Completed,
         took: micros(took),
         first: first.map(micros),

@@ -15,8 +15,8 @@ use super::gauge::More;
 use super::head::{is_fleets, remove};
 use super::plain::Plain;
 use super::sse::{Bound, Events, Wish};
-use super::usage::Usage;
 use crate::accept::openai::{Asked, IncludeUsage};
+use crate::price::Classes;
 use crate::price::Prices;
 
 /// The comment that goes to a client while an upstream is silent.
@@ -236,7 +236,7 @@ impl ModelAnswer {
     }
 
     /// The usage that the upstream reported.
-    pub fn usage(&self) -> Option<Usage> {
+    pub fn usage(&self) -> Option<Classes> {
         match &self.usage {
             UsageReader::Nothing | UsageReader::Undecided(_) => None,
             UsageReader::Document(finder) => finder.usage(),

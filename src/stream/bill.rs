@@ -6,28 +6,16 @@
 
 use std::fmt::Write as _;
 
-use super::usage::Usage;
-use crate::price::{Classes, Prices, dollars};
+use crate::price::{Classes, dollars};
 use crate::request::Header;
 
-/// The tokens of this usage by class.
-pub fn classes(usage: &Usage) -> Classes {
-    let Usage { input, cached_input, cache_write_input, output, reasoning } = *usage;
-    Classes { input, cached_input, cache_write: cache_write_input, output, reasoning }
-}
-
-/// The price of a call with this usage, in nano-dollars.
-pub fn price(prices: &Prices, usage: &Usage) -> u64 {
-    prices.of(&classes(usage))
-}
-
 /// The headers of a plain answer with this usage and price (nano-dollars).
-pub fn headers(usage: &Usage, price: Option<u64>, out: &mut Vec<Header>) {
-    let Usage { input, cached_input, cache_write_input, output, reasoning } = *usage;
+pub fn headers(usage: &Classes, price: Option<u64>, out: &mut Vec<Header>) {
+    let Classes { input, cached_input, cache_write, output, reasoning } = *usage;
     let classes = [
         ("input=", input),
         (", cached_input=", cached_input),
-        (", cache_write=", cache_write_input),
+        (", cache_write=", cache_write),
         (", output=", output),
         (", reasoning=", reasoning),
     ];
@@ -44,8 +32,8 @@ pub fn headers(usage: &Usage, price: Option<u64>, out: &mut Vec<Header>) {
 }
 
 /// The value of the member `aigw` of a chunk with this usage and price (nano-dollars).
-pub(super) fn member(usage: &Usage, price: Option<u64>) -> String {
-    let Usage { input, cached_input, cache_write_input, output, reasoning } = usage;
+pub(super) fn member(usage: &Classes, price: Option<u64>) -> String {
+    let Classes { input, cached_input, cache_write, output, reasoning } = usage;
     let mut text = String::from("{");
     if let Some(price) = price {
         // Writing to a String cannot fail.
@@ -53,7 +41,7 @@ pub(super) fn member(usage: &Usage, price: Option<u64>) -> String {
     }
     let _ = write!(
         text,
-        "\"tokens\":{{\"input\":{input},\"cached_input\":{cached_input},\"cache_write\":{cache_write_input},\
+        "\"tokens\":{{\"input\":{input},\"cached_input\":{cached_input},\"cache_write\":{cache_write},\
          \"output\":{output},\"reasoning\":{reasoning}}}}}"
     );
     text
@@ -63,9 +51,10 @@ pub(super) fn member(usage: &Usage, price: Option<u64>) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::price::Prices;
     use serde_json::{Value, json};
 
-    const USAGE: Usage = Usage { input: 12, cached_input: 4, cache_write_input: 3, output: 16, reasoning: 2 };
+    const USAGE: Classes = Classes { input: 12, cached_input: 4, cache_write: 3, output: 16, reasoning: 2 };
     const PRICES: Prices = Prices {
         input: 500_000_000,
         cached_input: 250_000_000,
@@ -76,22 +65,8 @@ mod tests {
     };
 
     #[test]
-    fn dollars_have_as_many_decimals_as_are_needed() {
-        for (nanos, wanted) in [
-            (0, "0"),
-            (1, "0.000000001"),
-            (26_000, "0.000026"),
-            (1_500_000_000, "1.5"),
-            (12_000_000_000, "12"),
-            (u64::MAX, "18446744073.709551615"),
-        ] {
-            assert_eq!(dollars(nanos), wanted);
-        }
-    }
-
-    #[test]
     fn headers_and_member_say_the_same_numbers() {
-        let price = price(&PRICES, &USAGE);
+        let price = PRICES.of(&USAGE);
         assert_eq!(price, 6_000 + 1_000 + 3_000 + 16_000 + 2_000 + 1_000);
         let mut own = Vec::new();
         headers(&USAGE, Some(price), &mut own);

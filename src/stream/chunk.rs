@@ -18,7 +18,8 @@ use super::bill;
 use super::event::{self, Data};
 use super::gauge::{Ending, Gauge, More};
 use super::member::{Member, NAME, Nesting, key_before, without};
-use super::usage::{Timings, Usage};
+use super::usage::{self, Timings};
+use crate::price::Classes;
 use crate::price::Prices;
 
 /// The treatment of the usage on its way to the caller.
@@ -36,7 +37,7 @@ pub enum Wish {
 #[derive(Debug)]
 pub(super) struct Chunks {
     wish: Wish,
-    usage: Option<Usage>,
+    usage: Option<Classes>,
     timings: Option<Timings>,
     /// Output tokens that had passed when the usage was reported.
     counted_then: u64,
@@ -162,11 +163,8 @@ impl Chunks {
     }
 
     /// The usage that was reported last.
-    pub(super) fn usage(&self) -> Option<Usage> {
-        match (self.usage, self.timings) {
-            (Some(usage), Some(timings)) => Some(usage.with(timings)),
-            (usage, timings) => usage.or(timings.map(Timings::usage)),
-        }
+    pub(super) fn usage(&self) -> Option<Classes> {
+        usage::whole(self.usage, self.timings)
     }
 
     /// An event of so many bytes passes unread. Its tokens are fewer than its bytes.
@@ -203,9 +201,9 @@ impl Chunks {
     }
 
     /// The usage that the call is settled to: text that passed is never free.
-    fn with_passed(&self, usage: Usage) -> Usage {
-        let passed = self.counted().filter(|_| usage.output + usage.reasoning == 0);
-        Usage { output: passed.unwrap_or(usage.output), ..usage }
+    fn with_passed(&self, usage: Classes) -> Classes {
+        let passed = self.counted().filter(|_| usage.all_output() == 0);
+        Classes { output: passed.unwrap_or(usage.output), ..usage }
     }
 
     fn read(&mut self, event: &[u8]) -> Verdict {
@@ -250,7 +248,7 @@ impl Chunks {
             }
             _ => None,
         };
-        let usage = own.or_else(nested).and_then(|usage| Usage::parse(usage.get().as_bytes()));
+        let usage = own.or_else(nested).and_then(|usage| usage::read(usage.get().as_bytes()));
         // A count that was there is not taken back by one of zeros.
         if let Some(usage) = usage.filter(|usage| self.usage.is_none() || !usage.is_empty()) {
             self.usage = Some(usage);
@@ -262,7 +260,7 @@ impl Chunks {
             (Wish::Strip, ..) => {}
             (Wish::Tell(prices), Some(own), Some(usage)) => {
                 let usage = self.with_passed(usage);
-                let price = prices.map(|prices| bill::price(&prices, &usage));
+                let price = prices.map(|prices| prices.of(&usage));
                 return tell(event, data, &members, own, &bill::member(&usage, price));
             }
             (Wish::Watch | Wish::Tell(_), ..) => return Verdict::Pass,
@@ -278,10 +276,10 @@ impl Chunks {
 
 impl Bound {
     /// The end of the stream. `told`: the usage that the upstream has reported on the way.
-    fn last_words(&self, told: Option<Usage>, more: &dyn More) -> Vec<u8> {
+    fn last_words(&self, told: Option<Classes>, more: &dyn More) -> Vec<u8> {
         let Ending { limit, usage, price } = more.end(told, self.gauge.counted());
-        let input = usage.input.saturating_add(usage.cached_input).saturating_add(usage.cache_write_input);
-        let output = usage.output.saturating_add(usage.reasoning);
+        let input = usage.all_input();
+        let output = usage.all_output();
         let bill = bill::member(&usage, price);
         let usage = format!(
             "\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\"total_tokens\":{}}},\"aigw\":{bill}",

@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::tokens::TokenCounter;
+
 /// A chunk as far as counting needs it.
 #[derive(Deserialize, Default)]
 pub(super) struct Delta<'a> {
@@ -70,15 +72,8 @@ impl<'a> Delta<'a> {
     /// Its choices.
     pub(super) fn parts(&self) -> impl Iterator<Item = Part<'a>> {
         self.choices.iter().flatten().enumerate().map(|(n, choice)| {
-            let mut texts = Vec::new();
-            if let Some(text) = choice.text {
-                collect(text, &mut texts);
-            }
-            if let Some(delta) = choice.delta {
-                of_delta(delta, &mut texts);
-            }
             let finished = choice.finish_reason.is_some_and(|reason| reason.get() != "null");
-            Part { index: choice.index.unwrap_or(n as u64), texts, finished }
+            Part { index: choice.index.unwrap_or(n as u64), texts: texts_of(choice.text, choice.delta), finished }
         })
     }
 }
@@ -101,21 +96,30 @@ struct Answered<'a> {
 /// The texts of each choice of a whole answer; `None` for data without choices.
 pub(super) fn of_document<'a>(data: &'a [u8]) -> Option<Vec<Vec<Cow<'a, str>>>> {
     let document: Document<'a> = serde_json::from_slice(data).ok()?;
-    let texts = |choice: &Answered<'a>| {
-        let mut texts = Vec::new();
-        if let Some(text) = choice.text {
-            collect(text, &mut texts);
-        }
-        if let Some(message) = choice.message {
-            of_delta(message, &mut texts);
-        }
-        texts
-    };
+    let texts = |choice: &Answered<'a>| texts_of(choice.text, choice.message);
     Some(document.choices.iter().map(texts).collect()).filter(|choices: &Vec<_>| !choices.is_empty())
 }
 
-/// The texts of a member `delta`.
-fn of_delta<'a>(delta: &'a RawValue, texts: &mut Vec<Cow<'a, str>>) {
+/// The tokens of the texts of one choice: at least one where there is any text.
+pub(super) fn tokens(texts: &[Cow<'_, str>], counter: &dyn TokenCounter) -> u64 {
+    let sum = texts.iter().map(|text| counter.count(text)).sum::<u64>();
+    sum.max(u64::from(!texts.is_empty()))
+}
+
+/// The texts of one choice. `said`: its `delta` or its `message`.
+fn texts_of<'a>(text: Option<&'a RawValue>, said: Option<&'a RawValue>) -> Vec<Cow<'a, str>> {
+    let mut texts = Vec::new();
+    if let Some(text) = text {
+        collect(text, &mut texts);
+    }
+    if let Some(said) = said {
+        of_members(said, &mut texts);
+    }
+    texts
+}
+
+/// The texts of a `delta` or a `message`.
+fn of_members<'a>(delta: &'a RawValue, texts: &mut Vec<Cow<'a, str>>) {
     let Ok(members) = serde_json::from_str::<Members<'a>>(delta.get()) else { return };
     let Members { content, refusal, reasoning_content, reasoning, tool_calls, function_call } = members;
     // Servers that send both names of reasoning say the same text twice.

@@ -4,8 +4,9 @@
 //! an error. It keeps these texts and a few words of state, nothing of the rest. It validates nothing: an answer that is not
 //! JSON has no usage.
 
-use super::usage::{Timings, Usage};
+use super::usage::{self, Timings};
 use crate::json_scan::JsonScan;
+use crate::price::Classes;
 
 /// Bytes; a larger object is ignored.
 const MAX: usize = 16 * 1024;
@@ -41,7 +42,7 @@ pub struct Finder {
     value: bool,
     /// The part of a wanted object that is read.
     held: Vec<u8>,
-    usage: Option<Usage>,
+    usage: Option<Classes>,
     timings: Option<Timings>,
     error: bool,
 }
@@ -146,7 +147,7 @@ impl Finder {
         if self.scan.depth() == 1 {
             self.wanted = None;
             match wanted {
-                Wanted::Usage => self.usage = Usage::parse(&self.held),
+                Wanted::Usage => self.usage = usage::read(&self.held),
                 Wanted::Timings => self.timings = Timings::parse(&self.held),
                 Wanted::Error => {}
             }
@@ -156,11 +157,8 @@ impl Finder {
     }
 
     /// The usage of the answer.
-    pub fn usage(&self) -> Option<Usage> {
-        match (self.usage, self.timings) {
-            (Some(usage), Some(timings)) => Some(usage.with(timings)),
-            (usage, timings) => usage.or(timings.map(Timings::usage)),
-        }
+    pub fn usage(&self) -> Option<Classes> {
+        usage::whole(self.usage, self.timings)
     }
 
     /// The answer has a member `error` that is neither null nor false.

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::delta::Delta;
+use super::delta::{self, Delta};
 use super::frame::Frame;
-use super::usage::Usage;
+use crate::price::Classes;
 use crate::tokens::{CHUNK, TokenCounter};
 
 /// Tokens left at which more are asked for.
@@ -29,8 +29,8 @@ pub trait More {
     /// `output` tokens are counted so far.
     fn counted(&mut self, output: u64);
     /// The end of a stream that gets no more. `usage`: the last one that the upstream reported; `output`: tokens that passed.
-    fn end(&self, usage: Option<Usage>, output: u64) -> Ending {
-        let usage = Usage { output, ..usage.unwrap_or_default() };
+    fn end(&self, usage: Option<Classes>, output: u64) -> Ending {
+        let usage = Classes { output, ..usage.unwrap_or_default() };
         Ending { limit: "{\"code\":\"budget_exhausted\"}".to_owned(), usage, price: None }
     }
 }
@@ -40,7 +40,7 @@ pub struct Ending {
     /// The limit that ends it, as a JSON object.
     pub limit: String,
     /// The tokens of the call.
-    pub usage: Usage,
+    pub usage: Classes,
     /// Nano-dollars; `None` where the tier has no prices.
     pub price: Option<u64>,
 }
@@ -119,7 +119,7 @@ impl Gauge {
     }
 
     /// Whether an event may pass. `told`: the usage that it reports.
-    pub(super) fn passes(&mut self, data: &[u8], told: Option<Usage>, more: &mut dyn More) -> bool {
+    pub(super) fn passes(&mut self, data: &[u8], told: Option<Classes>, more: &mut dyn More) -> bool {
         if self.over {
             return false;
         }
@@ -134,8 +134,7 @@ impl Gauge {
         let mut only = None;
         let mut parts = 0;
         for part in chunk.parts() {
-            let texts = part.texts.iter().map(|text| self.counter.count(text)).sum::<u64>();
-            tokens += texts.max(u64::from(!part.texts.is_empty()));
+            tokens += delta::tokens(&part.texts, &*self.counter);
             parts += 1;
             only = match &part.texts[..] {
                 [Cow::Borrowed(text)] if parts == 1 => Some(*text),
@@ -162,8 +161,8 @@ impl Gauge {
     }
 
     /// Counts an event of so many tokens, if they are there. `told`: the usage that counts in their place.
-    fn admits(&mut self, tokens: u64, told: Option<Usage>, more: &mut dyn More) -> bool {
-        let told = told.map(|usage| usage.output.saturating_add(usage.reasoning)).filter(|told| *told > 0);
+    fn admits(&mut self, tokens: u64, told: Option<Classes>, more: &mut dyn More) -> bool {
+        let told = told.map(|usage| usage.all_output()).filter(|told| *told > 0);
         let wanted = told.unwrap_or_else(|| self.counted.saturating_add(tokens));
         if !self.fits(wanted, more) {
             self.over = true;
@@ -379,7 +378,7 @@ mod tests {
     #[test]
     fn upstreams_own_count_replaces_the_gauges() {
         let (mut gauge, mut left) = (gauge(256, 1), Left::default());
-        let told = |output| Some(Usage { input: 9, output, reasoning: 1, ..Usage::default() });
+        let told = |output| Some(Classes { input: 9, output, reasoning: 1, ..Classes::default() });
         assert!(gauge.passes(chunk("a b c").as_bytes(), told(1), &mut left));
         assert_eq!(gauge.counted(), 2);
         assert!(gauge.passes(chunk("a b c").as_bytes(), told(254), &mut left));

@@ -49,11 +49,7 @@ impl Plain {
             pieces => pieces.concat().into(),
         };
         let choices = delta::of_document(&whole)?;
-        let tokens = |texts: &Vec<_>| {
-            let sum = texts.iter().map(|text: &std::borrow::Cow<'_, str>| self.counter.count(text)).sum::<u64>();
-            sum.max(u64::from(!texts.is_empty()))
-        };
-        Some(choices.iter().map(tokens).sum())
+        Some(choices.iter().map(|texts| delta::tokens(texts, &*self.counter)).sum())
     }
 }
 

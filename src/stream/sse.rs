@@ -13,7 +13,7 @@ pub use super::chunk::{Bound, Wish};
 use super::chunk::{Chunks, Seen, Verdict};
 use super::event;
 use super::gauge::More;
-use super::usage::Usage;
+use crate::price::Classes;
 
 /// Bytes; a larger event passes unread.
 const MAX_EVENT: usize = 1024 * 1024;
@@ -94,7 +94,7 @@ impl Events {
     }
 
     /// The usage that was reported last.
-    pub fn usage(&self) -> Option<Usage> {
+    pub fn usage(&self) -> Option<Classes> {
         self.chunks.usage()
     }
 
@@ -326,7 +326,7 @@ mod tests {
         if strip { Wish::Strip } else { Wish::Watch }
     }
 
-    fn run(strip: bool, pieces: &[&[u8]]) -> (String, Option<Usage>) {
+    fn run(strip: bool, pieces: &[&[u8]]) -> (String, Option<Classes>) {
         let mut events = Events::new(wish(strip), None);
         let mut out = Vec::new();
         for piece in pieces {
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn stream_removes_usage_the_caller_did_not_ask_for() {
         let stream = [TOLD, TOLD, USAGE, DONE].concat();
-        let wanted = Usage { input: 3, output: 2, ..Usage::default() };
+        let wanted = Classes { input: 3, output: 2, ..Classes::default() };
         assert_eq!(run(true, &[stream.as_bytes()]), ([PLAIN, PLAIN, DONE].concat(), Some(wanted)));
         assert_eq!(run(false, &[stream.as_bytes()]), (stream.clone(), Some(wanted)));
     }

@@ -1,6 +1,6 @@
 //! The tokens of a call, in disjoint classes.
 //!
-//! In: the `usage` object of an answer in OpenAI's dialect or a neighbour of it, and llama.cpp's `timings`. Out: [`Usage`].
+//! In: the `usage` object of an answer in OpenAI's dialect or a neighbour of it, and llama.cpp's `timings`. Out: [`Classes`].
 //! Dialects count cached tokens within the prompt or apart from it, and reasoning within the completion or apart from it. The
 //! total shows which; without a total a part that is larger than its whole is apart, and so are Anthropic's two names of a cache.
 //! Tokens that only the total shows are reasoning (Gemini). Here each token is in one class, and where the total is at least
@@ -10,23 +10,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::price::Classes;
+
 /// A larger count of tokens is invalid.
 const MAX: u64 = 1 << 40;
-
-/// Tokens by class.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Prompt tokens that no cache had.
-    pub input: u64,
-    /// Prompt tokens read from a cache.
-    pub cached_input: u64,
-    /// Prompt tokens written to a cache.
-    pub cache_write_input: u64,
-    /// Tokens of the answer that its reader sees.
-    pub output: u64,
-    /// Tokens of the answer that the model thought with.
-    pub reasoning: u64,
-}
 
 /// llama.cpp's counts, which stand next to its usage or in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,26 +82,10 @@ struct Counts {
     cache_apart: bool,
 }
 
-impl Usage {
-    /// Reads a `usage` object.
-    pub fn parse(json: &[u8]) -> Option<Self> {
-        let raw: RawUsage<'_> = serde_json::from_slice(json).ok()?;
-        Some(Counts::of(&raw)?.classes())
-    }
-
-    /// This usage with the cached tokens of `timings`, where it names none itself.
-    #[must_use]
-    pub fn with(self, timings: Timings) -> Self {
-        if self.cached_input > 0 || timings.cached > self.input {
-            return self;
-        }
-        Self { input: self.input - timings.cached, cached_input: timings.cached, ..self }
-    }
-
-    /// Whether no class has a token.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
+/// Reads a `usage` object.
+pub fn read(json: &[u8]) -> Option<Classes> {
+    let raw: RawUsage<'_> = serde_json::from_slice(json).ok()?;
+    Some(Counts::of(&raw)?.classes())
 }
 
 impl Timings {
@@ -129,11 +100,17 @@ impl Timings {
             predicted: predicted.unwrap_or(0),
         })
     }
+}
 
-    /// The usage of an answer that has no other.
-    pub fn usage(self) -> Usage {
-        Usage { input: self.prompt, cached_input: self.cached, output: self.predicted, ..Usage::default() }
-    }
+/// The usage of an answer with these parts. Timings add the cached tokens to a usage that names none itself, and stand for one that
+/// is missing.
+pub fn whole(usage: Option<Classes>, timings: Option<Timings>) -> Option<Classes> {
+    let Some(Timings { prompt, cached, predicted }) = timings else { return usage };
+    Some(match usage {
+        Some(usage) if usage.cached_input > 0 || cached > usage.input => usage,
+        Some(usage) => Classes { input: usage.input - cached, cached_input: cached, ..usage },
+        None => Classes { input: prompt, cached_input: cached, output: predicted, ..Classes::default() },
+    })
 }
 
 impl Counts {
@@ -179,14 +156,14 @@ impl Counts {
         })
     }
 
-    fn classes(self) -> Usage {
+    fn classes(self) -> Classes {
         let Self { prompt, completion, mut beyond, cached, written, reasoning, .. } = self;
         let (cache_apart, reasoning_apart) = self.apart();
         let (output, mut reasoning) = split(completion, reasoning, &mut beyond, reasoning_apart);
         let (input, of_cache) = split(prompt, cached + written, &mut beyond, cache_apart);
         let cached_input = cached.min(of_cache);
         reasoning += beyond.unwrap_or(0);
-        Usage { input, cached_input, cache_write_input: of_cache - cached_input, output, reasoning }
+        Classes { input, cached_input, cache_write: of_cache - cached_input, output, reasoning }
     }
 
     /// Whether the cache's tokens are no part of the prompt, and reasoning no part of the completion.
@@ -239,8 +216,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn usage([input, cached_input, cache_write_input, output, reasoning]: [u64; 5]) -> Usage {
-        Usage { input, cached_input, cache_write_input, output, reasoning }
+    fn usage([input, cached_input, cache_write, output, reasoning]: [u64; 5]) -> Classes {
+        Classes { input, cached_input, cache_write, output, reasoning }
     }
 
     #[test]
@@ -284,7 +261,7 @@ mod tests {
                 [7, 0, 0, 5, 0],
             ),
         ] {
-            assert_eq!(Usage::parse(json.as_bytes()), Some(usage(wanted)), "{json}");
+            assert_eq!(read(json.as_bytes()), Some(usage(wanted)), "{json}");
         }
     }
 
@@ -336,7 +313,7 @@ mod tests {
             ),
             (r#"{"prompt_tokens":7,"completion_tokens":5,"total_tokens":0}"#, [7, 0, 0, 5, 0]),
         ] {
-            assert_eq!(Usage::parse(json.as_bytes()), Some(usage(wanted)), "{json}");
+            assert_eq!(read(json.as_bytes()), Some(usage(wanted)), "{json}");
         }
     }
 
@@ -344,13 +321,14 @@ mod tests {
     fn timings_fill_in_what_usage_leaves_out() {
         let timings = |json: &str| Timings::parse(json.as_bytes());
         let told = timings(r#"{"cache_n":236,"prompt_n":4,"prompt_ms":1.5,"predicted_n":35}"#).unwrap();
-        let wanted = Usage { input: 4, cached_input: 236, output: 35, ..Usage::default() };
-        assert_eq!(told.usage(), wanted);
-        let usage = Usage { input: 240, output: 35, ..Usage::default() };
-        assert_eq!(usage.with(told), wanted);
-        assert_eq!(wanted.with(told), wanted, "usage that names them itself");
-        assert_eq!(Usage { input: 9, ..usage }.with(told), Usage { input: 9, ..usage }, "more than the prompt");
-        assert_eq!(timings(r#"{"predicted_n":3,"cache_n":-1}"#).unwrap().usage().output, 3);
+        let wanted = Classes { input: 4, cached_input: 236, output: 35, ..Classes::default() };
+        assert_eq!(whole(None, Some(told)).unwrap(), wanted);
+        let usage = Classes { input: 240, output: 35, ..Classes::default() };
+        let with = |usage| whole(Some(usage), Some(told)).unwrap();
+        assert_eq!(with(usage), wanted);
+        assert_eq!(with(wanted), wanted, "usage that names them itself");
+        assert_eq!(with(Classes { input: 9, ..usage }), Classes { input: 9, ..usage }, "more than the prompt");
+        assert_eq!(whole(None, timings(r#"{"predicted_n":3,"cache_n":-1}"#)).unwrap().output, 3);
         assert_eq!(timings(r#"{"prompt_ms":1.5}"#), None);
     }
 
@@ -376,8 +354,8 @@ mod tests {
                 0 => usage["reasoning_tokens"] = reasoning.into(),
                 _ => usage["completion_tokens_details"] = serde_json::json!({"reasoning_tokens": reasoning}),
             }
-            let Some(found) = Usage::parse(usage.to_string().as_bytes()) else { return Ok(()) };
-            let sum = found.input + found.cached_input + found.cache_write_input + found.output + found.reasoning;
+            let Some(found) = read(usage.to_string().as_bytes()) else { return Ok(()) };
+            let sum = found.input + found.cached_input + found.cache_write + found.output + found.reasoning;
             if let (Some(prompt), Some(completion)) = (prompt, completion) {
                 let parts = [cached, written, reasoning].map(Option::unwrap_or_default).iter().sum::<u64>();
                 prop_assert!(sum >= prompt + completion && sum <= (prompt + completion + parts).max(total.unwrap_or(0)));
@@ -404,7 +382,7 @@ mod tests {
             r#"{"prompt_tokens":1e13}"#,
             r#"{"prompt_tokens":NaN}"#,
         ] {
-            assert_eq!(Usage::parse(json.as_bytes()), None, "{json}");
+            assert_eq!(read(json.as_bytes()), None, "{json}");
         }
     }
 }

@@ -55,6 +55,14 @@ struct Input {
     exact: bool,
 }
 
+/// The reservations of a call by the counters as they are.
+struct Reserved {
+    /// From the budgets that refuse.
+    enforced: Reservation,
+    /// From all budgets, as if those in shadow mode refused, too.
+    all: Reservation,
+}
+
 /// Why a call was not taken.
 pub(super) enum Refused {
     /// By a limit.
@@ -98,14 +106,14 @@ impl Ask<'_> {
         loop {
             looks += 1;
             let reserved = self.reserve(admitter, checks, &mut input, &exact)?;
-            let charge = Charge::new(self.tier.price, reserved);
-            let demand =
-                Demand { body: self.body, bound: charge.held(), shadow: self.in_shadow(checks, &input).held() };
-            let fitted = self.fits(checks, &reserved);
+            let Reserved { enforced: own, all } = reserved;
+            let demand = Demand { body: self.body, bound: own.amounts(), shadow: all.amounts() };
+            let fitted = self.fits(enforced(checks), &own);
             match admitter.take(checks, &demand, self.now, self.id) {
                 Ok(permit) => {
-                    let limits = Limits { tier: reserved.cap.or(self.limits.tier), ..self.limits };
-                    return Ok(Taken { permit, charge: Some(charge), limits, exact: input.exact });
+                    let limits = Limits { tier: own.cap.or(self.limits.tier), ..self.limits };
+                    let charge = Some(Charge::new(self.tier.price, own));
+                    return Ok(Taken { permit, charge, limits, exact: input.exact });
                 }
                 Err(NotTaken::Exceeded(_)) if fitted && looks < LOOKS => {}
                 Err(why) => return Err(why.into()),
@@ -115,8 +123,7 @@ impl Ask<'_> {
 
     /// Whether a token or an amount of money bounds the call.
     fn is_bounded(&self, checks: &[Check]) -> bool {
-        let Tier { prompt_max_tokens, request_max_spend, .. } = self.tier;
-        prompt_max_tokens.is_some() || request_max_spend.is_some() || checks.iter().any(is_budget)
+        self.tier.has_ceilings() || checks.iter().any(|check| check.facts().sized)
     }
 
     /// The amounts to take by the counters as they are.
@@ -126,40 +133,32 @@ impl Ask<'_> {
         checks: &mut [Check],
         input: &mut Input,
         exact: impl Fn() -> u64,
-    ) -> Result<Reservation, Refused> {
+    ) -> Result<Reserved, Refused> {
         // A request that no limit of any kind lets pass is not counted.
         admitter.peek(checks, &Demand { body: self.body, ..Demand::default() }, self.now)?;
-        let prices = self.tier.price.as_ref();
-        let reserve = |input| self.wish(input).reserve(prices, self.rests(enforced(checks)), buckets(enforced(checks)));
-        let mut reserved = reserve(input.tokens);
-        let ample = self.is_ample(checks, input) && self.ceilings(&reserved).is_ok();
+        let mut reserved = self.reserved(checks, input.tokens);
+        // Where all budgets have so much left, a bound by bytes is enough.
+        let ample = reserved.all.cap.is_none()
+            && self.fits(checks.iter(), &reserved.all)
+            && self.ceilings(&reserved.enforced).is_ok();
         if !input.exact && !ample {
             *input = Input { tokens: exact().min(input.tokens), exact: true };
-            reserved = reserve(input.tokens);
+            reserved = self.reserved(checks, input.tokens);
         }
-        self.ceilings(&reserved).map_err(|refusal| Refused::Ceiling(Box::new(refusal)))?;
+        self.ceilings(&reserved.enforced).map_err(|refusal| Refused::Ceiling(Box::new(refusal)))?;
         Ok(reserved)
     }
 
-    /// Whether all budgets, also those in shadow mode, have so much left that a bound by bytes is enough.
-    fn is_ample(&self, checks: &[Check], input: &Input) -> bool {
-        let reserved = self.reserve_in_all(checks, input);
-        let refilling = checks.iter().filter(|check| check.refills()).filter_map(|check| room(check, left(check)));
-        let mut rooms = self.rests(checks.iter()).chain(refilling);
-        reserved.cap.is_none() && rooms.all(|room| room.holds(&reserved))
+    fn reserved(&self, checks: &[Check], input: u64) -> Reserved {
+        let enforced = self.reserve_from(enforced(checks), input);
+        let shadows = checks.iter().any(|check| check.shadow && check.facts().sized);
+        Reserved { enforced, all: if shadows { self.reserve_from(checks.iter(), input) } else { enforced } }
     }
 
-    /// The call if its limits in shadow mode were enforced.
-    fn in_shadow(&self, checks: &[Check], input: &Input) -> Charge {
-        if !checks.iter().any(|check| check.shadow && is_budget(check)) {
-            return Charge::default();
-        }
-        Charge::new(self.tier.price, self.reserve_in_all(checks, input))
-    }
-
-    fn reserve_in_all(&self, checks: &[Check], input: &Input) -> Reservation {
-        let prices = self.tier.price.as_ref();
-        self.wish(input.tokens).reserve(prices, self.rests(checks.iter()), buckets(checks.iter()))
+    fn reserve_from<'c>(&self, checks: impl Iterator<Item = &'c Check> + Clone, input: u64) -> Reservation {
+        let rests = checks.clone().filter(|check| !check.refills()).filter_map(|check| room(check, check.left()));
+        let buckets = checks.filter(|check| check.refills()).filter_map(|check| room(check, check.facts().limit));
+        self.wish(input).reserve(self.tier.price.as_ref(), rests.chain(self.most_spend()), buckets)
     }
 
     fn wish(&self, input: u64) -> Wish {
@@ -168,16 +167,14 @@ impl Ask<'_> {
         Wish { input, choices: if self.endpoint.generates() { choices } else { 0 }, cap, stream }
     }
 
-    /// The rest of each budget that does not refill.
-    fn rests<'c>(&self, checks: impl Iterator<Item = &'c Check>) -> impl Iterator<Item = Room> {
-        let limits = checks.filter(|check| !check.refills()).filter_map(|check| room(check, left(check)));
-        limits.chain(self.tier.request_max_spend.map(Room::Spend))
+    /// Whether a reservation fits where these budgets stand.
+    fn fits<'c>(&self, checks: impl Iterator<Item = &'c Check>, reserved: &Reservation) -> bool {
+        let rooms = checks.filter_map(|check| room(check, check.left()));
+        rooms.chain(self.most_spend()).all(|room| room.holds(reserved))
     }
 
-    /// Whether a reservation fits where the budgets stand.
-    fn fits(&self, checks: &[Check], reserved: &Reservation) -> bool {
-        let refilling = enforced(checks).filter(|check| check.refills()).filter_map(|check| room(check, left(check)));
-        self.rests(enforced(checks)).chain(refilling).all(|room| room.holds(reserved))
+    fn most_spend(&self) -> Option<Room> {
+        self.tier.request_max_spend.map(Room::Spend)
     }
 
     /// Refuses a reservation above a ceiling of one call.
@@ -226,21 +223,8 @@ fn cap(asked: &Asked, limits: Limits) -> Option<u32> {
     own.chain(limits.smaller()).min()
 }
 
-fn is_budget(check: &Check) -> bool {
-    matches!(check.facts().meter, "tokens" | "input_tokens" | "output_tokens" | "spend")
-}
-
-fn enforced(checks: &[Check]) -> impl Iterator<Item = &Check> {
+fn enforced(checks: &[Check]) -> impl Iterator<Item = &Check> + Clone {
     checks.iter().filter(|check| !check.shadow)
-}
-
-fn left(check: &Check) -> u64 {
-    check.facts().limit.saturating_sub(check.state.used)
-}
-
-/// The whole size of each bucket.
-fn buckets<'c>(checks: impl Iterator<Item = &'c Check>) -> impl Iterator<Item = Room> {
-    checks.filter(|check| check.refills()).filter_map(|check| room(check, check.facts().limit))
 }
 
 /// So much room in a budget; `None`: the limit counts something else.

@@ -19,6 +19,7 @@ use crate::cells::CounterSpace;
 use crate::forward::Dispatch;
 use crate::in_force::InForce;
 use crate::limits;
+use crate::price::Classes;
 use crate::refusal::{Reason, Refusal, answer, openai};
 use crate::request::{Answer, Head, Header, Surface};
 use crate::settle::{
@@ -30,7 +31,6 @@ use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::bill;
 use crate::stream::gauge::{Ending, More, Unbounded};
 use crate::stream::head::{Times, own_headers};
-use crate::stream::usage::Usage;
 use crate::telemetry::ErrorType;
 use crate::telemetry::Source;
 use crate::telemetry::budgets::BudgetReport;
@@ -144,7 +144,7 @@ pub struct EndedCall {
     end: End,
     took: Duration,
     /// The tokens that the upstream of a model reported.
-    usage: Option<Usage>,
+    usage: Option<Classes>,
     /// The budgets that counted it.
     charge: Option<Charge>,
     /// Their end; `None` where no budget counts it, or its amounts went back.
@@ -189,7 +189,7 @@ impl<P: CounterSpace> Extension<'_, P> {
         Ok(())
     }
 
-    /// Gives back the part of a bounded input that its count does not need. False: there is none.
+    /// Gives back the part of a bounded input that its count does not need. False: the count needs all of it.
     fn tighten(&mut self) -> bool {
         let Some(less) = self.charge.tighten() else { return false };
         self.permit.shrink(&less);
@@ -216,12 +216,12 @@ impl<P: CounterSpace> More for Extension<'_, P> {
         self.permit.progress(&self.charge.so_far(output));
     }
 
-    fn end(&self, usage: Option<Usage>, output: u64) -> Ending {
+    fn end(&self, usage: Option<Classes>, output: u64) -> Ending {
         let settled = self.charge.settle(Known { usage, counted: Some(output), error: false, cut: true });
         let check = self.refused.and_then(|check| self.checks.get(check));
         let tier = self.tier.map(|tier| &*tier.name);
         let limit = check.map(|check| refused::cut(&self.permit.look(check, self.now), tier, self.now));
-        Ending { limit: limit.unwrap_or_else(|| "{}".to_owned()), usage: settled.usage(), price: settled.price }
+        Ending { limit: limit.unwrap_or_else(|| "{}".to_owned()), usage: settled.classes, price: settled.price }
     }
 }
 
@@ -388,11 +388,11 @@ impl<P: CounterSpace> Call<P> {
         if let Some(charge) = &self.charge {
             let known = Known { usage, counted: self.facts.counted(usage), error: false, cut: false };
             let settled = charge.settle(known);
-            bill::headers(&settled.usage(), settled.price, own);
+            bill::headers(&settled.classes, settled.price, own);
             headers::openai_settled(&mut self.checks, &settled.amounts, self.admitted, own);
         } else if let Some(usage) = usage {
             let prices = context.tier(in_force).and_then(|tier| tier.price.as_ref());
-            bill::headers(&usage, prices.map(|prices| bill::price(prices, &usage)), own);
+            bill::headers(&usage, prices.map(|prices| prices.of(&usage)), own);
         }
     }
 
@@ -561,16 +561,16 @@ impl Facts {
     }
 
     /// The facts about the tokens of a call with this end.
-    fn known(&self, usage: Option<Usage>, end: End, verdict: Verdict) -> Known {
+    fn known(&self, usage: Option<Classes>, end: End, verdict: Verdict) -> Known {
         let (counted, error) = (self.counted(usage), verdict == Verdict::Error);
         let outdated = self.answer.as_ref().is_some_and(ModelAnswer::is_outdated);
         Known { usage, counted, error, cut: outdated || end.outcome != Outcome::Completed }
     }
 
     /// The output tokens that the gateway counts; of a document only where its usage has none.
-    fn counted(&self, usage: Option<Usage>) -> Option<u64> {
+    fn counted(&self, usage: Option<Classes>) -> Option<u64> {
         let answer = self.answer.as_ref()?;
-        let told = usage.is_some_and(|usage| usage.output + usage.reasoning > 0);
+        let told = usage.is_some_and(|usage| usage.all_output() > 0);
         if told && !answer.is_events() { None } else { answer.counted() }
     }
 
@@ -594,13 +594,11 @@ impl EndedCall {
         Report { source, upstream, attempts, usage, settled, ..context.report(in_force, self.end, *traffic, self.took) }
     }
 
-    /// The report of a model's call, and the rows of its metrics.
-    pub fn call_report(&self) -> Option<(CallRows, CallReport)> {
+    /// The report of a model's call, and the rows of its metrics. `report`: that of the request.
+    pub fn call_report(&self, report: &Report<'_>) -> Option<(CallRows, CallReport)> {
         let Facts { in_force, context, answer, .. } = &self.facts;
-        let report = call_report(answer.as_ref()?, self.usage, self.end, self.took);
-        let whole = self.report();
-        let (tokens, price) = (whole.tokens().map(|(classes, _)| classes), whole.price());
-        Some((context.rows(in_force)?, CallReport { tokens, price, ..report }))
+        let call = call_report(answer.as_ref()?, report);
+        Some((context.rows(in_force)?, call))
     }
 
     /// The end of its budgets; `None` where no budget counts it, or its amounts went back.

@@ -3,10 +3,10 @@
 //! In: an admitted request; each change of the amounts that its budgets hold. Out: words in the lane of this worker. A value's drop takes its part
 //! back, so every end of a call does.
 
-use crate::cells::atomic::AtomicU64;
 use std::sync::Arc;
 
 use crate::cells::CounterSpace;
+use crate::cells::atomic::AtomicU64;
 use crate::limits::Amounts;
 use crate::telemetry::budgets::{self, IN_FLIGHT, IN_FLIGHT_WORDS};
 
@@ -31,10 +31,7 @@ impl<P: CounterSpace> InFlight<P> {
 
     /// The call holds more.
     pub(super) fn hold(&mut self, more: &Amounts) {
-        let Amounts { input_tokens, output_tokens, spend } = &mut self.held;
-        *input_tokens = input_tokens.saturating_add(more.input_tokens);
-        *output_tokens = output_tokens.saturating_add(more.output_tokens);
-        *spend = spend.saturating_add(more.spend);
+        self.held = self.held.plus(more);
         if let Some(first) = self.first {
             budgets::hold(&self.run(first), self.space.lane(), more);
         }
@@ -42,10 +39,7 @@ impl<P: CounterSpace> InFlight<P> {
 
     /// The call holds less.
     pub(super) fn release(&mut self, less: &Amounts) {
-        let Amounts { input_tokens, output_tokens, spend } = &mut self.held;
-        *input_tokens = input_tokens.saturating_sub(less.input_tokens);
-        *output_tokens = output_tokens.saturating_sub(less.output_tokens);
-        *spend = spend.saturating_sub(less.spend);
+        self.held = self.held.minus(less);
         if let Some(first) = self.first {
             budgets::release(&self.run(first), self.space.lane(), less);
         }

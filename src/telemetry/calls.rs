@@ -123,10 +123,10 @@ pub fn count_call<'a>(number: u32, run: &impl Run<'a>, failures: &impl Run<'a>, 
         TO_FIRST.observe(run, first);
     }
     let Some(usage) = call.usage else { return };
-    let input = usage.input.saturating_add(usage.cached_input).saturating_add(usage.cache_write_input);
-    let output = usage.output.saturating_add(usage.reasoning);
+    let input = usage.all_input();
+    let output = usage.all_output();
     tokens(0).observe(run, input);
-    let parts = [output, usage.cached_input, usage.cache_write_input, usage.reasoning];
+    let parts = [output, usage.cached_input, usage.cache_write, usage.reasoning];
     for (of_type, part) in (1..).zip(parts) {
         if part > 0 {
             tokens(of_type).observe(run, part);
@@ -211,8 +211,8 @@ pub fn walk(rows: &[CallRow<'_>], sink: &mut impl Sink) {
 mod tests {
     use super::super::page::Page;
     use super::*;
+    use crate::price::Classes;
     use crate::refusal::Reason;
-    use crate::stream::usage::Usage;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn shown(calls: &[CallReport]) -> String {
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_call_is_shown_with_genai_names() {
-        let usage = Usage { input: 10, cached_input: 2, cache_write_input: 0, output: 5, reasoning: 4 };
+        let usage = Classes { input: 10, cached_input: 2, cache_write: 0, output: 5, reasoning: 4 };
         let call = CallReport {
             usage: Some(usage),
             expected: true,

@@ -11,7 +11,6 @@ use super::page::{Sink, Value};
 use super::words::{Run, add, get};
 use crate::price::Classes;
 use crate::refusal::TABLE;
-use crate::stream::usage::Usage;
 
 /// The column of metrics by tier and model: its number, above all that limits are given, and its key.
 pub const SERIES: (u32, &str) = (1_048_573, "metrics:series");
@@ -68,7 +67,7 @@ pub struct CallReport {
     /// Why it failed; `None` when it completed.
     pub error: Option<ErrorType>,
     /// The usage that the upstream reported.
-    pub usage: Option<Usage>,
+    pub usage: Option<Classes>,
     /// The tokens of the call, where they are known.
     pub tokens: Option<Classes>,
     /// Their price in nano-dollars, where the tier has prices.

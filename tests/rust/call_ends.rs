@@ -54,7 +54,7 @@ fn completed_call_counts() {
     assert_eq!((report.end.outcome, report.end.status, report.end.egress), (Outcome::Completed, 200, 5));
     assert_eq!((report.source, report.route_n, report.traffic.ingress), (Source::Service, 2, 5));
     assert_eq!(report.traffic.sent_after, Some(Duration::from_millis(1)));
-    assert!(ended.call_report().is_none());
+    assert!(ended.call_report(&ended.report()).is_none());
     assert_eq!(world.counts(ANN), [1, 1, 0]);
 }
 
@@ -178,7 +178,8 @@ fn answer_of_model_is_read_and_loses_headers_of_account() {
     assert!(own.iter().all(|(name, _)| !name.starts_with("x-kong-")));
     let body = br#"{"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#;
     call.piece(Bytes::from_static(body), SHORT, &|| Arc::clone(&world.in_force));
-    let (rows, report) = call.completed(SHORT).call_report().unwrap();
+    let ended = call.completed(SHORT);
+    let (rows, report) = ended.call_report(&ended.report()).unwrap();
     let usage = report.usage.unwrap();
     assert_eq!(rows, CallRows { series: 1, calls: Some(3) });
     assert_eq!((report.outcome, report.error, usage.input, usage.output), (0, None, 7, 2));
@@ -189,7 +190,8 @@ fn failed_call_of_model_is_reported_by_reason_and_upstream() {
     let end = |end: &dyn Fn(Call<HeapSpace>) -> EndedCall| {
         let mut call = asked(&world(), &Spec::chat());
         call.sending(SHORT);
-        let (rows, report) = end(call).call_report().unwrap();
+        let ended = end(call);
+        let (rows, report) = ended.call_report(&ended.report()).unwrap();
         (rows.calls, report.error.map(ErrorType::name))
     };
     let refused = end(&|mut call| {
@@ -220,7 +222,7 @@ fn broken_stream_of_model_ends_with_error_event() {
     assert!(words.starts_with(b"\n\ndata: {\"error\":{") && words.ends_with(b"\n\n"));
     let failed = world.fail(call, Failure::CutShort, true, RUNNING);
     assert_eq!(failed.ended.report().end.egress, words.len() as u64);
-    assert_eq!(failed.ended.call_report().unwrap().1.outcome, 2);
+    assert_eq!(failed.ended.call_report(&failed.ended.report()).unwrap().1.outcome, 2);
     assert!(begin(EVENTS).last_words(Failure::Cancelled, false).is_none(), "a client that left reads nothing");
     assert!(begin(EVENTS).last_words(Failure::Cancelled, true).is_some(), "a client that a shutdown cuts does");
     assert!(begin("application/json").last_words(Failure::CutShort, false).is_none());

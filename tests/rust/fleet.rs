@@ -68,7 +68,7 @@ fn failures_of_fleet_go_back_and_errors_of_request_count() {
             let end = ended.report().end;
             let outcome = if error.is_none() { Outcome::Completed } else { Outcome::UpstreamError };
             assert_eq!((end.outcome, end.status, end.error.map(ErrorType::name)), (outcome, with, error), "{with}");
-            assert_eq!(ended.call_report().unwrap().1.error, end.error);
+            assert_eq!(ended.call_report(&ended.report()).unwrap().1.error, end.error);
             assert_eq!(errors(&ended), end.error.as_slice());
             assert_eq!(world.counts(ANN), counts, "{with} {media}");
         }

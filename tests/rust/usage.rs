@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use aigw_core::price;
 use aigw_core::stream::find::Finder;
 use aigw_core::stream::gauge::Unbounded;
 use aigw_core::stream::sse::{Events, Wish};
-use aigw_core::stream::usage::Usage;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -48,9 +48,9 @@ fn dialects() -> BTreeMap<String, Dialect> {
     files.map(|path| read(&path)).collect()
 }
 
-fn usage(classes: &Classes) -> Usage {
-    let Classes { input, cached_input, cache_write_input, output, reasoning } = *classes;
-    Usage { input, cached_input, cache_write_input, output, reasoning }
+fn usage(classes: &Classes) -> price::Classes {
+    let Classes { input, cached_input, cache_write_input: cache_write, output, reasoning } = *classes;
+    price::Classes { input, cached_input, cache_write, output, reasoning }
 }
 
 #[test]

@@ -16,9 +16,6 @@ use aigw_core::tokens::{BytesCounter, TokenCounter};
 use openai::OpenAi;
 pub use timed::Timed;
 
-/// Meters whose limits count tokens.
-const COUNTING: [&str; 4] = ["tokens", "input_tokens", "output_tokens", "spend"];
-
 /// The counter of a model's tokenizer. Costs no more than a pointer: no vocabulary is decoded here.
 pub fn counter(tokenizer: &Tokenizer) -> Arc<dyn TokenCounter> {
     match tokenizer {
@@ -31,10 +28,7 @@ pub fn counter(tokenizer: &Tokenizer) -> Arc<dyn TokenCounter> {
 
 /// Decodes the vocabularies of a policy's models off the request path, where a tier has limits that count tokens.
 pub fn prepare(offer: &Offer) {
-    let counts = |tier: &Tier| {
-        let budget = tier.limits.iter().any(|limit| COUNTING.contains(&limit.limit.facts().meter));
-        budget || tier.prompt_max_tokens.is_some() || tier.request_max_spend.is_some()
-    };
+    let counts = |tier: &Tier| tier.has_ceilings() || tier.limits.iter().any(|limit| limit.limit.facts().sized);
     if !offer.tiers.iter().any(counts) {
         return;
     }

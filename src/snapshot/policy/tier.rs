@@ -98,6 +98,13 @@ pub struct Tier {
     pub timeouts: Timeouts,
 }
 
+impl Tier {
+    /// Whether it bounds the tokens or the price of one call: then each call is counted.
+    pub fn has_ceilings(&self) -> bool {
+        self.prompt_max_tokens.is_some() || self.request_max_spend.is_some()
+    }
+}
+
 /// The scope of a tier's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
