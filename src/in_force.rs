@@ -61,6 +61,12 @@ impl PreparedModel {
         self.measured(endpoint, body, &BytesCounter)
     }
 
+    /// Whether a stream may hide a part of its output: a target did, or the call asks for reasoning and no stream of a target has shown
+    /// it yet. Any target may answer.
+    pub fn may_hide_output(&self, reasons: bool) -> bool {
+        self.targets.iter().any(|target| target.learned.hides_output().unwrap_or(reasons))
+    }
+
     fn measured(&self, endpoint: Endpoint, body: &[u8], counter: &dyn TokenCounter) -> u64 {
         let Ok(body) = std::str::from_utf8(body) else { return body.len() as u64 };
         let text = |text: &str| counter.count(text);

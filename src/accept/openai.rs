@@ -109,6 +109,8 @@ pub struct Asked {
     pub response_format: bool,
     /// `reasoning_effort`.
     pub reasoning_effort: bool,
+    /// The call asks the model to reason: by `reasoning_effort` other than "none", or by `reasoning` (`OpenRouter`).
+    pub reasons: bool,
     /// Position behind the body's opening brace.
     pub open: usize,
 }
@@ -183,6 +185,7 @@ members!(
     top_logprobs,
     response_format,
     reasoning_effort,
+    reasoning,
     user
 );
 
@@ -227,6 +230,8 @@ impl<'a> Found<'a> {
                 || set(self.top_logprobs).is_some(),
             response_format: set(self.response_format).is_some_and(|raw| !is_text_format(raw)),
             reasoning_effort: set(self.reasoning_effort).is_some(),
+            reasons: set(self.reasoning_effort).is_some_and(|raw| raw.get() != "\"none\"")
+                || set(self.reasoning).is_some(),
             open: body.find('{').map_or(0, |at| at + 1),
         })
     }

@@ -2,8 +2,8 @@
 //!
 //! In: the call's wishes, the prices of its tier, and the room that each budget has left ([`Room`]). Out: a [`Reservation`]: the
 //! amounts to take, and the output cap for the upstream. The cap is the smallest of the caller's, the tier's, the model's, and of
-//! the cap that the budgets can grant, so an upstream stops at a budget by itself. A plain call reserves its whole output, a stream
-//! a chunk of it. Each choice reserves one token at least: a call that does not fit is refused by the limits, not here.
+//! the cap that the budgets can grant, so an upstream stops at a budget by itself. A plain call reserves its whole output, and so does a stream
+//! whose output may be hidden; any other stream reserves a chunk of it. Each choice reserves one token at least: a call that does not fit is refused by the limits, not here.
 //! A bucket refills, so it grants its whole size: a plain call waits until so much is there, and a stream outlives it.
 
 use crate::limits::Amounts;
@@ -19,8 +19,8 @@ pub struct Wish {
     pub choices: u32,
     /// Most output tokens of each choice, by caller, tier and model.
     pub cap: Option<u32>,
-    /// It is streamed.
-    pub stream: bool,
+    /// Its output is reserved in chunks: it is a stream that shows its output.
+    pub chunks: bool,
 }
 
 /// The amount that a budget has left, by its meter.
@@ -75,10 +75,10 @@ impl Wish {
         let each = |tokens: u64| u32::try_from(tokens / choices).unwrap_or(u32::MAX).max(1);
         let rest = rooms.into_iter().filter_map(|room| room.grant(self.input, &prices)).min().map(each);
         let whole = buckets.into_iter().filter_map(|room| room.grant(self.input, &prices)).min().map(each);
-        let grant = if self.stream { rest } else { rest.into_iter().chain(whole).min() };
+        let grant = if self.chunks { rest } else { rest.into_iter().chain(whole).min() };
         let most = self.cap.into_iter().chain(grant).min();
         let each = match whole.map_or(CHUNK, u64::from).min(CHUNK) {
-            chunk if self.stream => chunk.min(most.unwrap_or(u32::MAX).into()),
+            chunk if self.chunks => chunk.min(most.unwrap_or(u32::MAX).into()),
             _ => most.unwrap_or_default().into(),
         };
         let output = each.saturating_mul(choices);
@@ -87,7 +87,7 @@ impl Wish {
             output,
             spend: prices.bound(self.input, output),
             cap: grant.filter(|grant| self.cap.is_none_or(|cap| *grant < cap)),
-            unbounded: most.is_none() && !self.stream,
+            unbounded: most.is_none() && !self.chunks,
         }
     }
 }
@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn plain(input: u64, choices: u32, cap: Option<u32>) -> Wish {
-        Wish { input, choices, cap, stream: false }
+        Wish { input, choices, cap, chunks: false }
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn stream_reserves_a_chunk_and_sends_the_whole_grant() {
-        let wish = Wish { stream: true, ..plain(10, 2, Some(9_000)) };
+        let wish = Wish { chunks: true, ..plain(10, 2, Some(9_000)) };
         let got = wish.reserve(None, [Room::Tokens(10_010)], []);
         assert_eq!((got.output, got.cap), (512, Some(5_000)));
         let got = wish.reserve(None, [Room::Tokens(50)], []);
@@ -166,7 +166,7 @@ mod tests {
     fn output_that_nothing_bounds_is_not_reserved() {
         let got = plain(10, 2, None).reserve(Some(&PRICES), [Room::Input(100)], []);
         assert_eq!((got.output, got.spend, got.cap, got.unbounded), (0, PRICES.bound(10, 0), None, true));
-        let got = Wish { stream: true, ..plain(10, 2, None) }.reserve(None, [Room::Input(100)], []);
+        let got = Wish { chunks: true, ..plain(10, 2, None) }.reserve(None, [Room::Input(100)], []);
         assert_eq!((got.output, got.cap, got.unbounded), (512, None, false));
     }
 
@@ -181,12 +181,12 @@ mod tests {
         let buckets = || [Room::Tokens(110), Room::Output(5_000)];
         let got = plain(10, 2, Some(100)).reserve(None, [Room::Tokens(1_000)], buckets());
         assert_eq!((got.output, got.cap), (100, Some(50)));
-        let wish = Wish { stream: true, ..plain(10, 2, Some(300)) };
+        let wish = Wish { chunks: true, ..plain(10, 2, Some(300)) };
         let got = wish.reserve(None, [Room::Tokens(1_000)], buckets());
         assert_eq!((got.output, got.cap), (100, None), "the stream may be longer than the bucket is large");
         let got = wish.reserve(None, [], [Room::Tokens(9)]);
         assert_eq!((got.output, got.cap), (2, None));
-        let got = Wish { stream: true, ..plain(10, 2, None) }.reserve(None, [], [Room::Tokens(5_000)]);
+        let got = Wish { chunks: true, ..plain(10, 2, None) }.reserve(None, [], [Room::Tokens(5_000)]);
         assert_eq!((got.output, got.cap), (512, None));
     }
 
@@ -197,7 +197,7 @@ mod tests {
             tokens in 0_u64..6_000, output in 0_u64..6_000, spend in 0_u64..6_000_000,
         ) {
             let rooms = [Room::Tokens(tokens), Room::Output(output), Room::Spend(spend)];
-            let got = Wish { input, choices, cap, stream }.reserve(Some(&PRICES), rooms, []);
+            let got = Wish { input, choices, cap, chunks: stream }.reserve(Some(&PRICES), rooms, []);
             let fits = |out: u64| input + out <= tokens && out <= output && PRICES.bound(input, out) <= spend;
             prop_assert_eq!(fits(got.output), fits(u64::from(choices)), "{:?}", got);
             prop_assert_eq!(got.spend, PRICES.bound(input, got.output));

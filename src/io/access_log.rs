@@ -68,6 +68,11 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
         "`true`: the call used more than its budgets had reserved, and was charged in full. Only where a token or spend limit counts the call.",
         true,
     ),
+    (
+        "understated",
+        "`true`: the upstream reported less output than had passed by the count of the model's tokenizer, so one of the two is wrong. Only where `overrun` is.",
+        true,
+    ),
     ("latency_ms", "Milliseconds from arrival to the end of the answer.", false),
     ("upstream_ms", "Milliseconds from arrival to the head of the upstream's answer.", true),
 ];
@@ -126,6 +131,9 @@ pub struct Line {
     /// The call used more than its budgets had reserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overrun: Option<bool>,
+    /// Its upstream reported less output than had passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub understated: Option<bool>,
     /// From arrival to the end of the answer.
     pub latency_ms: f64,
     /// From arrival to the head of the upstream's answer.
@@ -328,6 +336,7 @@ mod tests {
             tokens: None,
             price_nanodollars: None,
             overrun: None,
+            understated: None,
             latency_ms: 1.0,
             upstream_ms: None,
         }
@@ -361,6 +370,7 @@ mod tests {
             tokens: Some(tokens),
             price_nanodollars: Some(1),
             overrun: Some(true),
+            understated: Some(true),
             upstream_ms: Some(1.0),
             ..line()
         };

@@ -185,6 +185,7 @@ fn line(head: &Head, report: &Report<'_>) -> Line {
         tokens: report.tokens().map(tokens),
         price_nanodollars: report.price(),
         overrun: report.settled.map(|settled| settled.overrun),
+        understated: report.settled.map(|settled| settled.understated),
         latency_ms: millis(report.took),
         upstream_ms: report.traffic.head_after.map(millis),
     }

@@ -64,6 +64,8 @@ pub struct Settled {
     pub price: Option<u64>,
     /// An amount exceeds the one that was held.
     pub overrun: bool,
+    /// The upstream reported less output than had passed by the gateway's count.
+    pub understated: bool,
 }
 
 /// The facts about a call's tokens at its end.
@@ -77,12 +79,22 @@ pub struct Known {
     pub error: bool,
     /// The stream ended before its time: the usage may be one of an earlier chunk.
     pub cut: bool,
+    /// The counted tokens are a bound of those that passed.
+    pub bound: bool,
 }
 
 impl Settled {
     /// The amounts for the limits.
     pub fn used(&self) -> limits::Usage {
         limits::Usage { amounts: self.amounts, ..limits::Usage::ANSWERED }
+    }
+}
+
+impl Known {
+    /// Whether the usage has less output than passed. A stream's end before its time explains that, and so does a bound.
+    fn understates(&self) -> bool {
+        let less = |usage: Classes| Some(usage.all_output()) < self.counted;
+        !self.cut && !self.bound && self.usage.is_some_and(less)
     }
 }
 
@@ -148,8 +160,10 @@ impl Charge {
     /// The report for the metrics. `settled`: `None` where the amounts went back. `cut`: a budget ended the stream.
     pub fn report(&self, settled: Option<&Settled>, cut: bool) -> BudgetReport {
         let (reserved, granted, refused) = (self.held(), self.granted, self.refused);
-        let (settled, overrun) = settled.map_or((Amounts::NONE, false), |settled| (settled.amounts, settled.overrun));
-        BudgetReport { reserved, settled, overrun, granted, refused, cut }
+        let overrun = settled.is_some_and(|settled| settled.overrun);
+        let understated = settled.is_some_and(|settled| settled.understated);
+        let settled = settled.map_or(Amounts::NONE, |settled| settled.amounts);
+        BudgetReport { reserved, settled, overrun, understated, granted, refused, cut }
     }
 
     /// The amounts of a stream of which so many output tokens have passed.
@@ -169,11 +183,12 @@ impl Charge {
         let held = self.held();
         let overrun = input > held.input_tokens
             || !self.held.unbounded && (output > held.output_tokens || amounts.spend > held.spend);
-        Settled { amounts, classes, source, price, overrun }
+        let understated = known.understates();
+        Settled { amounts, classes, source, price, overrun, understated }
     }
 
     fn classes(&self, known: Known) -> (Classes, UsageSource) {
-        let Known { usage, counted, error, cut } = known;
+        let Known { usage, counted, error, cut, .. } = known;
         let passed = counted.unwrap_or_default();
         match usage {
             Some(usage) if usage.all_output() > 0 || passed == 0 => {
@@ -247,7 +262,7 @@ mod tests {
             (None, None, false, 100, UsageSource::Reserved),
             (None, Some(0), true, 0, UsageSource::Counted),
         ] {
-            let settled = charge.settle(Known { usage, counted, cut, error: false });
+            let settled = charge.settle(Known { usage, counted, cut, ..Known::default() });
             let got = (settled.amounts.input_tokens, settled.amounts.output_tokens, settled.source);
             assert_eq!(got, (10, output, source), "{usage:?} {counted:?} {cut}");
         }

@@ -126,6 +126,14 @@ impl ModelAnswer {
         matches!(&self.usage, UsageReader::Events(events) if events.is_outdated())
     }
 
+    /// Whether the stream hid a part of the output that it reported; `None` where it proves neither.
+    pub fn hides_output(&self) -> Option<bool> {
+        match &self.usage {
+            UsageReader::Events(events) => events.hides_output(),
+            _ => None,
+        }
+    }
+
     /// Whether the stream has ended at the boundary of a budget.
     pub fn is_over(&self) -> bool {
         matches!(&self.usage, UsageReader::Events(events) if events.is_over())

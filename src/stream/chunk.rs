@@ -153,6 +153,11 @@ impl Chunks {
         self.usage.is_some() && self.counted().is_some_and(|counted| counted > self.counted_then)
     }
 
+    /// Whether the stream hid a part of its output; `None` where it proves neither.
+    pub(super) fn hides_output(&self) -> Option<bool> {
+        self.bound.as_ref()?.gauge.hides(&self.usage()?)
+    }
+
     /// Whether an event was beyond the budgets.
     pub(super) fn is_over(&self) -> bool {
         self.bound.as_ref().is_some_and(|bound| bound.gauge.is_over())

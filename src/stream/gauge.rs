@@ -61,6 +61,8 @@ pub struct Gauge {
     counter: Arc<dyn TokenCounter>,
     /// Tokens that passed.
     counted: u64,
+    /// Those of them that the gauge counted itself.
+    shown: u64,
     /// Tokens that the permit holds.
     held: u64,
     /// Tokens that one request for more asks for.
@@ -105,7 +107,7 @@ impl Gauge {
         let chunk = CHUNK.saturating_mul(choices);
         let most = cap.map_or(u64::MAX, |cap| u64::from(cap).saturating_mul(choices));
         let (marks, frame, choices) = (Marks::default(), Frame::default(), BTreeMap::new());
-        Self { counter, counted: 0, held, chunk, most, dry: false, over: false, marks, frame, choices }
+        Self { counter, counted: 0, shown: 0, held, chunk, most, dry: false, over: false, marks, frame, choices }
     }
 
     /// Output tokens that passed.
@@ -116,6 +118,17 @@ impl Gauge {
     /// Whether a chunk did not fit.
     pub fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// Whether a part of the output that this usage reports was hidden: more than the permit held within the cap, or the larger part of
+    /// its reasoning. `None`: the stream proves neither.
+    pub(super) fn hides(&self, usage: &Classes) -> Option<bool> {
+        let output = usage.all_output();
+        let unseen = output.saturating_sub(self.shown);
+        if unseen > 0 && output > self.held && output <= self.most {
+            return Some(true);
+        }
+        (usage.reasoning > 0).then_some(unseen > usage.reasoning / 2)
     }
 
     /// Whether an event may pass. `told`: the usage that it reports.
@@ -168,6 +181,7 @@ impl Gauge {
             self.over = true;
             return false;
         }
+        self.shown = self.shown.saturating_add(tokens);
         if wanted != self.counted {
             self.counted = wanted;
             more.counted(wanted);
@@ -180,6 +194,7 @@ impl Gauge {
         let wanted = self.counted.saturating_add(bytes);
         if self.fits(wanted, more) {
             self.counted = wanted;
+            self.shown = self.shown.saturating_add(bytes);
             more.counted(wanted);
         } else {
             self.over = true;

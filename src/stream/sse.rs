@@ -134,6 +134,11 @@ impl Events {
         self.chunks.is_outdated()
     }
 
+    /// Whether the stream hid a part of its output; `None` where it proves neither.
+    pub fn hides_output(&self) -> Option<bool> {
+        self.chunks.hides_output()
+    }
+
     /// Whether the stream has ended at the boundary of a budget: nothing more passes.
     pub fn is_over(&self) -> bool {
         self.chunks.is_over()

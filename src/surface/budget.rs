@@ -12,6 +12,7 @@ use crate::admit::reserve::{Reservation, Room, Wish};
 use crate::admit::{Admitter, Check, NotTaken, Permit, refused};
 use crate::cells::CounterSpace;
 use crate::forward::Limits;
+use crate::in_force::PreparedModel;
 use crate::limits::Demand;
 use crate::price::dollars;
 use crate::refusal::{Reason, Refusal};
@@ -42,6 +43,7 @@ pub(super) struct Ask<'a> {
     pub(super) asked: &'a Asked,
     pub(super) endpoint: Endpoint,
     pub(super) limits: Limits,
+    pub(super) model: &'a PreparedModel,
     /// Bytes of the body.
     pub(super) body: u64,
     pub(super) now: Moment,
@@ -164,7 +166,9 @@ impl Ask<'_> {
     fn wish(&self, input: u64) -> Wish {
         let Asked { choices, stream, .. } = *self.asked;
         let cap = cap(self.asked, self.limits);
-        Wish { input, choices: if self.endpoint.generates() { choices } else { 0 }, cap, stream }
+        // An upstream that hides output may reach the cap before it shows a token.
+        let chunks = stream && !self.model.may_hide_output(self.asked.reasons);
+        Wish { input, choices: if self.endpoint.generates() { choices } else { 0 }, cap, chunks }
     }
 
     /// Whether a reservation fits where these budgets stand.

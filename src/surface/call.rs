@@ -26,7 +26,7 @@ use crate::settle::{
     Charge, End, Failure, Known, LogContext, Outcome, Report, Settled, Shutdown, Traffic, Verdict, call_report,
     stand_in,
 };
-use crate::snapshot::{FailoverOn, Tier};
+use crate::snapshot::{FailoverOn, Model, Tier, Tokenizer};
 use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::bill;
 use crate::stream::gauge::{Ending, More, Unbounded};
@@ -217,7 +217,7 @@ impl<P: CounterSpace> More for Extension<'_, P> {
     }
 
     fn end(&self, usage: Option<Classes>, output: u64) -> Ending {
-        let settled = self.charge.settle(Known { usage, counted: Some(output), error: false, cut: true });
+        let settled = self.charge.settle(Known { usage, counted: Some(output), error: false, cut: true, bound: true });
         let check = self.refused.and_then(|check| self.checks.get(check));
         let tier = self.tier.map(|tier| &*tier.name);
         let limit = check.map(|check| refused::cut(&self.permit.look(check, self.now), tier, self.now));
@@ -283,11 +283,6 @@ impl<P: CounterSpace> Call<P> {
     /// The head of the request.
     pub fn request(&self) -> &Arc<Head> {
         &self.facts.head
-    }
-
-    /// The configuration that admitted it.
-    pub fn admitted_by(&self) -> &Arc<InForce> {
-        &self.facts.in_force
     }
 
     /// Adds the headers that let a page read an answer of the gateway's own.
@@ -386,7 +381,7 @@ impl<P: CounterSpace> Call<P> {
         let Some(plain) = answer.as_ref().filter(|answer| answer.is_plain()) else { return };
         let usage = plain.usage();
         if let Some(charge) = &self.charge {
-            let known = Known { usage, counted: self.facts.counted(usage), error: false, cut: false };
+            let known = Known { usage, counted: self.facts.counted(usage), error: false, cut: false, bound: true };
             let settled = charge.settle(known);
             bill::headers(&settled.classes, settled.price, own);
             headers::openai_settled(&mut self.checks, &settled.amounts, self.admitted, own);
@@ -542,6 +537,7 @@ impl<P: CounterSpace> Call<P> {
 
     fn end(self, end: End, took: Duration) -> EndedCall {
         let Self { permit, facts, verdict, charge, .. } = self;
+        facts.learn();
         let usage = facts.answer.as_ref().and_then(ModelAnswer::usage);
         let settled = charge.as_ref().map(|charge| charge.settle(facts.known(usage, end, verdict)));
         let used = settled.map_or(limits::Usage::ANSWERED, |settled| settled.used());
@@ -564,7 +560,23 @@ impl Facts {
     fn known(&self, usage: Option<Classes>, end: End, verdict: Verdict) -> Known {
         let (counted, error) = (self.counted(usage), verdict == Verdict::Error);
         let outdated = self.answer.as_ref().is_some_and(ModelAnswer::is_outdated);
-        Known { usage, counted, error, cut: outdated || end.outcome != Outcome::Completed }
+        let bound = self.model().is_some_and(|model| model.tokenizer == Tokenizer::Bytes);
+        Known { usage, counted, error, cut: outdated || end.outcome != Outcome::Completed, bound }
+    }
+
+    /// Remembers whether the target hides a part of its streams' output: the reservations of later streams depend on it.
+    fn learn(&self) {
+        let Some(hides) = self.answer.as_ref().and_then(ModelAnswer::hides_output) else { return };
+        let model = self.context.model.and_then(|model| self.in_force.models.get(model));
+        let mut targets = model.into_iter().flat_map(|model| &model.targets);
+        if let Some(target) = targets.find(|target| Some(target.at) == self.context.upstream) {
+            target.learned.set_hides_output(hides);
+        }
+    }
+
+    /// The model that is called; `None` on Kong's routes.
+    fn model(&self) -> Option<&Model> {
+        self.in_force.offer().models.get(self.context.model?)
     }
 
     /// The output tokens that the gateway counts; of a document only where its usage has none.
@@ -576,7 +588,7 @@ impl Facts {
 
     /// The ends of attempts after which the next target is asked; `None` on Kong's routes.
     fn failover(&self) -> Option<&FailoverOn> {
-        self.in_force.offer().models.get(self.context.model?).map(|model| &model.failover_on)
+        self.model().map(|model| &model.failover_on)
     }
 }
 

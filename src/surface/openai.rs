@@ -21,7 +21,7 @@ use crate::balance::{Deadlines, order};
 use crate::cells::CounterSpace;
 use crate::forward::{Attempts, Dispatch, Limits, ModelAttempts};
 use crate::identify::{self, azure_query, keyless_query};
-use crate::in_force::{InForce, PreparedModel};
+use crate::in_force::InForce;
 use crate::limits::Demand;
 use crate::r#match::operation::{self, Operation};
 use crate::refusal::{Reason, Refusal, openai};
@@ -118,8 +118,8 @@ pub(super) fn body<P: CounterSpace>(
     tier::model_checks(tier, work(endpoint), caller, at, &mut checks);
     let limits = Limits { tier: tier.output_max_tokens, model: model.max_output_tokens };
     let prepared = in_force.models.get(at).ok_or(Reason::Internal)?;
-    let ask = Ask { tier, asked: &asked, endpoint, limits, body: body.len() as u64, now, id: head.id };
-    let taken = take(&ask, admitter, &mut checks, prepared, &body);
+    let ask = Ask { tier, asked: &asked, endpoint, limits, model: prepared, body: body.len() as u64, now, id: head.id };
+    let taken = take(&ask, admitter, &mut checks, &body);
     let Taken { permit, charge, limits, exact } = taken.map_err(|why| why.refusal(tier, &checks, now, head.id))?;
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);
@@ -172,10 +172,9 @@ fn take<P: CounterSpace>(
     ask: &Ask<'_>,
     admitter: &Admitter<P>,
     checks: &mut [Check],
-    model: &PreparedModel,
     body: &[u8],
 ) -> Result<Taken<P>, Refused> {
-    let endpoint = ask.endpoint;
+    let (endpoint, model) = (ask.endpoint, ask.model);
     ask.take(admitter, checks, || model.input_bound(endpoint, body), || model.input_tokens(endpoint, body))
 }
 

@@ -21,6 +21,7 @@ const GRANTED: u32 = 1;
 const REFUSED: u32 = 2;
 const CUT: u32 = 3;
 const PRICE: u32 = 4;
+const UNDERSTATED: u32 = 5;
 
 /// The column of calls in flight by tier: its number and its key.
 pub const IN_FLIGHT: (u32, &str) = (1_048_564, "metrics:in_flight");
@@ -76,7 +77,13 @@ const CALLS_NOW: Metric = Metric {
 const OVERRUNS: Metric = Metric {
     name: "aigw_overrun_total",
     kind: MetricType::Counter,
-    help: "Calls that used more than their budgets had reserved: the upstream ignored its output cap. They are charged in full.",
+    help: "Calls that used more than their budgets had reserved: the upstream ignored its output cap, or hid output. They are charged in full.",
+    labels: &["tier", "model"],
+};
+const UNDERSTATEMENTS: Metric = Metric {
+    name: "aigw_understated_total",
+    kind: MetricType::Counter,
+    help: "Calls whose upstream reported less output than had passed by the count of the model's tokenizer: the usage or the tokenizer is wrong. They are charged by the usage, by the count where it has no output.",
     labels: &["tier", "model"],
 };
 const EXTENSIONS: Metric = Metric {
@@ -93,8 +100,18 @@ const PRICES: Metric = Metric {
 };
 
 /// The metrics of this page, each once.
-pub(super) fn table() -> [Metric; 8] {
-    [RESERVED_TOTAL, SETTLED_TOTAL, OVER_RESERVED, RESERVED_NOW, CALLS_NOW, OVERRUNS, EXTENSIONS, PRICES]
+pub(super) fn table() -> [Metric; 9] {
+    [
+        RESERVED_TOTAL,
+        SETTLED_TOTAL,
+        OVER_RESERVED,
+        RESERVED_NOW,
+        CALLS_NOW,
+        OVERRUNS,
+        UNDERSTATEMENTS,
+        EXTENSIONS,
+        PRICES,
+    ]
 }
 
 /// The budgets of a call that is over.
@@ -106,6 +123,8 @@ pub struct BudgetReport {
     pub settled: Amounts,
     /// It used more than it held.
     pub overrun: bool,
+    /// Its upstream reported less output than had passed.
+    pub understated: bool,
     /// Extensions that it got.
     pub granted: u32,
     /// Extensions that it did not get.
@@ -122,9 +141,13 @@ pub fn count_call<'a>(tier: &impl Run<'a>, run: &impl Run<'a>, call: &BudgetRepo
         add_some(tier, SETTLED + at, settled);
         add_some(tier, UNUSED + at, reserved.saturating_sub(settled));
     }
-    for (at, n) in
-        [(OVERRUN, call.overrun.into()), (GRANTED, call.granted), (REFUSED, call.refused), (CUT, call.cut.into())]
-    {
+    for (at, n) in [
+        (OVERRUN, call.overrun.into()),
+        (UNDERSTATED, call.understated.into()),
+        (GRANTED, call.granted),
+        (REFUSED, call.refused),
+        (CUT, call.cut.into()),
+    ] {
         add_some(run, at, n.into());
     }
 }
@@ -238,9 +261,11 @@ pub fn walk(tiers: &[TierRow<'_>], models: &[ModelRow<'_>], sink: &mut impl Sink
         }
     }
     gauges(tiers, sink);
-    sink.metric(&OVERRUNS);
-    for row in models {
-        sink.sample("", &[("tier", row.tier), ("model", row.model)], Value::Whole(get(row.words, OVERRUN)));
+    for (metric, at) in [(&OVERRUNS, OVERRUN), (&UNDERSTATEMENTS, UNDERSTATED)] {
+        sink.metric(metric);
+        for row in models {
+            sink.sample("", &[("tier", row.tier), ("model", row.model)], Value::Whole(get(row.words, at)));
+        }
     }
     sink.metric(&EXTENSIONS);
     for row in models {
@@ -328,6 +353,7 @@ mod tests {
             reserved: amounts(10, 10, 90),
             settled: amounts(10, 50, 400),
             overrun: true,
+            understated: true,
             ..BudgetReport::default()
         };
         count_call(&tiers, &models, &overrun);
@@ -344,6 +370,7 @@ mod tests {
                 "aigw_over_reserved_total{tier=\"free\",meter=\"spend\"} 600",
                 "aigw_price_nanodollars_total{tier=\"free\",model=\"m\"} 700",
                 "aigw_overrun_total{tier=\"free\",model=\"m\"} 1",
+                "aigw_understated_total{tier=\"free\",model=\"m\"} 1",
                 "aigw_budget_extensions_total{tier=\"free\",model=\"m\",result=\"granted\"} 2",
                 "aigw_budget_extensions_total{tier=\"free\",model=\"m\",result=\"refused\"} 1",
             ],
@@ -376,7 +403,7 @@ mod tests {
 
     #[test]
     fn words_do_not_overlap_and_fit() {
-        const { assert!(SHADOW < RESERVED && END <= TIER_WORDS && PRICE < BUDGET_WORDS && HELD + 3 <= LANE) };
+        const { assert!(SHADOW < RESERVED && END <= TIER_WORDS && UNDERSTATED < BUDGET_WORDS && HELD + 3 <= LANE) };
         let mut page = Page::default();
         let row = TierRow {
             tier: "t",

@@ -98,6 +98,23 @@ impl Budgets {
         call.sending(SHORT);
         call
     }
+
+    /// One event with a token, under the configuration that admitted the call: the test's counter has a token for each byte.
+    fn token(&self, call: &mut Call<HeapSpace>) -> Bytes {
+        token_under(call, &self.world.in_force)
+    }
+
+    /// The tokens of a stream until it is over.
+    fn pass_all(&self, call: &mut Call<HeapSpace>) -> u64 {
+        let mut passed = 0;
+        loop {
+            self.token(call);
+            if call.is_over() {
+                return passed;
+            }
+            passed += 1;
+        }
+    }
 }
 
 fn chat(body: &Value) -> Spec {
@@ -120,26 +137,23 @@ fn answer(mut call: Call<HeapSpace>, status: u16, body: &str) -> EndedCall {
     call.completed(SHORT)
 }
 
-/// A piece of an answer, under the configuration that admitted the call.
+/// The configuration in force of a piece without output, which asks for no tokens.
+fn unasked() -> Arc<InForce> {
+    Arc::new(InForce::empty())
+}
+
+/// A piece of an answer without output of a stream.
 fn piece(call: &mut Call<HeapSpace>, bytes: &[u8]) -> Bytes {
-    let current = Arc::clone(call.admitted_by());
-    call.piece(Bytes::copy_from_slice(bytes), SHORT, &|| Arc::clone(&current))
+    call.piece(Bytes::copy_from_slice(bytes), SHORT, &unasked)
 }
 
 fn rest(call: &mut Call<HeapSpace>) {
-    let current = Arc::clone(call.admitted_by());
-    call.rest(SHORT, &|| Arc::clone(&current));
+    call.rest(SHORT, &unasked);
 }
 
 fn begin(call: &mut Call<HeapSpace>) {
     let media = HeaderValue::from_static("text/event-stream");
     call.head(StatusCode::OK, &mut HeaderMap::from_iter([(http::header::CONTENT_TYPE, media)]), b"", SHORT, false);
-}
-
-/// One event with a token: the test's counter has a token for each byte.
-fn token(call: &mut Call<HeapSpace>) -> Bytes {
-    let current = Arc::clone(call.admitted_by());
-    token_under(call, &current)
 }
 
 /// One event with a token, under this configuration.
@@ -201,7 +215,7 @@ fn stream_is_extended_on_its_way_and_settles_to_its_usage() {
     let input = budgets.taken()[0] - 256;
     begin(&mut call);
     for passed in 1..=1_000 {
-        assert!(!token(&mut call).is_empty());
+        assert!(!budgets.token(&mut call).is_empty());
         let held = budgets.taken()[0] - input;
         assert!(held >= passed && held <= passed + 64 + 256, "{passed} {held}");
     }
@@ -221,12 +235,12 @@ fn stream_holds_no_more_than_its_output_cap() {
         let input = budgets.taken()[0] - most.min(256 * choices);
         begin(&mut call);
         for _ in 0..most {
-            assert!(!token(&mut call).is_empty());
+            assert!(!budgets.token(&mut call).is_empty());
             assert!(budgets.taken()[0] <= input + most, "{cap} {choices}");
         }
         assert_eq!(budgets.taken(), [input + most, 1_000 + input * 1_000 + most * 2_000]);
         // An upstream that ignores the cap goes on, token by token.
-        token(&mut call);
+        budgets.token(&mut call);
         assert_eq!(budgets.taken()[0], input + most + 1);
     }
 }
@@ -240,7 +254,7 @@ fn stream_ends_at_the_boundary_of_either_budget() {
         begin(&mut call);
         let mut passed = 0;
         while !call.is_over() {
-            let piece = String::from_utf8(token(&mut call).to_vec()).unwrap();
+            let piece = String::from_utf8(budgets.token(&mut call).to_vec()).unwrap();
             if call.is_over() {
                 assert!(
                     piece.contains("\"finish_reason\":\"length\"") && piece.contains("budget_exhausted"),
@@ -262,18 +276,6 @@ fn stream_ends_at_the_boundary_of_either_budget() {
     }
 }
 
-/// The tokens of a stream until it is over.
-fn pass_all(call: &mut Call<HeapSpace>) -> u64 {
-    let mut passed = 0;
-    loop {
-        token(call);
-        if call.is_over() {
-            return passed;
-        }
-        passed += 1;
-    }
-}
-
 #[test]
 fn stream_whose_input_was_bounded_by_bytes_uses_the_budget_to_its_last_token() {
     let body =
@@ -282,7 +284,7 @@ fn stream_whose_input_was_bounded_by_bytes_uses_the_budget_to_its_last_token() {
     let mut call = ample.call(&body);
     let bound = ample.taken()[0] - 10;
     begin(&mut call);
-    token(&mut call);
+    ample.token(&mut call);
     ample.world.fail(call, Failure::Cancelled, true, RUNNING);
     let exact = ample.taken()[0] - 1;
     assert!(exact < bound / 2, "{exact} {bound}");
@@ -294,7 +296,7 @@ fn stream_whose_input_was_bounded_by_bytes_uses_the_budget_to_its_last_token() {
         let mut call = budgets.call(&body);
         assert_eq!(budgets.taken()[0], bound + 10, "the bytes prove the budgets ample");
         begin(&mut call);
-        let passed = pass_all(&mut call);
+        let passed = budgets.pass_all(&mut call);
         let price = 1_000 + exact * 1_000 + passed * 2_000;
         assert_eq!(budgets.taken(), [exact + passed, price]);
         assert!(exact + passed == tokens || price + 2_000 > spend, "{passed} of {tokens} tokens, {price} of {spend}");
@@ -327,7 +329,7 @@ fn lowered_limit_grants_a_running_stream_no_more() {
         let mut call = budgets.call(&ask(&json!({"stream": true})));
         let input = budgets.taken()[0] - 256;
         begin(&mut call);
-        (0..10).for_each(|_| drop(token(&mut call)));
+        (0..10).for_each(|_| drop(budgets.token(&mut call)));
         let before = budgets.taken();
         let (passed, last) = pass_under(&mut call, &budgets.reloaded(amount(limit, lowered)));
         assert_eq!(passed, 246, "the amounts that were reserved before stay");
@@ -345,7 +347,7 @@ fn lowered_limit_that_is_not_used_up_grants_a_running_stream_its_rest() {
     let mut call = budgets.call(&ask(&json!({"stream": true})));
     let input = budgets.taken()[0] - 256;
     begin(&mut call);
-    token(&mut call);
+    budgets.token(&mut call);
     let (passed, _) = pass_under(&mut call, &budgets.reloaded(amount(0, 900)));
     assert_eq!(input + 1 + passed, 900);
     assert_eq!(budgets.taken()[0], 900);
@@ -357,7 +359,7 @@ fn raised_limit_grants_a_running_stream_more() {
     let mut call = budgets.call(&ask(&json!({"stream": true})));
     let input = budgets.taken()[0] - 256;
     begin(&mut call);
-    (0..700 - input).for_each(|_| assert!(!token(&mut call).is_empty()));
+    (0..700 - input).for_each(|_| assert!(!budgets.token(&mut call).is_empty()));
     assert!(!call.is_over() && budgets.taken()[0] == 700);
     let (passed, _) = pass_under(&mut call, &budgets.reloaded(amount(0, 1_000)));
     assert_eq!(passed, 300);
@@ -414,7 +416,7 @@ fn cut_stream_is_settled_to_what_had_passed() {
         let mut call = budgets.call(&ask(&json!({"stream": true})));
         let input = budgets.taken()[0] - 256;
         begin(&mut call);
-        (0..300).for_each(|_| drop(token(&mut call)));
+        (0..300).for_each(|_| drop(budgets.token(&mut call)));
         budgets.world.fail(call, failure, true, RUNNING);
         assert_eq!(budgets.taken(), [input + 300, 1_000 + input * 1_000 + 600_000], "{failure:?}");
     }
@@ -461,7 +463,7 @@ fn report_shows_reserved_settled_extensions_and_the_cut() {
     let input = budgets.taken()[0] - 256;
     begin(&mut call);
     while !call.is_over() {
-        token(&mut call);
+        budgets.token(&mut call);
     }
     let held = 700 - input;
     let (tier, report) = call.completed(SHORT).budget_report().unwrap();
@@ -489,4 +491,120 @@ fn log_line_has_the_tokens_that_were_settled() {
     let ended = answer(budgets.call(&ask(&json!({"max_tokens": 100}))), 200, usage);
     let (classes, source) = ended.report().tokens().unwrap();
     assert_eq!((classes.input, classes.output, source.name()), (9, 20, "provider"));
+}
+
+/// A stream of so many tokens, with this usage at its end.
+fn stream(budgets: &Budgets, body: &Value, tokens: u64, usage: &Value) -> EndedCall {
+    let mut call = budgets.call(body);
+    begin(&mut call);
+    (0..tokens).for_each(|_| drop(budgets.token(&mut call)));
+    piece(&mut call, format!("data: {}\n\ndata: [DONE]\n\n", json!({"choices": [], "usage": usage})).as_bytes());
+    rest(&mut call);
+    call.completed(SHORT)
+}
+
+fn usage(output: u64, reasoning: u64) -> Value {
+    json!({"prompt_tokens": 9, "completion_tokens": output, "completion_tokens_details": {"reasoning_tokens": reasoning}})
+}
+
+/// Output tokens that a stream holds at its begin. `more`: members of its body.
+fn held_at_first(budgets: &Budgets, more: &Value) -> u64 {
+    let mut body = ask(&json!({"stream": true, "max_tokens": 2_000}));
+    more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
+    let before = budgets.taken()[0];
+    let call = budgets.call(&body);
+    let (_, report) = budgets.world.fail(call, Failure::Refused, false, RUNNING).ended.budget_report().unwrap();
+    assert_eq!(budgets.taken()[0], before);
+    report.reserved.output_tokens
+}
+
+#[test]
+fn stream_that_asks_for_reasoning_holds_its_whole_cap_until_the_model_shows_it() {
+    let budgets = Budgets::new(100_000, 1_000_000_000);
+    for (more, held) in [
+        (json!({}), 256),
+        (json!({"reasoning_effort": "none"}), 256),
+        (json!({"reasoning_effort": null, "reasoning": null}), 256),
+        (json!({"reasoning_effort": "minimal"}), 2_000),
+        (json!({"reasoning_effort": "high", "n": 3}), 6_000),
+        (json!({"reasoning": {"max_tokens": 100}}), 2_000),
+    ] {
+        assert_eq!(held_at_first(&budgets, &more), held, "{more}");
+    }
+    let body = ask(&json!({"stream": true, "reasoning_effort": "low", "max_tokens": 500}));
+    stream(&budgets, &body, 40, &usage(40, 30));
+    assert_eq!(held_at_first(&budgets, &json!({"reasoning_effort": "high"})), 256, "its streams show their reasoning");
+    stream(&budgets, &body, 10, &usage(40, 30));
+    assert_eq!(held_at_first(&budgets, &json!({})), 2_000, "one that hid some outweighs");
+    stream(&budgets, &body, 40, &usage(40, 30));
+    assert_eq!(held_at_first(&budgets, &json!({})), 2_000);
+}
+
+#[test]
+fn hidden_reasoning_exceeds_no_limit_once_a_stream_had_some() {
+    for (limits, most) in [((10_000, 1_000_000_000), 10_000), ((1_000_000, 20_000_000), 9_999)] {
+        let budgets = Budgets::new(limits.0, limits.1);
+        // Within the first chunk.
+        let ended = stream(&budgets, &ask(&json!({"stream": true, "max_tokens": 300})), 10, &usage(200, 190));
+        assert!(!ended.settled().unwrap().overrun);
+        let used = budgets.taken()[0];
+        let body = ask(&json!({"stream": true}));
+        let mut call = budgets.call(&body);
+        assert!(budgets.world.request(&chat(&body)).is_err(), "it holds all that is left");
+        begin(&mut call);
+        (0..5).for_each(|_| drop(budgets.token(&mut call)));
+        // The upstream stops at the cap that it got: all of it but the five tokens was reasoning.
+        let cap = most.min(budgets.taken()[0]) - used - 9;
+        let told = json!({"choices": [], "usage": usage(cap - 500, cap - 505)});
+        piece(&mut call, format!("data: {told}\n\n").as_bytes());
+        rest(&mut call);
+        let ended = call.completed(SHORT);
+        assert!(!ended.settled().unwrap().overrun);
+        let [tokens, spend] = budgets.taken();
+        assert!(tokens <= limits.0 && spend <= limits.1, "{tokens} {spend}");
+        assert_eq!(tokens, used + 9 + cap - 500);
+    }
+}
+
+#[test]
+fn output_beyond_the_held_tokens_is_remembered_as_hidden_only_within_the_cap() {
+    for (reported, held) in [(256, 256), (257, 2_000), (2_000, 2_000), (2_001, 256)] {
+        let budgets = Budgets::new(100_000, 1_000_000_000);
+        let body = ask(&json!({"stream": true, "max_tokens": 2_000}));
+        let ended = stream(&budgets, &body, 10, &json!({"prompt_tokens": 9, "completion_tokens": reported}));
+        assert_eq!(ended.settled().unwrap().overrun, reported > 256);
+        assert_eq!(held_at_first(&budgets, &json!({})), held, "{reported}");
+        let reloaded = budgets.reloaded(|tier| tier["price"]["output"] = json!(3_000_000_000_u64));
+        assert_eq!(reloaded.models[0].may_hide_output(false), held == 2_000, "a reload forgets nothing");
+    }
+}
+
+#[test]
+fn usage_below_the_streamed_text_is_settled_as_it_came_and_marked() {
+    let understated = |tokens: u64, told: u64| {
+        let budgets = Budgets::new(10_000, 1_000_000_000);
+        let ended = stream(&budgets, &ask(&json!({"stream": true})), tokens, &usage(told, 0));
+        let (settled, report) = (*ended.settled().unwrap(), ended.budget_report().unwrap().1);
+        assert_eq!(report.understated, settled.understated);
+        (settled.amounts.output_tokens, settled.source.name(), settled.understated)
+    };
+    assert_eq!(understated(20, 20), (20, "provider", false));
+    assert_eq!(understated(20, 21), (21, "provider", false));
+    assert_eq!(understated(20, 19), (19, "provider", true));
+    assert_eq!(understated(20, 0), (20, "counted", true));
+    assert_eq!(understated(0, 0), (0, "provider", false));
+}
+
+#[test]
+fn usage_of_a_stream_that_broke_off_and_a_bound_by_bytes_understate_nothing() {
+    let budgets = Budgets::new(10_000, 1_000_000_000);
+    let mut call = budgets.call(&ask(&json!({"stream": true})));
+    begin(&mut call);
+    (0..20).for_each(|_| drop(budgets.token(&mut call)));
+    piece(&mut call, format!("data: {}\n\n", json!({"choices": [], "usage": usage(5, 0)})).as_bytes());
+    let ended = budgets.world.fail(call, Failure::CutShort, true, RUNNING).ended;
+    assert_eq!((ended.settled().unwrap().amounts.output_tokens, ended.settled().unwrap().understated), (20, false));
+    let bytes = Budgets::with(10_000, 1_000_000_000, |policy| policy["models"][0]["tokenizer"] = json!("bytes"));
+    let ended = stream(&bytes, &ask(&json!({"stream": true})), 20, &usage(5, 0));
+    assert_eq!((ended.settled().unwrap().amounts.output_tokens, ended.settled().unwrap().understated), (5, false));
 }

@@ -79,6 +79,22 @@ def test_overrun_is_counted_and_logged(lab: Lab) -> None:
     assert line(lab, answer.headers["x-request-id"])["overrun"] is True
 
 
+def test_usage_below_the_streamed_text_is_counted_and_logged(lab: Lab) -> None:
+    one, tier = caller(lab, {"tokens": 100_000, "per": "year"})
+    text = event({"choices": [{"index": 0, "delta": {"content": " a"}}]}) * 5
+    labels = {"tier": tier, "model": "scripted"}
+    for told, total in ((5, 0), (2, 1)):
+        usage = event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": told}})
+        lab.act = lambda wire, usage=usage: wire.send(HEAD + text + usage + b"0\r\n\r\n")
+        answer = one.post(chat(model="scripted", stream=True))
+        one.used()
+        assert metric(lab.gateway, "aigw_understated_total", **labels) == total
+        logged = line(lab, answer.headers["x-request-id"])
+        assert (logged["usage_source"], logged["output_tokens"]) == ("provider", told)
+        assert logged["understated"] is (total == 1)
+    assert one.used() == [9 + 5 + 9 + 2]
+
+
 def test_answer_without_usage_is_logged_with_its_reservation(lab: Lab) -> None:
     one, _ = caller(lab, {"tokens": 100_000, "per": "year"})
     lab.act = lambda wire: wire.send(document({"choices": []}))
