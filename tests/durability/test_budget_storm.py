@@ -75,6 +75,9 @@ STORMS = {
     "plain calls, tokens, kills": ({"tokens": 120_000}, CLIENTS, 0, True),
     "both, tokens, kills": ({"tokens": 150_000}, 32, 32, True),
     "both, spend, kills": ({"spend": 0.3}, 32, 32, True),
+    # A token comes back in three minutes or more: a storm sees no refill.
+    "plain calls, bucket, kills": ({"tokens": 340, "burst": 120_000}, CLIENTS, 0, True),
+    "both, bucket, kills": ({"tokens": 420, "burst": 150_000}, 32, 32, True),
 }
 
 

@@ -177,7 +177,9 @@ class Storm:
             return 0.05 if broken else 0
         error = json.loads(body)["error"]
         self.ends[error["code"]] += 1
-        if error["code"] == "insufficient_quota":
+        limit = error["aigw"]
+        # A bucket is spent when no call holds a part of it: then it refills.
+        if error["code"] == "insufficient_quota" or (limit["meter"] != "concurrency" and not limit.get("reserved")):
             return None
         assert b"x-should-retry" not in head.lower(), head
         return 0.1  # the tests do not wait as long as clients are asked to

@@ -31,7 +31,7 @@ def spend(one: Caller) -> None:
     """Streams until the budget is spent."""
     while True:
         answer = one.post(chat("m", stream=True, max_tokens=700))
-        if answer.status_code != 200 and is_error(answer, 429)["aigw"]["reason"] != "reserved":
+        if answer.status_code != 200 and not is_error(answer, 429)["aigw"].get("reserved"):
             return
 
 
