@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use super::budget::{AllTokens, InputTokens, Meter, OutputTokens};
 use super::gcra::{BucketCell, BucketState, Rate, Take};
-use super::kind::{BuildError, CounterStanding, Demand, Facts, LimitKind, REQUEST_HEADERS, State, Usage};
+use super::kind::{
+    BuildError, CounterStanding, Demand, Facts, IP_COUNTS_REQUESTS, LimitKind, REQUEST_HEADERS, State, Usage,
+};
 use crate::cells::journal::TakenAmount;
 use crate::cells::{CellKey, CellRef, Cells, CounterError};
 use crate::period::Period;
@@ -140,7 +142,11 @@ impl<M: Counted> LimitKind for Bucket<M> {
     const NAME: &'static str = M::KIND;
     const NUMBER: u8 = M::NUMBER;
     const SIZED: bool = M::SIZED;
-    const NOT_OPEN: Option<&'static str> = Some("burst: with scope ip not supported in this version");
+    const NOT_OPEN: Option<&'static str> = Some(if M::SIZED {
+        IP_COUNTS_REQUESTS
+    } else {
+        "burst: a limit by address has none: leave it out, or write scope: consumer, credential or model"
+    });
 
     fn build(fields: &Value) -> Result<Self, BuildError> {
         let Fields { amount, per, burst } = Fields::deserialize(fields).map_err(BuildError::fields)?;

@@ -12,6 +12,10 @@ use crate::cells::{CellKey, CellRef, Cells, CounterError};
 use crate::period::{Period, Window};
 use crate::units::{Moment, UnixSeconds};
 
+/// Why an address has no limit of another meter than requests.
+pub(super) const IP_COUNTS_REQUESTS: &str =
+    "scope: an address has a limit on requests alone: write requests, or scope: consumer, credential or model";
+
 /// One kind of limit.
 pub trait LimitKind: Copy + Sized {
     /// The name that the control process writes into the policy.
@@ -23,7 +27,7 @@ pub trait LimitKind: Copy + Sized {
     /// Calls take amounts of different sizes, which grow on their way and are settled to the amounts used.
     const SIZED: bool = false;
     /// Why its counters cannot be in the open area; `None`: they can.
-    const NOT_OPEN: Option<&'static str> = Some("with scope ip: not supported in this version");
+    const NOT_OPEN: Option<&'static str> = Some(IP_COUNTS_REQUESTS);
 
     /// From the fields of the configuration.
     fn build(fields: &Value) -> Result<Self, BuildError>;

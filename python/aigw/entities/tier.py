@@ -17,7 +17,6 @@ from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.period import Per, canonical_per, longest
 from aigw.entities.rates import Budget, Rates, nano_dollars
 from aigw.schema.fields import (
-    NOT_SUPPORTED,
     Between,
     FieldErrors,
     Model,
@@ -31,6 +30,7 @@ from aigw.schema.fields import (
     shown,
     unique,
     violation,
+    violation_of,
 )
 from aigw.types import JsonDict
 
@@ -97,22 +97,28 @@ _COLUMNS: Final = {
 """Limit kind -> prefix of the names of its counter columns. Data folders contain these names, so they never change."""
 
 
-def _given(meter: str) -> JsonDict:
-    """The JSON Schema of a limit on this meter: its fields are there, and those of the other meters are not."""
+def _given(meter: str, *, burst: bool) -> JsonDict:
+    """The JSON Schema of a limit on this meter, with `burst` or without it. The fields of the other meters are absent."""
     amount: JsonDict = {"anyOf": [{"type": "number"}, {"type": "string"}]}
     per: JsonDict = {"type": "null" if meter == "concurrency" else "string"}
     fields = {name: amount if name == meter else {"type": "null"} for name in METERS} | {"per": per}
-    if meter not in _WITH_BURST:
-        fields["burst"] = {"type": "null"}
-    if meter == "requests":
-        fields["burst"] = {"maximum": MAX_BURST}
-    return {"required": [meter] if meter == "concurrency" else [meter, "per"], "properties": fields}
+    size: JsonDict = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    fields["burst"] = (size | {"maximum": MAX_BURST} if meter == "requests" else size) if burst else {"type": "null"}
+    if meter != "requests" or burst:
+        fields["scope"] = {"not": {"const": "ip"}}
+    required = [meter, *(["per"] if meter != "concurrency" else []), *(["burst"] if burst else [])]
+    return {"required": required, "properties": fields}
+
+
+def _alternatives() -> list[Any]:
+    """The JSON Schemas of limits, one of which a limit has."""
+    return [_given(meter, burst=False) for meter in METERS] + [_given(meter, burst=True) for meter in _WITH_BURST]
 
 
 class Limit(Model):
     """A bound on one meter, per period. With `burst` it is a bucket of that size, which refills continuously."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [_given(meter) for meter in METERS]})
+    model_config = ConfigDict(json_schema_extra={"anyOf": _alternatives()})
 
     requests: Requests | None = Field(default=None, description="Requests per window; 0 refuses all.")
     tokens: TokenAmount | None = Field(
@@ -161,18 +167,18 @@ class Limit(Model):
         if len(named) > 1:
             raise violation(f"one limit bounds one amount: write one limit for each of {', '.join(named)}")
         if self.meter == "concurrency" and (self.per is not None or self.burst is not None):
-            raise violation(
-                f"{'burst' if self.per is None else 'per'}: concurrency counts calls in flight: leave it out"
-            )
+            field = "burst" if self.per is None else "per"
+            raise violation_of(field, "concurrency counts calls in flight: leave it out")
         if self.per is None and self.meter != "concurrency":
-            raise violation("per: required field missing")
+            raise violation_of("per", "required field missing: write the window, as in per: day")
         if self.burst is not None and self.meter not in _WITH_BURST:
-            raise violation(f"burst: with {self.meter} {NOT_SUPPORTED}")
+            raise violation_of("burst", f"{self.meter} has no burst: leave it out, or limit tokens")
         if self.requests is not None and (self.burst or 0) > MAX_BURST:
-            raise violation(f"burst: a bucket has at most {MAX_BURST} requests")
+            raise violation_of("burst", f"a bucket has at most {MAX_BURST} requests: lower it")
         wrong = wrong_limit(self.kind, orjson.dumps(self.fields), self.scope == "ip")
         if wrong is not None:
-            raise violation(wrong)
+            field, _, text = wrong.partition(": ")
+            raise violation_of(field, text) if field in type(self).model_fields else violation(wrong)
         return self
 
     @property
@@ -273,8 +279,28 @@ class Timeouts(Model):
     total: Duration | None = Field(default=None, description="For the whole call.")
 
 
+def _priced(field: str, schema: JsonDict) -> JsonDict:
+    """The JSON Schema of a tier that needs a price where `field` has this form."""
+    then: JsonDict = {"required": ["price"], "properties": {"price": {"type": "object"}}}
+    return {"if": {"required": [field], "properties": {field: schema}}, "then": then}
+
+
+def _money(field: str) -> JsonDict:
+    """The JSON Schema of a record whose `field` is an amount of money."""
+    return {"type": "object", "required": [field], "properties": {field: {"type": ["number", "string"]}}}
+
+
 class TierSpec(Model):
     """The YAML object of a tier."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                _priced("limits", {"type": "array", "contains": _money("spend")}),
+                _priced("request", _money("max_spend")),
+            ]
+        }
+    )
 
     limits: Annotated[list[Limit], Field(max_length=MAX_LIMITS)] = Field(
         default=[], description="Bounds that hold together: the strictest decides."
@@ -344,7 +370,6 @@ class Tier(Entity):
 KIND = EntityKind(name="tiers", model=Tier, endpoint_key="name", unique=("name",), served=False)
 
 __all__ = [
-    "NOT_SUPPORTED",
     "Allow",
     "Limit",
     "Parameters",

@@ -24,6 +24,11 @@ def violation(text: str) -> PydanticCustomError:
     return PydanticCustomError("kong", "{text}", {"text": text})
 
 
+def violation_of(field: str, text: str) -> PydanticCustomError:
+    """A finding of a record's own check about one of its fields; it appears under the field."""
+    return PydanticCustomError("kong_field", "{text}", {"field": field, "text": text})
+
+
 def entity_violation(text: str) -> PydanticCustomError:
     """A finding about several fields together; it appears under `@entity`."""
     return PydanticCustomError("kong_entity", "{text}", {"text": text})

@@ -108,6 +108,8 @@ def to_fields(error: ValidationError) -> JsonDict:
         loc: tuple[int | str, ...] = detail["loc"]
         if loc[-1:] == ("[key]",):
             loc = loc[:-1]  # pydantic's mark of a map's key: the path ends in the key already
+        if detail["type"] == "kong_field":
+            loc = (*loc, detail["ctx"]["field"])
         if detail["type"] == "kong_entity":
             _walk(root, loc).setdefault("@entity", []).append(message_of(detail))
         elif loc:
@@ -148,7 +150,7 @@ def flatten(fields: Any, path: str = "") -> Iterator[str]:
 def message_of(detail: ErrorDetails) -> str:
     """One finding of pydantic in Kong's words."""
     kind, context = detail["type"], detail.get("ctx", {})
-    if kind in ("kong", "kong_entity"):
+    if kind in ("kong", "kong_field", "kong_entity"):
         return str(context["text"])
     if kind == "literal_error":
         return "expected one of: " + re.sub(r" or |, ", ", ", str(context["expected"])).replace("'", "")

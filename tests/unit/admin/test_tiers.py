@@ -30,8 +30,17 @@ def tier_of(gateway: Gateway, name: str) -> str | None:
     [
         (
             {"requests": 5, "per": "second", "burst": 3, "scope": "ip"},
-            "burst: with scope ip not supported in this version",
+            "limits.1.burst: a limit by address has none: leave it out, or write scope: consumer, credential or model",
         ),
+        (
+            {"tokens": 5, "per": "second", "burst": 3, "scope": "ip"},
+            "limits.1.scope: an address has a limit on requests alone: write requests, or scope: consumer, credential or model",
+        ),
+        (
+            {"spend": 5, "per": "day", "scope": "ip"},
+            "limits.1.scope: an address has a limit on requests alone: write requests, or scope: consumer, credential or model",
+        ),
+        ({"spend": 5, "per": "day", "burst": 3}, "limits.1.burst: spend has no burst: leave it out, or limit tokens"),
         ({"requests": 1, "per": "366d", "burst": 1_000_000}, "would take more than 366 days to come back"),
         ({"requests": 5, "per": "month", "burst": 3}, "needs a period of fixed length"),
         ({"requests": 0, "per": "day", "burst": 3}, "requests above 0"),
@@ -68,7 +77,7 @@ def test_get_returns_the_tier_with_its_defaults(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"limits": [{"requests": 5}]}, "limits.1: per: required field missing"),
+        ({"limits": [{"requests": 5}]}, "limits.1.per: required field missing: write the window, as in per: day"),
         ({"limits": [{"per": "day"}]}, "limits.1: name the amount that is limited: requests, tokens, "
          "input_tokens, output_tokens, spend, concurrency"),
         ({"limits": [{"requests": 5, "per": "fortnight"}]}, "limits.1.per: expected one of: second, minute, hour, day, "

@@ -107,17 +107,17 @@ def test_a_limit_names_its_kind_fields_and_column(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"tokens": 5}, "per: required field missing"),
-        ({"concurrency": 5, "per": "day"}, "per: concurrency counts calls in flight: leave it out"),
-        ({"concurrency": 5, "burst": 2}, "burst: concurrency counts calls in flight: leave it out"),
+        ({"tokens": 5}, "required field missing: write the window, as in per: day"),
+        ({"concurrency": 5, "per": "day"}, "concurrency counts calls in flight: leave it out"),
+        ({"concurrency": 5, "burst": 2}, "concurrency counts calls in flight: leave it out"),
         (
             {"tokens": 5, "spend": 1.0, "per": "day"},
             "one limit bounds one amount: write one limit for each of tokens, spend",
         ),
         ({"tokens": 2**48 + 1, "per": "day"}, "value should be between 0 and 281474976710656"),
         ({"concurrency": 65_536}, "value should be between 0 and 65535"),
-        ({"spend": 1, "per": "day", "burst": 5}, "burst: with spend not supported in this version"),
-        ({"requests": 1, "per": "day", "burst": 1_000_001}, "burst: a bucket has at most 1000000 requests"),
+        ({"spend": 1, "per": "day", "burst": 5}, "spend has no burst: leave it out, or limit tokens"),
+        ({"requests": 1, "per": "day", "burst": 1_000_001}, "a bucket has at most 1000000 requests: lower it"),
         ({"spend": 0.0000000001, "per": "day"}, "expected USD from 0 to 72000000 with at most 9 decimals"),
     ],
 )

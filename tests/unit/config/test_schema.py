@@ -25,8 +25,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "number": (int, float),
 }
 _KNOWN = {
-    "$ref", "$schema", "$defs", "title", "description", "default", "deprecated", "type", "anyOf", "allOf", "if", "then", "const",
-    "enum", "properties", "additionalProperties", "required", "propertyNames", "items", "minItems", "maxItems", "minLength",
+    "$ref", "$schema", "$defs", "title", "description", "default", "deprecated", "type", "anyOf", "allOf", "if", "then", "not", "const",
+    "enum", "properties", "additionalProperties", "required", "propertyNames", "items", "contains", "minItems", "maxItems", "minLength",
     "maxLength", "maxProperties", "pattern", "minimum", "maximum",
 }  # fmt: skip
 
@@ -39,7 +39,8 @@ def valid(schema: Any, value: Any) -> bool:
     if "$ref" in schema and not valid(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]], value):
         return False
     if "type" in schema:
-        wanted = _TYPES[schema["type"]]
+        types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        wanted = tuple(kind for name in types for kind in _TYPES[name])
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
             return False
     if "anyOf" in schema and not any(valid(s, value) for s in schema["anyOf"]):
@@ -47,6 +48,8 @@ def valid(schema: Any, value: Any) -> bool:
     for part in schema.get("allOf", ()):
         if not valid(part.get("if", True), value) or valid(part["then"], value):
             continue
+        return False
+    if "not" in schema and valid(schema["not"], value):
         return False
     if ("const" in schema and value != schema["const"]) or ("enum" in schema and value not in schema["enum"]):
         return False
@@ -61,6 +64,7 @@ def valid(schema: Any, value: Any) -> bool:
         )
     if isinstance(value, list):
         fits = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        fits = fits and ("contains" not in schema or any(valid(schema["contains"], v) for v in value))
         return fits and all(valid(schema.get("items", True), v) for v in value)
     if isinstance(value, str):
         fits = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
@@ -101,6 +105,10 @@ def test_the_schema_accepts_good_files(text: str) -> None:
         "tiers: {a: {limits: [{requests: many, per: day}]}}",
         "tiers: {a: {limits: [{requests: -1, per: day}]}}",
         "tiers: {a: {limit: []}}",
+        "tiers: {a: {limits: [{spend: 1, per: day}]}}",
+        "tiers: {a: {limits: [{requests: 1, per: day}, {spend: '${S}', per: day}], price: null}}",
+        "tiers: {a: {request: {max_spend: 1}}}",
+        "tiers: {a: {limits: [{concurrency: 1, scope: ip}]}}",
         "models: {a: {}}",
         "services: [{url: 'http://h'}]",
         "services: [{name: s, port: 65536}]",
@@ -123,6 +131,14 @@ FIELDS = {
     "requests": "tiers: {a: {limits: [{requests: %s, per: day}]}}",
     "burst": "tiers: {a: {limits: [{requests: 1000000, per: second, burst: %s}]}}",
     "scope": "tiers: {a: {limits: [{requests: 1, per: day, scope: %s}]}}",
+    "scope of a bucket": "tiers: {a: {limits: [{requests: 1, per: day, burst: 5, scope: %s}]}}",
+    "scope of tokens": "tiers: {a: {limits: [{tokens: 1, per: day, scope: %s}]}}",
+    "scope of money": "tiers: {a: {price: {}, limits: [{spend: 1, per: day, scope: %s}]}}",
+    "scope of calls": "tiers: {a: {limits: [{concurrency: 1, scope: %s}]}}",
+    "burst of tokens": "tiers: {a: {limits: [{tokens: 1000000, per: second, burst: %s}]}}",
+    "burst of money": "tiers: {a: {price: {}, limits: [{spend: 1, per: day, burst: %s}]}}",
+    "price of money": "tiers: {a: {limits: [{spend: 1, per: day}], price: %s}}",
+    "price of a ceiling": "tiers: {a: {request: {max_spend: 1}, price: %s}}",
     "window": "tiers: {a: {limits: [{requests: 1, per: day, window: %s}]}}",
     "mode": "tiers: {a: {limits: [{requests: 1, per: day, mode: %s}]}}",
     "a second meter": "tiers: {a: {limits: [{requests: 1, per: day, tokens: %s}]}}",

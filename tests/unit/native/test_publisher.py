@@ -191,7 +191,7 @@ def test_limits_are_checked_by_their_kind() -> None:
     for kind, fields, ip, wrong in (
         ("window", {"requests": 5, "per": "day"}, True, None),
         ("bucket", {"requests": 5, "per": "day", "burst": 5}, False, None),
-        ("bucket", {"requests": 5, "per": "day", "burst": 5}, True, "with scope ip not supported"),
+        ("bucket", {"requests": 5, "per": "day", "burst": 5}, True, "a limit by address has none"),
         ("bucket", {"requests": 5, "per": "year", "burst": 5}, False, "fixed length"),
         ("window", {"requests": 5, "per": "5w"}, False, "not a period"),
         ("window", None, False, "invalid type"),
