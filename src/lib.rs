@@ -27,6 +27,7 @@ pub mod forward;
 pub mod identify;
 pub mod r#match;
 pub mod settle;
+pub mod entry;
 pub mod stream;
 
 pub mod cells;

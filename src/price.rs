@@ -7,6 +7,10 @@
 /// Tokens that a price is for.
 const PER: u128 = 1_000_000;
 
+/// Of the numbers of prices: the fraction of the golden ratio, and the first multiplier of `splitmix64` (Steele, Lea, Flood 2014).
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+const MIX: u64 = 0xbf58_476d_1ce4_e5b9;
+
 /// Nano-dollars in a dollar.
 const DOLLAR: u64 = 1_000_000_000;
 
@@ -69,6 +73,16 @@ impl Classes {
 }
 
 impl Prices {
+    /// A number of these prices: equal prices have equal numbers, others almost surely do not. 0 is none. It is in ledgers for ever.
+    pub fn version(&self) -> u64 {
+        let Self { input, cached_input, cache_write, output, reasoning, request } = *self;
+        let mixed = [input, cached_input, cache_write, output, reasoning, request].iter().fold(SEED, |sum, word| {
+            let mixed = (sum ^ word).wrapping_mul(MIX);
+            mixed ^ mixed >> 29
+        });
+        mixed.max(1)
+    }
+
     /// Nano-dollars of one request with these tokens, rounded up; `u64::MAX` where the sum is above it.
     pub fn of(&self, tokens: &Classes) -> u64 {
         let Classes { input, cached_input, cache_write, output, reasoning } = *tokens;

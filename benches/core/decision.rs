@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use aigw_core::admit::{Admitter, Check};
+use aigw_core::cells::journal::DRAFT_WORDS;
 use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::identify::{KeyHasher, Request, identify};
@@ -178,7 +179,7 @@ fn decision<const N: usize>(
             Check::new(limit, CellKey::Dense { column, row })
         });
         let mut permit = admitter.take(&mut checks, &demand, now, RequestId([1, 2])).unwrap();
-        permit.mark_sent();
+        permit.mark_sent(&[0; DRAFT_WORDS]);
         permit.settle(&used);
     };
     let mut group = c.benchmark_group(title);

@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use aigw_core::admit::{Admitter, Check};
+use aigw_core::cells::journal::DRAFT_WORDS;
 use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::limits::{Demand, Limit, Usage};
@@ -41,7 +42,7 @@ fn windows(criterion: &mut Criterion<CpuTime>) {
         criterion.bench_function(&format!("take and settle of 2 windows, {rows} rows"), |bench| {
             bench.iter(|| {
                 let mut permit = admitter.take(black_box(&mut checks(row())), &Demand::default(), NOW, ID).unwrap();
-                permit.mark_sent();
+                permit.mark_sent(&[0; DRAFT_WORDS]);
                 permit.settle(&Usage::ANSWERED);
             });
         });

@@ -104,6 +104,9 @@ pub enum NotTaken {
     /// This worker holds as many permits as its journal has room for.
     #[error("too many requests in flight in this worker")]
     Full,
+    /// The ledger has no room for its rows.
+    #[error("no room in the ledger")]
+    NoLedger,
     /// The open area was locked for too long.
     #[error(transparent)]
     Busy(Busy),

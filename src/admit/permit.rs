@@ -1,13 +1,15 @@
 //! The right to send one request upstream: the spine of the request path.
 //!
 //! A permit owns its journal entry and every amount that the entry names. It ends in one of two ways, once: settled (an
-//! upstream has answered: the amounts become those used) or given back, by hand or by being dropped. It may cross threads.
+//! upstream has answered: the amounts become those used) or given back, by hand or by being dropped. It has room for the call's rows
+//! in the ledger, and the row of the end is written before the amounts change: whoever finds the entry after a crash finds the row, too.
+//! It may cross threads.
 
 use std::sync::Arc;
 
 use super::check::Check;
-use crate::cells::CounterSpace;
-use crate::cells::journal::{Entry, MAX_CELLS, State, TakenAmount};
+use crate::cells::journal::{DRAFT_WORDS, Entry, MAX_CELLS, State, TakenAmount};
+use crate::cells::{CounterSpace, ROW};
 use crate::limits::{self, Amounts, More, Usage};
 use crate::units::Moment;
 
@@ -15,15 +17,17 @@ use crate::units::Moment;
 #[must_use = "dropping a permit gives everything back: settle it when an upstream has answered"]
 pub struct Permit<S: CounterSpace> {
     space: Arc<S>,
-    /// `None` when no limit applies: nothing is held, nothing is journalled.
+    /// `None` once it has ended.
     entry: Option<Entry>,
+    /// Rows that it may still add to the ledger.
+    rows: u32,
     /// By check: the amount that windows before the one in the journal have given. Empty until a window ends on the way.
     earlier: Vec<u64>,
 }
 
 impl<S: CounterSpace> Permit<S> {
-    pub(super) fn new(space: Arc<S>, entry: Option<Entry>) -> Self {
-        Self { space, entry, earlier: Vec::new() }
+    pub(super) fn new(space: Arc<S>, entry: Entry, rows: u32) -> Self {
+        Self { space, entry: Some(entry), rows, earlier: Vec::new() }
     }
 
     /// The counters that it was taken from.
@@ -31,11 +35,24 @@ impl<S: CounterSpace> Permit<S> {
         &self.space
     }
 
-    /// Call it before the first byte goes upstream: if the process dies from now on, the amounts stay counted.
-    pub fn mark_sent(&mut self) {
+    /// Call it before the first byte goes upstream: if the process dies from now on, the amounts stay counted, and the ledger gets a row
+    /// from `draft`.
+    pub fn mark_sent(&mut self, draft: &[u64; DRAFT_WORDS]) {
         if let Some(entry) = &self.entry {
-            self.space.ring().step(entry, State::Sent);
+            let ring = self.space.ring();
+            ring.draft(entry, draft);
+            ring.step(entry, State::Sent);
         }
+    }
+
+    /// Adds a row to the ledger. False: the permit had no room for it, and the ledger has none.
+    pub fn record(&mut self, row: &[u64; ROW]) -> bool {
+        if self.rows == 0 && !self.space.claim(1) {
+            return false;
+        }
+        self.rows = self.rows.saturating_sub(1);
+        self.space.append(row);
+        true
     }
 
     /// Notes the amounts that the call on its way has used so far: the reservation of a worker that dies is settled to them.
@@ -134,6 +151,7 @@ impl<S: CounterSpace> Permit<S> {
             limits::settle(&*self.space, taken, used);
         }
         ring.end(&entry);
+        // Dropped now: it gives back the room for rows that it did not need.
     }
 
     /// No upstream has answered: every amount goes back to the window it was taken from.
@@ -147,6 +165,9 @@ impl<S: CounterSpace> Drop for Permit<S> {
         if let Some(entry) = self.entry.take() {
             let cells = self.space.ring().cells(&entry);
             give_back(&*self.space, &entry, cells);
+        }
+        if self.rows > 0 {
+            self.space.release(self.rows);
         }
     }
 }

@@ -1,17 +1,19 @@
-//! Freeing a dead worker's permits: doubt resolves to "taken".
+//! Ending a dead worker's permits: doubt resolves to "taken", and every call that was sent gets its row in the ledger.
 //!
-//! A permit that was complete and had sent nothing (HELD) is given back, exactly once. One that was sent (SENT) is settled to
-//! the progress that its journal has, if any; the others stay counted. Places of calls in flight are free in any case.
-//! A killed worker costs at most its permits in flight and never admits one too many. Crash-safe itself: an entry is
-//! marked GIVING before its counters are touched, and GIVING stays counted if the reclaimer dies in turn.
+//! A permit that was complete and had sent nothing (HELD) is given back, exactly once. One that was sent (SENT) is settled to the row that
+//! its owner has written in the ledger. Without a row it gets one: of its progress, if its journal has any, else of its reservation, and is
+//! settled to that. The others stay counted. Places of calls in flight are free in any case. A killed worker costs at most its permits
+//! in flight and never admits one too many. Crash-safe itself: a row is written before counters change, and an entry is marked GIVING
+//! before its counters are touched; GIVING stays counted if the reclaimer dies in turn.
 //! The caller owns the slot: the ring has no other reclaimer or writer meanwhile.
 
 use crate::cells::atomic::AtomicU64;
 
 use crate::cells::Cells;
-use crate::cells::journal::{self, DeadEntry, State};
+use crate::cells::journal::{self, DRAFT_WORDS, DeadEntry, State};
 use crate::cells::journal_v1;
-use crate::limits::{self, Amounts, Usage};
+use crate::limits::{self, Usage};
+use crate::units::RequestId;
 
 /// The permits that a reclaim found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,21 +22,60 @@ pub struct Reclaimed {
     pub open: usize,
     /// Permits that were given back, of the open ones.
     pub given_back: usize,
-    /// Permits that were settled to the progress of their calls, of the open ones.
+    /// Permits that were settled to their rows in the ledger, of the open ones.
     pub settled: usize,
 }
 
-/// Frees all entries of a dead owner's ring.
+/// The ledger of dead workers.
+pub trait Books {
+    /// The amounts of the call's last row; `None` without one.
+    fn used(&mut self, request: RequestId) -> Option<Usage>;
+    /// Adds the row of a call that has none. `progress`: input tokens, output tokens and nano-dollars that it had counted. Returns the
+    /// amounts of the row; `None`: the call keeps those that it holds.
+    fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom>;
+}
+
+/// The ledger has no room for a row: its permit waits for another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no room in the ledger")]
+pub struct NoRoom;
+
+/// Frees all entries of a dead owner's ring. Those whose row has no room in the ledger stay for another time.
 ///
-/// `same_boot`: the machine has not restarted since. After a power loss ring and counters may be of different moments, so
+/// `same_boot`: the machine has not restarted since. After a power loss ring, ledger and counters may be of different moments, so
 /// everything stays counted.
-pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Reclaimed {
+pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool, books: &mut impl Books) -> Reclaimed {
     let mut found = Reclaimed::default();
     for entry in journal::entries(ring) {
-        let give = || entry.taken().for_each(|taken| limits::give_back(cells, taken));
-        let settle = || settle(&entry, cells);
-        let end = || entry.taken().for_each(|taken| limits::reclaim(cells, taken));
-        free(&mut found, entry.state(), same_boot, |state| entry.step(state), give, settle, end);
+        let state = entry.state();
+        if state == State::Free {
+            continue;
+        }
+        // Harmless once more, if the reclaimer dies before the entry is free.
+        entry.taken().for_each(|taken| limits::reclaim(cells, taken));
+        match state {
+            State::Held if same_boot => {
+                entry.step(State::Giving);
+                entry.taken().for_each(|taken| limits::give_back(cells, taken));
+                found.given_back += 1;
+            }
+            State::Sent => {
+                let used = match books.used(entry.request()) {
+                    Some(used) => Some(used),
+                    None => match books.add(&entry.draft(), entry.progress()) {
+                        Ok(used) => used,
+                        Err(NoRoom) => continue,
+                    },
+                };
+                if let Some(used) = used.filter(|_| same_boot) {
+                    settle(&entry, cells, &used);
+                    found.settled += 1;
+                }
+            }
+            State::Free | State::Held | State::Intent | State::Giving => {}
+        }
+        found.open += 1;
+        entry.step(State::Free);
     }
     found
 }
@@ -43,50 +84,28 @@ pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Recla
 pub fn reclaim_v1(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Reclaimed {
     let mut found = Reclaimed::default();
     for entry in journal_v1::entries(ring) {
-        let give = || entry.taken().for_each(|taken| limits::give_back(cells, taken));
-        free(&mut found, entry.state(), same_boot, |state| entry.step(state), give, || false, || ());
+        match entry.state() {
+            State::Free => continue,
+            State::Held if same_boot => {
+                entry.step(State::Giving);
+                entry.taken().for_each(|taken| limits::give_back(cells, taken));
+                found.given_back += 1;
+            }
+            State::Held | State::Intent | State::Sent | State::Giving => {}
+        }
+        found.open += 1;
+        entry.step(State::Free);
     }
     found
 }
 
-/// Settles a permit that was sent to the progress of its call. False, and nothing is changed, where none was noted: the call
-/// may have used all that was taken for it.
-fn settle(entry: &DeadEntry<'_>, cells: &impl Cells) -> bool {
-    let Some([input_tokens, output_tokens, spend]) = entry.progress() else { return false };
-    let usage = Usage { requests: 1, amounts: Amounts { input_tokens, output_tokens, spend } };
+/// Settles a permit that was sent to the amounts of its row.
+fn settle(entry: &DeadEntry<'_>, cells: &impl Cells, used: &Usage) {
     entry.step(State::Giving);
+    let moved = entry.has_moved();
     for taken in entry.taken() {
-        // A stream never passes the amount it holds; a line of a later window holds the part since then.
-        limits::settle(cells, taken, limits::used(taken, &usage).min(taken.amount));
+        let used = limits::used(taken, used);
+        // A line of a later window holds the part since then; the earlier ones keep theirs.
+        limits::settle(cells, taken, if moved { used.min(taken.amount) } else { used });
     }
-    true
-}
-
-/// Frees one entry. `give`: gives its amounts back. `settle`: settles them to the progress of its call, if there is any.
-/// `end`: ends the parts of its call that are sure to be over, once more and harmlessly if the reclaimer dies before the entry
-/// is free.
-fn free(
-    found: &mut Reclaimed,
-    state: State,
-    same_boot: bool,
-    step: impl Fn(State),
-    give: impl FnOnce(),
-    settle: impl FnOnce() -> bool,
-    end: impl FnOnce(),
-) {
-    if state != State::Free {
-        end();
-    }
-    match state {
-        State::Free => return,
-        State::Held if same_boot => {
-            step(State::Giving);
-            give();
-            found.given_back += 1;
-        }
-        State::Sent if same_boot => found.settled += usize::from(settle()),
-        State::Held | State::Intent | State::Sent | State::Giving => {}
-    }
-    found.open += 1;
-    step(State::Free);
 }

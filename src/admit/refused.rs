@@ -123,6 +123,7 @@ fn facts(check: &Check) -> LimitFacts {
 fn reason(why: NotTaken, checks: &[Check]) -> (Reason, Option<(usize, &Check)>) {
     match why {
         NotTaken::Full | NotTaken::Busy(_) => (Reason::Overloaded, None),
+        NotTaken::NoLedger => (Reason::LedgerFull, None),
         NotTaken::Missing { .. } | NotTaken::TooMany => (Reason::Internal, None),
         NotTaken::Exceeded(index) | NotTaken::Never(index) => match checks.get(index) {
             None => (Reason::Internal, None),

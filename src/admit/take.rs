@@ -2,7 +2,7 @@
 //!
 //! `take` first looks, so that a refusal costs no write; then journals, then takes in the order of the checks, and
 //! gives back the amounts it took when a later check refuses. A full shadow check is passed by: it holds nothing.
-//! No allocation, no lock on dense counters, no clock. The kind of a limit decides how it counts.
+//! A request whose rows have no room in the ledger is refused before it takes anything. No allocation, no lock on dense counters, no clock. The kind of a limit decides how it counts.
 
 use std::sync::Arc;
 
@@ -65,9 +65,23 @@ impl<S: CounterSpace> Admitter<S> {
             return Err(NotTaken::TooMany);
         }
         self.peek(checks, demand, now)?;
-        if checks.is_empty() {
-            return Ok(Permit::new(Arc::clone(&self.space), None));
+        if !self.space.claim(demand.rows) {
+            return Err(NotTaken::NoLedger);
         }
+        self.take_all(checks, demand, now, request)
+            .map(|entry| Permit::new(Arc::clone(&self.space), entry, demand.rows))
+            .inspect_err(|_| self.space.release(demand.rows))
+    }
+
+    /// Journals the amounts of the checks, then takes them.
+    #[inline]
+    fn take_all(
+        &self,
+        checks: &mut [Check],
+        demand: &Demand,
+        now: Moment,
+        request: RequestId,
+    ) -> Result<Entry, NotTaken> {
         let ring = self.space.ring();
         let entry = ring.begin(now.seconds(), request, checks.len()).ok_or(NotTaken::Full)?;
         for (n, check) in checks.iter().enumerate() {
@@ -90,7 +104,7 @@ impl<S: CounterSpace> Admitter<S> {
             }
         }
         ring.step(&entry, State::Held);
-        Ok(Permit::new(Arc::clone(&self.space), Some(entry)))
+        Ok(entry)
     }
 
     #[inline]

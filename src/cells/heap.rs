@@ -3,11 +3,11 @@
 //! Columns are made with their rows once and do not grow. The lock of the open area is a mutex.
 
 use super::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::shared::COLUMN_WORDS;
 use super::tag::TagKey;
-use super::{Busy, CellRef, Cells, CounterSpace, Exclusive, LayoutError, OpenArea, Ring, Words, journal, open};
+use super::{Busy, CellRef, Cells, CounterSpace, ROW, Rows, Exclusive, LayoutError, OpenArea, Ring, Words, journal, open};
 
 /// Words on the heap, shared by all who hold a clone.
 #[derive(Clone)]
@@ -51,6 +51,15 @@ pub struct HeapSpace {
     columns: Vec<Option<Column>>,
     open: OpenArea<HeapWords, HeapLock>,
     ring: Ring<HeapWords>,
+    rows: Mutex<HeapRows>,
+}
+
+/// A ledger without an end, or with room for so many rows.
+#[derive(Default)]
+struct HeapRows {
+    rows: Vec<[u64; ROW]>,
+    claimed: u32,
+    most: Option<u32>,
 }
 
 impl HeapSpace {
@@ -74,7 +83,28 @@ impl HeapSpace {
             columns: by_number,
             open: OpenArea::new(area, HeapLock::default())?,
             ring: Ring::new(HeapWords::zeroed(journal::RING_WORDS), 0).ok_or(LayoutError::Foreign("slot"))?,
+            rows: Mutex::default(),
         })
+    }
+
+    /// The rows of the ledger.
+    pub fn rows(&self) -> Vec<[u64; ROW]> {
+        self.ledger().rows.clone()
+    }
+
+    /// Claims that are open.
+    pub fn claimed(&self) -> u32 {
+        self.ledger().claimed
+    }
+
+    /// From now on the ledger has room for so many rows more.
+    pub fn leave_room(&self, rows: u32) {
+        let mut ledger = self.ledger();
+        ledger.most = Some(u32::try_from(ledger.rows.len()).unwrap_or(u32::MAX).saturating_add(rows));
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, HeapRows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn found(&self, column: u32) -> Option<&Column> {
@@ -106,6 +136,26 @@ impl Cells for HeapSpace {
     #[inline]
     fn open(&self) -> &OpenArea<HeapWords, HeapLock> {
         &self.open
+    }
+}
+
+impl Rows for HeapSpace {
+    fn claim(&self, rows: u32) -> bool {
+        let mut ledger = self.ledger();
+        let used = u32::try_from(ledger.rows.len()).unwrap_or(u32::MAX).saturating_add(ledger.claimed);
+        let fits = ledger.most.is_none_or(|most| used.saturating_add(rows) <= most);
+        ledger.claimed += if fits { rows } else { 0 };
+        fits
+    }
+
+    fn release(&self, rows: u32) {
+        self.ledger().claimed -= rows;
+    }
+
+    fn append(&self, row: &[u64; ROW]) {
+        let mut ledger = self.ledger();
+        ledger.claimed -= 1;
+        ledger.rows.push(*row);
     }
 }
 

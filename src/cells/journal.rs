@@ -1,8 +1,9 @@
 //! A worker's ring of permits: the amounts it holds in which counters, written where others can read it after its death.
 //!
 //! The intent is written before a counter is touched, and each later step before its effect, so at every instant the
-//! ring names every count that may have to be undone. An entry is 96 words: state, time, request id (2), number of
-//! cells, progress (3), then triples (cell, window, amount); the limit kind in the cell knows how it numbers windows.
+//! ring names every count that may have to be undone. An entry is 120 words: state, time, request id (2), number of
+//! cells, progress (3), triples (cell, window, amount), whether one of them moved on to a later window, then the draft of the call's row in the ledger; the limit kind in the cell
+//! knows how it numbers windows.
 //! States: FREE -> INTENT (cells may be taken) -> HELD (all are taken) -> SENT (an upstream may have seen the request)
 //! -> FREE, or from any of them -> GIVING (being given back or corrected) -> FREE.
 //! Only the owning process knows which entries are free. Readers in other processes see whole permits: the state word
@@ -17,7 +18,9 @@ use crate::units::{RequestId, UnixSeconds};
 /// Permits a worker can hold at once; few under the model checker, which visits each word of them.
 pub const ENTRIES: u32 = if cfg!(shuttle) { 4 } else { 8_192 };
 /// Words of one entry.
-pub const ENTRY_WORDS: usize = 96;
+pub const ENTRY_WORDS: usize = DRAFT + DRAFT_WORDS;
+/// Words of a draft.
+pub const DRAFT_WORDS: usize = 24;
 /// Counters one permit can hold.
 pub const MAX_CELLS: usize = 29;
 /// Words of a whole ring.
@@ -29,6 +32,8 @@ const REQUEST: usize = 2;
 const CELLS: usize = 4;
 const PROGRESS: usize = 5;
 const TRIPLES: usize = 8;
+const MOVED: usize = TRIPLES + 3 * MAX_CELLS;
+const DRAFT: usize = MOVED + 1;
 
 /// The step of a permit's life. The low byte of an entry's first word; the rest counts the uses of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +126,7 @@ impl<W: Words> Ring<W> {
         words[REQUEST + 1].store(request.0[1], Ordering::Relaxed);
         words[CELLS].store(cells.min(MAX_CELLS) as u64, Ordering::Relaxed);
         words[PROGRESS].store(0, Ordering::Relaxed);
+        words[MOVED].store(0, Ordering::Relaxed);
         Some(entry)
     }
 
@@ -140,6 +146,7 @@ impl<W: Words> Ring<W> {
     pub(crate) fn move_on(&self, entry: &Entry, n: usize, taken: TakenAmount) {
         let words = self.entry(entry);
         if let Some([_, window, amount]) = words.get(TRIPLES + 3 * n..TRIPLES + 3 * n + 3) {
+            words[MOVED].store(1, Ordering::Relaxed);
             amount.store(taken.amount, Ordering::Relaxed);
             window.store(taken.window, Ordering::Release);
         }
@@ -165,6 +172,14 @@ impl<W: Words> Ring<W> {
         words[PROGRESS + 2].store(used[2], Ordering::Relaxed);
         words[PROGRESS + 1].store(used[1], Ordering::Relaxed);
         words[PROGRESS].store(used[0].saturating_add(1), Ordering::Release);
+    }
+
+    /// Notes the row that the ledger gets when the process dies: before the call goes upstream.
+    #[inline]
+    pub(crate) fn draft(&self, entry: &Entry, draft: &[u64; DRAFT_WORDS]) {
+        for (word, value) in self.entry(entry)[DRAFT..].iter().zip(draft) {
+            word.store(*value, Ordering::Relaxed);
+        }
     }
 
     /// Steps the entry on. A reader that sees the new state sees everything that was done before it.
@@ -275,6 +290,21 @@ impl DeadEntry<'_> {
         let input = self.0[PROGRESS].load(Ordering::Acquire).checked_sub(1)?;
         let word = |at: usize| self.0[PROGRESS + at].load(Ordering::Relaxed);
         Some([input, word(1), word(2)])
+    }
+
+    /// Id of its request.
+    pub fn request(&self) -> RequestId {
+        RequestId([REQUEST, REQUEST + 1].map(|at| self.0[at].load(Ordering::Relaxed)))
+    }
+
+    /// Whether earlier windows have given a part of its amounts, which the entry does not name.
+    pub fn has_moved(&self) -> bool {
+        self.0[MOVED].load(Ordering::Relaxed) != 0
+    }
+
+    /// The row that its owner had noted for the ledger. Only of a call that was sent.
+    pub fn draft(&self) -> [u64; DRAFT_WORDS] {
+        std::array::from_fn(|at| self.0[DRAFT + at].load(Ordering::Relaxed))
     }
 
     /// The amounts it names.

@@ -85,8 +85,21 @@ pub trait Cells: Send + Sync {
     }
 }
 
-/// The counters of one gateway and one worker's own ring of permits.
-pub trait CounterSpace: Cells {
+/// Words of one row of the ledger.
+pub const ROW: usize = 30;
+
+/// The end of a worker's ledger: rows are added there, and never read.
+pub trait Rows: Send + Sync {
+    /// Claims room for so many rows. False: there is no room, and a call that needs it must not be sent.
+    fn claim(&self, rows: u32) -> bool;
+    /// Gives claims back that were not used.
+    fn release(&self, rows: u32);
+    /// Adds a row, by a claim. It is safe against the death of the process when this returns.
+    fn append(&self, row: &[u64; ROW]);
+}
+
+/// The counters of one gateway, and one worker's own ring of permits and end of the ledger.
+pub trait CounterSpace: Cells + Rows {
     /// The worker's journal.
     fn ring(&self) -> &Ring<Self::Words>;
 

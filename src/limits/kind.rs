@@ -189,6 +189,8 @@ pub struct Demand {
     pub bound: Amounts,
     /// The same if the limits in shadow mode were enforced: they would lower its output cap.
     pub shadow: Amounts,
+    /// Most rows that it can have in the ledger: one for each attempt.
+    pub rows: u32,
 }
 
 impl Demand {

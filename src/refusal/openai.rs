@@ -44,7 +44,7 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
         Reason::RateLimited => ("requests", "rate_limit_exceeded"),
         Reason::ConcurrencyLimited => ("requests", reason.code()),
         Reason::QuotaExhausted => ("insufficient_quota", "insufficient_quota"),
-        Reason::Overloaded | Reason::Draining | Reason::Drained => ("server_error", "overloaded"),
+        Reason::Overloaded | Reason::LedgerFull | Reason::Draining | Reason::Drained => ("server_error", "overloaded"),
         Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout | Reason::UpstreamVanished => {
             ("server_error", "upstream_timeout")
         }

@@ -179,6 +179,8 @@ denials! {
     PromptTooLong = "context_length_exceeded", 400, "The prompt has more tokens than your tier allows in one request", None, Never;
     /// The request may cost more than the tier allows for one request (`request.max_spend`).
     RequestTooDear = "request_max_spend_exceeded", 400, "The request may cost more than your tier allows for one request", None, Never;
+    /// The ledger has no room for the call's row: its disk is full, or cannot be written.
+    LedgerFull = "ledger_full", 503, "The gateway cannot record calls now", RetryAfter, After;
 }
 
 impl Reason {

@@ -19,6 +19,8 @@ pub type CountInput = Box<dyn Fn() -> u64 + Send>;
 pub struct Charge {
     prices: Option<Prices>,
     held: Reservation,
+    /// No budget counts it: it holds nothing, and is counted for the ledger alone.
+    unheld: bool,
     /// Extensions that it got.
     granted: u32,
     /// Extensions that it did not get.
@@ -110,21 +112,39 @@ impl Charge {
         Self { prices, held, ..Self::default() }
     }
 
+    /// A call that no budget counts.
+    pub fn without_budget(prices: Option<Prices>) -> Self {
+        let spend = prices.map_or(0, |prices| prices.request);
+        let held = Reservation { spend, unbounded: true, ..Reservation::default() };
+        Self { prices, held, unheld: true, ..Self::default() }
+    }
+
+    /// The price of the amounts that it holds; `None` where the tier has no prices.
+    pub fn price_held(&self) -> Option<u64> {
+        self.prices.map(|_| self.held.spend)
+    }
+
+    /// Whether a budget counts it.
+    pub fn has_budget(&self) -> bool {
+        !self.unheld
+    }
+
     /// The same call, whose input is counted when nobody reports it. `None`: its reservation has the count.
     #[must_use]
     pub fn counting(self, count: Option<CountInput>) -> Self {
         Self { count, ..self }
     }
 
-    /// The tokens of the input, counted. At most those of the reservation.
+    /// The tokens of the input, counted. At most those of the reservation, where there is one.
     fn input(&self) -> u64 {
-        let counted = || self.count.as_ref().map_or(self.held.input, |count| count().min(self.held.input));
+        let most = if self.unheld { u64::MAX } else { self.held.input };
+        let counted = || self.count.as_ref().map_or(self.held.input, |count| count().min(most));
         *self.input.get_or_init(counted)
     }
 
     /// The amounts that it holds.
     pub fn held(&self) -> Amounts {
-        self.held.amounts()
+        if self.unheld { Amounts::NONE } else { self.held.amounts() }
     }
 
     /// The amounts of so many more output tokens.
@@ -181,7 +201,7 @@ impl Charge {
         };
         let amounts = Amounts { input_tokens: input, output_tokens: output, spend: price.unwrap_or_default() };
         let held = self.held();
-        let overrun = input > held.input_tokens
+        let overrun = !self.unheld && input > held.input_tokens
             || !self.held.unbounded && (output > held.output_tokens || amounts.spend > held.spend);
         let understated = known.understates();
         Settled { amounts, classes, source, price, overrun, understated }

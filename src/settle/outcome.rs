@@ -1,11 +1,8 @@
 //! How a request ended, and whether it counts.
 //!
-//! In: the [`Outcome`] of a call, the [`Verdict`] on its answer, its permit. Out: the permit settled or given back.
+//! In: the [`Outcome`] of a call, the [`Verdict`] on its answer. Out: whether its permit is settled, or given back.
 
 use super::Verdict;
-use crate::admit::Permit;
-use crate::cells::CounterSpace;
-use crate::limits::Usage;
 use crate::refusal::Reason;
 use crate::telemetry::ErrorType;
 
@@ -40,7 +37,7 @@ impl Outcome {
     }
 
     /// Whether a request that ended so counts. `sent`: its first byte went upstream.
-    fn counts(self, verdict: Verdict, sent: bool) -> bool {
+    pub fn counts(self, verdict: Verdict, sent: bool) -> bool {
         match self {
             Self::Completed | Self::LimitCut | Self::UpstreamCut => verdict != Verdict::Fleets,
             // The upstream may have worked: a client that hangs up early still pays for it.
@@ -48,18 +45,6 @@ impl Outcome {
             Self::UpstreamError => verdict == Verdict::Error,
             Self::Refused => false,
         }
-    }
-
-    /// Ends a permit: its amounts become those used, or go back. `verdict`: on the answer that passed. Returns whether the
-    /// request counts.
-    pub fn end<P: CounterSpace>(self, permit: Permit<P>, verdict: Verdict, sent: bool, used: &Usage) -> bool {
-        let counts = self.counts(verdict, sent);
-        if counts {
-            permit.settle(used);
-        } else {
-            permit.give_back();
-        }
-        counts
     }
 }
 

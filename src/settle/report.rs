@@ -22,6 +22,8 @@ pub struct LogContext {
     pub consumer: Option<Uuid>,
     /// Row number of the consumer.
     pub consumer_n: Option<u32>,
+    /// Row number of the credential; 0 without one.
+    pub credential_n: u32,
     /// Index of the caller's tier.
     pub tier: Option<usize>,
     /// Index of the model that is called.

@@ -1,7 +1,7 @@
 //! The take of a call of a model: from all limits at once, with the amounts that its budgets can grant.
 //!
 //! In: a body that passed the gates, and the checks of its tier. Out: the permit, the call's [`Charge`], and the output cap of its
-//! budgets. A tier without budgets and ceilings of one call costs nothing here: nothing is counted. Elsewhere the body's bytes
+//! budgets. A tier without budgets and ceilings of one call costs nothing here: nothing is counted before the call. Elsewhere the body's bytes
 //! bound the input where the budgets are ample; near a boundary its tokens are counted. Of two requests that see the same room one
 //! may lose it: that one looks again.
 
@@ -29,8 +29,7 @@ const LOOKS: usize = 4;
 /// A call that was taken.
 pub(super) struct Taken<P: CounterSpace> {
     pub(super) permit: Permit<P>,
-    /// `None` where no budget counts the call.
-    pub(super) charge: Option<Charge>,
+    pub(super) charge: Charge,
     /// The output caps of each choice to send. The tier's is the one that the budgets grant, where that is below the others.
     pub(super) limits: Limits,
     /// The reservation has the count of the input, not a bound.
@@ -46,6 +45,8 @@ pub(super) struct Ask<'a> {
     pub(super) model: &'a PreparedModel,
     /// Bytes of the body.
     pub(super) body: u64,
+    /// Upstreams that it may ask.
+    pub(super) targets: u32,
     pub(super) now: Moment,
     pub(super) id: RequestId,
 }
@@ -99,9 +100,10 @@ impl Ask<'_> {
         exact: impl Fn() -> u64,
     ) -> Result<Taken<P>, Refused> {
         if !self.is_bounded(checks) {
-            let demand = Demand { body: self.body, ..Demand::default() };
+            let demand = Demand { body: self.body, rows: self.targets, ..Demand::default() };
             let permit = admitter.take(checks, &demand, self.now, self.id)?;
-            return Ok(Taken { permit, charge: None, limits: self.limits, exact: true });
+            let charge = Charge::without_budget(self.tier.price);
+            return Ok(Taken { permit, charge, limits: self.limits, exact: false });
         }
         let mut input = Input { tokens: rough(), exact: false };
         let mut looks = 0;
@@ -109,12 +111,13 @@ impl Ask<'_> {
             looks += 1;
             let reserved = self.reserve(admitter, checks, &mut input, &exact)?;
             let Reserved { enforced: own, all } = reserved;
-            let demand = Demand { body: self.body, bound: own.amounts(), shadow: all.amounts() };
+            let (bound, shadow) = (own.amounts(), all.amounts());
+            let demand = Demand { body: self.body, bound, shadow, rows: self.targets };
             let fitted = self.fits(enforced(checks), &own);
             match admitter.take(checks, &demand, self.now, self.id) {
                 Ok(permit) => {
                     let limits = Limits { tier: own.cap.or(self.limits.tier), ..self.limits };
-                    let charge = Some(Charge::new(self.tier.price, own));
+                    let charge = Charge::new(self.tier.price, own);
                     return Ok(Taken { permit, charge, limits, exact: input.exact });
                 }
                 Err(NotTaken::Exceeded(_)) if fitted && looks < LOOKS => {}
@@ -207,16 +210,19 @@ impl Ask<'_> {
     }
 }
 
-/// The bound of a stream by the call's budgets. `limits`: those of [`Taken`]. `None`: no budget counts the call, or it is no stream.
+/// The count of a stream, and its bound by the call's budgets. `limits`: those of [`Taken`]. `None`: it is no stream.
 pub(super) fn bound(
     endpoint: Endpoint,
     asked: &Asked,
-    charge: Option<&Charge>,
+    charge: &Charge,
     limits: Limits,
     counter: &Arc<dyn TokenCounter>,
 ) -> Option<Bound> {
-    let held = charge.filter(|_| asked.stream)?.held();
-    let gauge = Gauge::new(Arc::clone(counter), held.output_tokens, asked.choices, cap(asked, limits));
+    if !asked.stream {
+        return None;
+    }
+    let held = if charge.has_budget() { charge.held().output_tokens } else { u64::MAX };
+    let gauge = Gauge::new(Arc::clone(counter), held, asked.choices, cap(asked, limits));
     let wants_usage = asked.include_usage == IncludeUsage::Yes;
     Some(Bound { gauge, chat: endpoint == Endpoint::Chat, wants_usage })
 }

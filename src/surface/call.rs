@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::case::Admission;
 use super::cors;
+use super::entry::{Answered, Subject};
 use super::in_flight::InFlight;
 use crate::admit::{Check, Permit, headers, refused, tier};
 use crate::balance::{Origin, health};
@@ -107,6 +108,10 @@ struct Facts {
     upstream: Option<Arc<Origin>>,
     /// Attempts at addresses.
     attempts: u32,
+    /// The last of them that an upstream answered.
+    answered: Option<Answered>,
+    /// The caller asked for a stream.
+    stream: bool,
     /// The last of them has not failed.
     open: bool,
     /// Those that failed, of a model's call.
@@ -245,6 +250,7 @@ impl<P: CounterSpace> Admitted<P> {
         let Admission { permit, checks, headers, shadowed, dispatch, model, charge } = admission;
         context.model = model.as_ref().map(|(model, _)| *model);
         let answer = model.map(|(_, answer)| answer);
+        let stream = !dispatch.whole && answer.is_some();
         let traffic = Traffic { ingress, ..Traffic::default() };
         let tier = context.tier(&in_force).map(|tier| tier.n);
         let in_flight = InFlight::enter(permit.space(), tier, charge.as_ref().map(Charge::held));
@@ -256,6 +262,8 @@ impl<P: CounterSpace> Admitted<P> {
             answer,
             upstream: None,
             attempts: 0,
+            answered: None,
+            stream,
             open: false,
             failed: Vec::new(),
         };
@@ -317,6 +325,7 @@ impl<P: CounterSpace> Call<P> {
 
     /// Judges the status of an attempt's answer. On Kong's routes every answer passes.
     pub fn judge(&mut self, status: StatusCode) -> Judged {
+        self.answered(status);
         let Some(on) = self.facts.failover().filter(|_| !status.is_success()) else { return Judged::Passes };
         let (stand_in, followed) = (stand_in(status), on.status(status.as_u16()));
         let reason = stand_in.map(|failure| ErrorType::of_reason(failure.reason(false)));
@@ -330,11 +339,23 @@ impl<P: CounterSpace> Call<P> {
         if stand_in.is_some() || followed { Judged::Refused { stand_in, followed } } else { Judged::Passes }
     }
 
+    /// The attempt has an answer. The row of an answer before it is written: that one did not count.
+    fn answered(&mut self, status: StatusCode) {
+        let Facts { attempts, context, .. } = self.facts;
+        let now = Answered { attempt: attempts, upstream: context.upstream, status: status.as_u16() };
+        let before = self.facts.answered.replace(now).filter(|before| before.attempt != attempts);
+        if let Some(before) = before {
+            let row = self.facts.subject(self.admitted, before.upstream).refused(before, self.facts.traffic.sent_after.unwrap_or_default());
+            self.permit.record(&row.encode());
+        }
+    }
+
     /// The first byte goes upstream now.
     pub fn sending(&mut self, after: Duration) {
         if self.facts.traffic.sent_after.is_none() {
             self.facts.traffic.sent_after = Some(after);
-            self.permit.mark_sent();
+            let draft = self.facts.subject(self.admitted, self.facts.context.upstream).draft(self.charge.as_ref());
+            self.permit.mark_sent(&draft.draft());
         }
     }
 
@@ -536,17 +557,34 @@ impl<P: CounterSpace> Call<P> {
     }
 
     fn end(self, end: End, took: Duration) -> EndedCall {
-        let Self { permit, facts, verdict, charge, .. } = self;
+        let Self { mut permit, facts, verdict, charge, admitted, .. } = self;
         facts.learn();
         let usage = facts.answer.as_ref().and_then(ModelAnswer::usage);
-        let settled = charge.as_ref().map(|charge| charge.settle(facts.known(usage, end, verdict)));
-        let used = settled.map_or(limits::Usage::ANSWERED, |settled| settled.used());
-        let counts = end.outcome.end(permit, verdict, facts.traffic.sent_after.is_some(), &used);
-        EndedCall { facts, end, took, usage, charge, settled: settled.filter(|_| counts) }
+        let counts = end.outcome.counts(verdict, facts.traffic.sent_after.is_some());
+        let settled = charge.as_ref().map(|charge| charge.settle(facts.known(usage, end, verdict))).filter(|_| counts);
+        if counts || facts.answered.is_some() {
+            let (attempt, upstream) =
+                facts.answered.map_or((facts.attempts, facts.context.upstream), |last| (last.attempt, last.upstream));
+            let subject = facts.subject(admitted, upstream);
+            // The row before the amounts: a process that dies in between leaves both to be found.
+            permit.record(&subject.end(end, attempt, facts.traffic, took, settled.as_ref(), counts).encode());
+        }
+        if counts {
+            permit.settle(&settled.map_or(limits::Usage::ANSWERED, |settled| settled.used()));
+        } else {
+            permit.give_back();
+        }
+        EndedCall { facts, end, took, usage, charge, settled }
     }
 }
 
 impl Facts {
+    /// The subject of the call's rows, at this upstream of its model.
+    fn subject(&self, admitted: Moment, upstream: Option<usize>) -> Subject<'_> {
+        let Self { in_force, head, context, stream, .. } = self;
+        Subject { in_force, head, context: LogContext { upstream, ..*context }, admitted, stream: *stream }
+    }
+
     fn attempt_failed(&mut self, error: ErrorType, status: Option<StatusCode>) {
         if std::mem::take(&mut self.open)
             && self.answer.is_some()
@@ -622,7 +660,8 @@ impl EndedCall {
     pub fn budget_report(&self) -> Option<(u32, BudgetReport)> {
         let Facts { in_force, context, .. } = &self.facts;
         let cut = self.end.outcome == Outcome::LimitCut;
-        Some((context.tier(in_force)?.n, self.charge.as_ref()?.report(self.settled(), cut)))
+        let charge = self.charge.as_ref().filter(|charge| charge.has_budget())?;
+        Some((context.tier(in_force)?.n, charge.report(self.settled(), cut)))
     }
 
     /// Its attempts that failed, of a model's call.

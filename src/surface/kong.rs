@@ -44,6 +44,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     let names = caller.names().or(Err(Reason::Internal))?;
     let credential = caller.credential().or(Err(Reason::Internal))?;
     let credential_n = credential.map_or(0, |credential| credential.n);
+    context.credential_n = credential_n;
     let rows = caller.consumer.map(|consumer| CallerRows { consumer: consumer.n, credential: credential_n });
     context.consumer = names.map(|names| names.id);
     context.consumer_n = caller.consumer.map(|consumer| consumer.n);
@@ -106,7 +107,7 @@ pub(super) fn body<P: CounterSpace>(
     // admit: all limits, or none
     let profile = profile.and_then(|profile| policy.rate_limiting.get(profile as usize));
     let limits = RouteLimits { profile, own, tier: context.tier(in_force) };
-    let demand = Demand { body: body.len() as u64, ..Demand::default() };
+    let demand = Demand { body: body.len() as u64, rows: 1, ..Demand::default() };
     let taken = admitter.take(&mut checks, &demand, now, head.id);
     let permit = taken.map_err(|why| refused::kong(why, limits, &checks, now, head.id))?;
     let mut own = Vec::new();

@@ -9,6 +9,7 @@ mod budget;
 pub mod call;
 mod case;
 pub mod cors;
+mod entry;
 mod in_flight;
 mod kong;
 mod openai;

@@ -55,6 +55,7 @@ pub(super) fn head<P: CounterSpace>(
     let seconds = u64::from(now.seconds().0);
     let caller = identify::key_holder(hasher, &in_force.snapshot.keys, head, seconds)?;
     (context.consumer, context.consumer_n) = (Some(caller.id), Some(caller.consumer));
+    context.credential_n = caller.credential;
     let rows = CallerRows { consumer: caller.consumer, credential: caller.credential };
     // admit: the tier, for all operations
     let (index, tier) = offer.tier(caller.tier).ok_or(Reason::NoTier)?;
@@ -118,17 +119,18 @@ pub(super) fn body<P: CounterSpace>(
     tier::model_checks(tier, work(endpoint), caller, at, &mut checks);
     let limits = Limits { tier: tier.output_max_tokens, model: model.max_output_tokens };
     let prepared = in_force.models.get(at).ok_or(Reason::Internal)?;
-    let ask = Ask { tier, asked: &asked, endpoint, limits, model: prepared, body: body.len() as u64, now, id: head.id };
+    let targets = u32::try_from(prepared.targets.len()).unwrap_or(u32::MAX);
+    let bytes = body.len() as u64;
+    let ask = Ask { tier, asked: &asked, endpoint, limits, model: prepared, body: bytes, targets, now, id: head.id };
     let taken = take(&ask, admitter, &mut checks, &body);
     let Taken { permit, charge, limits, exact } = taken.map_err(|why| why.refusal(tier, &checks, now, head.id))?;
     let mut own = Vec::with_capacity(12);
     headers::openai(&checks, now, None, &mut own);
 
     // balance, forward
-    let bound = budget::bound(endpoint, &asked, charge.as_ref(), limits, &prepared.counter);
-    let plain = charge.is_some().then(|| Plain::new(Arc::clone(&prepared.counter), endpoint.generates()));
-    let charge =
-        charge.map(|charge| charge.counting(if exact { None } else { count_input(in_force, at, endpoint, &body) }));
+    let bound = budget::bound(endpoint, &asked, &charge, limits, &prepared.counter);
+    let plain = Some(Plain::new(Arc::clone(&prepared.counter), endpoint.generates()));
+    let charge = charge.counting(if exact { None } else { count_input(in_force, at, endpoint, &body) });
     let (answer, whole) = (ModelAnswer::new(&asked, tier.price).bounded(bound).kept(plain), !asked.stream);
     let attempts = Attempts::of_model(ModelAttempts {
         in_force: in_force.clone(),
@@ -151,7 +153,7 @@ pub(super) fn body<P: CounterSpace>(
         headers: own,
         dispatch: Dispatch { ping: model.stream_ping().filter(|_| !whole), ..dispatch },
         model: Some((at, answer)),
-        charge,
+        charge: Some(charge),
     })
 }
 

@@ -2,6 +2,8 @@
 //! limit that resets last.
 #![allow(clippy::unwrap_used)]
 
+mod without_ledger;
+
 use std::sync::Arc;
 
 use aigw_core::admit::{Admitter, Check, NotTaken};
@@ -11,6 +13,7 @@ use aigw_core::cells::{CellKey, Cells, CounterSpace, counter};
 use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
+use without_ledger::DRAFT;
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 const ID: RequestId = RequestId([0xfeed, 0xbeef]);
@@ -75,7 +78,7 @@ fn a_permit_is_seen_through_its_life_and_given_back_once() {
     let seen: Vec<_> = journal::open_permits(place.ring().words()).collect();
     assert_eq!((seen.len(), seen[0].state, seen[0].request, seen[0].started), (1, State::Held, ID, NOW));
     assert_eq!(seen[0].held.iter().map(|held| held.amount).collect::<Vec<_>>(), [1, 1]);
-    permit.mark_sent();
+    permit.mark_sent(&DRAFT);
     assert_eq!(open(&place), [State::Sent]);
     permit.give_back();
     assert_eq!((count(&place, 1), count(&place, 2), open(&place)), (0, 0, vec![]));
@@ -148,7 +151,7 @@ fn take_holds_nothing_when_it_refuses() {
 fn without_a_limit_nothing_is_held() {
     let (place, admitter) = place();
     let mut permit = admitter.take(&mut [], &Demand::default(), NOW, ID).unwrap();
-    permit.mark_sent();
+    permit.mark_sent(&DRAFT);
     assert_eq!(open(&place), []);
     permit.settle(&Usage::ANSWERED);
 }

@@ -3,6 +3,8 @@
 //! `a_worker_process`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod without_ledger;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use aigw_core::standing::Counter;
 use aigw_core::units::{RequestId, UnixSeconds};
 use aigw_io::cells::{ControlCells, WorkerCells};
 use serde_json::json;
+use without_ledger::DRAFT;
 
 const STORE: [u64; 2] = [11, 22];
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
@@ -113,7 +116,7 @@ impl Walk {
         match self.admitter.take(&mut self.checks, &demand, NOW, RequestId([1, self.row.into()])) {
             Ok(mut permit) => {
                 if self.dice.roll(8) > 0 {
-                    permit.mark_sent();
+                    permit.mark_sent(&DRAFT);
                     permit.progress(&priced(input, 0));
                     self.book(input, 7 * input);
                     self.calls.push(Call { permit, used: priced(input, 0), granted: 64 });

@@ -3,6 +3,8 @@
 //! over them: extensions, overruns, and the reclaim of a dead worker's calls.
 #![allow(clippy::unwrap_used)]
 
+mod without_ledger;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -16,6 +18,7 @@ use aigw_core::limits::{Amounts, Demand, KINDS, Limit, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
 use serde_json::json;
+use without_ledger::{DRAFT, NoLedger};
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 const ID: RequestId = RequestId([1, 2]);
@@ -312,7 +315,7 @@ fn reclaim_of_a_long_stream_counts_at_most_the_part_of_the_last_window() {
     let mut permit = spanning(&space, &mut checks);
     permit.progress(&call(10, 250));
     std::mem::forget(permit);
-    reclaim(space.ring().words(), &*space, true);
+    reclaim(space.ring().words(), &*space, true, &mut NoLedger);
     assert_eq!(counted(&space, &checks, minute(2)), [260, 100, 0]);
 }
 
@@ -324,7 +327,7 @@ fn minute(n: u32) -> UnixSeconds {
 fn spanning(space: &Arc<HeapSpace>, checks: &mut [Check; 3]) -> Permit<HeapSpace> {
     let demand = Demand { bound: call(10, 100), ..Demand::default() };
     let mut permit = Admitter::new(Arc::clone(space)).take(checks, &demand, NOW, ID).unwrap();
-    permit.mark_sent();
+    permit.mark_sent(&DRAFT);
     for (n, tokens) in [(1, 60), (1, 40), (2, 100)] {
         assert_eq!(permit.extend(checks, &call(0, tokens), minute(n).into()), Ok(()));
     }
@@ -351,9 +354,9 @@ fn places_are_free_again_after_every_end_of_a_call() {
     drop(first);
     take().unwrap().settle(&Usage::ANSWERED);
     take().unwrap().give_back();
-    second.mark_sent();
+    second.mark_sent(&DRAFT);
     std::mem::forget((second, take().unwrap()));
-    reclaim(space.ring().words(), &*space, false);
+    reclaim(space.ring().words(), &*space, false, &mut NoLedger);
     assert_eq!(counted(&space, &checks, NOW), [0, 0, 0], "a dead worker's places, whatever its calls had done");
 }
 
@@ -364,15 +367,15 @@ fn reclaim_settles_a_stream_to_its_progress_and_keeps_a_plain_call() {
     let demand = Demand { bound: call(100, 100), ..Demand::default() };
     let mut take = || admitter.take(&mut checks, &demand, NOW, ID).unwrap();
     let (mut stream, mut plain) = (take(), take());
-    stream.mark_sent();
-    plain.mark_sent();
+    stream.mark_sent(&DRAFT);
+    plain.mark_sent(&DRAFT);
     stream.progress(&call(90, 0));
     stream.progress(&call(90, 64));
     std::mem::forget((stream, plain));
-    let found = reclaim(space.ring().words(), &*space, true);
+    let found = reclaim(space.ring().words(), &*space, true, &mut NoLedger);
     assert_eq!((found.open, found.given_back, found.settled), (2, 0, 1));
     assert_eq!(counted(&space, &checks, NOW), [354, 164, 0]);
-    assert_eq!(reclaim(space.ring().words(), &*space, true).open, 0);
+    assert_eq!(reclaim(space.ring().words(), &*space, true, &mut NoLedger).open, 0);
 }
 
 #[test]
@@ -384,8 +387,8 @@ fn progress_of_an_earlier_call_is_not_that_of_a_later_one_in_its_entry() {
     first.progress(&call(1, 1));
     first.settle(&Usage { requests: 1, amounts: call(1, 1) });
     let mut second = admitter.take(&mut checks, &demand, NOW, ID).unwrap();
-    second.mark_sent();
+    second.mark_sent(&DRAFT);
     std::mem::forget(second);
-    assert_eq!(reclaim(space.ring().words(), &*space, true).settled, 0);
+    assert_eq!(reclaim(space.ring().words(), &*space, true, &mut NoLedger).settled, 0);
     assert_eq!(counted(&space, &checks, NOW), [202, 101, 0]);
 }

@@ -2,6 +2,8 @@
 //! and a full disk that is an error. Worker processes are this test binary, run again as `a_worker_process`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod without_ledger;
+
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::standing::Counter;
 use aigw_core::units::{RequestId, UnixSeconds};
 use aigw_io::cells::{ControlCells, SlotState, WorkerCells, set_aside_foreign};
+use without_ledger::DRAFT;
 
 const STORE: [u64; 2] = [11, 22];
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
@@ -328,7 +331,7 @@ fn a_worker_process() {
         match admitter.take(&mut checks, &Demand::default(), NOW, id) {
             Ok(mut permit) if n % 5 != 0 => {
                 tally(HAD).fetch_add(1, Ordering::SeqCst);
-                permit.mark_sent();
+                permit.mark_sent(&DRAFT);
                 tally(ANSWERED).fetch_add(1, Ordering::SeqCst);
                 permit.settle(&Usage::ANSWERED);
             }

@@ -4,6 +4,9 @@
 //! two of its steps. Each copy is one death; each is reclaimed, with a reclaimer that dies at each step in turn.
 #![allow(clippy::unwrap_used)]
 
+#[macro_use]
+mod without_ledger;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -15,6 +18,7 @@ use aigw_core::cells::{CellKey, CellRef, Cells, CounterSpace, OpenArea, Ring, Wo
 use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
+use without_ledger::{DRAFT, NoLedger};
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 const COLUMNS: usize = 2;
@@ -116,6 +120,8 @@ impl Cells for Watched {
     }
 }
 
+no_rows!(Watched);
+
 impl CounterSpace for Watched {
     fn ring(&self) -> &Ring<HeapWords> {
         self.copy();
@@ -141,7 +147,7 @@ fn checks(limits: [u32; COLUMNS]) -> [Check; COLUMNS] {
 
 fn reclaimed(death: &Death) -> (Watched, Reclaimed) {
     let place = Watched::left_by(&death.counts, &death.ring);
-    let found = reclaim(&place.ring_words.words()[..COPIED], &place, true);
+    let found = reclaim(&place.ring_words.words()[..COPIED], &place, true, &mut NoLedger);
     (place, found)
 }
 
@@ -160,7 +166,7 @@ fn die_everywhere(deaths: &[Death]) {
         let (place, found) = reclaimed(death);
         assert_right(&load(place.columns.words()), &death.truth, false);
         assert!(found.given_back >= death.truth.held as usize && found.given_back <= found.open);
-        assert_eq!(reclaim(&place.ring_words.words()[..COPIED], &place, true), Reclaimed::default());
+        assert_eq!(reclaim(&place.ring_words.words()[..COPIED], &place, true, &mut NoLedger), Reclaimed::default());
         // The reclaimer dies at each of its steps, and the next one finishes: the permit in work stays counted.
         for second in place.deaths.lock().unwrap().iter() {
             let (after, _) = reclaimed(second);
@@ -168,7 +174,7 @@ fn die_everywhere(deaths: &[Death]) {
         }
         // After a power loss nothing is given back.
         let unpowered = Watched::left_by(&death.counts, &death.ring);
-        let found = reclaim(&unpowered.ring_words.words()[..COPIED], &unpowered, false);
+        let found = reclaim(&unpowered.ring_words.words()[..COPIED], &unpowered, false, &mut NoLedger);
         assert_eq!((found.given_back, load(unpowered.columns.words())), (0, death.counts.clone()));
     }
 }
@@ -195,7 +201,7 @@ proptest! {
                 2 if !held.is_empty() => {
                     let mut permit = held.swap_remove(which % held.len());
                     place.now_true(|truth| { truth.held -= 1; truth.unsure += 1; });
-                    permit.mark_sent();
+                    permit.mark_sent(&DRAFT);
                     place.now_true(|truth| { truth.unsure -= 1; truth.sent += 1; });
                     sent.push(permit);
                 }

@@ -2,6 +2,8 @@
 //! back to its window, resets are exact, a dead worker's permits are kept or given back, *never* differs from *not yet*.
 #![allow(clippy::unwrap_used)]
 
+mod without_ledger;
+
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,7 @@ use aigw_core::limits::{Amounts, Demand, KINDS, Limit, LimitKind, State, Usage};
 use aigw_core::units::{Moment, RequestId, UnixSeconds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use without_ledger::{DRAFT, NoLedger};
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 const KEY: CellKey = CellKey::Dense { column: 1, row: 2 };
@@ -272,11 +275,11 @@ fn places_of_a_dead_worker_are_free_whatever_its_calls_did() {
     assert_eq!((taken(calls, 1), taken(tokens, 2)), (0, 0));
     let (held, mut sent, mut also) = (take().unwrap(), take().unwrap(), take().unwrap());
     assert!(matches!(take(), Err(NotTaken::Exceeded(0))));
-    sent.mark_sent();
-    also.mark_sent();
+    sent.mark_sent(&DRAFT);
+    also.mark_sent(&DRAFT);
     assert_eq!((taken(calls, 1), taken(tokens, 2)), (3, 27));
     std::mem::forget((held, sent, also));
-    reclaim(space.ring().words(), &*space, true);
+    reclaim(space.ring().words(), &*space, true, &mut NoLedger);
     assert_eq!((taken(calls, 1), taken(tokens, 2)), (0, 18), "the amounts of calls that were sent stay");
 }
 
@@ -373,12 +376,12 @@ fn reclaim_keeps_permits_that_were_sent_and_gives_back_those_that_were_not() {
     take().settle(&Usage { requests: 0, ..Usage::ANSWERED });
     assert_eq!(used(&space), [1, 1], "a request that does not count goes back");
     let (held, mut sent) = (take(), take());
-    sent.mark_sent();
+    sent.mark_sent(&DRAFT);
     assert_eq!(used(&space), [3, 3]);
     std::mem::forget((held, sent));
-    let found = reclaim(space.ring().words(), &*space, true);
+    let found = reclaim(space.ring().words(), &*space, true, &mut NoLedger);
     assert_eq!((found.open, found.given_back, used(&space)), (2, 1, [2, 2]));
-    assert_eq!(reclaim(space.ring().words(), &*space, true).open, 0);
+    assert_eq!(reclaim(space.ring().words(), &*space, true, &mut NoLedger).open, 0);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! used, and holds nothing at rest beyond the doubt that deaths leave.
 #![allow(clippy::unwrap_used)]
 
+#[macro_use]
+mod without_ledger;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use aigw_core::units::{RequestId, UnixSeconds};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
+use without_ledger::{DRAFT, NoLedger};
 
 const WORKERS: usize = 2;
 /// Columns: all tokens a minute, money an hour, output tokens a minute, calls at once.
@@ -138,6 +142,8 @@ impl Cells for Worker {
         &self.area
     }
 }
+
+no_rows!(Worker);
 
 impl CounterSpace for Worker {
     fn ring(&self) -> &Ring<Mortal> {
@@ -441,10 +447,10 @@ impl<'a> World<'a> {
         let control = Worker::start(self.memory, worker);
         control.life.0.store(std::mem::replace(&mut self.control_life, LIVING), Ordering::Relaxed);
         let ring = self.memory.rings[worker].words();
-        let killed = catch_unwind(AssertUnwindSafe(|| reclaim(ring, &Control(&control), true))).is_err();
+        let killed = catch_unwind(AssertUnwindSafe(|| reclaim(ring, &Control(&control), true, &mut NoLedger))).is_err();
         if killed {
             control.life.0.store(LIVING, Ordering::Relaxed);
-            reclaim(ring, &Control(&control), true);
+            reclaim(ring, &Control(&control), true, &mut NoLedger);
         }
         assert_eq!(open_permits(ring).count(), 0);
         self.workers[worker] = Worker::start(self.memory, worker);
@@ -475,7 +481,7 @@ impl<'a> World<'a> {
             _ if self.calls.is_empty() => {}
             Step::Sent(which) => {
                 let call = &mut self.calls[at(which)];
-                call.permit.mark_sent();
+                call.permit.mark_sent(&DRAFT);
                 call.sent |= !self.workers[call.worker].life.is_over();
             }
             Step::Extend(which, more) => self.extend(at(which), priced(0, more)),

@@ -3,6 +3,8 @@
 #![cfg(shuttle)]
 #![allow(clippy::unwrap_used)]
 
+mod without_ledger;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +19,7 @@ use aigw_core::limits::{Amounts, Demand, KINDS, Limit, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use serde_json::json;
 use shuttle::thread;
+use without_ledger::DRAFT;
 
 /// Schedules of a test of one cell, and of one of a whole space, whose thousands of words each schedule makes.
 const CELL: usize = 2_000;
@@ -152,7 +155,7 @@ fn call(space: &Arc<HeapSpace>, mut checks: [Check; 3], n: u64) -> u64 {
         permit.give_back();
         return 0;
     }
-    permit.mark_sent();
+    permit.mark_sent(&DRAFT);
     let more = permit.extend(&checks, &input(n), NOW.into()).is_ok();
     let used = if more { 2 * n - 1 } else { n - 1 };
     permit.progress(&input(used));

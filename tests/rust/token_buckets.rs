@@ -2,6 +2,7 @@
 //! calls of models that meet one.
 #![allow(clippy::unwrap_used)]
 
+mod without_ledger;
 mod column;
 mod world;
 
@@ -18,6 +19,7 @@ use column::Column;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use world::{ANN, MODEL, NOW, ROUTE, SHORT, Spec, TIER, World, policy};
+use without_ledger::{DRAFT, NoLedger};
 
 const SECOND: u64 = 1_000_000_000;
 const BUCKET: u32 = 7;
@@ -162,12 +164,12 @@ fn permit_of_a_dead_worker_goes_back_to_the_bucket() {
     let mut take =
         |tokens| admitter.take(&mut checks, &Demand { bound: output(tokens), ..Demand::default() }, NOW, ID).unwrap();
     let (held, mut streamed, mut sent) = (take(100), take(200), take(300));
-    streamed.mark_sent();
+    streamed.mark_sent(&DRAFT);
     streamed.progress(&output(30));
-    sent.mark_sent();
+    sent.mark_sent(&DRAFT);
     assert_eq!(limit.standing(&*space, KEY, NOW).taken, 600);
     std::mem::forget((held, streamed, sent));
-    let found = reclaim(space.ring().words(), &*space, true);
+    let found = reclaim(space.ring().words(), &*space, true, &mut NoLedger);
     assert_eq!((found.open, found.given_back, found.settled), (3, 1, 1));
     assert_eq!(limit.standing(&*space, KEY, NOW).taken, 330);
 }
