@@ -60,7 +60,8 @@ pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool, books: &
                 found.given_back += 1;
             }
             State::Sent => {
-                let used = match books.used(entry.request()) {
+                let written = books.used(entry.request());
+                let used = match written {
                     Some(used) => Some(used),
                     None => match books.add(&entry.draft(), entry.progress()) {
                         Ok(used) => used,
@@ -68,7 +69,8 @@ pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool, books: &
                     },
                 };
                 if let Some(used) = used.filter(|_| same_boot) {
-                    settle(&entry, cells, &used);
+                    // Only its owner knew of more than it held.
+                    settle(&entry, cells, &used, written.is_none() || entry.has_moved());
                     found.settled += 1;
                 }
             }
@@ -99,13 +101,12 @@ pub fn reclaim_v1(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Re
     found
 }
 
-/// Settles a permit that was sent to the amounts of its row.
-fn settle(entry: &DeadEntry<'_>, cells: &impl Cells, used: &Usage) {
+/// Settles a permit that was sent to the amounts of its row. `within`: never to more than the permit holds. A line of a later window holds
+/// the part since then; the earlier windows keep theirs.
+fn settle(entry: &DeadEntry<'_>, cells: &impl Cells, used: &Usage, within: bool) {
     entry.step(State::Giving);
-    let moved = entry.has_moved();
     for taken in entry.taken() {
         let used = limits::used(taken, used);
-        // A line of a later window holds the part since then; the earlier ones keep theirs.
-        limits::settle(cells, taken, if moved { used.min(taken.amount) } else { used });
+        limits::settle(cells, taken, if within { used.min(taken.amount) } else { used });
     }
 }

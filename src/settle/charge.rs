@@ -25,6 +25,8 @@ pub struct Charge {
     granted: u32,
     /// Extensions that it did not get.
     refused: u32,
+    /// Output tokens of the last note.
+    noted: Option<u64>,
     /// `None`: the reservation has the count.
     count: Option<CountInput>,
     /// The count, once it was needed.
@@ -184,6 +186,17 @@ impl Charge {
         let understated = settled.is_some_and(|settled| settled.understated);
         let settled = settled.map_or(Amounts::NONE, |settled| settled.amounts);
         BudgetReport { reserved, settled, overrun, understated, granted, refused, cut }
+    }
+
+    /// Notes that so many output tokens of a stream have passed. Returns its amounts.
+    pub fn note(&mut self, output: u64) -> Amounts {
+        self.noted = Some(output);
+        self.so_far(output)
+    }
+
+    /// The amounts of the last note, by the reservation as it is now.
+    pub fn noted(&self) -> Option<Amounts> {
+        self.noted.map(|output| self.so_far(output))
     }
 
     /// The amounts of a stream of which so many output tokens have passed.

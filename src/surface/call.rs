@@ -197,6 +197,10 @@ impl<P: CounterSpace> Extension<'_, P> {
     /// Gives back the part of a bounded input that its count does not need. False: the count needs all of it.
     fn tighten(&mut self) -> bool {
         let Some(less) = self.charge.tighten() else { return false };
+        // First the note: a note of more than the permit holds would be a row of more.
+        if let Some(so_far) = self.charge.noted() {
+            self.permit.progress(&so_far);
+        }
         self.permit.shrink(&less);
         self.in_flight.release(&less);
         true
@@ -218,7 +222,7 @@ impl<P: CounterSpace> More for Extension<'_, P> {
     }
 
     fn counted(&mut self, output: u64) {
-        self.permit.progress(&self.charge.so_far(output));
+        self.permit.progress(&self.charge.note(output));
     }
 
     fn end(&self, usage: Option<Classes>, output: u64) -> Ending {

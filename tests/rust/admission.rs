@@ -148,12 +148,13 @@ fn take_holds_nothing_when_it_refuses() {
 }
 
 #[test]
-fn without_a_limit_nothing_is_held() {
+fn call_without_a_limit_is_journalled_and_holds_nothing() {
     let (place, admitter) = place();
     let mut permit = admitter.take(&mut [], &Demand::default(), NOW, ID).unwrap();
     permit.mark_sent(&DRAFT);
-    assert_eq!(open(&place), []);
+    assert_eq!(open(&place), [State::Sent]);
     permit.settle(&Usage::ANSWERED);
+    assert_eq!(open(&place), []);
 }
 
 #[test]

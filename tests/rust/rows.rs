@@ -1,0 +1,168 @@
+//! The rows of calls in the ledger: one for each attempt that was answered or that counts, before the amounts change.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::sync::Arc;
+
+use aigw_core::admit::{Books, NoRoom, reclaim};
+use aigw_core::cells::CounterSpace as _;
+use aigw_core::cells::heap::HeapSpace;
+use aigw_core::cells::journal::DRAFT_WORDS;
+use aigw_core::entry::{Ended, Entry, TokenSource};
+use aigw_core::limits::Usage;
+use aigw_core::refusal::Reason;
+use aigw_core::settle::{Failure, Shutdown};
+use aigw_core::surface::Call;
+use aigw_core::units::{Moment, RequestId};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use world::{ANN, NOW, SHORT, Spec, World, policy};
+
+const RUNNING: Shutdown = Shutdown { draining: false, cutting: false };
+
+fn rows(world: &World) -> Vec<Entry> {
+    world.space.rows().iter().map(Entry::decode).collect()
+}
+
+/// A call that was sent.
+fn sent(world: &World, request: &Spec) -> Call<HeapSpace> {
+    let (dispatch, mut call) = world.request(request).ok().unwrap().into_parts();
+    call.attempt(&dispatch.attempts.first.origin, dispatch.attempts.first.upstream);
+    call.sending(SHORT);
+    call
+}
+
+/// Its attempt is answered, and the answer passes.
+fn answered(world: &World, call: &mut Call<HeapSpace>, with: u16, body: &'static str) {
+    let status = StatusCode::from_u16(with).unwrap();
+    call.judge(status);
+    let mut theirs = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    call.head(status, &mut theirs, body.as_bytes(), SHORT, false);
+    call.piece(Bytes::from_static(body.as_bytes()), SHORT, &|| Arc::clone(&world.in_force));
+}
+
+const ANSWER: &str = r#"{"choices":[{"index":0,"message":{"content":"Hi"}}],"usage":{"prompt_tokens":9,"completion_tokens":4,
+    "prompt_tokens_details":{"cached_tokens":3},"completion_tokens_details":{"reasoning_tokens":1}}}"#;
+
+#[test]
+fn completed_call_has_one_row_of_its_usage() {
+    let world = World::new(&policy());
+    let mut call = sent(&world, &Spec::chat());
+    answered(&world, &mut call, 200, ANSWER);
+    assert!(rows(&world).is_empty(), "no row before the end");
+    let _ = call.completed(SHORT);
+    let [row] = rows(&world)[..] else { panic!() };
+    assert_eq!((row.consumer, row.credential, row.model > 0, row.tier > 0), (ANN, ANN, true, true));
+    assert_eq!((row.status, row.attempt, row.ended, row.source), (200, 1, Ended::Completed, TokenSource::Provider));
+    let tokens = row.tokens;
+    assert_eq!([tokens.input, tokens.cached_input, tokens.output, tokens.reasoning], [6, 3, 3, 1]);
+    assert!(row.counted && row.last && !row.stream && !row.overrun);
+    assert_eq!((row.admitted_at, row.request, row.latency), (NOW, RequestId([1, 2]), 3_000));
+    assert_eq!(world.space.claimed(), 0);
+}
+
+#[test]
+fn answer_without_usage_has_a_row_of_the_gateways_count() {
+    let world = World::new(&policy());
+    let mut call = sent(&world, &Spec::chat());
+    answered(&world, &mut call, 200, r#"{"choices":[{"index":0,"message":{"content":"Hello"}}]}"#);
+    let _ = call.completed(SHORT);
+    let [row] = rows(&world)[..] else { panic!() };
+    assert_eq!((row.source, row.tokens.output), (TokenSource::Counted, 5), "bytes are the tokens of this world");
+    assert!(row.tokens.input > 0);
+}
+
+#[test]
+fn call_on_a_route_has_a_row_without_tokens() {
+    let world = World::new(&policy());
+    let mut call = sent(&world, &Spec::route());
+    answered(&world, &mut call, 503, "down");
+    let _ = call.completed(SHORT);
+    let [row] = rows(&world)[..] else { panic!() };
+    assert_eq!((row.route > 0, row.service > 0, row.model, row.status), (true, true, 0, 503));
+    assert_eq!((row.source, row.price, row.counted), (TokenSource::None, None, true));
+}
+
+#[test]
+fn answer_that_goes_back_has_a_row_that_counts_nothing() {
+    let world = World::new(&policy());
+    let mut call = sent(&world, &Spec::chat());
+    answered(&world, &mut call, 500, ANSWER);
+    let _ = call.completed(SHORT);
+    let [row] = rows(&world)[..] else { panic!() };
+    assert_eq!((row.ended, row.status, row.counted, row.source), (Ended::UpstreamError, 500, false, TokenSource::None));
+    assert_eq!(row.used().requests, 0);
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
+}
+
+#[test]
+fn call_without_an_answer_has_a_row_only_where_it_counts() {
+    for (failure, ended) in
+        [(Failure::Reset, None), (Failure::FirstByteTimeout, None), (Failure::Cancelled, Some(Ended::ClientCut))]
+    {
+        let world = World::new(&policy());
+        let call = sent(&world, &Spec::chat());
+        let _ = world.fail(call, failure, false, RUNNING);
+        assert_eq!(rows(&world).first().map(|row| row.ended), ended, "{failure:?}");
+        assert_eq!(world.space.claimed(), 0);
+    }
+}
+
+#[test]
+fn attempt_that_was_answered_before_another_has_a_row_of_its_own() {
+    let world = World::new(&policy());
+    let mut call = sent(&world, &Spec::chat());
+    call.judge(StatusCode::SERVICE_UNAVAILABLE);
+    let (dispatch, _) = world.request(&Spec::chat()).ok().unwrap().into_parts();
+    call.attempt(&dispatch.attempts.first.origin, dispatch.attempts.first.upstream);
+    answered(&world, &mut call, 200, ANSWER);
+    let _ = call.completed(SHORT);
+    let rows = rows(&world);
+    let facts: Vec<_> = rows.iter().map(|row| (row.attempt, row.status, row.counted, row.last)).collect();
+    assert_eq!(facts, [(1, 503, false, false), (2, 200, true, true)]);
+}
+
+#[test]
+fn call_without_room_for_its_row_is_refused_and_takes_nothing() {
+    let world = World::new(&policy());
+    world.space.leave_room(1);
+    let held = world.call(&Spec::chat());
+    for request in [Spec::chat(), Spec::route()] {
+        assert_eq!(world.reason(&request), Some(Reason::LedgerFull));
+    }
+    assert_eq!(world.counts(ANN)[1], 1, "the one that is on its way");
+    let _ = world.fail(held, Failure::Reset, false, RUNNING);
+    assert_eq!(world.reason(&Spec::chat()), None, "its room is free again");
+    assert_eq!((world.space.claimed(), rows(&world).len()), (0, 0));
+}
+
+/// The ledger of dead workers, over the rows of a space.
+struct Ledger<'a>(&'a World, Vec<Entry>);
+
+impl Books for Ledger<'_> {
+    fn used(&mut self, request: RequestId) -> Option<Usage> {
+        rows(self.0).iter().find(|row| row.request == request && row.last).map(Entry::used)
+    }
+
+    fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom> {
+        let entry = Entry::crashed(draft, progress, Moment(NOW.0 + 5_000_000_000));
+        self.1.push(entry);
+        Ok(Some(entry.used()))
+    }
+}
+
+#[test]
+fn call_of_a_dead_worker_gets_one_row_and_counts_what_it_says() {
+    let world = World::new(&policy());
+    std::mem::forget(sent(&world, &Spec::chat()));
+    std::mem::forget(world.call(&Spec::chat()));
+    let mut ledger = Ledger(&world, Vec::new());
+    let found = reclaim(world.space.ring().words(), &*world.space, true, &mut ledger);
+    assert_eq!((found.open, found.given_back, found.settled), (2, 1, 1));
+    let [row] = ledger.1[..] else { panic!() };
+    assert_eq!((row.consumer, row.model > 0, row.ended, row.counted, row.last), (ANN, true, Ended::Crashed, true, true));
+    assert_eq!((row.latency, row.request), (5_000_000, RequestId([1, 2])));
+    assert_eq!(world.counts(ANN)[1], 1);
+    assert_eq!(reclaim(world.space.ring().words(), &*world.space, true, &mut ledger).open, 0);
+}
