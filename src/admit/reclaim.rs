@@ -12,7 +12,7 @@ use crate::cells::atomic::AtomicU64;
 use crate::cells::Cells;
 use crate::cells::journal::{self, DRAFT_WORDS, DeadEntry, State};
 use crate::cells::journal_v1;
-use crate::limits::{self, Usage};
+use crate::limits::{self, Amounts, Usage};
 use crate::units::RequestId;
 
 /// The permits that a reclaim found.
@@ -35,6 +35,22 @@ pub trait Books {
     fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom>;
 }
 
+/// Of owners that had no ledger.
+struct NoBooks;
+
+impl Books for NoBooks {
+    fn used(&mut self, _: RequestId) -> Option<Usage> {
+        None
+    }
+
+    fn add(&mut self, _: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom> {
+        Ok(progress.map(|[input_tokens, output_tokens, spend]| {
+            let amounts = Amounts { input_tokens, output_tokens, spend };
+            Usage { requests: 1, amounts }
+        }))
+    }
+}
+
 /// The ledger has no room for a row: its permit waits for another time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no room in the ledger")]
@@ -45,8 +61,22 @@ pub struct NoRoom;
 /// `same_boot`: the machine has not restarted since. After a power loss ring, ledger and counters may be of different moments, so
 /// everything stays counted.
 pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool, books: &mut impl Books) -> Reclaimed {
+    free(journal::entries(ring), cells, same_boot, books)
+}
+
+/// As [`reclaim`], for a ring whose owner had no ledger: the calls get no rows.
+pub fn reclaim_v2(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool) -> Reclaimed {
+    free(journal::entries_v2(ring), cells, same_boot, &mut NoBooks)
+}
+
+fn free<'a>(
+    entries: impl Iterator<Item = DeadEntry<'a>>,
+    cells: &impl Cells,
+    same_boot: bool,
+    books: &mut impl Books,
+) -> Reclaimed {
     let mut found = Reclaimed::default();
-    for entry in journal::entries(ring) {
+    for entry in entries {
         let state = entry.state();
         if state == State::Free {
             continue;

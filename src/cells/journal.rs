@@ -26,6 +26,11 @@ pub const MAX_CELLS: usize = 29;
 /// Words of a whole ring.
 pub const RING_WORDS: usize = ENTRIES as usize * ENTRY_WORDS;
 
+/// Words of an entry as layout 2 had it: without a draft.
+const ENTRY_WORDS_V2: usize = DRAFT;
+/// Words of a whole ring of layout 2.
+pub const RING_WORDS_V2: usize = ENTRIES as usize * ENTRY_WORDS_V2;
+
 const STATE: usize = 0;
 const STARTED: usize = 1;
 const REQUEST: usize = 2;
@@ -271,6 +276,11 @@ pub fn entries(ring: &[AtomicU64]) -> impl Iterator<Item = DeadEntry<'_>> {
     ring.chunks_exact(ENTRY_WORDS).map(DeadEntry)
 }
 
+/// The entries of a dead owner's ring of layout 2.
+pub fn entries_v2(ring: &[AtomicU64]) -> impl Iterator<Item = DeadEntry<'_>> {
+    ring.chunks_exact(ENTRY_WORDS_V2).map(DeadEntry)
+}
+
 /// An entry whose owner is dead.
 pub struct DeadEntry<'a>(&'a [AtomicU64]);
 
@@ -304,7 +314,7 @@ impl DeadEntry<'_> {
 
     /// The row that its owner had noted for the ledger. Only of a call that was sent.
     pub fn draft(&self) -> [u64; DRAFT_WORDS] {
-        std::array::from_fn(|at| self.0[DRAFT + at].load(Ordering::Relaxed))
+        std::array::from_fn(|at| self.0.get(DRAFT + at).map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
     /// The amounts it names.

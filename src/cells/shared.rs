@@ -65,7 +65,8 @@ impl CellFile {
         match self {
             Self::Column | Self::Open => 1,
             // 1: entries of 64 words, amounts of 32 bits (`journal_v1`).
-            Self::Slot => 2,
+            // 2: entries of 96 words, without a row for the ledger.
+            Self::Slot => 3,
         }
     }
 

@@ -141,12 +141,15 @@ impl<O: CallObserver, T> Outbox<O, T> {
         Some(AnswerHead { status, headers, own })
     }
 
-    /// A piece of the body is here.
-    pub(super) fn piece(&self, piece: Bytes) {
+    /// A piece of the body is here. Returns its bytes for the client.
+    pub(super) fn read(&self, piece: Bytes) -> Bytes {
         let current = || self.ready.observer.in_force();
-        if let Some(piece) = self.with(|call| call.piece(piece, call.request().arrived.elapsed(), &current)) {
-            self.chunk(piece);
-        }
+        self.with(|call| call.piece(piece, call.request().arrived.elapsed(), &current)).unwrap_or_default()
+    }
+
+    /// Bytes of the body go to the client, and more follow.
+    pub(super) fn piece(&self, piece: Bytes) {
+        self.chunk(piece);
     }
 
     /// Whether the body, which ended in order, ended inside an event: upstreams whose connection is the only mark of the end.
@@ -166,13 +169,13 @@ impl<O: CallObserver, T> Outbox<O, T> {
         }
     }
 
-    /// The body is whole.
-    pub(super) fn end(&self) {
+    /// The body is whole: `last` are its last bytes. The client gets them behind the call's row in the ledger.
+    pub(super) fn end(&self, last: Bytes) {
         let current = || self.ready.observer.in_force();
-        if let Some(rest) = self.with(|call| call.rest(call.request().arrived.elapsed(), &current)) {
-            self.chunk(rest);
-        }
+        let rest = self.with(|call| call.rest(call.request().arrived.elapsed(), &current)).unwrap_or_default();
         self.complete();
+        self.chunk(last);
+        self.chunk(rest);
         self.hand_over(Event::End);
     }
 

@@ -112,21 +112,23 @@ pub(super) async fn pass<O: CallObserver, T>(
         }
     }
     outbox.head(head.status, head.headers, &held);
-    let whole = stream(outbox, body, held, way).await?;
+    let (whole, last) = stream(outbox, body, held, way).await?;
     if whole && outbox.is_torn() {
+        outbox.piece(last);
         return Err(Failure::CutShort);
     }
-    outbox.end();
+    outbox.end(last);
     Ok(whole)
 }
 
-/// Passes the pieces of a body on. False: a budget ended the stream before the body's end.
+/// Passes the pieces of a body on, but for the last. Returns whether the body was read to its end: a budget may end it before; and the last bytes
+/// for the client.
 async fn stream<O: CallObserver, T>(
     outbox: &Outbox<O, T>,
     mut body: Incoming,
     mut held: BytesMut,
     way: Way,
-) -> Result<bool, Failure> {
+) -> Result<(bool, Bytes), Failure> {
     let mut came: u64 = 0;
     let mut unchecked: u64 = 0;
     let mut reader = None;
@@ -135,7 +137,7 @@ async fn stream<O: CallObserver, T>(
         if held.is_empty() {
             match next_with_pings(outbox, &mut body, way).await? {
                 Some(data) => held.extend_from_slice(&data),
-                None => return Ok(true),
+                None => return Ok((true, Bytes::new())),
             }
         }
         if let Some(last) = last
@@ -154,14 +156,16 @@ async fn stream<O: CallObserver, T>(
         if came > way.max_answer {
             return Err(Failure::TooLarge);
         }
-        outbox.piece(held.split().freeze());
+        let piece = outbox.read(held.split().freeze());
         if outbox.is_cut() {
-            return Ok(false);
+            return Ok((false, piece));
         }
+        if matches!(gathered, Ok(true)) {
+            return Ok((true, piece));
+        }
+        outbox.piece(piece);
         last = Some(Instant::now());
-        if gathered? {
-            return Ok(true);
-        }
+        gathered?;
         if unchecked > AHEAD / 4 {
             unchecked = 0;
             // The upstream's bytes that stay behind never reach the client.
