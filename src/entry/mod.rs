@@ -5,6 +5,8 @@
 //! ever. It reads no counter, no clock and no file.
 
 mod codec;
+pub mod record;
+pub mod recover;
 
 pub use codec::PAYLOAD;
 
