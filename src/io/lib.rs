@@ -7,6 +7,7 @@ pub mod clock;
 pub mod consumers;
 pub mod idle;
 mod ids;
+pub mod ledger;
 pub mod map;
 pub mod metrics;
 pub mod record;
