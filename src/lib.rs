@@ -23,17 +23,16 @@ pub mod surface;
 pub mod accept;
 pub mod admit;
 pub mod balance;
+pub mod entry;
 pub mod forward;
 pub mod identify;
 pub mod r#match;
 pub mod settle;
-pub mod entry;
 pub mod stream;
 
 pub mod cells;
 pub mod clock;
 pub mod coding;
-pub mod entry;
 pub mod in_force;
 mod json_scan;
 pub mod limits;

@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use aigw_core::admit::{Admitter, Check};
-use aigw_core::cells::journal::DRAFT_WORDS;
 use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapSpace;
+use aigw_core::cells::journal::DRAFT_WORDS;
 use aigw_core::identify::{KeyHasher, Request, identify};
 use aigw_core::limits::{Amounts, Demand, KINDS, Limit, Usage};
 use aigw_core::r#match::{Authority, CanonicalPath, PathRule, Query, RouteRule, Router, upstream_path::upstream_path};

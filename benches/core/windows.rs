@@ -9,9 +9,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use aigw_core::admit::{Admitter, Check};
-use aigw_core::cells::journal::DRAFT_WORDS;
 use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapSpace;
+use aigw_core::cells::journal::DRAFT_WORDS;
 use aigw_core::limits::{Demand, Limit, Usage};
 use aigw_core::units::{RequestId, UnixSeconds};
 use cpu::CpuTime;

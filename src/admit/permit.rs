@@ -51,8 +51,7 @@ impl<S: CounterSpace> Permit<S> {
             return false;
         }
         self.rows = self.rows.saturating_sub(1);
-        self.space.append(row);
-        true
+        self.space.append(row)
     }
 
     /// Notes the amounts that the call on its way has used so far: the reservation of a worker that dies is settled to them.

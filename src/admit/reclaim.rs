@@ -24,6 +24,8 @@ pub struct Reclaimed {
     pub given_back: usize,
     /// Permits that were settled to their rows in the ledger, of the open ones.
     pub settled: usize,
+    /// Permits that stay: the ledger had no room for their rows.
+    pub waiting: usize,
 }
 
 /// The ledger of dead workers.
@@ -95,7 +97,10 @@ fn free<'a>(
                     Some(used) => Some(used),
                     None => match books.add(&entry.draft(), entry.progress()) {
                         Ok(used) => used,
-                        Err(NoRoom) => continue,
+                        Err(NoRoom) => {
+                            found.waiting += 1;
+                            continue;
+                        }
                     },
                 };
                 if let Some(used) = used.filter(|_| same_boot) {

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::shared::COLUMN_WORDS;
 use super::tag::TagKey;
-use super::{Busy, CellRef, Cells, CounterSpace, ROW, Rows, Exclusive, LayoutError, OpenArea, Ring, Words, journal, open};
+use super::{
+    Busy, CellRef, Cells, CounterSpace, Exclusive, LayoutError, OpenArea, ROW, Ring, Rows, Words, journal, open,
+};
 
 /// Words on the heap, shared by all who hold a clone.
 #[derive(Clone)]
@@ -152,10 +154,11 @@ impl Rows for HeapSpace {
         self.ledger().claimed -= rows;
     }
 
-    fn append(&self, row: &[u64; ROW]) {
+    fn append(&self, row: &[u64; ROW]) -> bool {
         let mut ledger = self.ledger();
         ledger.claimed -= 1;
         ledger.rows.push(*row);
+        true
     }
 }
 

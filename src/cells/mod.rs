@@ -94,8 +94,8 @@ pub trait Rows: Send + Sync {
     fn claim(&self, rows: u32) -> bool;
     /// Gives claims back that were not used.
     fn release(&self, rows: u32);
-    /// Adds a row, by a claim. It is safe against the death of the process when this returns.
-    fn append(&self, row: &[u64; ROW]);
+    /// Adds a row, by a claim. It is safe against the death of the process when this returns true; false without a claim.
+    fn append(&self, row: &[u64; ROW]) -> bool;
 }
 
 /// The counters of one gateway, and one worker's own ring of permits and end of the ledger.

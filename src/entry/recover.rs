@@ -172,10 +172,7 @@ mod tests {
         words[3 * RECORD_WORDS..4 * RECORD_WORDS].fill(0);
         let found = recover(&words, 0, u32::MAX, Extent::Known(10));
         assert_eq!(numbers(&found), [0, 1, 4, 5, 6, 7, 8]);
-        assert_eq!(
-            found.gaps,
-            [Gap { first: 2, records: 2, empty: 1 }, Gap { first: 9, records: 1, empty: 0 }]
-        );
+        assert_eq!(found.gaps, [Gap { first: 2, records: 2, empty: 1 }, Gap { first: 9, records: 1, empty: 0 }]);
         assert_eq!((found.next, found.ended, found.tail), (10, true, Tail::Clean));
     }
 

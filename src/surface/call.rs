@@ -349,7 +349,10 @@ impl<P: CounterSpace> Call<P> {
         let now = Answered { attempt: attempts, upstream: context.upstream, status: status.as_u16() };
         let before = self.facts.answered.replace(now).filter(|before| before.attempt != attempts);
         if let Some(before) = before {
-            let row = self.facts.subject(self.admitted, before.upstream).refused(before, self.facts.traffic.sent_after.unwrap_or_default());
+            let row = self
+                .facts
+                .subject(self.admitted, before.upstream)
+                .refused(before, self.facts.traffic.sent_after.unwrap_or_default());
             self.permit.record(&row.encode());
         }
     }

@@ -38,9 +38,10 @@ impl Subject<'_> {
         let Self { in_force, head, context, admitted, stream } = self;
         let (route, tier) = (context.route(in_force), context.tier(in_force));
         let model = context.model.and_then(|model| in_force.offer().models.get(model));
-        let upstream = context.model.zip(context.upstream).and_then(|(model, upstream)| {
-            in_force.offer().calls(context.tier.unwrap_or(0), model, upstream)
-        });
+        let upstream = context
+            .model
+            .zip(context.upstream)
+            .and_then(|(model, upstream)| in_force.offer().calls(context.tier.unwrap_or(0), model, upstream));
         Entry {
             admitted_at: *admitted,
             request: head.id,

@@ -161,7 +161,10 @@ fn call_of_a_dead_worker_gets_one_row_and_counts_what_it_says() {
     let found = reclaim(world.space.ring().words(), &*world.space, true, &mut ledger);
     assert_eq!((found.open, found.given_back, found.settled), (2, 1, 1));
     let [row] = ledger.1[..] else { panic!() };
-    assert_eq!((row.consumer, row.model > 0, row.ended, row.counted, row.last), (ANN, true, Ended::Crashed, true, true));
+    assert_eq!(
+        (row.consumer, row.model > 0, row.ended, row.counted, row.last),
+        (ANN, true, Ended::Crashed, true, true)
+    );
     assert_eq!((row.latency, row.request), (5_000_000, RequestId([1, 2])));
     assert_eq!(world.counts(ANN)[1], 1);
     assert_eq!(reclaim(world.space.ring().words(), &*world.space, true, &mut ledger).open, 0);

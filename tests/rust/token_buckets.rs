@@ -2,8 +2,8 @@
 //! calls of models that meet one.
 #![allow(clippy::unwrap_used)]
 
-mod without_ledger;
 mod column;
+mod without_ledger;
 mod world;
 
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use aigw_core::units::{Moment, RequestId};
 use column::Column;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use world::{ANN, MODEL, NOW, ROUTE, SHORT, Spec, TIER, World, policy};
 use without_ledger::{DRAFT, NoLedger};
+use world::{ANN, MODEL, NOW, ROUTE, SHORT, Spec, TIER, World, policy};
 
 const SECOND: u64 = 1_000_000_000;
 const BUCKET: u32 = 7;

@@ -6,9 +6,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use aigw_core::admit::Reclaimed;
+use aigw_core::clock::Clock as _;
 use aigw_core::standing::{self, Counter, Standing};
 use aigw_core::telemetry::FIRST_COLUMN;
 use aigw_core::telemetry::budgets::{self, IN_FLIGHT};
@@ -18,6 +20,8 @@ use aigw_core::units::Moment;
 use super::counters::Counters;
 use super::files::StoreId;
 use super::slots::{self, OpenSlots, SlotReport};
+use crate::clock::SystemClock;
+use crate::ledger::{CONTROL_SLOT, DeadBooks, LEDGER, LedgerWriter, Segments};
 use crate::map::WordMap;
 
 /// A slot that was reclaimed.
@@ -34,13 +38,19 @@ pub struct ControlCells {
     dir: PathBuf,
     counters: Counters,
     slots: OpenSlots,
+    store: StoreId,
+    /// The ledger's folder.
+    ledger: PathBuf,
+    /// The end of the ledger for rows of calls whose worker died, begun with the first of them.
+    rows: OnceLock<Arc<LedgerWriter>>,
 }
 
 impl ControlCells {
     /// Opens `DATA/cells` and makes missing files. [`super::set_aside_foreign`] comes first.
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
-        Ok(Self { dir: dir.to_owned(), counters, slots: OpenSlots::new(dir, store) })
+        let (slots, rows, ledger) = (OpenSlots::new(dir, store), OnceLock::new(), dir.with_file_name(LEDGER));
+        Ok(Self { dir: dir.to_owned(), counters, slots, store, ledger, rows })
     }
 
     /// The highest number of a limit's column that has a file; 0 for none.
@@ -94,13 +104,27 @@ impl ControlCells {
     pub fn reclaim(&self) -> io::Result<Vec<ReclaimedSlot>> {
         let mut reclaimed = Vec::new();
         for (slot, words) in self.open_slots()? {
-            if let Some(found) = slots::reclaim_dead(&self.dir, slot, words, &self.counters)? {
+            let books = |life| {
+                let segments = Segments::open(&self.ledger, self.store);
+                DeadBooks::open(&segments, life, slot, self.rows()?, SystemClock::new().moment())
+            };
+            if let Some(found) = slots::reclaim_dead(&self.dir, slot, words, &self.counters, books)? {
                 upstreams::forget(&|at| self.counters.columns.word(UPSTREAMS.0, at), slot);
                 budgets::forget(&|at| self.counters.columns.word(IN_FLIGHT.0, at), slot.into());
                 reclaimed.push(ReclaimedSlot { slot, found });
             }
         }
         Ok(reclaimed)
+    }
+
+    /// The control process's own end of the ledger.
+    fn rows(&self) -> io::Result<&LedgerWriter> {
+        if let Some(rows) = self.rows.get() {
+            return Ok(rows);
+        }
+        let life = SystemClock::new().moment().0;
+        let rows = LedgerWriter::open(&self.ledger, self.store, CONTROL_SLOT, life)?;
+        Ok(self.rows.get_or_init(|| rows))
     }
 
     /// The slots in use.

@@ -1,8 +1,8 @@
 //! Slots: each worker's lock file with its status and its journal.
 //!
 //! A worker owns a slot by the kernel's lock on its file, which only its exit or death ends. A slot that is marked in use
-//! and not locked had an owner that died: the next holder of its lock reclaims the permits, and then the slot is free. Files
-//! are never removed, so every process locks the same file.
+//! and not locked had an owner that died: the control process ends its permits, and then the slot is free. Workers pass it by until
+//! then. Files are never removed, so every process locks the same file.
 
 use std::array;
 use std::fs::{self, File, TryLockError};
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aigw_core::admit::{Reclaimed, reclaim, reclaim_v1};
-use aigw_core::cells::journal::RING_WORDS;
+use aigw_core::admit::{Books, Reclaimed, reclaim, reclaim_v1, reclaim_v2};
+use aigw_core::cells::journal::{RING_WORDS, RING_WORDS_V2};
 use aigw_core::cells::shared::{CellFile, HEADER_WORDS, header};
 use aigw_core::cells::{Cells, Ring, Words, journal_v1};
 
@@ -28,6 +28,7 @@ const BOOT: usize = header::OWN + 2;
 const GENERATION: usize = header::OWN + 3;
 const IN_FLIGHT: usize = header::OWN + 4;
 const INLINE: usize = header::OWN + 5;
+const LIFE: usize = header::OWN + 6;
 
 const FREE: u64 = 0;
 const WORDS: usize = HEADER_WORDS + RING_WORDS;
@@ -106,8 +107,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Takes the first slot without an owner, and its journal, empty.
-    pub(super) fn acquire(dir: &Path, store: StoreId, cells: &impl Cells) -> io::Result<(Self, Ring<WordMap>)> {
+    /// Takes the first free slot, and its journal, empty. `life`: the start of the process, unix nanoseconds.
+    pub(super) fn acquire(
+        dir: &Path,
+        store: StoreId,
+        cells: &impl Cells,
+        life: u64,
+    ) -> io::Result<(Self, Ring<WordMap>)> {
         for number in 0..SLOTS {
             let path = path(dir, number);
             let file = files::open_or_make(&path, |file| {
@@ -121,11 +127,14 @@ impl Slot {
             let head = WordMap::new(&file, 0, HEADER_WORDS).map_err(|error| files::at(&path, error))?;
             bring_up(&file, head.words(), cells).map_err(|error| files::at(&path, error))?;
             files::check(CellFile::Slot, &path, &head, store)?;
+            if head.words()[STATE].load(Ordering::Acquire) != FREE {
+                continue;
+            }
             let whole = WordMap::new(&file, 0, WORDS).map_err(|error| files::at(&path, error))?;
-            release(whole.words(), cells);
             let words = head.words();
             words[PID].store(u64::from(std::process::id()), Ordering::Relaxed);
             words[BOOT].store(boot(), Ordering::Relaxed);
+            words[LIFE].store(life, Ordering::Relaxed);
             for word in [GENERATION, IN_FLIGHT, INLINE] {
                 words[word].store(0, Ordering::Relaxed);
             }
@@ -146,16 +155,18 @@ impl Slot {
     }
 }
 
-/// Gives a slot of a version before 0.2 today's layout; the caller holds its lock. Repeated safely after a crash: the
-/// version word changes last, and a zeroed entry is free in both layouts.
+/// Gives a slot of an older version today's layout; the caller holds its lock. Repeated safely after a crash: the version word
+/// changes last, and a zeroed entry is free in all layouts.
 fn bring_up(file: &File, head: &[AtomicU64], cells: &impl Cells) -> io::Result<()> {
-    if !is_v1(head) {
-        return Ok(());
-    }
-    let old = WordMap::new(file, 0, HEADER_WORDS + journal_v1::RING_WORDS)?;
+    let (words, free): (usize, fn(&[AtomicU64], &_, bool) -> Reclaimed) = match CellFile::Slot.found_layout(head) {
+        Ok(1) => (journal_v1::RING_WORDS, reclaim_v1),
+        Ok(2) => (RING_WORDS_V2, reclaim_v2),
+        _ => return Ok(()),
+    };
+    let old = WordMap::new(file, 0, HEADER_WORDS + words)?;
     let ring = &old.words()[HEADER_WORDS..];
     if head[STATE].load(Ordering::Acquire) != FREE {
-        reclaim_v1(ring, cells, is_same_boot(head));
+        free(ring, cells, is_same_boot(head));
         head[STATE].store(FREE, Ordering::Release);
     }
     for word in ring {
@@ -166,8 +177,8 @@ fn bring_up(file: &File, head: &[AtomicU64], cells: &impl Cells) -> io::Result<(
     Ok(())
 }
 
-fn is_v1(head: &[AtomicU64]) -> bool {
-    CellFile::Slot.found_layout(head) == Ok(1)
+fn is_old(head: &[AtomicU64]) -> bool {
+    matches!(CellFile::Slot.found_layout(head), Ok(1 | 2))
 }
 
 /// Whether the machine has not restarted since the slot's owner started.
@@ -176,13 +187,12 @@ fn is_same_boot(head: &[AtomicU64]) -> bool {
     theirs == ours && ours != 0
 }
 
-/// Frees a slot whose lock the caller holds; a free slot stays free.
-fn release(slot: &[AtomicU64], cells: &impl Cells) -> Reclaimed {
-    if slot[STATE].load(Ordering::Acquire) == FREE {
-        return Reclaimed::default();
+/// Ends the permits of a slot whose lock the caller holds. It is free when none waits for room in the ledger.
+fn release(slot: &[AtomicU64], cells: &impl Cells, books: &mut impl Books) -> Reclaimed {
+    let found = reclaim(&slot[HEADER_WORDS..], cells, is_same_boot(slot), books);
+    if found.waiting == 0 {
+        slot[STATE].store(FREE, Ordering::Release);
     }
-    let found = reclaim(&slot[HEADER_WORDS..], cells, is_same_boot(slot));
-    slot[STATE].store(FREE, Ordering::Release);
     found
 }
 
@@ -195,7 +205,7 @@ fn open(dir: &Path, store: StoreId, number: u8, cells: &impl Cells) -> io::Resul
     };
     let at = |error| files::at(&path, error);
     let head = WordMap::new(&file, 0, HEADER_WORDS).map_err(at)?;
-    if is_v1(head.words()) && lock(&file)? {
+    if is_old(head.words()) && lock(&file)? {
         bring_up(&file, head.words(), cells).map_err(at)?;
     }
     let words = WordMap::new(&file, 0, WORDS).map_err(at)?;
@@ -232,19 +242,24 @@ impl OpenSlots {
     }
 }
 
-/// Reclaims a slot if its owner is dead.
-pub(super) fn reclaim_dead(
+/// Reclaims a slot if its owner is dead. `books`: the ledger of an owner that started at this moment (unix nanoseconds).
+pub(super) fn reclaim_dead<B: Books>(
     dir: &Path,
     number: u8,
     slot: &WordMap,
     cells: &impl Cells,
+    books: impl FnOnce(u64) -> io::Result<B>,
 ) -> io::Result<Option<Reclaimed>> {
     if slot.words()[STATE].load(Ordering::Acquire) == FREE {
         return Ok(None);
     }
     let file = files::open(&path(dir, number))?;
     // Again under the lock: the slot may have been freed meanwhile, or taken by a new owner that died.
-    Ok((lock(&file)? && slot.words()[STATE].load(Ordering::Acquire) != FREE).then(|| release(slot.words(), cells)))
+    if !lock(&file)? || slot.words()[STATE].load(Ordering::Acquire) == FREE {
+        return Ok(None);
+    }
+    let mut books = books(slot.words()[LIFE].load(Ordering::Relaxed))?;
+    Ok(Some(release(slot.words(), cells, &mut books)))
 }
 
 /// The status of a slot's owner; `None` for a free slot.

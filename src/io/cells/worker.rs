@@ -1,15 +1,20 @@
-//! A worker's access to the counters: all of them, and a slot with a journal of its own until it dies.
+//! A worker's access to the counters: all of them, and a slot with a journal and an end of the ledger of its own until it dies.
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use aigw_core::cells::{CellRef, Cells, CounterSpace, Ring, journal};
+use aigw_core::cells::{CellRef, Cells, CounterSpace, ROW, Ring, Rows, journal};
+use aigw_core::clock::Clock as _;
+use aigw_core::entry::record::RecordKind;
 
 use super::counters::Counters;
 use super::files::StoreId;
 use super::open_area::{FileLock, Open};
 use super::slots::{self, OpenSlots, Slot, SlotStatus};
+use crate::clock::SystemClock;
+use crate::ledger::{LEDGER, LedgerWriter};
 use crate::map::WordMap;
 
 /// The counters, for one worker.
@@ -17,24 +22,32 @@ pub struct WorkerCells {
     counters: Counters,
     slot: Slot,
     ring: Ring<WordMap>,
+    ledger: Arc<LedgerWriter>,
     /// The slots of all workers, opened when a refusal first asks for the amounts that they hold.
     others: OpenSlots,
 }
 
 impl WorkerCells {
-    /// Takes a free slot, after giving back the unsent permits of its dead owner.
+    /// Takes a free slot, and begins a segment of the ledger.
     ///
-    /// `dir` is `DATA/cells`. `StorageFull` without room for the files, `ResourceBusy` when all slots are taken,
+    /// `dir` is `DATA/cells`; the ledger is in `DATA/ledger`. `StorageFull` without room for the files, `ResourceBusy` when all slots are taken,
     /// `InvalidData` when a file is not valid.
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
-        let (slot, ring) = Slot::acquire(dir, store, &counters)?;
-        Ok(Self { counters, slot, ring, others: OpenSlots::new(dir, store) })
+        let life = SystemClock::new().moment().0;
+        let (slot, ring) = Slot::acquire(dir, store, &counters, life)?;
+        let ledger = LedgerWriter::open(&dir.with_file_name(LEDGER), store, slot.number(), life)?;
+        Ok(Self { counters, slot, ring, ledger, others: OpenSlots::new(dir, store) })
     }
 
     /// The number of the worker's slot.
     pub fn slot(&self) -> u8 {
         self.slot.number()
+    }
+
+    /// The worker's end of the ledger.
+    pub fn ledger(&self) -> &LedgerWriter {
+        &self.ledger
     }
 
     /// The status that the worker shows to the control process.
@@ -70,6 +83,23 @@ impl Cells for WorkerCells {
     #[inline]
     fn open(&self) -> &Open {
         self.counters.open()
+    }
+}
+
+impl Rows for WorkerCells {
+    #[inline]
+    fn claim(&self, rows: u32) -> bool {
+        self.ledger.reserve(rows)
+    }
+
+    #[inline]
+    fn release(&self, rows: u32) {
+        self.ledger.release(rows);
+    }
+
+    #[inline]
+    fn append(&self, row: &[u64; ROW]) -> bool {
+        self.ledger.append(RecordKind::Entry, row).is_ok()
     }
 }
 

@@ -77,9 +77,13 @@ pub(super) struct Header {
 /// Why a file is none of ours to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Foreign {
-    #[error("this segment belongs to another store: nothing was changed; move the ledger folder to the data folder that it came from")]
+    #[error(
+        "this segment belongs to another store: nothing was changed; move the ledger folder to the data folder that it came from"
+    )]
     Store,
-    #[error("layout {0} of the ledger's segments is not supported (this version knows {LAYOUT}): nothing was changed; run the version that wrote it, or a later one")]
+    #[error(
+        "layout {0} of the ledger's segments is not supported (this version knows {LAYOUT}): nothing was changed; run the version that wrote it, or a later one"
+    )]
     Layout(u64),
     #[error("this segment is another one than its name says: nothing was changed; give it back its name, {0}")]
     Name(SegmentName),
@@ -143,7 +147,8 @@ mod tests {
     #[test]
     fn read_finds_the_stored_values() {
         let found = read(&written(), STORE, NAME).unwrap();
-        let expected = Header { made_at: 99, begun: Some(4_095), synced: Some(0), records: Some(4_095), ..Header::default() };
+        let expected =
+            Header { made_at: 99, begun: Some(4_095), synced: Some(0), records: Some(4_095), ..Header::default() };
         assert_eq!(found, expected);
     }
 

@@ -6,6 +6,7 @@
 //! through [`Segments`], by `read` and never by a map: a file that somebody cuts short is damage there, and no SIGBUS.
 //! The meaning of a record, and its check, are the core's (`entry`).
 
+mod books;
 mod files;
 mod header;
 mod name;
@@ -15,6 +16,10 @@ mod state;
 mod syncer;
 mod writer;
 
+/// The folder's name in the data folder.
+pub const LEDGER: &str = "ledger";
+
+pub use books::{CONTROL_SLOT, DeadBooks};
 pub use files::{Disk, Files};
 pub use name::SegmentName;
 pub use reader::{Life, SegmentRead, SegmentReport, Segments};

@@ -150,7 +150,9 @@ impl LedgerWriter {
     /// The same, on other files than the file system's.
     pub fn open_on(files: Arc<dyn Files>, dir: &Path, store: StoreId, slot: u8, life: u64) -> Result<Arc<Self>> {
         match make_dir(dir) {
-            Err(error) if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Err(error),
+            Err(error) if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                return Err(error);
+            }
             _ => {}
         }
         let (writer, mut syncer) = Self::by_hand(files, dir, store, slot, life);
@@ -163,13 +165,7 @@ impl LedgerWriter {
     }
 
     /// A writer without a thread, and the work of its thread: for simulations, which choose when a round comes.
-    pub fn by_hand(
-        files: Arc<dyn Files>,
-        dir: &Path,
-        store: StoreId,
-        slot: u8,
-        life: u64,
-    ) -> (Arc<Self>, Syncer) {
+    pub fn by_hand(files: Arc<dyn Files>, dir: &Path, store: StoreId, slot: u8, life: u64) -> (Arc<Self>, Syncer) {
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             store,

@@ -35,7 +35,9 @@ macro_rules! no_rows {
 
             fn release(&self, _: u32) {}
 
-            fn append(&self, _: &[u64; aigw_core::cells::ROW]) {}
+            fn append(&self, _: &[u64; aigw_core::cells::ROW]) -> bool {
+                true
+            }
         }
     };
 }
