@@ -80,7 +80,8 @@ impl Prices {
             let mixed = (sum ^ word).wrapping_mul(MIX);
             mixed ^ mixed >> 29
         });
-        mixed.max(1)
+        // Databases have signed integers.
+        (mixed >> 1).max(1)
     }
 
     /// Nano-dollars of one request with these tokens, rounded up; `u64::MAX` where the sum is above it.

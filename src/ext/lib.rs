@@ -7,6 +7,7 @@ mod errors;
 mod exchange;
 mod families;
 mod inline;
+mod ledger;
 mod period;
 mod protocol;
 mod publisher;
@@ -33,6 +34,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<period::Period>()?;
     m.add_class::<publisher::Publisher>()?;
     m.add_class::<inline::InlineSubmit>()?;
+    m.add_class::<ledger::Ledger>()?;
     m.add_class::<yaml::YamlDocument>()?;
     m.add_function(wrap_pyfunction!(yaml::load_yaml, m)?)?;
     m.add_function(wrap_pyfunction!(publisher::check_string, m)?)?;

@@ -14,6 +14,7 @@ use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Tex
 use aigw_core::standing::{self, Instance, NamedRow, Sources};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, ControlCells, StoreId};
+use aigw_io::ledger::{LEDGER, Segments};
 use aigw_io::metrics;
 use aigw_io::secret::{self, Sealer};
 use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
@@ -23,6 +24,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::errors::{io_error, publish_error, snapshot_error, value_error};
 use crate::families::{self, Family, MetricLabels};
+use crate::ledger::Ledger;
 
 /// (n, id, username, custom id, [(route n or 0, service n or 0, kind, profile)], tier n or 0, [group])
 type ConsumerTuple =
@@ -36,7 +38,8 @@ type InstanceTuple = (usize, String, Vec<NamedRow>);
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Publisher {
-    cells: ControlCells,
+    cells: Arc<ControlCells>,
+    ledger: Segments,
     writer: Mutex<SnapshotWriter>,
     page: Arc<ControlPage>,
     hasher: KeyHasher,
@@ -69,7 +72,7 @@ impl Publisher {
         py.detach(|| {
             let folder = data_dir.join("cells");
             cells::set_aside_foreign(&folder, store)?;
-            let cells = ControlCells::open(&folder, store)?;
+            let cells = Arc::new(ControlCells::open(&folder, store)?);
             metrics::prepare(&cells, Highest::default())?;
             let writer = SnapshotWriter::open(&data_dir, store)?;
             let (page, writer) = (writer.page(), Mutex::new(writer));
@@ -77,6 +80,7 @@ impl Publisher {
             let secret = secret::load_or_make(&data_dir)?;
             Ok(Self {
                 cells,
+                ledger: Segments::open(&data_dir.join(LEDGER), store),
                 writer,
                 page,
                 hasher: KeyHasher::new(&secret),
@@ -188,6 +192,11 @@ impl Publisher {
             self.cells.standing(counters.unwrap_or_default(), Moment(now_ns)).map(|rows| standing::json(&rows))
         });
         Ok(PyBytes::new(py, &rows.map_err(io_error)?))
+    }
+
+    /// See the stub.
+    fn ledger(&self) -> Ledger {
+        Ledger::new(Arc::clone(&self.cells), self.ledger.clone())
     }
 
     fn reclaim(&self, py: Python<'_>) -> PyResult<Vec<(u8, usize)>> {

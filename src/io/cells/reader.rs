@@ -127,6 +127,12 @@ impl ControlCells {
         Ok(self.rows.get_or_init(|| rows))
     }
 
+    /// Whether a dead owner of a slot, which started at `life`, has left permits that nobody has ended yet.
+    pub fn has_permits_of(&self, slot: u8, life: u64) -> io::Result<bool> {
+        let slots = self.open_slots()?;
+        Ok(slots.into_iter().any(|(number, words)| number == slot && slots::is_left_by(words, life)))
+    }
+
     /// The slots in use.
     pub fn slots(&self) -> io::Result<Vec<SlotReport>> {
         Ok(self.open_slots()?.into_iter().filter_map(|(slot, words)| slots::report(slot, words)).collect())

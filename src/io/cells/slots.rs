@@ -262,6 +262,12 @@ pub(super) fn reclaim_dead<B: Books>(
     Ok(Some(release(slot.words(), cells, &mut books)))
 }
 
+/// Whether a slot is in use by the owner that started at `life`.
+pub(super) fn is_left_by(slot: &WordMap, life: u64) -> bool {
+    let words = slot.words();
+    words[STATE].load(Ordering::Acquire) != FREE && words[LIFE].load(Ordering::Relaxed) == life
+}
+
 /// The status of a slot's owner; `None` for a free slot.
 pub(super) fn report(number: u8, slot: &WordMap) -> Option<SlotReport> {
     let word = |n: usize| slot.words()[n].load(Ordering::Acquire);
