@@ -4,7 +4,7 @@
 use super::metric::{Metric, MetricType};
 
 /// Metrics of the configuration and of the control process, which writes them itself, below the page.
-pub const CONTROL: [Metric; 4] = [
+pub const CONTROL: [Metric; 10] = [
     Metric {
         name: "aigw_config_reload_success",
         kind: MetricType::Gauge,
@@ -28,6 +28,42 @@ pub const CONTROL: [Metric; 4] = [
         kind: MetricType::Counter,
         help: "Faults that a thread of the control process outlived since that started; its log tells of each.",
         labels: &["thread"],
+    },
+    Metric {
+        name: "aigw_ledger_entries_total",
+        kind: MetricType::Counter,
+        help: "Entries in the ledger since it began, also those that its retention has deleted.",
+        labels: &[],
+    },
+    Metric {
+        name: "aigw_ledger_lag_seconds",
+        kind: MetricType::Gauge,
+        help: "Seconds since every readable entry was in the ledger: the age of the oldest one outside it is at most this.",
+        labels: &[],
+    },
+    Metric {
+        name: "aigw_ledger_unsynced_entries",
+        kind: MetricType::Gauge,
+        help: "Entries of workers that a power loss would take: they are written, and not on the disk yet.",
+        labels: &[],
+    },
+    Metric {
+        name: "aigw_ledger_segments",
+        kind: MetricType::Gauge,
+        help: "Segment files of the ledger.",
+        labels: &[],
+    },
+    Metric {
+        name: "aigw_ledger_damaged_segments",
+        kind: MetricType::Gauge,
+        help: "Segment files that are damaged or missing: `ledger.error` of `GET /status` names them with the repair.",
+        labels: &[],
+    },
+    Metric {
+        name: "aigw_ledger_error",
+        kind: MetricType::Gauge,
+        help: "1 while the ledger has a fault: `ledger.error` of `GET /status` says which.",
+        labels: &[],
     },
 ];
 

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from aigw.control.group_commit import LOGGED_CHANGES
 from aigw.control.store import tables
-from aigw.control.store.database import Store, migrate
+from aigw.control.store.database import MIGRATIONS, Store
 from aigw.errors import ConfigError, StoreError
+from aigw.sqlite import migrate
 from conftest import Gateway
 
 
@@ -37,7 +38,7 @@ def test_migrations_make_the_tables(tmp_path: Path) -> None:
     Store(tmp_path / "new.db").close()
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
     with engine.begin() as connection:
-        migrate(connection, tmp_path / "migrated.db", None)
+        migrate(connection, tmp_path / "migrated.db", None, MIGRATIONS)
     engine.dispose()
     assert schema(tmp_path / "new.db") == schema(tmp_path / "migrated.db")
     stamped = sqlite3.connect(tmp_path / "migrated.db")

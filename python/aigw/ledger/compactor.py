@@ -1,0 +1,260 @@
+"""The thread that moves the workers' entries into the ledger, and keeps the ledger small.
+
+In: a `Source` of segments. Out: events, rollups and refusals in `ledger.db`, in one transaction with the cursor of each segment, so a kill at
+any instant loses nothing and counts nothing twice. A segment is removed after its records are committed. Between rounds the thread takes
+over changed names and deletes one step of what is older than its retention.
+A damaged segment keeps its file: its records before the damage are stored, and the status names it until an operator moves it away.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import sqlalchemy as sa
+
+from aigw.errors import explain
+from aigw.ledger.batch import MOST, Batch, Cursor
+from aigw.ledger.database import LedgerStore
+from aigw.ledger.names import Names
+from aigw.ledger.retention import Sweeper
+from aigw.ledger.source import SegmentInfo, Source, SourceStatus
+from aigw.ledger.tables import cursors, events
+from aigw.telemetry.families import Family, own
+from aigw.telemetry.faults import Faults
+
+log = logging.getLogger("aigw.control")
+
+EVERY_S: Final = 0.1
+"""Seconds between two rounds without a backlog: events are readable within 1 s."""
+Key = tuple[int, int, int]
+"""(life, slot, number) of a segment."""
+
+
+class LedgerStatus(NamedTuple):
+    """The state of the ledger."""
+
+    entries: int
+    """Events stored since the ledger began, deleted ones included."""
+    lag_seconds: float
+    """Seconds since the last round that found everything stored: no readable entry outside the ledger is older."""
+    unsynced_entries: int
+    segments: int
+    error: str | None
+    """The worst fault of now, with its repair; None while all is well."""
+
+
+class Compactor:
+    """`start` begins the thread; `close` stores the rest and ends it. Tests call `round` themselves."""
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        source: Source,
+        names: Names,
+        sweeper: Sweeper,
+        faults: Faults,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._names = names
+        self._sweeper = sweeper
+        self._faults = faults
+        self._clock = clock
+        self._cursors: dict[Key, Cursor] = {}
+        self._next_event = self._next_cursor = 1
+        self._is_loaded = False
+        self._caught_up = clock()
+        self._failed: str | None = None
+        self._damaged: dict[Key, str] = {}
+        self._found_damage: dict[Key, str] = {}
+        self._missing: list[Key] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aigw-ledger", daemon=True)
+
+    def start(self) -> None:
+        """Begin the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread after its round, and store what is readable."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+            with self._faults.outlived("ledger", "store the last entries"):
+                self.round()
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            done = False
+            with self._faults.outlived("ledger", "compact the ledger"):
+                self.round()
+                self._tidy()
+                done = True
+            if not done:
+                self._stop.wait(1)
+
+    def round(self) -> int:
+        """Store every readable record and remove finished segments. Returns the number of entries stored. Raises StoreError, OSError."""
+        began = self._clock()
+        try:
+            if not self._is_loaded:
+                self._load()
+            infos = sorted(SegmentInfo(*info) for info in self._source.segments())
+            stored = self._compact(infos)
+            self._remove(infos)
+        except BaseException as error:
+            self._failed, self._is_loaded = explain(error), False
+            raise
+        self._note(infos)
+        self._failed, self._caught_up = None, began
+        return stored
+
+    def _load(self) -> None:
+        """Read the next numbers, at start and after a fault: the commit that failed may have been stored."""
+        with self._store.reading() as connection:
+            self._names.load(connection)
+            rows = connection.execute(sa.select(cursors).where(cursors.c.done == 0))
+            self._cursors = {(r.life, r.slot, r.segment): Cursor(r.n, r.next, False, r.damage) for r in rows}
+            self._next_cursor = int(connection.scalar(sa.select(sa.func.max(cursors.c.n))) or 0) + 1
+            self._next_event = int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0) + 1
+        self._is_loaded = True
+
+    def _cursor(self, key: Key) -> Cursor | None:
+        """The place in a segment. Segments that are gone leave the memory, and a file that returns is looked up."""
+        if key not in self._cursors:
+            c = cursors.c
+            query = sa.select(cursors).where(c.life == key[0], c.slot == key[1], c.segment == key[2])
+            with self._store.reading() as connection:
+                row = connection.execute(query).one_or_none()
+            if row is None:
+                return None
+            self._cursors[key] = Cursor(row.n, row.next, bool(row.done), row.damage)
+        return self._cursors[key]
+
+    def _compact(self, infos: Iterable[SegmentInfo]) -> int:
+        batch, stored = Batch(), 0
+        self._found_damage = {}
+        for info in infos:
+            key: Key = info[:3]
+            known = self._cursor(key)
+            if known is not None and known.done:
+                continue
+            cursor = replace(known) if known else Cursor(self._next_cursor + len(batch.cursors))
+            while True:
+                start, room = cursor.next, MOST - batch.size
+                entries, denials, cursor.next, damage = self._source.read(*key, start, room)
+                batch.add(cursor, entries, denials)
+                ended = info.end is not None and (cursor.next >= info.end or damage is not None)
+                if damage is not None:
+                    self._found_damage[key] = damage
+                    cursor.damage = damage if ended else None
+                cursor.done = ended
+                if cursor.next > start or ended:
+                    batch.cursors[key] = cursor
+                if batch.size >= MOST:
+                    stored += self._commit(batch)
+                    batch, cursor = Batch(), replace(cursor)
+                if ended or cursor.next == start:
+                    break
+        return stored + self._commit(batch)
+
+    def _commit(self, batch: Batch) -> int:
+        if not batch.cursors:
+            return 0
+        with self._store.writing() as connection:
+            after = batch.store(connection, self._next_event, self._names)
+        self._next_event = after
+        self._cursors.update(batch.cursors)
+        self._next_cursor = max(self._next_cursor, *(cursor.n + 1 for cursor in batch.cursors.values()))
+        return batch.count
+
+    def _remove(self, infos: Iterable[SegmentInfo]) -> None:
+        for info in infos:
+            cursor = self._cursors.get(info[:3])
+            if cursor is not None and cursor.done and cursor.damage is None:
+                self._source.remove(*info[:3])
+
+    def _note(self, infos: list[SegmentInfo]) -> None:
+        """Note damaged and missing segments, and log each once."""
+        listed = {info[:3] for info in infos}
+        found = {key: cursor.damage for key, cursor in self._cursors.items() if cursor.damage and key in listed}
+        found |= self._found_damage
+        for key in found.keys() - self._damaged.keys():
+            log.error("segment %s of the ledger is damaged: %s", segment_name(key), found[key])
+        self._damaged = found
+        missing = sorted(self._gaps(listed))
+        for key in set(missing) - set(self._missing):
+            log.error("segment %s of the ledger is missing", segment_name(key))
+        self._missing = missing
+        needed = listed | {(life, slot, number - 1) for life, slot, number in listed}
+        self._cursors = {key: cursor for key, cursor in self._cursors.items() if not cursor.done or key in needed}
+
+    def _gaps(self, listed: set[Key]) -> Iterable[Key]:
+        """Segments that must exist and do not: numbers are dense, and a stored segment is done."""
+        for life, slot, number in listed:
+            before = (life, slot, number - 1)
+            if number and before not in listed and not self._is_done(before):
+                yield before
+        for key, cursor in self._cursors.items():
+            if not cursor.done and key not in listed:
+                yield key
+
+    def _is_done(self, key: Key) -> bool:
+        cursor = self._cursor(key)
+        return cursor is not None and cursor.done
+
+    def _tidy(self) -> None:
+        """One step each of names and of deletion."""
+        if self._names.is_stale:
+            with self._store.writing() as connection:
+                self._names.refresh(connection)
+        self._sweeper.step(self._store)
+
+    def status(self) -> LedgerStatus:
+        """The state for `GET /status`. Raises nothing."""
+        try:
+            source = SourceStatus(*self._source.status())
+        except OSError as fault:
+            source = SourceStatus(0, 0, explain(fault))
+        lag = max(0.0, self._clock() - self._caught_up)
+        error = self._failed or source.error or self._trouble()
+        return LedgerStatus(self._next_event - 1, round(lag, 3), source.unsynced, source.segments, error)
+
+    def _trouble(self) -> str | None:
+        if self._missing:
+            names = ", ".join(map(segment_name, self._missing[:3]))
+            return (
+                f"{len(self._missing)} segment(s) are missing ({names}): entries in them are not in the ledger. Restore them from a"
+                " backup into the folder ledger/; everything else is stored"
+            )
+        if self._damaged:
+            key, text = next(iter(sorted(self._damaged.items())))
+            return (
+                f"{len(self._damaged)} segment(s) are damaged ({segment_name(key)}: {text}): the entries before the damage are in the"
+                " ledger. Move the file out of the folder ledger/ after you have looked at it"
+            )
+        return None
+
+    def families(self) -> list[Family]:
+        """Metrics of the ledger."""
+        now = self.status()
+        return own(
+            {
+                "aigw_ledger_entries_total": [({}, now.entries)],
+                "aigw_ledger_lag_seconds": [({}, now.lag_seconds)],
+                "aigw_ledger_unsynced_entries": [({}, now.unsynced_entries)],
+                "aigw_ledger_segments": [({}, now.segments)],
+                "aigw_ledger_damaged_segments": [({}, len(self._damaged) + len(self._missing))],
+                "aigw_ledger_error": [({}, now.error is not None)],
+            }
+        )
+
+
+def segment_name(key: Key) -> str:
+    """The file's name."""
+    life, slot, number = key
+    return f"{life:016x}-{slot:02}-{number:08}.segment"

@@ -1,0 +1,113 @@
+"""The open ledger: SQLite in WAL mode. In: a path and the node's store id. Out: connections, each a consistent view, and the one write
+transaction of the compactor.
+
+Opening makes the tables of a new file and migrates an older one. The file of another node or of a newer version is refused and stays
+unchanged: its row numbers mean other entities.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from aigw import sqlite
+from aigw.errors import ConfigError, StoreError
+from aigw.ledger import tables
+
+CALLED: Final = "the ledger"
+FILE: Final = Path("ledger") / "ledger.db"
+"""The file below the data folder."""
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_PRAGMAS: Final[Mapping[str, str | int]] = {
+    "page_size": 8192,
+    "auto_vacuum": "INCREMENTAL",
+    "cache_size": -65536,  # KiB: the newest pages of events, of their index and of the rollups, while a backlog is compacted
+    "wal_autocheckpoint": 2000,  # pages: 16 MiB
+}
+
+
+class LedgerReader:
+    """The ledger of a data folder, for reading. Any thread may read."""
+
+    def __init__(self, path: Path, engine: sa.Engine) -> None:
+        self._path = path
+        self._engine = engine
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A consistent view. Raises StoreError."""
+        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the files."""
+        self._engine.dispose()
+
+
+class LedgerStore(LedgerReader):
+    """The open ledger of a gateway. Only one thread may enter `writing`."""
+
+    def __init__(self, path: Path, store_id: str) -> None:
+        """Raises ConfigError for the file of another node or of a newer version, else StoreError."""
+        try:
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the folder of the ledger cannot be made: {error}") from error
+        super().__init__(path, sqlite.open_engine(path, _PRAGMAS))
+        with sqlite.readable_errors(path, CALLED):
+            self._prepare(store_id)
+
+    def _prepare(self, store_id: str) -> None:
+        with self._engine.connect().execution_options(immediate=True) as connection, connection.begin():
+            sqlite.prepare(connection, self._path, tables.metadata, tables.HEAD, MIGRATIONS)
+            known = get_meta(connection, "store_id")
+            if known is None:
+                put_meta(connection, "store_id", store_id)
+            elif known != store_id:
+                raise ConfigError(
+                    f"{self._path} belongs to the gateway {known}, and this data folder to {store_id}: move the folder "
+                    f"{self._path.parent} back to its own gateway's data folder; nothing of this was changed"
+                )
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction, durable when the block ends without an exception. Raises StoreError."""
+        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as pooled:
+            connection = pooled.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
+
+    def vacuum(self, pages: int) -> None:
+        """Give up to `pages` free pages back to the file system. Raises StoreError."""
+        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
+            # The driver frees one page with each step of this statement.
+            sqlite.raw(connection).execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+
+def open_for_reading(data: Path) -> LedgerReader:
+    """The ledger of a data folder, beside a running gateway or without one. Raises ConfigError."""
+    path = data / FILE
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: --data names the data folder of a gateway (aigw serve --data)")
+    reader = LedgerReader(path, sqlite.open_read_only(path))
+    with reader.reading() as connection:
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if found != tables.HEAD:
+        raise ConfigError(
+            f"{path} is at schema revision {found}, and this version reads {tables.HEAD}: use the version that made it, "
+            "or start this one's gateway on the folder once"
+        )
+    return reader
+
+
+def get_meta(connection: sa.Connection, key: str) -> str | None:
+    """A fact of the folder."""
+    found = connection.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.key == key))
+    return None if found is None else str(found)
+
+
+def put_meta(connection: sa.Connection, key: str, value: str) -> None:
+    """Set a fact of the folder."""
+    connection.exec_driver_sql("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))

@@ -1,0 +1,124 @@
+"""Deletes what the ledger need not keep any longer, in steps of a few milliseconds.
+
+In: how long events, minutes, hours and days stay, and how large the file may grow. Out: one short transaction with each step, oldest
+rows first, and free pages given back to the file system. Rollups are sums that were made when the events arrived: deleting events changes
+no sum. `meta` keeps the time before which each of them may be gone. The newest event always stays, so no number returns.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import sqlalchemy as sa
+
+from aigw.ledger.database import LedgerStore, get_meta, put_meta
+from aigw.ledger.tables import BLOCK, ROLLUPS, blocks, cursors, denials, events
+
+NS: Final = 10**9
+STEP: Final = 2000
+"""Events of one step: about 10 ms."""
+LOOK_S: Final = 1.0
+"""Seconds between two looks when the last one found nothing to delete."""
+FREE_PAGES: Final = 2048
+"""Free pages that stay in the file for the next events: 16 MiB."""
+VACUUM_PAGES: Final = 256
+"""Free pages given back in one step."""
+
+
+class Retention(NamedTuple):
+    """Seconds that each stays, None for ever; `max_bytes`: of the file, above which the oldest events go."""
+
+    events_s: float | None = None
+    minutes_s: float | None = None
+    hours_s: float | None = None
+    """Also of refusals."""
+    days_s: float | None = None
+    max_bytes: int | None = None
+
+
+class Sweeper:
+    """Deletes step by step. Belongs to the writer of the ledger."""
+
+    def __init__(self, retention: Callable[[], Retention], now: Callable[[], float] = time.time) -> None:
+        """`retention`: the setting in force; `now`: unix seconds."""
+        self._retention = retention
+        self._now = now
+        self._next_look = 0.0
+
+    def step(self, store: LedgerStore) -> bool:
+        """Delete one step's worth. Returns whether there may be more. Raises StoreError."""
+        now = self._now()
+        if now < self._next_look:
+            return False
+        keep = self._retention()
+        busy = self._sweep_events(store, keep, now) or self._sweep_rollups(store, keep, now) or _shrink(store)
+        self._next_look = 0.0 if busy else now + LOOK_S
+        return busy
+
+    def _sweep_events(self, store: LedgerStore, keep: Retention, now: float) -> bool:
+        with store.reading() as connection:
+            oldest = connection.execute(sa.select(blocks).order_by(blocks.c.block).limit(1)).one_or_none()
+            newest = connection.scalar(sa.select(sa.func.max(events.c.n)))
+            is_old = oldest is not None and keep.events_s is not None and oldest.high < (now - keep.events_s) * NS
+            is_large = keep.max_bytes is not None and _used_bytes(connection) > keep.max_bytes
+            first = connection.scalar(sa.select(sa.func.min(events.c.n)))
+        if oldest is None or newest is None or first is None or not (is_old or is_large):
+            return False
+        end = (oldest.block + 1) << BLOCK
+        until = min(end, first + STEP, newest)
+        if until <= first and end > newest:
+            return False  # the newest event stays
+        with store.writing() as connection:
+            _move(connection, "events_from", oldest.high + 1)
+            connection.execute(sa.delete(events).where(events.c.n < until))
+            if until == end:
+                connection.execute(sa.delete(blocks).where(blocks.c.block == oldest.block))
+                used = sa.select(sa.func.min(events.c.cursor)).where(events.c.n >= until).scalar_subquery()
+                stored = cursors.c.done == 1, cursors.c.damage.is_(None)
+                connection.execute(sa.delete(cursors).where(cursors.c.n < used, *stored))
+        return True
+
+    def _sweep_rollups(self, store: LedgerStore, keep: Retention, now: float) -> bool:
+        kept = dict(zip(ROLLUPS, (keep.minutes_s, keep.hours_s, keep.days_s), strict=True))
+        found = [(f"from_{unit}", ROLLUPS[unit].c.start, unit, seconds) for unit, seconds in kept.items()]
+        found.append(("from_denials", denials.c.minute, 60, keep.hours_s))
+        for name, column, unit, seconds in found:
+            if seconds is None:
+                continue
+            with store.reading() as connection:
+                start = connection.scalar(sa.select(sa.func.min(column)))
+            if start is not None and start + unit <= now - seconds:
+                with store.writing() as connection:
+                    _move(connection, name, start + unit)
+                    connection.execute(sa.delete(column.table).where(column == start))
+                return True
+        return False
+
+
+def _move(connection: sa.Connection, key: str, value: int) -> None:
+    if value > int(get_meta(connection, key) or 0):
+        put_meta(connection, key, str(value))
+
+
+def _pragma(connection: sa.Connection, name: str) -> int:
+    return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0)
+
+
+def _used_bytes(connection: sa.Connection) -> int:
+    pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+    return pages * _pragma(connection, "page_size")
+
+
+def _shrink(store: LedgerStore) -> bool:
+    with store.reading() as connection:
+        free = _pragma(connection, "freelist_count") - FREE_PAGES
+    if free <= 0:
+        return False
+    store.vacuum(min(free, VACUUM_PAGES))
+    return True
+
+
+def kept_since(connection: sa.Connection) -> dict[str, int]:
+    """The time before which rows may be gone, unix seconds; events by key `events` in nanoseconds, rollups by their seconds."""
+    names = {"events": "events_from", "denials": "from_denials", **{str(unit): f"from_{unit}" for unit in ROLLUPS}}
+    return {name: int(get_meta(connection, key) or 0) for name, key in names.items()}

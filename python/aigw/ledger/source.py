@@ -1,0 +1,100 @@
+"""The segments that workers write, as the compactor sees them, and the fields of their records.
+
+In: nothing; the native half implements `Source` over the files of `DATA/ledger/`. Out: entries and counts of refusals as tuples of
+numbers. An implementation never returns a record that power loss could still take, unless its owner is dead.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+ENTRY: Final = (
+    "life", "slot", "segment", "sequence", "admitted_at", "ended_at", "request_id", "parent", "run", "consumer", "credential", "tier",
+    "route", "model", "upstream", "service", "agent", "status", "attempt", "depth", "outcome", "source", "flags", "input",
+    "cached_input", "cache_write", "output", "reasoning", "price", "cost", "price_version", "cost_version", "latency_us",
+    "first_byte_us", "queued_us",
+)  # fmt: skip
+"""Fields of an entry's tuple, in order. Times are unix nanoseconds, money nano-dollars; a row number 0 means none."""
+
+OUTCOMES: Final = ("completed", "client_cut", "upstream_cut", "limit_cut", "upstream_error", "crashed")
+"""Words of `outcome`, by number."""
+SOURCES: Final = (None, "provider", "counted", "reserved")
+"""Words of `source`, by number: who counted the tokens."""
+
+COUNTED: Final = 1
+"""Flag: the entry counts as a request in its consumer's windows."""
+OVERRUN: Final = 2
+"""Flag: the upstream reported more than was reserved."""
+STREAM: Final = 4
+"""Flag: the answer was a stream."""
+PRICED: Final = 8
+"""Flag: the tier had a price."""
+COSTED: Final = 16
+"""Flag: the model had a cost."""
+
+Entry = tuple[Any, ...]
+"""One entry: the fields of `ENTRY`."""
+Denials = tuple[int, int, int, int, int, int]
+"""Refusals of one minute: (start of the minute in unix seconds, consumer, tier, model, index of the reason, count)."""
+
+
+class SegmentInfo(NamedTuple):
+    """One segment. (life, slot, number) names it; numbers of a (life, slot) are dense from 0."""
+
+    life: int
+    """Start of the process that wrote it, unix nanoseconds."""
+    slot: int
+    number: int
+    live: bool
+    """Whether its owner still runs."""
+    synced: int
+    """Records that are on the disk."""
+    end: int | None
+    """Records that it has for good; None while its owner may append."""
+
+
+class SourceStatus(NamedTuple):
+    """The state of all segments."""
+
+    unsynced: int
+    """Entries that are not on the disk yet."""
+    segments: int
+    """Segment files."""
+    error: str | None
+    """The last fault of a writer, with its repair; None while all is well."""
+
+
+class Source(Protocol):
+    """The segments of one data folder. Methods raise OSError."""
+
+    def segments(self) -> Sequence[tuple[int, int, int, bool, int, int | None]]:
+        """`SegmentInfo` of every segment file."""
+
+    def read(
+        self, life: int, slot: int, number: int, start: int, most: int
+    ) -> tuple[list[Entry], list[Denials], int, str | None]:
+        """Up to `most` records from record `start`: entries, refusals, the next record to read, and a text about damage that ends the
+        segment early. The next record is `start` where nothing may be read now."""
+
+    def remove(self, life: int, slot: int, number: int) -> bool:
+        """Remove a segment whose records are stored. False while its owner still needs it."""
+
+    def status(self) -> tuple[int, int, str | None]:
+        """`SourceStatus`."""
+
+
+class NoSegments:
+    """A folder without segments."""
+
+    def segments(self) -> list[tuple[int, int, int, bool, int, int | None]]:
+        return []
+
+    def read(
+        self, life: int, slot: int, number: int, start: int, most: int
+    ) -> tuple[list[Entry], list[Denials], int, str | None]:
+        return [], [], start, None
+
+    def remove(self, life: int, slot: int, number: int) -> bool:
+        return False
+
+    def status(self) -> tuple[int, int, str | None]:
+        return 0, 0, None

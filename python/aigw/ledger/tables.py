@@ -1,0 +1,115 @@
+"""The tables of `ledger.db`, as SQLAlchemy Core sees them. `migrations/` makes the same tables step by step; a test compares both.
+
+An event is an entry with the numbers that the worker wrote; `names` has their names. `n` is the order of arrival: it grows by one with each
+event and never returns, because retention keeps the newest event. `cursors` has one row for each segment, which also names the segment
+of an event. Rollups hold sums of all events ever, by the start of their minute, hour or day (UTC) of admission.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+HEAD: Final = "0001"
+"""The newest migration. Opening a file of another revision migrates it."""
+BUCKET: Final = 16
+"""Bits of `n` below a part of the index of requests: parts of 65,536 events stay in the cache while they are written."""
+BLOCK: Final = 12
+"""Bits of `n` below a row of `blocks`: 4,096 events, as many as a segment has."""
+
+metadata: Final = MetaData()
+
+meta: Final = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+
+names: Final = Table(
+    "names",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("key", Text, nullable=False),  # the entity's id, or the text that the number stands for
+    Column("name", Text, nullable=False),  # the name known last
+    PrimaryKeyConstraint("kind", "n"),
+    Index("names_by_name", "kind", "name"),
+    sqlite_with_rowid=False,
+)
+
+cursors: Final = Table(
+    "cursors",
+    metadata,
+    Column("n", Integer, primary_key=True),
+    Column("life", BigInteger, nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("segment", Integer, nullable=False),
+    Column("next", Integer, nullable=False),  # the next record to read
+    Column("done", Integer, nullable=False),  # 1: every record is stored
+    Column("damage", Text),  # the fault that ended the segment early
+    UniqueConstraint("life", "slot", "segment"),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("n", Integer, primary_key=True),
+    Column("cursor", Integer, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("admitted_at", BigInteger, nullable=False),  # unix nanoseconds
+    Column("duration", BigInteger, nullable=False),  # nanoseconds until the entry's end
+    Column("request_id", LargeBinary, nullable=False),
+    Column("parent", LargeBinary),
+    Column("run", LargeBinary),
+    *(
+        Column(name, Integer, nullable=False)
+        for name in ("consumer", "credential", "tier", "route", "model", "upstream", "service", "agent", "status",
+                     "attempt", "depth", "outcome", "source", "flags", "input", "cached_input", "cache_write", "output",
+                     "reasoning", "price", "cost", "price_version", "cost_version", "latency_us", "first_byte_us", "queued_us")
+    ),
+    Index("events_by_request", text(f"(n >> {BUCKET})"), text("(substr(request_id, 1, 6))")),
+)  # fmt: skip
+
+blocks: Final = Table(
+    "blocks",
+    metadata,
+    Column("block", Integer, primary_key=True),
+    Column("low", BigInteger, nullable=False),  # the earliest admission in it, unix nanoseconds
+    Column("high", BigInteger, nullable=False),
+)
+
+KEYS: Final = ("consumer", "credential", "tier", "route", "model", "agent")
+"""Numbers by which rollups are kept."""
+SUMS: Final = ("requests", "counted", "errors", "input", "cached_input", "cache_write", "output", "reasoning", "cost", "price",
+               "unpriced", "overruns")  # fmt: skip
+"""Sums of a rollup. `requests`: events; `counted`: those that count in windows; `unpriced`: calls of models without a cost."""
+
+
+def _rollups(name: str) -> Table:
+    columns = [Column(key, Integer, nullable=False) for key in ("start", *KEYS)]
+    columns += [Column(one, BigInteger, nullable=False) for one in SUMS]
+    return Table(name, metadata, *columns, PrimaryKeyConstraint("start", *KEYS), sqlite_with_rowid=False)
+
+
+minutes: Final = _rollups("rollups_minute")
+hours: Final = _rollups("rollups_hour")
+days: Final = _rollups("rollups_day")
+ROLLUPS: Final[Mapping[int, Table]] = {60: minutes, 3600: hours, 86400: days}
+"""Rollups by their seconds, finest first."""
+
+denials: Final = Table(
+    "denials",
+    metadata,
+    *(Column(name, Integer, nullable=False) for name in ("minute", "consumer", "tier", "model", "reason")),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("minute", "consumer", "tier", "model", "reason"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,238 @@
+"""Sums by group, from rollups, and refusals by group.
+
+In: filters and a grouping. Out: rows of JSON. A range of time is cut into whole days, whole hours, whole minutes and the rest, which is
+summed from the events themselves, so the sums are those of the same events whatever the range. Where a finer rollup is gone, the range
+grows to the next coarser one; the answer names the range it has.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from aigw.ledger.events import timestamp
+from aigw.ledger.labels import Labels, numbers_of
+from aigw.ledger.query import DENIAL_GROUPS, TIMES, BadQuery, Filters
+from aigw.ledger.retention import kept_since
+from aigw.ledger.sums import OF_EVENTS
+from aigw.ledger.tables import BLOCK, ROLLUPS, SUMS, blocks, denials, events
+from aigw.types import JsonDict
+
+NS: Final = 10**9
+MOST_GROUPS: Final = 100_000
+"""Rows of one answer."""
+SHOWN: Final = {
+    "requests": "requests", "errors": "errors", "input": "input_tokens", "cached_input": "cached_input_tokens",
+    "cache_write": "cache_write_input_tokens", "output": "output_tokens", "reasoning": "reasoning_tokens",
+    "cost": "cost_nanodollars", "price": "price_nanodollars", "unpriced": "unpriced", "overruns": "overruns",
+}  # fmt: skip
+"""Sum -> its name in answers."""
+_UNITS: Final = {"minute": 60, "hour": 3600, "day": 86400, "month": 86400}
+_END: Final = 2**62 - 2**62 % (86400 * NS)
+"""A midnight later than any event, unix nanoseconds."""
+
+Key = tuple[int, ...]
+"""Start of the time group, then the numbers of the other groups."""
+
+
+class Part(NamedTuple):
+    """A range [low, high) in nanoseconds, and the seconds of its rollup; 0: its events."""
+
+    low: int
+    high: int
+    unit: int
+
+
+def usage(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]) -> JsonDict:
+    """`GET /usage`: sums and refusals by group, ordered by time and name."""
+    time = next((word for word in groups if word in TIMES), None)
+    low, high = _kept(connection, wanted, time)
+    keys = [word for word in groups if word not in TIMES]
+    conditions = _named(connection, wanted)
+    found: dict[Key, list[int]] = {}
+    for part in parts(low, high, _UNITS.get(time or "day", 86400)) if conditions is not None else ():
+        for row in _sums(connection, part, keys, conditions or {}, _UNITS[time] if time else 0):
+            _add(found, tuple(row[: len(keys) + 1]), list(row[len(keys) + 1 :]))
+    refused: dict[Key, list[int]] = {}
+    if conditions is not None:
+        for key, count in _refusals(connection, (low, high), keys, conditions, _UNITS[time] if time else 0):
+            _add(refused, key, [count])
+    zero = [0] * len(SUMS)
+    merged = {key: [*found.get(key, zero), *refused.get(key, (0,))] for key in (*found, *refused)}
+    if not groups and not merged:
+        merged = {(0,): [*zero, 0]}
+    names = [*(SHOWN.get(name) for name in SUMS), "denials"]
+    return {"data": _rows(connection, merged, groups, names), "next": None, **_range(wanted, low, high)}
+
+
+def refusals(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]) -> JsonDict:
+    """`GET /denials`: refusals by group, ordered by time and name."""
+    time = next((word for word in groups if word in TIMES), None)
+    since = kept_since(connection)["denials"]
+    low, high = wanted.after or 0, _END if wanted.before is None else wanted.before
+    _must_be_kept(time, low, since, "hours")
+    low, high = low - low % (60 * NS), high + -high % (60 * NS)
+    keys = [word for word in groups if word not in TIMES]
+    conditions = _named(connection, wanted)
+    found: dict[Key, list[int]] = {}
+    if conditions is not None:
+        for key, count in _refusals(connection, (low, high), keys, conditions, _UNITS[time] if time else 0):
+            _add(found, key, [count])
+    if not groups and not found:
+        found = {(0,): [0]}
+    return {"data": _rows(connection, found, groups, ["denials"]), "next": None, **_range(wanted, low, high)}
+
+
+def parts(low: int, high: int, coarsest: int) -> Iterator[Part]:
+    """Cut [low, high) into the coarsest rollups that fit, up to `coarsest` seconds, and events where not even a minute fits."""
+    units = [unit for unit in sorted(ROLLUPS, reverse=True) if unit <= coarsest]
+    yield from _cut(low, high, units)
+
+
+def _cut(low: int, high: int, units: list[int]) -> Iterator[Part]:
+    if low >= high:
+        return
+    if not units:
+        yield Part(low, high, 0)
+        return
+    step = units[0] * NS
+    first, last = low + -low % step, high - high % step
+    if first >= last:
+        yield from _cut(low, high, units[1:])
+        return
+    yield from _cut(low, first, units[1:])
+    yield Part(first, last, units[0])
+    yield from _cut(last, high, units[1:])
+
+
+def _kept(connection: sa.Connection, wanted: Filters, time: str | None) -> tuple[int, int]:
+    """The range, grown to times that the rollups still know."""
+    since = kept_since(connection)
+    low, high = wanted.after or 0, _END if wanted.before is None else wanted.before
+    for finer, unit in (("events", 60), ("60", 3600), ("3600", 86400)):
+        gone = since[finer] if finer == "events" else since[finer] * NS
+        low = low - low % (unit * NS) if low < gone else low
+        high = high + -high % (unit * NS) if high < gone else high
+    if time in ("minute", "hour"):
+        _must_be_kept(time, low, since[str(_UNITS[time])], f"{time}s")
+    return low, high
+
+
+def _must_be_kept(time: str | None, low: int, since: int, setting: str) -> None:
+    if time is not None and low < since * NS:
+        raise BadQuery(
+            "after",
+            f"the sums by {time} before {timestamp(since * NS)} are deleted (ledger.{setting}): give a later time",
+        )
+
+
+def _named(connection: sa.Connection, wanted: Filters) -> dict[str, list[int]] | None:
+    """Numbers by kind that the filters allow; None: a filter names an entity without events."""
+    found = {}
+    for kind in ("consumer", "model", "tier"):
+        text = getattr(wanted, kind)
+        if text is not None:
+            found[kind] = list(numbers_of(connection, kind, text))
+            if not found[kind]:
+                return None
+    return found
+
+
+def _sums(
+    connection: sa.Connection, part: Part, keys: list[str], conditions: Mapping[str, list[int]], seconds: int
+) -> Any:
+    """Rows (start of the time group, keys..., sums...) of one part."""
+    table = ROLLUPS[part.unit] if part.unit else events
+    start: sa.ColumnElement[int] = sa.literal_column(f"admitted_at / {NS}")
+    if part.unit:
+        start = table.c.start
+        where = [start >= part.low // NS, start < part.high // NS]
+        sums: list[Any] = [sa.func.sum(table.c[name]) for name in SUMS]
+    else:
+        first, last = connection.execute(
+            sa.select(sa.func.min(blocks.c.block), sa.func.max(blocks.c.block)).where(
+                blocks.c.high >= part.low, blocks.c.low < part.high
+            )
+        ).one()
+        where = [events.c.admitted_at >= part.low, events.c.admitted_at < part.high]
+        where += [events.c.n >= (first or 0) << BLOCK, events.c.n < ((last or 0) + 1) << BLOCK]
+        sums = [sa.literal_column(text) for text in OF_EVENTS.values()]
+    where += [table.c[kind].in_(numbers) for kind, numbers in conditions.items()]
+    by = [_floor(start, seconds), *(table.c[key] for key in keys)]
+    query = sa.select(*by, *sums).where(*where).group_by(*by)
+    return [row for row in connection.execute(query) if row[len(by)]]
+
+
+def _floor(start: Any, seconds: int) -> Any:
+    return start - start % sa.literal_column(str(seconds)) if seconds else sa.literal_column("0 + 0")
+
+
+def _refusals(
+    connection: sa.Connection, span: tuple[int, int], keys: list[str], conditions: Mapping[str, list[int]], seconds: int
+) -> Iterator[tuple[Key, int]]:
+    """(key, count). A refusal has no credential, route or agent: its number there is 0."""
+    c = denials.c
+    of_denials = [key for key in keys if key in DENIAL_GROUPS]
+    where = [c.minute >= span[0] // (60 * NS) * 60, c.minute < -(-span[1] // NS)]
+    where += [c[kind].in_(numbers) for kind, numbers in conditions.items()]
+    by = [_floor(c.minute, seconds), *(c[key] for key in of_denials)]
+    for row in connection.execute(sa.select(*by, sa.func.sum(c.count)).where(*where).group_by(*by)):
+        numbers = dict(zip(of_denials, row[1:-1], strict=True))
+        if row[-1]:
+            yield (row[0], *(numbers.get(key, 0) for key in keys)), row[-1]
+
+
+def _add(into: dict[Key, list[int]], key: Key, more: list[int]) -> None:
+    known = into.get(key)
+    into[key] = more if known is None else [a + b for a, b in zip(known, more, strict=True)]
+    if len(into) > MOST_GROUPS:
+        raise BadQuery(
+            "group_by", f"more than {MOST_GROUPS} groups: narrow the range with after and before, or group by less"
+        )
+
+
+def _rows(
+    connection: sa.Connection, found: Mapping[Key, list[int]], groups: tuple[str, ...], names: list[str | None]
+) -> list[JsonDict]:
+    """Rows with names. Numbers with one name are one group."""
+    labels = Labels(connection)
+    keys = [word for word in groups if word not in TIMES]
+    for place, kind in enumerate(keys, 1):
+        labels.read(kind, (key[place] for key in found))
+    merged: dict[tuple[str | None, ...], list[int]] = {}
+    times = _TIME_TEXT[next((word for word in groups if word in TIMES), "minute")]
+    for key, sums in found.items():
+        shown = dict(zip(keys, (labels.of(kind, n) for kind, n in zip(keys, key[1:], strict=True)), strict=True))
+        text = tuple(times(key[0]) if word in TIMES else shown[word] for word in groups)
+        known = merged.get(text)
+        merged[text] = sums if known is None else [a + b for a, b in zip(known, sums, strict=True)]
+    place_of_time = next((place for place, word in enumerate(groups) if word in TIMES), None)
+
+    def order(text: tuple[str | None, ...]) -> tuple[tuple[bool, str], ...]:
+        first = () if place_of_time is None else (text[place_of_time],)
+        return tuple((part is not None, part or "") for part in (*first, *text))
+
+    return [
+        {
+            "group": dict(zip(groups, text, strict=True)),
+            **{name: value for name, value in zip(names, merged[text], strict=True) if name is not None},
+        }
+        for text in sorted(merged, key=order)
+    ]
+
+
+_TIME_TEXT: Final[Mapping[str, Callable[[int], str]]] = {
+    "minute": lambda start: f"{datetime.fromtimestamp(start, UTC):%Y-%m-%dT%H:%M:%SZ}",
+    "hour": lambda start: f"{datetime.fromtimestamp(start, UTC):%Y-%m-%dT%H:%M:%SZ}",
+    "day": lambda start: f"{datetime.fromtimestamp(start, UTC):%Y-%m-%d}",
+    "month": lambda start: f"{datetime.fromtimestamp(start, UTC):%Y-%m}",
+}
+
+
+def _range(wanted: Filters, low: int, high: int) -> JsonDict:
+    """The range of the answer; null where the query has no bound."""
+    return {
+        "after": None if wanted.after is None else timestamp(low),
+        "before": None if wanted.before is None else timestamp(high),
+    }

@@ -1,0 +1,215 @@
+"""The compactor: each entry becomes one event, whatever is killed when; damage and gaps are told, and nothing is deleted for them."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from world import LIFE, MOST, NOON, Ledger, entry, random_entry, sums_of
+
+
+def test_entries_become_events_in_order(ledger: Ledger) -> None:
+    for n in range(5):
+        ledger.source.append(entry(input=n))
+    assert ledger.round() == 5
+    found = ledger.events()
+    assert [e["input_tokens"] for e in found] == [0, 1, 2, 3, 4]
+    assert found[3]["id"] == f"{LIFE:016x}-00-00000000-0003"
+    assert ledger.round() == 0 and len(ledger.events()) == 5
+
+
+def test_unsynced_entries_of_a_live_worker_wait(ledger: Ledger) -> None:
+    ledger.source.append(entry())
+    ledger.source.append(entry(), sync=False)
+    assert ledger.round() == 1
+    assert ledger.compactor.status()[2:4] == (1, 1)
+    ledger.source.die()
+    assert ledger.round() == 1
+
+
+def test_a_segment_is_removed_after_its_entries_are_stored(ledger: Ledger) -> None:
+    for _ in range(25):
+        ledger.source.append(entry(), room=10)
+    ledger.round()
+    assert ledger.source.removed == [(LIFE, 0, 0)], "the newest two of a live worker stay"
+    ledger.source.die()
+    ledger.round()
+    assert ledger.source.files == {} and len(ledger.events()) == 25
+    ledger.crash()
+    assert ledger.round() == 0
+
+
+def test_a_segment_that_returns_from_a_backup_is_not_counted_twice(ledger: Ledger) -> None:
+    for _ in range(25):
+        ledger.source.append(entry(), room=10)
+    kept = dict(ledger.source.files)
+    ledger.source.die()
+    ledger.round()
+    ledger.source.files = kept
+    assert ledger.round() == 0 and len(ledger.events()) == 25
+    assert ledger.source.files == {}, "removed again"
+
+
+def test_a_backlog_takes_several_transactions(ledger: Ledger) -> None:
+    record = entry()
+    for slot in range(3):
+        for _ in range(MOST // 2):
+            ledger.source.append(record, slot=slot)
+    commits = []
+    sa.event.listen(ledger.store._engine, "commit", lambda connection: commits.append(1))
+    assert ledger.round() == 3 * (MOST // 2)
+    assert len(commits) == 2
+    assert ledger.usage()[0]["requests"] == 3 * (MOST // 2)
+
+
+def test_amounts_beyond_any_call_are_cut(ledger: Ledger) -> None:
+    ledger.source.append(entry(input=2**64 - 1, price=2**63))
+    ledger.source.append(entry(input=1, price=1))
+    ledger.round()
+    assert [e["input_tokens"] for e in ledger.events()] == [2**48 - 1, 1]
+    assert ledger.usage()[0]["price_nanodollars"] == 2**48
+
+
+def test_a_damaged_segment_keeps_its_file_and_its_prefix(ledger: Ledger) -> None:
+    for _ in range(3):
+        ledger.source.append(entry())
+    ledger.source.die()
+    ledger.source.files[LIFE, 0, 0].damage = "record 3 has a wrong checksum, 7 records follow"
+    ledger.round()
+    assert len(ledger.events()) == 3 and ledger.source.removed == []
+    error = ledger.compactor.status().error
+    assert error is not None and "record 3 has a wrong checksum" in error and "Move the file out" in error
+    ledger.crash()
+    ledger.round()
+    assert "record 3" in str(ledger.compactor.status().error) and len(ledger.events()) == 3
+    ledger.source.files.clear()
+    ledger.round()
+    assert ledger.compactor.status().error is None
+
+
+def test_a_missing_segment_is_named_and_the_rest_is_stored(ledger: Ledger) -> None:
+    for _ in range(25):
+        ledger.source.append(entry(), room=10)
+    lost = ledger.source.files.pop((LIFE, 0, 1))
+    ledger.source.die()
+    ledger.round()
+    assert len(ledger.events()) == 15
+    error = str(ledger.compactor.status().error)
+    assert f"{LIFE:016x}-00-00000001.segment" in error and "Restore them from a backup" in error
+    ledger.round()
+    ledger.source.files[LIFE, 0, 1] = lost
+    lost.live = False
+    ledger.round()
+    assert len(ledger.events()) == 25 and ledger.compactor.status().error is None
+
+
+def test_refusals_are_summed_by_minute_and_reason(ledger: Ledger) -> None:
+    for minute, reason, count in ((NOON, 1, 5), (NOON + 10, 1, 2), (NOON + 60, 2, 1), (NOON, 99, 1)):
+        ledger.source.append((minute, 1, 1, 1, reason, count))
+    ledger.round()
+    found = {
+        (r["group"]["reason"], r["group"]["minute"][11:16]): r["denials"] for r in ledger.refusals("reason,minute")
+    }
+    assert found == {("rate_limited", "12:00"): 7, ("budget_exhausted", "12:01"): 1, ("reason 99", "12:00"): 1}
+    assert ledger.refusals() == [{"group": {}, "denials": 9}]
+    assert ledger.usage("consumer")[0]["denials"] == 9
+    assert ledger.refusals("consumer", consumer="nobody") == []
+
+
+def test_names_follow_entities_and_outlive_them(ledger: Ledger) -> None:
+    ledger.source.append(entry(consumer=1, model=39))
+    ledger.source.append(entry(consumer=77))
+    ledger.round()
+    assert [e["consumer"] for e in ledger.events()] == ["consumer-1", "consumer 77"]
+    ledger.directory.named["consumer"][1] = ("id-consumer-1", "alice")
+    ledger.directory.changes += 1
+    ledger.tidy()
+    assert ledger.events()[0]["consumer"] == "alice"
+    del ledger.directory.named["consumer"][1]
+    ledger.directory.changes += 1
+    ledger.tidy()
+    assert ledger.events(consumer="alice")[0]["consumer"] == "alice"
+    assert ledger.events(consumer="id-consumer-1")[0]["model"] == "model-39"
+
+
+class Killed(BaseException):
+    """The end of the process at one point."""
+
+
+def killer(ledger: Ledger, at: int) -> Callable[[], None]:
+    """Raise `Killed` at the `at`-th statement, commit or call of the source."""
+    left = [at]
+
+    def step(*_: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+
+    ledger.source.before = step
+    for event in ("before_cursor_execute", "commit"):
+        sa.event.listen(ledger.store._engine, event, step)
+    return step
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_kill_at_every_step_loses_nothing_and_counts_nothing_twice(seed: int, tmp_path: Path) -> None:
+    rnd = random.Random(seed)
+    for at in range(1, 200):
+        ledger = Ledger(tmp_path / str(at))
+        entries = [random_entry(rnd) for _ in range(30)]
+        for one in entries:
+            ledger.source.append(one, slot=rnd.randrange(2), room=8)
+            if rnd.random() < 0.2:
+                ledger.source.append((NOON, 1, 1, 1, 1, 1), slot=0, room=8)
+        refused = sum(kind == "denials" for f in ledger.source.files.values() for kind, _ in f.records)
+        ledger.round() if rnd.random() < 0.3 else None
+        ledger.source.append(extra := random_entry(rnd))
+        ledger.source.die(0)
+        ledger.source.die(1)
+        killer(ledger, at)
+        killed = False
+        try:
+            ledger.round()
+        except Killed:
+            killed = True
+        ledger.source.before = lambda: None
+        ledger.crash()
+        ledger.round()
+        ledger.round()
+        (total,) = ledger.usage()
+        want = {**sums_of([*entries, extra]), "denials": refused}
+        assert {name: total[name] for name in want} == want, f"killed at step {at}"
+        ids = Counter(e["id"] for e in ledger.events())
+        assert len(ids) == 31 and max(ids.values()) == 1 and ledger.source.files == {}
+        ledger.store.close()
+        if not killed:
+            return
+    raise AssertionError("more steps than expected")
+
+
+def test_a_round_that_fails_is_repeated_by_the_thread(ledger: Ledger) -> None:
+    ledger.source.append(entry())
+    faults = [OSError(28, "No space left on device")]
+
+    def fail() -> None:
+        if faults:
+            raise faults.pop()
+
+    ledger.source.before = fail
+    with pytest.raises(OSError, match="No space"):
+        ledger.round()
+    assert "free some space" in str(ledger.compactor.status().error)
+    ledger.now += 7
+    assert ledger.compactor.status().lag_seconds == 7
+    assert ledger.round() == 1
+    assert ledger.compactor.status() == (1, 0, 0, 1, None)
+
+
+def test_the_thread_stores_the_rest_when_it_ends(ledger: Ledger) -> None:
+    ledger.compactor.start()
+    ledger.source.append(entry())
+    ledger.compactor.close()
+    assert len(ledger.events()) == 1
