@@ -162,9 +162,9 @@ class Ledger:
                 return
         raise AssertionError("the sweeper never ends")
 
-    def events(self, size: int = 1000, after: int = 0, **query: str) -> list[dict[str, Any]]:
+    def events(self, size: int = 1000, **query: str) -> list[dict[str, Any]]:
         with self.store.reading() as connection:
-            found = page(connection, filters(query), after, size)
+            found = page(connection, filters(query), 0, size)
         return found.data
 
     def usage(self, group_by: str = "", **query: str) -> list[dict[str, Any]]:

@@ -1,0 +1,108 @@
+"""Retention: old rows go in small steps, sums stay exact, numbers never return, and space goes back to the file system."""
+
+import random
+
+import pytest
+import sqlalchemy as sa
+from world import NOON, Ledger, entry, random_entry, sums_of
+
+from aigw.ledger import retention as module
+from aigw.ledger.query import BadQuery
+from aigw.ledger.retention import Retention
+from aigw.ledger.tables import blocks, cursors, events, minutes
+
+DAY = 86400
+
+
+def count(ledger: Ledger, table: sa.Table) -> int:
+    with ledger.store.reading() as connection:
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+
+
+def test_old_events_go_and_sums_stay(ledger: Ledger) -> None:
+    rnd = random.Random(5)
+    entries = [random_entry(rnd) for _ in range(9000)]
+    for one in entries[:8192]:
+        ledger.source.append(one)
+    ledger.round()
+    before = ledger.usage("consumer,model,day")
+    ledger.now = NOON + 30 * DAY
+    recent = [entry(at=int(ledger.now)) for _ in range(808)]
+    for one in recent:
+        ledger.source.append(one)
+    ledger.round()
+    ledger.retention = Retention(events_s=20 * DAY, minutes_s=14 * DAY)
+    ledger.tidy()
+    left = ledger.events(size=1000)
+    assert len(left) == 808 + 1, "whole blocks of 4096 numbers go, and numbers begin with 1"
+    assert count(ledger, minutes) == 1 and count(ledger, blocks) == 1
+    assert [row for row in ledger.usage("consumer,model,day") if row["group"]["day"] < "2026-10"] == before
+    (total,) = ledger.usage()
+    want = sums_of([*entries[:8192], *recent])
+    assert {name: total[name] for name in want} == want
+    assert count(ledger, cursors) < 3
+
+
+def test_the_newest_event_stays_so_that_no_number_returns(ledger: Ledger) -> None:
+    for _ in range(3):
+        ledger.source.append(entry())
+    ledger.source.die()
+    ledger.round()
+    ledger.now, ledger.retention = NOON + 999 * DAY, Retention(1, 1, 1, 1)
+    ledger.tidy()
+    (last,) = ledger.events()
+    ledger.crash()
+    ledger.source.append(entry(), slot=5)
+    ledger.round()
+    with ledger.store.reading() as connection:
+        assert list(connection.scalars(sa.select(events.c.n))) == [3, 4]
+    assert last["id"].endswith("0002") and ledger.usage()[0]["requests"] == 1, "the sums before are gone, too"
+
+
+def test_a_file_above_its_bound_loses_its_oldest_events(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FREE_PAGES", 4)
+    for n in range(3 * 4096):
+        ledger.source.append(entry(at=NOON + n // 100))
+    ledger.round()
+    total = ledger.usage()
+    size = ledger.path.stat().st_size
+    ledger.retention = Retention(max_bytes=600_000)
+    ledger.tidy()
+    with ledger.store.reading() as connection:
+        assert module._used_bytes(connection) <= 600_000
+    with ledger.store.reading() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert len(ledger.events()) > 0 and ledger.path.stat().st_size < size / 2
+    assert ledger.usage() == total
+
+
+def test_nothing_is_deleted_without_a_bound(ledger: Ledger) -> None:
+    ledger.source.append(entry())
+    ledger.source.append((NOON, 1, 1, 1, 1, 1))
+    ledger.round()
+    ledger.now = NOON + 9999 * DAY
+    ledger.tidy()
+    assert len(ledger.events()) == 1 and ledger.usage("minute")[0]["requests"] == 1
+
+
+def test_refusals_stay_as_long_as_hours(ledger: Ledger) -> None:
+    for day in (0, 1):
+        ledger.source.append((NOON + day * DAY, 1, 1, 1, 1, 1))
+    ledger.round()
+    ledger.now, ledger.retention = NOON + 2.5 * DAY, Retention(hours_s=2 * DAY)
+    ledger.tidy()
+    assert [row["denials"] for row in ledger.refusals("reason")] == [1]
+    with pytest.raises(BadQuery, match="ledger.hours"):
+        ledger.refusals("hour")
+
+
+def test_a_kill_between_steps_of_deletion_leaves_exact_sums(ledger: Ledger) -> None:
+    for n in range(5000):
+        ledger.source.append(entry(at=NOON + n))
+    ledger.round()
+    total = ledger.usage()
+    ledger.now, ledger.retention = NOON + 99 * DAY, Retention(events_s=DAY, minutes_s=DAY)
+    while ledger.sweeper.step(ledger.store):
+        ledger.crash()
+        assert ledger.usage() == total
+    assert len(ledger.events()) == 905
