@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from aigw.serve.control_plane import Control, ControlSettings, open_control
 from fakes import FakePublisher
+from ledgers import FakeSource, Ledger
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Gateway:
     now: float = 1_700_000_000.0
     publishers: list[FakePublisher] = field(default_factory=list)
     control: Control | None = None
+    segments: FakeSource = field(default_factory=FakeSource)
 
     def open(self, *, forget: bool = False) -> "Gateway":
         """Start without a file. `forget` deletes the entities of an earlier one."""
@@ -33,7 +35,7 @@ class Gateway:
             return self.publishers[-1]
 
         settings = ControlSettings(self.data, admin_token=self.token, forget=forget)
-        self.control = open_control(settings, publisher=make, now=lambda: self.now)
+        self.control = open_control(settings, publisher=make, segments=lambda *_: self.segments, now=lambda: self.now)
         self.control.start()
         self.client = TestClient(self.control.app, base_url="http://127.0.0.1:8001")
         return self
@@ -56,6 +58,13 @@ class Gateway:
 
     def post(self, path: str, expect: int | None = 201, **body: Any) -> Any:
         return self.call("POST", path, expect, json=body)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path)
+    yield opened
+    opened.store.close()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ crud      create, read, list, upsert, patch, delete: one engine for all entities
 tiers     /tiers and /models
 groups    /consumer_groups: tiers, as Kong's clients see them
 limits    /consumers/{c}/limits: a consumer's standing
+usage     /usage, /usage/events, /denials: the ledger
 config    /config: the configuration in force, a new one, a comparison, the history
 page      / for browsers: links to the others
 info      /, /status, /readyz, /endpoints, /schemas

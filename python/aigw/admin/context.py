@@ -8,18 +8,23 @@ from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.files import Publisher
 from aigw.control.publish.publication import Publication
 from aigw.control.store.database import Store
+from aigw.ledger.compactor import LedgerStatus
+from aigw.ledger.database import LedgerReader
 from aigw.types import HostPort
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """Reads go to `store`, writes through `writer`; `publication` and `publisher` know the snapshot in force."""
+    """Reads go to `store`, writes through `writer`; `publication` and `publisher` know the snapshot in force; `ledger` has
+    the events."""
 
     store: Store
     writer: GroupCommit
     configuration: Configuration
     publication: Publication
     publisher: Publisher
+    ledger: LedgerReader
+    ledger_status: Callable[[], LedgerStatus]
     now: Callable[[], float]
     metrics: Callable[[], str]
     admin_address: HostPort

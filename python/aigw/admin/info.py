@@ -72,6 +72,7 @@ def status(admin: Admin) -> JsonDict:
         "workers": slots,
         "upstreams": {"down": upstreams_down(admin)},
         "configuration": configuration(admin),
+        "ledger": admin.ledger_status()._asdict(),
     }
 
 

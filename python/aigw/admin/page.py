@@ -20,6 +20,8 @@ LINKS: Final = (
     ("Callers", (("/consumers", "consumers"), ("/key-auths", "their keys, masked"), ("/consumer_groups", "tiers, as Kong's clients see them"))),
     ("Routes", (("/routes", "routes"), ("/services", "services"), ("/plugins", "plugins"))),
     ("Configuration", (("/config", "the file in force"), ("/config/history", "files in force before"))),
+    ("Ledger", (("/usage?group_by=consumer,model,day", "sums by consumer, model and day"), ("/usage/events", "entries, oldest first"),
+                ("/denials?group_by=tier,reason,day", "refusals"))),
     ("This API", (("/endpoints", "all paths"), ("/schemas/tiers", "the schema of an entity"))),
 )  # fmt: skip
 """(heading, ((path, meaning), ...))"""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aigw.admin import config, envelope, groups, info, limits, tiers
+from aigw.admin import config, envelope, groups, info, limits, tiers, usage
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
@@ -49,6 +49,10 @@ def find(segments: list[str]) -> Methods | None:
             return _schemas(rest)
         case ["consumers", key, "limits"]:
             return {"GET": lambda call: _limits(call, key)}
+        case ["usage", "events"]:
+            return usage.EVENTS
+        case ["usage", "events", request_id]:
+            return usage.event(request_id)
         case ["tiers" | "models" as name]:
             return tiers.collection(KINDS[name])
         case ["tiers", name]:
@@ -255,6 +259,8 @@ def _endpoints(_: Call) -> Answer:
     data += [
         "/config/diff",
         "/config/history",
+        "/usage/events",
+        "/usage/events/{request_id}",
         "/consumers/{consumers}/limits",
         "/consumers/{consumers}/consumer_groups",
     ]
@@ -279,4 +285,6 @@ _PLAIN: Final[Mapping[str, Methods]] = {
     "endpoints": {"GET": _endpoints},
     "config": config.CONFIG,
     "tags": {"GET": _tags},
+    "usage": usage.USAGE,
+    "denials": usage.DENIALS,
 }

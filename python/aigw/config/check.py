@@ -6,7 +6,7 @@ with `check_entity`, like the Admin API. `consumers` checks consumers in bulk.
 
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,15 +20,18 @@ from aigw.config.source import Source
 from aigw.config.suggest import fields_at, nearest
 from aigw.config.upstreams import check_upstreams, secret_places
 from aigw.entities import KINDS, check_entity
+from aigw.entities.ledger import LedgerSpec
 from aigw.entities.model import ModelName, ModelSpec
 from aigw.entities.route import UNREACHABLE, unreachable
 from aigw.entities.sealed import without_secrets
 from aigw.entities.tier import TierSpec
 from aigw.entities.upstream import Place
 from aigw.entities.v1 import V1Spec
+from aigw.schema.fields import Model
 from aigw.schema.violations import check, message_of
 from aigw.types import JsonDict
 
+M = TypeVar("M", bound=Model)
 LATER: Final = "not supported in this version"
 _TIMES: Final = {"created_at": 0, "updated_at": 0}
 _SINGULAR: Final = {"services": "service", "routes": "route", "consumers": "consumer", "tiers": "tier"}
@@ -45,6 +48,7 @@ class Check:
         self.tiers: dict[str, TierSpec] = {}
         self.default_tier: str | None = None
         self.v1: V1Spec | None = None
+        self.ledger: LedgerSpec | None = None
         self._progress = progress
         self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}}
         self._instances: dict[str, Path] = {}
@@ -92,8 +96,8 @@ class Check:
             self._group(path, item)
         if root.get("default_tier") is not None:
             self.default_tier = self._refer(("default_tier",), "tiers", root["default_tier"])
-        if root.get("v1") is not None:
-            self.v1 = self._v1(root["v1"])
+        self.v1 = self._section("v1", V1Spec)
+        self.ledger = self._section("ledger", LedgerSpec)
         for path, item in items["services"]:
             self._service(path, item)
         for path, item in items["routes"]:
@@ -103,11 +107,15 @@ class Check:
         for path, item in items["plugins"]:
             self._plugin(path, item, {})
 
-    def _v1(self, given: Any) -> V1Spec | None:
-        if not isinstance(given, dict):
-            self.source.add(("v1",), "expected a record")
+    def _section(self, name: str, spec: type[M]) -> M | None:
+        """A record of settings at the top of the file."""
+        given = self.source.root.get(name)
+        if given is None:
             return None
-        return checked(self.source, ("v1",), V1Spec, given, lambda value: check(V1Spec, value))
+        if not isinstance(given, dict):
+            self.source.add((name,), "expected a record")
+            return None
+        return checked(self.source, (name,), spec, given, lambda value: check(spec, value))
 
     def _head(self, root: JsonDict) -> None:
         version, transform, info = (root.get(key) for key in ("_format_version", "_transform", "_info"))

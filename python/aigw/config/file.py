@@ -8,6 +8,7 @@ from aigw._native import FileConsumers, YamlDocument
 from aigw.config.entity import NAMESPACE, FileEntity, entity_id
 from aigw.config.finding import Finding, Path
 from aigw.config.upstreams import secret_places, source_path
+from aigw.entities.ledger import LedgerSpec
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
 from aigw.entities.upstream import Place
@@ -37,6 +38,8 @@ class File:
     default_tier: str | None
     v1: V1Spec | None
     """Settings of /v1."""
+    ledger: LedgerSpec | None
+    """How long the ledger keeps its entries and sums."""
     entities: tuple[FileEntity, ...]
     """All entities except consumers, credentials and acls; an entity comes after the ones it refers to."""
     consumers: FileConsumers = field(repr=False)

@@ -95,6 +95,7 @@ def _read(
             tiers=check.tiers,
             default_tier=check.default_tier,
             v1=check.v1,
+            ledger=check.ledger,
             entities=tuple(check.entities()),
             consumers=source.consumers,
             sources=(name, *dict.fromkeys(str(p) for p in source.resolver.files)),

@@ -13,6 +13,7 @@ from aigw.entities import Plugin, Route, Service
 from aigw.entities.base import TagsField
 from aigw.entities.consumer import must_have_a_name
 from aigw.entities.keyauth_credential import Key, Ttl
+from aigw.entities.ledger import LedgerSpec
 from aigw.entities.model import ModelName, ModelSpec
 from aigw.entities.tier import TierName, TierSpec
 from aigw.entities.v1 import V1Spec
@@ -225,6 +226,7 @@ class Configuration(Model):
         default=None, description="Tier of consumers without one; if unset, they get 403 on /v1/*."
     )
     v1: V1Spec | None = Field(default=None, description="Settings of the surface /v1.")
+    ledger: LedgerSpec | None = Field(default=None, description="Time that the ledger keeps its entries and sums.")
     tiers: dict[TierName, TierSpec] | None = Field(
         default=None, description="Name of a tier -> its limits, gates and prices."
     )

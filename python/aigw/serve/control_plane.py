@@ -20,6 +20,8 @@ from aigw.control.publish.publication import Publication
 from aigw.control.publish.repair import Repair
 from aigw.control.store.database import Store
 from aigw.errors import AigwError, StoreError, explain
+from aigw.ledger.source import NoSegments, Source
+from aigw.serve.ledger import Ledger, open_ledger
 from aigw.telemetry.families import Family, native, text
 from aigw.telemetry.faults import Faults
 from aigw.types import HostPort, MetricLabels
@@ -60,6 +62,7 @@ class Control:
     """The metrics of `GET /metrics` for the exporters, each with the start of its counting (unix nanoseconds)."""
     repair: Repair
     faults: Faults
+    ledger: Ledger
 
     def start(self) -> None:
         """Put the configuration in force. Raises ConfigError, StoreError or OSError, after closing everything."""
@@ -67,6 +70,7 @@ class Control:
             self.writer.start()
             self.load_at_start()
             give_back()
+            self.ledger.compactor.start()
         except (AigwError, OSError):
             self.close()
             raise
@@ -77,6 +81,7 @@ class Control:
 
     def close(self) -> None:
         """Finish the writes in progress and close the files."""
+        self.ledger.close()
         self.writer.close()
         self.store.close()
 
@@ -85,29 +90,41 @@ def open_control(
     settings: ControlSettings,
     *,
     publisher: Callable[[str, str], Publisher] | None = None,
+    segments: Callable[[str, str], Source] | None = None,
     now: Callable[[], float] = time.time,
     log: Events = lambda event, /, **facts: None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Control:
     """Check the configuration file, then open the data folder.
 
-    `publisher` makes a `Publisher` from (data folder, store id); the default is the native one. Raises ConfigError, StoreError."""
+    `publisher` and `segments` make a `Publisher` and a `Source` from (data folder, store id); the defaults are the
+    native ones. Raises ConfigError, StoreError."""
     at_start = read_at_start(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
     settings.data.mkdir(0o700, parents=True, exist_ok=True)
     store, files = _open_files(settings.data, publisher)
     publication = Publication(files)
     _count_consumers(files, settings.metrics_consumers)
     faults = Faults()
+    try:
+        source = (segments or _no_segments)(str(settings.data), store.store_id)
+        ledger = open_ledger(settings.data, source, store, publication, faults, now)
+    except (AigwError, OSError):
+        store.close()
+        raise
     writer = GroupCommit(store, publication, faults, now)
     configuration = Configuration(store, writer, publication, files, settings.config, now, log)
 
-    metrics = _Metrics(store, files, publication, lambda: [*configuration.families(), *faults.families()])
+    metrics = _Metrics(
+        store, files, publication, lambda: [*configuration.families(), *faults.families(), *ledger.compactor.families()]
+    )
     admin = Admin(
         store=store,
         writer=writer,
         configuration=configuration,
         publication=publication,
         publisher=files,
+        ledger=ledger.store,
+        ledger_status=ledger.compactor.status,
         now=now,
         metrics=metrics.page,
         admin_address=settings.admin,
@@ -126,6 +143,7 @@ def open_control(
         families=metrics.families,
         repair=Repair(files, writer.renew, log),
         faults=faults,
+        ledger=ledger,
     )
 
 
@@ -158,6 +176,10 @@ class _Metrics:
             return names
         with self._store.reading() as reader:
             return names._replace(consumers=reader.consumer_names(counted))
+
+
+def _no_segments(data: str, store_id: str) -> Source:
+    return NoSegments()
 
 
 def _count_consumers(files: Publisher, on: bool) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from world import LIFE, MOST, NOON, Ledger, entry, random_entry, sums_of
+
+from ledgers import LIFE, MOST, NOON, Ledger, entry, random_entry, sums_of
 
 
 def test_entries_become_events_in_order(ledger: Ledger) -> None:

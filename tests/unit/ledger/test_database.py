@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from world import Ledger, entry
 
 from aigw.errors import ConfigError, StoreError
 from aigw.ledger import tables
 from aigw.ledger.database import MIGRATIONS, LedgerStore, open_for_reading
 from aigw.sqlite import migrate
+from ledgers import Ledger, entry
 
 
 def schema(path: Path) -> list[tuple[str, str]]:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import NOON, Ledger, entry, random_entry, sums_of
 
 from aigw.ledger import events as events_module
 from aigw.ledger.events import of_request, page
 from aigw.ledger.query import BadQuery, Filters, filters, grouping, offset, offset_text, size
 from aigw.ledger.retention import Retention
 from aigw.ledger.usage import NS, parts
+from ledgers import NOON, Ledger, entry, random_entry, sums_of
 
 
 def test_an_event_has_every_field_in_the_order_of_the_interface(ledger: Ledger) -> None:
@@ -21,40 +21,11 @@ def test_an_event_has_every_field_in_the_order_of_the_interface(ledger: Ledger) 
     ledger.source.append(entry(request_id=request, flags=29, reasoning=3, cached_input=4, cache_write=2, run=b"r" * 16))
     ledger.round()
     (event,) = ledger.events()
-    assert list(event) == [
-        "id",
-        "time",
-        "admitted_at",
-        "request_id",
-        "attempt",
-        "consumer",
-        "credential",
-        "tier",
-        "route",
-        "model",
-        "upstream",
-        "agent",
-        "run_id",
-        "parent_request_id",
-        "depth",
-        "status",
-        "outcome",
-        "usage_source",
-        "overrun",
-        "input_tokens",
-        "cached_input_tokens",
-        "cache_write_input_tokens",
-        "output_tokens",
-        "reasoning_tokens",
-        "cost_nanodollars",
-        "price_nanodollars",
-        "cost_version",
-        "price_version",
-        "stream",
-        "latency_ms",
-        "first_byte_ms",
-        "queued_ms",
-    ]
+    assert " ".join(event) == (
+        "id time admitted_at request_id attempt consumer credential tier route model upstream agent run_id parent_request_id depth"
+        " status outcome usage_source overrun input_tokens cached_input_tokens cache_write_input_tokens output_tokens"
+        " reasoning_tokens cost_nanodollars price_nanodollars cost_version price_version stream latency_ms first_byte_ms queued_ms"
+    )
     assert event | {"id": 0} == {
         "id": 0, "time": "2026-09-21T12:00:00.500000Z", "admitted_at": "2026-09-21T12:00:00.000000Z",
         "request_id": request.hex(), "attempt": 0, "consumer": "consumer-1", "credential": "credential-2", "tier": "tier-1",

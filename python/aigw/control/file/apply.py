@@ -22,7 +22,7 @@ from aigw.control.file.conflicts import MOST, Conflict, ConflictBuilder, Conflic
 from aigw.control.file.consumers import ConsumerRows, Update, insert_all, update_all, updates
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin, content, content_hash, name_of
-from aigw.control.store.rows import Change, Row, columns_of, row_of, scope_of
+from aigw.control.store.rows import NO_SECTIONS, SECTIONS, Change, Row, Sections, columns_of, row_of, scope_of
 from aigw.control.store.write import INSERT_CACHE_KIB, WriteSession
 from aigw.entities import KINDS, EntityKind
 from aigw.entities.route import unreachable
@@ -62,14 +62,15 @@ def apply(
     declared: Iterable[Declared],
     rows: ConsumerRows | None = None,
     default_tier: str | None = None,
-    v1: JsonDict | None = None,
+    sections: Sections = NO_SECTIONS,
 ) -> Applied:
-    """Replace the file's entities in the store by these; `default_tier` is an id, `v1` the file's settings of /v1.
+    """Replace the file's entities in the store by these; `default_tier` is an id, `sections` the file's settings.
     Raises Conflicts; then the caller must roll back, as `GroupCommit.submit(..., alone=True)` does."""
     collecting = gc.isenabled()
     gc.disable()  # there are no cycles here, and walking all rows for them takes a quarter of the time
     try:
-        session.set_v1(v1)
+        for section in SECTIONS:
+            session.set_section(section, sections.get(section))
         return _apply(session, declared, rows, default_tier)
     finally:
         if collecting:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aigw.config.finding import printable
 from aigw.control.store.origin import name_of
-from aigw.control.store.rows import MOST_SHOWN, SETTINGS, BulkChange, Change, Row
+from aigw.control.store.rows import MOST_SHOWN, NO_SECTIONS, SECTIONS, SETTINGS, BulkChange, Change, Row, Sections
 from aigw.entities import KINDS
 from aigw.types import JsonDict
 
@@ -51,9 +51,10 @@ def difference(
     changes: Sequence[Change | BulkChange],
     names: Callable[[str], str | None],
     default_tier: tuple[str | None, str | None],
-    v1: tuple[JsonDict | None, JsonDict | None] = (None, None),
+    sections: tuple[Sections, Sections] = (NO_SECTIONS, NO_SECTIONS),
 ) -> Difference:
-    """`names`: id -> name of a referenced entity; `default_tier`: ids before and after; `v1`: the settings of /v1 before and after."""
+    """`names`: id -> name of a referenced entity; `default_tier`: ids before and after; `sections`: settings before and
+    after."""
     counts = {"created": 0, "updated": 0, "deleted": 0}
     lines: list[str] = []
     single = [change for change in changes if isinstance(change, Change)]
@@ -74,8 +75,11 @@ def difference(
     if any(change.kind == SETTINGS for change in single) and default_tier[0] != default_tier[1]:
         before, after = (known.of(key) if key else "none" for key in default_tier)
         lines.insert(0, f"~ default_tier: {before} -> {after}")
-    if v1[0] != v1[1]:
-        lines.insert(0, "~ v1: cors")
+    for section in SECTIONS:
+        old, new = (side.get(section) or {} for side in sections)
+        if old != new:
+            fields = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+            lines.insert(0, f"~ {section}: {', '.join(fields)}")
     total = sum(counts.values())
     if total > MOST_LINES:
         lines.append(f"... and {total - MOST_LINES} more")

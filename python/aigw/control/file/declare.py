@@ -12,7 +12,7 @@ from aigw.config.file import CONSUMER_KINDS, ORDER
 from aigw.control.file.apply import Declared
 from aigw.control.file.consumers import ConsumerRows, Since
 from aigw.control.store.origin import Origin
-from aigw.control.store.rows import Row
+from aigw.control.store.rows import LEDGER, V1, Row, Sections
 from aigw.entities import KINDS
 from aigw.entities.sealed import with_sealed_keys
 from aigw.types import JsonDict
@@ -51,9 +51,10 @@ def default_tier(file: File) -> str | None:
     return tier_ids(file)[file.default_tier]
 
 
-def v1_of(file: File) -> JsonDict | None:
-    """The file's settings of /v1, as the store holds them."""
-    return None if file.v1 is None else file.v1.model_dump(mode="json")
+def sections_of(file: File) -> Sections:
+    """The file's settings, as the store holds them."""
+    specs = {V1: file.v1, LEDGER: file.ledger}
+    return {name: None if spec is None else spec.model_dump(mode="json") for name, spec in specs.items()}
 
 
 def tier_ids(file: File) -> Mapping[str, str]:

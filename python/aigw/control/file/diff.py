@@ -12,6 +12,7 @@ from typing import Any, Final
 from aigw.control.file.changes import CALLED, flat
 from aigw.control.file.dump import Rows
 from aigw.control.store.origin import Origin, name_of
+from aigw.control.store.rows import NO_SECTIONS, SECTIONS, Sections
 from aigw.entities import KINDS
 from aigw.types import JsonDict
 
@@ -64,9 +65,9 @@ def compare(
     wanted_default: str | None,
     rows: Rows,
     default: str | None,
-    v1: tuple[JsonDict | None, JsonDict | None] = (None, None),
+    sections: tuple[Sections, Sections] = (NO_SECTIONS, NO_SECTIONS),
 ) -> Comparison:
-    """`wanted` are the rows of the file, `rows` the stored ones; the default tiers are ids. `v1`: stored, and of the file."""
+    """`wanted` are the rows of the file, `rows` the stored ones; the default tiers are ids. `sections`: stored, and of the file."""
     parts, stored = (
         [
             (kind, row.body, row.tier, row.hash, row.expires_at, row.origin)
@@ -81,11 +82,12 @@ def compare(
     old, new = (names.get(key) if key is not None else None for key in (default, wanted_default))
     if old != new:
         found.insert(0, Differs("updated", "default_tier", "", (("default_tier", old, new),)))
-    before_v1, after_v1 = (flat(spec or {}) for spec in v1)
-    if before_v1 != after_v1:
-        paths = dict.fromkeys((*before_v1, *after_v1))
-        both = ((path, before_v1.get(path), after_v1.get(path)) for path in paths)
-        found.insert(0, Differs("updated", "v1", "", tuple(one for one in both if one[1] != one[2])))
+    for section in SECTIONS:
+        was, will = (flat(side.get(section) or {}) for side in sections)
+        if was != will:
+            paths = dict.fromkeys((*was, *will))
+            both = ((path, was.get(path), will.get(path)) for path in paths)
+            found.insert(0, Differs("updated", section, "", tuple(one for one in both if one[1] != one[2])))
     held = (f"{CALLED[e.kind]} {e.name}" for key, e in before.items() if key in after and not e.by_file)
     return Comparison(tuple(found), tuple(held))
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from aigw.control.store.origin import name_of
 from aigw.control.store.read import StoreReader
-from aigw.control.store.rows import Row
+from aigw.control.store.rows import LEDGER, NO_SECTIONS, V1, Row, Sections
 from aigw.entities import KINDS
+from aigw.entities.ledger import LedgerSpec
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
 from aigw.entities.upstream import place_text
@@ -35,9 +36,9 @@ def rows_of(reader: StoreReader) -> dict[str, list[Row]]:
     return {kind: sorted(reader.everything(kind, 0), key=lambda row: name_of(row.body)) for kind in KINDS}
 
 
-def document(rows: Rows, default_tier: str | None, mark: str = "", v1: JsonDict | None = None) -> JsonDict:
-    """The configuration file. `default_tier`: an id. `mark`: of the secret that made the HMACs; left out, they have none. `v1`: the
-    settings of /v1."""
+def document(rows: Rows, default_tier: str | None, mark: str = "", sections: Sections = NO_SECTIONS) -> JsonDict:
+    """The configuration file. `default_tier`: an id. `mark`: of the secret that made the HMACs; left out, they have none. `sections`:
+    settings."""
     names = {row.id: name_of(row.body) for kind in ("services", "routes", "tiers", "consumers") for row in rows[kind]}
     plugins = _Plugins(rows["plugins"], names)
     routes: defaultdict[str | None, list[JsonDict]] = defaultdict(list)
@@ -52,7 +53,7 @@ def document(rows: Rows, default_tier: str | None, mark: str = "", v1: JsonDict 
         services.append({**_entity("services", row), **below, **plugins.of("service", row.id)})
     made = {
         "_format_version": "3.0",
-        "v1": _short(V1Spec, v1) if v1 is not None else None,
+        **{name: _short(_SPECS[name], spec) for name, spec in sections.items() if spec is not None},
         "default_tier": names[default_tier] if default_tier is not None else None,
         "models": _models(rows["models"]),
         "tiers": {row.body["name"]: _short(TierSpec, row.body["spec"]) for row in rows["tiers"]},
@@ -65,6 +66,9 @@ def document(rows: Rows, default_tier: str | None, mark: str = "", v1: JsonDict 
         "plugins": plugins.elsewhere,
     }
     return {name: part for name, part in made.items() if part}
+
+
+_SPECS: Final[Mapping[str, type[Model]]] = {V1: V1Spec, LEDGER: LedgerSpec}
 
 
 def _short(model: type[Model], body: JsonDict, without: Iterable[str] = ()) -> JsonDict:

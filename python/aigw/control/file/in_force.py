@@ -32,7 +32,7 @@ from aigw.config.finding import Path, dotted
 from aigw.control.file.apply import Conflict, Conflicts, Declared, apply
 from aigw.control.file.changes import Difference, difference
 from aigw.control.file.consumers import ConsumerRows
-from aigw.control.file.declare import Sealer, consumer_rows, declared, default_tier, rows_of_file, v1_of
+from aigw.control.file.declare import Sealer, consumer_rows, declared, default_tier, rows_of_file, sections_of
 from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
 from aigw.control.file.kept import Kept, kept
@@ -43,6 +43,7 @@ from aigw.control.publish.publication import Publication
 from aigw.control.store import tables
 from aigw.control.store.database import Store
 from aigw.control.store.origin import Origin
+from aigw.control.store.rows import NO_SECTIONS, Sections
 from aigw.control.store.write import WriteSession
 from aigw.errors import AigwError, ConfigError, StoreError, Unservable, explain
 from aigw.telemetry.families import Family, own
@@ -237,15 +238,15 @@ class Configuration:
     def document(self) -> JsonDict:
         """The configuration in force as a file: entities of the file and of the Admin API."""
         with self._store.reading() as reader:
-            return document(rows_of(reader), reader.default_tier(), self._mark, reader.v1())
+            return document(rows_of(reader), reader.default_tier(), self._mark, reader.sections())
 
     def compare(self, name: str, data: bytes) -> Comparison:
         """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
         file = read_text(name, data, None, self._folder())
         wanted = rows_of_file(file, self._sealer, int(self._now()), self._made)
         with self._store.reading() as reader:
-            v1 = (reader.v1(), v1_of(file))
-            return compare(wanted, default_tier(file), rows_of(reader), reader.default_tier(), v1)
+            sections = (reader.sections(), sections_of(file))
+            return compare(wanted, default_tier(file), rows_of(reader), reader.default_tier(), sections)
 
     def families(self) -> list[Family]:
         """Metrics of the configuration."""
@@ -280,7 +281,7 @@ class Configuration:
         rows = consumer_rows(file, self._sealer, int(now), self._made)
         names = {e.id: e.name for e in file.entities if e.kind != "plugins"}
         try:
-            done = self._write(trigger, stamp, entities, (default_tier(file), v1_of(file)), names, rows)
+            done = self._write(trigger, stamp, entities, (default_tier(file), sections_of(file)), names, rows)
         except Conflicts as error:
             raise ConfigErrors(findings(error.found, file)) from None
         except Unservable as error:
@@ -297,7 +298,7 @@ class Configuration:
     def _delete_of_file(self) -> None:
         """Delete the entities of an earlier file."""
         try:
-            done = self._write("start", None, [], (None, None), {})
+            done = self._write("start", None, [], (None, NO_SECTIONS), {})
         except Conflicts as error:
             hint = "--config none deletes the entities that a file declared"
             raise ConfigError("\n".join([f"{hint}, but:", *(f"  {c.message}" for c in error.found)])) from None
@@ -311,19 +312,19 @@ class Configuration:
         trigger: str,
         stamp: Stamp | None,
         entities: list[Declared],
-        settings: tuple[str | None, JsonDict | None],
+        settings: tuple[str | None, Sections],
         names: dict[str, str],
         rows: ConsumerRows | None = None,
     ) -> Difference:
-        """`settings`: the id of the default tier, and `v1`."""
+        """`settings`: the id of the default tier, and the sections."""
 
         def name(key: str) -> str | None:
             return names.get(key) or (rows.native.name(key) if rows is not None else None)
 
         def operation(session: WriteSession) -> Difference:
-            (before, v1), kept = (session.default_tier(), session.v1()), len(session.changes)
+            (before, sections), kept = (session.default_tier(), session.sections()), len(session.changes)
             apply(session, entities, rows, *settings)
-            done = difference(session.changes[kept:], name, (before, settings[0]), (v1, settings[1]))
+            done = difference(session.changes[kept:], name, (before, settings[0]), (sections, settings[1]))
             put_stamp(session, stamp)
             put_history(session, [*history_of(session), self._entry(trigger, stamp.hash if stamp else "", done, None)])
             return done

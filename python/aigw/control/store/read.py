@@ -1,14 +1,14 @@
 """Queries of the store on one connection, which sees one committed state. Out: `Row`s, or tuples where there may be a million."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
 
 from aigw.control.store import tables
-from aigw.control.store.rows import DEFAULT_TIER, V1, Row, row_of
+from aigw.control.store.rows import DEFAULT_TIER, LEDGER, SECTIONS, V1, Row, Sections, row_of
 from aigw.types import JsonDict
 
 
@@ -93,11 +93,23 @@ class StoreReader:
         found = self.connection.scalar(sa.select(c.value).where(c.key == DEFAULT_TIER))
         return None if found is None else str(found)
 
+    def section(self, name: str) -> JsonDict | None:
+        """A section of the file that is a setting of the gateway (`SECTIONS`)."""
+        c = tables.meta.c
+        found = self.connection.scalar(sa.select(c.value).where(c.key == name))
+        return None if found is None else orjson.loads(found)
+
+    def sections(self) -> Sections:
+        """All of them."""
+        return {name: self.section(name) for name in SECTIONS}
+
     def v1(self) -> JsonDict | None:
         """The file's `v1`."""
-        c = tables.meta.c
-        found = self.connection.scalar(sa.select(c.value).where(c.key == V1))
-        return None if found is None else orjson.loads(found)
+        return self.section(V1)
+
+    def ledger(self) -> JsonDict | None:
+        """The file's `ledger`."""
+        return self.section(LEDGER)
 
     def consumer_plugins(self, consumer: str | None = None) -> list[JsonDict]:
         """Bodies of the plugins on one consumer; None: of all plugins on consumers."""
@@ -128,6 +140,19 @@ class StoreReader:
         c = tables.consumers.c
         query = sa.select(c.n, sa.func.coalesce(c.username, c.custom_id, c.id)).where(c.n.in_(numbers))
         return dict(self._tuples(query))
+
+    def named(self, kind: str, numbers: Collection[int]) -> dict[int, tuple[str, str]]:
+        """Row number -> (id, name for people) of entities of a kind of the ledger. A deleted entity has its id as name."""
+        found: dict[int, tuple[str, str]] = {}
+        wanted = sorted(numbers)
+        for at in range(0, len(wanted), NAMED_AT_ONCE):
+            part = wanted[at : at + NAMED_AT_ONCE]
+            if (query := _named(kind, part)) is not None:
+                found |= {n: (key, name) for n, key, name in self.connection.execute(query)}
+            c, gone = tables.row_numbers.c, [n for n in part if n not in found]
+            retired = sa.select(c.n, c.id).where(c.kind == _COLLECTIONS.get(kind, kind), c.n.in_(gone))
+            found |= {n: (key, _shown_key(kind, key)) for n, key in self.connection.execute(retired)}
+        return found
 
     def of_file(self) -> dict[str, dict[str, str]]:
         """Kind -> id -> the column `origin` (`Origin.text`) of every entity of the configuration file in force."""
@@ -170,6 +195,32 @@ class StoreReader:
         if tag is not None:
             query = query.where(c.tag == tag)
         return [tuple(r) for r in self.connection.execute(query.order_by(c.tag, c.kind, c.id).limit(size))]
+
+
+NAMED_AT_ONCE: Final = 500
+_COLLECTIONS: Final = {
+    "consumer": "consumers", "credential": "keyauth_credentials", "tier": "tiers", "route": "routes", "model": "models",
+    "service": "services", "upstream": "calls",
+}  # fmt: skip
+"""Kind of the ledger -> collection, or kind of `row_numbers`."""
+
+
+def _named(kind: str, numbers: Sequence[int]) -> sa.Select[Any] | None:
+    """(n, id, name) of these entities; None for kinds without a table."""
+    table = tables.ENTITIES.get(_COLLECTIONS.get(kind, ""))
+    if table is None:
+        return None
+    c = table.c
+    names = [c[name] for name in ("username", "custom_id", "name") if name in c]
+    name: sa.ColumnElement[Any] = sa.func.coalesce(*names, c.id) if names else c.id
+    if kind == "service":  # an event shows it as the upstream
+        name = sa.func.json_extract(c.body, "$.host") + ":" + sa.cast(sa.func.json_extract(c.body, "$.port"), sa.Text)
+    return sa.select(c.n, c.id, name).where(c.n.in_(numbers))
+
+
+def _shown_key(kind: str, key: str) -> str:
+    """The name of an entity without a row; the key of an upstream ends with its labels."""
+    return key.split("/", 2)[-1] if kind == "upstream" else key
 
 
 def _alive(kind: str, now: int) -> list[sa.ColumnElement[bool]]:

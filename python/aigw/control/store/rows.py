@@ -27,6 +27,12 @@ class Row(NamedTuple):
 
 DEFAULT_TIER: Final = "default_tier"
 V1: Final = "v1"
+LEDGER: Final = "ledger"
+SECTIONS: Final = (V1, LEDGER)
+"""Sections of the file that are settings of the gateway: objects without a name, stored as they are."""
+Sections = Mapping[str, JsonDict | None]
+"""The settings of a file by section; None or no member for a section that the file does not have."""
+NO_SECTIONS: Final[Sections] = {}
 SETTINGS: Final = "settings"
 """The kind of a change to a setting of the gateway. Such a change has no rows."""
 

@@ -16,7 +16,6 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import (
     DEFAULT_TIER,
     SETTINGS,
-    V1,
     BulkChange,
     Change,
     Referenced,
@@ -115,14 +114,14 @@ class WriteSession(StoreReader):
             self.connection.execute(sa.insert(tables.meta).values(key=DEFAULT_TIER, value=tier))
         self.changes.append(Change(SETTINGS, None, None))
 
-    def set_v1(self, spec: JsonDict | None) -> None:
-        """Set the file's `v1`."""
-        if self.v1() == spec:
+    def set_section(self, name: str, spec: JsonDict | None) -> None:
+        """Set a section of the file that is a setting of the gateway (`SECTIONS`)."""
+        if self.section(name) == spec:
             return
         c = tables.meta.c
-        self.connection.execute(sa.delete(tables.meta).where(c.key == V1))
+        self.connection.execute(sa.delete(tables.meta).where(c.key == name))
         if spec is not None:
-            self.connection.execute(sa.insert(tables.meta).values(key=V1, value=orjson.dumps(spec).decode()))
+            self.connection.execute(sa.insert(tables.meta).values(key=name, value=orjson.dumps(spec).decode()))
         self.changes.append(Change(SETTINGS, None, None))
 
     def delete(self, kind: EntityKind, row: Row, *, by_file: bool = False) -> None:

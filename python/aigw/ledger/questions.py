@@ -1,0 +1,39 @@
+"""The questions of `/usage`, `/usage/events` and `/denials`, the same for the Admin API and the command line.
+
+In: a connection and the texts of a query string. Out: JSON: `data`, and `next`, true while there is a next page. Raises `BadQuery`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import sqlalchemy as sa
+
+from aigw.ledger import query as q
+from aigw.ledger.events import of_request as one_request
+from aigw.ledger.events import page
+from aigw.ledger.usage import refusals, usage
+from aigw.types import JsonDict
+
+Answering = Callable[[sa.Connection, Mapping[str, str]], JsonDict]
+
+
+def _events(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
+    wanted = q.filters(query, ("size", "offset"))
+    size, digest = q.size(query), wanted.digest()
+    found = page(connection, wanted, q.offset(query, digest), size)
+    # The last page has an offset, too: a program that polls goes on from it.
+    return {"data": found.data, "next": found.more or None, "offset": q.offset_text(found.last, digest)}
+
+
+def _usage(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
+    return usage(connection, q.filters(query, ("group_by",)), q.grouping(query, q.USAGE_GROUPS))
+
+
+def _denials(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
+    return refusals(connection, q.filters(query, ("group_by",)), q.grouping(query, q.DENIAL_GROUPS))
+
+
+ANSWERS: Final[Mapping[str, Answering]] = {"usage": _usage, "events": _events, "denials": _denials}
+"""Name of a question -> the function that answers it."""
+
+__all__ = ["ANSWERS", "Answering", "one_request"]

@@ -1,0 +1,74 @@
+"""Opens the ledger beside the store of entities: names of entities for its events, retention from the configuration file.
+
+In: the open store and publication. Out: `Ledger`, whose compactor runs between `start` and `close`.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aigw._native import denials
+from aigw.control.publish.publication import Publication
+from aigw.control.store.database import Store
+from aigw.entities.ledger import LedgerSpec, bytes_of, seconds_of
+from aigw.ledger.compactor import Compactor
+from aigw.ledger.database import FILE, LedgerStore
+from aigw.ledger.names import Named, Names
+from aigw.ledger.retention import Retention, Sweeper
+from aigw.ledger.source import Source
+from aigw.telemetry.faults import Faults
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger of this gateway."""
+
+    store: LedgerStore
+    compactor: Compactor
+
+    def close(self) -> None:
+        """End the compactor and close the files."""
+        self.compactor.close()
+        self.store.close()
+
+
+def open_ledger(
+    data: Path,
+    source: Source,
+    store: Store,
+    publication: Publication,
+    faults: Faults,
+    now: Callable[[], float],
+) -> Ledger:
+    """Open the ledger's file. Raises ConfigError, StoreError."""
+    ledger = LedgerStore(data / FILE, store.store_id)
+    names = Names(_Entities(store, publication), [str(row["code"]) for row in denials()])
+    sweeper = Sweeper(lambda: _retention(store), now)
+    return Ledger(ledger, Compactor(ledger, source, names, sweeper, faults))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entities:
+    """The names of entities, from their store."""
+
+    store: Store
+    publication: Publication
+
+    def version(self) -> int:
+        return self.publication.in_force.generation
+
+    def lookup(self, kind: str, numbers: Collection[int]) -> Mapping[int, Named]:
+        with self.store.reading() as reader:
+            return reader.named(kind, numbers)
+
+
+def _retention(store: Store) -> Retention:
+    with store.reading() as reader:
+        spec = LedgerSpec.model_validate(reader.ledger() or {})
+    return Retention(
+        seconds_of(spec.events),
+        seconds_of(spec.minutes),
+        seconds_of(spec.hours),
+        seconds_of(spec.days),
+        bytes_of(spec.max_disk),
+    )
