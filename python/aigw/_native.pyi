@@ -281,6 +281,9 @@ class Publisher:
     def reclaim(self) -> list[tuple[int, int]]:
         """Free the slots whose owners died: [(slot, permits found open)]."""
 
+    def ledger(self) -> Ledger:
+        """The segments of the ledger in the same folder."""
+
     def metrics(self, labels: MetricLabels) -> str:
         """The Prometheus page of the request path. Rows without a label are not shown."""
 
@@ -373,6 +376,21 @@ class Exchange:
         """None: the answer went out through the server."""
     def cancel(self, msg: object | None = None) -> bool:
         """False: an exchange ends by its answer, by its deadline or by its client."""
+
+@final
+class Ledger:
+    """The segments of the ledger, as ``aigw.ledger.source.Source`` describes them. Made by ``Publisher.ledger``. Methods raise OSError."""
+
+    def segments(self) -> list[tuple[int, int, int, bool, int, int | None]]:
+        """(life, slot, number, live, synced, end) of every segment with records or about to have some."""
+    def read(
+        self, life: int, slot: int, number: int, start: int, most: int
+    ) -> tuple[list[tuple[object, ...]], list[tuple[int, int, int, int, int, int]], int, str | None]:
+        """Up to ``most`` records from ``start``: (entries, refusals, next record, damage). Integers above 2**63 - 1 are 2**63 - 1."""
+    def remove(self, life: int, slot: int, number: int) -> bool:
+        """Remove a segment; False while its owner, or a permit that its owner left, may need it."""
+    def status(self) -> tuple[int, int, str | None]:
+        """(records that a loss of power would take, segment files, the fault of a writer with its repair)."""
 
 @final
 class InlineSubmit:

@@ -96,6 +96,23 @@ impl Ledger {
         Ok((entries, denials, read.next, damage))
     }
 
+    fn status(&self, py: Python<'_>) -> PyResult<(u64, usize, Option<String>)> {
+        py.detach(|| {
+            let slots = self.cells.slots()?;
+            let segments = self.segments.lives()?.iter().map(|life| life.segments.len()).sum();
+            let unsynced = slots.iter().map(|slot| slot.unsynced).sum();
+            let fault = if slots.iter().any(|slot| slot.ledger_full) {
+                Some("the disk of the data folder is full: calls are refused with 503 until there is room for the ledger".to_owned())
+            } else if slots.iter().any(|slot| slot.ledger_failing) {
+                Some("the ledger cannot be put on its disk: look at the kernel's log, and move the data folder to a sound disk".to_owned())
+            } else {
+                None
+            };
+            Ok((unsynced, segments, fault))
+        })
+        .map_err(io_error)
+    }
+
     fn remove(&self, py: Python<'_>, life: u64, slot: u8, number: u32) -> PyResult<bool> {
         let name = SegmentName { life, slot, number };
         py.detach(|| {

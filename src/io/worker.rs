@@ -148,6 +148,9 @@ impl Worker {
     /// Counts what happened outside of requests since the last beat.
     pub fn beat(&self) {
         self.recorder.count_log();
+        let ledger = self.cells.ledger().status();
+        let (full, failing) = (ledger.room <= ledger.reserved, ledger.sync_error.is_some());
+        self.cells.status().set_ledger(ledger.unsynced, full, failing);
         let failures = self.reader.take_failures();
         if failures > 0 {
             self.recorder.count(Counter::SnapshotFailed, failures);
@@ -292,6 +295,11 @@ impl Worker {
     /// Writes the rest of the access log.
     pub fn close(&self) {
         self.recorder.close();
+        if let Err(error) = self.cells.ledger().close()
+            && let Some(log) = self.log.get()
+        {
+            log("ledger_not_closed", &[("error", error.to_string())]);
+        }
     }
 }
 

@@ -47,12 +47,7 @@ pub const CONTROL: [Metric; 10] = [
         help: "Entries of workers that a power loss would take: they are written, and not on the disk yet.",
         labels: &[],
     },
-    Metric {
-        name: "aigw_ledger_segments",
-        kind: MetricType::Gauge,
-        help: "Segment files of the ledger.",
-        labels: &[],
-    },
+    Metric { name: "aigw_ledger_segments", kind: MetricType::Gauge, help: "Segment files of the ledger.", labels: &[] },
     Metric {
         name: "aigw_ledger_damaged_segments",
         kind: MetricType::Gauge,

@@ -157,6 +157,9 @@ class FakePublisher:
             "source": source,
         }  # fmt: skip
 
+    def ledger(self) -> NoSegments:
+        return NoSegments()
+
     def reclaim(self) -> list[tuple[int, int]]:
         return []
 

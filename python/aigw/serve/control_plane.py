@@ -20,7 +20,7 @@ from aigw.control.publish.publication import Publication
 from aigw.control.publish.repair import Repair
 from aigw.control.store.database import Store
 from aigw.errors import AigwError, StoreError, explain
-from aigw.ledger.source import NoSegments, Source
+from aigw.ledger.source import Source
 from aigw.serve.ledger import Ledger, open_ledger
 from aigw.telemetry.families import Family, native, text
 from aigw.telemetry.faults import Faults
@@ -106,7 +106,7 @@ def open_control(
     _count_consumers(files, settings.metrics_consumers)
     faults = Faults()
     try:
-        source = (segments or _no_segments)(str(settings.data), store.store_id)
+        source = files.ledger() if segments is None else segments(str(settings.data), store.store_id)
         ledger = open_ledger(settings.data, source, store, publication, faults, now)
     except (AigwError, OSError):
         store.close()
@@ -176,10 +176,6 @@ class _Metrics:
             return names
         with self._store.reading() as reader:
             return names._replace(consumers=reader.consumer_names(counted))
-
-
-def _no_segments(data: str, store_id: str) -> Source:
-    return NoSegments()
 
 
 def _count_consumers(files: Publisher, on: bool) -> None:

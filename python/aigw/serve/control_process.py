@@ -106,23 +106,29 @@ async def _repair(control: Control, log: Log) -> None:
         with control.faults.outlived("repair", "look at the workers"):
             try:
                 control.repair.look()
+                # Permits whose rows found no room in the ledger wait for the next look.
+                _reclaim(control, log)
             except OSError as error:
                 log("repair_failed", error=str(error))
+
+
+def _reclaim(control: Control, log: Log) -> None:
+    """End the permits of dead workers. Raises OSError."""
+    reclaimed = control.reclaim()
+    # The sweep also finds slots of workers that ended normally: a worker does not free its slot, because its threads may
+    # touch a permit until the process is gone. Only open permits are worth a log line.
+    if permits := sum(permits for _, permits in reclaimed):
+        log("slots_reclaimed", slots=len(reclaimed), permits=permits)
 
 
 def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
     """Handle the supervisor's messages. Several deaths need one sweep. Without a configuration file a reload is ignored."""
     asked = set(os.read(fd, 4096).split())
     if b"reclaim" in asked:
-        reclaimed: list[tuple[int, int]] = []
         try:
-            reclaimed = control.reclaim()
+            _reclaim(control, log)
         except OSError as error:
             log("reclaim_failed", error=str(error))
-        # The sweep also finds slots of workers that ended normally: a worker does not free its slot, because its threads may
-        # touch a permit until the process is gone. Only open permits are worth a log line.
-        if permits := sum(permits for _, permits in reclaimed):
-            log("slots_reclaimed", slots=len(reclaimed), permits=permits)
     if b"reload" in asked and watch is not None:
         watch.hangup()
     elif b"reload" in asked:

@@ -29,6 +29,8 @@ const GENERATION: usize = header::OWN + 3;
 const IN_FLIGHT: usize = header::OWN + 4;
 const INLINE: usize = header::OWN + 5;
 const LIFE: usize = header::OWN + 6;
+const UNSYNCED: usize = header::OWN + 7;
+const FAULTS: usize = header::OWN + 8;
 
 const FREE: u64 = 0;
 const WORDS: usize = HEADER_WORDS + RING_WORDS;
@@ -70,6 +72,12 @@ pub struct SlotReport {
     pub in_flight: u64,
     /// Whether the owner's requests are stepped inline.
     pub inline: bool,
+    /// Records of its ledger that a loss of power would take.
+    pub unsynced: u64,
+    /// Its ledger has no room for another record.
+    pub ledger_full: bool,
+    /// Its ledger cannot be put on disk.
+    pub ledger_failing: bool,
 }
 
 /// The status that a worker shows. Each word has one writer, the worker.
@@ -90,6 +98,12 @@ impl<'a> SlotStatus<'a> {
     /// Shows whether requests are stepped inline.
     pub fn set_inline(self, inline: bool) {
         self.0[INLINE].store(u64::from(inline), Ordering::Release);
+    }
+
+    /// Shows the ledger: records that a loss of power would take, whether it has no room, whether it cannot be put on disk.
+    pub fn set_ledger(self, unsynced: u64, full: bool, failing: bool) {
+        self.0[UNSYNCED].store(unsynced, Ordering::Relaxed);
+        self.0[FAULTS].store(u64::from(full) | u64::from(failing) << 1, Ordering::Release);
     }
 
     /// The count of requests in flight, to be added to and subtracted from.
@@ -135,7 +149,7 @@ impl Slot {
             words[PID].store(u64::from(std::process::id()), Ordering::Relaxed);
             words[BOOT].store(boot(), Ordering::Relaxed);
             words[LIFE].store(life, Ordering::Relaxed);
-            for word in [GENERATION, IN_FLIGHT, INLINE] {
+            for word in [GENERATION, IN_FLIGHT, INLINE, UNSYNCED, FAULTS] {
                 words[word].store(0, Ordering::Relaxed);
             }
             words[STATE].store(SlotState::Starting as u64, Ordering::Release);
@@ -284,6 +298,9 @@ pub(super) fn report(number: u8, slot: &WordMap) -> Option<SlotReport> {
         generation: word(GENERATION),
         in_flight: word(IN_FLIGHT),
         inline: word(INLINE) != 0,
+        unsynced: word(UNSYNCED),
+        ledger_full: word(FAULTS) & 1 != 0,
+        ledger_failing: word(FAULTS) & 2 != 0,
     })
 }
 
