@@ -11,6 +11,7 @@ import orjson
 
 from aigw._native import PublishError
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
+from aigw.ledger.source import NoSegments
 from aigw.types import MetricLabels
 
 
