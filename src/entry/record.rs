@@ -87,7 +87,7 @@ pub fn encode(kind: RecordKind, sequence: u32, payload: &Payload) -> [u64; RECOR
 pub fn decode(words: &[u64; RECORD_WORDS], sequence: u32) -> Result<Record, Flaw> {
     let first = words[0];
     if first == 0 {
-        return Err(if words.iter().all(|&word| word == 0) { Flaw::Empty } else { Flaw::Unfinished });
+        return Err(if *words == [0; RECORD_WORDS] { Flaw::Empty } else { Flaw::Unfinished });
     }
     if first >> MARK_AT != MARK || first & LOWER != check(words) || words[1] != u64::from(sequence) {
         return Err(Flaw::Damaged);

@@ -96,9 +96,8 @@ pub fn recover(words: &[u64], from: u32, most: u32, extent: Extent) -> Recovered
 fn place(words: &[u64], n: u32) -> [u64; RECORD_WORDS] {
     let mut place = [0; RECORD_WORDS];
     let rest = words.get(n as usize * RECORD_WORDS..).unwrap_or_default();
-    for (to, word) in place.iter_mut().zip(rest) {
-        *to = *word;
-    }
+    let there = rest.len().min(RECORD_WORDS);
+    place[..there].copy_from_slice(&rest[..there]);
     place
 }
 

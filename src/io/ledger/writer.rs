@@ -245,9 +245,11 @@ impl LedgerWriter {
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
         self.shared.stop.store(true, Ordering::SeqCst);
         thread.thread().unpark();
-        // The thread catches its panics.
-        let mut syncer = thread.join().map_err(|_| Error::other("the ledger's thread ended by itself"))?;
-        syncer.finish()
+        let panicked = |_| Error::other("the ledger's thread panicked at its end: its last records may not be on disk");
+        let mut syncer = thread.join().map_err(panicked)?;
+        let finished = catch_unwind(AssertUnwindSafe(|| syncer.finish())).map_err(panicked);
+        self.shared.end_of_syncs();
+        finished?
     }
 }
 
