@@ -110,8 +110,11 @@ impl Run {
         let found = read_all(&self.dir(), 777);
         assert!(found.numbers() == (0..self.appended.len() as u64).collect::<Vec<_>>(), "{case}");
         assert!(found.is_whole() && found.unfinished.is_empty(), "{case}: {found:?}");
-        let ids: Vec<Position> =
-            found.records.iter().map(|(name, record)| Position { segment: name.number, sequence: record.sequence }).collect();
+        let ids: Vec<Position> = found
+            .records
+            .iter()
+            .map(|(name, record)| Position { segment: name.number, sequence: record.sequence })
+            .collect();
         assert!(ids == self.appended, "{case}: a record's id is not the one that its writer was given");
         let life = &Segments::open(&self.dir(), STORE).lives().unwrap()[0];
         assert!(life.is_closed && !life.is_alive, "{case}");
@@ -154,7 +157,8 @@ fn faults_may_come_in_rows() {
         let faults: Vec<_> = (0..6)
             .flat_map(|_| {
                 let (first, length) = (dice.roll(60), 1 + dice.roll(5));
-                let fault = [Fault::Error(EIO), Fault::PanicBefore, Fault::PanicAfter][usize::try_from(dice.roll(3)).unwrap()];
+                let fault =
+                    [Fault::Error(EIO), Fault::PanicBefore, Fault::PanicAfter][usize::try_from(dice.roll(3)).unwrap()];
                 (first..first + length).map(move |call| (call, fault))
             })
             .collect();
