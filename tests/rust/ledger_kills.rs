@@ -5,10 +5,10 @@
 mod ledger;
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -43,7 +43,7 @@ fn a_writer_process() {
                     let position = writer.append(RecordKind::Entry, &payload(n)).unwrap();
                     let noted = [n, position.segment.into(), position.sequence.into()].map(u64::to_le_bytes).concat();
                     books.write_all_at(&noted, count * 24).unwrap();
-                    if count == 100 {
+                    if count % 700 == 100 {
                         println!("\nworking");
                     }
                 }
@@ -52,10 +52,12 @@ fn a_writer_process() {
     });
 }
 
-struct Process(Child);
+struct Process {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+}
 
 impl Process {
-    /// Starts a writer and waits until it has appended.
     fn start(dir: &Path, books: &Path, life: u64) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "a_writer_process", "--nocapture", "--test-threads=1"])
@@ -66,15 +68,19 @@ impl Process {
             .spawn()
             .unwrap();
         let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(said.map_while(Result::ok).any(|said| said == "working"));
-        Self(child)
+        Self { child, said }
+    }
+
+    /// Waits until a thread has appended 700 records more.
+    fn work(&mut self) {
+        assert!(self.said.by_ref().map_while(Result::ok).any(|said| said == "working"));
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -87,18 +93,19 @@ fn noted(books: &Path) -> Vec<[u64; 3]> {
 
 #[test]
 fn killed_processes_lose_no_record() {
-    let folder = Folder::new("kills");
+    let folder = Folder::on_disk("kills");
     let dir = folder.0.join("ledger");
     let segments = Segments::open(&dir, STORE);
     let mut total = 0;
     for life in 1..=KILLS {
         let books = folder.0.join("books");
-        let process = Process::start(&dir, &books, life);
-        // Kills come before, in and after the making of segments.
-        for _ in 0..life % 5 {
+        let mut process = Process::start(&dir, &books, life);
+        // Both threads have appended; later kills come in the second and third segment.
+        for _ in 0..2 + life % 11 {
+            process.work();
             let live = &segments.lives().unwrap()[0];
-            assert!(live.is_alive, "its files are locked");
-            let name = SegmentName { life, slot: 0, number: live.segments[0].number };
+            assert!(live.is_alive && !live.is_closed, "its files are locked");
+            let name = SegmentName { life, slot: 0, number: 0 };
             let read = segments.read(name, 0, 1_000).unwrap();
             assert!(read.gaps.is_empty() && read.tail == Tail::Clean, "{read:?}");
         }

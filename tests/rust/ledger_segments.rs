@@ -347,8 +347,7 @@ async fn strict_call_waits_for_the_disk() {
 
 #[tokio::test]
 async fn thread_syncs_without_being_asked() {
-    // On the real disk, in this process's own time.
-    let folder = Folder::new("real");
+    let folder = Folder::on_disk("real");
     let writer = LedgerWriter::open(&folder.0, STORE, SLOT, LIFE).unwrap();
     for n in 0..20 {
         assert!(writer.reserve(1));

@@ -21,12 +21,19 @@ pub const SLOT: u8 = 3;
 pub struct Folder(pub PathBuf);
 
 impl Folder {
+    /// In memory where there is such a file system: the disk's own pace is no part of most tests.
     pub fn new(name: &str) -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory, name) } else { Self::on_disk(name) }
+    }
+
+    pub fn on_disk(name: &str) -> Self {
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")), name)
+    }
+
+    fn below(above: &Path, name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        // In memory where that is: the disk's own pace is no part of these tests.
-        let memory = Path::new("/dev/shm");
-        let above = if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
         let path = above.join(format!("aigw-ledger-{}-{n}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
