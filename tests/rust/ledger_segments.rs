@@ -86,10 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Reads a killed process's folder after its damage: each record that is read is right and in order, and whatever is missing is reported.
 fn check_damaged(folder: &Folder, records: u64, step: &Step) -> Result<(), TestCaseError> {
-    let (segment, byte) = match *step {
-        Step::Cut { segment, byte } | Step::Flip { segment, byte, .. } => (segment, byte),
-        _ => return Ok(()),
-    };
+    let (Step::Cut { segment, byte } | Step::Flip { segment, byte, .. }) = *step else { return Ok(()) };
     let path = file(&folder.0, segment);
     if !path.exists() {
         return Ok(());
