@@ -27,6 +27,11 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         sys.stdout.write(line.rstrip() + "\n")
 
 
+def dollars(nanodollars: int) -> str:
+    """Nano-dollars as USD without trailing zeros: `0.000026`."""
+    return f"{nanodollars // 10**9:,}.{nanodollars % 10**9:09}".rstrip("0").rstrip(".")
+
+
 def note(text: str) -> None:
     """A remark for people, on standard error."""
     sys.stderr.write(text + "\n")

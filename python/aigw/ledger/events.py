@@ -61,8 +61,9 @@ def of_request(connection: sa.Connection, request_id: str) -> JsonDict | None:
         key = bytes.fromhex(request_id)
     except ValueError:
         return None
-    low, high = connection.execute(sa.select(sa.func.min(events.c.n), sa.func.max(events.c.n))).one()
-    if len(key) != 16 or high is None:
+    # In one statement, SQLite would look at every event.
+    low, high = (connection.scalar(sa.select(of(events.c.n))) for of in (sa.func.min, sa.func.max))
+    if len(key) != 16 or low is None or high is None:
         return None
     # The index is in parts of 65,536 events, each searched by itself.
     sql = (

@@ -16,7 +16,7 @@ import click
 
 from aigw.cli.admin_client import AdminApi
 from aigw.cli.arguments import Verb, admin_option, output_option
-from aigw.cli.output import show_json
+from aigw.cli.output import dollars, show_json
 from aigw.cli.rates import Frame, Percentiles, Refusals, Sample, frame
 from aigw.errors import UpstreamError
 
@@ -168,11 +168,6 @@ def _tiers(now: Frame) -> "Table":
         held = (f"{row.in_flight:,}", f"{row.reserved_tokens:,}", dollars(row.reserved_spend_nanodollars))
         table.add_row(row.tier, *held, f"{row.tokens_per_s:g}", f"{row.spend_per_h:,.6g}")
     return _more(table, len(now.tiers))
-
-
-def dollars(nanodollars: int) -> str:
-    """Nano-dollars as USD without trailing zeros: `0.000026`."""
-    return f"{nanodollars // 10**9:,}.{nanodollars % 10**9:09}".rstrip("0").rstrip(".")
 
 
 def _tokens(now: Frame) -> "Table":

@@ -1,0 +1,54 @@
+"""Questions to the ledger for `aigw usage`: to a running gateway's Admin API, or to the ledger's file of a data folder.
+
+In: an address or a folder, and a query as texts. Out: rows of JSON, page by page. Raises ConfigError for a wrong query, other AigwErrors as
+the Admin API and the ledger do.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import urlencode
+
+from aigw.cli.admin_client import AdminApi
+from aigw.types import JsonDict
+
+PAGE: Final = 1000
+PATIENCE_S: Final = 120.0  # seconds: sums over a year of minutes take some
+PATHS: Final = {"usage": "/usage", "events": "/usage/events", "denials": "/denials"}
+
+
+class Asks(Protocol):
+    """Answers one question."""
+
+    def __call__(self, question: str, query: Mapping[str, str]) -> Any: ...
+
+
+def of_gateway(admin: str | None) -> Asks:
+    """A running gateway."""
+    api = AdminApi(admin, PATIENCE_S)
+    return lambda question, query: api.get(f"{PATHS[question]}?{urlencode(query)}")
+
+
+def of_folder(data: Path) -> Asks:
+    """A data folder, beside its gateway or without one."""
+    from aigw.ledger.database import open_for_reading  # noqa: PLC0415  (the other source needs no SQL)
+    from aigw.ledger.questions import ANSWERS  # noqa: PLC0415
+
+    reader = open_for_reading(data)
+
+    def ask(question: str, query: Mapping[str, str]) -> JsonDict:
+        with reader.reading() as connection:
+            return ANSWERS[question](connection, query)
+
+    return ask
+
+
+def pages(ask: Asks, question: str, query: Mapping[str, str]) -> Iterator[list[JsonDict]]:
+    """The rows of an answer, page by page. Events that arrive meanwhile are the last pages."""
+    query = {**query, "size": str(PAGE)} if question == "events" else query
+    while True:
+        found = ask(question, query)
+        yield found["data"]
+        if not found.get("next"):
+            return
+        query = {**query, "offset": found["offset"]}
