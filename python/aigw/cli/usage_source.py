@@ -30,7 +30,7 @@ def of_gateway(admin: str | None) -> Asks:
 
 
 def of_folder(data: Path) -> Asks:
-    """A data folder, beside its gateway or without one."""
+    """A data folder, whether its gateway runs or not."""
     from aigw.ledger.database import open_for_reading  # noqa: PLC0415  (the other source needs no SQL)
     from aigw.ledger.questions import ANSWERS  # noqa: PLC0415
 

@@ -2,7 +2,7 @@
 
 In: a `Source` of segments. Out: events, rollups and refusals in `ledger.db`, in one transaction with the cursor of each segment, so a kill at
 any instant loses nothing and counts nothing twice. A segment is removed after its records are committed. Between rounds the thread takes
-over changed names and deletes one step of what is older than its retention.
+over changed names, and deletes one step of events and sums that are older than their retention.
 A damaged segment keeps its file: its records before the damage are stored, and the status names it until an operator moves it away.
 """
 
@@ -80,7 +80,7 @@ class Compactor:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread after its round, and store what is readable."""
+        """End the thread after its round, and store the readable rest."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -23,9 +23,11 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _PRAGMAS: Final[Mapping[str, str | int]] = {
     "page_size": 8192,
     "auto_vacuum": "INCREMENTAL",
-    "cache_size": -65536,  # KiB: the newest pages of events, of their index and of the rollups, while a backlog is compacted
+    "cache_size": -8192,  # KiB
     "wal_autocheckpoint": 2000,  # pages: 16 MiB
 }
+_WRITER_KIB: Final = 65536
+"""The writer's cache: the newest pages of events, of their index and of the rollups, while a backlog is compacted."""
 
 
 class LedgerReader:
@@ -56,11 +58,12 @@ class LedgerStore(LedgerReader):
         except OSError as error:
             raise StoreError(f"the folder of the ledger cannot be made: {error}") from error
         super().__init__(path, sqlite.open_engine(path, _PRAGMAS))
+        self._writer = sqlite.open_engine(path, {**_PRAGMAS, "cache_size": -_WRITER_KIB})
         with sqlite.readable_errors(path, CALLED):
             self._prepare(store_id)
 
     def _prepare(self, store_id: str) -> None:
-        with self._engine.connect().execution_options(immediate=True) as connection, connection.begin():
+        with self._writer.connect().execution_options(immediate=True) as connection, connection.begin():
             sqlite.prepare(connection, self._path, tables.metadata, tables.HEAD, MIGRATIONS)
             known = get_meta(connection, "store_id")
             if known is None:
@@ -74,20 +77,24 @@ class LedgerStore(LedgerReader):
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One transaction, durable when the block ends without an exception. Raises StoreError."""
-        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as pooled:
+        with sqlite.readable_errors(self._path, CALLED), self._writer.connect() as pooled:
             connection = pooled.execution_options(immediate=True)
             with connection.begin():
                 yield connection
 
+    def close(self) -> None:
+        self._writer.dispose()
+        super().close()
+
     def vacuum(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system. Raises StoreError."""
-        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
+        with sqlite.readable_errors(self._path, CALLED), self._writer.connect() as connection:
             # The driver frees one page with each step of this statement.
             sqlite.raw(connection).execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
 
 
 def open_for_reading(data: Path) -> LedgerReader:
-    """The ledger of a data folder, beside a running gateway or without one. Raises ConfigError."""
+    """The ledger of a data folder, whether its gateway runs or not. Raises ConfigError, StoreError."""
     path = data / FILE
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: --data names the data folder of a gateway (aigw serve --data)")

@@ -1,4 +1,4 @@
-"""Opens the ledger beside the store of entities: names of entities for its events, retention from the configuration file.
+"""Opens the ledger of a data folder: names of entities for its events, retention from the configuration file.
 
 In: the open store and publication. Out: `Ledger`, whose compactor runs between `start` and `close`.
 """

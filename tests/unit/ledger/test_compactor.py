@@ -1,4 +1,4 @@
-"""The compactor: each entry becomes one event, whatever is killed when; damage and gaps are told, and nothing is deleted for them."""
+"""The compactor: each entry becomes one event, whatever is killed when; damage and gaps are named, and their files stay."""
 
 import random
 from collections import Counter
@@ -60,7 +60,7 @@ def test_a_backlog_takes_several_transactions(ledger: Ledger) -> None:
         for _ in range(MOST // 2):
             ledger.source.append(record, slot=slot)
     commits = []
-    sa.event.listen(ledger.store._engine, "commit", lambda connection: commits.append(1))
+    sa.event.listen(ledger.store._writer, "commit", lambda connection: commits.append(1))
     assert ledger.round() == 3 * (MOST // 2)
     assert len(commits) == 2
     assert ledger.usage()[0]["requests"] == 3 * (MOST // 2)
@@ -150,8 +150,9 @@ def killer(ledger: Ledger, at: int) -> Callable[[], None]:
             raise Killed
 
     ledger.source.before = step
-    for event in ("before_cursor_execute", "commit"):
-        sa.event.listen(ledger.store._engine, event, step)
+    for engine in (ledger.store._engine, ledger.store._writer):
+        for event in ("before_cursor_execute", "commit"):
+            sa.event.listen(engine, event, step)
     return step
 
 

@@ -76,7 +76,7 @@ def test_a_folder_without_a_ledger_says_so(tmp_path: Path) -> None:
         open_for_reading(tmp_path)
 
 
-def test_the_ledger_is_readable_beside_its_writer_and_after_it(ledger: Ledger) -> None:
+def test_the_ledger_is_readable_during_its_writer_and_after_it(ledger: Ledger) -> None:
     ledger.source.append(entry())
     ledger.round()
     for _ in range(2):

@@ -26,7 +26,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
         "dump": "Print the configuration in force as a configuration file.",
         "top": "Show traffic, refusals, tokens and latencies of a running gateway, live.",
         "tiers": "List the tiers with their limits, gates and prices, or show one tier.",
-        "usage": "Show what was used: requests, tokens, cost and price by group, or each entry.",
+        "usage": "Show usage: requests, tokens, cost and price by group, or each entry.",
         "tokens": "Count the tokens of a text or of a request, as the gateway does for a model.",
         "keys": "Create, list, rotate and revoke the API keys of consumers.",
     },

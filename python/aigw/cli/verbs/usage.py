@@ -48,7 +48,7 @@ _EVENT: Final = {
 @admin_option
 @click.pass_context
 def usage(ctx: click.Context, /, output: str, data: Path | None, admin: str | None, **query: Any) -> int:
-    """Show what was used: requests, tokens, cost and price by group, or each entry.
+    """Show usage: requests, tokens, cost and price by group, or each entry.
 
     Every answer of an upstream is one entry of the ledger, and sums are
     sums of entries by the time of admission (UTC). An entry is in the
@@ -56,8 +56,8 @@ def usage(ctx: click.Context, /, output: str, data: Path | None, admin: str | No
     tiers charge; UNPRICED counts calls of models without a cost.
 
     Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
-    token. With --data it reads the ledger of a data folder, beside its
-    gateway or without one.
+    token. With --data it reads the ledger of a data folder, whether its
+    gateway runs or not.
 
     For example:
 
