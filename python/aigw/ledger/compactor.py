@@ -29,6 +29,8 @@ log = logging.getLogger("aigw.control")
 
 EVERY_S: Final = 0.1
 """Seconds between two rounds without a backlog: events are readable within 1 s."""
+MOST_COMMITS: Final = 16
+"""Transactions of one round: with a backlog, finished segments go and the status is true every second or two."""
 Key = tuple[int, int, int]
 """(life, slot, number) of a segment."""
 
@@ -66,7 +68,7 @@ class Compactor:
         self._clock = clock
         self._cursors: dict[Key, Cursor] = {}
         self._next_event = self._next_cursor = 1
-        self._is_loaded = False
+        self._is_loaded = self._is_behind = False
         self._caught_up = clock()
         self._failed: str | None = None
         self._damaged: dict[Key, str] = {}
@@ -88,7 +90,7 @@ class Compactor:
                 self.round()
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
+        while not self._stop.wait(0 if self._is_behind else EVERY_S):
             done = False
             with self._faults.outlived("ledger", "compact the ledger"):
                 self.round()
@@ -98,20 +100,29 @@ class Compactor:
                 self._stop.wait(1)
 
     def round(self) -> int:
-        """Store every readable record and remove finished segments. Returns the number of entries stored. Raises StoreError, OSError."""
+        """Store the readable records and remove finished segments. Returns the number of entries stored; `is_behind` says whether more
+        are readable. Raises StoreError, OSError."""
         began = self._clock()
         try:
             if not self._is_loaded:
                 self._load()
-            infos = sorted(SegmentInfo(*info) for info in self._source.segments())
+            # By number first: the segments of all workers in turns.
+            infos = sorted((SegmentInfo(*info) for info in self._source.segments()), key=lambda i: (i.number, i))
             stored = self._compact(infos)
             self._remove(infos)
         except BaseException as error:
-            self._failed, self._is_loaded = explain(error), False
+            self._failed, self._is_loaded, self._is_behind = explain(error), False, False
             raise
         self._note(infos)
-        self._failed, self._caught_up = None, began
+        self._failed = None
+        if not self._is_behind:
+            self._caught_up = began
         return stored
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the last round left readable records to the next one."""
+        return self._is_behind
 
     def _load(self) -> None:
         """Read the next numbers, at start and after a fault: the commit that failed may have been stored."""
@@ -136,9 +147,12 @@ class Compactor:
         return self._cursors[key]
 
     def _compact(self, infos: Iterable[SegmentInfo]) -> int:
-        batch, stored = Batch(), 0
-        self._found_damage = {}
+        batch, stored, commits = Batch(), 0, 0
+        self._found_damage, self._is_behind = {}, False
         for info in infos:
+            if commits >= MOST_COMMITS:
+                self._is_behind = True
+                break
             key: Key = info[:3]
             known = self._cursor(key)
             if known is not None and known.done:
@@ -157,7 +171,7 @@ class Compactor:
                     batch.cursors[key] = cursor
                 if batch.size >= MOST:
                     stored += self._commit(batch)
-                    batch, cursor = Batch(), replace(cursor)
+                    batch, cursor, commits = Batch(), replace(cursor), commits + 1
                 if ended or cursor.next == start:
                     break
         return stored + self._commit(batch)
@@ -186,7 +200,7 @@ class Compactor:
         for key in found.keys() - self._damaged.keys():
             log.error("segment %s of the ledger is damaged: %s", segment_name(key), found[key])
         self._damaged = found
-        missing = sorted(self._gaps(listed))
+        missing = sorted(set(self._gaps(listed)))
         for key in set(missing) - set(self._missing):
             log.error("segment %s of the ledger is missing", segment_name(key))
         self._missing = missing

@@ -13,7 +13,15 @@ ROOT: Final = Path(__file__).parents[3]
 LOGS: Final = (ROOT / "docs/guides/logs-and-metrics.md").read_text(encoding="utf-8")
 TROUBLE: Final = (ROOT / "docs/guides/troubleshooting.md").read_text(encoding="utf-8")
 DASHBOARD: Final = json.loads((ROOT / "deploy/grafana/aigw.json").read_text(encoding="utf-8"))
-STARTS: Final = ("settings.py", "types.py", "serve", "sqlite.py", "control/store", "ledger/database.py", "cli/verbs/demo.py")
+STARTS: Final = (
+    "settings.py",
+    "types.py",
+    "serve",
+    "sqlite.py",
+    "control/store",
+    "ledger/database.py",
+    "cli/verbs/demo.py",
+)
 """Where the errors of a start are raised."""
 
 

@@ -66,6 +66,23 @@ def test_a_backlog_takes_several_transactions(ledger: Ledger) -> None:
     assert ledger.usage()[0]["requests"] == 3 * (MOST // 2)
 
 
+def test_a_round_is_bounded_and_the_next_one_goes_on(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aigw.ledger.compactor.MOST_COMMITS", 1)
+    monkeypatch.setattr("aigw.ledger.compactor.MOST", 10)
+    for n in range(40):
+        ledger.source.append(entry(), slot=n % 2, room=10)
+    ledger.source.die(0)
+    ledger.source.die(1)
+    ledger.now += 5
+    stored = []
+    while not stored or ledger.compactor.is_behind:
+        stored.append(ledger.round())
+        if ledger.compactor.is_behind:
+            assert ledger.compactor.status().lag_seconds == 5
+    assert stored == [10, 10, 10, 10] and ledger.source.files == {}
+    assert ledger.compactor.status().lag_seconds == 0
+
+
 def test_amounts_beyond_any_call_are_cut(ledger: Ledger) -> None:
     ledger.source.append(entry(input=2**64 - 1, price=2**63))
     ledger.source.append(entry(input=1, price=1))
