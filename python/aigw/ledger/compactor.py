@@ -74,6 +74,7 @@ class Compactor:
         self._damaged: dict[Key, str] = {}
         self._found_damage: dict[Key, str] = {}
         self._missing: list[Key] = []
+        self._writing = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aigw-ledger", daemon=True)
 
@@ -101,7 +102,11 @@ class Compactor:
 
     def round(self) -> int:
         """Store the readable records and remove finished segments. Returns the number of entries stored; `is_behind` says whether more
-        are readable. Raises StoreError, OSError."""
+        are readable. Any thread may call it. Raises StoreError, OSError."""
+        with self._writing:
+            return self._round()
+
+    def _round(self) -> int:
         began = self._clock()
         try:
             if not self._is_loaded:
@@ -223,10 +228,11 @@ class Compactor:
 
     def _tidy(self) -> None:
         """One step each of names and of deletion."""
-        if self._names.is_stale:
-            with self._store.writing() as connection:
-                self._names.refresh(connection)
-        self._sweeper.step(self._store)
+        with self._writing:
+            if self._names.is_stale:
+                with self._store.writing() as connection:
+                    self._names.refresh(connection)
+            self._sweeper.step(self._store)
 
     def status(self) -> LedgerStatus:
         """The state for `GET /status`. Raises nothing."""
