@@ -48,6 +48,8 @@ class Segment:
         self.live = True
         self.end: int | None = None
         self.damage: str | None = None
+        self.lost: set[int] = set()
+        self.fault: OSError | None = None
 
 
 class FakeSource:
@@ -91,12 +93,16 @@ class FakeSource:
         file = self.files[life, slot, number]
         until = min(start + most, len(file.records) if not file.live else file.synced)
         part = file.records[start:until]
+        if file.fault is not None:
+            raise file.fault
         ends = file.damage is not None and until == len(file.records)
+        lost = [place for place in file.lost if start <= place < until]
+        part = [record for place, record in enumerate(part, start) if place not in lost]
         return (
             [r for kind, r in part if kind == "entry"],
             [r for kind, r in part if kind == "denials"],
             max(start, until),
-            file.damage if ends else None,
+            file.damage if ends else f"{len(lost)} records cannot be read" if lost else None,
         )
 
     def remove(self, life: int, slot: int, number: int) -> bool:

@@ -19,6 +19,8 @@ MOST: Final = 8192
 """Records of one transaction: about 0.1 s of work, in which other writers of the ledger wait. Readers never wait."""
 LARGEST: Final = 2**48 - 1
 """The largest amount of an event: 281 billion tokens, or 281,474 USD for one call."""
+NO_ID: Final = bytes(16)
+"""The request of an entry that names none."""
 
 _COLUMNS: Final = [column.name for column in events.c]
 _INSERT: Final = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -90,7 +92,18 @@ class Batch:
                 entries = [_cut(e) for e in entries]
             n = first + len(rows)
             rows += [
-                (n + i, cursor, e[3], e[4], e[5] - e[4], *e[6:at], versions[e[at]], versions[e[until]], *e[until + 1 :])
+                (
+                    n + i,
+                    cursor,
+                    e[3],
+                    e[4],
+                    e[5] - e[4],
+                    e[6] or NO_ID,
+                    *e[7:at],
+                    versions[e[at]],
+                    versions[e[until]],
+                    *e[until + 1 :],
+                )
                 for i, e in enumerate(entries)
             ]
         return rows

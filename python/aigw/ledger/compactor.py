@@ -31,6 +31,8 @@ EVERY_S: Final = 0.1
 """Seconds between two rounds without a backlog: events are readable within 1 s."""
 MOST_COMMITS: Final = 16
 """Transactions of one round: with a backlog, finished segments go and the status is true every second or two."""
+MOST_TEXT: Final = 500
+"""Characters about the damage of one segment."""
 Key = tuple[int, int, int]
 """(life, slot, number) of a segment."""
 
@@ -72,7 +74,7 @@ class Compactor:
         self._caught_up = clock()
         self._failed: str | None = None
         self._damaged: dict[Key, str] = {}
-        self._found_damage: dict[Key, str] = {}
+        self._unreadable: dict[Key, str] = {}
         self._missing: list[Key] = []
         self._writing = threading.Lock()
         self._stop = threading.Event()
@@ -120,7 +122,7 @@ class Compactor:
             raise
         self._note(infos)
         self._failed = None
-        if not self._is_behind:
+        if not self._is_behind and not self._unreadable:
             self._caught_up = began
         return stored
 
@@ -153,7 +155,7 @@ class Compactor:
 
     def _compact(self, infos: Iterable[SegmentInfo]) -> int:
         batch, stored, commits = Batch(), 0, 0
-        self._found_damage, self._is_behind = {}, False
+        self._is_behind, unreadable = False, dict[Key, str]()
         for info in infos:
             if commits >= MOST_COMMITS:
                 self._is_behind = True
@@ -164,22 +166,33 @@ class Compactor:
                 continue
             cursor = replace(known) if known else Cursor(self._next_cursor + len(batch.cursors))
             while True:
-                start, room = cursor.next, MOST - batch.size
-                entries, denials, cursor.next, damage = self._source.read(*key, start, room)
-                batch.add(cursor, entries, denials)
-                ended = info.end is not None and (cursor.next >= info.end or damage is not None)
-                if damage is not None:
-                    self._found_damage[key] = damage
-                    cursor.damage = damage if ended else None
-                cursor.done = ended
-                if cursor.next > start or ended:
+                before = replace(cursor)
+                try:
+                    self._read(info, cursor, batch)
+                except OSError as error:
+                    unreadable[key] = explain(error)
+                    break
+                if cursor != before:
                     batch.cursors[key] = cursor
                 if batch.size >= MOST:
                     stored += self._commit(batch)
                     batch, cursor, commits = Batch(), replace(cursor), commits + 1
-                if ended or cursor.next == start:
+                if cursor.done or cursor.next == before.next:
                     break
+        for key in unreadable.keys() - self._unreadable.keys():
+            log.error("segment %s of the ledger cannot be read: %s", segment_name(key), unreadable[key])
+        self._unreadable = unreadable
         return stored + self._commit(batch)
+
+    def _read(self, info: SegmentInfo, cursor: Cursor, batch: Batch) -> None:
+        """Read the next records of a segment. A fault of the disk in its middle loses records, and the ones after it are read."""
+        start = cursor.next
+        entries, denials, cursor.next, damage = self._source.read(*info[:3], start, MOST - batch.size)
+        batch.add(cursor, entries, denials)
+        if damage is not None and damage not in (cursor.damage or ""):
+            cursor.damage = damage if cursor.damage is None else f"{cursor.damage}; {damage}"[:MOST_TEXT]
+        ends_early = damage is not None and cursor.next == start
+        cursor.done = info.end is not None and (cursor.next >= info.end or ends_early)
 
     def _commit(self, batch: Batch) -> int:
         if not batch.cursors:
@@ -201,7 +214,6 @@ class Compactor:
         """Note damaged and missing segments, and log each once."""
         listed = {info[:3] for info in infos}
         found = {key: cursor.damage for key, cursor in self._cursors.items() if cursor.damage and key in listed}
-        found |= self._found_damage
         for key in found.keys() - self._damaged.keys():
             log.error("segment %s of the ledger is damaged: %s", segment_name(key), found[key])
         self._damaged = found
@@ -245,6 +257,9 @@ class Compactor:
         return LedgerStatus(self._next_event - 1, round(lag, 3), source.unsynced, source.segments, error)
 
     def _trouble(self) -> str | None:
+        if self._unreadable:
+            key, text = min(self._unreadable.items())
+            return f"{len(self._unreadable)} segment(s) cannot be read, the others are stored ({segment_name(key)}: {text})"
         if self._missing:
             names = ", ".join(map(segment_name, self._missing[:3]))
             return (
@@ -268,7 +283,7 @@ class Compactor:
                 "aigw_ledger_lag_seconds": [({}, now.lag_seconds)],
                 "aigw_ledger_unsynced_entries": [({}, now.unsynced_entries)],
                 "aigw_ledger_segments": [({}, now.segments)],
-                "aigw_ledger_damaged_segments": [({}, len(self._damaged) + len(self._missing))],
+                "aigw_ledger_damaged_segments": [({}, len(self._damaged) + len(self._missing) + len(self._unreadable))],
                 "aigw_ledger_error": [({}, now.error is not None)],
             }
         )

@@ -108,6 +108,42 @@ def test_a_damaged_segment_keeps_its_file_and_its_prefix(ledger: Ledger) -> None
     assert ledger.compactor.status().error is None
 
 
+def test_records_after_a_gap_are_stored(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aigw.ledger.compactor.MOST", 4)
+    for n in range(12):
+        ledger.source.append(entry(input=n))
+    ledger.source.die()
+    ledger.source.files[LIFE, 0, 0].lost = {1, 2, 9}
+    ledger.round()
+    assert [e["input_tokens"] for e in ledger.events()] == [0, 3, 4, 5, 6, 7, 8, 10, 11]
+    assert ledger.source.removed == [], "the file stays"
+    assert "2 records cannot be read; 1 records cannot be read" in str(ledger.compactor.status().error)
+
+
+def test_a_segment_that_cannot_be_read_stops_no_other(ledger: Ledger) -> None:
+    for slot in range(3):
+        ledger.source.append(entry(input=slot), slot=slot)
+    ledger.source.files[LIFE, 1, 0].fault = OSError(5, "a later version wrote it")
+    ledger.now += 3
+    ledger.round()
+    assert [e["input_tokens"] for e in ledger.events()] == [0, 2]
+    status = ledger.compactor.status()
+    assert (
+        status.lag_seconds == 3
+        and "00-00000000.segment" not in str(status.error)
+        and "a later version" in str(status.error)
+    )
+    ledger.source.files[LIFE, 1, 0].fault = None
+    ledger.round()
+    assert len(ledger.events()) == 3 and ledger.compactor.status().error is None
+
+
+def test_an_entry_without_a_request_is_stored(ledger: Ledger) -> None:
+    ledger.source.append(entry(request_id=None))
+    ledger.round()
+    assert ledger.events()[0]["request_id"] == "0" * 32
+
+
 def test_a_missing_segment_is_named_and_the_rest_is_stored(ledger: Ledger) -> None:
     for _ in range(25):
         ledger.source.append(entry(), room=10)
