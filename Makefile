@@ -82,6 +82,7 @@ bench: build ## micro-benchmarks and load against nginx; ROUNDS=7 SECONDS=5
 	  { echo "make bench: $$tool is missing: apt-get install nginx-light wrk" >&2; exit 2; }; done
 	cargo bench --locked -p aigw-core
 	cargo bench --locked -p aigw-io --bench tokens --bench ledger
+	$(BIN)/python -m benches.ledger
 	$(BIN)/python -m benches.load --rounds $(ROUNDS) --seconds $(or $(SECONDS),5)
 
 fuzz: ## fuzz the readers of foreign bytes, each for SECONDS=60; TARGET="sse body policy keys framing"

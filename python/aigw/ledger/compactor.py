@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from aigw.errors import explain
+from aigw.errors import AigwError, explain
 from aigw.ledger.batch import MOST, Batch, Cursor
 from aigw.ledger.database import LedgerStore
 from aigw.ledger.names import Names
@@ -29,6 +29,8 @@ log = logging.getLogger("aigw.control")
 
 EVERY_S: Final = 0.1
 """Seconds between two rounds without a backlog: events are readable within 1 s."""
+AGAIN_S: Final = 1.0
+"""Seconds until the next try after a fault."""
 MOST_COMMITS: Final = 16
 """Transactions of one round: with a backlog, finished segments go and the status is true every second or two."""
 MOST_TEXT: Final = 500
@@ -94,13 +96,17 @@ class Compactor:
 
     def _run(self) -> None:
         while not self._stop.wait(0 if self._is_behind else EVERY_S):
-            done = False
+            done, failed = False, self._failed
             with self._faults.outlived("ledger", "compact the ledger"):
-                self.round()
-                self._tidy()
-                done = True
+                try:
+                    self.round()
+                    self._tidy()
+                    done = True
+                except (AigwError, OSError) as error:  # a full disk stays full for a while: one line is enough
+                    if explain(error) != failed:
+                        log.error("the ledger cannot go on: %s; it is tried again every second", explain(error))
             if not done:
-                self._stop.wait(1)
+                self._stop.wait(AGAIN_S)
 
     def round(self) -> int:
         """Store the readable records and remove finished segments. Returns the number of entries stored; `is_behind` says whether more

@@ -1,6 +1,7 @@
 """The compactor: each entry becomes one event, whatever is killed when; damage and gaps are named, and their files stay."""
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from aigw.telemetry.families import text as text_of
 from ledgers import LIFE, MOST, NOON, Ledger, entry, random_entry, sums_of
 
 
@@ -261,6 +263,29 @@ def test_a_round_that_fails_is_repeated_by_the_thread(ledger: Ledger) -> None:
     assert ledger.compactor.status().lag_seconds == 7
     assert ledger.round() == 1
     assert ledger.compactor.status() == (1, 0, 0, 1, None)
+
+
+def test_the_thread_outlives_faults_and_counts_the_unexpected_ones(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("aigw.ledger.compactor.AGAIN_S", 0.01)
+    faults = [KeyError("a defect"), OSError(28, "No space"), OSError(28, "No space")]
+    gone = threading.Event()
+
+    def fail() -> None:
+        if faults:
+            raise faults.pop()
+        gone.set()
+
+    ledger.source.append(entry())
+    ledger.source.before = fail
+    ledger.compactor.start()
+    assert gone.wait(20)
+    ledger.compactor.close()
+    assert len(ledger.events()) == 1
+    texts = [record.message for record in caplog.records]
+    assert sum("the ledger cannot go on" in text for text in texts) == 1
+    assert 'aigw_control_faults_total{thread="ledger"} 1' in text_of(ledger.faults.families())
 
 
 def test_the_thread_stores_the_rest_when_it_ends(ledger: Ledger) -> None:
