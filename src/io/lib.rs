@@ -16,6 +16,7 @@ pub mod secret;
 pub mod snapshot;
 pub mod socket;
 mod standing;
+pub mod store;
 pub mod tokens;
 pub mod upstream;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! The counters that `GET /v1/limits` reads: those of all workers, opened when first asked for. The core reads them.
 
-use crate::cells::{ControlCells, StoreId};
+use crate::cells::ControlCells;
+use crate::store::StoreId;
 use aigw_core::identify::KeyHolder;
 use aigw_core::snapshot::{Offer, Tier};
 use aigw_core::standing;

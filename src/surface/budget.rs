@@ -45,8 +45,6 @@ pub(super) struct Ask<'a> {
     pub(super) model: &'a PreparedModel,
     /// Bytes of the body.
     pub(super) body: u64,
-    /// Upstreams that it may ask.
-    pub(super) targets: u32,
     pub(super) now: Moment,
     pub(super) id: RequestId,
 }
@@ -100,7 +98,7 @@ impl Ask<'_> {
         exact: impl Fn() -> u64,
     ) -> Result<Taken<P>, Refused> {
         if !self.is_bounded(checks) {
-            let demand = Demand { body: self.body, rows: self.targets, ..Demand::default() };
+            let demand = Demand { body: self.body, rows: self.rows(), ..Demand::default() };
             let permit = admitter.take(checks, &demand, self.now, self.id)?;
             let charge = Charge::without_budget(self.tier.price);
             return Ok(Taken { permit, charge, limits: self.limits, exact: false });
@@ -112,7 +110,7 @@ impl Ask<'_> {
             let reserved = self.reserve(admitter, checks, &mut input, &exact)?;
             let Reserved { enforced: own, all } = reserved;
             let (bound, shadow) = (own.amounts(), all.amounts());
-            let demand = Demand { body: self.body, bound, shadow, rows: self.targets };
+            let demand = Demand { body: self.body, bound, shadow, rows: self.rows() };
             let fitted = self.fits(enforced(checks), &own);
             match admitter.take(checks, &demand, self.now, self.id) {
                 Ok(permit) => {
@@ -124,6 +122,11 @@ impl Ask<'_> {
                 Err(why) => return Err(why.into()),
             }
         }
+    }
+
+    /// Most rows in the ledger: one for each upstream that may answer.
+    fn rows(&self) -> u32 {
+        u32::try_from(self.model.targets.len()).unwrap_or(u32::MAX)
     }
 
     /// Whether a token or an amount of money bounds the call.

@@ -119,9 +119,7 @@ pub(super) fn body<P: CounterSpace>(
     tier::model_checks(tier, work(endpoint), caller, at, &mut checks);
     let limits = Limits { tier: tier.output_max_tokens, model: model.max_output_tokens };
     let prepared = in_force.models.get(at).ok_or(Reason::Internal)?;
-    let targets = u32::try_from(prepared.targets.len()).unwrap_or(u32::MAX);
-    let bytes = body.len() as u64;
-    let ask = Ask { tier, asked: &asked, endpoint, limits, model: prepared, body: bytes, targets, now, id: head.id };
+    let ask = Ask { tier, asked: &asked, endpoint, limits, model: prepared, body: body.len() as u64, now, id: head.id };
     let taken = take(&ask, admitter, &mut checks, &body);
     let Taken { permit, charge, limits, exact } = taken.map_err(|why| why.refusal(tier, &checks, now, head.id))?;
     let mut own = Vec::with_capacity(12);

@@ -16,8 +16,9 @@ use std::time::SystemTime;
 use aigw_core::cells::shared::{self, COLUMN_WORDS, CellFile, HEADER_WORDS, MAX_CHUNKS, header};
 use aigw_core::cells::{Words, places};
 
-use super::files::{self, StoreId};
+use super::files;
 use crate::map::{WordMap, allocate};
+use crate::store::StoreId;
 
 /// Header words: words of a row, chunks in use, the column's number, bytes of its key, the key, the words that all its rows share.
 const WIDTH: usize = header::OWN;

@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicU64;
 use aigw_core::cells::Cells;
 
 use super::columns::Columns;
-use super::files::{self, StoreId};
+use super::files;
 use super::open_area::{self, FileLock, Open};
 use crate::map::WordMap;
+use crate::store::StoreId;
 
 /// All counters, without a journal.
 pub(super) struct Counters {

@@ -9,9 +9,7 @@ use aigw_core::cells::shared::{CellFile, HEADER_WORDS};
 use aigw_core::cells::{LayoutError, Words};
 
 use crate::map::WordMap;
-
-/// The id of the store that the counters belong to: the 128 bits of its UUID.
-pub type StoreId = [u64; 2];
+use crate::store::StoreId;
 
 /// Bytes of every file's header.
 pub(super) const HEADER_BYTES: u64 = HEADER_WORDS as u64 * 8;

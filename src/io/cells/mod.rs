@@ -16,10 +16,11 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use files::StoreId;
 pub use reader::{ControlCells, ReclaimedSlot};
 pub use slots::{SLOTS, SlotReport, SlotState, SlotStatus};
 pub use worker::WorkerCells;
+
+use crate::store::StoreId;
 
 /// Moves the folder aside if its counters belong to another store; returns its new path.
 ///

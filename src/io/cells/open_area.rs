@@ -14,8 +14,9 @@ use aigw_core::cells::shared::{CellFile, HEADER_WORDS};
 use aigw_core::cells::tag::TagKey;
 use aigw_core::cells::{Busy, Exclusive, OpenArea, Words, open};
 
-use super::files::{self, StoreId};
+use super::files;
 use crate::map::{WordMap, allocate};
+use crate::store::StoreId;
 
 /// The hash area as workers and control have it.
 pub(super) type Open = OpenArea<WordMap, FileLock>;

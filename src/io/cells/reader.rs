@@ -18,11 +18,11 @@ use aigw_core::telemetry::upstreams::{self, UPSTREAMS};
 use aigw_core::units::Moment;
 
 use super::counters::Counters;
-use super::files::StoreId;
 use super::slots::{self, OpenSlots, SlotReport};
 use crate::clock::SystemClock;
 use crate::ledger::{CONTROL_SLOT, DeadBooks, LEDGER, LedgerWriter, Segments};
 use crate::map::WordMap;
+use crate::store::StoreId;
 
 /// A slot that was reclaimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,9 @@ use aigw_core::cells::journal::{RING_WORDS, RING_WORDS_V2};
 use aigw_core::cells::shared::{CellFile, HEADER_WORDS, header};
 use aigw_core::cells::{Cells, Ring, Words, journal_v1};
 
-use super::files::{self, StoreId};
+use super::files;
 use crate::map::{WordMap, allocate};
+use crate::store::StoreId;
 
 /// Most workers with slots at once.
 pub const SLOTS: u8 = 64;

@@ -10,12 +10,12 @@ use aigw_core::clock::Clock as _;
 use aigw_core::entry::record::RecordKind;
 
 use super::counters::Counters;
-use super::files::StoreId;
 use super::open_area::{FileLock, Open};
 use super::slots::{self, OpenSlots, Slot, SlotStatus};
 use crate::clock::SystemClock;
 use crate::ledger::{LEDGER, LedgerWriter};
 use crate::map::WordMap;
+use crate::store::StoreId;
 
 /// The counters, for one worker.
 pub struct WorkerCells {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aigw_core::entry::record::checksum;
 
 use super::name::SegmentName;
-use crate::cells::StoreId;
+use crate::store::StoreId;
 
 /// Words of a header: as many as a record's, so records never cross a page or a sector.
 pub(super) const HEADER_WORDS: usize = 32;

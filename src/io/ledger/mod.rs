@@ -10,6 +10,7 @@ mod books;
 mod files;
 mod header;
 mod name;
+mod parts;
 mod reader;
 mod segment;
 mod state;

@@ -18,7 +18,7 @@ use super::files::at;
 use super::header::{self, FIRST, HEADER_WORDS, Header};
 use super::name::SegmentName;
 use super::segment::SEGMENT_BYTES;
-use crate::cells::StoreId;
+use crate::store::StoreId;
 
 /// All segments of one process and slot.
 #[derive(Clone, Debug, PartialEq, Eq)]

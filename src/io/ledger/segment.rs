@@ -14,9 +14,9 @@ use aigw_core::entry::record::{Payload, RECORD_WORDS, RecordKind, SEGMENT_RECORD
 use super::files::{Files, at};
 use super::header::{self, HEADER_WORDS, Word};
 use super::name::SegmentName;
-use crate::cells::StoreId;
 use crate::clock::SystemClock;
 use crate::map::WordMap;
+use crate::store::StoreId;
 
 /// Bytes of a segment file.
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;

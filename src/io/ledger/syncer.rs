@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use super::files::at;
 use super::name::SegmentName;
+use super::parts::Parts;
 use super::segment::{Segment, remove};
 use super::state::Held;
-use super::writer::Shared;
 
 /// The shortest time from one group sync to the next: a record is on disk within two of them.
 pub(super) const TICK: Duration = Duration::from_millis(2);
@@ -30,7 +30,7 @@ const LAST_ROUNDS: u32 = 4;
 /// One writer's work: [`Self::work`] again and again, from one thread.
 #[derive(Debug)]
 pub struct Syncer {
-    shared: Arc<Shared>,
+    shared: Arc<Parts>,
     /// Number of the next segment.
     next: u32,
     /// Names of the folder are not on disk: no record in it counts as synced.
@@ -45,7 +45,7 @@ const MAKE: usize = 0;
 const SYNC: usize = 1;
 
 impl Syncer {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Parts>) -> Self {
         Self { shared, next: 0, names: false, folder: true, retry: [None; 2] }
     }
 

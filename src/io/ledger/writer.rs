@@ -5,19 +5,19 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use aigw_core::entry::record::{Payload, RecordKind};
-use tokio::sync::watch;
 
 use super::files::{Disk, Files};
-use super::state::{Held, Position, State};
+use super::parts::{OnDisk, Parts};
+use super::state::Position;
 use super::syncer::{RETRY, Syncer, TICK, make_dir};
-use crate::cells::StoreId;
+use crate::store::StoreId;
 
 /// An append without a claim, where every place that is left has been claimed: a defect of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,92 +51,10 @@ pub struct LedgerStatus {
     pub sync_error: Option<String>,
 }
 
-/// The records that are on disk, as calls that wait for theirs see them.
-#[derive(Clone, Copy, Debug, Default)]
-struct OnDisk {
-    /// All records with a lower index.
-    through: u64,
-    /// No more will come.
-    over: bool,
-}
-
-/// The parts that the writer and its thread share.
-pub(super) struct Shared {
-    pub dir: PathBuf,
-    pub store: StoreId,
-    pub slot: u8,
-    pub life: u64,
-    pub files: Arc<dyn Files>,
-    state: Mutex<State>,
-    on_disk: watch::Sender<OnDisk>,
-    /// The thread pauses until it is woken.
-    asleep: AtomicBool,
-    stop: AtomicBool,
-    thread: OnceLock<Thread>,
-    failures: AtomicU64,
-    last_failure: Mutex<Option<String>>,
-    lost: AtomicU64,
-    panics: AtomicU32,
-    /// By the syncer's steps.
-    errors: Mutex<[Option<String>; 2]>,
-}
-
-impl Shared {
-    /// Everything under the mutex is whole between any two steps, so a thread that panicked left it usable.
-    #[inline]
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes a segment that is not on disk yet.
-    pub fn held<R>(&self, number: u32, change: impl FnOnce(&mut Held) -> R) -> Option<R> {
-        self.state().held(number).map(change)
-    }
-
-    pub fn tell(&self, step: usize, error: Option<&Error>) {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner)[step] = error.map(Error::to_string);
-    }
-
-    /// Counts a file whose sync failed.
-    pub fn note_failure(&self, error: Error) -> Error {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-        error
-    }
-
-    pub fn note_lost(&self, records: u32) {
-        self.lost.fetch_add(records.into(), Ordering::Relaxed);
-    }
-
-    pub fn say_synced(&self, segment: u32, records: u32) {
-        let through = Position { segment, sequence: records }.index();
-        self.on_disk.send_modify(|on_disk| on_disk.through = through);
-    }
-
-    pub fn end_of_syncs(&self) {
-        self.on_disk.send_modify(|on_disk| on_disk.over = true);
-    }
-
-    fn wake(&self) {
-        if self.asleep.load(Ordering::SeqCst)
-            && self.asleep.swap(false, Ordering::SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Shared").field("dir", &self.dir).field("slot", &self.slot).finish_non_exhaustive()
-    }
-}
-
 /// Writes the records of one worker. Dropped, it is closed.
 #[derive(Debug)]
 pub struct LedgerWriter {
-    shared: Arc<Shared>,
+    shared: Arc<Parts>,
     thread: Mutex<Option<JoinHandle<Syncer>>>,
 }
 
@@ -166,23 +84,7 @@ impl LedgerWriter {
 
     /// A writer without a thread, and the work of its thread: for simulations, which choose when a round comes.
     pub fn by_hand(files: Arc<dyn Files>, dir: &Path, store: StoreId, slot: u8, life: u64) -> (Arc<Self>, Syncer) {
-        let shared = Arc::new(Shared {
-            dir: dir.to_owned(),
-            store,
-            slot,
-            life,
-            files,
-            state: Mutex::new(State::new()),
-            on_disk: watch::Sender::new(OnDisk::default()),
-            asleep: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            thread: OnceLock::new(),
-            failures: AtomicU64::new(0),
-            last_failure: Mutex::default(),
-            lost: AtomicU64::new(0),
-            panics: AtomicU32::new(0),
-            errors: Mutex::default(),
-        });
+        let shared = Arc::new(Parts::new(files, dir, store, slot, life));
         let syncer = Syncer::new(Arc::clone(&shared));
         (Arc::new(Self { shared, thread: Mutex::new(None) }), syncer)
     }
@@ -261,7 +163,7 @@ impl Drop for LedgerWriter {
 }
 
 /// The thread: round by round until it is stopped.
-fn run(shared: &Shared, mut syncer: Syncer) -> Syncer {
+fn run(shared: &Parts, mut syncer: Syncer) -> Syncer {
     while !shared.stop.load(Ordering::SeqCst) {
         let start = Instant::now();
         let pause = round(shared, &mut syncer);
@@ -282,7 +184,7 @@ fn run(shared: &Shared, mut syncer: Syncer) -> Syncer {
 }
 
 /// One round, which may panic: it is counted, and the next round comes.
-fn round(shared: &Shared, syncer: &mut Syncer) -> Duration {
+fn round(shared: &Parts, syncer: &mut Syncer) -> Duration {
     catch_unwind(AssertUnwindSafe(|| syncer.work(Instant::now()))).unwrap_or_else(|_| {
         shared.panics.fetch_add(1, Ordering::Relaxed);
         RETRY

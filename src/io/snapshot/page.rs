@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aigw_core::cells::Words as _;
 
-use crate::cells::StoreId;
 use crate::map::{WordMap, allocate};
+use crate::store::StoreId;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"AIGWCTRL");
 const LAYOUT: u64 = 1;

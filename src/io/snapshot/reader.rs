@@ -19,9 +19,9 @@ use arc_swap::ArcSwap;
 
 use super::folder::{Folder, SnapshotFile};
 use super::page::{ControlPage, Published};
-use crate::cells::StoreId;
 use crate::clock::SystemClock;
 use crate::map::ByteMap;
+use crate::store::StoreId;
 
 /// Wait before a failed load of one generation is tried again: each try parses files, and requests wait for it.
 const RETRY: Duration = Duration::from_millis(100);

@@ -16,7 +16,7 @@ use aigw_core::standing::Sources;
 
 use super::folder::{Folder, SnapshotFile};
 use super::page::{ControlPage, Published};
-use crate::cells::StoreId;
+use crate::store::StoreId;
 
 /// Why something was not published.
 #[derive(Debug, thiserror::Error)]
