@@ -31,6 +31,19 @@ def wrong_limit(kind: str, fields: bytes, open: bool) -> str | None:
     """Why workers would refuse a limit of this kind with these fields (a JSON object), or None. ``open``: it has a counter
     for each address."""
 
+def price_bound(
+    tokens: tuple[int, int],
+    *,
+    input: int,
+    cached_input: int,
+    cache_write: int,
+    output: int,
+    reasoning: int,
+    request: int,
+) -> int:
+    """Nano-dollars that a call reserves for so many ``tokens`` of input and output, each of its dearest class. The prices are
+    nano-dollars per million tokens of each class, and per request."""
+
 def count_tokens(
     tokenizer: str, kind: str, text: bytes, template: tuple[int, int], input_bounds: tuple[int, int, int]
 ) -> tuple[int, int]:
