@@ -19,6 +19,9 @@ use super::slow::Slow;
 const MOST_PIECE: usize = 16 * 1024;
 /// Bytes of a text that is counted exactly: 1,000,000 tokens of English, and 300 MB of memory while it is counted.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
+/// Signs in a row from which on a text counts as the most tokens of its bytes: patterns keep a step for each, and their memory costs more
+/// time than the text.
+const LONG_RUN: usize = 64 * 1024;
 /// Bytes of a word from which on `WordPiece` is slow: it tries each end of each part.
 const LONG_WORD: usize = 32;
 /// Bytes between two pieces that are blanks a pre-tokenizer drops. A pattern that gives up drops the rest of a text that is longer.
@@ -92,7 +95,7 @@ impl TokenizerFile {
 
     /// The tokens of a text. Panics where the library does.
     pub fn count(&self, text: &str) -> tokenizers::Result<u64> {
-        if text.len() > MOST_TEXT {
+        if text.len() > MOST_TEXT || has_long_run(text) {
             return Ok(self.bound(text));
         }
         let (special, tokens) = self.by(self.tokenizer.get_added_vocabulary(), text)?;
@@ -167,6 +170,17 @@ impl TokenizerFile {
         let bytes: usize = piece.chars().map(|sign| if sign == BLANK { blank } else { sign.len_utf8() }).sum();
         (bytes as u64).saturating_mul(1 + self.model.affixes())
     }
+}
+
+/// Whether one sign stands in a text more than [`LONG_RUN`] times in a row.
+fn has_long_run(text: &str) -> bool {
+    let (mut last, mut run) = ('\0', 0);
+    text.len() > LONG_RUN
+        && text.chars().any(|sign| {
+            run = if sign == last { run + 1 } else { 1 };
+            last = sign;
+            run > LONG_RUN
+        })
 }
 
 /// Where the first word of a text ends: before a blank that stands behind another sign. A blank is [`BLANK`] here.
