@@ -53,12 +53,12 @@ pub struct PreparedModel {
 impl PreparedModel {
     /// The tokens of an accepted body's input, by the vocabulary. Costs about 25 ns a byte.
     pub fn input_tokens(&self, endpoint: Endpoint, body: &[u8]) -> u64 {
-        self.counter.timed(&|| self.measured(endpoint, body, self.counter.as_ref()))
+        self.counter.timed(&|| self.measured(endpoint, body, &|text| self.counter.count(text)))
     }
 
-    /// A bound of [`Self::input_tokens`] that reads no vocabulary: a token for each byte of text.
+    /// A bound of [`Self::input_tokens`] that reads no vocabulary: the most tokens of its bytes.
     pub fn input_bound(&self, endpoint: Endpoint, body: &[u8]) -> u64 {
-        self.measured(endpoint, body, &BytesCounter)
+        self.measured(endpoint, body, &|text| self.counter.bound(text))
     }
 
     /// Whether a stream may hide a part of its output: a target did, or the call asks for reasoning and no stream of a target has shown
@@ -67,12 +67,11 @@ impl PreparedModel {
         self.targets.iter().any(|target| target.learned.hides_output().unwrap_or(reasons))
     }
 
-    fn measured(&self, endpoint: Endpoint, body: &[u8], counter: &dyn TokenCounter) -> u64 {
+    fn measured(&self, endpoint: Endpoint, body: &[u8], text: &dyn Fn(&str) -> u64) -> u64 {
         let Ok(body) = std::str::from_utf8(body) else { return body.len() as u64 };
-        let text = |text: &str| counter.count(text);
         let Template { per_message, per_request } = self.template;
         let InputBounds { image, audio, file } = self.input_bounds;
-        let measure = Measure { text: &text, per_message, per_request, image, audio, file };
+        let measure = Measure { text, per_message, per_request, image, audio, file };
         count::input(&measure, endpoint, body)
     }
 }

@@ -9,8 +9,13 @@ pub const CHUNK: u64 = 256;
 
 /// Counts the tokens of texts by one vocabulary.
 pub trait TokenCounter: Send + Sync {
-    /// The tokens of a text, in time linear in its length. At most its bytes: each token covers one byte or more.
+    /// The tokens of a text, in time linear in its length. At most [`Self::bound`].
     fn count(&self, text: &str) -> u64;
+
+    /// The most tokens that the text can have, by its bytes alone: one for each byte, unless the vocabulary's normalizer lengthens texts.
+    fn bound(&self, text: &str) -> u64 {
+        text.len() as u64
+    }
 
     /// Runs `count`, which counts all texts of one body, and returns its result. Counters that know a clock take its time.
     fn timed(&self, count: &dyn Fn() -> u64) -> u64 {

@@ -6,6 +6,7 @@
 mod cpu;
 mod percentiles;
 
+use std::array;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -147,7 +148,58 @@ fn decisions(c: &mut Criterion<CpuTime>) {
     }
 }
 
-/// One decision: the key, then the limits looked at, taken with their journal entry, and settled. No text is counted.
+/// A gateway with the keys of many consumers, and the same limits for each.
+struct Gateway<const N: usize> {
+    auth: KeyAuth,
+    hasher: KeyHasher,
+    keys: Keys,
+    limits: [Limit; N],
+    admitter: Admitter<HeapSpace>,
+    demand: Demand,
+    used: Usage,
+}
+
+impl<const N: usize> Gateway<N> {
+    /// The parts of a decision.
+    const PARTS: [&str; 3] = ["identify", "take", "settle"];
+
+    fn new(limits: [(Limit, usize); N], count: u32) -> Self {
+        let hasher = KeyHasher::new(&[7; 32]);
+        let columns: Vec<_> = (1..).zip(limits).map(|(n, (_, words))| (n, count as usize + 1, words)).collect();
+        let bound = Amounts { input_tokens: 1024, output_tokens: 256, spend: 900_000 };
+        let amounts = Amounts { input_tokens: 259, output_tokens: 16, spend: 200_000 };
+        Self {
+            auth: key_auth(),
+            keys: keys(count, &hasher),
+            hasher,
+            limits: limits.map(|(limit, _)| limit),
+            admitter: Admitter::new(Arc::new(HeapSpace::wide(&columns, 1 << 12).unwrap())),
+            demand: Demand { body: 1024, bound, ..Demand::default() },
+            used: Usage { amounts, ..Usage::ANSWERED },
+        }
+    }
+
+    /// One decision, with a call of `lap` behind each part: the consumer of the key; the limits looked at, journalled and taken;
+    /// the amounts settled. No text is counted.
+    #[inline]
+    fn decide(&self, key: &str, mut lap: impl FnMut()) {
+        let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key)];
+        let request = Request { method: "GET", headers: &headers, query: "" };
+        let consumer = identify(&self.auth, &self.hasher, &self.keys, &request, NOW).unwrap().consumer.unwrap();
+        black_box(consumer.refs.iter().next());
+        let row = consumer.n;
+        lap();
+        let mut checks: [Check; N] =
+            array::from_fn(|n| Check::new(self.limits[n], CellKey::Dense { column: n as u32 + 1, row }));
+        let now = UnixSeconds(NOW as u32);
+        let mut permit = self.admitter.take(&mut checks, &self.demand, now, RequestId([1, 2])).unwrap();
+        permit.mark_sent(&[0; DRAFT_WORDS]);
+        lap();
+        permit.settle(&self.used);
+        lap();
+    }
+}
+
 fn decision<const N: usize>(
     c: &mut Criterion<CpuTime>,
     title: &str,
@@ -155,42 +207,22 @@ fn decision<const N: usize>(
     count: u32,
     hot: u32,
 ) {
-    let hasher = KeyHasher::new(&[7; 32]);
-    let auth = key_auth();
-    let keys = keys(count, &hasher);
-    let columns: Vec<_> = (1..).zip(limits).map(|(n, (_, words))| (n, count as usize + 1, words)).collect();
-    let admitter = Admitter::new(Arc::new(HeapSpace::wide(&columns, 1 << 12).unwrap()));
-    let now = UnixSeconds(NOW as u32);
-    let bound = Amounts { input_tokens: 1024, output_tokens: 256, spend: 900_000 };
-    let demand = Demand { body: 1024, bound, ..Demand::default() };
-    let used = Usage { amounts: Amounts { input_tokens: 259, output_tokens: 16, spend: 200_000 }, ..Usage::ANSWERED };
+    let gateway = Gateway::new(limits, count);
     let mut drawn = 0..;
     let mut present = || key(scattered(drawn.next().unwrap_or(0)) % count.min(hot) + 1);
     // The key's bytes are warm in the cache, like those of a request that just arrived.
-    let decide = |key: &mut String| {
-        let headers = [("host", "localhost"), ("user-agent", "bench"), ("apikey", key.as_str())];
-        let request = Request { method: "GET", headers: &headers, query: "" };
-        let consumer = identify(&auth, &hasher, &keys, &request, NOW).unwrap().consumer.unwrap();
-        black_box(consumer.refs.iter().next());
-        let row = consumer.n;
-        let mut column = 0;
-        let mut checks = limits.map(|(limit, _)| {
-            column += 1;
-            Check::new(limit, CellKey::Dense { column, row })
-        });
-        let mut permit = admitter.take(&mut checks, &demand, now, RequestId([1, 2])).unwrap();
-        permit.mark_sent(&[0; DRAFT_WORDS]);
-        permit.settle(&used);
-    };
+    let whole = |key: &mut String| gateway.decide(key, || ());
     let mut group = c.benchmark_group(title);
     let name = if hot == 1 { "one hot key of" } else { "random keys of" };
     group.bench_function(BenchmarkId::new(name, count), |b| {
         // State of a gateway that has run for a while: every key was presented before, more than once.
-        (0..3 * count).map(|n| key(n % count + 1)).for_each(|mut key| decide(&mut key));
-        b.iter_batched_ref(&mut present, decide, BatchSize::NumIterations(512));
+        (0..3 * count).map(|n| key(n % count + 1)).for_each(|mut key| whole(&mut key));
+        b.iter_batched_ref(&mut present, whole, BatchSize::NumIterations(512));
     });
     group.finish();
-    percentiles::print(&format!("{title}/{name}/{count}"), &mut present, decide);
+    let title = format!("{title}/{name}/{count}");
+    percentiles::print(&title, &mut present, whole);
+    percentiles::print_parts(&title, Gateway::<N>::PARTS, present, |key, lap| gateway.decide(key, lap));
 }
 
 /// A pseudo-random number of 32 bits for each `n`.

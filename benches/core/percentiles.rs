@@ -20,6 +20,37 @@ pub fn print<T>(name: &str, mut make: impl FnMut() -> T, decide: impl Fn(&mut T)
     println!("{name}: p50 {p50} ns, p99 {p99} ns of {} one by one (less the clock's own {clock} ns)", all.len());
 }
 
+/// As [`print`], for each part of a decision by itself: `decide` calls its second argument behind each part. Each call waits for the
+/// loads before it, so the parts add up to more than the whole.
+pub fn print_parts<T, const N: usize>(
+    name: &str,
+    parts: [&str; N],
+    mut make: impl FnMut() -> T,
+    decide: impl Fn(&mut T, &mut dyn FnMut()),
+) {
+    let clock = percentile(&mut (0..BATCH).map(|_| timed(|| ())).collect::<Vec<_>>(), 50);
+    let mut laps: [Vec<u128>; N] = [const { Vec::new() }; N];
+    for _ in 0..BATCHES {
+        let mut inputs: Vec<T> = (0..BATCH).map(|_| make()).collect();
+        for input in &mut inputs {
+            let (mut times, mut part) = ([Instant::now(); N], 0);
+            let start = times[0];
+            decide(input, &mut || {
+                times[part] = Instant::now();
+                part += 1;
+            });
+            let mut before = start;
+            for (part, time) in laps.iter_mut().zip(times) {
+                part.push((time - before).as_nanos().saturating_sub(clock));
+                before = time;
+            }
+        }
+    }
+    for (part, times) in parts.iter().zip(&mut laps) {
+        println!("{name}, {part}: p50 {} ns, p99 {} ns", percentile(times, 50), percentile(times, 99));
+    }
+}
+
 fn timed(work: impl FnOnce()) -> u128 {
     let start = Instant::now();
     work();

@@ -31,12 +31,31 @@ def wrong_limit(kind: str, fields: bytes, open: bool) -> str | None:
     """Why workers would refuse a limit of this kind with these fields (a JSON object), or None. ``open``: it has a counter
     for each address."""
 
+def price_bound(
+    tokens: tuple[int, int],
+    *,
+    input: int,
+    cached_input: int,
+    cache_write: int,
+    output: int,
+    reasoning: int,
+    request: int,
+) -> int:
+    """Nano-dollars that a call reserves for so many ``tokens`` of input and output, each of its dearest class. The prices are
+    nano-dollars per million tokens of each class, and per request."""
+
 def count_tokens(
-    tokenizer: str, kind: str, text: bytes, template: tuple[int, int], input_bounds: tuple[int, int, int]
+    tokenizer: str | bytes, kind: str, text: bytes, template: tuple[int, int], input_bounds: tuple[int, int, int]
 ) -> tuple[int, int]:
-    """Tokens of a text, and the bound by its bytes, as workers count them. ``kind``: chat, completion or embedding for the JSON
+    """Tokens of a text, and the bound by its bytes, as workers count them. ``tokenizer``: the name of an embedded vocabulary, or
+    the content of a tokenizer.json. ``kind``: chat, completion or embedding for the JSON
     of a request, text for any other. ``template``: tokens added to each message and request. ``input_bounds``: of an image, a piece
-    of audio, a file. The GIL is released. ValueError for an unknown tokenizer, and for bytes that are not UTF-8."""
+    of audio, a file. The GIL is released. ValueError for an unknown tokenizer, for a file that cannot count, and for bytes that
+    are not UTF-8."""
+
+def check_tokenizer(json: bytes) -> int:
+    """The most tokens that one byte of text becomes by a tokenizer.json. ValueError with the end of a sentence about the file, as in
+    "is no tokenizer.json: ...", for one that workers could not count by. The GIL is released; a large file takes seconds."""
 
 def access_log_fields() -> list[tuple[str, str, bool]]:
     """Every field of a line of the access log, in order: name, meaning, and whether a line without a value leaves it out (else it is null)."""

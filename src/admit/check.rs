@@ -4,7 +4,7 @@
 //! be made for every limit, however the request ends. A shadow check counts and never refuses.
 
 use crate::cells::{Busy, CellKey, CounterError};
-use crate::limits::{Facts, Limit, State};
+use crate::limits::{Facts, Limit, Peeked, State};
 use crate::units::{Moment, UnixSeconds};
 
 /// A limit, the counter it is held in, and the state found there.
@@ -54,7 +54,13 @@ impl Check {
     /// it refuses no call of unknown size.
     #[inline]
     pub fn refuses(&self) -> bool {
-        self.exhausted() && !self.shadow && (self.amount > 0 || !self.refills())
+        self.refuses_by(Peeked { amount: self.amount, limit: self.facts().limit, refills: self.refills() })
+    }
+
+    /// As [`Self::refuses`], by a look of just now.
+    #[inline]
+    pub(super) fn refuses_by(&self, Peeked { amount, limit, refills }: Peeked) -> bool {
+        self.state.used.saturating_add(amount.max(1)) > limit && !self.shadow && (amount > 0 || !refills)
     }
 
     /// True for a bucket: its amounts come back on the way.

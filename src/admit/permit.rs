@@ -135,8 +135,7 @@ impl<S: CounterSpace> Permit<S> {
         let Some(entry) = self.entry.take() else { return };
         let ring = self.space.ring();
         let mut corrected = false;
-        for n in 0..ring.cells(&entry) {
-            let taken = ring.read(&entry, n);
+        for (n, taken) in ring.taken(&entry).enumerate() {
             let earlier = self.earlier.get(n).copied().unwrap_or_default();
             let used = limits::used(taken, usage).saturating_sub(earlier);
             if used == taken.amount {

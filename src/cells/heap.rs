@@ -11,20 +11,32 @@ use super::{
     Busy, CellRef, Cells, CounterSpace, Exclusive, LayoutError, OpenArea, ROW, Ring, Rows, Words, journal, open,
 };
 
+/// Words of two cache lines. Words start with a line, as those of a file start with a page.
+const PAIR: usize = 16;
+/// The same in bytes, whatever size a model checker's words have.
+const PAIR_BYTES: usize = 128;
+
 /// Words on the heap, shared by all who hold a clone.
 #[derive(Clone)]
-pub struct HeapWords(Arc<[AtomicU64]>);
+pub struct HeapWords {
+    words: Arc<[AtomicU64]>,
+    first: usize,
+    end: usize,
+}
 
 impl HeapWords {
     /// This many zeroed words.
-    pub fn zeroed(words: usize) -> Self {
-        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    pub fn zeroed(count: usize) -> Self {
+        let words: Arc<[_]> = (0..count + PAIR).map(|_| AtomicU64::new(0)).collect();
+        let first = words.as_ptr().align_offset(PAIR_BYTES).min(PAIR);
+        Self { words, first, end: first + count }
     }
 }
 
 impl Words for HeapWords {
+    #[inline]
     fn words(&self) -> &[AtomicU64] {
-        &self.0
+        &self.words[self.first..self.end]
     }
 }
 
@@ -170,5 +182,18 @@ impl CounterSpace for HeapSpace {
 
     fn held(&self, cell: CellRef, window: u64) -> u64 {
         journal::held(self.ring.words(), cell, window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_start_with_a_cache_line_as_in_a_mapped_file() {
+        for count in [1, 7, 100, 4_096] {
+            let words = HeapWords::zeroed(count);
+            assert_eq!((words.words().as_ptr().addr() % 128, words.words().len()), (0, count));
+        }
     }
 }

@@ -84,11 +84,27 @@ impl TakenAmount {
     /// In place of an amount that was not taken: a full limit in shadow mode. No kind of limits has its number.
     pub const NOTHING: Self = Self { cell: CellRef { kind: 0, open: false, column: 0, row: 0 }, window: 0, amount: 0 };
 
+    #[inline]
+    fn store(self, [cell, window, amount]: &Line) {
+        cell.store(self.cell.pack(), Ordering::Relaxed);
+        window.store(self.window, Ordering::Relaxed);
+        amount.store(self.amount, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn load([cell, window, amount]: &Line) -> Self {
+        let [cell, window, amount] = [cell, window, amount].map(|word| word.load(Ordering::Relaxed));
+        Self { cell: CellRef::unpack(cell), window, amount }
+    }
+
     /// Whether nothing was taken.
     pub fn is_nothing(self) -> bool {
         self.cell.kind == Self::NOTHING.cell.kind
     }
 }
+
+/// The words of a cell in an entry.
+type Line = [AtomicU64; 3];
 
 /// The ring, held by the one process that owns it.
 pub struct Ring<W> {
@@ -138,19 +154,22 @@ impl<W: Words> Ring<W> {
     /// Names an amount that is about to be taken, or was taken in another window than intended.
     #[inline]
     pub(crate) fn write(&self, entry: &Entry, n: usize, taken: TakenAmount) {
-        let words = self.entry(entry);
-        if let Some([cell, window, amount]) = words.get(TRIPLES + 3 * n..TRIPLES + 3 * n + 3) {
-            cell.store(taken.cell.pack(), Ordering::Relaxed);
-            window.store(taken.window, Ordering::Relaxed);
-            amount.store(taken.amount, Ordering::Relaxed);
+        if let Some(line) = lines(self.entry(entry)).get(n) {
+            taken.store(line);
         }
+    }
+
+    /// Names the amounts that are about to be taken, from the entry's first cell on.
+    #[inline]
+    pub(crate) fn write_all(&self, entry: &Entry, taken: impl Iterator<Item = TakenAmount>) {
+        lines(self.entry(entry)).iter().zip(taken).for_each(|(line, taken)| taken.store(line));
     }
 
     /// Names an amount of a later window in place of the one that cell `n` has: its earlier window is over. The window is written
     /// last: until then the line changes nothing in a counter that has moved on.
     pub(crate) fn move_on(&self, entry: &Entry, n: usize, taken: TakenAmount) {
         let words = self.entry(entry);
-        if let Some([_, window, amount]) = words.get(TRIPLES + 3 * n..TRIPLES + 3 * n + 3) {
+        if let Some([_, window, amount]) = lines(words).get(n) {
             words[MOVED].store(1, Ordering::Relaxed);
             amount.store(taken.amount, Ordering::Relaxed);
             window.store(taken.window, Ordering::Release);
@@ -160,7 +179,13 @@ impl<W: Words> Ring<W> {
     /// The amount that the entry names for its cell `n`.
     #[inline]
     pub(crate) fn read(&self, entry: &Entry, n: usize) -> TakenAmount {
-        triple(self.entry(entry), n)
+        lines(self.entry(entry)).get(n).map_or(TakenAmount::NOTHING, TakenAmount::load)
+    }
+
+    /// The amounts that the entry names.
+    #[inline]
+    pub(crate) fn taken(&self, entry: &Entry) -> impl DoubleEndedIterator<Item = TakenAmount> {
+        taken(self.entry(entry))
     }
 
     /// The number of cells that the entry has.
@@ -201,19 +226,25 @@ impl<W: Words> Ring<W> {
     }
 
     #[inline]
-    fn entry(&self, entry: &Entry) -> &[AtomicU64] {
-        let first = self.first + entry.index as usize * ENTRY_WORDS;
-        &self.words.words()[first..first + ENTRY_WORDS]
+    fn entry(&self, entry: &Entry) -> &[AtomicU64; ENTRY_WORDS] {
+        let (entries, _) = self.words.words()[self.first..].as_chunks();
+        &entries[entry.index as usize]
     }
+}
+
+/// The words of each cell's line.
+#[inline]
+fn lines(entry: &[AtomicU64]) -> &[Line] {
+    entry.get(TRIPLES..MOVED).unwrap_or_default().as_chunks().0
 }
 
 fn cells(entry: &[AtomicU64]) -> usize {
     usize::try_from(entry[CELLS].load(Ordering::Relaxed)).unwrap_or(MAX_CELLS).min(MAX_CELLS)
 }
 
-fn triple(entry: &[AtomicU64], n: usize) -> TakenAmount {
-    let word = |at: usize| entry[TRIPLES + 3 * n + at].load(Ordering::Relaxed);
-    TakenAmount { cell: CellRef::unpack(word(0)), window: word(1), amount: word(2) }
+#[inline]
+fn taken(entry: &[AtomicU64]) -> impl DoubleEndedIterator<Item = TakenAmount> {
+    lines(entry).iter().take(cells(entry)).map(TakenAmount::load)
 }
 
 /// One permit, as another process sees it.
@@ -241,7 +272,7 @@ pub fn open_permits(ring: &[AtomicU64]) -> impl Iterator<Item = OpenPermit> {
             state,
             started: UnixSeconds::saturating(entry[STARTED].load(Ordering::Relaxed)),
             request: RequestId([entry[REQUEST].load(Ordering::Relaxed), entry[REQUEST + 1].load(Ordering::Relaxed)]),
-            held: (0..cells(entry)).map(|n| triple(entry, n)).collect(),
+            held: taken(entry).collect(),
         };
         fence(Ordering::Acquire);
         let after = entry[STATE].load(Ordering::Relaxed);
@@ -263,8 +294,7 @@ pub fn held(ring: &[AtomicU64], cell: CellRef, window: u64) -> u64 {
             break;
         }
         if State::of(word) != State::Free {
-            let taken = (0..cells(entry)).map(|n| triple(entry, n));
-            let own = taken.filter(|taken| taken.cell == cell && taken.window == window);
+            let own = taken(entry).filter(|taken| taken.cell == cell && taken.window == window);
             sum = own.fold(sum, |sum, taken| sum.saturating_add(taken.amount));
         }
     }
@@ -319,7 +349,7 @@ impl DeadEntry<'_> {
 
     /// The amounts it names.
     pub fn taken(&self) -> impl Iterator<Item = TakenAmount> {
-        (0..cells(self.0)).map(|n| triple(self.0, n))
+        taken(self.0)
     }
 }
 

@@ -4,7 +4,7 @@
 //! `journal` is a worker's ring of permits over the same kind of memory. The core borrows `&[AtomicU64]` and never
 //! asks for their origin: `heap` in tests, mapped files in `aigw-io`.
 
-use atomic::AtomicU64;
+use atomic::{AtomicU64, Ordering};
 
 pub mod atomic;
 pub mod budget;
@@ -78,6 +78,15 @@ pub trait Cells: Send + Sync {
     }
     /// The hash area.
     fn open(&self) -> &OpenArea<Self::Words, Self::Lock>;
+
+    /// The first and the last word of a counter's row, mixed: the loads bring all lines of the row into the cache. 0 for a counter
+    /// of the hash area.
+    #[inline]
+    fn ends(&self, key: CellKey) -> u64 {
+        let CellKey::Dense { column, row } = key else { return 0 };
+        let word = |word: Option<&AtomicU64>| word.map_or(0, |word| word.load(Ordering::Relaxed));
+        self.row(column, row).map_or(0, |row| word(row.first()) ^ word(row.last()))
+    }
 
     /// The first word of a cell that a journal names; `None` when there is no such cell.
     fn word(&self, cell: CellRef) -> Option<&AtomicU64> {

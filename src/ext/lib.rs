@@ -43,6 +43,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(tables::limit_kinds, m)?)?;
     m.add_function(wrap_pyfunction!(tables::metrics_table, m)?)?;
     m.add_function(wrap_pyfunction!(tables::wrong_limit, m)?)?;
+    m.add_function(wrap_pyfunction!(tables::price_bound, m)?)?;
     m.add_function(wrap_pyfunction!(tokens::count_tokens, m)?)?;
+    m.add_function(wrap_pyfunction!(tokens::check_tokenizer, m)?)?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use aigw_core::price::Prices;
 use aigw_core::{limits, refusal, telemetry};
 use aigw_io::access_log;
 use pyo3::prelude::*;
@@ -35,6 +36,21 @@ pub fn limit_kinds() -> BTreeMap<&'static str, u32> {
 #[pyfunction]
 pub fn wrong_limit(kind: &str, fields: &[u8], open: bool) -> Option<String> {
     limits::wrong(kind, fields, open)
+}
+
+/// See the stub.
+#[pyfunction]
+#[pyo3(signature = (tokens, *, input, cached_input, cache_write, output, reasoning, request))]
+pub fn price_bound(
+    tokens: (u64, u64),
+    input: u64,
+    cached_input: u64,
+    cache_write: u64,
+    output: u64,
+    reasoning: u64,
+    request: u64,
+) -> u64 {
+    Prices { input, cached_input, cache_write, output, reasoning, request }.bound(tokens.0, tokens.1)
 }
 
 /// See the stub.

@@ -36,7 +36,7 @@ use crate::refusals::Refusals;
 use crate::secret::Sealer;
 use crate::snapshot::SnapshotReader;
 use crate::standing::Standing;
-use crate::tokens::{self, Timed};
+use crate::tokens::{Timed, Vocabularies};
 use crate::upstream::{CallObserver, Notice};
 
 /// One worker.
@@ -46,6 +46,7 @@ pub struct Worker {
     preparing: Mutex<()>,
     reader: SnapshotReader,
     sealer: Sealer,
+    vocabularies: Vocabularies,
     cells: Arc<WorkerCells>,
     stages: Stages<WorkerCells>,
     standing: Standing,
@@ -84,6 +85,7 @@ impl Worker {
             in_force: ArcSwap::from_pointee(InForce::empty()),
             preparing: Mutex::new(()),
             sealer: Sealer::new(&secret),
+            vocabularies: Vocabularies::of(data),
             standing: Standing::new(&data.join("cells"), reader.store()),
             reader,
             stages: Stages::new(KeyHasher::new(&secret), Admitter::new(Arc::clone(&cells)), bounds),
@@ -127,8 +129,8 @@ impl Worker {
         if Arc::ptr_eq(&held.snapshot, &snapshot) {
             return held;
         }
-        tokens::prepare(&snapshot.policy.offer);
         let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed), |of| self.counter(of)));
+        self.vocabularies.prepare(&next.snapshot.policy.offer);
         self.recorder.count(Counter::SnapshotLoaded, 1);
         self.cells.status().set_generation(next.snapshot.generation);
         self.in_force.store(Arc::clone(&next));
@@ -137,7 +139,7 @@ impl Worker {
 
     /// The counter of a vocabulary, which records the time that it takes.
     fn counter(&self, tokenizer: &Tokenizer) -> Arc<dyn TokenCounter> {
-        Arc::new(Timed::new(tokens::counter(tokenizer), Arc::clone(&self.cells)))
+        Arc::new(Timed::new(self.vocabularies.counter(tokenizer), Arc::clone(&self.cells)))
     }
 
     /// The recorder, for events outside of requests.
@@ -154,6 +156,12 @@ impl Worker {
         let failures = self.reader.take_failures();
         if failures > 0 {
             self.recorder.count(Counter::SnapshotFailed, failures);
+        }
+        if let Some((texts, why)) = self.vocabularies.take_faults() {
+            self.recorder.count(Counter::TokenizerFailed, texts);
+            if let Some(log) = self.log.get() {
+                log("tokenizer_failed", &[("texts", texts.to_string()), ("why", why)]);
+            }
         }
     }
 

@@ -100,6 +100,33 @@ pub trait LimitKind: Copy + Sized {
     fn standing(&self, cells: &impl Cells, key: CellKey, now: Moment) -> CounterStanding;
 }
 
+/// A demand next to the limit that it is looked at by. One choice of the kind gives it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peeked {
+    /// The amount that the call takes.
+    pub amount: u64,
+    /// The whole limit.
+    pub limit: u64,
+    /// Amounts come back on the way.
+    pub refills: bool,
+}
+
+impl Peeked {
+    #[inline]
+    pub(super) fn by(
+        limit: &impl LimitKind,
+        cells: &impl Cells,
+        key: CellKey,
+        demand: &Demand,
+        now: Moment,
+        state: &mut State,
+    ) -> Result<Self, CounterError> {
+        let (amount, facts) = (limit.amount(demand), limit.facts());
+        limit.look(cells, key, amount, now, state)?;
+        Ok(Self { amount, limit: facts.limit, refills: facts.refill > 0 })
+    }
+}
+
 /// The outcome of an attempt to take more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum More {

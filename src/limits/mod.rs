@@ -22,6 +22,7 @@ use crate::units::Moment;
 use bucket::{InputTokenBucket, OutputTokenBucket, RefillBucket, TokenBucket};
 use budget::{InputTokenBudget, OutputTokenBudget, SpendBudget, TokenBudget};
 use concurrency::Concurrency;
+pub(crate) use kind::Peeked;
 pub use kind::{Amounts, BuildError, CounterStanding, Demand, Facts, LimitKind, More, State, Usage};
 use window::FixedWindow;
 
@@ -86,6 +87,19 @@ macro_rules! limits {
             /// The counter's use at `now`, for people.
             pub fn standing(&self, cells: &impl Cells, key: CellKey, now: Moment) -> CounterStanding {
                 match self { $( Self::$kind(limit) => limit.standing(cells, key, now), )+ }
+            }
+
+            /// Reads the counter for a call that demands so much, and takes nothing.
+            #[inline]
+            pub(crate) fn peek(
+                &self,
+                cells: &impl Cells,
+                key: CellKey,
+                demand: &Demand,
+                now: Moment,
+                state: &mut State,
+            ) -> Result<Peeked, CounterError> {
+                match self { $( Self::$kind(limit) => Peeked::by(limit, cells, key, demand, now, state), )+ }
             }
 
             #[inline]

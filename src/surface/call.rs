@@ -12,30 +12,24 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::case::Admission;
 use super::cors;
-use super::entry::{Answered, Subject};
+use super::ended::{EndedCall, Facts};
+use super::entry::Answered;
+use super::extension::{Current, Extension};
 use super::in_flight::InFlight;
-use crate::admit::{Check, Permit, headers, refused, tier};
+use crate::admit::{Check, Permit, headers};
 use crate::balance::{Origin, health};
 use crate::cells::CounterSpace;
 use crate::forward::Dispatch;
 use crate::in_force::InForce;
 use crate::limits;
-use crate::price::Classes;
 use crate::refusal::{Reason, Refusal, answer, openai};
 use crate::request::{Answer, Head, Header, Surface};
-use crate::settle::{
-    Charge, End, Failure, Known, LogContext, Outcome, Report, Settled, Shutdown, Traffic, Verdict, call_report,
-    stand_in,
-};
-use crate::snapshot::{FailoverOn, Model, Tier, Tokenizer};
+use crate::settle::{Charge, End, Failure, Known, LogContext, Outcome, Shutdown, Traffic, Verdict, stand_in};
 use crate::stream::answer::{Fault, ModelAnswer};
 use crate::stream::bill;
-use crate::stream::gauge::{Ending, More, Unbounded};
+use crate::stream::gauge::Unbounded;
 use crate::stream::head::{Times, own_headers};
 use crate::telemetry::ErrorType;
-use crate::telemetry::Source;
-use crate::telemetry::budgets::BudgetReport;
-use crate::telemetry::series::{CallReport, CallRows};
 use crate::units::Moment;
 
 /// A request that every stage let through, with its permit: the only value that an upstream client takes.
@@ -93,42 +87,6 @@ pub struct Call<P: CounterSpace> {
     facts: Facts,
 }
 
-/// Tells the configuration in force now: a stream reads it whenever it needs more tokens.
-pub type Current<'a> = dyn Fn() -> Arc<InForce> + 'a;
-
-/// The facts of a call that its record needs.
-struct Facts {
-    in_force: Arc<InForce>,
-    head: Arc<Head>,
-    context: LogContext,
-    traffic: Traffic,
-    /// The answer of a model.
-    answer: Option<ModelAnswer>,
-    /// The address that was asked last.
-    upstream: Option<Arc<Origin>>,
-    /// Attempts at addresses.
-    attempts: u32,
-    /// The last of them that an upstream answered.
-    answered: Option<Answered>,
-    /// The caller asked for a stream.
-    stream: bool,
-    /// The last of them has not failed.
-    open: bool,
-    /// Those that failed, of a model's call.
-    failed: Vec<FailedAttempt>,
-}
-
-/// An attempt at an upstream of a model that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedAttempt {
-    /// The address.
-    pub upstream: Arc<Origin>,
-    /// Why.
-    pub error: ErrorType,
-    /// The status of its answer; `None` without one.
-    pub status: Option<StatusCode>,
-}
-
 /// The way on from an answer's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judged {
@@ -141,97 +99,6 @@ pub enum Judged {
         /// The next target is asked, if there is one.
         followed: bool,
     },
-}
-
-/// A call that is over and settled.
-pub struct EndedCall {
-    facts: Facts,
-    end: End,
-    took: Duration,
-    /// The tokens that the upstream of a model reported.
-    usage: Option<Classes>,
-    /// The budgets that counted it.
-    charge: Option<Charge>,
-    /// Their end; `None` where no budget counts it, or its amounts went back.
-    settled: Option<Settled>,
-}
-
-/// The way of a stream to more tokens.
-struct Extension<'a, P: CounterSpace> {
-    permit: &'a mut Permit<P>,
-    /// Their limits become those in force.
-    checks: &'a mut [Check],
-    charge: &'a mut Charge,
-    in_flight: &'a mut InFlight<P>,
-    /// The configuration that admitted the call.
-    admitted_by: &'a InForce,
-    current: &'a Current<'a>,
-    /// The caller's tier at admission.
-    tier: Option<&'a Tier>,
-    now: Moment,
-    /// Index of the check that refused last.
-    refused: Option<usize>,
-}
-
-impl<P: CounterSpace> Extension<'_, P> {
-    /// Renews the limits of the checks when the policy has changed since admission. A call whose tier is gone keeps the last ones.
-    fn renew(&mut self) {
-        let (now, tier) = ((self.current)(), self.tier.map(|tier| tier.n));
-        if Arc::ptr_eq(&now.snapshot.policy, &self.admitted_by.snapshot.policy) {
-            return;
-        }
-        if let Some((_, tier)) = tier.and_then(|n| now.offer().tier(n)) {
-            tier::renew(tier, self.checks);
-        }
-    }
-
-    /// Takes so many more output tokens. The error is the index of the check that refuses.
-    fn take(&mut self, tokens: u64) -> Result<(), usize> {
-        let more = self.charge.step(tokens);
-        self.permit.extend(self.checks, &more, self.now)?;
-        self.charge.took(&more);
-        self.in_flight.hold(&more);
-        Ok(())
-    }
-
-    /// Gives back the part of a bounded input that its count does not need. False: the count needs all of it.
-    fn tighten(&mut self) -> bool {
-        let Some(less) = self.charge.tighten() else { return false };
-        // First the note: a note of more than the permit holds would be a row of more.
-        if let Some(so_far) = self.charge.noted() {
-            self.permit.progress(&so_far);
-        }
-        self.permit.shrink(&less);
-        self.in_flight.release(&less);
-        true
-    }
-}
-
-impl<P: CounterSpace> More for Extension<'_, P> {
-    fn more(&mut self, tokens: u64) -> bool {
-        self.renew();
-        let mut took = self.take(tokens);
-        if took.is_err() && self.tighten() {
-            took = self.take(tokens);
-        }
-        if let Err(check) = took {
-            self.charge.refused();
-            self.refused = Some(check);
-        }
-        took.is_ok()
-    }
-
-    fn counted(&mut self, output: u64) {
-        self.permit.progress(&self.charge.note(output));
-    }
-
-    fn end(&self, usage: Option<Classes>, output: u64) -> Ending {
-        let settled = self.charge.settle(Known { usage, counted: Some(output), error: false, cut: true, bound: true });
-        let check = self.refused.and_then(|check| self.checks.get(check));
-        let tier = self.tier.map(|tier| &*tier.name);
-        let limit = check.map(|check| refused::cut(&self.permit.look(check, self.now), tier, self.now));
-        Ending { limit: limit.unwrap_or_else(|| "{}".to_owned()), usage: settled.classes, price: settled.price }
-    }
 }
 
 /// A call that failed.
@@ -582,97 +449,5 @@ impl<P: CounterSpace> Call<P> {
             permit.give_back();
         }
         EndedCall { facts, end, took, usage, charge, settled }
-    }
-}
-
-impl Facts {
-    /// The subject of the call's rows, at this upstream of its model.
-    fn subject(&self, admitted: Moment, upstream: Option<usize>) -> Subject<'_> {
-        let Self { in_force, head, context, stream, .. } = self;
-        Subject { in_force, head, context: LogContext { upstream, ..*context }, admitted, stream: *stream }
-    }
-
-    fn attempt_failed(&mut self, error: ErrorType, status: Option<StatusCode>) {
-        if std::mem::take(&mut self.open)
-            && self.answer.is_some()
-            && let Some(upstream) = self.upstream.clone()
-        {
-            self.failed.push(FailedAttempt { upstream, error, status });
-        }
-    }
-
-    /// The facts about the tokens of a call with this end.
-    fn known(&self, usage: Option<Classes>, end: End, verdict: Verdict) -> Known {
-        let (counted, error) = (self.counted(usage), verdict == Verdict::Error);
-        let outdated = self.answer.as_ref().is_some_and(ModelAnswer::is_outdated);
-        let bound = self.model().is_some_and(|model| model.tokenizer == Tokenizer::Bytes);
-        Known { usage, counted, error, cut: outdated || end.outcome != Outcome::Completed, bound }
-    }
-
-    /// Remembers whether the target hides a part of its streams' output: the reservations of later streams depend on it.
-    fn learn(&self) {
-        let Some(hides) = self.answer.as_ref().and_then(ModelAnswer::hides_output) else { return };
-        let model = self.context.model.and_then(|model| self.in_force.models.get(model));
-        let mut targets = model.into_iter().flat_map(|model| &model.targets);
-        if let Some(target) = targets.find(|target| Some(target.at) == self.context.upstream) {
-            target.learned.set_hides_output(hides);
-        }
-    }
-
-    /// The model that is called; `None` on Kong's routes.
-    fn model(&self) -> Option<&Model> {
-        self.in_force.offer().models.get(self.context.model?)
-    }
-
-    /// The output tokens that the gateway counts; of a document only where its usage has none.
-    fn counted(&self, usage: Option<Classes>) -> Option<u64> {
-        let answer = self.answer.as_ref()?;
-        let told = usage.is_some_and(|usage| usage.all_output() > 0);
-        if told && !answer.is_events() { None } else { answer.counted() }
-    }
-
-    /// The ends of attempts after which the next target is asked; `None` on Kong's routes.
-    fn failover(&self) -> Option<&FailoverOn> {
-        self.model().map(|model| &model.failover_on)
-    }
-}
-
-impl EndedCall {
-    /// The head of the request.
-    pub fn request(&self) -> &Head {
-        &self.facts.head
-    }
-
-    /// The report of the request.
-    pub fn report(&self) -> Report<'_> {
-        let Facts { in_force, context, traffic, upstream, attempts, .. } = &self.facts;
-        let source = if self.end.reason.is_some() { Source::Exit } else { Source::Service };
-        let (upstream, attempts, usage, settled) = (upstream.as_deref(), *attempts, self.usage, self.settled);
-        Report { source, upstream, attempts, usage, settled, ..context.report(in_force, self.end, *traffic, self.took) }
-    }
-
-    /// The report of a model's call, and the rows of its metrics. `report`: that of the request.
-    pub fn call_report(&self, report: &Report<'_>) -> Option<(CallRows, CallReport)> {
-        let Facts { in_force, context, answer, .. } = &self.facts;
-        let call = call_report(answer.as_ref()?, report);
-        Some((context.rows(in_force)?, call))
-    }
-
-    /// The end of its budgets; `None` where no budget counts it, or its amounts went back.
-    pub fn settled(&self) -> Option<&Settled> {
-        self.settled.as_ref()
-    }
-
-    /// The tier's row number, and the report of its budgets; `None` where no budget counts it.
-    pub fn budget_report(&self) -> Option<(u32, BudgetReport)> {
-        let Facts { in_force, context, .. } = &self.facts;
-        let cut = self.end.outcome == Outcome::LimitCut;
-        let charge = self.charge.as_ref().filter(|charge| charge.has_budget())?;
-        Some((context.tier(in_force)?.n, charge.report(self.settled(), cut)))
-    }
-
-    /// Its attempts that failed, of a model's call.
-    pub fn failed_attempts(&self) -> &[FailedAttempt] {
-        &self.facts.failed
     }
 }

@@ -9,7 +9,9 @@ mod budget;
 pub mod call;
 mod case;
 pub mod cors;
+mod ended;
 mod entry;
+mod extension;
 mod in_flight;
 mod kong;
 mod openai;
@@ -30,9 +32,11 @@ use crate::refusal::{Reason, Refusal};
 use crate::request::{Head, Surface};
 use crate::settle::LogContext;
 use crate::units::Moment;
-pub use call::{Admitted, Call, Current, EndedCall, FailedAttempt, FailedCall, Judged};
+pub use call::{Admitted, Call, FailedCall, Judged};
 pub use case::{Accepted, HeadOutcome, StandingReader};
 use case::{Case, Findings};
+pub use ended::{EndedCall, FailedAttempt};
+pub use extension::Current;
 
 /// The stages of one worker, over the counters of `P`.
 pub struct Stages<P: CounterSpace> {

@@ -101,6 +101,8 @@ pub enum Counter {
     UpstreamReused,
     /// A call was sent to another upstream of its model.
     Failover,
+    /// A model's tokenizer file could not count a text.
+    TokenizerFailed,
 }
 
 /// The table of counters: index and description.
@@ -137,6 +139,13 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
     (
         Counter::Failover,
         counter("aigw_upstream_failovers_total", "Calls sent to another upstream of their model after one failed."),
+    ),
+    (
+        Counter::TokenizerFailed,
+        counter(
+            "aigw_tokenizer_failures_total",
+            "Texts that a model's tokenizer file could not count: the most tokens of their bytes counted instead.",
+        ),
     ),
 ];
 

@@ -111,7 +111,7 @@ fn prices_and_the_properties_of_counting_are_compiled() {
     policy["models"][0]["cost"] = prices(9);
     policy["models"][0]["template"] = model;
     policy["models"][0]["input_bounds"] = json!({"image": 1, "audio": 2, "file": 3});
-    policy["models"][0]["tokenizer"] = json!({"file": "0a1b"});
+    policy["models"][0]["tokenizer"] = json!({"file": {"name": "0a1b", "per_byte": 3}});
     let offer = compile(&policy).unwrap().offer;
     let (tier, model) = (&offer.tiers[0], &offer.models[0]);
     let wanted = Prices { input: 1, cached_input: 2, cache_write: 3, output: 4, reasoning: 5, request: 6 };
@@ -119,7 +119,7 @@ fn prices_and_the_properties_of_counting_are_compiled() {
     assert_eq!((tier.prompt_max_tokens, tier.request_max_spend), (Some(4000), Some(50_000_000)));
     assert_eq!(model.template, Template { per_message: 7, per_request: 8 });
     assert_eq!(model.input_bounds, InputBounds { image: 1, audio: 2, file: 3 });
-    assert_eq!(model.tokenizer, Tokenizer::File("0a1b".into()));
+    assert_eq!(model.tokenizer, Tokenizer::File { name: "0a1b".into(), per_byte: 3 });
 }
 
 #[test]
@@ -149,7 +149,12 @@ fn compile_refuses_and_names_wrong_values() {
         ("/tiers/0/limits/0/fields", json!({"per": "day"}), "requests"),
         ("/tiers/0/limits/0/fields/per", json!("5w"), "is not a period"),
         ("/models/0/upstreams", json!([]), "at least one upstream"),
-        ("/models/0/tokenizer", json!({"file": "../secret"}), "named by the hash of its content"),
+        (
+            "/models/0/tokenizer",
+            json!({"file": {"name": "../secret", "per_byte": 1}}),
+            "named by the hash of its content",
+        ),
+        ("/models/0/tokenizer", json!({"file": {"name": "0a", "per_byte": 0}}), "at least one token"),
         ("/models/0/tokenizer", json!("p50k_base"), "unknown variant"),
         ("/tiers/0/prompt_max_tokens", json!(0), "caps must be above 0"),
         ("/tiers/0/price", json!({"input": -1}), "invalid value"),

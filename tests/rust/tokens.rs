@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use aigw_core::accept::count::{Measure, input};
 use aigw_core::accept::openai::Endpoint;
-use aigw_core::snapshot::Tokenizer;
 use aigw_core::tokens::{BytesCounter, TokenCounter};
 use aigw_io::tokens;
 use rustix::time::{ClockId, clock_gettime};
@@ -20,8 +19,8 @@ const TEXTS: usize = 10_000;
 
 fn both() -> [(Arc<dyn TokenCounter>, &'static tiktoken_rs::CoreBPE); 2] {
     [
-        (tokens::counter(&Tokenizer::O200kBase), tiktoken_rs::o200k_base_singleton()),
-        (tokens::counter(&Tokenizer::Cl100kBase), tiktoken_rs::cl100k_base_singleton()),
+        (tokens::embedded("o200k_base").unwrap(), tiktoken_rs::o200k_base_singleton()),
+        (tokens::embedded("cl100k_base").unwrap(), tiktoken_rs::cl100k_base_singleton()),
     ]
 }
 

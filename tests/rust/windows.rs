@@ -53,6 +53,18 @@ fn period() -> impl Strategy<Value = Period> {
     ]
 }
 
+/// The window of the last moment is kept: a clock that goes back, or jumps, finds its own.
+#[test]
+fn a_clock_set_back_finds_the_month_and_the_year_of_its_time() {
+    let firsts: Vec<_> = months().iter().map(|(first, ..)| UnixSeconds::saturating(first * DAY)).collect();
+    for pair in firsts.windows(2).rev() {
+        assert_eq!(Period::Month.window(UnixSeconds(pair[1].0 - 1)), Window { start: pair[0], end: pair[1] });
+        let (whole, leap) = (Period::Year.window(pair[0]), Period::Year.window(UnixSeconds(2_000 * 86_400)));
+        assert!(whole.start <= pair[0] && pair[0] < whole.end);
+        assert_eq!((leap.start.0 / 86_400, leap.end.0 / 86_400), (1_826, 2_191), "1975");
+    }
+}
+
 #[test]
 fn months_and_years_are_those_of_the_calendar() {
     let months = months();

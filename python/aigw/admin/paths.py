@@ -59,6 +59,8 @@ def find(segments: list[str]) -> Methods | None:
             return tiers.tier(name)
         case ["models", name]:
             return tiers.model(name)
+        case ["models", name, "tokenizer"]:
+            return tiers.tokenizer(name)
         case ["consumer_groups", *rest]:
             return _groups(rest)
         case ["consumers", key, "consumer_groups"]:

@@ -15,6 +15,7 @@ from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, EntityKind, check_entity
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
+from aigw.errors import StoreError
 from aigw.schema.fields import Model
 from aigw.schema.violations import SchemaViolation, check, without_nulls
 from aigw.types import JsonDict
@@ -56,6 +57,22 @@ def model(name: str) -> Methods:
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reader:
             return Answer(200, _with_name(found(reader, call.crud, MODELS, name)))
+
+    return {"GET": get}
+
+
+def tokenizer(name: str) -> Methods:
+    """GET of a model's tokenizer.json, as workers count by it."""
+
+    def get(call: Call) -> Answer:
+        with call.admin.store.reading() as reader:
+            copy = found(reader, call.crud, MODELS, name).body.get("tokenizer_file")
+        if copy is None:
+            raise envelope.Refusal(404, {"message": "Not found: the model's tokenizer is no file"})
+        try:
+            return Answer(200, call.admin.configuration.tokenizers.text(copy["sha256"]))
+        except OSError as error:
+            raise StoreError(f"the copy of the tokenizer cannot be read: {error.strerror}") from None
 
     return {"GET": get}
 

@@ -7,6 +7,7 @@ for each limit whose calls have no output cap, or no price. 0 is a limit's own w
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from aigw._native import price_bound
 from aigw.config.finding import Path
 from aigw.config.patterns import matches
 from aigw.config.source import Source
@@ -69,11 +70,7 @@ def _least(tier: TierSpec, models: Iterable[ModelSpec]) -> dict[str, int]:
     prompt = min(spec.template.per_request + spec.template.per_message for spec in models)
     spend = 0
     if tier.price is not None:
-        rates = tier.price.nano_dollars()
-        # A reservation takes the dearest class of each: which one applies is known at the call's end.
-        dearest = max(rates["input"], rates["cached_input"], rates["cache_write"])
-        output = max(rates["output"], rates["reasoning"])
-        spend = -(-(prompt * dearest + output) // 1_000_000) + rates["request"]
+        spend = price_bound((prompt, 1), **tier.price.nano_dollars())
     return {"tokens": prompt + 1, "input_tokens": prompt, "output_tokens": 1, "spend": spend}
 
 

@@ -18,6 +18,7 @@ from aigw.config.finding import Path
 from aigw.config.report import checked, convert, report, report_unknown
 from aigw.config.source import Source
 from aigw.config.suggest import fields_at, nearest
+from aigw.config.tokenizers import Copies, TokenizerContent, check_file
 from aigw.config.upstreams import check_upstreams, secret_places
 from aigw.entities import KINDS, check_entity
 from aigw.entities.ledger import LedgerSpec
@@ -41,15 +42,17 @@ _NAME_OF: Final = {"services": "name", "routes": "name", "consumers": "username"
 class Check:
     """The check of one file. Findings go to `source`; this object collects the parts."""
 
-    def __init__(self, source: Source, progress: Callable[[str, int, int], None]) -> None:
+    def __init__(self, source: Source, progress: Callable[[str, int, int], None], copies: Copies) -> None:
         self.source = source
         self.models: dict[str, ModelSpec] = {}
         self.certificates: dict[str, dict[Place, bytes]] = {}
+        self.tokenizers: dict[str, TokenizerContent] = {}
         self.tiers: dict[str, TierSpec] = {}
         self.default_tier: str | None = None
         self.v1: V1Spec | None = None
         self.ledger: LedgerSpec | None = None
         self._progress = progress
+        self._copies = copies
         self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}}
         self._instances: dict[str, Path] = {}
         self._scopes: dict[str, Path] = {}
@@ -217,6 +220,8 @@ class Check:
         """The checked spec as it is stored, without secrets."""
         if files := check_upstreams(self.source, name, spec):
             self.certificates[name] = files
+        if (tokenizer := check_file(self.source, name, spec, self._copies)) is not None:
+            self.tokenizers[name] = tokenizer
         return without_secrets(spec, secret_places(spec, lambda path: self.source.unresolved(("models", name, *path))))
 
     def _spec(self, kind: str, name: str, spec: JsonDict, path: Path, tags: list[str] | None) -> None:

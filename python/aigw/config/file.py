@@ -7,6 +7,7 @@ from typing import Final
 from aigw._native import FileConsumers, YamlDocument
 from aigw.config.entity import NAMESPACE, FileEntity, entity_id
 from aigw.config.finding import Finding, Path
+from aigw.config.tokenizers import TokenizerContent
 from aigw.config.upstreams import secret_places, source_path
 from aigw.entities.ledger import LedgerSpec
 from aigw.entities.model import ModelSpec
@@ -33,6 +34,8 @@ class File:
     models: Mapping[str, ModelSpec]
     certificates: Mapping[str, Mapping[Place, bytes]] = field(repr=False)
     """Contents of the certificate files of each model's upstreams."""
+    tokenizers: Mapping[str, TokenizerContent] = field(repr=False)
+    """The tokenizer.json of each model that names one."""
     tiers: Mapping[str, TierSpec]
     """Tiers, including those of `consumer_groups`, which have no limits."""
     default_tier: str | None

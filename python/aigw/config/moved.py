@@ -1,7 +1,8 @@
 """The text of a configuration for another folder: relative paths in it become absolute.
 
-In: the text, and the folder of its file. Out: the text that reads the same files from any folder. These values are paths: `${file:PATH}`,
-and the fields of an upstream in `PEM_FIELDS`. All else stays as it is, comments included. Values of several lines stay, too.
+In: the text, and the folder of its file. Out: the text that reads the same files from any folder. These values are paths:
+`${file:PATH}`, the fields of an upstream in `PEM_FIELDS`, and the file of a model's tokenizer. All else stays as it is, comments
+included. Values of several lines stay, too.
 """
 
 import json
@@ -28,11 +29,11 @@ def moved(text: str, folder: FilePath, environment: Mapping[str, str] | None = N
     except ValueError:
         return text
     edits: dict[tuple[int, int], tuple[str, str]] = {}
-    pems = set(_pem_paths(document.value()))
-    for path in [*document.containing("${file:"), *pems]:
+    named = set(_file_paths(document.value()))
+    for path in [*document.containing("${file:"), *named]:
         old = document.text(path)
         new = _FILE.sub(lambda found: _absolute(found, folder), old)
-        if path in pems and _is_relative(new, resolver):
+        if path in named and _is_relative(new, resolver):
             new = f"{folder}/{new}"
         if new != old:
             line, column, _ = document.mark(path)
@@ -52,10 +53,13 @@ def _is_relative(name: str, resolver: Resolver) -> bool:
         return False
 
 
-def _pem_paths(root: Any) -> Iterator[Path]:
-    """The paths of all texts that name a PEM file. The document is unchecked: its parts may have any type."""
+def _file_paths(root: Any) -> Iterator[Path]:
+    """The paths of all texts that name a file. The document is unchecked: its parts may have any type."""
     models = root.get("models") if isinstance(root, dict) else None
     for name, model in models.items() if isinstance(models, dict) else ():
+        tokenizer = model.get("tokenizer") if isinstance(model, dict) else None
+        if isinstance(tokenizer, dict) and isinstance(tokenizer.get("file"), str):
+            yield "models", name, "tokenizer", "file"
         upstreams = model.get("upstreams") if isinstance(model, dict) else None
         for index, upstream in enumerate(upstreams if isinstance(upstreams, list) else ()):
             for field in PEM_FIELDS:

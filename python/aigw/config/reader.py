@@ -13,9 +13,11 @@ from aigw.config.file import File
 from aigw.config.finding import ConfigErrors, Finding
 from aigw.config.interpolate import read_regular
 from aigw.config.source import Source
+from aigw.config.tokenizers import Copies
 from aigw.config.warnings import warn
 
 MAX_BYTES: Final = 64 << 20
+NO_COPIES: Final[Copies] = {}
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the amount done, and the total."""
@@ -52,10 +54,15 @@ def read_text(
     folder: Path = Path(),
     progress: Progress | None = None,
     mark: str | None = None,
+    copies: Copies = NO_COPIES,
 ) -> File:
-    """Check the bytes of a configuration. `${file:}` references are relative to `folder`. Raises ConfigErrors only."""
+    """Check the bytes of a configuration. `${file:}` references are relative to `folder`. `copies`: serve in place of tokenizer
+    files that are gone. Raises ConfigErrors only."""
     with _collecting_later():
-        return _read(name, data, os.environ if environment is None else environment, folder, progress, mark)
+        report = progress or (lambda stage, done, total: None)
+        report("parsing", 0, len(data))
+        source = Source(name, data, os.environ if environment is None else environment, folder)
+        return _read(source, data, report, mark, copies)
 
 
 @contextmanager
@@ -70,13 +77,8 @@ def _collecting_later() -> Iterator[None]:
             gc.enable()
 
 
-def _read(
-    name: str, data: bytes, environment: Mapping[str, str], folder: Path, progress: Progress | None, mark: str | None
-) -> File:
-    report = progress or (lambda stage, done, total: None)
-    report("parsing", 0, len(data))
-    source = Source(name, data, environment, folder)
-    check = Check(source, report)
+def _read(source: Source, data: bytes, report: Progress, mark: str | None, copies: Copies) -> File:
+    check, name = Check(source, report, copies), source.name
     try:
         check.run()
         source.fail()
@@ -87,11 +89,14 @@ def _read(
         for files in check.certificates.values():
             for content in files.values():
                 digest.update(b"\0" + content)
+        for tokenizer in check.tokenizers.values():
+            digest.update(b"\0" + tokenizer.sha256.encode())
         return File(
             name=name,
             hash=digest.hexdigest(),
             models=check.models,
             certificates=check.certificates,
+            tokenizers=check.tokenizers,
             tiers=check.tiers,
             default_tier=check.default_tier,
             v1=check.v1,

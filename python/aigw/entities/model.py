@@ -8,7 +8,7 @@ Secrets of upstreams are stored sealed, outside the spec, and never shown (`seal
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.rates import Rates
@@ -21,6 +21,11 @@ FAILOVER_ON: Final[tuple[int | str, ...]] = ("connect", 401, 402, 403, 408, 429,
 """Failures of an upstream after which the next one is asked, unless the model says others."""
 MAX_TEMPLATE: Final = 65_536
 """Tokens. Templates with a long text of their own, such as tools' instructions, stay below it."""
+MAX_PATH: Final = 4096
+"""Characters. Linux allows no longer path."""
+TOKENIZERS: Final = ("o200k_base", "cl100k_base", "bytes")
+"""The embedded vocabularies, and bytes."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 MAX_MEDIA: Final = 2**24
 """Tokens. No context window is as large."""
 
@@ -47,15 +52,35 @@ def _ping(value: str) -> str:
     return value
 
 
-def _no_file(value: object) -> object:
-    named = isinstance(value, str) and ("/" in value or value.lower().endswith((".json", ".model")))
-    if named or isinstance(value, dict):
-        raise violation(
-            "a tokenizer's file is not supported in this version: write o200k_base, cl100k_base or bytes, or leave it out"
-        )
+def _tokenizer(value: object) -> object:
+    """A name, or a record with the path of a file."""
+    if isinstance(value, str) and value in TOKENIZERS:
+        return value
+    if isinstance(value, str) and ("/" in value or value.lower().endswith((".json", ".model"))):
+        raise violation("a tokenizer's file is written {file: path/to/tokenizer.json}")
+    if not isinstance(value, dict):
+        raise violation(f"expected one of: {', '.join(TOKENIZERS)}, or {{file: path/to/tokenizer.json}}")
+    path = value.get("file")
+    if set(value) != {"file"} or not isinstance(path, str) or not 1 <= len(path) <= MAX_PATH or _CONTROL.search(path):
+        raise violation("expected the path of a tokenizer.json: {file: path/to/tokenizer.json}")
     return value
 
 
+Tokenizer = Annotated[
+    Any,
+    AfterValidator(_tokenizer),
+    shown(
+        anyOf=[
+            {"type": "string", "enum": list(TOKENIZERS)},
+            {
+                "type": "object",
+                "properties": {"file": {"type": "string", "minLength": 1, "maxLength": MAX_PATH}},
+                "required": ["file"],
+                "additionalProperties": False,
+            },
+        ]
+    ),
+]
 MediaTokens = Annotated[int, AfterValidator(Between(0, MAX_MEDIA))]
 _SHOWN: Final = shown(pattern="^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
 ModelName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_name), _SHOWN]
@@ -106,10 +131,10 @@ class ModelSpec(Model):
     """The YAML object of a model."""
 
     upstreams: Annotated[list[Upstream], Field(min_length=1, max_length=64)] = Field(description="Servers that run it.")
-    tokenizer: Annotated[Literal["o200k_base", "cl100k_base", "bytes"], BeforeValidator(_no_file)] | None = Field(
+    tokenizer: Tokenizer | None = Field(
         default=None,
-        description="The vocabulary that tokens are counted by; left out, o200k_base. bytes: one token for each byte, which no"
-        " vocabulary exceeds.",
+        description="The vocabulary that tokens are counted by; left out, o200k_base. {file: PATH}: a tokenizer.json of Hugging"
+        " Face, at most 64 MiB, relative to the configuration file. bytes: one token for each byte.",
     )
     template: Template = Field(default_factory=Template, description="Tokens that the chat template adds.")
     input_bounds: InputBounds = Field(
@@ -143,12 +168,24 @@ class ModelSpec(Model):
         " head; left out, never. It does not lengthen timeouts.between.",
     )
 
+    @property
+    def tokenizer_path(self) -> str | None:
+        """The path of its tokenizer.json, as the file has it."""
+        return self.tokenizer["file"] if isinstance(self.tokenizer, dict) else None
+
     @model_validator(mode="after")
     def _upstreams_are_whole(self) -> Self:
         found = [upstream.wrong() or None for upstream in self.upstreams]
         if any(found):
             raise FieldErrors({"upstreams": found})
         return self
+
+
+class TokenizerCopy(Model):
+    """A model's tokenizer.json as it was checked. The data folder has its content."""
+
+    sha256: str = Field(description="SHA-256 of the content, in hex digits: the name of its copy in tokenizers/.")
+    per_byte: int = Field(description="Most tokens that one byte of text can become.")
 
 
 class LlmModel(Entity):
@@ -162,8 +199,9 @@ class LlmModel(Entity):
     secrets: dict[str, SealedKey] = Field(
         default={}, description="Other secrets and certificates of the upstreams, sealed, by their place."
     )
+    tokenizer_file: TokenizerCopy | None = Field(default=None, description="The content of the spec's tokenizer.json.")
 
 
 KIND = EntityKind(name="models", model=LlmModel, endpoint_key="name", unique=("name",), served=False)
 
-__all__ = ["FAILOVER_ON", "LlmModel", "ModelName", "ModelSpec"]
+__all__ = ["FAILOVER_ON", "LlmModel", "ModelName", "ModelSpec", "TokenizerCopy"]

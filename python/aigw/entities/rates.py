@@ -9,7 +9,6 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, PlainSerializer
 
 from aigw.schema.fields import Model, shown, violation
-from aigw.types import JsonDict
 
 DECIMALS: Final = 9
 """A nano-dollar is the smallest amount."""
@@ -56,7 +55,7 @@ class Rates(Model):
     reasoning: Usd | None = Field(default=None, description="USD per million reasoning tokens; null: as output.")
     request: Usd = Field(default=0, description="USD per request.")
 
-    def nano_dollars(self) -> JsonDict:
+    def nano_dollars(self) -> dict[str, int]:
         """Nano-dollars per million tokens of each class, and per request."""
         cached = self.input if self.cached_input is None else self.cached_input
         write = self.input if self.cache_write is None else self.cache_write

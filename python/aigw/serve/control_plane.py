@@ -12,6 +12,7 @@ from aigw.admin.app import AdminApp
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
 from aigw.config import PROOF
+from aigw.control.file.copies import TokenizerCopies
 from aigw.control.file.in_force import Configuration, Events, give_back
 from aigw.control.file.read import read_at_start
 from aigw.control.group_commit import GroupCommit
@@ -112,7 +113,9 @@ def open_control(
         store.close()
         raise
     writer = GroupCommit(store, publication, faults, now)
-    configuration = Configuration(store, writer, publication, files, settings.config, now, log)
+    configuration = Configuration(
+        store, writer, publication, files, settings.config, TokenizerCopies(settings.data), now, log
+    )
 
     metrics = _Metrics(
         store, files, publication, lambda: [*configuration.families(), *faults.families(), *ledger.compactor.families()]

@@ -5,23 +5,16 @@
 //! Merging costs a hundred times as much where one sign is repeated for long, as in a line of dashes: of these pieces a body has so
 //! many bytes counted exactly, and the bytes of the others count as tokens.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aigw_core::tokens::TokenCounter;
 use bpe_openai::{Tokenizer, cl100k_base, o200k_base};
 
+use super::slow::Slow;
 use super::split;
 
 /// Signs in a row from which on merging is slow: tokens of signs have up to 80 bytes, and each of them is tried.
 const LONG_RUN: usize = 128;
-/// Bytes of pieces with such runs that a body has counted exactly: 0.5 µs for a byte is 8 ms (`benches/core/tokens.rs`).
-const MOST_SLOW: u64 = 16 * 1024;
-
-thread_local! {
-    /// Bytes that the body on this thread may still have counted so; `None` outside of a body.
-    static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
-}
 
 /// One of OpenAI's vocabularies. The first count of a process decodes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,26 +61,19 @@ impl TokenCounter for OpenAi {
     fn count(&self, text: &str) -> u64 {
         let tokenizer = self.tokenizer();
         let (mut rest, mut tokens) = (text, 0);
-        let mut left = LEFT.get().unwrap_or(MOST_SLOW);
+        let mut slow = Slow::of_text();
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(self.piece(tokenizer, rest));
             let bytes = piece.len() as u64;
-            let slow = is_slow(piece);
-            tokens += if slow && bytes > left { bytes } else { tokenizer.bpe.count(piece.as_bytes()) as u64 };
-            left = if slow { left.saturating_sub(bytes) } else { left };
+            let exact = !is_slow(piece) || slow.allows(bytes);
+            tokens += if exact { tokenizer.bpe.count(piece.as_bytes()) as u64 } else { bytes };
             rest = behind;
-        }
-        if LEFT.get().is_some() {
-            LEFT.set(Some(left));
         }
         tokens
     }
 
     fn timed(&self, count: &dyn Fn() -> u64) -> u64 {
-        LEFT.set(Some(MOST_SLOW));
-        let tokens = count();
-        LEFT.set(None);
-        tokens
+        Slow::in_body(count)
     }
 }
 

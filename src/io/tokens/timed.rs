@@ -27,6 +27,10 @@ impl TokenCounter for Timed {
         self.counter.count(text)
     }
 
+    fn bound(&self, text: &str) -> u64 {
+        self.counter.bound(text)
+    }
+
     fn timed(&self, count: &dyn Fn() -> u64) -> u64 {
         let began = Instant::now();
         let tokens = self.counter.timed(count);

@@ -72,10 +72,15 @@ fn tokenizer(at: Part, from: wire::Tokenizer) -> Result<Tokenizer, SnapshotError
         wire::Tokenizer::O200kBase => Tokenizer::O200kBase,
         wire::Tokenizer::Cl100kBase => Tokenizer::Cl100kBase,
         wire::Tokenizer::Bytes => Tokenizer::Bytes,
-        wire::Tokenizer::File(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            Tokenizer::File(name.into())
+        wire::Tokenizer::File(wire::TokenizerFile { name, per_byte }) => {
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(value(at, "a tokenizer's file is named by the hash of its content"));
+            }
+            if per_byte == 0 {
+                return Err(value(at, "a byte of text can become at least one token"));
+            }
+            Tokenizer::File { name: name.into(), per_byte }
         }
-        wire::Tokenizer::File(_) => return Err(value(at, "a tokenizer's file is named by the hash of its content")),
     })
 }
 

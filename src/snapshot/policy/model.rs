@@ -60,8 +60,13 @@ pub enum Tokenizer {
     Cl100kBase,
     /// One token for each byte: no vocabulary has more.
     Bytes,
-    /// A user's `tokenizer.json`: the name of its copy in the data folder.
-    File(Box<str>),
+    /// A user's `tokenizer.json`.
+    File {
+        /// The name of its copy in the data folder: the SHA-256 of its content, in hex digits.
+        name: Box<str>,
+        /// The most tokens that one byte of text can become. A normalizer may lengthen texts.
+        per_byte: u32,
+    },
 }
 
 /// The tokens that a chat template adds to a prompt.

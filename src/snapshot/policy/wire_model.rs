@@ -123,7 +123,7 @@ pub(super) struct Timeouts {
     pub total_ms: Option<u64>,
 }
 
-/// `{"file": ...}` names a file of the folder `tokenizers`.
+/// `{"file": {"name": ..., "per_byte": ...}}` names a file of the folder `tokenizers`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Tokenizer {
@@ -131,7 +131,14 @@ pub(super) enum Tokenizer {
     O200kBase,
     Cl100kBase,
     Bytes,
-    File(String),
+    File(TokenizerFile),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenizerFile {
+    pub name: String,
+    pub per_byte: u32,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

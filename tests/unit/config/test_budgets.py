@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from aigw._native import price_bound
 from aigw.config import ConfigErrors, read_text
 from aigw.entities.tier import Limit, TierSpec
 
@@ -138,3 +139,13 @@ def test_limits_stand_in_the_order_of_their_cost() -> None:
     ordered = [(limit.meter, limit.per) for limit in sorted(spec.limits, key=Limit.order)]
     assert ordered == [("concurrency", None), ("requests", "second"), ("requests", "day"), ("tokens", "second"),
                        ("tokens", "minute")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tokens", "nano_dollars"), [((0, 0), 7), ((1, 0), 10), ((0, 1), 11), ((2, 3), 23), ((10**6, 10**6), 6_000_007)]
+)
+def test_bound_of_a_price_takes_the_dearest_class(tokens: tuple[int, int], nano_dollars: int) -> None:
+    """2.5 nano-dollars for a token of the input, 3.5 for one of the output, 7 for the request, rounded up once."""
+    inputs = {"input": 1_000_000, "cached_input": 1_500_000, "cache_write": 2_500_000}
+    outputs = {"output": 3_500_000, "reasoning": 3_000_000}
+    assert price_bound(tokens, **inputs, **outputs, request=7) == nano_dollars

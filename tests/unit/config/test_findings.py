@@ -100,17 +100,24 @@ def test_check_accepts_decks_heads(head: str) -> None:
 @pytest.mark.parametrize(
     ("tokenizer", "words"),
     [
-        ("o201k_base", "expected one of: o200k_base, cl100k_base, bytes\n"),
+        ("o201k_base", "expected one of: o200k_base, cl100k_base, bytes, or {file: path/to/tokenizer.json}\n"),
         ("o201k_base", "did you mean 'o200k_base'?"),
         ("cl100k", "did you mean 'cl100k_base'?"),
-        ("bogus", "expected one of: o200k_base, cl100k_base, bytes\n"),
+        ("bogus", "expected one of: o200k_base, cl100k_base, bytes, or {file: path/to/tokenizer.json}\n"),
         ("O200K_BASE", "did you mean 'o200k_base'?"),
-        (
-            "/etc/passwd",
-            "a tokenizer's file is not supported in this version: write o200k_base, cl100k_base or bytes, or leave it out\n",
-        ),
-        ("tokenizer.json", "a tokenizer's file is not supported in this version"),
+        ("/etc/passwd", "a tokenizer's file is written {file: path/to/tokenizer.json}\n"),
+        ("tokenizer.json", "a tokenizer's file is written {file: path/to/tokenizer.json}\n"),
         ("3", "expected one of: o200k_base"),
+        ("[o200k_base]", "expected one of: o200k_base"),
+        ("{file: 3}", "expected the path of a tokenizer.json: {file: path/to/tokenizer.json}\n"),
+        ("{file: ''}", "expected the path of a tokenizer.json"),
+        ("{file: a, sha256: b}", "expected the path of a tokenizer.json"),
+        ("{path: a}", "expected the path of a tokenizer.json"),
+        (
+            "{file: gone.json}",
+            "f.yaml:1:65: models.m.tokenizer.file: the file 'gone.json' cannot be read: No such file",
+        ),
+        ("{file: /dev/null}", "the file '/dev/null' cannot be read: not a regular file"),
     ],
 )
 def test_a_model_refuses_an_unknown_tokenizer(tokenizer: str, words: str) -> None:

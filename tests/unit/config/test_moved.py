@@ -18,6 +18,10 @@ models:
         tls_ca: ${FOLDER}/ca.pem
         tls_cert: ${UNSET}
         headers: {x: "$${file:not} ${file:a}-${file:../b}", tls_ca: mine}
+    tokenizer: {file: "words/t.json"}
+    input_bounds: {file: 7}
+  b: {tokenizer: {file: /abs/t.json}}
+  c: {tokenizer: bytes}
 services:
   - {name: s, tls_verify: true}
 """
@@ -46,12 +50,26 @@ def test_the_moved_text_names_the_same_files(tmp_path: Path) -> None:
     }
     assert third["tls_ca"] == f"{folder}/${{FOLDER}}/ca.pem" and third["tls_cert"] == "${UNSET}"
     assert third["headers"] == {"x": f"$${{file:not}} ${{file:{folder}/a}}-${{file:{folder}/../b}}", "tls_ca": "mine"}
+    assert [model.get("tokenizer") for model in read["models"].values()] == [
+        {"file": f"{folder}/words/t.json"},
+        {"file": "/abs/t.json"},
+        "bytes",
+    ]
+    assert read["models"]["a"]["input_bounds"] == {"file": 7}
     assert out.startswith("# ${file:comment} stays\n") and "# tls_ca: b.pem\n" in out
     assert moved(out, Path("/elsewhere"), {"CERT": "/abs/c.pem", "FOLDER": "certs"}) == out
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a: [", "[]", "models: [a]", "models: {a: {upstreams: [1, {tls_ca: [x]}]}}", "a: b\r\n"]
+    "text",
+    [
+        "",
+        "a: [",
+        "[]",
+        "models: [a]",
+        "models: {a: {upstreams: [1, {tls_ca: [x]}], tokenizer: {file: [x]}}}",
+        "a: b\r\n",
+    ],
 )
 def test_a_text_without_paths_stays(text: str, tmp_path: Path) -> None:
     assert moved(text, tmp_path) == text

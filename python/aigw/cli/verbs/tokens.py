@@ -28,7 +28,7 @@ def tokens(file: Path, model: str, config: Path | None, output: str, admin: str 
     A JSON object with messages, prompt or input is a request: its count
     is the input that a call of it reserves, with the chat template's
     tokens and the bounds of images, audio and files. Any other file is
-    text. The bound is the same by bytes: where a budget has room for it,
+    text. The bound comes from the bytes alone: where a budget has room for it,
     the gateway does not count.
 
     Needs: a running gateway with the model, and AIGW_ADMIN_TOKEN where its
@@ -47,13 +47,16 @@ def tokens(file: Path, model: str, config: Path | None, output: str, admin: str 
     """
     from aigw._native import count_tokens  # noqa: PLC0415  (start-up)
 
-    spec = _asked(model, admin) if config is None else _configured(model, config)
+    spec, vocabulary = _asked(model, admin) if config is None else _configured(model, config)
     data = _read(file)
     kind, tokenizer = _kind(data), spec["tokenizer"] or "o200k_base"
     template, most = spec["template"], spec["input_bounds"]
     added = (template["per_message"], template["per_request"])
-    exact, bound = count_tokens(tokenizer, kind, data, added, (most["image"], most["audio"], most["file"]))
-    found: JsonDict = {"model": model, "tokenizer": tokenizer, "kind": kind, "tokens": exact, "bound": bound}
+    exact, bound = count_tokens(
+        vocabulary or tokenizer, kind, data, added, (most["image"], most["audio"], most["file"])
+    )
+    named = tokenizer["file"] if isinstance(tokenizer, dict) else tokenizer
+    found: JsonDict = {"model": model, "tokenizer": named, "kind": kind, "tokens": exact, "bound": bound}
     if output == "json":
         show_json(found)
     else:
@@ -85,18 +88,21 @@ def _kind(data: bytes) -> str:
     return next((kind for name, kind in KINDS.items() if name in body), "text")
 
 
-def _asked(model: str, admin: str | None) -> JsonDict:
+def _asked(model: str, admin: str | None) -> tuple[JsonDict, bytes | None]:
+    """The model's spec, and its tokenizer.json if it has one."""
+    api, path = AdminApi(admin), f"/models/{segment(model)}"
     try:
-        found: JsonDict = AdminApi(admin).get(f"/models/{segment(model)}")
+        found: JsonDict = api.get(path)
     except NotThere:
         raise NotThere(f"no model '{model}': GET /models of the Admin API lists them") from None
-    return found
+    return found, api.text(f"{path}/tokenizer").encode() if isinstance(found["tokenizer"], dict) else None
 
 
-def _configured(model: str, config: Path) -> JsonDict:
+def _configured(model: str, config: Path) -> tuple[JsonDict, bytes | None]:
     from aigw.config import read  # noqa: PLC0415  (start-up of the other way)
 
-    models = read(config).models
+    file = read(config)
+    models, tokenizer = file.models, file.tokenizers.get(model)
     if model not in models:
         raise ConfigError(f"{config} has no model '{model}': it has {', '.join(sorted(models)) or 'no models'}")
-    return models[model].model_dump()
+    return models[model].model_dump(), tokenizer.content if tokenizer is not None else None

@@ -2,6 +2,7 @@
 
 in_force   `Configuration`: load, apply, reject, and the state that `GET /status` shows
 read       the text of the file, and its check at start, before the store is opened
+copies     the copies of tokenizer files in the data folder
 declare    a checked file -> the entities to store, keys as HMACs
 consumers  consumers, credentials and acls of the file as rows, made natively
 apply      declared entities -> the store, in one transaction, changed rows only

@@ -71,4 +71,6 @@ def _declared(file: File, sealer: Sealer, now: int) -> Iterator[Declared]:
             spec = file.models[entity.name]
             texts, files = file.secret_texts(entity.name), file.certificates.get(entity.name, {})
             body |= with_sealed_keys(spec, texts, files, sealer.seal, sealer.hash_key)
+            copy = file.tokenizers.get(entity.name)
+            body["tokenizer_file"] = {"sha256": copy.sha256, "per_byte": copy.per_byte} if copy is not None else None
         yield Declared(entity.kind, body, Origin(file.name, entity.line))

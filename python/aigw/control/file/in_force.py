@@ -32,6 +32,7 @@ from aigw.config.finding import Path, dotted
 from aigw.control.file.apply import Conflict, Conflicts, Declared, apply
 from aigw.control.file.changes import Difference, difference
 from aigw.control.file.consumers import ConsumerRows
+from aigw.control.file.copies import TokenizerCopies
 from aigw.control.file.declare import Sealer, consumer_rows, declared, default_tier, rows_of_file, sections_of
 from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
@@ -93,6 +94,7 @@ class Configuration:
         publication: Publication,
         sealer: Sealer,
         path: FilePath | None,
+        tokenizers: TokenizerCopies,
         now: Callable[[], float],
         log: Events,
     ) -> None:
@@ -109,6 +111,7 @@ class Configuration:
         self._writer = writer
         self._publication = publication
         self._sealer = sealer
+        self.tokenizers: Final = tokenizers
         self._mark = mark_of(sealer.hash_key)
         self._now = now
         self._log = log
@@ -142,14 +145,17 @@ class Configuration:
         assert at_start.text is not None and self.path is not None
         text = at_start.text
         self.watched = (self.path, *text.mark.files)
-        if at_start.file is None:
+        file = at_start.file
+        if file is None and self.tokenizers.missing(self._tokenizers_in_use()):
+            file = self._checked(text, self._finished)
+        if file is None:
             self._unchanged(text)
             self._log("config_unchanged", file=text.name, hash=text.mark.hash)
             return
         if self.stamp is not None and self.stamp.source not in (text.name, POSTED):
             self._log("config_replaced", before=self.stamp.source, file=text.name,
                       why="--config names another file than before: entities that are not in it are deleted")  # fmt: skip
-        self._apply("start", text, at_start.file)
+        self._apply("start", text, file)
 
     def _start_without_file(self, *, must: bool, forget: bool) -> None:
         if not must or self.kept is None:
@@ -280,12 +286,16 @@ class Configuration:
         entities = declared(file, self._sealer, int(now))
         rows = consumer_rows(file, self._sealer, int(now), self._made)
         names = {e.id: e.name for e in file.entities if e.kind != "plugins"}
+        before = self._tokenizers_in_use()
+        self.tokenizers.keep(file.tokenizers)
         try:
             done = self._write(trigger, stamp, entities, (default_tier(file), sections_of(file)), names, rows)
         except Conflicts as error:
             raise ConfigErrors(findings(error.found, file)) from None
         except Unservable as error:
             raise ConfigErrors([_unservable(error, file)]) from None
+        # A worker that is still behind may load a copy of the configuration before.
+        self.tokenizers.sweep(before | self._tokenizers_in_use())
         self.error = self.kept = None
         self.results["applied"] += 1
         generation = self._publication.in_force.generation
@@ -294,6 +304,11 @@ class Configuration:
         self._say(done.lines)
         self._log_findings("config_warning", file.warnings)
         return Outcome(True, stamp.hash, generation, done, file.warnings)
+
+    def _tokenizers_in_use(self) -> set[str]:
+        """The names of the copies that the publication names."""
+        models = [model.entity.tokenizer_file for model in self._publication.world.models.values()]
+        return {copy.sha256 for copy in models if copy is not None}
 
     def _delete_of_file(self) -> None:
         """Delete the entities of an earlier file."""

@@ -22,6 +22,7 @@ from aigw.config import (
     read_bytes,
     read_text,
 )
+from aigw.control.file.copies import copies_in_force
 from aigw.control.file.stamp import peek
 
 WAIT_FOR_WRITER_S: Final = 10.0
@@ -67,9 +68,8 @@ def read_at_start(path: Path | None, store: Path, *, must: bool, progress: Progr
         stamp = peek(store)
         if stamp is not None and text.mark.whole in ((stamp.whole,) if must else (stamp.whole, stamp.file)):
             return AtStart(text)
-        return AtStart(
-            text, read_text(text.name, text.data, None, text.folder, progress, mark_in(store.parent) or NEW_MARK)
-        )
+        mark, copies = mark_in(store.parent) or NEW_MARK, copies_in_force(store)
+        return AtStart(text, read_text(text.name, text.data, None, text.folder, progress, mark, copies))
     except ConfigErrors as error:
         if must:
             raise

@@ -111,12 +111,20 @@ def model_entry(n: int, model: LlmModel) -> JsonDict:
         },
         "timeouts": {f"{name}_ms": _milliseconds(time) for name, time in spec.timeouts},
         "stream_ping_ms": _milliseconds(spec.stream_ping),
-        "tokenizer": spec.tokenizer or "o200k_base",
+        "tokenizer": _tokenizer(model),
         "template": spec.template.model_dump(mode="json"),
         "input_bounds": spec.input_bounds.model_dump(mode="json"),
         "cost": None if spec.cost is None else spec.cost.nano_dollars(),
         "upstreams": [_upstream(model, index, upstream) for index, upstream in enumerate(spec.upstreams)],
     }
+
+
+def _tokenizer(model: LlmModel) -> str | JsonDict:
+    """The name of a vocabulary, or the copy of a file."""
+    copy = model.tokenizer_file
+    if model.spec.tokenizer_path is None or copy is None:
+        return str(model.spec.tokenizer or "o200k_base")
+    return {"file": {"name": copy.sha256, "per_byte": copy.per_byte}}
 
 
 def _upstream(model: LlmModel, index: int, upstream: Upstream) -> JsonDict:
