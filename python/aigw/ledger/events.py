@@ -65,11 +65,11 @@ def of_request(connection: sa.Connection, request_id: str) -> JsonDict | None:
     low, high = (connection.scalar(sa.select(of(events.c.n))) for of in (sa.func.min, sa.func.max))
     if len(key) != 16 or low is None or high is None:
         return None
-    # The index is in parts of 65,536 events, each searched by itself.
+    # The index is in parts of 65,536 events, each searched by itself, by the end of the id: ids of one worker begin alike.
     sql = (
         f"WITH RECURSIVE part(x) AS (SELECT {low >> BUCKET} UNION ALL SELECT x + 1 FROM part WHERE x < {high >> BUCKET})"  # noqa: S608
         f" SELECT events.n FROM part CROSS JOIN events ON (events.n >> {BUCKET}) = x"
-        " AND substr(events.request_id, 1, 6) = substr(?, 1, 6) AND events.request_id = ?"
+        " AND substr(events.request_id, 11) = substr(?, 11) AND events.request_id = ?"
     )
     found = [n for (n,) in connection.exec_driver_sql(sql, (key, key))]
     rows = connection.execute(_JOINED.where(events.c.n.in_(found)).order_by(events.c.attempt, events.c.n)).all()

@@ -31,7 +31,8 @@ class Directory(Protocol):
         """A number that changes when a name may have changed."""
 
     def lookup(self, kind: str, numbers: Collection[int]) -> Mapping[int, Named]:
-        """Key and name of these numbers of a kind of `ENTITIES`; entities that are gone are left out. Raises StoreError."""
+        """Key and name of these numbers of a kind of `ENTITIES`. An entity that is gone has its key as name, or is left out. Raises
+        StoreError."""
 
 
 class Unnamed:
@@ -108,7 +109,12 @@ class Names:
         query = sa.select(names.c.n, names.c.key, names.c.name).where(names.c.kind == kind, names.c.n.in_(numbers))
         stored = {n: (key, name) for n, key, name in connection.execute(query)}
         found = self._directory.lookup(kind, numbers)
-        _put(connection, kind, {n: named for n, named in found.items() if stored.get(n) != named})
+        # An entity that is gone has its id as name; the name known last stays.
+        _put(
+            connection,
+            kind,
+            {n: named for n, named in found.items() if stored.get(n) != named and named[0] != named[1]},
+        )
 
 
 def _chunks(known: Mapping[str, list[int]]) -> Iterator[tuple[str, list[int]]]:

@@ -75,7 +75,7 @@ events: Final = Table(
                      "attempt", "depth", "outcome", "source", "flags", "input", "cached_input", "cache_write", "output",
                      "reasoning", "price", "cost", "price_version", "cost_version", "latency_us", "first_byte_us", "queued_us")
     ),
-    Index("events_by_request", text(f"(n >> {BUCKET})"), text("(substr(request_id, 1, 6))")),
+    Index("events_by_request", text(f"(n >> {BUCKET})"), text("(substr(request_id, 11))")),
 )  # fmt: skip
 
 blocks: Final = Table(

@@ -58,8 +58,11 @@ class _Entities:
         return self.publication.in_force.generation
 
     def lookup(self, kind: str, numbers: Collection[int]) -> Mapping[int, Named]:
+        # An entry has the row of its calls plus 1: a row may be 0 there.
+        above = 1 if kind == "upstream" else 0
         with self.store.reading() as reader:
-            return reader.named(kind, numbers)
+            found = reader.named(kind, [n - above for n in numbers])
+        return {n + above: named for n, named in found.items()}
 
 
 def _retention(store: Store) -> Retention:

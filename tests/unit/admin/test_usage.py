@@ -24,7 +24,7 @@ def used(gateway: Gateway) -> Gateway:
     for n in range(6):
         model = names[("small", "large")[n % 2]]
         gateway.segments.append(
-            entry(at=NOON + n, credential=0, model=model, upstream=upstream, input=n, request_id=bytes([n]) * 16)
+            entry(at=NOON + n, credential=0, model=model, upstream=upstream + 1, input=n, request_id=bytes([n]) * 16)
         )
     gateway.segments.append(
         entry(at=NOON + 9, credential=0, tier=0, model=0, upstream=0, route=1, service=1, cost=0, price=0)
@@ -126,6 +126,10 @@ def test_status_and_metrics_tell_of_the_ledger(used: Gateway) -> None:
 def test_a_deleted_consumer_keeps_its_name(used: Gateway) -> None:
     used.call("POST", "/config", content="models: {}\n", headers={"content-type": "text/yaml"})
     assert used.call("GET", "/consumers")["data"] == []
+    assert used.control is not None
+    used.control.ledger.compactor._names._refreshed = -1
+    while used.control.ledger.compactor._names.is_stale:
+        used.control.ledger.compactor._tidy()
     assert used.call("GET", "/usage?group_by=consumer")["data"][0]["group"] == {"consumer": "alice"}
     assert len(used.call("GET", "/usage/events?consumer=alice")["data"]) == 7
 

@@ -58,7 +58,7 @@ def test_a_call_of_a_route_has_no_model_and_a_model_without_cost_no_cost(ledger:
 
 
 def test_one_request_is_found_with_its_attempts(ledger: Ledger) -> None:
-    twice, once = b"t" * 16, b"t" * 6 + b"x" * 10
+    twice, once = b"t" * 16, b"x" * 6 + b"t" * 10
     ledger.source.append(entry(request_id=twice, attempt=0, status=500, outcome=4))
     ledger.source.append(entry(request_id=once))
     ledger.source.append(entry(request_id=twice, attempt=1))

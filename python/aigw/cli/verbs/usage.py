@@ -138,7 +138,7 @@ def _table(rows: Iterable[JsonDict], question: str, groups: list[str]) -> None:
         show_table(list(_EVENT.values()), ([_cell(name, row[name]) for name in _EVENT] for row in rows))
         return
     found = list(rows)
-    numbers = {name: head for name, head in _NUMBERS.items() if found and name in found[0]}
+    numbers = _NUMBERS if question == "usage" else {"denials": _NUMBERS["denials"]}
     lines = [[*(row["group"][word] for word in groups), *(_cell(n, row[n]) for n in numbers)] for row in found]
     if len(found) > 1:
         total = (_cell(name, sum(row[name] for row in found)) for name in numbers)

@@ -52,7 +52,7 @@ def _events() -> None:
         sa.Column("run", sa.LargeBinary),
         *(sa.Column(name, sa.Integer, nullable=False) for name in numbers.split()),
     )
-    op.create_index("events_by_request", "events", [sa.text("(n >> 16)"), sa.text("(substr(request_id, 1, 6))")])
+    op.create_index("events_by_request", "events", [sa.text("(n >> 16)"), sa.text("(substr(request_id, 11))")])
     op.create_table(
         "blocks",
         sa.Column("block", sa.Integer, primary_key=True),
