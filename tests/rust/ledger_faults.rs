@@ -7,7 +7,9 @@ mod ledger;
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aigw_core::entry::record::RecordKind;
@@ -73,31 +75,11 @@ impl Run {
     }
 
     fn synced(&self) -> usize {
-        let synced = self.appended.iter().take_while(|&&position| self.writer.is_synced(position)).count();
-        assert!(self.appended[synced..].iter().all(|&position| !self.writer.is_synced(position)));
-        synced
+        synced(&self.writer, &self.appended)
     }
 
-    /// The process is killed now, and the power goes now: neither loses nor doubles a record that it must not.
     fn check(&self, case: &str, dice: &mut Dice) {
-        let all: Vec<u64> = (0..self.appended.len() as u64).collect();
-        if !self.dir().exists() {
-            assert!(all.is_empty());
-            return;
-        }
-        let live = read_all(&self.dir(), 1_000).numbers();
-        assert!(live.len() >= self.synced() && all.starts_with(&live), "{case}: a live reader has {}", live.len());
-        let files = Folder(self.dir());
-        let killed = files.copy("killed");
-        std::mem::forget(files);
-        let found = read_all(&killed.0, u32::MAX);
-        assert!(found.numbers() == all, "{case}: a kill keeps {} of {}", found.records.len(), all.len());
-        assert!(found.is_whole(), "{case}: {:?}", found.gaps);
-        let after = self.disk.lose_power(&self.dir(), dice, "power");
-        let kept = read_all(&after.0, 1_000).numbers();
-        assert!(kept.is_sorted_by(|one, next| one < next), "{case}: a record is read twice");
-        assert!(all[..self.synced()] == kept[..self.synced().min(kept.len())], "{case}: the power took synced records");
-        assert!(kept.len() <= all.len());
+        check(case, &self.writer, &self.disk, &self.dir(), &self.appended, dice);
     }
 
     fn end(mut self, case: &str) {
@@ -118,6 +100,37 @@ impl Run {
         let life = &Segments::open(&self.dir(), STORE).lives().unwrap()[0];
         assert!(life.is_closed && !life.is_alive, "{case}");
     }
+}
+
+/// Records that are said to be on disk: a first part of all.
+fn synced(writer: &LedgerWriter, appended: &[Position]) -> usize {
+    let synced = appended.iter().take_while(|&&position| writer.is_synced(position)).count();
+    assert!(appended[synced..].iter().all(|&position| !writer.is_synced(position)));
+    synced
+}
+
+/// The process is killed now, and the power goes now: neither loses nor doubles a record that it must not.
+fn check(case: &str, writer: &LedgerWriter, disk: &PowerDisk, dir: &Path, appended: &[Position], dice: &mut Dice) {
+    let all: Vec<u64> = (0..appended.len() as u64).collect();
+    if !dir.exists() {
+        assert!(all.is_empty());
+        return;
+    }
+    let synced = synced(writer, appended);
+    let live = read_all(dir, 1_000).numbers();
+    assert!(all.starts_with(&live), "{case}: a live reader has {}", live.len());
+    let killed = ledger::copy(dir, "killed");
+    let found = read_all(&killed.0, u32::MAX);
+    assert!(found.numbers() == all, "{case}: a kill keeps {} of {}", found.records.len(), all.len());
+    assert!(found.is_whole(), "{case}: {:?}", found.gaps);
+    let after = disk.lose_power(dir, dice, "power");
+    let kept = read_all(&after.0, 1_000).numbers();
+    assert!(kept.is_sorted_by(|one, next| one < next), "{case}: a record is read twice");
+    assert!(
+        kept.starts_with(&all[..synced.max(live.len())]),
+        "{case}: the power took records that were synced or read"
+    );
+    assert!(kept.len() <= all.len());
 }
 
 /// A run over the end of a segment, whose faults strike in a current segment, in one that was left, and in spares.
@@ -166,23 +179,53 @@ fn faults_may_come_in_rows() {
     }
 }
 
-#[test]
-fn appends_between_the_steps_of_a_move_are_in_both_files() {
-    // The calls of a move: unlink (no leftover), create, allocate, fdatasync, rename, then the folder's sync.
-    for broken in 1..=6 {
-        let mut run = Run::new("move", PowerDisk::default());
-        run.round();
-        run.append(10);
-        run.disk.fail_next(1, Fault::Error(EIO));
-        run.disk.fail_next(1 + broken, Fault::PanicBefore);
-        run.disk.fail_next(broken, Fault::Error(EIO));
-        let case = format!("a move broken at call {broken}");
-        for _ in 0..4 {
-            run.round();
-            run.append(7);
-            run.check(&case, &mut Dice(broken));
+/// Before and after each call of the rounds a record is appended, and then the process is killed and the power goes, in copies.
+fn storm(case: &str, faults: Vec<(u64, Fault)>, records: u64) -> u64 {
+    let mut run = Run::new("storm", PowerDisk::default());
+    run.round();
+    run.append(records);
+    let base = run.disk.calls();
+    let appended = Arc::new(Mutex::new(std::mem::take(&mut run.appended)));
+    let (writer, disk, dir) = (Arc::downgrade(&run.writer), Arc::downgrade(&run.disk), run.dir());
+    let on = Arc::new(AtomicBool::new(true));
+    let going = Arc::clone(&on);
+    let (books, text, dice) = (Arc::clone(&appended), case.to_owned(), Mutex::new(Dice(records + 1)));
+    run.disk.between(move || {
+        let (true, Some(writer), Some(disk)) = (going.load(Ordering::Relaxed), writer.upgrade(), disk.upgrade()) else {
+            return;
+        };
+        let mut books = books.lock().unwrap();
+        if writer.reserve(1) {
+            let n = books.len() as u64;
+            books.push(writer.append(RecordKind::Entry, &payload(n)).unwrap());
         }
-        run.end(&case);
+        check(&text, &writer, &disk, &dir, &books, &mut dice.lock().unwrap());
+    });
+    run.disk.fail(faults.into_iter().map(|(call, fault)| (base + call, fault)));
+    for _ in 0..3 {
+        run.round();
+    }
+    let calls = run.disk.calls() - base;
+    on.store(false, Ordering::Relaxed);
+    run.appended = std::mem::take(&mut *appended.lock().unwrap());
+    run.end(case);
+    calls
+}
+
+#[test]
+fn process_may_end_between_any_two_calls() {
+    // The first call of a round after appends is the sync of the current segment, or of the full one that was left.
+    for records in [10, 4_096] {
+        let failed = vec![(0, Fault::Error(EIO))];
+        let calls = storm("one failed sync", failed.clone(), records);
+        assert!(calls > 6, "{calls} calls");
+        let most = if records == 10 { calls.min(16) } else { 7 };
+        for call in 1..most {
+            for fault in [Fault::Error(EIO), Fault::PanicAfter] {
+                let case = format!("a failed sync after {records} records, and {fault:?} at call {call}");
+                storm(&case, [failed.clone(), vec![(call, fault)]].concat(), records);
+            }
+        }
     }
 }
 
@@ -266,9 +309,7 @@ fn close_says_that_records_are_not_on_disk() {
     assert!(error.to_string().contains(".segment") || error.to_string().contains(".new"), "{error}");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(!runtime.block_on(run.writer.synced(run.appended[0])), "waiters are told, and do not hang");
-    let files = Folder(run.dir());
-    let killed = files.copy("unclosed-killed");
-    std::mem::forget(files);
+    let killed = ledger::copy(&run.dir(), "killed");
     assert_eq!(read_all(&killed.0, 100).numbers(), [0, 1, 2, 3, 4]);
 }
 

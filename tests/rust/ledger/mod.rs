@@ -7,7 +7,7 @@ use std::io::{Error, Result};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use aigw_core::entry::record::{PAYLOAD_WORDS, Payload, Record};
 use aigw_core::entry::recover::{Gap, Tail};
@@ -40,15 +40,19 @@ impl Folder {
         Self(path)
     }
 
-    /// A copy as it stands: the files of a process that was killed now.
     pub fn copy(&self, name: &str) -> Self {
-        let copy = Self::new(name);
-        for entry in fs::read_dir(&self.0).unwrap() {
-            let from = entry.unwrap().path();
-            fs::copy(&from, copy.0.join(from.file_name().unwrap())).unwrap();
-        }
-        copy
+        copy(&self.0, name)
     }
+}
+
+/// A copy of a folder as it stands: the files of a process that was killed now.
+pub fn copy(dir: &Path, name: &str) -> Folder {
+    let copy = Folder::new(name);
+    for entry in fs::read_dir(dir).unwrap() {
+        let from = entry.unwrap().path();
+        fs::copy(&from, copy.0.join(from.file_name().unwrap())).unwrap();
+    }
+    copy
 }
 
 impl Drop for Folder {
@@ -165,7 +169,11 @@ pub fn hush() {
 
 /// A disk that keeps only what was synced when the power goes, and fails calls by their numbers.
 #[derive(Default)]
-pub struct PowerDisk(Mutex<Books>);
+pub struct PowerDisk {
+    books: Mutex<Books>,
+    /// Runs before and after each call.
+    between: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
 
 #[derive(Default)]
 struct Books {
@@ -183,10 +191,15 @@ struct Books {
 
 impl PowerDisk {
     pub fn failing(faults: impl IntoIterator<Item = (u64, Fault)>) -> Self {
-        hush();
         let disk = Self::default();
-        disk.books().faults.extend(faults);
+        disk.fail(faults);
         disk
+    }
+
+    /// Fails calls by their numbers.
+    pub fn fail(&self, faults: impl IntoIterator<Item = (u64, Fault)>) {
+        hush();
+        self.books().faults.extend(faults);
     }
 
     /// Fails no call from now on.
@@ -196,7 +209,7 @@ impl PowerDisk {
 
     /// Some of the tests' panics come while it is locked.
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn calls(&self) -> u64 {
@@ -205,6 +218,11 @@ impl PowerDisk {
 
     pub fn fill(&self, is_full: bool) {
         self.books().is_full = is_full;
+    }
+
+    /// Runs this before and after each call, with no lock of the disk held.
+    pub fn between(&self, work: impl Fn() + Send + Sync + 'static) {
+        assert!(self.between.set(Box::new(work)).is_ok());
     }
 
     /// Fails the next calls like this.
@@ -240,6 +258,14 @@ impl PowerDisk {
     }
 
     fn call<R>(&self, work: impl FnOnce(&mut Books) -> Result<R>) -> Result<R> {
+        let between = || self.between.get().into_iter().for_each(|between| between());
+        between();
+        let result = self.locked_call(work);
+        between();
+        result
+    }
+
+    fn locked_call<R>(&self, work: impl FnOnce(&mut Books) -> Result<R>) -> Result<R> {
         let mut books = self.books();
         let call = books.calls;
         books.calls += 1;
