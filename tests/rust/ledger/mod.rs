@@ -167,7 +167,7 @@ pub fn hush() {
     });
 }
 
-/// A disk that keeps only what was synced when the power goes, and fails calls by their numbers.
+/// A disk that keeps only synced bytes when the power goes, and fails calls by their numbers.
 #[derive(Default)]
 pub struct PowerDisk {
     books: Mutex<Books>,
@@ -244,7 +244,7 @@ impl PowerDisk {
             let mut now = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
             file.read_exact_at(&mut now, 0).unwrap();
             let synced = books.synced.get(&inode);
-            // Mostly the disk has little of what was not synced.
+            // Mostly the disk has few sectors newer than the last sync.
             let sides = 1 + dice.roll(20);
             for (n, sector) in now.chunks_mut(512).enumerate() {
                 let was = synced.map_or(&[0; 512][..sector.len()], |synced| &synced[n * 512..n * 512 + sector.len()]);
