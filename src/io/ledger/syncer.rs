@@ -60,8 +60,8 @@ impl Syncer {
         self.retry.iter().filter_map(wait).min().unwrap_or(IDLE)
     }
 
-    /// Seals what is written and puts it on disk; a record that cannot be put there is an error, and safe against all but a loss of
-    /// power.
+    /// Seals the current segment and puts all records on disk. An error names the file that cannot be put there: its records
+    /// survive all but a loss of power.
     pub fn finish(&mut self) -> Result<()> {
         let spare = self.shared.state().close();
         if let Some(spare) = spare {
