@@ -30,6 +30,7 @@ use bytes::Bytes;
 use crate::access_log::AccessLog;
 use crate::cells::{SlotState, WorkerCells};
 use crate::clock::SystemClock;
+use crate::denials::{Denials, Refused};
 use crate::ids::Ids;
 use crate::record::Recorder;
 use crate::refusals::Refusals;
@@ -57,6 +58,7 @@ pub struct Worker {
     cutting: AtomicBool,
     log: OnceLock<Box<ProcessLog>>,
     refusals: Refusals,
+    denials: Denials,
 }
 
 /// Writes a line of the process log: the event, then names and texts of its facts.
@@ -97,6 +99,7 @@ impl Worker {
             cutting: AtomicBool::new(false),
             log: OnceLock::new(),
             refusals: Refusals::default(),
+            denials: Denials::default(),
         })
     }
 
@@ -150,6 +153,7 @@ impl Worker {
     /// Counts what happened outside of requests since the last beat.
     pub fn beat(&self) {
         self.recorder.count_log();
+        self.write_denials();
         let ledger = self.cells.ledger().status();
         let (full, failing) = (ledger.room <= ledger.reserved, ledger.sync_error.is_some());
         self.cells.status().set_ledger(ledger.unsynced, full, failing);
@@ -162,6 +166,14 @@ impl Worker {
             if let Some(log) = self.log.get() {
                 log("tokenizer_failed", &[("texts", texts.to_string()), ("why", why)]);
             }
+        }
+    }
+
+    /// Writes the refusals since the last time into the ledger.
+    fn write_denials(&self) {
+        let dropped = self.denials.write(self.cells.ledger());
+        if dropped > 0 {
+            self.recorder.count(Counter::DenialDropped, dropped);
         }
     }
 
@@ -268,6 +280,9 @@ impl Worker {
         answer: &Answer,
         reason: Option<Reason>,
     ) {
+        if let Some(reason) = reason {
+            self.denials.count(refused(in_force, context, reason), self.clock.moment());
+        }
         let end = End::answered(answer.status, answer.body.len(), reason);
         self.recorder.end(head, &context.report(in_force, end, Traffic::default(), head.arrived.elapsed()));
     }
@@ -302,12 +317,24 @@ impl Worker {
 
     /// Writes the rest of the access log.
     pub fn close(&self) {
+        self.write_denials();
         self.recorder.close();
         if let Err(error) = self.cells.ledger().close()
             && let Some(log) = self.log.get()
         {
             log("ledger_not_closed", &[("error", error.to_string())]);
         }
+    }
+}
+
+/// The subject of a refusal in the ledger.
+fn refused(in_force: &InForce, context: &LogContext, reason: Reason) -> Refused {
+    let model = context.model.and_then(|model| in_force.offer().models.get(model));
+    Refused {
+        consumer: context.consumer_n.unwrap_or(0),
+        tier: context.tier(in_force).map_or(0, |tier| tier.n),
+        model: model.map_or(0, |model| model.n),
+        reason,
     }
 }
 

@@ -52,7 +52,10 @@ impl Subject<'_> {
             model: model.map_or(0, |model| model.n),
             upstream: upstream.map_or(0, |row| row.saturating_add(1)),
             service: route.and_then(|route| in_force.policy().service_of(route)).map_or(0, |service| service.n),
-            price_version: tier.filter(|_| model.is_some()).and_then(|tier| tier.price.as_ref()).map_or(0, Prices::version),
+            price_version: tier
+                .filter(|_| model.is_some())
+                .and_then(|tier| tier.price.as_ref())
+                .map_or(0, Prices::version),
             cost_version: self.cost().map_or(0, Prices::version),
             stream: *stream,
             ..Entry::default()

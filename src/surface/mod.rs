@@ -109,13 +109,13 @@ impl<P: CounterSpace> Stages<P> {
         body: Bytes,
         now: Moment,
     ) -> Result<Admitted<P>, Box<Rejected>> {
-        let Accepted { in_force, context, checks, findings } = accepted;
+        let Accepted { in_force, mut context, checks, findings } = accepted;
         let ingress = body.len() as u64;
         let (hasher, admitter) = (&self.hasher, &self.admitter);
         let case = Case { in_force: &in_force, hasher, admitter, max_body: self.bounds.max_body, head, now };
         let admission = match findings {
             Findings::Kong(kong) => kong::body(&case, context, kong, checks, body),
-            Findings::OpenAi(openai) => openai::body(&case, head, context, openai, checks, body),
+            Findings::OpenAi(openai) => openai::body(&case, head, &mut context, openai, checks, body),
             Findings::Tokenize(_) => Err(Reason::Internal.into()),
         };
         match admission {

@@ -98,7 +98,7 @@ pub(super) fn head<P: CounterSpace>(
 pub(super) fn body<P: CounterSpace>(
     case: &Case<'_, P>,
     shared: &Arc<Head>,
-    context: LogContext,
+    context: &mut LogContext,
     accepted: OpenAiHead,
     mut checks: Vec<Check>,
     body: Bytes,
@@ -113,6 +113,7 @@ pub(super) fn body<P: CounterSpace>(
     let (body, asked) = deciding_words(tier, head, endpoint, body)?;
     // admit: model and gates, then all limits, or none
     let (at, model) = offer.model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
+    context.model = Some(at);
     gate::model(tier, model)?;
     gate::parameters(tier, &asked)?;
 

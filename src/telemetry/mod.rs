@@ -103,6 +103,8 @@ pub enum Counter {
     Failover,
     /// A model's tokenizer file could not count a text.
     TokenizerFailed,
+    /// A refusal had no room in the ledger.
+    DenialDropped,
 }
 
 /// The table of counters: index and description.
@@ -145,6 +147,13 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
         counter(
             "aigw_tokenizer_failures_total",
             "Texts that a model's tokenizer file could not count: the most tokens of their bytes counted instead.",
+        ),
+    ),
+    (
+        Counter::DenialDropped,
+        counter(
+            "aigw_ledger_denials_dropped_total",
+            "Refusals that the ledger had no room for: they are missing in GET /denials. Entries are never dropped.",
         ),
     ),
 ];
