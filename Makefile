@@ -63,7 +63,8 @@ schedules: ## budget cells, places and journals under the schedules of a model c
 	RUSTFLAGS="--cfg shuttle" cargo test --locked -p aigw-core --test schedules --target-dir target/schedules
 
 mutants: .cache/mutants/bin/cargo-mutants ## faults in the code that counts, each of which a test must notice: hours; FILES="src/cells/budget.rs"
-	PATH=$(CURDIR)/.cache/mutants/bin:$$PATH cargo mutants --package aigw-core --output target \
+	PATH=$(CURDIR)/.cache/mutants/bin:$$PATH RUSTC_BOOTSTRAP=1 PROPTEST_CASES=32 PROPTEST_MAX_SHRINK_ITERS=0 \
+	  cargo mutants --package aigw-core --output target \
 	  $(foreach file,$(or $(FILES),src/limits/** src/admit/** src/cells/**),--file '$(file)')
 
 .cache/mutants/bin/cargo-mutants:

@@ -146,3 +146,51 @@ pub(super) fn refusal(checks: &[Check]) -> NotTaken {
     }
     NotTaken::Exceeded(refusing().max_by_key(|(_, check)| check.state.free_at).map_or(0, |(index, _)| index))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A check of a budget of 10 tokens, in a counter that holds `used`, of which calls in flight hold `held`.
+    fn check(amount: u64, used: u64, held: u64) -> Check {
+        let limit = Limit::build("tokens", &json!({"amount": 10, "per": "minute"})).unwrap();
+        let state = State { used, held, ..State::default() };
+        Check { amount, state, ..Check::new(limit, CellKey::Dense { column: 1, row: 1 }) }
+    }
+
+    #[test]
+    fn check_refuses_from_the_first_unit_above_its_limit() {
+        for (amount, used, exhausted) in
+            [(0, 9, false), (0, 10, true), (4, 6, false), (5, 6, true), (1, u64::MAX, true)]
+        {
+            let of = check(amount, used, 0);
+            assert_eq!((of.exhausted(), of.refuses()), (exhausted, exhausted), "{amount} after {used}");
+            assert!(!Check { shadow: true, ..of }.refuses());
+        }
+        assert_eq!([check(1, 4, 0).left(), check(1, 10, 0).left(), check(1, 12, 0).left()], [6, 0, 0]);
+        assert_eq!([9, 10, 11].map(|amount| check(amount, 0, 0).never_passes()), [false, false, true]);
+        let none = Limit::build("tokens", &json!({"amount": 0, "per": "minute"})).unwrap();
+        assert_eq!([1, 2].map(|amount| Check { limit: none, ..check(amount, 0, 0) }.never_passes()), [false, true]);
+        let bucket = Limit::build("bucket", &json!({"requests": 1, "per": "minute", "burst": 10})).unwrap();
+        assert_eq!([0, 1].map(|amount| Check { limit: bucket, ..check(amount, 10, 0) }.refuses()), [false, true]);
+    }
+
+    #[test]
+    fn check_is_held_where_calls_in_flight_alone_refuse() {
+        for (amount, used, held, wanted) in
+            [(5, 9, 4, true), (5, 9, 3, false), (0, 10, 1, true), (0, 10, 0, false), (1, 5, 0, false), (1, 3, 9, true)]
+        {
+            assert_eq!(check(amount, used, held).is_held(), wanted, "{amount} after {used}, {held} held");
+        }
+    }
+
+    #[test]
+    fn limit_that_never_passes_wins_and_then_the_one_that_resets_last() {
+        let at = |seconds: u64, of: Check| Check { state: State { free_at: Moment(seconds), ..of.state }, ..of };
+        let (full, passes, large) = (check(5, 6, 0), check(1, 0, 0), check(11, 0, 0));
+        assert_eq!(refusal(&[at(9, passes), at(1, full), at(3, full), at(2, full)]), NotTaken::Exceeded(2));
+        assert_eq!(refusal(&[at(9, passes), at(8, full), at(1, large)]), NotTaken::Never(2));
+    }
+}

@@ -266,6 +266,7 @@ mod tests {
         assert_eq!(value(&headers, "x-ratelimit-remaining-minute"), Some("0"));
         assert_eq!(value(&headers, "x-ratelimit-remaining-hour"), Some("95"));
         assert_eq!((value(&headers, "retry-after"), value(&headers, "x-should-retry")), (Some("30"), None));
+        assert_eq!(value(&headers, "retry-after-ms"), None, "Kong's clients of windows know no milliseconds");
     }
 
     #[test]
@@ -354,12 +355,175 @@ mod tests {
         }
     }
 
+    /// A budget that had `used` before a call of `amount`, and resets so many seconds after 90.
+    fn budget(kind: &str, limit: u64, used: u64, amount: u64, resets_in: u64) -> Check {
+        let limit = self::limit(kind, &json!({"amount": limit, "per": "hour"}));
+        let mut check = Check::new(limit, CellKey::Dense { column: 1, row: 1 });
+        (check.amount, check.state.used) = (amount, used);
+        check.state.free_at = Moment((90 + resets_in) * 1_000_000_000);
+        check.state.full_at = check.state.free_at;
+        check
+    }
+
+    fn written(headers: &[Header]) -> Vec<String> {
+        headers.iter().map(|(name, value)| format!("{name}: {value}")).collect()
+    }
+
+    #[test]
+    fn each_meter_shows_its_tightest_limit() {
+        let now = UnixSeconds(90);
+        let checks = [
+            check(5, 2, Period::Minute, now),
+            budget("input_tokens", 1_000, 100, 50, 3_510),
+            budget("tokens", 900, 500, 100, 3_510),
+            budget("spend", 5_000_000_000, 1_000_000_000, 500_000_000, 3_510),
+            budget("spend", 4_000_000_000, 500_000_000, 500_000_000, 3_510),
+        ];
+        let mut headers = Vec::new();
+        openai(&checks, now, None, &mut headers);
+        let admitted = [
+            "x-ratelimit-limit-requests: 5",
+            "x-ratelimit-remaining-requests: 2",
+            "x-ratelimit-reset-requests: 30s",
+            "x-ratelimit-limit-tokens: 900",
+            "x-ratelimit-remaining-tokens: 300",
+            "x-ratelimit-reset-tokens: 58m30s",
+            "x-aigw-remaining-spend: 3",
+        ];
+        assert_eq!(written(&headers), admitted);
+        // Settled to its use, which is smaller.
+        let used = Amounts { input_tokens: 20, output_tokens: 10, spend: 100_000_000 };
+        openai_settled(&mut checks.clone(), &used, now, &mut headers);
+        let mut settled = admitted.map(str::to_owned);
+        settled[4] = "x-ratelimit-remaining-tokens: 370".into();
+        settled[6] = "x-aigw-remaining-spend: 3.4".into();
+        assert_eq!(written(&headers), settled);
+        headers.clear();
+        openai_given_back(&checks, now, &mut headers);
+        assert_eq!(value(&headers, "x-ratelimit-remaining-tokens"), Some("400"));
+    }
+
+    #[test]
+    fn of_two_limits_that_are_equally_tight_the_first_is_shown_unless_the_other_resets_later() {
+        let now = UnixSeconds(90);
+        for (checks, limit) in [
+            ([check(5, 2, Period::Minute, now), check(6, 3, Period::Minute, now)], "5"),
+            ([check(5, 2, Period::Minute, now), check(6, 3, Period::Hour, now)], "6"),
+            ([check(5, 2, Period::Hour, now), check(6, 3, Period::Minute, now)], "5"),
+        ] {
+            let mut headers = Vec::new();
+            rate_limit(&checks, now, None, &mut headers);
+            assert_eq!(value(&headers, "ratelimit-limit"), Some(limit));
+        }
+    }
+
+    #[test]
+    fn seconds_of_a_bucket_are_spread_as_its_milliseconds() {
+        let now = Moment(90_000_000_000);
+        let limit = limit("bucket", &json!({"requests": 5, "per": "second", "burst": 10}));
+        let mut burst = Check::new(limit, CellKey::Dense { column: 1, row: 1 });
+        (burst.amount, burst.state.used, burst.state.free_at) = (5, 10, Moment(now.0 + 1_500_000_000));
+        let mut seen = std::collections::BTreeSet::new();
+        for n in 0..100 {
+            let mut headers = Vec::new();
+            openai(&[burst], now, Some(Refused { index: 0, id: RequestId([n, 7 * n]) }), &mut headers);
+            let number = |name| value(&headers, name).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+            assert_eq!(number("retry-after"), number("retry-after-ms").div_ceil(1_000));
+            seen.insert(number("retry-after"));
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn refusal_shows_the_limit_that_refused_and_the_tightest_of_other_meters() {
+        let now = UnixSeconds(90);
+        let checks = [
+            check(5, 2, Period::Minute, now),
+            check(9, 3, Period::Day, now),
+            budget("input_tokens", 1_000, 950, 10, 3_510),
+            budget("tokens", 900, 700, 300, 30),
+        ];
+        let mut headers = Vec::new();
+        openai(&checks, now, Some(Refused { index: 3, ..first() }), &mut headers);
+        let wait = value(&headers, "retry-after-ms").and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        assert!((30_000..=31_000).contains(&wait));
+        headers.retain(|(name, _)| *name != "retry-after-ms");
+        assert_eq!(
+            written(&headers),
+            [
+                "x-ratelimit-limit-requests: 5",
+                "x-ratelimit-remaining-requests: 3",
+                "x-ratelimit-reset-requests: 30s",
+                "x-ratelimit-limit-tokens: 900",
+                "x-ratelimit-remaining-tokens: 200",
+                "x-ratelimit-reset-tokens: 30s",
+                "retry-after: 30",
+            ]
+        );
+    }
+
+    #[test]
+    fn wait_of_a_minute_is_worth_a_retry_and_a_longer_one_is_not() {
+        for (seconds, advised) in [(59, true), (60, true), (61, false)] {
+            let checks = [budget("tokens", 900, 700, 300, seconds)];
+            for make in [openai, rate_limit] {
+                let mut headers = Vec::new();
+                make(&checks, UnixSeconds(90), Some(first()), &mut headers);
+                assert_eq!(value(&headers, "retry-after"), Some(&*seconds.to_string()));
+                assert_eq!(value(&headers, "x-should-retry"), (!advised).then_some("false"), "{seconds}");
+            }
+        }
+        // Money comes back only with calls in flight.
+        for (held, advised) in [(0, false), (500, true)] {
+            let mut money = budget("spend", 1_000, 900, 300, 30);
+            money.state.held = held;
+            let mut headers = Vec::new();
+            openai(&[money], UnixSeconds(90), Some(first()), &mut headers);
+            assert_eq!(value(&headers, "x-should-retry"), (!advised).then_some("false"));
+            assert_eq!(value(&headers, "retry-after-ms").is_some(), advised);
+        }
+        // A bucket that is empty for long, on Kong's routes.
+        let limit = limit("bucket", &json!({"requests": 5, "per": "day", "burst": 10}));
+        let mut slow = Check::new(limit, CellKey::Dense { column: 1, row: 1 });
+        (slow.state.used, slow.state.free_at) = (10, Moment(200_000_000_000));
+        let mut headers = Vec::new();
+        rate_limit(&[slow], Moment(90_000_000_000), Some(first()), &mut headers);
+        assert_eq!((value(&headers, "x-should-retry"), value(&headers, "retry-after-ms")), (Some("false"), None));
+    }
+
+    #[test]
+    fn call_above_the_whole_limit_has_no_time_to_come_back() {
+        let now = UnixSeconds(90);
+        for make in [openai, rate_limit] {
+            let mut headers = Vec::new();
+            make(&[budget("tokens", 900, 0, 901, 30)], now, Some(first()), &mut headers);
+            assert_eq!((value(&headers, "retry-after"), value(&headers, "retry-after-ms")), (None, None));
+        }
+        let mut headers = Vec::new();
+        rate_limit(&[budget("tokens", 900, 0, 901, 30)], now, Some(first()), &mut headers);
+        assert_eq!(
+            written(&headers),
+            ["x-should-retry: false", "x-aigw-limit: 900 tokens per hour", "x-aigw-reset: 120"]
+        );
+    }
+
     #[test]
     fn durations_are_written_as_go_writes_them() {
-        for (millis, wanted) in
-            [(0, "0ms"), (12, "12ms"), (1_000, "1s"), (1_500, "1.5s"), (360_000, "6m0s"), (3_600_020, "1h0m0.02s")]
-        {
+        for (millis, wanted) in [
+            (0, "0ms"),
+            (12, "12ms"),
+            (1_000, "1s"),
+            (1_500, "1.5s"),
+            (360_000, "6m0s"),
+            (3_600_020, "1h0m0.02s"),
+            (59_999, "59.999s"),
+            (60_000, "1m0s"),
+            (3_599_000, "59m59s"),
+            (7_384_001, "2h3m4.001s"),
+            (90_061_000, "25h1m1s"),
+        ] {
             assert_eq!(go_duration(millis * 1_000_000), wanted);
         }
+        assert_eq!(go_duration(12_000_001), "13ms");
     }
 }

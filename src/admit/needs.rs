@@ -82,6 +82,7 @@ mod tests {
     fn a_spent_budget_and_a_limit_on_requests_have_no_rest_to_tell() {
         assert_eq!(sentence(&facts("tokens", 1_000, Some(Period::Minute)), 400, 1_000), None);
         assert_eq!(sentence(&facts("tokens", 1_000, Some(Period::Minute)), 400, 1_200), None);
+        assert_eq!(sentence(&facts("tokens", 1_000, Some(Period::Minute)), 400, 600), None, "it fits by now");
         assert_eq!(sentence(&facts("requests", 5, Some(Period::Minute)), 7, 1), None);
         assert_eq!(never(&facts("requests", 5, Some(Period::Minute)), 7), None);
     }

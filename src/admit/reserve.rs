@@ -190,6 +190,20 @@ mod tests {
         assert_eq!((got.output, got.cap), (512, None));
     }
 
+    #[test]
+    fn room_holds_a_reservation_up_to_its_last_unit() {
+        let reserved = Reservation { input: 10, output: 20, spend: 300, ..Reservation::default() };
+        for (room, exact) in [
+            (Room::Tokens as fn(u64) -> Room, 30),
+            (Room::Input as fn(u64) -> Room, 10),
+            (Room::Output as fn(u64) -> Room, 20),
+            (Room::Spend as fn(u64) -> Room, 300),
+        ] {
+            assert!(room(exact).holds(&reserved) && room(exact + 1).holds(&reserved));
+            assert!(!room(exact - 1).holds(&reserved));
+        }
+    }
+
     proptest! {
         #[test]
         fn reservation_fits_wherever_one_token_of_each_choice_does(

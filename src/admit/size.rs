@@ -20,3 +20,22 @@ pub fn declared(length: BodyLength, limit: Option<SizeLimit>) -> Result<(), Reas
 pub fn is_above(bytes: u64, most: Option<u64>) -> bool {
     most.is_some_and(|most| bytes > most)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declared_length_passes_up_to_the_bound() {
+        let limit = |require_content_length| Some(SizeLimit { bytes: 100, require_content_length });
+        for (bytes, wanted) in [(0, Ok(())), (99, Ok(())), (100, Ok(())), (101, Err(Reason::SizeLimited))] {
+            assert_eq!(declared(BodyLength::Known(bytes), limit(true)), wanted);
+            assert_eq!(is_above(bytes, Some(100)), wanted.is_err());
+        }
+        assert_eq!(declared(BodyLength::Chunked, limit(true)), Err(Reason::LengthRequired));
+        assert_eq!(declared(BodyLength::Chunked, limit(false)), Ok(()));
+        assert_eq!(declared(BodyLength::None, limit(true)), Ok(()));
+        assert_eq!(declared(BodyLength::Known(u64::MAX), None), Ok(()));
+        assert!(!is_above(u64::MAX, None));
+    }
+}

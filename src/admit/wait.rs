@@ -78,11 +78,44 @@ mod tests {
             (3_600, "1 h"),
             (3_601, "1 h 1 min"),
             (18_720, "5 h 12 min"),
+            (7_199, "2 h"),
+            (86_340, "23 h 59 min"),
             (86_341, "1 d"),
             (86_400, "1 d"),
             (1_047_601, "12 d 4 h"),
         ] {
             assert_eq!(words(seconds), wanted);
+        }
+    }
+
+    #[test]
+    fn part_of_a_spread_mixes_both_words_of_an_id() {
+        for (id, wanted) in [([5, 9], 565), ([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210], 378), ([3, 3 << 32], 0)] {
+            assert_eq!(part(1_000, RequestId(id)), wanted);
+        }
+    }
+
+    #[test]
+    fn spread_of_a_window_is_a_quarter_of_its_wait_within_bounds() {
+        for (wait, most) in [(0, 250), (100, 350), (1_200, 1_500), (3_999, 4_999), (4_000, 5_000), (60_000, 61_000)] {
+            let window = check("window", &json!({"requests": 5, "per": "minute"}), wait * MILLISECOND);
+            let waits = (0..1_000).map(|n| spread_ms(&window, Moment(0), RequestId([n, 7 * n])));
+            let (low, high) = waits.fold((u64::MAX, 0), |(low, high), wait| (low.min(wait), high.max(wait)));
+            assert!(
+                low <= wait.max(1) + 2 && low >= wait && high <= most && high + 5 >= most,
+                "{wait}: {low} to {high}"
+            );
+        }
+    }
+
+    #[test]
+    fn spread_of_a_bucket_grows_with_the_amount() {
+        let mut tokens = check("bucket", &json!({"requests": 5, "per": "second", "burst": 100}), 20 * SECOND);
+        for (amount, most) in [(0, 200), (1, 200), (4, 800), (20, 4_000), (90, 5_000)] {
+            tokens.amount = amount;
+            let high =
+                (0..1_000).map(|n| spread_ms(&tokens, Moment(0), RequestId([n, 7 * n]))).max().unwrap_or_default();
+            assert!(high <= 20_000 + most && high + 20 >= 20_000 + most, "{amount}: {high}");
         }
     }
 

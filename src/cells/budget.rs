@@ -137,7 +137,7 @@ impl<'a> BudgetCell<'a> {
     #[cold]
     fn roll(self, word: u64, own: UnixSeconds) {
         let tag = word >> VALUE;
-        let noted = NOTE << VALUE | tag << 32 | u64::from(own.0);
+        let noted = noted(tag, own);
         if self.swap(word, noted) {
             self.finish(noted, tag, own);
         }
@@ -155,6 +155,12 @@ impl<'a> BudgetCell<'a> {
     fn swap(self, from: u64, to: u64) -> bool {
         self.value.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
+}
+
+/// The note of a new window: the tag before it, and its end.
+#[inline]
+fn noted(tag: u64, end: UnixSeconds) -> u64 {
+    NOTE << VALUE | tag << 32 | u64::from(end.0)
 }
 
 /// The tag before and the end of the new window, of a note.
@@ -180,7 +186,7 @@ mod tests {
             let cell = BudgetCell::new(&row).unwrap();
             assert!(matches!(cell.take(UnixSeconds(60), 5, 10), Take::Took(_)));
             let word = row[0].load(Ordering::SeqCst);
-            row[0].store(NOTE << VALUE | word >> VALUE << 32 | 0x78, Ordering::SeqCst);
+            row[0].store(noted(word >> VALUE, UnixSeconds(0x78)), Ordering::SeqCst);
             if cut > 0 {
                 row[1].store(0x78, Ordering::SeqCst);
             }
@@ -196,6 +202,16 @@ mod tests {
     }
 
     #[test]
+    fn note_tells_its_tag_and_its_end() {
+        for (tag, end) in [(0, 0), (1, 60), (0x95, 0x8000_0001), (NOTE - 1, u32::MAX - 1)] {
+            assert_eq!(note(noted(tag, UnixSeconds(end))), Some((tag, UnixSeconds(end))));
+        }
+        assert_eq!(MOST, 0x00ff_ffff_ffff_ffff);
+        assert_eq!(noted(3, UnixSeconds(120)), 0xff00_0003_0000_0078);
+        assert_eq!(note((NOTE - 1) << VALUE | MOST), None);
+    }
+
+    #[test]
     fn tags_go_round_and_amounts_stay_within_their_bits() {
         let row = row();
         let cell = BudgetCell::new(&row).unwrap();
@@ -204,6 +220,7 @@ mod tests {
             assert!(matches!(cell.take(end, 3, 3), Take::Took(BudgetState { amount: 0, .. })));
             cell.charge(end, u64::MAX);
             assert_eq!(cell.read(), BudgetState { amount: MOST, end });
+            assert_eq!(row[0].load(Ordering::SeqCst) >> VALUE, n % NOTE, "each window has the next tag, of 255");
             cell.give_back(end, u64::MAX);
             cell.charge(UnixSeconds(end.0 - 60), 9);
             assert_eq!(cell.read(), BudgetState { amount: 0, end });

@@ -117,3 +117,39 @@ fn change(word: &AtomicU64, end: UnixSeconds, next: impl Fn(u32) -> u32) -> bool
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn word_is_the_end_of_its_window_and_its_count() {
+        let (end, count) = (UnixSeconds(0x8123_4567), 0x89ab_cdef);
+        assert_eq!(
+            (pack(end, count), unpack(0x8123_4567_89ab_cdef)),
+            (0x8123_4567_89ab_cdef, WindowState { count, end })
+        );
+        let window = Window { start: UnixSeconds(60), end: UnixSeconds(120) };
+        assert_eq!(WindowState::unused(window), WindowState { count: 0, end: UnixSeconds(120) });
+        for (word, wanted) in
+            [(pack(UnixSeconds(60), 5), 0), (pack(UnixSeconds(120), 5), 5), (pack(UnixSeconds(180), 7), 7)]
+        {
+            assert_eq!(look(&AtomicU64::new(word), window).map(|state| state.count), Some(wanted));
+        }
+        assert_eq!(look(&AtomicU64::new(LOCKED), window), None);
+    }
+
+    #[test]
+    fn refund_and_charge_change_their_own_window_only() {
+        let (end, other) = (UnixSeconds(120), UnixSeconds(180));
+        let word = AtomicU64::new(pack(end, 5));
+        assert!(
+            !give_back(&word, other, 1) && !charge(&word, other, 1) && unpack(word.load(Ordering::SeqCst)).count == 5
+        );
+        assert!(give_back(&word, end, 2) && charge(&word, end, 4) && unpack(word.load(Ordering::SeqCst)).count == 7);
+        assert!(give_back(&word, end, u64::MAX) && unpack(word.load(Ordering::SeqCst)).count == 0);
+        assert!(charge(&word, end, u64::MAX) && word.load(Ordering::SeqCst) == pack(end, u32::MAX));
+        word.store(LOCKED, Ordering::SeqCst);
+        assert!(!charge(&word, unpack(LOCKED).end, 1), "a word without an owner has no window");
+    }
+}

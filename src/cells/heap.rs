@@ -186,6 +186,7 @@ impl CounterSpace for HeapSpace {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -195,5 +196,21 @@ mod tests {
             let words = HeapWords::zeroed(count);
             assert_eq!((words.words().as_ptr().addr() % 128, words.words().len()), (0, count));
         }
+    }
+
+    #[test]
+    fn rows_of_a_wide_column_follow_each_other() {
+        let space = HeapSpace::wide(&[(1, 3, 2), (4, 1, 16)], 8).unwrap();
+        let at = |word: &AtomicU64| std::ptr::from_ref(word);
+        for row in 0..3 {
+            let words = space.row(1, row).unwrap();
+            assert_eq!((words.len(), at(space.dense(1, row).unwrap())), (2, at(&words[0])));
+        }
+        assert_eq!(at(space.dense(1, 2).unwrap()), at(&space.row(1, 0).unwrap()[0]).wrapping_add(4));
+        assert!(space.row(1, 3).is_none() && space.dense(1, 3).is_none() && space.row(2, 0).is_none());
+        assert_eq!(
+            (space.row(4, 0).unwrap().len(), space.column(4).len(), space.column(3).len()),
+            (16, COLUMN_WORDS, 0)
+        );
     }
 }

@@ -57,3 +57,35 @@ impl DeadEntry<'_> {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Two entries as version 0.1 wrote them: a window in the hash area and a bucket, then a free one.
+    #[test]
+    fn ring_of_version_0_1_is_read_as_it_was_written() {
+        assert_eq!(RING_WORDS, 524_288);
+        let ring: Vec<AtomicU64> = (0..128).map(|_| AtomicU64::new(0)).collect();
+        let write =
+            |words: &[(usize, u64)]| words.iter().for_each(|&(at, word)| ring[at].store(word, Ordering::SeqCst));
+        write(&[(0, 0x702), (4, 2), (5, 0xa345_6789_8000_0001), (6, 0x6553_f100_0000_0003)]);
+        write(&[(7, 0x4000_0002_0000_0003), (8, 0x0000_0000_ffff_ffff), (9, 1), (64, 0x900)]);
+        let entries: Vec<_> = entries(&ring).collect();
+        assert_eq!(entries.iter().map(DeadEntry::state).collect::<Vec<_>>(), [State::Held, State::Free]);
+        let window = CellRef { kind: 1, open: true, column: 0x2345_6789, row: 0x8000_0001 };
+        let bucket = CellRef { kind: 2, open: false, column: 2, row: 3 };
+        let taken: Vec<_> = entries[0].taken().collect();
+        assert_eq!(
+            taken,
+            [
+                TakenAmount { cell: window, window: 0x6553_f100, amount: 3 },
+                TakenAmount { cell: bucket, window: 0, amount: 0xffff_ffff },
+            ]
+        );
+        assert_eq!(entries[1].taken().count(), 0);
+        entries[0].step(State::Giving);
+        assert_eq!((entries[0].state(), ring[0].load(Ordering::SeqCst)), (State::Giving, 0x704));
+    }
+}

@@ -200,3 +200,22 @@ impl CellRef {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Journals of every version have these bits.
+    #[test]
+    fn address_of_a_cell_is_packed_for_ever_the_same() {
+        let cell = CellRef { kind: 0x9a, open: true, column: 0xf_edcb, row: 0x8765_4321 };
+        for (cell, word) in [
+            (cell, 0x9a8f_edcb_8765_4321),
+            (CellRef { open: false, ..cell }, 0x9a0f_edcb_8765_4321),
+            (CellRef { kind: 1, open: true, column: 0, row: 0 }, 0x0180_0000_0000_0000),
+        ] {
+            assert_eq!((cell.pack(), CellRef::unpack(word)), (word, cell));
+        }
+        assert_eq!((MAX_COLUMN, CellRef { column: u32::MAX, ..cell }.pack()), (0xf_ffff, 0x9a8f_ffff_8765_4321));
+    }
+}

@@ -125,7 +125,7 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
     pub(super) fn word(&self, index: u32) -> Option<&AtomicU64> {
         let index = index as usize;
         let overflow = (HEADER_WORDS..FIRST_BUCKET).contains(&index);
-        let entry = index > FIRST_BUCKET && (index - FIRST_BUCKET) % ENTRY_WORDS == 1;
+        let entry = index.checked_sub(FIRST_BUCKET).is_some_and(|at| at % ENTRY_WORDS == 1);
         (overflow || entry).then(|| self.words.words().get(index)).flatten()
     }
 
@@ -234,7 +234,9 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
     fn finish_move(&self) {
         let words = self.words.words();
         let entry = usize::try_from(words[MOVING].load(Ordering::Acquire)).unwrap_or(0);
-        if entry >= FIRST_BUCKET && entry + 1 < words.len() && words[entry + 1].load(Ordering::Acquire) == LOCKED {
+        // A damaged note names no entry.
+        let named = (FIRST_BUCKET..words.len() - 1).contains(&entry);
+        if named && words[entry + 1].load(Ordering::Acquire) == LOCKED {
             words[entry].store(0, Ordering::Release);
             words[entry + 1].store(words[MOVING_WORD].load(Ordering::Relaxed), Ordering::Release);
         }
@@ -295,6 +297,107 @@ mod tests {
     fn take(area: &OpenArea<HeapWords, HeapLock>, who: u8, now: UnixSeconds) -> (Take, Spot) {
         let tag = area.key.tag(1, &[who]);
         area.take(Ask { column: 1, tag, period: Period::Minute, now }, 1, 1, |_| ()).unwrap()
+    }
+
+    fn area() -> (OpenArea<HeapWords, HeapLock>, HeapWords) {
+        let words = HeapWords::zeroed(area_words(1));
+        format(words.words(), [1, 2], TagKey([3, 4])).unwrap();
+        (OpenArea::new(words.clone(), HeapLock::default()).unwrap(), words)
+    }
+
+    #[test]
+    fn note_of_an_entry_that_was_not_locked_takes_nothing_from_its_owner() {
+        let (area, words) = area();
+        let index = (0..7).map(|who| take(&area, who, NOW).1.index).nth(3).unwrap() as usize;
+        words.words()[MOVING].store(index as u64 - 1, Ordering::SeqCst);
+        assert!(matches!(take(&area, 7, NOW).0, Take::Took(_)), "a newcomer finishes the move");
+        assert!(matches!(take(&area, 3, NOW).0, Take::Full(_)), "the owner has taken its one request");
+    }
+
+    #[test]
+    fn entry_is_found_where_it_was_made() {
+        let (area, _) = area();
+        let ask = |who| Ask { column: 1, tag: area.key.tag(1, &[who]), period: Period::Minute, now: NOW };
+        for who in 0..8 {
+            let made = area.insert(ask(who));
+            assert_eq!((area.locate(ask(who)).unwrap(), area.insert(ask(who))), (made, made));
+            assert_eq!(made.still, Still::Owned(ask(who).tag));
+        }
+        let (window, bucket) = (Period::Minute.window(NOW), area.buckets(ask(0).tag)[0]);
+        assert_eq!((area.overflows(1, window), area.free_entries(bucket, NOW)), (None, 0));
+        assert_eq!(area.free_entries(bucket, window.end), 8);
+        let index = u32::try_from(overflow_index(1)).unwrap();
+        let shared = Spot { index, window, still: Still::Until(window.end) };
+        assert_eq!(area.insert(ask(8)), shared);
+        assert_eq!((area.overflows(1, window), area.locate(ask(9)).unwrap()), (Some(window.end), shared));
+    }
+
+    #[test]
+    fn overflow_cell_that_is_open_keeps_its_count() {
+        let (area, words) = area();
+        let ask = |who| Ask { column: 1, tag: area.key.tag(1, &[who]), period: Period::Minute, now: NOW };
+        for who in 0..9 {
+            area.insert(ask(who));
+        }
+        let counted = counter::pack(Period::Minute.window(NOW).end, 5);
+        words.words()[overflow_index(1)].store(counted, Ordering::SeqCst);
+        area.insert(ask(9));
+        assert_eq!(words.words()[overflow_index(1)].load(Ordering::SeqCst), counted);
+    }
+
+    #[test]
+    fn area_has_a_power_of_two_of_buckets() {
+        for (words, fits) in [
+            (0, false),
+            (area_words(1), true),
+            (area_words(1) + 1, false),
+            (area_words(2), true),
+            (area_words(3), false),
+        ] {
+            let words = HeapWords::zeroed(words);
+            assert_eq!(format(words.words(), [1, 2], TagKey([3, 4])).is_ok(), fits);
+            assert_eq!(OpenArea::new(words, HeapLock::default()).is_ok(), fits);
+        }
+    }
+
+    #[test]
+    fn words_that_journals_may_name_are_counters() {
+        let (area, words) = area();
+        let named = |index: usize| area.word(u32::try_from(index).unwrap()).is_some();
+        assert!((0..HEADER_WORDS).all(|index| !named(index)));
+        assert!((HEADER_WORDS..FIRST_BUCKET).all(named));
+        assert!((FIRST_BUCKET..words.words().len()).all(|index| named(index) == ((index - FIRST_BUCKET) % 2 == 1)));
+        assert!((0..9).all(|more| !named(words.words().len() + more)));
+    }
+
+    #[test]
+    fn damaged_note_is_cleared() {
+        let (area, words) = area();
+        for (who, note) in [(0, u64::MAX), (1, area_words(1) as u64 - 1), (2, 1), (3, FIRST_BUCKET as u64 - 1)] {
+            words.words()[MOVING].store(note, Ordering::SeqCst);
+            assert!(matches!(take(&area, who, NOW).0, Take::Took(_)));
+            assert_eq!(words.words()[MOVING].load(Ordering::SeqCst), 0);
+        }
+    }
+
+    /// Both halves of a tag name a bucket, in files of every version.
+    #[test]
+    fn tag_names_the_same_two_buckets_for_ever() {
+        let words = HeapWords::zeroed(area_words(4));
+        format(words.words(), [1, 2], TagKey([3, 4])).unwrap();
+        let area = OpenArea::new(words, HeapLock::default()).unwrap();
+        assert_eq!((area.key.0, [BUCKETS, KEY, MARK, MOVING, MOVING_WORD]), ([3, 4], [4, 5, 7, 8, 9]));
+        assert_eq!([area_words(1), area_words(4)], [4_608 + 16, 4_608 + 64]);
+        let buckets = area.buckets(Tag(0x0000_0006_ffff_fff1));
+        assert_eq!(buckets, [HEADER_WORDS + 4_096 + 16, HEADER_WORDS + 4_096 + 32]);
+        assert_eq!(entries(buckets[0]).collect::<Vec<_>>(), (0..8).map(|n| buckets[0] + 2 * n).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_of_4096_columns_has_its_own_overflow_cell() {
+        let cells: std::collections::BTreeSet<_> = (0..4_096).map(overflow_index).collect();
+        assert_eq!((cells.len(), cells.first(), cells.last()), (4_096, Some(&HEADER_WORDS), Some(&(FIRST_BUCKET - 1))));
+        assert_eq!(overflow_index(4_096 + 7), overflow_index(7));
     }
 
     /// A mover that died after each of its steps leaves an entry that serves on, and no count is lost by it.

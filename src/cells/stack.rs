@@ -5,18 +5,15 @@
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering};
 
-const NONE: u32 = u32::MAX;
-
 pub(super) struct Stack {
     head: AtomicU64,
     below: Box<[AtomicU32]>,
 }
 
 impl Stack {
-    /// All numbers below `size`, the lowest on top.
+    /// All numbers below `size`, the lowest on top. `size` itself, below the last one, is no number.
     pub(super) fn full(size: u32) -> Self {
-        let below = (0..size).map(|n| AtomicU32::new(if n + 1 < size { n + 1 } else { NONE })).collect();
-        Self { head: AtomicU64::new(u64::from(if size == 0 { NONE } else { 0 })), below }
+        Self { head: AtomicU64::new(0), below: (1..=size).map(AtomicU32::new).collect() }
     }
 
     #[inline]
@@ -54,6 +51,19 @@ fn next(head: u64, top: u32) -> u64 {
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn head_never_comes_back() {
+        let stack = Stack::full(2);
+        let mut heads = HashSet::from([stack.head.load(Ordering::SeqCst)]);
+        for _ in 0..100 {
+            let number = stack.pop().unwrap_or_default();
+            assert!(heads.insert(stack.head.load(Ordering::SeqCst)));
+            stack.push(number);
+            assert!(heads.insert(stack.head.load(Ordering::SeqCst)));
+        }
+        assert_eq!(next(0xffff_ffff_0000_0005, 7), 7, "its counter goes round");
+    }
 
     #[test]
     fn gives_each_number_once_until_it_comes_back() {

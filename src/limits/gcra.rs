@@ -119,7 +119,8 @@ impl Rate {
 
 /// Nanoseconds that one of so many units costs.
 fn cost(units: u64, seconds: u32) -> Option<u64> {
-    (units > 0 && seconds > 0).then(|| (u64::from(seconds) * 1_000_000_000).div_ceil(units))
+    // Zero seconds make a cost of 0, which `checked` refuses.
+    (units > 0).then(|| (u64::from(seconds) * 1_000_000_000).div_ceil(units))
 }
 
 /// A bucket's word, and the costs that its column's words name.
@@ -276,4 +277,70 @@ fn unpack(word: u64) -> (u64, u64) {
 /// `ticks` at a cost of `from` as ticks at a cost of `to`, rounded up: whole units stay whole.
 fn scaled(ticks: u64, to: u64, from: u64) -> u64 {
     u64::try_from((u128::from(ticks) * u128::from(to)).div_ceil(u128::from(from))).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The room for rounding is 0 where a unit costs whole ticks, else half a unit, and 1,024 ticks at most.
+    #[test]
+    fn room_is_the_burst_and_less_than_a_unit() {
+        for (tokens, seconds, burst, cost, room) in [
+            (15_625_000, 1, 10, 64, 10),
+            (1_000_000, 1, 10, 1_000, 157 + 7),
+            (3, 1, 2, 333_333_334, 10_416_667 + 1_024),
+            (1, 1, 2, 1_000_000_000, 31_250_000),
+        ] {
+            let rate = Rate::of_tokens(tokens, seconds, burst).unwrap();
+            assert_eq!((rate.cost(), rate.burst(), rate.room()), (cost, burst, room));
+            assert_eq!(rate.most(), room + 1_350_000_000_000);
+            assert_eq!(rate.used(0), 0);
+            assert_eq!((rate.used(rate.ticks(1)), rate.used(rate.ticks(burst))), (1, burst));
+            assert_eq!(rate.used(rate.ticks(burst) + rate.ticks(burst)), 2 * burst);
+        }
+        let requests = Rate::new(1_000_000, 1, 10).unwrap();
+        assert_eq!((requests.cost(), requests.room(), requests.most()), (1_024, 160, 160));
+    }
+
+    #[test]
+    fn rates_are_bounded() {
+        assert!(Rate::of_tokens(15_625_000, 1, 1).is_some() && Rate::of_tokens(15_625_001, 1, 1).is_none());
+        assert!(Rate::of_tokens(31_250_000, 2, 1).is_some() && Rate::of_tokens(31_250_001, 2, 1).is_none());
+        assert!(
+            Rate::of_tokens(0, 1, 1).is_none()
+                && Rate::of_tokens(1, 0, 1).is_none()
+                && Rate::of_tokens(1, 1, 0).is_none()
+        );
+        // 2^61 nanoseconds.
+        assert!(Rate::of_tokens(1, 1, 2_305_843_009).is_some() && Rate::of_tokens(1, 1, 2_305_843_010).is_none());
+        assert!(Rate::of_tokens(1, 1, u64::MAX).is_none());
+    }
+
+    #[test]
+    fn words_and_costs_convert_as_they_are_written() {
+        assert_eq!((pack(5, 3), unpack(0x503)), (0x503, (5, 3)));
+        assert_eq!(unpack(pack(u64::MAX, 255)), (u64::MAX >> 8, 255));
+        assert_eq!((scaled(3, 5, 2), scaled(4, 5, 2), scaled(u64::MAX, 3, 2)), (8, 10, u64::MAX));
+        assert_eq!(
+            (cost(3, 1), cost(1, 2), cost(0, 1), cost(1, 0)),
+            (Some(333_333_334), Some(2_000_000_000), None, Some(0))
+        );
+    }
+
+    #[test]
+    fn costs_of_one_home_are_kept_side_by_side() {
+        let home = |cost: u64| cost.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        for at in [0, 1, 254] {
+            let word = AtomicU64::new(0);
+            let costs: Vec<_> = (0..COSTS).map(|_| AtomicU64::new(0)).collect();
+            let cell = BucketCell::new(&word, &costs);
+            let of_home: Vec<u64> = (1..).filter(|cost| home(*cost) == at).take(4).collect();
+            for _ in 0..2 {
+                let found: Vec<_> = of_home.iter().map(|cost| cell.find(*cost)).collect();
+                assert_eq!(found, [0, 1, 2, 3].map(|more| (at + more) % 256));
+            }
+        }
+    }
 }

@@ -296,3 +296,25 @@ impl BuildError {
         Self::Fields(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_window_follows_the_clock_both_ways() {
+        let mut state = State::default();
+        for now in [60, 119, 120, 119, 60, 59, 600, 0].map(UnixSeconds) {
+            assert_eq!(state.own(Period::Minute, now), Period::Minute.window(now));
+        }
+    }
+
+    #[test]
+    fn amounts_saturate_at_both_ends() {
+        let amounts = |input_tokens, output_tokens, spend| Amounts { input_tokens, output_tokens, spend };
+        let (one, most) = (amounts(1, 2, 3), amounts(u64::MAX, u64::MAX, u64::MAX));
+        assert_eq!((one.tokens(), most.tokens()), (3, u64::MAX));
+        assert_eq!((one.plus(&amounts(10, 20, 30)), one.plus(&most)), (amounts(11, 22, 33), most));
+        assert_eq!((amounts(10, 20, 30).minus(&one), one.minus(&most)), (amounts(9, 18, 27), Amounts::NONE));
+    }
+}

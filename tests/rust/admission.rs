@@ -10,8 +10,8 @@ use aigw_core::admit::{Admitter, Check, NotTaken};
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::cells::journal::{self, ENTRIES, MAX_CELLS, State};
 use aigw_core::cells::{CellKey, Cells, CounterSpace, counter};
-use aigw_core::limits::{Demand, Limit, Period, Usage};
-use aigw_core::units::{RequestId, UnixSeconds};
+use aigw_core::limits::{Amounts, Demand, Limit, Period, Usage};
+use aigw_core::units::{Moment, RequestId, UnixSeconds};
 use proptest::prelude::*;
 use without_ledger::DRAFT;
 
@@ -246,4 +246,98 @@ fn a_shadow_is_counted_and_refuses_nobody() {
     admitter.take(&mut bucket, &Demand::default(), NOW, ID).unwrap().settle(&Usage::ANSWERED);
     admitter.take(&mut bucket, &Demand::default(), NOW, ID).unwrap().give_back();
     assert!(admitter.peek(&mut bucket, &Demand::default(), NOW).is_ok() && bucket[0].exhausted());
+}
+
+#[test]
+fn permit_holds_29_limits_and_a_further_one_is_refused() {
+    let (place, admitter) = place();
+    let mut checks = vec![check(1, 1_000, Period::Minute); MAX_CELLS + 1];
+    let refused = admitter.take(&mut checks, &Demand::default(), NOW, ID).err();
+    assert_eq!((refused, count(&place, 1)), (Some(NotTaken::TooMany), 0));
+    let permit = admitter.take(&mut checks[..MAX_CELLS], &Demand::default(), NOW, ID).unwrap();
+    assert_eq!(count(&place, 1), 29);
+    drop(permit);
+    assert_eq!(count(&place, 1), 0);
+}
+
+/// A moment so many milliseconds after the start.
+fn after(millis: u64) -> Moment {
+    Moment(u64::from(NOW.0) * 1_000_000_000 + millis * 1_000_000)
+}
+
+fn tokens(input_tokens: u64) -> Amounts {
+    Amounts { input_tokens, ..Amounts::NONE }
+}
+
+#[test]
+fn refusal_tells_the_part_of_a_budget_that_calls_in_flight_hold() {
+    let place = Arc::new(HeapSpace::wide(&[(1, 4, 2)], 8).unwrap());
+    let admitter = Admitter::new(Arc::clone(&place));
+    let budget = Limit::build("tokens", &serde_json::json!({"amount": 10, "per": "minute"})).unwrap();
+    let of = |row| [Check::new(budget, CellKey::Dense { column: 1, row })];
+    let take = |row, amount, at| {
+        let mut checks = of(row);
+        let demand = Demand { bound: tokens(amount), ..Demand::default() };
+        (admitter.take(&mut checks, &demand, after(at), ID), checks[0])
+    };
+    let used = |amount| Usage { requests: 1, amounts: tokens(amount) };
+    let refused = |row, amount, at| {
+        let (taken, check) = take(row, amount, at);
+        assert_eq!(taken.err(), Some(NotTaken::Exceeded(0)));
+        (check.state.held, check.is_held(), check.wait(after(at)))
+    };
+    // In each of two rows four tokens are settled, and five are in flight.
+    let _held: Vec<_> = [1, 2]
+        .map(|row| {
+            take(row, 4, 0).0.unwrap().settle(&used(4));
+            take(row, 5, 0).0.unwrap()
+        })
+        .into();
+    assert_eq!(refused(1, 6, 0), (5, true, 500_000_000), "six fit behind the settled four");
+    assert_eq!(refused(1, 6, 1), (5, true, 500_000_000));
+    // Seven do not: the settled amount is kept for a second, and nothing is read again.
+    assert_eq!(refused(1, 7, 10), (5, false, 39_990_000_000));
+    assert_eq!(refused(2, 7, 10), (5, false, 39_990_000_000));
+    for row in [1, 2] {
+        assert_eq!(refused(row, 7, 1_009), (0, false, 38_991_000_000));
+        assert_eq!(refused(row, 6, 1_009).0, 5, "a smaller call asks again");
+        assert_eq!(refused(row, 7, 1_010), (5, false, 38_990_000_000));
+    }
+    let mut window = [check(1, 0, Period::Minute)];
+    assert!(admitter.peek(&mut window, &Demand::default(), NOW).is_err());
+    assert_eq!(window[0].state.held, 0, "calls give back no part of a limit on requests");
+}
+
+#[test]
+fn bound_on_calls_at_once_names_half_a_second() {
+    let admitter = Admitter::new(Arc::new(HeapSpace::wide(&[(1, 4, 16)], 8).unwrap()));
+    let limit = Limit::build("concurrency", &serde_json::json!({"calls": 2})).unwrap();
+    let mut checks = [Check::new(limit, CellKey::Dense { column: 1, row: 2 })];
+    let waits = |check: &Check| [check.state.free_at, check.state.full_at].map(|at| at.since(NOW.into()));
+    let mut held = Vec::new();
+    for wanted in [[0, 0], [0, 500_000_000]] {
+        held.push(admitter.take(&mut checks, &Demand::default(), NOW, ID).unwrap());
+        assert_eq!(waits(&checks[0]), wanted);
+    }
+    assert!(admitter.take(&mut checks, &Demand::default(), NOW, ID).is_err());
+    assert_eq!((waits(&checks[0]), checks[0].state.used), ([500_000_000; 2], 2));
+}
+
+#[test]
+fn shadow_budget_counts_the_amounts_it_would_grant_and_extends_only_those() {
+    let place = Arc::new(HeapSpace::wide(&[(1, 4, 2), (2, 4, 2)], 8).unwrap());
+    let admitter = Admitter::new(Arc::clone(&place));
+    let budget = Limit::build("tokens", &serde_json::json!({"amount": 10, "per": "minute"})).unwrap();
+    let mut checks = [1, 2].map(|column| Check::new(budget, CellKey::Dense { column, row: 2 }));
+    (checks[0].shadow, checks[1].limit) =
+        (true, Limit::build("tokens", &serde_json::json!({"amount": 100, "per": "minute"})).unwrap());
+    let counted = || [1, 2].map(|column| budget.standing(&*place, CellKey::Dense { column, row: 2 }, NOW.into()).taken);
+    let demand = Demand { bound: tokens(30), shadow: tokens(8), ..Demand::default() };
+    let mut first = admitter.take(&mut checks, &demand, NOW, ID).unwrap();
+    assert_eq!(counted(), [8, 30]);
+    assert_eq!((first.extend(&checks, &tokens(1), NOW.into()), counted()), (Ok(()), [9, 31]));
+    let mut second = admitter.take(&mut checks, &demand, NOW, ID).unwrap();
+    assert_eq!((second.extend(&checks, &tokens(1), NOW.into()), counted()), (Ok(()), [9, 62]), "the shadow was full");
+    drop((first, second));
+    assert_eq!(counted(), [0, 0]);
 }

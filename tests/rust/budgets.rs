@@ -9,6 +9,7 @@ use aigw_core::cells::CellKey;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::in_force::InForce;
 use aigw_core::limits::{Amounts, Limit};
+use aigw_core::refusal::Reason;
 use aigw_core::settle::{Failure, Outcome, Shutdown, UsageSource};
 use aigw_core::surface::{Call, EndedCall};
 use aigw_core::tokens::{BytesCounter, TokenCounter};
@@ -334,7 +335,7 @@ fn lowered_limit_grants_a_running_stream_no_more() {
         let (passed, last) = pass_under(&mut call, &budgets.reloaded(amount(limit, lowered)));
         assert_eq!(passed, 246, "the amounts that were reserved before stay");
         let last = last.unwrap();
-        assert!(last.contains(policy) && last.contains("budget_exhausted"), "{last}");
+        assert!(last.contains(policy) && last.contains("budget_exhausted") && !last.contains("needs"), "{last}");
         assert_eq!(budgets.taken(), before);
         assert_eq!(call.completed(SHORT).report().end.outcome, Outcome::LimitCut);
         assert_eq!(budgets.taken(), [input + 256, 1_000 + input * 1_000 + 256 * 2_000]);
@@ -607,4 +608,69 @@ fn usage_of_a_stream_that_broke_off_and_a_bound_by_bytes_understate_nothing() {
     let bytes = Budgets::with(10_000, 1_000_000_000, |policy| policy["models"][0]["tokenizer"] = json!("bytes"));
     let ended = stream(&bytes, &ask(&json!({"stream": true})), 20, &usage(5, 0));
     assert_eq!((ended.settled().unwrap().amounts.output_tokens, ended.settled().unwrap().understated), (5, false));
+}
+
+#[test]
+fn budgets_concern_only_work_that_uses_them() {
+    let nothing = Budgets::new(0, 0);
+    assert!(nothing.world.request(&Spec::route()).is_ok(), "a route uses no tokens");
+    assert!(nothing.world.request(&chat(&ask(&json!({})))).is_err());
+    let embed = Spec { path: "/v1/embeddings".into(), ..Spec::chat() }
+        .with_body(json!({"model": "small", "input": "hello"}).to_string().as_bytes());
+    assert!(nothing.world.request(&embed).is_err());
+    let output =
+        Budgets::with(0, 1_000_000_000, |policy| policy["tiers"][0]["limits"][0]["kind"] = json!("output_tokens"));
+    assert!(output.world.request(&embed).is_ok(), "it generates nothing");
+    assert!(output.world.request(&chat(&ask(&json!({})))).is_err());
+}
+
+#[test]
+fn refusal_by_a_budget_tells_its_need_and_the_part_in_flight() {
+    let budgets = Budgets::new(300, 1_000_000_000);
+    let refusal = || budgets.world.request(&chat(&ask(&json!({"max_tokens": 100})))).err().unwrap().refusal;
+    let held = budgets.call(&ask(&json!({"max_tokens": 1000})));
+    let first = refusal();
+    assert!(first.message().starts_with("Your calls in flight hold the rest of 300 tokens per day in tier 'free'."));
+    let facts = *first.limit.unwrap();
+    assert_eq!((facts.limit, facts.used, facts.reserved, facts.left), (300, 0, Some(300), Some(0)));
+    // The head of a call tells no size.
+    assert_eq!((facts.needs, facts.tokens, facts.meter), (None, true, "tokens"));
+    drop(held);
+    let world = &budgets.world;
+    let two = json!({"max_tokens": 100, "messages": [{"role": "user", "content": "x".repeat(400)}]});
+    let refusal = world.request(&chat(&ask(&two))).err().unwrap().refusal;
+    assert!(refusal.message().starts_with("The request takes more than tier 'free' ever allows: 300 tokens per day."));
+    assert!(refusal.message().ends_with(": send a shorter prompt, or ask for fewer choices with n."));
+    let facts = *refusal.limit.unwrap();
+    assert!(facts.needs.is_some_and(|needs| needs > 300) && facts.reserved.is_none() && facts.left == Some(300));
+    let poor = Budgets::new(1_000_000, 10_000);
+    let refusal = poor.world.request(&chat(&ask(&json!({"max_tokens": 100})))).err().unwrap().refusal;
+    let facts = *refusal.limit.clone().unwrap();
+    assert_eq!((facts.meter, facts.tokens, facts.left), ("spend", false, Some(10_000)), "{}", refusal.message());
+}
+
+#[test]
+fn each_of_two_budgets_of_one_meter_keeps_its_limit_over_a_reload() {
+    let two = |policy: &mut Value| {
+        let limit = &mut policy["tiers"][0]["limits"][1];
+        (limit["kind"], limit["fields"]) = (json!("tokens"), json!({"amount": 1_000, "per": "hour"}));
+    };
+    let budgets = Budgets::with(100_000, 0, two);
+    let mut call = budgets.call(&ask(&json!({"stream": true})));
+    begin(&mut call);
+    let (passed, last) = pass_under(&mut call, &budgets.reloaded(|_| ()));
+    assert!(passed < 1_000 && last.unwrap().contains("1000 tokens per hour"), "{passed}");
+}
+
+#[test]
+fn bound_on_calls_at_once_has_its_own_reason() {
+    let one = |policy: &mut Value| {
+        let limit = &mut policy["tiers"][0]["limits"][0];
+        (limit["kind"], limit["fields"]) = (json!("concurrency"), json!({"calls": 1}));
+    };
+    let budgets = Budgets::with(0, 1_000_000_000, one);
+    let _call = budgets.call(&ask(&json!({"max_tokens": 10})));
+    let refusal = budgets.world.request(&chat(&ask(&json!({"max_tokens": 10})))).err().unwrap().refusal;
+    assert_eq!(refusal.reason, Reason::ConcurrencyLimited);
+    assert_eq!(refusal.message(), "Tier 'free' allows 1 call at once. Please try again when one has ended.");
 }

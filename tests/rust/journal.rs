@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use aigw_core::admit::{Admitter, Check, Permit, Reclaimed, reclaim};
-use aigw_core::cells::heap::{HeapLock, HeapWords};
-use aigw_core::cells::journal::{ENTRY_WORDS, RING_WORDS};
+use aigw_core::cells::heap::{HeapLock, HeapSpace, HeapWords};
+use aigw_core::cells::journal::{ENTRY_WORDS, RING_WORDS, State};
 use aigw_core::cells::tag::TagKey;
 use aigw_core::cells::{CellKey, CellRef, Cells, CounterSpace, OpenArea, Ring, Words, counter, journal, open};
 use aigw_core::limits::{Demand, Limit, Period, Usage};
@@ -238,5 +238,57 @@ proptest! {
         }
         let deaths = std::mem::take(&mut *place.deaths.lock().unwrap());
         die_everywhere(&deaths);
+    }
+}
+
+/// Readers know by the number of uses that an entry has changed hands while they read it.
+#[test]
+fn state_word_counts_the_uses_of_its_entry() {
+    let space = Arc::new(HeapSpace::new(&[(1, 4)], 8).unwrap());
+    let admitter = Admitter::new(Arc::clone(&space));
+    let mut checks = [Check::new(window(100, Period::Minute), CellKey::Dense { column: 1, row: 2 })];
+    let word = || space.ring().words()[0].load(Ordering::SeqCst);
+    let mut permit = || admitter.take(&mut checks, &Demand::default(), NOW, RequestId([1, 2])).unwrap();
+    for uses in 1..=5 {
+        let held = permit();
+        assert_eq!(word(), uses << 8 | State::Held as u64);
+        drop(held);
+        assert_eq!(word(), uses << 8);
+    }
+    std::mem::forget(permit());
+    let entry = journal::entries(space.ring().words()).next().unwrap();
+    for state in [State::Free, State::Intent, State::Held, State::Sent, State::Giving] {
+        entry.step(state);
+        assert_eq!((entry.state(), word()), (state, 6 << 8 | state as u64));
+    }
+    assert_eq!(reclaim(space.ring().words(), &*space, true).open, 1);
+    assert_eq!(word(), 6 << 8, "a reclaim keeps the number");
+}
+
+#[test]
+fn journal_sums_what_open_permits_hold_in_one_window_of_one_counter() {
+    let space = Arc::new(HeapSpace::new(&[(1, 4)], 8).unwrap());
+    let admitter = Admitter::new(Arc::clone(&space));
+    let take = |row, at| {
+        let mut checks = [Check::new(window(1_000, Period::Minute), CellKey::Dense { column: 1, row })];
+        admitter.take(&mut checks, &Demand::default(), UnixSeconds(at), RequestId([1, 2])).unwrap()
+    };
+    let cell = |row| CellRef { kind: 1, open: false, column: 1, row };
+    let (first, second) = (NOW.0 + 40, NOW.0 + 100);
+    let held = |row, end: u32| journal::held(space.ring().words(), cell(row), end.into());
+    let mut early: Vec<_> = (0..80).map(|_| take(1, NOW.0)).collect();
+    let _late: Vec<_> = (0..120).map(|_| take(1, second - 1)).collect();
+    let _other = take(2, NOW.0);
+    assert_eq!((held(1, first), held(1, second), held(2, first), held(3, first)), (80, 120, 1, 0));
+    early.truncate(3);
+    assert_eq!((held(1, first), held(1, second)), (3, 120), "ended permits hold nothing, and end no search");
+    // Threads that begin at once may use a later entry first.
+    let entry = |n: usize| &space.ring().words()[n * ENTRY_WORDS..(n + 1) * ENTRY_WORDS];
+    for (unused, wanted) in [(1, 1), (63, 1), (64, 1), (65, 0)] {
+        let ring = HeapWords::zeroed((unused + 1) * ENTRY_WORDS);
+        for (to, from) in ring.words()[unused * ENTRY_WORDS..].iter().zip(entry(0)) {
+            to.store(from.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+        assert_eq!(journal::held(ring.words(), cell(1), first.into()), wanted, "after {unused} unused entries");
     }
 }

@@ -4,7 +4,7 @@
 
 mod without_ledger;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use aigw_core::limits::bucket::{RefillBucket, TokenBucket};
 use aigw_core::limits::budget::{SpendBudget, TokenBudget};
 use aigw_core::limits::concurrency::Concurrency;
 use aigw_core::limits::window::FixedWindow;
-use aigw_core::limits::{Amounts, Demand, KINDS, Limit, LimitKind, State, Usage};
+use aigw_core::limits::{Amounts, Demand, KINDS, Limit, LimitKind, State, Usage, wrong};
 use aigw_core::units::{Moment, RequestId, UnixSeconds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -464,4 +464,86 @@ fn consumer_with_every_kind_of_limit_takes_at_most_200_bytes_of_counters() {
     let kinds = ["window", "window", "window", "window", "tokens", "spend", "concurrency"];
     let bytes = kinds.map(|kind| words(kind) * 8).iter().sum::<u32>();
     assert_eq!(bytes, 192);
+}
+
+/// Another worker's clock is in the next window already when a call takes: the journal names the window that it took from.
+fn take_notes_a_later_window<K: LimitKind>(fields: &Value) {
+    let mut subject = Subject::<K>::new(fields);
+    let (now, notes) = (subject.now(), RefCell::new(Vec::new()));
+    let later = Moment(now.0 + 60_000_000_000);
+    let take = |state: &mut State, amount, at| {
+        subject.kind.take(&subject.space, KEY, amount, at, state, |taken| notes.borrow_mut().push(taken)).unwrap()
+    };
+    subject.kind.look(&subject.space, KEY, 1, now, &mut subject.state).unwrap();
+    let mut state = subject.state;
+    assert!(take(&mut state, 1, now) && notes.borrow().is_empty(), "it took from the window that the look saw");
+    let mut ahead = State::default();
+    subject.kind.look(&subject.space, KEY, 1, later, &mut ahead).unwrap();
+    assert!(take(&mut ahead, 2, later) && notes.borrow().is_empty());
+    let mut state = subject.state;
+    assert!(take(&mut state, 3, now));
+    let end = later.seconds().0.next_multiple_of(60);
+    let wanted = TakenAmount { window: u64::from(end), amount: 3, ..subject.kind.intent(KEY, 3, &subject.state) };
+    assert_eq!((notes.take(), state.used, state.end.0), (vec![wanted], 2, end));
+    let mut state = subject.state;
+    assert!(!take(&mut state, 100, now) && notes.borrow().is_empty(), "nothing was taken");
+}
+
+#[test]
+fn take_names_the_window_that_it_took_from() {
+    take_notes_a_later_window::<FixedWindow>(&json!({"requests": 9, "per": "minute"}));
+    take_notes_a_later_window::<TokenBudget>(&json!({"amount": 9, "per": "minute"}));
+}
+
+/// A limit of a kind with numbers that bodies of policies have.
+#[test]
+fn wrong_fields_are_refused_with_their_reason() {
+    let said = |kind: &str, fields: &str, open| wrong(kind, fields.as_bytes(), open);
+    assert_eq!(said("window", r#"{"requests": 5, "per": "minute"}"#, true), None);
+    assert_eq!(said("tokens", r#"{"amount": 5, "per": "minute"}"#, false), None);
+    assert!(said("tokens", r#"{"amount": 5, "per": "minute"}"#, true).is_some(), "only windows count addresses");
+    for (kind, fields) in [("nothing", "{}"), ("window", "{"), ("window", r#"{"requests": 5, "per": "eon"}"#)] {
+        assert!(said(kind, fields, false).is_some_and(|text| !text.is_empty()), "{kind} {fields}");
+    }
+}
+
+#[test]
+fn facts_of_every_kind_are_those_of_its_fields() {
+    let facts = |kind: &str, fields: Value| {
+        let facts = Limit::build(kind, &fields).unwrap().facts();
+        (facts.meter, facts.sized, facts.per.map(|per| per.to_string()), facts.limit, facts.quota, facts.refill)
+    };
+    let per = |period: &str| Some(period.to_owned());
+    let window = |period: &str| facts("window", json!({"requests": 7, "per": period}));
+    assert_eq!(window("hour"), ("requests", false, per("hour"), 7, false, 0));
+    assert_eq!(window("day"), ("requests", false, per("day"), 7, true, 0));
+    for meter in ["tokens", "input_tokens", "output_tokens"] {
+        let budget = |period: &str| facts(meter, json!({"amount": 7, "per": period}));
+        assert_eq!(budget("hour"), (meter, true, per("hour"), 7, false, 0));
+        assert_eq!(budget("day"), (meter, true, per("day"), 7, true, 0));
+    }
+    for period in ["hour", "day"] {
+        assert_eq!(facts("spend", json!({"amount": 7, "per": period})), ("spend", true, per(period), 7, true, 0));
+    }
+    assert_eq!(facts("concurrency", json!({"calls": 7})), ("concurrency", false, None, 7, false, 500_000_000));
+    let bucket = facts("bucket", json!({"requests": 5, "per": "second", "burst": 7}));
+    assert_eq!(bucket, ("requests", false, per("second"), 7, false, 200_000_000));
+}
+
+#[test]
+fn bucket_fills_within_366_days() {
+    for (fields, fits) in [
+        (json!({"requests": 1, "per": "day", "burst": 366}), true),
+        (json!({"requests": 1, "per": "day", "burst": 367}), false),
+        (json!({"requests": 2, "per": "day", "burst": 732}), true),
+        (json!({"requests": 2, "per": "day", "burst": 733}), false),
+    ] {
+        assert_eq!(Limit::build("bucket", &fields).is_ok(), fits, "{fields}");
+    }
+}
+
+#[test]
+fn budget_is_at_most_the_highest_amount_that_its_cell_counts() {
+    let built = |amount: u64| Limit::build("tokens", &json!({"amount": amount, "per": "day"})).is_ok();
+    assert_eq!([(1 << 56) - 1, 1 << 56].map(built), [true, false]);
 }

@@ -204,3 +204,37 @@ proptest! {
         prop_assert_eq!(word.bucket().look(rate, 1, Moment(now)), seen);
     }
 }
+
+#[test]
+fn column_keeps_256_rates_and_tells_the_amounts_of_a_further_one() {
+    let column = Column::new();
+    let rate = |requests| Rate::new(requests, 86_400, 5).unwrap();
+    for requests in 1..=256 {
+        column.bucket().look(rate(requests), 1, Moment(START));
+        for requests in [requests, 1] {
+            assert!(took(&column, rate(requests), START));
+            column.bucket().give_back(1);
+        }
+    }
+    let mut kept = column.costs();
+    kept.sort_unstable();
+    let mut costs: Vec<_> = (1..=256).map(|requests| rate(requests).cost()).collect();
+    costs.sort_unstable();
+    assert_eq!(kept, costs);
+    for requests in 257..1_000 {
+        assert!(took(&column, rate(requests), START) && used(&column, rate(requests), START) == 1, "{requests}");
+        assert_eq!(column.bucket().look(rate(requests), 1, Moment(START)).used, 1);
+        column.bucket().give_back(1);
+        assert_eq!(used(&column, rate(requests), START), 0);
+    }
+}
+
+#[test]
+fn bucket_in_debt_lets_a_call_of_unknown_size_look() {
+    let (column, rate) = (Column::new(), Rate::of_tokens(10, 1, 5).unwrap());
+    column.bucket().take(rate, 5, Moment(START));
+    column.bucket().charge(20);
+    assert_eq!(used(&column, rate, START), 25);
+    assert!(matches!(column.bucket().take(rate, 0, Moment(START)), Take::Took(state) if state.used == 25));
+    assert!(matches!(column.bucket().take(rate, 1, Moment(START)), Take::Full(_)));
+}

@@ -42,10 +42,35 @@ fn standing_shows_calls_in_flight_apart() {
     assert_eq!((bucket.limit, bucket.used, bucket.reserved, bucket.remaining), (10, 3, 0, 7));
     assert_eq!(bucket.resets_at, Some(1_700_000_001));
     drop(held);
+    let [window, _] = read(&space, UnixSeconds(1_700_000_039).into());
+    assert_eq!(window.used, 1);
+    let [window, _] = read(&space, UnixSeconds(1_700_000_040).into());
+    assert_eq!((window.used, window.resets_at), (0, Some(1_700_000_100)), "its window is over at its end");
     let later = Moment((u64::from(NOW.0) + 60) * 1_000_000_000);
     let [window, bucket] = read(&space, later);
     assert_eq!((window.used, window.reserved, window.remaining, window.resets_at), (0, 0, 5, Some(1_700_000_100)));
     assert_eq!((bucket.used, bucket.remaining, bucket.resets_at), (0, 10, Some(1_700_000_060)));
+}
+
+#[test]
+fn standing_of_a_full_bucket_resets_now() {
+    let space = HeapSpace::new(&[(1, 4), (2, 4)], 8).unwrap();
+    let [_, bucket] = read(&space, Moment(u64::from(NOW.0) * 1_000_000_000 + 500_000_000));
+    assert_eq!((bucket.used, bucket.resets_at), (0, Some(1_700_000_000)));
+}
+
+#[test]
+fn standing_counts_a_call_of_the_window_before_no_more() {
+    let space = Arc::new(HeapSpace::new(&[(1, 4)], 8).unwrap());
+    let admitter = Admitter::new(Arc::clone(&space));
+    let mut checks = [Check::new(limits()[0], CellKey::Dense { column: 1, row: 2 })];
+    let mut take = |now| admitter.take(&mut checks, &Demand::default(), now, RequestId([1, 2])).unwrap();
+    let (held, next) = (take(NOW), UnixSeconds(1_700_000_040));
+    take(next).settle(&Usage::ANSWERED);
+    let [window, _] = read(&space, next.into());
+    assert_eq!((window.used, window.reserved), (1, 0));
+    drop(held);
+    assert_eq!(read(&space, next.into())[0].used, 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod world;
 
-use aigw_core::refusal::Reason;
+use aigw_core::refusal::{LimitFacts, Reason};
 use aigw_core::request::BodyLength;
 use aigw_core::surface::HeadOutcome;
 use http::Method;
@@ -185,4 +185,61 @@ fn v1_is_kongs_without_models() {
     assert!(matches!(world.head(&mut head), Ok(HeadOutcome::Accepted(_))));
     assert_eq!(world.reason(&Spec::route().by("bob")), Some(Reason::AclForbidden));
     assert_eq!(world.counts(BOB), [0, 0, 0]);
+}
+
+#[test]
+fn refusal_tells_its_limit_and_the_message_of_the_plugin() {
+    let mut own = policy();
+    own["rate_limiting"][0]["error_message"] = json!("slow down");
+    let world = World::new(&own);
+    world.use_up(&Spec::route());
+    let refusal = world.request(&Spec::route()).err().unwrap().refusal;
+    assert_eq!((refusal.message(), refusal.status), ("slow down", Some(429)));
+    let wanted = LimitFacts {
+        policy: "2 requests per minute".into(),
+        meter: "requests",
+        per: Some("minute".into()),
+        limit: 2,
+        used: 2,
+        reserved: None,
+        needs: None,
+        left: None,
+        tokens: false,
+        scope: "consumer",
+        reset_at: world.now.seconds().0.next_multiple_of(60),
+    };
+    assert_eq!(refusal.limit.as_deref(), Some(&wanted));
+}
+
+#[test]
+fn plugin_that_hides_its_limits_shows_none() {
+    let mut hiding = policy();
+    hiding["rate_limiting"][0]["hide_client_headers"] = json!(true);
+    let world = World::new(&hiding);
+    assert_eq!(world.use_up(&Spec::route()), 2);
+    let limited = world.answer(&Spec::route());
+    assert_eq!((limited.status, header(&limited, "retry-after")), (429, None));
+    assert!(limited.headers.iter().all(|(name, _)| !name.contains("ratelimit") && !name.starts_with("x-aigw-")));
+}
+
+#[test]
+fn limit_by_path_counts_other_paths_by_address() {
+    let mut by_path = policy();
+    let profile = &mut by_path["rate_limiting"][0];
+    (profile["limit_by"], profile["path"]) = (json!("path"), json!("/ai/get"));
+    by_path["tiers"][0]["limits"][0]["fields"]["requests"] = json!(100);
+    let world = World::new(&by_path);
+    let uses = |path: &str| world.use_up(&Spec { path: path.into(), ..Spec::route() });
+    assert_eq!((uses("/ai/get"), uses("/ai/one"), uses("/ai/other")), (2, 2, 0));
+}
+
+#[test]
+fn limit_by_credential_counts_in_its_row() {
+    for by in ["consumer", "credential"] {
+        let mut limited = policy();
+        limited["rate_limiting"][0]["limit_by"] = json!(by);
+        let world = World::new(&limited);
+        let _call = world.call(&Spec::route());
+        assert_eq!(world.count(ROUTE, ANN), 1, "{by}");
+    }
 }

@@ -319,3 +319,44 @@ fn tokenize_counts_a_body_and_takes_nothing() {
     assert_eq!(world.head(&mut get).unwrap_err().refusal.reason, Reason::UnsupportedMethod);
     assert_eq!(world.counts(ANN), [0, 0, 0]);
 }
+
+#[test]
+fn tier_bounds_choices_and_names_the_parameter_that_asks_for_them() {
+    let mut two = policy();
+    two["tiers"][0]["parameters"]["n"] = json!(2);
+    let world = World::of_refusals(&two);
+    let refused = |path: &str, body: &Value| {
+        let request = Spec { path: path.into(), ..Spec::chat() }.with_body(body.to_string().as_bytes());
+        world.request(&request).err().map(|rejected| {
+            let refusal = rejected.refusal;
+            (refusal.param.clone().unwrap_or_default().into_owned(), refusal.message().to_owned())
+        })
+    };
+    let chat = |n: u32| refused("/v1/chat/completions", &json!({"model": "small", "messages": [{}], "n": n}));
+    let said = "Your tier 'free' allows at most 2 choices per request.";
+    assert_eq!((chat(1), chat(2)), (None, None));
+    for n in [3, 4] {
+        assert_eq!(chat(n), Some(("n".into(), said.into())));
+    }
+    let prompts = |prompts: &[&str]| refused("/v1/completions", &json!({"model": "small", "prompt": prompts}));
+    assert_eq!(prompts(&["a", "b"]), None);
+    for asked in [&["a", "b", "c"][..], &["a", "b", "c", "d"]] {
+        assert_eq!(prompts(asked), Some(("prompt".into(), format!("{said} Each prompt makes its own."))));
+    }
+}
+
+#[test]
+fn refusals_by_limits_say_their_policy_and_their_renewal() {
+    let said = |policy: &Value| {
+        let world = World::new(policy);
+        world.use_up(&Spec::chat());
+        world.request(&Spec::chat()).err().unwrap().refusal.message().to_owned()
+    };
+    let mut limits = policy();
+    assert!(said(&limits).starts_with("Rate limit reached in tier 'free': 2 requests per hour. Please try again in "));
+    limits["tiers"][0]["limits"][0]["fields"]["requests"] = json!(1);
+    assert!(
+        said(&limits)
+            .starts_with("You exceeded your current quota of 1 requests per day in tier 'free'. It is renewed in ")
+    );
+}

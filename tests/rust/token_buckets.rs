@@ -7,6 +7,7 @@ mod without_ledger;
 mod world;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aigw_core::admit::{Admitter, Check, NotTaken, reclaim};
 use aigw_core::cells::heap::HeapSpace;
@@ -169,6 +170,15 @@ fn permit_of_a_dead_worker_goes_back_to_the_bucket() {
     sent.mark_sent(&DRAFT);
     assert_eq!(limit.standing(&*space, KEY, NOW).taken, 600);
     std::mem::forget((held, streamed, sent));
+    let before: Vec<u64> = space.ring().words()[..512].iter().map(|word| word.load(Ordering::SeqCst)).collect();
+    let found = reclaim(space.ring().words(), &*space, false, &mut NoLedger);
+    assert_eq!(
+        (found.open, found.given_back, found.settled),
+        (3, 0, 0),
+        "ring and counters may be of different moments"
+    );
+    assert_eq!(limit.standing(&*space, KEY, NOW).taken, 600);
+    space.ring().words().iter().zip(before).for_each(|(word, before)| word.store(before, Ordering::SeqCst));
     let found = reclaim(space.ring().words(), &*space, true, &mut NoLedger);
     assert_eq!((found.open, found.given_back, found.settled), (3, 1, 1));
     assert_eq!(limit.standing(&*space, KEY, NOW).taken, 330);

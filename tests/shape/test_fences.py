@@ -150,3 +150,10 @@ def test_every_module_opens_with_its_story() -> None:
 
 def test_the_files_are_there() -> None:
     assert {Path(name).parts[0] for name in tracked()} >= {"src", "python", "tests", "docs", "benches", "deploy"}
+
+
+def test_mutants_are_tried_by_every_suite_of_the_core() -> None:
+    suites = {Path(test["path"]).stem for test in tomllib.loads((ROOT / "Cargo.toml").read_text())["test"]}
+    tried = set(re.findall(r"^mod (\w+);", (ROOT / "tests/rust/mutants.rs").read_text(), re.MULTILINE))
+    # `schedules` is empty without the model checker.
+    assert tried == suites - {"mutants", "schedules"}
