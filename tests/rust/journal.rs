@@ -261,7 +261,7 @@ fn state_word_counts_the_uses_of_its_entry() {
         entry.step(state);
         assert_eq!((entry.state(), word()), (state, 6 << 8 | state as u64));
     }
-    assert_eq!(reclaim(space.ring().words(), &*space, true).open, 1);
+    assert_eq!(reclaim(space.ring().words(), &*space, true, &mut NoLedger).open, 1);
     assert_eq!(word(), 6 << 8, "a reclaim keeps the number");
 }
 
