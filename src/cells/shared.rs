@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn layouts_have_the_versions_that_files_name() {
-        assert_eq!([CellFile::Column, CellFile::Open, CellFile::Slot].map(CellFile::layout), [1, 1, 2]);
+        assert_eq!([CellFile::Column, CellFile::Open, CellFile::Slot].map(CellFile::layout), [1, 1, 3]);
         assert_eq!(
             [0, 1, 2, 3].map(chunk).map(|chunk| (chunk.start, chunk.words)),
             [(0, 512), (512, 512), (1_024, 1_024), (2_048, 2_048)]
