@@ -113,7 +113,9 @@ impl Ask<'_> {
             let fitted = self.fits(enforced(checks), &own);
             match admitter.take(checks, &demand, self.now, self.id) {
                 Ok(permit) => {
-                    let limits = Limits { tier: own.cap.or(self.limits.tier), ..self.limits };
+                    // The reservation counts on the cap, so the upstream hears of it, also where nobody but the model has one.
+                    let said = if self.is_enforced(checks) { self.limits.smaller() } else { self.limits.tier };
+                    let limits = Limits { tier: own.cap.or(said), ..self.limits };
                     let charge = Some(Charge::new(self.tier.price, own));
                     return Ok(Taken { permit, charge, limits, exact: input.exact });
                 }
@@ -121,6 +123,11 @@ impl Ask<'_> {
                 Err(why) => return Err(why.into()),
             }
         }
+    }
+
+    /// Whether such a bound refuses calls: not only limits in shadow mode have one.
+    fn is_enforced(&self, checks: &[Check]) -> bool {
+        self.tier.has_ceilings() || enforced(checks).any(|check| check.facts().sized)
     }
 
     /// Whether a token or an amount of money bounds the call.
