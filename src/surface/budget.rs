@@ -114,7 +114,9 @@ impl Ask<'_> {
             let fitted = self.fits(enforced(checks), &own);
             match admitter.take(checks, &demand, self.now, self.id) {
                 Ok(permit) => {
-                    let limits = Limits { tier: own.cap.or(self.limits.tier), ..self.limits };
+                    // The reservation counts on the cap, so the upstream hears of it, also where nobody but the model has one.
+                    let said = if self.is_enforced(checks) { self.limits.smaller() } else { self.limits.tier };
+                    let limits = Limits { tier: own.cap.or(said), ..self.limits };
                     let charge = Charge::new(self.tier.price, own);
                     return Ok(Taken { permit, charge, limits, exact: input.exact });
                 }
@@ -127,6 +129,11 @@ impl Ask<'_> {
     /// Most rows in the ledger: one for each upstream that may answer.
     fn rows(&self) -> u32 {
         u32::try_from(self.model.targets.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether such a bound refuses calls: not only limits in shadow mode have one.
+    fn is_enforced(&self, checks: &[Check]) -> bool {
+        self.tier.has_ceilings() || enforced(checks).any(|check| check.facts().sized)
     }
 
     /// Whether a token or an amount of money bounds the call.

@@ -196,6 +196,18 @@ fn error_about_the_request_costs_the_request_alone() {
 }
 
 #[test]
+fn cap_of_the_model_goes_upstream_where_a_budget_counts_on_it() {
+    let budgets = Budgets::with(10_000, 1_000_000_000, |policy| policy["models"][0]["max_output_tokens"] = json!(700));
+    for asked in [json!({}), json!({"stream": true}), json!({"max_tokens": 5_000})] {
+        let (dispatch, call) = budgets.world.request(&chat(&ask(&asked))).ok().unwrap().into_parts();
+        let sent: Value = serde_json::from_slice(&dispatch.attempts.first.body).unwrap();
+        let cap = sent.get("max_tokens").or(sent.get("max_completion_tokens")).and_then(Value::as_u64);
+        assert_eq!(cap, Some(700), "{asked}: {sent}");
+        drop(call);
+    }
+}
+
+#[test]
 fn cap_is_lowered_to_the_grant_and_a_call_that_does_not_fit_is_refused() {
     let budgets = Budgets::new(300, 1_000_000_000);
     let (dispatch, call) = budgets.world.request(&chat(&ask(&json!({"max_tokens": 1000})))).ok().unwrap().into_parts();

@@ -149,6 +149,7 @@ fn overrun_makes_the_next_call_wait_longer() {
     admitter.take(&mut checks, &demand(40), NOW, ID).unwrap().settle(&used(400));
     assert!(matches!(admitter.take(&mut checks, &demand(1), NOW, ID), Err(NotTaken::Exceeded(0))));
     assert_eq!((checks[0].state.used, checks[0].wait(NOW)), (400, 30_100_000_000), "301 tokens at ten a second");
+    assert_eq!(admitter.peek(&mut checks, &demand(0), NOW), Ok(()), "a head tells no size: its call may wait");
     assert!(admitter.take(&mut checks, &demand(1), later(30_099), ID).is_err());
     admitter.take(&mut checks, &demand(1), later(30_100), ID).unwrap().give_back();
     // An absurd report is owed for a day.

@@ -258,3 +258,25 @@ fn copies_are_read_once_while_they_are_in_use() {
     drop(first);
     assert_eq!(vocabularies.counter(&tokenizer).count(text), 2 * text.len() as u64, "nobody held it");
 }
+
+#[test]
+fn text_that_a_normalizer_lengthens_beyond_the_bound_is_not_counted() {
+    let nfkd = of_file(&changed("byte_level", |file| file["normalizer"] = json!({"type": "NFKD"}))).unwrap().0;
+    let sign = "\u{fdfa}";
+    assert!(nfkd.count(&sign.repeat(1_000)) < nfkd.bound(&sign.repeat(1_000)), "short texts are counted");
+    let long = "\u{fdfa}\u{fdfb}".repeat(170_000);
+    assert_eq!(nfkd.count(&long), nfkd.bound(&long));
+    let plain = "a plain text, ".repeat(70_000);
+    assert!(nfkd.count(&plain) < plain.len() as u64, "a long text that stays as long is counted");
+}
+
+#[test]
+fn normalizer_that_makes_hundreds_of_tokens_of_a_byte_is_refused() {
+    let replaced = |times: usize| {
+        let content = "b".repeat(times);
+        let normalizer = json!({"type": "Replace", "pattern": {"String": "a"}, "content": content});
+        of_file(&changed("byte_level", |file| file["normalizer"] = normalizer.clone())).err()
+    };
+    assert_eq!(replaced(100), None);
+    assert!(replaced(100_000).unwrap().contains("at most 256 can be counted"));
+}

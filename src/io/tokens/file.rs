@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::{AddedVocabulary, OffsetReferential, OffsetType};
-use tokenizers::{Model as _, PreTokenizer as _, Tokenizer};
+use tokenizers::{Model as _, NormalizedString, Normalizer as _, PreTokenizer as _, Tokenizer};
 
 use super::growth::{self, BLANK, ModelPart};
 use super::guarded::guarded;
@@ -17,8 +17,13 @@ use super::slow::Slow;
 
 /// Bytes of a piece that is counted exactly. Merging sorts pairs: a piece costs more for each byte the longer it is.
 const MOST_PIECE: usize = 16 * 1024;
-/// Bytes of a text that is counted exactly: 1,000,000 tokens of English, and 300 MB of memory while it is counted.
+/// Bytes of a text that is counted exactly, before and after its normalizer: 1,000,000 tokens of English, and 300 MB of memory while it is
+/// counted.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
+/// Bytes that are normalized at once to see how long a text becomes: the library needs about 70 bytes of memory for each byte that comes out.
+const WINDOW: usize = 4 * 1024;
+/// Tokens that one byte may become. The normalizers of published models make 44 at most (NFKC with byte fallback).
+const MOST_GROWTH: u32 = 256;
 /// Signs in a row from which on a text counts as the most tokens of its bytes: patterns keep a step for each, and their memory costs more
 /// time than the text.
 const LONG_RUN: usize = 64 * 1024;
@@ -68,6 +73,11 @@ impl TokenizerFile {
         let per_byte = growth::factor(&normalizer, &pre_tokenizer, &model, has_blank)
             .and_then(|factor| u32::try_from(factor).ok())
             .ok_or("has a normalizer or a pre-tokenizer without a bound for the tokens of one byte")?;
+        if per_byte > MOST_GROWTH {
+            return Err(format!(
+                "has a normalizer or a pre-tokenizer that makes up to {per_byte} tokens of one byte, and at most {MOST_GROWTH} can be counted: shorten the texts that it puts in"
+            ));
+        }
         let whole =
             matches!(tokenizer.get_model(), ModelWrapper::BPE(_)) && !model.ignore_merges && model.affixes() == 0;
         let has_words = whole && has_blank && !vocabulary.keys().any(|token| word_end(token).is_some());
@@ -95,7 +105,7 @@ impl TokenizerFile {
 
     /// The tokens of a text. Panics where the library does.
     pub fn count(&self, text: &str) -> tokenizers::Result<u64> {
-        if text.len() > MOST_TEXT || has_long_run(text) {
+        if text.len() > MOST_TEXT || has_long_run(text) || self.is_long_when_normalized(text)? {
             return Ok(self.bound(text));
         }
         let (special, tokens) = self.by(self.tokenizer.get_added_vocabulary(), text)?;
@@ -109,6 +119,21 @@ impl TokenizerFile {
     /// The most tokens that a text can have.
     pub fn bound(&self, text: &str) -> u64 {
         u64::from(self.per_byte).saturating_mul(text.len() as u64)
+    }
+
+    /// Whether the normalizer makes more than [`MOST_TEXT`] bytes of a text. It is asked only where the text could become so long.
+    fn is_long_when_normalized(&self, text: &str) -> tokenizers::Result<bool> {
+        let could = self.bound(text) > MOST_TEXT as u64;
+        let Some(normalizer) = self.tokenizer.get_normalizer().filter(|_| could) else { return Ok(false) };
+        let (mut rest, mut bytes) = (text, 0);
+        while !rest.is_empty() && bytes <= MOST_TEXT {
+            let (window, behind) = rest.split_at(rest.floor_char_boundary(WINDOW));
+            let mut normalized = NormalizedString::from(window);
+            normalizer.normalize(&mut normalized)?;
+            bytes += normalized.get().len();
+            rest = behind;
+        }
+        Ok(bytes > MOST_TEXT)
     }
 
     /// Whether added tokens were found, and the tokens of the text.

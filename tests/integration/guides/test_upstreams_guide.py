@@ -18,8 +18,10 @@ from tests.support.processes import AIGW
 from tests.support.surface import Caller, Json, caller, start_configured
 from tests.support.wire import Message, Upstream, upstream
 
-GUIDE: Final = (Path(__file__).parents[3] / "docs/guides/upstreams.md").read_text(encoding="utf-8")
+ROOT: Final = Path(__file__).parents[3]
+GUIDE: Final = (ROOT / "docs/guides/upstreams.md").read_text(encoding="utf-8")
 BLOCKS: Final = dict(re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```yaml\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
+OWN_VOCABULARY: Final = BLOCKS.pop("A vocabulary of your own")
 HOST: Final = re.compile(r"https?://[^/\s\"]+")
 CAP: Final = 512
 ENVIRONMENT: Final = {name: f"sk-{name.lower()}" for name in re.findall(r"\$\{(\w+_API_KEY)\}", GUIDE)}
@@ -106,6 +108,15 @@ def seen(vendors: Upstream) -> tuple[Message, Json]:
 
 def test_guide_has_a_block_for_each_vendor() -> None:
     assert BLOCKS.keys() == WANTED.keys()
+
+
+def test_block_with_a_vocabulary_of_its_own_passes_the_check(tmp_path: Path) -> None:
+    (tmp_path / "aigw.yaml").write_text(OWN_VOCABULARY, encoding="utf-8")
+    tokenizer = tmp_path / "llama" / "tokenizer.json"
+    tokenizer.parent.mkdir()
+    tokenizer.write_bytes((ROOT / "tests/golden/tokenizers/byte_level_pattern.json").read_bytes())
+    checked = subprocess.run([*AIGW, "check", str(tmp_path / "aigw.yaml")], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
 
 
 @pytest.mark.parametrize("vendor", WANTED)
