@@ -97,7 +97,7 @@ impl Ask<'_> {
         rough: impl FnOnce() -> u64,
         exact: impl Fn() -> u64,
     ) -> Result<Taken<P>, Refused> {
-        if !self.is_bounded(checks) {
+        if !self.is_bounded(checks.iter()) {
             let demand = Demand { body: self.body, rows: self.rows(), ..Demand::default() };
             let permit = admitter.take(checks, &demand, self.now, self.id)?;
             let charge = Charge::without_budget(self.tier.price);
@@ -115,7 +115,7 @@ impl Ask<'_> {
             match admitter.take(checks, &demand, self.now, self.id) {
                 Ok(permit) => {
                     // The reservation counts on the cap, so the upstream hears of it, also where nobody but the model has one.
-                    let said = if self.is_enforced(checks) { self.limits.smaller() } else { self.limits.tier };
+                    let said = if self.is_bounded(enforced(checks)) { self.limits.smaller() } else { self.limits.tier };
                     let limits = Limits { tier: own.cap.or(said), ..self.limits };
                     let charge = Charge::new(self.tier.price, own);
                     return Ok(Taken { permit, charge, limits, exact: input.exact });
@@ -131,14 +131,9 @@ impl Ask<'_> {
         u32::try_from(self.model.targets.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether such a bound refuses calls: not only limits in shadow mode have one.
-    fn is_enforced(&self, checks: &[Check]) -> bool {
-        self.tier.has_ceilings() || enforced(checks).any(|check| check.facts().sized)
-    }
-
-    /// Whether a token or an amount of money bounds the call.
-    fn is_bounded(&self, checks: &[Check]) -> bool {
-        self.tier.has_ceilings() || checks.iter().any(|check| check.facts().sized)
+    /// Whether a ceiling of the tier, or one of these checks, bounds the call's tokens or money.
+    fn is_bounded<'c>(&self, mut checks: impl Iterator<Item = &'c Check>) -> bool {
+        self.tier.has_ceilings() || checks.any(|check| check.facts().sized)
     }
 
     /// The amounts to take by the counters as they are.

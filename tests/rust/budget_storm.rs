@@ -3,6 +3,7 @@
 //! `a_worker_process`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod drawn;
 mod without_ledger;
 
 use std::fs;
@@ -18,6 +19,7 @@ use aigw_core::limits::{Amounts, Demand, Limit, Usage};
 use aigw_core::standing::Counter;
 use aigw_core::units::{RequestId, UnixSeconds};
 use aigw_io::cells::{ControlCells, WorkerCells};
+use drawn::Drawn;
 use serde_json::json;
 use without_ledger::DRAFT;
 
@@ -79,25 +81,13 @@ struct Call {
     granted: u64,
 }
 
-/// Small steps of a pseudo-random walk (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 /// One process's walk: it begins calls, moves them on and ends them in every way there is, until the budget is spent.
 struct Walk {
     worker: Arc<WorkerCells>,
     admitter: Admitter<WorkerCells>,
     checks: [Check; 3],
     calls: Vec<Call>,
-    dice: Dice,
+    dice: Drawn,
     row: u32,
 }
 
@@ -111,11 +101,11 @@ impl Walk {
 
     /// False when a budget has no room for one more call.
     fn begin(&mut self) -> bool {
-        let input = 1 + self.dice.roll(100);
+        let input = 1 + self.dice.below(100);
         let demand = Demand { bound: priced(input, 64), ..Demand::default() };
         match self.admitter.take(&mut self.checks, &demand, NOW, RequestId([1, self.row.into()])) {
             Ok(mut permit) => {
-                if self.dice.roll(8) > 0 {
+                if self.dice.below(8) > 0 {
                     permit.mark_sent(&DRAFT);
                     permit.progress(&priced(input, 0));
                     self.book(input, 7 * input);
@@ -130,7 +120,7 @@ impl Walk {
     }
 
     fn produce(&mut self, at: usize) {
-        let more = 1 + self.dice.roll(64);
+        let more = 1 + self.dice.below(64);
         let call = &mut self.calls[at];
         if call.used.output_tokens + more > call.granted {
             let full = call.granted + 64 > MOST.output_tokens;
@@ -151,12 +141,12 @@ impl Walk {
 
     fn go(mut self) {
         for turn in 0_u64.. {
-            let at = usize::try_from(self.dice.roll(CALLS as u64)).unwrap();
+            let at = usize::try_from(self.dice.below(CALLS as u64)).unwrap();
             if at >= self.calls.len() {
                 if !self.begin() {
                     break;
                 }
-            } else if self.dice.roll(6) == 0 {
+            } else if self.dice.below(6) == 0 {
                 self.end(at);
             } else {
                 self.produce(at);
@@ -180,7 +170,7 @@ fn a_worker_process() {
     let worker = Arc::new(WorkerCells::open(Path::new(&cells), STORE).unwrap());
     let row = u32::try_from(seed % PROCESSES).unwrap();
     let admitter = Admitter::new(Arc::clone(&worker));
-    let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let dice = Drawn(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     Walk { worker, admitter, checks: checks(), calls: Vec::new(), dice, row }.go();
 }
 

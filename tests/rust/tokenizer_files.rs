@@ -3,6 +3,8 @@
 //! `tests/golden/tokenizers/make.py` made the files and recorded the library's counts.
 #![allow(clippy::unwrap_used)]
 
+mod drawn;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use aigw_core::snapshot::Tokenizer;
 use aigw_core::tokens::TokenCounter;
 use aigw_io::tokens::{Vocabularies, of_file};
+use drawn::Drawn;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -37,17 +40,7 @@ fn changed(name: &str, change: impl Fn(&mut Value)) -> Vec<u8> {
     serde_json::to_vec(&file).unwrap()
 }
 
-/// Pseudo-random numbers, the same in each run.
-struct Drawn(u64);
-
 impl Drawn {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % most
-    }
-
     /// Characters of all planes, more of those that normalizers, patterns and vocabularies treat in their own ways.
     fn text(&mut self) -> String {
         const SPECIAL: [&str; 16] = [

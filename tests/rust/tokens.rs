@@ -2,6 +2,8 @@
 //! and the counts of hostile inputs.
 #![allow(clippy::unwrap_used)]
 
+mod drawn;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use aigw_core::accept::count::{Measure, input};
 use aigw_core::accept::openai::Endpoint;
 use aigw_core::tokens::{BytesCounter, TokenCounter};
 use aigw_io::tokens;
+use drawn::Drawn;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
@@ -24,22 +27,12 @@ fn both() -> [(Arc<dyn TokenCounter>, &'static tiktoken_rs::CoreBPE); 2] {
     ]
 }
 
-/// Pseudo-random numbers, the same in each run.
-struct Drawn(u64);
-
 impl Drawn {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % most as u64).unwrap()
-    }
-
     /// A part of a line that begins and ends at any character.
     fn part(&mut self, line: &[char]) -> String {
-        let from = self.below(line.len());
+        let from = self.index(line.len());
         let most = (line.len() - from).min(60);
-        line[from..from + 1 + self.below(most)].iter().collect()
+        line[from..from + 1 + self.index(most)].iter().collect()
     }
 }
 
@@ -53,11 +46,11 @@ fn counts_equal_those_of_an_independent_implementation() {
     let vocabularies = both();
     for round in 0..TEXTS {
         let mut text = String::new();
-        for _ in 0..=drawn.below(4) {
+        for _ in 0..=drawn.index(4) {
             // Every line has its turn, others come behind it.
-            let line = if text.is_empty() { round % lines.len() } else { drawn.below(lines.len()) };
+            let line = if text.is_empty() { round % lines.len() } else { drawn.index(lines.len()) };
             text += &drawn.part(&lines[line]);
-            text += joints[drawn.below(joints.len())];
+            text += joints[drawn.index(joints.len())];
         }
         for (counter, other) in &vocabularies {
             let tokens = counter.count(&text);
