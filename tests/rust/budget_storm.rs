@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod drawn;
-mod without_ledger;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
@@ -15,13 +14,14 @@ use std::sync::atomic::Ordering;
 
 use aigw_core::admit::{Admitter, Check, NotTaken, Permit};
 use aigw_core::cells::{CellKey, Cells};
+use aigw_core::entry::Entry;
 use aigw_core::limits::{Amounts, Demand, Limit, Usage};
+use aigw_core::price::Classes;
 use aigw_core::standing::Counter;
 use aigw_core::units::{RequestId, UnixSeconds};
 use aigw_io::cells::{ControlCells, WorkerCells};
 use drawn::Drawn;
 use serde_json::json;
-use without_ledger::DRAFT;
 
 const STORE: [u64; 2] = [11, 22];
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
@@ -67,6 +67,12 @@ fn priced(input_tokens: u64, output_tokens: u64) -> Amounts {
     Amounts { input_tokens, output_tokens, spend: 7 * (input_tokens + output_tokens) }
 }
 
+/// The row of a call that uses so much.
+fn row_of(request: RequestId, used: Amounts) -> Entry {
+    let tokens = Classes { input: used.input_tokens, output: used.output_tokens, ..Classes::default() };
+    Entry { request, model: 1, counted: true, tokens, price: Some(used.spend), ..Entry::default() }
+}
+
 /// (used and reserved, reserved) of each limit, as operators see them.
 fn standing(control: &ControlCells) -> [(u64, u64); 3] {
     let counters = limits().into_iter().zip(1..).map(|(limit, column)| Counter::new(limit, column, 0)).collect();
@@ -77,6 +83,7 @@ fn standing(control: &ControlCells) -> [(u64, u64); 3] {
 /// A call on its way: the amounts that the upstream has produced for it.
 struct Call {
     permit: Permit<WorkerCells>,
+    row: Entry,
     used: Amounts,
     granted: u64,
 }
@@ -89,6 +96,8 @@ struct Walk {
     calls: Vec<Call>,
     dice: Drawn,
     row: u32,
+    seed: u64,
+    begun: u64,
 }
 
 impl Walk {
@@ -102,14 +111,18 @@ impl Walk {
     /// False when a budget has no room for one more call.
     fn begin(&mut self) -> bool {
         let input = 1 + self.dice.below(100);
-        let demand = Demand { bound: priced(input, 64), ..Demand::default() };
-        match self.admitter.take(&mut self.checks, &demand, NOW, RequestId([1, self.row.into()])) {
+        let demand = Demand { bound: priced(input, 64), rows: 1, ..Demand::default() };
+        self.begun += 1;
+        // No two calls of all processes that ever run have the same.
+        let request = RequestId([self.seed, self.begun]);
+        match self.admitter.take(&mut self.checks, &demand, NOW, request) {
             Ok(mut permit) => {
                 if self.dice.below(8) > 0 {
-                    permit.mark_sent(&DRAFT);
+                    let row = row_of(request, demand.bound);
+                    permit.mark_sent(&row.draft());
                     permit.progress(&priced(input, 0));
                     self.book(input, 7 * input);
-                    self.calls.push(Call { permit, used: priced(input, 0), granted: 64 });
+                    self.calls.push(Call { permit, row, used: priced(input, 0), granted: 64 });
                 } // or nothing was sent: dropped, all goes back
                 true
             }
@@ -135,7 +148,8 @@ impl Walk {
     }
 
     fn end(&mut self, at: usize) {
-        let call = self.calls.swap_remove(at);
+        let mut call = self.calls.swap_remove(at);
+        call.permit.record(&Entry { last: true, ..row_of(call.row.request, call.used) }.encode());
         call.permit.settle(&Usage { requests: 1, amounts: call.used });
     }
 
@@ -171,7 +185,7 @@ fn a_worker_process() {
     let row = u32::try_from(seed % PROCESSES).unwrap();
     let admitter = Admitter::new(Arc::clone(&worker));
     let dice = Drawn(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    Walk { worker, admitter, checks: checks(), calls: Vec::new(), dice, row }.go();
+    Walk { worker, admitter, checks: checks(), calls: Vec::new(), dice, row, seed, begun: 0 }.go();
 }
 
 struct Process {

@@ -27,6 +27,8 @@ mod permits_crashes;
 mod policy;
 #[path = "rate.rs"]
 mod rate;
+#[path = "rows.rs"]
+mod rows;
 #[path = "standing.rs"]
 mod standing;
 #[path = "surface_kong.rs"]

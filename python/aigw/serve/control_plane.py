@@ -116,7 +116,6 @@ def open_control(
     configuration = Configuration(
         store, writer, publication, files, settings.config, TokenizerCopies(settings.data), now, log
     )
-
     metrics = _Metrics(
         store, files, publication, lambda: [*configuration.families(), *faults.families(), *ledger.compactor.families()]
     )
