@@ -22,6 +22,7 @@ pub fn print<T>(name: &str, mut make: impl FnMut() -> T, decide: impl Fn(&mut T)
 
 /// As [`print`], for each part of a decision by itself: `decide` calls its second argument behind each part. Each call waits for the
 /// loads before it, so the parts add up to more than the whole.
+#[allow(dead_code)] // each bench has its own copy of this file, and only some have parts
 pub fn print_parts<T, const N: usize>(
     name: &str,
     parts: [&str; N],

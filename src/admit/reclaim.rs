@@ -93,15 +93,13 @@ fn free<'a>(
             }
             State::Sent => {
                 let written = books.used(entry.request());
-                let used = match written {
-                    Some(used) => Some(used),
-                    None => match books.add(&entry.draft(), entry.progress()) {
-                        Ok(used) => used,
-                        Err(NoRoom) => {
-                            found.waiting += 1;
-                            continue;
-                        }
-                    },
+                let row = match written {
+                    Some(used) => Ok(Some(used)),
+                    None => books.add(&entry.draft(), entry.progress()),
+                };
+                let Ok(used) = row else {
+                    found.waiting += 1;
+                    continue;
                 };
                 if let Some(used) = used.filter(|_| same_boot) {
                     // Only its owner knew of more than it held.

@@ -56,6 +56,7 @@ pub enum TokenSource {
 
 /// One attempt of a call. A number of 0 names nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools)] // flags of a row
 pub struct Entry {
     /// When its call was admitted: it belongs to the windows of that moment.
     pub admitted_at: Moment,

@@ -321,7 +321,9 @@ fn a_worker_process() {
             (0..1_000).map(|_| admitter.take(&mut checks, &Demand::default(), NOW, id).unwrap()).collect();
         let mut sent: Vec<Permit<WorkerCells>> =
             (0..10).map(|_| admitter.take(&mut checks, &Demand::default(), NOW, id).unwrap()).collect();
-        sent.iter_mut().for_each(|permit| permit.mark_sent(&DRAFT));
+        for permit in &mut sent {
+            permit.mark_sent(&DRAFT);
+        }
         println!("\nholding");
         loop {
             std::thread::park();

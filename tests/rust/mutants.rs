@@ -1,5 +1,5 @@
 //! All suites of the core in one program: `make mutants` builds and links once for each fault. Nothing else builds it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "admission.rs"]
 mod admission;

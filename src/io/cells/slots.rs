@@ -173,15 +173,21 @@ impl Slot {
 /// Gives a slot of an older version today's layout; the caller holds its lock. Repeated safely after a crash: the version word
 /// changes last, and a zeroed entry is free in all layouts.
 fn bring_up(file: &File, head: &[AtomicU64], cells: &impl Cells) -> io::Result<()> {
-    let (words, free): (usize, fn(&[AtomicU64], &_, bool) -> Reclaimed) = match CellFile::Slot.found_layout(head) {
-        Ok(1) => (journal_v1::RING_WORDS, reclaim_v1),
-        Ok(2) => (RING_WORDS_V2, reclaim_v2),
+    let layout = CellFile::Slot.found_layout(head);
+    let words = match layout {
+        Ok(1) => journal_v1::RING_WORDS,
+        Ok(2) => RING_WORDS_V2,
         _ => return Ok(()),
     };
     let old = WordMap::new(file, 0, HEADER_WORDS + words)?;
     let ring = &old.words()[HEADER_WORDS..];
     if head[STATE].load(Ordering::Acquire) != FREE {
-        free(ring, cells, is_same_boot(head));
+        let same_boot = is_same_boot(head);
+        if layout == Ok(1) {
+            reclaim_v1(ring, cells, same_boot)
+        } else {
+            reclaim_v2(ring, cells, same_boot)
+        };
         head[STATE].store(FREE, Ordering::Release);
     }
     for word in ring {
