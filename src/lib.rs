@@ -33,6 +33,7 @@ pub mod stream;
 pub mod cells;
 pub mod clock;
 pub mod coding;
+pub mod counted;
 pub mod in_force;
 mod json_scan;
 pub mod limits;

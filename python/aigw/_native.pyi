@@ -397,6 +397,20 @@ class Exchange:
         """False: an exchange ends by its answer, by its deadline or by its client."""
 
 @final
+class Counters:
+    """The counters of a data folder, for comparing them with its ledger. The gateway of the folder may run. Methods raise OSError."""
+
+    def __new__(cls, data_dir: str) -> Counters:
+        """OSError if no gateway has used the folder."""
+    def ledger(self) -> Ledger:
+        """The segments of the folder."""
+    def read(
+        self, now_ns: int
+    ) -> tuple[list[tuple[int, str, str, str, int, int, int]], list[tuple[int, int, int, int]]]:
+        """The columns of tiers' limits that count in windows: (number, meter, per, scope, model or 0, start and end of the window of
+        ``now_ns`` in unix seconds). Each counter that is not 0 there: (column, row, amount settled and held, most of it held)."""
+
+@final
 class Ledger:
     """The segments of the ledger, as ``aigw.ledger.source.Source`` describes them. Made by ``Publisher.ledger``. Methods raise OSError."""
 

@@ -118,6 +118,8 @@ pub struct Entry {
     pub first_byte: u32,
     /// Microseconds in the queue.
     pub queued: u32,
+    /// Number of the set of limits that counted it; 0: no limit of a tier.
+    pub limit_set: u32,
 }
 
 impl From<Outcome> for Ended {
@@ -227,7 +229,7 @@ fn encode(entry: &Entry) -> [u64; PAYLOAD] {
         entry.price_version,
         entry.cost_version,
         pair(entry.latency, entry.first_byte),
-        u64::from(entry.queued),
+        pair(entry.queued, entry.limit_set),
     ]);
     words
 }
@@ -276,6 +278,7 @@ fn decode(words: &[u64; PAYLOAD]) -> Entry {
         latency: low(22),
         first_byte: high(22),
         queued: low(23),
+        limit_set: high(23),
     }
 }
 
@@ -326,7 +329,6 @@ mod tests {
                     words[at] = 0;
                 }
             }
-            words[23] &= 0xffff_ffff;
             prop_assert_eq!(Entry::decode(&words).encode(), words);
         }
     }

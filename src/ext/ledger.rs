@@ -163,7 +163,7 @@ fn entry<'py>(py: Python<'py>, name: SegmentName, record: &Record) -> PyResult<B
     };
     // Databases have signed integers.
     let number = |value: u64| value.min(i64::MAX as u64).into_pyobject(py).map(Bound::into_any);
-    let mut fields: Vec<Bound<'py, PyAny>> = Vec::with_capacity(35);
+    let mut fields: Vec<Bound<'py, PyAny>> = Vec::with_capacity(36);
     let place = [name.life, name.slot.into(), name.number.into(), record.sequence.into()];
     for value in place.into_iter().chain([entry.admitted_at.0, entry.ended_at.0]) {
         fields.push(number(value)?);
@@ -184,7 +184,7 @@ fn entry<'py>(py: Python<'py>, name: SegmentName, record: &Record) -> PyResult<B
     let tokens = [tokens.input, tokens.cached_input, tokens.cache_write, tokens.output, tokens.reasoning];
     let money =
         [entry.price.unwrap_or_default(), entry.cost.unwrap_or_default(), entry.price_version, entry.cost_version];
-    let times = [entry.latency, entry.first_byte, entry.queued].map(u64::from);
+    let times = [entry.latency, entry.first_byte, entry.queued, entry.limit_set].map(u64::from);
     for value in numbers.into_iter().chain(how).chain(tokens).chain(money).chain(times) {
         fields.push(number(value)?);
     }

@@ -2,6 +2,7 @@
 
 mod app;
 mod consumers;
+mod counters;
 mod coroutine;
 mod errors;
 mod exchange;
@@ -34,6 +35,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<period::Period>()?;
     m.add_class::<publisher::Publisher>()?;
     m.add_class::<inline::InlineSubmit>()?;
+    m.add_class::<counters::Counters>()?;
     m.add_class::<ledger::Ledger>()?;
     m.add_class::<yaml::YamlDocument>()?;
     m.add_function(wrap_pyfunction!(yaml::load_yaml, m)?)?;

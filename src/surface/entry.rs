@@ -48,6 +48,7 @@ impl Subject<'_> {
             consumer: context.consumer_n.unwrap_or(0),
             credential: context.credential_n,
             tier: tier.map_or(0, |tier| tier.n),
+            limit_set: tier.map_or(0, |tier| tier.limit_set),
             route: route.map_or(0, |route| route.n),
             model: model.map_or(0, |model| model.n),
             upstream: upstream.map_or(0, |row| row.saturating_add(1)),

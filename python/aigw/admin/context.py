@@ -10,7 +10,7 @@ from aigw.control.publish.publication import Publication
 from aigw.control.store.database import Store
 from aigw.ledger.compactor import LedgerStatus
 from aigw.ledger.database import LedgerReader
-from aigw.types import HostPort
+from aigw.types import HostPort, JsonDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Admin:
     publisher: Publisher
     ledger: LedgerReader
     ledger_status: Callable[[], LedgerStatus]
+    audit: Callable[[], JsonDict]
+    """Compares entries, rollups and counters. Raises StoreError."""
     now: Callable[[], float]
     metrics: Callable[[], str]
     admin_address: HostPort

@@ -49,6 +49,8 @@ def find(segments: list[str]) -> Methods | None:
             return _schemas(rest)
         case ["consumers", key, "limits"]:
             return {"GET": lambda call: _limits(call, key)}
+        case ["audit", "ledger"]:
+            return {"GET": lambda call: Answer(200, call.admin.audit())}
         case ["usage", "events"]:
             return usage.EVENTS
         case ["usage", "events", request_id]:
@@ -261,6 +263,7 @@ def _endpoints(_: Call) -> Answer:
     data += [
         "/config/diff",
         "/config/history",
+        "/audit/ledger",
         "/usage/events",
         "/usage/events/{request_id}",
         "/consumers/{consumers}/limits",

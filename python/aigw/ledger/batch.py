@@ -25,8 +25,8 @@ NO_ID: Final = bytes(16)
 _COLUMNS: Final = [column.name for column in events.c]
 _INSERT: Final = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _MOVE: Final = (
-    "INSERT INTO cursors (n, life, slot, segment, next, done, damage) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (n) DO UPDATE SET next = excluded.next, done = excluded.done, damage = excluded.damage"
+    "INSERT INTO cursors (n, life, slot, segment, next, done, damage, entries) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (n) DO UPDATE SET next = excluded.next, done = excluded.done, damage = excluded.damage, entries = excluded.entries"
 )
 _AT: Final = {name: index for index, name in enumerate(ENTRY)}
 _OF_KIND: Final = [(kind, itemgetter(_AT[kind])) for kind in ENTITIES]
@@ -42,6 +42,7 @@ class Cursor:
     next: int = 0
     done: bool = False
     damage: str | None = None
+    entries: int = 0
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class Batch:
         """Add records of one segment."""
         if entries:
             self.entries.append((cursor.n, entries))
+            cursor.entries += len(entries)
         self.denials += denials
         self.size += len(entries) + len(denials)
 
@@ -76,7 +78,7 @@ class Batch:
             connection.exec_driver_sql(_INSERT, rows)
             sums.add_events(connection, first)
         self._store_denials(connection, names)
-        moved = [(c.n, *key, c.next, int(c.done), c.damage) for key, c in self.cursors.items()]
+        moved = [(c.n, *key, c.next, int(c.done), c.damage, c.entries) for key, c in self.cursors.items()]
         if moved:
             connection.exec_driver_sql(_MOVE, moved)
         return first + len(rows)

@@ -11,7 +11,7 @@ ENTRY: Final = (
     "life", "slot", "segment", "sequence", "admitted_at", "ended_at", "request_id", "parent", "run", "consumer", "credential", "tier",
     "route", "model", "upstream", "service", "agent", "status", "attempt", "depth", "outcome", "source", "flags", "input",
     "cached_input", "cache_write", "output", "reasoning", "price", "cost", "price_version", "cost_version", "latency_us",
-    "first_byte_us", "queued_us",
+    "first_byte_us", "queued_us", "limit_set",
 )  # fmt: skip
 """Fields of an entry's tuple, in order. Times are unix nanoseconds, money nano-dollars; a row number 0 means none."""
 

@@ -54,6 +54,7 @@ cursors: Final = Table(
     Column("segment", Integer, nullable=False),
     Column("next", Integer, nullable=False),  # the next record to read
     Column("done", Integer, nullable=False),  # 1: every record is stored
+    Column("entries", Integer, nullable=False),  # entries among the stored records; the others are refusals
     Column("damage", Text),  # the fault that ended the segment early
     UniqueConstraint("life", "slot", "segment"),
 )
@@ -73,7 +74,8 @@ events: Final = Table(
         Column(name, Integer, nullable=False)
         for name in ("consumer", "credential", "tier", "route", "model", "upstream", "service", "agent", "status",
                      "attempt", "depth", "outcome", "source", "flags", "input", "cached_input", "cache_write", "output",
-                     "reasoning", "price", "cost", "price_version", "cost_version", "latency_us", "first_byte_us", "queued_us")
+                     "reasoning", "price", "cost", "price_version", "cost_version", "latency_us", "first_byte_us", "queued_us",
+                     "limit_set")
     ),
     Index("events_by_request", text(f"(n >> {BUCKET})"), text("(substr(request_id, 11))")),
 )  # fmt: skip

@@ -4,7 +4,8 @@ In: settings. Out: `Control`, whose `app` is served on the admin port by `contro
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from aigw.control.publish.repair import Repair
 from aigw.control.store.database import Store
 from aigw.errors import AigwError, StoreError, explain
 from aigw.ledger.source import Source
+from aigw.serve.audit import audit_folder
 from aigw.serve.ledger import Ledger, open_ledger
 from aigw.telemetry.families import Family, native, text
 from aigw.telemetry.faults import Faults
@@ -106,12 +108,9 @@ def open_control(
     publication = Publication(files)
     _count_consumers(files, settings.metrics_consumers)
     faults = Faults()
-    try:
+    with _closing_on_error(store):
         source = files.ledger() if segments is None else segments(str(settings.data), store.store_id)
         ledger = open_ledger(settings.data, source, store, publication, faults, now)
-    except (AigwError, OSError):
-        store.close()
-        raise
     writer = GroupCommit(store, publication, faults, now)
     configuration = Configuration(
         store, writer, publication, files, settings.config, TokenizerCopies(settings.data), now, log
@@ -127,6 +126,7 @@ def open_control(
         publisher=files,
         ledger=ledger.store,
         ledger_status=ledger.compactor.status,
+        audit=lambda: audit_folder(settings.data).json(),
         now=now,
         metrics=metrics.page,
         admin_address=settings.admin,
@@ -147,6 +147,15 @@ def open_control(
         faults=faults,
         ledger=ledger,
     )
+
+
+@contextmanager
+def _closing_on_error(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except (AigwError, OSError):
+        store.close()
+        raise
 
 
 class _Metrics:

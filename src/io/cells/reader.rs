@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use aigw_core::admit::Reclaimed;
 use aigw_core::clock::Clock as _;
+use aigw_core::counted::{self, Counted, CountedColumn};
 use aigw_core::standing::{self, Counter, Standing};
 use aigw_core::telemetry::FIRST_COLUMN;
 use aigw_core::telemetry::budgets::{self, IN_FLIGHT};
@@ -71,6 +72,13 @@ impl ControlCells {
         let slots = self.open_slots()?;
         let rings: Vec<&[AtomicU64]> = slots.iter().map(|(_, slot)| slots::ring(slot)).collect();
         Ok(standing::read(&self.counters, &rings, counters, now))
+    }
+
+    /// Reads every counter of these columns that is not 0.
+    pub fn counted(&self, columns: &[CountedColumn], now: Moment) -> io::Result<Vec<Counted>> {
+        let slots = self.open_slots()?;
+        let rings: Vec<&[AtomicU64]> = slots.iter().map(|(_, slot)| slots::ring(slot)).collect();
+        Ok(counted::read(&self.counters, &rings, columns, now))
     }
 
     /// Reads `count` rows of a one-word column from `first` on, as plain words; those that do not exist read as 0.

@@ -78,6 +78,8 @@ pub struct Tier {
     pub name: Box<str>,
     /// Shortest period first within each kind.
     pub limits: Box<[TierLimit]>,
+    /// Number of the set of columns that its limits count in; 0 for none.
+    pub limit_set: u32,
     /// Features whose models may be called.
     pub features: Patterns,
     /// Models that may be called.

@@ -199,6 +199,8 @@ pub(super) struct Tier {
     pub id: String,
     pub name: String,
     pub limits: Vec<TierLimit>,
+    #[serde(default)]
+    pub limit_set: u32,
     pub features: Vec<String>,
     pub models: Vec<String>,
     pub parameters: Parameters,

@@ -1,7 +1,7 @@
 """The verbs, one module each, and `aigw` itself, which imports a verb's module when the verb is named.
 
 `GROUPS` has the sections of `aigw --help` in their order. A summary stands here and as the first line of the verb's
-docstring: importing 13 modules for the overview would double its processor time (a test holds the two equal).
+docstring: importing 14 modules for the overview would double its processor time (a test holds the two equal).
 """
 
 from importlib import import_module
@@ -27,6 +27,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
         "top": "Show traffic, refusals, tokens and latencies of a running gateway, live.",
         "tiers": "List the tiers with their limits, gates and prices, or show one tier.",
         "usage": "Show usage: requests, tokens, cost and price by group, or each entry.",
+        "audit": "Compare the ledger with its rollups and with the counters of limits.",
         "tokens": "Count the tokens of a text or of a request, as the gateway does for a model.",
         "keys": "Create, list, rotate and revoke the API keys of consumers.",
     },

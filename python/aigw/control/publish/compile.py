@@ -5,7 +5,7 @@ In: the `World` (all entities except consumers and credentials) and the numbers 
 A profile keeps its index as long as a base refers to it, so a changed plugin does not rewrite all consumers.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar, cast
 
@@ -34,6 +34,7 @@ REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1
 """Plugins that can be on a consumer -> the kind of their refs in its record."""
 SERIES: Final = "series"
 CALLS: Final = "calls"
+LIMIT_SETS: Final = "limit_sets"
 
 E = TypeVar("E")
 
@@ -195,8 +196,37 @@ class Compiled(NamedTuple):
     columns: list[Column]
 
 
-def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: Numbers, calls: Numbers) -> Compiled:
+class RowNumbers(NamedTuple):
+    """Numbers that outlive every configuration: of the rows of metrics, and of the sets of limits that entries of the ledger name."""
+
+    series: Numbers
+    calls: Numbers
+    limit_sets: Numbers
+
+    @classmethod
+    def empty(cls) -> "RowNumbers":
+        """No number is given yet."""
+        return cls(Numbers({}), Numbers({}), Numbers({}))
+
+    def take(self, stored: Callable[[str], Mapping[str, int]]) -> None:
+        """Add the stored numbers. `stored`: key -> number of a kind."""
+        for kind, numbers in zip((SERIES, CALLS, LIMIT_SETS), self, strict=True):
+            numbers.take({(kind, key): n for key, n in stored(kind).items()}, fresh=False)
+
+    @property
+    def fresh(self) -> dict[tuple[str, str], int]:
+        """The numbers that are not stored yet."""
+        return {key: n for numbers in self for key, n in numbers.fresh.items()}
+
+    def keep(self) -> None:
+        """The fresh numbers are stored."""
+        for numbers in self:
+            numbers.fresh.clear()
+
+
+def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbers: RowNumbers) -> Compiled:
     """The whole policy, without routes of disabled services."""
+    series, calls, sets = row_numbers
     services = [s for s in world.services.values() if s.entity.enabled]
     live = {s.entity.id: s.n for s in services}
     auths: list[JsonDict] = []
@@ -237,7 +267,7 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, series: N
         "cors": pages,
         "v1_cors": v1_cors(world.v1),
         "default_tier": default and default.n,
-        "tiers": [tier_entry(n, tier, models, columns.of) for n, tier in tiers],
+        "tiers": [tier_entry(n, tier, models, columns.of, lambda key: sets.of(key, LIMIT_SETS)) for n, tier in tiers],
         "models": [model_entry(n, model) for n, model in models],
         "series": [[t.n, m.n, series.of(series_key(t.entity, m.entity), SERIES)] for t in tiers for m in models],
         "calls": [

@@ -38,14 +38,19 @@ def in_order(limits: Sequence[Limit]) -> list[Limit]:
     return sorted(limits, key=Limit.order)
 
 
-def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], column: ColumnOf) -> JsonDict:
-    """One entry of the policy's `tiers` list."""
+def tier_entry(
+    n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], column: ColumnOf, set_of: Callable[[str], int]
+) -> JsonDict:
+    """One entry of the policy's `tiers` list. `set_of`: the number of a set of limits, by the text of `limit_set`."""
     spec = tier.spec
+    limits = [_limit(limit, models, column) for limit in in_order(spec.limits)]
+    counting = limit_set(limits)
     return {
         "n": n,
         "id": tier.id,
         "name": tier.name,
-        "limits": [_limit(limit, models, column) for limit in in_order(spec.limits)],
+        "limits": limits,
+        "limit_set": set_of(counting) if counting else 0,
         "features": spec.allow.features,
         "models": spec.allow.models,
         "parameters": spec.allow.parameters.model_dump(mode="json"),
@@ -58,6 +63,13 @@ def tier_entry(n: int, tier: Tier, models: Sequence[tuple[int, LlmModel]], colum
         "between_ms": _milliseconds(spec.timeouts.between),
         "total_ms": _milliseconds(spec.timeouts.total),
     }
+
+
+def limit_set(limits: Sequence[JsonDict]) -> str:
+    """The columns in which a tier's limits count, as a text: `7,12`. Entries of the ledger name the set of their time by its number."""
+    columns = {one["column"] for one in limits if one["column"] is not None and one["scope"] != "ip"}
+    columns |= {column for one in limits for _, column in one["by_model"]}
+    return ",".join(map(str, sorted(columns)))
 
 
 EXPOSED: Final = (

@@ -24,6 +24,7 @@ from aigw.control.publish.compile import (
     Numbered,
     Numbers,
     Profiles,
+    RowNumbers,
     World,
     calls_key,
     compile_policy,
@@ -90,7 +91,7 @@ class Fresh(NamedTuple):
     """Numbers given since the last commit, by (kind, key). `WriteSession.keep_numbers` stores them."""
 
     columns: dict[tuple[str, str], int]
-    series: dict[tuple[str, str], int]
+    rows: dict[tuple[str, str], int]
 
 
 class Publication:
@@ -101,7 +102,7 @@ class Publication:
         self.world = World()
         self.profiles = Profiles()
         self.numbers = Numbers({})
-        self.series, self.calls = Numbers({}), Numbers({})
+        self.row_numbers = RowNumbers.empty()
         self.in_force = InForce()
         self._policy = b""
         self._policy_dirty = True
@@ -133,8 +134,7 @@ class Publication:
         self.numbers.take(reader.columns(), fresh=False)
         # A process that died before it stored a column's number leaves the column with counts of an unknown limit.
         self.numbers.above(self._publisher.highest_column())
-        for kind, rows in ((SERIES, self.series), (CALLS, self.calls)):
-            rows.take({(kind, key): n for key, n in reader.numbers(kind).items()}, fresh=False)
+        self.row_numbers.take(reader.numbers)
         self._anonymous = self.world.anonymous_texts()
         self._rows = {
             "consumers": reader.highest("consumers"),
@@ -172,7 +172,7 @@ class Publication:
             self.numbers.take(base.fresh, fresh=True)
             self._prepared = _Prepared(self._compile(reader, now, base.profiles), False, base)
             self._ensure_columns()
-            return Fresh(self.numbers.fresh, self.series.fresh | self.calls.fresh)
+            return Fresh(self.numbers.fresh, self.row_numbers.fresh)
         consumers, credentials = [], []
         gone: dict[str, list[int]] = {"consumers": [], "keyauth_credentials": []}
         for (kind, key), n in self._pending.items():
@@ -192,7 +192,7 @@ class Publication:
         self._ensure_columns()
         if self._prepared.records:
             self._publisher.append(consumers, credentials, gone["consumers"], gone["keyauth_credentials"])
-        return Fresh(self.numbers.fresh, self.series.fresh | self.calls.fresh)
+        return Fresh(self.numbers.fresh, self.row_numbers.fresh)
 
     def send(self, now: float) -> None:
         """Put the prepared changes in force. Raises OSError, ValueError; then all changes stay pending."""
@@ -275,7 +275,7 @@ class Publication:
 
     def labels(self) -> MetricLabels:
         """The names of routes, series, tiers and calls, and the addresses of upstreams; the names of consumers are in the store."""
-        world, known, routes, series, calls = self.world, self.series.known, {}, {}, {}
+        world, known, routes, series, calls = self.world, self.row_numbers.series.known, {}, {}, {}
         for n, route in list(world.routes.values()):
             service = world.services.get(route.service.id) if route.service else None
             routes[n] = (route.name or route.id, (service.entity.name or service.entity.id) if service else "")
@@ -285,7 +285,7 @@ class Publication:
                 if row is not None:
                     series[row] = (tier.entity.name, model.entity.name)
                 for upstream in model.entity.spec.upstreams:
-                    row = self.calls.known.get((CALLS, calls_key(tier.entity, model.entity, upstream)))
+                    row = self.row_numbers.calls.known.get((CALLS, calls_key(tier.entity, model.entity, upstream)))
                     if row is not None:
                         calls[row] = (tier.entity.name, model.entity.name, *upstream_labels(model.entity, upstream))
         # Services without an outage have no sample: thousands of them would make the page too large to be read.
@@ -350,7 +350,7 @@ class Publication:
                 named[text] = row.n
         self.world.named = named
         self.world.default_tier, self.world.v1 = reader.default_tier(), reader.v1()
-        compiled = compile_policy(self.world, profiles, self.numbers, self.series, self.calls)
+        compiled = compile_policy(self.world, profiles, self.numbers, self.row_numbers)
         policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
         self._policy_dirty = self._renewing or policy != self._policy
         if not self._policy_dirty:
@@ -377,8 +377,7 @@ class Publication:
         self._new_base = self._policy_dirty = self._everything = self._renewing = False
         self._pending.clear()
         self.numbers.fresh.clear()
-        self.series.fresh.clear()
-        self.calls.fresh.clear()
+        self.row_numbers.keep()
         self._prepared = None
         self.in_force = InForce(hashlib.sha256(self._policy).hexdigest(), generation, now)
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from aigw.control.publish.compile import Numbered, Numbers, Profiles, World, compile_policy, consumer_record
+from aigw.control.publish.compile import Numbered, Numbers, Profiles, RowNumbers, World, compile_policy, consumer_record
 from aigw.entities import KINDS, check_entity
 
 GOLDEN = Path(__file__).parents[3] / "golden"
@@ -35,7 +35,7 @@ def test_compile_makes_the_golden_policies(name: str) -> None:
     profiles, numbers = Profiles(), Numbers({})
     tier = next(iter(world.tiers), None)
     record = consumer_record((7, "c" * 8, "guest", None, tier), ["gold", "new"], own, world, profiles, numbers)
-    policy, _ = compile_policy(world, profiles, numbers, Numbers({}), Numbers({}))
+    policy, _ = compile_policy(world, profiles, numbers, RowNumbers.empty())
     got = orjson.dumps({"policy": policy, "guest": record}, default=list, option=orjson.OPT_INDENT_2) + b"\n"
     assert got == (GOLDEN / f"{name}-policy.json").read_bytes()
 
@@ -48,12 +48,12 @@ def test_the_same_input_gives_the_same_bytes_in_any_order(name: str) -> None:
         for f in ("services", "routes", "plugins", "named", "tiers", "models")
     }
     other = World(**turned, default_tier=world.default_tier, v1=world.v1)
-    numbers, series, calls = Numbers({}), Numbers({}), Numbers({})
+    numbers, rows = Numbers({}), RowNumbers.empty()
     first, second = Profiles(), Profiles()
     row = (7, "c", "guest", None, None)
     assert consumer_record(row, [], own, world, first, numbers) == consumer_record(row, [], own, other, second, numbers)
-    assert orjson.dumps(compile_policy(world, first, numbers, series, calls).policy) == orjson.dumps(
-        compile_policy(other, second, numbers, series, calls).policy
+    assert orjson.dumps(compile_policy(world, first, numbers, rows).policy) == orjson.dumps(
+        compile_policy(other, second, numbers, rows).policy
     )
 
 

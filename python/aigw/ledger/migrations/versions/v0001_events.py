@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("segment", sa.Integer, nullable=False),
         sa.Column("next", sa.Integer, nullable=False),
         sa.Column("done", sa.Integer, nullable=False),
+        sa.Column("entries", sa.Integer, nullable=False),
         sa.Column("damage", sa.Text),
         sa.UniqueConstraint("life", "slot", "segment"),
     )
@@ -38,7 +39,7 @@ def upgrade() -> None:
 def _events() -> None:
     numbers = (
         "consumer credential tier route model upstream service agent status attempt depth outcome source flags input cached_input"
-        " cache_write output reasoning price cost price_version cost_version latency_us first_byte_us queued_us"
+        " cache_write output reasoning price cost price_version cost_version latency_us first_byte_us queued_us limit_set"
     )
     op.create_table(
         "events",

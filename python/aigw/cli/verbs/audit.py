@@ -1,0 +1,125 @@
+"""`aigw audit`: whether entries, rollups and counters tell the same story."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from aigw.cli.admin_client import AdminApi
+from aigw.cli.arguments import FILE, Verb, admin_option, output_option
+from aigw.cli.output import show_table
+from aigw.types import JsonDict
+
+PATIENCE_S: Final = 600.0  # seconds: a year of events takes minutes
+_WHERE: Final = ("consumer", "credential", "tier", "model", "route", "agent", "segment")
+
+
+@click.command(cls=Verb)
+@click.option("--data", type=FILE, metavar="DIR", help="data folder to read; no gateway is asked")
+@output_option("table", "json", "csv", text="table for people; json and csv for programs, money in nano-dollars")
+@admin_option
+@click.pass_context
+def audit(ctx: click.Context, /, output: str, data: Path | None, admin: str | None) -> int:
+    """Compare the ledger with its rollups and with the counters of limits.
+
+    It recounts every entry: numbers of entries without a gap, sums by
+    minute, hour and day, and for each consumer, meter and window of now
+    the amount that the limits have counted. A difference is a row that
+    says which side has which amount. It changes nothing, and calls may go
+    on meanwhile. Unpriced, overrun and crashed entries are notes, not
+    differences.
+
+    Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
+    token. With --data it reads a data folder, whether its gateway runs or
+    not.
+
+    For example:
+
+        aigw audit
+        aigw audit --data ./aigw-data
+        aigw audit --output json
+
+    Exit codes: 0 when the books balance; 1 when they differ; 2 for a wrong
+    option, or when the folder or the gateway cannot be read.
+    """
+    from aigw.errors import AigwError, explain  # noqa: PLC0415  (start-up)
+
+    if data is not None and admin is not None:
+        raise click.UsageError("Give one of --data and --admin.", ctx)
+    try:
+        found = _of_folder(data) if data is not None else AdminApi(admin, PATIENCE_S).get("/audit/ledger")
+    except AigwError as error:
+        sys.stderr.write(f"aigw: error: {explain(error)}\n")
+        return 2
+    if output == "json":
+        sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    elif output == "csv":
+        _csv(found["differences"])
+    else:
+        _table(found)
+    return 0 if found["equal"] else 1
+
+
+def _of_folder(data: Path) -> JsonDict:
+    from aigw.serve.audit import audit_folder  # noqa: PLC0415  (asking a gateway needs no SQL)
+    from aigw.serve.progress import Bar  # noqa: PLC0415
+
+    bar = Bar(sys.stderr.isatty())
+    try:
+        return audit_folder(data, bar).json()
+    finally:
+        bar.clear()
+
+
+def _sides(row: JsonDict) -> dict[str, Any]:
+    """The amounts of a difference, by the side that has them."""
+    return {
+        name: row[name]
+        for name in row
+        if name in {"ledger", "expected", "events", "counters", "held"} or name.startswith("rollups")
+    }
+
+
+def _flat(row: JsonDict) -> dict[str, Any]:
+    sides = _sides(row)
+    where = ", ".join(f"{name} {row[name]}" for name in _WHERE if row.get(name) is not None)
+    when = next((row[name] for name in ("after", "minute", "hour", "day") if name in row), None)
+    meter = row.get("sum") or " ".join(str(row[name]) for name in ("meter", "per") if name in row) or None
+    amounts = ", ".join(f"{name} {value:,}" for name, value in sides.items())
+    return {
+        "check": row["check"],
+        "where": where or None,
+        "window": when,
+        "amount": meter,
+        "sides": amounts or None,
+        "message": row.get("message"),
+    }
+
+
+def _table(found: JsonDict) -> None:
+    checked, notes = found["checked"], found["notes"]
+    if found["differences"]:
+        rows = [_flat(row) for row in found["differences"]]
+        show_table([name.upper() for name in rows[0]], (list(row.values()) for row in rows))
+    total = len(found["differences"]) + found["unlisted_differences"]
+    verdict = "The books balance" if found["equal"] else f"{total:,} difference{'s' if total != 1 else ''}"
+    print(
+        f"{verdict}: {checked['entries']:,} entries of {checked['segments']:,} segments, {checked['rollups']:,} rollups, "
+        f"{checked['counters']:,} counters compared."
+    )
+    print(
+        f"Notes: {notes['crashed']:,} crashed, {notes['overruns']:,} overrun, {notes['unpriced']:,} unpriced entries."
+    )
+    for one in found["unpriced"]:
+        print(f"  model {one['model']} has no cost: {one['entries']:,} entries")
+    for text in found["not_compared"]:
+        print(f"Not compared: {text}.")
+
+
+def _csv(rows: list[JsonDict]) -> None:
+    writer = csv.DictWriter(sys.stdout, ["check", "where", "window", "amount", "sides", "message"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_flat(row) for row in rows)

@@ -1,0 +1,4 @@
+"""`aigw audit`: whether entries, rollups and counters tell the same story.
+
+Read in this order: report (the answer), rollups (the ledger against itself), recount (entries against the counters of limits), run (all of it).
+"""

@@ -1,0 +1,157 @@
+"""The ledger against itself: dense numbers of events, the entries of each segment, and rollups as sums of their events.
+
+In: a connection, one consistent view. Out: differences in a `Report`. Events that retention has deleted are out of reach: their sums are
+compared between the rollups that are kept.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import sqlalchemy as sa
+
+from aigw.ledger.audit.report import MOST_ROWS, Report
+from aigw.ledger.events import timestamp
+from aigw.ledger.labels import Labels
+from aigw.ledger.retention import kept_since
+from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN
+from aigw.ledger.sums import OF_EVENTS
+from aigw.ledger.tables import KEYS, ROLLUPS, SUMS, cursors, events
+from aigw.types import JsonDict
+
+NS: Final = 10**9
+_UNITS: Final[Mapping[int, str]] = {60: "minute", 3600: "hour", 86400: "day"}
+_KEYS: Final = ", ".join(KEYS)
+_SUMS: Final = ", ".join(SUMS)
+_FAR: Final = 2**33
+"""Unix seconds later than any event: the year 2242."""
+_OF_ROLLUPS: Final = ", ".join(f"SUM({name})" for name in SUMS)
+
+
+def check_ids(connection: sa.Connection, report: Report) -> None:
+    """Events have dense numbers, and every segment has as many events as entries were read from it."""
+    low, high, count = connection.execute(
+        sa.select(sa.func.min(events.c.n), sa.func.max(events.c.n), sa.func.count())
+    ).one()
+    report.checked["entries"] = count
+    if count and high - low + 1 != count:
+        report.differ(
+            {"check": "ids", "ledger": count, "expected": high - low + 1, "message": _lost(high - low + 1 - count)}
+        )
+    counted = sa.select(
+        events.c.cursor, sa.func.count().label("found"), sa.func.count(events.c.sequence.distinct()).label("places")
+    )
+    stored = counted.group_by(events.c.cursor).subquery()
+    first = connection.scalar(sa.select(sa.func.min(events.c.cursor)))
+    query = sa.select(cursors, stored.c.found, stored.c.places).outerjoin(stored, stored.c.cursor == cursors.c.n)
+    numbers: dict[tuple[int, int], list[int]] = {}
+    for row in connection.execute(query.order_by(cursors.c.life, cursors.c.slot, cursors.c.segment)):
+        report.checked["segments"] += 1
+        numbers.setdefault((row.life, row.slot), []).append(row.segment)
+        name = f"{row.life:016x}-{row.slot:02}-{row.segment:08}.segment"
+        found, places = row.found or 0, row.places or 0
+        # Retention may have deleted a part of the oldest segment that has events, and all of those before it.
+        if first is not None and row.n > first and (found != row.entries or places != found):
+            report.differ(
+                {
+                    "check": "ids",
+                    "segment": name,
+                    "ledger": found,
+                    "expected": row.entries,
+                    "message": _lost(row.entries - found),
+                }
+            )
+        if row.damage is not None:
+            report.differ({"check": "segments", "segment": name, "message": row.damage})
+    for (life, slot), known in numbers.items():
+        for number in sorted(set(range(known[0], known[-1])) - set(known)):
+            name = f"{life:016x}-{slot:02}-{number:08}.segment"
+            report.differ({"check": "segments", "segment": name, "message": "the file was never read: it is missing"})
+
+
+def _lost(events_lost: int) -> str:
+    if events_lost < 0:
+        return f"{-events_lost} events are there twice"
+    return f"{events_lost} events are missing"
+
+
+def check_rollups(connection: sa.Connection, report: Report) -> None:
+    """Every rollup is the sum of its events, and of the finer rollup."""
+    since, labels, until = kept_since(connection), Labels(connection), _FAR
+    finer: tuple[int, str] | None = None
+    for unit, table in ROLLUPS.items():
+        name = f"rollups_{_UNITS[unit]}"
+        # Events are compared with the finest rollup that is kept of their time.
+        low = max(_up(since["events"], unit * NS) // NS, _up(since[str(unit)], unit))
+        if low < until:
+            _compare(
+                connection,
+                report,
+                labels,
+                unit,
+                ("events", _of_events(unit, low, until)),
+                (name, _of_rollup(table.name, low, until)),
+            )
+            until = low
+        if finer is not None:
+            low = max(_up(since[str(finer[0])], unit), _up(since[str(unit)], unit))
+            summed = f"SELECT start / {unit} * {unit}, {_KEYS}, {_OF_ROLLUPS} FROM {finer[1]} WHERE start >= {low} GROUP BY 1, {_KEYS}"  # noqa: S608
+            _compare(connection, report, labels, unit, (finer[1], summed), (name, _of_rollup(table.name, low, _FAR)))
+        finer = (unit, table.name)
+        report.checked["rollups"] += int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+
+
+def _of_events(unit: int, low: int, until: int) -> str:
+    return (
+        f"SELECT admitted_at / {unit * NS} * {unit} AS start, {_KEYS}, {', '.join(OF_EVENTS.values())} FROM events"  # noqa: S608
+        f" WHERE admitted_at >= {low * NS} AND admitted_at < {until * NS} GROUP BY 1, {_KEYS}"
+    )
+
+
+def _of_rollup(table: str, low: int, until: int) -> str:
+    return f"SELECT start, {_KEYS}, {_SUMS} FROM {table} WHERE start >= {low} AND start < {until}"  # noqa: S608
+
+
+def _up(value: int, step: int) -> int:
+    return value + -value % step
+
+
+def _compare(
+    connection: sa.Connection, report: Report, labels: Labels, unit: int, one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    """Add a difference for each sum of a group that two queries disagree on."""
+    (name, query), (other_name, other_query) = one, other
+    sides: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
+    for side, first, second in ((name, query, other_query), (other_name, other_query, query)):
+        text = f"SELECT * FROM (SELECT * FROM ({first}) EXCEPT SELECT * FROM ({second})) LIMIT {MOST_ROWS}"  # noqa: S608
+        for row in connection.exec_driver_sql(text):
+            sides.setdefault(tuple(row[: len(KEYS) + 1]), {})[side] = tuple(row[len(KEYS) + 1 :])
+    nothing = (0,) * len(SUMS)
+    for key, found in sides.items():
+        a, b = found.get(name, nothing), found.get(other_name, nothing)
+        for field, left, right in zip(SUMS, a, b, strict=True):
+            if left != right:
+                report.differ(
+                    {"check": "rollups", **_place(labels, unit, key), "sum": field, name: left, other_name: right}
+                )
+
+
+def _place(labels: Labels, unit: int, key: tuple[int, ...]) -> JsonDict:
+    group = {kind: labels.of(kind, n) for kind, n in zip(KEYS, key[1:], strict=True) if n}
+    return {_UNITS[unit]: timestamp(key[0] * NS), **group}
+
+
+def note_entries(connection: sa.Connection, report: Report) -> None:
+    """Count the entries that people should know of."""
+    crashed = OUTCOMES.index("crashed")
+    query = f"SELECT SUM((flags & {OVERRUN}) != 0), SUM(outcome = {crashed}) FROM events"  # noqa: S608
+    overruns, dead = connection.exec_driver_sql(query).one()
+    report.notes = {"overruns": overruns or 0, "crashed": dead or 0, "unpriced": 0}
+    labels = Labels(connection)
+    for model, count in _unpriced(connection):
+        report.unpriced.append({"model": labels.of("model", model), "entries": count})
+        report.notes["unpriced"] += count
+
+
+def _unpriced(connection: sa.Connection) -> Iterable[tuple[int, int]]:
+    query = f"SELECT model, COUNT(*) FROM events WHERE model != 0 AND NOT flags & {COSTED} GROUP BY 1 ORDER BY 2 DESC"  # noqa: S608
+    return connection.exec_driver_sql(query).tuples()

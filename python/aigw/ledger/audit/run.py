@@ -1,0 +1,38 @@
+"""A whole audit of one data folder. In: its ledger, segments, counters and sets of limits. Out: a `Report`. It changes nothing, so it may run
+next to a gateway that serves.
+"""
+
+from collections.abc import Callable, Mapping
+
+from aigw.ledger.audit.recount import Counters, check_counters
+from aigw.ledger.audit.report import Report
+from aigw.ledger.audit.rollups import check_ids, check_rollups, note_entries
+from aigw.ledger.database import LedgerReader
+from aigw.ledger.source import Source
+
+STEPS = ("numbers of events", "rollups", "counters of limits")
+"""The parts of an audit, for people who wait."""
+
+
+def audit(
+    store: LedgerReader,
+    source: Source,
+    counters: Counters,
+    limit_sets: Callable[[], Mapping[str, int]],
+    progress: Callable[[str, int, int], None] = lambda text, done, of: None,
+) -> Report:
+    """Compare everything. `limit_sets`: the columns of each set of limits as a text, with the set's number. Raises StoreError, OSError."""
+    report = Report()
+
+    def sets() -> dict[int, frozenset[int]]:
+        return {n: frozenset(map(int, text.split(","))) for text, n in limit_sets().items()}
+
+    with store.reading() as connection:
+        progress(STEPS[0], 0, len(STEPS))
+        check_ids(connection, report)
+        progress(STEPS[1], 1, len(STEPS))
+        check_rollups(connection, report)
+        note_entries(connection, report)
+    progress(STEPS[2], 2, len(STEPS))
+    check_counters(store, source, counters, sets, report)
+    return report
