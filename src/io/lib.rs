@@ -5,6 +5,7 @@ pub mod access_log;
 pub mod cells;
 pub mod clock;
 pub mod consumers;
+mod control;
 mod denials;
 pub mod idle;
 mod ids;

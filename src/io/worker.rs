@@ -18,7 +18,9 @@ use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::{Answer, Head};
 use aigw_core::settle::{End, LogContext, Shutdown, Traffic};
 use aigw_core::snapshot::{Offer, Tier, Tokenizer};
-use aigw_core::surface::{Accepted, Admitted, Bounds, EndedCall, HeadOutcome, Rejected, Stages, cors};
+use aigw_core::surface::{
+    Accepted, Admitted, Bounds, EndedCall, HeadOutcome, Question, Rejected, Stages, cors, question,
+};
 use aigw_core::telemetry::Counter;
 use aigw_core::telemetry::budgets::{self, IN_FLIGHT};
 use aigw_core::telemetry::upstreams::{self, UPSTREAMS};
@@ -30,6 +32,7 @@ use bytes::Bytes;
 use crate::access_log::AccessLog;
 use crate::cells::{SlotState, WorkerCells};
 use crate::clock::SystemClock;
+use crate::control::ControlSocket;
 use crate::denials::{Denials, Refused};
 use crate::ids::Ids;
 use crate::record::Recorder;
@@ -38,7 +41,7 @@ use crate::secret::Sealer;
 use crate::snapshot::SnapshotReader;
 use crate::standing::Standing;
 use crate::tokens::{Timed, Vocabularies};
-use crate::upstream::{CallObserver, Notice};
+use crate::upstream::{CallObserver, Cancel, Notice};
 
 /// One worker.
 pub struct Worker {
@@ -59,10 +62,21 @@ pub struct Worker {
     log: OnceLock<Box<ProcessLog>>,
     refusals: Refusals,
     denials: Denials,
+    control: ControlSocket,
 }
 
 /// Writes a line of the process log: the event, then names and texts of its facts.
 pub type ProcessLog = dyn Fn(&'static str, &[(&'static str, String)]) + Send + Sync;
+
+/// The result of a body.
+pub enum BodyResult {
+    /// It goes to an upstream.
+    Admitted(Box<Admitted<WorkerCells>>),
+    /// It is answered: refused, or with a document.
+    Answered(Answer),
+    /// The control process is to be asked: [`Worker::ask`].
+    Asks(Question),
+}
 
 /// The result of a head.
 pub enum HeadResult {
@@ -100,6 +114,7 @@ impl Worker {
             log: OnceLock::new(),
             refusals: Refusals::default(),
             denials: Denials::default(),
+            control: ControlSocket::of(data)?,
         })
     }
 
@@ -190,12 +205,7 @@ impl Worker {
         };
         HeadResult::Answered(match self.stages.head(&in_force, head, now, &standing) {
             Ok(HeadOutcome::Accepted(accepted)) => return HeadResult::Accepted(accepted),
-            Ok(HeadOutcome::Document(context, body)) => {
-                let mut answer = answer::document(head, body, self.shutdown().draining);
-                cors::append(&in_force, &context, head, &mut answer.headers);
-                self.record_answer(&in_force, head, &context, &answer, None);
-                answer
-            }
+            Ok(HeadOutcome::Document(context, body)) => self.show(&in_force, &context, head, body),
             Ok(HeadOutcome::Preflight(context, headers)) => {
                 let answer = answer::preflight(head, headers, self.shutdown().draining);
                 self.record_answer(&in_force, head, &context, &answer, None);
@@ -212,19 +222,44 @@ impl Worker {
     }
 
     /// Admits a request whose body is whole, or answers it: with a refusal, or with the count of its tokens.
-    pub fn on_body(&self, accepted: Accepted, head: &Arc<Head>, body: Bytes) -> Result<Admitted<WorkerCells>, Answer> {
+    pub fn on_body(&self, mut accepted: Accepted, head: &Arc<Head>, body: Bytes) -> BodyResult {
+        if let Some(question) = accepted.question() {
+            return BodyResult::Asks(question);
+        }
         if accepted.is_counted() {
-            return Err(self.tokenize(accepted, head, body));
+            return BodyResult::Answered(self.tokenize(accepted, head, body));
         }
         match self.stages.body(accepted, head, body, self.clock.moment()) {
             Ok(admitted) => {
                 if let Some(tier) = admitted.shadowed_tier() {
                     self.recorder.shadow(tier);
                 }
-                Ok(admitted)
+                BodyResult::Admitted(Box::new(admitted))
             }
-            Err(rejected) => Err(self.refuse(head, *rejected)),
+            Err(rejected) => BodyResult::Answered(self.refuse(head, *rejected)),
         }
+    }
+
+    /// Asks the control process, and answers with its document or with a refusal.
+    pub async fn ask(&self, question: Question, head: &Head, cancel: &Cancel) -> Answer {
+        let Question { in_force, context, line } = question;
+        let document = tokio::select! {
+            biased;
+            () = cancel.wait() => Err(self.cut_reason().into()),
+            reply = self.control.ask(&line) => match reply {
+                Ok(reply) => question::document(&reply),
+                Err(_) => Err(Reason::ControlAway.into()),
+            },
+        };
+        match document {
+            Ok(document) => self.show(&in_force, &context, head, document),
+            Err(refusal) => self.refuse(head, Rejected { refusal, context, in_force }),
+        }
+    }
+
+    /// Why a request that is no call is cut.
+    fn cut_reason(&self) -> Reason {
+        if self.cutting.load(Ordering::Relaxed) { Reason::Draining } else { Reason::ClientGone }
     }
 
     fn tokenize(&self, accepted: Accepted, head: &Head, body: Bytes) -> Answer {
@@ -232,9 +267,14 @@ impl Worker {
             Ok(counted) => counted,
             Err(rejected) => return self.refuse(head, *rejected),
         };
-        let mut answer = answer::document(head, counted, self.shutdown().draining);
-        cors::append(&in_force, &context, head, &mut answer.headers);
-        self.record_answer(&in_force, head, &context, &answer, None);
+        self.show(&in_force, &context, head, counted)
+    }
+
+    /// The answer that shows a document.
+    fn show(&self, in_force: &InForce, context: &LogContext, head: &Head, document: Bytes) -> Answer {
+        let mut answer = answer::document(head, document, self.shutdown().draining);
+        cors::append(in_force, context, head, &mut answer.headers);
+        self.record_answer(in_force, head, context, &answer, None);
         answer
     }
 

@@ -21,6 +21,8 @@ pub enum Operation<'a> {
     Model(&'a str),
     /// The caller's standing at its limits.
     Limits,
+    /// The caller's usage.
+    Usage,
     /// The count of a body's input tokens.
     Tokenize,
 }
@@ -97,6 +99,7 @@ impl<'a> Operation<'a> {
             "embeddings" => Self::Call(Endpoint::Embeddings),
             "models" => Self::Models,
             "limits" => Self::Limits,
+            "usage" => Self::Usage,
             "tokenize" => Self::Tokenize,
             other => Self::Model(other.strip_prefix("models/").filter(|name| !name.is_empty())?),
         })
@@ -105,7 +108,9 @@ impl<'a> Operation<'a> {
     fn takes(self, method: &Method) -> bool {
         match self {
             Self::Call(_) | Self::Tokenize => method == Method::POST,
-            Self::Models | Self::Model(_) | Self::Limits => method == Method::GET || method == Method::HEAD,
+            Self::Models | Self::Model(_) | Self::Limits | Self::Usage => {
+                method == Method::GET || method == Method::HEAD
+            }
         }
     }
 }
@@ -137,7 +142,7 @@ mod tests {
         ] {
             assert!(Operation::of(path).is_none(), "{path}");
         }
-        for path in ["/v1", "/v1/", "/v1/models/", "/v1/chat", "/v1/chat/completions/", "/v1/usage", "/v2/models"] {
+        for path in ["/v1", "/v1/", "/v1/models/", "/v1/chat", "/v1/chat/completions/", "/v1/usage/", "/v2/models"] {
             assert!(Operation::of(path).is_none(), "{path}");
         }
     }

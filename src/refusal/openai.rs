@@ -48,7 +48,7 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
         Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout | Reason::UpstreamVanished => {
             ("server_error", "upstream_timeout")
         }
-        Reason::UpstreamAuth => ("server_error", reason.code()),
+        Reason::UpstreamAuth | Reason::ControlAway => ("server_error", reason.code()),
         _ => match reason.status() {
             502..=504 => ("server_error", "upstream_error"),
             500 => ("server_error", "internal_error"),
@@ -150,7 +150,7 @@ pub fn no_endpoint(path: &str) -> Refusal {
     let message = format!(
         "The endpoint '{shown}' does not exist here, or is not supported. Call models with POST /v1/chat/completions \
          (also in place of /v1/responses, /v1/messages and /v1/assistants), /v1/completions or /v1/embeddings; \
-         GET /v1/models lists them, GET /v1/limits shows your limits."
+         GET /v1/models lists them, GET /v1/limits shows your limits, GET /v1/usage your usage."
     );
     Refusal::because(Reason::UnsupportedEndpoint, message)
 }

@@ -181,6 +181,8 @@ denials! {
     RequestTooDear = "request_max_spend_exceeded", 400, "The request may cost more than your tier allows for one request", None, Never;
     /// The ledger has no room for the call's row: its disk is full, or cannot be written.
     LedgerFull = "ledger_full", 503, "The gateway cannot record calls now", RetryAfter, After;
+    /// The control process, which reads the ledger, does not answer this question.
+    ControlAway = "control_unavailable", 503, "The gateway cannot read its ledger now: ask again soon. If this lasts, the operator of this API finds the cause in the log of the control process", RetryAfter, After;
 }
 
 impl Reason {

@@ -3,11 +3,13 @@
 //! A [`Case`] is one request with everything that judges it. An accepted head leaves its [`Findings`] for the body; an
 //! admitted body leaves an [`Admission`] for the call.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::cors;
+use super::question::Question;
 use crate::accept::openai::Endpoint;
 use crate::admit::{Admitter, CallerRows, Check, Permit};
 use crate::cells::CounterSpace;
@@ -55,6 +57,8 @@ pub(super) enum Findings {
     OpenAi(OpenAiHead),
     /// A body that is only counted, and its coding.
     Tokenize(Option<Coding>),
+    /// A question to the control process, as its line. Its body is thrown away.
+    Question(String),
 }
 
 /// The findings on Kong's routes.
@@ -112,6 +116,12 @@ impl Accepted {
     /// Whether the body is answered by [`super::Stages::tokenize`], and goes to no upstream.
     pub fn is_counted(&self) -> bool {
         matches!(self.findings, Findings::Tokenize(_))
+    }
+
+    /// The question to the control process that the head asks, if it asks one.
+    pub fn question(&mut self) -> Option<Question> {
+        let Findings::Question(line) = &mut self.findings else { return None };
+        Some(Question { in_force: Arc::clone(&self.in_force), context: self.context, line: take(line) })
     }
 
     /// Adds the headers that let a page read an answer of the gateway's own.

@@ -15,6 +15,7 @@ mod extension;
 mod in_flight;
 mod kong;
 mod openai;
+pub mod question;
 mod tokenize;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use case::{Accepted, HeadOutcome, StandingReader};
 use case::{Case, Findings};
 pub use ended::{EndedCall, FailedAttempt};
 pub use extension::Current;
+pub use question::Question;
 
 /// The stages of one worker, over the counters of `P`.
 pub struct Stages<P: CounterSpace> {
@@ -116,7 +118,7 @@ impl<P: CounterSpace> Stages<P> {
         let admission = match findings {
             Findings::Kong(kong) => kong::body(&case, context, kong, checks, body),
             Findings::OpenAi(openai) => openai::body(&case, head, &mut context, openai, checks, body),
-            Findings::Tokenize(_) => Err(Reason::Internal.into()),
+            Findings::Tokenize(_) | Findings::Question(_) => Err(Reason::Internal.into()),
         };
         match admission {
             Ok(admission) => Ok(Admitted::new(admission, in_force, Arc::clone(head), context, ingress, now)),
@@ -137,7 +139,7 @@ impl<P: CounterSpace> Stages<P> {
         let case = Case { in_force: &in_force, hasher, admitter, max_body: self.bounds.max_body, head, now };
         let document = match findings {
             Findings::Tokenize(coding) => tokenize::body(&case, context, coding, body),
-            Findings::Kong(_) | Findings::OpenAi(_) => Err(Reason::Internal.into()),
+            Findings::Kong(_) | Findings::OpenAi(_) | Findings::Question(_) => Err(Reason::Internal.into()),
         };
         match document {
             Ok(document) => Ok((in_force, context, document)),

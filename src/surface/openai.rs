@@ -4,7 +4,7 @@
 //! [`body`]: accept (plain bytes), admit (size), accept (deciding words), admit (model, gates, then all limits are taken), balance (order of the
 //! targets), forward. The same body goes upstream with the model renamed, the output capped, and the usage of a stream asked
 //! for. `GET /v1/models` and `/v1/limits` are answered from the head and take nothing;
-//! `tokenize` answers `/v1/tokenize` from the body and takes nothing.
+//! `tokenize` answers `/v1/tokenize` from the body, `question` has `/v1/usage` answered by the control process; both take nothing.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use http::Method;
 
 use super::budget::{self, Ask, Refused, Taken};
 use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingReader};
-use super::cors;
+use super::{cors, question};
 use crate::accept;
 use crate::accept::openai::{Asked, Endpoint};
 use crate::admit::{Admitter, CallerRows, Check, gate, headers, refused, size, tier, tier::Work};
@@ -76,6 +76,10 @@ pub(super) fn head<P: CounterSpace>(
         Operation::Tokenize => {
             judge_declared(tier, head)?;
             return Ok(case.accepted(*context, Vec::new(), Findings::Tokenize(coding)));
+        }
+        Operation::Usage => {
+            let line = question::usage(caller.consumer, &query(head))?;
+            return Ok(case.accepted(*context, Vec::new(), Findings::Question(line)));
         }
         Operation::Limits => {
             let page = standing(offer, tier, &caller).ok_or(Reason::Internal)?;

@@ -164,6 +164,23 @@ fn documents_are_answers_and_take_nothing() {
 }
 
 #[test]
+fn usage_is_a_question_about_the_caller_and_takes_nothing() {
+    let world = World::new(&policy());
+    let spec = Spec::get("/v1/usage");
+    let mut head = spec.head();
+    head.query = "after=1&apikey=x&consumer=2".into();
+    let Ok(HeadOutcome::Accepted(mut accepted)) = world.head(&mut head) else { unreachable!() };
+    let question = accepted.question().unwrap();
+    assert_eq!((question.context.consumer_n, question.context.tier), (Some(ANN), Some(0)));
+    let line: Value = serde_json::from_str(question.line.strip_suffix('\n').unwrap()).unwrap();
+    assert_eq!(line, json!({"question": "usage", "consumer": ANN, "query": "after=1&consumer=2"}));
+    let (_, mut call) = world.accepted(&Spec::chat());
+    assert!(call.question().is_none());
+    assert_eq!(world.reason(&Spec { key: None, ..spec }), Some(Reason::NoApiKey));
+    assert_eq!(world.counts(ANN), [0, 0, 0]);
+}
+
+#[test]
 fn refusals_are_written_in_openais_form() {
     let world = World::new(&policy());
     let body = |request: &Spec| -> (u16, Value) {

@@ -6,6 +6,7 @@ mod world;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -14,10 +15,12 @@ use std::time::Duration;
 use aigw_core::balance::Origin;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::in_force::InForce;
+use aigw_core::request::Answer;
 use aigw_core::settle::{Outcome, Shutdown};
 use aigw_core::surface::{Admitted, EndedCall};
 use aigw_core::units::Moment;
 use aigw_io::upstream::{Batch, CallObserver, Event, Notice, Upstream};
+use bytes::Bytes;
 use serde_json::json;
 use world::{ANN, NOW, Spec, World, policy};
 
@@ -90,7 +93,7 @@ fn thread_survives_panics_of_delivery_and_beat() {
     let thread = thread::spawn(move || Upstream::run(inbox, watcher, Duration::from_millis(1), deliver, beat));
     let world = world();
     for ended in 1..=3 {
-        assert!(upstream.submit(admitted(&world), Arc::default(), ()).is_ok());
+        assert!(upstream.submit(Box::new(admitted(&world)), Arc::default(), ()).is_ok());
         assert!(events.recv_timeout(PATIENCE).unwrap());
         assert_eq!((observer.0.load(Ordering::SeqCst), world.counts(ANN)), (ended, [0, 0, 0]));
         beats.recv_timeout(PATIENCE).unwrap();
@@ -101,11 +104,32 @@ fn thread_survives_panics_of_delivery_and_beat() {
 }
 
 #[test]
+fn answer_of_the_workers_own_is_delivered_and_a_panic_cuts_its_client() {
+    let (upstream, inbox) = Upstream::<Observer, u8>::channel();
+    let (told, events) = mpsc::channel();
+    let deliver = move |batch: Batch<u8>| {
+        for (waiter, event) in batch {
+            let status = if let Event::Answer(answer) = &event { answer.status } else { 0 };
+            told.send((*waiter, status, event.is_last())).unwrap();
+        }
+    };
+    let thread = thread::spawn(move || Upstream::run(inbox, Arc::default(), Duration::from_millis(5), deliver, || ()));
+    let answer = Answer { status: 418, headers: Vec::new(), body: Bytes::new(), close: false };
+    let broken: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(async { unreachable!("a fault of its work") });
+    assert!(upstream.answer(broken, 1));
+    assert_eq!(events.recv_timeout(PATIENCE).unwrap(), (1, 0, true));
+    assert!(upstream.answer(Box::pin(async { answer }), 2));
+    assert_eq!(events.recv_timeout(PATIENCE).unwrap(), (2, 418, true));
+    drop(upstream);
+    assert!(thread.join().unwrap().is_ok());
+}
+
+#[test]
 fn call_without_thread_comes_back_and_gives_back() {
     let (upstream, inbox) = Upstream::<Observer, ()>::channel();
     drop(inbox);
     let world = world();
-    let returned = upstream.submit(admitted(&world), Arc::default(), ());
+    let returned = upstream.submit(Box::new(admitted(&world)), Arc::default(), ());
     assert_eq!(world.counts(ANN), [1, 1, 0]);
     drop(returned);
     assert_eq!(world.counts(ANN), [0, 0, 0]);
@@ -159,7 +183,7 @@ fn status_of(first: &'static str, second: &'static str) -> (u16, [usize; 2], [u3
     };
     let thread = thread::spawn(move || Upstream::run(inbox, Arc::default(), Duration::from_millis(5), deliver, || ()));
     let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
-    assert!(handle.submit(world.request(&twin).ok().unwrap(), Arc::default(), ()).is_ok());
+    assert!(handle.submit(Box::new(world.request(&twin).ok().unwrap()), Arc::default(), ()).is_ok());
     let status = events.recv_timeout(PATIENCE).unwrap();
     drop(handle);
     assert!(thread.join().unwrap().is_ok());

@@ -10,5 +10,6 @@ names       numbers of entries -> names that people read
 retention   deletes old events and rollups in small steps
 query       filters, groupings and offsets of a request, checked
 events      pages of events, and one request's events
+own         one consumer's usage, as it may see it itself
 usage       sums by group, from rollups, and refusals
 """

@@ -48,9 +48,9 @@ class Filters(NamedTuple):
         return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:12]
 
 
-def filters(query: Mapping[str, str], also: Iterable[str] = ()) -> Filters:
-    """The filters of a query; `also`: its other parameters."""
-    allowed = (*FILTERS, *also)
+def filters(query: Mapping[str, str], also: Iterable[str] = (), of: Iterable[str] = FILTERS) -> Filters:
+    """The filters of a query; `of`: the filters that it may have; `also`: its other parameters."""
+    allowed = (*of, *also)
     for name in query:
         if name not in allowed:
             raise BadQuery(name[:64], f"unknown parameter: expected one of: {', '.join(allowed)}")

@@ -34,6 +34,8 @@ _END: Final = 2**62 - 2**62 % (86400 * NS)
 
 Key = tuple[int, ...]
 """Start of the time group, then the numbers of the other groups."""
+Conditions = Mapping[str, list[int]]
+"""The numbers that an entry of interest has, by kind."""
 
 
 class Part(NamedTuple):
@@ -47,13 +49,10 @@ class Part(NamedTuple):
 def usage(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]) -> JsonDict:
     """`GET /usage`: sums and refusals by group, ordered by time and name."""
     time = next((word for word in groups if word in TIMES), None)
-    low, high = _kept(connection, wanted, time)
+    low, high = kept(connection, wanted, time)
     keys = [word for word in groups if word not in TIMES]
     conditions = _named(connection, wanted)
-    found: dict[Key, list[int]] = {}
-    for part in parts(low, high, _UNITS.get(time or "day", 86400)) if conditions is not None else ():
-        for row in _sums(connection, part, keys, conditions or {}, _UNITS[time] if time else 0):
-            _add(found, tuple(row[: len(keys) + 1]), list(row[len(keys) + 1 :]))
+    found = summed(connection, (low, high), keys, time, conditions) if conditions is not None else {}
     refused: dict[Key, list[int]] = {}
     if conditions is not None:
         for key, count in _refusals(connection, (low, high), keys, conditions, _UNITS[time] if time else 0):
@@ -63,7 +62,18 @@ def usage(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]) -
     if not groups and not merged:
         merged = {(0,): [*zero, 0]}
     names = [*(SHOWN.get(name) for name in SUMS), "denials"]
-    return {"data": _rows(connection, merged, groups, names), "next": None, **_range(wanted, low, high)}
+    return {"data": rows(connection, merged, groups, names), "next": None, **bounds(wanted, low, high)}
+
+
+def summed(
+    connection: sa.Connection, span: tuple[int, int], keys: list[str], time: str | None, conditions: Conditions
+) -> dict[Key, list[int]]:
+    """`SUMS` of the events in `span` (unix nanoseconds) by `keys` and `time`."""
+    found: dict[Key, list[int]] = {}
+    for part in parts(*span, _UNITS.get(time or "day", 86400)):
+        for row in _sums(connection, part, keys, conditions, _UNITS[time] if time else 0):
+            _add(found, tuple(row[: len(keys) + 1]), list(row[len(keys) + 1 :]))
+    return found
 
 
 def refusals(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]) -> JsonDict:
@@ -81,7 +91,7 @@ def refusals(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]
             _add(found, key, [count])
     if not groups and not found:
         found = {(0,): [0]}
-    return {"data": _rows(connection, found, groups, ["denials"]), "next": None, **_range(wanted, low, high)}
+    return {"data": rows(connection, found, groups, ["denials"]), "next": None, **bounds(wanted, low, high)}
 
 
 def parts(low: int, high: int, coarsest: int) -> Iterator[Part]:
@@ -106,7 +116,7 @@ def _cut(low: int, high: int, units: list[int]) -> Iterator[Part]:
     yield from _cut(last, high, units[1:])
 
 
-def _kept(connection: sa.Connection, wanted: Filters, time: str | None) -> tuple[int, int]:
+def kept(connection: sa.Connection, wanted: Filters, time: str | None) -> tuple[int, int]:
     """The range, grown to times that the rollups still know."""
     since = kept_since(connection)
     low, high = wanted.after or 0, _END if wanted.before is None else wanted.before
@@ -139,9 +149,7 @@ def _named(connection: sa.Connection, wanted: Filters) -> dict[str, list[int]] |
     return found
 
 
-def _sums(
-    connection: sa.Connection, part: Part, keys: list[str], conditions: Mapping[str, list[int]], seconds: int
-) -> Any:
+def _sums(connection: sa.Connection, part: Part, keys: list[str], conditions: Conditions, seconds: int) -> Any:
     """Rows (start of the time group, keys..., sums...) of one part."""
     table = ROLLUPS[part.unit] if part.unit else events
     start: sa.ColumnElement[int] = sa.literal_column(f"admitted_at / {NS}")
@@ -169,7 +177,7 @@ def _floor(start: Any, seconds: int) -> Any:
 
 
 def _refusals(
-    connection: sa.Connection, span: tuple[int, int], keys: list[str], conditions: Mapping[str, list[int]], seconds: int
+    connection: sa.Connection, span: tuple[int, int], keys: list[str], conditions: Conditions, seconds: int
 ) -> Iterator[tuple[Key, int]]:
     """(key, count). A refusal has no credential, route or agent: its number there is 0."""
     c = denials.c
@@ -192,7 +200,7 @@ def _add(into: dict[Key, list[int]], key: Key, more: list[int]) -> None:
         )
 
 
-def _rows(
+def rows(
     connection: sa.Connection, found: Mapping[Key, list[int]], groups: tuple[str, ...], names: list[str | None]
 ) -> list[JsonDict]:
     """Rows with names. Numbers with one name are one group."""
@@ -230,7 +238,7 @@ _TIME_TEXT: Final[Mapping[str, Callable[[int], str]]] = {
 }
 
 
-def _range(wanted: Filters, low: int, high: int) -> JsonDict:
+def bounds(wanted: Filters, low: int, high: int) -> JsonDict:
     """The range of the answer; null where the query has no bound."""
     return {
         "after": None if wanted.after is None else timestamp(low),

@@ -20,6 +20,7 @@ from aigw.config import ConfigErrors
 from aigw.errors import AigwError, ConfigError, explain
 from aigw.serve import child
 from aigw.serve.control_plane import Control, ControlSettings, open_control
+from aigw.serve.control_socket import ControlSocket
 from aigw.serve.log import Log, Records
 from aigw.serve.progress import Bar
 from aigw.serve.server import asgi
@@ -84,6 +85,11 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     if watch is not None:
         watch.start()
     exporter = start_exporter(settings.otlp_endpoint, control.store.store_id, control.families, control.faults, log)
+    questions = ControlSocket(settings.data, control.ledger.answers(), control.faults)
+    try:
+        await questions.start()
+    except OSError as error:
+        log("control_socket_failed", error=explain(error))
     server = asgi(control.app, settings.admin, lambda: child.report_ready(orders))
     served = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())
@@ -96,6 +102,7 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     if watch is not None:
         await loop.run_in_executor(None, watch.stop)
     await asyncio.wait([served], timeout=2)
+    questions.stop()
     if exporter is not None:
         await loop.run_in_executor(None, exporter.shutdown)
 

@@ -14,9 +14,11 @@ from aigw.entities.ledger import LedgerSpec, bytes_of, seconds_of
 from aigw.ledger.compactor import Compactor
 from aigw.ledger.database import FILE, LedgerStore
 from aigw.ledger.names import Named, Names
+from aigw.ledger.own import own_usage
 from aigw.ledger.retention import Retention, Sweeper
 from aigw.ledger.source import Source
 from aigw.telemetry.faults import Faults
+from aigw.types import JsonDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,15 @@ class Ledger:
 
     store: LedgerStore
     compactor: Compactor
+
+    def answers(self) -> dict[str, Callable[[JsonDict], JsonDict]]:
+        """The questions of workers: name -> function, which any thread may call. Raises BadQuery, StoreError."""
+
+        def usage(asked: JsonDict) -> JsonDict:
+            with self.store.reading() as connection:
+                return own_usage(connection, int(asked["consumer"]), str(asked["query"]))
+
+        return {"usage": usage}
 
     def close(self) -> None:
         """End the compactor and close the files."""

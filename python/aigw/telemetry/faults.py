@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 from aigw.telemetry.families import Family, own
 
-Thread = Literal["writer", "base", "watch", "repair", "export", "ledger"]
-THREADS: Final[tuple[Thread, ...]] = ("writer", "base", "watch", "repair", "export", "ledger")
+Thread = Literal["writer", "base", "watch", "repair", "export", "ledger", "questions"]
+THREADS: Final[tuple[Thread, ...]] = ("writer", "base", "watch", "repair", "export", "ledger", "questions")
 
 log = logging.getLogger("aigw.control")
 

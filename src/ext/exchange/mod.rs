@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use aigw_core::refusal::Reason;
 use aigw_core::request::{Answer, BodyLength, Head, Header};
-use aigw_core::surface::Accepted;
+use aigw_core::surface::{Accepted, Question};
 use aigw_io::upstream::Cancel;
-use aigw_io::worker::HeadResult;
+use aigw_io::worker::{BodyResult, HeadResult};
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -271,11 +271,12 @@ impl Exchange {
             worker.on_body(accepted, &own.head, body)
         };
         let admitted = match admitted {
-            Ok(admitted) => admitted,
-            Err(answer) => return Self::answer(this, &answer),
+            BodyResult::Admitted(admitted) => admitted,
+            BodyResult::Answered(answer) => return Self::answer(this, &answer),
+            BodyResult::Asks(question) => return Self::ask(this, question),
         };
         if own.phase() == Phase::Head && !Self::enter(this) {
-            return Self::answer(this, &worker.turn_away(admitted, Reason::Overloaded));
+            return Self::answer(this, &worker.turn_away(*admitted, Reason::Overloaded));
         }
         own.set_phase(Phase::Forwarded);
         let waiter = CallInFlight { exchange: this.clone().unbind(), transport: RefCell::default() };
@@ -283,6 +284,22 @@ impl Exchange {
             Ok(()) => Ok(()),
             Err(admitted) => Self::answer(this, &worker.turn_away(*admitted, Reason::Internal)),
         }
+    }
+
+    /// Asks the control process on the upstream thread; its reply is the answer.
+    fn ask(this: &Bound<'_, Self>, question: Question) -> PyResult<()> {
+        let own = this.get();
+        if own.phase() == Phase::Head && !Self::enter(this) {
+            return Self::answer(this, &own.shared.worker.deny(&own.head, Reason::Overloaded, None));
+        }
+        own.set_phase(Phase::Forwarded);
+        let waiter = CallInFlight { exchange: this.clone().unbind(), transport: RefCell::default() };
+        let (worker, head, cancel) = (Arc::clone(&own.shared.worker), Arc::clone(&own.head), Arc::clone(&own.cancel));
+        let answer = async move { worker.ask(question, &head, &cancel).await };
+        if own.shared.upstream.answer(Box::pin(answer), waiter) {
+            return Ok(());
+        }
+        Self::answer(this, &own.shared.worker.deny(&own.head, Reason::Internal, None))
     }
 
     /// Answers with an answer of the gateway's own and ends the exchange, even when the server refuses the answer.

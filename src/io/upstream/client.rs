@@ -1,26 +1,37 @@
 //! The upstream thread: takes calls from any thread, runs each as a task, and hands events back in batches.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aigw_core::request::Answer;
 use aigw_core::surface::Admitted;
 use tokio::sync::mpsc;
 
 use super::counters::UpstreamCounters;
 use super::observer::{CallObserver, Cancel};
-use super::outbox::{Batch, Outbox, Ready};
+use super::outbox::{Batch, Outbox, Promise, Ready};
 use super::shared::Shared;
 use super::task::CallTask;
 
 /// A handle on the upstream thread; usable from any thread.
 pub struct Upstream<O: CallObserver, T> {
-    calls: mpsc::UnboundedSender<Submitted<O, T>>,
+    work: mpsc::UnboundedSender<Submitted<O, T>>,
     counters: Arc<UpstreamCounters>,
 }
 
+/// Work on its way to the upstream thread.
+enum Submitted<O: CallObserver, T> {
+    Call(Admission<O, T>),
+    Answer(Answering, T),
+}
+
+/// Work of the worker's own that ends with an answer.
+pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
 /// An admitted request on its way to the upstream thread.
-struct Submitted<O: CallObserver, T> {
+struct Admission<O: CallObserver, T> {
     /// In a box: it has a kilobyte, and crosses the channel in several moves.
     admitted: Box<Admitted<O::Space>>,
     cancel: Arc<Cancel>,
@@ -60,7 +71,15 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
                     sweeper.survive(|| sweeper.tend());
                 }
             });
-            while let Some(Submitted { admitted, cancel, waiter }) = inbox.calls.recv().await {
+            while let Some(submitted) = inbox.work.recv().await {
+                let Admission { admitted, cancel, waiter } = match submitted {
+                    Submitted::Call(admission) => admission,
+                    Submitted::Answer(answering, waiter) => {
+                        let promise = Promise::new(Rc::clone(&ready), waiter);
+                        tokio::task::spawn_local(async move { promise.keep(answering.await) });
+                        continue;
+                    }
+                };
                 let (dispatch, call) = admitted.into_parts();
                 let outbox = Outbox::new(Rc::clone(&ready), waiter, call);
                 // In a box: tokio moves a task's future several times, and the whole of it at the end, and this one has kilobytes.
@@ -77,18 +96,26 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
     pub fn channel() -> (Self, Inbox<O, T>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let counters = Arc::new(UpstreamCounters::default());
-        (Self { calls: sender, counters: Arc::clone(&counters) }, Inbox { calls: receiver, counters })
+        (Self { work: sender, counters: Arc::clone(&counters) }, Inbox { work: receiver, counters })
     }
 
     /// Sends an admitted request; `waiter` gets its events. Gives the request back when the thread is gone.
     pub fn submit(
         &self,
-        admitted: Admitted<O::Space>,
+        admitted: Box<Admitted<O::Space>>,
         cancel: Arc<Cancel>,
         waiter: T,
     ) -> Result<(), Box<Admitted<O::Space>>> {
-        let submitted = Submitted { admitted: Box::new(admitted), cancel, waiter };
-        self.calls.send(submitted).map_err(|unsent| unsent.0.admitted)
+        let admission = Admission { admitted, cancel, waiter };
+        self.work.send(Submitted::Call(admission)).map_err(|unsent| match unsent.0 {
+            Submitted::Call(admission) => admission.admitted,
+            Submitted::Answer(..) => unreachable!("a call was sent"),
+        })
+    }
+
+    /// Runs work of the worker's own beside the calls; `waiter` gets its answer. False when the thread is gone.
+    pub fn answer(&self, answering: Answering, waiter: T) -> bool {
+        self.work.send(Submitted::Answer(answering, waiter)).is_ok()
     }
 
     /// The counters of this thread.
@@ -100,6 +127,6 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
 
 /// The receiving end of [`Upstream::channel`].
 pub struct Inbox<O: CallObserver, T> {
-    calls: mpsc::UnboundedReceiver<Submitted<O, T>>,
+    work: mpsc::UnboundedReceiver<Submitted<O, T>>,
     counters: Arc<UpstreamCounters>,
 }

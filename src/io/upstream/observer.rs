@@ -51,7 +51,7 @@ impl Cancel {
         self.set.load(Ordering::Acquire)
     }
 
-    pub(super) async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         while !self.is_set() {
             self.bell.notified().await;
         }

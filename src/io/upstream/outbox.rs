@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use aigw_core::forward::Attempt;
+use aigw_core::request::Answer;
 use aigw_core::settle::Failure;
 use aigw_core::surface::{Call, FailedCall, Judged};
 use aigw_core::telemetry::ErrorType;
@@ -45,6 +46,33 @@ impl<O, T> Ready<O, T> {
         self.batch.borrow_mut().push((Rc::clone(waiter), event));
         if !self.rung.replace(true) {
             self.bell.notify_one();
+        }
+    }
+}
+
+/// An answer of the worker's own that a waiter waits for. Dropped without one (a panic), it cuts the client's connection.
+pub(super) struct Promise<O, T> {
+    ready: Rc<Ready<O, T>>,
+    waiter: Option<Rc<T>>,
+}
+
+impl<O, T> Promise<O, T> {
+    pub(super) fn new(ready: Rc<Ready<O, T>>, waiter: T) -> Self {
+        Self { ready, waiter: Some(Rc::new(waiter)) }
+    }
+
+    /// The answer is here.
+    pub(super) fn keep(mut self, answer: Answer) {
+        if let Some(waiter) = self.waiter.take() {
+            self.ready.add(&waiter, Event::Answer(answer));
+        }
+    }
+}
+
+impl<O, T> Drop for Promise<O, T> {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            self.ready.add(&waiter, Event::Cut(None));
         }
     }
 }
