@@ -19,6 +19,7 @@ use crate::accept::openai::{Asked, Endpoint};
 use crate::admit::{Admitter, CallerRows, Check, gate, headers, refused, size, tier, tier::Work};
 use crate::balance::{Deadlines, order};
 use crate::cells::CounterSpace;
+use crate::coding::Coding;
 use crate::forward::{Attempts, Dispatch, Limits, ModelAttempts};
 use crate::identify::{self, azure_query, keyless_query};
 use crate::in_force::InForce;
@@ -63,28 +64,11 @@ pub(super) fn head<P: CounterSpace>(
 
     let endpoint = match operation {
         Operation::Call(endpoint) => endpoint,
-        Operation::Models => {
-            let list = in_force.tiers.get(index).map(|tier| tier.models.clone()).unwrap_or_default();
-            return Ok(HeadOutcome::Document(*context, list));
-        }
-        Operation::Model(name) => {
-            let (at, model) = offer.model(name).ok_or_else(|| openai::no_model(name))?;
-            gate::model(tier, model)?;
-            let shown = in_force.models.get(at).map(|model| model.shown.clone()).unwrap_or_default();
-            return Ok(HeadOutcome::Document(*context, shown));
-        }
-        Operation::Tokenize => {
-            judge_declared(tier, head)?;
-            return Ok(case.accepted(*context, Vec::new(), Findings::Tokenize(coding)));
-        }
-        Operation::Usage => {
-            let line = question::usage(caller.consumer, &query(head))?;
-            return Ok(case.accepted(*context, Vec::new(), Findings::Question(line)));
-        }
         Operation::Limits => {
             let page = standing(offer, tier, &caller).ok_or(Reason::Internal)?;
             return Ok(HeadOutcome::Document(*context, page));
         }
+        other => return aside(case, *context, other, coding),
     };
     context.endpoint = Some(endpoint);
 
@@ -97,6 +81,39 @@ pub(super) fn head<P: CounterSpace>(
 
     let openai = OpenAiHead { endpoint, coding, caller: rows };
     Ok(case.accepted(*context, checks, Findings::OpenAi(openai)))
+}
+
+/// The operations beside calls. They take nothing.
+fn aside<P: CounterSpace>(
+    case: &Case<'_, P>,
+    context: LogContext,
+    operation: Operation<'_>,
+    coding: Option<Coding>,
+) -> Result<HeadOutcome, Refusal> {
+    let Case { in_force, head, .. } = *case;
+    let (offer, tier) = (in_force.offer(), context.tier(in_force).ok_or(Reason::Internal)?);
+    match operation {
+        Operation::Models => {
+            let tier = context.tier.and_then(|index| in_force.tiers.get(index));
+            let list = tier.map(|tier| tier.models.clone()).unwrap_or_default();
+            Ok(HeadOutcome::Document(context, list))
+        }
+        Operation::Model(name) => {
+            let (at, model) = offer.model(name).ok_or_else(|| openai::no_model(name))?;
+            gate::model(tier, model)?;
+            let shown = in_force.models.get(at).map(|model| model.shown.clone()).unwrap_or_default();
+            Ok(HeadOutcome::Document(context, shown))
+        }
+        Operation::Tokenize => {
+            judge_declared(tier, head)?;
+            Ok(case.accepted(context, Vec::new(), Findings::Tokenize(coding)))
+        }
+        Operation::Usage => {
+            let line = question::usage(context.consumer_n.ok_or(Reason::Internal)?, &query(head))?;
+            Ok(case.accepted(context, Vec::new(), Findings::Question(line)))
+        }
+        Operation::Call(_) | Operation::Limits => Err(Reason::Internal.into()),
+    }
 }
 
 pub(super) fn body<P: CounterSpace>(

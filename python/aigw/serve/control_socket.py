@@ -60,7 +60,7 @@ class ControlSocket:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A worker that went away, or an asker that is none, gets no reply.
-        with contextlib.suppress(OSError, TimeoutError, ValueError):
+        with contextlib.suppress(OSError, TimeoutError, ValueError, RecursionError):
             async with asyncio.timeout(LINE_S):
                 asked = json.loads(await reader.readline())
             reply = await self._reply(asked)
@@ -71,7 +71,8 @@ class ControlSocket:
         writer.close()
 
     async def _reply(self, asked: Any) -> JsonDict:
-        answering = self._answers.get(asked.get("question", "")) if isinstance(asked, dict) else None
+        name = asked.get("question") if isinstance(asked, dict) else None
+        answering = self._answers.get(name) if isinstance(name, str) else None
         if answering is None:
             return {"failed": "unknown question"}
         if self._waiting >= MOST_WAITING:

@@ -27,6 +27,25 @@ enum Submitted<O: CallObserver, T> {
     Answer(Answering, T),
 }
 
+impl<O: CallObserver, T: Send + 'static> Submitted<O, T> {
+    /// Begins the work as a task.
+    fn begin(self, shared: &Rc<Shared>, ready: &Rc<Ready<O, T>>) {
+        match self {
+            Self::Call(Admission { admitted, cancel, waiter }) => {
+                let (dispatch, call) = admitted.into_parts();
+                let outbox = Outbox::new(Rc::clone(ready), waiter, call);
+                let task = CallTask { shared: Rc::clone(shared), outbox };
+                // In a box: tokio moves a task's future several times, and the whole of it at the end, and this one has kilobytes.
+                tokio::task::spawn_local(Box::pin(task.run(dispatch, cancel)));
+            }
+            Self::Answer(answering, waiter) => {
+                let promise = Promise::new(Rc::clone(ready), waiter);
+                tokio::task::spawn_local(async move { promise.keep(answering.await) });
+            }
+        }
+    }
+}
+
 /// Work of the worker's own that ends with an answer.
 pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -72,20 +91,7 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
                 }
             });
             while let Some(submitted) = inbox.work.recv().await {
-                let Admission { admitted, cancel, waiter } = match submitted {
-                    Submitted::Call(admission) => admission,
-                    Submitted::Answer(answering, waiter) => {
-                        let promise = Promise::new(Rc::clone(&ready), waiter);
-                        tokio::task::spawn_local(async move { promise.keep(answering.await) });
-                        continue;
-                    }
-                };
-                let (dispatch, call) = admitted.into_parts();
-                let outbox = Outbox::new(Rc::clone(&ready), waiter, call);
-                // In a box: tokio moves a task's future several times, and the whole of it at the end, and this one has kilobytes.
-                tokio::task::spawn_local(Box::pin(
-                    CallTask { shared: Rc::clone(&shared), outbox }.run(dispatch, cancel),
-                ));
+                submitted.begin(&shared, &ready);
             }
         });
         Ok(())

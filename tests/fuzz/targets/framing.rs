@@ -132,7 +132,7 @@ fn call(ends: &Ends, gateway: &World) -> Vec<Event> {
     let get = Spec { method: Method::GET, ..Spec::route().with_body(b"") };
     let get = Spec { length: aigw_core::request::BodyLength::None, ..get };
     let admitted = gateway.request(&get).map_err(|rejected| rejected.refusal).expect("a request that passes");
-    assert!(ends.upstream.submit(admitted, Arc::default(), ()).is_ok());
+    assert!(ends.upstream.submit(Box::new(admitted), Arc::default(), ()).is_ok());
     let mut events = Vec::new();
     while !events.last().is_some_and(Event::is_last) {
         events.push(ends.events.recv_timeout(PATIENCE).expect("a call without an end"));

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aigw.ledger import events as events_module
+from aigw.ledger import own
 from aigw.ledger.events import of_request, page
+from aigw.ledger.own import own_usage
 from aigw.ledger.query import BadQuery, Filters, filters, grouping, offset, offset_text, size
 from aigw.ledger.retention import Retention
 from aigw.ledger.usage import NS, parts
@@ -300,3 +302,33 @@ def test_a_range_grows_where_finer_sums_are_gone(tmp_path: Path) -> None:
         ledger.usage("minute")
     assert len(ledger.usage("hour")) == 2
     ledger.store.close()
+
+
+def test_own_usage_has_the_rows_of_one_consumer_without_costs(ledger: Ledger) -> None:
+    rnd = random.Random(4)
+    stored = [random_entry(rnd) for _ in range(200)]
+    for one in stored:
+        ledger.source.append(one)
+    ledger.source.append((NOON, 1, 1, 1, 0, 9))  # refusals are no usage
+    ledger.round()
+    with ledger.store.reading() as connection:
+        for consumer in (1, 2, 3, 9):
+            found = own_usage(connection, consumer, "")["data"]
+            wanted = sums_of([e for e in stored if e["consumer"] == consumer])
+            for name in ("requests", "errors", "input_tokens", "reasoning_tokens", "price_nanodollars"):
+                assert sum(row[name] for row in found) == wanted[name]
+            assert [(row["day"], row["model"] or "") for row in found] == sorted(
+                (row["day"], row["model"] or "") for row in found
+            )
+        assert not [name for row in found for name in row if "cost" in name or name == "unpriced"]
+
+
+def test_own_usage_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(3):
+        ledger.source.append(entry(at=NOON + day * 86400))
+    ledger.round()
+    monkeypatch.setattr(own, "MOST_ROWS", 2)
+    with ledger.store.reading() as connection:
+        assert len(own_usage(connection, 1, f"after={NOON + 3600}")["data"]) == 2
+        with pytest.raises(BadQuery, match="after: the answer has more than 2 rows"):
+            own_usage(connection, 1, "")
