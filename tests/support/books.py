@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from tests.support.processes import PATIENCE_S
@@ -185,10 +185,17 @@ class Storm:
         return 0.1  # the tests do not wait as long as clients are asked to
 
 
+class Answers(Protocol):
+    """Books that answer connections."""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection."""
+
+
 class Server:
     """The books' server on a free port, in a thread with a loop of its own, while the context lasts."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Answers) -> None:
         self._books = books
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()

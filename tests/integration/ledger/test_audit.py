@@ -31,7 +31,10 @@ LIMITS: Json = [
 def audited(data: Path, *arguments: str) -> tuple[int, Json]:
     """Exit code and report."""
     done = subprocess.run(
-        [*AIGW, "audit", "--data", str(data), "--output", "json", *arguments], capture_output=True, text=True, timeout=60
+        [*AIGW, "audit", "--data", str(data), "--output", "json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stderr == "", done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -44,7 +47,10 @@ def served(mock_llm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         name: {"upstreams": [{"url": f"{url}/v1", "model": "mock-small"}], "max_output_tokens": 64}
         for name, url in (("small-chat", mock_llm), ("other", mock_llm), ("away", "http://127.0.0.1:9"))
     }
-    tiers = {"t": {"limits": LIMITS, "price": PRICE}, "later": {"limits": [*LIMITS, {"tokens": 500_000, "per": "hour"}], "price": PRICE}}
+    tiers = {
+        "t": {"limits": LIMITS, "price": PRICE},
+        "later": {"limits": [*LIMITS, {"tokens": 500_000, "per": "hour"}], "price": PRICE},
+    }
     gateway = start_configured(tmp_path_factory.mktemp("audit") / "data", {"models": models, "tiers": tiers}, workers=2)
     try:
         one = caller(gateway, "t")
@@ -63,7 +69,9 @@ def test_books_of_a_running_gateway_balance(served: tuple[Gateway, Caller]) -> N
     assert (code, report["differences"]) == (0, [])
     # The limits by window, and one more: that of a model counts for each of two models.
     assert report["checked"]["counters"] == 8
-    done = subprocess.run([*AIGW, "audit", "--admin", gateway.admin.removeprefix("http://")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*AIGW, "audit", "--admin", gateway.admin.removeprefix("http://")], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0 and "The books balance" in done.stdout, done.stdout + done.stderr
     assert {row["meter"]: row["used"] for row in one.limits() if row["per"] == "month"}["spend"] > 0
 
@@ -86,7 +94,10 @@ def test_audit_names_unpriced_entries(served: tuple[Gateway, Caller]) -> None:
 TAMPERED = {
     "an entry's tokens": ("UPDATE events SET output = output + 1 WHERE n = 2", {"rollups", "counters"}),
     "an entry is deleted": ("DELETE FROM events WHERE n = 3", {"ids", "rollups", "counters"}),
-    "the newest entry is deleted": ("DELETE FROM events WHERE n = (SELECT MAX(n) FROM events)", {"rollups", "counters"}),
+    "the newest entry is deleted": (
+        "DELETE FROM events WHERE n = (SELECT MAX(n) FROM events)",
+        {"rollups", "counters"},
+    ),
     "a sum of a minute": ("UPDATE rollups_minute SET price = price + 1", {"rollups"}),
     "a sum of a day": ("UPDATE rollups_day SET requests = requests - 1", {"rollups"}),
     "a day is deleted": ("DELETE FROM rollups_day", {"rollups"}),
@@ -103,7 +114,11 @@ def test_audit_names_a_change_of_the_ledger(served: tuple[Gateway, Caller], tmp_
     code, report = audited(copy)
     assert code == 1 and {row["check"] for row in report["differences"]} >= checks, report
     for row in report["differences"]:
-        sides = [value for key, value in row.items() if key.startswith(("ledger", "expected", "events", "rollups", "counters"))]
+        sides = [
+            value
+            for key, value in row.items()
+            if key.startswith(("ledger", "expected", "events", "rollups", "counters"))
+        ]
         assert len(sides) == 2 and sides[0] != sides[1], row
 
 
@@ -131,7 +146,9 @@ def test_a_folder_without_a_ledger_is_an_error(tmp_path: Path) -> None:
 
 def test_books_balance_after_a_gateway_was_killed(mock_llm: str, tmp_path: Path) -> None:
     models = {"small-chat": {"upstreams": [{"url": f"{mock_llm}/v1", "model": "mock-small"}], "max_output_tokens": 64}}
-    gateway = start_configured(tmp_path / "data", {"models": models, "tiers": {"t": {"limits": LIMITS, "price": PRICE}}}, workers=2)
+    gateway = start_configured(
+        tmp_path / "data", {"models": models, "tiers": {"t": {"limits": LIMITS, "price": PRICE}}}, workers=2
+    )
     try:
         one = caller(gateway, "t")
         for turn in range(4):
