@@ -56,14 +56,15 @@ def audited(data: Path) -> Json:
 class World:
     """A gateway that may be started again on its folder."""
 
-    def __init__(self, data: Path, url: str) -> None:
+    def __init__(self, data: Path, url: str, workers: int = WORKERS) -> None:
+        self._workers = workers
         model = {"upstreams": [{"url": url + "/v1", "model": "m"}], "max_output_tokens": 64}
         self._configuration = {"models": {"m": model}, "tiers": {"t": {"limits": LIMITS, "price": PRICE}}}
         self._data = data
         self.gateway = self.start()
 
     def start(self) -> Gateway:
-        self.gateway = start_configured(self._data, self._configuration, workers=WORKERS)
+        self.gateway = start_configured(self._data, self._configuration, workers=self._workers)
         return self.gateway
 
     def kill(self) -> None:
