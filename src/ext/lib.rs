@@ -2,8 +2,8 @@
 
 mod app;
 mod consumers;
-mod counters;
 mod coroutine;
+mod counters;
 mod errors;
 mod exchange;
 mod families;

@@ -412,6 +412,10 @@ impl CallObserver for Worker {
         }
     }
 
+    async fn recorded(&self) {
+        self.cells.ledger().all_synced().await;
+    }
+
     fn notice(&self, notice: Notice) {
         let run = |at| self.cells.dense(UPSTREAMS.0, at);
         let slot = self.cells.slot();

@@ -430,6 +430,11 @@ impl<P: CounterSpace> Call<P> {
         FailedCall { ended: self.end(end, after), answer: Some(answer) }
     }
 
+    /// Whether the tier of the caller wants the call's entry on disk before the answer ends.
+    pub fn is_strict(&self) -> bool {
+        self.facts.context.tier(&self.facts.in_force).is_some_and(|tier| tier.strict)
+    }
+
     fn end(self, end: End, took: Duration) -> EndedCall {
         let Self { mut permit, facts, verdict, charge, admitted, .. } = self;
         facts.learn();

@@ -26,9 +26,9 @@ use world::{ANN, NOW, Spec, World, policy};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A worker that counts the ends of calls.
+/// A worker that counts the ends of calls. Its disk may take its time.
 #[derive(Default)]
-struct Observer(AtomicUsize);
+struct Observer(AtomicUsize, Option<Arc<tokio::sync::Semaphore>>);
 
 impl CallObserver for Observer {
     type Space = HeapSpace;
@@ -49,6 +49,12 @@ impl CallObserver for Observer {
         let end = call.report().end;
         assert_eq!(end.outcome == Outcome::UpstreamError, end.error.is_some());
         self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn recorded(&self) {
+        if let Some(disk) = &self.1 {
+            disk.acquire().await.unwrap().forget();
+        }
     }
 
     fn notice(&self, _: Notice) {}
@@ -188,6 +194,52 @@ fn status_of(first: &'static str, second: &'static str) -> (u16, [usize; 2], [u3
     drop(handle);
     assert!(thread.join().unwrap().is_ok());
     (status, targets.map(|(_, asked)| asked.load(Ordering::SeqCst)), world.counts(ANN))
+}
+
+/// The events that a client of a tier gets before its entry is on disk, and the status that it gets then.
+fn events_around_the_sync(strict: bool) -> (usize, u16) {
+    let mut policy = policy();
+    policy["models"][2]["upstreams"][0]["port"] = json!(upstream(GOOD).0);
+    policy["models"][2]["upstreams"].as_array_mut().unwrap().pop();
+    policy["calls"].as_array_mut().unwrap().pop();
+    policy["tiers"][0]["strict"] = json!(strict);
+    let world = World::new(&policy);
+    let (handle, inbox) = Upstream::<Observer, ()>::channel();
+    let (told, events) = mpsc::channel();
+    let deliver = move |batch: Batch<()>| {
+        for (_, event) in batch {
+            let Event::Whole(head, _) = event else { unreachable!("{event:?}") };
+            told.send(head.status.as_u16()).unwrap();
+        }
+    };
+    let (beaten, beats) = mpsc::channel();
+    let beat = move || {
+        let _ = beaten.send(());
+    };
+    let disk = Arc::new(tokio::sync::Semaphore::new(0));
+    let observer = Arc::new(Observer(AtomicUsize::new(0), Some(Arc::clone(&disk))));
+    let watcher = Arc::clone(&observer);
+    let thread = thread::spawn(move || Upstream::run(inbox, watcher, Duration::from_millis(5), deliver, beat));
+    let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
+    assert!(handle.submit(Box::new(world.request(&twin).ok().unwrap()), Arc::default(), ()).is_ok());
+    while observer.0.load(Ordering::SeqCst) == 0 {
+        beats.recv_timeout(PATIENCE).unwrap();
+    }
+    // All events of the call's end are delivered between two beats.
+    beats.try_iter().count();
+    (0..3).for_each(|_| beats.recv_timeout(PATIENCE).unwrap());
+    let before: Vec<u16> = events.try_iter().collect();
+    disk.add_permits(1);
+    let status = before.first().copied().unwrap_or_else(|| events.recv_timeout(PATIENCE).unwrap());
+    drop(handle);
+    assert!(thread.join().unwrap().is_ok());
+    (before.len(), status)
+}
+
+#[test]
+fn answer_of_a_strict_tier_waits_for_its_entry() {
+    assert_eq!(events_around_the_sync(true), (0, 200));
+    assert_eq!(events_around_the_sync(false), (1, 200));
 }
 
 const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";

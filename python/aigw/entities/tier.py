@@ -313,6 +313,11 @@ class TierSpec(Model):
     weight: NotYet = Field(default=None, description="Share of a full pool: not supported in this version.")
     reserved_concurrency: NotYet = Field(default=None, description="Guaranteed places: not supported in this version.")
     price: Rates | None = Field(default=None, description="Price for the consumer.")
+    durability: Literal["os", "strict"] = Field(
+        default="os",
+        description="When an answer may end. os: its entry in the ledger survives the death of every process. "
+        "strict: it survives a loss of power, too; each answer waits a few milliseconds for the disk.",
+    )
     description: Prose | None = Field(default=None, description="A few lines for people.")
 
     @model_validator(mode="after")

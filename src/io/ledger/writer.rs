@@ -122,6 +122,14 @@ impl LedgerWriter {
         on_disk.wait_for(|now| now.over || is_there(now)).await.is_ok_and(|now| is_there(&now))
     }
 
+    /// Waits until every record of now survives a loss of power, as [`LedgerWriter::synced`] does.
+    pub async fn all_synced(&self) -> bool {
+        let appended = self.shared.state().appended();
+        let mut on_disk = self.shared.on_disk.subscribe();
+        let is_there = |on_disk: &OnDisk| appended <= on_disk.through;
+        on_disk.wait_for(|now| now.over || is_there(now)).await.is_ok_and(|now| is_there(&now))
+    }
+
     /// How it stands.
     pub fn status(&self) -> LedgerStatus {
         let [room_error, sync_error] = self.shared.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -25,6 +25,8 @@ pub trait CallObserver: Send + Sync + 'static {
     fn in_force(&self) -> Arc<InForce>;
     /// A call is over and settled; its last event is not delivered yet.
     fn ended(&self, call: &EndedCall);
+    /// Waits until the entries of all calls that have ended survive a loss of power.
+    fn recorded(&self) -> impl Future<Output = ()>;
     /// An event that an operator should hear of.
     fn notice(&self, notice: Notice);
     /// Whether the configuration in force has this origin.

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aigw_core::forward::Attempt;
 use aigw_core::request::Answer;
@@ -18,6 +19,9 @@ use tokio::sync::Notify;
 
 use super::event::{AnswerHead, Event};
 use super::observer::CallObserver;
+
+/// The longest wait for the entry of a strict tier's call: a sync takes milliseconds.
+const STRICT: Duration = Duration::from_secs(30);
 
 /// Events that are ready together: waiter and event, in order for each waiter.
 pub type Batch<T> = Vec<(Rc<T>, Event)>;
@@ -78,20 +82,23 @@ impl<O, T> Drop for Promise<O, T> {
 }
 
 /// The events of one call.
-pub(super) struct Outbox<O: CallObserver, T> {
+pub(super) struct Outbox<O: CallObserver, T: 'static> {
     ready: Rc<Ready<O, T>>,
     waiter: Rc<T>,
     /// `None` once the call is settled.
     call: RefCell<Option<Call<O::Space>>>,
     over: Cell<bool>,
+    /// The call's tier waits for the entry.
+    strict: bool,
     /// Bytes of the answer's body handed over; `None` before its head was.
     sent: Cell<Option<u64>>,
 }
 
-impl<O: CallObserver, T> Outbox<O, T> {
+impl<O: CallObserver, T: 'static> Outbox<O, T> {
     pub(super) fn new(ready: Rc<Ready<O, T>>, waiter: T, call: Call<O::Space>) -> Self {
+        let strict = call.is_strict();
         let (waiter, call) = (Rc::new(waiter), RefCell::new(Some(call)));
-        Self { ready, waiter, call, over: Cell::new(false), sent: Cell::new(None) }
+        Self { ready, waiter, call, strict, over: Cell::new(false), sent: Cell::new(None) }
     }
 
     /// Whether the last event was handed over.
@@ -150,7 +157,7 @@ impl<O: CallObserver, T> Outbox<O, T> {
         let body = if rest.is_empty() { piece } else { [piece, rest].concat().into() };
         // Settled before the client can react: its next request must not meet this one's permit.
         self.complete();
-        self.hand_over(Event::Whole(head, body));
+        self.hand_over_recorded(vec![Event::Whole(head, body)]);
     }
 
     /// The head of an answer is here; its body follows in pieces and begins with `first`.
@@ -202,9 +209,8 @@ impl<O: CallObserver, T> Outbox<O, T> {
         let current = || self.ready.observer.in_force();
         let rest = self.with(|call| call.rest(call.request().arrived.elapsed(), &current)).unwrap_or_default();
         self.complete();
-        self.chunk(last);
-        self.chunk(rest);
-        self.hand_over(Event::End);
+        let pieces = [last, rest].into_iter().filter(|piece| !piece.is_empty()).map(Event::Chunk);
+        self.hand_over_recorded(pieces.chain([Event::End]).collect());
     }
 
     /// The answer breaks off: its last words to the client, handed over. Returns their length in bytes; `None` without any.
@@ -223,7 +229,7 @@ impl<O: CallObserver, T> Outbox<O, T> {
         let (shutdown, now) = (self.ready.observer.shutdown(), self.ready.observer.now());
         let FailedCall { ended, answer } = call.failed(failure, self.sent.get().is_some(), shutdown, now, after);
         self.ready.observer.ended(&ended);
-        self.hand_over(answer.map_or(Event::Cut(peer), Event::Answer));
+        self.hand_over_recorded(vec![answer.map_or(Event::Cut(peer), Event::Answer)]);
     }
 
     /// The call's task panicked: its waiter gets a last event in any case.
@@ -245,6 +251,20 @@ impl<O: CallObserver, T> Outbox<O, T> {
             self.sent.set(self.sent.get().map(|sent| sent + piece.len() as u64));
             self.hand_over(Event::Chunk(piece));
         }
+    }
+
+    /// Hands over the last events of the call. A strict tier's wait for its entry; on a disk that fails, the answer is cut.
+    fn hand_over_recorded(&self, events: Vec<Event>) {
+        if !self.strict {
+            return events.into_iter().for_each(|event| self.hand_over(event));
+        }
+        self.over.set(true);
+        let (ready, waiter) = (Rc::clone(&self.ready), Rc::clone(&self.waiter));
+        tokio::task::spawn_local(async move {
+            let recorded = tokio::time::timeout(STRICT, ready.observer.recorded()).await;
+            let events = if recorded.is_ok() { events } else { vec![Event::Cut(None)] };
+            events.into_iter().for_each(|event| ready.add(&waiter, event));
+        });
     }
 
     fn hand_over(&self, event: Event) {

@@ -63,7 +63,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Pass an answer on, whose body has `begin` and what follows. True: it was read to the end, and its connection can be used again.
-pub(super) async fn pass<O: CallObserver, T>(
+pub(super) async fn pass<O: CallObserver, T: 'static>(
     outbox: &Outbox<O, T>,
     answer: Response<Incoming>,
     begin: BytesMut,
@@ -123,7 +123,7 @@ pub(super) async fn pass<O: CallObserver, T>(
 
 /// Passes the pieces of a body on, but for the last. Returns whether the body was read to its end: a budget may end it before; and the last bytes
 /// for the client.
-async fn stream<O: CallObserver, T>(
+async fn stream<O: CallObserver, T: 'static>(
     outbox: &Outbox<O, T>,
     mut body: Incoming,
     mut held: BytesMut,
@@ -176,7 +176,7 @@ async fn stream<O: CallObserver, T>(
 
 /// The next piece of the body, as [`next`]. The client of a silent upstream gets comments meanwhile, which are no sign of life of
 /// the upstream.
-async fn next_with_pings<O: CallObserver, T>(
+async fn next_with_pings<O: CallObserver, T: 'static>(
     outbox: &Outbox<O, T>,
     body: &mut Incoming,
     way: Way,

@@ -44,12 +44,12 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// One call being served. A call that is dropped without a last event (a panic) reports a fault of the gateway: no client
 /// waits for ever.
-pub(super) struct CallTask<O: CallObserver, T> {
+pub(super) struct CallTask<O: CallObserver, T: 'static> {
     pub(super) shared: Rc<Shared>,
     pub(super) outbox: Outbox<O, T>,
 }
 
-impl<O: CallObserver, T> CallTask<O, T> {
+impl<O: CallObserver, T: 'static> CallTask<O, T> {
     pub(super) async fn run(self, dispatch: Dispatch, cancel: Arc<Cancel>) {
         let (total, peer) = (dispatch.deadlines.total, dispatch.peer);
         let outcome = tokio::select! {
@@ -330,7 +330,7 @@ async fn read(mut sent: Sent, most: u64) -> Result<Read, Failure> {
     Ok(Read::Whole((head.status, head.headers, begin.freeze())))
 }
 
-impl<O: CallObserver, T> Drop for CallTask<O, T> {
+impl<O: CallObserver, T: 'static> Drop for CallTask<O, T> {
     fn drop(&mut self) {
         if !self.outbox.is_over() {
             self.shared.means.counters.panics.fetch_add(1, Ordering::Relaxed);

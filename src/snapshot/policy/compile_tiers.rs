@@ -71,6 +71,7 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
         output_max_tokens,
         request_max_spend,
         price,
+        strict,
         first_byte_ms,
         between_ms,
         total_ms,
@@ -96,6 +97,7 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
         output_max_tokens,
         request_max_spend,
         price: price.map(prices),
+        strict,
         timeouts: timeouts(at, Timeouts { connect_ms: None, first_byte_ms, between_ms, total_ms })?,
     })
 }

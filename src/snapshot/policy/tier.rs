@@ -96,6 +96,8 @@ pub struct Tier {
     pub request_max_spend: Option<u64>,
     /// The consumer's prices; `None`: calls have no price.
     pub price: Option<Prices>,
+    /// Answers end when the entry of their call survives a loss of power.
+    pub strict: bool,
     /// The bounds of calls of models.
     pub timeouts: Timeouts,
 }

@@ -215,6 +215,8 @@ pub(super) struct Tier {
     pub request_max_spend: Option<u64>,
     #[serde(default)]
     pub price: Option<Prices>,
+    #[serde(default)]
+    pub strict: bool,
     #[serde(deserialize_with = "present")]
     pub first_byte_ms: Option<u64>,
     #[serde(default)]

@@ -52,6 +52,8 @@ impl CallObserver for Observer {
 
     fn ended(&self, _: &EndedCall) {}
 
+    async fn recorded(&self) {}
+
     fn notice(&self, _: Notice) {}
 
     fn uses(&self, _: &Origin) -> bool {

@@ -59,6 +59,7 @@ def tier_entry(
         "output_max_tokens": spec.output.max_tokens,
         "request_max_spend": None if spec.request.max_spend is None else nano_dollars(spec.request.max_spend),
         "price": None if spec.price is None else spec.price.nano_dollars(),
+        "strict": spec.durability == "strict",
         "first_byte_ms": _milliseconds(spec.timeouts.first_byte),
         "between_ms": _milliseconds(spec.timeouts.between),
         "total_ms": _milliseconds(spec.timeouts.total),
