@@ -256,14 +256,19 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
     /// Hands over the last events of the call. A strict tier's wait for its entry; on a disk that fails, the answer is cut.
     fn hand_over_recorded(&self, events: Vec<Event>) {
         if !self.strict {
-            return events.into_iter().for_each(|event| self.hand_over(event));
+            for event in events {
+                self.hand_over(event);
+            }
+            return;
         }
         self.over.set(true);
         let (ready, waiter) = (Rc::clone(&self.ready), Rc::clone(&self.waiter));
         tokio::task::spawn_local(async move {
             let recorded = tokio::time::timeout(STRICT, ready.observer.recorded()).await;
             let events = if recorded.is_ok() { events } else { vec![Event::Cut(None)] };
-            events.into_iter().for_each(|event| ready.add(&waiter, event));
+            for event in events {
+                ready.add(&waiter, event);
+            }
         });
     }
 
