@@ -55,7 +55,7 @@ impl Counters {
             }
             let columns = counted::columns(&snapshot.policy.offer, now);
             let counted = self.cells.counted(&columns, now)?;
-            Ok((columns.into_iter().map(column).collect(), counted.into_iter().map(counter).collect()))
+            Ok((columns.into_iter().map(column).collect(), counted.iter().map(counter).collect()))
         })
         .map_err(io_error)
     }
@@ -66,7 +66,7 @@ fn column(column: CountedColumn) -> ColumnTuple {
     (number, meter, per, scope, model, window.start.0, window.end.0)
 }
 
-fn counter(counted: Counted) -> CountedTuple {
-    let Counted { column, row, taken, held } = counted;
+fn counter(counted: &Counted) -> CountedTuple {
+    let Counted { column, row, taken, held } = *counted;
     (column, row, taken, held)
 }
