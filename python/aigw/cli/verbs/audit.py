@@ -26,7 +26,7 @@ def audit(ctx: click.Context, /, output: str, data: Path | None, admin: str | No
     """Compare the ledger with its rollups and with the counters of limits.
 
     It recounts every entry: numbers of entries without a gap, sums by
-    minute, hour and day, and for each consumer, meter and window of now
+    minute, hour and day, and for each consumer, meter and current period
     the amount that the limits have counted. A difference is a row that
     says which side has which amount. It changes nothing, and calls may go
     on meanwhile. Unpriced, overrun and crashed entries are notes, not
@@ -92,7 +92,7 @@ def _flat(row: JsonDict) -> dict[str, Any]:
     return {
         "check": row["check"],
         "where": where or None,
-        "window": when,
+        "time": when,
         "amount": meter,
         "sides": amounts or None,
         "message": row.get("message"),
@@ -120,6 +120,6 @@ def _table(found: JsonDict) -> None:
 
 
 def _csv(rows: list[JsonDict]) -> None:
-    writer = csv.DictWriter(sys.stdout, ["check", "where", "window", "amount", "sides", "message"], lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, ["check", "where", "time", "amount", "sides", "message"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(_flat(row) for row in rows)
