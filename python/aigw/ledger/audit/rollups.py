@@ -154,4 +154,4 @@ def note_entries(connection: sa.Connection, report: Report) -> None:
 
 def _unpriced(connection: sa.Connection) -> Iterable[tuple[int, int]]:
     query = f"SELECT model, COUNT(*) FROM events WHERE model != 0 AND NOT flags & {COSTED} GROUP BY 1 ORDER BY 2 DESC"  # noqa: S608
-    return connection.exec_driver_sql(query).tuples()
+    return ((model, count) for model, count in connection.exec_driver_sql(query))

@@ -1,0 +1,215 @@
+"""The audit against ledgers that balance, and against each kind of fault: it names every one, and nothing else."""
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from aigw.ledger.audit import recount
+from aigw.ledger.audit.report import MOST_ROWS, Report
+from aigw.ledger.audit.run import audit
+from ledgers import LIFE, NOON, NS, Ledger, entry, random_entry
+
+DAY = NOON - NOON % 86400
+TOKENS, REQUESTS, SPEND, OF_MODEL, OF_CREDENTIAL = 1, 2, 3, 4, 5
+COLUMNS = [
+    (TOKENS, "tokens", "day", "consumer", 0, DAY, DAY + 86400),
+    (REQUESTS, "requests", "hour", "consumer", 0, NOON, NOON + 3600),
+    (SPEND, "spend", "day", "consumer", 0, DAY, DAY + 86400),
+    (OF_MODEL, "output_tokens", "day", "model", 2, DAY, DAY + 86400),
+    (OF_CREDENTIAL, "input_tokens", "day", "credential", 0, DAY, DAY + 86400),
+]
+SETS = {"1,2,3,4,5": 1, "2": 2}
+
+
+class FakeCounters:
+    """Counters as the entries would leave them; `held` and `taken` are changed by tests."""
+
+    def __init__(self) -> None:
+        self.taken: dict[tuple[int, int], int] = {}
+        self.held: dict[tuple[int, int], int] = {}
+        self.columns = list(COLUMNS)
+
+    def count(self, one: dict[str, Any]) -> None:
+        """Count an entry, as a worker does after it wrote it."""
+        if not one["flags"] & 1:
+            return
+        amounts = {
+            TOKENS: (
+                one["input"] + one["cached_input"] + one["cache_write"] + one["output"] + one["reasoning"],
+                "consumer",
+            ),
+            REQUESTS: (1, "consumer"),
+            SPEND: (one["price"], "consumer"),
+            OF_MODEL: (one["output"] + one["reasoning"] if one["model"] == 2 else 0, "consumer"),
+            OF_CREDENTIAL: (one["input"] + one["cached_input"] + one["cache_write"], "credential"),
+        }
+        for column, _, _, _, _, start, end in COLUMNS:
+            amount, row = amounts[column]
+            counts = column in ({1: range(1, 6), 2: (2,)}.get(one["limit_set"], ()))
+            if counts and amount and start <= one["admitted_at"] // NS < end:
+                place = column, one[row]
+                self.taken[place] = self.taken.get(place, 0) + amount
+
+    def read(self, now_ns: int) -> Any:
+        return self.columns, [(*place, taken, self.held.get(place, 0)) for place, taken in self.taken.items() if taken]
+
+
+@pytest.fixture
+def counters() -> FakeCounters:
+    return FakeCounters()
+
+
+def audited(ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch) -> Report:
+    """An audit at half past noon, in no time."""
+    monkeypatch.setattr(recount, "PATIENCE_S", 0.0)
+    monkeypatch.setattr("time.time", lambda: NOON + 1800.0)
+    found: list[Report] = []
+
+    def check(*given: Any) -> None:
+        original(*given, now=lambda: NOON + 1800.0, sleep=lambda _: None)
+
+    original = recount.check_counters
+    monkeypatch.setattr("aigw.ledger.audit.run.check_counters", check)
+    found.append(audit(ledger.store, ledger.source, counters, lambda: SETS))
+    monkeypatch.setattr("aigw.ledger.audit.run.check_counters", original)
+    return found[0]
+
+
+def served(ledger: Ledger, counters: FakeCounters, entries: Iterable[dict[str, Any]]) -> None:
+    for one in entries:
+        ledger.source.append(one)
+        counters.count(one)
+
+
+def many(seed: int = 3, count: int = 400) -> list[dict[str, Any]]:
+    """Random entries up to now, most of them of today."""
+    rnd = random.Random(seed)
+    made: list[dict[str, Any]] = []
+    while len(made) < count:
+        one = random_entry(rnd, 86400) | {"limit_set": rnd.randrange(3), "credential": rnd.randrange(1, 4)}
+        if one["admitted_at"] < (NOON + 1800) * NS:
+            made.append(one)
+    return made
+
+
+def ordered(rows: list[Any]) -> set[str]:
+    return {row["check"] for row in rows}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sound_ledger_balances(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    first, rest = many(seed)[:300], many(seed)[300:]
+    served(ledger, counters, first)
+    ledger.round()
+    served(ledger, counters, rest)  # still in their segment
+    report = audited(ledger, counters, monkeypatch)
+    assert report.differences == [] and report.equal
+    assert report.checked["entries"] == 300 and report.checked["counters"] > 5
+
+
+def test_a_sound_ledger_balances_after_retention(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one in many(8, 9000):
+        ledger.source.append(one)
+    while ledger.round():
+        pass
+    ledger.retention = ledger.retention._replace(minutes_s=86400 * 1, hours_s=86400 * 2, max_bytes=1)
+    ledger.tidy()
+    report = audited(ledger, counters, monkeypatch)
+    assert [row for row in report.differences if row["check"] != "counters"] == []
+    assert report.checked["entries"] < 9000
+    assert any("events are deleted" in text for text in report.not_compared)
+
+
+@pytest.mark.parametrize(
+    ("statement", "checks"),
+    [
+        ("UPDATE events SET reasoning = reasoning + 1 WHERE n = 7", {"rollups"}),
+        ("DELETE FROM events WHERE n = 7", {"ids", "rollups"}),
+        ("UPDATE rollups_hour SET cost = cost + 1", {"rollups"}),
+        ("UPDATE rollups_minute SET unpriced = unpriced + 1", {"rollups"}),
+        ("DELETE FROM rollups_day WHERE start = (SELECT MIN(start) FROM rollups_day)", {"rollups"}),
+        ("UPDATE cursors SET segment = 5", {"ids"}),
+        ("UPDATE cursors SET damage = 'record 3 is torn'", {"segments"}),
+    ],
+)
+def test_a_changed_store_is_named(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch, statement: str, checks: set[str]
+) -> None:
+    served(ledger, counters, many())
+    ledger.round()
+    with ledger.store.writing() as connection:
+        connection.exec_driver_sql(statement)
+        if "segment = 5" in statement:  # two segments of one worker, and three between them that nobody has read
+            connection.exec_driver_sql(
+                "INSERT INTO cursors (n, life, slot, segment, next, done, entries) VALUES (9, ?, 0, 1, 0, 1, 3)",
+                (LIFE,),
+            )
+    report = audited(ledger, counters, monkeypatch)
+    assert ordered(report.differences) >= checks and not report.equal
+    if "segment = 5" in statement:
+        assert sum("never read" in row.get("message", "") for row in report.differences) == 3
+
+
+def test_a_counter_that_differs_is_named_with_both_sides(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(ledger, counters, many())
+    ledger.round()
+    right = counters.taken[TOKENS, 1]
+    for wrong in (right - 1, right + 1, 0):
+        counters.taken[TOKENS, 1] = wrong
+        (row,) = audited(ledger, counters, monkeypatch).differences
+        assert (row["consumer"], row["meter"], row["per"]) == ("consumer-1", "tokens", "day")
+        assert (row["ledger"], row["counters"], row["held"]) == (right, wrong, 0)
+
+
+def test_amounts_of_calls_in_flight_are_no_difference(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(ledger, counters, many())
+    ledger.round()
+    counters.taken[TOKENS, 1] += 500
+    counters.held[TOKENS, 1] = 500
+    assert audited(ledger, counters, monkeypatch).equal
+    # An entry that is written, and not settled yet.
+    late = entry(limit_set=1, input=100, output=40, price=0)
+    ledger.source.append(late)
+    counters.taken[REQUESTS, 1] = counters.taken.get((REQUESTS, 1), 0) + 1
+    counters.taken[OF_CREDENTIAL, 2] = counters.taken.get((OF_CREDENTIAL, 2), 0) + 100
+    assert audited(ledger, counters, monkeypatch).equal
+    counters.held[TOKENS, 1] = 100
+    assert not audited(ledger, counters, monkeypatch).equal, "more is counted than calls hold"
+
+
+def test_a_call_over_a_windows_end_may_count_in_the_later_window(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = entry(limit_set=1, at=NOON - 5, output=60) | {"ended_at": (NOON + 5) * NS}
+    counters.count(over)
+    ledger.source.append(over)
+    counters.taken[REQUESTS, 1] = 1
+    for _ in range(2):  # in its segment, then in the store
+        assert audited(ledger, counters, monkeypatch).equal
+        ledger.round()
+    counters.taken[REQUESTS, 1] = 2
+    assert not audited(ledger, counters, monkeypatch).equal
+
+
+def test_differences_are_bounded(ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch) -> None:
+    counters.taken = {(TOKENS, row): 1 for row in range(1, MOST_ROWS + 12)}
+    report = audited(ledger, counters, monkeypatch)
+    assert len(report.json()["differences"]) == MOST_ROWS and report.json()["unlisted_differences"] == 11
+
+
+def test_notes_are_no_differences(ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch) -> None:
+    served(ledger, counters, [entry(flags=1 + 2 + 8, outcome=5), entry(flags=1 + 16), entry(model=0, flags=1)])
+    ledger.round()
+    report = audited(ledger, counters, monkeypatch)
+    assert report.equal and report.notes == {"overruns": 1, "crashed": 1, "unpriced": 1}
+    assert report.unpriced == [{"model": "model-1", "entries": 1}]
