@@ -44,8 +44,11 @@ impl Ledger {
                 let name = SegmentName { life: life.life, slot: life.slot, number: segment.number };
                 let end = match segment.records {
                     Some(records) => Some(records),
-                    // Nobody writes it any more: it ends where its last record does.
-                    None if !segment.is_owned => Some(self.segments.read(name, segment.synced, SEGMENT_RECORDS)?.next),
+                    // Nobody writes it any more: it ends where its last record does. A file that cannot be read has its error where its
+                    // records are read, and the others go on.
+                    None if !segment.is_owned && segment.error.is_none() => {
+                        self.segments.read(name, segment.synced, SEGMENT_RECORDS).ok().map(|read| read.next)
+                    }
                     None => None,
                 };
                 found.push((name.life, name.slot, name.number, life.is_alive, segment.synced, end));

@@ -168,7 +168,7 @@ impl Worker {
     /// Counts what happened outside of requests since the last beat.
     pub fn beat(&self) {
         self.recorder.count_log();
-        self.write_denials();
+        self.count_dropped(self.denials.write_due(self.cells.ledger(), self.clock.moment()));
         let ledger = self.cells.ledger().status();
         let (full, failing) = (ledger.room <= ledger.reserved, ledger.sync_error.is_some());
         self.cells.status().set_ledger(ledger.unsynced, full, failing);
@@ -184,9 +184,8 @@ impl Worker {
         }
     }
 
-    /// Writes the refusals since the last time into the ledger.
-    fn write_denials(&self) {
-        let dropped = self.denials.write(self.cells.ledger());
+    /// Counts refusals that the ledger had no room for.
+    fn count_dropped(&self, dropped: u64) {
         if dropped > 0 {
             self.recorder.count(Counter::DenialDropped, dropped);
         }
@@ -357,7 +356,7 @@ impl Worker {
 
     /// Writes the rest of the access log.
     pub fn close(&self) {
-        self.write_denials();
+        self.count_dropped(self.denials.write(self.cells.ledger()));
         self.recorder.close();
         if let Err(error) = self.cells.ledger().close()
             && let Some(log) = self.log.get()

@@ -143,13 +143,19 @@ class Ledger:
         self.store_id = store_id
         self.source, self.directory, self.faults = FakeSource(), FakeDirectory(), Faults()
         self.retention, self.now = Retention(), float(NOON)
+        self.lines: list[tuple[str, dict[str, object]]] = []
         self.open()
 
     def open(self) -> None:
         self.store = LedgerStore(self.path, self.store_id)
         names = Names(self.directory, REASONS)
         self.sweeper = Sweeper(lambda: self.retention, lambda: self.now)
-        self.compactor = Compactor(self.store, self.source, names, self.sweeper, self.faults, lambda: self.now)
+        self.compactor = Compactor(
+            self.store, self.source, names, self.sweeper, self.faults, self.log, lambda: self.now
+        )
+
+    def log(self, event: str, /, **facts: object) -> None:
+        self.lines.append((event, facts))
 
     def crash(self) -> None:
         """Forget everything in memory, as a kill does."""

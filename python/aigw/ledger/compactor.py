@@ -6,12 +6,11 @@ over changed names, and deletes one step of events and sums that are older than 
 A damaged segment keeps its file: its records before the damage are stored, and the status names it until an operator moves it away.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
@@ -25,8 +24,6 @@ from aigw.ledger.tables import cursors, events
 from aigw.telemetry.families import Family, own
 from aigw.telemetry.faults import Faults
 
-log = logging.getLogger("aigw.control")
-
 EVERY_S: Final = 0.1
 """Seconds between two rounds without a backlog: events are readable within 1 s."""
 AGAIN_S: Final = 1.0
@@ -37,6 +34,12 @@ MOST_TEXT: Final = 500
 """Characters about the damage of one segment."""
 Key = tuple[int, int, int]
 """(life, slot, number) of a segment."""
+
+
+class Log(Protocol):
+    """Writes one line of the process log."""
+
+    def __call__(self, event: str, /, **facts: object) -> None: ...
 
 
 class LedgerStatus(NamedTuple):
@@ -62,6 +65,7 @@ class Compactor:
         names: Names,
         sweeper: Sweeper,
         faults: Faults,
+        log: Log = lambda event, /, **facts: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -69,6 +73,7 @@ class Compactor:
         self._names = names
         self._sweeper = sweeper
         self._faults = faults
+        self._log = log
         self._clock = clock
         self._cursors: dict[Key, Cursor] = {}
         self._next_event = self._next_cursor = 1
@@ -104,7 +109,7 @@ class Compactor:
                     done = True
                 except (AigwError, OSError) as error:  # a full disk stays full for a while: one line is enough
                     if explain(error) != failed:
-                        log.error("the ledger cannot go on: %s; it is tried again every second", explain(error))
+                        self._log("ledger_failed", error=explain(error))
             if not done:
                 self._stop.wait(AGAIN_S)
 
@@ -185,8 +190,8 @@ class Compactor:
                     batch, cursor, commits = Batch(), replace(cursor), commits + 1
                 if cursor.done or cursor.next == before.next:
                     break
-        for key in unreadable.keys() - self._unreadable.keys():
-            log.error("segment %s of the ledger cannot be read: %s", segment_name(key), unreadable[key])
+        for key in sorted(unreadable.keys() - self._unreadable.keys()):
+            self._log("ledger_segment_unreadable", segment=segment_name(key), error=unreadable[key])
         self._unreadable = unreadable
         return stored + self._commit(batch)
 
@@ -220,12 +225,12 @@ class Compactor:
         """Note damaged and missing segments, and log each once."""
         listed = {info[:3] for info in infos}
         found = {key: cursor.damage for key, cursor in self._cursors.items() if cursor.damage and key in listed}
-        for key in found.keys() - self._damaged.keys():
-            log.error("segment %s of the ledger is damaged: %s", segment_name(key), found[key])
+        for key in sorted(found.keys() - self._damaged.keys()):
+            self._log("ledger_segment_damaged", segment=segment_name(key), damage=found[key])
         self._damaged = found
         missing = sorted(set(self._gaps(listed)))
-        for key in set(missing) - set(self._missing):
-            log.error("segment %s of the ledger is missing", segment_name(key))
+        for key in sorted(set(missing) - set(self._missing)):
+            self._log("ledger_segment_missing", segment=segment_name(key))
         self._missing = missing
         needed = listed | {(life, slot, number - 1) for life, slot, number in listed}
         self._cursors = {key: cursor for key, cursor in self._cursors.items() if not cursor.done or key in needed}

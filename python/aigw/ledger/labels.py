@@ -1,6 +1,8 @@
 """Numbers -> names for answers, and names -> numbers for filters, from the ledger's own table of names.
 
-In: a connection. Out: texts. A name may belong to several numbers: an entity that was deleted and made again has a new one.
+In: a connection. Out: texts. A name may belong to several numbers: an entity that was deleted and made again has a new one. Tiers and
+models of one name are one, as people mean them. Consumers are not: they pay their own bills, so the name is the newest one's, and an
+older one has its id behind its name: `alice (0d7c...)`.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,6 +12,8 @@ import sqlalchemy as sa
 from aigw.ledger.tables import names
 
 CHUNK = 500
+APART = ("consumer",)
+"""Kinds whose entities of one name are several."""
 
 
 class Labels:
@@ -24,9 +28,15 @@ class Labels:
         wanted = sorted({n for n in numbers if n and (kind, n) not in self._known})
         for at in range(0, len(wanted), CHUNK):
             part = wanted[at : at + CHUNK]
-            query = sa.select(names.c.n, names.c.name).where(names.c.kind == kind, names.c.n.in_(part))
+            newer = names.alias()
+            is_older = sa.exists().where(newer.c.kind == kind, newer.c.name == names.c.name, newer.c.n > names.c.n)
+            apart = is_older if kind in APART else sa.false()
+            query = sa.select(names.c.n, names.c.key, names.c.name, apart)
             self._known |= dict.fromkeys(((kind, n) for n in part), "")
-            self._known |= {(kind, n): name for n, name in self._connection.execute(query)}
+            for n, key, name, is_apart in self._connection.execute(
+                query.where(names.c.kind == kind, names.c.n.in_(part))
+            ):
+                self._known[kind, n] = f"{name} ({key})" if is_apart and name != key else name
 
     def of(self, kind: str, n: int) -> str | None:
         """The name; None for number 0."""
@@ -38,7 +48,11 @@ class Labels:
 
 
 def numbers_of(connection: sa.Connection, kind: str, text: str) -> Collection[int]:
-    """The numbers with this name, or with this id."""
+    """The numbers that a name, an id, or a name with its id stands for."""
     c = names.c
-    query = sa.select(c.n).where(c.kind == kind, sa.or_(c.name == text, c.key == text))
-    return list(connection.scalars(query))
+    key = text.rpartition(" (")[2].removesuffix(")") if kind in APART and text.endswith(")") else text
+    by_key = list(connection.scalars(sa.select(c.n).where(c.kind == kind, c.key == key)))
+    by_name = list(connection.scalars(sa.select(c.n).where(c.kind == kind, c.name == text)))
+    if kind in APART:
+        return by_key or [max(by_name)] if by_name or by_key else []
+    return sorted({*by_key, *by_name})

@@ -110,7 +110,7 @@ def open_control(
     faults = Faults()
     with _closing_on_error(store):
         source = files.ledger() if segments is None else segments(str(settings.data), store.store_id)
-        ledger = open_ledger(settings.data, source, store, publication, faults, now)
+        ledger = open_ledger(settings.data, source, store, publication, faults, now, log)
     writer = GroupCommit(store, publication, faults, now)
     configuration = Configuration(
         store, writer, publication, files, settings.config, TokenizerCopies(settings.data), now, log

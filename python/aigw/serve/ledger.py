@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aigw._native import denials
+from aigw.control.file.in_force import Events
 from aigw.control.publish.publication import Publication
 from aigw.control.store.database import Store
 from aigw.entities.ledger import LedgerSpec, bytes_of, seconds_of
@@ -50,12 +51,13 @@ def open_ledger(
     publication: Publication,
     faults: Faults,
     now: Callable[[], float],
+    log: Events,
 ) -> Ledger:
     """Open the ledger's file. Raises ConfigError, StoreError."""
     ledger = LedgerStore(data / FILE, store.store_id)
     names = Names(_Entities(store, publication), [str(row["code"]) for row in denials()])
     sweeper = Sweeper(lambda: _retention(store), now)
-    return Ledger(ledger, Compactor(ledger, source, names, sweeper, faults))
+    return Ledger(ledger, Compactor(ledger, source, names, sweeper, faults, log))
 
 
 @dataclass(frozen=True, slots=True)

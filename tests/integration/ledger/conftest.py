@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.processes import Gateway
+from tests.support.processes import Gateway, start_upstream
 from tests.support.surface import start_configured
 
 COST = {"input": 0.15, "output": 0.60}
@@ -15,11 +15,18 @@ PRICE = {"input": 0.30, "output": 1.20, "request": 0}
 def books(mock_llm: str, echo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Shared by a module's tests, so make callers of your own."""
 
-    def model(**more: object) -> dict[str, object]:
-        return {"upstreams": [{"url": mock_llm + "/v1", "model": "mock-small"}], "features": ["standard"], **more}
+    slow, slow_url = start_upstream("mock-llm", "--chunk-ms", "20", "--chunks", "100000")
+
+    def model(url: str = mock_llm, **more: object) -> dict[str, object]:
+        return {"upstreams": [{"url": url + "/v1", "model": "mock-small"}], "features": ["standard"], **more}
 
     configuration = {
-        "models": {"small-chat": model(cost=COST), "free-chat": model(), "hidden-chat": model(features=["secret"])},
+        "models": {
+            "small-chat": model(cost=COST),
+            "free-chat": model(),
+            "hidden-chat": model(features=["secret"]),
+            "slow-chat": model(slow_url),
+        },
         "tiers": {
             "paying": {"limits": [{"requests": 1000, "per": "year"}], "price": PRICE},
             "daily": {"limits": [{"requests": 2, "per": "day"}], "allow": {"features": ["standard"]}},
@@ -35,3 +42,4 @@ def books(mock_llm: str, echo: str, tmp_path_factory: pytest.TempPathFactory) ->
     gateway = start_configured(data, configuration, "--drain-timeout", "1", workers=2)
     yield gateway
     gateway.process.end()
+    slow.end()

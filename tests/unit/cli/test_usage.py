@@ -52,6 +52,17 @@ def test_programs_get_json_lines_and_csv(data: Path, capsys: pytest.CaptureFixtu
     }
 
 
+def test_cells_of_csv_are_no_formulas(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    wild = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "a=1", '"=1')
+    for n, name in enumerate(wild, 50):
+        ledger.directory.named["consumer"][n] = (f"id-{n}", name)
+        ledger.source.append(entry(consumer=n))
+    ledger.round()
+    _, out, _ = run(capsys, "--data", str(ledger.path.parents[1]), "--group-by", "consumer", "--output", "csv")
+    names = {row["consumer"] for row in csv.DictReader(io.StringIO(out))}
+    assert names == {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "a=1", '"=1'}
+
+
 def test_entries_come_in_order_and_whole(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

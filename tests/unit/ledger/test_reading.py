@@ -199,17 +199,31 @@ def test_parts_cover_a_range_once(low: int, length: int, coarsest: int) -> None:
     assert at == (low + length) * NS + 123
 
 
-def test_two_entities_with_one_name_are_one_group(ledger: Ledger) -> None:
-    ledger.directory.named["consumer"][7] = ("id-7", "consumer-1")
-    for consumer in (1, 7, 2):
+def test_two_models_with_one_name_are_one_group(ledger: Ledger) -> None:
+    ledger.directory.named["model"][7] = ("id-7", "model-1")
+    for model in (1, 7, 2):
+        ledger.source.append(entry(model=model))
+    ledger.round()
+    assert [(r["group"]["model"], r["requests"]) for r in ledger.usage("model")] == [("model-1", 2), ("model-2", 1)]
+    assert len(ledger.events(model="model-1")) == 2
+    assert ledger.usage(model="model-1")[0]["requests"] == 2
+
+
+def test_consumer_made_again_is_told_apart_from_the_one_before(ledger: Ledger) -> None:
+    ledger.directory.named["consumer"] |= {1: ("id-1", "alice"), 7: ("id-7", "alice")}
+    ledger.source.append(entry(consumer=1))
+    ledger.source.append((NOON, 1, 1, 1, 0, 4))
+    ledger.round()
+    assert [r["group"] for r in ledger.usage("consumer")] == [{"consumer": "alice"}]
+    for consumer in (1, 7, 7):
         ledger.source.append(entry(consumer=consumer))
     ledger.round()
-    assert [(r["group"]["consumer"], r["requests"]) for r in ledger.usage("consumer")] == [
-        ("consumer-1", 2),
-        ("consumer-2", 1),
-    ]
-    assert len(ledger.events(consumer="consumer-1")) == 2
-    assert ledger.usage(consumer="consumer-1")[0]["requests"] == 2
+    found = [(r["group"]["consumer"], r["requests"], r["denials"]) for r in ledger.usage("consumer")]
+    assert found == [("alice", 2, 0), ("alice (id-1)", 2, 4)]
+    assert [e["consumer"] for e in ledger.events()] == ["alice (id-1)", "alice (id-1)", "alice", "alice"]
+    for text, calls in (("alice", 2), ("id-7", 2), ("id-1", 2), ("alice (id-1)", 2), ("alice (id-7)", 2), ("id", 0)):
+        assert len(ledger.events(consumer=text)) == ledger.usage(consumer=text)[0]["requests"] == calls, text
+    assert ledger.refusals("consumer") == [{"group": {"consumer": "alice (id-1)"}, "denials": 4}]
 
 
 def test_an_empty_ledger_answers(ledger: Ledger) -> None:

@@ -16,6 +16,7 @@ from aigw.cli.usage_source import Asks, of_folder, of_gateway, pages
 from aigw.types import JsonDict
 
 DEFAULT_GROUPS: Final = {"usage": "consumer,model", "denials": "consumer,tier,model,reason"}
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 FORMS: Final = ("table", "json", "jsonl", "csv")
 _NUMBERS: Final = {
     "requests": "REQUESTS", "errors": "ERRORS", "input_tokens": "INPUT", "cached_input_tokens": "CACHED",
@@ -122,7 +123,7 @@ def _jsonl(rows: Iterable[JsonDict]) -> None:
 
 
 def _csv(rows: Iterable[JsonDict]) -> None:
-    """A header and a line for each row; null is empty."""
+    """A header and a line for each row; null is empty. A name that a spreadsheet would compute has a ' in front."""
     flat = ({**row.get("group", {}), **{name: value for name, value in row.items() if name != "group"}} for row in rows)
     first = next(flat, None)
     if first is None:
@@ -130,7 +131,14 @@ def _csv(rows: Iterable[JsonDict]) -> None:
     writer = csv.DictWriter(sys.stdout, list(first), lineterminator="\n")
     writer.writeheader()
     for row in chain([first], flat):
-        writer.writerow({name: json.dumps(value) if isinstance(value, bool) else value for name, value in row.items()})
+        writer.writerow({name: _plain(value) for name, value in row.items()})
+
+
+def _plain(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula. Names are the operator's, and a custom id may be its customer's."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _table(rows: Iterable[JsonDict], question: str, groups: list[str]) -> None:

@@ -1,0 +1,158 @@
+"""Segments that are no gateway's to read: they are told with a repair, nothing is deleted, and everything else is stored."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from tests.support.ends import ask
+from tests.support.processes import AIGW, PATIENCE_S, Gateway, start_gateway, wait_until
+from tests.support.surface import Json
+
+New = Callable[..., Gateway]
+CALLS = 3
+
+
+def calls(gateway: Gateway, times: int = CALLS) -> None:
+    assert [ask(gateway.proxy, "GET", "/e/get").status for _ in range(times)] == [200] * times
+
+
+def status(gateway: Gateway) -> Json:
+    ledger: Json = httpx.get(gateway.admin + "/status", trust_env=False).json()["ledger"]
+    return ledger
+
+
+def killed(data: Path, echo: str, *, stored: bool) -> Path:
+    """The segment of a gateway that was killed. `stored`: its entries were in the ledger; else they are in the segment alone."""
+    gateway = start_gateway(data)
+    gateway.route(echo, "/e")
+    children = gateway.children()
+    if not stored:
+        os.kill(children["control"], signal.SIGSTOP)
+    calls(gateway)
+    if stored:
+        wait_until(lambda: status(gateway)["entries"] == CALLS, "the calls are in the ledger")
+    for pid in (gateway.pid, *children.values()):
+        os.kill(pid, signal.SIGKILL)
+    gateway.process.end()
+    (segment,) = data.glob("ledger/*-00-00000000.segment")
+    return segment
+
+
+def crc32c(data: bytes) -> int:
+    found = 0xFFFFFFFF
+    for byte in data:
+        found ^= byte
+        for _ in range(8):
+            found = found >> 1 ^ (0x82F63B78 if found & 1 else 0)
+    return found ^ 0xFFFFFFFF
+
+
+def told(gateway: Gateway, event: str, segment: str) -> Json:
+    """The line of the log about this segment, which may stand before the gateway serves."""
+
+    def found() -> list[Json]:
+        lines = [json.loads(line) for line in gateway.process.lines if line.startswith("{")]
+        return [line for line in lines if (line["event"], line.get("segment")) == (event, segment)]
+
+    wait_until(lambda: bool(found()), f"the log has {event} of {segment}")
+    (line,) = found()
+    return line
+
+
+def content(file: Path) -> str:
+    """Everything in a database."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        return "\n".join(connection.iterdump())
+
+
+def newer(segment: Path) -> None:
+    """The same segment in the layout of a later version."""
+    data = bytearray(segment.read_bytes())
+    data[8] = 99
+    data[64:72] = crc32c(bytes(data[:64])).to_bytes(8, "little")
+    segment.write_bytes(data)
+
+
+def test_segment_of_another_gateway_or_of_a_later_version_is_told_and_stays(
+    new_gateway: New, tmp_path: Path, echo: str
+) -> None:
+    foreign = killed(tmp_path / "other", echo, stored=False)
+    data = tmp_path / "data"
+    own = killed(data, echo, stored=False)
+    late = own.with_name(own.name.replace("-00-", "-05-"))
+    shutil.copy(own, late)
+    newer(late)
+    shutil.copy(foreign, own.parent)
+    gateway = new_gateway(data=data)
+    for name, why in ((foreign.name, "another store"), (late.name, "layout 99")):
+        line = told(gateway, "ledger_segment_unreadable", name)
+        assert why in line["error"] and "nothing was changed" in line["error"], line
+    wait_until(lambda: status(gateway)["entries"] == CALLS, "the entries of the killed gateway are stored")
+    assert "2 segment(s) cannot be read, the others are stored" in status(gateway)["error"]
+    calls(gateway)
+    wait_until(lambda: status(gateway)["entries"] == 2 * CALLS, "new entries are stored")
+    kept = {file.name for file in (data / "ledger").iterdir()}
+    assert {foreign.name, late.name} <= kept and own.name not in kept
+    # The repair that the error names.
+    (own.parent / foreign.name).unlink()
+    late.unlink()
+    wait_until(lambda: status(gateway)["error"] is None, "all is well")
+    assert status(gateway)["entries"] == 2 * CALLS
+
+
+def test_missing_segment_is_told_until_it_returns(new_gateway: New, tmp_path: Path, echo: str) -> None:
+    data = tmp_path / "data"
+    segment = killed(data, echo, stored=True)
+    backup = segment.rename(tmp_path / segment.name)
+    gateway = new_gateway(data=data)
+    told(gateway, "ledger_segment_missing", segment.name)
+    assert f"1 segment(s) are missing ({segment.name})" in status(gateway)["error"]
+    assert "Restore them from a backup" in status(gateway)["error"]
+    calls(gateway)
+    wait_until(lambda: status(gateway)["entries"] == 2 * CALLS, "new entries are stored")
+    shutil.copy(backup, segment)
+    wait_until(lambda: status(gateway)["error"] is None, "all is well")
+    assert status(gateway)["entries"] == 2 * CALLS, "nothing is stored twice"
+
+
+@pytest.mark.parametrize("fault", ["another gateway's", "a later version's"])
+def test_ledger_that_is_not_this_gateways_ends_the_start(tmp_path: Path, echo: str, fault: str) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    for folder in (data, other) if fault == "another gateway's" else (data,):
+        assert start_gateway(folder).process.end() == 0
+    file = data / "ledger" / "ledger.db"
+    if fault == "another gateway's":
+        shutil.copy(other / "ledger" / "ledger.db", file)
+    else:
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+            connection.commit()
+    before = content(file)
+    command = [
+        *AIGW,
+        "serve",
+        "--data",
+        str(data),
+        "--proxy",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+    ]
+    end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert end.returncode == 2, end.stderr
+    last = end.stderr.splitlines()[-1]
+    assert str(file) in last and "Traceback" not in end.stderr, end.stderr
+    repair = "move the folder" if fault == "another gateway's" else "use the version that made it"
+    assert repair in last, last
+    assert content(file) == before
