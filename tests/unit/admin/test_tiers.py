@@ -54,7 +54,7 @@ def test_a_tier_refuses_a_bucket_beyond_the_bounds(gateway: Gateway, limit: dict
 def test_get_returns_the_tier_with_its_defaults(gateway: Gateway) -> None:
     made = put(gateway, "free", **FREE)
     assert set(made) == {"limits", "allow", "prompt", "output", "request", "timeouts", "weight", "reserved_concurrency", "price",
-                         "description"}  # fmt: skip
+                         "durability", "description"}  # fmt: skip
     assert made["limits"][0] == {
         "requests": 100, "tokens": None, "input_tokens": None, "output_tokens": None, "spend": None, "concurrency": None,
         "per": "day", "burst": None, "window": "fixed", "scope": "consumer", "mode": "enforce",

@@ -18,7 +18,7 @@ def used(gateway: Gateway) -> Gateway:
     gateway.post("/services", name="echo", url="http://127.0.0.1:5000")
     gateway.post("/services/echo/routes", name="echo-route", paths=["/echo"])
     assert gateway.control is not None
-    numbers = gateway.control.publication.calls.known
+    numbers = gateway.control.publication.row_numbers.calls.known
     upstream = next(n for (_, key), n in numbers.items() if key.endswith("10.0.0.1:9100/small"))
     names = {m.entity.name: m.n for m in gateway.control.publication.world.models.values()}
     for n in range(6):
