@@ -10,6 +10,7 @@ def serve_mock_llm(
     chunk_ms: int = 0,
     chunks: int = 16,
     cached_tokens: int = 0,
+    audio_tokens: int = 0,
     reasoning_tokens: int = 0,
     usage: bool = True,
     fail: str | None = None,

@@ -31,18 +31,8 @@ def wrong_limit(kind: str, fields: bytes, open: bool) -> str | None:
     """Why workers would refuse a limit of this kind with these fields (a JSON object), or None. ``open``: it has a counter
     for each address."""
 
-def price_bound(
-    tokens: tuple[int, int],
-    *,
-    input: int,
-    cached_input: int,
-    cache_write: int,
-    output: int,
-    reasoning: int,
-    request: int,
-) -> int:
-    """Nano-dollars that a call reserves for so many ``tokens`` of input and output, each of its dearest class. The prices are
-    nano-dollars per million tokens of each class, and per request."""
+def service_tiers() -> list[tuple[str, int]]:
+    """Every service tier that an answer may name: (name, its number in ledgers)."""
 
 def count_tokens(
     tokenizer: str | bytes, kind: str, text: bytes, template: tuple[int, int], input_bounds: tuple[int, int, int]
@@ -409,6 +399,21 @@ class Counters:
     ) -> tuple[list[tuple[int, str, str, str, int, int, int]], list[tuple[int, int, int, int]]]:
         """The columns of tiers' limits that count in windows: (number, meter, per, scope, model or 0, start and end of the window of
         ``now_ns`` in unix seconds). Each counter that is not 0 there: (column, row, amount settled and held, most of it held)."""
+
+@final
+class PriceList:
+    """The prices of a tier or of a model, as workers reckon with them."""
+
+    def __new__(cls, prices: bytes) -> PriceList:
+        """``prices``: JSON as in a policy, nano-dollars per million tokens. ValueError for others."""
+    @property
+    def version(self) -> int:
+        """The number that entries have: equal prices have equal numbers. At most 2**63 - 1."""
+    def bound(self, input: int, output: int) -> int:
+        """Nano-dollars that a call reserves for so many tokens of input and output: the dearest that they can be."""
+    def worth(self, entries: Sequence[Sequence[int]]) -> list[int]:
+        """Nano-dollars of each entry, as the worker that wrote it reckons: (flags, outcome, source, input, cached_input, cache_write,
+        output, reasoning, image_input, audio_input, image_output, audio_output, service_tier), as ``aigw.ledger.source`` has them."""
 
 @final
 class Ledger:

@@ -66,15 +66,16 @@ impl Wish {
         rooms: impl IntoIterator<Item = Room>,
         buckets: impl IntoIterator<Item = Room>,
     ) -> Reservation {
-        let prices = prices.copied().unwrap_or_default();
+        let none = Prices::default();
+        let prices = prices.unwrap_or(&none);
         let choices = u64::from(self.choices);
         if choices == 0 {
             let spend = prices.bound(self.input, 0);
             return Reservation { input: self.input, spend, ..Reservation::default() };
         }
         let each = |tokens: u64| u32::try_from(tokens / choices).unwrap_or(u32::MAX).max(1);
-        let rest = rooms.into_iter().filter_map(|room| room.grant(self.input, &prices)).min().map(each);
-        let whole = buckets.into_iter().filter_map(|room| room.grant(self.input, &prices)).min().map(each);
+        let rest = rooms.into_iter().filter_map(|room| room.grant(self.input, prices)).min().map(each);
+        let whole = buckets.into_iter().filter_map(|room| room.grant(self.input, prices)).min().map(each);
         let grant = if self.chunks { rest } else { rest.into_iter().chain(whole).min() };
         let most = self.cap.into_iter().chain(grant).min();
         let each = match whole.map_or(CHUNK, u64::from).min(CHUNK) {

@@ -6,7 +6,7 @@
 use crate::cells::ROW;
 use crate::cells::journal::DRAFT_WORDS;
 use crate::limits::{Amounts, Usage};
-use crate::price::Classes;
+use crate::price::{Classes, Media, Prices, ServiceTier};
 use crate::settle::{Outcome, UsageSource};
 use crate::units::{Moment, RequestId};
 
@@ -122,6 +122,32 @@ pub struct Entry {
     pub limit_set: u32,
 }
 
+impl Ended {
+    /// Of its number; an unknown number claims least.
+    pub fn of_number(number: u8) -> Self {
+        match number {
+            0 => Self::Completed,
+            1 => Self::ClientCut,
+            2 => Self::UpstreamCut,
+            3 => Self::LimitCut,
+            4 => Self::UpstreamError,
+            _ => Self::Crashed,
+        }
+    }
+}
+
+impl TokenSource {
+    /// Of its number; an unknown number claims least.
+    pub fn of_number(number: u8) -> Self {
+        match number {
+            1 => Self::Provider,
+            2 => Self::Counted,
+            3 => Self::Reserved,
+            _ => Self::None,
+        }
+    }
+}
+
 impl From<Outcome> for Ended {
     fn from(outcome: Outcome) -> Self {
         match outcome {
@@ -165,6 +191,18 @@ impl Entry {
         Usage { requests: 1, amounts }
     }
 
+    /// Nano-dollars of its tokens at these prices. A call that does not count is worth nothing. Tokens that nobody could assign to classes,
+    /// since the call has only its reservation or its process died, are worth the most that they can be.
+    pub fn worth(&self, prices: &Prices) -> u64 {
+        if !self.counted {
+            0
+        } else if self.source == TokenSource::Reserved || self.ended == Ended::Crashed {
+            prices.bound(self.tokens.all_input(), self.tokens.all_output())
+        } else {
+            prices.of(&self.tokens)
+        }
+    }
+
     /// The first words, which a worker notes before its call goes upstream: the entry of a call whose worker dies.
     pub fn draft(&self) -> [u64; DRAFT_WORDS] {
         let words = self.encode();
@@ -189,7 +227,7 @@ impl Entry {
 /// An entry as words.
 fn encode(entry: &Entry) -> [u64; PAYLOAD] {
     let Entry { admitted_at, ended_at, request, parent, run, tokens, .. } = *entry;
-    let Classes { input, cached_input, cache_write, output, reasoning } = tokens;
+    let Classes { input, cached_input, cache_write, output, reasoning, media, service } = tokens;
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let flag = |is: bool, bit: u64| if is { bit } else { 0 };
     let flags = flag(entry.counted, COUNTED)
@@ -231,6 +269,9 @@ fn encode(entry: &Entry) -> [u64; PAYLOAD] {
         pair(entry.latency, entry.first_byte),
         pair(entry.queued, entry.limit_set),
     ]);
+    words[24] = pair(media.image_input, media.audio_input);
+    words[25] = pair(media.image_output, media.audio_output);
+    words[26] = service as u64;
     words
 }
 
@@ -258,8 +299,8 @@ fn decode(words: &[u64; PAYLOAD]) -> Entry {
         status: end as u16,
         attempt: (end >> 16) as u8,
         depth: (end >> 24) as u8,
-        ended: ended((end >> 32) as u8),
-        source: source((end >> 40) as u8),
+        ended: Ended::of_number((end >> 32) as u8),
+        source: TokenSource::of_number((end >> 40) as u8),
         counted: flags & COUNTED != 0,
         overrun: flags & OVERRUN != 0,
         stream: flags & STREAM != 0,
@@ -270,6 +311,8 @@ fn decode(words: &[u64; PAYLOAD]) -> Entry {
             cache_write: words[15],
             output: words[16],
             reasoning: words[17],
+            media: Media { image_input: low(24), audio_input: high(24), image_output: low(25), audio_output: high(25) },
+            service: ServiceTier::of_number(words[26] as u8),
         },
         price: money(18, PRICED),
         cost: money(19, COSTED),
@@ -279,26 +322,6 @@ fn decode(words: &[u64; PAYLOAD]) -> Entry {
         first_byte: high(22),
         queued: low(23),
         limit_set: high(23),
-    }
-}
-
-fn ended(number: u8) -> Ended {
-    match number {
-        0 => Ended::Completed,
-        1 => Ended::ClientCut,
-        2 => Ended::UpstreamCut,
-        3 => Ended::LimitCut,
-        4 => Ended::UpstreamError,
-        _ => Ended::Crashed,
-    }
-}
-
-fn source(number: u8) -> TokenSource {
-    match number {
-        1 => TokenSource::Provider,
-        2 => TokenSource::Counted,
-        3 => TokenSource::Reserved,
-        _ => TokenSource::None,
     }
 }
 
@@ -319,11 +342,12 @@ mod tests {
         }
 
         #[test]
-        fn entry_keeps_every_field(words in words(), ended_as in 0_u8..6, source_as in 0_u8..4) {
+        fn entry_keeps_every_field(words in words(), ended_as in 0_u8..6, source_as in 0_u8..4, service_as in 0_u8..9) {
             let mut words = words;
             words[12] = words[12] & !(0xffff << 32) | u64::from(ended_as) << 32 | u64::from(source_as) << 40;
             words[12] &= (1 << 54) - 1;
-            words[24..].fill(0);
+            words[26] = service_as.into();
+            words[27..].fill(0);
             for (at, bit) in [(18, PRICED), (19, COSTED)] {
                 if words[12] >> 48 & bit == 0 {
                     words[at] = 0;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aigw_core::entry::Entry;
 use aigw_core::entry::record::{Record, RecordKind, SEGMENT_RECORDS};
 use aigw_core::entry::recover::Tail;
+use aigw_core::price::Media;
 use aigw_core::units::RequestId;
 use aigw_io::cells::ControlCells;
 use aigw_io::ledger::{SegmentName, SegmentRead, Segments};
@@ -166,7 +167,7 @@ fn entry<'py>(py: Python<'py>, name: SegmentName, record: &Record) -> PyResult<B
     };
     // Databases have signed integers.
     let number = |value: u64| value.min(i64::MAX as u64).into_pyobject(py).map(Bound::into_any);
-    let mut fields: Vec<Bound<'py, PyAny>> = Vec::with_capacity(36);
+    let mut fields: Vec<Bound<'py, PyAny>> = Vec::with_capacity(41);
     let place = [name.life, name.slot.into(), name.number.into(), record.sequence.into()];
     for value in place.into_iter().chain([entry.admitted_at.0, entry.ended_at.0]) {
         fields.push(number(value)?);
@@ -188,7 +189,10 @@ fn entry<'py>(py: Python<'py>, name: SegmentName, record: &Record) -> PyResult<B
     let money =
         [entry.price.unwrap_or_default(), entry.cost.unwrap_or_default(), entry.price_version, entry.cost_version];
     let times = [entry.latency, entry.first_byte, entry.queued, entry.limit_set].map(u64::from);
-    for value in numbers.into_iter().chain(how).chain(tokens).chain(money).chain(times) {
+    let Media { image_input, audio_input, image_output, audio_output } = entry.tokens.media;
+    let service = entry.tokens.service as u32;
+    let special = [image_input, audio_input, image_output, audio_output, service].map(u64::from);
+    for value in numbers.into_iter().chain(how).chain(tokens).chain(money).chain(times).chain(special) {
         fields.push(number(value)?);
     }
     PyTuple::new(py, fields)

@@ -10,6 +10,7 @@ mod families;
 mod inline;
 mod ledger;
 mod period;
+mod prices;
 mod protocol;
 mod publisher;
 mod tables;
@@ -33,6 +34,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<consumers::FileConsumers>()?;
     m.add_class::<consumers::FileConsumerRows>()?;
     m.add_class::<period::Period>()?;
+    m.add_class::<prices::PriceList>()?;
     m.add_class::<publisher::Publisher>()?;
     m.add_class::<inline::InlineSubmit>()?;
     m.add_class::<counters::Counters>()?;
@@ -45,7 +47,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(tables::limit_kinds, m)?)?;
     m.add_function(wrap_pyfunction!(tables::metrics_table, m)?)?;
     m.add_function(wrap_pyfunction!(tables::wrong_limit, m)?)?;
-    m.add_function(wrap_pyfunction!(tables::price_bound, m)?)?;
+    m.add_function(wrap_pyfunction!(tables::service_tiers, m)?)?;
     m.add_function(wrap_pyfunction!(tokens::count_tokens, m)?)?;
     m.add_function(wrap_pyfunction!(tokens::check_tokenizer, m)?)?;
     Ok(())

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use aigw_core::price::Prices;
+use aigw_core::price::SERVICE_TIERS;
 use aigw_core::{limits, refusal, telemetry};
 use aigw_io::access_log;
 use pyo3::prelude::*;
@@ -40,17 +40,8 @@ pub fn wrong_limit(kind: &str, fields: &[u8], open: bool) -> Option<String> {
 
 /// See the stub.
 #[pyfunction]
-#[pyo3(signature = (tokens, *, input, cached_input, cache_write, output, reasoning, request))]
-pub fn price_bound(
-    tokens: (u64, u64),
-    input: u64,
-    cached_input: u64,
-    cache_write: u64,
-    output: u64,
-    reasoning: u64,
-    request: u64,
-) -> u64 {
-    Prices { input, cached_input, cache_write, output, reasoning, request }.bound(tokens.0, tokens.1)
+pub fn service_tiers() -> Vec<(&'static str, u8)> {
+    SERVICE_TIERS.iter().map(|(name, tier)| (*name, *tier as u8)).collect()
 }
 
 /// See the stub.

@@ -47,6 +47,8 @@ pub struct Asked<'a> {
     tool_choice: Option<&'a RawValue>,
     #[serde(borrow)]
     response_format: Option<&'a RawValue>,
+    /// The service tier that the answer names, too.
+    pub service_tier: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug, Deserialize)]

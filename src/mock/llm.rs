@@ -33,6 +33,8 @@ pub struct Plan {
     pub chunks: u64,
     /// Tokens of each prompt that the usage reports as cached; at most the whole prompt.
     pub cached: u64,
+    /// Tokens of each prompt that the usage reports as audio; at most the whole prompt.
+    pub audio: u64,
     /// Output tokens that the usage reports as reasoning: they count towards the request's cap and are not shown.
     pub reasoning: u64,
     /// Report usage (in a stream: when the request asks); false: never.
@@ -100,7 +102,8 @@ impl Llm {
         let used = |choices: u64, said: Option<&Said>| {
             let reasoning = choices * said.map_or(0, |said| said.reasoning);
             let completion = reasoning + choices * said.map_or(0, Said::shown);
-            Usage { prompt, cached: self.plan.cached.min(prompt), completion, reasoning }
+            let (cached, audio) = (self.plan.cached.min(prompt), self.plan.audio.min(prompt));
+            Usage { prompt, cached, audio, completion, reasoning }
         };
         let said = match endpoint {
             Endpoint::Chat => Said::chat(&asked, self.plan.chunks, self.plan.reasoning)?,

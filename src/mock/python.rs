@@ -35,7 +35,7 @@ fn serve<S: Service>(py: Python<'_>, address: &str, service: S, ready: &Bound<'_
 
 /// Serve the mock model server; see the stub.
 #[pyfunction]
-#[pyo3(signature = (address, ready, *, first_byte_ms=0, chunk_ms=0, chunks=16, cached_tokens=0, reasoning_tokens=0, usage=true, fail=None))]
+#[pyo3(signature = (address, ready, *, first_byte_ms=0, chunk_ms=0, chunks=16, cached_tokens=0, audio_tokens=0, reasoning_tokens=0, usage=true, fail=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn serve_mock_llm(
     py: Python<'_>,
@@ -45,6 +45,7 @@ pub fn serve_mock_llm(
     chunk_ms: u64,
     chunks: u64,
     cached_tokens: u64,
+    audio_tokens: u64,
     reasoning_tokens: u64,
     usage: bool,
     fail: Option<&str>,
@@ -55,6 +56,7 @@ pub fn serve_mock_llm(
         chunk: Duration::from_millis(chunk_ms),
         chunks,
         cached: cached_tokens,
+        audio: audio_tokens,
         reasoning: reasoning_tokens,
         usage,
         faults,

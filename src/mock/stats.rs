@@ -45,13 +45,15 @@ impl Stats {
     }
 }
 
-/// The usage that an answer reports; cached tokens are among those of the prompt, reasoning among the completion's.
+/// The usage that an answer reports; cached and audio tokens are among those of the prompt, reasoning among the completion's.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// `prompt_tokens`.
     pub prompt: u64,
     /// `cached_tokens`.
     pub cached: u64,
+    /// `audio_tokens` of the prompt.
+    pub audio: u64,
     /// `completion_tokens`.
     pub completion: u64,
     /// `reasoning_tokens`.

@@ -31,11 +31,14 @@ fn quoted(text: &str) -> String {
 }
 
 fn usage_json(usage: Usage) -> String {
-    let Usage { prompt, cached, completion, reasoning } = usage;
-    let part = |n: u64, of: &str, name: &str| {
-        if n > 0 { format!(",\"{of}_tokens_details\":{{\"{name}\":{n}}}") } else { String::new() }
+    let Usage { prompt, cached, audio, completion, reasoning } = usage;
+    let part = |of: &str, counts: &[(&str, u64)]| {
+        let known = counts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("\"{name}\":{n}"));
+        let known = known.collect::<Vec<_>>().join(",");
+        if known.is_empty() { known } else { format!(",\"{of}_tokens_details\":{{{known}}}") }
     };
-    let details = part(cached, "prompt", "cached_tokens") + &part(reasoning, "completion", "reasoning_tokens");
+    let details = part("prompt", &[("cached_tokens", cached), ("audio_tokens", audio)])
+        + &part("completion", &[("reasoning_tokens", reasoning)]);
     let total = prompt.saturating_add(completion);
     format!("{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\"total_tokens\":{total}{details}}}")
 }
@@ -73,9 +76,10 @@ pub fn answer(endpoint: Endpoint, asked: &Asked<'_>, said: &Said, usage: Usage, 
         .map(|index| format!("{{\"index\":{index},{content},\"logprobs\":null,\"finish_reason\":\"{finish}\"}}"));
     let choices = choices.collect::<Vec<_>>().join(",");
     let model = quoted(&asked.model);
+    let served = served(asked);
     let usage = if with_usage { format!(",\"usage\":{}", usage_json(usage)) } else { String::new() };
     format!(
-        "{{\"id\":\"{id}-mock\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model},\"choices\":[{choices}]{usage}}}"
+        "{{\"id\":\"{id}-mock\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model}{served},\"choices\":[{choices}]{usage}}}"
     )
 }
 
@@ -98,6 +102,11 @@ fn message(said: &Said) -> String {
     format!(
         "\"message\":{{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{{\"id\":\"{id}\",\"type\":\"function\",\"function\":{{\"name\":{name},\"arguments\":{arguments}}}}}]}}"
     )
+}
+
+/// The member of the service tier: the one that the caller asks for.
+fn served(asked: &Asked<'_>) -> String {
+    asked.service_tier.as_deref().map_or_else(String::new, |tier| format!(",\"service_tier\":{}", quoted(tier)))
 }
 
 /// The embeddings of all inputs: vectors of length 1, all equal.
@@ -128,14 +137,14 @@ pub fn models() -> String {
 
 /// A stream's events in order: the roles (chat), one event per token and choice in turn, the ends, usage if asked, `[DONE]`.
 pub fn events(endpoint: Endpoint, asked: &Asked<'_>, said: &Said, usage: Usage, with_usage: bool) -> Vec<Event> {
-    let model = quoted(&asked.model);
+    let (model, served) = (quoted(&asked.model), served(asked));
     let (id, object) = match endpoint {
         Endpoint::Text => ("cmpl-mock", "text_completion"),
         Endpoint::Chat | Endpoint::Embeddings => ("chatcmpl-mock", "chat.completion.chunk"),
     };
     let chunk = |choices: &str, extra: &str| {
         Bytes::from(format!(
-            "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model},\"choices\":[{choices}]{extra}}}\n\n"
+            "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{CREATED},\"model\":{model}{served},\"choices\":[{choices}]{extra}}}\n\n"
         ))
     };
     let each = |content: &str, finish: Option<&str>| -> Vec<Bytes> {
@@ -215,7 +224,7 @@ mod tests {
     const TOOLS: &str = r#""tools":[{"type":"function","function":{"name":"f","parameters":{"properties":{"a":{"type":"integer"}},"required":["a"]}}}]"#;
 
     fn usage(prompt: u64, completion: u64) -> Usage {
-        Usage { prompt, cached: 2, completion, reasoning: 1 }
+        Usage { prompt, cached: 2, audio: 0, completion, reasoning: 1 }
     }
 
     fn asked(text: &str) -> Asked<'_> {
@@ -254,6 +263,20 @@ mod tests {
         let call = json!({"id": "call_mock_0", "type": "function", "function": function});
         assert_eq!(choice["message"], json!({"role": "assistant", "content": null, "tool_calls": [call]}));
         assert_eq!(choice["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn answer_names_the_service_tier_that_was_asked_for() {
+        let asked = asked(r#"{"model":"m","service_tier":"flex"}"#);
+        let said = Said::words(&asked, 3, 0);
+        let used = Usage { audio: 4, ..usage(7, 6) };
+        let whole: Value = serde_json::from_str(&answer(Endpoint::Chat, &asked, &said, used, true)).unwrap();
+        assert_eq!(
+            (&whole["service_tier"], &whole["usage"]["prompt_tokens_details"]["audio_tokens"]),
+            (&json!("flex"), &json!(4))
+        );
+        let events = events(Endpoint::Chat, &asked, &said, used, true);
+        assert!(data(&events).iter().all(|one| one["service_tier"] == "flex"));
     }
 
     #[test]

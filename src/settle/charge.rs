@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use crate::admit::reserve::Reservation;
 use crate::limits::{self, Amounts};
-use crate::price::{Classes, Prices};
+use crate::price::{Classes, Prices, ServiceTier};
 use crate::telemetry::budgets::BudgetReport;
 
 /// Counts the input of a call whose reservation bounds it by its bytes.
@@ -79,6 +79,8 @@ pub struct Known {
     pub usage: Option<Classes>,
     /// Output tokens that the gateway counted.
     pub counted: Option<u64>,
+    /// The service tier that the answer names.
+    pub service: ServiceTier,
     /// The answer is an error, which has used only the tokens that it reports.
     pub error: bool,
     /// The stream ended before its time: the usage may be one of an earlier chunk.
@@ -116,14 +118,14 @@ impl Charge {
 
     /// A call that no budget counts.
     pub fn without_budget(prices: Option<Prices>) -> Self {
-        let spend = prices.map_or(0, |prices| prices.request);
+        let spend = prices.as_ref().map_or(0, |prices| prices.bound(0, 0));
         let held = Reservation { spend, unbounded: true, ..Reservation::default() };
         Self { prices, held, unheld: true, ..Self::default() }
     }
 
     /// The price of the amounts that it holds; `None` where the tier has no prices.
     pub fn price_held(&self) -> Option<u64> {
-        self.prices.map(|_| self.held.spend)
+        self.prices.as_ref().map(|_| self.held.spend)
     }
 
     /// Whether a budget counts it.
@@ -208,10 +210,10 @@ impl Charge {
     pub fn settle(&self, known: Known) -> Settled {
         let (classes, source) = self.classes(known);
         let (input, output) = (classes.all_input(), classes.all_output());
-        let price = match (self.prices, source) {
-            (Some(_), UsageSource::Reserved) => Some(self.held.spend),
-            (prices, _) => prices.map(|prices| prices.of(&classes)),
-        };
+        let price = self.prices.as_ref().map(|prices| match source {
+            UsageSource::Reserved => self.held.spend,
+            UsageSource::Reported | UsageSource::Counted => prices.of(&classes),
+        });
         let amounts = Amounts { input_tokens: input, output_tokens: output, spend: price.unwrap_or_default() };
         let held = self.held();
         let overrun = !self.unheld && input > held.input_tokens
@@ -221,9 +223,9 @@ impl Charge {
     }
 
     fn classes(&self, known: Known) -> (Classes, UsageSource) {
-        let Known { usage, counted, error, cut, .. } = known;
+        let Known { usage, counted, service, error, cut, .. } = known;
         let passed = counted.unwrap_or_default();
-        match usage {
+        let (classes, source) = match usage {
             Some(usage) if usage.all_output() > 0 || passed == 0 => {
                 let unsaid = if cut { passed.saturating_sub(usage.all_output()) } else { 0 };
                 (Classes { output: usage.output + unsaid, ..usage }, UsageSource::Reported)
@@ -238,11 +240,12 @@ impl Charge {
                 );
                 (Classes { input, output, ..Classes::default() }, source)
             }
-        }
+        };
+        (classes.served_in(service), source)
     }
 
     fn bound(&self, output: u64) -> u64 {
-        self.prices.map_or(0, |prices| prices.bound(self.held.input, output))
+        self.prices.as_ref().map_or(0, |prices| prices.bound(self.held.input, output))
     }
 }
 
@@ -267,7 +270,8 @@ mod tests {
 
     #[test]
     fn usage_replaces_the_reservation_in_every_class() {
-        let told = Classes { input: 12, cached_input: 100, cache_write: 8, output: 16, reasoning: 5 };
+        let told =
+            Classes { input: 12, cached_input: 100, cache_write: 8, output: 16, reasoning: 5, ..Classes::default() };
         let settled = charge(200, 100).settle(Known { usage: Some(told), ..Known::default() });
         let spend = 100_000 + 12 * 300 + 100 * 150 + 8 * 375 + 16 * 1200 + 5 * 600;
         assert_eq!(settled.amounts, Amounts { input_tokens: 120, output_tokens: 21, spend });

@@ -16,8 +16,7 @@ use super::head::{is_fleets, remove};
 use super::plain::Plain;
 use super::sse::{Bound, Events, Wish};
 use crate::accept::openai::{Asked, IncludeUsage};
-use crate::price::Classes;
-use crate::price::Prices;
+use crate::price::{Classes, Prices, ServiceTier};
 
 /// The comment that goes to a client while an upstream is silent.
 const PING: &[u8] = b": ping\n\n";
@@ -177,7 +176,7 @@ impl ModelAnswer {
 
     fn reader(&mut self, form: Form) -> UsageReader {
         match form {
-            Form::Events => UsageReader::Events(Events::new(self.wish, self.bound.take())),
+            Form::Events => UsageReader::Events(Events::new(self.wish.clone(), self.bound.take())),
             Form::Document => UsageReader::Document(Finder::default()),
         }
     }
@@ -249,6 +248,15 @@ impl ModelAnswer {
             UsageReader::Nothing | UsageReader::Undecided(_) => None,
             UsageReader::Document(finder) => finder.usage(),
             UsageReader::Events(events) => events.usage(),
+        }
+    }
+
+    /// The service tier that the answer names.
+    pub fn service(&self) -> ServiceTier {
+        match &self.usage {
+            UsageReader::Nothing | UsageReader::Undecided(_) => ServiceTier::Unsaid,
+            UsageReader::Document(finder) => finder.service(),
+            UsageReader::Events(events) => events.service(),
         }
     }
 

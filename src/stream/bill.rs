@@ -11,7 +11,7 @@ use crate::request::Header;
 
 /// The headers of a plain answer with this usage and price (nano-dollars).
 pub fn headers(usage: &Classes, price: Option<u64>, out: &mut Vec<Header>) {
-    let Classes { input, cached_input, cache_write, output, reasoning } = *usage;
+    let Classes { input, cached_input, cache_write, output, reasoning, .. } = *usage;
     let classes = [
         ("input=", input),
         (", cached_input=", cached_input),
@@ -33,7 +33,7 @@ pub fn headers(usage: &Classes, price: Option<u64>, out: &mut Vec<Header>) {
 
 /// The value of the member `aigw` of a chunk with this usage and price (nano-dollars).
 pub(super) fn member(usage: &Classes, price: Option<u64>) -> String {
-    let Classes { input, cached_input, cache_write, output, reasoning } = usage;
+    let Classes { input, cached_input, cache_write, output, reasoning, .. } = usage;
     let mut text = String::from("{");
     if let Some(price) = price {
         // Writing to a String cannot fail.
@@ -51,10 +51,18 @@ pub(super) fn member(usage: &Classes, price: Option<u64>) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::price::Prices;
+    use crate::price::{Media, Prices, ServiceTier};
     use serde_json::{Value, json};
 
-    const USAGE: Classes = Classes { input: 12, cached_input: 4, cache_write: 3, output: 16, reasoning: 2 };
+    const USAGE: Classes = Classes {
+        input: 12,
+        cached_input: 4,
+        cache_write: 3,
+        output: 16,
+        reasoning: 2,
+        media: Media { image_input: 0, audio_input: 0, image_output: 0, audio_output: 0 },
+        service: ServiceTier::Unsaid,
+    };
     const PRICES: Prices = Prices {
         input: 500_000_000,
         cached_input: 250_000_000,
@@ -62,6 +70,7 @@ mod tests {
         output: 1_000_000_000,
         reasoning: 1_000_000_000,
         request: 1_000,
+        special: None,
     };
 
     #[test]

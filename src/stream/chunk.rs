@@ -19,11 +19,10 @@ use super::event::{self, Data};
 use super::gauge::{Ending, Gauge, More};
 use super::member::{Member, NAME, Nesting, key_before, without};
 use super::usage::{self, Timings};
-use crate::price::Classes;
-use crate::price::Prices;
+use crate::price::{Classes, Prices, ServiceTier};
 
 /// The treatment of the usage on its way to the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
     /// The caller did not ask for it: it stays behind.
     Strip,
@@ -39,6 +38,10 @@ pub(super) struct Chunks {
     wish: Wish,
     usage: Option<Classes>,
     timings: Option<Timings>,
+    /// The service tier that a chunk named last.
+    service: ServiceTier,
+    /// Events that are still searched for a service tier.
+    unsearched: u8,
     /// Output tokens that had passed when the usage was reported.
     counted_then: u64,
     seen: Seen,
@@ -80,6 +83,8 @@ pub(super) enum Verdict {
     Instead(Vec<u8>),
 }
 
+/// Servers that name a service tier name it in every chunk.
+const SEARCHED: u8 = 4;
 /// An honest chunk has one member `usage`. One with more than this passes unchanged: each costs a copy of the chunk.
 const MOST: usize = 4;
 /// The members `usage` of a chunk.
@@ -110,6 +115,7 @@ const METADATA: [&str; 12] = [
 
 static USAGE_IN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
 static TIMINGS_IN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"timings\""));
+static SERVICE_IN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"service_tier\""));
 static ERROR_IN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
 
 /// The members of an object, in order; a name may repeat.
@@ -120,6 +126,13 @@ struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 struct Holder<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+}
+
+/// A chunk that may name a service tier.
+#[derive(Deserialize)]
+struct Served<'a> {
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
 }
 
 /// The members that make a chunk an error. Some servers send the error itself, as an object of this kind.
@@ -140,7 +153,8 @@ impl Failed<'_> {
 
 impl Chunks {
     pub(super) fn new(wish: Wish, bound: Option<Box<Bound>>) -> Self {
-        Self { wish, usage: None, timings: None, counted_then: 0, seen: Seen::Nothing, bound }
+        let (service, unsearched) = (ServiceTier::Unsaid, SEARCHED);
+        Self { wish, usage: None, timings: None, service, unsearched, counted_then: 0, seen: Seen::Nothing, bound }
     }
 
     /// The output tokens that passed; `None` where they are not counted.
@@ -169,7 +183,12 @@ impl Chunks {
 
     /// The usage that was reported last.
     pub(super) fn usage(&self) -> Option<Classes> {
-        usage::whole(self.usage, self.timings)
+        usage::whole(self.usage, self.timings).map(|usage| usage.served_in(self.service))
+    }
+
+    /// The service tier that was named last.
+    pub(super) fn service(&self) -> ServiceTier {
+        self.usage().map_or(self.service, |usage| usage.service)
     }
 
     /// An event of so many bytes passes unread. Its tokens are fewer than its bytes.
@@ -178,10 +197,10 @@ impl Chunks {
         if self.seen == Seen::Nothing {
             self.seen = Seen::Data;
         }
-        let told = self.usage();
+        let (told, service) = (self.usage(), self.service);
         let bound = self.bound.as_mut().filter(|bound| !bound.gauge.is_over())?;
         bound.gauge.unread(bytes as u64, more);
-        bound.gauge.is_over().then(|| bound.last_words(told, more))
+        bound.gauge.is_over().then(|| bound.last_words(told, service, more))
     }
 
     /// Reads an event.
@@ -201,8 +220,8 @@ impl Chunks {
         }
         // The usage of an event that does not pass counts text that the caller does not get.
         (self.usage, self.timings) = (earlier, timings);
-        let told = self.usage();
-        Verdict::End(self.bound.as_ref().map_or_else(Vec::new, |bound| bound.last_words(told, more)))
+        let (told, service) = (self.usage(), self.service);
+        Verdict::End(self.bound.as_ref().map_or_else(Vec::new, |bound| bound.last_words(told, service, more)))
     }
 
     /// The usage that the call is settled to: text that passed is never free.
@@ -213,6 +232,7 @@ impl Chunks {
 
     fn read(&mut self, event: &[u8]) -> Verdict {
         self.note(event);
+        self.search(event);
         let timed = self.usage.is_none_or(|usage| usage.cached_input == 0) && TIMINGS_IN.find(event).is_some();
         if !timed && USAGE_IN.find(event).is_none() {
             return Verdict::Pass;
@@ -240,6 +260,22 @@ impl Chunks {
         }
     }
 
+    /// Searches one of the first events for a service tier.
+    fn search(&mut self, event: &[u8]) {
+        if self.unsearched == 0 || self.seen == Seen::Nothing {
+            return;
+        }
+        self.unsearched -= 1;
+        if SERVICE_IN.find(event).is_some()
+            && let Ok(Served { service_tier: Some(said) }) = serde_json::from_slice(&event::data_of(event).text)
+        {
+            self.service = ServiceTier::of_json(said.get()).or(self.service);
+        }
+        if self.service != ServiceTier::Unsaid {
+            self.unsearched = 0;
+        }
+    }
+
     /// Reads a chunk that reports usage.
     fn members(&mut self, event: &[u8], data: &Data<'_>) -> Verdict {
         let Ok(Members(members)) = serde_json::from_slice(&data.text) else { return Verdict::Pass };
@@ -258,14 +294,17 @@ impl Chunks {
         if let Some(usage) = usage.filter(|usage| self.usage.is_none() || !usage.is_empty()) {
             self.usage = Some(usage);
         }
+        if let Some((_, said)) = named("service_tier") {
+            self.service = ServiceTier::of_json(said.get()).or(self.service);
+        }
         if let Some((_, timings)) = named("timings") {
             self.timings = Timings::parse(timings.get().as_bytes()).or(self.timings);
         }
-        match (self.wish, own, self.usage()) {
+        match (&self.wish, own, self.usage()) {
             (Wish::Strip, ..) => {}
             (Wish::Tell(prices), Some(own), Some(usage)) => {
                 let usage = self.with_passed(usage);
-                let price = prices.map(|prices| prices.of(&usage));
+                let price = prices.as_ref().map(|prices| prices.of(&usage));
                 return tell(event, data, &members, own, &bill::member(&usage, price));
             }
             (Wish::Watch | Wish::Tell(_), ..) => return Verdict::Pass,
@@ -280,9 +319,9 @@ impl Chunks {
 }
 
 impl Bound {
-    /// The end of the stream. `told`: the usage that the upstream has reported on the way.
-    fn last_words(&self, told: Option<Classes>, more: &dyn More) -> Vec<u8> {
-        let Ending { limit, usage, price } = more.end(told, self.gauge.counted());
+    /// The end of the stream. `told`: the usage that the upstream has reported on the way; `service`: the service tier.
+    fn last_words(&self, told: Option<Classes>, service: ServiceTier, more: &dyn More) -> Vec<u8> {
+        let Ending { limit, usage, price } = more.end(told, service, self.gauge.counted());
         let input = usage.all_input();
         let output = usage.all_output();
         let bill = bill::member(&usage, price);

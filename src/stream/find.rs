@@ -1,4 +1,4 @@
-//! Takes `usage` and `timings` out of a whole answer while it passes, whatever its size.
+//! Takes `usage`, `timings` and `service_tier` out of a whole answer while it passes, whatever its size.
 //!
 //! In: the bytes of one JSON object, in pieces cut anywhere. Out: the texts of these top-level members, and whether the object is
 //! an error. It keeps these texts and a few words of state, nothing of the rest. It validates nothing: an answer that is not
@@ -6,21 +6,26 @@
 
 use super::usage::{self, Timings};
 use crate::json_scan::JsonScan;
-use crate::price::Classes;
+use crate::price::{Classes, ServiceTier, service_tier};
 
 /// Bytes; a larger object is ignored.
 const MAX: usize = 16 * 1024;
 /// The names of the members, by their [`Wanted`].
-const NAMES: [(&[u8], Wanted); 3] =
-    [(b"usage", Wanted::Usage), (b"timings", Wanted::Timings), (b"error", Wanted::Error)];
+const NAMES: [(&[u8], Wanted); 4] = [
+    (b"usage", Wanted::Usage),
+    (b"timings", Wanted::Timings),
+    (b"error", Wanted::Error),
+    (b"service_tier", Wanted::ServiceTier),
+];
 /// Bytes of the longest name.
-const LONGEST: usize = 7;
+const LONGEST: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Usage,
     Timings,
     Error,
+    ServiceTier,
 }
 
 /// A key of which so many bytes are read. It is no longer than the longest name.
@@ -40,11 +45,12 @@ pub struct Finder {
     wanted: Option<Wanted>,
     /// A top-level value has begun since the last comma: the next string is not a key.
     value: bool,
-    /// The part of a wanted object that is read.
+    /// The part of a wanted object or string that is read.
     held: Vec<u8>,
     usage: Option<Classes>,
     timings: Option<Timings>,
     error: bool,
+    service: ServiceTier,
 }
 
 impl Key {
@@ -119,14 +125,16 @@ impl Finder {
         }
     }
 
-    /// A byte before a wanted value, or its first one. Of an error only its presence is kept; usage and timings must be objects.
+    /// A byte before a wanted value, or its first one. Of an error only its presence is kept; usage and timings must be objects, and a
+    /// service tier a string.
     fn begin(&mut self, wanted: Wanted, byte: u8) {
         if byte.is_ascii_whitespace() {
             return;
         }
         // Neither null nor false.
         self.error |= wanted == Wanted::Error && !matches!(byte, b'n' | b'f');
-        if wanted == Wanted::Error || byte != b'{' {
+        let first = if wanted == Wanted::ServiceTier { b'"' } else { b'{' };
+        if wanted == Wanted::Error || byte != first {
             self.wanted = None;
             self.step(byte);
             return;
@@ -135,8 +143,11 @@ impl Finder {
         self.scan.push(byte);
     }
 
-    /// Reads bytes of a wanted object, up to its end. Returns their number.
+    /// Reads bytes of a wanted object or string, up to its end. Returns their number.
     fn take(&mut self, wanted: Wanted, rest: &[u8]) -> usize {
+        if wanted == Wanted::ServiceTier {
+            return self.take_word(rest[0]);
+        }
         let read = self.scan.pass_until(1, rest);
         if self.held.len() + read > MAX {
             self.held.clear();
@@ -149,16 +160,36 @@ impl Finder {
             match wanted {
                 Wanted::Usage => self.usage = usage::read(&self.held),
                 Wanted::Timings => self.timings = Timings::parse(&self.held),
-                Wanted::Error => {}
+                Wanted::Error | Wanted::ServiceTier => {}
             }
             self.held.clear();
         }
         read
     }
 
+    /// Reads a byte of a service tier, up to its closing quote.
+    fn take_word(&mut self, byte: u8) -> usize {
+        self.scan.push(byte);
+        if self.held.len() < service_tier::LONGEST {
+            self.held.push(byte);
+        }
+        if !self.scan.in_string() {
+            let word = std::str::from_utf8(&self.held).unwrap_or_default();
+            self.service = ServiceTier::of_json(word);
+            self.held.clear();
+            self.wanted = None;
+        }
+        1
+    }
+
     /// The usage of the answer.
     pub fn usage(&self) -> Option<Classes> {
-        usage::whole(self.usage, self.timings)
+        usage::whole(self.usage, self.timings).map(|usage| usage.served_in(self.service))
+    }
+
+    /// The service tier that the answer names.
+    pub fn service(&self) -> ServiceTier {
+        self.usage().map_or(self.service, |usage| usage.service)
     }
 
     /// The answer has a member `error` that is neither null nor false.
@@ -225,6 +256,28 @@ mod tests {
             finder.push(json.as_bytes());
             let counts = finder.usage().map(|usage| [usage.input, usage.cached_input, usage.output]);
             assert_eq!((counts, finder.has_error()), (found, error), "{json}");
+        }
+    }
+
+    #[test]
+    fn finder_reads_the_service_tier_of_the_answer() {
+        let usage = r#""usage":{"prompt_tokens":1,"service_tier":"standard"}"#;
+        for (json, wanted) in [
+            (r#"{"service_tier":"flex"}"#.to_owned(), ServiceTier::Flex),
+            (format!("{{{usage},\"service_tier\" : \"priority\" , \"x\":\"flex\"}}"), ServiceTier::Priority),
+            (format!("{{\"service_tier\":null,{usage}}}"), ServiceTier::Standard),
+            (format!("{{\"service_tier\":\"turbo\",{usage}}}"), ServiceTier::Standard),
+            (r#"{"service_tier":{"service_tier":"flex"},"a":{"service_tier":"flex"}}"#.to_owned(), ServiceTier::Unsaid),
+            (format!("{{\"service_tier\":\"flex{}\",\"b\":1}}", "x".repeat(90)), ServiceTier::Unsaid),
+            (r#"{"service_tier":"fl\"ex","b":"}"}"#.to_owned(), ServiceTier::Unsaid),
+            (r#"{"service_tier":"fle"#.to_owned(), ServiceTier::Unsaid),
+        ] {
+            for size in [1, 5, json.len()] {
+                let mut finder = Finder::default();
+                json.as_bytes().chunks(size).for_each(|piece| finder.push(piece));
+                assert_eq!(finder.service(), wanted, "{json}");
+                assert_eq!(finder.usage().map(|usage| usage.service), json.contains("usage").then_some(wanted));
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::delta::{self, Delta};
 use super::frame::Frame;
-use crate::price::Classes;
+use crate::price::{Classes, ServiceTier};
 use crate::tokens::{CHUNK, TokenCounter};
 
 /// Tokens left at which more are asked for.
@@ -28,9 +28,10 @@ pub trait More {
     fn more(&mut self, tokens: u64) -> bool;
     /// `output` tokens are counted so far.
     fn counted(&mut self, output: u64);
-    /// The end of a stream that gets no more. `usage`: the last one that the upstream reported; `output`: tokens that passed.
-    fn end(&self, usage: Option<Classes>, output: u64) -> Ending {
-        let usage = Classes { output, ..usage.unwrap_or_default() };
+    /// The end of a stream that gets no more. `usage`: the last one that the upstream reported; `service`: the service tier that it
+    /// named; `output`: tokens that passed.
+    fn end(&self, usage: Option<Classes>, service: ServiceTier, output: u64) -> Ending {
+        let usage = Classes { output, ..usage.unwrap_or_default() }.served_in(service);
         Ending { limit: "{\"code\":\"budget_exhausted\"}".to_owned(), usage, price: None }
     }
 }

@@ -13,7 +13,7 @@ pub use super::chunk::{Bound, Wish};
 use super::chunk::{Chunks, Seen, Verdict};
 use super::event;
 use super::gauge::More;
-use crate::price::Classes;
+use crate::price::{Classes, ServiceTier};
 
 /// Bytes; a larger event passes unread.
 const MAX_EVENT: usize = 1024 * 1024;
@@ -96,6 +96,11 @@ impl Events {
     /// The usage that was reported last.
     pub fn usage(&self) -> Option<Classes> {
         self.chunks.usage()
+    }
+
+    /// The service tier that was named last.
+    pub fn service(&self) -> ServiceTier {
+        self.chunks.service()
     }
 
     /// No event with data came.
@@ -356,7 +361,7 @@ mod tests {
     fn caller_that_asked_for_usage_reads_its_price_next_to_it() {
         let prices = Prices { input: 1_000_000, output: 2_000_000, ..Prices::default() };
         let tell = |pieces: &[&[u8]]| {
-            let mut events = Events::new(Wish::Tell(Some(prices)), None);
+            let mut events = Events::new(Wish::Tell(Some(prices.clone())), None);
             let mut out: Vec<u8> =
                 pieces.iter().flat_map(|piece| events.push(piece, &mut Unbounded).unwrap()).collect();
             out.extend(events.finish(&mut Unbounded));

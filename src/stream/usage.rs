@@ -5,12 +5,13 @@
 //! total shows which; without a total a part that is larger than its whole is apart, and so are Anthropic's two names of a cache.
 //! Tokens that only the total shows are reasoning (Gemini). Here each token is in one class, and where the total is at least
 //! prompt plus completion, the classes add up to it. An invalid part counts as absent. An invalid prompt or completion count
-//! (negative, fractional, above 2^40) makes the whole usage `None`. One fixture a dialect: `tests/golden/usage/`.
+//! (negative, fractional, above 2^40) makes the whole usage `None`. Images and audio are parts of the classes; some dialects name the
+//! service tier among the counts. One fixture a dialect: `tests/golden/usage/`.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::price::Classes;
+use crate::price::{Classes, Media, ServiceTier};
 
 /// A larger count of tokens is invalid.
 const MAX: u64 = 1 << 40;
@@ -56,6 +57,7 @@ members!(
         cache_read_input_tokens,
         cache_creation_input_tokens,
         reasoning_tokens,
+        service_tier,
     }
 );
 
@@ -65,6 +67,8 @@ members!(Details {
     cache_creation_tokens,
     cache_creation_input_tokens,
     reasoning_tokens,
+    image_tokens,
+    audio_tokens,
 });
 
 members!(RawTimings { prompt_n, cache_n, predicted_n });
@@ -80,6 +84,8 @@ struct Counts {
     reasoning: u64,
     /// The names say that the cache's tokens are no part of the prompt.
     cache_apart: bool,
+    media: Media,
+    service: ServiceTier,
 }
 
 /// Reads a `usage` object.
@@ -153,17 +159,25 @@ impl Counts {
             reasoning: part(of_completion.reasoning_tokens).max(part(raw.reasoning_tokens)),
             cache_apart: raw.prompt_tokens.is_none()
                 && raw.cache_read_input_tokens.or(raw.cache_creation_input_tokens).is_some(),
+            media: Media {
+                image_input: small(part(of_prompt.image_tokens)),
+                audio_input: small(part(of_prompt.audio_tokens)),
+                image_output: small(part(of_completion.image_tokens)),
+                audio_output: small(part(of_completion.audio_tokens)),
+            },
+            service: raw.service_tier.map_or(ServiceTier::Unsaid, |said| ServiceTier::of_json(said.get())),
         })
     }
 
     fn classes(self) -> Classes {
-        let Self { prompt, completion, mut beyond, cached, written, reasoning, .. } = self;
+        let Self { prompt, completion, mut beyond, cached, written, reasoning, media, service, .. } = self;
         let (cache_apart, reasoning_apart) = self.apart();
         let (output, mut reasoning) = split(completion, reasoning, &mut beyond, reasoning_apart);
         let (input, of_cache) = split(prompt, cached + written, &mut beyond, cache_apart);
         let cached_input = cached.min(of_cache);
         reasoning += beyond.unwrap_or(0);
-        Classes { input, cached_input, cache_write: of_cache - cached_input, output, reasoning }
+        let cache_write = of_cache - cached_input;
+        Classes { input, cached_input, cache_write, output, reasoning, media, service }
     }
 
     /// Whether the cache's tokens are no part of the prompt, and reasoning no part of the completion.
@@ -206,6 +220,10 @@ fn count(raw: &RawValue) -> Option<u64> {
     (tokens <= MAX).then_some(tokens)
 }
 
+fn small(tokens: u64) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
 fn details(raw: Option<&RawValue>) -> Details<'_> {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
 }
@@ -217,7 +235,23 @@ mod tests {
     use proptest::prelude::*;
 
     fn usage([input, cached_input, cache_write, output, reasoning]: [u64; 5]) -> Classes {
-        Classes { input, cached_input, cache_write, output, reasoning }
+        Classes { input, cached_input, cache_write, output, reasoning, ..Classes::default() }
+    }
+
+    #[test]
+    fn images_audio_and_service_tier_stand_next_to_the_classes() {
+        let json = r#"{"prompt_tokens":90,"completion_tokens":50,"total_tokens":140,"service_tier":"batch",
+            "prompt_tokens_details":{"cached_tokens":10,"audio_tokens":20,"image_tokens":30,"text_tokens":40},
+            "completion_tokens_details":{"reasoning_tokens":5,"audio_tokens":25,"image_tokens":-1}}"#;
+        let media = Media { image_input: 30, audio_input: 20, image_output: 0, audio_output: 25 };
+        let wanted = Classes { media, service: ServiceTier::Batch, ..usage([80, 10, 0, 45, 5]) };
+        assert_eq!(read(json.as_bytes()), Some(wanted));
+        let json =
+            r#"{"input_tokens":9,"output_tokens":4,"input_tokens_details":{"image_tokens":7},"service_tier":{}}"#;
+        let media = Media { image_input: 7, ..Media::default() };
+        assert_eq!(read(json.as_bytes()), Some(Classes { media, ..usage([9, 0, 0, 4, 0]) }));
+        let json = format!(r#"{{"prompt_tokens":{MAX},"prompt_tokens_details":{{"image_tokens":{MAX}}}}}"#);
+        assert_eq!(read(json.as_bytes()).map(|found| found.media.image_input), Some(u32::MAX));
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Ask<'_> {
         if !self.is_bounded(checks.iter()) {
             let demand = Demand { body: self.body, rows: self.rows(), ..Demand::default() };
             let permit = admitter.take(checks, &demand, self.now, self.id)?;
-            let charge = Charge::without_budget(self.tier.price);
+            let charge = Charge::without_budget(self.tier.price.clone());
             return Ok(Taken { permit, charge, limits: self.limits, exact: false });
         }
         let mut input = Input { tokens: rough(), exact: false };
@@ -117,7 +117,7 @@ impl Ask<'_> {
                     // The reservation counts on the cap, so the upstream hears of it, also where nobody but the model has one.
                     let said = if self.is_bounded(enforced(checks)) { self.limits.smaller() } else { self.limits.tier };
                     let limits = Limits { tier: own.cap.or(said), ..self.limits };
-                    let charge = Charge::new(self.tier.price, own);
+                    let charge = Charge::new(self.tier.price.clone(), own);
                     return Ok(Taken { permit, charge, limits, exact: input.exact });
                 }
                 Err(NotTaken::Exceeded(_)) if fitted && looks < LOOKS => {}

@@ -276,7 +276,8 @@ impl<P: CounterSpace> Call<P> {
         let Some(plain) = answer.as_ref().filter(|answer| answer.is_plain()) else { return };
         let usage = plain.usage();
         if let Some(charge) = &self.charge {
-            let known = Known { usage, counted: self.facts.counted(usage), error: false, cut: false, bound: true };
+            let (counted, service) = (self.facts.counted(usage), plain.service());
+            let known = Known { usage, counted, service, error: false, cut: false, bound: true };
             let settled = charge.settle(known);
             bill::headers(&settled.classes, settled.price, own);
             headers::openai_settled(&mut self.checks, &settled.amounts, self.admitted, own);

@@ -89,7 +89,8 @@ impl Facts {
         let (counted, error) = (self.counted(usage), verdict == Verdict::Error);
         let outdated = self.answer.as_ref().is_some_and(ModelAnswer::is_outdated);
         let bound = self.model().is_some_and(|model| model.tokenizer == Tokenizer::Bytes);
-        Known { usage, counted, error, cut: outdated || end.outcome != Outcome::Completed, bound }
+        let service = self.answer.as_ref().map(ModelAnswer::service).unwrap_or_default();
+        Known { usage, counted, service, error, cut: outdated || end.outcome != Outcome::Completed, bound }
     }
 
     /// Remembers whether the target hides a part of its streams' output: the reservations of later streams depend on it.

@@ -38,6 +38,7 @@ impl Subject<'_> {
         let Self { in_force, head, context, admitted, stream } = self;
         let (route, tier) = (context.route(in_force), context.tier(in_force));
         let model = context.model.and_then(|model| in_force.offer().models.get(model));
+        let price = tier.filter(|_| model.is_some()).and_then(|tier| tier.price.as_ref());
         let upstream = context
             .model
             .zip(context.upstream)
@@ -53,11 +54,11 @@ impl Subject<'_> {
             model: model.map_or(0, |model| model.n),
             upstream: upstream.map_or(0, |row| row.saturating_add(1)),
             service: route.and_then(|route| in_force.policy().service_of(route)).map_or(0, |service| service.n),
-            price_version: tier
-                .filter(|_| model.is_some())
-                .and_then(|tier| tier.price.as_ref())
-                .map_or(0, Prices::version),
+            price_version: price.map_or(0, Prices::version),
             cost_version: self.cost().map_or(0, Prices::version),
+            // A call that does not count costs nothing, where prices are known.
+            price: price.map(|_| 0),
+            cost: self.cost().map(|_| 0),
             stream: *stream,
             ..Entry::default()
         }
@@ -100,14 +101,9 @@ impl Subject<'_> {
         };
         let Some(Settled { classes, source, price, overrun, .. }) = settled else { return entry };
         let told = *source != UsageSource::Reported || !classes.is_empty();
-        Entry {
-            tokens: *classes,
-            source: if told { (*source).into() } else { TokenSource::None },
-            price: *price,
-            cost: self.cost().map(|cost| cost.of(classes)),
-            overrun: *overrun,
-            ..entry
-        }
+        let source = if told { (*source).into() } else { TokenSource::None };
+        let entry = Entry { tokens: *classes, source, price: *price, overrun: *overrun, ..entry };
+        Entry { cost: self.cost().map(|cost| entry.worth(cost)), ..entry }
     }
 
     fn timed(&self, after: Duration, head: Option<Duration>) -> Entry {

@@ -9,7 +9,7 @@ use super::in_flight::InFlight;
 use crate::admit::{Check, Permit, refused, tier};
 use crate::cells::CounterSpace;
 use crate::in_force::InForce;
-use crate::price::Classes;
+use crate::price::{Classes, ServiceTier};
 use crate::settle::{Charge, Known};
 use crate::snapshot::Tier;
 use crate::stream::gauge::{Ending, More};
@@ -87,8 +87,9 @@ impl<P: CounterSpace> More for Extension<'_, P> {
         self.permit.progress(&self.charge.note(output));
     }
 
-    fn end(&self, usage: Option<Classes>, output: u64) -> Ending {
-        let settled = self.charge.settle(Known { usage, counted: Some(output), error: false, cut: true, bound: true });
+    fn end(&self, usage: Option<Classes>, service: ServiceTier, output: u64) -> Ending {
+        let counted = Some(output);
+        let settled = self.charge.settle(Known { usage, counted, service, error: false, cut: true, bound: true });
         let check = self.refused.and_then(|check| self.checks.get(check));
         let tier = self.tier.map(|tier| &*tier.name);
         let limit = check.map(|check| refused::cut(&self.permit.look(check, self.now), tier, self.now));

@@ -151,7 +151,7 @@ pub(super) fn body<P: CounterSpace>(
     let bound = budget::bound(endpoint, &asked, &charge, limits, &prepared.counter);
     let plain = Some(Plain::new(Arc::clone(&prepared.counter), endpoint.generates()));
     let charge = charge.counting(if exact { None } else { count_input(in_force, at, endpoint, &body) });
-    let (answer, whole) = (ModelAnswer::new(&asked, tier.price).bounded(bound).kept(plain), !asked.stream);
+    let (answer, whole) = (ModelAnswer::new(&asked, tier.price.clone()).bounded(bound).kept(plain), !asked.stream);
     let attempts = Attempts::of_model(ModelAttempts {
         in_force: in_force.clone(),
         model: at,

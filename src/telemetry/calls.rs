@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn a_call_is_shown_with_genai_names() {
-        let usage = Classes { input: 10, cached_input: 2, cache_write: 0, output: 5, reasoning: 4 };
+        let usage =
+            Classes { input: 10, cached_input: 2, cache_write: 0, output: 5, reasoning: 4, ..Classes::default() };
         let call = CallReport {
             usage: Some(usage),
             expected: true,

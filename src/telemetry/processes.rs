@@ -4,7 +4,7 @@
 use super::metric::{Metric, MetricType};
 
 /// Metrics of the configuration and of the control process, which writes them itself, below the page.
-pub const CONTROL: [Metric; 10] = [
+pub const CONTROL: [Metric; 11] = [
     Metric {
         name: "aigw_config_reload_success",
         kind: MetricType::Gauge,
@@ -59,6 +59,12 @@ pub const CONTROL: [Metric; 10] = [
         kind: MetricType::Gauge,
         help: "1 while the ledger has a fault: `ledger.error` of `GET /status` says which.",
         labels: &[],
+    },
+    Metric {
+        name: "aigw_unpriced_total",
+        kind: MetricType::Counter,
+        help: "Entries of models without a `cost`, which the ledger cannot tell the cost of; each counts once.",
+        labels: &["tier", "model"],
     },
 ];
 

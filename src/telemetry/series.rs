@@ -97,7 +97,7 @@ pub fn count_call<'a>(run: &impl Run<'a>, call: &CallReport) {
     if call.usage.is_none() && call.expected {
         add(run, MISSING, 1);
     }
-    let Classes { input, cached_input, cache_write, output, reasoning } = call.tokens.unwrap_or_default();
+    let Classes { input, cached_input, cache_write, output, reasoning, .. } = call.tokens.unwrap_or_default();
     for (at, tokens) in (0..).zip([input, cached_input, cache_write, output, reasoning]) {
         if tokens > 0 {
             add(run, at, tokens);
@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn a_call_is_counted_by_class_and_outcome() {
         let words: Vec<AtomicU64> = (0..SERIES_WORDS).map(|_| AtomicU64::new(0)).collect();
-        let tokens = Classes { input: 10, cached_input: 2, cache_write: 0, output: 5, reasoning: 4 };
+        let tokens =
+            Classes { input: 10, cached_input: 2, cache_write: 0, output: 5, reasoning: 4, ..Classes::default() };
         let call = CallReport { outcome: 0, tokens: Some(tokens), expected: true, ..CallReport::default() };
         count_call(&|at: u32| words.get(at as usize), &call);
         let read: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();

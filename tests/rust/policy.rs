@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use aigw_core::r#match::{Authority, CanonicalPath, Query};
-use aigw_core::price::Prices;
+use aigw_core::price::{MediaRates, Prices};
 use aigw_core::snapshot::plan::rate_limiting;
 use aigw_core::snapshot::policy::{InputBounds, Template, Tokenizer};
 use aigw_core::snapshot::{Anonymous, Keys, KeysBuilder, NewConsumer, Policy, Ref, SnapshotError, file, parse_uuid};
@@ -114,8 +114,9 @@ fn prices_and_the_properties_of_counting_are_compiled() {
     policy["models"][0]["tokenizer"] = json!({"file": {"name": "0a1b", "per_byte": 3}});
     let offer = compile(&policy).unwrap().offer;
     let (tier, model) = (&offer.tiers[0], &offer.models[0]);
-    let wanted = Prices { input: 1, cached_input: 2, cache_write: 3, output: 4, reasoning: 5, request: 6 };
-    assert_eq!((tier.price, model.cost), (Some(wanted), Some(Prices { input: 9, ..wanted })));
+    let wanted =
+        Prices { input: 1, cached_input: 2, cache_write: 3, output: 4, reasoning: 5, request: 6, special: None };
+    assert_eq!((&tier.price, &model.cost), (&Some(wanted.clone()), &Some(Prices { input: 9, ..wanted })));
     assert_eq!((tier.prompt_max_tokens, tier.request_max_spend), (Some(4000), Some(50_000_000)));
     assert_eq!(model.template, Template { per_message: 7, per_request: 8 });
     assert_eq!(model.input_bounds, InputBounds { image: 1, audio: 2, file: 3 });
@@ -123,10 +124,46 @@ fn prices_and_the_properties_of_counting_are_compiled() {
 }
 
 #[test]
+fn special_prices_are_compiled_and_those_that_change_nothing_left_out() {
+    let media = json!({"image_input": 7, "audio_input": 8, "image_output": 9, "audio_output": 10});
+    let above = json!({"tokens": 200_000, "input": 11, "cached_input": 12, "cache_write": 13, "output": 14, "reasoning": 15,
+        "media": media});
+    let mut policy = whole();
+    policy["tiers"][0]["price"] = prices(1);
+    policy["tiers"][0]["price"]["special"] =
+        json!({"media": media, "above": above, "service_tiers": {"flex": 500_000, "priority": 2_000_000}});
+    policy["models"][0]["cost"] = prices(1);
+    let plain = json!({"image_input": 1, "audio_input": 1, "image_output": 4, "audio_output": 4});
+    let mut same = prices(1);
+    same["tokens"] = json!(5);
+    same["media"] = plain.clone();
+    same.as_object_mut().unwrap().remove("request");
+    policy["models"][0]["cost"]["special"] =
+        json!({"media": plain, "above": same, "service_tiers": {"flex": 1_000_000}});
+    let offer = compile(&policy).unwrap().offer;
+    let (price, cost) = (offer.tiers[0].price.clone().unwrap(), offer.models[0].cost.clone().unwrap());
+    let media = MediaRates { image_input: 7, audio_input: 8, image_output: 9, audio_output: 10 };
+    let special = price.special.as_deref().unwrap();
+    assert_eq!((special.media, special.above.unwrap().tokens), (media, 200_000));
+    assert_eq!((special.above.unwrap().rates.reasoning, special.above.unwrap().rates.media), (15, media));
+    assert_eq!(
+        special.factors,
+        [1_000_000, 1_000_000, 1_000_000, 1_000_000, 500_000, 2_000_000, 1_000_000, 1_000_000, 1_000_000]
+    );
+    assert_eq!(cost.special, None);
+    assert_ne!(price.version(), cost.version());
+    for wrong in ["Flex", "turbo", ""] {
+        policy["models"][0]["cost"]["special"]["service_tiers"] = json!({ (wrong): 1 });
+        assert!(compile(&policy).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_policy_of_before_gets_the_defaults_of_counting() {
     let offer = compile(&whole()).unwrap().offer;
     let (tier, model) = (&offer.tiers[0], &offer.models[0]);
-    assert_eq!((tier.price, model.cost, tier.prompt_max_tokens, tier.request_max_spend), (None, None, None, None));
+    assert_eq!((&tier.price, &model.cost), (&None, &None));
+    assert_eq!((tier.prompt_max_tokens, tier.request_max_spend), (None, None));
     assert_eq!(model.template, Template { per_message: 4, per_request: 3 });
     assert_eq!(model.input_bounds, InputBounds { image: 2048, audio: 8192, file: 65536 });
     assert_eq!(model.tokenizer, Tokenizer::O200kBase);

@@ -50,7 +50,7 @@ fn dialects() -> BTreeMap<String, Dialect> {
 
 fn usage(classes: &Classes) -> price::Classes {
     let Classes { input, cached_input, cache_write_input: cache_write, output, reasoning } = *classes;
-    price::Classes { input, cached_input, cache_write, output, reasoning }
+    price::Classes { input, cached_input, cache_write, output, reasoning, ..price::Classes::default() }
 }
 
 #[test]

@@ -292,4 +292,5 @@ _PLAIN: Final[Mapping[str, Methods]] = {
     "tags": {"GET": _tags},
     "usage": usage.USAGE,
     "denials": usage.DENIALS,
+    "prices": usage.PRICES,
 }

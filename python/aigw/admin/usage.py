@@ -1,4 +1,4 @@
-"""`/usage`, `/usage/events` and `/denials`: the ledger as people bill by it.
+"""`/usage`, `/usage/events`, `/denials` and `/prices`: the ledger as people bill by it.
 
 In: filters, groupings, sizes and offsets as texts. Out: JSON of the ledger's readers, or 400 in Kong's form with the parameter named.
 """
@@ -62,3 +62,4 @@ def event(request_id: str) -> Methods:
 USAGE: Final = _answering(ANSWERS["usage"])
 EVENTS: Final = _answering(ANSWERS["events"])
 DENIALS: Final = _answering(ANSWERS["denials"])
+PRICES: Final = _answering(ANSWERS["prices"])

@@ -14,7 +14,8 @@ from aigw.types import JsonDict
 
 PAGE: Final = 1000
 PATIENCE_S: Final = 120.0  # seconds: sums over a year of minutes take some
-PATHS: Final = {"usage": "/usage", "events": "/usage/events", "denials": "/denials"}
+PAGED: Final = ("events", "prices")
+PATHS: Final = {"usage": "/usage", "events": "/usage/events", "denials": "/denials", "prices": "/prices"}
 
 
 class Asks(Protocol):
@@ -45,7 +46,7 @@ def of_folder(data: Path) -> Asks:
 
 def pages(ask: Asks, question: str, query: Mapping[str, str]) -> Iterator[list[JsonDict]]:
     """The rows of an answer, page by page. Events that arrive meanwhile are the last pages."""
-    query = {**query, "size": str(PAGE)} if question == "events" else query
+    query = {**query, "size": str(PAGE)} if question in PAGED else query
     while True:
         found = ask(question, query)
         yield found["data"]

@@ -7,7 +7,6 @@ for each limit whose calls have no output cap, or no price. 0 is a limit's own w
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from aigw._native import price_bound
 from aigw.config.finding import Path
 from aigw.config.patterns import matches
 from aigw.config.source import Source
@@ -35,7 +34,7 @@ def warn_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping
     """Add a warning for each limit that reserves whole budgets, or that counts only zeros."""
     for name, tier in tiers.items():
         uncapped = [] if tier.output.max_tokens is not None else list(_uncapped(tier, models))
-        free = tier.price is not None and not any(tier.price.nano_dollars().values())
+        free = tier.price is not None and tier.price.is_free()
         for index, limit in enumerate(tier.limits):
             path: Path = ("tiers", name, "limits", index, limit.meter)
             if uncapped and limit.meter in _OF_OUTPUT:
@@ -70,7 +69,7 @@ def _least(tier: TierSpec, models: Iterable[ModelSpec]) -> dict[str, int]:
     prompt = min(spec.template.per_request + spec.template.per_message for spec in models)
     spend = 0
     if tier.price is not None:
-        spend = price_bound((prompt, 1), **tier.price.nano_dollars())
+        spend = tier.price.price_list().bound(prompt, 1)
     return {"tokens": prompt + 1, "input_tokens": prompt, "output_tokens": 1, "spend": spend}
 
 

@@ -7,6 +7,8 @@ compactor   thread that moves entries from segments into events and sums
 batch       entries of several segments on their way into one transaction
 sums        rollups: SQL that adds a batch of events to minutes, hours and days
 names       numbers of entries -> names that people read
+unpriced    calls of models without a cost, counted for the metrics
+prices      versions of prices: written before they come in force, read in pages
 retention   deletes old events and rollups in small steps
 query       filters, groupings and offsets of a request, checked
 events      pages of events, and one request's events

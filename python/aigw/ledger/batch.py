@@ -11,8 +11,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from aigw.ledger import sums
-from aigw.ledger.names import ENTITIES, VERSION, Names
-from aigw.ledger.source import ENTRY, Denials, Entry
+from aigw.ledger.names import ENTITIES, VERSION, Names, version_text
+from aigw.ledger.prices import KnownPrices
+from aigw.ledger.source import COSTED, COUNTED_TOKENS, CRASHED, ENTRY, Denials, Entry
 from aigw.ledger.tables import events
 
 MOST: Final = 8192
@@ -30,6 +31,7 @@ _MOVE: Final = (
 )
 _AT: Final = {name: index for index, name in enumerate(ENTRY)}
 _OF_KIND: Final = [(kind, itemgetter(_AT[kind])) for kind in ENTITIES]
+_OUTCOME, _SOURCE, _FLAGS, _COST = (_AT[name] for name in ("outcome", "source", "flags", "cost"))
 _FIRST_AMOUNT, _END_AMOUNT = _AT["input"], _AT["cost"] + 1
 
 
@@ -69,8 +71,9 @@ class Batch:
         """Entries in it."""
         return sum(len(entries) for _, entries in self.entries)
 
-    def store(self, connection: sa.Connection, first: int, names: Names) -> int:
+    def store(self, connection: sa.Connection, first: int, names: Names, prices: KnownPrices) -> int:
         """Write everything in the caller's transaction. `first`: the number of the next event. Returns the number after the last."""
+        self.entries = [(n, [_costed(connection, e, prices) for e in entries]) for n, entries in self.entries]
         for kind, of in _OF_KIND:
             names.meet(connection, kind, {n for _, entries in self.entries for n in map(of, entries)})
         rows = self._rows(connection, first, names)
@@ -87,7 +90,7 @@ class Batch:
         versions = {0: 0}
         at, until = _AT["price_version"], _AT["cost_version"]
         for version in {e[i] for _, entries in self.entries for e in entries for i in (at, until)} - {0}:
-            versions[version] = names.number(connection, VERSION, f"{version:016x}")
+            versions[version] = names.number(connection, VERSION, version_text(version))
         rows: list[tuple[Any, ...]] = []
         for cursor, entries in self.entries:
             if max(max(e[_FIRST_AMOUNT:_END_AMOUNT]) for e in entries) > LARGEST:
@@ -119,6 +122,18 @@ class Batch:
             names.meet(connection, kind, {key[place] for key in counts})
         if counts:
             sums.add_denials(connection, [(*key, min(count, LARGEST)) for key, count in counts.items()])
+
+
+def _costed(connection: sa.Connection, entry: Entry, prices: KnownPrices) -> Entry:
+    """The entry with the cost of its tokens. Whoever found a dead worker's progress knew its price, and of its cost only the
+    reservation's."""
+    if entry[_OUTCOME] != CRASHED or entry[_SOURCE] != COUNTED_TOKENS or not entry[_FLAGS] & COSTED:
+        return entry
+    known = prices.of(connection, entry[_AT["cost_version"]])
+    if known is None:
+        return entry
+    cost = known.bound(sum(entry[_AT["input"] : _AT["output"]]), sum(entry[_AT["output"] : _AT["price"]]))
+    return (*entry[:_COST], cost, *entry[_COST + 1 :])
 
 
 def _cut(entry: Entry) -> Entry:

@@ -18,9 +18,11 @@ from aigw.errors import AigwError, explain
 from aigw.ledger.batch import MOST, Batch, Cursor
 from aigw.ledger.database import LedgerStore
 from aigw.ledger.names import Names
+from aigw.ledger.prices import KnownPrices
 from aigw.ledger.retention import Sweeper
 from aigw.ledger.source import SegmentInfo, Source, SourceStatus
 from aigw.ledger.tables import cursors, events
+from aigw.ledger.unpriced import Unpriced
 from aigw.telemetry.families import Family, own
 from aigw.telemetry.faults import Faults
 
@@ -74,6 +76,7 @@ class Compactor:
         self._sweeper = sweeper
         self._faults = faults
         self._log = log
+        self._prices, self._unpriced = KnownPrices(), Unpriced()
         self._clock = clock
         self._cursors: dict[Key, Cursor] = {}
         self._next_event = self._next_cursor = 1
@@ -209,7 +212,8 @@ class Compactor:
         if not batch.cursors:
             return 0
         with self._store.writing() as connection:
-            after = batch.store(connection, self._next_event, self._names)
+            after = batch.store(connection, self._next_event, self._names, self._prices)
+        self._unpriced.add(batch)
         self._next_event = after
         self._cursors.update(batch.cursors)
         self._next_cursor = max(self._next_cursor, *(cursor.n + 1 for cursor in batch.cursors.values()))
@@ -295,6 +299,7 @@ class Compactor:
                 "aigw_ledger_unsynced_entries": [({}, now.unsynced_entries)],
                 "aigw_ledger_segments": [({}, now.segments)],
                 "aigw_ledger_damaged_segments": [({}, len(self._damaged) + len(self._missing) + len(self._unreadable))],
+                "aigw_unpriced_total": self._unpriced.samples(self._store),
                 "aigw_ledger_error": [({}, now.error is not None)],
             }
         )

@@ -11,13 +11,16 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from aigw._native import service_tiers
 from aigw.ledger.labels import Labels, numbers_of
 from aigw.ledger.names import ENTITIES, VERSION
 from aigw.ledger.query import Filters
-from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN, SOURCES, STREAM
+from aigw.ledger.source import COSTED, COUNTED, OUTCOMES, OVERRUN, SOURCES, STREAM
 from aigw.ledger.tables import BLOCK, BUCKET, blocks, cursors, events
 from aigw.types import JsonDict
 
+SERVICE_TIERS: Final = {number: name for name, number in service_tiers()}
+"""Numbers of service tiers -> their names."""
 SCANNED: Final = 500_000
 """Events that one page looks at: about 0.2 s."""
 
@@ -119,6 +122,12 @@ def _shown(row: Any, labels: Labels) -> JsonDict:
         "latency_ms": row.latency_us / 1000,
         "first_byte_ms": row.first_byte_us / 1000,
         "queued_ms": row.queued_us / 1000,
+        "counted": bool(row.flags & COUNTED),
+        "image_input_tokens": row.image_input,
+        "audio_input_tokens": row.audio_input,
+        "image_output_tokens": row.image_output,
+        "audio_output_tokens": row.audio_output,
+        "service_tier": SERVICE_TIERS.get(row.service_tier),
     }
 
 

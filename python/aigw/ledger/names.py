@@ -24,6 +24,11 @@ Named = tuple[str, str]
 """(key, name) of a number. The key is the entity's id."""
 
 
+def version_text(number: int) -> str:
+    """The id of a version of prices, from the number that entries have: one text everywhere."""
+    return f"{number:016x}"
+
+
 class Directory(Protocol):
     """The entities of now."""
 

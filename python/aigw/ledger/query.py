@@ -16,6 +16,9 @@ from aigw.errors import ConfigError
 
 NS: Final = 10**9
 FILTERS: Final = ("consumer", "model", "tier", "after", "before")
+PRICE_FILTERS: Final = ("kind", "owner", "model", "tier", "at")
+KINDS: Final = ("cost", "price")
+"""Of a model, of a tier."""
 TIMES: Final = ("minute", "hour", "day", "month")
 ENTITIES: Final = ("consumer", "credential", "tier", "model", "route", "agent")
 USAGE_GROUPS: Final = (*ENTITIES, *TIMES)
@@ -48,12 +51,43 @@ class Filters(NamedTuple):
         return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:12]
 
 
-def filters(query: Mapping[str, str], also: Iterable[str] = (), of: Iterable[str] = FILTERS) -> Filters:
-    """The filters of a query; `of`: the filters that it may have; `also`: its other parameters."""
-    allowed = (*of, *also)
+class PriceFilters(NamedTuple):
+    """Versions of prices of interest; `at`: in force at this time, unix nanoseconds; None: no bound."""
+
+    kind: str | None = None
+    owner: str | None = None
+    at: int | None = None
+
+    def digest(self) -> str:
+        """A short text that differs for other filters."""
+        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:12]
+
+
+def price_filters(query: Mapping[str, str], also: Iterable[str] = ()) -> PriceFilters:
+    """The filters of a query for prices; `also`: its other parameters. `model` and `tier` name an owner with its kind."""
+    _known(query, (*PRICE_FILTERS, *also))
+    kind = query.get("kind")
+    if kind is not None and kind not in KINDS:
+        raise BadQuery("kind", f"expected one of: {', '.join(KINDS)}")
+    owners = [name for name in ("owner", "model", "tier") if name in query]
+    if len(owners) > 1:
+        raise BadQuery(owners[1], f"{owners[0]} is given, too: one version has one owner")
+    for name, of in (("model", "cost"), ("tier", "price")):
+        if name in query and kind not in (None, of):
+            raise BadQuery("kind", f"a {name} has versions of its {of}: leave out kind, or set it to {of}")
+        kind = of if name in query else kind
+    return PriceFilters(kind, _name(query, owners[0]) if owners else None, _time(query, "at"))
+
+
+def _known(query: Mapping[str, str], allowed: tuple[str, ...]) -> None:
     for name in query:
         if name not in allowed:
             raise BadQuery(name[:64], f"unknown parameter: expected one of: {', '.join(allowed)}")
+
+
+def filters(query: Mapping[str, str], also: Iterable[str] = (), of: Iterable[str] = FILTERS) -> Filters:
+    """The filters of a query; `of`: the filters that it may have; `also`: its other parameters."""
+    _known(query, (*of, *also))
     found = Filters(
         _name(query, "consumer"),
         _name(query, "model"),

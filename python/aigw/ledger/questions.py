@@ -1,4 +1,4 @@
-"""The questions of `/usage`, `/usage/events` and `/denials`, the same for the Admin API and the command line.
+"""The questions of `/usage`, `/usage/events`, `/denials` and `/prices`, the same for the Admin API and the command line.
 
 In: a connection and the texts of a query string. Out: JSON: `data`, and `next`, true while there is a next page. Raises `BadQuery`.
 """
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from aigw.ledger import query as q
 from aigw.ledger.events import of_request as one_request
 from aigw.ledger.events import page
+from aigw.ledger.prices import page as prices_page
 from aigw.ledger.usage import refusals, usage
 from aigw.types import JsonDict
 
@@ -33,7 +34,14 @@ def _denials(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
     return refusals(connection, q.filters(query, ("group_by",)), q.grouping(query, q.DENIAL_GROUPS))
 
 
-ANSWERS: Final[Mapping[str, Answering]] = {"usage": _usage, "events": _events, "denials": _denials}
+def _prices(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
+    wanted = q.price_filters(query, ("size", "offset"))
+    size, digest = q.size(query), wanted.digest()
+    found = prices_page(connection, wanted, q.offset(query, digest), size)
+    return {"data": found.data, "next": found.more or None, "offset": q.offset_text(found.last, digest)}
+
+
+ANSWERS: Final[Mapping[str, Answering]] = {"usage": _usage, "events": _events, "denials": _denials, "prices": _prices}
 """Name of a question -> the function that answers it."""
 
 __all__ = ["ANSWERS", "Answering", "one_request"]

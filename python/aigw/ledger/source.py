@@ -11,7 +11,7 @@ ENTRY: Final = (
     "life", "slot", "segment", "sequence", "admitted_at", "ended_at", "request_id", "parent", "run", "consumer", "credential", "tier",
     "route", "model", "upstream", "service", "agent", "status", "attempt", "depth", "outcome", "source", "flags", "input",
     "cached_input", "cache_write", "output", "reasoning", "price", "cost", "price_version", "cost_version", "latency_us",
-    "first_byte_us", "queued_us", "limit_set",
+    "first_byte_us", "queued_us", "limit_set", "image_input", "audio_input", "image_output", "audio_output", "service_tier",
 )  # fmt: skip
 """Fields of an entry's tuple, in order. Times are unix nanoseconds, money nano-dollars; a row number 0 means none."""
 
@@ -19,6 +19,9 @@ OUTCOMES: Final = ("completed", "client_cut", "upstream_cut", "limit_cut", "upst
 """Words of `outcome`, by number."""
 SOURCES: Final = (None, "provider", "counted", "reserved")
 """Words of `source`, by number: who counted the tokens."""
+
+CRASHED: Final = OUTCOMES.index("crashed")
+COUNTED_TOKENS: Final = SOURCES.index("counted")
 
 COUNTED: Final = 1
 """Flag: the entry counts as a request in its consumer's windows."""

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest migration. Opening a file of another revision migrates it."""
 BUCKET: Final = 16
 """Bits of `n` below a part of the index of requests: parts of 65,536 events stay in the cache while they are written."""
@@ -77,6 +77,10 @@ events: Final = Table(
                      "reasoning", "price", "cost", "price_version", "cost_version", "latency_us", "first_byte_us", "queued_us",
                      "limit_set")
     ),
+    *(
+        Column(name, Integer, nullable=False, server_default=text("0"))
+        for name in ("image_input", "audio_input", "image_output", "audio_output", "service_tier")
+    ),
     Index("events_by_request", text(f"(n >> {BUCKET})"), text("(substr(request_id, 11))")),
 )  # fmt: skip
 
@@ -86,6 +90,20 @@ blocks: Final = Table(
     Column("block", Integer, primary_key=True),
     Column("low", BigInteger, nullable=False),  # the earliest admission in it, unix nanoseconds
     Column("high", BigInteger, nullable=False),
+)
+
+prices: Final = Table(
+    "prices",
+    metadata,
+    Column("n", Integer, primary_key=True),
+    Column("id", Text, nullable=False),  # as events have it
+    Column("kind", Text, nullable=False),  # cost, price
+    Column("owner", Text, nullable=False),  # the name of a model or of a tier
+    Column("body", Text, nullable=False),  # JSON as configuration files have it
+    Column("compiled", Text, nullable=False),  # JSON as workers have it
+    Column("valid_from", BigInteger, nullable=False),  # unix nanoseconds
+    Column("valid_until", BigInteger),  # null: in force
+    Index("prices_by_id", "id"),
 )
 
 KEYS: Final = ("consumer", "credential", "tier", "route", "model", "agent")

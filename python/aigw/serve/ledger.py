@@ -12,10 +12,12 @@ from aigw.control.file.in_force import Events
 from aigw.control.publish.publication import Publication
 from aigw.control.store.database import Store
 from aigw.entities.ledger import LedgerSpec, bytes_of, seconds_of
+from aigw.errors import StoreError, explain
 from aigw.ledger.compactor import Compactor
 from aigw.ledger.database import FILE, LedgerStore
 from aigw.ledger.names import Named, Names
 from aigw.ledger.own import own_usage
+from aigw.ledger.prices import Owner, PriceBook, Version
 from aigw.ledger.retention import Retention, Sweeper
 from aigw.ledger.source import Source
 from aigw.telemetry.faults import Faults
@@ -55,9 +57,24 @@ def open_ledger(
 ) -> Ledger:
     """Open the ledger's file. Raises ConfigError, StoreError."""
     ledger = LedgerStore(data / FILE, store.store_id)
+    publication.note_prices = _PriceNotes(PriceBook(ledger), now).note
     names = Names(_Entities(store, publication), [str(row["code"]) for row in denials()])
     sweeper = Sweeper(lambda: _retention(store), now)
     return Ledger(ledger, Compactor(ledger, source, names, sweeper, faults, log))
+
+
+@dataclass(frozen=True, slots=True)
+class _PriceNotes:
+    """The versions of prices that come in force."""
+
+    book: PriceBook
+    now: Callable[[], float]
+
+    def note(self, found: dict[Owner, Version]) -> None:
+        try:
+            self.book.note(found, int(self.now() * 1_000_000) * 1000)
+        except StoreError as error:
+            raise OSError(explain(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

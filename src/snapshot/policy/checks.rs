@@ -9,7 +9,7 @@ use super::scheme::Scheme;
 use super::wire::{self, ColumnKind};
 use super::wire_common::{self, Protocol};
 use crate::r#match::CanonicalPath;
-use crate::price::Prices;
+use crate::price::{Above, MediaRates, Prices, Rates, SERVICE_TIERS, ServiceTier, Special};
 use crate::snapshot::error::{Part, SnapshotError};
 use crate::snapshot::uuid::{Uuid, parse_uuid};
 
@@ -56,9 +56,36 @@ pub(super) fn scheme(from: Protocol) -> Scheme {
 }
 
 /// The compiled form of prices.
-pub(super) fn prices(from: wire_common::Prices) -> Prices {
-    let wire_common::Prices { input, cached_input, cache_write, output, reasoning, request } = from;
-    Prices { input, cached_input, cache_write, output, reasoning, request }
+pub(super) fn prices(at: Part, from: wire_common::Prices) -> Result<Prices, SnapshotError> {
+    let wire_common::Prices { input, cached_input, cache_write, output, reasoning, request, special } = from;
+    let base = Prices { input, cached_input, cache_write, output, reasoning, request, special: None };
+    let Some(wire_common::Special { media, above, service_tiers }) = special else { return Ok(base) };
+    let mut special =
+        Special { media: media_rates(media), above: above.map(above_rates), ..Special::plain(input, output) };
+    for (name, factor) in service_tiers {
+        let known = special.factors.get_mut(ServiceTier::of_name(&name) as usize).filter(|_| is_service_tier(&name));
+        *known.ok_or_else(|| value(at, "service_tiers must be names of service tiers"))? = factor;
+    }
+    Ok(base.with(special))
+}
+
+/// Prices from their JSON in a policy.
+pub fn prices_of(json: &[u8]) -> Result<Prices, SnapshotError> {
+    prices(Part::Whole, serde_json::from_slice(json)?)
+}
+
+fn is_service_tier(name: &str) -> bool {
+    SERVICE_TIERS.iter().any(|(known, _)| *known == name)
+}
+
+fn above_rates(from: wire_common::Above) -> Above {
+    let wire_common::Above { tokens, input, cached_input, cache_write, output, reasoning, media } = from;
+    Above { tokens, rates: Rates { input, cached_input, cache_write, output, reasoning, media: media_rates(media) } }
+}
+
+fn media_rates(from: wire_common::Media) -> MediaRates {
+    let wire_common::Media { image_input, audio_input, image_output, audio_output } = from;
+    MediaRates { image_input, audio_input, image_output, audio_output }
 }
 
 /// Checks the parts of an address.

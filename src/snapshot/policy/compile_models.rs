@@ -62,7 +62,7 @@ pub(super) fn model(from: wire::Model) -> Result<Model, SnapshotError> {
         tokenizer: self::tokenizer(at, tokenizer)?,
         template: Template { per_message, per_request },
         input_bounds: InputBounds { image, audio, file },
-        cost: cost.map(prices),
+        cost: cost.map(|cost| prices(at, cost)).transpose()?,
         upstreams,
     })
 }

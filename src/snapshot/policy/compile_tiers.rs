@@ -96,7 +96,7 @@ fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Re
         prompt_max_tokens,
         output_max_tokens,
         request_max_spend,
-        price: price.map(prices),
+        price: price.map(|price| prices(at, price)).transpose()?,
         strict,
         timeouts: timeouts(at, Timeouts { connect_ms: None, first_byte_ms, between_ms, total_ms })?,
     })

@@ -27,6 +27,7 @@ mod wire;
 mod wire_common;
 mod wire_model;
 
+pub use checks::prices_of;
 pub use compiled::{
     Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
 };

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
-from aigw._native import price_bound
+from aigw._native import PriceList
 from aigw.config import ConfigErrors, read_text
 from aigw.entities.tier import Limit, TierSpec
 
@@ -148,4 +149,5 @@ def test_bound_of_a_price_takes_the_dearest_class(tokens: tuple[int, int], nano_
     """2.5 nano-dollars for a token of the input, 3.5 for one of the output, 7 for the request, rounded up once."""
     inputs = {"input": 1_000_000, "cached_input": 1_500_000, "cache_write": 2_500_000}
     outputs = {"output": 3_500_000, "reasoning": 3_000_000}
-    assert price_bound(tokens, **inputs, **outputs, request=7) == nano_dollars
+    prices = PriceList(orjson.dumps({**inputs, **outputs, "request": 7}))
+    assert prices.bound(*tokens) == nano_dollars

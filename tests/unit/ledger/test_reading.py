@@ -27,6 +27,7 @@ def test_an_event_has_every_field_in_the_order_of_the_interface(ledger: Ledger) 
         "id time admitted_at request_id attempt consumer credential tier route model upstream agent run_id parent_request_id depth"
         " status outcome usage_source overrun input_tokens cached_input_tokens cache_write_input_tokens output_tokens"
         " reasoning_tokens cost_nanodollars price_nanodollars cost_version price_version stream latency_ms first_byte_ms queued_ms"
+        " counted image_input_tokens audio_input_tokens image_output_tokens audio_output_tokens service_tier"
     )
     assert event | {"id": 0} == {
         "id": 0, "time": "2026-09-21T12:00:00.500000Z", "admitted_at": "2026-09-21T12:00:00.000000Z",
@@ -35,7 +36,8 @@ def test_an_event_has_every_field_in_the_order_of_the_interface(ledger: Ledger) 
         "parent_request_id": None, "depth": 0, "status": 200, "outcome": "completed", "usage_source": "provider",
         "overrun": False, "input_tokens": 10, "cached_input_tokens": 4, "cache_write_input_tokens": 2, "output_tokens": 5,
         "reasoning_tokens": 3, "cost_nanodollars": 300, "price_nanodollars": 700, "cost_version": "0000000000000009",
-        "price_version": "8000000000000007", "stream": True, "latency_ms": 500.0, "first_byte_ms": 120.5, "queued_ms": 0.0,
+        "price_version": "8000000000000007", "stream": True, "latency_ms": 500.0, "first_byte_ms": 120.5, "queued_ms": 0.0, "counted": True,
+        "image_input_tokens": 0, "audio_input_tokens": 0, "image_output_tokens": 0, "audio_output_tokens": 0, "service_tier": None,
     }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
         "tiers": "List the tiers with their limits, gates and prices, or show one tier.",
         "usage": "Show usage: requests, tokens, cost and price by group, or each entry.",
         "audit": "Compare the ledger with its rollups and with the counters of limits.",
+        "prices": "List the versions of prices: what models cost and tiers charge, since when.",
         "tokens": "Count the tokens of a text or of a request, as the gateway does for a model.",
         "keys": "Create, list, rotate and revoke the API keys of consumers.",
     },

@@ -19,6 +19,7 @@ NUMBER: Final = click.IntRange(min=0)
 @click.option("--chunk-ms", type=NUMBER, default=0, help="delay between two events of a stream")
 @click.option("--chunks", type=NUMBER, default=16, help="output tokens of an answer; a stream sends each in one event")
 @click.option("--cached-tokens", type=NUMBER, default=0, help="tokens of each prompt that the usage reports as cached")
+@click.option("--audio-tokens", type=NUMBER, default=0, help="tokens of each prompt that the usage reports as audio")
 @click.option("--reasoning-tokens", type=NUMBER, default=0, help="output tokens that the usage reports as reasoning")
 @click.option("--usage", type=click.Choice(["auto", "none"]), default="auto", help="report usage, or never")
 @click.option("--fail", metavar="FAULT[:RATIO]", help="refuse, hang, reset, garbage, cut, or an HTTP status")
@@ -28,6 +29,7 @@ def mock_llm(
     chunk_ms: int,
     chunks: int,
     cached_tokens: int,
+    audio_tokens: int,
     reasoning_tokens: int,
     usage: str,
     fail: str | None,
@@ -38,7 +40,8 @@ def mock_llm(
     /v1/models in OpenAI's format, under any base path, and its counters at
     /__stats. With tools an answer is a call whose arguments obey their schema,
     after a tool's result it is text; with response_format it is JSON that
-    obeys the schema; n and encoding_format: base64 work.
+    obeys the schema; n and encoding_format: base64 work. An answer names the
+    service_tier that the request asks for.
 
     Needs: a free port on 127.0.0.1.
 
@@ -64,6 +67,7 @@ def mock_llm(
             chunk_ms=chunk_ms,
             chunks=chunks,
             cached_tokens=cached_tokens,
+            audio_tokens=audio_tokens,
             reasoning_tokens=reasoning_tokens,
             usage=usage == "auto",
             fail=fail,

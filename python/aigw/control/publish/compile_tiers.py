@@ -58,7 +58,7 @@ def tier_entry(
         "prompt_max_tokens": spec.prompt.max_tokens,
         "output_max_tokens": spec.output.max_tokens,
         "request_max_spend": None if spec.request.max_spend is None else nano_dollars(spec.request.max_spend),
-        "price": None if spec.price is None else spec.price.nano_dollars(),
+        "price": None if spec.price is None else spec.price.compiled(),
         "strict": spec.durability == "strict",
         "first_byte_ms": _milliseconds(spec.timeouts.first_byte),
         "between_ms": _milliseconds(spec.timeouts.between),
@@ -127,7 +127,7 @@ def model_entry(n: int, model: LlmModel) -> JsonDict:
         "tokenizer": _tokenizer(model),
         "template": spec.template.model_dump(mode="json"),
         "input_bounds": spec.input_bounds.model_dump(mode="json"),
-        "cost": None if spec.cost is None else spec.cost.nano_dollars(),
+        "cost": None if spec.cost is None else spec.cost.compiled(),
         "upstreams": [_upstream(model, index, upstream) for index, upstream in enumerate(spec.upstreams)],
     }
 

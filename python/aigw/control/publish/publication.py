@@ -33,6 +33,7 @@ from aigw.control.publish.compile import (
 )
 from aigw.control.publish.compile_tiers import Rows
 from aigw.control.publish.files import Publisher
+from aigw.control.publish.prices import Note, versions
 from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.control.store.read import StoreReader
@@ -104,6 +105,8 @@ class Publication:
         self.numbers = Numbers({})
         self.row_numbers = RowNumbers.empty()
         self.in_force = InForce()
+        self.note_prices: Note = lambda found: None
+        """Stores versions of prices before a worker can use them."""
         self._policy = b""
         self._policy_dirty = True
         self._policy_profiles = -1
@@ -205,6 +208,8 @@ class Publication:
             elif not plan.records and plan.policy is None and not self._new_base:
                 self.in_force = replace(self.in_force, error=None, failed_at=None)
                 return
+            if plan.policy is not None:
+                self.note_prices(versions(self.world))
             self._published(self._publisher.publish(plan.policy), plan.policy, now)
             if plan.base is not None:
                 self._base_profiles = len(self.profiles)

@@ -1,0 +1,79 @@
+"""Rows of the ledger on standard output: read page by page, and written while they are read.
+
+In: rows of JSON. Out: one JSON array, a line for each row, or CSV. A table is the verb's own.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Final
+
+from aigw.cli.usage_source import Asks, pages
+from aigw.types import JsonDict
+
+FORMS: Final = ("table", "json", "jsonl", "csv")
+
+
+def read(ask: Asks, question: str, query: dict[str, str]) -> Iterator[JsonDict]:
+    """All rows; a terminal shows how many were read."""
+    for page in _pages(ask, question, query):
+        yield from page
+
+
+def read_in_pages(ask: Asks, question: str, query: dict[str, str], add: Callable[[list[JsonDict]], None]) -> None:
+    """Give each page of rows to `add`; a terminal shows how many were read."""
+    for page in _pages(ask, question, query):
+        add(page)
+
+
+def _pages(ask: Asks, question: str, query: dict[str, str]) -> Iterator[list[JsonDict]]:
+    from aigw.serve.progress import Bar  # noqa: PLC0415  (start-up)
+
+    bar, count = Bar(sys.stderr.isatty()), 0
+    try:
+        for page in pages(ask, question, query):
+            bar.clear()
+            yield page
+            count += len(page)
+            bar(f"read {count:,} rows", 0, 0)
+    finally:
+        bar.clear()
+
+
+def json_rows(rows: Iterable[JsonDict]) -> None:
+    """One array, written while it is read."""
+    before = "[\n"
+    for row in rows:
+        sys.stdout.write(f"{before}  {json.dumps(row, ensure_ascii=False)}")
+        before = ",\n"
+    sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def jsonl_rows(rows: Iterable[JsonDict]) -> None:
+    """One object for each line."""
+    for row in rows:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def csv_rows(rows: Iterable[JsonDict]) -> None:
+    """A header and a line for each row; null is empty."""
+    flat = ({**row.get("group", {}), **{name: value for name, value in row.items() if name != "group"}} for row in rows)
+    first = next(flat, None)
+    if first is None:
+        return
+    writer = csv.DictWriter(sys.stdout, list(first), lineterminator="\n")
+    writer.writeheader()
+    for row in chain([first], flat):
+        writer.writerow(
+            {name: json.dumps(value) if isinstance(value, bool | dict) else value for name, value in row.items()}
+        )
+
+
+WRITERS: Final[Mapping[str, Callable[[Iterable[JsonDict]], None]]] = {
+    "json": json_rows,
+    "jsonl": jsonl_rows,
+    "csv": csv_rows,
+}
+"""Form -> the function that writes it."""

@@ -1,0 +1,58 @@
+//! The tokens of one call, as prices see them.
+
+use super::ServiceTier;
+
+/// Tokens of one call by class. No token is in two classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Classes {
+    /// Input tokens that no cache had or kept.
+    pub input: u64,
+    /// Input tokens that a cache had.
+    pub cached_input: u64,
+    /// Input tokens that a cache kept.
+    pub cache_write: u64,
+    /// Output tokens without those of reasoning.
+    pub output: u64,
+    /// Output tokens of reasoning.
+    pub reasoning: u64,
+    /// Tokens of `input` and `output` that are images or audio.
+    pub media: Media,
+    /// The service tier that the answer names.
+    pub service: ServiceTier,
+}
+
+/// Tokens of images and audio. They are part of the classes `input` and `output`; more of them than the class has count as the class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Media {
+    /// Of images in the input.
+    pub image_input: u32,
+    /// Of audio in the input.
+    pub audio_input: u32,
+    /// Of images in the output.
+    pub image_output: u32,
+    /// Of audio in the output.
+    pub audio_output: u32,
+}
+
+impl Classes {
+    /// All tokens of the input.
+    pub fn all_input(&self) -> u64 {
+        self.input.saturating_add(self.cached_input).saturating_add(self.cache_write)
+    }
+
+    /// All tokens of the output.
+    pub fn all_output(&self) -> u64 {
+        self.output.saturating_add(self.reasoning)
+    }
+
+    /// Whether no class has a token.
+    pub fn is_empty(&self) -> bool {
+        self.all_input() == 0 && self.all_output() == 0
+    }
+
+    /// The same tokens, served in this tier, where the answer names it.
+    #[must_use]
+    pub fn served_in(self, service: ServiceTier) -> Self {
+        Self { service: service.or(self.service), ..self }
+    }
+}
