@@ -279,17 +279,17 @@ mod tests {
         let unchanged = Special { above: Some(same), ..Special::plain(PRICES.input, PRICES.output) };
         assert_eq!(PRICES.with(unchanged).version(), PRICES.version());
         let base = special();
-        let mut others = vec![Special { above: None, ..base.clone() }];
+        let mut others = vec![Special { above: None, ..base }];
         for at in 0..9 {
-            let mut other = base.clone();
+            let mut other = base;
             other.factors[at] += 1;
             others.push(other);
         }
         for tokens in [999, 1_001] {
-            others.push(Special { above: base.above.map(|above| Above { tokens, ..above }), ..base.clone() });
+            others.push(Special { above: base.above.map(|above| Above { tokens, ..above }), ..base });
         }
         let audio = MediaRates { audio_output: 8, ..base.media };
-        others.push(Special { media: audio, ..base.clone() });
+        others.push(Special { media: audio, ..base });
         let mut versions: Vec<u64> = others.into_iter().map(|special| PRICES.with(special).version()).collect();
         versions.extend([PRICES.version(), PRICES.with(base).version()]);
         versions.sort_unstable();
@@ -314,7 +314,7 @@ mod tests {
             let tokens = Classes { input, cached_input, cache_write, output, reasoning, media, service };
             let (most_in, most_out) = (tokens.all_input() + more[0], tokens.all_output() + more[1]);
             prop_assert!(prices.of(&tokens) <= prices.bound(most_in, most_out));
-            prop_assert_eq!(prices.clone().with(prices.special.as_deref().cloned().unwrap_or_else(|| Special::plain(rates[0], rates[3]))), prices);
+            prop_assert_eq!(prices.clone().with(prices.special.as_deref().copied().unwrap_or_else(|| Special::plain(rates[0], rates[3]))), prices);
         }
 
         #[test]

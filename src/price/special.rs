@@ -45,7 +45,7 @@ pub struct Above {
 }
 
 /// The part of a price list that most lists leave out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Special {
     /// Of images and audio, below `above`.
     pub media: MediaRates,

@@ -11,12 +11,14 @@ use aigw_core::cells::heap::HeapSpace;
 use aigw_core::cells::journal::DRAFT_WORDS;
 use aigw_core::entry::{Ended, Entry, TokenSource};
 use aigw_core::limits::Usage;
+use aigw_core::price::{Media, ServiceTier};
 use aigw_core::refusal::Reason;
 use aigw_core::settle::{Failure, Shutdown};
 use aigw_core::surface::Call;
 use aigw_core::units::{Moment, RequestId};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
 use world::{ANN, NOW, SHORT, Spec, World, policy};
 
 const RUNNING: Shutdown = Shutdown { draining: false, cutting: false };
@@ -37,7 +39,8 @@ fn sent(world: &World, request: &Spec) -> Call<HeapSpace> {
 fn answered(world: &World, call: &mut Call<HeapSpace>, with: u16, body: &'static str) {
     let status = StatusCode::from_u16(with).unwrap();
     call.judge(status);
-    let mut theirs = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let media = if body.starts_with("data") { "text/event-stream" } else { "application/json" };
+    let mut theirs = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(media))]);
     call.head(status, &mut theirs, body.as_bytes(), SHORT, false);
     call.piece(Bytes::from_static(body.as_bytes()), SHORT, &|| Arc::clone(&world.in_force));
 }
@@ -135,6 +138,104 @@ fn call_without_room_for_its_row_is_refused_and_takes_nothing() {
     let _ = world.fail(held, Failure::Reset, false, RUNNING);
     assert_eq!(world.reason(&Spec::chat()), None, "its room is free again");
     assert_eq!((world.space.claimed(), rows(&world).len()), (0, 0));
+}
+
+/// A policy whose tier has a price, and each of whose models has a cost, with prices of every sort.
+fn priced() -> Value {
+    let mut policy = policy();
+    let media = json!({"image_input": 9_000_000, "audio_input": 50_000_000, "image_output": 8_000_000, "audio_output": 70_000_000});
+    let special = json!({"media": media, "service_tiers": {"flex": 500_000, "priority": 3_000_000},
+        "above": {"tokens": 100, "input": 20_000_000, "cached_input": 20_000_000, "cache_write": 20_000_000, "output": 60_000_000,
+                  "reasoning": 60_000_000, "media": media}});
+    let price = json!({"input": 10_000_000, "cached_input": 5_000_000, "cache_write": 10_000_000, "output": 40_000_000,
+        "reasoning": 40_000_000, "request": 100, "special": special});
+    policy["tiers"][0]["price"] = price.clone();
+    for model in policy["models"].as_array_mut().unwrap() {
+        model["cost"] = price.clone();
+        model["cost"]["request"] = json!(7);
+    }
+    policy
+}
+
+/// The row of a call with this body: its price and its cost are those that its tokens have when they are priced again.
+fn row_of(body: &str, answer: &'static str, end: impl FnOnce(&World, Call<HeapSpace>)) -> Entry {
+    let world = World::new(&priced());
+    let mut call = sent(&world, &Spec::chat().with_body(body.as_bytes()));
+    answered(&world, &mut call, if answer.contains("error") { 500 } else { 200 }, answer);
+    end(&world, call);
+    let [row] = rows(&world)[..] else { panic!("{body}") };
+    let offer = world.in_force.offer();
+    let (price, cost) = (offer.tiers[0].price.as_ref().unwrap(), offer.models[0].cost.as_ref().unwrap());
+    assert_eq!((row.price, row.cost), (Some(row.worth(price)), Some(row.worth(cost))), "{row:?}");
+    assert_eq!((row.price_version, row.cost_version), (price.version(), cost.version()));
+    row
+}
+
+fn completes(_: &World, call: Call<HeapSpace>) {
+    let _ = call.completed(SHORT);
+}
+
+const PLAIN: &str = r#"{"model":"small","messages":[{}]}"#;
+const STREAM: &str = r#"{"model":"small","messages":[{}],"stream":true}"#;
+
+#[test]
+fn row_has_the_tokens_that_prices_differ_by() {
+    let answer = r#"{"service_tier":"flex","choices":[],"usage":{"prompt_tokens":30,"completion_tokens":10,
+        "prompt_tokens_details":{"cached_tokens":5,"audio_tokens":4},"completion_tokens_details":{"image_tokens":2}}}"#;
+    let row = row_of(PLAIN, answer, completes);
+    assert_eq!(row.tokens.service, ServiceTier::Flex);
+    assert_eq!(row.tokens.media, Media { audio_input: 4, image_output: 2, ..Media::default() });
+    let wanted = 21 * 10 + 5 * 5 + 4 * 50 + 8 * 40 + 2 * 8 + 100;
+    assert_eq!(row.price, Some(wanted / 2 + wanted % 2));
+    let long = r#"{"service_tier":"scale","choices":[],"usage":{"prompt_tokens":101,"completion_tokens":1}}"#;
+    assert_eq!(row_of(PLAIN, long, completes).price, Some(101 * 20 + 60 + 100));
+}
+
+#[test]
+fn streams_have_the_service_tier_that_their_chunks_name_also_without_usage() {
+    let told =
+        "data: {\"service_tier\":\"priority\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n";
+    let row = row_of(STREAM, told, |world, call| drop(world.fail(call, Failure::Cancelled, true, RUNNING)));
+    assert_eq!(
+        (row.ended, row.source, row.tokens.service),
+        (Ended::ClientCut, TokenSource::Counted, ServiceTier::Priority)
+    );
+    let usage = "data: {\"service_tier\":\"auto\",\"choices\":[]}\n\ndata: {\"service_tier\":\"flex\",\"choices\":[],\
+        \"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+    let row = row_of(STREAM, usage, completes);
+    assert_eq!((row.source, row.tokens.service, row.price), (TokenSource::Provider, ServiceTier::Flex, Some(105)));
+}
+
+#[test]
+fn rows_without_usage_have_the_price_of_their_kind() {
+    let counted = row_of(PLAIN, r#"{"choices":[{"index":0,"message":{"content":"Hello"}}]}"#, completes);
+    assert_eq!(counted.source, TokenSource::Counted);
+    let unread = row_of(PLAIN, "<html>", |world, call| drop(world.fail(call, Failure::Cancelled, true, RUNNING)));
+    assert!(unread.counted);
+    let back = row_of(PLAIN, r#"{"error":{"usage":{"prompt_tokens":9}}}"#, completes);
+    assert_eq!((back.counted, back.price, back.cost), (false, Some(0), Some(0)));
+}
+
+#[test]
+fn draft_of_a_call_is_worth_the_dearest_of_its_reservation() {
+    let mut policy = priced();
+    policy["tiers"][0]["limits"] = json!([{"kind": "tokens", "fields": {"amount": 100_000, "per": "day"}, "scope": "consumer",
+        "shadow": false, "column": 9, "by_model": []}]);
+    policy["tiers"][0]["output_max_tokens"] = json!(50);
+    policy["columns"].as_array_mut().unwrap().push(json!({"n": 9, "kind": "dense", "words": 2, "key": "tokens:9"}));
+    let columns = [(world::ROUTE, 4, 1), (world::TIER, 4, 1), (world::MODEL, 4, 1), (9, 4, 2)];
+    let space = HeapSpace::wide(&columns, 8).unwrap();
+    let world = World::over(Arc::new(space), &policy);
+    std::mem::forget(sent(&world, &Spec::chat()));
+    let mut ledger = Ledger(&world, Vec::new());
+    reclaim(world.space.ring().words(), &*world.space, true, &mut ledger);
+    let [row] = ledger.1[..] else { panic!() };
+    let offer = world.in_force.offer();
+    let price = offer.tiers[0].price.as_ref().unwrap();
+    assert_eq!((row.source, row.ended, row.tokens.output), (TokenSource::Reserved, Ended::Crashed, 50));
+    assert_eq!(row.price, Some(row.worth(price)));
+    assert_eq!(row.cost, Some(row.worth(offer.models[0].cost.as_ref().unwrap())));
+    assert!(row.price > Some(3 * 50 * 70), "three times audio for each token");
 }
 
 /// The ledger of dead workers, over the rows of a space.

@@ -8,11 +8,12 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from aigw.cli.usage_source import Asks, pages
 from aigw.types import JsonDict
 
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 FORMS: Final = ("table", "json", "jsonl", "csv")
 
 
@@ -58,7 +59,7 @@ def jsonl_rows(rows: Iterable[JsonDict]) -> None:
 
 
 def csv_rows(rows: Iterable[JsonDict]) -> None:
-    """A header and a line for each row; null is empty."""
+    """A header and a line for each row; null is empty. A name that a spreadsheet would compute has a ' in front."""
     flat = ({**row.get("group", {}), **{name: value for name, value in row.items() if name != "group"}} for row in rows)
     first = next(flat, None)
     if first is None:
@@ -66,9 +67,14 @@ def csv_rows(rows: Iterable[JsonDict]) -> None:
     writer = csv.DictWriter(sys.stdout, list(first), lineterminator="\n")
     writer.writeheader()
     for row in chain([first], flat):
-        writer.writerow(
-            {name: json.dumps(value) if isinstance(value, bool | dict) else value for name, value in row.items()}
-        )
+        writer.writerow({name: _plain(value) for name, value in row.items()})
+
+
+def _plain(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula. Names are the operator's, and a custom id may be its customer's."""
+    if isinstance(value, bool | dict):
+        return json.dumps(value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 WRITERS: Final[Mapping[str, Callable[[Iterable[JsonDict]], None]]] = {

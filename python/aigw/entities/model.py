@@ -1,7 +1,7 @@
 """A model: a public name that clients call on /v1, and the upstreams that run it.
 
 `ModelSpec` is the YAML object of `models.<name>` in the configuration file. Upstreams are chosen by weight; `model` is the
-upstream's name of the model. The costs are checked and stored, without effect in this version; `capacity` is refused.
+upstream's name of the model. `capacity` is refused in this version.
 Secrets of upstreams are stored sealed, outside the spec, and never shown (`sealed`).
 """
 

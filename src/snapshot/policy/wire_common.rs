@@ -43,7 +43,7 @@ pub(super) struct Media {
 }
 
 /// Prices of calls with more input tokens than `tokens`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Above {
     pub tokens: u64,

@@ -81,7 +81,14 @@ _TIER = st.fixed_dictionaries(
         "output": st.fixed_dictionaries({"max_tokens": st.integers(1, 2**31 - 1)}),
         "timeouts": st.fixed_dictionaries({"total": st.sampled_from(["10s", "1.5m", "250ms"])}),
         "price": st.fixed_dictionaries(
-            {"input": st.integers(0, 10**6), "output": st.sampled_from([0.5, 1.25, 0.000001])}
+            {"input": st.integers(0, 10**6), "output": st.sampled_from([0.5, 1.25, 0.000001])},
+            optional={
+                "audio_input": st.integers(0, 9),
+                "above": st.fixed_dictionaries({"tokens": st.integers(1, 10**6), "output": st.integers(0, 9)}),
+                "service_tiers": st.dictionaries(
+                    st.sampled_from(["flex", "batch"]), st.sampled_from([0, 0.5, 2.000001])
+                ),
+            },
         ),
         "description": st.text(alphabet="ab:#{'\"é ", min_size=1).filter(lambda t: "${" not in t),
     },
