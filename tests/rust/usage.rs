@@ -20,6 +20,12 @@ struct Dialect {
     about: String,
     /// Tokens by class.
     classes: Classes,
+    /// Tokens of images and audio, where there are some.
+    #[serde(default)]
+    media: Media,
+    /// The service tier that the answer names.
+    #[serde(default)]
+    service_tier: String,
     /// A plain answer.
     plain: Value,
     /// The chunks of a stream.
@@ -36,6 +42,16 @@ struct Classes {
     reasoning: u64,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+#[allow(clippy::struct_field_names)] // the names of the files
+struct Media {
+    image_input: u32,
+    audio_input: u32,
+    image_output: u32,
+    audio_output: u32,
+}
+
 fn dialects() -> BTreeMap<String, Dialect> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/usage");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -48,9 +64,12 @@ fn dialects() -> BTreeMap<String, Dialect> {
     files.map(|path| read(&path)).collect()
 }
 
-fn usage(classes: &Classes) -> price::Classes {
-    let Classes { input, cached_input, cache_write_input: cache_write, output, reasoning } = *classes;
-    price::Classes { input, cached_input, cache_write, output, reasoning, ..price::Classes::default() }
+fn usage(dialect: &Dialect) -> price::Classes {
+    let Classes { input, cached_input, cache_write_input: cache_write, output, reasoning } = dialect.classes;
+    let Media { image_input, audio_input, image_output, audio_output } = dialect.media;
+    let media = price::Media { image_input, audio_input, image_output, audio_output };
+    let service = price::ServiceTier::of_name(&dialect.service_tier);
+    price::Classes { input, cached_input, cache_write, output, reasoning, media, service }
 }
 
 #[test]
@@ -59,7 +78,7 @@ fn each_dialect_has_its_classes_plain_and_streamed() {
     assert!(dialects.len() >= 10);
     for (name, dialect) in &dialects {
         assert!(dialect.about.ends_with('.'), "{name}");
-        let wanted = Some(usage(&dialect.classes));
+        let wanted = Some(usage(dialect));
         let plain = dialect.plain.to_string();
         let stream: String = dialect
             .events
