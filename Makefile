@@ -12,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hash
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
-.PHONY: help build run wheel test schedules mutants compat llama bench fuzz lint fmt reference lock clean
+.PHONY: help build run wheel test schedules simulate mutants compat llama bench fuzz lint fmt reference lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ test: build lint ## every test: Rust, Python, real processes; lint first
 
 schedules: ## budget cells, places and journals under the schedules of a model checker (shuttle), in a build of its own
 	RUSTFLAGS="--cfg shuttle" cargo test --locked -p aigw-core --test schedules --target-dir target/schedules
+
+simulate: ## limits, ledger and compactor in worlds with deaths and faults: 100,000 seeds; SEEDS=1000, or one world step by step: SEED=42
+	SEEDS=$(or $(SEEDS),100000) SEED=$(SEED) cargo test --locked --profile simulate -p aigw-io --test simulation -- --nocapture worlds
 
 mutants: .cache/mutants/bin/cargo-mutants ## faults in the code that counts, each of which a test must notice: hours; FILES="src/cells/budget.rs"
 	PATH=$(CURDIR)/.cache/mutants/bin:$$PATH RUSTC_BOOTSTRAP=1 PROPTEST_CASES=32 PROPTEST_MAX_SHRINK_ITERS=0 \

@@ -60,8 +60,8 @@ pub struct NoRoom;
 
 /// Frees all entries of a dead owner's ring. Those whose row has no room in the ledger stay for another time.
 ///
-/// `same_boot`: the machine has not restarted since. After a power loss ring, ledger and counters may be of different moments, so
-/// everything stays counted.
+/// `same_boot`: the machine has not restarted since. After a power loss ring, ledger and counters may be of different moments: the row of a
+/// call may be in the store, and its segment gone. So everything stays counted, and no row is added.
 pub fn reclaim(ring: &[AtomicU64], cells: &impl Cells, same_boot: bool, books: &mut impl Books) -> Reclaimed {
     free(journal::entries(ring), cells, same_boot, books)
 }
@@ -91,7 +91,7 @@ fn free<'a>(
                 entry.taken().for_each(|taken| limits::give_back(cells, taken));
                 found.given_back += 1;
             }
-            State::Sent => {
+            State::Sent if same_boot => {
                 let written = books.used(entry.request());
                 let row = match written {
                     Some(used) => Ok(Some(used)),
@@ -101,13 +101,13 @@ fn free<'a>(
                     found.waiting += 1;
                     continue;
                 };
-                if let Some(used) = used.filter(|_| same_boot) {
+                if let Some(used) = used {
                     // Only its owner knew of more than it held.
                     settle(&entry, cells, &used, written.is_none() || entry.has_moved());
                     found.settled += 1;
                 }
             }
-            State::Free | State::Held | State::Intent | State::Giving => {}
+            State::Free | State::Held | State::Sent | State::Intent | State::Giving => {}
         }
         found.open += 1;
         entry.step(State::Free);

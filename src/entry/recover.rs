@@ -114,7 +114,9 @@ fn note(gaps: &mut Vec<Gap>, at: u32, flaw: Flaw) {
 
 fn tail(words: &[u64], from: u32, first: u32) -> Tail {
     let (mut places, mut sound, mut unfinished) = (0, 0, false);
-    for sequence in first..SEGMENT_RECORDS {
+    // Words that are not there are empty places.
+    let there = u32::try_from(words.len().div_ceil(RECORD_WORDS)).unwrap_or(SEGMENT_RECORDS);
+    for sequence in first..SEGMENT_RECORDS.min(from.saturating_add(there)) {
         match decode(&place(words, sequence - from), sequence) {
             Err(Flaw::Empty) => continue,
             Err(Flaw::Unfinished) => unfinished = sequence == first,

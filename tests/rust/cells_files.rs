@@ -17,6 +17,7 @@ use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::standing::Counter;
 use aigw_core::units::{RequestId, UnixSeconds};
 use aigw_io::cells::{ControlCells, SlotState, WorkerCells, set_aside_foreign};
+use aigw_io::ledger::CONTROL_SLOT;
 use without_ledger::DRAFT;
 
 const STORE: [u64; 2] = [11, 22];
@@ -370,6 +371,24 @@ fn reclaim_gives_back_held_permits_and_keeps_sent_ones() {
     let mut checks = [Check::new(window(LIMIT, Period::Month), admitter.open_key(9, b"shared"))];
     admitter.peek(&mut checks, &Demand::default(), NOW).unwrap();
     assert_eq!(checks[0].state.used, 10);
+}
+
+/// A control process may die between the row of a permit and the permit's end: the next one must find the row.
+#[test]
+fn segments_of_dead_control_processes_are_needed_while_a_dead_worker_has_permits() {
+    let folder = Folder::new();
+    let control = ControlCells::open(&folder.cells(), STORE).unwrap();
+    control.ensure_column(1, 1, 1, "requests:a").unwrap();
+    let are_needed = || control.has_permits_of(CONTROL_SLOT, 1).unwrap();
+    assert!(!are_needed());
+    let mut process = Process::start(&folder.cells(), 0);
+    process.order("hold");
+    process.hear("holding");
+    assert!(!are_needed(), "the permits of the living have no rows yet");
+    process.kill();
+    assert!(are_needed());
+    control.reclaim().unwrap();
+    assert!(!are_needed());
 }
 
 #[test]

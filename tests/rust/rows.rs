@@ -270,3 +270,14 @@ fn call_of_a_dead_worker_gets_one_row_and_counts_what_it_says() {
     assert_eq!(world.counts(ANN)[1], 1);
     assert_eq!(reclaim(world.space.ring().words(), &*world.space, true, &mut ledger).open, 0);
 }
+
+/// The row of the call may be in the store already, and its segment gone.
+#[test]
+fn call_of_before_a_loss_of_power_gets_no_second_row_and_stays_counted() {
+    let world = World::new(&policy());
+    std::mem::forget(sent(&world, &Spec::chat()));
+    let mut ledger = Ledger(&world, Vec::new());
+    let found = reclaim(world.space.ring().words(), &*world.space, false, &mut ledger);
+    assert_eq!((found.open, found.given_back, found.settled, found.waiting), (1, 0, 0, 0));
+    assert_eq!((ledger.1.len(), world.counts(ANN)[1]), (0, 1));
+}

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use aigw_core::admit::Reclaimed;
@@ -44,6 +44,8 @@ pub struct ControlCells {
     ledger: PathBuf,
     /// The end of the ledger for rows of calls whose worker died, begun with the first of them.
     rows: OnceLock<Arc<LedgerWriter>>,
+    /// Held while permits of dead workers are ended.
+    reclaiming: Mutex<()>,
 }
 
 impl ControlCells {
@@ -51,7 +53,7 @@ impl ControlCells {
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
         let (slots, rows, ledger) = (OpenSlots::new(dir, store), OnceLock::new(), dir.with_file_name(LEDGER));
-        Ok(Self { dir: dir.to_owned(), counters, slots, store, ledger, rows })
+        Ok(Self { dir: dir.to_owned(), counters, slots, store, ledger, rows, reclaiming: Mutex::default() })
     }
 
     /// The highest number of a limit's column that has a file; 0 for none.
@@ -110,6 +112,7 @@ impl ControlCells {
 
     /// Frees the slots whose owners are dead.
     pub fn reclaim(&self) -> io::Result<Vec<ReclaimedSlot>> {
+        let _alone = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reclaimed = Vec::new();
         for (slot, words) in self.open_slots()? {
             let books = |life| {
@@ -135,9 +138,19 @@ impl ControlCells {
         Ok(self.rows.get_or_init(|| rows))
     }
 
-    /// Whether a dead owner of a slot, which started at `life`, has left permits that nobody has ended yet.
+    /// Whether permits that nobody has ended yet may have their rows in the segments of a dead process: those of a worker that started at
+    /// `life` with this slot. A control process may have died between the row of any dead worker's permit and the permit's end.
     pub fn has_permits_of(&self, slot: u8, life: u64) -> io::Result<bool> {
         let slots = self.open_slots()?;
+        if slot == CONTROL_SLOT {
+            let _alone = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+            for (number, words) in slots {
+                if slots::is_left(&self.dir, number, words)? {
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
+        }
         Ok(slots.into_iter().any(|(number, words)| number == slot && slots::is_left_by(words, life)))
     }
 

@@ -283,6 +283,13 @@ pub(super) fn reclaim_dead<B: Books>(
     Ok(Some(release(slot.words(), cells, &mut books)))
 }
 
+/// Whether a slot has a dead owner whose permits nobody has ended yet. Nobody may be ending them meanwhile.
+pub(super) fn is_left(dir: &Path, number: u8, slot: &WordMap) -> io::Result<bool> {
+    let is_in_use = || slot.words()[STATE].load(Ordering::Acquire) != FREE;
+    // Again under the lock, which a new owner may have had meanwhile.
+    Ok(is_in_use() && lock(&files::open(&path(dir, number))?)? && is_in_use())
+}
+
 /// Whether a slot is in use by the owner that started at `life`.
 pub(super) fn is_left_by(slot: &WordMap, life: u64) -> bool {
     let words = slot.words();

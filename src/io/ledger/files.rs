@@ -5,10 +5,17 @@ use std::io::{Error, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use aigw_core::entry::record::SEGMENT_RECORDS;
+
 use crate::map;
 
 /// Operations on files, each as the system call of its name.
 pub trait Files: Send + Sync {
+    /// Records that a new segment has places for, at most [`SEGMENT_RECORDS`]. Simulations make short segments, which they fill.
+    fn places(&self) -> u32 {
+        SEGMENT_RECORDS
+    }
+
     /// Makes a file that must not exist yet, for the gateway's user alone.
     fn create(&self, path: &Path) -> Result<File> {
         OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)

@@ -88,6 +88,15 @@ struct Opened {
     header: Header,
 }
 
+impl Opened {
+    /// Places of records that the file has bytes of.
+    fn places(&self) -> u32 {
+        // The header is as long as a place.
+        let places = self.bytes.div_ceil(RECORD_WORDS as u64 * 8).saturating_sub(1);
+        u32::try_from(places).unwrap_or(SEGMENT_RECORDS)
+    }
+}
+
 impl Segments {
     /// The segments in this folder, which need not exist. They must be of this store.
     pub fn open(dir: &Path, store: StoreId) -> Self {
@@ -129,7 +138,9 @@ impl Segments {
             Extent::Known(end) => end.min(from.saturating_add(most)),
             Extent::AtLeast(_) => SEGMENT_RECORDS,
         };
-        let words = words_at(&opened.file, HEADER_WORDS + from as usize * RECORD_WORDS, end.saturating_sub(from))
+        // Places that the file does not have are empty.
+        let there = opened.places().min(end).saturating_sub(from);
+        let words = words_at(&opened.file, HEADER_WORDS + from as usize * RECORD_WORDS, there)
             .map_err(|error| at(&self.path(name), error))?;
         let Recovered { records, next, ended, gaps, tail, newer } = recover(&words, from, most, extent);
         if let Some(place) = newer.filter(|_| records.is_empty()) {

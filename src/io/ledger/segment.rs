@@ -19,8 +19,7 @@ use crate::map::WordMap;
 use crate::store::StoreId;
 
 /// Bytes of a segment file.
-pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
-const WORDS: usize = HEADER_WORDS + SEGMENT_RECORDS as usize * RECORD_WORDS;
+pub(super) const SEGMENT_BYTES: u64 = bytes(SEGMENT_RECORDS);
 const PAGE_WORDS: usize = 512;
 
 /// A segment that this process writes.
@@ -28,6 +27,8 @@ const PAGE_WORDS: usize = 512;
 pub(super) struct Segment {
     pub name: SegmentName,
     pub file: File,
+    /// Records that it has places for.
+    pub places: u32,
     map: WordMap,
 }
 
@@ -50,14 +51,15 @@ impl Segment {
             TryLockError::WouldBlock => Error::from(ErrorKind::ResourceBusy),
             TryLockError::Error(error) => error,
         })?;
-        files.allocate(&file, SEGMENT_BYTES)?;
-        let map = WordMap::new(&file, 0, WORDS)?;
+        let places = files.places();
+        files.allocate(&file, bytes(places))?;
+        let map = WordMap::new(&file, 0, words(places))?;
         for page in map.words().chunks(PAGE_WORDS) {
             // A page that is stored to is a page that has its block and its memory.
             page[0].store(0, Ordering::Relaxed);
         }
         header::format(map.words(), store, name, SystemClock::new().unix_nanos());
-        Ok(Self { name, file, map })
+        Ok(Self { name, file, places, map })
     }
 
     pub fn path(&self, dir: &Path) -> PathBuf {
@@ -96,6 +98,14 @@ impl Segment {
         let first = HEADER_WORDS + sequence as usize * RECORD_WORDS;
         &self.map.words()[first..first + RECORD_WORDS]
     }
+}
+
+const fn words(places: u32) -> usize {
+    HEADER_WORDS + places as usize * RECORD_WORDS
+}
+
+const fn bytes(places: u32) -> u64 {
+    words(places) as u64 * 8
 }
 
 /// Takes a file's name away, if there is such a file.

@@ -60,6 +60,10 @@ impl Held {
         self.files().for_each(|file| file.set(word, value));
     }
 
+    fn is_full(&self) -> bool {
+        self.records == self.segment.places
+    }
+
     pub fn number(&self) -> u32 {
         self.segment.name.number
     }
@@ -86,8 +90,8 @@ impl State {
     /// Places that records can be written to.
     #[inline]
     pub fn room(&self) -> u64 {
-        let current = self.current.as_ref().map_or(0, |held| u64::from(SEGMENT_RECORDS - held.records));
-        current + if self.spare.is_some() { u64::from(SEGMENT_RECORDS) } else { 0 }
+        let current = self.current.as_ref().map_or(0, |held| u64::from(held.segment.places - held.records));
+        current + self.spare.as_ref().map_or(0, |spare| u64::from(spare.places))
     }
 
     #[inline]
@@ -111,7 +115,7 @@ impl State {
         if self.reserved == 0 && self.room() == 0 {
             return None;
         }
-        if self.current.as_ref().is_none_or(|held| held.records == SEGMENT_RECORDS) {
+        if self.current.as_ref().is_none_or(Held::is_full) {
             self.turn()?;
         }
         let held = self.current.as_mut()?;
@@ -130,7 +134,8 @@ impl State {
     #[cold]
     fn turn(&mut self) -> Option<()> {
         let next = self.spare.take()?;
-        let left = self.current.replace(Held::begin(next, SEGMENT_RECORDS));
+        let before = self.current.as_ref().map_or(FIRST, |held| held.records);
+        let left = self.current.replace(Held::begin(next, before));
         self.leave(left);
         Some(())
     }
@@ -150,7 +155,7 @@ impl State {
     /// Takes a segment that is on disk, empty, under its name.
     pub fn install(&mut self, segment: Arc<Segment>) {
         if self.current.is_none() {
-            let before = if segment.name.number == 0 { FIRST } else { SEGMENT_RECORDS };
+            let before = if segment.name.number == 0 { FIRST } else { segment.places };
             self.current = Some(Held::begin(segment, before));
         } else {
             self.spare = Some(segment);
