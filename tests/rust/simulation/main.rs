@@ -3,7 +3,7 @@
 //! Each seed is one world: one to three workers, a control process, consumers with limits of several meters, an upstream that keeps its own
 //! books. Workers take permits, send, stream, extend, append, settle and acknowledge by the product's own `Admitter`, `Permit`, `reclaim`,
 //! `LedgerWriter` and `Segments`; the store and the compactor are a model (`store`). Processes die between any two steps, and
-//! in the middle of an operation; the disk fills, fails, and loses what was not synced when the power goes. After each step and at rest
+//! in the middle of an operation; the disk fills, fails, and loses unsynced bytes when the power goes. After each step and at rest
 //! `check` holds the promises against the books of those outside (`books`).
 //!
 //! `make simulate` runs 100,000 seeds. A failure names its seed, and `SEED=n make simulate` runs that world alone.
