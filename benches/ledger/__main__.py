@@ -126,6 +126,10 @@ def questions(store: LedgerStore, source: Made) -> dict[str, float]:
         "a day by consumer, model": ("usage", {**day, "group_by": "consumer,model"}),
         "a day by tier, model, hour": ("usage", {**day, "group_by": "tier,model,hour"}),
         "a day by model, minute": ("usage", {**day, "group_by": "model,minute"}),
+        "a day of one consumer by model, minute": (
+            "usage",
+            {**day, "consumer": "consumer 5", "group_by": "model,minute"},
+        ),
         "22 uneven hours by tier": ("usage", {**uneven, "group_by": "tier"}),
         "everything": ("usage", {}),
         "a page of 1000 events": ("events", {"size": "1000"}),

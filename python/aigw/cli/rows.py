@@ -6,19 +6,24 @@ In: rows of JSON. Out: one JSON array, a line for each row, or CSV. A table is t
 import csv
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
 
 from aigw.cli.usage_source import Asks, pages
 from aigw.types import JsonDict
 
+TICK_S: Final = 0.25
+"""Seconds between two progress lines."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 FORMS: Final = ("table", "json", "jsonl", "csv")
 
 
 def read(ask: Asks, question: str, query: dict[str, str]) -> Iterator[JsonDict]:
-    """All rows; a terminal shows how many were read."""
+    """All rows; a terminal shows how many were read, and how long the next ones take."""
     for page in _pages(ask, question, query):
         yield from page
 
@@ -32,15 +37,33 @@ def read_in_pages(ask: Asks, question: str, query: dict[str, str], add: Callable
 def _pages(ask: Asks, question: str, query: dict[str, str]) -> Iterator[list[JsonDict]]:
     from aigw.serve.progress import Bar  # noqa: PLC0415  (start-up)
 
-    bar, count = Bar(sys.stderr.isatty()), 0
-    try:
-        for page in pages(ask, question, query):
-            bar.clear()
-            yield page
-            count += len(page)
-            bar(f"read {count:,} rows", 0, 0)
-    finally:
+    bar, count, found = Bar(sys.stderr.isatty()), 0, pages(ask, question, query)
+    while True:
+        with _ticking(bar, f"read {count:,} rows"):
+            page = next(found, None)
         bar.clear()
+        if page is None:
+            return
+        yield page
+        count += len(page)
+
+
+@contextmanager
+def _ticking(bar: Callable[[str, int, int], None], stage: str) -> Iterator[None]:
+    """Show the seconds since the block began, until it ends: sums over a long range come in one answer."""
+    began, over = time.monotonic(), threading.Event()
+
+    def run() -> None:
+        while not over.wait(TICK_S):
+            bar(f"{stage}, waiting {time.monotonic() - began:.0f} s for more", 0, 0)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def json_rows(rows: Iterable[JsonDict]) -> None:

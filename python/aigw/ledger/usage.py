@@ -155,7 +155,7 @@ def _sums(connection: sa.Connection, part: Part, keys: list[str], conditions: Co
     start: sa.ColumnElement[int] = sa.literal_column(f"admitted_at / {NS}")
     if part.unit:
         start = table.c.start
-        where = [start >= part.low // NS, start < part.high // NS]
+        where = [_starts(table.name, part) if "consumer" in conditions else _within(start, part)]
         sums: list[Any] = [sa.func.sum(table.c[name]) for name in SUMS]
     else:
         first, last = connection.execute(
@@ -170,6 +170,23 @@ def _sums(connection: sa.Connection, part: Part, keys: list[str], conditions: Co
     by = [_floor(start, seconds), *(table.c[key] for key in keys)]
     query = sa.select(*by, *sums).where(*where).group_by(*by)
     return [row for row in connection.execute(query) if row[len(by)]]
+
+
+def _within(start: Any, part: Part) -> sa.ColumnElement[bool]:
+    return sa.and_(start >= part.low // NS, start < part.high // NS)
+
+
+def _starts(table: str, part: Part) -> sa.ColumnElement[bool]:
+    """The same for the rows of few consumers, each found by its key: the rollup is kept by start, then consumer, and a scan of it reads
+    the rows of all consumers. The starts that it has are found one from another, by the same key."""
+    low, high = part.low // NS, part.high // NS
+    return sa.literal_column("start").in_(
+        sa.text(
+            f"WITH RECURSIVE has(x) AS (SELECT MIN(start) FROM {table} WHERE start >= {low} AND start < {high} UNION ALL"  # noqa: S608
+            f" SELECT (SELECT MIN(start) FROM {table} WHERE start > x AND start < {high}) FROM has WHERE x IS NOT NULL)"
+            " SELECT x FROM has WHERE x IS NOT NULL"
+        )
+    )
 
 
 def _floor(start: Any, seconds: int) -> Any:

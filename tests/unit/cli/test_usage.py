@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +76,35 @@ def test_entries_come_in_order_and_whole(
     assert (first["model"], first["route"], first["stream"], first["request_id"]) == ("model-1", "", "false", "01" * 16)
     _, out, _ = run(capsys, "--data", str(data), "--events")
     assert out.splitlines()[1].split()[:4] == ["2026-09-21T12:00:00.000000Z", "consumer-1", "tier-1", "model-1"]
+
+
+def test_terminal_shows_that_a_long_answer_is_awaited(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aigw.ledger import questions
+
+    shown = threading.Event()
+    answer = questions.ANSWERS["usage"]
+
+    def slow(*asked: Any) -> Any:
+        assert shown.wait(20)
+        return answer(*asked)
+
+    class Bar:
+        def __init__(self, on: bool) -> None:
+            assert on
+
+        def __call__(self, stage: str, done: int, total: int) -> None:
+            assert stage.startswith("read 0 rows, waiting ")
+            shown.set()
+
+        def clear(self) -> None: ...
+
+    monkeypatch.setitem(questions.ANSWERS, "usage", slow)  # type: ignore[misc]
+    monkeypatch.setattr("aigw.serve.progress.Bar", Bar)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    code, out, _ = run(capsys, "--data", str(data), "--group-by", "consumer", "--output", "jsonl")
+    assert code == 0 and len(out.splitlines()) == 2 and shown.is_set()
 
 
 def test_refusals_are_listed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

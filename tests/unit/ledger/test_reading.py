@@ -339,6 +339,18 @@ def test_own_usage_has_the_rows_of_one_consumer_without_costs(ledger: Ledger) ->
         assert not [name for row in found for name in row if "cost" in name or name == "unpriced"]
 
 
+@pytest.mark.parametrize("unit", ["minute", "hour", "day"])
+def test_rows_of_one_consumer_are_those_of_a_scan(ledger: Ledger, unit: str) -> None:
+    rnd = random.Random(5)
+    for _ in range(300):
+        ledger.source.append(random_entry(rnd))
+    ledger.round()
+    whole = ledger.usage(f"consumer,model,{unit}")
+    for consumer in ("consumer-1", "consumer-3"):
+        found = ledger.usage(f"consumer,model,{unit}", consumer=consumer)
+        assert found == [row for row in whole if row["group"]["consumer"] == consumer] and len(found) > 1
+
+
 def test_own_usage_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     for day in range(3):
         ledger.source.append(entry(at=NOON + day * 86400))
