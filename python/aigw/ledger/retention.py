@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerStore, get_meta, put_meta
-from aigw.ledger.tables import BLOCK, ROLLUPS, blocks, cursors, denials, events
+from aigw.ledger.tables import BLOCK, ROLLUPS, blocks, cursors, denials, events, totals
 
 NS: Final = 10**9
 STEP: Final = 2000
@@ -81,6 +81,7 @@ class Sweeper:
     def _sweep_rollups(self, store: LedgerStore, keep: Retention, now: float) -> bool:
         kept = dict(zip(ROLLUPS, (keep.minutes_s, keep.hours_s, keep.days_s), strict=True))
         found = [(f"from_{unit}", ROLLUPS[unit].c.start, unit, seconds) for unit, seconds in kept.items()]
+        found.append(("from_60", totals.c.start, 60, keep.minutes_s))
         found.append(("from_denials", denials.c.minute, 60, keep.hours_s))
         for name, column, unit, seconds in found:
             if seconds is None:

@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from aigw.ledger.source import COSTED, COUNTED, OUTCOMES, OVERRUN
-from aigw.ledger.tables import BLOCK, KEYS, ROLLUPS, SUMS
+from aigw.ledger.tables import BLOCK, FEW, KEYS, ROLLUPS, SUMS, totals
 
 NS: Final = 10**9
 _FAILED: Final = ", ".join(str(OUTCOMES.index(name)) for name in ("upstream_cut", "upstream_error", "crashed"))
@@ -36,15 +36,16 @@ _BY_MINUTE: Final = (
 )
 
 
-def _upsert(table: str, seconds: int) -> str:
+def _upsert(table: str, seconds: int, keys: str = _KEYS) -> str:
     sums = ", ".join(f"SUM({name})" for name in SUMS)
     return (
-        f"INSERT INTO {table} (start, {_KEYS}, {_SUMS}) SELECT start / {seconds} * {seconds}, {_KEYS}, {sums}"  # noqa: S608
-        f" FROM temp.batch WHERE true GROUP BY 1, {_KEYS} ON CONFLICT DO UPDATE SET {_ADD}"
+        f"INSERT INTO {table} (start, {keys}, {_SUMS}) SELECT start / {seconds} * {seconds}, {keys}, {sums}"  # noqa: S608
+        f" FROM temp.batch WHERE true GROUP BY 1, {keys} ON CONFLICT DO UPDATE SET {_ADD}"
     )
 
 
 _UPSERTS: Final = [_upsert(table.name, seconds) for seconds, table in ROLLUPS.items()]
+_UPSERTS.append(_upsert(totals.name, 60, ", ".join(FEW)))
 _BLOCKS: Final = (
     f"INSERT INTO blocks (block, low, high) SELECT n >> {BLOCK}, MIN(admitted_at), MAX(admitted_at) FROM events WHERE n >= ?"  # noqa: S608
     " GROUP BY 1 ON CONFLICT DO UPDATE SET low = MIN(low, excluded.low), high = MAX(high, excluded.high)"

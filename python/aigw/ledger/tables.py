@@ -113,10 +113,14 @@ SUMS: Final = ("requests", "counted", "errors", "input", "cached_input", "cache_
 """Sums of a rollup. `requests`: events; `counted`: those that count in windows; `unpriced`: calls of models without a cost."""
 
 
-def _rollups(name: str) -> Table:
-    columns = [Column(key, Integer, nullable=False) for key in ("start", *KEYS)]
+FEW: Final = ("tier", "route", "model", "agent")
+"""Numbers by which `totals_minute` is kept: entities of the configuration, which are few, while consumers are many."""
+
+
+def _rollups(name: str, keys: tuple[str, ...] = KEYS) -> Table:
+    columns = [Column(key, Integer, nullable=False) for key in ("start", *keys)]
     columns += [Column(one, BigInteger, nullable=False) for one in SUMS]
-    return Table(name, metadata, *columns, PrimaryKeyConstraint("start", *KEYS), sqlite_with_rowid=False)
+    return Table(name, metadata, *columns, PrimaryKeyConstraint("start", *keys), sqlite_with_rowid=False)
 
 
 minutes: Final = _rollups("rollups_minute")
@@ -124,6 +128,8 @@ hours: Final = _rollups("rollups_hour")
 days: Final = _rollups("rollups_day")
 ROLLUPS: Final[Mapping[int, Table]] = {60: minutes, 3600: hours, 86400: days}
 """Rollups by their seconds, finest first."""
+totals: Final = _rollups("totals_minute", FEW)
+"""The minutes of all consumers together."""
 
 denials: Final = Table(
     "denials",

@@ -16,7 +16,7 @@ from aigw.ledger.labels import Labels, numbers_of
 from aigw.ledger.query import DENIAL_GROUPS, TIMES, BadQuery, Filters
 from aigw.ledger.retention import kept_since
 from aigw.ledger.sums import OF_EVENTS
-from aigw.ledger.tables import BLOCK, ROLLUPS, SUMS, blocks, denials, events
+from aigw.ledger.tables import BLOCK, FEW, ROLLUPS, SUMS, blocks, denials, events, minutes, totals
 from aigw.types import JsonDict
 
 NS: Final = 10**9
@@ -152,6 +152,8 @@ def _named(connection: sa.Connection, wanted: Filters) -> dict[str, list[int]] |
 def _sums(connection: sa.Connection, part: Part, keys: list[str], conditions: Conditions, seconds: int) -> Any:
     """Rows (start of the time group, keys..., sums...) of one part."""
     table = ROLLUPS[part.unit] if part.unit else events
+    if table is minutes and {*keys, *conditions} <= {*FEW}:
+        table = totals
     start: sa.ColumnElement[int] = sa.literal_column(f"admitted_at / {NS}")
     if part.unit:
         start = table.c.start

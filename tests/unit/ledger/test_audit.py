@@ -133,6 +133,7 @@ def test_a_sound_ledger_balances_after_retention(
         ("DELETE FROM events WHERE n = 7", {"ids", "rollups"}),
         ("UPDATE rollups_hour SET cost = cost + 1", {"rollups"}),
         ("UPDATE rollups_minute SET unpriced = unpriced + 1", {"rollups"}),
+        ("UPDATE totals_minute SET price = price + 1", {"rollups"}),
         ("DELETE FROM rollups_day WHERE start = (SELECT MIN(start) FROM rollups_day)", {"rollups"}),
         ("UPDATE cursors SET segment = 5", {"ids"}),
         ("UPDATE cursors SET damage = 'record 3 is torn'", {"segments"}),

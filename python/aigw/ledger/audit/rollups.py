@@ -15,7 +15,7 @@ from aigw.ledger.labels import Labels
 from aigw.ledger.retention import kept_since
 from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN
 from aigw.ledger.sums import OF_EVENTS
-from aigw.ledger.tables import KEYS, ROLLUPS, SUMS, cursors, events
+from aigw.ledger.tables import FEW, KEYS, ROLLUPS, SUMS, cursors, events, minutes, totals
 from aigw.types import JsonDict
 
 NS: Final = 10**9
@@ -97,6 +97,12 @@ def check_rollups(connection: sa.Connection, report: Report) -> None:
             summed = f"SELECT start / {unit} * {unit}, {_KEYS}, {_OF_ROLLUPS} FROM {finer[1]} WHERE start >= {low} GROUP BY 1, {_KEYS}"  # noqa: S608
             _compare(connection, report, labels, unit, (finer[1], summed), (name, _of_rollup(table.name, low, _FAR)))
         finer = (unit, table.name)
+        if table is minutes:
+            low = since[str(unit)]
+            few = ", ".join(key if key in FEW else f"0 AS {key}" for key in KEYS)
+            summed = f"SELECT start, {few}, {_OF_ROLLUPS} FROM {name} WHERE start >= {low} GROUP BY 1, {', '.join(FEW)}"  # noqa: S608
+            kept = f"SELECT start, {few}, {_SUMS} FROM {totals.name} WHERE start >= {low}"  # noqa: S608
+            _compare(connection, report, labels, unit, (name, summed), (totals.name, kept))
         report.checked["rollups"] += int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
 

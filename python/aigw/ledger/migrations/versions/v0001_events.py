@@ -73,6 +73,14 @@ def _sums() -> None:
             sa.PrimaryKeyConstraint(*keys),
             sqlite_with_rowid=False,
         )
+    few = ("start", "tier", "route", "model", "agent")
+    op.create_table(
+        "totals_minute",
+        *(sa.Column(key, sa.Integer, nullable=False) for key in few),
+        *(sa.Column(one, sa.BigInteger, nullable=False) for one in sums.split()),
+        sa.PrimaryKeyConstraint(*few),
+        sqlite_with_rowid=False,
+    )
     of_denials = ("minute", "consumer", "tier", "model", "reason")
     op.create_table(
         "denials",
