@@ -1,4 +1,4 @@
-"""Versions of prices: what each model cost and each tier charged, and since when.
+"""Versions of prices: the cost of each model and the price of each tier, with their times.
 
 In: the prices of a configuration, before it is in force. Out: a row for each version that begins, with its end once another one follows or
 the price is taken back; pages of them. The id of a version is the hash of its content, in the same text as `price_version` and

@@ -1,4 +1,4 @@
-"""`aigw prices`: the versions of what models cost and tiers charge."""
+"""`aigw prices`: the versions of tiers' prices and models' costs."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from aigw.types import JsonDict
 @admin_option
 @click.pass_context
 def prices(ctx: click.Context, /, output: str, data: Path | None, admin: str | None, **query: str | None) -> int:
-    """List the versions of prices: what models cost and tiers charge, since when.
+    """List the versions of tiers' prices and models' costs, with their times.
 
     Entries of the ledger name the version that they were priced with
     (price_version, cost_version). A version stays in the list when another
