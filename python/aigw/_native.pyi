@@ -423,8 +423,14 @@ class Ledger:
         """(life, slot, number, live, synced, end) of every segment with records or about to have some."""
     def read(
         self, life: int, slot: int, number: int, start: int, most: int
-    ) -> tuple[list[tuple[object, ...]], list[tuple[int, int, int, int, int, int]], int, str | None]:
-        """Up to ``most`` records from ``start``: (entries, refusals, next record, damage). Integers above 2**63 - 1 are 2**63 - 1."""
+    ) -> tuple[
+        list[tuple[object, ...]],
+        list[tuple[int, int, int, int, int, int]],
+        list[tuple[str, int, int, int, int]],
+        int,
+        str | None,
+    ]:
+        """Up to ``most`` records from ``start``: (entries, refusals, doubts, next record, damage). Integers above 2**63 - 1 are 2**63 - 1."""
     def remove(self, life: int, slot: int, number: int) -> bool:
         """Remove a segment; False while its owner, or a permit that its owner left, may need it."""
     def status(self) -> tuple[int, int, str | None]:

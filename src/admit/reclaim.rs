@@ -3,14 +3,14 @@
 //! A permit that was complete and had sent nothing (HELD) is given back, exactly once. One that was sent (SENT) is settled to the row that
 //! its owner has written in the ledger. Without a row it gets one: of its progress, if its journal has any, else of its reservation, and is
 //! settled to that. The others stay counted. Places of calls in flight are free in any case. A killed worker costs at most its permits
-//! in flight and never admits one too many. Crash-safe itself: a row is written before counters change, and an entry is marked GIVING
+//! in flight and never admits one too many. The ledger notes the amounts that stay without a row, for the audit. Crash-safe itself: a row is written before counters change, and an entry is marked GIVING
 //! before its counters are touched; GIVING stays counted if the reclaimer dies in turn.
 //! The caller owns the slot: the ring has no other reclaimer or writer meanwhile.
 
 use crate::cells::atomic::AtomicU64;
 
 use crate::cells::Cells;
-use crate::cells::journal::{self, DRAFT_WORDS, DeadEntry, State};
+use crate::cells::journal::{self, DRAFT_WORDS, DeadEntry, State, TakenAmount};
 use crate::cells::journal_v1;
 use crate::limits::{self, Amounts, Usage};
 use crate::units::RequestId;
@@ -35,6 +35,8 @@ pub trait Books {
     /// Adds the row of a call that has none. `progress`: input tokens, output tokens and nano-dollars that it had counted. Returns the
     /// amounts of the row; `None`: the call keeps those that it holds.
     fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom>;
+    /// Notes amounts that stay counted though nobody knows whether they were taken, or given back.
+    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom>;
 }
 
 /// Of owners that had no ledger.
@@ -50,6 +52,10 @@ impl Books for NoBooks {
             let amounts = Amounts { input_tokens, output_tokens, spend };
             Usage { requests: 1, amounts }
         }))
+    }
+
+    fn doubt(&mut self, _: RequestId, _: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+        Ok(())
     }
 }
 
@@ -107,7 +113,12 @@ fn free<'a>(
                     found.settled += 1;
                 }
             }
-            State::Free | State::Held | State::Sent | State::Intent | State::Giving => {}
+            State::Free | State::Held | State::Sent | State::Intent | State::Giving => {
+                if books.doubt(entry.request(), entry.taken()).is_err() {
+                    found.waiting += 1;
+                    continue;
+                }
+            }
         }
         found.open += 1;
         entry.step(State::Free);

@@ -36,6 +36,8 @@ pub enum RecordKind {
     Entry = 1,
     /// Refusals of a minute.
     Denials = 2,
+    /// Amounts that a counter may have too much, since a worker died.
+    Doubt = 3,
 }
 
 impl RecordKind {
@@ -43,6 +45,7 @@ impl RecordKind {
         match number {
             1 => Some(Self::Entry),
             2 => Some(Self::Denials),
+            3 => Some(Self::Doubt),
             _ => None,
         }
     }
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn decode_reverses_encode() {
-        for kind in [RecordKind::Entry, RecordKind::Denials] {
+        for kind in [RecordKind::Entry, RecordKind::Denials, RecordKind::Doubt] {
             let words = encode(kind, 4_094, &payload());
             assert_eq!(decode(&words, 4_094), Ok(Record { kind, sequence: 4_094, payload: payload() }));
         }

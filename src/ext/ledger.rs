@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use aigw_core::entry::Entry;
+use aigw_core::entry::doubt::{self, Doubt};
 use aigw_core::entry::record::{Record, RecordKind, SEGMENT_RECORDS};
 use aigw_core::entry::recover::Tail;
 use aigw_core::price::Media;
@@ -23,8 +24,10 @@ const KEPT: usize = 3;
 
 /// (life, slot, number, live, synced, end)
 type Segment = (u64, u8, u32, bool, u32, Option<u32>);
-/// (entries, denials, next, damage)
-type Read<'py> = (Bound<'py, PyList>, Vec<(u64, u32, u32, u32, u32, u64)>, u32, Option<String>);
+/// (request, column, row, end of the window, amount)
+type DoubtTuple = (String, u32, u32, u64, u64);
+/// (entries, denials, doubts, next, damage)
+type Read<'py> = (Bound<'py, PyList>, Vec<(u64, u32, u32, u32, u32, u64)>, Vec<DoubtTuple>, u32, Option<String>);
 
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
@@ -89,15 +92,16 @@ impl Ledger {
     ) -> PyResult<Read<'py>> {
         let name = SegmentName { life, slot, number };
         let read = py.detach(|| self.segments.read(name, start, most)).map_err(io_error)?;
-        let (entries, mut denials) = (PyList::empty(py), Vec::new());
+        let (entries, mut denials, mut doubts) = (PyList::empty(py), Vec::new(), Vec::new());
         for record in &read.records {
             match record.kind {
                 RecordKind::Entry => entries.append(entry(py, name, record)?)?,
                 RecordKind::Denials => denials.push(denial(record)),
+                RecordKind::Doubt => doubts.extend(doubt::decode(&record.payload).map(doubted)),
             }
         }
         let damage = damage(&read);
-        Ok((entries, denials, read.next, damage))
+        Ok((entries, denials, doubts, read.next, damage))
     }
 
     fn status(&self, py: Python<'_>) -> PyResult<(u64, usize, Option<String>)> {
@@ -157,6 +161,13 @@ fn damage(read: &SegmentRead) -> Option<String> {
 fn denial(record: &Record) -> (u64, u32, u32, u32, u32, u64) {
     let [minute, who, what, count, ..] = record.payload;
     (minute, who as u32, (who >> 32) as u32, what as u32, (what >> 32) as u32, count)
+}
+
+fn doubted(doubt: Doubt) -> DoubtTuple {
+    let Doubt { request, column, row, window, amount } = doubt;
+    // Databases have signed integers.
+    let number = |value: u64| value.min(i64::MAX as u64);
+    (request.to_string(), column, row, number(window), number(amount))
 }
 
 fn entry<'py>(py: Python<'py>, name: SegmentName, record: &Record) -> PyResult<Bound<'py, PyTuple>> {

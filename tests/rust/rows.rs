@@ -8,7 +8,8 @@ use std::sync::Arc;
 use aigw_core::admit::{Books, NoRoom, reclaim};
 use aigw_core::cells::CounterSpace as _;
 use aigw_core::cells::heap::HeapSpace;
-use aigw_core::cells::journal::DRAFT_WORDS;
+use aigw_core::cells::journal::{DRAFT_WORDS, TakenAmount};
+use aigw_core::entry::doubt::{self, Doubt};
 use aigw_core::entry::{Ended, Entry, TokenSource};
 use aigw_core::limits::Usage;
 use aigw_core::price::{Media, ServiceTier};
@@ -227,7 +228,7 @@ fn draft_of_a_call_is_worth_the_dearest_of_its_reservation() {
     let space = HeapSpace::wide(&columns, 8).unwrap();
     let world = World::over(Arc::new(space), &policy);
     std::mem::forget(sent(&world, &Spec::chat()));
-    let mut ledger = Ledger(&world, Vec::new());
+    let mut ledger = Ledger(&world, Vec::new(), Vec::new());
     reclaim(world.space.ring().words(), &*world.space, true, &mut ledger);
     let [row] = ledger.1[..] else { panic!() };
     let offer = world.in_force.offer();
@@ -239,7 +240,7 @@ fn draft_of_a_call_is_worth_the_dearest_of_its_reservation() {
 }
 
 /// The ledger of dead workers, over the rows of a space.
-struct Ledger<'a>(&'a World, Vec<Entry>);
+struct Ledger<'a>(&'a World, Vec<Entry>, Vec<Doubt>);
 
 impl Books for Ledger<'_> {
     fn used(&mut self, request: RequestId) -> Option<Usage> {
@@ -251,6 +252,11 @@ impl Books for Ledger<'_> {
         self.1.push(entry);
         Ok(Some(entry.used()))
     }
+
+    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+        self.2.extend(doubt::encode(request, lines).iter().flat_map(doubt::decode));
+        Ok(())
+    }
 }
 
 #[test]
@@ -258,7 +264,7 @@ fn call_of_a_dead_worker_gets_one_row_and_counts_what_it_says() {
     let world = World::new(&policy());
     std::mem::forget(sent(&world, &Spec::chat()));
     std::mem::forget(world.call(&Spec::chat()));
-    let mut ledger = Ledger(&world, Vec::new());
+    let mut ledger = Ledger(&world, Vec::new(), Vec::new());
     let found = reclaim(world.space.ring().words(), &*world.space, true, &mut ledger);
     assert_eq!((found.open, found.given_back, found.settled), (2, 1, 1));
     let [row] = ledger.1[..] else { panic!() };
@@ -276,8 +282,10 @@ fn call_of_a_dead_worker_gets_one_row_and_counts_what_it_says() {
 fn call_of_before_a_loss_of_power_gets_no_second_row_and_stays_counted() {
     let world = World::new(&policy());
     std::mem::forget(sent(&world, &Spec::chat()));
-    let mut ledger = Ledger(&world, Vec::new());
+    let mut ledger = Ledger(&world, Vec::new(), Vec::new());
     let found = reclaim(world.space.ring().words(), &*world.space, false, &mut ledger);
     assert_eq!((found.open, found.given_back, found.settled, found.waiting), (1, 0, 0, 0));
     assert_eq!((ledger.1.len(), world.counts(ANN)[1]), (0, 1));
+    let doubts: Vec<_> = ledger.2.iter().map(|one| (one.request, one.column, one.row, one.amount)).collect();
+    assert_eq!(doubts, [(RequestId([1, 2]), world::TIER, ANN, 1), (RequestId([1, 2]), world::MODEL, ANN, 1)]);
 }

@@ -74,7 +74,7 @@ class FakeSource:
             named = record | dict(zip(ENTRY[:4], (*key, len(file.records)), strict=True))
             file.records.append(("entry", tuple(named[name] for name in ENTRY)))
         else:
-            file.records.append(("denials", record))
+            file.records.append(("denials" if len(record) == 6 else "doubt", record))
         if sync:
             file.synced = len(file.records)
 
@@ -101,6 +101,7 @@ class FakeSource:
         return (
             [r for kind, r in part if kind == "entry"],
             [r for kind, r in part if kind == "denials"],
+            [r for kind, r in part if kind == "doubt"],
             max(start, until),
             file.damage if ends else f"{len(lost)} records cannot be read" if lost else None,
         )

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from aigw.ledger import sums
 from aigw.ledger.names import ENTITIES, VERSION, Names, version_text
 from aigw.ledger.prices import KnownPrices
-from aigw.ledger.source import COSTED, COUNTED_TOKENS, CRASHED, ENTRY, Denials, Entry
+from aigw.ledger.source import COSTED, COUNTED_TOKENS, CRASHED, ENTRY, Denials, Doubt, Entry
 from aigw.ledger.tables import events
 
 MOST: Final = 8192
@@ -29,6 +29,7 @@ _MOVE: Final = (
     "INSERT INTO cursors (n, life, slot, segment, next, done, damage, entries) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (n) DO UPDATE SET next = excluded.next, done = excluded.done, damage = excluded.damage, entries = excluded.entries"
 )
+_DOUBT: Final = "INSERT INTO doubts (request_id, column_n, row_n, window_end, amount) VALUES (?, ?, ?, ?, ?)"
 _AT: Final = {name: index for index, name in enumerate(ENTRY)}
 _OF_KIND: Final = [(kind, itemgetter(_AT[kind])) for kind in ENTITIES]
 _OUTCOME, _SOURCE, _FLAGS, _COST = (_AT[name] for name in ("outcome", "source", "flags", "cost"))
@@ -54,17 +55,19 @@ class Batch:
     entries: list[tuple[int, list[Entry]]] = field(default_factory=list)
     """(number of the cursor, entries), in the order read."""
     denials: list[Denials] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
     cursors: dict[tuple[int, int, int], Cursor] = field(default_factory=dict)
     """Moved cursors, by (life, slot, number)."""
     size: int = 0
 
-    def add(self, cursor: Cursor, entries: list[Entry], denials: list[Denials]) -> None:
+    def add(self, cursor: Cursor, entries: list[Entry], denials: list[Denials], doubts: list[Doubt]) -> None:
         """Add records of one segment."""
         if entries:
             self.entries.append((cursor.n, entries))
             cursor.entries += len(entries)
         self.denials += denials
-        self.size += len(entries) + len(denials)
+        self.doubts += doubts
+        self.size += len(entries) + len(denials) + len(doubts)
 
     @property
     def count(self) -> int:
@@ -81,6 +84,8 @@ class Batch:
             connection.exec_driver_sql(_INSERT, rows)
             sums.add_events(connection, first)
         self._store_denials(connection, names)
+        if self.doubts:
+            connection.exec_driver_sql(_DOUBT, self.doubts)
         moved = [(c.n, *key, c.next, int(c.done), c.damage, c.entries) for key, c in self.cursors.items()]
         if moved:
             connection.exec_driver_sql(_MOVE, moved)

@@ -201,8 +201,8 @@ class Compactor:
     def _read(self, info: SegmentInfo, cursor: Cursor, batch: Batch) -> None:
         """Read the next records of a segment. A fault of the disk in its middle loses records, and the ones after it are read."""
         start = cursor.next
-        entries, denials, cursor.next, damage = self._source.read(*info[:3], start, MOST - batch.size)
-        batch.add(cursor, entries, denials)
+        entries, denials, doubts, cursor.next, damage = self._source.read(*info[:3], start, MOST - batch.size)
+        batch.add(cursor, entries, denials, doubts)
         if damage is not None and damage not in (cursor.damage or ""):
             cursor.damage = damage if cursor.damage is None else f"{cursor.damage}; {damage}"[:MOST_TEXT]
         ends_early = damage is not None and cursor.next == start

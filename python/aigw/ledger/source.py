@@ -40,6 +40,13 @@ Denials = tuple[int, int, int, int, int, int]
 """Refusals of one minute: (start of the minute in unix seconds, consumer, tier, model, index of the reason, count)."""
 
 
+Doubt = tuple[str, int, int, int, int]
+"""An amount that a counter may have too much, since a worker died while it took or settled it: (request id, column, row, end of the window
+in unix seconds, amount)."""
+Read = tuple[list[Entry], list[Denials], list[Doubt], int, str | None]
+"""Entries, refusals, doubts, the next record to read, and a text about damage."""
+
+
 class SegmentInfo(NamedTuple):
     """One segment. (life, slot, number) names it; numbers of a (life, slot) are dense from 0."""
 
@@ -72,11 +79,9 @@ class Source(Protocol):
     def segments(self) -> Sequence[tuple[int, int, int, bool, int, int | None]]:
         """`SegmentInfo` of every segment file."""
 
-    def read(
-        self, life: int, slot: int, number: int, start: int, most: int
-    ) -> tuple[list[Entry], list[Denials], int, str | None]:
-        """Up to `most` records from record `start`: entries, refusals, the next record to read, and a text about damage that ends the
-        segment early. The next record is `start` where nothing may be read now."""
+    def read(self, life: int, slot: int, number: int, start: int, most: int) -> Read:
+        """Up to `most` records from record `start`. The text about damage ends the segment early. The next record is `start` where nothing
+        may be read now."""
 
     def remove(self, life: int, slot: int, number: int) -> bool:
         """Remove a segment whose records are stored. False while its owner still needs it."""
@@ -91,10 +96,8 @@ class NoSegments:
     def segments(self) -> list[tuple[int, int, int, bool, int, int | None]]:
         return []
 
-    def read(
-        self, life: int, slot: int, number: int, start: int, most: int
-    ) -> tuple[list[Entry], list[Denials], int, str | None]:
-        return [], [], start, None
+    def read(self, life: int, slot: int, number: int, start: int, most: int) -> Read:
+        return [], [], [], start, None
 
     def remove(self, life: int, slot: int, number: int) -> bool:
         return False

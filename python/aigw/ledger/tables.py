@@ -139,3 +139,15 @@ denials: Final = Table(
     PrimaryKeyConstraint("minute", "consumer", "tier", "model", "reason"),
     sqlite_with_rowid=False,
 )
+
+doubts: Final = Table(
+    "doubts",
+    metadata,
+    Column("n", Integer, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("column_n", Integer, nullable=False),
+    Column("row_n", Integer, nullable=False),
+    Column("window_end", BigInteger, nullable=False),  # unix seconds
+    Column("amount", BigInteger, nullable=False),
+)
+"""Amounts that a counter may have too much, since a worker died in the middle of an operation."""

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::io;
 
 use aigw_core::admit::{Books, NoRoom};
-use aigw_core::cells::journal::DRAFT_WORDS;
-use aigw_core::entry::Entry;
+use aigw_core::cells::journal::{DRAFT_WORDS, TakenAmount};
 use aigw_core::entry::record::{RecordKind, SEGMENT_RECORDS};
+use aigw_core::entry::{Entry, doubt};
 use aigw_core::limits::Usage;
 use aigw_core::units::{Moment, RequestId};
 
@@ -64,5 +64,15 @@ impl Books for DeadBooks<'_> {
         }
         self.writer.append(RecordKind::Entry, &entry.encode()).map_err(|_| NoRoom)?;
         Ok(Some(entry.used()))
+    }
+
+    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+        for record in doubt::encode(request, lines) {
+            if !self.writer.reserve(1) {
+                return Err(NoRoom);
+            }
+            self.writer.append(RecordKind::Doubt, &record).map_err(|_| NoRoom)?;
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use aigw_core::admit::{Books as Rows, NoRoom, Reclaimed, reclaim};
 use aigw_core::cells::heap::{HeapLock, HeapWords};
-use aigw_core::cells::journal::DRAFT_WORDS;
+use aigw_core::cells::journal::{DRAFT_WORDS, TakenAmount};
 use aigw_core::cells::{Cells, OpenArea, Words};
 use aigw_core::limits::Usage;
 use aigw_core::units::{Moment, RequestId};
@@ -178,6 +178,11 @@ impl Rows for MortalBooks<'_> {
         let added = self.rows.add(draft, progress);
         live(self.life);
         added
+    }
+
+    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+        live(self.life);
+        self.rows.doubt(request, lines)
     }
 }
 

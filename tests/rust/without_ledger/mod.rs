@@ -2,7 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, unused_macros)]
 
 use aigw_core::admit::{Books, NoRoom};
-use aigw_core::cells::journal::DRAFT_WORDS;
+use aigw_core::cells::journal::{DRAFT_WORDS, TakenAmount};
 use aigw_core::limits::{Amounts, Usage};
 use aigw_core::units::RequestId;
 
@@ -22,6 +22,10 @@ impl Books for NoLedger {
             requests: 1,
             amounts: Amounts { input_tokens, output_tokens, spend },
         }))
+    }
+
+    fn doubt(&mut self, _: RequestId, _: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+        Ok(())
     }
 }
 

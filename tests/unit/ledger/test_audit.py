@@ -202,6 +202,20 @@ def test_a_call_over_a_windows_end_may_count_in_the_later_window(
     assert not audited(ledger, counters, monkeypatch).equal
 
 
+def test_an_amount_in_doubt_may_be_counted(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(ledger, counters, many())
+    counters.taken[TOKENS, 1] += 50
+    ledger.source.append(("00ff", TOKENS, 1, DAY + 86400, 50))
+    for _ in range(2):  # in its segment, then in the store
+        assert audited(ledger, counters, monkeypatch).equal
+        ledger.round()
+    assert audited(ledger, counters, monkeypatch).notes["in_doubt"] == 1
+    counters.taken[TOKENS, 1] += 1
+    assert not audited(ledger, counters, monkeypatch).equal
+
+
 def test_differences_are_bounded(ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch) -> None:
     counters.taken = {(TOKENS, row): 1 for row in range(1, MOST_ROWS + 12)}
     report = audited(ledger, counters, monkeypatch)
@@ -212,5 +226,5 @@ def test_notes_are_no_differences(ledger: Ledger, counters: FakeCounters, monkey
     served(ledger, counters, [entry(flags=1 + 2 + 8, outcome=5), entry(flags=1 + 16), entry(model=0, flags=1)])
     ledger.round()
     report = audited(ledger, counters, monkeypatch)
-    assert report.equal and report.notes == {"overruns": 1, "crashed": 1, "unpriced": 1}
+    assert report.equal and report.notes == {"overruns": 1, "crashed": 1, "unpriced": 1, "in_doubt": 0}
     assert report.unpriced == [{"model": "model-1", "entries": 1}]

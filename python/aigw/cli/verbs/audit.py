@@ -111,7 +111,8 @@ def _table(found: JsonDict) -> None:
         f"{checked['counters']:,} counters compared."
     )
     print(
-        f"Notes: {notes['crashed']:,} crashed, {notes['overruns']:,} overrun, {notes['unpriced']:,} unpriced entries."
+        f"Notes: {notes['crashed']:,} crashed, {notes['overruns']:,} overrun, {notes['unpriced']:,} unpriced entries; "
+        f"{notes['in_doubt']:,} calls whose worker died while it counted them."
     )
     for one in found["unpriced"]:
         print(f"  model {one['model']} has no cost: {one['entries']:,} entries")

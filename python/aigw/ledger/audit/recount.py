@@ -3,7 +3,8 @@
 In: the store of the ledger, the segments behind it, the counters. Out: differences in a `Report`. Calls go on meanwhile, so a counter is
 compared with two sums. Everything in the ledger before the counters were read is counted or held; everything settled is in the ledger
 afterwards, because an entry is written before its call is settled. Without calls in flight both sums are one, and the comparison is exact.
-A call that goes on in a later window keeps a part in each, so such calls may add to the later one.
+A call that goes on in a later window keeps a part in each, so such calls may add to the later one; and a worker that died in the middle of
+an operation left amounts that stay counted, which the ledger has noted.
 """
 
 import time
@@ -19,7 +20,7 @@ from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels
 from aigw.ledger.retention import kept_since
 from aigw.ledger.source import COUNTED, ENTRY, SegmentInfo, Source
-from aigw.ledger.tables import BLOCK, blocks, cursors, events
+from aigw.ledger.tables import BLOCK, blocks, cursors, doubts, events
 from aigw.types import JsonDict
 
 NS: Final = 10**9
@@ -85,6 +86,8 @@ class Entries(NamedTuple):
     sums: Sums
     straddling: Sums
     """Of calls that began before the window start with this index, and ended after it."""
+    doubts: dict[tuple[int, int, int], int]
+    """By (column, row, end of the window): most that the counter has too much, since workers died in the middle of an operation."""
 
 
 class Recount:
@@ -95,7 +98,7 @@ class Recount:
         self._store = store
         self._source = source
         self._read_to = 0
-        self._stored = Entries({}, {})
+        self._stored = Entries({}, {}, {})
         self.kept_since = 0
 
     def now(self) -> Entries:
@@ -118,7 +121,8 @@ class Recount:
                 for r in connection.execute(sa.select(c.life, c.slot, c.segment, c.next))
             }
             self.kept_since = kept_since(connection)["events"]
-        found = Entries(dict(self._stored.sums), dict(self._stored.straddling))
+            unsure = _doubts(connection)
+        found = Entries(dict(self._stored.sums), dict(self._stored.straddling), unsure)
         self._add_tail(found, known)
         return found
 
@@ -136,11 +140,13 @@ class Recount:
             at = known.get(info[:3], 0)
             while True:
                 try:
-                    entries, _, after, _ = self._source.read(*info[:3], at, AT_ONCE)
+                    entries, _, late, after, _ = self._source.read(*info[:3], at, AT_ONCE)
                 except FileNotFoundError:  # stored and removed meanwhile
                     break
                 for entry in entries:
                     self._add(found, entry)
+                for _request, column, row, end, amount in late:
+                    found.doubts[column, row, end] = found.doubts.get((column, row, end), 0) + amount
                 if after == at:
                     break
                 at = after
@@ -172,6 +178,12 @@ def _straddling(index: int, start: int, floor: int, newest: int, first: int | No
         f" SUM(output + reasoning), SUM(price) FROM events WHERE n > {low} AND n <= {newest} AND admitted_at < {start * NS}"
         f" AND admitted_at + duration >= {start * NS} AND flags & {COUNTED} GROUP BY 1, 2, 3, 4"
     )
+
+
+def _doubts(connection: sa.Connection) -> dict[tuple[int, int, int], int]:
+    of, amount = (doubts.c.column_n, doubts.c.row_n, doubts.c.window_end), sa.func.sum(doubts.c.amount)
+    rows = connection.execute(sa.select(*of, amount).group_by(*of))
+    return {(column, row, end): int(most) for column, row, end, most in rows}
 
 
 def _gather(sums: Sums, rows: Iterable[Sequence[int]]) -> None:
@@ -266,7 +278,8 @@ class _Seen:
         wrong = []
         for place in sorted({*low, *high, *self.counted}):
             taken, held = self.counted.get(place, (0, 0))
-            settled = taken - held - straddling.get(place, 0)
+            unsure = later.doubts.get((*place, self.columns[place[0]].end), 0)
+            settled = taken - held - straddling.get(place, 0) - unsure
             if low.get(place, 0) > taken or settled > high.get(place, 0):
                 wrong.append(_Wrong(place, high.get(place, 0), taken, held))
         self.compared = len({*high, *self.counted})

@@ -15,7 +15,7 @@ from aigw.ledger.labels import Labels
 from aigw.ledger.retention import kept_since
 from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN
 from aigw.ledger.sums import OF_EVENTS
-from aigw.ledger.tables import FEW, KEYS, ROLLUPS, SUMS, cursors, events, minutes, totals
+from aigw.ledger.tables import FEW, KEYS, ROLLUPS, SUMS, cursors, doubts, events, minutes, totals
 from aigw.types import JsonDict
 
 NS: Final = 10**9
@@ -151,7 +151,8 @@ def note_entries(connection: sa.Connection, report: Report) -> None:
     crashed = OUTCOMES.index("crashed")
     query = f"SELECT SUM((flags & {OVERRUN}) != 0), SUM(outcome = {crashed}) FROM events"  # noqa: S608
     overruns, dead = connection.exec_driver_sql(query).one()
-    report.notes = {"overruns": overruns or 0, "crashed": dead or 0, "unpriced": 0}
+    unsure = connection.scalar(sa.select(sa.func.count(doubts.c.request_id.distinct())))
+    report.notes = {"overruns": overruns or 0, "crashed": dead or 0, "unpriced": 0, "in_doubt": unsure or 0}
     labels = Labels(connection)
     for model, count in _unpriced(connection):
         report.unpriced.append({"model": labels.of("model", model), "entries": count})

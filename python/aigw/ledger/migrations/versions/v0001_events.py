@@ -89,3 +89,10 @@ def _sums() -> None:
         sa.PrimaryKeyConstraint(*of_denials),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "doubts",
+        sa.Column("n", sa.Integer, primary_key=True),
+        sa.Column("request_id", sa.Text, nullable=False),
+        *(sa.Column(name, sa.Integer, nullable=False) for name in ("column_n", "row_n")),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("window_end", "amount")),
+    )
