@@ -22,7 +22,7 @@ from aigw.ledger.names import Names, Unnamed
 from aigw.ledger.query import filters
 from aigw.ledger.questions import ANSWERS, one_request
 from aigw.ledger.retention import Retention, Sweeper
-from aigw.ledger.source import COSTED, COUNTED, ENTRY, PRICED, Denials, Entry
+from aigw.ledger.source import COSTED, COUNTED, ENTRY, PRICED, Entry, Read
 from aigw.telemetry.faults import Faults
 
 NS = 10**9
@@ -54,15 +54,13 @@ class Made:
     def _size(self, number: int) -> int:
         return min(RECORDS, self._entries - number * RECORDS)
 
-    def read(
-        self, life: int, slot: int, number: int, start: int, most: int
-    ) -> tuple[list[Entry], list[Denials], int, str | None]:
+    def read(self, life: int, slot: int, number: int, start: int, most: int) -> Read:
         wall, cpu = time.perf_counter(), time.process_time()
         until = min(start + most, self._size(number))
         found = [self._entry(number, n) for n in range(start, until)]
         self.made_s += time.perf_counter() - wall
         self.made_cpu_s += time.process_time() - cpu
-        return found, [], until, None
+        return found, [], [], until, None
 
     def _entry(self, number: int, sequence: int) -> Entry:
         rnd, at = self._random, MIDNIGHT * NS + (number * RECORDS + sequence) * self._step
