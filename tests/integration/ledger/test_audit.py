@@ -117,7 +117,7 @@ def test_audit_names_a_change_of_the_ledger(served: tuple[Gateway, Caller], tmp_
         sides = [
             value
             for key, value in row.items()
-            if key.startswith(("ledger", "expected", "events", "rollups", "counters"))
+            if key.startswith(("ledger", "expected", "events", "rollups", "totals", "counters"))
         ]
         assert len(sides) == 2 and sides[0] != sides[1], row
 

@@ -79,7 +79,7 @@ def _sides(row: JsonDict) -> dict[str, Any]:
     return {
         name: row[name]
         for name in row
-        if name in {"ledger", "expected", "events", "counters", "held"} or name.startswith("rollups")
+        if name in {"ledger", "expected", "events", "counters", "held"} or name.startswith(("rollups", "totals"))
     }
 
 
