@@ -41,6 +41,8 @@ pub struct CountedColumn {
     pub model: u32,
     /// The window of now.
     pub window: Window,
+    /// Its limit is in shadow mode, and takes nothing once it is spent.
+    pub shadow: bool,
     limit: Limit,
 }
 
@@ -66,6 +68,7 @@ pub fn columns(offer: &Offer, now: Moment) -> Vec<CountedColumn> {
                     scope,
                     model,
                     window,
+                    shadow: limit.shadow,
                     limit: limit.limit,
                 });
             }

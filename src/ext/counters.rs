@@ -16,8 +16,8 @@ use pyo3::prelude::*;
 use crate::errors::io_error;
 use crate::ledger::Ledger;
 
-/// (number, meter, per, scope, model, first second of the window, first second after it)
-type ColumnTuple = (u32, &'static str, String, &'static str, u32, u32, u32);
+/// (number, meter, per, scope, model, first second of the window, first second after it, shadow)
+type ColumnTuple = (u32, &'static str, String, &'static str, u32, u32, u32, bool);
 /// (column, row, taken, held)
 type CountedTuple = (u32, u32, u64, u64);
 
@@ -62,8 +62,8 @@ impl Counters {
 }
 
 fn column(column: CountedColumn) -> ColumnTuple {
-    let CountedColumn { number, meter, per, scope, model, window, .. } = column;
-    (number, meter, per, scope, model, window.start.0, window.end.0)
+    let CountedColumn { number, meter, per, scope, model, window, shadow, .. } = column;
+    (number, meter, per, scope, model, window.start.0, window.end.0, shadow)
 }
 
 fn counter(counted: &Counted) -> CountedTuple {

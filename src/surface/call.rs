@@ -210,25 +210,29 @@ impl<P: CounterSpace> Call<P> {
         if stand_in.is_some() || followed { Judged::Refused { stand_in, followed } } else { Judged::Passes }
     }
 
-    /// The attempt has an answer. The row of an answer before it is written: that one did not count.
+    /// The attempt has an answer.
     fn answered(&mut self, status: StatusCode) {
+        self.record_refused();
         let Facts { attempts, context, .. } = self.facts;
-        let now = Answered { attempt: attempts, upstream: context.upstream, status: status.as_u16() };
-        let before = self.facts.answered.replace(now).filter(|before| before.attempt != attempts);
-        if let Some(before) = before {
-            let row = self
-                .facts
-                .subject(self.admitted, before.upstream)
-                .refused(before, self.facts.traffic.sent_after.unwrap_or_default());
-            self.permit.record(&row.encode());
-        }
+        self.facts.answered = Some(Answered { attempt: attempts, upstream: context.upstream, status: status.as_u16() });
     }
 
-    /// The first byte goes upstream now.
+    /// Writes the row of the attempt before this one, if it was answered: its answer did not count. Returns whether it did.
+    fn record_refused(&mut self) -> bool {
+        let attempts = self.facts.attempts;
+        let Some(before) = self.facts.answered.take_if(|before| before.attempt != attempts) else { return false };
+        let after = self.facts.traffic.sent_after.unwrap_or_default();
+        let row = self.facts.subject(self.admitted, before.upstream).refused(before, after);
+        self.permit.record(&row.encode())
+    }
+
+    /// The first byte of an attempt goes upstream now. A worker that dies from here on leaves this attempt's row.
     pub fn sending(&mut self, after: Duration) {
-        if self.facts.traffic.sent_after.is_none() {
-            self.facts.traffic.sent_after = Some(after);
-            let draft = self.facts.subject(self.admitted, self.facts.context.upstream).draft(self.charge.as_ref());
+        let first = self.facts.traffic.sent_after.is_none();
+        self.facts.traffic.sent_after.get_or_insert(after);
+        if self.record_refused() || first {
+            let Facts { context, attempts, .. } = self.facts;
+            let draft = self.facts.subject(self.admitted, context.upstream).draft(attempts, self.charge.as_ref());
             self.permit.mark_sent(&draft.draft());
         }
     }

@@ -65,13 +65,14 @@ impl Subject<'_> {
     }
 
     /// The row of the call if the gateway dies: its reservation.
-    pub(super) fn draft(&self, charge: Option<&Charge>) -> Entry {
-        let Some(charge) = charge else { return Entry { counted: true, attempt: 1, ..self.begun() } };
+    pub(super) fn draft(&self, attempt: u32, charge: Option<&Charge>) -> Entry {
+        let begun = Entry { counted: true, attempt: small(attempt.max(1)), ..self.begun() };
+        let Some(charge) = charge else { return begun };
         let (held, price) = (charge.held(), charge.price_held());
         let tokens = Classes { input: held.input_tokens, output: held.output_tokens, ..Classes::default() };
         let cost = self.cost().map(|cost| cost.bound(held.input_tokens, held.output_tokens));
         let source = TokenSource::Reserved;
-        Entry { counted: true, attempt: 1, tokens, price, cost, source, ..self.begun() }
+        Entry { source, tokens, price, cost, ..begun }
     }
 
     /// The row of an attempt whose answer did not count: another one followed.

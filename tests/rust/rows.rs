@@ -128,6 +128,28 @@ fn attempt_that_was_answered_before_another_has_a_row_of_its_own() {
 }
 
 #[test]
+fn worker_that_dies_after_a_failover_leaves_a_row_for_each_attempt() {
+    let world = World::new(&policy());
+    let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
+    let mut call = sent(&world, &twin);
+    call.judge(StatusCode::SERVICE_UNAVAILABLE);
+    let (dispatch, _) = world.request(&twin).ok().unwrap().into_parts();
+    let mut others = dispatch.attempts.others.unwrap();
+    let second = others.next().unwrap();
+    call.attempt(&second.origin, second.upstream);
+    call.sending(SHORT);
+    std::mem::forget(call);
+    let [first] = rows(&world)[..] else { panic!() };
+    assert_eq!((first.attempt, first.status, first.counted, first.last), (1, 503, false, false));
+    let mut ledger = Ledger(&world, Vec::new(), Vec::new());
+    reclaim(world.space.ring().words(), &*world.space, true, &mut ledger);
+    let [row] = ledger.1[..] else { panic!() };
+    assert_eq!((row.attempt, row.ended, row.counted, row.last), (2, Ended::Crashed, true, true));
+    assert_eq!(row.request, first.request);
+    assert_ne!(row.upstream, first.upstream);
+}
+
+#[test]
 fn call_without_room_for_its_row_is_refused_and_takes_nothing() {
     let world = World::new(&policy());
     world.space.leave_room(1);

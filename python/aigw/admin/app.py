@@ -7,6 +7,7 @@ slash and the headers of every answer. Store work runs on threads, never on the 
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote
@@ -99,7 +100,9 @@ class AdminApp:
         if request.method in _WITH_BODY:
             data = await (_configuration(request) if any(methods is m for m in config.TEXTS) else _data(request))
         now = self._admin.now()
-        call = Call(self._admin, data, dict(request.query_params), path, int(now), math.ceil(now))
+        counts = Counter(name for name, _ in request.query_params.multi_items())
+        repeated = [name for name, count in counts.items() if count > 1]
+        call = Call(self._admin, data, dict(request.query_params), repeated, path, int(now), math.ceil(now))
         answer = await asyncio.to_thread(handler, call)
         if answer.pending is not None:
             answer = Answer(answer.status, await asyncio.wrap_future(answer.pending))

@@ -3,7 +3,7 @@
 Handlers run on a thread. A write returns at once, with the future of its group commit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,8 @@ class Call:
     admin: Admin
     data: JsonDict
     query: Mapping[str, str]
+    repeated: Sequence[str]
+    """Parameters that stand twice in the query: `query` has their last values."""
     path: str
     now: int
     soon: int

@@ -50,7 +50,7 @@ def find(segments: list[str]) -> Methods | None:
         case ["consumers", key, "limits"]:
             return {"GET": lambda call: _limits(call, key)}
         case ["audit", "ledger"]:
-            return {"GET": lambda call: Answer(200, call.admin.audit())}
+            return usage.AUDIT
         case ["usage", "events"]:
             return usage.EVENTS
         case ["usage", "events", request_id]:

@@ -29,6 +29,8 @@ def refused(error: BadQuery) -> Refusal:
 def _answering(of: Callable[[sa.Connection, Mapping[str, str]], JsonDict]) -> Methods:
     def get(call: Call) -> Answer:
         try:
+            if call.repeated:
+                raise BadQuery(call.repeated[0][:64], "stands twice: send it once")
             with call.admin.ledger.reading() as connection:
                 found = of(connection, call.query)
         except BadQuery as error:
@@ -59,6 +61,13 @@ def event(request_id: str) -> Methods:
     return {"GET": get}
 
 
+def _audit(call: Call) -> Answer:
+    for name in call.query:
+        raise refused(BadQuery(name[:64], "unknown parameter: an audit has none"))
+    return Answer(200, call.admin.audit())
+
+
+AUDIT: Final[Methods] = {"GET": _audit}
 USAGE: Final = _answering(ANSWERS["usage"])
 EVENTS: Final = _answering(ANSWERS["events"])
 DENIALS: Final = _answering(ANSWERS["denials"])

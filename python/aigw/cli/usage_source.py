@@ -4,13 +4,17 @@ In: an address or a folder, and a query as texts. Out: rows of JSON, page by pag
 the Admin API and the ledger do.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
 from aigw.cli.admin_client import AdminApi
 from aigw.types import JsonDict
+
+if TYPE_CHECKING:
+    from aigw.ledger.database import LedgerReader
 
 PAGE: Final = 1000
 PATIENCE_S: Final = 120.0  # seconds: sums over a year of minutes take some
@@ -36,12 +40,30 @@ def of_folder(data: Path) -> Asks:
     from aigw.ledger.questions import ANSWERS  # noqa: PLC0415
 
     reader = open_for_reading(data)
+    _tell_of_unread(data, reader)
 
     def ask(question: str, query: Mapping[str, str]) -> JsonDict:
         with reader.reading() as connection:
             return ANSWERS[question](connection, query)
 
     return ask
+
+
+def _tell_of_unread(data: Path, reader: "LedgerReader") -> None:
+    """Say on standard error that a gateway which does not run has left entries that it will store."""
+    from aigw._native import Counters  # noqa: PLC0415
+    from aigw.ledger.unread import unread  # noqa: PLC0415
+
+    try:
+        rest = unread(reader, Counters(str(data)).ledger())
+    except OSError:
+        return  # a folder with a ledger alone
+    if rest.faults:
+        sys.stderr.write(f"aigw: {len(rest.faults)} segments are damaged or missing: aigw audit names them\n")
+    if rest.entries and not rest.is_live:
+        sys.stderr.write(
+            f"aigw: {rest.entries:,} entries lie in segments and are not in these sums: aigw serve stores them when it starts\n"
+        )
 
 
 def pages(ask: Asks, question: str, query: Mapping[str, str]) -> Iterator[list[JsonDict]]:

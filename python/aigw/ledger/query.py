@@ -113,7 +113,8 @@ def _time(query: Mapping[str, str], name: str) -> int | None:
         return None
     if _SECONDS.match(text):
         whole, _, part = text.partition(".")
-        if int(whole) <= _LATEST:
+        # 2026, 202611 and 20261101 are no seconds of 1970.
+        if int(whole) <= _LATEST and len(whole) not in (4, 6, 8):
             return int(whole) * NS + int(part.ljust(9, "0"))
     try:
         # A '+' that is not encoded arrives as a space.

@@ -14,11 +14,11 @@ from ledgers import LIFE, NOON, NS, Ledger, entry, random_entry
 DAY = NOON - NOON % 86400
 TOKENS, REQUESTS, SPEND, OF_MODEL, OF_CREDENTIAL = 1, 2, 3, 4, 5
 COLUMNS = [
-    (TOKENS, "tokens", "day", "consumer", 0, DAY, DAY + 86400),
-    (REQUESTS, "requests", "hour", "consumer", 0, NOON, NOON + 3600),
-    (SPEND, "spend", "day", "consumer", 0, DAY, DAY + 86400),
-    (OF_MODEL, "output_tokens", "day", "model", 2, DAY, DAY + 86400),
-    (OF_CREDENTIAL, "input_tokens", "day", "credential", 0, DAY, DAY + 86400),
+    (TOKENS, "tokens", "day", "consumer", 0, DAY, DAY + 86400, False),
+    (REQUESTS, "requests", "hour", "consumer", 0, NOON, NOON + 3600, False),
+    (SPEND, "spend", "day", "consumer", 0, DAY, DAY + 86400, False),
+    (OF_MODEL, "output_tokens", "day", "model", 2, DAY, DAY + 86400, False),
+    (OF_CREDENTIAL, "input_tokens", "day", "credential", 0, DAY, DAY + 86400, False),
 ]
 SETS = {"1,2,3,4,5": 1, "2": 2}
 
@@ -45,7 +45,7 @@ class FakeCounters:
             OF_MODEL: (one["output"] + one["reasoning"] if one["model"] == 2 else 0, "consumer"),
             OF_CREDENTIAL: (one["input"] + one["cached_input"] + one["cache_write"], "credential"),
         }
-        for column, _, _, _, _, start, end in COLUMNS:
+        for column, _, _, _, _, start, end, _ in COLUMNS:
             amount, row = amounts[column]
             counts = column in ({1: range(1, 6), 2: (2,)}.get(one["limit_set"], ()))
             if counts and amount and start <= one["admitted_at"] // NS < end:
@@ -202,6 +202,56 @@ def test_a_call_over_a_windows_end_may_count_in_the_later_window(
     assert not audited(ledger, counters, monkeypatch).equal
 
 
+def test_minutes_that_end_inside_an_hour_are_no_difference(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for second in range(0, 7200, 10):
+        served(ledger, counters, [entry(at=NOON - 7200 + second)])
+    ledger.round()
+    for since in (NOON - 3600 - 60 * 17, NOON - 60 * 17):
+        with ledger.store.writing() as connection:
+            for table in ("rollups_minute", "totals_minute"):
+                connection.exec_driver_sql(f"DELETE FROM {table} WHERE start < {since}")
+            connection.exec_driver_sql("INSERT OR REPLACE INTO meta VALUES ('from_60', ?)", (str(since),))
+        assert audited(ledger, counters, monkeypatch).differences == []
+    with ledger.store.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE events SET output = output + 1 WHERE admitted_at < {(NOON - 3600) * NS}")
+    assert ordered(audited(ledger, counters, monkeypatch).differences) == {"rollups"}
+
+
+def test_a_spent_limit_in_shadow_mode_is_no_difference(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(ledger, counters, many())
+    counters.columns = [(*column[:-1], True) for column in COLUMNS]
+    counters.taken[TOKENS, 1] -= 7
+    assert audited(ledger, counters, monkeypatch).equal
+    counters.taken[TOKENS, 1] += 8
+    assert not audited(ledger, counters, monkeypatch).equal
+
+
+def test_a_segment_that_is_gone_before_it_was_read_is_named(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(ledger, counters, many(5, 20))
+    ledger.round()
+    ledger.source.append(entry(limit_set=0))
+    assert audited(ledger, counters, monkeypatch).notes["unread"] == 1
+    ledger.source.files.clear()
+    (row,) = audited(ledger, counters, monkeypatch).differences
+    assert row["check"] == "segments" and "record 20" in row["message"]
+
+
+def test_a_damaged_segment_is_named_before_it_is_stored(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(ledger, counters, many(5, 20))
+    ledger.source.die()
+    ledger.source.files[LIFE, 0, 0].damage = "record 20 is torn"
+    (row,) = audited(ledger, counters, monkeypatch).differences
+    assert row["check"] == "segments" and "torn" in row["message"]
+
+
 def test_an_amount_in_doubt_may_be_counted(
     ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,5 +276,5 @@ def test_notes_are_no_differences(ledger: Ledger, counters: FakeCounters, monkey
     served(ledger, counters, [entry(flags=1 + 2 + 8, outcome=5), entry(flags=1 + 16), entry(model=0, flags=1)])
     ledger.round()
     report = audited(ledger, counters, monkeypatch)
-    assert report.equal and report.notes == {"overruns": 1, "crashed": 1, "unpriced": 1, "in_doubt": 0}
+    assert report.equal and report.notes == {"overruns": 1, "crashed": 1, "unpriced": 1, "in_doubt": 0, "unread": 0}
     assert report.unpriced == [{"model": "model-1", "entries": 1}]

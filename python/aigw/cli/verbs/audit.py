@@ -114,6 +114,8 @@ def _table(found: JsonDict) -> None:
         f"Notes: {notes['crashed']:,} crashed, {notes['overruns']:,} overrun, {notes['unpriced']:,} unpriced entries; "
         f"{notes['in_doubt']:,} calls whose worker died while it counted them."
     )
+    if notes["unread"]:
+        print(f"{notes['unread']:,} entries lie in segments: a running gateway stores them within a second.")
     for one in found["unpriced"]:
         print(f"  model {one['model']} has no cost: {one['entries']:,} entries")
     for text in found["not_compared"]:

@@ -43,7 +43,7 @@ class Counters(Protocol):
 
     def read(
         self, now_ns: int
-    ) -> tuple[list[tuple[int, str, str, str, int, int, int]], list[tuple[int, int, int, int]]]:
+    ) -> tuple[list[tuple[int, str, str, str, int, int, int, bool]], list[tuple[int, int, int, int]]]:
         """See the stub of `_native`."""
 
 
@@ -70,6 +70,8 @@ class Column(NamedTuple):
     model: int
     start: int
     end: int
+    shadow: bool
+    """A limit in shadow mode takes nothing once it is spent."""
 
 
 Caller = tuple[int, int, int, int]
@@ -280,7 +282,8 @@ class _Seen:
             taken, held = self.counted.get(place, (0, 0))
             unsure = later.doubts.get((*place, self.columns[place[0]].end), 0)
             settled = taken - held - straddling.get(place, 0) - unsure
-            if low.get(place, 0) > taken or settled > high.get(place, 0):
+            lost = low.get(place, 0) > taken and not self.columns[place[0]].shadow
+            if lost or settled > high.get(place, 0):
                 wrong.append(_Wrong(place, high.get(place, 0), taken, held))
         self.compared = len({*high, *self.counted})
         return wrong

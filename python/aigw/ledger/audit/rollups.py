@@ -22,8 +22,8 @@ NS: Final = 10**9
 _UNITS: Final[Mapping[int, str]] = {60: "minute", 3600: "hour", 86400: "day"}
 _KEYS: Final = ", ".join(KEYS)
 _SUMS: Final = ", ".join(SUMS)
-_FAR: Final = 2**33
-"""Unix seconds later than any event: the year 2242."""
+_FAR: Final = 86400 * 100_000
+"""Unix seconds later than any event, at a midnight: the year 2243."""
 _OF_ROLLUPS: Final = ", ".join(f"SUM({name})" for name in SUMS)
 
 
@@ -83,14 +83,10 @@ def check_rollups(connection: sa.Connection, report: Report) -> None:
         # Events are compared with the finest rollup that is kept of their time.
         low = max(_up(since["events"], unit * NS) // NS, _up(since[str(unit)], unit))
         if low < until:
-            _compare(
-                connection,
-                report,
-                labels,
-                unit,
-                ("events", _of_events(unit, low, until)),
-                (name, _of_rollup(table.name, low, until)),
-            )
+            # The finer rollup may begin in the middle of this one's hour or day.
+            end = _up(until, unit)
+            kept = name, _of_rollup(table.name, low, end)
+            _compare(connection, report, labels, unit, ("events", _of_events(unit, low, end)), kept)
             until = low
         if finer is not None:
             low = max(_up(since[str(finer[0])], unit), _up(since[str(unit)], unit))
@@ -101,8 +97,8 @@ def check_rollups(connection: sa.Connection, report: Report) -> None:
             low = since[str(unit)]
             few = ", ".join(key if key in FEW else f"0 AS {key}" for key in KEYS)
             summed = f"SELECT start, {few}, {_OF_ROLLUPS} FROM {name} WHERE start >= {low} GROUP BY 1, {', '.join(FEW)}"  # noqa: S608
-            kept = f"SELECT start, {few}, {_SUMS} FROM {totals.name} WHERE start >= {low}"  # noqa: S608
-            _compare(connection, report, labels, unit, (name, summed), (totals.name, kept))
+            all_of = f"SELECT start, {few}, {_SUMS} FROM {totals.name} WHERE start >= {low}"  # noqa: S608
+            _compare(connection, report, labels, unit, (name, summed), (totals.name, all_of))
         report.checked["rollups"] += int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
 

@@ -9,6 +9,7 @@ from aigw.ledger.audit.report import Report
 from aigw.ledger.audit.rollups import check_ids, check_rollups, note_entries
 from aigw.ledger.database import LedgerReader
 from aigw.ledger.source import Source
+from aigw.ledger.unread import unread
 
 STEPS = ("numbers of events", "rollups", "counters of limits")
 """The parts of an audit, for people who wait."""
@@ -33,6 +34,11 @@ def audit(
         progress(STEPS[1], 1, len(STEPS))
         check_rollups(connection, report)
         note_entries(connection, report)
+    rest = unread(store, source)
+    report.notes["unread"] = rest.entries
+    for (life, slot, number), fault in rest.faults.items():
+        name = f"{life:016x}-{slot:02}-{number:08}.segment"
+        report.differ({"check": "segments", "segment": name, "message": fault})
     progress(STEPS[2], 2, len(STEPS))
     check_counters(store, source, counters, sets, report)
     return report

@@ -1,0 +1,70 @@
+"""The entries that lie in segments and are not in the store yet: those of the last moment, or of a gateway that does not run.
+
+In: a source of segments, a connection. Out: how many, and the segments that are damaged or missing. Files are listed before the connection's
+view begins: the compactor removes a file after it stored its end, so a file that is gone has its end in the view.
+"""
+
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from aigw.ledger.database import LedgerReader
+from aigw.ledger.source import SegmentInfo, Source
+from aigw.ledger.tables import cursors
+
+AT_ONCE = 4096
+Key = tuple[int, int, int]
+"""(life, slot, number) of a segment."""
+
+
+class Unread(NamedTuple):
+    """The rest behind the store."""
+
+    entries: int
+    is_live: bool
+    """Whether a worker runs that may append."""
+    faults: dict[Key, str]
+    """Segments whose records cannot be read, or not all."""
+
+
+def unread(store: LedgerReader, source: Source) -> Unread:
+    """Read it. Raises StoreError, OSError."""
+    infos = [SegmentInfo(*info) for info in source.segments()]
+    with store.reading() as connection:
+        c = cursors.c
+        rows = connection.execute(sa.select(c.life, c.slot, c.segment, c.next, c.done, c.damage)).all()
+    known: dict[Key, tuple[int, bool, str | None]] = {(r[0], r[1], r[2]): (r[3], bool(r[4]), r[5]) for r in rows}
+    listed = {info[:3] for info in infos}
+    faults = {
+        key: f"the file is missing: entries from record {at} on are not in the ledger"
+        for key, (at, done, _) in known.items()
+        if not done and key not in listed
+    }
+    entries = 0
+    for info in infos:
+        at, done, damage = known.get(info[:3], (0, False, None))
+        if done:
+            continue
+        found, fault = _rest(source, info[:3], at)
+        entries += found
+        if fault is not None and damage is None:
+            faults[info[:3]] = fault
+    return Unread(entries, any(info.live for info in infos), faults)
+
+
+def _rest(source: Source, key: Key, at: int) -> tuple[int, str | None]:
+    """Entries of a segment from a record on, and the text about damage."""
+    entries, faults = 0, list[str]()
+    while True:
+        try:
+            found, _, _, after, damage = source.read(*key, at, AT_ONCE)
+        except FileNotFoundError:  # stored and removed meanwhile
+            return entries, None
+        except OSError as error:
+            return entries, str(error)
+        entries += len(found)
+        if damage is not None:
+            faults.append(damage)
+        if after == at:
+            return entries, "; ".join(faults) or None
+        at = after
