@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn whole_records_of_a_later_version_are_newer() {
-        for (at, value) in [(VERSION_AT, 2), (VERSION_AT, 0x0101), (KIND_AT, 3), (KIND_AT, 0)] {
+        for (at, value) in [(VERSION_AT, 2), (VERSION_AT, 0x0101), (KIND_AT, 4), (KIND_AT, 0)] {
             let mut words = encode(RecordKind::Entry, 5, &payload());
             let mask = if at == KIND_AT { 0xff } else { 0xffff };
             words[0] = words[0] & !(mask << at) & !LOWER | value << at;
