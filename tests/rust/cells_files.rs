@@ -299,7 +299,7 @@ impl Drop for Process {
     }
 }
 
-/// Rows of the tally column: counted before a permit is asked for, after it is had, and when it is answered.
+/// Rows of the tally column: counted when a permit was sent, and when it was answered.
 const TALLY: u32 = 2;
 const HAD: u32 = 0;
 const ANSWERED: u32 = 1;
@@ -333,8 +333,9 @@ fn a_worker_process() {
     for n in 0.. {
         match admitter.take(&mut checks, &Demand::default(), NOW, id) {
             Ok(mut permit) if n % 5 != 0 => {
-                tally(HAD).fetch_add(1, Ordering::SeqCst);
+                // A permit that is killed before this line goes back, and another call has it.
                 permit.mark_sent(&DRAFT);
+                tally(HAD).fetch_add(1, Ordering::SeqCst);
                 tally(ANSWERED).fetch_add(1, Ordering::SeqCst);
                 permit.settle(&Usage::ANSWERED);
             }

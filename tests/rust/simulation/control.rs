@@ -8,6 +8,7 @@ use aigw_core::admit::{Books as Rows, NoRoom, Reclaimed, reclaim};
 use aigw_core::cells::heap::{HeapLock, HeapWords};
 use aigw_core::cells::journal::{DRAFT_WORDS, TakenAmount};
 use aigw_core::cells::{Cells, OpenArea, Words};
+use aigw_core::entry::record::RecordKind;
 use aigw_core::limits::Usage;
 use aigw_core::units::{Moment, RequestId};
 use aigw_io::ledger::{DeadBooks, LedgerWriter, SegmentName, Segments, Syncer};
@@ -131,7 +132,8 @@ impl Shelf<'_> {
     /// All records of a segment that is about to go are in the store.
     fn check_removal(&self, name: SegmentName) -> Result<(), String> {
         let read = self.segments.read(name, 0, u32::MAX).map_err(text)?;
-        let missing = read.records.iter().find(|record| !self.store.has((name, record.sequence)));
+        let mut entries = read.records.iter().filter(|record| record.kind == RecordKind::Entry);
+        let missing = entries.find(|record| !self.store.has((name, record.sequence)));
         missing.map_or(Ok(()), |record| {
             Err(format!("{name} is removed, and its record {} is not in the store", record.sequence))
         })
