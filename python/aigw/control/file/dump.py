@@ -2,7 +2,8 @@
 accepts, without defaults.
 
 The document has no secrets: a key is its reference (`${VAR}`), or its HMAC (`key_hash`). An upstream's key that the file holds
-in plain text becomes a reference to a variable, which a user of the document must set.
+in plain text becomes a reference to a variable, which a user of the document must set. Every other `${` of a text is written `$${`: the values of
+entities are data, and serving the document resolves none of them.
 """
 
 import re
@@ -29,6 +30,10 @@ UNSET: Final = "AIGW_UPSTREAM_KEY_"
 _MADE: Final = {"id", "created_at", "updated_at"}
 
 Rows = Mapping[str, list[Row]]
+
+
+class _Reference(str):
+    """A reference that the document means as one."""
 
 
 def rows_of(reader: StoreReader) -> dict[str, list[Row]]:
@@ -65,7 +70,18 @@ def document(rows: Rows, default_tier: str | None, mark: str = "", sections: Sec
         "consumers": list(_consumers(rows, names, plugins, mark)),
         "plugins": plugins.elsewhere,
     }
-    return {name: part for name, part in made.items() if part}
+    return {name: _plain(part) for name, part in made.items() if part}
+
+
+def _plain(value: Any) -> Any:
+    """The value with its texts as the file's reader takes them for plain ones. It leaves keys as they are: they have no references."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, _Reference):
+        return str(value)
+    return value.replace("${", "$${") if isinstance(value, str) else value
 
 
 _SPECS: Final[Mapping[str, type[Model]]] = {V1: V1Spec, LEDGER: LedgerSpec}
@@ -91,12 +107,12 @@ def _models(rows: Iterable[Row]) -> JsonDict:
         secrets = row.body.get("secrets") or {}
         for index, (upstream, key) in enumerate(zip(spec["upstreams"], row.body["keys"], strict=False)):
             if key is not None:
-                upstream["api_key"] = key["reference"] or _variable((row.body["name"], index), taken)
+                upstream["api_key"] = _Reference(key["reference"] or _variable((row.body["name"], index), taken))
             for field in ("headers", "query"):
                 for name in upstream.get(field, ()):
                     if (secret := secrets.get(place_text((index, field, name)))) is not None:
                         variable = secret["reference"] or _variable((row.body["name"], index, field, name), taken)
-                        upstream[field][name] = variable
+                        upstream[field][name] = _Reference(variable)
     return found
 
 
@@ -155,7 +171,7 @@ def _key(mark: str, row: Row) -> JsonDict:
         written = f"hmac:{mark}:" if mark else ""
     # The file's own mark stays: an HMAC that another secret made stays recognisable as such.
     is_hash = written == "" or written.startswith("hmac:")
-    key: JsonDict = {"key_hash": written + row.hash.hex()} if is_hash else {"key": written}
+    key: JsonDict = {"key_hash": written + row.hash.hex()} if is_hash else {"key": _Reference(written)}
     if row.expires_at:
         key["ttl"] = row.expires_at - row.body["created_at"]
     return _tagged(key, row)

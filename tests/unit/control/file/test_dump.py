@@ -1,6 +1,7 @@
 """The configuration in force as a file: a dump shows variables in place of plain-text keys of upstreams."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +32,23 @@ def test_dump_gives_each_unreferenced_key_its_own_variable(gateway: Gateway) -> 
     keys = {name: [u.get("api_key") for u in spec["upstreams"]] for name, spec in answer.json()["models"].items()}
     assert keys["c"] == ["${NO_KEY:-none}"] and keys["a.b"][1] is None
     assert {keys["a.b"][0], keys["a-b"][0]} == {"${AIGW_UPSTREAM_KEY_A_B_0}", "${AIGW_UPSTREAM_KEY_A_B_0_}"}
+
+
+TEXTS = ["${HOME}", "$${HOME}", "$$${", "${file:/etc/hostname}", "a ${b} c ${d", "${X:-y}", "$", "$$", "${", "€${}"]
+
+
+def test_texts_of_the_admin_api_come_back_from_a_dump_as_they_are(gateway: Gateway, tmp_path: Path) -> None:
+    for number, text in enumerate(TEXTS):
+        gateway.post("/consumers", username=f"c{number}", custom_id=text, tags=[f"t {number}"])
+        spec = {"description": text, "limits": [{"requests": 5, "per": "day"}]}
+        gateway.call("PUT", f"/tiers/t{number}", json=spec)
+    dump = gateway.client.get("/config").text
+    other = Gateway(tmp_path / "other").open()
+    try:
+        other.call("POST", "/config", content=dump, headers={"content-type": "application/yaml"})
+        for number, text in enumerate(TEXTS):
+            assert other.call("GET", f"/consumers/c{number}")["custom_id"] == text
+            assert other.call("GET", f"/tiers/t{number}")["description"] == text
+        assert other.client.get("/config").text == dump
+    finally:
+        other.close()
