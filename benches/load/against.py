@@ -20,6 +20,9 @@ def main() -> int:
     parser.add_argument("other", type=Path, help="another checkout, built")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument(
+        "--workers-alone", action="store_true", help="count workers only; control processes run on the other core"
+    )
     parser.add_argument("--only", help="comma-separated loads, such as W1,V1")
     options = parser.parse_args()
     loads = [load for load in SCENARIOS if not options.only or load.name in options.only.split(",")]
@@ -38,6 +41,8 @@ def main() -> int:
                 servers.append(gateway)
                 rig.write_requests(folder, keys)
                 gateways[which] = (gateway, folder)
+                if options.workers_alone:
+                    gateway.count_workers_alone()
             for load in loads:
                 for gateway, folder in gateways.values():
                     rig.run(gateway, load, folder, 1)

@@ -55,6 +55,8 @@ class Server:
         start_s: float = START_S,
     ) -> None:
         self.name = name
+        self.counted = ""
+        """A part of the command lines of the processes whose time counts; empty: of all."""
         self.url = f"http://127.0.0.1:{port}"
         self._popen = subprocess.Popen(
             ["taskset", "-c", core, *command], stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})}
@@ -72,6 +74,14 @@ class Server:
         pids = [pid for pid in self.pids() if role.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
         tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+    def count_workers_alone(self) -> None:
+        """Move the control process to the client's core, and count the time of workers only."""
+        self.counted = "serve.worker"
+        for pid in self.pids():
+            if b"control_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    os.sched_setaffinity(int(task.name), {int(CLIENT_CORE)})
 
     def rss_kib(self) -> dict[str, int]:
         rss = {}
@@ -215,9 +225,9 @@ def run(server: Server, load: Scenario, folder: Path, seconds: float) -> Measure
     ]
     command += ["-s", str(folder / "load.lua"), server.url]
     command += ["--", str(folder / f"{load.name}.txt"), load.target(server.name)]
-    before = server.cpu_ns()
+    before = server.cpu_ns(server.counted)
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    cpu_ns = server.cpu_ns() - before
+    cpu_ns = server.cpu_ns(server.counted) - before
     result = json.loads(next(line for line in output.splitlines() if line.startswith("RESULT "))[7:])
     requests = result["requests"]
     broken = {name: result[name] for name in ("connect", "read", "write", "timeout") if result[name]}
