@@ -2,8 +2,8 @@
 accepts, without defaults.
 
 The document has no secrets: a key is its reference (`${VAR}`), or its HMAC (`key_hash`). An upstream's key that the file holds
-in plain text becomes a reference to a variable, which a user of the document must set. Every other `${` of a text is written `$${`: the values of
-entities are data, and serving the document resolves none of them.
+in plain text becomes a reference to a variable, which a user of the document must set. Every other `${` of a text is written
+`$${`: the values of entities are data, and serving the document resolves none of them.
 """
 
 import re
