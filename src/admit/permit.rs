@@ -2,7 +2,7 @@
 //!
 //! A permit owns its journal entry and every amount that the entry names. It ends in one of two ways, once: settled (an
 //! upstream has answered: the amounts become those used) or given back, by hand or by being dropped. It has room for the call's rows
-//! in the ledger, and the row of the end is written before the amounts change: whoever finds the entry after a crash finds the row, too.
+//! in the ledger, and the row of the end is written before the amounts change: a reclaim that finds the entry after a crash finds the row, too.
 //! It may cross threads.
 
 use std::sync::Arc;

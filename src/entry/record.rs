@@ -104,7 +104,7 @@ pub fn decode(words: &[u64; RECORD_WORDS], sequence: u32) -> Result<Record, Flaw
     Ok(Record { kind, sequence, payload })
 }
 
-/// Writes a record into its place, word 0 last: whoever reads word 0 finds the others, in this process, in another, and after a
+/// Writes a record into its place, word 0 last: a reader of word 0 finds the others, in this process, in another, and after a
 /// kill at any instant.
 #[inline]
 pub fn publish(place: &[AtomicU64], words: &[u64; RECORD_WORDS]) {

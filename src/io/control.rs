@@ -1,7 +1,7 @@
 //! Questions of a worker to the control process, over the socket in the data folder.
 //!
 //! In: one line of JSON. Out: one line of JSON, within a time and a size; one connection for each question. It knows nothing of either. The
-//! control process makes the socket anew at each of its starts, so every question looks it up.
+//! control process makes a new socket at each of its starts, so every question looks it up.
 
 use std::fs::File;
 use std::io;

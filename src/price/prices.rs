@@ -54,7 +54,7 @@ impl Prices {
         Self { special: (special != plain).then(|| Arc::new(special)), ..base }
     }
 
-    /// A number of these prices: equal prices have equal numbers, others almost surely do not. 0 is none. It is in ledgers for ever.
+    /// A number of these prices: equal prices have equal numbers, others almost surely do not. It is never 0. It is in ledgers for ever.
     pub fn version(&self) -> u64 {
         let Self { input, cached_input, cache_write, output, reasoning, request, special } = self;
         let mix = |sum: u64, word: u64| {

@@ -130,7 +130,7 @@ class Batch:
 
 
 def _costed(connection: sa.Connection, entry: Entry, prices: KnownPrices) -> Entry:
-    """The entry with the cost of its tokens. Whoever found a dead worker's progress knew its price, and of its cost only the
+    """The entry with the cost of its tokens. The control process that found a dead worker's progress knew its price, and of its cost only the
     reservation's."""
     if entry[_OUTCOME] != CRASHED or entry[_SOURCE] != COUNTED_TOKENS or not entry[_FLAGS] & COSTED:
         return entry

@@ -21,7 +21,7 @@ from aigw.ledger.database import LedgerStore
 from aigw.ledger.names import Names
 from aigw.ledger.prices import KnownPrices
 from aigw.ledger.retention import Sweeper
-from aigw.ledger.source import SegmentInfo, Source, SourceStatus
+from aigw.ledger.source import Key, SegmentInfo, Source, SourceStatus, segment_name
 from aigw.ledger.tables import cursors, events
 from aigw.ledger.unpriced import Unpriced
 from aigw.telemetry.families import Family, own
@@ -37,8 +37,6 @@ MOST_COMMITS: Final = 16
 """Transactions of one round: with a backlog, finished segments go and the status is true every second or two."""
 MOST_TEXT: Final = 500
 """Characters about the damage of one segment."""
-Key = tuple[int, int, int]
-"""(life, slot, number) of a segment."""
 
 
 class Log(Protocol):
@@ -308,9 +306,3 @@ class Compactor:
                 "aigw_ledger_error": [({}, now.error is not None)],
             }
         )
-
-
-def segment_name(key: Key) -> str:
-    """The file's name."""
-    life, slot, number = key
-    return f"{life:016x}-{slot:02}-{number:08}.segment"

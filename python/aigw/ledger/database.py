@@ -49,7 +49,7 @@ class LedgerReader:
 
 
 class LedgerStore(LedgerReader):
-    """The open ledger of a gateway. Two threads write: the compactor, and whoever puts prices in force. One waits for the other."""
+    """The open ledger of a gateway. Two threads write: the compactor, and the publication of prices. One waits for the other."""
 
     def __init__(self, path: Path, store_id: str) -> None:
         """Raises ConfigError for the file of another node or of a newer version, else StoreError."""

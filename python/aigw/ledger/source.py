@@ -4,7 +4,7 @@ In: nothing; the native half implements `Source` over the files of `DATA/ledger/
 numbers. An implementation never returns a record that power loss could still take, unless its owner is dead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 ENTRY: Final = (
@@ -45,6 +45,16 @@ Doubt = tuple[str, int, int, int, int]
 in unix seconds, amount)."""
 Read = tuple[list[Entry], list[Denials], list[Doubt], int, str | None]
 """Entries, refusals, doubts, the next record to read, and a text about damage."""
+
+
+Key = tuple[int, int, int]
+"""(life, slot, number) of a segment."""
+
+
+def segment_name(key: Key) -> str:
+    """The file's name."""
+    life, slot, number = key
+    return f"{life:016x}-{slot:02}-{number:08}.segment"
 
 
 class SegmentInfo(NamedTuple):
@@ -88,6 +98,20 @@ class Source(Protocol):
 
     def status(self) -> tuple[int, int, str | None]:
         """`SourceStatus`."""
+
+
+def records_from(source: Source, key: Key, start: int, most: int) -> Iterator[Read]:
+    """The readable records of a segment from `start` on, up to `most` at once. A file that is stored and removed meanwhile ends them.
+    Raises OSError."""
+    while True:
+        try:
+            read = source.read(*key, start, most)
+        except FileNotFoundError:
+            return
+        yield read
+        if read[3] == start:
+            return
+        start = read[3]
 
 
 class NoSegments:

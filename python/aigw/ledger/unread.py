@@ -9,12 +9,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerReader
-from aigw.ledger.source import SegmentInfo, Source
+from aigw.ledger.source import Key, SegmentInfo, Source, records_from
 from aigw.ledger.tables import cursors
 
 AT_ONCE = 4096
-Key = tuple[int, int, int]
-"""(life, slot, number) of a segment."""
 
 
 class Unread(NamedTuple):
@@ -55,16 +53,11 @@ def unread(store: LedgerReader, source: Source) -> Unread:
 def _rest(source: Source, key: Key, at: int) -> tuple[int, str | None]:
     """Entries of a segment from a record on, and the text about damage."""
     entries, faults = 0, list[str]()
-    while True:
-        try:
-            found, _, _, after, damage = source.read(*key, at, AT_ONCE)
-        except FileNotFoundError:  # stored and removed meanwhile
-            return entries, None
-        except OSError as error:
-            return entries, str(error)
-        entries += len(found)
-        if damage is not None:
-            faults.append(damage)
-        if after == at:
-            return entries, "; ".join(faults) or None
-        at = after
+    try:
+        for found, _, _, _, damage in records_from(source, key, at, AT_ONCE):
+            entries += len(found)
+            if damage is not None:
+                faults.append(damage)
+    except OSError as error:
+        return entries, str(error)
+    return entries, "; ".join(faults) or None

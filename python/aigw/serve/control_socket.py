@@ -59,7 +59,7 @@ class ControlSocket:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A worker that went away, or an asker that is none, gets no reply.
+        # A worker that went away, or another program, gets no reply.
         with contextlib.suppress(OSError, TimeoutError, ValueError, RecursionError):
             async with asyncio.timeout(LINE_S):
                 asked = json.loads(await reader.readline())

@@ -74,7 +74,7 @@ pub(super) struct Header {
     pub damaged: bool,
 }
 
-/// Why a file is none of ours to read.
+/// Why this program does not read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Foreign {
     #[error(

@@ -117,16 +117,19 @@ impl LedgerWriter {
     /// Waits until a record survives a loss of power. False where the writer was closed before. There is no bound on the wait: a disk that
     /// fails is tried again and again.
     pub async fn synced(&self, position: Position) -> bool {
-        let mut on_disk = self.shared.on_disk.subscribe();
-        let is_there = |on_disk: &OnDisk| position.index() < on_disk.through;
-        on_disk.wait_for(|now| now.over || is_there(now)).await.is_ok_and(|now| is_there(&now))
+        self.through(position.index() + 1).await
     }
 
     /// Waits until every record of now survives a loss of power, as [`LedgerWriter::synced`] does.
     pub async fn all_synced(&self) -> bool {
         let appended = self.shared.state().appended();
+        self.through(appended).await
+    }
+
+    /// Waits until so many records, from the first on, survive a loss of power.
+    async fn through(&self, records: u64) -> bool {
         let mut on_disk = self.shared.on_disk.subscribe();
-        let is_there = |on_disk: &OnDisk| appended <= on_disk.through;
+        let is_there = |on_disk: &OnDisk| records <= on_disk.through;
         on_disk.wait_for(|now| now.over || is_there(now)).await.is_ok_and(|now| is_there(&now))
     }
 

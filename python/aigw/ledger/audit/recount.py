@@ -19,7 +19,7 @@ from aigw.ledger.database import LedgerReader
 from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels
 from aigw.ledger.retention import kept_since
-from aigw.ledger.source import COUNTED, ENTRY, SegmentInfo, Source
+from aigw.ledger.source import COUNTED, ENTRY, SegmentInfo, Source, records_from
 from aigw.ledger.tables import BLOCK, blocks, cursors, doubts, events
 from aigw.types import JsonDict
 
@@ -139,19 +139,12 @@ class Recount:
     def _add_tail(self, found: Entries, known: Mapping[tuple[int, int, int], int]) -> None:
         """Add the entries that are not in the store yet."""
         for info in (SegmentInfo(*info) for info in self._source.segments()):
-            at = known.get(info[:3], 0)
-            while True:
-                try:
-                    entries, _, late, after, _ = self._source.read(*info[:3], at, AT_ONCE)
-                except FileNotFoundError:  # stored and removed meanwhile
-                    break
+            key = info[:3]
+            for entries, _, late, _, _ in records_from(self._source, key, known.get(key, 0), AT_ONCE):
                 for entry in entries:
                     self._add(found, entry)
                 for _request, column, row, end, amount in late:
                     found.doubts[column, row, end] = found.doubts.get((column, row, end), 0) + amount
-                if after == at:
-                    break
-                at = after
 
     def _add(self, found: Entries, entry: tuple[Any, ...]) -> None:
         def of(name: str) -> int:

@@ -13,7 +13,7 @@ from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels
 from aigw.ledger.retention import kept_since
-from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN
+from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN, segment_name
 from aigw.ledger.sums import OF_EVENTS
 from aigw.ledger.tables import FEW, KEYS, ROLLUPS, SUMS, cursors, doubts, events, minutes, totals
 from aigw.types import JsonDict
@@ -47,7 +47,7 @@ def check_ids(connection: sa.Connection, report: Report) -> None:
     for row in connection.execute(query.order_by(cursors.c.life, cursors.c.slot, cursors.c.segment)):
         report.checked["segments"] += 1
         numbers.setdefault((row.life, row.slot), []).append(row.segment)
-        name = f"{row.life:016x}-{row.slot:02}-{row.segment:08}.segment"
+        name = segment_name((row.life, row.slot, row.segment))
         found, places = row.found or 0, row.places or 0
         # Retention may have deleted a part of the oldest segment that has events, and all of those before it.
         if first is not None and row.n > first and (found != row.entries or places != found):
@@ -64,7 +64,7 @@ def check_ids(connection: sa.Connection, report: Report) -> None:
             report.differ({"check": "segments", "segment": name, "message": row.damage})
     for (life, slot), known in numbers.items():
         for number in sorted(set(range(known[0], known[-1])) - set(known)):
-            name = f"{life:016x}-{slot:02}-{number:08}.segment"
+            name = segment_name((life, slot, number))
             report.differ({"check": "segments", "segment": name, "message": "the file was never read: it is missing"})
 
 

@@ -8,7 +8,7 @@ from aigw.ledger.audit.recount import Counters, check_counters
 from aigw.ledger.audit.report import Report
 from aigw.ledger.audit.rollups import check_ids, check_rollups, note_entries
 from aigw.ledger.database import LedgerReader
-from aigw.ledger.source import Source
+from aigw.ledger.source import Source, segment_name
 from aigw.ledger.unread import unread
 
 STEPS = ("numbers of events", "rollups", "counters of limits")
@@ -36,9 +36,8 @@ def audit(
         note_entries(connection, report)
     rest = unread(store, source)
     report.notes["unread"] = rest.entries
-    for (life, slot, number), fault in rest.faults.items():
-        name = f"{life:016x}-{slot:02}-{number:08}.segment"
-        report.differ({"check": "segments", "segment": name, "message": fault})
+    for key, fault in rest.faults.items():
+        report.differ({"check": "segments", "segment": segment_name(key), "message": fault})
     progress(STEPS[2], 2, len(STEPS))
     check_counters(store, source, counters, sets, report)
     return report
