@@ -21,6 +21,10 @@ def check_string(kind: Literal["path", "host", "header", "address path"], text: 
     """Why workers would refuse a policy with this text in this place, or None: the path, host or header value of a route, or
     the path of an address that is called."""
 
+def forbidden_address(address: str, allowed: str = "") -> str | None:
+    """Why no upstream may have this IP address ("link-local", "metadata service", "multicast"), or None. ``allowed``: networks, with
+    commas, that upstreams may be in nevertheless. ValueError for a text that is no address or no network."""
+
 def denials() -> list[dict[str, object]]:
     """Every reason to refuse: code, status, message, why, extra (headers), retry, as `src/refusal/reason.rs` has them."""
 
@@ -340,11 +344,13 @@ class Gateway:
         body_total_s: float = 300.0,
         keep_alive_s: float = 75.0,
         probe_paths: list[str] | None = None,
+        upstream_allow: str = "",
         tls: bool = False,
     ) -> Gateway:
         """Take a slot of ``data_dir``. ``access_log``: ``"-"`` (stdout), ``"off"`` or a path that is appended to.
         ``body_timeout_s``: longest silence within a body; ``keep_alive_s``: told in ``Keep-Alive``; ``probe_paths``: they
-        precede all routes, None: ``/livez`` and ``/readyz`` where no route has them."""
+        precede all routes, None: ``/livez`` and ``/readyz`` where no route has them; ``upstream_allow``: networks, with commas, that
+        upstreams may be in although they are link-local, multicast or a metadata service's."""
     def start(self, event_loop: object, log: Callable[..., None] | None = None) -> None:
         """Start the worker's threads; ``event_loop`` is the loop the server runs on. ``log(event, **facts)`` is called with events of
         upstreams, from a thread of the worker. Once (else RuntimeError)."""

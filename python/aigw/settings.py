@@ -5,6 +5,7 @@ and read it with the same parsers. Entities and tiers are not settings: they bel
 to the Admin API and the configuration file. This module imports only `types` and `errors`.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -68,6 +69,19 @@ def _probes(text: str) -> tuple[str, ...]:
         if not _PROBE.match(path) or "//" in path or {".", ".."} & set(path.split("/")):
             raise ConfigError(f"'{text}' is not a list of paths: write it as in /livez,/readyz, or none")
     return paths
+
+
+def _networks(text: str) -> str:
+    """Networks, with commas, each in the form that the native part reads."""
+    found = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        try:
+            found.append(str(ipaddress.ip_network(part)))
+        except ValueError:
+            raise ConfigError(
+                f"'{part}' is not a network or an address: write it as in 169.254.7.0/24,fe80::/64"
+            ) from None
+    return ",".join(found)
 
 
 _PROBE: Final = re.compile(r"/[A-Za-z0-9._~/-]{1,255}\Z")
@@ -176,6 +190,12 @@ class Settings:
         "",
         "paths of the probes on the proxy address, with commas, which precede all routes; one that ends in /livez tells that the"
         " worker runs, any other that it takes requests; empty: /livez and /readyz where no route has them; none: off",
+    )
+    upstream_allow: str | None = _setting(
+        _optional(_networks),
+        "",
+        "networks, with commas, that upstreams may be in although they are link-local, multicast or a metadata service's, as in"
+        " 169.254.7.0/24; empty: none",
     )
     loop: str = _setting(
         _one_of("inline", "stock"), "inline", "how requests are stepped: on the server's thread, or by the event loop"

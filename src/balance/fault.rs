@@ -18,12 +18,14 @@ pub enum ConnectFault {
     Tls = 5,
     /// The proxy of the environment, not the upstream.
     Proxy = 6,
+    /// Each address of the name is one that no upstream may have.
+    Forbidden = 7,
 }
 
 impl ConnectFault {
     /// All faults, in the order of their codes.
-    pub const ALL: [Self; 6] =
-        [Self::Refused, Self::Unreachable, Self::Unresolved, Self::TimedOut, Self::Tls, Self::Proxy];
+    pub const ALL: [Self; 7] =
+        [Self::Refused, Self::Unreachable, Self::Unresolved, Self::TimedOut, Self::Tls, Self::Proxy, Self::Forbidden];
 
     /// The name in logs, metrics and `/status`.
     pub fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl ConnectFault {
             Self::TimedOut => "timeout",
             Self::Tls => "tls",
             Self::Proxy => "proxy",
+            Self::Forbidden => "forbidden",
         }
     }
 

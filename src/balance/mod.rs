@@ -1,8 +1,8 @@
 //! Stage `balance`: from a service or a model to the target that is asked.
 //!
 //! [`target`] and [`model_target`] have the addresses, [`order`] the order in which a model's targets are tried, [`failover`] decides
-//! whether the next one is asked, [`health`] which address is out, and [`fault`] names why it could not be connected to;
-//! [`learned`] keeps which parameters a target refuses.
+//! whether the next one is asked, [`health`] which address is out, [`reach`] which may be called at all, and [`fault`] names why it
+//! could not be connected to; [`learned`] keeps which parameters a target refuses.
 
 pub mod failover;
 pub mod fault;
@@ -10,11 +10,13 @@ pub mod health;
 pub mod learned;
 pub mod model_target;
 pub mod order;
+pub mod reach;
 pub mod target;
 pub mod tls;
 
 pub use fault::ConnectFault;
 pub use learned::Learned;
 pub use model_target::{ModelTarget, TargetQuery};
+pub use reach::Reach;
 pub use target::{Deadlines, Origin, ServiceTarget};
 pub use tls::{Pem, TlsSettings};

@@ -17,6 +17,7 @@ use pyo3::types::PyDict;
 
 use crate::errors::io_error;
 use crate::exchange::{CallInFlight, Exchange, Settings, Shared, deliver, idle};
+use crate::publisher::reach;
 
 /// Interval at which deadlines of exchanges in flight are checked.
 const BEAT: Duration = Duration::from_millis(50);
@@ -32,6 +33,7 @@ const BEAT: Duration = Duration::from_millis(50);
 ///     `body_total_s`: a request body must be whole within this, else 408.
 ///     `keep_alive_s`: answers tell that an idle connection is kept for this.
 ///     `probe_paths`: paths of probes, which precede all routes; `None`: `/livez` and `/readyz` where no route has them.
+///     `upstream_allow`: networks, with commas, that upstreams may be in though link-local, multicast or a metadata service.
 ///     tls: the listener speaks TLS.
 ///
 /// Raises `OSError` when the data folder cannot be used, `ValueError` for bad arguments.
@@ -45,7 +47,7 @@ pub struct Gateway {
 impl Gateway {
     #[new]
     #[allow(clippy::too_many_arguments)] // by keyword in Python
-    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, tls=false))]
+    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, upstream_allow="", tls=false))]
     fn new(
         py: Python<'_>,
         data_dir: &str,
@@ -56,6 +58,7 @@ impl Gateway {
         body_total_s: f64,
         keep_alive_s: f64,
         probe_paths: Option<Vec<String>>,
+        upstream_allow: &str,
         tls: bool,
     ) -> PyResult<Self> {
         let (body_silence, body_total) =
@@ -64,7 +67,7 @@ impl Gateway {
         let bounds = Bounds { max_body: max_body_bytes, probes: Probes::new(probe_paths) };
         let data = std::path::Path::new(data_dir);
         let worker = py.detach(|| Worker::open(data, access_log, bounds)).map_err(io_error)?;
-        let (upstream, inbox) = Upstream::channel();
+        let (upstream, inbox) = Upstream::channel(reach(upstream_allow)?);
         // A client may count in whole seconds only.
         let keep_alive = ("keep-alive", format!("timeout={}", keep_alive.as_secs()).into());
         let settings = Settings { max_body: max_body_bytes, body_silence, body_total, keep_alive, max_in_flight, tls };

@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aigw_core::balance::Reach;
+use aigw_core::balance::reach::Forbidden;
 use aigw_core::identify::KeyHasher;
 use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::file::Highest;
@@ -302,6 +304,19 @@ fn credential((n, id, consumer, hmac, expires_at): &CredentialTuple) -> PyResult
         Digest::from_slice(hmac).ok_or_else(|| value_error(format!("credential {n}: its hmac is not 32 bytes")))?;
     let id = uuid("credential", id)?;
     Ok((Credential { n: *n, id, consumer: *consumer, expires_at: *expires_at }, digest))
+}
+
+/// The addresses that upstreams may have, with these networks allowed.
+pub fn reach(allowed: &str) -> PyResult<Reach> {
+    Reach::parse(allowed).map_err(|part| value_error(format!("{part:?} is not a network: write it as 169.254.7.0/24")))
+}
+
+/// See the stub.
+#[pyfunction]
+#[pyo3(signature = (address, allowed=""))]
+pub fn forbidden_address(address: &str, allowed: &str) -> PyResult<Option<&'static str>> {
+    let address = address.parse().map_err(|_| value_error(format!("{address:?} is not an address")))?;
+    Ok(reach(allowed)?.forbids(address).map(Forbidden::name))
 }
 
 /// See the stub.

@@ -66,6 +66,9 @@ fn message(reason: Reason) -> &'static str {
         Reason::UpstreamUnresolved => {
             "The name of the model's server has no address; nothing was sent. If this lasts, the operator of this API should check the host in the url of the model's upstream, and the gateway's DNS."
         }
+        Reason::UpstreamForbidden => {
+            "The name of the model's server leads to an address that this gateway does not call; nothing was sent. The operator of this API finds the address in the gateway's log, and can allow it with AIGW_UPSTREAM_ALLOW."
+        }
         Reason::UpstreamTls => {
             "No TLS connection to the model's server could be made; nothing was sent. The operator of this API finds the cause in the gateway's log: most often the server's certificate, or a server without TLS."
         }

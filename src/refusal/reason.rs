@@ -183,6 +183,8 @@ denials! {
     LedgerFull = "ledger_full", 503, "The gateway cannot record calls now", RetryAfter, After;
     /// The control process, which reads the ledger, does not answer this question.
     ControlAway = "control_unavailable", 503, "The gateway cannot read its ledger now: ask again soon. If this lasts, the operator of this API finds the cause in the log of the control process", RetryAfter, After;
+    /// Upstream's name leads only to addresses that no upstream may have: link-local, multicast, metadata services (`AIGW_UPSTREAM_ALLOW`).
+    UpstreamForbidden = "upstream_forbidden", 502, "An invalid response was received from the upstream server", None, Operator;
 }
 
 impl Reason {

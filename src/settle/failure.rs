@@ -26,6 +26,8 @@ pub enum Failure {
     Proxy,
     /// The name has no address.
     Unresolved,
+    /// Each address of the name is one that no upstream may have.
+    Forbidden,
     /// The address is out after failed connects.
     Out,
     /// TLS handshake or certificate.
@@ -71,6 +73,7 @@ impl Failure {
                 | Self::Unreachable
                 | Self::Proxy
                 | Self::Unresolved
+                | Self::Forbidden
                 | Self::Out
                 | Self::Tls
                 | Self::ConnectTimeout
@@ -94,6 +97,7 @@ impl Failure {
             Self::Unreachable => Reason::UpstreamUnreachable,
             Self::Proxy => Reason::UpstreamProxy,
             Self::Unresolved => Reason::UpstreamUnresolved,
+            Self::Forbidden => Reason::UpstreamForbidden,
             Self::Out => Reason::UpstreamOut,
             Self::Tls => Reason::UpstreamTls,
             Self::ConnectTimeout => Reason::UpstreamConnectTimeout,
@@ -117,6 +121,7 @@ impl From<ConnectFault> for Failure {
             ConnectFault::Refused => Self::Refused,
             ConnectFault::Unreachable => Self::Unreachable,
             ConnectFault::Unresolved => Self::Unresolved,
+            ConnectFault::Forbidden => Self::Forbidden,
             ConnectFault::TimedOut => Self::ConnectTimeout,
             ConnectFault::Tls => Self::Tls,
             ConnectFault::Proxy => Self::Proxy,

@@ -47,6 +47,7 @@ const NAMES: &[&str] = &[
     "upstream_proxy",
     "upstream_vanished",
     "upstream_encoding",
+    "upstream_forbidden",
 ];
 const _: () = assert!(NAMES.len() <= ERROR_TYPES as usize, "each error type has its words");
 

@@ -105,6 +105,8 @@ pub enum Counter {
     TokenizerFailed,
     /// A refusal had no room in the ledger.
     DenialDropped,
+    /// A resolver's answer had an address that no upstream may have.
+    UpstreamForbidden,
 }
 
 /// The table of counters: index and description.
@@ -154,6 +156,13 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
         counter(
             "aigw_ledger_denials_dropped_total",
             "Refusals that the ledger had no room for: they are missing in GET /denials. Entries are never dropped.",
+        ),
+    ),
+    (
+        Counter::UpstreamForbidden,
+        counter(
+            "aigw_upstream_forbidden_total",
+            "Looks at an upstream's addresses that found one that no upstream may have: link-local, multicast, metadata services.",
         ),
     ),
 ];

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use aigw_core::balance::Origin;
+use aigw_core::balance::{Origin, Reach};
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::in_force::InForce;
 use aigw_core::request::Answer;
@@ -78,7 +78,7 @@ fn admitted(world: &World) -> Admitted<HeapSpace> {
 
 #[test]
 fn thread_survives_panics_of_delivery_and_beat() {
-    let (upstream, inbox) = Upstream::<Observer, ()>::channel();
+    let (upstream, inbox) = Upstream::<Observer, ()>::channel(Reach::default());
     let (told, events) = mpsc::channel();
     let (beaten, beats) = mpsc::channel();
     let (failed, missed) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -111,7 +111,7 @@ fn thread_survives_panics_of_delivery_and_beat() {
 
 #[test]
 fn answer_of_the_workers_own_is_delivered_and_a_panic_cuts_its_client() {
-    let (upstream, inbox) = Upstream::<Observer, u8>::channel();
+    let (upstream, inbox) = Upstream::<Observer, u8>::channel(Reach::default());
     let (told, events) = mpsc::channel();
     let deliver = move |batch: Batch<u8>| {
         for (waiter, event) in batch {
@@ -132,7 +132,7 @@ fn answer_of_the_workers_own_is_delivered_and_a_panic_cuts_its_client() {
 
 #[test]
 fn call_without_thread_comes_back_and_gives_back() {
-    let (upstream, inbox) = Upstream::<Observer, ()>::channel();
+    let (upstream, inbox) = Upstream::<Observer, ()>::channel(Reach::default());
     drop(inbox);
     let world = world();
     let returned = upstream.submit(Box::new(admitted(&world)), Arc::default(), ());
@@ -175,7 +175,7 @@ fn status_of(first: &'static str, second: &'static str) -> (u16, [usize; 2], [u3
         (target["port"], target["weight"]) = (json!(port), json!(1 - n));
     }
     let world = World::new(&policy);
-    let (handle, inbox) = Upstream::<Observer, ()>::channel();
+    let (handle, inbox) = Upstream::<Observer, ()>::channel(Reach::default());
     let (told, events) = mpsc::channel();
     let deliver = move |batch: Batch<()>| {
         for (_, event) in batch {
@@ -204,7 +204,7 @@ fn events_around_the_sync(strict: bool) -> (usize, u16) {
     policy["calls"].as_array_mut().unwrap().pop();
     policy["tiers"][0]["strict"] = json!(strict);
     let world = World::new(&policy);
-    let (handle, inbox) = Upstream::<Observer, ()>::channel();
+    let (handle, inbox) = Upstream::<Observer, ()>::channel(Reach::default());
     let (told, events) = mpsc::channel();
     let deliver = move |batch: Batch<()>| {
         for (_, event) in batch {

@@ -116,3 +116,10 @@ def test_an_unusable_setting_is_named_with_its_source(
 
 def test_off_loopback_with_a_token_is_allowed() -> None:
     assert load({"admin": "0.0.0.0:8001"}, {variable("admin_token"): "t"}).admin.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("text", ["169.254.7.1/24", "host", "10.0.0.0/33", "fe80::/200"])
+def test_odd_networks_are_refused(text: str) -> None:
+    assert load({}, {"AIGW_UPSTREAM_ALLOW": "169.254.7.0/24, fe80::1"}).upstream_allow == "169.254.7.0/24,fe80::1/128"
+    with pytest.raises(ConfigError, match=r"AIGW_UPSTREAM_ALLOW: .* is not a network or an address: write it as"):
+        load({}, {"AIGW_UPSTREAM_ALLOW": text})

@@ -1,20 +1,31 @@
 """Hosts of services and upstreams. In: the text of `host`. Out: its canonical form, or the reason to refuse it. No DNS.
 
 Link-local addresses are refused, because they answer with a machine's cloud credentials. Unusual spellings of an address
-(decimal, octal, hex, short, mapped) are refused, because attackers use them to evade such a check.
+(decimal, octal, hex, short, mapped) are refused, because attackers use them to evade such a check. Workers judge the addresses of a
+name by the same rule (`src/balance/reach.rs`) before they connect.
 """
 
 import ipaddress
+import os
 import re
 import socket
 from typing import Final
 
+from aigw._native import forbidden_address
+
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 _METADATA_NAMES: Final = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data"})
-_METADATA_ADDRESSES: Final = frozenset(
-    ipaddress.ip_address(a) for a in ("100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254")
-)
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_PLURALS: Final = {
+    "link-local": "link-local addresses",
+    "metadata service": "metadata services",
+    "multicast": "multicast addresses",
+}
+_allowed = [os.environ.get("AIGW_UPSTREAM_ALLOW", "")]
+
+
+def allow(networks: str) -> None:
+    """Accept addresses in these networks from now on (`Settings.upstream_allow`). Before the first call the variable holds."""
+    _allowed[0] = networks
 
 
 def wrong_host(host: str) -> str | None:
@@ -56,17 +67,9 @@ def _wrong_v6(host: str) -> str | None:
         return f"invalid value: {host}"
     if address.scope_id is not None:
         return "link-local addresses are not allowed"
-    inside = address.ipv4_mapped or address.sixtofour
-    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):
-        inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return _wrong_address(address) or (_wrong_address(inside) if inside is not None else None)
+    return _wrong_address(address)
 
 
 def _wrong_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
-    if address.is_link_local:
-        return "link-local addresses are not allowed"
-    if address in _METADATA_ADDRESSES:
-        return "metadata services are not allowed"
-    if address.is_multicast:
-        return "multicast addresses are not allowed"
-    return None
+    why = forbidden_address(str(address), _allowed[0])
+    return None if why is None else f"{_PLURALS[why]} are not allowed: AIGW_UPSTREAM_ALLOW lists networks that are"

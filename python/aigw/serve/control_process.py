@@ -17,6 +17,7 @@ from typing import Final
 import uvloop
 
 from aigw.config import ConfigErrors
+from aigw.entities.host import allow
 from aigw.errors import AigwError, ConfigError, explain
 from aigw.serve import child
 from aigw.serve.control_plane import Control, ControlSettings, open_control
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
     orders, settings = child.enter(arguments)
     log = Log(settings.log_format, "control")
     logging.getLogger().addHandler(Records(log))
+    allow(settings.upstream_allow or "")
     bar = Bar(sys.stderr.isatty())
     gc.disable()  # objects of a start either stay or are freed by reference counting
     try:

@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> None:
             body_total_s=settings.body_total,
             keep_alive_s=settings.keep_alive,
             probe_paths=None if settings.probe_path is None else list(settings.probe_path),
+            upstream_allow=settings.upstream_allow or "",
             tls=settings.tls_cert is not None,
         )
     except (OSError, ValueError) as error:

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aigw_core::balance::Reach;
 use aigw_core::request::Answer;
 use aigw_core::surface::Admitted;
 use tokio::sync::mpsc;
@@ -71,7 +72,7 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async move {
-            let shared = Rc::new(Shared::new(Arc::clone(&inbox.counters), &observer));
+            let shared = Rc::new(Shared::new(Arc::clone(&inbox.counters), inbox.reach, &observer));
             let ready = Rc::new(Ready::new(observer));
             let (postman, filled) = (Rc::clone(&shared), Rc::clone(&ready));
             tokio::task::spawn_local(async move {
@@ -97,12 +98,12 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
         Ok(())
     }
 
-    /// A handle and the inbox that `run` serves.
+    /// A handle and the inbox that `run` serves. `reach`: the addresses that upstreams may have.
     #[must_use]
-    pub fn channel() -> (Self, Inbox<O, T>) {
+    pub fn channel(reach: Reach) -> (Self, Inbox<O, T>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let counters = Arc::new(UpstreamCounters::default());
-        (Self { work: sender, counters: Arc::clone(&counters) }, Inbox { work: receiver, counters })
+        (Self { work: sender, counters: Arc::clone(&counters) }, Inbox { work: receiver, counters, reach })
     }
 
     /// Sends an admitted request; `waiter` gets its events. Gives the request back when the thread is gone.
@@ -135,4 +136,5 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
 pub struct Inbox<O: CallObserver, T> {
     work: mpsc::UnboundedReceiver<Submitted<O, T>>,
     counters: Arc<UpstreamCounters>,
+    reach: Reach,
 }

@@ -13,6 +13,8 @@ pub struct UpstreamCounters {
     pub connect_failures: AtomicU64,
     /// Requests sent on a pooled connection.
     pub reused: AtomicU64,
+    /// Answers of a resolver with an address that no upstream may have.
+    pub forbidden: AtomicU64,
     /// Tries at another upstream.
     pub failovers: AtomicU64,
     /// Tasks that panicked: a call's, which then failed, or one of the thread's own, which went on.
@@ -26,6 +28,7 @@ impl UpstreamCounters {
             (&self.connects, Counter::UpstreamConnect),
             (&self.connect_failures, Counter::UpstreamConnectFailed),
             (&self.reused, Counter::UpstreamReused),
+            (&self.forbidden, Counter::UpstreamForbidden),
             (&self.failovers, Counter::Failover),
             (&self.panics, Counter::Panic),
         ] {

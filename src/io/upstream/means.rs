@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use aigw_core::balance::Reach;
+
 use super::counters::UpstreamCounters;
 use super::fault::Tell;
 use super::notice::Notice;
@@ -15,6 +17,8 @@ use super::tls::Tls;
 /// The means of all pools.
 pub(super) struct Means {
     pub(super) lookup: Rc<dyn Lookup>,
+    /// The addresses that upstreams may have.
+    pub(super) reach: Rc<Reach>,
     pub(super) proxies: Proxies,
     pub(super) tls: Tls,
     pub(super) counters: Arc<UpstreamCounters>,
@@ -22,8 +26,9 @@ pub(super) struct Means {
 }
 
 impl Means {
-    pub(super) fn new(counters: Arc<UpstreamCounters>, tell: impl Fn(Notice) + 'static) -> Self {
+    pub(super) fn new(counters: Arc<UpstreamCounters>, reach: Reach, tell: impl Fn(Notice) + 'static) -> Self {
         Self {
+            reach: Rc::new(reach),
             lookup: Rc::new(System),
             proxies: Proxies::default(),
             tls: Tls::default(),
@@ -35,7 +40,7 @@ impl Means {
     /// With this resolver, without a proxy.
     #[cfg(test)]
     pub(super) fn of_test(lookup: Rc<dyn Lookup>, tell: impl Fn(Notice) + 'static) -> Self {
-        Self { lookup, proxies: Proxies::none(), ..Self::new(Arc::default(), tell) }
+        Self { lookup, proxies: Proxies::none(), ..Self::new(Arc::default(), Reach::default(), tell) }
     }
 }
 

@@ -62,6 +62,13 @@ pub enum Notice {
         /// The resolver's words.
         error: String,
     },
+    /// The upstream's name has addresses that no upstream may have. They are left out.
+    Barred {
+        /// The upstream.
+        upstream: String,
+        /// These addresses, each with its reason.
+        addresses: String,
+    },
     /// A file or folder of trusted certificates cannot be read.
     Roots {
         /// The words of the fault, with the path.
@@ -104,6 +111,13 @@ impl Notice {
             ),
             Self::NameLost { upstream, error } => {
                 ("upstream_name_lost", vec![("upstream", upstream), ("error", error)])
+            }
+            Self::Barred { upstream, addresses } => {
+                let repair = "AIGW_UPSTREAM_ALLOW lists networks that upstreams may have nevertheless";
+                (
+                    "upstream_address_forbidden",
+                    vec![("upstream", upstream), ("addresses", addresses), ("repair", repair.into())],
+                )
             }
             Self::Roots { error } => ("upstream_trust", vec![("error", error)]),
         })

@@ -1,7 +1,7 @@
 //! The addresses of one upstream that cannot be connected to, and the notices about them.
 //!
 //! In: the results of connects. Out: whether an address may be tried (`balance/health`), and one notice when the upstream goes
-//! down (every address out, or a name without an address, three times in a row), one when it is up again; the same for one address
+//! down (every address out, or a name without one that may be called, three times in a row), one when it is up again; the same for one address
 //! of several. A fault that needs its words to be understood (TLS, a proxy) is told at once, then once a minute.
 
 use std::cell::{Cell, RefCell};
@@ -31,6 +31,8 @@ pub(super) struct Outage {
     told: RefCell<Option<(Instant, String)>>,
     /// The last one behind a greeting: connects that succeed do not end it.
     refused: RefCell<Option<(Instant, String)>>,
+    /// The forbidden addresses that were told last.
+    barred: RefCell<Option<(Instant, String)>>,
 }
 
 impl Outage {
@@ -43,6 +45,7 @@ impl Outage {
             down: Cell::new(false),
             told: RefCell::default(),
             refused: RefCell::default(),
+            barred: RefCell::default(),
         }
     }
 
@@ -103,11 +106,12 @@ impl Outage {
         }
     }
 
-    /// The upstream's name has no address.
-    pub(super) fn unresolved(&self, error: String, tell: &Tell) {
+    /// The upstream's name has no address, or none that may be called.
+    pub(super) fn nameless(&self, fault: Fault, tell: &Tell) {
+        let Fault { kind, error } = fault;
         self.unresolved.set(self.unresolved.get() + 1);
         if self.unresolved.get() >= FAILURES && !self.down.replace(true) {
-            tell(Notice::Down { upstream: self.upstream.clone(), fault: ConnectFault::Unresolved, error });
+            tell(Notice::Down { upstream: self.upstream.clone(), fault: kind, error });
         }
     }
 
@@ -115,6 +119,13 @@ impl Outage {
     pub(super) fn name_lost(&self, error: String, tell: &Tell) {
         if is_news(&self.told, &error) {
             tell(Notice::NameLost { upstream: self.upstream.clone(), error });
+        }
+    }
+
+    /// The upstream's name has these forbidden addresses.
+    pub(super) fn barred(&self, addresses: &str, tell: &Tell) {
+        if is_news(&self.barred, addresses) {
+            tell(Notice::Barred { upstream: self.upstream.clone(), addresses: addresses.to_owned() });
         }
     }
 

@@ -14,7 +14,7 @@ use super::outage::Outage;
 use super::proxy::Proxy;
 use super::resolve::{Addresses, Refreshed};
 use aigw_core::balance::health::Attempt;
-use aigw_core::balance::{ConnectFault, Origin};
+use aigw_core::balance::{ConnectFault, Origin, Reach};
 use aigw_core::settle::Failure;
 use http::HeaderValue;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -51,11 +51,12 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(origin: Arc<Origin>, proxy: Option<Proxy>) -> Self {
+    /// `reach`: the addresses that the origin may have.
+    pub(super) fn new(origin: Arc<Origin>, proxy: Option<Proxy>, reach: Rc<Reach>) -> Self {
         let addresses = match &proxy {
-            None => Addresses::new(&origin.host, origin.port),
+            None => Addresses::new(&origin.host, origin.port, Some(reach)),
             // The proxy resolves the upstream's name.
-            Some(proxy) => Addresses::new(&proxy.host, proxy.port),
+            Some(proxy) => Addresses::new(&proxy.host, proxy.port, None),
         };
         Self {
             outage: Outage::new(label(&origin)),
@@ -179,17 +180,27 @@ impl Pool {
 
     async fn find(&self, means: &Means, by: Instant) -> Result<Rc<[SocketAddr]>, Failure> {
         let found = timeout_at(by, self.addresses.find(&*means.lookup)).await;
-        let error = match found {
+        let barred = self.tell_barred(means);
+        let unresolved = |error: String| Fault::new(ConnectFault::Unresolved, error);
+        let (fault, failure) = match found {
             Ok(Ok(all)) if !all.is_empty() => return Ok(all),
-            Ok(Ok(_)) => "the name has no address".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => {
-                self.outage.unresolved("the resolver does not answer".into(), &*means.tell);
-                return Err(Failure::ConnectTimeout);
-            }
+            Ok(Ok(_)) => match barred {
+                Some(fault) => (fault, Failure::Forbidden),
+                None => (unresolved("the name has no address".into()), Failure::Unresolved),
+            },
+            Ok(Err(error)) => (unresolved(error.to_string()), Failure::Unresolved),
+            Err(_) => (unresolved("the resolver does not answer".into()), Failure::ConnectTimeout),
         };
-        self.outage.unresolved(error, &*means.tell);
-        Err(Failure::Unresolved)
+        self.outage.nameless(fault, &*means.tell);
+        Err(failure)
+    }
+
+    /// Tells of the forbidden addresses in the resolver's last answer, once for each answer.
+    fn tell_barred(&self, means: &Means) -> Option<Fault> {
+        let addresses = self.addresses.take_barred()?;
+        means.counters.forbidden.fetch_add(1, Ordering::Relaxed);
+        self.outage.barred(&addresses, &*means.tell);
+        Some(Fault::new(ConnectFault::Forbidden, format!("no upstream may have its addresses: {addresses}")))
     }
 
     /// The connection that `connecting` makes, or an idle one to another address if that takes longer than [`SOON`].
@@ -257,13 +268,19 @@ impl Pool {
     }
 
     async fn refresh(self: Rc<Self>, means: Rc<Means>) {
-        match self.addresses.refresh(&*means.lookup).await {
+        let refreshed = self.addresses.refresh(&*means.lookup).await;
+        if let Some(fault) = self.tell_barred(&means)
+            && self.addresses.known().is_empty()
+        {
+            self.outage.nameless(fault, &*means.tell);
+        }
+        match refreshed {
             Refreshed::Same => {}
             Refreshed::Changed => {
                 self.idle.borrow_mut().retain(|(connection, _)| self.addresses.has(connection.peer));
             }
             Refreshed::Failed(error) if self.addresses.known().is_empty() => {
-                self.outage.unresolved(error, &*means.tell);
+                self.outage.nameless(Fault::new(ConnectFault::Unresolved, error), &*means.tell);
             }
             Refreshed::Failed(error) => self.outage.name_lost(error, &*means.tell),
         }

@@ -3,6 +3,7 @@
 //!
 //! In: a host, and a [`Lookup`] (the system's resolver on a blocking thread; another one in tests). Out: the addresses of the last
 //! answer, and whose turn it is. A resolver that fails leaves the answer before in force. Literal addresses are never asked for.
+//! An address that no upstream may have ([`Reach`]) is left out of each answer, so no connection to it is ever tried.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -12,6 +13,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use aigw_core::balance::Reach;
 use tokio::time::Instant;
 
 /// Age at which an answer is asked for again. Connections to an address that left its name must end within 10 s.
@@ -41,6 +43,10 @@ pub(super) struct Addresses {
     host: String,
     port: u16,
     literal: bool,
+    /// `None` for a proxy: the operator's own environment names it.
+    reach: Option<Rc<Reach>>,
+    /// The addresses that `reach` took from the last answer, in words, until they are told.
+    barred: Cell<Option<String>>,
     known: RefCell<Rc<[SocketAddr]>>,
     asked: Cell<Option<Instant>>,
     asking: Cell<bool>,
@@ -59,18 +65,23 @@ pub(super) enum Refreshed {
 }
 
 impl Addresses {
-    pub(super) fn new(host: &str, port: u16) -> Self {
+    pub(super) fn new(host: &str, port: u16, reach: Option<Rc<Reach>>) -> Self {
         let literal = host.parse::<IpAddr>().ok();
-        let known: Vec<SocketAddr> = literal.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-        Self {
+        let addresses = Self {
             host: host.to_owned(),
             port,
             literal: literal.is_some(),
-            known: RefCell::new(known.into()),
+            reach,
+            barred: Cell::new(None),
+            known: RefCell::new(Rc::new([])),
             asked: Cell::new(None),
             asking: Cell::new(false),
             turn: Cell::new(0),
+        };
+        if let Some(ip) = literal {
+            addresses.take(vec![SocketAddr::new(ip, port)]);
         }
+        addresses
     }
 
     /// The addresses of the last answer; none before the first.
@@ -86,6 +97,11 @@ impl Addresses {
     /// Whether the last answer has this address.
     pub(super) fn has(&self, address: SocketAddr) -> bool {
         self.known.borrow().contains(&address)
+    }
+
+    /// The forbidden addresses of the last answer, each with its reason. Once for each answer.
+    pub(super) fn take_barred(&self) -> Option<String> {
+        self.barred.take()
     }
 
     /// The index whose turn it is, among `count`; the next call gets the next one.
@@ -126,6 +142,7 @@ impl Addresses {
         // A resolver may turn its answer at each question: the turns are counted here.
         let mut seen = std::collections::HashSet::new();
         found.retain(|address| seen.insert(*address));
+        self.bar(&mut found);
         self.asked.set(Some(Instant::now()));
         let mut known = self.known.borrow_mut();
         let same = known.len() == found.len() && found.iter().all(|address| known.contains(address));
@@ -134,6 +151,20 @@ impl Addresses {
         }
         *known = found.into();
         Refreshed::Changed
+    }
+
+    /// Takes the addresses out that no upstream may have.
+    fn bar(&self, found: &mut Vec<SocketAddr>) {
+        let Some(reach) = &self.reach else { return };
+        let mut barred = Vec::new();
+        found.retain(|address| match reach.forbids(address.ip()) {
+            None => true,
+            Some(why) => {
+                barred.push(format!("{} ({})", address.ip(), why.name()));
+                false
+            }
+        });
+        self.barred.set((!barred.is_empty()).then(|| barred.join(", ")));
     }
 }
 
@@ -164,7 +195,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn failing_resolver_leaves_last_answer() {
-        let (fake, addresses) = (Fake::new(&[at(1), at(2), at(1)]), Addresses::new("two.test", 80));
+        let (fake, addresses) = (Fake::new(&[at(1), at(2), at(1)]), Addresses::new("two.test", 80, None));
         assert_eq!(*addresses.find(&fake).await.unwrap(), [at(1), at(2)]);
         assert_eq!([0, 1, 0].map(|_| addresses.turn(2)), [0, 1, 0]);
         *fake.0.borrow_mut() = Ok(vec![at(2), at(1)]);
@@ -181,8 +212,23 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn literal_address_is_never_asked_for() {
-        let addresses = Addresses::new("::1", 80);
+        let addresses = Addresses::new("::1", 80, Some(Rc::default()));
         assert!(!addresses.is_due() && addresses.is_single());
         assert_eq!(addresses.find(&Fake::new(&[])).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn forbidden_address_is_left_out_of_each_answer() {
+        let linked = SocketAddr::from(([169, 254, 169, 254], 80));
+        let (fake, addresses) = (Fake::new(&[linked, at(1)]), Addresses::new("two.test", 80, Some(Rc::default())));
+        assert_eq!(*addresses.find(&fake).await.unwrap(), [at(1)]);
+        assert_eq!(addresses.take_barred().unwrap(), "169.254.169.254 (link-local)");
+        assert_eq!(addresses.take_barred(), None);
+        *fake.0.borrow_mut() = Ok(vec![linked]);
+        assert_eq!(addresses.refresh(&fake).await, Refreshed::Changed);
+        assert!(addresses.known().is_empty() && addresses.take_barred().is_some());
+        let literal = Addresses::new("::ffff:169.254.169.254", 80, Some(Rc::default()));
+        assert!(literal.find(&Fake::new(&[linked])).await.unwrap().is_empty());
+        assert_eq!(Addresses::new("169.254.1.1", 80, None).known().len(), 1);
     }
 }

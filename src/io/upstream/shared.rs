@@ -18,7 +18,7 @@ use super::observer::CallObserver;
 use super::pool::Pool;
 #[cfg(test)]
 use super::resolve::Lookup;
-use aigw_core::balance::Origin;
+use aigw_core::balance::{Origin, Reach};
 
 /// Interval at which the pools are looked after.
 const TEND: Duration = Duration::from_secs(1);
@@ -32,11 +32,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(counters: Arc<UpstreamCounters>, observer: &Arc<impl CallObserver>) -> Self {
+    pub(super) fn new(counters: Arc<UpstreamCounters>, reach: Reach, observer: &Arc<impl CallObserver>) -> Self {
         let (teller, user) = (Arc::clone(observer), Arc::clone(observer));
         Self {
             pools: RefCell::default(),
-            means: Rc::new(Means::new(counters, move |notice| teller.notice(notice))),
+            means: Rc::new(Means::new(counters, reach, move |notice| teller.notice(notice))),
             uses: Box::new(move |origin| user.uses(origin)),
             tended: Cell::new(None),
         }
@@ -65,7 +65,7 @@ impl Shared {
         if let Some(pool) = pools.get(origin) {
             return Rc::clone(pool);
         }
-        let pool = Rc::new(Pool::new(Arc::clone(origin), self.means.proxies.of(origin)));
+        let pool = Rc::new(Pool::new(Arc::clone(origin), self.means.proxies.of(origin), Rc::clone(&self.means.reach)));
         pools.insert(Arc::clone(origin), Rc::clone(&pool));
         pool
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use aigw_core::balance::Origin;
+use aigw_core::balance::{Origin, Reach};
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::in_force::InForce;
 use aigw_core::settle;
@@ -73,7 +73,7 @@ struct Ends {
 fn ends() -> &'static Mutex<Ends> {
     static ENDS: OnceLock<Mutex<Ends>> = OnceLock::new();
     ENDS.get_or_init(|| {
-        let (upstream, inbox) = Upstream::<Observer, ()>::channel();
+        let (upstream, inbox) = Upstream::<Observer, ()>::channel(Reach::default());
         let (told, events) = mpsc::channel();
         let deliver = move |batch: Batch<()>| batch.into_iter().for_each(|(_, event)| drop(told.send(event)));
         thread::spawn(move || Upstream::run(inbox, Arc::new(Observer), PATIENCE, deliver, || ()));

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aigw.entities.host import canonical_host, wrong_host
+from aigw.entities.host import allow, canonical_host, wrong_host
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,7 @@ from aigw.entities.host import canonical_host, wrong_host
      "[fe80::1]", "fe80::1", "[fe80::1%25eth0]", "febf::1", "[::ffff:169.254.169.254]", "::ffff:a9fe:a9fe",
      "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "::169.254.169.254", "metadata.google.internal", "METADATA.google.internal.",
      "100.100.100.200", "fd00:ec2::254", "169.254.169.254.", "1.2.3", "foo.0x7f", "010.0.0.1", "a b", "a/b", "a@b", "-a", "",
+     "::ffff:0:169.254.169.254", "64:ff9b:1::a9fe:a9fe", "2001:db8::5efe:a9fe:a9fe", "fd20:ce::254",
      "224.0.0.1", "[::1", "h:80", "a..b", "x" * 64, "a\r\nb"],
 )  # fmt: skip
 def test_canonical_host_refuses_malformed_hosts(host: str) -> None:
@@ -28,3 +29,14 @@ def test_canonical_host_refuses_malformed_hosts(host: str) -> None:
 def test_canonical_host_accepts_hosts(host: str, canonical: str) -> None:
     assert wrong_host(host) is None
     assert canonical_host(host) == canonical
+
+
+def test_allowed_network_lifts_the_rule() -> None:
+    allow("169.254.7.0/24")
+    try:
+        assert wrong_host("169.254.7.9") is None and wrong_host("[::ffff:169.254.7.9]") is None
+        assert wrong_host("169.254.8.9") == (
+            "link-local addresses are not allowed: AIGW_UPSTREAM_ALLOW lists networks that are"
+        )
+    finally:
+        allow("")
