@@ -324,7 +324,8 @@ class Publisher:
         """Requests answered on these routes, or without a route, since the data folder was made."""
 
     def slots(self) -> list[dict[str, object]]:
-        """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline."""
+        """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline, silent_ms
+        (since each of its parts moved; 0 while it starts)."""
 
 @final
 class Gateway:
@@ -358,6 +359,8 @@ class Gateway:
         """End connections at ``port`` whose head is not whole 10 s after its first byte, or that send none for ``idle_s``. Once."""
     def ready(self, inline: bool) -> None:
         """Set the state of this worker's slot to ready."""
+    def beat(self, *, server: bool) -> None:
+        """Show that the event loop moves; ``server``: so do the server's threads. After ``ready`` at least once in a second."""
     def begin_drain(self) -> None:
         """Close each connection after its next answer."""
     def in_flight(self) -> int:
@@ -452,5 +455,7 @@ class InlineSubmit:
     @property
     def counts(self) -> tuple[int, int]:
         """(steps that ran inline, calls passed on to the loop)."""
+    def moves(self) -> bool:
+        """Whether no call is at work, or one has ended since the last time this was asked."""
     def __call__(self, callback: Callable[..., object], *args: object, context: object | None = None) -> object:
         """As the loop's method."""

@@ -191,6 +191,11 @@ class Settings:
         "paths of the probes on the proxy address, with commas, which precede all routes; one that ends in /livez tells that the"
         " worker runs, any other that it takes requests; empty: /livez and /readyz where no route has them; none: off",
     )
+    hang_timeout: float = _setting(
+        _seconds(1, 3600),
+        "5",
+        "time after which a worker that stands still is killed and replaced; one that computes gets four times that",
+    )
     upstream_allow: str | None = _setting(
         _optional(_networks),
         "",

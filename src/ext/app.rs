@@ -115,6 +115,12 @@ impl Gateway {
         self.shared.worker.ready(inline);
     }
 
+    /// Tell that the event loop moves; `server`: so do the server's threads.
+    #[pyo3(signature = (*, server))]
+    fn beat(&self, server: bool) {
+        self.shared.worker.beat_loop(server);
+    }
+
     /// Stop keeping connections: every answer from now on closes its connection.
     fn begin_drain(&self) {
         self.shared.worker.begin_drain();

@@ -14,6 +14,9 @@ use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// Stands for no call at work.
+const IDLE: u64 = u64::MAX;
+
 /// Stands in for a loop's `call_soon_threadsafe`; see the module's story.
 ///
 /// Args:
@@ -26,8 +29,13 @@ pub struct InlineSubmit {
     seen: Mutex<Vec<Py<PyAny>>>,
     /// The code of the first `_run`: each server of the process has a `_run` of its own, with the same code.
     code: std::sync::OnceLock<Py<PyAny>>,
+    /// Calls that began and that ended: the difference is at work.
+    begun: AtomicU64,
+    ended: AtomicU64,
     inlined: AtomicU64,
     passed_on: AtomicU64,
+    /// The calls that had ended when they were last looked at, if one was at work then.
+    held: AtomicU64,
 }
 
 #[pymethods]
@@ -39,9 +47,19 @@ impl InlineSubmit {
             run: AtomicUsize::new(0),
             seen: Mutex::new(Vec::new()),
             code: std::sync::OnceLock::new(),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             inlined: AtomicU64::new(0),
             passed_on: AtomicU64::new(0),
+            held: AtomicU64::new(IDLE),
         }
+    }
+
+    /// Whether no call is at work, or one has ended since the last time this was asked.
+    fn moves(&self) -> bool {
+        let ended = self.ended.load(Ordering::Relaxed);
+        let held = if self.begun.load(Ordering::Relaxed) == ended { IDLE } else { ended };
+        self.held.swap(held, Ordering::Relaxed) != held || held == IDLE
     }
 
     /// How often a step ran inline, and how often a call went to the loop instead: `(inlined, passed_on)`.
@@ -52,6 +70,21 @@ impl InlineSubmit {
 
     #[pyo3(signature = (callback, *args, context=None))]
     fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let done = self.submit(py, callback, args, context);
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        done
+    }
+}
+
+impl InlineSubmit {
+    fn submit<'py>(
         &self,
         py: Python<'py>,
         callback: &Bound<'py, PyAny>,
@@ -84,9 +117,7 @@ impl InlineSubmit {
         }
         self.pass_on(py, callback, args, context)
     }
-}
 
-impl InlineSubmit {
     /// Whether this is the server's own scheduling function (`_run` in every release of the pinned range).
     fn is_run(&self, callback: &Bound<'_, PyAny>) -> bool {
         let address = callback.as_ptr() as usize;

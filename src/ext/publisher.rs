@@ -263,6 +263,7 @@ impl Publisher {
                 row.set_item("generation", report.generation)?;
                 row.set_item("in_flight", report.in_flight)?;
                 row.set_item("inline", report.inline)?;
+                row.set_item("silent_ms", report.silent_ms)?;
                 Ok(row)
             })
             .collect()

@@ -19,6 +19,13 @@ impl SystemClock {
     }
 }
 
+/// Milliseconds of the machine's monotonic clock, the same for all processes. It stands still while the machine is suspended.
+pub fn machine_millis() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    seconds * 1_000 + nanos / 1_000_000
+}
+
 impl Default for SystemClock {
     fn default() -> Self {
         Self::new()

@@ -197,8 +197,13 @@ pub fn walk(cells: &ControlCells, labels: &Labels, sink: &mut impl Sink) -> io::
     for (at, metric) in WORKERS.iter().enumerate() {
         sink.metric(metric);
         for slot in &slots {
-            let value = [u64::from(slot.state == SlotState::Ready), slot.in_flight, u64::from(slot.inline)][at];
-            sink.sample("", &[("slot", &slot.slot.to_string())], Value::Whole(value));
+            let value = [
+                Value::Whole(u64::from(slot.state == SlotState::Ready)),
+                Value::Whole(slot.in_flight),
+                Value::Whole(u64::from(slot.inline)),
+                Value::Thousandths(slot.silent_ms),
+            ][at];
+            sink.sample("", &[("slot", &slot.slot.to_string())], value);
         }
     }
     Ok(())

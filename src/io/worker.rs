@@ -30,8 +30,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::access_log::AccessLog;
-use crate::cells::{SlotState, WorkerCells};
-use crate::clock::SystemClock;
+use crate::cells::{Part, SlotState, WorkerCells};
+use crate::clock::{SystemClock, machine_millis};
 use crate::control::ControlSocket;
 use crate::denials::{Denials, Refused};
 use crate::ids::Ids;
@@ -165,8 +165,18 @@ impl Worker {
         &self.recorder
     }
 
-    /// Counts what happened outside of requests since the last beat.
+    /// Shows that the event loop moves, and whether the server's threads do.
+    pub fn beat_loop(&self, server: bool) {
+        let (status, now) = (self.cells.status(), machine_millis());
+        status.beat(Part::Loop, now);
+        if server {
+            status.beat(Part::Server, now);
+        }
+    }
+
+    /// Shows that the upstream thread moves, and counts what happened outside of requests since the last beat.
     pub fn beat(&self) {
+        self.cells.status().beat(Part::Upstream, machine_millis());
         self.recorder.count_log();
         self.count_dropped(self.denials.write_due(self.cells.ledger(), self.clock.moment()));
         let ledger = self.cells.ledger().status();
@@ -330,6 +340,7 @@ impl Worker {
     pub fn ready(&self, inline: bool) {
         let status = self.cells.status();
         status.set_inline(inline);
+        status.begin_beats(machine_millis());
         status.set_state(SlotState::Ready);
     }
 

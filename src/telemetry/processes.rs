@@ -4,7 +4,7 @@
 use super::metric::{Metric, MetricType};
 
 /// Metrics of the configuration and of the control process, which writes them itself, below the page.
-pub const CONTROL: [Metric; 11] = [
+pub const CONTROL: [Metric; 12] = [
     Metric {
         name: "aigw_config_reload_success",
         kind: MetricType::Gauge,
@@ -28,6 +28,12 @@ pub const CONTROL: [Metric; 11] = [
         kind: MetricType::Counter,
         help: "Faults that a thread of the control process outlived since that started; its log tells of each.",
         labels: &["thread"],
+    },
+    Metric {
+        name: "aigw_worker_hangs_total",
+        kind: MetricType::Counter,
+        help: "Workers that the supervisor killed because a part of them stood still, since the control process started.",
+        labels: &[],
     },
     Metric {
         name: "aigw_ledger_entries_total",
@@ -69,7 +75,7 @@ pub const CONTROL: [Metric; 11] = [
 ];
 
 /// Gauges of a worker's slot, filled by the reader of slots.
-pub const WORKERS: [Metric; 3] = [
+pub const WORKERS: [Metric; 4] = [
     Metric {
         name: "aigw_worker_ready",
         kind: MetricType::Gauge,
@@ -86,6 +92,12 @@ pub const WORKERS: [Metric; 3] = [
         name: "aigw_inline_stepping",
         kind: MetricType::Gauge,
         help: "1 when requests are stepped on the server's own thread, 0 when through the event loop.",
+        labels: &["slot"],
+    },
+    Metric {
+        name: "aigw_worker_silent_seconds",
+        kind: MetricType::Gauge,
+        help: "Seconds since each part of the worker of this slot moved; after AIGW_HANG_TIMEOUT it is killed and replaced.",
         labels: &["slot"],
     },
 ];

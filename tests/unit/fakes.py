@@ -32,6 +32,7 @@ class FakePublisher:
         self.calls: list[str] = []
         self.fail: dict[str, OSError] = {}
         self.down: list[dict[str, Any]] = []
+        self.silent_ms = 0
         self.refuses = ""
         """A text that the fake refuses in routes."""
         self.buckets: dict[tuple[int, int], tuple[int, int]] = {}
@@ -165,7 +166,8 @@ class FakePublisher:
         return []
 
     def slots(self) -> list[dict[str, Any]]:
-        return [{"slot": 0, "pid": 1, "state": "ready", "generation": self._generation, "in_flight": 0, "inline": True}]
+        row = {"slot": 0, "pid": 1, "state": "ready", "generation": self._generation, "in_flight": 0, "inline": True}
+        return [{**row, "silent_ms": self.silent_ms}]
 
     def load_failures(self) -> int:
         return 0

@@ -5,7 +5,7 @@ In: the context. Out: JSON. Comments mark the values on which Kong's clients bas
 
 import os
 import socket
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +18,9 @@ from aigw.errors import StoreError
 from aigw.plugins import KONG_VERSION, PLUGINS
 from aigw.schema.describe import describe
 from aigw.types import HostPort, JsonDict
+
+SILENT_MS: Final = 2000
+"""A worker that beats once in half a second and has not for so long stands still."""
 
 
 def root(admin: Admin) -> JsonDict:
@@ -116,8 +119,14 @@ def readiness(admin: Admin) -> dict[str, bool]:
     return {
         "store": _reachable(admin),
         "snapshot": admin.publication.in_force.generation > 0,
-        "workers": any(s["state"] == "ready" for s in admin.publisher.slots()),
+        "workers": _serve(admin.publisher.slots()),
     }
+
+
+def _serve(slots: list[dict[str, Any]]) -> bool:
+    """Whether a worker serves, and none stands still: the kernel gives connections to that one, too."""
+    ready = [slot for slot in slots if slot["state"] == "ready"]
+    return bool(ready) and all(slot["silent_ms"] < SILENT_MS for slot in ready)
 
 
 def schema(name: str) -> JsonDict | None:

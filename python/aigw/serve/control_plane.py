@@ -25,6 +25,7 @@ from aigw.errors import AigwError, StoreError, explain
 from aigw.ledger.source import Source
 from aigw.serve.audit import audit_folder
 from aigw.serve.ledger import Ledger, open_ledger
+from aigw.telemetry.counts import Counts
 from aigw.telemetry.families import Family, native, text
 from aigw.telemetry.faults import Faults
 from aigw.types import HostPort, MetricLabels
@@ -65,6 +66,7 @@ class Control:
     """The metrics of `GET /metrics` for the exporters, each with the start of its counting (unix nanoseconds)."""
     repair: Repair
     faults: Faults
+    counts: Counts
     ledger: Ledger
 
     def start(self) -> None:
@@ -107,7 +109,7 @@ def open_control(
     store, files = _open_files(settings.data, publisher)
     publication = Publication(files)
     _count_consumers(files, settings.metrics_consumers)
-    faults = Faults()
+    faults, counts = Faults(), Counts()
     with _closing_on_error(store):
         source = files.ledger() if segments is None else segments(str(settings.data), store.store_id)
         ledger = open_ledger(settings.data, source, store, publication, faults, now, log)
@@ -115,9 +117,8 @@ def open_control(
     configuration = Configuration(
         store, writer, publication, files, settings.config, TokenizerCopies(settings.data), now, log
     )
-    metrics = _Metrics(
-        store, files, publication, lambda: [*configuration.families(), *faults.families(), *ledger.compactor.families()]
-    )
+    owners = (configuration, faults, counts, ledger.compactor)
+    metrics = _Metrics(store, files, publication, lambda: [row for one in owners for row in one.families()])
     admin = Admin(
         store=store,
         writer=writer,
@@ -145,6 +146,7 @@ def open_control(
         families=metrics.families,
         repair=Repair(files, writer.renew, log),
         faults=faults,
+        counts=counts,
         ledger=ledger,
     )
 

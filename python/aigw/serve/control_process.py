@@ -1,6 +1,6 @@
 """The control process: the Admin API served on its address, and the supervisor's messages.
 
-In: orders on the command line, lines `reclaim` and `reload` from the supervisor. Out: a process that serves until
+In: orders on the command line, lines `reclaim`, `reload` and `hung` from the supervisor. Out: a process that serves until
 SIGTERM. Exit status 2 means that the operator must repair something first; after another status the supervisor restarts it.
 `control_plane` builds the objects that this process runs.
 """
@@ -132,7 +132,10 @@ def _reclaim(control: Control, log: Log) -> None:
 
 def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
     """Handle the supervisor's messages. Several deaths need one sweep. Without a configuration file a reload is ignored."""
-    asked = set(os.read(fd, 4096).split())
+    lines = os.read(fd, 4096).split()
+    asked = set(lines)
+    if hangs := lines.count(b"hung"):
+        control.counts.add("aigw_worker_hangs_total", hangs)
     if b"reclaim" in asked:
         try:
             _reclaim(control, log)

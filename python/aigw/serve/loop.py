@@ -6,6 +6,7 @@ another way, the worker uses a stock loop: slower, never wrong.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import uvloop
 
@@ -17,11 +18,13 @@ class WorkerLoop(uvloop.Loop):  # type: ignore[misc]  # uvloop's Loop is a compi
     """A uvloop loop with instance attributes."""
 
 
-def make_loop(wanted: str) -> tuple[asyncio.AbstractEventLoop, bool]:
-    """Make a loop and set it as the current one. Returns it, and whether it steps inline. `wanted` is `inline` or `stock`."""
+def make_loop(wanted: str) -> tuple[asyncio.AbstractEventLoop, Callable[[], bool] | None]:
+    """Make a loop and set it as the current one. Returns it, and whether the server's thread moves (None: the loop itself steps requests).
+    `wanted` is `inline` or `stock`."""
     loop = WorkerLoop()
-    inline = wanted == "inline" and enters_by_run()
-    if inline:
-        setattr(loop, "call_soon_threadsafe", InlineSubmit(loop.call_soon_threadsafe))  # noqa: B010
     asyncio.set_event_loop(loop)
-    return loop, inline
+    if wanted != "inline" or not enters_by_run():
+        return loop, None
+    submit = InlineSubmit(loop.call_soon_threadsafe)
+    setattr(loop, "call_soon_threadsafe", submit)  # noqa: B010
+    return loop, submit.moves

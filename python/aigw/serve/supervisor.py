@@ -1,4 +1,4 @@
-"""The supervisor: starts one control process and N workers, replaces those that die, ends them in order.
+"""The supervisor: starts one control process and N workers, replaces those that die or stand still, ends them in order.
 
 In: settings, signals, deaths of children, messages on their ready pipes. Out: an exit code: 0 after a drain; 2 if the address or the
 data folder belongs to another process; 1 if a child cannot start and the gateway has never served (later the supervisor retries for
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from aigw.errors import AddressInUse, AigwError, ConfigError, StoreError
 from aigw.serve import child
+from aigw.serve.beats import Beats
 from aigw.serve.listen import hold
 from aigw.serve.log import Log, check_access_log
 from aigw.serve.slot import Slot
@@ -59,6 +60,7 @@ class Supervisor:
         self._messages = -1
         self._control = Slot("control", self._spawn_control)
         self._workers = [self._worker(f"worker-{n + 1}") for n in range(settings.workers)]
+        self._beats = Beats(settings.data / "cells", settings.hang_timeout)
         self._announced = False
         self._stopping = 0  # number of stop signals received
         self._hangups = 0
@@ -127,6 +129,7 @@ class Supervisor:
                 self._end(now)
             else:
                 self._start_due(now)
+            self._look_at_beats(now)
             self._look_at_certificate(now, asked=bool(self._hangups))
             self._pass_on_hangups()
             for key, _ in self._selector.select(self._pause(time.monotonic())):
@@ -146,6 +149,17 @@ class Supervisor:
         if self._hangups:
             self._hangups = 0
             self._tell_control("reload")
+
+    def _look_at_beats(self, now: float) -> None:
+        """Kill the workers that stand still; their deaths are found like others."""
+        if self._stopping or now < self._beats.next_look:
+            return
+        ready = {slot.pid: slot for slot in self._workers if slot.ready and slot.pid is not None}
+        for still in self._beats.look(now, list(ready)):
+            slot = ready[still.pid]
+            self._log("hung", child=slot.name, pid=still.pid, part=still.part, silent_s=still.silent_s)
+            slot.send(signal.SIGKILL)
+            self._tell_control("hung")
 
     def _look_at_certificate(self, now: float, *, asked: bool) -> None:
         """Let the workers serve another certificate when the files have one. A pair that cannot be used changes nothing."""
@@ -173,6 +187,8 @@ class Supervisor:
             times.append(self._kill_at)
         if self._certificate is not None and not self._stopping:
             times.append(self._certificate.next_look)
+        if not self._stopping and any(slot.ready for slot in self._workers):
+            times.append(self._beats.next_look)
         return max(0.0, min(times) - now) if times else None
 
     def _start_due(self, now: float) -> None:

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from aigw._native import Gateway
@@ -25,6 +26,10 @@ from aigw.settings import Settings
 LOOK_S = 0.1
 """Seconds between tries of a worker that could not load the snapshot."""
 LOOK_LOG_S = 1.0
+BEAT_S = 0.5
+
+Moves = Callable[[], bool] | None
+"""Whether the server's thread moves; None where the event loop steps requests."""
 
 
 def main(arguments: list[str]) -> None:
@@ -34,8 +39,8 @@ def main(arguments: list[str]) -> None:
     # sandbox may forbid the call; requests then cost more.
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    loop, inline = make_loop(settings.loop)
-    if settings.loop == "inline" and not inline:
+    loop, moves = make_loop(settings.loop)
+    if settings.loop == "inline" and moves is None:
         log("loop_is_stock", why="this server enters Python in another way than the inline loop expects")
     os.read(orders.go_fd, 1)  # returns when control has made the data folder usable
     try:
@@ -59,13 +64,14 @@ def main(arguments: list[str]) -> None:
     # All objects so far stay alive: freeze them, so collections skip them.
     gc.collect()
     gc.freeze()
-    code = loop.run_until_complete(_serve(gateway, settings, orders, inline, log))
+    code = loop.run_until_complete(_serve(gateway, settings, orders, moves, log))
     os._exit(code)
 
 
-async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inline: bool, log: Log) -> int:
+async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, moves: Moves, log: Log) -> int:
     loop = asyncio.get_running_loop()
     stop, at_once = asyncio.Event(), asyncio.Event()
+    beating: list[asyncio.Task[None]] = []  # until the process ends
 
     def on_quit() -> None:
         at_once.set()
@@ -73,8 +79,9 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, inl
 
     def listening() -> None:
         _log_certificate(servers, log)
-        gateway.ready(inline)
+        gateway.ready(moves is not None)
         child.report_ready(orders)
+        beating.append(loop.create_task(_beat(gateway, moves)))
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, on_quit)
@@ -138,6 +145,13 @@ def _log_certificate(servers: Servers, log: Log) -> None:
     """Log the certificate that every connection from now on gets, if there is one."""
     if servers.certificate is not None:
         log("certificate_served", fingerprint=servers.certificate)
+
+
+async def _beat(gateway: Gateway, moves: Moves) -> None:
+    """Show the supervisor that this loop moves, and whether the server's thread does."""
+    while True:
+        gateway.beat(server=moves is None or moves())
+        await asyncio.sleep(BEAT_S)
 
 
 async def _watch_log(gateway: Gateway, log: Log) -> None:

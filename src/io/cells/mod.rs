@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use reader::{ControlCells, ReclaimedSlot};
-pub use slots::{SLOTS, SlotReport, SlotState, SlotStatus};
+pub use slots::{Part, SLOTS, SlotReport, SlotState, SlotStatus};
 pub use worker::WorkerCells;
 
 use crate::store::StoreId;

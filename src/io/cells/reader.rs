@@ -20,7 +20,7 @@ use aigw_core::units::Moment;
 
 use super::counters::Counters;
 use super::slots::{self, OpenSlots, SlotReport};
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, machine_millis};
 use crate::ledger::{CONTROL_SLOT, DeadBooks, LEDGER, LedgerWriter, Segments};
 use crate::map::WordMap;
 use crate::store::StoreId;
@@ -156,7 +156,8 @@ impl ControlCells {
 
     /// The slots in use.
     pub fn slots(&self) -> io::Result<Vec<SlotReport>> {
-        Ok(self.open_slots()?.into_iter().filter_map(|(slot, words)| slots::report(slot, words)).collect())
+        let now = machine_millis();
+        Ok(self.open_slots()?.into_iter().filter_map(|(slot, words)| slots::report(slot, words, now)).collect())
     }
 
     fn open_slots(&self) -> io::Result<Vec<(u8, &WordMap)>> {

@@ -32,6 +32,8 @@ const INLINE: usize = header::OWN + 5;
 const LIFE: usize = header::OWN + 6;
 const UNSYNCED: usize = header::OWN + 7;
 const FAULTS: usize = header::OWN + 8;
+/// First of one word for each [`Part`]. The supervisor reads them, too (`serve/beats.py`).
+const BEATS: usize = header::OWN + 9;
 
 const FREE: u64 = 0;
 const WORDS: usize = HEADER_WORDS + RING_WORDS;
@@ -58,6 +60,21 @@ impl SlotState {
     }
 }
 
+/// A part of a worker that must go on for its requests to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The event loop of its main thread.
+    Loop,
+    /// The server's threads, as far as they run our code.
+    Server,
+    /// The upstream thread.
+    Upstream,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Loop, Self::Server, Self::Upstream];
+}
+
 /// A slot in use, as the control process sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotReport {
@@ -73,6 +90,8 @@ pub struct SlotReport {
     pub in_flight: u64,
     /// Whether the owner's requests are stepped inline.
     pub inline: bool,
+    /// Milliseconds since the part of it that moved least recently; 0 while it starts.
+    pub silent_ms: u64,
     /// Records of its ledger that a loss of power would take.
     pub unsynced: u64,
     /// Its ledger has no room for another record.
@@ -105,6 +124,18 @@ impl<'a> SlotStatus<'a> {
     pub fn set_ledger(self, unsynced: u64, full: bool, failing: bool) {
         self.0[UNSYNCED].store(unsynced, Ordering::Relaxed);
         self.0[FAULTS].store(u64::from(full) | u64::from(failing) << 1, Ordering::Release);
+    }
+
+    /// Shows that a part of the worker moves. `now`: [`machine_millis`](crate::clock::machine_millis).
+    pub fn beat(self, part: Part, now: u64) {
+        self.0[BEATS + part as usize].store(now, Ordering::Relaxed);
+    }
+
+    /// Shows that all parts move: the worker serves from now on.
+    pub fn begin_beats(self, now: u64) {
+        for part in Part::ALL {
+            self.beat(part, now);
+        }
     }
 
     /// The count of requests in flight, to be added to and subtracted from.
@@ -150,7 +181,7 @@ impl Slot {
             words[PID].store(u64::from(std::process::id()), Ordering::Relaxed);
             words[BOOT].store(boot(), Ordering::Relaxed);
             words[LIFE].store(life, Ordering::Relaxed);
-            for word in [GENERATION, IN_FLIGHT, INLINE, UNSYNCED, FAULTS] {
+            for word in [GENERATION, IN_FLIGHT, INLINE, UNSYNCED, FAULTS, BEATS, BEATS + 1, BEATS + 2] {
                 words[word].store(0, Ordering::Relaxed);
             }
             words[STATE].store(SlotState::Starting as u64, Ordering::Release);
@@ -296,8 +327,8 @@ pub(super) fn is_left_by(slot: &WordMap, life: u64) -> bool {
     words[STATE].load(Ordering::Acquire) != FREE && words[LIFE].load(Ordering::Relaxed) == life
 }
 
-/// The status of a slot's owner; `None` for a free slot.
-pub(super) fn report(number: u8, slot: &WordMap) -> Option<SlotReport> {
+/// The status of a slot's owner; `None` for a free slot. `now`: [`machine_millis`](crate::clock::machine_millis).
+pub(super) fn report(number: u8, slot: &WordMap, now: u64) -> Option<SlotReport> {
     let word = |n: usize| slot.words()[n].load(Ordering::Acquire);
     let state = match word(STATE) {
         1 => SlotState::Starting,
@@ -305,6 +336,7 @@ pub(super) fn report(number: u8, slot: &WordMap) -> Option<SlotReport> {
         3 => SlotState::Draining,
         _ => return None,
     };
+    let oldest = Part::ALL.iter().map(|part| word(BEATS + *part as usize)).min().unwrap_or(0);
     Some(SlotReport {
         slot: number,
         pid: u32::try_from(word(PID)).unwrap_or(0),
@@ -312,6 +344,7 @@ pub(super) fn report(number: u8, slot: &WordMap) -> Option<SlotReport> {
         generation: word(GENERATION),
         in_flight: word(IN_FLIGHT),
         inline: word(INLINE) != 0,
+        silent_ms: if state == SlotState::Starting { 0 } else { now.saturating_sub(oldest) },
         unsynced: word(UNSYNCED),
         ledger_full: word(FAULTS) & 1 != 0,
         ledger_failing: word(FAULTS) & 2 != 0,

@@ -80,6 +80,8 @@ def test_probes_answer_by_state(gateway: Gateway) -> None:
     behind = gateway.client.get("/readyz?verbose")
     assert (behind.status_code, "[+]snapshot ok" in behind.text) == (200, False)
     assert "[!]snapshot behind the store: [Errno 28] No space left on device" in behind.text
+    gateway.publisher.silent_ms = 2000
+    assert "[-]workers failed" in gateway.client.get("/readyz").text
     gateway.publisher.slots = list  # type: ignore[method-assign]
     not_ready = gateway.client.get("/readyz")
     assert (not_ready.status_code, "[-]workers failed" in not_ready.text) == (503, True)

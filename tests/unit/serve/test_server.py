@@ -5,6 +5,7 @@ import contextvars
 import socket
 import sys
 import types
+from collections.abc import Callable
 
 import pytest
 
@@ -44,10 +45,10 @@ def test_the_inline_loop_steps_the_requests_of_every_server_of_its_process() -> 
 
 @pytest.mark.parametrize("wanted", ["inline", "stock"])
 def test_the_server_runs_the_wanted_loop(wanted: str) -> None:
-    loop, inline = make_loop(wanted)
+    loop, moves = make_loop(wanted)
     try:
-        assert inline == (wanted == "inline")
-        assert (type(loop.call_soon_threadsafe).__name__ == "InlineSubmit") == inline
+        assert (moves is not None) == (wanted == "inline")
+        assert (type(loop.call_soon_threadsafe).__name__ == "InlineSubmit") == (moves is not None)
     finally:
         asyncio.set_event_loop(None)
         loop.close()
@@ -55,10 +56,22 @@ def test_the_server_runs_the_wanted_loop(wanted: str) -> None:
 
 def test_a_server_that_enters_otherwise_gets_a_stock_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "granian._futures", types.ModuleType("granian._futures"))
-    loop, inline = make_loop("inline")
+    loop, moves = make_loop("inline")
     asyncio.set_event_loop(None)
     loop.close()
-    assert not inline
+    assert moves is None
+
+
+def test_call_that_does_not_end_is_seen_by_the_second_look() -> None:
+    looks: list[bool] = []
+
+    def passed_on(callback: Callable[[], None], *, context: object = None) -> None:
+        callback()
+
+    submit = InlineSubmit(passed_on)
+    assert submit.moves() and submit.moves()
+    submit(lambda: looks.extend(submit.moves() for _ in range(3)))
+    assert looks == [True, False, False] and submit.moves()
 
 
 def test_workers_share_a_held_port_with_no_other_process() -> None:
