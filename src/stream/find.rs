@@ -10,6 +10,8 @@ use crate::price::{Classes, ServiceTier, service_tier};
 
 /// Bytes; a larger object is ignored.
 const MAX: usize = 16 * 1024;
+/// Bytes that a usage object seldom exceeds: OpenAI's has about 250 with all details.
+const USUAL: usize = 256;
 /// The names of the members, by their [`Wanted`].
 const NAMES: [(&[u8], Wanted); 4] = [
     (b"usage", Wanted::Usage),
@@ -54,10 +56,11 @@ pub struct Finder {
 }
 
 impl Key {
-    /// With one more byte; `None` when it is too long for a wanted one.
-    fn and(mut self, byte: u8) -> Option<Self> {
-        *self.bytes.get_mut(self.length)? = byte;
-        self.length += 1;
+    /// With more bytes; `None` when it is too long for a wanted one.
+    fn and(mut self, more: &[u8]) -> Option<Self> {
+        let end = self.length + more.len();
+        self.bytes.get_mut(self.length..end)?.copy_from_slice(more);
+        self.length = end;
         Some(self)
     }
 
@@ -75,6 +78,7 @@ impl Finder {
             at += match (self.wanted, self.key) {
                 (Some(wanted), _) if !self.held.is_empty() => self.take(wanted, rest),
                 (None, None) => self.skip(rest),
+                (None, Some(key)) if self.scan.in_string() => self.name(key, rest),
                 _ => self.step(rest[0]),
             };
         }
@@ -82,9 +86,23 @@ impl Finder {
 
     /// Reads bytes that concern no wanted member. Returns their number.
     fn skip(&mut self, rest: &[u8]) -> usize {
+        if self.scan.depth() > 1 {
+            // No key of an object inside a value is wanted.
+            return self.scan.pass_until(1, rest);
+        }
         let top = self.scan.depth() == 1;
         let run = if top { self.scan.run_to_separator(rest) } else { self.scan.run(rest) };
         rest.get(run).map_or(run, |byte| run + self.step(*byte))
+    }
+
+    /// Reads bytes of a top-level key up to its closing quote or a backslash, else that one byte. Returns their number.
+    fn name(&mut self, key: Key, rest: &[u8]) -> usize {
+        let run = self.scan.run(rest);
+        if run == 0 {
+            return self.step(rest[0]);
+        }
+        self.key = key.and(&rest[..run]);
+        run
     }
 
     /// Reads one byte.
@@ -121,7 +139,7 @@ impl Finder {
         let escape = self.scan.is_escaped() || byte == b'\\';
         self.scan.push(byte);
         if self.scan.in_string() {
-            self.key = self.key.filter(|_| !escape).and_then(|key| key.and(byte));
+            self.key = self.key.filter(|_| !escape).and_then(|key| key.and(&[byte]));
         }
     }
 
@@ -139,6 +157,7 @@ impl Finder {
             self.step(byte);
             return;
         }
+        self.held.reserve(USUAL);
         self.held.push(byte);
         self.scan.push(byte);
     }

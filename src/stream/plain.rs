@@ -4,6 +4,7 @@
 //! at the end of a call without usage: an honest answer costs the kept references alone. A larger document, and one without
 //! choices, has no count.
 
+use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,23 +20,27 @@ pub struct Plain {
     counter: Arc<dyn TokenCounter>,
     /// The endpoint generates text.
     generates: bool,
-    pieces: Vec<Bytes>,
+    /// Most answers are one piece, and need no list.
+    first: Bytes,
+    more: Vec<Bytes>,
     bytes: usize,
 }
 
 impl Plain {
     /// The answer of an endpoint.
     pub fn new(counter: Arc<dyn TokenCounter>, generates: bool) -> Self {
-        Self { counter, generates, pieces: Vec::new(), bytes: 0 }
+        Self { counter, generates, first: Bytes::new(), more: Vec::new(), bytes: 0 }
     }
 
     /// The next piece.
     pub(super) fn push(&mut self, piece: &Bytes) {
         self.bytes = self.bytes.saturating_add(piece.len());
         if self.bytes > MOST {
-            self.pieces = Vec::new();
+            (self.first, self.more) = (Bytes::new(), Vec::new());
+        } else if self.first.is_empty() {
+            self.first = piece.clone();
         } else {
-            self.pieces.push(piece.clone());
+            self.more.push(piece.clone());
         }
     }
 
@@ -44,9 +49,9 @@ impl Plain {
         if !self.generates {
             return Some(0);
         }
-        let whole = match &self.pieces[..] {
-            [only] => only.clone(),
-            pieces => pieces.concat().into(),
+        let whole = match &self.more[..] {
+            [] => self.first.clone(),
+            more => [slice::from_ref(&self.first), more].concat().concat().into(),
         };
         let choices = delta::of_document(&whole)?;
         Some(choices.iter().map(|texts| delta::tokens(texts, &*self.counter)).sum())

@@ -33,6 +33,8 @@ pub(super) struct Parts {
     pub on_disk: watch::Sender<OnDisk>,
     /// The thread pauses until it is woken.
     pub asleep: AtomicBool,
+    /// A call waits for its record since the last round began.
+    pub hurried: AtomicBool,
     pub stop: AtomicBool,
     pub thread: OnceLock<Thread>,
     pub failures: AtomicU64,
@@ -55,6 +57,7 @@ impl Parts {
             state: Mutex::new(State::new()),
             on_disk: watch::Sender::new(OnDisk::default()),
             asleep: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             thread: OnceLock::new(),
             failures: AtomicU64::new(0),
@@ -100,11 +103,22 @@ impl Parts {
         self.on_disk.send_modify(|on_disk| on_disk.over = true);
     }
 
+    /// Ends the thread's sleep: there is a record.
     pub fn wake(&self) {
-        if self.asleep.load(Ordering::SeqCst)
-            && self.asleep.swap(false, Ordering::SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            self.unpark();
+        }
+    }
+
+    /// Shortens the thread's pause: a call waits for its record.
+    pub fn hurry(&self) {
+        if !self.hurried.swap(true, Ordering::SeqCst) {
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }

@@ -16,7 +16,7 @@ use aigw_core::entry::record::{Payload, RecordKind};
 use super::files::{Disk, Files};
 use super::parts::{OnDisk, Parts};
 use super::state::Position;
-use super::syncer::{RETRY, Syncer, TICK, make_dir};
+use super::syncer::{GROUP, HURRY, RETRY, Syncer, make_dir};
 use crate::store::StoreId;
 
 /// An append without a claim, where every place that is left has been claimed: a defect of its caller.
@@ -130,6 +130,9 @@ impl LedgerWriter {
     async fn through(&self, records: u64) -> bool {
         let mut on_disk = self.shared.on_disk.subscribe();
         let is_there = |on_disk: &OnDisk| records <= on_disk.through;
+        if !is_there(&on_disk.borrow()) {
+            self.shared.hurry();
+        }
         on_disk.wait_for(|now| now.over || is_there(now)).await.is_ok_and(|now| is_there(&now))
     }
 
@@ -177,21 +180,34 @@ impl Drop for LedgerWriter {
 fn run(shared: &Parts, mut syncer: Syncer) -> Syncer {
     while !shared.stop.load(Ordering::SeqCst) {
         let start = Instant::now();
+        // Before the round looks at the records: those of the calls that wait by now are among them.
+        shared.hurried.store(false, Ordering::SeqCst);
         let pause = round(shared, &mut syncer);
-        if pause > TICK {
-            shared.asleep.store(true, Ordering::SeqCst);
-            // An append from before this word would not wake us.
-            if shared.state().unsynced() > 0 {
-                shared.asleep.store(false, Ordering::SeqCst);
-                continue;
-            }
-        }
-        if !shared.stop.load(Ordering::SeqCst) {
-            thread::park_timeout(pause.saturating_sub(start.elapsed()));
-        }
-        shared.asleep.store(false, Ordering::SeqCst);
+        rest(shared, start, pause);
     }
     syncer
+}
+
+/// Pauses until the next round is due: at an append or `pause` after the round's `start`, and then not before the group's time since
+/// `start` is over. The first append behind a round would else cause the next one at once.
+fn rest(shared: &Parts, start: Instant, pause: Duration) {
+    let park = |until: Duration, is_due: &dyn Fn() -> bool| {
+        let left = until.saturating_sub(start.elapsed());
+        let goes_on = !left.is_zero() && !is_due() && !shared.stop.load(Ordering::SeqCst);
+        if goes_on {
+            thread::park_timeout(left);
+        }
+        goes_on
+    };
+    shared.asleep.store(pause > GROUP, Ordering::SeqCst);
+    let is_hurried = || shared.hurried.load(Ordering::SeqCst);
+    // An append from before this word would not wake us.
+    if pause > GROUP && shared.state().unsynced() == 0 {
+        while park(pause, &|| is_hurried() || !shared.asleep.load(Ordering::SeqCst)) {}
+    }
+    shared.asleep.store(false, Ordering::SeqCst);
+    let group = pause.min(GROUP);
+    while park(if is_hurried() { group.min(HURRY) } else { group }, &|| false) {}
 }
 
 /// One round, which may panic: it is counted, and the next round comes.
@@ -200,4 +216,46 @@ fn round(shared: &Parts, syncer: &mut Syncer) -> Duration {
         shared.panics.fetch_add(1, Ordering::Relaxed);
         RETRY
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn parts() -> Arc<Parts> {
+        Arc::new(Parts::new(Arc::new(Disk), Path::new("unused"), [7, 7], 1, 1))
+    }
+
+    fn stop(parts: &Parts) {
+        parts.stop.store(true, Ordering::SeqCst);
+        parts.thread.get().unwrap().unpark();
+    }
+
+    #[test]
+    fn append_waiting_call_and_stop_end_a_pause() {
+        for (ask, least) in [(Parts::wake as fn(&Parts), GROUP), (Parts::hurry, HURRY), (stop, Duration::ZERO)] {
+            let (parts, start) = (parts(), Instant::now());
+            let resting = Arc::clone(&parts);
+            let thread = thread::spawn(move || rest(&resting, start, HOUR));
+            parts.thread.set(thread.thread().clone()).unwrap();
+            while !thread.is_finished() {
+                ask(&parts);
+                thread::yield_now();
+            }
+            thread.join().unwrap();
+            assert!(!parts.asleep.load(Ordering::SeqCst));
+            assert!(start.elapsed() >= least, "records that come together are one group");
+        }
+    }
+
+    #[test]
+    fn call_that_waits_before_a_pause_shortens_it() {
+        let parts = parts();
+        parts.hurry();
+        rest(&parts, Instant::now(), HOUR);
+        assert!(parts.hurried.load(Ordering::SeqCst), "the next round takes the mark away");
+    }
 }

@@ -37,7 +37,7 @@ impl<O: CallObserver, T: Send + 'static> Submitted<O, T> {
                 let outbox = Outbox::new(Rc::clone(ready), waiter, call);
                 let task = CallTask { shared: Rc::clone(shared), outbox };
                 // In a box: tokio moves a task's future several times, and the whole of it at the end, and this one has kilobytes.
-                tokio::task::spawn_local(Box::pin(task.run(dispatch, cancel)));
+                tokio::task::spawn_local(Box::pin(async move { task.run(dispatch, cancel).await }));
             }
             Self::Answer(answering, waiter) => {
                 let promise = Promise::new(Rc::clone(ready), waiter);

@@ -157,7 +157,7 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         let body = if rest.is_empty() { piece } else { [piece, rest].concat().into() };
         // Settled before the client can react: its next request must not meet this one's permit.
         self.complete();
-        self.hand_over_recorded(vec![Event::Whole(head, body)]);
+        self.hand_over_recorded([Event::Whole(head, body)]);
     }
 
     /// The head of an answer is here; its body follows in pieces and begins with `first`.
@@ -210,7 +210,7 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         let rest = self.with(|call| call.rest(call.request().arrived.elapsed(), &current)).unwrap_or_default();
         self.complete();
         let pieces = [last, rest].into_iter().filter(|piece| !piece.is_empty()).map(Event::Chunk);
-        self.hand_over_recorded(pieces.chain([Event::End]).collect());
+        self.hand_over_recorded(pieces.chain([Event::End]));
     }
 
     /// The answer breaks off: its last words to the client, handed over. Returns their length in bytes; `None` without any.
@@ -229,7 +229,7 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         let (shutdown, now) = (self.ready.observer.shutdown(), self.ready.observer.now());
         let FailedCall { ended, answer } = call.failed(failure, self.sent.get().is_some(), shutdown, now, after);
         self.ready.observer.ended(&ended);
-        self.hand_over_recorded(vec![answer.map_or(Event::Cut(peer), Event::Answer)]);
+        self.hand_over_recorded([answer.map_or(Event::Cut(peer), Event::Answer)]);
     }
 
     /// The call's task panicked: its waiter gets a last event in any case.
@@ -254,7 +254,7 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
     }
 
     /// Hands over the last events of the call. A strict tier's wait for its entry; on a disk that fails, the answer is cut.
-    fn hand_over_recorded(&self, events: Vec<Event>) {
+    fn hand_over_recorded(&self, events: impl IntoIterator<Item = Event> + 'static) {
         if !self.strict {
             for event in events {
                 self.hand_over(event);
@@ -265,7 +265,9 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         let (ready, waiter) = (Rc::clone(&self.ready), Rc::clone(&self.waiter));
         tokio::task::spawn_local(async move {
             let recorded = tokio::time::timeout(STRICT, ready.observer.recorded()).await;
-            let events = if recorded.is_ok() { events } else { vec![Event::Cut(None)] };
+            if recorded.is_err() {
+                return ready.add(&waiter, Event::Cut(None));
+            }
             for event in events {
                 ready.add(&waiter, event);
             }

@@ -107,7 +107,8 @@ impl Pool {
             // An equal share of the remaining time for each address: a silent one must not keep the others from being tried.
             let share =
                 by.saturating_duration_since(Instant::now()) / u32::try_from(all.len() - step).unwrap_or(u32::MAX);
-            let connecting = Rc::clone(self).connect(Rc::clone(means), address, attempt, share);
+            // In a box: it has kilobytes, and most calls find a connection.
+            let connecting = Box::pin(Rc::clone(self).connect(Rc::clone(means), address, attempt, share));
             let has_other = all.len() > 1 && !self.idle.borrow().is_empty();
             let made = if has_other {
                 self.soon(spawn_local(connecting)).await

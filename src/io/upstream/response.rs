@@ -112,7 +112,8 @@ pub(super) async fn pass<O: CallObserver, T: 'static>(
         }
     }
     outbox.head(head.status, head.headers, &held);
-    let (whole, last) = stream(outbox, body, held, way).await?;
+    // In a box: an answer that is whole by now needs no room for it.
+    let (whole, last) = Box::pin(stream(outbox, body, held, way)).await?;
     if whole && outbox.is_torn() {
         outbox.piece(last);
         return Err(Failure::CutShort);

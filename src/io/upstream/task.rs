@@ -50,7 +50,7 @@ pub(super) struct CallTask<O: CallObserver, T: 'static> {
 }
 
 impl<O: CallObserver, T: 'static> CallTask<O, T> {
-    pub(super) async fn run(self, dispatch: Dispatch, cancel: Arc<Cancel>) {
+    pub(super) async fn run(&self, dispatch: Dispatch, cancel: Arc<Cancel>) {
         let (total, peer) = (dispatch.deadlines.total, dispatch.peer);
         let outcome = tokio::select! {
             biased;
@@ -99,11 +99,12 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
                             best.add(Worth::Operators, Err(failure));
                             tokio::task::spawn_local(answered.whole());
                         }
-                        (None, Some(_)) => match answered.whole().await {
+                        // In boxes, as all that few calls do: every call's task has room for its largest step.
+                        (None, Some(_)) => match Box::pin(answered.whole()).await {
                             Ok(whole) => best.add(Worth::Whole, Ok(whole)),
                             Err(failure) => best.add(Worth::Torn, Err(failure)),
                         },
-                        (None, None) => match self.pass(answered, no_body, way).await {
+                        (None, None) => match Box::pin(self.pass(answered, no_body, way)).await {
                             // Of its head nothing has passed on.
                             Err(failure) if self.outbox.sent().is_none() => best.add(Worth::Torn, Err(failure)),
                             passed => return passed,
@@ -151,7 +152,7 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
             let Some(model) = others.as_mut().filter(|model| model.answered(status)) else {
                 return Ok(Answered::Begun(sent));
             };
-            let answered = peek(sent).await;
+            let answered = Box::pin(peek(sent)).await;
             match answered.begin().and_then(|begin| model.reworded(status, begin)) {
                 Some(again) => *attempt = again,
                 None => return Ok(answered),
