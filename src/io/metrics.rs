@@ -20,7 +20,7 @@ use aigw_core::telemetry::{
     Value, WORKERS,
 };
 
-use crate::cells::{ControlCells, SlotState};
+use crate::cells::{ControlCells, SlotReport, SlotState};
 
 /// Make room for the counters of numbers up to these.
 pub fn prepare(cells: &ControlCells, highest: Highest) -> io::Result<()> {
@@ -193,10 +193,15 @@ pub fn walk(cells: &ControlCells, labels: &Labels, sink: &mut impl Sink) -> io::
     telemetry::series::walk(&rows, &tiers, sink);
     telemetry::upstreams::walk(&cells.run(UPSTREAMS.0, 0, UPSTREAM_WORDS), upstreams.iter().map(String::as_str), sink);
     telemetry::calls::walk(&call_rows(cells, calls), sink);
-    let slots = cells.slots()?;
+    workers(&cells.slots()?, sink);
+    Ok(())
+}
+
+/// The gauges of the slots in use.
+fn workers(slots: &[SlotReport], sink: &mut impl Sink) {
     for (at, metric) in WORKERS.iter().enumerate() {
         sink.metric(metric);
-        for slot in &slots {
+        for slot in slots {
             let value = [
                 Value::Whole(u64::from(slot.state == SlotState::Ready)),
                 Value::Whole(slot.in_flight),
@@ -206,5 +211,4 @@ pub fn walk(cells: &ControlCells, labels: &Labels, sink: &mut impl Sink) -> io::
             sink.sample("", &[("slot", &slot.slot.to_string())], value);
         }
     }
-    Ok(())
 }
