@@ -361,6 +361,8 @@ class Gateway:
         """Set the state of this worker's slot to ready."""
     def beat(self, *, server: bool) -> None:
         """Show that the event loop moves; ``server``: so do the server's threads. After ``ready`` at least once in a second."""
+    def log_dropped(self, lines: int) -> None:
+        """Count lines that the worker's process log has dropped."""
     def begin_drain(self) -> None:
         """Close each connection after its next answer."""
     def in_flight(self) -> int:

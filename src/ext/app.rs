@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aigw_core::r#match::probe::Probes;
 use aigw_core::surface::Bounds;
+use aigw_core::telemetry::Counter;
 use aigw_io::upstream::{Inbox, Upstream};
 use aigw_io::worker::Worker;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -119,6 +120,11 @@ impl Gateway {
     #[pyo3(signature = (*, server))]
     fn beat(&self, server: bool) {
         self.shared.worker.beat_loop(server);
+    }
+
+    /// Count lines that the worker's process log has dropped.
+    fn log_dropped(&self, lines: u64) {
+        self.shared.worker.recorder().count(Counter::ProcessLogDropped, lines);
     }
 
     /// Stop keeping connections: every answer from now on closes its connection.

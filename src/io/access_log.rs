@@ -5,17 +5,20 @@
 //! Lines never contain credentials: queries are left out, because they may hold keys.
 
 use serde::Serialize;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16 * 1024;
+/// Bound of the wait for the last lines.
+const END: Duration = Duration::from_secs(1);
 /// Approximate bytes of one write.
 const BATCH: usize = 64 * 1024;
 
@@ -162,7 +165,7 @@ pub struct Tokens {
 #[derive(Debug)]
 pub struct AccessLog {
     lines: Mutex<Option<SyncSender<Line>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Receiver<()>>>,
     on: bool,
     fate: Arc<Fate>,
 }
@@ -189,7 +192,7 @@ impl AccessLog {
         match target {
             "off" => Ok(Self { lines: Mutex::default(), writer: Mutex::default(), on: false, fate: Arc::default() }),
             "-" => Self::to(Box::new(std::io::stdout())),
-            path => Self::to(Box::new(OpenOptions::new().create(true).append(true).open(Path::new(path))?)),
+            path => Self::to(Box::new(open(Path::new(path))?)),
         }
     }
 
@@ -197,8 +200,11 @@ impl AccessLog {
         let fate = Arc::new(Fate::default());
         let (sender, receiver) = sync_channel(QUEUE);
         let counted = Arc::clone(&fate);
-        let writer =
-            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, out, counted))?;
+        let (ends, writer) = sync_channel(0);
+        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            let _ends: SyncSender<()> = ends; // dropped with the thread
+            write_all(&receiver, out, counted);
+        })?;
         Ok(Self { lines: Mutex::new(Some(sender)), writer: Mutex::new(Some(writer)), on: true, fate })
     }
 
@@ -236,15 +242,20 @@ impl AccessLog {
         self.fate.error().clone()
     }
 
-    /// Write the waiting lines, then stop.
+    /// Write the waiting lines, then stop; a reader that takes none is not waited for longer than [`END`].
     pub fn close(&self) {
         drop(self.lines.lock().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
-            // The thread survives a fault in a batch.
-            let _ = writer.join();
+            let _ = writer.recv_timeout(END);
         }
     }
+}
+
+/// Opens a file that is appended to. A pipe is opened for reading, too: without a reader that would wait otherwise.
+fn open(path: &Path) -> std::io::Result<File> {
+    let is_pipe = path.metadata().is_ok_and(|found| found.file_type().is_fifo());
+    OpenOptions::new().create(true).append(true).read(is_pipe).open(path)
 }
 
 /// Lines on their way out: one write per batch, whole lines only, since several workers share a file or a pipe.
@@ -411,6 +422,19 @@ mod tests {
         assert!(wrote.recv().unwrap() > 0);
         log.close();
         assert_eq!(log.take_dropped(), 1);
+    }
+
+    #[test]
+    fn pipe_without_a_reader_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        let log = AccessLog::open(path.to_str().unwrap()).unwrap();
+        for _ in 0..QUEUE + 4096 {
+            log.write(line());
+        }
+        assert!(log.take_dropped() > 0);
+        log.close();
     }
 
     #[test]

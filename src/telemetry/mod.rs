@@ -107,6 +107,8 @@ pub enum Counter {
     DenialDropped,
     /// A resolver's answer had an address that no upstream may have.
     UpstreamForbidden,
+    /// A line of a worker's process log was dropped.
+    ProcessLogDropped,
 }
 
 /// The table of counters: index and description.
@@ -163,6 +165,13 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
         counter(
             "aigw_upstream_forbidden_total",
             "Looks at an upstream's addresses that found one that no upstream may have: link-local, multicast, metadata services.",
+        ),
+    ),
+    (
+        Counter::ProcessLogDropped,
+        counter(
+            "aigw_worker_log_dropped_total",
+            "Lines of the process log that workers dropped because standard error took no more.",
         ),
     ),
 ];

@@ -4,7 +4,7 @@
 use super::metric::{Metric, MetricType};
 
 /// Metrics of the configuration and of the control process, which writes them itself, below the page.
-pub const CONTROL: [Metric; 12] = [
+pub const CONTROL: [Metric; 13] = [
     Metric {
         name: "aigw_config_reload_success",
         kind: MetricType::Gauge,
@@ -34,6 +34,12 @@ pub const CONTROL: [Metric; 12] = [
         kind: MetricType::Counter,
         help: "Workers that the supervisor killed because a part of them stood still, since the control process started.",
         labels: &[],
+    },
+    Metric {
+        name: "aigw_process_log_dropped_total",
+        kind: MetricType::Counter,
+        help: "Lines of the process log that a process dropped because standard error took no more, since the control process started.",
+        labels: &["process"],
     },
     Metric {
         name: "aigw_ledger_entries_total",

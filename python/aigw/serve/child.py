@@ -42,7 +42,7 @@ class Orders:
     first: bool = False
     """For control: the gateway has never served, so a configuration file with errors ends the start."""
     control_fd: int = -1
-    """Lines from the supervisor to control: `reclaim`, `reload`, `hung`."""
+    """Lines from the supervisor to control: `reclaim`, `reload`, `hung`, `dropped:<lines of its log>`."""
 
 
 def spawn(module: str, orders: Orders) -> "subprocess.Popen[bytes]":

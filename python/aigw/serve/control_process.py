@@ -1,6 +1,6 @@
 """The control process: the Admin API served on its address, and the supervisor's messages.
 
-In: orders on the command line, lines `reclaim`, `reload` and `hung` from the supervisor. Out: a process that serves until
+In: orders on the command line, lines `reclaim`, `reload`, `hung` and `dropped:<lines>` from the supervisor. Out: a process that serves until
 SIGTERM. Exit status 2 means that the operator must repair something first; after another status the supervisor restarts it.
 `control_plane` builds the objects that this process runs.
 """
@@ -23,6 +23,7 @@ from aigw.serve import child
 from aigw.serve.control_plane import Control, ControlSettings, open_control
 from aigw.serve.control_socket import ControlSocket
 from aigw.serve.log import Log, Records
+from aigw.serve.outlet import take_over
 from aigw.serve.progress import Bar
 from aigw.serve.server import asgi
 from aigw.serve.watch import Watch
@@ -31,11 +32,13 @@ from aigw.telemetry import start_exporter
 
 LOOK_S: Final = 0.25
 """Seconds between two checks of the workers."""
+FLUSH_S: Final = 5.0
+"""Time that the reasons of a failed start get to be written."""
 
 
 def main(arguments: list[str]) -> int:
     orders, settings = child.enter(arguments)
-    log = Log(settings.log_format, "control")
+    log = Log(settings.log_format, "control", take_over(stream=True))
     logging.getLogger().addHandler(Records(log))
     allow(settings.upstream_allow or "")
     bar = Bar(sys.stderr.isatty())
@@ -58,6 +61,7 @@ def main(arguments: list[str]) -> int:
     except ConfigErrors as errors:
         bar.clear()
         sys.stderr.write(errors.rendered() + "\n")
+        log.outlet.flush(FLUSH_S)  # the supervisor ends this process as soon as it knows
         count = len(errors.findings)
         kept = "" if not (settings.data / "store.db").exists() else (
             "; nothing has changed, and a start without --config goes on with the configuration that the data folder holds"
@@ -67,6 +71,7 @@ def main(arguments: list[str]) -> int:
     except (AigwError, OSError) as error:
         why = explain(error)
         log("control_failed", error=why)
+        log.outlet.flush(FLUSH_S)
         child.report_failed(orders, why)
         return child.CONFIG_STATUS if isinstance(error, ConfigError) else 1
     gc.enable()
@@ -119,6 +124,7 @@ async def _repair(control: Control, log: Log) -> None:
                 _reclaim(control, log)
             except OSError as error:
                 log("repair_failed", error=str(error))
+        control.counts.add("aigw_process_log_dropped_total", log.outlet.take_dropped(), process="control")
 
 
 def _reclaim(control: Control, log: Log) -> None:
@@ -134,8 +140,10 @@ def _messages(control: Control, watch: Watch | None, fd: int, log: Log) -> None:
     """Handle the supervisor's messages. Several deaths need one sweep. Without a configuration file a reload is ignored."""
     lines = os.read(fd, 4096).split()
     asked = set(lines)
-    if hangs := lines.count(b"hung"):
-        control.counts.add("aigw_worker_hangs_total", hangs)
+    control.counts.add("aigw_worker_hangs_total", lines.count(b"hung"))
+    for line in lines:
+        if (dropped := line.removeprefix(b"dropped:")) != line and dropped.isdigit():
+            control.counts.add("aigw_process_log_dropped_total", int(dropped), process="supervisor")
     if b"reclaim" in asked:
         try:
             _reclaim(control, log)

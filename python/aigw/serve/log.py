@@ -8,35 +8,38 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from aigw.errors import ConfigError
+from aigw.serve.outlet import Outlet
 
 
 class Log:
-    """Writes to standard error, one write per line, so lines of several processes do not mix."""
+    """Writes to standard error, one write per line, so lines of several processes do not mix. It never waits: lines without room are
+    dropped, and a later line tells how many."""
 
-    def __init__(self, format: str, process: str, **always: object) -> None:
+    def __init__(self, format: str, process: str, outlet: Outlet, **always: object) -> None:
         """`format`: `json` or `console`. `always`: facts of every line."""
+        self.outlet: Final = outlet
         self._json = format == "json"
         self._process = process
         self._always = always
+        outlet.gap = lambda lines: self._line("log_dropped", {"lines": lines})
 
     def __call__(self, event: str, /, **facts: object) -> None:
+        self.outlet.put(self._line(event, facts))
+
+    def _line(self, event: str, facts: dict[str, object]) -> str:
         facts = {**self._always, **facts}
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._json:
             line = json.dumps({"time": time, "process": self._process, "event": event, **facts}, default=str)
         else:
             line = " ".join([time, self._process, event, *(f"{name}={value}" for name, value in facts.items())])
-        try:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-        except OSError:
-            pass  # the reader of the log is gone; serving continues
+        return line + "\n"
 
 
 class Records(logging.Handler):

@@ -25,6 +25,7 @@ from aigw.serve import child
 from aigw.serve.beats import Beats
 from aigw.serve.listen import hold
 from aigw.serve.log import Log, check_access_log
+from aigw.serve.outlet import take_over
 from aigw.serve.slot import Slot
 from aigw.settings import Settings
 
@@ -40,7 +41,7 @@ class Supervisor:
     """One gateway. `run` once, on the main thread."""
 
     def __init__(self, settings: Settings) -> None:
-        self._log = Log(settings.log_format, "supervisor")
+        self._log = Log(settings.log_format, "supervisor", take_over(stream=False))
         self._selector = selectors.DefaultSelector()
         self._certificate = _certificate(settings)
         self._served: dict[str, int] = {}
@@ -104,6 +105,10 @@ class Supervisor:
         with contextlib.suppress(OSError):
             os.write(self._messages, message.encode() + b"\n")
 
+    def _count_dropped(self) -> None:
+        if dropped := self._log.outlet.take_dropped():
+            self._tell_control(f"dropped:{dropped}")
+
     def _slots(self) -> list[Slot]:
         return [self._control, *self._workers]
 
@@ -132,6 +137,7 @@ class Supervisor:
             self._look_at_beats(now)
             self._look_at_certificate(now, asked=bool(self._hangups))
             self._pass_on_hangups()
+            self._count_dropped()
             for key, _ in self._selector.select(self._pause(time.monotonic())):
                 if key.fileobj is wake:
                     with contextlib.suppress(BlockingIOError):

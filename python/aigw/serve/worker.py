@@ -19,6 +19,7 @@ from aigw.serve import child
 from aigw.serve.drain import drain
 from aigw.serve.log import Log
 from aigw.serve.loop import make_loop
+from aigw.serve.outlet import take_over
 from aigw.serve.server import IDLE_GRACE_S, rsgi
 from aigw.serve.servers import Servers
 from aigw.settings import Settings
@@ -34,7 +35,7 @@ Moves = Callable[[], bool] | None
 
 def main(arguments: list[str]) -> None:
     orders, settings = child.enter(arguments)
-    log = Log(settings.log_format, "worker", child=orders.name)
+    log = Log(settings.log_format, "worker", take_over(stream=True), child=orders.name)
     # Wake-up preemption between our threads costs a third of a request's CPU. SCHED_BATCH avoids it, and threads inherit it. A
     # sandbox may forbid the call; requests then cost more.
     with contextlib.suppress(OSError):
@@ -59,12 +60,14 @@ def main(arguments: list[str]) -> None:
     except (OSError, ValueError) as error:
         why = explain(error)
         log("worker_failed", error=why)
+        log.outlet.flush()  # the supervisor may end this process as soon as it knows
         child.report_failed(orders, why)
         sys.exit(1)
     # All objects so far stay alive: freeze them, so collections skip them.
     gc.collect()
     gc.freeze()
     code = loop.run_until_complete(_serve(gateway, settings, orders, moves, log))
+    log.outlet.flush()
     os._exit(code)
 
 
@@ -81,7 +84,7 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, mov
         _log_certificate(servers, log)
         gateway.ready(moves is not None)
         child.report_ready(orders)
-        beating.append(loop.create_task(_beat(gateway, moves)))
+        beating.append(loop.create_task(_beat(gateway, moves, log)))
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, on_quit)
@@ -147,10 +150,12 @@ def _log_certificate(servers: Servers, log: Log) -> None:
         log("certificate_served", fingerprint=servers.certificate)
 
 
-async def _beat(gateway: Gateway, moves: Moves) -> None:
-    """Show the supervisor that this loop moves, and whether the server's thread does."""
+async def _beat(gateway: Gateway, moves: Moves, log: Log) -> None:
+    """Show the supervisor that this loop moves, and whether the server's thread does; count lines that the log dropped."""
     while True:
         gateway.beat(server=moves is None or moves())
+        if dropped := log.outlet.take_dropped():
+            gateway.log_dropped(dropped)
         await asyncio.sleep(BEAT_S)
 
 

@@ -1,4 +1,4 @@
-"""Counters of the control process that others move: workers that the supervisor killed.
+"""Counters of the control process that others move: workers that the supervisor killed, lines that a log dropped.
 
 In: an event, by the name of its metric. Out: `families`. They begin at 0 with the process.
 """
@@ -10,6 +10,7 @@ from aigw.telemetry.families import Family, own
 
 SERIES: Final[dict[str, tuple[dict[str, str], ...]]] = {
     "aigw_worker_hangs_total": ({},),
+    "aigw_process_log_dropped_total": ({"process": "control"}, {"process": "supervisor"}),
 }
 """Each metric with the labels of its series."""
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from aigw.serve.control_process import _messages
+from aigw.telemetry.counts import Counts
+from aigw.telemetry.families import text
 
 
 class Process:
@@ -14,6 +16,7 @@ class Process:
     def __init__(self, found: list[tuple[int, int]] | OSError) -> None:
         self.found = found
         self.hangups = 0
+        self.counts = Counts()
         self.said: list[tuple[str, dict[str, Any]]] = []
 
     def reclaim(self) -> list[tuple[int, int]]:
@@ -44,8 +47,11 @@ def test_a_reload_during_a_reclaim_is_not_lost(
     os.write(write, b"reclaim\nreload\nreclaim\n")
     _messages(process, process, read, process.log)  # type: ignore[arg-type]
     assert (process.said, process.hangups) == (said, 1)
-    os.write(write, b"reload\n")
+    os.write(write, b"hung\nreload\nhung\ndropped:7\ndropped:\n")
     _messages(process, None, read, process.log)  # type: ignore[arg-type]
     assert process.said[-1][0] == "reload_ignored"
+    page = text(process.counts.families())
+    assert "aigw_worker_hangs_total 2\n" in page
+    assert 'aigw_process_log_dropped_total{process="supervisor"} 7\n' in page
     os.close(read)
     os.close(write)
