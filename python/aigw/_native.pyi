@@ -214,7 +214,10 @@ class Publisher:
         """HMAC-SHA-256 of a key under ``DATA/secret`` (made on first use, 0600)."""
 
     def seal(self, secret: bytes) -> str:
-        """The secret as a text that only workers can open (ChaCha20-Poly1305 under a key derived from ``DATA/secret``)."""
+        """The secret as a text that only this gateway can open (ChaCha20-Poly1305 under a key derived from ``DATA/secret``)."""
+
+    def unseal(self, sealed: str) -> bytes:
+        """The secret in a text of ``seal``. ValueError for a damaged text, and for one of another data folder."""
 
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
         """Make counter column ``n`` of ``words`` 64-bit words a row, or let it grow to rows ``0 .. rows - 1``.

@@ -156,6 +156,12 @@ class Settings:
         "token of the Admin API (header Kong-Admin-Token); demanded off loopback; with it any Host may be called",
         secret=True,
     )
+    admin_shows_keys: int = _setting(
+        _whole(0, 1),
+        "0",
+        "1: the Admin API shows API keys that it is sent from now on, which stay sealed in the store, so that decK finds them by their text;"
+        " 0: it shows references, and sealed keys are deleted",
+    )
     workers: int = _setting(_whole(1, 64), str(len(os.sched_getaffinity(0))), "proxy workers")
     drain_timeout: float = _setting(
         _number(0, 3600, "seconds"), "30", "seconds that requests in flight get on SIGTERM before they are cut"

@@ -21,6 +21,7 @@ use aigw_io::metrics;
 use aigw_io::secret::{self, Sealer};
 use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
 use aigw_io::store::StoreId;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict};
@@ -100,6 +101,12 @@ impl Publisher {
 
     fn seal(&self, secret: &[u8]) -> PyResult<String> {
         self.sealer.seal(secret).map_err(io_error)
+    }
+
+    fn unseal<'py>(&self, py: Python<'py>, sealed: &str) -> PyResult<Bound<'py, PyBytes>> {
+        let plain =
+            self.sealer.open(sealed).ok_or_else(|| PyValueError::new_err("not a text that this folder sealed"))?;
+        Ok(PyBytes::new(py, &plain))
     }
 
     fn ensure_column(&self, py: Python<'_>, n: u32, words: u64, rows: u64, key: &str) -> PyResult<()> {

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from aigw.control.file.in_force import Events
 from aigw.serve.control_plane import Control, ControlSettings, open_control
 from fakes import FakePublisher
 from ledgers import FakeSource, Ledger
@@ -26,6 +27,9 @@ class Gateway:
     publishers: list[FakePublisher] = field(default_factory=list)
     control: Control | None = None
     segments: FakeSource = field(default_factory=FakeSource)
+    shows_keys: bool = False
+    tls: bool = False
+    log: Events = lambda event, /, **facts: None
 
     def open(self, *, forget: bool = False) -> "Gateway":
         """Start without a file. `forget` deletes the entities of an earlier one."""
@@ -34,8 +38,12 @@ class Gateway:
             self.publishers.append(FakePublisher(data_dir, store_id))
             return self.publishers[-1]
 
-        settings = ControlSettings(self.data, admin_token=self.token, forget=forget)
-        self.control = open_control(settings, publisher=make, segments=lambda *_: self.segments, now=lambda: self.now)
+        settings = ControlSettings(
+            self.data, admin_token=self.token, forget=forget, tls=self.tls, shows_keys=self.shows_keys
+        )
+        self.control = open_control(
+            settings, publisher=make, segments=lambda *_: self.segments, now=lambda: self.now, log=self.log
+        )
         self.control.start()
         self.client = TestClient(self.control.app, base_url="http://127.0.0.1:8001")
         return self

@@ -37,6 +37,7 @@ class FakePublisher:
         """A text that the fake refuses in routes."""
         self.buckets: dict[tuple[int, int], tuple[int, int]] = {}
         self.sealed = 0
+        self._secrets: dict[str, bytes] = {}
         self.cells: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._next: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
         self._before: tuple[dict[int, Any], dict[int, Any]] | None = None
@@ -50,7 +51,14 @@ class FakePublisher:
 
     def seal(self, secret: bytes) -> str:
         self.sealed += 1
-        return f"sealed-{self.sealed}-{self.hash_key(secret).hex()[:8]}"
+        text = f"sealed-{self.sealed}-{self.hash_key(secret).hex()[:8]}"
+        self._secrets[text] = secret
+        return text
+
+    def unseal(self, sealed: str) -> bytes:
+        if sealed not in self._secrets:
+            raise ValueError("not a text that this folder sealed")
+        return self._secrets[sealed]
 
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
         self._call("ensure_column")

@@ -36,7 +36,7 @@ class Call:
     @property
     def crud(self) -> Crud:
         """The engine at this moment."""
-        return Crud(self.admin.publisher, self.now, self.soon)
+        return Crud(self.admin.publisher, self.now, self.soon, self.admin.shows_keys)
 
     def write(self, status: int, operation: Callable[[WriteSession, Crud], Any]) -> "Answer":
         """Run the operation on the writer thread; its result becomes the answer's body."""

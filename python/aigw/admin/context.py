@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aigw.control.file.in_force import Configuration
+from aigw.control.file.in_force import Configuration, Events
 from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.files import Publisher
 from aigw.control.publish.publication import Publication
@@ -31,3 +31,6 @@ class Admin:
     metrics: Callable[[], str]
     admin_address: HostPort
     proxy_address: HostPort
+    shows_keys: bool = False
+    """Whether answers show the keys that the store has, sealed."""
+    log: Events = lambda event, /, **facts: None

@@ -17,15 +17,27 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Referenced, Row, UniqueViolation, must_be_of
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, EntityKind, check_entity
-from aigw.entities.keyauth_credential import key_hint
+from aigw.entities.keyauth_credential import key_hint, reference, referenced
 from aigw.entities.route import UNREACHABLE, unreachable
 from aigw.plugins import PLUGINS
 from aigw.schema.describe import describe
+from aigw.schema.fields import FieldErrors
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 
 CREDENTIALS: Final = "keyauth_credentials"
 TIERS: Final = "tiers"
+PLUGIN_INSTANCES: Final = "plugins"
+SEALED: Final = "sealed"
+MOVED: Final = "moved"
+_HIDDEN: Final = (SEALED, MOVED, "ttl")
+"""Members of a stored credential that no answer has: its key, sealed; the id that it had before, and until when; `ttl`, which is computed."""
+MOVED_SECONDS: Final = 600
+"""Seconds for which deleting a credential's former id is a success: a client that moved it deletes the id within seconds."""
+MOST_KEYS: Final = 1000
+"""Credentials of one consumer among which a former id is sought."""
+NO_KEY_BEHIND: Final = "a reference stands for the key of an existing credential, and this one is new: send the key itself, or leave it out"
+OTHER_KEY: Final = "is the reference to another credential: send the key itself, or this one's reference, {}"
 
 
 def is_uuid(text: str) -> bool:
@@ -38,11 +50,13 @@ def is_uuid(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Crud:
-    """The engine at one moment: `now` in unix seconds, `soon` rounded up. `publisher` makes HMACs of keys."""
+    """The engine at one moment: `now` in unix seconds, `soon` rounded up. `publisher` makes HMACs of keys, and seals them where
+    `shows_keys`."""
 
     publisher: Publisher
     now: int
     soon: int
+    shows_keys: bool = False
 
     def find(
         self, reader: StoreReader, kind: EntityKind, key: str, fixed: Mapping[str, str] | None = None
@@ -50,6 +64,8 @@ class Crud:
         """The entity by id, or by its endpoint key. A key that is unique only under its parent needs the parent in `fixed`."""
         if is_uuid(key):
             return reader.get(kind.name, "id", key.lower(), self.now)
+        if kind.endpoint_key == "key" and (key_id := referenced(key)) is not None:
+            return reader.get(kind.name, "id", key_id, self.now)
         if kind.endpoint_key == "key":
             return reader.get(kind.name, "hash", self.publisher.hash_key(key.encode()), self.now)
         if kind.endpoint_key in kind.together:
@@ -62,14 +78,28 @@ class Crud:
         return lambda row: self.shown(kind, row)
 
     def shown(self, kind: EntityKind, row: Row, key: str | None = None) -> JsonDict:
-        """The entity as clients see it. Pass `key` only for the one answer that shows it."""
+        """The entity as clients see it. Pass `key` only for the answer to the write that sent or made it."""
         if kind.name == TIERS:  # Kong's clients see a consumer group
             return {k: v for k, v in row.body.items() if k != "spec"}
+        if kind.name == PLUGIN_INSTANCES:
+            return {**row.body, "config": PLUGINS[row.body["name"]].shown(row.body["config"])}
         if kind.name != CREDENTIALS:
             return row.body
-        body = {**row.body, "key": key}
-        del body["ttl"]
-        return {**body, "ttl": max(0, row.expires_at - self.soon)} if row.expires_at else body
+        body = {k: v for k, v in row.body.items() if k not in _HIDDEN}
+        body["key"] = key or self.key_of(row) or reference(row.id)
+        # Rounded down, as in Kong. A client may send back what it got: 0 would mean for ever.
+        return {**body, "ttl": max(1, row.expires_at - self.soon - 1)} if row.expires_at else body
+
+    def key_of(self, row: Row) -> str | None:
+        """The key of a credential, if it is sealed in the store and answers may show it."""
+        sealed = row.body.get(SEALED) if self.shows_keys else None
+        if sealed is None:
+            return None
+        try:
+            owner, _, key = self.publisher.unseal(sealed).decode().partition(" ")
+        except ValueError:  # damaged, or of another data folder
+            return None
+        return key if owner == str(row.n) else None
 
     def create(self, session: WriteSession, kind: EntityKind, data: JsonDict, fixed: Mapping[str, str]) -> JsonDict:
         """POST: 201. `fixed` holds the references that the path sets."""
@@ -83,7 +113,10 @@ class Crud:
         self, session: WriteSession, kind: EntityKind, key: str, data: JsonDict, fixed: Mapping[str, str]
     ) -> JsonDict:
         """PUT: creates or replaces; omitted fields return to their defaults. A credential keeps its key."""
-        row = self.find(session, kind, key, fixed)
+        parents = {**self._parents(session, kind, data), **fixed}
+        row = self.find(session, kind, key, parents)
+        if row is None and kind.name == CREDENTIALS and is_uuid(key):
+            row = self._moved(session, kind, key.lower(), data, parents)
         self._must_be_under(row, fixed)
         if row is not None:
             must_be_of(False, row)
@@ -108,9 +141,10 @@ class Crud:
         must_be_of(False, row)
         given = self._typed(kind, data, row)
         _must_be_named(given, row.id)
-        merged = {**row.body, **given, "id": row.id}
+        kept = {k: v for k, v in row.body.items() if k not in (SEALED, MOVED)}
+        merged = {**kept, **given, "id": row.id}
         if isinstance(given.get("config"), dict) and given.get("name", row.body.get("name")) == row.body.get("name"):
-            merged["config"] = _merge(row.body["config"], given["config"])
+            merged["config"] = _merge(row.body["config"], _renamed(row.body["name"], given["config"]))
         if kind.name == CREDENTIALS and "ttl" not in given and row.expires_at:
             merged["ttl"] = row.expires_at - self.now
         return self._write(session, kind, merged, fixed, row)
@@ -120,7 +154,7 @@ class Crud:
         row = self.find(session, kind, key, fixed)
         self._must_be_under(row, fixed)
         if row is None:
-            if fixed:
+            if fixed and not (kind.name == CREDENTIALS and self._has_left(session, key, fixed)):
                 raise envelope.not_found()
             return
         try:
@@ -157,11 +191,32 @@ class Crud:
             _must_be_reachable(session, kind, body, row)
             if kind.name == CREDENTIALS:
                 return self._write_credential(session, kind, body, row)
+            if row is not None and _same(row.body, body):
+                return self.shown(kind, row)
             return self.shown(kind, session.put(kind, body, row))
         except SchemaViolation as error:
             raise envelope.schema_violation(error) from None
         except UniqueViolation as error:
             raise envelope.unique_violation(error) from None
+
+    def _moved(
+        self, session: WriteSession, kind: EntityKind, new: str, data: JsonDict, parents: Mapping[str, str]
+    ) -> Row | None:
+        """The consumer's credential with the key in the body, under its new id. decK knows a credential by its key; where it sees
+        a reference only, it sends the key with a new id, and then deletes the old one. The key never stops working."""
+        sent = data.get("key")
+        if not isinstance(sent, str) or sent.startswith("{"):
+            return None
+        row = session.get(kind.name, "hash", self.publisher.hash_key(sent.encode()), self.now)
+        if row is None or row.body["consumer"]["id"] != parents.get("consumer"):
+            return None
+        must_be_of(False, row)
+        return session.rename(kind, row, {**row.body, "id": new, MOVED: {"from": row.id, "at": self.now}})
+
+    def _has_left(self, reader: StoreReader, key: str, fixed: Mapping[str, str]) -> bool:
+        """Whether a credential of the consumer had this id until a moment ago: to delete the id is done already."""
+        found = (r.body.get(MOVED) for r in reader.page(CREDENTIALS, self.now, MOST_KEYS, "", fixed))
+        return any(m and m["from"] == key.lower() and m["at"] > self.now - MOVED_SECONDS for m in found)
 
     def _write_credential(self, session: WriteSession, kind: EntityKind, body: JsonDict, row: Row | None) -> JsonDict:
         key, ttl = body["key"], body["ttl"]
@@ -174,8 +229,31 @@ class Crud:
             key = kind.defaults()["key"]
             digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
         stored = {**body, "key": None, "key_hint": hint, "ttl": None}
+        if row is not None and MOVED in row.body:
+            stored[MOVED] = row.body[MOVED]
         # Workers compare whole seconds: counted from the second before, a key with ttl 1 could be expired on arrival.
-        return self.shown(kind, session.put(kind, stored, row, digest, self.soon + ttl if ttl else 0), key)
+        end = self.soon + ttl if ttl else 0
+        known = row if row is not None and row.hash == digest else None
+        if self.shows_keys and known is not None and self.key_of(known):
+            stored[SEALED] = known.body[SEALED]
+        elif self.shows_keys and key is not None:
+            n = row.n if row is not None else session.number(kind.name, body["id"])
+            stored[SEALED] = self.publisher.seal(f"{n} {key}".encode())
+        if known is not None and known.expires_at == end and known.body == stored:
+            return self.shown(kind, known, key)
+        return self.shown(kind, session.put(kind, stored, row, digest, end), key)
+
+    def _without_reference(self, given: JsonDict, row: Row | None) -> JsonDict:
+        """The input without a reference in place of the credential's own key: the key stays. Raises a Refusal for another one's."""
+        key = given.get("key")
+        key_id = referenced(key) if isinstance(key, str) else None
+        if key_id is None:
+            return given
+        if row is None:
+            raise envelope.schema_violation(SchemaViolation({"key": NO_KEY_BEHIND}))
+        if key_id != row.id:
+            raise envelope.schema_violation(SchemaViolation({"key": OTHER_KEY.format(reference(row.id))}))
+        return {k: v for k, v in given.items() if k != "key"}
 
     def _typed(self, kind: EntityKind, data: JsonDict, row: Row | None) -> JsonDict:
         """The input without read-only fields, and with a form's text converted by the schema."""
@@ -183,9 +261,11 @@ class Crud:
         if isinstance(data, Form):
             given = typed_fields(data, kind.model)
             name = given.get("name", row.body.get("name") if row else None)
-            if kind.name == "plugins" and name in PLUGINS and isinstance(given.get("config"), dict):
+            if kind.name == PLUGIN_INSTANCES and name in PLUGINS and isinstance(given.get("config"), dict):
                 given["config"] = typed(given["config"], self._config_schema(str(name)))
-        return {k: v for k, v in given.items() if kind.name != CREDENTIALS or k != "key_hint"}
+        if kind.name != CREDENTIALS:
+            return given
+        return self._without_reference({k: v for k, v in given.items() if k != "key_hint"}, row)
 
     @staticmethod
     def _config_schema(name: str) -> JsonDict:
@@ -204,11 +284,20 @@ class Crud:
             if not isinstance(value, dict) or value.get("id") is not None:
                 continue
             name = value.get(target.endpoint_key)
-            if isinstance(name, str) and list(value) == [target.endpoint_key]:
+            if isinstance(name, str):
                 row = reader.get(collection, target.endpoint_key, name, self.now)
                 if row is None:
-                    raise envelope.missing_reference(field, value, collection)
+                    raise envelope.unresolved_reference(field, target.endpoint_key, name, collection)
                 given[field] = {"id": row.id}
+
+    def _parents(self, reader: StoreReader, kind: EntityKind, data: JsonDict) -> dict[str, str]:
+        """Ids of the entities in the body under which the endpoint key is unique: a path like /acls/{group} names none."""
+        if kind.endpoint_key not in kind.together:
+            return {}
+        given = {field: data[field] for field in kind.foreign if field in data}
+        self._resolve(reader, kind, given)
+        found = {field: value.get("id") for field, value in given.items() if isinstance(value, dict)}
+        return {field: value.lower() for field, value in found.items() if isinstance(value, str)}
 
     def _references_exist(self, reader: StoreReader, kind: EntityKind, body: JsonDict) -> None:
         for field, collection in kind.foreign.items():
@@ -233,11 +322,24 @@ def _must_be_reachable(reader: StoreReader, kind: EntityKind, body: JsonDict, ro
         raise SchemaViolation({"paths": found})
 
 
+def _same(before: JsonDict, after: JsonDict) -> bool:
+    """Whether a write changes nothing: then nothing is stored and published, and `updated_at` stays."""
+    return before == {**after, **({"updated_at": before["updated_at"]} if "updated_at" in before else {})}
+
+
 def _must_be_named(given: JsonDict, key: str | None) -> None:
     """Raise a Refusal if the body asks for another id than the path's entity (`key`): ids never change."""
     wanted = given.get("id")
     if key is not None and wanted is not None and not (isinstance(wanted, str) and wanted.lower() == key):
         raise envelope.schema_violation(SchemaViolation({"id": "cannot be changed: the path names another entity"}))
+
+
+def _renamed(name: str, config: JsonDict) -> JsonDict:
+    """`PluginKind.renamed`, before a merge: a deprecated field overrules the stored value of the one that replaces it."""
+    try:
+        return PLUGINS[name].renamed(config)
+    except FieldErrors as error:
+        raise envelope.schema_violation(SchemaViolation(dict(error.fields))) from None
 
 
 def _merge(old: Any, new: Any) -> Any:

@@ -7,7 +7,7 @@ Kong's error names and codes.
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from aigw.control.store.origin import ReadOnly
@@ -15,6 +15,9 @@ from aigw.control.store.read import TagFilter
 from aigw.control.store.rows import Referenced, Row, UniqueViolation
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
+
+READ_ONLY: Final = 1001
+"""Our own code, far from Kong's, which count up from 1."""
 
 
 class Refusal(Exception):
@@ -59,6 +62,13 @@ def missing_reference(field: str, reference: Mapping[str, Any], collection: str)
     return coded(400, 4, "foreign key violation", message, {field: dict(reference)})
 
 
+def unresolved_reference(field: str, name: str, value: str, collection: str) -> Refusal:
+    """Code 13: the reference is a name, and no entity has it."""
+    text = f"the foreign key cannot be resolved with '{lua({name: value})}' for an existing '{collection}' entity"
+    message = f"foreign key unresolved ({field}.{name}: {text})"
+    return coded(400, 13, "foreign keys unresolved", message, {field: {name: text}})
+
+
 def still_referenced(error: Referenced, collection: str) -> Refusal:
     """Code 4: another entity still references this one."""
     message = f"an existing '{error.by}' entity references this '{collection}' entity"
@@ -77,9 +87,9 @@ def unsupported(message: str) -> Refusal:
 
 
 def read_only(error: ReadOnly) -> Refusal:
-    """Code 14, our own: the configuration file declares it."""
+    """`READ_ONLY`: the configuration file declares it."""
     fields = {"@declared_by": {"file": error.origin.file, "line": error.origin.line}}
-    return coded(409, 14, "read only", str(error), fields)
+    return coded(409, READ_ONLY, "read only", str(error), fields)
 
 
 def lua(value: Any) -> str:

@@ -150,7 +150,12 @@ def plugin_schema(name: str) -> JsonDict | None:
     inner = {k: v for field in describe(kind.config)["fields"] for k, v in field.items()}
     for alias, (record, member) in kind.aliases.items():
         found = next(f[member] for f in inner[record]["fields"] if member in f)
-        shorthands.append({alias: {"type": found["type"], "description": f"Deprecated: use {record}.{member}."}})
+        deprecation = {
+            "replaced_with": [{"path": [record, member]}],
+            "message": f"{name}: config.{alias} is deprecated, please use config.{record}.{member} instead",
+            "removal_in_version": "4.0",
+        }
+        shorthands.append({alias: {"type": found["type"], "deprecation": deprecation}})
     config = {**describe(kind.config), "required": True, **({"shorthand_fields": shorthands} if shorthands else {})}
     scope: list[JsonDict] = (
         [] if kind.consumer_scope else [{"consumer": {"type": "foreign", "reference": "consumers", "eq": None}}]

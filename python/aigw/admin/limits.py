@@ -27,7 +27,7 @@ def limits(admin: Admin, reader: StoreReader, consumer: Row, now: int) -> list[J
     page = reader.page("keyauth_credentials", now, 1000, where={"consumer": consumer.id})
     credentials = [(credential.n, credential.id) for credential in page]
     instances = []
-    for plugin, services in _applicable(world, [p for p in own if p.enabled and p.name == "rate-limiting"]):
+    for plugin, services in _applicable(world, [p for p in own if _runs(p, world.scheme)]):
         for service, rows in _counted(plugin, services, [(consumer.n, consumer.id)], credentials):
             profile = profiles.find(plugin, service)
             if profile is not None:
@@ -38,6 +38,10 @@ def limits(admin: Admin, reader: StoreReader, consumer: Row, now: int) -> list[J
         admin.publisher.standing(instances, tier.n if tier else 0, consumer.n, credentials, at)
     )
     return found
+
+
+def _runs(plugin: Plugin, scheme: str) -> bool:
+    return plugin.enabled and plugin.name == "rate-limiting" and scheme in plugin.protocols
 
 
 def _counted(
@@ -54,7 +58,7 @@ def _applicable(world: World, own: list[Plugin]) -> list[tuple[Plugin, list[str]
     """Every instance that wins on some route for this consumer, with the services that it counts there."""
     ranked = sorted(own, key=lambda p: -rank(p.route is not None, p.service is not None, consumer=True))
     found = {p.id: (p, {p.service.id} if p.service else set[str]()) for p in ranked}
-    shared = list(world.plugins.values())
+    shared = world.running()
     for _, route in sorted(world.routes.values(), key=lambda r: r.n):
         service = route.service.id if route.service else None
         mine = next((rank_of(p) for p in ranked if _covers(p, route.id, service)), 0)

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from aigw.admin import config, envelope, groups, info, limits, tiers, usage
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
-from aigw.admin.crud import Crud
+from aigw.admin.crud import CREDENTIALS, Crud
 from aigw.admin.envelope import Refusal
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS, EntityKind
+from aigw.entities.keyauth_credential import referenced
 from aigw.plugins import PLUGINS
+from aigw.types import JsonDict
 
 COLLECTIONS: Final = {kind.url: kind for kind in KINDS.values() if kind.served}
 CHILD_URLS: Final = {"keyauth_credentials": "key-auth"}
@@ -132,7 +134,7 @@ def _entity(kind: EntityKind, key: str, parent: _Parent | None) -> Methods:
             row = call.crud.find(reader, kind, key, fixed)
         if row is None or any((row.body[f] or {}).get("id") != owner for f, owner in fixed.items()):
             raise envelope.not_found()
-        return Answer(200, call.crud.shown(kind, row))
+        return Answer(200, _noted(call, kind, [call.crud.shown(kind, row)])[0])
 
     def put(call: Call) -> Answer:
         return call.write(200, lambda w, crud: crud.upsert(w, kind, key, call.data, _fixed(parent, w, crud)))
@@ -178,7 +180,18 @@ def _list(call: Call, kind: EntityKind, parent: _Parent | None) -> Answer:
         where["custom_id"] = call.query["custom_id"]
     with call.admin.store.reading() as reader:
         where |= _fixed(parent, reader, call.crud)
-        return Answer(200, page_of(call, reader, kind, where, call.crud.shown_of(kind), nested=parent is not None))
+        page = page_of(call, reader, kind, where, call.crud.shown_of(kind), nested=parent is not None)
+    _noted(call, kind, page["data"])
+    return Answer(200, page)
+
+
+def _noted(call: Call, kind: EntityKind, shown: list[JsonDict]) -> list[JsonDict]:
+    """The same entities, after a line in the log if keys are among them."""
+    if call.admin.shows_keys and kind.name == CREDENTIALS:
+        keys = sum(referenced(one["key"]) is None for one in shown)
+        if keys:
+            call.admin.log("keys_shown", path=call.path, keys=keys)
+    return shown
 
 
 def _tags(call: Call, tag: str | None = None) -> Answer:

@@ -29,8 +29,11 @@ class _Generator(GenerateJsonSchema):
         function: Any = schema["function"]["function"]
         number = next((s for s in inner.get("anyOf", [inner]) if s.get("type") in ("integer", "number")), None)
         if number is not None and isinstance(function, (Between, Positive)):
-            number["minimum"] = function.low if isinstance(function, Between) else 1
             number["maximum"] = function.high
+            if isinstance(function, Positive) and number["type"] == "number":
+                number["exclusiveMinimum"] = 0
+            else:
+                number["minimum"] = function.low if isinstance(function, Between) else 1
         if isinstance(function, Only):
             one = inner["anyOf"][0] if "anyOf" in inner else inner
             one["enum"] = list(function.allowed)

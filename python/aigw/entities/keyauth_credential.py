@@ -1,6 +1,7 @@
-"""A key-auth credential: one API key of a consumer. The key is shown once, in the answer that made it.
+"""A key-auth credential: one API key of a consumer. The answer to the write that sent or made the key shows it.
 
-The store keeps the HMAC only; later answers have `key` null and `key_hint`, its last four characters.
+The store keeps the HMAC only. Later answers have a reference to the credential in place of the key, and `key_hint`, its last four
+characters. With `AIGW_ADMIN_SHOWS_KEYS=1` the store keeps the key too, sealed, and answers show it.
 """
 
 import re
@@ -16,6 +17,8 @@ from aigw.schema.fields import Between, Foreign, References, shown, violation
 
 MAX_TTL: Final = 100_000_000
 _ALPHABET: Final = string.ascii_letters + string.digits
+_VAULT: Final = "{vault://"
+_REFERENCE: Final = re.compile(r"\{vault://aigw/([0-9A-Fa-f-]{36})\}\Z")
 _SENDABLE: Final = re.compile(r"[!-~]*\Z")
 
 
@@ -29,7 +32,22 @@ def key_hint(key: str) -> str:
     return f"...{key[-4:]}" if len(key) >= 16 else "..."
 
 
+def reference(key_id: str) -> str:
+    """The text that stands for the key of the credential `key_id`, in the form of Kong's references."""
+    return f"{_VAULT}aigw/{key_id}}}"
+
+
+def referenced(key: str) -> str | None:
+    """The credential's id in such a text, or None."""
+    found = _REFERENCE.match(key)
+    return found[1].lower() if found else None
+
+
 def _sendable(key: str) -> str:
+    if key.startswith(_VAULT):
+        raise violation(
+            "must be the key itself, or in a file its key_hash: references to vaults are not supported in this version"
+        )
     if not _SENDABLE.match(key):
         raise violation("must be printable ascii without spaces: no client could send it in a header")
     return key
@@ -45,7 +63,9 @@ class KeyauthCredential(Entity):
     """`ttl` counts down in answers; at 0 the credential expires."""
 
     consumer: Annotated[Foreign, References("consumers")] = Field(description="Owner of the key.")
-    key: Key | None = Field(default=None, description="The key: generated when left out, shown once.")
+    key: Key | None = Field(
+        default=None, description="The key: generated when left out, shown once; later its reference."
+    )
     key_hint: Annotated[str, StringConstraints(max_length=7)] | None = Field(
         default=None, description="The key's last characters (read only)."
     )

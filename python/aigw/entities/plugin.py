@@ -52,15 +52,7 @@ def _kind_name(value: str) -> str:
     return value
 
 
-def _both(value: list[str]) -> list[str]:
-    if not {"http", "https"} <= set(value):
-        raise violation(f"{NOT_SUPPORTED}: must hold both 'http' and 'https'")
-    return value
-
-
-Protocols = Annotated[
-    list[Literal["grpc", "grpcs", "http", "https"]], SetMarker(), AfterValidator(unique), AfterValidator(_both)
-]
+Protocols = Annotated[list[Literal["grpc", "grpcs", "http", "https"]], SetMarker(), AfterValidator(unique)]
 
 
 class Plugin(Entity):
@@ -78,7 +70,9 @@ class Plugin(Entity):
     )
     config: dict[str, Any] = Field(default_factory=dict, description="The kind's own fields.")
     protocols: Protocols = Field(
-        default=["grpc", "grpcs", "http", "https"], description="Protocols that it runs on: http and https."
+        default=["grpc", "grpcs", "http", "https"],
+        min_length=1,
+        description="Protocols that it runs on: the proxy address has http or, with TLS, https.",
     )
     enabled: bool = Field(default=True, description="Whether it runs.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
@@ -104,15 +98,7 @@ def expand_config(data: JsonDict) -> JsonDict:
     kind = PLUGINS.get(name) if isinstance(name, str) else None
     if kind is None or not (config is None or isinstance(config, dict)):
         return data
-    config = dict(config or {})
-    for alias, (record, field) in kind.aliases.items():
-        if alias in config:
-            value = config.pop(alias)
-            inner = config.get(record)
-            if isinstance(inner, dict):
-                inner.setdefault(field, value)
-            elif inner is None:
-                config[record] = {field: value}
+    config = kind.renamed(config or {})
     try:
         checked = check(kind.config, config)
     except SchemaViolation as error:

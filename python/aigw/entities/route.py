@@ -57,7 +57,7 @@ def _host(value: str) -> str:
         raise violation(f"invalid port number in: {value}")
     if (wrong := check_string("host", value)) is not None:
         raise violation(wrong)
-    return value.lower()
+    return value
 
 
 def _method(value: str) -> str:
@@ -67,7 +67,10 @@ def _method(value: str) -> str:
 
 
 def _headers(value: dict[str, list[str]]) -> dict[str, list[str]]:
+    names = [name.lower() for name in value]
     for name, values in value.items():
+        if names.count(name.lower()) > 1:
+            raise violation(f"'{name.lower()}' stands twice: names of headers have no letter case")
         if name.lower() == "host":
             raise violation("cannot contain 'host' header, which must be specified in the 'hosts' attribute")
         if not values:
@@ -75,7 +78,7 @@ def _headers(value: dict[str, list[str]]) -> dict[str, list[str]]:
         for item in values:
             if item.startswith("~*") and (wrong := wrong_regex("header", item[2:])) is not None:
                 raise violation(wrong)
-    return {name.lower(): values for name, values in value.items()}
+    return value
 
 
 Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_path), shown(pattern="^~?/")]

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from aigw._native import check_string
 from aigw.entities.base import Entity, EntityKind, TagsField, Unsupported, UnsupportedList
-from aigw.entities.host import canonical_host, wrong_host
+from aigw.entities.host import wrong_host
 from aigw.schema.fields import NOT_SUPPORTED, Between, FieldErrors, Milliseconds, Name, PlainPath, Timestamp, violation
 from aigw.types import JsonDict
 
@@ -16,7 +16,7 @@ def _host(value: str) -> str:
     wrong = wrong_host(value)
     if wrong is not None:
         raise violation(wrong)
-    return canonical_host(value)
+    return value
 
 
 def _path(value: str) -> str:

@@ -15,6 +15,7 @@ from aigw.plugins.key_auth.schema import KeyAuthConfig
 from aigw.plugins.rate_limiting import schema as rate_limiting
 from aigw.plugins.request_size_limiting.schema import RequestSizeLimitingConfig
 from aigw.schema.fields import FieldErrors, Model
+from aigw.types import JsonDict
 
 KONG_VERSION: Final = "3.10.0"
 """The version of Kong that the Admin API and the plugins follow."""
@@ -30,6 +31,28 @@ class PluginKind:
     consumer_scope: bool = True
     check: Callable[[Any], FieldErrors | None] = lambda _: None
     aliases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Deprecated field -> the record and its field that replace it."""
+
+    def renamed(self, config: JsonDict) -> JsonDict:
+        """The config with the values of deprecated fields in the fields that replace them. Raises FieldErrors if both have a value and
+        the values differ."""
+        found = {name: value for name, value in config.items() if name not in self.aliases}
+        for alias, (record, member) in self.aliases.items():
+            inner = found.get(record)
+            if alias not in config or not (inner is None or isinstance(inner, dict)):
+                continue
+            old, new = config[alias], (inner or {}).get(member)
+            if old is not None and new is not None and old != new:
+                text = (
+                    f"both deprecated and new field are used but their values mismatch: {alias} and {record}.{member}"
+                )
+                raise FieldErrors({"config": {alias: text}})
+            found[record] = {**(inner or {}), member: new if old is None else old}
+        return found
+
+    def shown(self, config: JsonDict) -> JsonDict:
+        """The config as clients see it: deprecated fields repeat the values of the fields that replace them, as in Kong."""
+        return {**config, **{alias: config[record][member] for alias, (record, member) in self.aliases.items()}}
 
 
 PLUGINS: Final[Mapping[str, PluginKind]] = {

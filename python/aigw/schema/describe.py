@@ -31,12 +31,11 @@ def _field(info: FieldInfo) -> JsonDict:
     data = _type(info.annotation, info.metadata)
     if info.description:
         data["description"] = info.description
-    if info.is_required():
+    default = None if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
+    if info.is_required() or isinstance(default, BaseModel):
+        # Clients fill the defaults of a record's fields only where the record itself is required.
         data["required"] = True
-    elif (
-        data["type"] != "record"
-        and (default := info.get_default(call_default_factory=True, validated_data={})) is not None
-    ):
+    elif default is not None and data["type"] != "record":
         data["default"] = default
     return data
 
@@ -53,6 +52,8 @@ def _type(annotation: Any, metadata: list[Any]) -> JsonDict:
     data = _plain(annotation, metadata)
     for item in metadata:
         data.update(_bounds(item))
+    if data["type"] == "number" and "gt" in data:
+        del data["between"]  # a fraction may be below 1
     return data
 
 

@@ -11,12 +11,13 @@ from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 from pydantic_core import PydanticCustomError
 
 NOT_SUPPORTED: Final = "not supported in this version"
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 def violation(text: str) -> PydanticCustomError:
@@ -51,7 +52,9 @@ class Model(BaseModel):
 
 
 class Foreign(Model):
-    """A reference to another entity."""
+    """A reference to another entity. Clients send the whole entity, as they got it: only its id counts, as in Kong."""
+
+    model_config = ConfigDict(extra="ignore")
 
     id: "Uuid"
 
@@ -70,7 +73,7 @@ class Between:
     low: int
     high: int
 
-    def __call__(self, value: int) -> int:
+    def __call__(self, value: N) -> N:
         if not self.low <= value <= self.high:
             raise violation(f"value should be between {self.low} and {self.high}")
         return value
@@ -82,7 +85,7 @@ class Positive:
 
     high: int
 
-    def __call__(self, value: int) -> int:
+    def __call__(self, value: N) -> N:
         if value <= 0:
             raise violation("value must be greater than 0")
         if value > self.high:
@@ -232,6 +235,8 @@ PlainPath = Annotated[
     _checked(plain_path),
     shown(pattern=r"^(?!.*//)/[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*$"),
 ]
+Number = Annotated[float, PlainSerializer(lambda v: int(v) if v.is_integer() else v)]
+"""A number that is shown without an empty fraction, like Lua does."""
 Timestamp = Annotated[int, AfterValidator(Between(0, 253402300799))]
 """Unix seconds, up to the year 9999."""
 Milliseconds = Annotated[int, AfterValidator(Between(1, 2**31 - 2))]

@@ -21,6 +21,7 @@ from aigw.control.publish.files import Publisher
 from aigw.control.publish.publication import Publication
 from aigw.control.publish.repair import Repair
 from aigw.control.store.database import Store
+from aigw.control.store.rows import SEALED_KEYS
 from aigw.errors import AigwError, StoreError, explain
 from aigw.ledger.source import Source
 from aigw.serve.audit import audit_folder
@@ -45,6 +46,10 @@ class ControlSettings:
     """Whether a start without a file deletes the entities of an earlier one."""
     metrics_consumers: bool = False
     """Whether answers are counted by consumer."""
+    tls: bool = False
+    """Whether the proxy address takes TLS."""
+    shows_keys: bool = False
+    """Whether the Admin API shows the keys that it is sent, which the store then keeps sealed."""
     must: bool = True
     """Whether a configuration file with errors ends the start. A restarted control process serves the store's content instead, and
     reports the errors."""
@@ -107,8 +112,8 @@ def open_control(
     at_start = read_at_start(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
     settings.data.mkdir(0o700, parents=True, exist_ok=True)
     store, files = _open_files(settings.data, publisher)
-    publication = Publication(files)
-    _count_consumers(files, settings.metrics_consumers)
+    publication = Publication(files, "https" if settings.tls else "http")
+    _switch(settings, store, files, log)
     faults, counts = Faults(), Counts()
     with _closing_on_error(store):
         source = files.ledger() if segments is None else segments(str(settings.data), store.store_id)
@@ -132,6 +137,8 @@ def open_control(
         metrics=metrics.page,
         admin_address=settings.admin,
         proxy_address=settings.proxy,
+        shows_keys=settings.shows_keys,
+        log=log,
     )
     app = AdminApp(admin, Guard(settings.admin, settings.admin_token))
     pending = [at_start]  # frees a large file as soon as it is in force
@@ -189,6 +196,23 @@ class _Metrics:
             return names
         with self._store.reading() as reader:
             return names._replace(consumers=reader.consumer_names(counted))
+
+
+def _switch(settings: ControlSettings, store: Store, files: Publisher, log: Events) -> None:
+    """Put the switches among the settings into effect. Raises StoreError."""
+    _count_consumers(files, settings.metrics_consumers)
+    _keep_keys(store, settings.shows_keys, log)
+
+
+def _keep_keys(store: Store, on: bool, log: Events) -> None:
+    """Note in the log that answers show keys; or delete the sealed keys of a time when they did. Raises StoreError."""
+    if on:
+        log("keys_are_shown", setting="AIGW_ADMIN_SHOWS_KEYS=1")
+        store.keep(SEALED_KEYS, "1")
+        return
+    with _closing_on_error(store), store.writing() as session:
+        if deleted := session.forget_keys():
+            log("sealed_keys_deleted", keys=deleted)
 
 
 def _count_consumers(files: Publisher, on: bool) -> None:

@@ -52,6 +52,8 @@ def main(arguments: list[str]) -> int:
             config=settings.config if isinstance(settings.config, Path) else None,
             forget=settings.config == "none",
             metrics_consumers=settings.metrics_consumers == 1,
+            tls=settings.tls_cert is not None,
+            shows_keys=settings.admin_shows_keys == 1,
             must=orders.first,
         )
         control = open_control(options, log=log, progress=bar)

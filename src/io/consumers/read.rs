@@ -15,6 +15,8 @@ const MAX_NAME: usize = 1024;
 const MAX_TAG: usize = 128;
 /// Most bytes of a key, as in Kong.
 const MAX_KEY: usize = 512;
+/// The beginning of Kong's references, which decK writes in place of a key: no key begins so.
+const VAULT: &str = "{vault://";
 /// Longest time to live in seconds, about three years, as in Kong.
 const MAX_TTL: i64 = 100_000_000;
 
@@ -190,7 +192,7 @@ impl<'a, S: AsRef<[u8]>> Reader<'a, S> {
 
     fn key(&self, node: NodeId) -> Option<&'a str> {
         let is_key = |text: &&str| (1..=MAX_KEY).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        self.text(node).filter(is_key)
+        self.text(node).filter(is_key).filter(|key| !key.starts_with(VAULT))
     }
 
     fn tags(&self, list: NodeId) -> Option<Vec<Box<str>>> {

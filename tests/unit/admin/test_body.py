@@ -46,7 +46,7 @@ def test_the_schema_gives_text_its_type(gateway: Gateway) -> None:
         "paths": "/a", "strip_path": "false", "headers.X-Version": "v1", "regex_priority": "7", "name": ""})  # fmt: skip
     assert route["paths"] == ["/a"]
     assert (route["strip_path"], route["regex_priority"], route["name"]) == (False, 7, None)
-    assert route["headers"] == {"x-version": ["v1"]}
+    assert route["headers"] == {"X-Version": ["v1"]}
     wrong = gateway.call("POST", "/services", 400, data={"host": "h", "retries": "many", "enabled": "1"})
     assert wrong["fields"] == {"retries": "expected an integer", "enabled": "expected a boolean"}
     named = gateway.call("POST", "/consumers", 201, data={"username": "123"})

@@ -1,7 +1,10 @@
 """Keys: shown once, stored as HMACs, unique, expiring; no file and no error contains a part of a key."""
 
+from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
+from aigw.entities.keyauth_credential import reference
 from conftest import Gateway
 
 KEY = "PlantedKey0123456789abcdefghijkl"
@@ -15,7 +18,7 @@ def test_a_key_is_shown_once_and_never_stored(gateway: Gateway) -> None:
     path = f"/consumers/bob/key-auth/{made['id']}"
     for read in (gateway.call("GET", path), gateway.call("GET", "/key-auths")["data"][0],
                  gateway.call("GET", f"/consumers/bob/key-auth/{KEY}"), gateway.call("PATCH", path, json={"tags": ["a"]})):  # fmt: skip
-        assert (read["id"], read["key"], read["key_hint"]) == (made["id"], None, "...ijkl")
+        assert (read["id"], read["key"], read["key_hint"]) == (made["id"], reference(made["id"]), "...ijkl")
     gateway.control.close()  # type: ignore[union-attr]
     gateway.control = None
     for file in gateway.data.rglob("*"):
@@ -56,10 +59,10 @@ def test_a_credential_counts_down_and_expires(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     made = gateway.post("/consumers/bob/key-auth", key=KEY, ttl=10)
     path = f"/consumers/bob/key-auth/{made['id']}"
-    assert made["ttl"] == 10
+    assert made["ttl"] == 9  # whole seconds, rounded down: ten have begun
     gateway.now += 4
-    assert gateway.call("GET", path)["ttl"] == 6
-    assert gateway.call("PATCH", path, json={"tags": ["kept"]})["ttl"] == 6
+    assert gateway.call("GET", path)["ttl"] == 5
+    assert gateway.call("PATCH", path, json={"tags": ["kept"]})["ttl"] == 5
     assert next(iter(gateway.publisher.credentials.values())).expires_at == int(gateway.now) + 6
     gateway.now += 6
     assert gateway.call("GET", path, 404)
@@ -92,3 +95,96 @@ def test_a_ttl_lasts_whole_seconds(gateway: Gateway) -> None:
     assert (made["ttl"], made["created_at"]) == (1, 1_700_000_000)
     ((_, _, _, _, expires_at),) = gateway.publisher.credentials.values()
     assert expires_at == 1_700_000_002
+
+
+def test_a_reference_sent_back_keeps_the_key_and_publishes_nothing(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="bob")
+    made = gateway.post("/consumers/bob/key-auth", key=KEY, tags=["a"])
+    path = f"/consumers/bob/key-auth/{made['id']}"
+    shown = gateway.call("GET", path)
+    before = list(gateway.publisher.calls)
+    for method in ("PUT", "PATCH"):
+        assert gateway.call(method, path, 200, json=shown) == shown
+    assert gateway.call("PUT", path, 200, json={**shown, "key": KEY})["key"] == KEY
+    assert gateway.publisher.calls == before
+    assert gateway.call("PUT", path, 200, json={**shown, "tags": ["b"]})["tags"] == ["b"]
+    (record,) = gateway.publisher.credentials.values()
+    assert record.hmac == gateway.publisher.hash_key(KEY.encode())
+    by_reference = quote(reference(made["id"]), safe="")
+    assert gateway.call("GET", f"/key-auths/{by_reference}")["id"] == made["id"]
+    assert gateway.call("GET", f"/consumers/bob/key-auth/{by_reference}")["id"] == made["id"]
+
+
+def test_a_reference_of_another_credential_is_refused(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="bob")
+    first, second = (gateway.post("/consumers/bob/key-auth") for _ in range(2))
+    for method in ("PUT", "PATCH"):
+        answer = gateway.call(method, f"/key-auths/{first['id']}", 400, json={
+            "key": reference(second["id"]), "consumer": first["consumer"]})  # fmt: skip
+        assert answer["fields"] == {"key": (
+            "is the reference to another credential: send the key itself, or this one's reference, "
+            + reference(first["id"]))}  # fmt: skip
+    new = "a reference stands for the key of an existing credential, and this one is new: send the key itself, or leave it out"
+    for key_id in (first["id"], str(uuid4())):
+        for method, path in (("POST", "/consumers/bob/key-auth"), ("PUT", f"/consumers/bob/key-auth/{uuid4()}")):
+            answer = gateway.call(method, path, 400, json={"key": reference(key_id)})
+            assert (answer["code"], answer["fields"]) == (2, {"key": new})
+    answer = gateway.post("/consumers/bob/key-auth", 400, key="{vault://env/KEY}")
+    assert answer["fields"] == {
+        "key": "must be the key itself, or in a file its key_hash: references to vaults are not supported in this version"
+    }
+
+
+def test_a_key_under_a_new_id_moves_its_credential(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="bob")
+    gateway.post("/consumers", username="eve")
+    made = gateway.post("/consumers/bob/key-auth", key=KEY, tags=["a"])
+    new = str(uuid4())
+    moved = gateway.call("PUT", f"/consumers/bob/key-auth/{new}", 200, json={"id": new, "key": KEY, "tags": ["a"]})
+    assert (moved["id"], moved["key"]) == (new, KEY)
+    ((n, key_id, *_),) = gateway.publisher.credentials.values()
+    assert (n, key_id) == (1, new)
+    assert [tag["entity_id"] for tag in gateway.call("GET", "/tags/a")["data"]] == [new]
+    old = f"/consumers/bob/key-auth/{made['id']}"
+    gateway.call("GET", old, 404)
+    gateway.call("DELETE", old, 204)
+    assert [c["id"] for c in gateway.call("GET", "/key-auths")["data"]] == [new]
+    gateway.call("DELETE", f"/consumers/eve/key-auth/{made['id']}", 404)
+    gateway.call("DELETE", f"/consumers/bob/key-auth/{uuid4()}", 404)
+    gateway.now += 601
+    gateway.call("DELETE", old, 404)
+    other = gateway.call("PUT", f"/consumers/eve/key-auth/{uuid4()}", 409, json={"key": KEY})
+    assert other["message"] == "UNIQUE violation detected on '{key=\"<hidden>\"}'"
+
+
+def test_answers_show_keys_only_while_the_setting_says_so(tmp_path: Path) -> None:
+    events: list[tuple[str, dict[str, object]]] = []
+    gateway = Gateway(tmp_path, log=lambda event, /, **facts: events.append((event, facts)))
+    gateway.open()
+    gateway.post("/consumers", username="bob")
+    hidden = gateway.post("/consumers/bob/key-auth", key="sent-before-the-setting")
+    gateway.close()
+    gateway.shows_keys = True
+    gateway.open()
+    assert ("keys_are_shown", {"setting": "AIGW_ADMIN_SHOWS_KEYS=1"}) in events
+    made = gateway.post("/consumers/bob/key-auth", key=KEY)
+    path = f"/consumers/bob/key-auth/{made['id']}"
+    assert gateway.call("GET", path)["key"] == KEY
+    assert {c["key"] for c in gateway.call("GET", "/key-auths")["data"]} == {KEY, reference(hidden["id"])}
+    assert events[-1] == ("keys_shown", {"path": "/key-auths", "keys": 1})
+    assert gateway.call("PATCH", path, json={"tags": ["a"]})["key"] == KEY
+    again = f"/consumers/bob/key-auth/{hidden['id']}"
+    gateway.call("PUT", again, 200, json={"key": "sent-before-the-setting"})
+    assert gateway.call("GET", again)["key"] == "sent-before-the-setting"
+    gateway.close()
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or KEY.encode() not in file.read_bytes()
+    gateway.shows_keys = False
+    gateway.open()
+    assert events[-1] == ("sealed_keys_deleted", {"keys": 2})
+    assert gateway.call("GET", path)["key"] == reference(made["id"])
+    gateway.close()
+    gateway.shows_keys = True
+    gateway.open()
+    assert gateway.call("GET", path)["key"] == reference(made["id"])
+    gateway.close()

@@ -32,6 +32,8 @@ def test_objects_have_every_field_of_kong(gateway: Gateway) -> None:
         "error_code": 429, "error_message": "API rate limit exceeded", "sync_rate": -1,
         "redis": {"host": None, "port": 6379, "timeout": 2000, "username": None, "password": None, "database": 0,
                   "ssl": False, "ssl_verify": False, "server_name": None},
+        "redis_host": None, "redis_port": 6379, "redis_timeout": 2000, "redis_username": None, "redis_password": None,
+        "redis_database": 0, "redis_ssl": False, "redis_ssl_verify": False, "redis_server_name": None,
     }  # fmt: skip
     auth = gateway.post("/plugins", name="key-auth")["config"]
     assert auth == {"key_names": ["apikey"], "hide_credentials": False, "anonymous": None, "key_in_header": True,
@@ -40,7 +42,7 @@ def test_objects_have_every_field_of_kong(gateway: Gateway) -> None:
 
 def test_url_sets_protocol_host_port_and_path(gateway: Gateway) -> None:
     service = gateway.post("/services", name="s", url="https://Example.com/v1")
-    assert (service["host"], service["port"], service["path"]) == ("example.com", 443, "/v1")
+    assert (service["host"], service["port"], service["path"]) == ("Example.com", 443, "/v1")
     assert "url" not in service
     patched = gateway.call("PATCH", "/services/s", json={"url": "http://[::1]:9000"})
     assert (patched["host"], patched["port"], patched["path"], patched["protocol"]) == ("[::1]", 9000, None, "http")
@@ -144,7 +146,23 @@ def test_references_accept_names(gateway: Gateway) -> None:
     assert gateway.post("/routes", paths=["/"], service={"name": "s"})["service"] == {"id": service["id"]}
     by_form = gateway.call("POST", "/routes", 201, data={"hosts[]": "a.example", "service.name": "s"})
     assert by_form["service"] == {"id": service["id"]}
-    assert gateway.post("/routes", 400, paths=["/"], service={"name": "absent"})["code"] == 4
+    absent = gateway.post("/routes", 400, paths=["/"], service={"name": "absent"})
+    assert (absent["code"], absent["name"]) == (13, "foreign keys unresolved")
+    text = "the foreign key cannot be resolved with '{name=\"absent\"}' for an existing 'services' entity"
+    assert (absent["message"], absent["fields"]) == (
+        f"foreign key unresolved (service.name: {text})",
+        {"service": {"name": text}},
+    )
+
+
+def test_a_reference_may_be_a_whole_entity(gateway: Gateway) -> None:
+    service = gateway.post("/services", name="s", host="h")
+    route = gateway.post("/routes", name="r", paths=["/"], service=service)
+    assert route["service"] == {"id": service["id"]}
+    plugin = gateway.post("/plugins", name="key-auth", route=route, service={**service, "unknown": 1})
+    assert (plugin["route"], plugin["service"]) == ({"id": route["id"]}, {"id": service["id"]})
+    by_name = {k: v for k, v in service.items() if k != "id"}
+    assert gateway.post("/routes", paths=["/b"], service=by_name)["service"] == {"id": service["id"]}
 
 
 def test_every_path_answers_head_options_and_a_trailing_slash(gateway: Gateway) -> None:

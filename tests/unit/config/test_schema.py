@@ -27,7 +27,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _KNOWN = {
     "$ref", "$schema", "$defs", "title", "description", "default", "deprecated", "type", "anyOf", "allOf", "if", "then", "not", "const",
     "enum", "properties", "additionalProperties", "required", "propertyNames", "items", "contains", "minItems", "maxItems", "minLength",
-    "maxLength", "maxProperties", "pattern", "minimum", "maximum",
+    "maxLength", "maxProperties", "pattern", "minimum", "maximum", "exclusiveMinimum",
 }  # fmt: skip
 
 
@@ -71,7 +71,8 @@ def valid(schema: Any, value: Any) -> bool:
         pattern = re.sub(r"(?<!\\)\$", r"\\Z", schema.get("pattern", ""))  # JavaScript's $ matches at the end only
         return fits and re.search(pattern, value) is not None
     if isinstance(value, (int, float)):
-        return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
+        above = "exclusiveMinimum" not in schema or value > schema["exclusiveMinimum"]
+        return bool(above and schema.get("minimum", value) <= value <= schema.get("maximum", value))
     return True
 
 

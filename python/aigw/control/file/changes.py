@@ -24,7 +24,20 @@ CALLED: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Collection -> the word for one entity."""
 _MADE: Final = frozenset(
-    {"id", "created_at", "updated_at", "name", "username", "key", "key_hint", "keys", "secrets", "ttl"}
+    {
+        "id",
+        "created_at",
+        "updated_at",
+        "name",
+        "username",
+        "key",
+        "key_hint",
+        "keys",
+        "moved",
+        "sealed",
+        "secrets",
+        "ttl",
+    }
 )
 _SIGNS: Final = {"created": "+", "updated": "~", "deleted": "-"}
 

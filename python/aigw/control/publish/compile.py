@@ -15,6 +15,7 @@ from aigw.control.publish.compile_tiers import WORDS, Rows, model_entry, tier_en
 from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, Ref
 from aigw.entities import LlmModel, Plugin, Route, Service, Tier
+from aigw.entities.host import canonical_host
 from aigw.entities.upstream import Upstream
 from aigw.plugins.acl import compile as acl
 from aigw.plugins.acl.schema import AclConfig
@@ -59,6 +60,12 @@ class World:
     default_tier: str | None = None
     v1: JsonDict | None = None
     """The file's `v1`."""
+    scheme: str = "http"
+    """The protocol of every request: that of the proxy address. Plugins for other protocols do not run."""
+
+    def running(self) -> list[Plugin]:
+        """The plugins on no consumer that run on requests of this protocol."""
+        return [plugin for plugin in self.plugins.values() if self.scheme in plugin.protocols]
 
     def anonymous_texts(self) -> set[str]:
         """Every text of `anonymous` in the key-auth configurations."""
@@ -232,7 +239,7 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
     auths: list[JsonDict] = []
     acls: list[JsonDict] = []
     pages: list[JsonDict] = []
-    by_scope = _Candidates(world.plugins.values())
+    by_scope = _Candidates(world.running())
     routes = []
     for n, route in sorted(world.routes.values(), key=lambda r: r.n):
         if route.service is not None and route.service.id not in live:
@@ -331,7 +338,7 @@ def consumer_record(
     n, key, username, custom_id, tier = row
     refs = []
     for body in plugins:
-        if body["name"] not in REFS or not body["enabled"]:
+        if body["name"] not in REFS or not body["enabled"] or world.scheme not in body["protocols"]:
             continue
         route = world.routes[body["route"]["id"]].n if body["route"] else 0
         service = body["service"]["id"] if body["service"] else None
@@ -376,7 +383,7 @@ def _service(n: int, service: Service) -> JsonDict:
         "id": service.id,
         "name": service.name,
         "protocol": service.protocol,
-        "host": service.host,
+        "host": canonical_host(service.host),
         "port": service.port,
         "path": service.path,
         "retries": service.retries,
@@ -395,10 +402,10 @@ def _route(n: int, route: Route, service: int | None) -> JsonDict:
         "service": service,
         "protocols": cast("list[str]", route.protocols),
         "https_redirect_status_code": route.https_redirect_status_code,
-        "hosts": route.hosts or [],
+        "hosts": list(dict.fromkeys(host.lower() for host in route.hosts or [])),
         "methods": route.methods or [],
         "paths": route.paths or [],
-        "headers": [[name, values] for name, values in sorted((route.headers or {}).items())],
+        "headers": sorted([name.lower(), values] for name, values in (route.headers or {}).items()),
         "regex_priority": route.regex_priority,
         "created_at": route.created_at,
         "strip_path": route.strip_path,

@@ -98,9 +98,10 @@ class Fresh(NamedTuple):
 class Publication:
     """The state in force and the pending changes; publishes them."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, scheme: str = "http") -> None:
+        """`scheme`: the protocol of the proxy address."""
         self._publisher = publisher
-        self.world = World()
+        self.world = World(scheme=scheme)
         self.profiles = Profiles()
         self.numbers = Numbers({})
         self.row_numbers = RowNumbers.empty()
@@ -129,6 +130,7 @@ class Publication:
             plugins={b["id"]: Plugin.model_validate(b) for b in reader.unscoped_plugins()},
             default_tier=reader.default_tier(),
             v1=reader.v1(),
+            scheme=self.world.scheme,
         )
         for kind, model in _IN_POLICY.items():
             found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reader.everything(kind, 0)}

@@ -32,6 +32,8 @@ SECTIONS: Final = (V1, LEDGER)
 """Sections of the file that are settings of the gateway: objects without a name, stored as they are."""
 Sections = Mapping[str, JsonDict | None]
 """The settings of a file by section; None or no member for a section that the file does not have."""
+SEALED_KEYS: Final = "sealed_keys"
+"""The key of `meta` that a store has where credentials may have a sealed key."""
 NO_SECTIONS: Final[Sections] = {}
 SETTINGS: Final = "settings"
 """The kind of a change to a setting of the gateway. Such a change has no rows."""

@@ -15,6 +15,7 @@ from aigw.control.store.origin import Origin, content_hash
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import (
     DEFAULT_TIER,
+    SEALED_KEYS,
     SETTINGS,
     BulkChange,
     Change,
@@ -70,7 +71,7 @@ class WriteSession(StoreReader):
         table, key = tables.ENTITIES[kind.name], body["id"]
         if before is not None:
             must_be_of(origin is not None, before)
-        n = (before.n if before else self._number(kind.name, key)) if kind.numbered else 0
+        n = (before.n if before else self.number(kind.name, key)) if kind.numbered else 0
         if origin is not None:
             origin = origin._replace(hash=content_hash(body, digest.hex(), expires_at, before and before.tier))
         after = Row(key, n, body, digest, expires_at, before.tier if before else None, origin)
@@ -82,6 +83,16 @@ class WriteSession(StoreReader):
             self.connection.execute(sa.update(table).where(table.c.id == key).values(**values))
         self._retag(kind.name, key, before.body.get("tags") if before else None, body.get("tags"))
         self.changes.append(Change(kind.name, before, after))
+        return after
+
+    def rename(self, kind: EntityKind, row: Row, body: JsonDict) -> Row:
+        """Give a numbered entity the id in `body`; its number and what counts by it stay. The caller has checked that no other entity
+        has the id."""
+        table, after = tables.ENTITIES[kind.name], row._replace(id=body["id"], body=body)
+        self.connection.execute(sa.update(table).where(table.c.n == row.n).values(**columns_of(kind, after)))
+        self._retag(kind.name, row.id, row.body.get("tags"), None)
+        self._retag(kind.name, after.id, None, body.get("tags"))
+        self.changes.append(Change(kind.name, row, after))
         return after
 
     def join(self, consumer: Row, tier: str | None) -> Row:
@@ -200,6 +211,17 @@ class WriteSession(StoreReader):
         for record in self.connection.execute(query).all():
             self.delete(KINDS[k.name], row_of(k.name, record))
 
+    def forget_keys(self) -> int:
+        """Delete the sealed keys of all credentials. Returns their number."""
+        k, m = tables.keyauth_credentials, tables.meta.c
+        if self.connection.execute(sa.delete(tables.meta).where(m.key == SEALED_KEYS)).rowcount == 0:
+            return 0
+        sealed = sa.func.json_type(k.c.body, "$.sealed").is_not(None)
+        done = self.connection.execute(
+            sa.update(k).where(sealed).values(body=sa.func.json_remove(k.c.body, "$.sealed"))
+        )
+        return done.rowcount
+
     def keep_numbers(self, columns: Mapping[tuple[str, str], int], series: Mapping[tuple[str, str], int]) -> None:
         """Store the numbers of new counter columns and of new rows of metrics."""
         rows = [{"kind": kind, "key": key, "n": n} for (kind, key), n in columns.items()]
@@ -209,7 +231,8 @@ class WriteSession(StoreReader):
         if rows:
             self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), rows)
 
-    def _number(self, kind: str, key: str) -> int:
+    def number(self, kind: str, key: str) -> int:
+        """The number of a new entity: the one that its id had before, or a new one."""
         c = tables.row_numbers.c
         known = self.connection.scalar(sa.select(c.n).where(c.kind == kind, c.id == key))
         if known is not None:

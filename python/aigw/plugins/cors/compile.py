@@ -19,7 +19,7 @@ def entry(config: CorsConfig) -> JsonDict:
         "methods": ",".join(config.methods if config.methods is not None else METHODS),
         "headers": ",".join(config.headers) if config.headers else None,
         "exposed": ",".join(config.exposed_headers or ()),
-        "max_age": config.max_age,
+        "max_age": None if config.max_age is None else int(config.max_age),
         "credentials": config.credentials,
         "preflight_continue": config.preflight_continue,
         "private_network": config.private_network,

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from aigw._native import check_string
-from aigw.schema.fields import Between, Model, SetMarker, shown, unique, violation
+from aigw.schema.fields import Between, Model, Number, SetMarker, shown, unique, violation
 
 METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:/-")
@@ -53,7 +53,7 @@ class CorsConfig(Model):
     methods: Annotated[list[Literal[METHODS]], SetMarker(), AfterValidator(unique)] | None = Field(  # type: ignore[valid-type]
         default=list(METHODS), description="Access-Control-Allow-Methods."
     )
-    max_age: Annotated[int, AfterValidator(Between(0, 2**31 - 1))] | None = Field(
+    max_age: Annotated[Number, AfterValidator(Between(0, 2**31 - 1))] | None = Field(
         default=None, description="Seconds that a browser may keep the answer to a preflight; null: its own default."
     )
     credentials: bool = Field(

@@ -41,7 +41,7 @@ def profile(config: RateLimitingConfig, scope: Scope, counted_service: str | Non
         limits.append(
             {
                 "kind": "window",
-                "fields": {"requests": limit, "per": per},
+                "fields": {"requests": int(limit), "per": per},
                 "dense": column(key, "dense") if dense else None,
                 "open": column(key, "open") if hashed else None,
             }

@@ -5,13 +5,14 @@ Counters live in this gateway's cells: `policy` is `local`; `cluster` and `redis
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from aigw.schema.fields import (
     Between,
     FieldErrors,
     HeaderName,
     Model,
+    Number,
     Only,
     PlainPath,
     Positive,
@@ -23,11 +24,8 @@ from aigw.schema.fields import (
 PERIODS: Final = ("second", "minute", "hour", "day", "month", "year")
 MAX_LIMIT: Final = 2**32 - 1
 
-Limit = Annotated[int, AfterValidator(Positive(MAX_LIMIT))]
-
-
-Number = Annotated[float, PlainSerializer(lambda v: int(v) if v.is_integer() else v)]
-"""A number that is shown without an empty fraction, like Lua does."""
+Limit = Annotated[Number, AfterValidator(Positive(MAX_LIMIT))]
+"""Calls in a period. Of a fraction only the whole calls pass: 2.5 lets two pass, 0.5 none."""
 
 
 class Redis(Model):
@@ -82,7 +80,7 @@ class RateLimitingConfig(Model):
     error_message: Text = Field(default="API rate limit exceeded", description="Message of a refusal.")
     sync_rate: Number = Field(default=-1, description="Kept for Kong's clients: no effect with policy local.")
 
-    def limits(self) -> list[tuple[str, int]]:
+    def limits(self) -> list[tuple[str, float]]:
         """(period, limit) of the periods that have one, shortest first."""
         return [(p, limit) for p in PERIODS if (limit := getattr(self, p)) is not None]
 

@@ -197,7 +197,7 @@ def test_the_admin_api_refuses_to_change_entities_of_the_file(gateway: Gateway) 
     ):
         answer = gateway.call(method, path, 409, **({"json": body} if body is not None else {}))
         assert answer["message"] == f"{words} and is read-only here: change the file", (method, path)
-        assert (answer["code"], answer["name"]) == (14, "read only")
+        assert (answer["code"], answer["name"]) == (1001, "read only")
         assert answer["fields"]["@declared_by"]["file"] == "tiers.yaml"
     assert applied(gateway, file()) == Applied(), "nothing was changed"
     made = gateway.post("/consumers/bob/key-auth")
