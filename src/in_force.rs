@@ -157,8 +157,13 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// Targets that were there before keep the facts that were learned about them; equal targets of two models share them.
+    /// Targets that were there before keep the facts that were learned about them; equal targets of two models or services share them.
     fn inherit(&mut self, earlier: &Self) {
+        let routes = earlier.services.iter().flat_map(|service| &service.targets);
+        let mut healths: HashMap<_, _> = routes.map(|target| (&target.origin, Arc::clone(&target.health))).collect();
+        for target in self.services.iter_mut().flat_map(|service| &mut service.targets) {
+            target.health = Arc::clone(healths.entry(&target.origin).or_default());
+        }
         let targets = earlier.models.iter().flat_map(|model| &model.targets);
         let mut known: HashMap<_, _> = targets.map(|target| (target.place(), Arc::clone(&target.learned))).collect();
         for target in self.models.iter_mut().flat_map(|model| &mut model.targets) {

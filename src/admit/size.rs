@@ -16,6 +16,15 @@ pub fn declared(length: BodyLength, limit: Option<SizeLimit>) -> Result<(), Reas
     }
 }
 
+/// The bound that both hold: that of an instance, and the bytes of a tier.
+pub fn stricter(limit: Option<SizeLimit>, bytes: Option<u64>) -> Option<SizeLimit> {
+    match (limit, bytes) {
+        (Some(limit), Some(bytes)) => Some(SizeLimit { bytes: limit.bytes.min(bytes), ..limit }),
+        (None, Some(bytes)) => Some(SizeLimit { bytes, require_content_length: false }),
+        (limit, None) => limit,
+    }
+}
+
 /// Whether a body of `bytes` is larger than `most`; `most` is `None` without a bound.
 pub fn is_above(bytes: u64, most: Option<u64>) -> bool {
     most.is_some_and(|most| bytes > most)
@@ -37,5 +46,9 @@ mod tests {
         assert_eq!(declared(BodyLength::None, limit(true)), Ok(()));
         assert_eq!(declared(BodyLength::Known(u64::MAX), None), Ok(()));
         assert!(!is_above(u64::MAX, None));
+        assert_eq!(stricter(limit(true), Some(7)).map(|one| one.bytes), Some(7));
+        assert_eq!(stricter(limit(true), Some(700)), limit(true));
+        assert_eq!(stricter(None, Some(7)), Some(SizeLimit { bytes: 7, require_content_length: false }));
+        assert_eq!(stricter(limit(false), None), limit(false));
     }
 }

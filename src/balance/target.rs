@@ -8,8 +8,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::passive::TargetHealth;
 use super::tls::TlsSettings;
-use crate::snapshot::{Scheme, Service, Timeouts};
+use crate::snapshot::{HashOn, Passive, Scheme, Service, Target, Timeouts};
 
 /// A call ends after this, whatever its service allows between two bytes: clients give up earlier.
 const TOTAL: Duration = Duration::from_hours(1);
@@ -64,27 +65,56 @@ pub struct Deadlines {
     pub total: Duration,
 }
 
-/// The target of a service.
+/// A service as requests need it.
 #[derive(Debug)]
 pub struct ServiceTarget {
-    /// Its address.
-    pub origin: Arc<Origin>,
-    /// The `Host` to send.
-    pub host: String,
+    /// Its targets: one, or those of its upstream, which may have none.
+    pub targets: Box<[RouteTarget]>,
+    /// The parts of a request that choose its target.
+    pub hash: Box<[HashOn]>,
+    /// When a target is out.
+    pub passive: Passive,
     /// The bounds of a call.
     pub deadlines: Deadlines,
 }
 
+/// A server that a service's requests go to.
+#[derive(Debug)]
+pub struct RouteTarget {
+    /// Its address.
+    pub origin: Arc<Origin>,
+    /// The `Host` to send.
+    pub host: String,
+    /// Share of requests.
+    pub weight: u32,
+    /// Facts from its answers and failures, which outlive a configuration.
+    pub health: Arc<TargetHealth>,
+}
+
 impl ServiceTarget {
-    /// The target of a service.
+    /// The targets of a service.
     pub fn new(service: &Service) -> Self {
         let verify = service.tls_verify.unwrap_or(true);
-        let (origin, host) = origin(service.scheme, &service.host, service.port, verify, None);
+        let target = |host: &str, port, weight| {
+            let (origin, host) = origin(service.scheme, host, port, verify, None);
+            RouteTarget { origin, host, weight, health: Arc::default() }
+        };
+        let (targets, hash, passive) = match &service.upstream {
+            None => ([target(&service.host, service.port, 1)].into(), Box::default(), Passive::default()),
+            Some(upstream) => {
+                let of = |one: &Target| {
+                    let made = target(&one.host, one.port, one.weight);
+                    let host = upstream.host_header.as_deref().map_or(made.host, str::to_owned);
+                    RouteTarget { host, ..made }
+                };
+                (upstream.targets.iter().map(of).collect(), upstream.hash.clone(), upstream.passive.clone())
+            }
+        };
         let read = Duration::from_millis(service.read_timeout_ms);
         let connect = Duration::from_millis(service.connect_timeout_ms);
         let write = Duration::from_millis(service.write_timeout_ms);
         let deadlines = Deadlines { connect, write, first_byte: read, between: read, unread: read, total: TOTAL };
-        Self { origin, host, deadlines }
+        Self { targets, hash, passive, deadlines }
     }
 }
 

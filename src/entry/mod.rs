@@ -7,6 +7,5 @@ pub mod doubt;
 pub mod record;
 pub mod recover;
 mod row;
-pub mod sums;
 
 pub use row::{Ended, Entry, PAYLOAD, TokenSource};

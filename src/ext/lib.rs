@@ -5,7 +5,6 @@ mod consumers;
 mod coroutine;
 mod counters;
 mod errors;
-mod events;
 mod exchange;
 mod families;
 mod inline;
@@ -31,7 +30,6 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::add(m)?;
     m.add_class::<app::Gateway>()?;
-    m.add_class::<events::EventRows>()?;
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<consumers::FileConsumers>()?;
     m.add_class::<consumers::FileConsumerRows>()?;

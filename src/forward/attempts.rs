@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::caps::Limits;
@@ -13,10 +14,12 @@ use super::upstream_url::path_and_query;
 use super::wording::{self, Sent, Wording};
 use super::{headers, openai};
 use crate::accept::openai::{Asked, Endpoint};
-use crate::balance::{ModelTarget, Origin};
+use crate::balance::passive::Lost;
+use crate::balance::{ModelTarget, Origin, RouteTarget};
 use crate::in_force::InForce;
 use crate::request::Head;
-use crate::snapshot::{CapParameter, Model, StreamUsage};
+use crate::snapshot::{CapParameter, Model, Passive, StreamUsage};
+use crate::units::Moment;
 
 /// One try of a call at one target.
 #[derive(Debug)]
@@ -33,13 +36,50 @@ pub struct Attempt {
     pub body: Bytes,
 }
 
-/// The attempts of a call: the first; for a model with more targets also those that follow when it fails.
+/// The attempts of a call: the first, and those that follow when it fails.
 #[derive(Debug)]
 pub struct Attempts {
     /// The first one.
     pub first: Attempt,
-    /// Those that may follow; `None` for a service, which has one target.
-    pub others: Option<Box<ModelAttempts>>,
+    /// Those that may follow; `None` for a service with one target.
+    pub others: Option<Others>,
+}
+
+/// The attempts that may follow the first.
+#[derive(Debug)]
+pub enum Others {
+    /// Of a model.
+    Model(Box<ModelAttempts>),
+    /// Of a service whose host is an upstream.
+    Service(Box<ServiceAttempts>),
+}
+
+/// The targets of a route's call.
+#[derive(Debug)]
+pub struct ServiceTurns {
+    /// The configuration that holds the targets.
+    pub in_force: Arc<InForce>,
+    /// Index of the service.
+    pub service: usize,
+    /// Indices of the targets that are still to be tried, in order.
+    pub order: std::vec::IntoIter<usize>,
+    /// Index of the target that was tried last.
+    pub last: usize,
+    /// `Host` stays the client's.
+    pub keeps_host: bool,
+    /// The moment of admission.
+    pub now: Moment,
+}
+
+/// The parts of a route's call that its attempts share.
+#[derive(Debug)]
+pub struct ServiceAttempts {
+    turns: ServiceTurns,
+    /// Path and query.
+    target: String,
+    /// The headers of the first attempt.
+    headers: HeaderMap<HeaderValue>,
+    body: Bytes,
 }
 
 /// The parts of a model's call that its attempts share.
@@ -80,15 +120,84 @@ pub struct Last {
 const MAX_REWORDED: u8 = 2;
 
 impl Attempts {
-    /// The only attempt of a call on Kong's routes.
-    pub fn one(first: Attempt) -> Self {
-        Self { first, others: None }
+    /// The attempts of a call of a service. `first`: the one at the target `turns.last`.
+    pub fn of_service(first: Attempt, turns: ServiceTurns) -> Self {
+        if turns.order.len() == 0 {
+            return Self { first, others: None };
+        }
+        let (target, headers, body) = (first.target.clone(), first.headers.clone(), first.body.clone());
+        Self { first, others: Some(Others::Service(Box::new(ServiceAttempts { turns, target, headers, body }))) }
     }
 
     /// The attempts of a model's call; `None` when no target is left.
     pub fn of_model(mut attempts: ModelAttempts) -> Option<Self> {
         let first = attempts.next()?;
-        Some(Self { first, others: Some(Box::new(attempts)) })
+        Some(Self { first, others: Some(Others::Model(Box::new(attempts))) })
+    }
+}
+
+impl Others {
+    /// The head of the last attempt's answer is here. True: [`Self::reworded`] wants its body.
+    pub fn answered(&self, status: StatusCode) -> bool {
+        match self {
+            Self::Model(model) => model.answered(status),
+            Self::Service(service) => {
+                service.note(|target, bounds| target.health.answered(bounds, status.as_u16(), service.turns.now));
+                false
+            }
+        }
+    }
+
+    /// The last attempt was lost.
+    pub fn lost(&self, lost: Lost) {
+        if let Self::Service(service) = self {
+            service.note(|target, bounds| target.health.lost(bounds, lost, service.turns.now));
+        }
+    }
+
+    /// The same call at the same target in other words, when this whole answer refuses a parameter.
+    pub fn reworded(&mut self, status: StatusCode, body: &[u8]) -> Option<Attempt> {
+        match self {
+            Self::Model(model) => model.reworded(status, body),
+            Self::Service(_) => None,
+        }
+    }
+}
+
+impl Iterator for Others {
+    type Item = Attempt;
+
+    /// The first attempt at the next target.
+    fn next(&mut self) -> Option<Attempt> {
+        match self {
+            Self::Model(model) => model.next(),
+            Self::Service(service) => service.next(),
+        }
+    }
+}
+
+impl ServiceAttempts {
+    fn note(&self, told: impl FnOnce(&RouteTarget, &Passive)) {
+        let Some(service) = self.turns.in_force.services.get(self.turns.service) else { return };
+        if let Some(target) = service.targets.get(self.turns.last) {
+            told(target, &service.passive);
+        }
+    }
+}
+
+impl Iterator for ServiceAttempts {
+    type Item = Attempt;
+
+    /// The attempt at the next target.
+    fn next(&mut self) -> Option<Attempt> {
+        self.turns.last = self.turns.order.next()?;
+        let to = self.turns.in_force.services.get(self.turns.service)?.targets.get(self.turns.last)?;
+        let mut headers = self.headers.clone();
+        if let (false, Ok(host)) = (self.turns.keeps_host, HeaderValue::from_str(&to.host)) {
+            headers.insert(HOST, host);
+        }
+        let (target, body) = (self.target.clone(), self.body.clone());
+        Some(Attempt { upstream: None, origin: Arc::clone(&to.origin), target, headers, body })
     }
 }
 

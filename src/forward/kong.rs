@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Attempt;
 use super::headers::{self, Bound, Identity};
-use crate::balance::ServiceTarget;
+use crate::balance::RouteTarget;
 use crate::identify::hidden_query;
 use crate::r#match::CanonicalPath;
 use crate::r#match::upstream_path::upstream_path;
@@ -36,7 +36,7 @@ pub fn target(
 pub fn attempt(
     head: &Head,
     route: &Route,
-    service: &ServiceTarget,
+    to: &RouteTarget,
     path: String,
     caller: (Option<&Identity>, Option<&KeyAuth>),
     covered: usize,
@@ -45,7 +45,7 @@ pub fn attempt(
     let (identity, hide) = caller;
     let hide = hide.map_or(&[][..], |auth| &*auth.header_names);
     let stripped = (route.strip_path && covered > 1).then(|| head.path.get(..covered)).flatten();
-    let host = if route.preserve_host { head.host() } else { &service.host };
+    let host = if route.preserve_host { head.host() } else { &to.host };
     let headers = headers::kong(head, Bound { host, stripped, identity, hide });
-    Attempt { upstream: None, origin: Arc::clone(&service.origin), target: path, headers, body }
+    Attempt { upstream: None, origin: Arc::clone(&to.origin), target: path, headers, body }
 }

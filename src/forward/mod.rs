@@ -13,6 +13,6 @@ pub mod openai;
 pub mod upstream_url;
 pub mod wording;
 
-pub use attempts::{Attempt, Attempts, ModelAttempts};
+pub use attempts::{Attempt, Attempts, ModelAttempts, Others, ServiceAttempts, ServiceTurns};
 pub use caps::{Caps, Limits};
 pub use dispatch::Dispatch;

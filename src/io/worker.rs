@@ -443,7 +443,7 @@ impl CallObserver for Worker {
 
     fn uses(&self, origin: &Origin) -> bool {
         let in_force = self.in_force.load();
-        let services = in_force.services.iter().map(|service| &service.origin);
+        let services = in_force.services.iter().flat_map(|service| &service.targets).map(|target| &target.origin);
         let models = in_force.models.iter().flat_map(|model| &model.targets).map(|target| &target.origin);
         services.chain(models).any(|used| **used == *origin)
     }

@@ -85,6 +85,8 @@ denials! {
     NoRoute = "no_route", 404, "no Route matched with those values", None, Never;
     /// The route has no service.
     NoService = "no_service", 503, "no Service found with those values", None, Never;
+    /// The upstream of the service has no target with a weight.
+    NoTarget = "no_target", 503, "failure to get a peer from the ring-balancer", None, Soon;
     /// An https-only route over http.
     HttpsRequired = "https_required", 426, "Please use HTTPS protocol", Upgrade, Never;
     /// A path with more than one reading: dot segments, `//`, `\`, control characters, invalid UTF-8.

@@ -4,6 +4,7 @@
 //! client gets, and whether the client itself ended the call.
 
 use crate::balance::ConnectFault;
+use crate::balance::passive::Lost;
 use crate::refusal::Reason;
 
 /// How far the shutdown of a worker has come.
@@ -78,6 +79,17 @@ impl Failure {
                 | Self::Tls
                 | Self::ConnectTimeout
         )
+    }
+
+    /// The loss of an attempt that a target's health counts; `None`: it says nothing about the target.
+    pub fn lost(self) -> Option<Lost> {
+        match self {
+            Self::ConnectTimeout | Self::FirstByteTimeout => Some(Lost::Wait),
+            Self::Refused | Self::Unreachable | Self::Unresolved | Self::Out | Self::Tls | Self::Reset => {
+                Some(Lost::Connection)
+            }
+            _ => None,
+        }
     }
 
     /// An upstream failed, not the client or the gateway.

@@ -186,7 +186,7 @@ impl<P: CounterSpace> Call<P> {
 
     /// Whether the next target is asked after a failure before sending.
     pub fn follows_failure(&self) -> bool {
-        self.facts.failover().is_some_and(|on| on.connect)
+        !self.is_of_model() || self.facts.failover().is_some_and(|on| on.connect)
     }
 
     /// Whether a model answers.

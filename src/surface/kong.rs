@@ -10,16 +10,18 @@ use super::case::{Admission, Case, Findings, HeadOutcome, KongHead};
 use super::cors;
 use crate::admit::refused::{self, RouteLimits};
 use crate::admit::{CallerRows, Check, groups, headers, profile, size, tier};
+use crate::balance::spread;
 use crate::cells::CounterSpace;
 use crate::forward::headers::Identity;
-use crate::forward::{self, Attempts, Dispatch};
+use crate::forward::{self, Attempts, Dispatch, ServiceTurns};
 use crate::identify;
+use crate::in_force::InForce;
 use crate::limits::Demand;
 use crate::r#match;
 use crate::refusal::{Reason, Refusal};
 use crate::request::BodyLength;
 use crate::settle::LogContext;
-use crate::snapshot::{Refs, plan};
+use crate::snapshot::{Refs, Route, plan};
 
 pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext) -> Result<HeadOutcome, Refusal> {
     let Case { in_force, hasher, admitter, head, now, .. } = *case;
@@ -36,7 +38,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     if let Some(headers) = policy.cors_of(route).and_then(|cors| cors::preflight(cors, head)) {
         return Ok(HeadOutcome::Preflight(*context, headers));
     }
-    policy.service_of(route).ok_or(Reason::NoService)?;
+    must_lead_somewhere(in_force, route)?;
 
     // identify
     let (auth, seconds) = (policy.key_auth_of(route), u64::from(now.seconds().0));
@@ -55,24 +57,21 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     size::declared(head.length, size)?;
     groups::judge(policy.acl_of(route), caller.consumer.as_ref())?;
 
+    let tier = caller.consumer.and_then(|consumer| policy.offer.tier(consumer.tier));
+    let size = size::stricter(size, tier.and_then(|(_, tier)| tier.route_max_bytes));
+    size::declared(head.length, size)?;
     let planned = plan::rate_limiting(policy, route, refs).or(Err(Reason::Internal))?;
     let mut checks = Vec::new();
     if let Some((_, profile)) = planned {
         profile::checks(profile, rows, head, admitter, &mut checks);
     }
     let own = checks.len();
-    let tier = caller.consumer.and_then(|consumer| policy.offer.tier(consumer.tier));
     if let (Some((index, tier)), Some(rows)) = (tier, rows) {
         context.tier = Some(index);
         tier::checks(tier, tier::Work::Route, rows, head, admitter, &mut checks);
     }
-    // A body may take long, so an exhausted limit refuses the request before its body is read. Without a body the take
-    // follows at once.
-    if head.length != BodyLength::None {
-        let limits = RouteLimits { profile: planned.map(|(_, profile)| profile), own, tier: context.tier(in_force) };
-        let peeked = admitter.peek(&mut checks, &Demand::default(), now);
-        peeked.map_err(|why| refused::kong(why, limits, &checks, now, head.id))?;
-    }
+    let limits = RouteLimits { profile: planned.map(|(_, profile)| profile), own, tier: context.tier(in_force) };
+    look(case, limits, &mut checks)?;
 
     let acl = policy.acl_of(route);
     let identity =
@@ -80,6 +79,22 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     let (profile, size) = (planned.map(|(index, _)| index), size.map(|size| size.bytes));
     let kong = KongHead { covered: matched.prefix_len, identity, profile, own, size };
     Ok(case.accepted(*context, checks, Findings::Kong(kong)))
+}
+
+/// A body may take long, so an exhausted limit refuses the request before its body is read. Without a body the take follows at once.
+fn look<P: CounterSpace>(case: &Case<'_, P>, limits: RouteLimits<'_>, checks: &mut [Check]) -> Result<(), Refusal> {
+    let Case { admitter, head, now, .. } = *case;
+    if head.length == BodyLength::None {
+        return Ok(());
+    }
+    let peeked = admitter.peek(checks, &Demand::default(), now);
+    peeked.map_err(|why| refused::kong(why, limits, checks, now, head.id))
+}
+
+/// The route has a service, and the service a server.
+fn must_lead_somewhere(in_force: &InForce, route: &Route) -> Result<(), Reason> {
+    let service = route.service.and_then(|index| in_force.services.get(index)).ok_or(Reason::NoService)?;
+    if service.targets.is_empty() { Err(Reason::NoTarget) } else { Ok(()) }
 }
 
 pub(super) fn body<P: CounterSpace>(
@@ -94,7 +109,8 @@ pub(super) fn body<P: CounterSpace>(
     let policy = in_force.policy();
     let route = context.route(in_force).ok_or(Reason::Internal)?;
     let service = policy.service_of(route).ok_or(Reason::Internal)?;
-    let service_target = route.service.and_then(|index| in_force.services.get(index)).ok_or(Reason::Internal)?;
+    let at = route.service.ok_or(Reason::Internal)?;
+    let targets = in_force.services.get(at).ok_or(Reason::Internal)?;
 
     // admit: the real size
     if size::is_above(body.len() as u64, size) {
@@ -118,9 +134,15 @@ pub(super) fn body<P: CounterSpace>(
 
     // forward
     let caller = (identity.as_ref(), hide);
-    let attempt = forward::kong::attempt(head, route, service_target, path, caller, covered, body);
-    let dispatch =
-        Dispatch::new(head.method.clone(), Attempts::one(attempt), service_target.deadlines, head.peer, false);
+    let id = identity.as_ref().map(|identity| identity.id);
+    let mut order = spread::order_of(targets, head, id.as_ref().map(|id| &id.as_bytes()[..]), now).into_iter();
+    let last = order.next().ok_or(Reason::Internal)?;
+    let to = targets.targets.get(last).ok_or(Reason::Internal)?;
+    let first = forward::kong::attempt(head, route, to, path, caller, covered, body);
+    let turns =
+        ServiceTurns { in_force: in_force.clone(), service: at, order, last, keeps_host: route.preserve_host, now };
+    let attempts = Attempts::of_service(first, turns);
+    let dispatch = Dispatch::new(head.method.clone(), attempts, targets.deadlines, head.peer, false);
     Ok(Admission {
         permit,
         shadowed: tier::shadowed(&checks),

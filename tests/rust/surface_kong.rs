@@ -14,12 +14,16 @@ use world::{ANN, BOB, ROUTE, SHORT, Spec, TIER, World, header, policy};
 type Fault = (Reason, fn(&mut Spec, &mut Value));
 
 /// One fault for each stage, in the order of the stages.
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     (Reason::BadHost, |request, _| request.headers.push(("host".into(), "other".into()))),
     (Reason::BadPath, |request, _| request.path = "/ai//get".into()),
     (Reason::NoRoute, |_, policy| policy["routes"][0]["methods"] = json!(["PATCH"])),
     (Reason::HttpsRequired, |_, policy| policy["routes"][0]["protocols"] = json!(["https"])),
     (Reason::NoService, |_, policy| policy["routes"][0]["service"] = json!(null)),
+    (Reason::NoTarget, |_, policy| {
+        let passive = json!({"http_failures": 0, "http_statuses": [], "tcp_failures": 0, "timeouts": 0});
+        policy["services"][0]["upstream"] = json!({"host_header": null, "hash": [], "passive": passive, "targets": []});
+    }),
     (Reason::NoApiKey, |request, _| request.key = None),
     (Reason::SizeLimited, |request, _| request.length = BodyLength::Known(1_000)),
     (Reason::AclForbidden, |_, policy| policy["acl"][0]["allow"] = json!(["silver"])),

@@ -204,7 +204,7 @@ fn attempts_rename_model_and_leave_key_behind() {
     let world = World::new(&policy());
     let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
     let (dispatch, _call) = world.request(&twin).ok().unwrap().into_parts();
-    let attempts: Vec<_> = std::iter::once(dispatch.attempts.first).chain(*dispatch.attempts.others.unwrap()).collect();
+    let attempts: Vec<_> = std::iter::once(dispatch.attempts.first).chain(dispatch.attempts.others.unwrap()).collect();
     let mut ports: Vec<_> = attempts.iter().map(|attempt| attempt.origin.port).collect();
     ports.sort_unstable();
     assert_eq!(ports, [9100, 9200]);

@@ -66,6 +66,7 @@ class Crud:
             return reader.get(kind.name, "id", key.lower(), self.now)
         if kind.endpoint_key == "key" and (key_id := referenced(key)) is not None:
             return reader.get(kind.name, "id", key_id, self.now)
+        key = kind.key_of(key)
         if kind.endpoint_key == "key":
             return reader.get(kind.name, "hash", self.publisher.hash_key(key.encode()), self.now)
         if kind.endpoint_key in kind.together:

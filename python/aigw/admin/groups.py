@@ -5,7 +5,7 @@ Lists carry two names for their items, because versions of Kong's clients read d
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from aigw.admin import envelope
 from aigw.admin.call import Answer, Call, Methods, found, page_of
@@ -14,11 +14,12 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS
-from aigw.entities.plugin import GROUPS_HAVE_NONE
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 
 TIERS, CONSUMERS = KINDS["tiers"], KINDS["consumers"]
+MOST_PLUGINS: Final = 100
+"""Plugins in the answer about one group, which has at most one of each kind."""
 
 
 def collection() -> Methods:
@@ -39,7 +40,8 @@ def group(key: str) -> Methods:
             row = found(reader, call.crud, TIERS, key)
             listed = call.query.get("list_consumers") != "false"
             members = [m.body for m in reader.members(row.id)] if listed else []
-        return Answer(200, {"consumer_group": call.crud.shown(TIERS, row), "consumers": members, "plugins": []})
+            own = [r.body for r in reader.page("plugins", call.now, MOST_PLUGINS, where={"consumer_group": row.id})]
+        return Answer(200, {"consumer_group": call.crud.shown(TIERS, row), "consumers": members, "plugins": own})
 
     def put(session: WriteSession, crud: Crud, data: JsonDict) -> JsonDict:
         row = crud.find(session, TIERS, key)
@@ -80,20 +82,6 @@ def members(key: str) -> Methods:
         "POST": lambda call: call.write(201, lambda w, c: post(w, c, call.data)),
         "DELETE": lambda call: call.write(204, delete),
     }
-
-
-def plugins(key: str) -> Methods:
-    """/consumer_groups/{key}/plugins: always empty. POST refers to the tier."""
-
-    def get(call: Call) -> Answer:
-        with call.admin.store.reading() as reader:
-            found(reader, call.crud, TIERS, key)
-        return Answer(200, {"data": [], "next": None})
-
-    def post(_: Call) -> Answer:
-        raise envelope.schema_violation(SchemaViolation({"consumer_group": GROUPS_HAVE_NONE}))
-
-    return {"GET": get, "POST": post}
 
 
 def of_consumer(key: str) -> Methods:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aigw.admin import config, envelope, groups, info, limits, tiers, usage
+from aigw.admin import balancing, config, envelope, groups, info, limits, tiers, usage
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
 from aigw.admin.crud import CREDENTIALS, Crud
 from aigw.admin.envelope import Refusal
@@ -24,11 +24,12 @@ CHILDREN: Final = {
     (KINDS[target].url, CHILD_URLS.get(kind.name, kind.url)): (KINDS[target], kind, name)
     for kind in KINDS.values()
     for name, target in kind.foreign.items()
+    if KINDS[target].served
 }
 """(parent's segment, child's segment) -> (parent, child, the child's reference)."""
 TAGGED_AS: Final = {"tiers": "consumer_groups"}
 """Tables whose entities have another name in Kong's API."""
-EMPTY: Final = ("upstreams", "targets", "certificates", "ca_certificates", "snis", "vaults", "keys", "key-sets")
+EMPTY: Final = ("certificates", "ca_certificates", "snis", "vaults", "keys", "key-sets")
 """Collections that Kong's clients always list. They are always empty here."""
 
 
@@ -67,6 +68,8 @@ def find(segments: list[str]) -> Methods | None:
             return tiers.tokenizer(name)
         case ["consumer_groups", *rest]:
             return _groups(rest)
+        case ["upstreams", key, *rest] if (methods := balancing.below(key, rest)) is not None:
+            return methods
         case ["consumers", key, "consumer_groups"]:
             return groups.of_consumer(key)
         case ["consumers", key, "consumer_groups", group]:
@@ -83,7 +86,11 @@ def find(segments: list[str]) -> Methods | None:
         case [name, key, child, child_key] if (name, child) in CHILDREN:
             parent, kind, reference = CHILDREN[name, child]
             return _entity(kind, child_key, _Parent(parent, key, reference))
-        case [name, key, reference] if name in COLLECTIONS and reference in COLLECTIONS[name].foreign:
+        case [name, key, reference] if (
+            name in COLLECTIONS
+            and reference in COLLECTIONS[name].foreign
+            and KINDS[COLLECTIONS[name].foreign[reference]].served
+        ):
             return _referenced(COLLECTIONS[name], key, reference)
     return None
 
@@ -112,7 +119,9 @@ def _groups(rest: list[str]) -> Methods | None:
         case [key, "consumers", consumer]:
             return groups.membership(key, consumer, "consumer")
         case [key, "plugins"]:
-            return groups.plugins(key)
+            return _collection(KINDS["plugins"], _Parent(KINDS["tiers"], key, "consumer_group"))
+        case [key, "plugins", plugin]:
+            return _entity(KINDS["plugins"], plugin, _Parent(KINDS["tiers"], key, "consumer_group"))
     return None
 
 
@@ -285,11 +294,17 @@ def _endpoints(_: Call) -> Answer:
     data += ["/consumers/{consumers}/consumer_groups/{consumer_groups}", "/consumer_groups"]
     data += [
         f"/consumer_groups/{{consumer_groups}}{rest}"
-        for rest in ("", "/consumers", "/consumers/{consumers}", "/plugins")
+        for rest in ("", "/consumers", "/consumers/{consumers}", "/plugins", "/plugins/{plugins}")
     ]
+    data += [f"/upstreams/{{upstreams}}{rest}" for rest in ("/health", "/targets/all")]
+    data += [f"/upstreams/{{upstreams}}/targets/{{targets}}/{word}" for word in ("healthy", "unhealthy")]
     data += [f"/{name}{rest}" for name in tiers.SPECS for rest in ("", f"/{{{name}}}")]
     for url, kind in COLLECTIONS.items():
-        data += [f"/{url}", f"/{url}/{{{kind.name}}}", *(f"/{url}/{{{kind.name}}}/{name}" for name in kind.foreign)]
+        data += [
+            f"/{url}",
+            f"/{url}/{{{kind.name}}}",
+            *(f"/{url}/{{{kind.name}}}/{name}" for name in kind.foreign if KINDS[kind.foreign[name]].served),
+        ]
     for (url, child_url), (parent, child, _reference) in CHILDREN.items():
         data += [f"/{url}/{{{parent.name}}}/{child_url}", f"/{url}/{{{parent.name}}}/{child_url}/{{{child.name}}}"]
     return Answer(200, {"data": sorted(data), "next": None})

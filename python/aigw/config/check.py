@@ -25,6 +25,7 @@ from aigw.entities.ledger import LedgerSpec
 from aigw.entities.model import ModelName, ModelSpec
 from aigw.entities.route import UNREACHABLE, unreachable
 from aigw.entities.sealed import without_secrets
+from aigw.entities.target import canonical
 from aigw.entities.tier import TierSpec
 from aigw.entities.upstream import Place
 from aigw.entities.v1 import V1Spec
@@ -36,7 +37,8 @@ M = TypeVar("M", bound=Model)
 LATER: Final = "not supported in this version"
 _TIMES: Final = {"created_at": 0, "updated_at": 0}
 _SINGULAR: Final = {"services": "service", "routes": "route", "consumers": "consumer", "tiers": "tier"}
-_NAME_OF: Final = {"services": "name", "routes": "name", "consumers": "username"}
+_KINDS: Final = ("upstreams", "targets", "services", "routes", "tiers", "models", "plugins")
+_NAME_OF: Final = {"upstreams": "name", "services": "name", "routes": "name", "consumers": "username"}
 
 
 class Check:
@@ -53,17 +55,15 @@ class Check:
         self.ledger: LedgerSpec | None = None
         self._progress = progress
         self._copies = copies
-        self._names: dict[str, dict[str, Path]] = {"services": {}, "routes": {}, "tiers": {}}
+        self._names: dict[str, dict[str, Path]] = {"upstreams": {}, "services": {}, "routes": {}, "tiers": {}}
         self._instances: dict[str, Path] = {}
         self._scopes: dict[str, Path] = {}
-        self._found: dict[str, list[FileEntity]] = {
-            kind: [] for kind in ("services", "routes", "tiers", "models", "plugins")
-        }
+        self._found: dict[str, list[FileEntity]] = {kind: [] for kind in _KINDS}
         self._consumers = ConsumersCheck(source, progress, self._refer)
 
     def entities(self) -> Iterator[FileEntity]:
         """All entities except consumers and their credentials and acls; an entity comes after the ones it refers to."""
-        for kind in ("services", "routes", "tiers", "models", "plugins"):
+        for kind in _KINDS:
             yield from self._found[kind]
 
     def let_go(self) -> None:
@@ -89,7 +89,8 @@ class Check:
                 report_unknown(self.source, (key,), known)
         self._head(root)
         items = {
-            name: self._items((name,)) for name in ("services", "routes", "consumer_groups", "plugins", "consumers")
+            name: self._items((name,))
+            for name in ("upstreams", "services", "routes", "consumer_groups", "plugins", "consumers")
         }
         self._collect(items)
         self._specs("tiers", shape.TierName, TierSpec, self.tiers)
@@ -101,6 +102,8 @@ class Check:
             self.default_tier = self._refer(("default_tier",), "tiers", root["default_tier"])
         self.v1 = self._section("v1", V1Spec)
         self.ledger = self._section("ledger", LedgerSpec)
+        for path, item in items["upstreams"]:
+            self._upstream(path, item)
         for path, item in items["services"]:
             self._service(path, item)
         for path, item in items["routes"]:
@@ -156,6 +159,8 @@ class Check:
         return items
 
     def _collect(self, items: dict[str, list[tuple[Path, JsonDict]]]) -> None:
+        for path, upstream in items["upstreams"]:
+            self._name("upstreams", path, upstream)
         for path, service in items["services"]:
             self._name("services", path, service)
             nested = service.get("routes")
@@ -230,7 +235,10 @@ class Check:
         self._found[kind].append(FileEntity(kind, key, name, body, self.source.line(path), path))
 
     def _group(self, path: Path, item: JsonDict) -> None:
-        group = checked(self.source, path, shape.ConsumerGroup, item, lambda value: check(shape.ConsumerGroup, value))
+        own = {k: v for k, v in item.items() if k != "plugins"}
+        for below, plugin in self._items((*path, "plugins")):
+            self._plugin(below, plugin, {"consumer_group": item.get("name")})
+        group = checked(self.source, path, shape.ConsumerGroup, own, lambda value: check(shape.ConsumerGroup, value))
         if group is None:
             return
         tiers = self.source.root.get("tiers")
@@ -241,6 +249,19 @@ class Check:
         elif group.name not in self.tiers:
             self.tiers[group.name] = TierSpec()
             self._spec("tiers", group.name, TierSpec().model_dump(mode="json"), path, group.tags)
+
+    def _upstream(self, path: Path, item: JsonDict) -> None:
+        own = {k: v for k, v in item.items() if k != "targets"}
+        name = item.get("name")
+        self._entity("upstreams", path, own, shape.UpstreamInFile, name, {})
+        seen: dict[str, Path] = {}
+        for below, target in self._items((*path, "targets")):
+            given = target.get("target")
+            place = canonical(given) if isinstance(given, str) else ""
+            if not self._twice(seen, place, (*below, "target"), "target"):
+                links = {"upstream": {"id": entity_id("upstreams", name if isinstance(name, str) else "")}}
+                key = entity_id("targets", f"{name}\n{place}")
+                self._entity("targets", below, dict(target), shape.TargetInFile, f"{place} of {name}", links, key)
 
     def _service(self, path: Path, item: JsonDict) -> None:
         own = {k: v for k, v in item.items() if k not in ("routes", "plugins")}
@@ -280,7 +301,12 @@ class Check:
         """`owner` is the entity that contains the plugin: a scope and its name."""
         scope: dict[str, str] = {}
         own = dict(item)
-        for field, kind in (("service", "services"), ("route", "routes"), ("consumer", "consumers")):
+        for field, kind in (
+            ("service", "services"),
+            ("route", "routes"),
+            ("consumer", "consumers"),
+            ("consumer_group", "tiers"),
+        ):
             given = own.pop(field, None)
             if field in owner:
                 if given is not None:
@@ -300,7 +326,7 @@ class Check:
                 text = f"the plugin '{name}' on {scopes or 'everything'} stands twice"
                 self.source.add(path, f"{text}: first in line {self.source.line(earlier)}", at_key=True)
         # A consumer's id is not made of its username alone.
-        of = {"service": "services", "route": "routes"}
+        of = {"service": "services", "route": "routes", "consumer_group": "tiers"}
         links: JsonDict = {f: {"id": entity_id(of[f], n)} for f, n in scope.items() if f in of}
         if "consumer" in scope:
             links["consumer"] = {"id": entity_id("consumers", scope["consumer"])}

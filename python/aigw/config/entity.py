@@ -24,7 +24,7 @@ class FileEntity(NamedTuple):
     times."""
 
     kind: str
-    """services, routes, tiers, models or plugins."""
+    """upstreams, targets, services, routes, tiers, models or plugins."""
     id: str
     name: str
     """For a person: the name, or the owner and what distinguishes it there."""

@@ -19,7 +19,18 @@ __all__ = ["NAMESPACE", "File", "FileEntity", "entity_id"]
 
 CONSUMER_KINDS: Final = ("consumers", "keyauth_credentials", "acls")
 """Kinds of which a file may hold very many: native code reads them and makes their rows."""
-ORDER: Final = ("services", "routes", "tiers", "models", "consumers", "keyauth_credentials", "acls", "plugins")
+ORDER: Final = (
+    "upstreams",
+    "targets",
+    "services",
+    "routes",
+    "tiers",
+    "models",
+    "consumers",
+    "keyauth_credentials",
+    "acls",
+    "plugins",
+)
 """Entity kinds, referenced ones first."""
 
 

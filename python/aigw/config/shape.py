@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
-from aigw.entities import Plugin, Route, Service
+from aigw.entities import KongUpstream, Plugin, Route, Service, Target
 from aigw.entities.base import TagsField
 from aigw.entities.consumer import must_have_a_name
 from aigw.entities.keyauth_credential import Key, Ttl
@@ -111,16 +111,11 @@ class ConsumerInFile(Model):
         return self
 
 
-class ConsumerGroup(Model):
-    """decK's consumer group: a tier, without limits unless it is also in `tiers`."""
-
-    name: TierName = Field(description="Unique name.")
-    tags: TagsField = Field(default=None, description="Labels to filter by.")
-
-
-def _model_in_file(entity: type[BaseModel], called: str, doc: str, /, **more: Any) -> type[Model]:
+def _model_in_file(
+    entity: type[BaseModel], called: str, doc: str, /, without: frozenset[str] = _MADE, **more: Any
+) -> type[Model]:
     """A model with an entity's fields, without those that the gateway sets."""
-    own = {n: (info.rebuild_annotation(), info) for n, info in entity.model_fields.items() if n not in _MADE}
+    own = {n: (info.rebuild_annotation(), info) for n, info in entity.model_fields.items() if n not in without}
     fields: dict[str, Any] = {**own, **more}
     made: type[Model] = create_model(called, __base__=Model, __doc__=doc, **fields)
     return made
@@ -130,6 +125,10 @@ ServiceRef = Annotated[Reference | Named | None, Field(default=None, description
 RouteRef = Annotated[Reference | Named | None, Field(default=None, description="The route, by name.")]
 ConsumerRef = Annotated[Reference | NamedConsumer | None, Field(default=None, description="The consumer, by username.")]
 
+GroupRef = Annotated[
+    Reference | Named | None, Field(default=None, description="The consumer group, by name: the tier with its name.")
+]
+
 PluginInFile = _model_in_file(
     Plugin,
     "PluginInFile",
@@ -138,8 +137,26 @@ PluginInFile = _model_in_file(
     service=(ServiceRef, None),
     route=(RouteRef, None),
     consumer=(ConsumerRef, None),
+    consumer_group=(GroupRef, None),
 )
 _Plugins = Annotated[list[PluginInFile] | None, Field(description="Plugins on it.")]  # type: ignore[valid-type]
+
+
+class ConsumerGroup(Model):
+    """decK's consumer group: a tier, without limits unless it is also in `tiers`."""
+
+    name: TierName = Field(description="Unique name.")
+    tags: TagsField = Field(default=None, description="Labels to filter by.")
+    plugins: _Plugins = Field(default=None)
+
+
+TargetInFile = _model_in_file(Target, "TargetInFile", "A server of an upstream.", without=_MADE | {"upstream"})
+UpstreamInFile = _model_in_file(
+    KongUpstream,
+    "UpstreamInFile",
+    "A name in front of several targets: the host of services.",
+    targets=(Annotated[list[TargetInFile] | None, Field(description="Its servers.")], None),  # type: ignore[valid-type]
+)
 RouteInFile = _model_in_file(
     Route,
     "RouteInFile",
@@ -173,7 +190,6 @@ LATER: Final = frozenset(
     [
         "_konnect",
         "_plugin_configs",
-        "upstreams",
         "targets",
         "certificates",
         "ca_certificates",
@@ -231,6 +247,9 @@ class Configuration(Model):
         default=None, description="Name of a tier -> its limits, gates and prices."
     )
     consumer_groups: list[ConsumerGroup] | None = Field(default=None, description="decK's word for tiers.")
+    upstreams: list[UpstreamInFile] | None = Field(  # type: ignore[valid-type]
+        default=None, description="Names in front of several servers each: hosts of services."
+    )
     services: list[ServiceInFile] | None = Field(default=None, description="Upstreams.")  # type: ignore[valid-type]
     routes: list[RouteInFile] | None = Field(  # type: ignore[valid-type]
         default=None, description="Routes outside a service."
@@ -241,4 +260,13 @@ class Configuration(Model):
     )
 
 
-__all__ = ["Configuration", "ConsumerInFile", "PluginInFile", "RouteInFile", "ServiceInFile", "TierName"]
+__all__ = [
+    "Configuration",
+    "ConsumerInFile",
+    "PluginInFile",
+    "RouteInFile",
+    "ServiceInFile",
+    "TargetInFile",
+    "TierName",
+    "UpstreamInFile",
+]

@@ -1,6 +1,6 @@
 """The entities of the gateway, one frozen model each, and `KINDS`, the table by which the generic engine finds them.
 
-service, route, consumer, keyauth_credential, acl, plugin   Kong's entities
+service, route, kong_upstream, target, consumer, keyauth_credential, acl, plugin   Kong's entities
 tier, model   our own: the product that a consumer buys, and the models that it may call
 base          `Entity` (identity, times) and `EntityKind` (names, references and unique fields of a kind)
 check         input of the Admin API or the file -> a checked entity, or all findings
@@ -13,20 +13,23 @@ rates         prices per token
 from collections.abc import Mapping
 from typing import Final
 
-from aigw.entities import acl, consumer, keyauth_credential, model, plugin, route, service, tier
+from aigw.entities import acl, consumer, keyauth_credential, kong_upstream, model, plugin, route, service, target, tier
 from aigw.entities.acl import Acl
 from aigw.entities.base import Entity, EntityKind
 from aigw.entities.check import check_entity
 from aigw.entities.consumer import Consumer
 from aigw.entities.keyauth_credential import KeyauthCredential
+from aigw.entities.kong_upstream import KongUpstream
 from aigw.entities.model import LlmModel
 from aigw.entities.plugin import Plugin
 from aigw.entities.route import Route
 from aigw.entities.service import Service
+from aigw.entities.target import Target
 from aigw.entities.tier import Tier
 
 KINDS: Final[Mapping[str, EntityKind]] = {
-    module.KIND.name: module.KIND for module in (service, route, tier, model, consumer, keyauth_credential, acl, plugin)
+    module.KIND.name: module.KIND
+    for module in (kong_upstream, target, service, route, tier, model, consumer, keyauth_credential, acl, plugin)
 }
 """By collection, in the order of references: a referenced kind comes first."""
 
@@ -37,10 +40,12 @@ __all__ = [
     "Entity",
     "EntityKind",
     "KeyauthCredential",
+    "KongUpstream",
     "LlmModel",
     "Plugin",
     "Route",
     "Service",
+    "Target",
     "Tier",
     "check_entity",
 ]

@@ -49,6 +49,8 @@ class EntityKind:
     numbered: bool = True
     """Whether it has a row number."""
     has_updated_at: bool = True
+    key_of: Callable[[str], str] = lambda key: key
+    """The endpoint key as it is stored, from its text in a path."""
     expand: Callable[[JsonDict], JsonDict] = lambda data: data
     """Expands shorthands of the input. Raises FieldErrors."""
     defaults: Callable[[], Mapping[str, Any]] = dict

@@ -23,7 +23,14 @@ from aigw.schema.fields import (
 from aigw.schema.violations import SchemaViolation, check
 from aigw.types import JsonDict
 
-GROUPS_HAVE_NONE: Final = f"{NOT_SUPPORTED}: the tier with the group's name limits it (PUT /tiers/{{name}})"
+_OF_GROUPS: Final = f"{NOT_SUPPORTED}: a group's limit is its tier's, with the answers of tiers"
+_USUAL: Final = {
+    "hide_client_headers": False,
+    "error_code": 429,
+    "error_message": "API rate limit exceeded",
+    "require_content_length": False,
+}
+"""Fields of a configuration that a group's plugin must leave at their defaults."""
 
 _KONGS: Final = """
     ai-azure-content-safety ai-prompt-decorator ai-prompt-guard ai-prompt-template ai-proxy ai-proxy-advanced
@@ -34,7 +41,7 @@ _KONGS: Final = """
     hmac-auth http-log injection-protection ip-restriction jq json-threat-protection jwe-decrypt jwt jwt-signer
     kafka-consume kafka-log kafka-upstream key-auth-enc konnect-application-auth ldap-auth ldap-auth-advanced loggly
     mocking mtls-auth oas-validation oauth2 oauth2-introspection opa openid-connect opentelemetry post-function
-    pre-function prometheus proxy-cache proxy-cache-advanced rate-limiting-advanced redirect request-callout
+    pre-function proxy-cache proxy-cache-advanced rate-limiting-advanced redirect request-callout
     request-termination request-transformer request-transformer-advanced request-validator response-ratelimiting
     response-transformer response-transformer-advanced route-by-header route-transformer-advanced saml
     service-protection session standard-webhooks statsd statsd-advanced syslog tcp-log tls-handshake-modifier
@@ -68,6 +75,9 @@ class Plugin(Entity):
     consumer: Annotated[Foreign, References("consumers")] | None = Field(
         default=None, description="Only for this consumer."
     )
+    consumer_group: Annotated[Foreign, References("consumer_groups")] | None = Field(
+        default=None, description="Only for the consumers of this group: a limit of the tier with its name."
+    )
     config: dict[str, Any] = Field(default_factory=dict, description="The kind's own fields.")
     protocols: Protocols = Field(
         default=["grpc", "grpcs", "http", "https"],
@@ -82,6 +92,8 @@ class Plugin(Entity):
         kind = PLUGINS[self.name]
         if self.consumer is not None and not kind.consumer_scope:
             raise FieldErrors({"consumer": "value must be null"})
+        if self.consumer_group is not None:
+            self._group_can_have_it(kind.group_scope)
         by_service = self.name == "rate-limiting" and self.config.get("limit_by") == "service"
         if by_service and self.consumer is not None and self.service is None:
             raise FieldErrors(
@@ -89,11 +101,21 @@ class Plugin(Entity):
             )
         return self
 
+    def _group_can_have_it(self, group_scope: bool) -> None:
+        if not group_scope:
+            raise FieldErrors({"consumer_group": "value must be null"})
+        others = [name for name in ("route", "service", "consumer") if getattr(self, name) is not None]
+        if others:
+            raise FieldErrors(dict.fromkeys(others, f"{NOT_SUPPORTED} together with consumer_group"))
+        wrong = {name: _OF_GROUPS for name, usual in _USUAL.items() if self.config.get(name, usual) != usual}
+        if self.config.get("limit_by", "consumer") not in ("consumer", "credential"):
+            wrong["limit_by"] = f"{NOT_SUPPORTED}: a group's limit counts by consumer or credential"
+        if wrong:
+            raise FieldErrors({"config": wrong})
+
 
 def expand_config(data: JsonDict) -> JsonDict:
     """The config with its defaults. Raises FieldErrors."""
-    if data.get("consumer_group") is not None:
-        raise FieldErrors({"consumer_group": GROUPS_HAVE_NONE})
     name, config = data.get("name"), data.get("config")
     kind = PLUGINS.get(name) if isinstance(name, str) else None
     if kind is None or not (config is None or isinstance(config, dict)):
@@ -118,8 +140,8 @@ KIND = EntityKind(
     endpoint_key="instance_name",
     unique=("instance_name",),
     together=("consumer", "name", "route", "service"),
-    foreign={"route": "routes", "service": "services", "consumer": "consumers"},
-    cascades=("route", "service", "consumer"),
+    foreign={"route": "routes", "service": "services", "consumer": "consumers", "consumer_group": "tiers"},
+    cascades=("route", "service", "consumer", "consumer_group"),
     numbered=False,
     expand=expand_config,
 )

@@ -5,11 +5,17 @@ process; the ledger's sums (`unpriced` of `GET /usage`) count from its beginning
 """
 
 from collections import Counter
+from typing import Final
 
 from aigw.errors import StoreError
 from aigw.ledger.batch import Batch
 from aigw.ledger.database import LedgerReader
 from aigw.ledger.labels import Labels
+from aigw.ledger.source import COSTED, ENTRY
+
+_MODEL: Final = ENTRY.index("model")
+_TIER: Final = ENTRY.index("tier")
+_FLAGS: Final = ENTRY.index("flags")
 
 
 class Unpriced:
@@ -20,8 +26,14 @@ class Unpriced:
 
     def add(self, stored: Batch) -> None:
         """Count a batch, after its transaction."""
-        if stored.unpriced:
-            self._counts = self._counts + Counter(stored.unpriced)
+        found = Counter(
+            (e[_TIER], e[_MODEL])
+            for _, entries in stored.entries
+            for e in entries
+            if e[_MODEL] and not e[_FLAGS] & COSTED
+        )
+        if found:
+            self._counts = self._counts + found
 
     def samples(self, ledger: LedgerReader) -> list[tuple[dict[str, str], int]]:
         """(labels, count). Nothing while the ledger cannot be read."""

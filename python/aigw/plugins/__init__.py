@@ -1,6 +1,7 @@
 """The registry of plugin kinds, one line each. Data only: fields and checks. Each folder also has its `compile`.
 
     cors, key_auth, acl, rate_limiting, request_size_limiting   one folder each: `schema` (fields, checks), `compile` (-> policy)
+    prometheus   `schema` only: the metrics are there without it
 
 A kind has a config model, Kong's priority and version, checks across the whole plugin, and its allowed scopes.
 """
@@ -12,6 +13,7 @@ from typing import Any, Final
 from aigw.plugins.acl import schema as acl
 from aigw.plugins.cors.schema import CorsConfig
 from aigw.plugins.key_auth.schema import KeyAuthConfig
+from aigw.plugins.prometheus.schema import PrometheusConfig
 from aigw.plugins.rate_limiting import schema as rate_limiting
 from aigw.plugins.request_size_limiting.schema import RequestSizeLimitingConfig
 from aigw.schema.fields import FieldErrors, Model
@@ -29,6 +31,8 @@ class PluginKind:
     config: type[Model]
     priority: int
     consumer_scope: bool = True
+    group_scope: bool = False
+    """Whether it can be on a consumer group."""
     check: Callable[[Any], FieldErrors | None] = lambda _: None
     aliases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Deprecated field -> the record and its field that replace it."""
@@ -59,13 +63,15 @@ PLUGINS: Final[Mapping[str, PluginKind]] = {
     kind.name: kind
     for kind in (
         PluginKind("cors", CorsConfig, 2000, consumer_scope=False),
+        PluginKind("prometheus", PrometheusConfig, 13),
         PluginKind("key-auth", KeyAuthConfig, 1250, consumer_scope=False),
-        PluginKind("request-size-limiting", RequestSizeLimitingConfig, 951),
+        PluginKind("request-size-limiting", RequestSizeLimitingConfig, 951, group_scope=True),
         PluginKind("acl", acl.AclConfig, 950, consumer_scope=False, check=acl.check),
         PluginKind(
             "rate-limiting",
             rate_limiting.RateLimitingConfig,
             910,
+            group_scope=True,
             check=rate_limiting.check,
             aliases=rate_limiting.ALIASES,
         ),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aigw_core::balance::ConnectFault;
 use aigw_core::balance::failover::{Best, Worth};
-use aigw_core::forward::{Attempt, Attempts, Dispatch, ModelAttempts};
+use aigw_core::forward::{Attempt, Attempts, Dispatch, Others};
 use aigw_core::settle::Failure;
 use aigw_core::stream::patience::SMALL;
 use aigw_core::surface::Judged;
@@ -80,6 +80,9 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
             let next = match self.ask(&method, &mut attempt, &mut others, way).await {
                 Err(failure) => {
                     let followed = self.outbox.attempt_failed(failure);
+                    if let (Some(others), Some(lost)) = (&others, failure.lost()) {
+                        others.lost(lost);
+                    }
                     if !failure.is_before_sending() {
                         // The upstream may have acted on the request: the client hears of that in any case.
                         return Err(failure);
@@ -143,7 +146,7 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
         &self,
         method: &Method,
         attempt: &mut Attempt,
-        others: &mut Option<Box<ModelAttempts>>,
+        others: &mut Option<Others>,
         way: Way,
     ) -> Result<Answered, Failure> {
         loop {

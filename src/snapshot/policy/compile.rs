@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use super::checks::{self, Columns, column, index, scheme, uuid, value};
 use super::compile_tiers::MetricRows;
 use super::compiled::{
-    Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
+    Acl, Anonymous, HashOn, KeyAuth, LimitBy, Passive, Policy, Profile, ProfileLimit, Route, RouteInstance, Service,
+    SizeLimit, Target, Upstream,
 };
 use super::cors::Cors;
 use super::wire::ColumnKind;
@@ -120,6 +121,7 @@ fn service(from: wire::Service) -> Result<Service, SnapshotError> {
         write_timeout_ms,
         read_timeout_ms,
         tls_verify,
+        upstream: shared,
     } = from;
     let at = Part::Entity("service", n);
     checks::address(at, &host, port, path.as_deref())?;
@@ -138,6 +140,38 @@ fn service(from: wire::Service) -> Result<Service, SnapshotError> {
         write_timeout_ms,
         read_timeout_ms,
         tls_verify,
+        upstream: shared.map(|from| upstream(at, from)).transpose()?.map(Box::new),
+    })
+}
+
+fn upstream(at: Part, from: wire::Upstream) -> Result<Upstream, SnapshotError> {
+    let wire::Upstream { host_header, hash, passive, targets } = from;
+    let target = |from: wire::Target| {
+        let wire::Target { host, port, weight } = from;
+        checks::address(at, &host, port, None)?;
+        if weight == 0 {
+            return Err(value(at, "a target without weight gets no request: leave it out"));
+        }
+        Ok(Target { host: host.into(), port, weight })
+    };
+    let wire::Passive { http_failures, http_statuses, tcp_failures, timeouts } = passive;
+    Ok(Upstream {
+        host_header: host_header.map(Into::into),
+        hash: hash.into_iter().map(|from| hash_on(at, from)).collect::<Result<_, _>>()?,
+        passive: Passive { http_failures, http_statuses: http_statuses.into(), tcp_failures, timeouts },
+        targets: targets.into_iter().map(target).collect::<Result<_, _>>()?,
+    })
+}
+
+fn hash_on(at: Part, from: wire::HashOn) -> Result<HashOn, SnapshotError> {
+    let wire::HashOn { by, name } = from;
+    Ok(match (by, name) {
+        (wire::HashBy::Consumer, None) => HashOn::Consumer,
+        (wire::HashBy::Ip, None) => HashOn::Ip,
+        (wire::HashBy::Path, None) => HashOn::Path,
+        (wire::HashBy::Header, Some(name)) => HashOn::Header(name.to_ascii_lowercase().into()),
+        (wire::HashBy::QueryArg, Some(name)) => HashOn::QueryArg(name.into()),
+        _ => return Err(value(at, "a header or an argument to hash has a name, and nothing else has")),
     })
 }
 

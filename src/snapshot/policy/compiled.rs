@@ -96,6 +96,60 @@ pub struct Service {
     pub read_timeout_ms: u64,
     /// Verify the certificate; `None`: the default (verify).
     pub tls_verify: Option<bool>,
+    /// The targets that share its requests; `None`: `host` and `port` are its address.
+    pub upstream: Option<Box<Upstream>>,
+}
+
+/// Several servers behind the host of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// The `Host` for every target; `None`: each gets its own.
+    pub host_header: Option<Box<str>>,
+    /// The parts of a request that choose its target, the first one that it has; without one, chance by weight does.
+    pub hash: Box<[HashOn]>,
+    /// When a target is out.
+    pub passive: Passive,
+    /// The servers that get requests.
+    pub targets: Box<[Target]>,
+}
+
+/// A part of a request: equal parts lead to the same target while the targets stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashOn {
+    /// The consumer.
+    Consumer,
+    /// The client's address.
+    Ip,
+    /// The path.
+    Path,
+    /// The first value of a header, by its lower-case name.
+    Header(Box<str>),
+    /// The first value of an argument of the query.
+    QueryArg(Box<str>),
+}
+
+/// The failures in a row that take a target out; 0: none of this kind does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Passive {
+    /// Answers with one of `http_statuses`.
+    pub http_failures: u32,
+    /// Statuses that are failures.
+    pub http_statuses: Box<[u16]>,
+    /// Connections that could not be made, or broke.
+    pub tcp_failures: u32,
+    /// Waits that were too long.
+    pub timeouts: u32,
+}
+
+/// A server of an [`Upstream`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Name or address (IPv6 without brackets).
+    pub host: Box<str>,
+    /// TCP port.
+    pub port: u16,
+    /// Share of requests, at least 1.
+    pub weight: u32,
 }
 
 /// The decisions of the configuration for a matched request.

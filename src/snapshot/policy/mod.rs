@@ -29,7 +29,8 @@ mod wire_model;
 
 pub use checks::prices_of;
 pub use compiled::{
-    Acl, Anonymous, KeyAuth, LimitBy, Policy, Profile, ProfileLimit, Route, RouteInstance, Service, SizeLimit,
+    Acl, Anonymous, HashOn, KeyAuth, LimitBy, Passive, Policy, Profile, ProfileLimit, Route, RouteInstance, Service,
+    SizeLimit, Target, Upstream,
 };
 pub use cors::Cors;
 pub use model::{

@@ -88,6 +88,8 @@ pub struct Tier {
     pub parameters: Parameters,
     /// Most bytes of a request's body on `/v1`.
     pub prompt_max_bytes: Option<u64>,
+    /// Most bytes of a body on Kong's routes.
+    pub route_max_bytes: Option<u64>,
     /// Most input tokens of a call.
     pub prompt_max_tokens: Option<u32>,
     /// Most output tokens per choice.

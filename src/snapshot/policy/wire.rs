@@ -54,6 +54,54 @@ pub(super) struct Service {
     pub read_timeout_ms: u64,
     #[serde(deserialize_with = "present")]
     pub tls_verify: Option<bool>,
+    /// Absent from policies of before.
+    #[serde(default)]
+    pub upstream: Option<Upstream>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    #[serde(deserialize_with = "present")]
+    pub host_header: Option<String>,
+    pub hash: Vec<HashOn>,
+    pub passive: Passive,
+    pub targets: Vec<Target>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HashOn {
+    pub by: HashBy,
+    #[serde(deserialize_with = "present")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HashBy {
+    Consumer,
+    Ip,
+    Path,
+    Header,
+    QueryArg,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Passive {
+    pub http_failures: u32,
+    pub http_statuses: Vec<u16>,
+    pub tcp_failures: u32,
+    pub timeouts: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    pub host: String,
+    pub port: u16,
+    pub weight: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -206,6 +254,9 @@ pub(super) struct Tier {
     pub parameters: Parameters,
     #[serde(deserialize_with = "present")]
     pub prompt_max_bytes: Option<u64>,
+    /// Absent from policies of before.
+    #[serde(default)]
+    pub route_max_bytes: Option<u64>,
     #[serde(default)]
     pub prompt_max_tokens: Option<u32>,
     #[serde(deserialize_with = "present")]

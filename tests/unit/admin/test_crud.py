@@ -24,7 +24,7 @@ def test_objects_have_every_field_of_kong(gateway: Gateway) -> None:
         "headers": None, "regex_priority": 0, "path_handling": "v0",
     }  # fmt: skip
     plugin = gateway.post("/plugins", name="rate-limiting", config={"minute": 5})
-    assert set(plugin) == {"id", "name", "instance_name", "created_at", "updated_at", "route", "service", "consumer",
+    assert set(plugin) == {"id", "name", "instance_name", "created_at", "updated_at", "route", "service", "consumer", "consumer_group",
                            "config", "protocols", "enabled", "tags"}  # fmt: skip
     assert plugin["config"] == {
         "second": None, "minute": 5, "hour": None, "day": None, "month": None, "year": None, "limit_by": "consumer",

@@ -12,7 +12,7 @@ from conftest import Gateway
 
 ROOT = Path(__file__).parents[3]
 
-KINDS = {"acl", "cors", "key-auth", "rate-limiting", "request-size-limiting"}
+KINDS = {"acl", "cors", "key-auth", "prometheus", "rate-limiting", "request-size-limiting"}
 
 
 def test_root_has_the_fields_that_clients_read(gateway: Gateway) -> None:

@@ -134,19 +134,54 @@ def test_a_consumer_group_becomes_a_tier_without_limits(gateway: Gateway) -> Non
     assert gateway.call("GET", "/consumer_groups/au", 404)
 
 
-def test_a_group_refuses_plugins_and_lists_its_fields(gateway: Gateway) -> None:
+def test_a_group_has_plugins_that_limit_its_tier(gateway: Gateway) -> None:
+    group = gateway.post("/consumer_groups", name="gold")
+    limit = {"name": "rate-limiting", "config": {"minute": 5, "hour": 50}}
+    plugin = gateway.post("/consumer_groups/gold/plugins", **limit)
+    assert plugin["consumer_group"] == {"id": group["id"]}
+    size = {"name": "request-size-limiting", "config": {"allowed_payload_size": 1, "size_unit": "kilobytes"}}
+    other = gateway.post("/plugins", **size, consumer_group={"name": "gold"})
+    listed = gateway.call("GET", "/consumer_groups/gold/plugins")["data"]
+    assert sorted(one["id"] for one in listed) == sorted([plugin["id"], other["id"]])
+    assert len(gateway.call("GET", "/consumer_groups/gold")["plugins"]) == 2
+    assert gateway.call("GET", f"/consumer_groups/gold/plugins/{plugin['id']}") == plugin
+    tier = gateway.publisher.policy["tiers"][0]
+    assert [(one["fields"]["requests"], one["fields"]["per"]) for one in tier["limits"]] == [
+        (5, "minute"),
+        (50, "hour"),
+    ]
+    assert (tier["prompt_max_bytes"], tier["route_max_bytes"]) == (1024, 1024)
+    gateway.call("PATCH", f"/plugins/{plugin['id']}", json={"enabled": False})
+    assert gateway.publisher.policy["tiers"][0]["limits"] == []
+    gateway.call("DELETE", "/consumer_groups/gold", 204)
+    assert gateway.call("GET", "/plugins")["data"] == []
+
+
+def test_a_groups_plugin_keeps_the_stricter_limit_of_its_tier(gateway: Gateway) -> None:
+    gateway.call(
+        "PUT", "/tiers/gold", json={"limits": [{"requests": 9, "per": "minute"}, {"requests": 20, "per": "hour"}]}
+    )
+    gateway.post("/consumer_groups/gold/plugins", name="rate-limiting", config={"minute": 10, "hour": 15, "day": 99})
+    limits = gateway.publisher.policy["tiers"][0]["limits"]
+    found = {one["fields"]["per"]: one["fields"]["requests"] for one in limits}
+    assert found == {"minute": 9, "hour": 15, "day": 99}
+    assert len(gateway.call("GET", "/tiers/gold")["limits"]) == 2, "the tier's own document stays as it was written"
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({"name": "acl", "config": {"allow": ["a"]}}, {"consumer_group": "value must be null"}),
+        ({"name": "rate-limiting", "config": {"minute": 5, "limit_by": "ip"}}, {"config": ["limit_by"]}),
+        ({"name": "rate-limiting", "config": {"minute": 5, "error_code": 418}}, {"config": ["error_code"]}),
+    ],
+)
+def test_a_group_refuses_plugins_that_a_tier_cannot_be(gateway: Gateway, body: Any, fields: Any) -> None:
     gateway.post("/consumer_groups", name="gold")
-    limit = {"name": "rate-limiting", "config": {"minute": 5}}
-    for path, body in (
-        ("/plugins", {**limit, "consumer_group": {"name": "gold"}}),
-        ("/consumer_groups/gold/plugins", limit),
-    ):
-        found = gateway.post(path, 400, **body)
-        assert found["fields"]["consumer_group"].startswith("not supported in this version: ")
-        assert "PUT /tiers/{name}" in found["message"]
-    assert gateway.call("GET", "/consumer_groups/gold/plugins") == {"data": [], "next": None}
+    found = gateway.post("/consumer_groups/gold/plugins", 400, **body)["fields"]
+    assert {k: list(v) if isinstance(v, dict) else v for k, v in found.items()} == fields
     assert gateway.call("GET", "/consumer_groups/none/plugins", 404)
-    gateway.post("/plugins", **limit, consumer_group=None)
+    gateway.post("/plugins", name="rate-limiting", config={"minute": 5}, consumer_group=None)
 
 
 def test_joining_a_tier_leaves_the_earlier_one(gateway: Gateway) -> None:

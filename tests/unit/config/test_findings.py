@@ -66,7 +66,7 @@ def test_each_error_gives_its_finding() -> None:
         ("tiers: {a: {limits: [{requests: ${LIM:-5}}]}}", """'}': write "${...}" in quotes between [ ] and { }\n"""),
         *(
             (f"{name}: []", f"{name}: not supported in this version\n")
-            for name in ("upstreams", "certificates", "jwt_secrets")
+            for name in ("targets", "certificates", "jwt_secrets")
         ),
         *(
             (f"{name}: []", f"{name}: not supported in this version\n")

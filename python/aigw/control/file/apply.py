@@ -281,7 +281,7 @@ def _values(rows: Iterable[Row], columns: tuple[str, ...]) -> list[Any]:
         return [row.hash for row in rows]
     if column == "scope":
         return [scope_of(row.body) for row in rows]
-    if column == "consumer":
+    if column in ("consumer", "upstream"):
         return [row.body[column]["id"] for row in rows]
     return [row.body[column] for row in rows]
 
@@ -296,7 +296,7 @@ def _free(session: WriteSession, plan: _Plan) -> None:
     """Overwrite unique values that are about to change: entities may swap names, and removed entities free theirs."""
     if not plan.before or not (plan.added or plan.changed):
         return
-    texts = [c for columns in _unique(plan.kind) for c in columns if c not in ("consumer", "hash")]
+    texts = [c for columns in _unique(plan.kind) for c in columns if c not in ("consumer", "upstream", "hash")]
     values: dict[str, Any] = {c: sa.bindparam("placeholder") for c in texts}
     if "hash" in plan.table.c:
         values["hash"] = sa.bindparam("digest")

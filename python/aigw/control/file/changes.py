@@ -20,7 +20,7 @@ MOST_TEXT: Final = 80
 
 CALLED: Final[Mapping[str, str]] = {
     "services": "service", "routes": "route", "tiers": "tier", "models": "model", "consumers": "consumer",
-    "keyauth_credentials": "key-auth", "acls": "acl", "plugins": "plugin",
+    "keyauth_credentials": "key-auth", "acls": "acl", "plugins": "plugin", "upstreams": "upstream", "targets": "target",
 }  # fmt: skip
 """Collection -> the word for one entity."""
 _MADE: Final = frozenset(
@@ -113,7 +113,9 @@ class _Names:
         if found is None:
             if self._own is None:
                 rows = (
-                    c.before or c.after for c in self._changes if c.kind in ("services", "routes", "consumers", "tiers")
+                    c.before or c.after
+                    for c in self._changes
+                    if c.kind in ("services", "routes", "consumers", "tiers", "upstreams")
                 )
                 self._own = {row.id: name_of(row.body) for row in rows if row is not None}
             found = self._own.get(key, key)
@@ -138,6 +140,8 @@ def title(kind: str, body: JsonDict, name: Any) -> str:
         return (
             f"{name(body['consumer']['id'])} {printable(body['key_hint'] or '' if kind != 'acls' else body['group'])}"
         )
+    if kind == "targets":
+        return f"{printable(body['target'])} of {name(body['upstream']['id'])}"
     if kind == "plugins" and not body["instance_name"]:
         scope = ", ".join(f"{field} {name(body[field]['id'])}" for field in KINDS[kind].foreign if body[field])
         return f"{body['name']} on {scope or 'everything'}"

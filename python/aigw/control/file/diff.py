@@ -122,7 +122,9 @@ class Digest(str):
 def _entities(parts: Iterable[_Part]) -> dict[Key, Entity]:
     listed = list(parts)
     names = {
-        body["id"]: name_of(body) for kind, body, *_ in listed if kind in ("services", "routes", "consumers", "tiers")
+        body["id"]: name_of(body)
+        for kind, body, *_ in listed
+        if kind in ("services", "routes", "consumers", "tiers", "upstreams")
     }
     found = {}
     for kind, body, tier, digest, expires_at, origin in listed:
@@ -153,6 +155,9 @@ def _called(kind: str, body: JsonDict, digest: bytes, names: Mapping[str, str]) 
     if kind == "acls":
         owner = names.get(body["consumer"]["id"], "")
         return (kind, owner, body["group"]), f"{owner} {body['group']}"
+    if kind == "targets":
+        owner = names.get(body["upstream"]["id"], "")
+        return (kind, owner, body["target"]), f"{body['target']} of {owner}"
     if kind == "plugins":
         scope = [f"{field} {names.get(body[field]['id'])}" for field in KINDS[kind].foreign if body[field]]
         title = f"{body['name']} on {', '.join(scope) or 'everything'}"

@@ -62,9 +62,8 @@ def document(rows: Rows, default_tier: str | None, mark: str = "", sections: Sec
         "default_tier": names[default_tier] if default_tier is not None else None,
         "models": _models(rows["models"]),
         "tiers": {row.body["name"]: _short(TierSpec, row.body["spec"]) for row in rows["tiers"]},
-        "consumer_groups": [
-            {"name": row.body["name"], "tags": row.body["tags"]} for row in rows["tiers"] if row.body["tags"]
-        ],
+        "consumer_groups": list(_groups(rows["tiers"], plugins)),
+        "upstreams": list(_upstreams(rows)),
         "services": services,
         "routes": routes.get(None),
         "consumers": list(_consumers(rows, names, plugins, mark)),
@@ -146,6 +145,22 @@ class _Plugins:
         """The field `plugins` of one entity, if it has plugins."""
         found = self._in.get((field, key))
         return {"plugins": found} if found else {}
+
+
+def _groups(tiers: Iterable[Row], plugins: _Plugins) -> Iterable[JsonDict]:
+    """The tiers with parts that only a consumer group has."""
+    for row in tiers:
+        below = plugins.of("consumer_group", row.id)
+        if row.body["tags"] or below:
+            yield _tagged({"name": row.body["name"], **below}, row)
+
+
+def _upstreams(rows: Rows) -> Iterable[JsonDict]:
+    targets: defaultdict[str, list[JsonDict]] = defaultdict(list)
+    for row in rows["targets"]:
+        targets[row.body["upstream"]["id"]].append(_entity("targets", row, ("upstream",)))
+    for row in rows["upstreams"]:
+        yield {**_entity("upstreams", row), **({"targets": targets[row.id]} if row.id in targets else {})}
 
 
 def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins, mark: str) -> Iterable[JsonDict]:

@@ -5,17 +5,19 @@ In: the `World` (all entities except consumers and credentials) and the numbers 
 A profile keeps its index as long as a base refers to it, so a changed plugin does not rewrite all consumers.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar, cast
 
 import orjson
 
 from aigw.control.publish.compile_tiers import WORDS, Rows, model_entry, tier_entry, v1_cors
+from aigw.control.publish.group_plugins import of_groups, route_bytes, with_plugins
 from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, Ref
-from aigw.entities import LlmModel, Plugin, Route, Service, Tier
+from aigw.entities import KongUpstream, LlmModel, Plugin, Route, Service, Target, Tier
 from aigw.entities.host import canonical_host
+from aigw.entities.target import address
 from aigw.entities.upstream import Upstream
 from aigw.plugins.acl import compile as acl
 from aigw.plugins.acl.schema import AclConfig
@@ -52,6 +54,11 @@ class World:
     """The entities of the policy, by id. `named`: text of `anonymous` in a key-auth configuration -> number of that consumer."""
 
     services: dict[str, Numbered[Service]] = field(default_factory=dict)
+    upstreams: dict[str, Numbered[KongUpstream]] = field(default_factory=dict)
+    """Kong's: without row numbers."""
+    targets: dict[str, Numbered[Target]] = field(default_factory=dict)
+    marked: frozenset[str] = frozenset()
+    """Ids of targets that an operator marked as unhealthy. The mark ends with the process, as in Kong."""
     routes: dict[str, Numbered[Route]] = field(default_factory=dict)
     plugins: dict[str, Plugin] = field(default_factory=dict)
     named: dict[str, int] = field(default_factory=dict)
@@ -71,6 +78,14 @@ class World:
         """Every text of `anonymous` in the key-auth configurations."""
         configs = (p.config for p in self.plugins.values() if p.name == "key-auth" and p.enabled)
         return {c["anonymous"] for c in configs if c["anonymous"] is not None}
+
+    def shared(self) -> dict[str, tuple[KongUpstream, list[Target]]]:
+        """Host of services -> the upstream of this name, and its targets by id."""
+        targets: dict[str, list[Target]] = {}
+        for key in sorted(self.targets):
+            target = self.targets[key].entity
+            targets.setdefault(target.upstream.id, []).append(target)
+        return {one.name.lower(): (one, targets.get(one.id, [])) for _, one in self.upstreams.values()}
 
 
 class Numbers:
@@ -184,7 +199,7 @@ def winner(name: str, route: Route, plugins: Iterable[Plugin]) -> tuple[int, Plu
     service = route.service.id if route.service else None
     best: tuple[int, Plugin] | None = None
     for plugin in plugins:
-        if plugin.name != name or not plugin.enabled or plugin.consumer is not None:
+        if plugin.name != name or not plugin.enabled or plugin.consumer or plugin.consumer_group:
             continue
         if plugin.route is not None and plugin.route.id != route.id:
             continue
@@ -231,11 +246,10 @@ class RowNumbers(NamedTuple):
             numbers.fresh.clear()
 
 
-def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbers: RowNumbers) -> Compiled:
-    """The whole policy, without routes of disabled services."""
-    series, calls, sets = row_numbers
-    services = [s for s in world.services.values() if s.entity.enabled]
-    live = {s.entity.id: s.n for s in services}
+def _routes(
+    world: World, live: Mapping[str, int], profiles: Profiles, numbers: Numbers
+) -> tuple[list[JsonDict], list[JsonDict], list[JsonDict], list[JsonDict]]:
+    """Routes, and the configurations of key-auth, acl and cors that they share. `live`: numbers of the services in use, by id."""
     auths: list[JsonDict] = []
     acls: list[JsonDict] = []
     pages: list[JsonDict] = []
@@ -260,12 +274,25 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
                 "cors": callers and _shared(pages, cors.entry(CorsConfig.model_validate(callers[1].config))),
             }
         )
-    tiers = sorted(world.tiers.values(), key=lambda t: t.n)
+    return routes, auths, acls, pages
+
+
+def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbers: RowNumbers) -> Compiled:
+    """The whole policy, without routes of disabled services."""
+    series, calls, sets = row_numbers
+    services = [s for s in world.services.values() if s.entity.enabled]
+    live = {s.entity.id: s.n for s in services}
+    routes, auths, acls, pages = _routes(world, live, profiles, numbers)
+    on_groups = of_groups(world.plugins.values())
+    tiers = [
+        Numbered(n, with_plugins(tier, on_groups.get(tier.id, ())))
+        for n, tier in sorted(world.tiers.values(), key=lambda t: t.n)
+    ]
     models = sorted(world.models.values(), key=lambda m: m.n)
     default = world.tiers.get(world.default_tier or "")
-    columns = _Columns(numbers)
+    columns, shared = _Columns(numbers), world.shared()
     policy = {
-        "services": [_service(n, s) for n, s in sorted(services, key=lambda s: s.n)],
+        "services": [_service(n, s, shared, world.marked) for n, s in sorted(services, key=lambda s: s.n)],
         "routes": routes,
         "key_auth": auths,
         "rate_limiting": profiles.rate_limiting,
@@ -274,7 +301,13 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
         "cors": pages,
         "v1_cors": v1_cors(world.v1),
         "default_tier": default and default.n,
-        "tiers": [tier_entry(n, tier, models, columns.of, lambda key: sets.of(key, LIMIT_SETS)) for n, tier in tiers],
+        "tiers": [
+            {
+                **tier_entry(n, tier, models, columns.of, lambda key: sets.of(key, LIMIT_SETS)),
+                **_on_routes(on_groups, tier),
+            }
+            for n, tier in tiers
+        ],
         "models": [model_entry(n, model) for n, model in models],
         "series": [[t.n, m.n, series.of(series_key(t.entity, m.entity), SERIES)] for t in tiers for m in models],
         "calls": [
@@ -290,6 +323,12 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
         {"n": c.n, "kind": c.kind, "words": c.words if c.kind == "dense" else 0, "key": c.key} for c in found
     ]
     return Compiled(policy, found)
+
+
+def _on_routes(on_groups: Mapping[str, list[Plugin]], tier: Tier) -> JsonDict:
+    """The bound of a tier's bodies on routes, if a plugin on its group sets one."""
+    most = route_bytes(on_groups.get(tier.id, ()))
+    return {} if most is None else {"route_max_bytes": most}
 
 
 def series_key(tier: Tier, model: LlmModel) -> str:
@@ -377,8 +416,29 @@ class _Candidates:
         return [*self._by_route.get(route.id, []), *service, *self._by_service.get(None, [])]
 
 
-def _service(n: int, service: Service) -> JsonDict:
+def _upstream(upstream: KongUpstream, targets: list[Target], marked: Collection[str]) -> JsonDict:
+    bounds = upstream.healthchecks.passive.unhealthy
+    live = [target for target in targets if target.weight and target.id not in marked]
+    places = [(*address(target.target), target.weight) for target in live]
     return {
+        "host_header": upstream.host_header,
+        "hash": [{"by": by, "name": name} for by, name in upstream.parts()],
+        "passive": {
+            "http_failures": bounds.http_failures,
+            "http_statuses": bounds.http_statuses,
+            "tcp_failures": bounds.tcp_failures,
+            "timeouts": bounds.timeouts,
+        },
+        "targets": [{"host": host, "port": port, "weight": weight} for host, port, weight in places],
+    }
+
+
+def _service(
+    n: int, service: Service, shared: Mapping[str, tuple[KongUpstream, list[Target]]], marked: Collection[str]
+) -> JsonDict:
+    behind = shared.get(canonical_host(service.host))
+    return {
+        **({} if behind is None else {"upstream": _upstream(*behind, marked)}),
         "n": n,
         "id": service.id,
         "name": service.name,

@@ -38,7 +38,7 @@ from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, BulkChange, Change, Row
-from aigw.entities import Entity, LlmModel, Plugin, Route, Service, Tier
+from aigw.entities import Entity, KongUpstream, LlmModel, Plugin, Route, Service, Target, Tier
 from aigw.errors import Unservable
 from aigw.types import JsonDict, MetricLabels
 
@@ -51,6 +51,8 @@ UNUSED_PROFILES: Final = 256
 
 NOT_LOADABLE: Final = "no worker could load this, so nothing was changed"
 _IN_POLICY: Final[Mapping[str, type[Entity]]] = {
+    "upstreams": KongUpstream,
+    "targets": Target,
     "services": Service,
     "routes": Route,
     "tiers": Tier,
@@ -131,6 +133,7 @@ class Publication:
             default_tier=reader.default_tier(),
             v1=reader.v1(),
             scheme=self.world.scheme,
+            marked=self.world.marked,
         )
         for kind, model in _IN_POLICY.items():
             found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reader.everything(kind, 0)}

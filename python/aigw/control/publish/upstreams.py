@@ -24,7 +24,11 @@ def by_models(world: World) -> dict[str, list[str]]:
 def by_services(world: World) -> dict[str, list[str]]:
     """Address of a service -> the services that have it, by name or id."""
     found: dict[str, list[str]] = {}
+    shared = world.shared()
     for service in list(world.services.values()):
         entity = service.entity
-        found.setdefault(f"{canonical_host(entity.host)}:{entity.port}", []).append(entity.name or entity.id)
+        _, targets = shared.get(canonical_host(entity.host), (None, None))
+        own = [f"{canonical_host(entity.host)}:{entity.port}"]
+        for one in own if targets is None else [target.target for target in targets]:
+            found.setdefault(one, []).append(entity.name or entity.id)
     return found

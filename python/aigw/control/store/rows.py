@@ -94,7 +94,7 @@ def row_of(kind: str, record: Any) -> Row:
 
 
 _TEXTS: Final = {
-    kind: tuple(c for c in ("name", "username", "custom_id", "instance_name", "group") if c in table.c)
+    kind: tuple(c for c in ("name", "username", "custom_id", "instance_name", "group", "target") if c in table.c)
     for kind, table in tables.ENTITIES.items()
 }
 """Fields of the body that have a column, by kind."""
@@ -130,6 +130,8 @@ def must_be_of(file: bool, row: Row) -> None:
 
 
 def scope_of(plugin: JsonDict) -> str:
-    """The unique scope of a plugin: its name with its route, service and consumer."""
+    """The unique scope of a plugin: its name with its route, service, consumer and consumer group."""
     parts = [plugin[f]["id"] if plugin[f] else "-" for f in ("route", "service", "consumer")]
+    if plugin["consumer_group"]:
+        parts.append(plugin["consumer_group"]["id"])
     return ":".join([plugin["name"], *parts])

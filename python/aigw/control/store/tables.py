@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest migration. Opening a store of another revision migrates it."""
 
 metadata: Final = MetaData()
@@ -140,6 +140,26 @@ acls: Final = Table(
     UniqueConstraint("consumer", "group"),
 )
 
+upstreams: Final = Table(
+    "upstreams",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+    Column("origin", Text),
+)
+
+targets: Final = Table(
+    "targets",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("upstream", Text, ForeignKey("upstreams.id", ondelete="RESTRICT"), nullable=False, index=True),
+    Column("target", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("origin", Text),
+    UniqueConstraint("upstream", "target"),
+)
+
 plugins: Final = Table(
     "plugins",
     metadata,
@@ -152,8 +172,10 @@ plugins: Final = Table(
     Column("scope", Text, nullable=False, unique=True),
     Column("body", Text, nullable=False),
     Column("origin", Text),
+    Column("consumer_group", Text, ForeignKey("tiers.id", ondelete="RESTRICT"), index=True),
 )
 
 ENTITIES: Final[Mapping[str, Table]] = {
-    t.name: t for t in (services, routes, tiers, models, consumers, keyauth_credentials, acls, plugins)
+    t.name: t
+    for t in (upstreams, targets, services, routes, tiers, models, consumers, keyauth_credentials, acls, plugins)
 }

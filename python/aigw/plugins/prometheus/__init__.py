@@ -1,0 +1,1 @@
+"""Plugin prometheus: stored for Kong's clients, without an effect."""

@@ -1,0 +1,151 @@
+"""Kong's upstreams and targets through the Admin API, the file and the dump."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import Gateway
+
+TARGET = {"target": "10.0.0.1:80", "weight": 10}
+
+
+def test_upstreams_and_targets_have_every_field_of_kong(gateway: Gateway) -> None:
+    upstream = gateway.post("/upstreams", name="api.internal")
+    assert {k: v for k, v in upstream.items() if k not in ("id", "created_at", "updated_at", "healthchecks")} == {
+        "name": "api.internal", "algorithm": "round-robin", "hash_on": "none", "hash_fallback": "none",
+        "hash_on_header": None, "hash_fallback_header": None, "hash_on_cookie": None, "hash_on_cookie_path": "/",
+        "hash_on_query_arg": None, "hash_fallback_query_arg": None, "hash_on_uri_capture": None,
+        "hash_fallback_uri_capture": None, "slots": 10000, "tags": None, "host_header": None, "client_certificate": None,
+        "use_srv_name": False,
+    }  # fmt: skip
+    checks = upstream["healthchecks"]
+    assert checks["passive"]["unhealthy"] == {"http_statuses": [429, 500, 503], "tcp_failures": 0, "timeouts": 0,
+                                              "http_failures": 0}  # fmt: skip
+    assert (checks["active"]["timeout"], checks["active"]["concurrency"], checks["threshold"]) == (1, 10, 0)
+    target = gateway.post("/upstreams/api.internal/targets", **TARGET, tags=["blue"])
+    assert set(target) == {"id", "created_at", "updated_at", "upstream", "target", "weight", "tags"}
+    assert gateway.call("GET", "/targets/" + target["id"]) == target
+    assert gateway.call("GET", f"/upstreams/{upstream['id']}/targets?tags=blue")["data"] == [target]
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [("10.0.0.1", "10.0.0.1:8000"), ("API.test:81", "api.test:81"), ("[::1]:80", "[::1]:80"), ("::1", "[::1]:8000")],
+)
+def test_targets_are_known_by_their_canonical_address(gateway: Gateway, given: str, stored: str) -> None:
+    gateway.post("/upstreams", name="u")
+    target = gateway.post("/upstreams/u/targets", target=given)
+    assert target["target"] == stored
+    assert gateway.post("/upstreams/u/targets", 409, target=stored)["code"] == 5
+    assert gateway.call("PATCH", f"/upstreams/u/targets/{given}", json={"weight": 7})["weight"] == 7
+    assert gateway.call("PUT", f"/upstreams/u/targets/{given}", 200, json={})["id"] == target["id"]
+    gateway.call("DELETE", f"/upstreams/u/targets/{given}", 204)
+    gateway.call("GET", f"/upstreams/u/targets/{given}", 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({}, "name", "required field missing"),
+        ({"name": "1.2.3.4"}, "name", "no ip addresses allowed"),
+        ({"name": "u:80"}, "name", "no port allowed"),
+        ({"name": "u v"}, "name", "must be a valid hostname"),
+        ({"name": "u", "slots": 9}, "slots", "between 10 and 65536"),
+        ({"name": "u", "hash_on": "header"}, "@entity", "failed conditional validation"),
+        ({"name": "u", "hash_fallback": "ip"}, "@entity", "'hash_on'"),
+        ({"name": "u", "hash_on": "ip", "hash_fallback": "ip"}, "@entity", "must differ"),
+        ({"name": "u", "hash_on": "cookie"}, "hash_on", "not supported"),
+        ({"name": "u", "algorithm": "latency"}, "algorithm", "not supported"),
+        ({"name": "u", "healthchecks": {"active": {"healthy": {"interval": 5}}}}, "healthchecks", "not supported"),
+        ({"name": "u", "healthchecks": {"passive": {"unhealthy": {"http_failures": 256}}}}, "healthchecks", "255"),
+    ],
+)
+def test_wrong_upstreams_are_refused_by_field(gateway: Gateway, body: dict[str, Any], field: str, words: str) -> None:
+    found = gateway.post("/upstreams", 400, **body)
+    assert field in found["fields"] and words in str(found["fields"][field]), found
+
+
+@pytest.mark.parametrize("target", ["", "a b", "h:0", "h:99999", "h:x", "169.254.169.254:80", "[::1", "[::1]80"])
+def test_wrong_targets_are_refused(gateway: Gateway, target: str) -> None:
+    gateway.post("/upstreams", name="u")
+    assert "target" in gateway.post("/upstreams/u/targets", 400, target=target)["fields"]
+
+
+def test_a_service_gets_the_targets_of_the_upstream_that_its_host_names(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="API.internal")
+    assert "upstream" not in gateway.publisher.policy["services"][0]
+    gateway.post("/upstreams", name="api.internal", hash_on="header", hash_on_header="X-Team", hash_fallback="ip",
+                 host_header="h.test", healthchecks={"passive": {"unhealthy": {"http_failures": 3}}})  # fmt: skip
+    gateway.post("/upstreams/api.internal/targets", **TARGET)
+    gateway.post("/upstreams/api.internal/targets", target="10.0.0.2:80", weight=0)
+    found = gateway.publisher.policy["services"][0]["upstream"]
+    assert found["targets"] == [{"host": "10.0.0.1", "port": 80, "weight": 10}], "weight 0 gets nothing"
+    assert (found["host_header"], found["passive"]["http_failures"]) == ("h.test", 3)
+    assert found["hash"] == [{"by": "header", "name": "X-Team"}, {"by": "ip", "name": None}]
+    gateway.call("DELETE", "/upstreams/api.internal", 204)
+    assert "upstream" not in gateway.publisher.policy["services"][0]
+    assert gateway.call("GET", "/targets")["data"] == []
+
+
+def test_marks_take_a_target_out_and_health_shows_them(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="u")
+    gateway.post("/upstreams", name="u")
+    one, two = (gateway.post("/upstreams/u/targets", target=f"10.0.0.{n}:80") for n in (1, 2))
+
+    def health() -> dict[str, str]:
+        return {row["target"]: row["health"] for row in gateway.call("GET", "/upstreams/u/health")["data"]}
+
+    assert set(health().values()) == {"HEALTHCHECKS_OFF"}
+    gateway.call("PATCH", "/upstreams/u", json={"healthchecks": {"passive": {"unhealthy": {"tcp_failures": 1}}}})
+    assert set(health().values()) == {"HEALTHY"}
+    gateway.call("PUT", f"/upstreams/u/targets/{one['target']}/unhealthy", 204)
+    assert health() == {one["target"]: "UNHEALTHY", two["target"]: "HEALTHY"}
+    assert [t["host"] for t in gateway.publisher.policy["services"][0]["upstream"]["targets"]] == ["10.0.0.2"]
+    gateway.call("POST", f"/upstreams/u/targets/{two['id']}/unhealthy", 204)
+    whole = gateway.call("GET", "/upstreams/u/health?balancer_health=1")["data"]
+    assert (whole["health"], whole["name"]) == ("UNHEALTHY", "u")
+    for target in (one, two):
+        gateway.call("PUT", f"/upstreams/u/targets/{target['id']}/healthy", 204)
+    assert set(health().values()) == {"HEALTHY"}
+    assert len(gateway.call("GET", "/upstreams/u/targets/all")["data"]) == 2
+    gateway.call("PUT", "/upstreams/u/targets/10.0.0.9:80/healthy", 404)
+    gateway.call("GET", "/upstreams/none/health", 404)
+
+
+FILE = """
+upstreams:
+- name: api.internal
+  hash_on: consumer
+  targets:
+  - {target: "10.0.0.1:80", weight: 10}
+  - {target: "10.0.0.2"}
+services:
+- {name: s, host: api.internal, routes: [{name: r, paths: [/x]}]}
+consumer_groups:
+- name: gold
+  plugins:
+  - {name: rate-limiting, config: {minute: 5}}
+"""
+
+
+def test_a_file_has_upstreams_and_plugins_of_groups_and_a_dump_gives_them_back(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    def load(text: str) -> None:
+        gateway.call("POST", "/config", 201, content=text, headers={"Content-Type": "application/yaml"})
+
+    load(FILE)
+    assert len(gateway.publisher.policy["services"][0]["upstream"]["targets"]) == 2
+    assert gateway.publisher.policy["tiers"][0]["limits"][0]["fields"]["requests"] == 5
+    first = gateway.client.get("/config").text
+    shown = yaml.safe_load(first)
+    targets = {one["target"]: one.get("weight", 100) for one in shown["upstreams"][0]["targets"]}
+    assert targets == {"10.0.0.1:80": 10, "10.0.0.2:8000": 100}
+    assert shown["consumer_groups"][0]["plugins"][0]["config"] == {"minute": 5}
+    load(first)
+    assert gateway.client.get("/config").text == first
+    twice = FILE.replace("10.0.0.2", "10.0.0.1:80")
+    answer = gateway.client.post("/config", content=twice, headers={"Content-Type": "application/yaml"})
+    assert answer.status_code == 400 and "stands twice" in answer.text
