@@ -18,7 +18,6 @@ from aigw.schema.fields import (
     Model,
     Number,
     Only,
-    Range,
     SetMarker,
     Text,
     Timestamp,
@@ -38,7 +37,7 @@ Statuses = Annotated[
 ]
 Few = Annotated[int, AfterValidator(Between(0, 255))]
 ProbeType = Literal["tcp", "http", "https", "grpc", "grpcs"]
-Seconds = Annotated[Number, AfterValidator(Range(0, 65535))]
+Seconds = Annotated[Number, AfterValidator(Between(0, 65535))]
 _ACTIVE: Final = "active checks are " + NOT_SUPPORTED + ": leave the interval at 0"
 
 
@@ -141,7 +140,7 @@ class Healthchecks(Model):
 
     active: Active = Field(default_factory=Active, description="Active checks.")
     passive: Passive = Field(default_factory=Passive, description="Passive checks.")
-    threshold: Annotated[Number, AfterValidator(Range(0, 100))] = Field(
+    threshold: Annotated[Number, AfterValidator(Between(0, 100))] = Field(
         default=0, description="Kept for Kong's clients: targets that are out are tried when no other is left."
     )
 

@@ -10,7 +10,7 @@ import annotated_types as at
 from pydantic import AfterValidator, BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
-from aigw.schema.fields import Between, Foreign, Positive, Range, References, SetMarker, Uuid
+from aigw.schema.fields import Between, Foreign, Positive, References, SetMarker, Uuid
 from aigw.types import JsonDict
 
 _SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -76,7 +76,7 @@ def _bounds(item: Any) -> JsonDict:
     if isinstance(item, FieldInfo):
         return {k: v for m in item.metadata for k, v in _bounds(m).items()}
     if isinstance(item, AfterValidator):
-        if isinstance(item.func, (Between, Range)):
+        if isinstance(item.func, Between):
             return {"between": [item.func.low, item.func.high]}
         if isinstance(item.func, Positive):
             return {"gt": 0, "between": [1, item.func.high]}

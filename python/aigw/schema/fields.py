@@ -80,19 +80,6 @@ class Between:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """An inclusive range of a number that may have a fraction."""
-
-    low: int
-    high: int
-
-    def __call__(self, value: float) -> float:
-        if not self.low <= value <= self.high:
-            raise violation(f"value should be between {self.low} and {self.high}")
-        return value
-
-
-@dataclass(frozen=True, slots=True)
 class Positive:
     """Greater than zero, and at most `high`."""
 
@@ -253,7 +240,5 @@ Number = Annotated[float, PlainSerializer(lambda v: int(v) if v.is_integer() els
 Timestamp = Annotated[int, AfterValidator(Between(0, 253402300799))]
 """Unix seconds, up to the year 9999."""
 Milliseconds = Annotated[int, AfterValidator(Between(1, 2**31 - 2))]
-Number = Annotated[float, PlainSerializer(lambda v: int(v) if float(v).is_integer() else v)]
-"""A number that is shown without an empty fraction, like Lua does."""
 Unsupported = Annotated[str | None, AfterValidator(refuse), shown(type="null")]
 UnsupportedList = Annotated[list[Any] | None, AfterValidator(refuse), shown(type="null")]
