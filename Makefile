@@ -74,7 +74,7 @@ mutants: .cache/mutants/bin/cargo-mutants ## faults in the code that counts, eac
 	@$(TOOLCHAIN)
 	cargo install --locked --quiet --root .cache/mutants --version 27.1.0 cargo-mutants
 
-compat: build ## nine clients (Python, Node, Go) through a gateway, each call of each; CLIENTS="openai vercel-ai"
+compat: build ## nine clients (Python, Node, Go) through a gateway, each call of each, and decK with Kong's Go client; CLIENTS="openai vercel-ai", CLIENTS=kong
 	$(BIN)/python -m tests.compat $(CLIENTS)
 
 llama: build ## llama.cpp's server behind the gateway; builds it once (cmake, g++, some minutes of all cores)

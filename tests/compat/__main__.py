@@ -1,7 +1,8 @@
 """The matrix of clients: each client makes each call through a real gateway, and the table shows the results.
 
 `make compat` runs it: `python -m tests.compat [CLIENT ...]`. In: names of clients, or all of them. Out: the table on the terminal and, after a
-run of all clients, in docs/reference/compat.md. A client that cannot be installed is skipped, with its reason.
+run of all clients, in docs/reference/compat.md. A client that cannot be installed is skipped, with its reason. `kong` is decK with Kong's Go
+client (`tests/compat/kong`), and `kong record` records decK's requests.
 Exit codes: 0 all passed or skipped, 1 a call failed, 2 an unknown name.
 """
 
@@ -12,6 +13,7 @@ from typing import Final
 
 from tests.compat.cases import CASES
 from tests.compat.clients import CLIENTS, Skipped
+from tests.compat.kong.run import main as kong
 from tests.compat.program import Program
 from tests.compat.report import Row, closing, page, table
 from tests.compat.rig import Rig, rig
@@ -43,9 +45,11 @@ def run(name: str, world: Rig) -> Row:
 
 
 def main(wanted: list[str]) -> int:
-    """Run the matrix. Returns the exit code."""
+    """Run the matrix, and Kong's clients. Returns the exit code."""
+    if wanted[:1] == ["kong"]:
+        return int(kong(recorded=wanted[1:] == ["record"]))
     if unknown := [name for name in wanted if name not in CLIENTS]:
-        print(f"make compat: unknown client {unknown[0]!r}: use one of {', '.join(CLIENTS)}", file=sys.stderr)
+        print(f"make compat: unknown client {unknown[0]!r}: use one of {', '.join(CLIENTS)}, or kong", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="aigw-compat-") as folder, rig(Path(folder)) as world:
         rows = [run(name, world) for name in wanted or CLIENTS]
@@ -54,7 +58,8 @@ def main(wanted: list[str]) -> int:
         PAGE.write_text(page(rows), encoding="utf-8")
         print(f"written: {PAGE.relative_to(PAGE.parents[2])}")
     print(closing(rows))
-    return int(any(row.failed for row in rows))
+    failed = any(row.failed for row in rows)
+    return int(failed if wanted else kong() or failed)
 
 
 sys.exit(main(sys.argv[1:]))

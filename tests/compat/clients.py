@@ -53,6 +53,7 @@ class Client:
 LOCKS: Final = {
     "node": ["node/package.json", "node/package-lock.json", "node/.npmrc"],
     "go": ["go/go.mod", "go/go.sum", "go/main.go"],
+    "kong": ["kong/go.mod", "kong/go.sum", "kong/main.go"],
 }
 
 

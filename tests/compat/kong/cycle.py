@@ -1,0 +1,145 @@
+"""The work of an operator with decK, against a running gateway. In: the program, the Admin API's URL, a folder for files. Out: seconds by step;
+a step that does not do its work raises AssertionError."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2 as httpx
+import orjson
+
+MANY: Final = 1000
+TIMEOUT_S: Final = 120
+LISTS: Final = ("services", "routes", "plugins", "consumers", "key-auths", "acls")
+Json = dict[str, Any]
+
+
+def state(consumers: int, *, changed: bool = False) -> Json:
+    """A file of decK. `changed`: with some values that differ."""
+    return {
+        "_format_version": "3.0",
+        "services": [
+            {"name": "orders", "host": "Orders.Internal", "port": 8080, "protocol": "http", "read_timeout": 7000 if changed else 9000,
+             "tags": ["shop"], "routes": [
+                 {"name": "orders", "paths": ["/orders", "~/o/\\d+$"], "hosts": ["Shop.Example.com"], "headers": {"X-Kind": ["A"]},
+                  "plugins": [{"name": "rate-limiting", "protocols": ["http"], "config": {"minute": 2.5, "policy": "local"}}]},
+                 {"name": "old", "paths": ["/old"], "plugins": [
+                     {"name": "rate-limiting", "config": {"hour": 9, "policy": "local", "redis_host": "redis.internal"}},
+                     {"name": "acl", "config": {"allow": ["gold", "silver"]}}]},
+             ]},
+            {"name": "media", "url": "https://media.internal/v2", "routes": [{"name": "media", "paths": ["/media"]}]},
+        ],
+        "plugins": [{"name": "key-auth", "config": {"key_names": ["apikey"]}},
+                    {"name": "request-size-limiting", "config": {"allowed_payload_size": 4}}],
+        "consumers": [
+            {"username": f"user{n}", "custom_id": f"c{n}", "keyauth_credentials": [{"key": key(n)}],
+             "acls": [{"group": ("silver", "gold")[(n + changed) % 2]}]}
+            for n in range(consumers)
+        ],
+    }  # fmt: skip
+
+
+def key(n: int) -> str:
+    """The key of a consumer."""
+    return f"key-of-user-{n}-0123456789"
+
+
+@dataclass
+class Cycle:
+    """decK against one gateway. `took`: seconds by step."""
+
+    deck: Path
+    admin: str
+    folder: Path
+    took: dict[str, float] = field(default_factory=dict)
+
+    def run(self, step: str, *arguments: str, expect: int = 0) -> str:
+        """One command; returns its output."""
+        started = time.monotonic()
+        done = subprocess.run(
+            [str(self.deck), "--analytics=false", "--kong-addr", self.admin, "gateway", *arguments],
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+        self.took[step] = time.monotonic() - started
+        assert done.returncode == expect, f"{step}: exit code {done.returncode}: {done.stdout[-400:]}"
+        return done.stdout
+
+    def write(self, name: str, state: Json) -> str:
+        """A file for decK. Returns its name."""
+        (self.folder / name).write_bytes(orjson.dumps(state))
+        return name
+
+    def same(self, step: str, file: str) -> None:
+        """`diff` finds nothing."""
+        self.run(step, "diff", file, "--non-zero-exit-code")
+
+    def dump(self, step: str, file: str, *arguments: str) -> Json:
+        """The file of `dump`."""
+        self.run(step, "dump", "--yes", "--format", "json", "-o", file, *arguments)
+        dumped: Json = orjson.loads((self.folder / file).read_bytes())
+        return dumped
+
+    def get(self, path: str) -> Any:
+        """The answer of the Admin API."""
+        answer = httpx.get(self.admin + path, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def left(self) -> dict[str, int]:
+        """Entities by collection, where there are some."""
+        counted = {name: len(self.get(f"/{name}?size=1000")["data"]) for name in LISTS}
+        return {name: count for name, count in counted.items() if count}
+
+    def generation(self) -> int:
+        """The configuration in force, which a change replaces."""
+        found: int = self.get("/status")["configuration"]["generation"]
+        return found
+
+
+def shown(cycle: Cycle, consumers: int) -> Iterator[str]:
+    """The steps with `AIGW_ADMIN_SHOWS_KEYS=1`: a file with keys in plain text has no diff."""
+    plain = cycle.write("plain.json", state(consumers))
+    yield cycle.run("ping", "ping")
+    yield cycle.run("validate", "validate", plain)
+    yield cycle.run("sync", "sync", plain)
+    cycle.same("diff", plain)
+    dumped = cycle.dump("dump", "dump.json")
+    assert {c["keyauth_credentials"][0]["key"] for c in dumped["consumers"]} == {key(n) for n in range(consumers)}
+    cycle.same("diff of the dump", "dump.json")
+    before = cycle.generation()
+    yield cycle.run("apply", "apply", plain)
+    yield cycle.run("sync again", "sync", plain)
+    assert cycle.generation() == before, "a sync without changes put another configuration in force"
+    changed = cycle.write("changed.json", state(consumers, changed=True))
+    cycle.run("diff of changes", "diff", changed, "--non-zero-exit-code", expect=2)
+    yield cycle.run("sync of changes", "sync", changed)
+    cycle.same("diff after changes", changed)
+    yield cycle.run("reset", "reset", "--force")
+    assert not cycle.left(), cycle.left()
+
+
+def hidden(cycle: Cycle, consumers: int) -> Iterator[str]:
+    """The steps without it: a dumped file has references, and no diff; a file with plain text keeps the keys and makes no others."""
+    plain = cycle.write("plain.json", state(consumers))
+    yield cycle.run("sync, keys hidden", "sync", plain)
+    dumped = cycle.dump("dump of references", "dump.json")
+    assert all(c["keyauth_credentials"][0]["key"].startswith("{vault://aigw/") for c in dumped["consumers"])
+    cycle.same("diff of references", "dump.json")
+    before = cycle.generation()
+    yield cycle.run("sync of references", "sync", "dump.json")
+    assert cycle.generation() == before
+    yield cycle.run("sync of keys again", "sync", plain)
+    assert cycle.left()["key-auths"] == consumers
+    with_ids = cycle.dump("dump with ids", "ids.json", "--with-id")
+    for consumer in with_ids["consumers"]:
+        consumer["keyauth_credentials"][0]["key"] = key(int(consumer["username"].removeprefix("user")))
+    before = cycle.generation()
+    yield cycle.run("sync of keys with ids", "sync", cycle.write("ids.json", with_ids))
+    assert cycle.generation() == before
+    for n in range(consumers):
+        assert cycle.get(f"/key-auths/{key(n)}/consumer")["username"] == f"user{n}"
+    yield cycle.run("reset, keys hidden", "reset", "--force")
+    assert not cycle.left(), cycle.left()
