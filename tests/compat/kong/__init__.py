@@ -2,6 +2,6 @@
 
 tools    builds both from their modules, with the versions of `go.mod`
 groups   the client's own tests, by group, and the tests that must fail, each with its reason
-cycle    what an operator does with decK: ping, validate, sync, diff, dump, apply, reset, with and without shown keys
+cycle    an operator's work with decK: ping, validate, sync, diff, dump, apply, reset, with and without shown keys
 record   the requests of such a cycle with their answers, which tests/integration/kong replays without a network
 """
