@@ -186,10 +186,14 @@ class Settings:
         "time that an idle connection of a client is kept, as a number of seconds or as in 2m; answers tell it in Keep-Alive",
     )
     body_timeout: float = _setting(
-        _seconds(0.001, 3600), "30", "longest silence within a request body, else 408; seconds, or as in 500ms"
+        _seconds(0.001, 3600),
+        "30",
+        "longest silence within a request body, else 408; seconds, or as in 500ms; the Admin API's bodies, too",
     )
     body_total: float = _setting(
-        _seconds(0.001, 86400), "300", "time for a whole request body, else 408; seconds, or as in 5m"
+        _seconds(0.001, 86400),
+        "300",
+        "time for a whole request body, else 408; seconds, or as in 5m; the Admin API's bodies, too",
     )
     probe_path: tuple[str, ...] | None = _setting(
         _optional(_probes),

@@ -24,6 +24,8 @@ _REPAIRS: Final = {
     "SQLITE_FULL": "; free some space on that disk",
     "SQLITE_CORRUPT": "; restore it from a backup",
     "SQLITE_NOTADB": "; restore it from a backup",
+    "SQLITE_BUSY": "; another process has locked it: end that one (`fuser` with the file names it), then try again",
+    "SQLITE_LOCKED": "; another process has locked it: end that one (`fuser` with the file names it), then try again",
 }
 
 
@@ -32,6 +34,8 @@ def readable_errors(path: Path, called: str) -> Iterator[None]:
     """Raise StoreError for errors of SQLAlchemy and of the driver. `called`: `the store` or another name of the file."""
     try:
         yield
+    except sa.exc.TimeoutError as error:
+        raise StoreError(f"{called} {path} is busy: all of its connections wait; try again") from error
     except (sa.exc.DBAPIError, sqlite3.Error) as error:
         # A statement that is sent to the driver directly raises the driver's own error.
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error

@@ -4,7 +4,7 @@
 use super::metric::{Metric, MetricType};
 
 /// Metrics of the configuration and of the control process, which writes them itself, below the page.
-pub const CONTROL: [Metric; 13] = [
+pub const CONTROL: [Metric; 14] = [
     Metric {
         name: "aigw_config_reload_success",
         kind: MetricType::Gauge,
@@ -28,6 +28,12 @@ pub const CONTROL: [Metric; 13] = [
         kind: MetricType::Counter,
         help: "Faults that a thread of the control process outlived since that started; its log tells of each.",
         labels: &["thread"],
+    },
+    Metric {
+        name: "aigw_admin_faults_total",
+        kind: MetricType::Counter,
+        help: "Requests of the Admin API that a defect answered with 500, since the control process started; its log has the request's id.",
+        labels: &[],
     },
     Metric {
         name: "aigw_worker_hangs_total",

@@ -5,12 +5,14 @@ slash and the headers of every answer. Store work runs on threads, never on the 
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
+from uuid import uuid4
 
 import orjson
 from starlette.datastructures import UploadFile
@@ -28,6 +30,7 @@ from aigw.admin.guard import Guard
 from aigw.admin.info import readiness
 from aigw.admin.paths import find
 from aigw.errors import AigwError
+from aigw.telemetry.faults import is_fault
 from aigw.types import JsonDict
 
 _JSON: Final = "application/json; charset=utf-8"
@@ -39,12 +42,25 @@ PROBES: Final = ("/livez", READYZ)
 _WITH_BODY: Final = ("POST", "PUT", "PATCH")
 
 
+log = logging.getLogger("aigw.admin")
+
+
+class Patience(NamedTuple):
+    """Bounds of a body's way: one silence, and the whole of it."""
+
+    silence_s: float
+    total_s: float
+
+
 class AdminApp:
     """ASGI: http and lifespan."""
 
-    def __init__(self, admin: Admin, guard: Guard) -> None:
+    def __init__(self, admin: Admin, guard: Guard, patience: Patience, faulted: Callable[[], None]) -> None:
+        """`faulted` counts an answer 500."""
         self._admin = admin
         self._guard = guard
+        self._patience = patience
+        self._faulted = faulted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or take part in the server's lifespan."""
@@ -54,6 +70,7 @@ class AdminApp:
             started = time.perf_counter()
             request = Request(scope, receive)
             response = await self._respond(request)
+            response.headers["X-Request-Id"] = _request_id(scope)
             response.headers["X-Kong-Admin-Latency"] = str(round((time.perf_counter() - started) * 1000))
             response.headers["Server"] = f"aigw/{__version__}"
             if request.method == "HEAD":
@@ -62,7 +79,7 @@ class AdminApp:
 
     async def _respond(self, request: Request) -> Response:
         try:
-            refused = self._guard.refuse(request.headers)
+            refused = self._guard.refuse(request.headers.items())
             if refused is not None and request.method in ("GET", "HEAD") and _path(request.scope) in PROBES:
                 return await self._probe(_path(request.scope))
             if refused is not None:
@@ -70,10 +87,22 @@ class AdminApp:
             return await self._dispatch(request)
         except Refusal as refusal:
             return _json(refusal.status, refusal.body, refusal.headers)
-        except AigwError as error:
-            return _json(error.status, {"message": str(error)})
         except ClientDisconnect:
             return Response(status_code=400)
+        except AigwError as error:
+            return self._fault(request, error) if error.status == 500 else _json(error.status, {"message": str(error)})
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            return self._fault(request, error)
+
+    def _fault(self, request: Request, error: BaseException) -> Response:
+        """500: logged with its request's id and counted. The answer has the words of a known defect only."""
+        self._faulted()
+        request_id = _request_id(request.scope)
+        log.error("request %s failed: %s %s", request_id, request.method, _path(request.scope), exc_info=error)
+        message = str(error) if isinstance(error, AigwError) else "An unexpected error occurred"
+        return _json(500, {"message": message, "request_id": request_id})
 
     async def _probe(self, path: str) -> Response:
         """The answer to a probe without a token: its status alone."""
@@ -98,7 +127,10 @@ class AdminApp:
             return _json(405, {"message": "Method not allowed"}, {"Allow": allowed})
         data: JsonDict = {}
         if request.method in _WITH_BODY:
-            data = await (_configuration(request) if any(methods is m for m in config.TEXTS) else _data(request))
+            is_text = any(methods is m for m in config.TEXTS)
+            most = config.MAX_BYTES if is_text else body.MAX_BYTES
+            raw = await _bytes(request, most, self._patience)
+            data = await (_configuration(request, raw) if is_text else _data(request, raw))
         now = self._admin.now()
         counts = Counter(name for name, _ in request.query_params.multi_items())
         repeated = [name for name, count in counts.items() if count > 1]
@@ -127,8 +159,7 @@ def _path(scope: Scope) -> str:
     return path.rstrip("/") or "/"
 
 
-async def _data(request: Request) -> JsonDict:
-    raw = await _bytes(request)
+async def _data(request: Request, raw: bytes) -> JsonDict:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not raw:
         return {}
@@ -141,33 +172,49 @@ async def _data(request: Request) -> JsonDict:
     raise Refusal(415, None)
 
 
-async def _configuration(request: Request) -> JsonDict:
+async def _configuration(request: Request, raw: bytes) -> JsonDict:
     """The text of a configuration under the key `config`: the whole body, or a field of JSON or of a form. Empty: load the file."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
         try:
-            form = await _data(request)
+            if len(raw) > body.MAX_BYTES:
+                raise _too_large(body.MAX_BYTES)
+            form = await _data(request, raw)
         except Refusal as refusal:
             raise config.unreadable() if refusal.status == 400 else refusal from None
         return config.form_in(form)
-    raw = await _bytes(request, config.MAX_BYTES)
     return await asyncio.to_thread(config.text_in, raw, kind)
 
 
-async def _bytes(request: Request, most: int = body.MAX_BYTES) -> bytes:
+async def _bytes(request: Request, most: int, patience: Patience) -> bytes:
     declared = request.headers.get("content-length", "0")
     if declared.isascii() and declared.isdigit() and int(declared) > most:
         raise _too_large(most)
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise _too_large(most)
-        parts.append(part)
+    parts, size, stream = [], 0, request.stream()
+    try:
+        async with asyncio.timeout(patience.total_s):
+            while True:
+                async with asyncio.timeout(patience.silence_s):
+                    part = await anext(stream, None)
+                if part is None:
+                    break
+                size += len(part)
+                if size > most:
+                    raise _too_large(most)
+                parts.append(part)
+    except TimeoutError:
+        message = f"the body did not arrive in time: {patience.silence_s:g} s of silence, {patience.total_s:g} s in all"
+        raise Refusal(408, {"message": message}, {"Connection": "close"}) from None
     if size and (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
         message = f"a body with Content-Encoding '{coding[:64]}' cannot be read: send it without an encoding"
         raise Refusal(415, {"message": message}, {"Accept-Encoding": "identity"})
     return b"".join(parts)
+
+
+def _request_id(scope: Scope) -> str:
+    """The id of a request, made when it is first asked for."""
+    made: str = scope.setdefault("state", {}).setdefault("aigw_request_id", uuid4().hex)
+    return made
 
 
 def _too_large(most: int) -> Refusal:

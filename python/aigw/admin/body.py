@@ -21,6 +21,8 @@ from aigw.types import JsonDict
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_ARGUMENTS: Final = 1000
 MAX_DEPTH: Final = 16
+MAX_NESTING: Final = 128
+"""Levels of a JSON body; readers of the value that come later recurse."""
 
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[([^\[\]]*)\]")
 _NUMBER: Final = re.compile(r"[+-]?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,2})?\Z", re.ASCII)
@@ -121,12 +123,14 @@ def typed_fields(form: Form, model: type[Model]) -> JsonDict:
     return {k: typed(v, known[k]) if k in known else v for k, v in form.items()}
 
 
-def _whole_numbers(value: Any) -> Any:
+def _whole_numbers(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
+    if depth > MAX_NESTING:
+        raise bad_request(f"Cannot parse JSON body: it is nested deeper than {MAX_NESTING} levels")
     if isinstance(value, dict):
-        return {k: _whole_numbers(v) for k, v in value.items()}
-    return [_whole_numbers(v) for v in value] if isinstance(value, list) else value
+        return {k: _whole_numbers(v, depth + 1) for k, v in value.items()}
+    return [_whole_numbers(v, depth + 1) for v in value] if isinstance(value, list) else value
 
 
 class _Items:

@@ -15,6 +15,7 @@ from aigw.admin.envelope import Refusal, bad_request
 from aigw.config import MAX_BYTES as MOST
 from aigw.config import ConfigErrors
 from aigw.control.file.in_force import POSTED
+from aigw.schema.violations import MOST_FOUND
 from aigw.types import JsonDict
 
 MAX_BYTES: Final = MOST + (1 << 20)
@@ -81,15 +82,16 @@ def _post(call: Call) -> Answer:
 
 
 def refused(error: ConfigErrors) -> Refusal:
-    """400 with all findings."""
+    """400 with the findings, of many the first."""
     count = len(error.findings)
     one = error.findings[0]
     position = f"{one.file}:{one.line}:{one.col}: " if one.line else f"{one.file}: "
     message = f"{position}{one.path + ': ' if one.path else ''}{one.message}"
     message += f" (and {count - 1} more)" if count > 1 else ""
-    fields = {finding.path or "@config": finding.message for finding in reversed(error.findings)}
+    shown = error.findings[:MOST_FOUND]
+    fields = {finding.path or "@config": finding.message for finding in reversed(shown)}
     body = {"name": "invalid declarative configuration", "message": f"declarative config is invalid: {message}"}
-    return Refusal(400, {**body, "fields": fields, "errors": [finding.as_dict() for finding in error.findings]})
+    return Refusal(400, {**body, "fields": fields, "errors": [finding.as_dict() for finding in shown]})
 
 
 def _diff(call: Call) -> Answer:

@@ -262,7 +262,8 @@ class Crud:
         if isinstance(data, Form):
             given = typed_fields(data, kind.model)
             name = given.get("name", row.body.get("name") if row else None)
-            if kind.name == PLUGIN_INSTANCES and name in PLUGINS and isinstance(given.get("config"), dict):
+            known = kind.name == PLUGIN_INSTANCES and isinstance(name, str) and name in PLUGINS
+            if known and isinstance(given.get("config"), dict):
                 given["config"] = typed(given["config"], self._config_schema(str(name)))
         if kind.name != CREDENTIALS:
             return given

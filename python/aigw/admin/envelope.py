@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from aigw.control.store.origin import ReadOnly
 from aigw.control.store.read import TagFilter
 from aigw.control.store.rows import Referenced, Row, UniqueViolation
-from aigw.schema.violations import SchemaViolation
+from aigw.schema.violations import MOST_FOUND, SchemaViolation, first
 from aigw.types import JsonDict
 
 READ_ONLY: Final = 1001
@@ -47,7 +47,7 @@ def coded(status: int, code: int, name: str, message: str, fields: Mapping[str, 
 
 def schema_violation(error: SchemaViolation) -> Refusal:
     """Code 2."""
-    return coded(400, 2, "schema violation", error.message, error.fields)
+    return coded(400, 2, "schema violation", error.message, first(error.fields, MOST_FOUND))
 
 
 def primary_key_violation(key: str) -> Refusal:

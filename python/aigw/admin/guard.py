@@ -1,15 +1,16 @@
 """Access to the Admin API, decided from the headers before the path.
 
-In: request headers. Out: None, or the status and message of a refusal. A foreign Host (DNS rebinding) or Origin (another site's
-page) gets 403. In token mode every request without the token (Kong-Admin-Token, or a bearer) gets 401. A sender with the token
-may use any Host: a rebound page does not have the token, and host names that other systems assign must work. The Admin API never
-sends CORS headers.
+In: request headers. Out: None, or the status and message of a refusal. Not exactly one Host gets 400, a foreign one (DNS rebinding) or a
+foreign Origin (another site's page) 403. In token mode every request without the token (Kong-Admin-Token, or a bearer) gets 401, and
+so does one with two: another reader of the request could take the other. A sender with the token may
+use any Host: a rebound page does not have the token, and host names that other systems assign must work. The Admin API never sends
+CORS headers.
 """
 
 import hmac
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from aigw.types import HostPort
@@ -25,28 +26,36 @@ class Guard:
         self._bound = address.host.lower()
         self._token = token.encode() if token else None
 
-    def refuse(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        """The status and message of a refusal, or None."""
-        host = headers.get("host", "")
-        known = self._has_token(headers)
+    def refuse(self, headers: Iterable[tuple[str, str]]) -> tuple[int, str] | None:
+        """The status and message of a refusal, or None. `headers`: each field line, names in lower case."""
+        lines: dict[str, list[str]] = {}
+        for name, value in headers:
+            lines.setdefault(name, []).append(value)
+        if len(hosts := lines.get("host", [])) != 1:
+            return 400, f"the request has {len(hosts)} Host headers: send exactly one"
+        host, known = hosts[0], self._has_token(lines)
         if not known and not self._is_ours(host):
             return 403, f"the Host '{host[:128]}' is not this Admin API's: use its address{self._or_token()}"
-        origin = headers.get("origin")
-        if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+        ours = (f"http://{host.lower()}", f"https://{host.lower()}")
+        if any(origin.lower() not in ours for origin in lines.get("origin", ())):
             return 403, "requests from other origins are not allowed"
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        if {"cross-site", "same-site"} & set(lines.get("sec-fetch-site", ())):
             return 403, "requests from other sites are not allowed"
         if self._token is not None and not known:
             return 401, "Unauthorized"
         return None
 
-    def _has_token(self, headers: Mapping[str, str]) -> bool:
-        """Whether a token is required and the request carries it."""
+    def _has_token(self, lines: Mapping[str, list[str]]) -> bool:
+        """Whether a token is required, and the request carries it and no other one."""
         if self._token is None:
             return False
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        sent = (headers.get(TOKEN_HEADER, ""), bearer.strip() if scheme.lower() == "bearer" else "")
-        return any(hmac.compare_digest(one.encode("latin-1", "replace"), self._token) for one in sent)
+        schemes = [line.partition(" ") for line in lines.get("authorization", ())]
+        sent = [
+            *lines.get(TOKEN_HEADER, ()),
+            *(rest.strip() for scheme, _, rest in schemes if scheme.lower() == "bearer"),
+        ]
+        right = [hmac.compare_digest(one.encode("latin-1", "replace"), self._token) for one in sent if one]
+        return bool(right) and all(right)
 
     def _or_token(self) -> str:
         return "" if self._token is None else ", or send the token (Kong-Admin-Token, or Authorization: Bearer)"

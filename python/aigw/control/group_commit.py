@@ -15,6 +15,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
+from sqlalchemy.exc import OperationalError
+
 from aigw.control.publish.publication import Base, Publication, read_base
 from aigw.control.store.database import Store
 from aigw.control.store.write import WriteSession
@@ -166,6 +168,8 @@ class GroupCommit:
                     try:
                         with nullcontext() if job.alone else session.attempt():
                             done.append((job, job.operation(session)))
+                    except OperationalError:
+                        raise  # the store is locked, or its disk full: for every caller, without another wait
                     except Exception as error:
                         job.future.set_exception(error)  # every exception goes to this caller only
                         if job.alone:

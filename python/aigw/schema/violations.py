@@ -6,7 +6,7 @@ In: a model class and a decoded JSON object. Out: the model, or `SchemaViolation
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -35,17 +35,20 @@ _MESSAGES = {
 }
 
 
+MOST_FOUND: Final = 100
+"""Findings that an answer lists. A body can have a million unknown fields."""
+
+
 class SchemaViolation(Exception):
     """Code 2: one or more fields violate the schema. `fields` has the shape of the input."""
 
     def __init__(self, fields: JsonDict) -> None:
         self.fields = fields
         found = list(flatten(fields))
-        self.message = (
-            f"schema violation ({found[0]})"
-            if len(found) == 1
-            else (f"{len(found)} schema violations ({'; '.join(found)})")
+        shown = "; ".join(found[:MOST_FOUND]) + (
+            f"; and {len(found) - MOST_FOUND} more" if len(found) > MOST_FOUND else ""
         )
+        self.message = f"schema violation ({shown})" if len(found) == 1 else f"{len(found)} schema violations ({shown})"
         super().__init__(self.message)
 
 
@@ -145,6 +148,25 @@ def flatten(fields: Any, path: str = "") -> Iterator[str]:
                 yield from flatten(item, f"{path}.{position}")
     else:
         yield f"{path}: {fields}"
+
+
+def first(fields: JsonDict, most: int) -> JsonDict:
+    """The tree with its first `most` findings, in the order of `flatten`."""
+    left = [most]
+
+    def kept(node: Any) -> Any:
+        if isinstance(node, dict):
+            pairs = ((key, kept(node[key])) for key in sorted(node) if left[0] > 0)
+            return {key: value for key, value in pairs if value is not None} or None
+        if isinstance(node, list):
+            items = [kept(item) if left[0] > 0 else None for item in node]
+            while items and items[-1] is None:
+                items.pop()
+            return items or None
+        left[0] -= node is not None
+        return node
+
+    return kept(fields) or {}
 
 
 def message_of(detail: ErrorDetails) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aigw.admin.app import AdminApp
+from aigw.admin.app import AdminApp, Patience
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
 from aigw.config import PROOF
@@ -40,6 +40,8 @@ class ControlSettings:
     admin: HostPort = field(default=HostPort("127.0.0.1", 8001))
     proxy: HostPort = field(default=HostPort("127.0.0.1", 8000))
     admin_token: str | None = field(default=None, repr=False)
+    body_timeout: float = 30.0
+    body_total: float = 300.0
     config: Path | None = None
     """The configuration file; None: the entities that an earlier file declared stay, unless `forget`."""
     forget: bool = False
@@ -140,7 +142,8 @@ def open_control(
         shows_keys=settings.shows_keys,
         log=log,
     )
-    app = AdminApp(admin, Guard(settings.admin, settings.admin_token))
+    guard, patience = Guard(settings.admin, settings.admin_token), Patience(settings.body_timeout, settings.body_total)
+    app = AdminApp(admin, guard, patience, lambda: counts.add("aigw_admin_faults_total"))
     pending = [at_start]  # frees a large file as soon as it is in force
     return Control(
         store=store,

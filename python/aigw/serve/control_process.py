@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> int:
             admin=settings.admin,
             proxy=settings.proxy,
             admin_token=settings.admin_token,
+            body_timeout=settings.body_timeout,
+            body_total=settings.body_total,
             config=settings.config if isinstance(settings.config, Path) else None,
             forget=settings.config == "none",
             metrics_consumers=settings.metrics_consumers == 1,

@@ -1,4 +1,5 @@
-"""Counters of the control process that others move: workers that the supervisor killed, lines that a log dropped.
+"""Counters of the control process that others move: workers that the supervisor killed, lines that a log dropped,
+faults of the Admin API.
 
 In: an event, by the name of its metric. Out: `families`. They begin at 0 with the process.
 """
@@ -9,6 +10,7 @@ from typing import Final
 from aigw.telemetry.families import Family, own
 
 SERIES: Final[dict[str, tuple[dict[str, str], ...]]] = {
+    "aigw_admin_faults_total": ({},),
     "aigw_worker_hangs_total": ({},),
     "aigw_process_log_dropped_total": ({"process": "control"}, {"process": "supervisor"}),
 }

@@ -30,7 +30,7 @@ class Faults:
         try:
             yield
         except BaseException as fault:
-            if not isinstance(fault, Exception) and not _is_panic(fault):
+            if not is_fault(fault):
                 raise
             self._counts[thread] += 1
             log.exception("could not %s; it is tried again", what)
@@ -40,5 +40,6 @@ class Faults:
         return own({"aigw_control_faults_total": [({"thread": t}, n) for t, n in self._counts.items()]})
 
 
-def _is_panic(fault: BaseException) -> bool:
-    return type(fault).__name__ == "PanicException"
+def is_fault(raised: BaseException) -> bool:
+    """Whether this is a defect: an exception, or a panic of the native part, which does not derive from Python's `Exception`."""
+    return isinstance(raised, Exception) or type(raised).__name__ == "PanicException"

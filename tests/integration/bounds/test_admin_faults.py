@@ -1,0 +1,67 @@
+"""The Admin API under bad clients and beside another process in its store: each answer is JSON in time, and names the repair."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+
+from tests.support.processes import PATIENCE_S, Gateway
+from tests.support.surface import metric
+
+New = Callable[..., Gateway]
+LOCK = """
+import sqlite3, sys
+store = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+store.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def exchange(gateway: Gateway, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send these bytes and read until the server closes: status, headers, body."""
+    address = urlsplit(gateway.admin)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=PATIENCE_S) as client:
+        client.sendall(request)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(status.split()[1]), headers, body
+
+
+def test_store_that_another_process_locks_is_503_with_the_repair(new_gateway: New) -> None:
+    gateway = new_gateway(workers=2)
+    gateway.make("/services", name="before", url="http://127.0.0.1:9")
+    store = str(gateway.data / "store.db")
+    with subprocess.Popen([sys.executable, "-c", LOCK, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdin is not None and other.stdout.readline() == b"locked\n"
+        service = {"name": "late", "url": "http://127.0.0.1:9"}
+        refused = httpx.post(gateway.admin + "/services", json=service, trust_env=False, timeout=PATIENCE_S)
+        assert refused.status_code == 503, refused.text
+        assert "another process has locked it: end that one" in refused.json()["message"]
+        assert httpx.get(gateway.admin + "/services/before", trust_env=False).status_code == 200
+        assert httpx.get(gateway.proxy + "/nothing", trust_env=False).status_code == 404
+        other.stdin.close()
+    gateway.make("/services", name="late", url="http://127.0.0.1:9")
+    assert metric(gateway, "aigw_admin_faults_total") == 0
+
+
+def test_body_that_does_not_arrive_is_408(new_gateway: New) -> None:
+    gateway = new_gateway(env={"AIGW_BODY_TIMEOUT": "500ms", "AIGW_BODY_TOTAL": "5s"})
+    host = urlsplit(gateway.admin).netloc
+    head = f"POST /services HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    status, headers, body = exchange(gateway, head.encode() + b'{"name":')
+    assert (status, headers["connection"]) == (408, "close")
+    assert "did not arrive in time" in json.loads(body)["message"]
+
+
+def test_two_hosts_are_400(new_gateway: New) -> None:
+    gateway = new_gateway()
+    host = f"Host: {urlsplit(gateway.admin).netloc}\r\n"
+    status, _, body = exchange(gateway, f"GET /services HTTP/1.1\r\n{host}{host}Connection: close\r\n\r\n".encode())
+    assert status == 400 and "exactly one" in json.loads(body)["message"]
