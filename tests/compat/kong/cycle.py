@@ -13,7 +13,7 @@ import orjson
 
 MANY: Final = 1000
 TIMEOUT_S: Final = 120
-LISTS: Final = ("services", "routes", "plugins", "consumers", "key-auths", "acls")
+LISTS: Final = ("services", "routes", "plugins", "consumers", "key-auths", "acls", "upstreams", "consumer_groups")
 Json = dict[str, Any]
 
 
@@ -32,11 +32,18 @@ def state(consumers: int, *, changed: bool = False) -> Json:
              ]},
             {"name": "media", "url": "https://media.internal/v2", "routes": [{"name": "media", "paths": ["/media"]}]},
         ],
+        "upstreams": [
+            {"name": "Orders.Internal", "hash_on": "none", "targets": [
+                {"target": "127.0.0.1:8081", "weight": 30 if changed else 70}, {"target": "127.0.0.1:8082"}]},
+        ],
+        "consumer_groups": [
+            {"name": "large", "plugins": [{"name": "rate-limiting", "config": {"hour": 100 if changed else 50, "policy": "local"}}]},
+        ],
         "plugins": [{"name": "key-auth", "config": {"key_names": ["apikey"]}},
                     {"name": "request-size-limiting", "config": {"allowed_payload_size": 4}}],
         "consumers": [
             {"username": f"user{n}", "custom_id": f"c{n}", "keyauth_credentials": [{"key": key(n)}],
-             "acls": [{"group": ("silver", "gold")[(n + changed) % 2]}]}
+             "acls": [{"group": ("silver", "gold")[(n + changed) % 2]}], **({"groups": [{"name": "large"}]} if n == 0 else {})}
             for n in range(consumers)
         ],
     }  # fmt: skip

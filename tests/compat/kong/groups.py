@@ -40,15 +40,16 @@ LACKING: Final = {
     "TestPluginListAllForEntityEndpoint": PLUGINS,
     "TestFillPluginDefaults": PLUGINS,
     "TestFillPluginDefaultsArbitraryMap": PLUGINS,
+    "TestUpstreamWithUseSrvName": "it sets use_srv_name: aigw takes no ports from DNS",
+    "TestUpstreamWithActiveUnHealthyInterval": "it sets active health checks: aigw checks passively",
+    "TestUpstreamWithAlgorithm": "it sets the algorithms least-connections and consistent-hashing: aigw has round-robin",
 }
 """Tests that must fail, with the reason."""
 WAITING: Final = {
-    "upstreams": "aigw has no upstreams yet",
-    "targets": "aigw has no targets yet",
     "certificates": "aigw has no certificates in its Admin API yet",
     "snis": "aigw has no SNIs yet",
     "TestServiceWithClientCert": "aigw has no certificates in its Admin API yet",
-    "TestSchemaService": "aigw has no targets yet",
+    "TestSchemaService": "aigw has no certificates in its Admin API yet",
 }
 """Groups and tests of entities that are not there yet."""
 TIMEOUT_S: Final = 60

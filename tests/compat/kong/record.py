@@ -2,7 +2,8 @@
 a line, `[method, path, body, status, answer]`; a line `START` begins another gateway, with its environment.
 
 decK makes the ids of all entities, so a replay sends the same ones. Times are replaced by 0. Of answers that describe the gateway (`/`,
-`/status`, `/schemas/...`) only the names of members count. A read that repeats with the same answer before the next write stands once.
+`/status`, `/schemas/...`) only the names of members count. A read that repeats with the same answer before the next write stands once; an
+empty page, a 404 and a description stand once for a gateway.
 """
 
 import http.server
@@ -83,14 +84,19 @@ def recording(admin: str, found: list[Exchange]) -> Iterator[str]:
 
 def write(found: list[Exchange]) -> None:
     """Write the file, without repeated reads."""
-    lines, read = [], set[bytes]()
+    lines, read, constant = [], set[bytes](), set[bytes]()
     for exchange in found:
         line = orjson.dumps(exchange)
-        if exchange[0] != "GET":
+        method, _, _, status, answer = exchange
+        if method != "GET":
             read.clear()
-        elif line in read:
+        elif line in read or line in constant:
             continue
         read.add(line)
+        if status == 404 or isinstance(answer, list) or (isinstance(answer, dict) and not answer.get("data", True)):
+            constant.add(line)
+        if method == "START":
+            constant.clear()
         lines.append(line)
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_bytes(b"\n".join([*lines, b""]))
