@@ -160,9 +160,11 @@ impl Prepared {
     /// Targets that were there before keep the facts that were learned about them; equal targets of two models or services share them.
     fn inherit(&mut self, earlier: &Self) {
         let routes = earlier.services.iter().flat_map(|service| &service.targets);
-        let mut healths: HashMap<_, _> = routes.map(|target| (&target.origin, Arc::clone(&target.health))).collect();
+        let mut healths: HashMap<_, _> =
+            routes.map(|target| (&target.origin, (Arc::clone(&target.health), Arc::clone(&target.calls)))).collect();
         for target in self.services.iter_mut().flat_map(|service| &mut service.targets) {
-            target.health = Arc::clone(healths.entry(&target.origin).or_default());
+            let (health, calls) = healths.entry(&target.origin).or_default();
+            (target.health, target.calls) = (Arc::clone(health), Arc::clone(calls));
         }
         let targets = earlier.models.iter().flat_map(|model| &model.targets);
         let mut known: HashMap<_, _> = targets.map(|target| (target.place(), Arc::clone(&target.learned))).collect();

@@ -21,5 +21,5 @@ pub use fault::ConnectFault;
 pub use learned::Learned;
 pub use model_target::{ModelTarget, TargetQuery};
 pub use reach::Reach;
-pub use target::{Deadlines, Origin, RouteTarget, ServiceTarget};
+pub use target::{Busy, Deadlines, Origin, RouteTarget, ServiceTarget};
 pub use tls::{Pem, TlsSettings};

@@ -5,6 +5,7 @@
 //! name-based mappings to increase hit rates", 1998; weights as in Schindelhauer and Schomaker, 2005). Targets that are out come last.
 
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::Ordering;
 
 use siphasher::sip::SipHasher13;
 
@@ -26,8 +27,16 @@ pub fn order_of(service: &ServiceTarget, head: &Head, consumer: Option<&[u8]>, n
         Some(part) => by_part(targets, &part),
         None => order::draw(targets.iter().map(|target| target.weight), head.id.0[1]),
     };
+    if service.least_connections {
+        order.sort_by_key(|&index| targets.get(index).map_or(u64::MAX, load));
+    }
     order.sort_by_key(|&index| targets.get(index).is_none_or(|target| target.health.is_out(now)));
     order
+}
+
+/// Calls for the weight, this one included, in millionths.
+fn load(target: &RouteTarget) -> u64 {
+    (u64::from(target.calls.load(Ordering::Relaxed)) + 1) * 1_000_000 / u64::from(target.weight.max(1))
 }
 
 /// The bytes of the part, if the request has it.
@@ -63,16 +72,26 @@ fn score(target: &RouteTarget, part: &[u8]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::target::origin;
+    use super::super::target::{Busy, origin};
     use super::*;
     use crate::snapshot::Scheme;
+    use std::sync::Arc;
 
     fn targets(weights: &[(&str, u32)]) -> Vec<RouteTarget> {
         let target = |&(host, weight): &(&str, u32)| {
             let (origin, host) = origin(Scheme::Http, host, 80, true, None);
-            RouteTarget { origin, host, weight, health: std::sync::Arc::default() }
+            RouteTarget { origin, host, weight, health: Arc::default(), calls: Arc::default() }
         };
         weights.iter().map(target).collect()
+    }
+
+    #[test]
+    fn load_is_the_number_of_calls_for_the_weight() {
+        let all = targets(&[("a.test", 1), ("b.test", 2)]);
+        let busy: Vec<_> = (0..2).map(|_| Busy::at(&all[1])).collect();
+        assert!(load(&all[0]) < load(&all[1]), "one of weight 1 against three halves");
+        drop(busy);
+        assert!(load(&all[0]) > load(&all[1]));
     }
 
     #[test]

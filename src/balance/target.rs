@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::passive::TargetHealth;
@@ -72,6 +73,8 @@ pub struct ServiceTarget {
     pub targets: Box<[RouteTarget]>,
     /// The parts of a request that choose its target.
     pub hash: Box<[HashOn]>,
+    /// The target with the fewest calls for its weight goes first.
+    pub least_connections: bool,
     /// When a target is out.
     pub passive: Passive,
     /// The bounds of a call.
@@ -89,6 +92,26 @@ pub struct RouteTarget {
     pub weight: u32,
     /// Facts from its answers and failures, which outlive a configuration.
     pub health: Arc<TargetHealth>,
+    /// Calls of this worker that it serves now; outlives a configuration, too.
+    pub calls: Arc<AtomicU32>,
+}
+
+/// A call at a target, counted until it is dropped.
+#[derive(Debug)]
+pub struct Busy(Arc<AtomicU32>);
+
+impl Busy {
+    /// One more call at the target.
+    pub fn at(target: &RouteTarget) -> Self {
+        target.calls.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&target.calls))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ServiceTarget {
@@ -97,8 +120,9 @@ impl ServiceTarget {
         let verify = service.tls_verify.unwrap_or(true);
         let target = |host: &str, port, weight| {
             let (origin, host) = origin(service.scheme, host, port, verify, None);
-            RouteTarget { origin, host, weight, health: Arc::default() }
+            RouteTarget { origin, host, weight, health: Arc::default(), calls: Arc::default() }
         };
+        let least_connections = service.upstream.as_ref().is_some_and(|upstream| upstream.least_connections);
         let (targets, hash, passive) = match &service.upstream {
             None => ([target(&service.host, service.port, 1)].into(), Box::default(), Passive::default()),
             Some(upstream) => {
@@ -114,7 +138,7 @@ impl ServiceTarget {
         let connect = Duration::from_millis(service.connect_timeout_ms);
         let write = Duration::from_millis(service.write_timeout_ms);
         let deadlines = Deadlines { connect, write, first_byte: read, between: read, unread: read, total: TOTAL };
-        Self { targets, hash, passive, deadlines }
+        Self { targets, hash, least_connections, passive, deadlines }
     }
 }
 

@@ -15,7 +15,7 @@ use super::wording::{self, Sent, Wording};
 use super::{headers, openai};
 use crate::accept::openai::{Asked, Endpoint};
 use crate::balance::passive::Lost;
-use crate::balance::{ModelTarget, Origin, RouteTarget};
+use crate::balance::{Busy, ModelTarget, Origin, RouteTarget, ServiceTarget};
 use crate::in_force::InForce;
 use crate::request::Head;
 use crate::snapshot::{CapParameter, Model, Passive, StreamUsage};
@@ -80,6 +80,8 @@ pub struct ServiceAttempts {
     /// The headers of the first attempt.
     headers: HeaderMap<HeaderValue>,
     body: Bytes,
+    /// The call at the target that was tried last.
+    busy: Option<Busy>,
 }
 
 /// The parts of a model's call that its attempts share.
@@ -126,7 +128,9 @@ impl Attempts {
             return Self { first, others: None };
         }
         let (target, headers, body) = (first.target.clone(), first.headers.clone(), first.body.clone());
-        Self { first, others: Some(Others::Service(Box::new(ServiceAttempts { turns, target, headers, body }))) }
+        let mut rest = ServiceAttempts { turns, target, headers, body, busy: None };
+        rest.busy = rest.at_last().map(|(_, target)| Busy::at(target));
+        Self { first, others: Some(Others::Service(Box::new(rest))) }
     }
 
     /// The attempts of a model's call; `None` when no target is left.
@@ -155,6 +159,14 @@ impl Others {
         }
     }
 
+    /// The count of the call at its target; everything else is dropped.
+    pub fn into_busy(self) -> Option<Busy> {
+        match self {
+            Self::Model(_) => None,
+            Self::Service(service) => service.busy,
+        }
+    }
+
     /// The same call at the same target in other words, when this whole answer refuses a parameter.
     pub fn reworded(&mut self, status: StatusCode, body: &[u8]) -> Option<Attempt> {
         match self {
@@ -177,9 +189,13 @@ impl Iterator for Others {
 }
 
 impl ServiceAttempts {
+    fn at_last(&self) -> Option<(&ServiceTarget, &RouteTarget)> {
+        let service = self.turns.in_force.services.get(self.turns.service)?;
+        Some((service, service.targets.get(self.turns.last)?))
+    }
+
     fn note(&self, told: impl FnOnce(&RouteTarget, &Passive)) {
-        let Some(service) = self.turns.in_force.services.get(self.turns.service) else { return };
-        if let Some(target) = service.targets.get(self.turns.last) {
+        if let Some((service, target)) = self.at_last() {
             told(target, &service.passive);
         }
     }
@@ -191,13 +207,16 @@ impl Iterator for ServiceAttempts {
     /// The attempt at the next target.
     fn next(&mut self) -> Option<Attempt> {
         self.turns.last = self.turns.order.next()?;
-        let to = self.turns.in_force.services.get(self.turns.service)?.targets.get(self.turns.last)?;
+        let (_, to) = self.at_last()?;
+        let busy = Busy::at(to);
         let mut headers = self.headers.clone();
         if let (false, Ok(host)) = (self.turns.keeps_host, HeaderValue::from_str(&to.host)) {
             headers.insert(HOST, host);
         }
         let (target, body) = (self.target.clone(), self.body.clone());
-        Some(Attempt { upstream: None, origin: Arc::clone(&to.origin), target, headers, body })
+        let origin = Arc::clone(&to.origin);
+        self.busy = Some(busy);
+        Some(Attempt { upstream: None, origin, target, headers, body })
     }
 }
 

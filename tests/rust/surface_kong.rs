@@ -22,7 +22,8 @@ const FAULTS: [Fault; 11] = [
     (Reason::NoService, |_, policy| policy["routes"][0]["service"] = json!(null)),
     (Reason::NoTarget, |_, policy| {
         let passive = json!({"http_failures": 0, "http_statuses": [], "tcp_failures": 0, "timeouts": 0});
-        policy["services"][0]["upstream"] = json!({"host_header": null, "hash": [], "passive": passive, "targets": []});
+        policy["services"][0]["upstream"] =
+            json!({"host_header": null, "hash": [], "least_connections": false, "passive": passive, "targets": []});
     }),
     (Reason::NoApiKey, |request, _| request.key = None),
     (Reason::SizeLimited, |request, _| request.length = BodyLength::Known(1_000)),

@@ -160,8 +160,11 @@ class KongUpstream(Entity):
     )
     algorithm: Annotated[
         Literal["consistent-hashing", "least-connections", "round-robin", "latency"],
-        AfterValidator(Only(("round-robin", "consistent-hashing"))),
-    ] = Field(default="round-robin", description="How targets are chosen: by weight, or by `hash_on`.")
+        AfterValidator(Only(("round-robin", "consistent-hashing", "least-connections"))),
+    ] = Field(
+        default="round-robin",
+        description="How targets are chosen: by weight, by `hash_on`, or by the calls that each has.",
+    )
     hash_on: HashOn = Field(default="none", description="The part of a request that chooses its target.")
     hash_fallback: HashOn = Field(default="none", description="The part that chooses when the first is missing.")
     hash_on_header: HeaderName | None = Field(default=None, description="The header of hash_on=header.")
@@ -206,7 +209,9 @@ class KongUpstream(Entity):
         return by, getattr(self, f"{which}_{by}", None) if by in ("header", "query_arg") else None
 
     def parts(self) -> list[tuple[str, str | None]]:
-        """(part, name of the header or argument) that choose the target, first the first; empty: chance by weight."""
+        """(part, name of the header or argument) that choose the target, first the first; empty: no part does."""
+        if self.algorithm == "least-connections":
+            return []
         return [part for part in (self._part("hash_on"), self._part("hash_fallback")) if part[0] != "none"]
 
 

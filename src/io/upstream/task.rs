@@ -93,7 +93,7 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
                 Ok(answered) => {
                     let Judged::Refused { stand_in, followed } = self.outbox.judge(answered.status()) else {
                         // The client's body and the other targets are not needed while a stream passes.
-                        drop(others);
+                        let _busy = others.and_then(Others::into_busy);
                         return self.pass(answered, no_body, way).await;
                     };
                     let next = others.as_mut().filter(|_| followed).and_then(Iterator::next);

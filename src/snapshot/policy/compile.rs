@@ -145,7 +145,7 @@ fn service(from: wire::Service) -> Result<Service, SnapshotError> {
 }
 
 fn upstream(at: Part, from: wire::Upstream) -> Result<Upstream, SnapshotError> {
-    let wire::Upstream { host_header, hash, passive, targets } = from;
+    let wire::Upstream { host_header, hash, least_connections, passive, targets } = from;
     let target = |from: wire::Target| {
         let wire::Target { host, port, weight } = from;
         checks::address(at, &host, port, None)?;
@@ -158,6 +158,7 @@ fn upstream(at: Part, from: wire::Upstream) -> Result<Upstream, SnapshotError> {
     Ok(Upstream {
         host_header: host_header.map(Into::into),
         hash: hash.into_iter().map(|from| hash_on(at, from)).collect::<Result<_, _>>()?,
+        least_connections,
         passive: Passive { http_failures, http_statuses: http_statuses.into(), tcp_failures, timeouts },
         targets: targets.into_iter().map(target).collect::<Result<_, _>>()?,
     })

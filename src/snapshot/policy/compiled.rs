@@ -107,6 +107,8 @@ pub struct Upstream {
     pub host_header: Option<Box<str>>,
     /// The parts of a request that choose its target, the first one that it has; without one, chance by weight does.
     pub hash: Box<[HashOn]>,
+    /// The target with the fewest calls for its weight goes first.
+    pub least_connections: bool,
     /// When a target is out.
     pub passive: Passive,
     /// The servers that get requests.

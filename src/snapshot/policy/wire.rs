@@ -65,6 +65,7 @@ pub(super) struct Upstream {
     #[serde(deserialize_with = "present")]
     pub host_header: Option<String>,
     pub hash: Vec<HashOn>,
+    pub least_connections: bool,
     pub passive: Passive,
     pub targets: Vec<Target>,
 }

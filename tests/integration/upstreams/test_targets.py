@@ -1,22 +1,33 @@
 """Several targets behind one service: shares, failover, passive health, and limits of consumer groups, through a running gateway."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.processes import Gateway, start_gateway
+from tests.support.processes import Gateway, start_gateway, wait_until
 from tests.support.wire import Message, Upstream, upstream
 
 FAILING: set[int] = set()
 """Numbers of the upstreams that answer 503 now."""
 
 
+HELD = threading.Event()
+"""Set: upstreams answer at once below `/least`, too."""
+HELD_AT: list[int] = []
+"""The upstreams that got the requests below `/least`."""
+
+
 def answering(number: int) -> object:
-    def answer(_: Message) -> bytes:
+    def answer(request: Message) -> bytes:
+        if request.one("x-forwarded-path") == "/least":
+            HELD_AT.append(number)
+            HELD.wait(20)
         status = b"503 Service Unavailable" if number in FAILING else b"200 OK"
         return b"HTTP/1.1 %s\r\nX-Target: %d\r\nContent-Length: 0\r\n\r\n" % (status, number)
 
@@ -76,6 +87,19 @@ def test_equal_parts_of_requests_go_to_one_target(gate: Gateway, targets: list[U
     found = [answers(gate, "/hashed", 5, **{"x-team": str(team)}) for team in range(12)]
     assert all(len(one) == 1 for one in found), found
     assert len({target for one in found for target in one}) == 3
+
+
+def test_the_target_with_the_fewest_calls_gets_the_next(gate: Gateway, targets: list[Upstream]) -> None:
+    service(gate, "least", dict.fromkeys(map(place, targets), 1), algorithm="least-connections")
+    HELD.clear()
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(answers, gate, "/least", 1) for _ in range(6)]
+        try:
+            wait_until(lambda: len(HELD_AT) == 6, "six calls in flight")
+            assert Counter(HELD_AT) == {0: 2, 1: 2, 2: 2}
+        finally:
+            HELD.set()
+        assert sum((call.result() for call in calls), Counter()).total() == 6
 
 
 def test_a_target_without_a_server_is_followed_by_the_next(gate: Gateway, targets: list[Upstream]) -> None:

@@ -423,6 +423,7 @@ def _upstream(upstream: KongUpstream, targets: list[Target], marked: Collection[
     return {
         "host_header": upstream.host_header,
         "hash": [{"by": by, "name": name} for by, name in upstream.parts()],
+        "least_connections": upstream.algorithm == "least-connections",
         "passive": {
             "http_failures": bounds.http_failures,
             "http_statuses": bounds.http_statuses,
