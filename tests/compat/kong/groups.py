@@ -33,8 +33,6 @@ GROUPS: Final = {
 PLUGINS: Final = "it makes plugins that aigw does not have: basic-auth, request-transformer, http-log"
 BODY: Final = "it sets key_in_body of key-auth: aigw reads no keys in bodies"
 LACKING: Final = {
-    "TestUpstreamWithUseSrvName": "it asks for SRV names: aigw resolves addresses only",
-    "TestUpstreamWithActiveUnHealthyInterval": "it turns on active health checks: aigw has passive ones",
     "TestRoutesRoute": "it makes a route for TLS streams (snis, destinations): aigw proxies HTTP only",
     "TestPluginsService": BODY,
     "TestPluginsWithInstanceNameService": BODY,
@@ -44,7 +42,6 @@ LACKING: Final = {
     "TestFillPluginDefaultsArbitraryMap": PLUGINS,
     "TestUpstreamWithUseSrvName": "it sets use_srv_name: aigw takes no ports from DNS",
     "TestUpstreamWithActiveUnHealthyInterval": "it sets active health checks: aigw checks passively",
-    "TestUpstreamWithAlgorithm": "it sets the algorithms least-connections and consistent-hashing: aigw has round-robin",
 }
 """Tests that must fail, with the reason."""
 WAITING: Final = {
