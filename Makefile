@@ -12,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hash
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
-.PHONY: help build run wheel test schedules simulate mutants compat llama bench fuzz lint fmt reference lock clean
+.PHONY: help build run wheel test schedules simulate mutants compat llama bench soak fuzz lint fmt reference lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ bench: build ## micro-benchmarks and load against nginx; ROUNDS=7 SECONDS=5
 	cargo bench --locked -p aigw-io --bench tokens --bench ledger
 	$(BIN)/python -m benches.ledger
 	$(BIN)/python -m benches.load --rounds $(ROUNDS) --seconds $(or $(SECONDS),5)
+
+soak: build ## mixed load with reloads and changes for MINUTES=10: nothing of the gateway may grow
+	$(BIN)/python -m benches.soak --minutes $(or $(MINUTES),10)
 
 fuzz: ## fuzz the readers of foreign bytes, each for SECONDS=60; TARGET="sse body policy keys framing"
 	tests/fuzz/run $(or $(SECONDS),60) $(TARGET)

@@ -142,8 +142,10 @@ def start_nginx(upstream: int, folder: Path) -> Server:
     return Server("nginx", [nginx, "-p", str(folder), "-c", str(conf)], SERVER_CORE, port)
 
 
-def serve(file: Path, data: Path, python: str = sys.executable) -> tuple[Server, str]:
-    """Start a gateway with one worker and this configuration file. Returns it and the URL of its Admin API."""
+def serve(
+    file: Path, data: Path, python: str = sys.executable, workers: int = 1, cores: str = SERVER_CORE
+) -> tuple[Server, str]:
+    """Start a gateway with this configuration file. Returns it and the URL of its Admin API."""
     proxy, admin = free_port(), free_port()
     command = [
         python,
@@ -154,23 +156,36 @@ def serve(file: Path, data: Path, python: str = sys.executable) -> tuple[Server,
         "--data",
         str(data),
         "--workers",
-        "1",
+        str(workers),
         "--config",
         str(file),
     ]
     command += ["--proxy", f"127.0.0.1:{proxy}", "--admin", f"127.0.0.1:{admin}"]
-    return Server("gateway", command, SERVER_CORE, proxy), f"http://127.0.0.1:{admin}"
+    return Server("gateway", command, cores, proxy), f"http://127.0.0.1:{admin}"
 
 
 def start_gateway(
     upstream: int, folder: Path, python: str = sys.executable, loads: tuple[Scenario, ...] = SCENARIOS
 ) -> tuple[Server, dict[str, list[str]]]:
-    """Start the gateway for these loads: those on /v1 from its configuration file, the others through its Admin API. Also returns keys
-    by load; loads without a policy have no keys."""
+    """Start the gateway for these loads with one worker. Also returns keys by load; loads without a policy have no keys."""
+    server, keys, _ = start_gateways(upstream, folder, python, loads)
+    return server, keys
+
+
+def start_gateways(
+    upstream: int,
+    folder: Path,
+    python: str = sys.executable,
+    loads: tuple[Scenario, ...] = SCENARIOS,
+    workers: int = 1,
+    cores: str = SERVER_CORE,
+) -> tuple[Server, dict[str, list[str]], str]:
+    """Start the gateway for these loads: those on /v1 from its configuration file, the others through its Admin API, whose URL comes back,
+    too."""
     keys = {load.name: [f"{load.name}-{token_hex(12)}" for _ in range(KEYS)] for load in loads if load.v1}
     file = folder / "bench.yaml"
     file.write_text(configuration(upstream, keys))
-    server, admin = serve(file, folder / "data", python)
+    server, admin = serve(file, folder / "data", python, workers, cores)
     call = Admin(admin)
     on_routes = [load for load in loads if not load.v1]
     for load in on_routes:
@@ -186,7 +201,7 @@ def start_gateway(
         for load in on_routes:
             if load.limits is not None:
                 keys[load.name][number] = key
-    return server, keys
+    return server, keys, admin
 
 
 class Admin:

@@ -26,8 +26,9 @@ NO_ID: Final = bytes(16)
 _COLUMNS: Final = [column.name for column in events.c]
 _INSERT: Final = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _MOVE: Final = (
-    "INSERT INTO cursors (n, life, slot, segment, next, done, damage, entries) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (n) DO UPDATE SET next = excluded.next, done = excluded.done, damage = excluded.damage, entries = excluded.entries"
+    "INSERT INTO cursors (n, life, slot, segment, next, done, damage, entries, first) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (n) DO UPDATE SET next = excluded.next, done = excluded.done, damage = excluded.damage, entries = excluded.entries,"
+    " first = excluded.first"
 )
 _DOUBT: Final = "INSERT INTO doubts (request_id, column_n, row_n, window_end, amount) VALUES (?, ?, ?, ?, ?)"
 _AT: Final = {name: index for index, name in enumerate(ENTRY)}
@@ -46,6 +47,8 @@ class Cursor:
     done: bool = False
     damage: str | None = None
     entries: int = 0
+    first: int = 0
+    """The number of its first event; 0: it has none yet."""
 
 
 @dataclass(slots=True)
@@ -86,7 +89,8 @@ class Batch:
         self._store_denials(connection, names)
         if self.doubts:
             connection.exec_driver_sql(_DOUBT, self.doubts)
-        moved = [(c.n, *key, c.next, int(c.done), c.damage, c.entries) for key, c in self.cursors.items()]
+        self._number_firsts(first)
+        moved = [(c.n, *key, c.next, int(c.done), c.damage, c.entries, c.first) for key, c in self.cursors.items()]
         if moved:
             connection.exec_driver_sql(_MOVE, moved)
         return first + len(rows)
@@ -117,6 +121,14 @@ class Batch:
                 for i, e in enumerate(entries)
             ]
         return rows
+
+    def _number_firsts(self, first: int) -> None:
+        """Give each segment that has its first events in this batch the number of the first one."""
+        by_number, n = {cursor.n: cursor for cursor in self.cursors.values()}, first
+        for cursor, entries in self.entries:
+            if not by_number[cursor].first:
+                by_number[cursor].first = n
+            n += len(entries)
 
     def _store_denials(self, connection: sa.Connection, names: Names) -> None:
         counts: dict[tuple[int, int, int, int, int], int] = {}

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest migration. Opening a file of another revision migrates it."""
 BUCKET: Final = 16
 """Bits of `n` below a part of the index of requests: parts of 65,536 events stay in the cache while they are written."""
@@ -56,6 +56,7 @@ cursors: Final = Table(
     Column("done", Integer, nullable=False),  # 1: every record is stored
     Column("entries", Integer, nullable=False),  # entries among the stored records; the others are refusals
     Column("damage", Text),  # the fault that ended the segment early
+    Column("first", Integer, nullable=False, server_default=text("0")),  # number of its first event; 0: it has none, or is older
     UniqueConstraint("life", "slot", "segment"),
 )
 

@@ -9,6 +9,7 @@ import pytest
 from aigw.ledger.audit import recount
 from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.audit.run import audit
+from aigw.ledger.retention import Retention
 from ledgers import LIFE, NOON, NS, Ledger, entry, random_entry
 
 DAY = NOON - NOON % 86400
@@ -96,6 +97,25 @@ def many(seed: int = 3, count: int = 400) -> list[dict[str, Any]]:
 
 def ordered(rows: list[Any]) -> set[str]:
     return {row["check"] for row in rows}
+
+
+def test_a_segment_whose_events_retention_deleted_is_no_loss(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments of two workers overlap: the younger one's events may all be gone while the older one has some."""
+    for slot, count in ((0, 10), (1, 4095), (0, 50), (2, 4000), (0, 20)):
+        for _ in range(count):
+            ledger.source.append(entry(), slot=slot)
+        ledger.round()
+    ledger.now, ledger.retention = NOON + 40 * 86400, Retention(events_s=86400)
+    assert ledger.sweeper.step(ledger.store) and ledger.sweeper.step(ledger.store) and ledger.sweeper.step(ledger.store)
+    ledger.retention = Retention()
+    ledger.crash()
+    report = audited(ledger, counters, monkeypatch)
+    assert 4000 <= report.checked["entries"] < 4100 and report.differences == []
+    with ledger.store.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM events WHERE n IN (SELECT max(n) - 30 FROM events)")
+    assert "ids" in ordered(audited(ledger, counters, monkeypatch).differences)
 
 
 @pytest.mark.parametrize("seed", range(5))

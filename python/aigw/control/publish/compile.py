@@ -283,7 +283,7 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
     services = [s for s in world.services.values() if s.entity.enabled]
     live = {s.entity.id: s.n for s in services}
     routes, auths, acls, pages = _routes(world, live, profiles, numbers)
-    on_groups = of_groups(world.plugins.values())
+    on_groups = of_groups(world.running())
     tiers = [
         Numbered(n, with_plugins(tier, on_groups.get(tier.id, ())))
         for n, tier in sorted(world.tiers.values(), key=lambda t: t.n)

@@ -1,0 +1,1 @@
+"""A long run under mixed load: nothing of the gateway may grow."""
