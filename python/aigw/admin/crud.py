@@ -147,7 +147,7 @@ class Crud:
         if isinstance(given.get("config"), dict) and given.get("name", row.body.get("name")) == row.body.get("name"):
             merged["config"] = _merge(row.body["config"], _renamed(row.body["name"], given["config"]))
         if kind.name == CREDENTIALS and "ttl" not in given and row.expires_at:
-            merged["ttl"] = row.expires_at - self.now
+            merged["ttl"] = max(1, row.expires_at - self.soon)  # counted from `soon` again, and 0 would mean for ever
         return self._write(session, kind, merged, fixed, row)
 
     def delete(self, session: WriteSession, kind: EntityKind, key: str, fixed: Mapping[str, str]) -> None:
@@ -164,7 +164,11 @@ class Crud:
             raise envelope.still_referenced(error, kind.name) from None
 
     def check(self, kind: EntityKind, data: JsonDict) -> None:
-        """POST /schemas/{entity}/validate: raises the same Refusal as a write, except for references."""
+        """POST /schemas/{entity}/validate: raises the same Refusal as a write, except for references: to entities, and in place of a
+        key."""
+        key = data.get("key")
+        if kind.name == CREDENTIALS and isinstance(key, str) and referenced(key):
+            data = type(data)({k: v for k, v in data.items() if k != "key"})
         given = self._typed(kind, data, None)
         stamp = {
             "id": str(uuid4()),

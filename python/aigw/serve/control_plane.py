@@ -112,7 +112,6 @@ def open_control(
     `publisher` and `segments` make a `Publisher` and a `Source` from (data folder, store id); the defaults are the
     native ones. Raises ConfigError, StoreError."""
     at_start = read_at_start(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
-    settings.data.mkdir(0o700, parents=True, exist_ok=True)
     store, files = _open_files(settings.data, publisher)
     publication = Publication(files, "https" if settings.tls else "http")
     _switch(settings, store, files, log)
@@ -226,11 +225,12 @@ def _count_consumers(files: Publisher, on: bool) -> None:
 
 
 def _open_files(data: Path, publisher: Callable[[str, str], Publisher] | None) -> tuple[Store, Publisher]:
-    """The store, and the snapshot's files beside it."""
+    """The store, and the snapshot's files beside it, in a folder that is made where it is missing."""
     if publisher is None:
         from aigw._native import Publisher as Native  # noqa: PLC0415  (not needed with another publisher)
 
         publisher = Native
+    data.mkdir(0o700, parents=True, exist_ok=True)
     store = _open_store(data)
     try:
         files = publisher(str(data), store.store_id)

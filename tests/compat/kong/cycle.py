@@ -134,6 +134,7 @@ def hidden(cycle: Cycle, consumers: int) -> Iterator[str]:
     yield cycle.run("sync, keys hidden", "sync", plain)
     dumped = cycle.dump("dump of references", "dump.json")
     assert all(c["keyauth_credentials"][0]["key"].startswith("{vault://aigw/") for c in dumped["consumers"])
+    yield cycle.run("validate references", "validate", "dump.json")
     cycle.same("diff of references", "dump.json")
     before = cycle.generation()
     yield cycle.run("sync of references", "sync", "dump.json")

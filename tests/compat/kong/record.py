@@ -2,8 +2,8 @@
 a line, `[method, path, body, status, answer]`; a line `START` begins another gateway, with its environment.
 
 decK makes the ids of all entities, so a replay sends the same ones. Times are replaced by 0. Of answers that describe the gateway (`/`,
-`/status`, `/schemas/...`) only the names of members count. A read that repeats with the same answer before the next write stands once; an
-empty page, a 404 and a description stand once for a gateway.
+`/status`, `/schemas/...`) only the names of members count. Of reads of a path that follow each other with the same
+answer the first stands alone.
 """
 
 import http.server
@@ -70,7 +70,11 @@ def recording(admin: str, found: list[Exchange]) -> Iterator[str]:
 
         do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = handle_any
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """decK ends with connections open."""
+
+    server = Server(("127.0.0.1", 0), Proxy)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -84,19 +88,15 @@ def recording(admin: str, found: list[Exchange]) -> Iterator[str]:
 
 def write(found: list[Exchange]) -> None:
     """Write the file, without repeated reads."""
-    lines, read, constant = [], set[bytes](), set[bytes]()
+    lines, last = [], dict[str, bytes]()
     for exchange in found:
-        line = orjson.dumps(exchange)
-        method, _, _, status, answer = exchange
-        if method != "GET":
-            read.clear()
-        elif line in read or line in constant:
-            continue
-        read.add(line)
-        if status == 404 or isinstance(answer, list) or (isinstance(answer, dict) and not answer.get("data", True)):
-            constant.add(line)
+        line, (method, path, *_) = orjson.dumps(exchange), exchange
         if method == "START":
-            constant.clear()
+            last.clear()
+        elif method == "GET" and last.get(path) == line:
+            continue
+        else:
+            last[path] = line
         lines.append(line)
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_bytes(b"\n".join([*lines, b""]))

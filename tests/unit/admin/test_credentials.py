@@ -115,6 +115,28 @@ def test_a_reference_sent_back_keeps_the_key_and_publishes_nothing(gateway: Gate
     assert gateway.call("GET", f"/consumers/bob/key-auth/{by_reference}")["id"] == made["id"]
 
 
+def test_a_file_with_references_is_valid(gateway: Gateway) -> None:
+    wrong = {"key": 5, "consumer": {"id": str(uuid4())}}
+    for path, body, status in (
+        ("/schemas/keyauth_credentials/validate", {**wrong, "key": reference(str(uuid4()))}, 200),
+        ("/schemas/keyauth_credentials/validate", {**wrong, "key": "{vault://env/KEY}"}, 400),
+        ("/schemas/keyauth_credentials/validate", wrong, 400),
+    ):
+        gateway.call("POST", path, status, json=body)
+
+
+def test_a_patch_leaves_the_end_of_a_credential(gateway: Gateway) -> None:
+    gateway.now = 1_700_000_000.5
+    gateway.post("/consumers", username="bob")
+    made = gateway.post("/consumers/bob/key-auth", key=KEY, ttl=10)
+    (record,) = gateway.publisher.credentials.values()
+    for tags in (["a"], ["b"], ["b"]):
+        gateway.now += 2.2
+        gateway.call("PATCH", f"/key-auths/{made['id']}", json={"tags": tags})
+        ((*_, end),) = gateway.publisher.credentials.values()
+        assert end == record.expires_at
+
+
 def test_a_reference_of_another_credential_is_refused(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     first, second = (gateway.post("/consumers/bob/key-auth") for _ in range(2))
