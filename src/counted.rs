@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::cells::atomic::AtomicU64;
 use crate::cells::{CellKey, CellRef, Cells, journal};
-use crate::limits::Limit;
+use crate::limits::{Limit, Times};
 use crate::period::Window;
 use crate::snapshot::{Offer, Subject};
 use crate::units::{Moment, RequestId};
@@ -46,12 +46,18 @@ pub struct CountedColumn {
     limit: Limit,
 }
 
-/// The columns of all tiers' limits that count in windows.
-pub fn columns(offer: &Offer, now: Moment) -> Vec<CountedColumn> {
+/// The columns of all tiers' limits that count in windows. After a step of the wall clock only those of a day or longer: entries have
+/// the wall clock's times, and shorter windows do not follow it.
+pub fn columns(offer: &Offer, now: impl Into<Times>) -> Vec<CountedColumn> {
+    let times = now.into();
+    let now = times.wall();
     let mut found = Vec::<CountedColumn>::new();
     for limit in offer.tiers.iter().flat_map(|tier| &tier.limits) {
         let facts = limit.limit.facts();
         let (Some(per), 0) = (facts.per, facts.refill) else { continue };
+        if times.is_stepped() && !per.is_day_or_longer() {
+            continue;
+        }
         let models = offer.models.iter().map(|model| model.n);
         let of: Vec<u32> = match limit.subject {
             Subject::Ip => continue,
@@ -79,7 +85,7 @@ pub fn columns(offer: &Offer, now: Moment) -> Vec<CountedColumn> {
 
 /// Every counter of the columns that is not 0. `rings` are the journals of all workers.
 pub fn read(cells: &impl Cells, rings: &[&[AtomicU64]], columns: &[CountedColumn], now: Moment) -> Vec<Counted> {
-    let mut held = HashMap::new();
+    let (mut held, now) = (HashMap::new(), Times::new(now, cells.steady(now)));
     note(rings, &mut held);
     let mut found = Vec::new();
     for column in columns {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::cells::{CellKey, CellRef, Cells, journal};
-use crate::limits::Limit;
+use crate::limits::{Limit, Times};
 use crate::snapshot::{LimitBy, Offer, Policy, Profile, Subject, Tier};
 use crate::units::Moment;
 
@@ -193,6 +193,7 @@ pub fn read<'a>(
     counters: Vec<Counter<'a>>,
     now: Moment,
 ) -> Vec<Standing<'a>> {
+    let now = Times::new(now, cells.steady(now));
     let read: Vec<_> = counters
         .iter()
         .map(|counter| {

@@ -326,6 +326,9 @@ class Publisher:
     def total_requests(self, routes: list[int]) -> int:
         """Requests answered on these routes, or without a route, since the data folder was made."""
 
+    def begin_clock(self) -> None:
+        """The gateway starts: limits below a day count by the wall clock of now, unless it is behind their own."""
+
     def slots(self) -> list[dict[str, object]]:
         """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline, silent_ms
         (since each of its parts moved; 0 while it starts)."""

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::check::Check;
 use super::needs;
 use crate::cells::{CellRef, CounterSpace};
+use crate::limits::Times;
 use crate::units::Moment;
 
 /// Nanoseconds until a request that only calls in flight hold up is worth another try: calls of models take seconds, and half a
@@ -31,27 +32,27 @@ pub(super) struct InFlight(Mutex<HashMap<(CellRef, u64), (u64, Moment)>>);
 impl InFlight {
     /// Notes the amount that calls in flight hold. A check that they alone refuse may pass as soon as one of them ends.
     #[cold]
-    pub(super) fn note<S: CounterSpace>(&self, space: &S, check: &mut Check, now: Moment) {
+    pub(super) fn note<S: CounterSpace>(&self, space: &S, check: &mut Check, now: Times) {
         check.state.held = if needs::is_budget(&check.facts()) { self.held(space, check, now) } else { 0 };
         if check.is_held() {
-            check.state.free_at = Moment(now.0.saturating_add(SOON));
+            check.state.free_at = Moment(now.wall().0.saturating_add(SOON));
         }
     }
 
-    fn held<S: CounterSpace>(&self, space: &S, check: &Check, now: Moment) -> u64 {
+    fn held<S: CounterSpace>(&self, space: &S, check: &Check, now: Times) -> u64 {
         let room = check.facts().limit.saturating_sub(check.amount.max(1));
         let mut held = 0;
         for _ in 0..LOOKS {
             let standing = check.limit.standing(space, check.key, now);
             let Some(place) = standing.held_in else { return 0 };
-            if self.kept(place, now).is_some_and(|settled| settled > room) {
+            if self.kept(place, now.wall()).is_some_and(|settled| settled > room) {
                 return 0;
             }
             held = space.held(place.0, place.1).min(standing.taken);
             if check.limit.standing(space, check.key, now) == standing {
                 let settled = standing.taken - held;
                 if settled > room {
-                    self.keep(place, settled, now);
+                    self.keep(place, settled, now.wall());
                 }
                 return held;
             }

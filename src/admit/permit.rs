@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::check::Check;
 use crate::cells::journal::{DRAFT_WORDS, Entry, MAX_CELLS, State, TakenAmount};
 use crate::cells::{CounterSpace, ROW};
-use crate::limits::{self, Amounts, More, Usage};
+use crate::limits::{self, Amounts, More, Times, Usage};
 use crate::units::Moment;
 
 /// The right to send one request upstream.
@@ -69,7 +69,7 @@ impl<S: CounterSpace> Permit<S> {
     /// is over: the journal names the later one from then on, and each window counts the use that it has given tokens for.
     pub fn extend(&mut self, checks: &[Check], more: &Amounts, now: Moment) -> Result<(), usize> {
         let Some(entry) = &self.entry else { return Ok(()) };
-        let ring = self.space.ring();
+        let (ring, now) = (self.space.ring(), Times::new(now, self.space.steady(now)));
         let mut pieces = [None; MAX_CELLS];
         for (n, check) in checks.iter().enumerate().take(MAX_CELLS) {
             if check.shadow && ring.read(entry, n).is_nothing() {
@@ -126,6 +126,7 @@ impl<S: CounterSpace> Permit<S> {
     pub fn look(&self, check: &Check, now: Moment) -> Check {
         let mut seen = *check;
         // A counter that cannot be read keeps the state that the permit was taken by.
+        let now = Times::new(now, self.space.steady(now));
         let _ = check.limit.look(&*self.space, check.key, 0, now, &mut seen.state);
         seen
     }

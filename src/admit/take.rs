@@ -12,7 +12,7 @@ use super::in_flight::InFlight;
 use super::permit::{Permit, give_back};
 use crate::cells::journal::{Entry, MAX_CELLS, State, TakenAmount};
 use crate::cells::{CellKey, CounterSpace};
-use crate::limits::Demand;
+use crate::limits::{Demand, Times};
 use crate::units::{Moment, RequestId};
 
 /// Admits requests against the counters of one gateway.
@@ -34,7 +34,17 @@ impl<S: CounterSpace> Admitter<S> {
 
     /// Reads every check and takes nothing. Refuses if one is exhausted.
     pub fn peek(&self, checks: &mut [Check], demand: &Demand, now: impl Into<Moment>) -> Result<(), NotTaken> {
-        let now = now.into();
+        self.peek_at(checks, demand, self.times(now.into()))
+    }
+
+    /// The moment on the clocks that limits count by.
+    #[inline]
+    fn times(&self, now: Moment) -> Times {
+        Times::new(now, self.space.steady(now))
+    }
+
+    #[inline]
+    fn peek_at(&self, checks: &mut [Check], demand: &Demand, now: Times) -> Result<(), NotTaken> {
         self.fetch(checks);
         let (mut refuses, shadow) = (false, demand.in_shadow());
         for check in checks.iter_mut() {
@@ -56,7 +66,7 @@ impl<S: CounterSpace> Admitter<S> {
 
     /// Why the checks refuse. A budget that only calls in flight fill may pass as soon as one of them ends.
     #[cold]
-    fn refusal(&self, checks: &mut [Check], now: Moment) -> NotTaken {
+    fn refusal(&self, checks: &mut [Check], now: Times) -> NotTaken {
         checks
             .iter_mut()
             .filter(|check| check.refuses())
@@ -72,11 +82,11 @@ impl<S: CounterSpace> Admitter<S> {
         now: impl Into<Moment>,
         request: RequestId,
     ) -> Result<Permit<S>, NotTaken> {
-        let now = now.into();
+        let now = self.times(now.into());
         if checks.len() > MAX_CELLS {
             return Err(NotTaken::TooMany);
         }
-        self.peek(checks, demand, now)?;
+        self.peek_at(checks, demand, now)?;
         if !self.space.claim(demand.rows) {
             return Err(NotTaken::NoLedger);
         }
@@ -91,11 +101,11 @@ impl<S: CounterSpace> Admitter<S> {
         &self,
         checks: &mut [Check],
         demand: &Demand,
-        now: Moment,
+        now: Times,
         request: RequestId,
     ) -> Result<Entry, NotTaken> {
         let ring = self.space.ring();
-        let entry = ring.begin(now.seconds(), request, checks.len()).ok_or(NotTaken::Full)?;
+        let entry = ring.begin(now.wall().seconds(), request, checks.len()).ok_or(NotTaken::Full)?;
         ring.write_all(&entry, checks.iter().map(|check| check.limit.intent(check.key, check.amount, &check.state)));
         ring.step(&entry, State::Intent);
         for (n, check) in checks.iter_mut().enumerate() {
@@ -110,8 +120,8 @@ impl<S: CounterSpace> Admitter<S> {
 
     /// Another request was faster: all checks are read again, so that the headers show the counters after it.
     #[cold]
-    fn overtaken(&self, checks: &mut [Check], demand: &Demand, now: Moment, refusal: NotTaken) -> NotTaken {
-        match (refusal, self.peek(checks, demand, now)) {
+    fn overtaken(&self, checks: &mut [Check], demand: &Demand, now: Times, refusal: NotTaken) -> NotTaken {
+        match (refusal, self.peek_at(checks, demand, now)) {
             (NotTaken::Exceeded(_), Err(again)) => again,
             (NotTaken::Exceeded(n), Ok(())) => {
                 // A call in flight had the room, and has given it back meanwhile.
@@ -123,7 +133,7 @@ impl<S: CounterSpace> Admitter<S> {
     }
 
     #[inline]
-    fn take_one(&self, entry: &Entry, n: usize, check: &mut Check, now: Moment) -> Result<(), NotTaken> {
+    fn take_one(&self, entry: &Entry, n: usize, check: &mut Check, now: Times) -> Result<(), NotTaken> {
         let ring = self.space.ring();
         let note = |taken: TakenAmount| ring.write(entry, n, taken);
         if check.limit.take(&*self.space, check.key, check.amount, now, &mut check.state, note)? {

@@ -2,7 +2,7 @@
 //!
 //! Columns are made with their rows once and do not grow. The lock of the open area is a mutex.
 
-use super::atomic::AtomicU64;
+use super::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::shared::COLUMN_WORDS;
@@ -10,6 +10,7 @@ use super::tag::TagKey;
 use super::{
     Busy, CellRef, Cells, CounterSpace, Exclusive, LayoutError, OpenArea, ROW, Ring, Rows, Words, journal, open,
 };
+use crate::units::Moment;
 
 /// Words of two cache lines. Words start with a line, as those of a file start with a page.
 const PAIR: usize = 16;
@@ -66,6 +67,8 @@ pub struct HeapSpace {
     open: OpenArea<HeapWords, HeapLock>,
     ring: Ring<HeapWords>,
     rows: Mutex<HeapRows>,
+    /// Nanoseconds that the wall clock was set forward, of two's complement.
+    stepped: AtomicU64,
 }
 
 /// A ledger without an end, or with room for so many rows.
@@ -98,7 +101,13 @@ impl HeapSpace {
             open: OpenArea::new(area, HeapLock::default())?,
             ring: Ring::new(HeapWords::zeroed(journal::RING_WORDS), 0).ok_or(LayoutError::Foreign("slot"))?,
             rows: Mutex::default(),
+            stepped: AtomicU64::new(0),
         })
+    }
+
+    /// Tells by how many nanoseconds the wall clock is ahead of the steady one: the sum of the steps that it made.
+    pub fn step_to(&self, ahead: i64) {
+        self.stepped.store(ahead.cast_unsigned(), Ordering::Relaxed);
     }
 
     /// The rows of the ledger.
@@ -150,6 +159,11 @@ impl Cells for HeapSpace {
     #[inline]
     fn open(&self) -> &OpenArea<HeapWords, HeapLock> {
         &self.open
+    }
+
+    #[inline]
+    fn steady(&self, now: Moment) -> Moment {
+        Moment(now.0.wrapping_sub(self.stepped.load(Ordering::Relaxed)))
     }
 }
 

@@ -6,6 +6,8 @@
 
 use atomic::{AtomicU64, Ordering};
 
+use crate::units::Moment;
+
 pub mod atomic;
 pub mod budget;
 pub mod counter;
@@ -78,6 +80,13 @@ pub trait Cells: Send + Sync {
     }
     /// The hash area.
     fn open(&self) -> &OpenArea<Self::Words, Self::Lock>;
+
+    /// `now` on a clock that all processes of the gateway share and that steps of the wall clock do not move; `now` itself where there
+    /// is none.
+    #[inline]
+    fn steady(&self, now: Moment) -> Moment {
+        now
+    }
 
     /// The first and the last word of a counter's row, mixed: the loads bring all lines of the row into the cache. 0 for a counter
     /// of the hash area.

@@ -32,6 +32,9 @@ const MARK: usize = header::OWN + 3;
 const MOVING: usize = header::OWN + 4;
 const MOVING_WORD: usize = header::OWN + 5;
 
+/// The steady clock of the gateway's processes, which has nothing to do with the area: this file is the one that all of them have.
+const CLOCK: usize = header::OWN + 6;
+
 /// One shared cell for each column. Columns 4,096 apart share one, which is too strict and never too loose.
 const OVERFLOW_CELLS: usize = 4_096;
 const BUCKET_ENTRIES: usize = 8;
@@ -119,6 +122,11 @@ impl<W: Words, L: Exclusive> OpenArea<W, L> {
     #[inline]
     pub fn key(&self, column: u32, identifier: &[u8]) -> CellKey {
         CellKey::Open { column, tag: self.key.tag(column, identifier) }
+    }
+
+    /// Two words for the clock that the gateway's processes share. No counter is in them.
+    pub fn clock(&self) -> Option<&[AtomicU64; 2]> {
+        self.words.words().get(CLOCK..CLOCK + 2)?.first_chunk()
     }
 
     /// The word at an index; only counters, never the header or a tag.

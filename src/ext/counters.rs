@@ -53,7 +53,7 @@ impl Counters {
             if let Some(error) = self.snapshot.error() {
                 return Err(std::io::Error::other(error));
             }
-            let columns = counted::columns(&snapshot.policy.offer, now);
+            let columns = counted::columns(&snapshot.policy.offer, self.cells.times(now));
             let counted = self.cells.counted(&columns, now)?;
             Ok((columns.into_iter().map(column).collect(), counted.iter().map(counter).collect()))
         })

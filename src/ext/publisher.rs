@@ -258,6 +258,11 @@ impl Publisher {
         metrics::load_failures(&self.cells)
     }
 
+    /// See the stub.
+    fn begin_clock(&self) {
+        self.cells.begin_clock();
+    }
+
     fn slots<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let reports = py.detach(|| self.cells.slots()).map_err(io_error)?;
         reports

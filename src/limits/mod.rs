@@ -11,6 +11,7 @@ pub mod budget;
 pub mod concurrency;
 pub mod gcra;
 mod kind;
+pub mod times;
 pub mod window;
 
 use serde_json::Value;
@@ -18,12 +19,12 @@ use serde_json::Value;
 use crate::cells::journal::TakenAmount;
 use crate::cells::{CellKey, Cells, CounterError};
 pub use crate::period::{Period, Window};
-use crate::units::Moment;
 use bucket::{InputTokenBucket, OutputTokenBucket, RefillBucket, TokenBucket};
 use budget::{InputTokenBudget, OutputTokenBudget, SpendBudget, TokenBudget};
 use concurrency::Concurrency;
 pub(crate) use kind::Peeked;
 pub use kind::{Amounts, BuildError, CounterStanding, Demand, Facts, LimitKind, More, State, Usage};
+pub use times::Times;
 use window::FixedWindow;
 
 /// A kind's entry in the registry.
@@ -85,8 +86,9 @@ macro_rules! limits {
             }
 
             /// The counter's use at `now`, for people.
-            pub fn standing(&self, cells: &impl Cells, key: CellKey, now: Moment) -> CounterStanding {
-                match self { $( Self::$kind(limit) => limit.standing(cells, key, now), )+ }
+            pub fn standing(&self, cells: &impl Cells, key: CellKey, now: Times) -> CounterStanding {
+                let at = now.of(&self.facts(), key);
+                now.show_standing(at, match self { $( Self::$kind(limit) => limit.standing(cells, key, at), )+ })
             }
 
             /// Reads the counter for a call that demands so much, and takes nothing.
@@ -96,10 +98,13 @@ macro_rules! limits {
                 cells: &impl Cells,
                 key: CellKey,
                 demand: &Demand,
-                now: Moment,
+                now: Times,
                 state: &mut State,
             ) -> Result<Peeked, CounterError> {
-                match self { $( Self::$kind(limit) => Peeked::by(limit, cells, key, demand, now, state), )+ }
+                let at = now.of(&self.facts(), key);
+                let peeked = match self { $( Self::$kind(limit) => Peeked::by(limit, cells, key, demand, at, state), )+ }?;
+                now.show(at, state);
+                Ok(peeked)
             }
 
             #[inline]
@@ -113,10 +118,13 @@ macro_rules! limits {
                 cells: &impl Cells,
                 key: CellKey,
                 amount: u64,
-                now: Moment,
+                now: Times,
                 state: &mut State,
             ) -> Result<(), CounterError> {
-                match self { $( Self::$kind(limit) => limit.look(cells, key, amount, now, state), )+ }
+                let at = now.of(&self.facts(), key);
+                match self { $( Self::$kind(limit) => limit.look(cells, key, amount, at, state), )+ }?;
+                now.show(at, state);
+                Ok(())
             }
 
             #[inline]
@@ -130,11 +138,14 @@ macro_rules! limits {
                 cells: &impl Cells,
                 key: CellKey,
                 amount: u64,
-                now: Moment,
+                now: Times,
                 state: &mut State,
                 note: impl Fn(TakenAmount),
             ) -> Result<bool, CounterError> {
-                match self { $( Self::$kind(limit) => limit.take(cells, key, amount, now, state, note), )+ }
+                let at = now.of(&self.facts(), key);
+                let took = match self { $( Self::$kind(limit) => limit.take(cells, key, amount, at, state, note), )+ }?;
+                now.show(at, state);
+                Ok(took)
             }
         }
 
@@ -146,10 +157,11 @@ macro_rules! limits {
                 cells: &impl Cells,
                 key: CellKey,
                 more: &Amounts,
-                now: Moment,
+                now: Times,
                 state: &mut State,
             ) -> Result<More, CounterError> {
-                match self { $( Self::$kind(limit) => limit.extend(cells, key, more, now, state), )+ }
+                let at = now.of(&self.facts(), key);
+                match self { $( Self::$kind(limit) => limit.extend(cells, key, more, at, state), )+ }
             }
         }
 

@@ -89,7 +89,7 @@ impl Budgets {
     /// Tokens and nano-dollars that are taken.
     fn taken(&self) -> [u64; 2] {
         self.limits.map(|(limit, column)| {
-            limit.standing(&*self.world.space, CellKey::Dense { column, row: ANN }, self.world.now).taken
+            limit.standing(&*self.world.space, CellKey::Dense { column, row: ANN }, self.world.now.into()).taken
         })
     }
 

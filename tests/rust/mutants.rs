@@ -9,6 +9,8 @@ mod budgets;
 mod call_ends;
 #[path = "cells_budgets.rs"]
 mod cells_budgets;
+#[path = "clock_steps.rs"]
+mod clock_steps;
 #[path = "fleet.rs"]
 mod fleet;
 #[path = "health.rs"]

@@ -136,7 +136,7 @@ proptest! {
             open.push((permit, (first + more) * share / 100));
         }
         open.into_iter().rev().for_each(|(permit, tokens)| permit.settle(&used(tokens)));
-        prop_assert_eq!(limit.standing(&*space, KEY, NOW).taken, expected);
+        prop_assert_eq!(limit.standing(&*space, KEY, NOW.into()).taken, expected);
     }
 }
 
@@ -169,7 +169,7 @@ fn permit_of_a_dead_worker_goes_back_to_the_bucket() {
     streamed.mark_sent(&DRAFT);
     streamed.progress(&output(30));
     sent.mark_sent(&DRAFT);
-    assert_eq!(limit.standing(&*space, KEY, NOW).taken, 600);
+    assert_eq!(limit.standing(&*space, KEY, NOW.into()).taken, 600);
     std::mem::forget((held, streamed, sent));
     let before: Vec<u64> = space.ring().words()[..512].iter().map(|word| word.load(Ordering::SeqCst)).collect();
     let found = reclaim(space.ring().words(), &*space, false, &mut NoLedger);
@@ -178,11 +178,11 @@ fn permit_of_a_dead_worker_goes_back_to_the_bucket() {
         (3, 0, 0),
         "ring and counters may be of different moments"
     );
-    assert_eq!(limit.standing(&*space, KEY, NOW).taken, 600);
+    assert_eq!(limit.standing(&*space, KEY, NOW.into()).taken, 600);
     space.ring().words().iter().zip(before).for_each(|(word, before)| word.store(before, Ordering::SeqCst));
     let found = reclaim(space.ring().words(), &*space, true, &mut NoLedger);
     assert_eq!((found.open, found.given_back, found.settled), (3, 1, 1));
-    assert_eq!(limit.standing(&*space, KEY, NOW).taken, 330);
+    assert_eq!(limit.standing(&*space, KEY, NOW.into()).taken, 330);
 }
 
 #[test]
@@ -210,10 +210,10 @@ fn large_burst_stays_within_its_bits() {
     let mut checks = [Check::new(limit, KEY)];
     let demand = Demand { bound: output(1 << 48), ..Demand::default() };
     let permit = admitter.take(&mut checks, &demand, NOW, ID).unwrap();
-    assert_eq!(limit.standing(&*space, KEY, NOW).taken, 1 << 48);
+    assert_eq!(limit.standing(&*space, KEY, NOW.into()).taken, 1 << 48);
     assert!(matches!(admitter.take(&mut checks, &demand, NOW, ID), Err(NotTaken::Exceeded(0))));
     permit.give_back();
-    assert_eq!(limit.standing(&*space, KEY, NOW).taken, 0);
+    assert_eq!(limit.standing(&*space, KEY, NOW.into()).taken, 0);
 }
 
 /// A world whose tier has a bucket of tokens.

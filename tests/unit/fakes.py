@@ -173,6 +173,8 @@ class FakePublisher:
     def reclaim(self) -> list[tuple[int, int]]:
         return []
 
+    def begin_clock(self) -> None: ...
+
     def slots(self) -> list[dict[str, Any]]:
         row = {"slot": 0, "pid": 1, "state": "ready", "generation": self._generation, "in_flight": 0, "inline": True}
         return [{**row, "silent_ms": self.silent_ms}]

@@ -141,8 +141,7 @@ def open_control(
         shows_keys=settings.shows_keys,
         log=log,
     )
-    guard, patience = Guard(settings.admin, settings.admin_token), Patience(settings.body_timeout, settings.body_total)
-    app = AdminApp(admin, guard, patience, lambda: counts.add("aigw_admin_faults_total"))
+    app = _app(settings, admin, counts)
     pending = [at_start]  # frees a large file as soon as it is in force
     return Control(
         store=store,
@@ -158,6 +157,11 @@ def open_control(
         counts=counts,
         ledger=ledger,
     )
+
+
+def _app(settings: ControlSettings, admin: Admin, counts: Counts) -> AdminApp:
+    guard, patience = Guard(settings.admin, settings.admin_token), Patience(settings.body_timeout, settings.body_total)
+    return AdminApp(admin, guard, patience, lambda: counts.add("aigw_admin_faults_total"))
 
 
 @contextmanager

@@ -59,6 +59,8 @@ def main(arguments: list[str]) -> int:
             must=orders.first,
         )
         control = open_control(options, log=log, progress=bar)
+        if orders.first:
+            control.publisher.begin_clock()
         bar("storing", 0, 0)
         control.start()
         bar.clear()

@@ -9,6 +9,7 @@ mod files;
 mod open_area;
 mod reader;
 mod slots;
+mod steady;
 mod worker;
 
 use std::fs;

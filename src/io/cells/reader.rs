@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use aigw_core::admit::Reclaimed;
+use aigw_core::cells::Cells as _;
 use aigw_core::clock::Clock as _;
 use aigw_core::counted::{self, Counted, CountedColumn};
+use aigw_core::limits::Times;
 use aigw_core::standing::{self, Counter, Standing};
 use aigw_core::telemetry::FIRST_COLUMN;
 use aigw_core::telemetry::budgets::{self, IN_FLIGHT};
@@ -52,6 +54,7 @@ impl ControlCells {
     /// Opens `DATA/cells` and makes missing files. [`super::set_aside_foreign`] comes first.
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
+        counters.set_clock(false);
         let (slots, rows, ledger) = (OpenSlots::new(dir, store), OnceLock::new(), dir.with_file_name(LEDGER));
         Ok(Self { dir: dir.to_owned(), counters, slots, store, ledger, rows, reclaiming: Mutex::default() })
     }
@@ -67,6 +70,16 @@ impl ControlCells {
     /// else than `key`.
     pub fn ensure_column(&self, number: u32, width: u64, rows: u64, key: &str) -> io::Result<()> {
         self.counters.columns.ensure(number, width, rows, key)
+    }
+
+    /// The gateway starts: shorter windows and buckets count by the wall clock of now, unless it is behind.
+    pub fn begin_clock(&self) {
+        self.counters.set_clock(true);
+    }
+
+    /// A moment on the clocks that limits count by.
+    pub fn times(&self, now: Moment) -> Times {
+        Times::new(now, self.counters.steady(now))
     }
 
     /// Reads the counters of a caller.

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use aigw_core::cells::{CellRef, Cells, CounterSpace, ROW, Ring, Rows, journal};
 use aigw_core::clock::Clock as _;
 use aigw_core::entry::record::RecordKind;
+use aigw_core::units::Moment;
 
 use super::counters::Counters;
 use super::open_area::{FileLock, Open};
@@ -83,6 +84,11 @@ impl Cells for WorkerCells {
     #[inline]
     fn open(&self) -> &Open {
         self.counters.open()
+    }
+
+    #[inline]
+    fn steady(&self, now: Moment) -> Moment {
+        self.counters.steady_now().unwrap_or(now)
     }
 }
 
