@@ -228,6 +228,18 @@ class Publisher:
     def highest_column(self) -> int:
         """The highest number of a limit's column that has a file, whether the store knows it or not; 0 for none."""
 
+    def adopts_rows(self) -> bool:
+        """Whether ``adopt_rows`` comes before the first policy: workers have never numbered rows of metrics in this folder."""
+
+    def adopt_rows(self, series: list[tuple[int, int, int]], calls: list[tuple[int, int, int]]) -> None:
+        """Take over the rows of metrics that an earlier version numbered: (tier n, model n, row), and (tier n, upstream's number, row).
+
+        OSError without room on the disk.
+        """
+
+    def make_room(self) -> None:
+        """Make free rows of metrics for pairs of a tier and a model that are called for the first time. OSError without room on the disk."""
+
     def write_base(
         self,
         consumers: Iterable[

@@ -15,12 +15,12 @@ class MetricLabels(NamedTuple):
 
     routes: dict[int, tuple[str, str]]
     """Route n -> (route, service)."""
-    series: dict[int, tuple[str, str]]
-    """Row of metrics -> (tier, model)."""
     tiers: dict[int, str]
     """Tier n -> name."""
-    calls: dict[int, tuple[str, str, str, str]]
-    """Row of metrics -> (tier, model, provider, the upstream's name of the model)."""
+    models: dict[int, str]
+    """Model n -> name."""
+    calls: dict[int, tuple[str, str, str]]
+    """Upstream's number -> (model, provider, the upstream's name of the model)."""
     consumers: dict[int, str]
     """Consumer n -> name, of those whose answers are counted by consumer."""
     upstreams: set[str]

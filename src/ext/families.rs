@@ -19,17 +19,17 @@ pub(crate) type Sample = (String, Vec<(&'static str, String)>, f64);
 #[derive(FromPyObject)]
 pub(crate) struct MetricLabels {
     routes: BTreeMap<u32, (String, String)>,
-    series: BTreeMap<u32, (String, String)>,
     tiers: BTreeMap<u32, String>,
-    calls: BTreeMap<u32, (String, String, String, String)>,
+    models: BTreeMap<u32, String>,
+    calls: BTreeMap<u32, (String, String, String)>,
     consumers: BTreeMap<u32, String>,
     upstreams: BTreeSet<String>,
 }
 
 impl From<MetricLabels> for Labels {
     fn from(labels: MetricLabels) -> Self {
-        let MetricLabels { routes, series, tiers, calls, consumers, upstreams } = labels;
-        Self { routes, series, tiers, calls, consumers, upstreams }
+        let MetricLabels { routes, tiers, models, calls, consumers, upstreams } = labels;
+        Self { routes, tiers, models, calls, consumers, upstreams }
     }
 }
 

@@ -18,6 +18,7 @@ use aigw_core::units::Moment;
 use aigw_io::cells::{self, ControlCells};
 use aigw_io::ledger::{LEDGER, Segments};
 use aigw_io::metrics;
+use aigw_io::rosters::{self, Numbered};
 use aigw_io::secret::{self, Sealer};
 use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
 use aigw_io::store::StoreId;
@@ -50,6 +51,8 @@ pub struct Publisher {
     sealer: Sealer,
     /// The limits in force. Not the writer's: its lock is held for seconds during a large publish.
     limits: Mutex<Option<Arc<Sources>>>,
+    /// The pairs of the policy staged last: rows of their metrics are made as they are called.
+    pairs: Mutex<Highest>,
 }
 
 impl Publisher {
@@ -63,6 +66,8 @@ impl Publisher {
         let mut writer = self.writer();
         let highest = writer.stage(policy)?;
         metrics::prepare(&self.cells, highest)?;
+        rosters::make_room(&self.cells, highest)?;
+        *self.pairs.lock().unwrap_or_else(PoisonError::into_inner) = highest;
         Ok(writer)
     }
 }
@@ -90,6 +95,7 @@ impl Publisher {
                 hasher: KeyHasher::new(&secret),
                 sealer: Sealer::new(&secret),
                 limits: Mutex::default(),
+                pairs: Mutex::default(),
             })
         })
         .map_err(io_error)
@@ -111,6 +117,20 @@ impl Publisher {
 
     fn ensure_column(&self, py: Python<'_>, n: u32, words: u64, rows: u64, key: &str) -> PyResult<()> {
         py.detach(|| self.cells.ensure_column(n, words, rows, key)).map_err(io_error)
+    }
+
+    fn adopts_rows(&self) -> bool {
+        !rosters::is_open(&self.cells)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python
+    fn adopt_rows(&self, py: Python<'_>, series: Vec<Numbered>, calls: Vec<Numbered>) -> PyResult<()> {
+        py.detach(|| rosters::adopt(&self.cells, &series, &calls)).map_err(io_error)
+    }
+
+    fn make_room(&self, py: Python<'_>) -> PyResult<()> {
+        let pairs = *self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        py.detach(|| rosters::make_room(&self.cells, pairs)).map_err(io_error)
     }
 
     fn highest_column(&self, py: Python<'_>) -> PyResult<u32> {

@@ -14,6 +14,7 @@ pub mod map;
 pub mod metrics;
 pub mod record;
 mod refusals;
+pub mod rosters;
 pub mod secret;
 pub mod snapshot;
 pub mod socket;

@@ -13,6 +13,7 @@ use aigw_core::telemetry::calls::{CALL_WORDS, CALLS, CallRow, OPERATIONS};
 use aigw_core::telemetry::consumers::{self, ByConsumer, COMBINATIONS, CONSUMER_ROWS, CONSUMERS, OTHER};
 use aigw_core::telemetry::failed_durations::{self as failed, FAILED, FAILED_SLOTS, FAILED_WORDS};
 use aigw_core::telemetry::failures::{FAILURE_WORDS, FAILURES};
+use aigw_core::telemetry::roster::{NO_ROW, OF_CALLS, OF_SERIES};
 use aigw_core::telemetry::series::{SERIES, SERIES_WORDS, SeriesRow, TIER_WORDS, TIERS};
 use aigw_core::telemetry::upstreams::{Outage, UPSTREAM_WORDS, UPSTREAMS};
 use aigw_core::telemetry::{
@@ -21,20 +22,16 @@ use aigw_core::telemetry::{
 };
 
 use crate::cells::{ControlCells, SlotReport, SlotState};
+use crate::rosters;
 
 /// Make room for the counters of numbers up to these.
 pub fn prepare(cells: &ControlCells, highest: Highest) -> io::Result<()> {
     let rows = |highest: u32, words: u32| (u64::from(highest) + 1) * u64::from(words);
     cells.ensure_column(ROUTES.0, 1, rows(highest.route, ROUTE_WORDS), ROUTES.1)?;
     cells.ensure_column(SLOW.0, 1, rows(highest.route, SLOW_WORDS), SLOW.1)?;
-    cells.ensure_column(SERIES.0, 1, rows(highest.series, SERIES_WORDS), SERIES.1)?;
-    cells.ensure_column(FAILURES.0, 1, rows(highest.series, FAILURE_WORDS), FAILURES.1)?;
     cells.ensure_column(TIERS.0, 1, rows(highest.tier, TIER_WORDS), TIERS.1)?;
-    cells.ensure_column(BUDGETS.0, 1, rows(highest.series, BUDGET_WORDS), BUDGETS.1)?;
     cells.ensure_column(IN_FLIGHT.0, 1, rows(highest.tier, IN_FLIGHT_WORDS), IN_FLIGHT.1)?;
     cells.ensure_column(UPSTREAMS.0, 1, u64::from(UPSTREAM_WORDS), UPSTREAMS.1)?;
-    let of_upstream = OPERATIONS * CALL_WORDS;
-    cells.ensure_column(CALLS.0, 1, rows(highest.calls, of_upstream), CALLS.1)?;
     cells.ensure_column(FAILED.0, 1, u64::from(FAILED_SLOTS * FAILED_WORDS), FAILED.1)?;
     cells.ensure_column(GATEWAY.0, 1, u64::from(GATEWAY_WORDS), GATEWAY.1)
 }
@@ -79,18 +76,18 @@ pub fn counting_since(cells: &ControlCells) -> io::Result<u64> {
     Ok(since.saturating_mul(1_000))
 }
 
-/// Tier, model, provider, the upstream's name of the model.
-pub type CallLabels = (String, String, String, String);
+/// Model, provider, the upstream's name of the model.
+pub type CallLabels = (String, String, String);
 
 /// The names that labels are made of.
 pub struct Labels {
     /// Route number -> the labels of the route and of its service.
     pub routes: BTreeMap<u32, (String, String)>,
-    /// Row of metrics -> tier, model.
-    pub series: BTreeMap<u32, (String, String)>,
+    /// Model n -> name.
+    pub models: BTreeMap<u32, String>,
     /// Tier n -> name.
     pub tiers: BTreeMap<u32, String>,
-    /// Row of metrics -> tier, model, provider, the upstream's name of the model.
+    /// Upstream's number -> model, provider, the upstream's name of the model.
     pub calls: BTreeMap<u32, CallLabels>,
     /// Consumer number -> name.
     pub consumers: BTreeMap<u32, String>,
@@ -127,16 +124,21 @@ pub fn total_requests(cells: &ControlCells, routes: &[u32]) -> u64 {
 }
 
 /// The histograms of calls.
-fn call_rows<'a>(cells: &ControlCells, calls: &'a BTreeMap<u32, CallLabels>) -> Vec<CallRow<'a>> {
+fn call_rows<'a>(cells: &ControlCells, labels: &'a Labels) -> Vec<CallRow<'a>> {
     let table = cells.run(FAILED.0, 0, FAILED_SLOTS * FAILED_WORDS);
     let mut by_run: BTreeMap<u32, Vec<(ErrorType, Vec<u64>)>> = BTreeMap::new();
-    for slot in table.chunks_exact(FAILED_WORDS as usize) {
-        if let Some((run, error)) = failed::read(slot[0]) {
+    for slot in table.chunks(FAILED_WORDS as usize) {
+        if let Some((run, error)) = slot.first().and_then(|key| failed::read(*key)) {
             by_run.entry(run).or_default().push((error, slot[1..].to_vec()));
         }
     }
-    let rows = calls.iter().flat_map(|(row, labels)| (0..OPERATIONS).map(move |operation| (*row, operation, labels)));
-    let rows = rows.map(|(row, operation, (tier, model, provider, upstream_model))| {
+    let named = rosters::rows(cells, OF_CALLS.0).into_iter().filter_map(|(row, tier, upstream)| {
+        let (model, provider, upstream_model) = labels.calls.get(&upstream)?;
+        Some((row, [labels.tiers.get(&tier)?, model, provider, upstream_model].map(String::as_str)))
+    });
+    let rows = std::iter::once((NO_ROW, [""; 4])).chain(named);
+    let rows = rows.flat_map(|(row, labels)| (0..OPERATIONS).map(move |operation| (row, operation, labels)));
+    let rows = rows.map(|(row, operation, [tier, model, provider, upstream_model])| {
         let n = row.saturating_mul(OPERATIONS).saturating_add(operation);
         let words = cells.run(CALLS.0, n.saturating_mul(CALL_WORDS), CALL_WORDS);
         let failed = by_run.remove(&n).unwrap_or_default();
@@ -145,9 +147,26 @@ fn call_rows<'a>(cells: &ControlCells, calls: &'a BTreeMap<u32, CallLabels>) -> 
     rows.collect()
 }
 
+/// Tier, model, and the words of their calls, failures and budgets.
+type SeriesWords<'a> = (&'a str, &'a str, [Vec<u64>; 3]);
+
+/// The counts of calls by tier and model.
+fn series_rows<'a>(cells: &ControlCells, labels: &'a Labels) -> Vec<SeriesWords<'a>> {
+    let named = rosters::rows(cells, OF_SERIES.0)
+        .into_iter()
+        .filter_map(|(row, tier, model)| Some((row, &**labels.tiers.get(&tier)?, &**labels.models.get(&model)?)));
+    let columns = [(SERIES.0, SERIES_WORDS), (FAILURES.0, FAILURE_WORDS), (BUDGETS.0, BUDGET_WORDS)];
+    std::iter::once((NO_ROW, "", ""))
+        .chain(named)
+        .map(|(row, tier, model)| {
+            (tier, model, columns.map(|(column, words)| cells.run(column, row.saturating_mul(words), words)))
+        })
+        .collect()
+}
+
 /// Hands every metric and its samples to `sink`, in the order of the page.
 pub fn walk(cells: &ControlCells, labels: &Labels, sink: &mut impl Sink) -> io::Result<()> {
-    let Labels { routes, series, tiers, calls, consumers, upstreams } = labels;
+    let Labels { routes, tiers, consumers, upstreams, .. } = labels;
     let run = |column: u32, n: u32, words: u32| cells.run(column, n.saturating_mul(words), words);
     let nowhere = run(ROUTES.0, 0, ROUTE_WORDS);
     let slow_nowhere = run(SLOW.0, 0, SLOW_WORDS);
@@ -175,13 +194,7 @@ pub fn walk(cells: &ControlCells, labels: &Labels, sink: &mut impl Sink) -> io::
         consumers: counted(**n),
     }));
     telemetry::walk(&rows, &cells.run(GATEWAY.0, 0, GATEWAY_WORDS), sink);
-    let words: Vec<_> = series
-        .iter()
-        .map(|(row, (tier, model))| {
-            let columns = [(SERIES.0, SERIES_WORDS), (FAILURES.0, FAILURE_WORDS), (BUDGETS.0, BUDGET_WORDS)];
-            (tier.as_str(), model.as_str(), columns.map(|(column, words)| run(column, *row, words)))
-        })
-        .collect();
+    let words = series_rows(cells, labels);
     let rows: Vec<_> = words
         .iter()
         .map(|(tier, model, [words, failures, budgets])| SeriesRow { tier, model, words, failures, budgets })
@@ -192,7 +205,7 @@ pub fn walk(cells: &ControlCells, labels: &Labels, sink: &mut impl Sink) -> io::
         words.iter().map(|(n, tier, words)| TierRow { tier, words, in_flight: in_flight(*n) }).collect();
     telemetry::series::walk(&rows, &tiers, sink);
     telemetry::upstreams::walk(&cells.run(UPSTREAMS.0, 0, UPSTREAM_WORDS), upstreams.iter().map(String::as_str), sink);
-    telemetry::calls::walk(&call_rows(cells, calls), sink);
+    telemetry::calls::walk(&call_rows(cells, labels), sink);
     workers(&cells.slots()?, sink);
     Ok(())
 }

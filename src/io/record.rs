@@ -18,7 +18,8 @@ use aigw_core::telemetry::calls;
 use aigw_core::telemetry::consumers::{self, CONSUMERS};
 use aigw_core::telemetry::failed_durations::FAILED;
 use aigw_core::telemetry::failures::{self, FAILURE_WORDS, FAILURES};
-use aigw_core::telemetry::series::{self, CallReport, CallRows};
+use aigw_core::telemetry::roster::{self, OF_CALLS, OF_SERIES, Roster};
+use aigw_core::telemetry::series::{self, CallNames, CallReport};
 use aigw_core::telemetry::{self, Counter, Latency, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,13 +29,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Recorder {
     cells: Arc<WorkerCells>,
     log: AccessLog,
+    series: Roster,
+    calls: Roster,
 }
 
 impl Recorder {
     /// Record into these columns and this log.
     #[must_use]
     pub fn new(cells: Arc<WorkerCells>, log: AccessLog) -> Self {
-        Self { cells, log }
+        Self { cells, log, series: Roster::default(), calls: Roster::default() }
     }
 
     fn gateway_run<'a>(&'a self) -> impl Fn(u32) -> Option<&'a AtomicU64> + use<'a> {
@@ -89,31 +92,36 @@ impl Recorder {
         is_on && consumers::count(&row, consumer, report.route_n, report.source, report.end.status)
     }
 
-    /// Count a call of a model, and its attempts that failed, in its rows.
-    pub fn call(&self, rows: CallRows, report: &CallReport, failed: &[FailedAttempt]) {
+    /// Count a call of a model, and its attempts that failed, in its rows. Returns the row of its tier and model.
+    pub fn call(&self, names: CallNames, report: &CallReport, failed: &[FailedAttempt]) -> u32 {
+        let roster = |column: u32| move |at: u32| self.cells.dense(column, at);
+        let series = self.series.row(&roster(OF_SERIES.0), roster::key(names.tier, names.model));
         let run = |column: u32, row: u32, words: u32| {
             let first = row.saturating_mul(words);
             move |at: u32| self.cells.dense(column, first.saturating_add(at))
         };
-        series::count_call(&run(series::SERIES.0, rows.series, series::SERIES_WORDS), report);
-        if let Some(row) = rows.calls {
+        series::count_call(&run(series::SERIES.0, series, series::SERIES_WORDS), report);
+        if let Some((upstream, endpoint)) = names.upstream {
+            let row = self.calls.row(&roster(OF_CALLS.0), roster::key(names.tier, upstream));
+            let row = calls::run_of(row, endpoint);
             calls::count_call(row, &run(calls::CALLS.0, row, calls::CALL_WORDS), &run(FAILED.0, 0, 0), report);
         }
         if let Some(price) = report.price {
-            budgets::count_price(&run(BUDGETS.0, rows.series, BUDGET_WORDS), price);
+            budgets::count_price(&run(BUDGETS.0, series, BUDGET_WORDS), price);
         }
-        let run = run(FAILURES.0, rows.series, FAILURE_WORDS);
+        let run = run(FAILURES.0, series, FAILURE_WORDS);
         if let Some(error) = report.error {
             failures::count_failure(&run, report.outcome, error);
         }
         for attempt in failed {
             failures::count_attempt(&run, attempt.error);
         }
+        series
     }
 
-    /// Count the budgets of a call of tier `n`.
-    pub fn budgets(&self, n: u32, rows: CallRows, report: &BudgetReport) {
-        let first = rows.series.saturating_mul(BUDGET_WORDS);
+    /// Count the budgets of a call of tier `n`. `series`: the row of its tier and model.
+    pub fn budgets(&self, n: u32, series: u32, report: &BudgetReport) {
+        let first = series.saturating_mul(BUDGET_WORDS);
         let run = |at: u32| self.cells.dense(BUDGETS.0, first.saturating_add(at));
         budgets::count_call(&self.tier_run(n), &run, report);
     }

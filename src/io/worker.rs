@@ -405,10 +405,10 @@ impl CallObserver for Worker {
 
     fn ended(&self, call: &EndedCall) {
         let report = call.report();
-        if let Some((rows, call_report)) = call.call_report(&report) {
-            self.recorder.call(rows, &call_report, call.failed_attempts());
+        if let Some((names, call_report)) = call.call_report(&report) {
+            let series = self.recorder.call(names, &call_report, call.failed_attempts());
             if let Some((tier, budgets)) = call.budget_report() {
-                self.recorder.budgets(tier, rows, &budgets);
+                self.recorder.budgets(tier, series, &budgets);
             }
         }
         self.recorder.end(call.request(), &report);

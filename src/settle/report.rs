@@ -10,8 +10,7 @@ use crate::price::Classes;
 use crate::snapshot::{Keys, Route, Tier, Uuid};
 use crate::stream::answer::ModelAnswer;
 use crate::telemetry::Source;
-use crate::telemetry::calls;
-use crate::telemetry::series::{CallReport, CallRows};
+use crate::telemetry::series::{CallNames, CallReport};
 
 /// How far a request got: the stages fill it in, so that a refusal is recorded with everything known by then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,12 +92,12 @@ impl LogContext {
         in_force.offer().tiers.get(self.tier?)
     }
 
-    /// The rows of the metrics of a model's call.
-    pub fn rows(&self, in_force: &InForce) -> Option<CallRows> {
-        let (tier, model) = (self.tier.unwrap_or(0), self.model?);
-        let row = self.upstream.and_then(|upstream| in_force.offer().calls(tier, model, upstream));
-        let calls = row.zip(self.endpoint).map(|(row, endpoint)| calls::run_of(row, endpoint));
-        Some(CallRows { series: in_force.offer().series(tier, model), calls })
+    /// The names of a model's call in metrics.
+    pub fn names(&self, in_force: &InForce) -> Option<CallNames> {
+        let (offer, model) = (in_force.offer(), self.model?);
+        let upstream = self.upstream.and_then(|upstream| offer.upstream_number(model, upstream)).zip(self.endpoint);
+        let (tier, model) = (offer.tiers.get(self.tier.unwrap_or(0))?.n, offer.models.get(model)?.n);
+        Some(CallNames { tier, model, upstream })
     }
 
     /// The report of a request that got this far.

@@ -19,7 +19,7 @@ use crate::stream::answer::ModelAnswer;
 use crate::telemetry::ErrorType;
 use crate::telemetry::Source;
 use crate::telemetry::budgets::BudgetReport;
-use crate::telemetry::series::{CallReport, CallRows};
+use crate::telemetry::series::{CallNames, CallReport};
 use crate::units::Moment;
 
 /// The facts of a call that its record needs.
@@ -135,11 +135,11 @@ impl EndedCall {
         Report { source, upstream, attempts, usage, settled, ..context.report(in_force, self.end, *traffic, self.took) }
     }
 
-    /// The report of a model's call, and the rows of its metrics. `report`: that of the request.
-    pub fn call_report(&self, report: &Report<'_>) -> Option<(CallRows, CallReport)> {
+    /// The report of a model's call, and its names in metrics. `report`: that of the request.
+    pub fn call_report(&self, report: &Report<'_>) -> Option<(CallNames, CallReport)> {
         let Facts { in_force, context, answer, .. } = &self.facts;
         let call = call_report(answer.as_ref()?, report);
-        Some((context.rows(in_force)?, call))
+        Some((context.names(in_force)?, call))
     }
 
     /// The end of its budgets; `None` where no budget counts it, or its amounts went back.

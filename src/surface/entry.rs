@@ -42,7 +42,7 @@ impl Subject<'_> {
         let upstream = context
             .model
             .zip(context.upstream)
-            .and_then(|(model, upstream)| in_force.offer().calls(context.tier.unwrap_or(0), model, upstream));
+            .and_then(|(model, upstream)| in_force.offer().upstream_number(model, upstream));
         Entry {
             admitted_at: *admitted,
             request: head.id,

@@ -15,6 +15,7 @@ mod histogram;
 mod metric;
 mod page;
 mod processes;
+pub mod roster;
 pub mod series;
 mod source;
 pub mod tokenizing;
@@ -456,9 +457,9 @@ mod tests {
         let (failed, failures) = (failed_durations::FAILED, failures::FAILURES);
         let all = [ROUTES, SLOW, GATEWAY, series::SERIES, series::TIERS, calls::CALLS, failed, failures];
         let all = all.into_iter().chain([consumers::CONSUMERS, upstreams::UPSTREAMS]);
-        let all = all.chain([budgets::BUDGETS, budgets::IN_FLIGHT]);
+        let all = all.chain([budgets::BUDGETS, budgets::IN_FLIGHT, roster::OF_SERIES, roster::OF_CALLS]);
         let numbers: std::collections::BTreeSet<u32> = all.map(|(number, _)| number).collect();
-        assert_eq!((numbers.len(), numbers.first() >= Some(&FIRST_COLUMN)), (12, true));
+        assert_eq!((numbers.len(), numbers.first() >= Some(&FIRST_COLUMN)), (14, true));
     }
 
     #[test]

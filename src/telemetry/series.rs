@@ -9,6 +9,7 @@ use super::failures::{self, FailureRow};
 use super::metric::{Metric, MetricType};
 use super::page::{Sink, Value};
 use super::words::{Run, add, get};
+use crate::accept::openai::Endpoint;
 use crate::price::Classes;
 use crate::refusal::TABLE;
 
@@ -82,13 +83,15 @@ pub struct CallReport {
     pub streaming: u64,
 }
 
-/// The rows of a call's metrics.
+/// The numbers that a call's rows of metrics are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallRows {
-    /// Of its tier and model.
-    pub series: u32,
-    /// Of its upstream and operation, too; `None` before an upstream was asked.
-    pub calls: Option<u32>,
+pub struct CallNames {
+    /// Of its tier.
+    pub tier: u32,
+    /// Of its model.
+    pub model: u32,
+    /// Of its upstream's labels, with the endpoint that was called; `None` before an upstream was asked.
+    pub upstream: Option<(u32, Endpoint)>,
 }
 
 /// Count a call in its series' run.

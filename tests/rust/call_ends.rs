@@ -6,11 +6,12 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aigw_core::accept::openai::Endpoint;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::refusal::Reason;
 use aigw_core::settle::{Failure, Outcome, Shutdown};
 use aigw_core::surface::{Call, EndedCall, FailedCall};
-use aigw_core::telemetry::series::CallRows;
+use aigw_core::telemetry::series::CallNames;
 use aigw_core::telemetry::{ErrorType, Source};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -179,9 +180,9 @@ fn answer_of_model_is_read_and_loses_headers_of_account() {
     let body = br#"{"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#;
     call.piece(Bytes::from_static(body), SHORT, &|| Arc::clone(&world.in_force));
     let ended = call.completed(SHORT);
-    let (rows, report) = ended.call_report(&ended.report()).unwrap();
+    let (names, report) = ended.call_report(&ended.report()).unwrap();
     let usage = report.usage.unwrap();
-    assert_eq!(rows, CallRows { series: 1, calls: Some(3) });
+    assert_eq!(names, CallNames { tier: 1, model: 4, upstream: Some((1, Endpoint::Chat)) });
     assert_eq!((report.outcome, report.error, usage.input, usage.output), (0, None, 7, 2));
 }
 
@@ -191,20 +192,20 @@ fn failed_call_of_model_is_reported_by_reason_and_upstream() {
         let mut call = asked(&world(), &Spec::chat());
         call.sending(SHORT);
         let ended = end(call);
-        let (rows, report) = ended.call_report(&ended.report()).unwrap();
-        (rows.calls, report.error.map(ErrorType::name))
+        let (names, report) = ended.call_report(&ended.report()).unwrap();
+        (names.upstream.map(|(number, _)| number), report.error.map(ErrorType::name))
     };
     let refused = end(&|mut call| {
         call.judge(StatusCode::TOO_MANY_REQUESTS);
         call.head(StatusCode::TOO_MANY_REQUESTS, &mut headers("application/json"), b"", SHORT, false);
         call.completed(SHORT)
     });
-    assert_eq!(refused, (Some(3), Some("429")));
+    assert_eq!(refused, (Some(1), Some("429")));
     let failed =
         |failure, began| move |call: Call<HeapSpace>| call.failed(failure, began, RUNNING, world::NOW, SHORT).ended;
-    assert_eq!(end(&failed(Failure::Reset, false)), (Some(3), Some("upstream_reset")));
-    assert_eq!(end(&failed(Failure::Reset, true)), (Some(3), Some("upstream_reset")));
-    assert_eq!(end(&failed(Failure::Cancelled, true)), (Some(3), Some("client_gone")));
+    assert_eq!(end(&failed(Failure::Reset, false)), (Some(1), Some("upstream_reset")));
+    assert_eq!(end(&failed(Failure::Reset, true)), (Some(1), Some("upstream_reset")));
+    assert_eq!(end(&failed(Failure::Cancelled, true)), (Some(1), Some("client_gone")));
 }
 
 #[test]

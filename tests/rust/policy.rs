@@ -44,10 +44,8 @@ fn whole() -> Value {
                 "reasoning_effort": true},
             "prompt_max_bytes": 1000, "output_max_tokens": 512, "first_byte_ms": 10000, "total_ms": null}],
         "models": [{"n": 4, "id": ID, "name": "small-chat", "features": ["standard"], "max_output_tokens": 4096,
-            "created_at": 1_700_000_000, "upstreams": [{"protocol": "http", "host": "127.0.0.1", "port": 9100, "path": "/v1",
+            "created_at": 1_700_000_000, "upstreams": [{"number": 9, "protocol": "http", "host": "127.0.0.1", "port": 9100, "path": "/v1",
                 "model": "small", "weight": 1, "api_key": null, "tls_verify": true}]}],
-        "series": [[1, 4, 7]],
-        "calls": [[1, 4, 0, 9]],
         "columns": [{"n": 3, "kind": "dense", "words": 1, "key": "requests:-,-:consumer:minute"},
                     {"n": 4, "kind": "open", "words": 0, "key": "requests:-,-:consumer:minute"}]
     })
@@ -90,8 +88,7 @@ fn a_whole_offer_is_compiled() {
     assert_eq!((index, tier.n, offer.tier(1).is_some(), offer.tier(2).is_some()), (0, 1, true, false));
     let (at, model) = offer.model("small-chat").unwrap();
     assert!(tier.models.hold(&model.name) && tier.features.hold("standard") && !tier.features.hold("reasoning"));
-    assert_eq!((offer.series(index, at), offer.series(1, at)), (7, 0));
-    assert_eq!((offer.calls(index, at, 0), offer.calls(index, at, 1)), (Some(9), None));
+    assert_eq!((offer.upstream_number(at, 0), offer.upstream_number(at, 1)), (Some(9), None));
     assert_eq!((&*tier.limits[0].columns, &*tier.limits[1].columns), (&[3][..], &[3][..]));
     assert_eq!(tier.limits[1].limit.describe(), "5 requests per second (burst 10)");
     assert!(offer.model("small").is_none());
@@ -176,8 +173,6 @@ fn compile_refuses_and_names_wrong_values() {
         ("/routes/0/size_limiting", json!({"rank": 3, "profile": 1}), "route 2 refers to size_limiting 1"),
         ("/acl/0/deny", json!(["x"]), "exactly one of allow and deny"),
         ("/default_tier", json!(9), "refers to tier 9"),
-        ("/series/0/1", json!(9), "refers to model 9"),
-        ("/calls/0/0", json!(9), "refers to tier 9"),
         ("/tiers/0/limits/0/column", json!(null), "lacks the column"),
         ("/tiers/0/limits/0/column", json!(4), "refers to column 4"),
         ("/tiers/0/limits/1/by_model", json!([]), "lacks the column of a model"),
@@ -234,8 +229,7 @@ fn keys_of_the_json_are_neither_missing_nor_unknown() {
         ["", "/services/0", "/routes/0", "/key_auth/0", "/rate_limiting/0", "/rate_limiting/0/limits/0", "/columns/0"]
     {
         let keys: Vec<String> = whole().pointer(object).unwrap().as_object().unwrap().keys().cloned().collect();
-        // A policy of an earlier version has no rows of calls.
-        for key in keys.into_iter().filter(|key| key != "calls") {
+        for key in keys {
             let mut policy = whole();
             policy.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(&key);
             assert!(compile(&policy).unwrap_err().to_string().contains(&key), "{object} without {key}");
@@ -244,6 +238,17 @@ fn keys_of_the_json_are_neither_missing_nor_unknown() {
         policy.pointer_mut(object).unwrap().as_object_mut().unwrap().insert("surprise".into(), json!(1));
         assert!(compile(&policy).unwrap_err().to_string().contains("surprise"), "{object}");
     }
+}
+
+#[test]
+fn policy_of_an_earlier_version_is_compiled_without_its_rows_of_metrics() {
+    let mut policy = whole();
+    policy["series"] = json!([[1, 4, 7]]);
+    policy["calls"] = json!([[1, 4, 0, 9]]);
+    policy["models"][0]["upstreams"][0].as_object_mut().unwrap().remove("number");
+    assert_eq!(compile(&policy).unwrap().offer.upstream_number(0, 0), None);
+    let pairs = |policy: &Value| file::seal(policy.to_string().as_bytes()).unwrap().highest;
+    assert_eq!((pairs(&policy).series, pairs(&whole()).calls), (1, 1));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 const STORE: [u64; 2] = [1, 2];
 const POLICY: &str = r#"{"services":[],"routes":[],"key_auth":[],"rate_limiting":[],"size_limiting":[],"acl":[],
-    "default_tier":null,"tiers":[],"models":[],"series":[],"columns":[]}"#;
+    "default_tier":null,"tiers":[],"models":[],"columns":[]}"#;
 
 fn data() -> (tempfile::TempDir, SnapshotWriter) {
     let dir = tempfile::tempdir().unwrap();

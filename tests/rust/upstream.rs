@@ -201,7 +201,6 @@ fn events_around_the_sync(strict: bool) -> (usize, u16) {
     let mut policy = policy();
     policy["models"][2]["upstreams"][0]["port"] = json!(upstream(GOOD).0);
     policy["models"][2]["upstreams"].as_array_mut().unwrap().pop();
-    policy["calls"].as_array_mut().unwrap().pop();
     policy["tiers"][0]["strict"] = json!(strict);
     let world = World::new(&policy);
     let (handle, inbox) = Upstream::<Observer, ()>::channel(Reach::default());

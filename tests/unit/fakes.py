@@ -30,6 +30,7 @@ class FakePublisher:
         self.credentials: dict[int, CredentialRecord] = {}
         self.columns: dict[int, tuple[int, int, str]] = {}
         self.calls: list[str] = []
+        self.adopted: Any = None
         self.fail: dict[str, OSError] = {}
         self.down: list[dict[str, Any]] = []
         self.silent_ms = 0
@@ -63,6 +64,15 @@ class FakePublisher:
     def ensure_column(self, n: int, words: int, rows: int, key: str) -> None:
         self._call("ensure_column")
         self.columns[n] = (words, rows, key)
+
+    def adopts_rows(self) -> bool:
+        return self.policy is None
+
+    def adopt_rows(self, series: list[tuple[int, int, int]], calls: list[tuple[int, int, int]]) -> None:
+        self.adopted = (series, calls)
+
+    def make_room(self) -> None:
+        pass
 
     def highest_column(self) -> int:
         return max(self.columns, default=0)

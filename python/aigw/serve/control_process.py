@@ -126,6 +126,7 @@ async def _repair(control: Control, log: Log) -> None:
         with control.faults.outlived("repair", "look at the workers"):
             try:
                 control.repair.look()
+                control.publisher.make_room()
                 # Permits whose rows found no room in the ledger wait for the next look.
                 _reclaim(control, log)
             except OSError as error:

@@ -114,7 +114,7 @@ impl ControlCells {
     /// Writes a word of a one-word column that no worker writes.
     pub fn set(&self, column: u32, row: u32, value: u64) {
         if let Some(word) = self.counters.columns.word(column, row) {
-            word.store(value, Ordering::Relaxed);
+            word.store(value, Ordering::Release);
         }
     }
 

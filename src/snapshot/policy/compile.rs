@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 
 use super::checks::{self, Columns, column, index, scheme, uuid, value};
-use super::compile_tiers::MetricRows;
 use super::compiled::{
     Acl, Anonymous, HashOn, KeyAuth, LimitBy, Passive, Policy, Profile, ProfileLimit, Route, RouteInstance, Service,
     SizeLimit, Target, Upstream,
@@ -31,8 +30,8 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         default_tier,
         tiers,
         models,
-        series,
-        calls,
+        series: _,
+        calls: _,
         columns,
     } = from;
     let columns = checks::columns(columns)?;
@@ -54,7 +53,7 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         acl: acl.len(),
         cors: cors.len(),
     };
-    let offer = compile_tiers::offer(tiers, models, &MetricRows { series, calls }, default_tier, &columns)?;
+    let offer = compile_tiers::offer(tiers, models, default_tier, &columns)?;
     index("route", routes.iter().map(|r| r.n))?;
     let mut compiled = Vec::with_capacity(routes.len());
     let mut rules = Vec::with_capacity(routes.len());

@@ -95,6 +95,7 @@ fn failover(at: Part, from: wire::FailoverOn) -> Result<FailoverOn, SnapshotErro
 
 fn upstream(at: Part, from: wire::ModelUpstream) -> Result<ModelUpstream, SnapshotError> {
     let wire::ModelUpstream {
+        number,
         protocol,
         host,
         port,
@@ -129,6 +130,7 @@ fn upstream(at: Part, from: wire::ModelUpstream) -> Result<ModelUpstream, Snapsh
         return Err(value(at, "a certificate and its key go together"));
     }
     Ok(ModelUpstream {
+        number,
         scheme: scheme(protocol),
         host: host.into(),
         port,

@@ -5,24 +5,15 @@ use std::collections::HashMap;
 use super::checks::{Columns, column, index, prices, timeouts, uuid, value};
 use super::compile_models;
 use super::model::Timeouts;
-use super::tier::{Offer, Parameters, Patterns, Subject, Tier, TierLimit, by_key};
+use super::tier::{Offer, Parameters, Patterns, Subject, Tier, TierLimit};
 use super::wire::{self, ColumnKind};
 use super::wire_model;
 use crate::limits::Limit;
 use crate::snapshot::error::{Part, SnapshotError};
 
-/// The rows of metrics, by the row numbers of tiers and models.
-pub(super) struct MetricRows {
-    /// Tier, model, row.
-    pub series: Vec<(u32, u32, u32)>,
-    /// Tier, model, index of the upstream, row.
-    pub calls: Vec<(u32, u32, usize, u32)>,
-}
-
 pub(super) fn offer(
     tiers: Vec<wire::Tier>,
     models: Vec<wire_model::Model>,
-    metrics: &MetricRows,
     default_tier: Option<u32>,
     columns: &Columns,
 ) -> Result<Offer, SnapshotError> {
@@ -33,18 +24,6 @@ pub(super) fn offer(
         None => None,
         Some(n) => Some(*tier_by_n.get(&n).ok_or_else(|| dangling("tier", n))?),
     };
-    let at = |tier: u32, model: u32| {
-        let tier = tier_by_n.get(&tier).ok_or_else(|| dangling("tier", tier))?;
-        let model = model_by_n.get(&model).ok_or_else(|| dangling("model", model))?;
-        Ok::<_, SnapshotError>((*tier, *model))
-    };
-    let series = metrics.series.iter().map(|&(tier, model, row)| Ok((at(tier, model)?, row)));
-    let series = by_key(series.collect::<Result<_, SnapshotError>>()?);
-    let calls = metrics.calls.iter().map(|&(tier, model, upstream, row)| {
-        let (tier, model) = at(tier, model)?;
-        Ok(((tier, model, upstream), row))
-    });
-    let calls = by_key(calls.collect::<Result<_, SnapshotError>>()?);
     let tiers = tiers.into_iter().map(|tier| self::tier(tier, &model_by_n, columns)).collect::<Result<Vec<_>, _>>()?;
     let models = models.into_iter().map(compile_models::model).collect::<Result<Vec<_>, _>>()?;
     let mut model_by_name = HashMap::with_capacity(models.len());
@@ -53,7 +32,7 @@ pub(super) fn offer(
             return Err(value(Part::Entity("model", model.n), "its name is another model's, too"));
         }
     }
-    Ok(Offer { tiers, models, default_tier, tier_by_n, model_by_name, series, calls })
+    Ok(Offer { tiers, models, default_tier, tier_by_n, model_by_name })
 }
 
 fn tier(from: wire::Tier, models: &HashMap<u32, usize>, columns: &Columns) -> Result<Tier, SnapshotError> {

@@ -3,6 +3,8 @@
 //! In: the whole file. Out: the policy, or why it is refused. Invariant: nothing of a damaged file is taken.
 //! [`seal`] writes the header that [`policy`] verifies, so that the two cannot differ.
 
+use std::collections::HashSet;
+
 use sha2::{Digest, Sha256};
 
 use super::compiled::Policy;
@@ -37,16 +39,16 @@ pub struct Sealed {
     pub policy: Policy,
 }
 
-/// The highest numbers of a policy; 0 where it has none of a kind.
+/// The highest numbers of a policy, 0 where it has none of a kind, and its numbers of pairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Highest {
     /// Of a route.
     pub route: u32,
     /// Of a tier.
     pub tier: u32,
-    /// Row of the metrics of a tier and a model.
+    /// Pairs of a tier and a model: so many rows of metrics may be called for.
     pub series: u32,
-    /// Row of the metrics of a tier, a model and one of its upstreams.
+    /// Pairs of a tier and a numbered upstream.
     pub calls: u32,
 }
 
@@ -61,11 +63,13 @@ impl Sealed {
 /// Checks and compiles this JSON as [`policy`] does, and makes its file: a file that workers cannot load is never written.
 pub fn seal(json: &[u8]) -> Result<Sealed, SnapshotError> {
     let wire: wire::Policy = serde_json::from_slice(json)?;
+    let pairs = |of_tier: usize| u32::try_from(wire.tiers.len().saturating_mul(of_tier)).unwrap_or(u32::MAX);
+    let upstreams = wire.models.iter().flat_map(|model| &model.upstreams).map(|one| one.number);
     let highest = Highest {
         route: wire.routes.iter().map(|route| route.n).max().unwrap_or(0),
         tier: wire.tiers.iter().map(|tier| tier.n).max().unwrap_or(0),
-        series: wire.series.iter().map(|&(_, _, row)| row).max().unwrap_or(0),
-        calls: wire.calls.iter().map(|&(_, _, _, row)| row).max().unwrap_or(0),
+        series: pairs(wire.models.len()),
+        calls: pairs(upstreams.collect::<HashSet<_>>().len()),
     };
     let policy = compile::policy(wire)?;
     let mut file = Vec::with_capacity(json.len() + MAGIC.len() + HASH + 1);

@@ -147,6 +147,8 @@ pub struct Timeouts {
 /// One target of a model.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ModelUpstream {
+    /// Number of its labels in the ledger and in metrics; 0 for none.
+    pub number: u32,
     /// The protocol.
     pub scheme: Scheme,
     /// Name or address.

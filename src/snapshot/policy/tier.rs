@@ -21,14 +21,7 @@ pub struct Offer {
     pub default_tier: Option<usize>,
     pub(super) tier_by_n: HashMap<u32, usize>,
     pub(super) model_by_name: HashMap<Box<str>, usize>,
-    /// By tier and model: row of their metrics, 0 for none. Sorted.
-    pub(super) series: Rows<(usize, usize)>,
-    /// By tier, model and upstream: row of their metrics. Sorted.
-    pub(super) calls: Rows<(usize, usize, usize)>,
 }
-
-/// Row numbers by key, sorted: a call looks up two, and a search costs less than a hash.
-pub(super) type Rows<K> = Box<[(K, u32)]>;
 
 impl Offer {
     /// The tier of a consumer whose record says `n` (0: none), with its index.
@@ -43,28 +36,11 @@ impl Offer {
         Some((index, self.models.get(index)?))
     }
 
-    /// Row of the metrics of a tier's calls of a model, by their indices.
-    pub fn series(&self, tier: usize, model: usize) -> u32 {
-        row(&self.series, (tier, model)).unwrap_or(0)
+    /// Number of a model's upstream in the ledger and in metrics, by their indices; `None` where it has none.
+    pub fn upstream_number(&self, model: usize, upstream: usize) -> Option<u32> {
+        let number = self.models.get(model)?.upstreams.get(upstream)?.number;
+        (number > 0).then_some(number)
     }
-
-    /// Row of the metrics of a tier's calls of a model at one of its upstreams, by their indices.
-    pub fn calls(&self, tier: usize, model: usize, upstream: usize) -> Option<u32> {
-        row(&self.calls, (tier, model, upstream))
-    }
-}
-
-/// Rows sorted by their keys. The last row of a key counts.
-pub(super) fn by_key<K: Copy + Ord>(mut rows: Vec<(K, u32)>) -> Rows<K> {
-    rows.reverse();
-    rows.sort_by_key(|(key, _)| *key);
-    rows.dedup_by_key(|(key, _)| *key);
-    rows.into()
-}
-
-fn row<K: Copy + Ord>(rows: &Rows<K>, key: K) -> Option<u32> {
-    let at = rows.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-    rows.get(at).map(|(_, row)| *row)
 }
 
 /// One tier.
@@ -202,13 +178,6 @@ fn holds(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn row_is_found_by_its_key_and_the_last_of_a_key_counts() {
-        let rows = by_key(vec![((2, 0), 7), ((0, 1), 5), ((2, 0), 8), ((0, 0), 4)]);
-        let found = [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1)].map(|key| row(&rows, key));
-        assert_eq!(found, [Some(4), Some(5), None, Some(8), None]);
-    }
 
     #[test]
     fn a_star_stands_for_any_characters() {

@@ -4,6 +4,7 @@
 //! after the first version: an older policy lacks them. Only types are checked here; `compile` checks the rest.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::wire_common::{Prices, Protocol, present};
@@ -28,10 +29,14 @@ pub(super) struct Policy {
     pub default_tier: Option<u32>,
     pub tiers: Vec<Tier>,
     pub models: Vec<Model>,
-    pub series: Vec<(u32, u32, u32)>,
-    /// Tier, model, index of the upstream, row; a policy of an earlier version has none.
+    /// Rows of metrics, in policies of before.
     #[serde(default)]
-    pub calls: Vec<(u32, u32, usize, u32)>,
+    #[expect(dead_code, reason = "workers number rows since")]
+    pub series: IgnoredAny,
+    /// As for `series`.
+    #[serde(default)]
+    #[expect(dead_code, reason = "workers number rows since")]
+    pub calls: IgnoredAny,
     pub columns: Vec<Column>,
 }
 

@@ -38,6 +38,9 @@ pub(super) struct Model {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ModelUpstream {
+    /// Absent from policies of before.
+    #[serde(default)]
+    pub number: u32,
     pub protocol: Protocol,
     pub host: String,
     pub port: u16,

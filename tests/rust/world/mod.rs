@@ -57,8 +57,8 @@ pub fn policy() -> Value {
         "parameters": {"tools": false, "n": 1, "logprobs": true, "stream": true, "response_format": true,
             "reasoning_effort": true},
         "prompt_max_bytes": 200, "output_max_tokens": null, "first_byte_ms": null, "total_ms": null});
-    let upstream = |port: u16, model: &str| {
-        json!({"protocol": "http", "host": "127.0.0.1", "port": port, "path": "/v1", "model": model, "weight": 1,
+    let upstream = |number: u32, port: u16, model: &str| {
+        json!({"number": number, "protocol": "http", "host": "127.0.0.1", "port": port, "path": "/v1", "model": model, "weight": 1,
                "api_key": null, "tls_verify": true})
     };
     let model = |n: u32, name: &str, upstreams: Value| {
@@ -69,18 +69,15 @@ pub fn policy() -> Value {
     json!({"services": [service], "routes": [route], "key_auth": [key_auth], "rate_limiting": [profile],
         "size_limiting": [{"bytes": 100, "require_content_length": false}],
         "acl": [{"allow": ["gold"], "deny": [], "hide_groups_header": false}],
-        "default_tier": null, "tiers": [tier], "series": [[1, 4, 1], [1, 5, 2], [1, 6, 3]],
-        "calls": [[1, 4, 0, 1], [1, 5, 0, 2], [1, 6, 0, 3], [1, 6, 1, 4]],
-        "models": [model(4, "small", json!([upstream(9100, "small-1")])), model(5, "large", json!([upstream(9100, "large-1")])),
-                   model(6, "twin", json!([upstream(9100, "twin-1"), upstream(9200, "twin-2")]))],
+        "default_tier": null, "tiers": [tier],
+        "models": [model(4, "small", json!([upstream(1, 9100, "small-1")])), model(5, "large", json!([upstream(2, 9100, "large-1")])),
+                   model(6, "twin", json!([upstream(3, 9100, "twin-1"), upstream(4, 9200, "twin-2")]))],
         "columns": [column(ROUTE, false), column(4, true), column(TIER, false), column(MODEL, false)]})
 }
 
 /// The same policy without models: `/v1` belongs to the routes.
 pub fn without_models(policy: &mut Value) {
     policy["models"] = json!([]);
-    policy["series"] = json!([]);
-    policy["calls"] = json!([]);
     policy["tiers"][0]["limits"].as_array_mut().unwrap().pop();
 }
 

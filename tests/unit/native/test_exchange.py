@@ -58,7 +58,7 @@ def scope(path: str, headers: list[tuple[str, str]], method: str = "POST") -> An
 def opened(tmp_path: Path) -> Callable[..., Gateway]:
     def make(**parts: Any) -> Gateway:
         empty = {part: [] for part in ("services", "routes", "key_auth", "rate_limiting", "size_limiting", "acl")}
-        rest = {"columns": [], "default_tier": None, "tiers": [], "models": [], "series": []}
+        rest = {"columns": [], "default_tier": None, "tiers": [], "models": []}
         publisher = Publisher(str(tmp_path), STORE)
         publisher.publish(json.dumps({**empty, **rest, **parts}).encode())
         gateway = Gateway(str(tmp_path))

@@ -122,8 +122,9 @@ def test_publish_error_names_entity_and_reason(publisher: Publisher) -> None:
 
 def test_families_have_the_samples_of_the_page(publisher: Publisher) -> None:
     publisher.publish(policy())
-    calls = {1: ("free", "small", "openai", "small-1")}
-    labels = MetricLabels({1: ('a "route"', "s")}, {1: ("free", "small")}, {1: "free"}, calls, {}, {"a:1"})
+    labels = MetricLabels(
+        {1: ('a "route"', "s")}, {1: "free"}, {1: "small"}, {1: ("small", "openai", "small-1")}, {}, {"a:1"}
+    )
     page = publisher.metrics(labels)
     assert text(native(publisher.families(labels))) == page.replace(" 0.000\n", " 0\n")
     assert publisher.load_failures() == publisher.total_requests([1, 2]) == 0

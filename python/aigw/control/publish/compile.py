@@ -5,7 +5,7 @@ In: the `World` (all entities except consumers and credentials) and the numbers 
 A profile keeps its index as long as a base refers to it, so a changed plugin does not rewrite all consumers.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar, cast
 
@@ -35,8 +35,8 @@ from aigw.types import JsonDict
 ROWS_OF: Final[Mapping[str, Rows]] = {"consumer": "consumers", "credential": "credentials", "service": "one"}
 REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1}
 """Plugins that can be on a consumer -> the kind of their refs in its record."""
-SERIES: Final = "series"
 CALLS: Final = "calls"
+ANY_TIER: Final = "*"
 LIMIT_SETS: Final = "limit_sets"
 
 E = TypeVar("E")
@@ -219,21 +219,21 @@ class Compiled(NamedTuple):
 
 
 class RowNumbers(NamedTuple):
-    """Numbers that outlive every configuration: of the rows of metrics, and of the sets of limits that entries of the ledger name."""
+    """Numbers that outlive every configuration and are named by entries of the ledger: of the upstreams of models, and of the sets of
+    limits."""
 
-    series: Numbers
     calls: Numbers
     limit_sets: Numbers
 
     @classmethod
     def empty(cls) -> "RowNumbers":
         """No number is given yet."""
-        return cls(Numbers({}), Numbers({}), Numbers({}))
+        return cls(Numbers({}), Numbers({}))
 
-    def take(self, stored: Callable[[str], Mapping[str, int]]) -> None:
-        """Add the stored numbers. `stored`: key -> number of a kind."""
-        for kind, numbers in zip((SERIES, CALLS, LIMIT_SETS), self, strict=True):
-            numbers.take({(kind, key): n for key, n in stored(kind).items()}, fresh=False)
+    def take(self, calls: Mapping[str, int], limit_sets: Mapping[str, int]) -> None:
+        """Add the stored numbers, by key."""
+        for kind, numbers, stored in ((CALLS, self.calls, calls), (LIMIT_SETS, self.limit_sets, limit_sets)):
+            numbers.take({(kind, key): n for key, n in stored.items()}, fresh=False)
 
     @property
     def fresh(self) -> dict[tuple[str, str], int]:
@@ -279,7 +279,7 @@ def _routes(
 
 def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbers: RowNumbers) -> Compiled:
     """The whole policy, without routes of disabled services."""
-    series, calls, sets = row_numbers
+    calls, sets = row_numbers
     services = [s for s in world.services.values() if s.entity.enabled]
     live = {s.entity.id: s.n for s in services}
     routes, auths, acls, pages = _routes(world, live, profiles, numbers)
@@ -308,14 +308,7 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
             }
             for n, tier in tiers
         ],
-        "models": [model_entry(n, model) for n, model in models],
-        "series": [[t.n, m.n, series.of(series_key(t.entity, m.entity), SERIES)] for t in tiers for m in models],
-        "calls": [
-            [t.n, m.n, at, calls.of(calls_key(t.entity, m.entity, upstream), CALLS)]
-            for t in tiers
-            for m in models
-            for at, upstream in enumerate(m.entity.spec.upstreams)
-        ],
+        "models": [model_entry(n, model, _numbers_of(model, calls)) for n, model in models],
     }
     columns.add_profiles(profiles)
     found = [columns.found[n] for n in sorted(columns.found)]
@@ -331,14 +324,15 @@ def _on_routes(on_groups: Mapping[str, list[Plugin]], tier: Tier) -> JsonDict:
     return {} if most is None else {"route_max_bytes": most}
 
 
-def series_key(tier: Tier, model: LlmModel) -> str:
-    """The key of the metrics of a tier's calls of a model."""
-    return f"{tier.id}/{model.id}"
+def calls_key(model: LlmModel, upstream: Upstream) -> str:
+    """The key of a model's upstream: upstreams with equal labels share a number. An earlier version had a number for each tier, whose id
+    was the first part."""
+    return "/".join([ANY_TIER, model.id, *upstream_labels(model, upstream)])
 
 
-def calls_key(tier: Tier, model: LlmModel, upstream: Upstream) -> str:
-    """The key of the metrics of a tier's calls of a model at an upstream: upstreams with equal labels share a row."""
-    return "/".join([tier.id, model.id, *upstream_labels(model, upstream)])
+def _numbers_of(model: LlmModel, calls: Numbers) -> list[int]:
+    """The numbers of a model's upstreams."""
+    return [calls.of(calls_key(model, upstream), CALLS) for upstream in model.spec.upstreams]
 
 
 class _Columns:

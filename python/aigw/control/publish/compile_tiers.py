@@ -106,8 +106,8 @@ def v1_cors(v1: JsonDict | None) -> JsonDict | None:
     }
 
 
-def model_entry(n: int, model: LlmModel) -> JsonDict:
-    """One entry of the policy's `models` list."""
+def model_entry(n: int, model: LlmModel, numbers: Sequence[int]) -> JsonDict:
+    """One entry of the policy's `models` list. `numbers`: those of its upstreams."""
     spec = model.spec
     return {
         "n": n,
@@ -128,7 +128,10 @@ def model_entry(n: int, model: LlmModel) -> JsonDict:
         "template": spec.template.model_dump(mode="json"),
         "input_bounds": spec.input_bounds.model_dump(mode="json"),
         "cost": None if spec.cost is None else spec.cost.compiled(),
-        "upstreams": [_upstream(model, index, upstream) for index, upstream in enumerate(spec.upstreams)],
+        "upstreams": [
+            {**_upstream(model, index, upstream), "number": numbers[index]}
+            for index, upstream in enumerate(spec.upstreams)
+        ],
     }
 
 

@@ -18,8 +18,9 @@ import orjson
 from aigw._native import PublishError
 from aigw.control.publish import upstreams
 from aigw.control.publish.compile import (
+    ANY_TIER,
     CALLS,
-    SERIES,
+    LIMIT_SETS,
     Column,
     Numbered,
     Numbers,
@@ -29,13 +30,13 @@ from aigw.control.publish.compile import (
     calls_key,
     compile_policy,
     consumer_record,
-    series_key,
 )
 from aigw.control.publish.compile_tiers import Rows
 from aigw.control.publish.files import Publisher
 from aigw.control.publish.prices import Note, versions
 from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
+from aigw.control.publish.rows_of_before import rows_of_before
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, BulkChange, Change, Row
 from aigw.entities import Entity, KongUpstream, LlmModel, Plugin, Route, Service, Target, Tier
@@ -142,7 +143,10 @@ class Publication:
         self.numbers.take(reader.columns(), fresh=False)
         # A process that died before it stored a column's number leaves the column with counts of an unknown limit.
         self.numbers.above(self._publisher.highest_column())
-        self.row_numbers.take(reader.numbers)
+        self.row_numbers.take(reader.numbers(CALLS, f"{ANY_TIER}/"), reader.numbers(LIMIT_SETS))
+        self.row_numbers.calls.above(reader.highest_of(CALLS))
+        if self._publisher.adopts_rows():
+            self._publisher.adopt_rows(*rows_of_before(reader, self.world, self.row_numbers.calls))
         self._anonymous = self.world.anonymous_texts()
         self._rows = {
             "consumers": reader.highest("consumers"),
@@ -284,24 +288,22 @@ class Publication:
         self._policy_dirty = True
 
     def labels(self) -> MetricLabels:
-        """The names of routes, series, tiers and calls, and the addresses of upstreams; the names of consumers are in the store."""
-        world, known, routes, series, calls = self.world, self.row_numbers.series.known, {}, {}, {}
+        """The names of routes, tiers, models and their upstreams, and the addresses of upstreams; the names of consumers are in the
+        store."""
+        world, known, routes, calls = self.world, self.row_numbers.calls.known, {}, {}
         for n, route in list(world.routes.values()):
             service = world.services.get(route.service.id) if route.service else None
             routes[n] = (route.name or route.id, (service.entity.name or service.entity.id) if service else "")
-        for tier in list(world.tiers.values()):
-            for model in list(world.models.values()):
-                row = known.get((SERIES, series_key(tier.entity, model.entity)))
-                if row is not None:
-                    series[row] = (tier.entity.name, model.entity.name)
-                for upstream in model.entity.spec.upstreams:
-                    row = self.row_numbers.calls.known.get((CALLS, calls_key(tier.entity, model.entity, upstream)))
-                    if row is not None:
-                        calls[row] = (tier.entity.name, model.entity.name, *upstream_labels(model.entity, upstream))
+        for _, model in list(world.models.values()):
+            for upstream in model.spec.upstreams:
+                number = known.get((CALLS, calls_key(model, upstream)))
+                if number is not None:
+                    calls[number] = (model.name, *upstream_labels(model, upstream))
         # Services without an outage have no sample: thousands of them would make the page too large to be read.
         down = {str(row["upstream"]) for row in self._publisher.outages(list(upstreams.by_services(world)))}
         tiers = {n: tier.name for n, tier in list(world.tiers.values())}
-        return MetricLabels(routes, series, tiers, calls, {}, set(upstreams.by_models(world)) | down)
+        models = {n: model.name for n, model in list(world.models.values())}
+        return MetricLabels(routes, tiers, models, calls, {}, set(upstreams.by_models(world)) | down)
 
     def _note_policy_entity(self, kind: str, after: Row | None, key: str) -> None:
         self._policy_dirty = True

@@ -129,11 +129,16 @@ class StoreReader:
         c = tables.columns.c
         return {(kind, key): n for kind, key, n in self.connection.execute(sa.select(c.kind, c.key, c.n))}
 
-    def numbers(self, kind: str) -> dict[str, int]:
-        """Id -> row number of the deleted entities of a kind; for `series`, of every series."""
+    def numbers(self, kind: str, beginning: str = "") -> dict[str, int]:
+        """Id -> row number of the deleted entities of a kind; of a kind without entities, of all. `beginning`: of the ids."""
         c = tables.row_numbers.c
-        rows = self.connection.execute(sa.select(c.id, c.n).where(c.kind == kind))
-        return {r.id: r.n for r in rows}
+        query = sa.select(c.id, c.n).where(c.kind == kind, c.id.startswith(beginning, autoescape=True))
+        return dict(self._tuples(query))
+
+    def highest_of(self, kind: str) -> int:
+        """The highest number of a kind without entities."""
+        c = tables.row_numbers.c
+        return int(self.connection.scalar(sa.select(sa.func.max(c.n)).where(c.kind == kind)) or 0)
 
     def consumer_names(self, numbers: Sequence[int]) -> dict[int, str]:
         """Row number -> username, custom id or id of these consumers; those that are gone are left out."""

@@ -222,14 +222,11 @@ class WriteSession(StoreReader):
         )
         return done.rowcount
 
-    def keep_numbers(self, columns: Mapping[tuple[str, str], int], series: Mapping[tuple[str, str], int]) -> None:
-        """Store the numbers of new counter columns and of new rows of metrics."""
-        rows = [{"kind": kind, "key": key, "n": n} for (kind, key), n in columns.items()]
-        if rows:
-            self.connection.execute(sa.insert(tables.columns).prefix_with("OR IGNORE"), rows)
-        rows = [{"kind": kind, "id": key, "n": n} for (kind, key), n in series.items()]
-        if rows:
-            self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), rows)
+    def keep_numbers(self, columns: Mapping[tuple[str, str], int], rows: Mapping[tuple[str, str], int]) -> None:
+        """Store the numbers of new counter columns, and those that entries of the ledger name."""
+        for table, name, fresh in ((tables.columns, "key", columns), (tables.row_numbers, "id", rows)):
+            if found := [{"kind": kind, name: key, "n": n} for (kind, key), n in fresh.items()]:
+                self.connection.execute(sa.insert(table).prefix_with("OR IGNORE"), found)
 
     def number(self, kind: str, key: str) -> int:
         """The number of a new entity: the one that its id had before, or a new one."""

@@ -243,7 +243,7 @@ def meaning(gateway: Gateway) -> object:
     consumers = {
         n: (*c[:4], [(r, s, k, lists[k][p]) for r, s, k, p in c.refs], *c[5:]) for n, c in publisher.consumers.items()
     }
-    offer = {k: policy[k] for k in ("acl", "default_tier", "tiers", "models", "series")}
+    offer = {k: policy[k] for k in ("acl", "default_tier", "tiers", "models")}
     return policy["services"], routes, offer, consumers, publisher.credentials
 
 
