@@ -16,6 +16,7 @@ import pytest
 from tests.support.clock import clock_at
 from tests.support.data_folders import AWAY, HOME, KEYS, MADE, admin, answer, call, model, settled, state, upstream
 from tests.support.processes import Gateway, start_gateway
+from tests.support.surface import metric
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data-folders"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())
@@ -91,6 +92,7 @@ def test_counts_of_a_stopped_gateway_go_on(tmp_path: Path, monkeypatch: pytest.M
         by_key = sorted(used for (_, scope, _), used in rows.items() if scope == "credential")
         assert by_key == [5, 9]
         assert rows["hour", "model", None] == 3
+        assert metric(gateway, "aigw_model_requests_total", outcome="completed") == 3
         assert call(gateway, "/file/get", "ben")["x-ratelimit-remaining-month"] == "994"  # 5 before
         assert call(gateway, "/ip/get", "eve")[LEFT] == "993"  # 6 before
         assert call(gateway, "/ip/get", "eve", AWAY)[LEFT] == "998"  # 1 before
