@@ -74,6 +74,18 @@ impl JsonScan {
         }
     }
 
+    /// Reads a piece. Returns the number of commas outside of strings.
+    pub(crate) fn commas(&mut self, piece: &[u8]) -> u64 {
+        let (mut at, mut found) = (0, 0);
+        loop {
+            at += self.run_to_separator(&piece[at..]);
+            let Some(byte) = piece.get(at) else { return found };
+            found += u64::from(*byte == b',' && !self.string);
+            self.push(*byte);
+            at += 1;
+        }
+    }
+
     /// Reads a piece up to the bracket behind which so many are open. Returns the number of bytes read.
     pub(crate) fn pass_until(&mut self, depth: u32, piece: &[u8]) -> usize {
         let mut at = 0;

@@ -107,6 +107,8 @@ pub struct Head {
     pub http10: bool,
     /// The client ends the connection after the answer; known once `accept` has judged the head.
     pub closes: bool,
+    /// How often a gateway passed it on before; known once `accept` has judged the head.
+    pub passes: u8,
     /// The authority of an absolute-form target.
     pub authority: Option<String>,
 }

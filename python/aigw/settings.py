@@ -180,6 +180,22 @@ class Settings:
     max_body_bytes: int = _setting(
         _whole(1, 2**40), str(10 * 1024 * 1024), "larger request bodies are answered 413 before they are read"
     )
+    max_body_members: int = _setting(
+        _whole(1000, 2**32),
+        "1000000",
+        "JSON bodies on /v1 with more members and elements are answered 400: each costs more time than its bytes",
+    )
+    body_memory: int = _setting(
+        _whole(2**20, 2**40),
+        str(256 * 1024 * 1024),
+        "bytes of request bodies and of answers that wait for slow clients, held at once in one worker; a body beyond is answered 503",
+    )
+    body_memory_part: int = _setting(
+        _whole(1, 100),
+        "25",
+        "percent of body_memory that the bodies of one consumer (without one: of one address) may take; a body beyond is answered 429;"
+        " one body of any allowed size always fits",
+    )
     keep_alive: float = _setting(
         _seconds(1, 3600),
         "75",

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::values::each_member;
 use crate::coding::{Coding, DecodeFault};
+use crate::json_scan::JsonScan;
 use crate::refusal::{Reason, Refusal, openai};
 
 /// U+FEFF in UTF-8. JSON has no such mark (RFC 8259 s.8.1), and some editors and clients put one in front of it.
@@ -21,6 +22,18 @@ pub fn plain(body: Bytes, coding: Option<Coding>, most: u64) -> Result<Bytes, Re
         _ => body,
     };
     Ok(if body.starts_with(MARK) { body.slice(MARK.len()..) } else { body })
+}
+
+/// Refuses a body with more than `most` members and elements: each costs more than its bytes.
+pub fn judge_members(body: &[u8], most: u64) -> Result<(), Refusal> {
+    // A member has two bytes at least, so most bodies need no count.
+    if (body.len() as u64) < most.saturating_mul(2) || JsonScan::default().commas(body) < most {
+        return Ok(());
+    }
+    let message = format!(
+        "The body has more than {most} members and elements: send fewer in one request. The operator of this API can raise the bound (AIGW_MAX_BODY_MEMBERS)."
+    );
+    Err(Refusal::because(Reason::InvalidRequest, message))
 }
 
 fn refused(fault: DecodeFault, coding: Coding, most: u64) -> Refusal {
@@ -87,6 +100,19 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(with_model(Bytes::from(body), "a/\"b\""), wanted, "{body}");
+        }
+    }
+
+    #[test]
+    fn members_are_counted_outside_of_texts() {
+        for (body, passes) in [
+            ("[1,2,3,4]", true),
+            ("[1,2,3,4,5]", false),
+            ("{\"a\":[1,2],\"b\":{\"c\":[3,4,5]}}", false),
+            ("[\"a,b,c,d,e,f\",2,3]", true),
+            ("[\"\\\",,,,,,\",2]", true),
+        ] {
+            assert_eq!(judge_members(body.as_bytes(), 4).is_ok(), passes, "{body}");
         }
     }
 

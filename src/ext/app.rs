@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aigw_core::accept::room::Room;
 use aigw_core::r#match::probe::Probes;
 use aigw_core::surface::Bounds;
 use aigw_core::telemetry::Counter;
@@ -17,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::io_error;
+use crate::exchange::judge::{self, Judge};
 use crate::exchange::{CallInFlight, Exchange, Settings, Shared, deliver, idle};
 use crate::publisher::reach;
 
@@ -30,6 +32,9 @@ const BEAT: Duration = Duration::from_millis(50);
 ///     `access_log`: `"-"` for stdout, `"off"`, or a path that is appended to.
 ///     `max_in_flight`: requests in flight in this worker; more are answered 503.
 ///     `max_body_bytes`: larger request bodies are answered 413.
+///     `max_body_members`: JSON bodies with more members and elements are answered 400.
+///     `body_memory_bytes`: bytes of bodies and answers that the worker holds at once; a body beyond is answered 503.
+///     `body_memory_part`: percent of them that one caller's bodies may take; a body beyond is answered 429.
 ///     `body_timeout_s`: the longest silence within a request body, else 408.
 ///     `body_total_s`: a request body must be whole within this, else 408.
 ///     `keep_alive_s`: answers tell that an idle connection is kept for this.
@@ -48,13 +53,16 @@ pub struct Gateway {
 impl Gateway {
     #[new]
     #[allow(clippy::too_many_arguments)] // by keyword in Python
-    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, upstream_allow="", tls=false))]
+    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, max_body_members=1_000_000, body_memory_bytes=268_435_456, body_memory_part=25, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, upstream_allow="", tls=false))]
     fn new(
         py: Python<'_>,
         data_dir: &str,
         access_log: &str,
         max_in_flight: usize,
         max_body_bytes: u64,
+        max_body_members: u64,
+        body_memory_bytes: u64,
+        body_memory_part: u64,
         body_timeout_s: f64,
         body_total_s: f64,
         keep_alive_s: f64,
@@ -65,7 +73,10 @@ impl Gateway {
         let (body_silence, body_total) =
             (seconds("body_timeout_s", body_timeout_s)?, seconds("body_total_s", body_total_s)?);
         let keep_alive = seconds("keep_alive_s", keep_alive_s)?;
-        let bounds = Bounds { max_body: max_body_bytes, probes: Probes::new(probe_paths) };
+        let part = body_memory_bytes.saturating_mul(body_memory_part) / 100;
+        let room = Arc::new(Room::new(body_memory_bytes, part));
+        let bounds =
+            Bounds { max_body: max_body_bytes, max_members: max_body_members, probes: Probes::new(probe_paths), room };
         let data = std::path::Path::new(data_dir);
         let worker = py.detach(|| Worker::open(data, access_log, bounds)).map_err(io_error)?;
         let (upstream, inbox) = Upstream::channel(reach(upstream_allow)?);
@@ -85,6 +96,10 @@ impl Gateway {
         if let Some(log) = log {
             self.shared.worker.log_to(Box::new(move |event, facts| write_line(&log, event, facts)));
         }
+        let (judge, jobs) = Judge::new();
+        let _ = self.shared.judge.set(judge);
+        let for_bodies = Arc::clone(&self.shared);
+        std::thread::Builder::new().name("bodies".into()).spawn(move || judge::run(&for_bodies, &jobs))?;
         let (for_delivery, for_beat) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let worker = Arc::clone(&self.shared.worker);
         std::thread::Builder::new().name("upstream".into()).spawn(move || {

@@ -9,6 +9,7 @@ mod exchange;
 mod families;
 mod inline;
 mod ledger;
+mod memory;
 mod period;
 mod prices;
 mod protocol;

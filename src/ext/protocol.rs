@@ -162,6 +162,7 @@ pub(crate) fn read_head(py: Python<'_>, scope: &Bound<'_, PyAny>, id: RequestId,
         // Only a request without a Host asks: every later version must have one.
         http10: !with_host && scope.getattr(names.http_version.bind(py))?.cast::<PyString>()?.to_str()? == "1",
         closes: false,
+        passes: 0,
         authority: scope.getattr(names.authority.bind(py))?.extract()?,
     })
 }

@@ -14,6 +14,7 @@ use super::upstream_url::path_and_query;
 use super::wording::{self, Sent, Wording};
 use super::{headers, openai};
 use crate::accept::openai::{Asked, Endpoint};
+use crate::accept::room::{Holder, Room};
 use crate::balance::passive::Lost;
 use crate::balance::{Busy, ModelTarget, Origin, RouteTarget, ServiceTarget};
 use crate::in_force::InForce;
@@ -105,6 +106,8 @@ pub struct ModelAttempts {
     pub asked: Asked,
     /// The most output tokens of tier and model.
     pub limits: Limits,
+    /// The worker's memory, and the caller who holds a part of it.
+    pub room: (Arc<Room>, Holder),
     /// The attempt that was made last.
     pub last: Option<Last>,
 }
@@ -118,6 +121,8 @@ pub struct Last {
     reworded: u8,
 }
 
+/// Copies of smaller bodies are gone before anybody counts them.
+const LARGE: usize = 64 * 1024;
 /// Most wordings of one call at one target after the first: one for each parameter that may be refused.
 const MAX_REWORDED: u8 = 2;
 
@@ -255,13 +260,23 @@ impl ModelAttempts {
         Some((last, self.in_force.offer().models.get(self.model)?, target))
     }
 
+    /// An edited copy of the body. A large one holds bytes of the worker's memory until it is sent.
+    fn kept(&self, edited: Vec<u8>) -> Bytes {
+        let (room, holder) = &self.room;
+        let mut claim = room.nothing(*holder);
+        if edited.len() > LARGE {
+            claim.hold(edited.len() as u64);
+        }
+        claim.keep(edited.into())
+    }
+
     fn ask(&mut self, how: Last) -> Option<Attempt> {
         self.last = Some(how);
         let target = self.in_force.models.get(self.model)?.targets.get(how.target)?;
         let mut headers = headers::openai(&self.head);
         headers::address(&mut headers, target);
         let body = openai::body(self.endpoint, &self.body, &self.asked, &target.model, self.limits, how.wording)
-            .map_or_else(|| self.body.clone(), Bytes::from);
+            .map_or_else(|| self.body.clone(), |edited| self.kept(edited));
         let url = path_and_query(target, self.endpoint, &self.query);
         Some(Attempt { upstream: Some(target.at), origin: Arc::clone(&target.origin), target: url, headers, body })
     }

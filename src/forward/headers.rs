@@ -6,6 +6,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::accept::head::PASSES;
 use crate::balance::ModelTarget;
 use crate::r#match::canonical;
 use crate::request::Head;
@@ -95,10 +96,16 @@ pub fn kong(head: &Head, bound: Bound<'_>) -> HeaderMap<HeaderValue> {
     put(&mut out, HeaderName::from_static("x-kong-request-id"), &head.request_id);
     join(&mut via, VIA);
     put(&mut out, header::VIA, &via);
+    put_passes(&mut out, head);
     if let Some(identity) = bound.identity {
         put_identity(&mut out, identity);
     }
     out
+}
+
+/// Counts this pass. A request that comes back has the count, whatever its caller sent.
+fn put_passes(out: &mut HeaderMap<HeaderValue>, head: &Head) {
+    out.insert(HeaderName::from_static(PASSES), HeaderValue::from(u16::from(head.passes) + 1));
 }
 
 fn put_identity(out: &mut HeaderMap<HeaderValue>, identity: &Identity) {
@@ -144,6 +151,7 @@ pub fn openai(head: &Head) -> HeaderMap<HeaderValue> {
     // The body was read as JSON, even if the caller named another type.
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     out.insert(header::VIA, HeaderValue::from_static(VIA));
+    put_passes(&mut out, head);
     put(&mut out, HeaderName::from_static("x-request-id"), &head.request_id);
     out
 }

@@ -8,16 +8,27 @@
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::net::{Shutdown, getpeername, getsockname, shutdown};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Measures how far a client is behind the bytes pushed to it.
 #[derive(Debug)]
 pub struct Reader {
     socket: OwnedFd,
-    /// Bytes of the connection acknowledged before this answer's first byte (estimated when the reader was made).
+    /// Bytes of the connection that the kernel took before this answer's first byte: at least so many.
     base: u64,
+}
+
+/// How far a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Bytes of the answer that wait in this process.
+    pub waiting: u64,
+    /// Bytes of the connection that the client's kernel has acknowledged.
+    pub read: u64,
 }
 
 impl Reader {
@@ -26,10 +37,19 @@ impl Reader {
     pub fn find(peer: SocketAddr, sent: u64) -> Option<Self> {
         let socket = find(peer)?;
         let (acked, queued) = progress(&socket)?;
-        // The bytes that the server still buffers at this first look are unknown, at most `sent`. They count as read, so the
-        // gateway reads ahead by that much, once.
-        let base = (acked + queued).saturating_sub(sent);
-        Some(Self { socket, base })
+        // The bytes that the server still buffers at this first look are unknown, at most `sent`. They count as taken, so the
+        // gateway reads ahead by that much, until the client has caught up once.
+        Some(Self { socket, base: (acked + queued).saturating_sub(sent) })
+    }
+
+    /// Looks at the client. `sent`: the bytes pushed for this answer, in all. A connection that is gone waits for nothing.
+    #[must_use]
+    pub fn look(&mut self, sent: u64) -> Look {
+        let Some((read, queued)) = progress(&self.socket) else { return Look { waiting: 0, read: u64::MAX } };
+        let taken = read + queued;
+        // The kernel cannot have more of this answer than was pushed: the rest is framing, of TLS and of chunks.
+        self.base = self.base.max(taken.saturating_sub(sent));
+        Look { waiting: sent.saturating_sub(taken - self.base), read }
     }
 
     /// Bytes pushed for this answer (`sent` in all) that the client's kernel has not acknowledged. 0 when unknown.
@@ -65,9 +85,8 @@ pub struct Flow {
 #[must_use]
 pub fn flows(port: u16) -> Vec<Flow> {
     let mut found = Vec::new();
-    let Ok(files) = std::fs::read_dir("/proc/self/fd") else { return found };
-    for number in files.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-        // SAFETY: as in `find`: the descriptor may close or be reused meanwhile, and only facts about a socket are asked of it.
+    for number in open_files().unwrap_or_default() {
+        // SAFETY: as in `duplicate`: the descriptor may close or be reused meanwhile, and only facts about a socket are asked of it.
         let socket = unsafe { BorrowedFd::borrow_raw(number) };
         let local = getsockname(socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
         if local.is_some_and(|local| local.port() == port)
@@ -117,25 +136,45 @@ pub fn cut(peer: SocketAddr) -> bool {
     find(peer).is_some_and(|socket| shutdown(&socket, Shutdown::Both).is_ok())
 }
 
+/// The sockets of this process by their peers, as the last walk over its files saw them. A number is a hint: the file may have
+/// closed, and another one may have its number.
+static SEEN: Mutex<Option<HashMap<SocketAddr, RawFd>>> = Mutex::new(None);
+
+/// A duplicate of the socket of `peer`. A walk over all files costs a microsecond for each, so it notes all peers.
 fn find(peer: SocketAddr) -> Option<OwnedFd> {
     let peer = canonical(peer);
-    for entry in std::fs::read_dir("/proc/self/fd").ok()? {
-        let Some(number) = entry.ok().and_then(|e| e.file_name().to_str().and_then(|name| name.parse::<i32>().ok()))
-        else {
-            continue;
-        };
-        // SAFETY: the descriptor may close or be reused by another thread while it is borrowed; only `getpeername` and `dup`
-        // are done on it, both of which then fail or act on another file, and the duplicate is checked again below.
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = seen.get_or_insert_default();
+    if let Some(socket) = seen.get(&peer).and_then(|number| duplicate(*number, peer)) {
+        return Some(socket);
+    }
+    seen.clear();
+    for number in open_files()? {
+        // SAFETY: as in `duplicate`: only `getpeername` is asked of it.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-        if peer_of(borrowed) != Some(peer) {
-            continue;
-        }
-        let Ok(owned) = rustix::io::fcntl_dupfd_cloexec(borrowed, 0) else { continue };
-        if peer_of(rustix::fd::AsFd::as_fd(&owned)) == Some(peer) {
-            return Some(owned);
+        if let Some(other) = peer_of(borrowed) {
+            seen.insert(other, number);
         }
     }
-    None
+    duplicate(*seen.get(&peer)?, peer)
+}
+
+/// A duplicate of this file, if it is the socket of `peer`.
+fn duplicate(number: RawFd, peer: SocketAddr) -> Option<OwnedFd> {
+    // SAFETY: the descriptor may close or be reused by another thread while it is borrowed; only `getpeername` and `dup`
+    // are done on it, both of which then fail or act on another file, and the duplicate is checked again below.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    if peer_of(borrowed) != Some(peer) {
+        return None;
+    }
+    let owned = rustix::io::fcntl_dupfd_cloexec(borrowed, 0).ok()?;
+    (peer_of(rustix::fd::AsFd::as_fd(&owned)) == Some(peer)).then_some(owned)
+}
+
+/// The numbers of this process's files.
+fn open_files() -> Option<Vec<RawFd>> {
+    let files = std::fs::read_dir("/proc/self/fd").ok()?;
+    Some(files.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 fn peer_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use aigw_core::accept::room::Room;
 use aigw_core::admit::Admitter;
 use aigw_core::balance::Origin;
 use aigw_core::cells::Cells as _;
@@ -199,6 +200,11 @@ impl Worker {
         if dropped > 0 {
             self.recorder.count(Counter::DenialDropped, dropped);
         }
+    }
+
+    /// The memory of bodies and answers.
+    pub fn room(&self) -> &Arc<Room> {
+        self.stages.room()
     }
 
     /// A new request id, unique over workers and restarts.
@@ -439,6 +445,10 @@ impl CallObserver for Worker {
         if let (true, Some(log), Some((event, facts))) = (news, self.log.get(), notice.line()) {
             log(event, &facts);
         }
+    }
+
+    fn room(&self) -> &Arc<Room> {
+        self.stages.room()
     }
 
     fn uses(&self, origin: &Origin) -> bool {

@@ -40,15 +40,15 @@ pub fn kind(reason: Reason) -> (&'static str, &'static str) {
     match reason {
         Reason::NoApiKey | Reason::DuplicateApiKey | Reason::InvalidApiKey => (INVALID, "invalid_api_key"),
         Reason::NoTier | Reason::ModelNotAllowed | Reason::FeatureNotInTier => ("permission_error", reason.code()),
-        Reason::SizeLimited | Reason::BodyTooLarge => (INVALID, "request_too_large"),
+        Reason::SizeLimited | Reason::BodyTooLarge | Reason::BodyInPieces => (INVALID, "request_too_large"),
         Reason::RateLimited => ("requests", "rate_limit_exceeded"),
-        Reason::ConcurrencyLimited => ("requests", reason.code()),
+        Reason::ConcurrencyLimited | Reason::BodyMemory => ("requests", reason.code()),
         Reason::QuotaExhausted => ("insufficient_quota", "insufficient_quota"),
         Reason::Overloaded | Reason::LedgerFull | Reason::Draining | Reason::Drained => ("server_error", "overloaded"),
         Reason::UpstreamTimeout | Reason::UpstreamConnectTimeout | Reason::UpstreamVanished => {
             ("server_error", "upstream_timeout")
         }
-        Reason::UpstreamAuth | Reason::ControlAway => ("server_error", reason.code()),
+        Reason::UpstreamAuth | Reason::ControlAway | Reason::LoopDetected => ("server_error", reason.code()),
         _ => match reason.status() {
             502..=504 => ("server_error", "upstream_error"),
             500 => ("server_error", "internal_error"),

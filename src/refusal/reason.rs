@@ -187,6 +187,12 @@ denials! {
     ControlAway = "control_unavailable", 503, "The gateway cannot read its ledger now: ask again soon. If this lasts, the operator of this API finds the cause in the log of the control process", RetryAfter, After;
     /// Upstream's name leads only to addresses that no upstream may have: link-local, multicast, metadata services (`AIGW_UPSTREAM_ALLOW`).
     UpstreamForbidden = "upstream_forbidden", 502, "An invalid response was received from the upstream server", None, Operator;
+    /// The bodies that the worker holds for the caller have their part of its memory already.
+    BodyMemory = "body_memory_exceeded", 429, "Too many large requests at once: wait for one to end", RetryAfter, After;
+    /// The chunked body has more chunks than its bytes need.
+    BodyInPieces = "body_in_pieces", 413, "The request body comes in too many small chunks: send chunks of 64 bytes or more, or a Content-Length", Close, Never;
+    /// The request has passed this gateway, or others, too often: a route or a model leads back to it.
+    LoopDetected = "loop_detected", 508, "The request came back to the gateway too often: a route or a model leads back to it", None, Operator;
 }
 
 impl Reason {

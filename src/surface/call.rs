@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::case::Admission;
+use super::case::{Admission, holder};
 use super::cors;
 use super::ended::{EndedCall, Facts};
 use super::entry::Answered;
 use super::extension::{Current, Extension};
 use super::in_flight::InFlight;
+use crate::accept::room::Holder;
 use crate::admit::{Check, Permit, headers};
 use crate::balance::{Origin, health};
 use crate::cells::CounterSpace;
@@ -101,6 +102,12 @@ pub enum Judged {
     },
 }
 
+/// Whether an answer is a gateway's refusal of a loop.
+fn is_of_loop(status: StatusCode, headers: &HeaderMap<HeaderValue>) -> bool {
+    let server = || headers.get(http::header::SERVER).and_then(|server| server.to_str().ok());
+    status == StatusCode::LOOP_DETECTED && server().is_some_and(|server| server.starts_with("aigw/"))
+}
+
 /// A call that failed.
 pub struct FailedCall {
     /// For the record.
@@ -162,6 +169,11 @@ impl<P: CounterSpace> Call<P> {
     /// The head of the request.
     pub fn request(&self) -> &Arc<Head> {
         &self.facts.head
+    }
+
+    /// The caller whose part of the worker's memory the call takes.
+    pub fn holder(&self) -> Holder {
+        holder(&self.facts.context, &self.facts.head)
     }
 
     /// Adds the headers that let a page read an answer of the gateway's own.
@@ -261,9 +273,17 @@ impl<P: CounterSpace> Call<P> {
             }
         }
         let mut own = std::mem::take(&mut self.headers);
+        if is_of_loop(status, headers) {
+            // A gateway refused the request behind this one: nobody worked on it.
+            self.verdict = Verdict::Fleets;
+        }
         if self.verdict == Verdict::Fleets {
             own.clear();
-            headers::openai_given_back(&self.checks, self.admitted, &mut own);
+            match head.surface {
+                Surface::OpenAi => headers::openai_given_back(&self.checks, self.admitted, &mut own),
+                Surface::Kong if self.checks.is_empty() => {}
+                Surface::Kong => headers::rate_limit_given_back(&self.checks, self.admitted, &mut own),
+            }
         }
         let times = Times { sent: traffic.sent_after.unwrap_or_default(), head: after };
         if let Some(cors) = cors::of(in_force, context, head) {

@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Bounds;
 use super::cors;
 use super::question::Question;
+use crate::accept;
 use crate::accept::openai::Endpoint;
+use crate::accept::room::Holder;
 use crate::admit::{Admitter, CallerRows, Check, Permit};
 use crate::cells::CounterSpace;
 use crate::coding::Coding;
@@ -19,6 +22,7 @@ use crate::forward::headers::Identity;
 use crate::identify::{KeyHasher, KeyHolder};
 use crate::in_force::InForce;
 use crate::r#match::probe::Probe;
+use crate::refusal::Refusal;
 use crate::request::{Answer, Head, Header};
 use crate::settle::{Charge, LogContext};
 use crate::snapshot::{Offer, Tier};
@@ -34,8 +38,7 @@ pub(super) struct Case<'a, P: CounterSpace> {
     pub(super) in_force: &'a Arc<InForce>,
     pub(super) hasher: &'a KeyHasher,
     pub(super) admitter: &'a Admitter<P>,
-    /// Most bytes of a decoded body.
-    pub(super) max_body: u64,
+    pub(super) bounds: &'a Bounds,
     pub(super) head: &'a Head,
     pub(super) now: Moment,
 }
@@ -124,13 +127,35 @@ impl Accepted {
         Some(Question { in_force: Arc::clone(&self.in_force), context: self.context, line: take(line) })
     }
 
+    /// The caller whose part of the worker's memory has the body.
+    pub fn holder(&self, head: &Head) -> Holder {
+        holder(&self.context, head)
+    }
+
     /// Adds the headers that let a page read an answer of the gateway's own.
     pub fn append_cors(&self, head: &Head, answer: &mut Answer) {
         cors::append(&self.in_force, &self.context, head, &mut answer.headers);
     }
 }
 
+/// The caller whose part of the worker's memory a request takes.
+pub(super) fn holder(context: &LogContext, head: &Head) -> Holder {
+    let address = || Holder::Address(head.peer.map(|peer| peer.ip().to_canonical()));
+    context.consumer_n.map_or_else(address, Holder::Consumer)
+}
+
 impl<P: CounterSpace> Case<'_, P> {
+    /// The plain body, of a bounded number of members, which holds its own bytes of the worker's memory once it was decoded.
+    pub(super) fn plain(&self, context: &LogContext, body: Bytes, coding: Option<Coding>) -> Result<Bytes, Refusal> {
+        let plain = accept::body::plain(body, coding, self.bounds.max_body)?;
+        accept::body::judge_members(&plain, self.bounds.max_members)?;
+        if coding.is_none() {
+            return Ok(plain);
+        }
+        let claim = self.bounds.room.claim(holder(context, self.head), plain.len() as u64)?;
+        Ok(claim.keep(plain))
+    }
+
     /// The head is accepted with these findings.
     pub(super) fn accepted(&self, context: LogContext, checks: Vec<Check>, findings: Findings) -> HeadOutcome {
         HeadOutcome::Accepted(Box::new(Accepted { in_force: Arc::clone(self.in_force), context, checks, findings }))

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::accept;
+use crate::accept::room::Room;
 use crate::admit::Admitter;
 use crate::cells::CounterSpace;
 use crate::identify::KeyHasher;
@@ -52,8 +53,12 @@ pub struct Stages<P: CounterSpace> {
 pub struct Bounds {
     /// Most bytes of a body once it is decoded.
     pub max_body: u64,
+    /// Most members and elements of a JSON body.
+    pub max_members: u64,
     /// Paths that are answered without a key.
     pub probes: Probes,
+    /// The memory of bodies and answers.
+    pub room: Arc<Room>,
 }
 
 /// A request that a stage turned away.
@@ -73,6 +78,11 @@ impl<P: CounterSpace> Stages<P> {
         Self { hasher, admitter, bounds }
     }
 
+    /// The memory of bodies and answers.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.bounds.room
+    }
+
     /// Judges a head: finds its surface, then goes through the stages of that surface.
     pub fn head(
         &self,
@@ -84,12 +94,11 @@ impl<P: CounterSpace> Stages<P> {
         head.surface = surface(in_force, head);
         let mut context = LogContext::default();
         let outcome = accept::head::judge(head).map_err(Refusal::from).and_then(|framing| {
-            (head.length, head.closes) = (framing.length, framing.closes);
+            (head.length, head.closes, head.passes) = (framing.length, framing.closes, framing.passes);
             if let Some(probe) = self.bounds.probes.before_routes(head) {
                 return Ok(HeadOutcome::Probe(probe));
             }
-            let (hasher, admitter, max_body) = (&self.hasher, &self.admitter, self.bounds.max_body);
-            let case = Case { in_force, hasher, admitter, max_body, head, now };
+            let case = self.case(in_force, head, now);
             match case.head.surface {
                 Surface::Kong => kong::head(&case, &mut context),
                 Surface::OpenAi => openai::head(&case, &mut context, standing),
@@ -113,8 +122,7 @@ impl<P: CounterSpace> Stages<P> {
     ) -> Result<Admitted<P>, Box<Rejected>> {
         let Accepted { in_force, mut context, checks, findings } = accepted;
         let ingress = body.len() as u64;
-        let (hasher, admitter) = (&self.hasher, &self.admitter);
-        let case = Case { in_force: &in_force, hasher, admitter, max_body: self.bounds.max_body, head, now };
+        let case = self.case(&in_force, head, now);
         let admission = match findings {
             Findings::Kong(kong) => kong::body(&case, context, kong, checks, body),
             Findings::OpenAi(openai) => openai::body(&case, head, &mut context, openai, checks, body),
@@ -126,6 +134,11 @@ impl<P: CounterSpace> Stages<P> {
         }
     }
 
+    fn case<'a>(&'a self, in_force: &'a Arc<InForce>, head: &'a Head, now: Moment) -> Case<'a, P> {
+        let Self { hasher, admitter, bounds } = self;
+        Case { in_force, hasher, admitter, bounds, head, now }
+    }
+
     /// Counts the tokens of a body that is asked about ([`Accepted::is_counted`]). Takes from no limit.
     pub fn tokenize(
         &self,
@@ -135,8 +148,7 @@ impl<P: CounterSpace> Stages<P> {
         now: Moment,
     ) -> Result<(Arc<InForce>, LogContext, Bytes), Box<Rejected>> {
         let Accepted { in_force, context, findings, .. } = accepted;
-        let (hasher, admitter) = (&self.hasher, &self.admitter);
-        let case = Case { in_force: &in_force, hasher, admitter, max_body: self.bounds.max_body, head, now };
+        let case = self.case(&in_force, head, now);
         let document = match findings {
             Findings::Tokenize(coding) => tokenize::body(&case, context, coding, body),
             Findings::Kong(_) | Findings::OpenAi(_) | Findings::Question(_) => Err(Reason::Internal.into()),

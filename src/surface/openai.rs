@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::budget::{self, Ask, Refused, Taken};
-use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingReader};
+use super::case::{Admission, Case, Findings, HeadOutcome, OpenAiHead, StandingReader, holder};
 use super::{cors, question};
 use crate::accept;
 use crate::accept::openai::{Asked, Endpoint};
@@ -124,13 +124,13 @@ pub(super) fn body<P: CounterSpace>(
     mut checks: Vec<Check>,
     body: Bytes,
 ) -> Result<Admission<P>, Refusal> {
-    let Case { in_force, admitter, max_body, head, now, .. } = *case;
+    let Case { in_force, admitter, bounds, head, now, .. } = *case;
     let OpenAiHead { endpoint, coding, caller } = accepted;
     let offer = in_force.offer();
     let tier = context.tier(in_force).ok_or(Reason::Internal)?;
 
     // accept: the plain body of a size that the tier takes, and its deciding words
-    let body = accept::body::plain(body, coding, max_body)?;
+    let body = case.plain(context, body, coding)?;
     let (body, asked) = deciding_words(tier, head, endpoint, body)?;
     // admit: model and gates, then all limits, or none
     let (at, model) = offer.model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
@@ -162,6 +162,7 @@ pub(super) fn body<P: CounterSpace>(
         body,
         asked,
         limits,
+        room: (Arc::clone(&bounds.room), holder(context, head)),
         last: None,
     });
     let deadlines = Deadlines::of_model(&tier.timeouts, &model.timeouts);

@@ -26,9 +26,9 @@ pub(super) fn body<P: CounterSpace>(
     coding: Option<Coding>,
     body: Bytes,
 ) -> Result<Bytes, Refusal> {
-    let (in_force, max_body) = (case.in_force, case.max_body);
+    let in_force = case.in_force;
     let tier = context.tier(in_force).ok_or(Reason::Internal)?;
-    let body = accept::body::plain(body, coding, max_body)?;
+    let body = case.plain(&context, body, coding)?;
     judge_size(tier, &body)?;
     if body.len() as u64 > MOST_BYTES {
         let message = format!("This endpoint counts requests of up to {MOST_BYTES} bytes: count the text in parts.");

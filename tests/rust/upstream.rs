@@ -12,6 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use aigw_core::accept::room::Room;
 use aigw_core::balance::{Origin, Reach};
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::in_force::InForce;
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A worker that counts the ends of calls. Its disk may take its time.
 #[derive(Default)]
-struct Observer(AtomicUsize, Option<Arc<tokio::sync::Semaphore>>);
+struct Observer(AtomicUsize, Option<Arc<tokio::sync::Semaphore>>, Arc<Room>);
 
 impl CallObserver for Observer {
     type Space = HeapSpace;
@@ -58,6 +59,10 @@ impl CallObserver for Observer {
     }
 
     fn notice(&self, _: Notice) {}
+
+    fn room(&self) -> &Arc<Room> {
+        &self.2
+    }
 
     fn uses(&self, _: &Origin) -> bool {
         true
@@ -216,7 +221,7 @@ fn events_around_the_sync(strict: bool) -> (usize, u16) {
         let _ = beaten.send(());
     };
     let disk = Arc::new(tokio::sync::Semaphore::new(0));
-    let observer = Arc::new(Observer(AtomicUsize::new(0), Some(Arc::clone(&disk))));
+    let observer = Arc::new(Observer(AtomicUsize::new(0), Some(Arc::clone(&disk)), Arc::default()));
     let watcher = Arc::clone(&observer);
     let thread = thread::spawn(move || Upstream::run(inbox, watcher, Duration::from_millis(5), deliver, beat));
     let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);

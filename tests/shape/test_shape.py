@@ -13,7 +13,7 @@ from tests.shape.files import ROOT, sources, tracked
 from tests.shape.rust import split
 
 # Where memory is touched by hand, each block with its SAFETY text.
-UNSAFE: Final = {"src/io/map.rs", "src/io/socket.rs", "src/ext/coroutine.rs"}
+UNSAFE: Final = {"src/io/map.rs", "src/io/socket.rs", "src/ext/coroutine.rs", "src/ext/memory.rs"}
 # Handlers that catch everything and go on, by file, outside `serve/`.
 CATCH_ALL: Final = {
     "python/aigw/admin/app.py": 1,  # a defect is an answer of its own, a line of the log and a count

@@ -12,6 +12,9 @@ from aigw.errors import AddressInUse, ConfigError
 from aigw.types import HostPort
 
 BACKLOG = 4096
+UNSENT_BYTES = 128 * 1024
+"""Bytes that the kernel takes ahead of those which a client's window lets it send. By itself it would take megabytes for each client that
+does not read. Accepted sockets inherit it; bytes on their way to a distant client are not counted, so it bounds no transfer's speed."""
 
 
 def resolve(address: HostPort, name: str) -> tuple[int, HostPort]:
@@ -54,6 +57,7 @@ def listen(address: HostPort) -> socket.socket:
     shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Accepted sockets inherit it; without it each event of a stream waits 40 ms for the client's acknowledgement.
     shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     shared.listen(BACKLOG)
     shared.setblocking(False)
     return shared

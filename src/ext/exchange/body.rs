@@ -1,12 +1,18 @@
 //! A request's body on its way in: read piece by piece from the server, to be forwarded or thrown away.
 //!
 //! In: the server's protocol object and its pieces. Out: the next step of the reading, and at its end the whole body. The
-//! bounds on size and time are enforced here; the exchange sets them.
+//! bounds on size, time, memory and chunks are enforced here; the exchange sets them.
+//!
+//! The server gathers a whole body without a bound on its memory, so only a small one with a length is left to it. Any other
+//! comes piece by piece. A piece costs an entry into the interpreter: a body with a length whose pieces are small waits a
+//! beat, and the kernel gathers meanwhile; a chunk is always a piece, so chunks are counted.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use aigw_core::request::Answer;
+use aigw_core::accept::room::Claim;
+use aigw_core::refusal::Reason;
+use aigw_core::request::{Answer, BodyLength};
 use aigw_core::surface::Accepted;
 use aigw_io::socket;
 use bytes::{Bytes, BytesMut};
@@ -15,16 +21,32 @@ use pyo3::prelude::*;
 
 use crate::protocol::Names;
 
+/// A body of this length and less is gathered by the server, which holds it up to three times at its end.
+const GATHERED: u64 = 64 * 1024;
+/// Smaller pieces of a body with a length wait for more, after the first few: the piece behind the head is always small.
+const SMALL: usize = 16 * 1024;
+/// Pieces that do not wait.
+const AT_ONCE: u64 = 16;
+/// Chunks that any body may have. A chunk costs 20 us, a body of 64 KiB in one-byte chunks 1.3 s.
+const CHUNKS: u64 = 4096;
+/// Bytes for which a body may have one chunk more.
+const CHUNK: u64 = 64;
+
 /// The body of one request.
 pub(super) struct BodyReader {
     purpose: Purpose,
     /// The future of the piece that is awaited.
     future: Option<Py<PyAny>>,
-    /// Set for chunked bodies: the protocol object is an async iterator.
-    chunked: bool,
+    form: Form,
     held: BytesMut,
+    /// The memory of `held`.
+    claim: Claim,
     /// Bytes that came.
     seen: u64,
+    /// Pieces that came.
+    pieces: u64,
+    /// The next piece is asked for at the next beat.
+    waits: bool,
     /// Most bytes of the body.
     most: u64,
     /// When the silence is next looked at.
@@ -32,6 +54,17 @@ pub(super) struct BodyReader {
     deadline: Instant,
     /// An empty piece came: the next call tells the end from a cut.
     ending: bool,
+}
+
+/// The way that a body comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As one piece.
+    Gathered,
+    /// So many bytes, as the server reads them: the protocol object is an async iterator.
+    Pieces(u64),
+    /// Chunk by chunk, likewise.
+    Chunks,
 }
 
 /// The times of a body.
@@ -57,35 +90,56 @@ pub(super) enum Progress {
     Whole,
     /// The caller asks for the next piece.
     More,
-    /// The body is too large.
-    TooLarge,
+    /// The caller asks for the next piece at the next beat.
+    Later,
+    /// The body is cut, too large, or has no room.
+    Refused(Reason),
 }
 
 impl BodyReader {
-    /// Begins to read a body of at most `most` bytes within its times. `chunked`: the head declared no length.
+    /// Begins to read a body of at most `most` bytes within its times. `claim`: of the whole length, where the head declared it.
     pub(super) fn new(
         proto: &Bound<'_, PyAny>,
         purpose: Purpose,
-        chunked: bool,
+        length: BodyLength,
         most: u64,
         within: Within,
+        claim: Claim,
     ) -> PyResult<Self> {
-        if chunked {
+        let form = match length {
+            BodyLength::Known(bytes) if bytes > GATHERED => Form::Pieces(bytes),
+            BodyLength::Known(_) | BodyLength::None => Form::Gathered,
+            BodyLength::Chunked => Form::Chunks,
+        };
+        if form != Form::Gathered {
             proto.call_method0(Names::get(proto.py()).aiter.bind(proto.py()))?;
         }
-        let (held, now) = (BytesMut::new(), Instant::now());
+        let held = match form {
+            Form::Pieces(bytes) if matches!(purpose, Purpose::Forward(_)) => {
+                BytesMut::with_capacity(usize::try_from(bytes.min(most)).unwrap_or(0))
+            }
+            _ => BytesMut::new(),
+        };
+        let now = Instant::now();
         let (silent_at, deadline) = (now + within.silence, now + within.total);
-        Ok(Self { purpose, future: None, chunked, held, seen: 0, most, silent_at, deadline, ending: false })
+        let (seen, pieces, waits, ending) = (0, 0, false, false);
+        Ok(Self { purpose, future: None, form, held, claim, seen, pieces, waits, most, silent_at, deadline, ending })
     }
 
-    /// A chunked body comes as many pieces, any other as one.
-    pub(super) fn is_chunked(&self) -> bool {
-        self.chunked
+    /// Whether the body comes piece by piece.
+    pub(super) fn comes_in_pieces(&self) -> bool {
+        self.form != Form::Gathered
+    }
+
+    /// Whether the next piece is to be asked for at this beat.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Notes the future of the next piece. False when the body went on behind its end: a cut, or trailers (not accepted).
     pub(super) fn asked(&mut self, future: &Bound<'_, PyAny>) -> bool {
         self.future = Some(future.clone().unbind());
+        self.waits = false;
         !self.ending
     }
 
@@ -93,27 +147,53 @@ impl BodyReader {
     pub(super) fn take(&mut self, piece: &[u8]) -> Progress {
         self.future = None;
         self.seen = self.seen.saturating_add(piece.len() as u64);
+        self.pieces += 1;
+        if self.seen > self.most {
+            return Progress::Refused(Reason::BodyTooLarge);
+        }
         if matches!(self.purpose, Purpose::Forward(_)) {
+            if let Err(reason) = self.make_room(piece.len()) {
+                return Progress::Refused(reason);
+            }
             self.held.extend_from_slice(piece);
         }
-        self.ending = self.chunked && piece.is_empty();
-        if self.seen > self.most {
-            Progress::TooLarge
-        } else if self.chunked {
-            Progress::More
-        } else {
-            Progress::Whole
+        match self.form {
+            Form::Gathered => Progress::Whole,
+            Form::Pieces(_) if piece.is_empty() => Progress::Refused(Reason::BodyCut),
+            Form::Pieces(bytes) if self.seen >= bytes => Progress::Whole,
+            Form::Pieces(_) => {
+                self.waits = piece.len() < SMALL && self.pieces > AT_ONCE;
+                if self.waits { Progress::Later } else { Progress::More }
+            }
+            Form::Chunks if self.pieces > CHUNKS + self.seen / CHUNK => Progress::Refused(Reason::BodyInPieces),
+            Form::Chunks => {
+                self.ending = piece.is_empty();
+                Progress::More
+            }
         }
+    }
+
+    /// Claims the memory of a chunked body before it grows: it doubles, as far as the body may.
+    fn make_room(&mut self, more: usize) -> Result<(), Reason> {
+        let (length, room) = (self.held.len() + more, self.held.capacity());
+        if self.form != Form::Chunks || length <= room {
+            return Ok(());
+        }
+        let most = usize::try_from(self.most).unwrap_or(usize::MAX);
+        let wanted = (2 * room).min(most).max(length);
+        self.claim.grow((wanted as u64).saturating_sub(self.claim.bytes()))?;
+        self.held.reserve(wanted - self.held.len());
+        Ok(())
     }
 
     /// The body's use, its bytes, and the future that is still awaited.
     pub(super) fn into_parts(self) -> (Purpose, Bytes, Option<Py<PyAny>>) {
-        (self.purpose, self.held.freeze(), self.future)
+        (self.purpose, self.claim.keep(self.held.freeze()), self.future)
     }
 
-    /// The time of the body may be up: [`BodyReader::is_overdue`] tells.
+    /// It is time to look at the body: it waits for a beat, or its time may be up, which [`BodyReader::is_overdue`] tells.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        now > self.silent_at || now > self.deadline
+        self.waits || now > self.silent_at || now > self.deadline
     }
 
     /// Whether the time of the body is up. The server hands most bodies over whole, so the socket of `peer` tells when its last
@@ -132,10 +212,10 @@ impl BodyReader {
     }
 }
 
-/// Asks the server for the (next piece of the) body; `None` at the end of a chunked one.
-pub(super) fn ask<'py>(proto: &Bound<'py, PyAny>, chunked: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+/// Asks the server for the (next piece of the) body; `None` at the end of one that comes in `pieces`.
+pub(super) fn ask<'py>(proto: &Bound<'py, PyAny>, pieces: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = proto.py();
-    if !chunked {
+    if !pieces {
         return proto.call0().map(Some);
     }
     match proto.call_method0(Names::get(py).anext.bind(py)) {

@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use aigw_core::refusal::Reason;
@@ -14,7 +15,7 @@ use aigw_io::upstream::{Batch, CallObserver as _, Event};
 use pyo3::prelude::*;
 
 use super::{CallInFlight, Exchange, Phase, Shared};
-use crate::protocol;
+use crate::{memory, protocol};
 
 /// Delivers a batch of events.
 pub(crate) fn deliver(shared: &Shared<Exchange>, batch: Batch<CallInFlight<Exchange>>) {
@@ -92,6 +93,9 @@ fn count_upstream(shared: &Shared<Exchange>) {
 pub(crate) fn beat(shared: &Shared<Exchange>) {
     let now = Instant::now();
     shared.worker.beat();
+    if shared.freed.lock().unwrap_or_else(PoisonError::into_inner).is_due(shared.worker.room(), now) {
+        memory::give_back_own();
+    }
     count_upstream(shared);
     if !shared.lingering.is_idle() {
         Python::attach(|py| sweep_bodies(py, shared, now));
@@ -111,6 +115,8 @@ fn look_at(exchange: &Bound<'_, Exchange>, cutting: bool, now: Instant) -> PyRes
     let own = exchange.get();
     if own.body_overdue(now) {
         Exchange::body_failed(exchange, Reason::BodyTimeout)
+    } else if own.body_waits() && !cutting {
+        Exchange::next_piece(exchange)
     } else if cutting && own.phase() == Phase::Body {
         Exchange::body_failed(exchange, Reason::Draining)
     } else if cutting {
@@ -127,7 +133,10 @@ fn look_at(exchange: &Bound<'_, Exchange>, cutting: bool, now: Instant) -> PyRes
 fn sweep_bodies(py: Python<'_>, shared: &Shared<Exchange>, now: Instant) {
     for (exchange, until) in shared.lingering.take_left() {
         let exchange = exchange.bind(py);
-        let asked = shared.lingering.read(exchange.get().proto.bind(py), until);
+        let own = exchange.get();
+        // A body of one piece is small, and its connection's own buffer has it already.
+        let claim = shared.worker.room().nothing(own.address());
+        let asked = shared.lingering.read(own.proto.bind(py), until, claim);
         count_fault(py, shared, asked.and_then(|()| Exchange::finish(exchange)));
     }
     shared.lingering.sweep(py, now, |error| count_fault(py, shared, Err(error)));

@@ -1,4 +1,4 @@
-//! Ends the connections of clients that do nothing: see `aigw_io::idle`, which finds them.
+//! Ends the connections of clients that do nothing: see `aigw_io::idle`, which finds them. Gives freed memory back (`memory`).
 //!
 //! In: the port of the listener. Out: connections cut. A client with a request in flight is never cut here: body, upstream and
 //! stream have bounds of their own.
@@ -12,13 +12,18 @@ use aigw_io::idle::{INTERVAL, Idle};
 use aigw_io::socket;
 
 use super::{Exchange, Shared};
+use crate::memory::{self, Freed};
 
 /// Looks at all connections for ever, on a thread of its own: with ten thousand of them a look takes tens of milliseconds.
 pub(crate) fn watch(shared: &Shared<Exchange>, port: u16, most: Duration) {
-    let mut idle = Idle::new(most);
+    let (mut idle, mut freed) = (Idle::new(most), Freed::new());
     loop {
         std::thread::sleep(INTERVAL);
         let looked = catch_unwind(AssertUnwindSafe(|| {
+            if freed.is_due(shared.worker.room(), Instant::now()) {
+                memory::give_back_own();
+                memory::give_back_system();
+            }
             let overdue = idle.look(&socket::flows(port), Instant::now());
             end(shared, &overdue);
         }));

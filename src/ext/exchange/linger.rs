@@ -6,14 +6,14 @@
 //! the server reads one piece ahead, a small body is one piece, so it leaves the connection without a task, a wake-up or a
 //! second entry into Python. The next refusal of that client finishes the exchange, because the server has read a head
 //! behind the body. At the next beat the bodies that are still unread, and large ones at once, are asked for and read until
-//! their end or their deadline; then their connections close.
-//! end or its time; then its connection ends.
+//! their end or their deadline; then their connections close. A large one holds its bytes of the worker's memory meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use aigw_core::accept::room::Claim;
 use pyo3::PyClass;
 use pyo3::prelude::*;
 
@@ -25,7 +25,14 @@ pub(super) struct Lingering<E> {
     /// By client: answered exchanges whose body was not asked for, and its deadline.
     left: Mutex<HashMap<SocketAddr, (Py<E>, Instant)>>,
     /// Futures of bodies that are read and thrown away, oldest first, with their deadlines.
-    asked: Mutex<VecDeque<(Py<PyAny>, Instant)>>,
+    asked: Mutex<VecDeque<Asked>>,
+}
+
+/// A body that is read and thrown away.
+struct Asked {
+    body: Py<PyAny>,
+    until: Instant,
+    claim: Claim,
 }
 
 /// The next step of a body.
@@ -60,10 +67,10 @@ impl<E: PyClass> Lingering<E> {
         Left::Waits(before.map(|(before, _)| before))
     }
 
-    /// Reads a body and throws it away.
-    pub(super) fn read(&self, proto: &Bound<'_, PyAny>, until: Instant) -> PyResult<()> {
-        let body = proto.call0()?;
-        locked(&self.asked).push_back((body.unbind(), until));
+    /// Reads a body and throws it away. `claim`: of its memory.
+    pub(super) fn read(&self, proto: &Bound<'_, PyAny>, until: Instant, claim: Claim) -> PyResult<()> {
+        let body = proto.call0()?.unbind();
+        locked(&self.asked).push_back(Asked { body, until, claim });
         Ok(())
     }
 
@@ -82,13 +89,13 @@ impl<E: PyClass> Lingering<E> {
     pub(super) fn sweep(&self, py: Python<'_>, now: Instant, failed: impl Fn(PyErr)) {
         let asked = std::mem::take(&mut *locked(&self.asked));
         let mut kept = VecDeque::new();
-        for (body, until) in asked {
+        for Asked { body, until, claim } in asked {
             let whole = body.bind(py).call_method0("done").is_ok_and(|done| done.is_truthy().unwrap_or(true));
             if whole {
                 continue;
             }
             if now < until {
-                kept.push_back((body, until));
+                kept.push_back(Asked { body, until, claim });
             } else if let Err(error) = body.bind(py).call_method0("cancel") {
                 failed(error);
             }

@@ -3,7 +3,7 @@
 //! In: `app(scope, proto)` from the server's thread. Out: exactly one answer through `proto`, from whichever thread has it,
 //! with no Python frame of ours on the way. The core decides; this folder moves bytes over the boundary and keeps the order:
 //! `begin`, `accepted`, `read`, `forward`, `finish`. `body` reads a body, `linger` the bodies of refused requests, `shared` has
-//! the parts of the worker and `in_flight` its exchanges, `deliver` passes the events of a call on, `idle` ends connections without a request. `waiter` is woken at the
+//! the parts of the worker and `in_flight` its exchanges, `judge` judges large bodies, `deliver` passes the events of a call on, `idle` ends connections without a request. `waiter` is woken at the
 //! end: a coroutine that is stepped inline or, on a stock loop, an asyncio callback. An exchange that is dropped unanswered
 //! gives its permit back, and the server answers 500.
 
@@ -11,6 +11,7 @@ mod body;
 pub(crate) mod deliver;
 pub(crate) mod idle;
 mod in_flight;
+pub(crate) mod judge;
 mod linger;
 mod shared;
 mod waiter;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use aigw_core::accept::room::{Claim, Holder};
 use aigw_core::refusal::Reason;
 use aigw_core::request::{Answer, BodyLength, Head, Header};
 use aigw_core::surface::{Accepted, Question};
@@ -40,8 +42,6 @@ use waiter::Waiter;
 const DISCARD_BYTES: u64 = 1024 * 1024;
 /// A refusal reads a body at most for this long.
 const DISCARD_FOR: Duration = Duration::from_secs(1);
-/// Larger bodies are judged without the interpreter: reading them takes longer than taking it back.
-const LARGE: usize = 64 * 1024;
 /// A client whose answer is this late is watched for leaving.
 const WATCH_AFTER: Duration = Duration::from_millis(100);
 
@@ -118,15 +118,22 @@ impl Exchange {
         let own = this.get();
         let settings = &own.shared.settings;
         match own.head.length {
-            BodyLength::None => Self::forward(this, *accepted, Bytes::new()),
+            BodyLength::None => Self::forward(this, accepted, Bytes::new()),
             BodyLength::Known(bytes) if bytes > settings.max_body => {
                 Self::turn_away(this, Reason::BodyTooLarge, &accepted)
             }
-            _ if Self::enter(this) => {
+            length => {
+                let declared = if let BodyLength::Known(bytes) = length { bytes } else { 0 };
+                let claim = match own.shared.worker.room().claim(accepted.holder(&own.head), declared) {
+                    Ok(claim) => claim,
+                    Err(reason) => return Self::turn_away(this, reason, &accepted),
+                };
+                if !Self::enter(this) {
+                    return Self::turn_away(this, Reason::Overloaded, &accepted);
+                }
                 let within = Within { silence: settings.body_silence, total: settings.body_total };
-                Self::read(this, Purpose::Forward(accepted), settings.max_body, within)
+                Self::read(this, Purpose::Forward(accepted), settings.max_body, within, claim)
             }
-            _ => Self::turn_away(this, Reason::Overloaded, &accepted),
         }
     }
 
@@ -141,7 +148,11 @@ impl Exchange {
         let own = this.get();
         match own.head.length {
             BodyLength::None => Self::answer(this, &answer),
-            BodyLength::Known(bytes) if bytes <= DISCARD_BYTES && !answer.close => {
+            BodyLength::Known(bytes)
+                if bytes <= DISCARD_BYTES
+                    && !answer.close
+                    && let Ok(claim) = own.shared.worker.room().claim(own.address(), bytes) =>
+            {
                 protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive())?;
                 let peer = own.head.peer.filter(|_| own.head.headers.get("expect").is_none());
                 let until = own.head.arrived + DISCARD_FOR;
@@ -150,14 +161,15 @@ impl Exchange {
                     Left::Waits(None) => Ok(()),
                     Left::Waits(Some(before)) => Self::finish(before.bind(this.py())),
                     Left::ToRead => {
-                        own.shared.lingering.read(own.proto.bind(this.py()), until)?;
+                        own.shared.lingering.read(own.proto.bind(this.py()), until, claim)?;
                         Self::finish(this)
                     }
                 }
             }
             BodyLength::Chunked if own.phase() == Phase::Head && Self::enter(this) => {
                 let within = Within { silence: DISCARD_FOR, total: DISCARD_FOR };
-                Self::read(this, Purpose::Discard(answer), DISCARD_BYTES, within)
+                let claim = own.shared.worker.room().nothing(own.address());
+                Self::read(this, Purpose::Discard(answer), DISCARD_BYTES, within, claim)
             }
             BodyLength::Known(_) | BodyLength::Chunked => {
                 answer.close = true;
@@ -167,11 +179,10 @@ impl Exchange {
     }
 
     /// Begins to read the body.
-    fn read(this: &Bound<'_, Self>, purpose: Purpose, most: u64, within: Within) -> PyResult<()> {
+    fn read(this: &Bound<'_, Self>, purpose: Purpose, most: u64, within: Within, claim: Claim) -> PyResult<()> {
         let own = this.get();
         own.set_phase(Phase::Body);
-        let chunked = own.head.length == BodyLength::Chunked;
-        let reader = BodyReader::new(own.proto.bind(this.py()), purpose, chunked, most, within)?;
+        let reader = BodyReader::new(own.proto.bind(this.py()), purpose, own.head.length, most, within, claim)?;
         *locked(&own.body) = Some(reader);
         Self::next_piece(this)
     }
@@ -179,8 +190,8 @@ impl Exchange {
     /// Asks for the (next piece of the) body; it arrives at [`Exchange::piece_came`].
     fn next_piece(this: &Bound<'_, Self>) -> PyResult<()> {
         let own = this.get();
-        let chunked = locked(&own.body).as_ref().is_some_and(BodyReader::is_chunked);
-        let Some(future) = ask(own.proto.bind(this.py()), chunked)? else { return Self::body_complete(this) };
+        let pieces = locked(&own.body).as_ref().is_some_and(BodyReader::comes_in_pieces);
+        let Some(future) = ask(own.proto.bind(this.py()), pieces)? else { return Self::body_complete(this) };
         let Some(expected) = locked(&own.body).as_mut().map(|body| body.asked(&future)) else { return Ok(()) };
         if !expected {
             return Self::body_failed(this, Reason::BodyCut);
@@ -210,16 +221,17 @@ impl Exchange {
         let piece = piece.cast::<PyBytes>()?.as_bytes();
         let Some(progress) = locked(&this.get().body).as_mut().map(|body| body.take(piece)) else { return Ok(()) };
         match progress {
-            Progress::TooLarge => Self::body_failed(this, Reason::BodyTooLarge),
+            Progress::Refused(reason) => Self::body_failed(this, reason),
             Progress::Whole => Self::body_complete(this),
             Progress::More => Self::next_piece(this),
+            Progress::Later => Ok(()),
         }
     }
 
     fn body_complete(this: &Bound<'_, Self>) -> PyResult<()> {
         let Some(reader) = locked(&this.get().body).take() else { return Ok(()) };
         match reader.into_parts() {
-            (Purpose::Forward(accepted), body, _) => Self::forward(this, *accepted, body),
+            (Purpose::Forward(accepted), body, _) => Self::forward(this, accepted, body),
             (Purpose::Discard(answer), ..) => Self::answer(this, &answer),
         }
     }
@@ -244,7 +256,17 @@ impl Exchange {
         answered
     }
 
-    /// Whether the time of the body may be up.
+    /// Whether the next piece of the body is to be asked for at this beat.
+    fn body_waits(&self) -> bool {
+        self.phase() == Phase::Body && locked(&self.body).as_ref().is_some_and(BodyReader::waits)
+    }
+
+    /// The caller that bytes are held for before anybody knows who it is.
+    fn address(&self) -> Holder {
+        Holder::Address(self.head.peer.map(|peer| peer.ip().to_canonical()))
+    }
+
+    /// Whether it is time to look at the body.
     fn body_due(&self, now: Instant) -> bool {
         self.phase() == Phase::Body && locked(&self.body).as_ref().is_some_and(|body| body.is_due(now))
     }
@@ -261,16 +283,25 @@ impl Exchange {
         (!self.head.closes).then_some(&self.shared.settings.keep_alive)
     }
 
-    /// The body is whole: the request is admitted and goes to the upstream thread, or is answered.
-    fn forward(this: &Bound<'_, Self>, accepted: Accepted, body: Bytes) -> PyResult<()> {
+    /// The body is whole: it is judged, here or on the thread of large ones.
+    fn forward(this: &Bound<'_, Self>, accepted: Box<Accepted>, body: Bytes) -> PyResult<()> {
+        let own = this.get();
+        let (accepted, body) = match own.shared.judge.get().filter(|_| body.len() > judge::LARGE) {
+            None => (accepted, body),
+            Some(judge) => match judge.hand_over(this.clone().unbind(), accepted, body) {
+                Ok(()) => return Ok(()),
+                Err(parts) => parts,
+            },
+        };
+        let judged = own.shared.worker.on_body(*accepted, &own.head, body);
+        Self::judged(this, judged)
+    }
+
+    /// The body is judged: the request goes to the upstream thread, or is answered.
+    fn judged(this: &Bound<'_, Self>, judged: BodyResult) -> PyResult<()> {
         let own = this.get();
         let worker = &own.shared.worker;
-        let admitted = if body.len() > LARGE {
-            this.py().detach(|| worker.on_body(accepted, &own.head, body))
-        } else {
-            worker.on_body(accepted, &own.head, body)
-        };
-        let admitted = match admitted {
+        let admitted = match judged {
             BodyResult::Admitted(admitted) => admitted,
             BodyResult::Answered(answer) => return Self::answer(this, &answer),
             BodyResult::Asks(question) => return Self::ask(this, question),

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use aigw_core::request::Header;
@@ -15,7 +15,9 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::in_flight::InFlight;
+use super::judge::Judge;
 use super::linger::Lingering;
+use crate::memory::Freed;
 
 /// Settings of a worker that its exchanges need.
 #[derive(Debug, Clone)]
@@ -38,8 +40,11 @@ pub(crate) struct Shared<E> {
     pub(crate) settings: Settings,
     pub(crate) upstream: Upstream<Worker, CallInFlight<E>>,
     pub(crate) event_loop: OnceLock<Py<PyAny>>,
+    pub(crate) judge: OnceLock<Judge<E>>,
     pub(crate) in_flight: InFlight<E>,
     pub(super) lingering: Lingering<E>,
+    /// The upstream thread's part of the memory that was freed.
+    pub(super) freed: Mutex<Freed>,
 }
 
 /// An exchange whose call the upstream thread has.
@@ -52,7 +57,9 @@ pub(crate) struct CallInFlight<E> {
 impl<E: PyClass> Shared<E> {
     pub(crate) fn new(worker: Worker, settings: Settings, upstream: Upstream<Worker, CallInFlight<E>>) -> Self {
         let (worker, in_flight) = (Arc::new(worker), InFlight::new(settings.max_in_flight));
-        Self { worker, settings, upstream, event_loop: OnceLock::new(), in_flight, lingering: Lingering::default() }
+        let (event_loop, judge) = (OnceLock::new(), OnceLock::new());
+        let (lingering, freed) = (Lingering::default(), Mutex::new(Freed::new()));
+        Self { worker, settings, upstream, event_loop, judge, in_flight, lingering, freed }
     }
 
     /// Counts an exchange among those in flight and returns its index; `None` when the worker is full.

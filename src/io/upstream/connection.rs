@@ -1,4 +1,4 @@
-//! One connection to an upstream, and the watch over all of them for hosts that vanished.
+//! One connection to an upstream, its bound on interim answers, and the watch over all of them for hosts that vanished.
 //!
 //! The kernel asks a silent peer every few seconds whether it is there (keep-alive), and ends the connection when nobody answers.
 //! It does not ask while sent bytes wait for their acknowledgement, so the watch looks at those itself. `TCP_USER_TIMEOUT` would
@@ -7,13 +7,15 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -23,6 +25,11 @@ use crate::socket::{Unacknowledged, unacknowledged};
 
 /// Heads of answers larger than this are garbage.
 const MAX_HEAD: usize = 256 * 1024;
+/// Most bytes of one read. A client that does not read keeps a buffer of twice this size filled.
+const READ: usize = 16 * 1024;
+/// Bytes that the kernel may receive ahead of the gateway; it doubles the number for its own records. By itself it would take
+/// megabytes for each answer whose client does not read.
+const RECEIVED_AHEAD: usize = 256 * 1024;
 /// A peer that sends nothing is asked after `IDLE`, then every `INTERVAL`; without `PROBES` answers in a row it is gone: 25 s.
 const IDLE: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -30,15 +37,105 @@ const PROBES: u32 = 3;
 /// A peer that acknowledges nothing of the sent bytes for so long is gone. With one look every 5 s: within 25 s.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 
+/// Most bytes that an upstream may send before the head of its answer is here: interim answers (1xx), the head itself, and the begin of
+/// the body, up to three reads of it.
+const MOST_BEFORE_ANSWER: u64 = (MAX_HEAD + 3 * READ) as u64;
+
 /// A connection that is ready for one request.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Outgoing>,
     /// The peer: an address of the upstream's name, or of the proxy.
     pub(super) peer: SocketAddr,
     vanished: Rc<Cell<bool>>,
+    awaited: Rc<Awaited>,
+}
+
+/// The wait for the head of an answer.
+#[derive(Debug, Default)]
+struct Awaited {
+    /// Bytes that may still come before it; `None`: no head is awaited.
+    left: Cell<Option<u64>>,
+    /// More came.
+    flooded: Cell<bool>,
+}
+
+/// A stream of bounded reads that ends when an upstream sends too much before its answer. The library reads interim answers without an end, and
+/// without letting other calls go on.
+struct Bounded<S> {
+    stream: S,
+    awaited: Rc<Awaited>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = if buffer.remaining() <= READ {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))
+        } else {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(READ));
+            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut part));
+            let length = part.filled().len();
+            buffer.advance(length);
+            read
+        };
+        if let Some(left) = self.awaited.left.get() {
+            let more = (buffer.filled().len() - before) as u64;
+            self.awaited.left.set(Some(left.saturating_sub(more)));
+            if more > left {
+                self.awaited.flooded.set(true);
+                return Poll::Ready(Err(std::io::Error::other("too many interim answers")));
+            }
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 impl Connection {
+    /// A request is sent next: the head of its answer is awaited.
+    pub(super) fn await_head(&self) {
+        self.awaited.left.set(Some(MOST_BEFORE_ANSWER));
+    }
+
+    /// The head is here.
+    pub(super) fn has_head(&self) {
+        self.awaited.left.set(None);
+    }
+
+    /// Whether the connection ended because the upstream sent too much before its answer.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.awaited.flooded.get()
+    }
+
     /// Whether another request may be sent.
     pub(super) fn is_ready(&self) -> bool {
         !self.sender.is_closed() && self.sender.is_ready()
@@ -70,6 +167,8 @@ impl Watch {
         descriptor: RawFd,
         peer: SocketAddr,
     ) -> hyper::Result<Connection> {
+        let awaited = Rc::<Awaited>::default();
+        let stream = Bounded { stream, awaited: Rc::clone(&awaited) };
         let (sender, connection) = Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
         // The sender reports the connection's errors to the call.
         let task = tokio::task::spawn_local(async move {
@@ -79,7 +178,7 @@ impl Watch {
         let watched =
             Watched { descriptor, task: task.abort_handle(), vanished: Rc::clone(&vanished), waiting: Cell::new(None) };
         self.0.borrow_mut().push(watched);
-        Ok(Connection { sender, peer, vanished })
+        Ok(Connection { sender, peer, vanished, awaited })
     }
 
     /// Ends the connections whose peers are gone, and forgets those that have ended. True while there are any.
@@ -116,9 +215,10 @@ impl Watched {
     }
 }
 
-/// Sets the socket's options: no delay of small pieces, keep-alive. A socket without them still works.
+/// Sets the socket's options: no delay of small pieces, a bounded buffer, keep-alive. A socket without them still works.
 pub(super) fn prepare(stream: &TcpStream) -> RawFd {
     let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_recv_buffer_size(stream, RECEIVED_AHEAD);
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, IDLE);
     let _ = sockopt::set_tcp_keepintvl(stream, INTERVAL);

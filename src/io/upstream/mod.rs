@@ -18,6 +18,7 @@ mod observer;
 mod outage;
 mod outbox;
 mod outgoing;
+mod pace;
 mod pool;
 mod proxy;
 mod resolve;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aigw_core::accept::room::Room;
 use aigw_core::balance::Origin;
 use aigw_core::cells::CounterSpace;
 use aigw_core::in_force::InForce;
@@ -29,6 +30,8 @@ pub trait CallObserver: Send + Sync + 'static {
     fn recorded(&self) -> impl Future<Output = ()>;
     /// An event that an operator should hear of.
     fn notice(&self, notice: Notice);
+    /// The memory of bodies and answers.
+    fn room(&self) -> &Arc<Room>;
     /// Whether the configuration in force has this origin.
     fn uses(&self, origin: &Origin) -> bool;
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aigw_core::accept::room::Holder;
 use aigw_core::forward::Attempt;
 use aigw_core::request::Answer;
 use aigw_core::settle::Failure;
@@ -19,6 +20,8 @@ use tokio::sync::Notify;
 
 use super::event::{AnswerHead, Event};
 use super::observer::CallObserver;
+use super::pace::Pace;
+use super::response::Way;
 
 /// The longest wait for the entry of a strict tier's call: a sync takes milliseconds.
 const STRICT: Duration = Duration::from_secs(30);
@@ -202,6 +205,13 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         if let Some(ping) = self.with(Call::ping).flatten() {
             self.chunk(ping);
         }
+    }
+
+    /// The pace of the answer's body.
+    pub(super) fn pace(&self, way: Way) -> Pace {
+        let room = self.ready.observer.room();
+        let holder = self.with(|call| call.holder()).unwrap_or(Holder::Address(None));
+        Pace::new(Arc::clone(room), room.nothing(holder), way.peer, way.deadlines.unread)
     }
 
     /// The body is whole: `last` are its last bytes. The client gets them behind the call's row in the ledger.

@@ -3,12 +3,10 @@
 //!
 //! The core says how long a head waits for its body (`stream/patience`).
 //!
-//! The server's stream pushes nothing back, so the client's own socket is asked how much it has acknowledged
-//! (`socket::Reader`); reading from the upstream stops while more than [`AHEAD`] bytes are on the way.
+//! Reading from the upstream stops while too many bytes wait for the client (`pace`).
 
 use super::observer::CallObserver;
 use super::outbox::Outbox;
-use crate::socket::Reader;
 use aigw_core::balance::Deadlines;
 use aigw_core::settle::Failure;
 use aigw_core::stream::patience::{SMALL, is_over, patience};
@@ -18,16 +16,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use std::future::poll_fn;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Most bytes that the gateway reads ahead of a client.
-const AHEAD: u64 = 1024 * 1024;
-/// Most bytes of one piece to the client.
-const PIECE: usize = 256 * 1024;
 /// Pieces that come closer together than this go out as one. A model's tokens are milliseconds apart and do not wait; an
 /// answer that is there all at once does not cost a wake-up for each line.
 const TOGETHER: Duration = Duration::from_millis(1);
@@ -36,8 +31,6 @@ const DONE: &[u8] = b"[DONE]";
 /// The longest wait of the last event for the end of its stream: servers write both within a millisecond. A client that has the
 /// last event sends its next call at once, which must not meet the permit of this one.
 const WITH_THE_END: Duration = Duration::from_millis(5);
-/// Interval at which a client that is behind is looked at again.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// How an answer may travel.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +42,9 @@ pub(super) struct Way {
     /// How often a silent stream gets a comment.
     pub(super) ping: Option<Duration>,
 }
+
+/// A buffer of this size and less is used again for the next piece.
+const SMALL_BUFFER: usize = 8 * 1024;
 
 /// Headers that belong to one connection, not to the message (RFC 9110 s.7.6.1), with the old proxies' own.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -131,8 +127,7 @@ async fn stream<O: CallObserver, T: 'static>(
     way: Way,
 ) -> Result<(bool, Bytes), Failure> {
     let mut came: u64 = 0;
-    let mut unchecked: u64 = 0;
-    let mut reader = None;
+    let mut pace = outbox.pace(way);
     let mut last: Option<Instant> = None;
     loop {
         if held.is_empty() {
@@ -147,31 +142,29 @@ async fn stream<O: CallObserver, T: 'static>(
             tokio::time::sleep_until(last + TOGETHER).await;
         }
         // Bytes that came before a fault go to the client all the same.
-        let mut gathered = gather(&mut body, &mut held).await;
+        let mut gathered = gather(&mut body, &mut held, pace.piece()).await;
         if matches!(gathered, Ok(false)) && held.trim_ascii_end().ends_with(DONE) {
             gathered = gather_end(&mut body, &mut held).await;
         }
-        let length = held.len() as u64;
-        came = came.saturating_add(length);
-        unchecked += length;
+        came = came.saturating_add(held.len() as u64);
         if came > way.max_answer {
             return Err(Failure::TooLarge);
         }
-        let piece = outbox.read(held.split().freeze());
+        // The rest of a large buffer would be held for as long as the client does not read.
+        let taken = if held.capacity() > SMALL_BUFFER { take(&mut held) } else { held.split() };
+        let piece = outbox.read(taken.freeze());
         if outbox.is_cut() {
             return Ok((false, piece));
         }
         if matches!(gathered, Ok(true)) {
             return Ok((true, piece));
         }
+        // The upstream's bytes that stay behind never reach the client.
+        pace.before(outbox.sent().unwrap_or(0), piece.len());
         outbox.piece(piece);
         last = Some(Instant::now());
         gathered?;
-        if unchecked > AHEAD / 4 {
-            unchecked = 0;
-            // The upstream's bytes that stay behind never reach the client.
-            keep_pace(&mut reader, outbox.sent().unwrap_or(0), way).await?;
-        }
+        pace.keep(outbox.sent().unwrap_or(0)).await?;
     }
 }
 
@@ -194,12 +187,12 @@ async fn next_with_pings<O: CallObserver, T: 'static>(
     }
 }
 
-/// Adds the pieces that are ready to `held`, to go out together. True at the body's end.
+/// Adds the pieces that are ready to `held`, up to `most` bytes, to go out together. True at the body's end.
 ///
 /// The connection's task hands over one piece at a time: it gets a pause before an empty channel counts as the end.
-async fn gather(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Failure> {
+async fn gather(body: &mut Incoming, held: &mut BytesMut, most: usize) -> Result<bool, Failure> {
     let mut paused = false;
-    while held.len() < PIECE {
+    while held.len() < most {
         match ready(body).await? {
             Some(Some(data)) => {
                 held.extend_from_slice(&data);
@@ -225,30 +218,6 @@ async fn gather_end(body: &mut Incoming, held: &mut BytesMut) -> Result<bool, Fa
         Err(failure) => return Err(failure),
     }
     Ok(false)
-}
-
-/// Waits until the client is less than [`AHEAD`] bytes behind; gives up when it reads nothing for as long as it may.
-async fn keep_pace(reader: &mut Option<Reader>, sent: u64, way: Way) -> Result<(), Failure> {
-    let Some(peer) = way.peer else { return Ok(()) };
-    // The pushed bytes must reach the socket before they are measured.
-    tokio::task::yield_now().await;
-    if reader.is_none() {
-        *reader = Reader::find(peer, sent);
-    }
-    let Some(reader) = reader else { return Ok(()) };
-    let mut behind = reader.behind(sent);
-    let mut since = Instant::now();
-    while behind > AHEAD {
-        tokio::time::sleep(LOOK).await;
-        let now = reader.behind(sent);
-        if now < behind {
-            since = Instant::now();
-        } else if since.elapsed() > way.deadlines.unread {
-            return Err(Failure::ClientStalled);
-        }
-        behind = now;
-    }
-    Ok(())
 }
 
 /// The next piece of the body, within `limit`; `None` at its end. Trailers are dropped.

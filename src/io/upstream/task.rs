@@ -185,6 +185,7 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
         loop {
             let (mut connection, pooled) = pool.take(&self.shared.means, way.deadlines.connect).await?;
             self.outbox.sending();
+            connection.await_head();
             let taken = request.body().taken();
             let answer = connection.sender.try_send_request(request);
             let answered = match taken {
@@ -203,6 +204,7 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
                     return Err(pool.refused(connection.peer, fault, &self.shared.means));
                 }
                 Some(Ok(answer)) => {
+                    connection.has_head();
                     if pooled {
                         self.shared.means.counters.reused.fetch_add(1, Ordering::Relaxed);
                     }
@@ -213,6 +215,7 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
                     // used.
                     Some(unsent) if pooled => request = unsent,
                     _ if connection.has_vanished() => return Err(Failure::Vanished),
+                    _ if connection.is_flooded() => return Err(Failure::Garbage),
                     // With TLS 1.3 a server judges the gateway's certificate behind the greeting, and before any request.
                     _ if !pooled && let Some(fault) = refused_certificate(error.error()) => {
                         return Err(pool.refused(connection.peer, fault, &self.shared.means));

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use aigw_core::accept::room::Room;
 use aigw_core::balance::{Origin, Reach};
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::in_force::InForce;
@@ -33,7 +34,8 @@ const SILENCE_MS: u64 = 40;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A worker without counters and log.
-struct Observer;
+#[derive(Default)]
+struct Observer(Arc<Room>);
 
 impl CallObserver for Observer {
     type Space = HeapSpace;
@@ -56,6 +58,10 @@ impl CallObserver for Observer {
 
     fn notice(&self, _: Notice) {}
 
+    fn room(&self) -> &Arc<Room> {
+        &self.0
+    }
+
     fn uses(&self, _: &Origin) -> bool {
         true
     }
@@ -76,7 +82,7 @@ fn ends() -> &'static Mutex<Ends> {
         let (upstream, inbox) = Upstream::<Observer, ()>::channel(Reach::default());
         let (told, events) = mpsc::channel();
         let deliver = move |batch: Batch<()>| batch.into_iter().for_each(|(_, event)| drop(told.send(event)));
-        thread::spawn(move || Upstream::run(inbox, Arc::new(Observer), PATIENCE, deliver, || ()));
+        thread::spawn(move || Upstream::run(inbox, Arc::new(Observer::default()), PATIENCE, deliver, || ()));
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let script = Arc::new(Mutex::new((false, Vec::new())));

@@ -113,7 +113,7 @@ impl World {
         let stages = Stages::new(
             hasher,
             Admitter::new(Arc::clone(&space)),
-            Bounds { max_body: 4096, probes: Probes::new(None) },
+            Bounds { max_body: 4096, max_members: 1000, probes: Probes::new(None), room: Arc::default() },
         );
         Self { space, in_force, stages, now: NOW }
     }
@@ -317,6 +317,7 @@ impl Spec {
             tls: self.tls,
             http10: false,
             closes: false,
+            passes: 0,
             authority: None,
         }
     }

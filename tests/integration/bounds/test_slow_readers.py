@@ -1,0 +1,39 @@
+"""Clients that never read cost little in the workers and in the kernel, and nobody else anything."""
+
+import time
+
+from tests.integration.bounds.conftest import ANSWER, Floor
+from tests.support.ends import message
+from tests.support.hostile import MIB, Peak, kernels_memory, resident, slow_readers, wait_memory
+from tests.support.wire import Connection
+
+READERS = 60
+EACH = 320 * 1024
+"""Bytes that a client which never reads may cost in a worker."""
+
+
+def test_clients_that_never_read_cost_little(floor: Floor) -> None:
+    request = message("GET", "/flood/x", f"apikey: {floor.caller().key}")
+    kernel = kernels_memory()
+    with Peak(floor.gateway) as peak, floor.healthy() as healthy:
+        crowd = slow_readers(floor.gateway.proxy, request, READERS)
+        settled, last = 0, -1
+        while settled < 10:
+            time.sleep(0.05)
+            now = resident(floor.gateway) // MIB
+            settled, last = (settled + 1 if now == last else 0), now
+    assert peak.grown <= READERS * EACH
+    # The upstream's own sockets are of this machine, too.
+    assert kernels_memory() - kernel <= READERS * 6 * MIB
+    assert len(healthy.times) > 10
+    for one in crowd:
+        one.close()
+    wait_memory(floor.gateway, peak.before + 8 * MIB)
+
+
+def test_slow_client_gets_every_byte(floor: Floor) -> None:
+    with Connection(floor.gateway.proxy) as connection:
+        connection.send(message("GET", "/flood/x", f"apikey: {floor.caller().key}"))
+        time.sleep(0.3)
+        answer = connection.answer()
+    assert (answer.status, len(answer.body)) == (200, ANSWER)
