@@ -18,8 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::io_error;
-use crate::exchange::judge::{self, Judge};
-use crate::exchange::{CallInFlight, Exchange, Settings, Shared, deliver, idle};
+use crate::exchange::{CallInFlight, Exchange, Judge, Settings, Shared, deliver, idle, judge};
 use crate::publisher::reach;
 
 /// Interval at which deadlines of exchanges in flight are checked.

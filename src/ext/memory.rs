@@ -15,6 +15,7 @@ const WORTH: u64 = 1024 * 1024;
 /// The shortest time between two walks: one takes some milliseconds, and pages that are used again cost a fault each.
 const BETWEEN: Duration = Duration::from_secs(3);
 
+// SAFETY: the two signatures are those of mimalloc.h (linked in statically) and malloc.h.
 unsafe extern "C" {
     fn mi_collect(force: bool);
     #[cfg(target_env = "gnu")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Bounds;
+use super::bounds::Bounds;
 use super::cors;
 use super::question::Question;
 use crate::accept;

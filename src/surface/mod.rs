@@ -5,6 +5,7 @@
 //! [`Admitted`] request, the only value that an upstream client takes. The head peeks at the limits and takes nothing; the
 //! whole body takes from all of them, or from none. A stage that turns a request away ends it: [`Rejected`].
 
+mod bounds;
 mod budget;
 pub mod call;
 mod case;
@@ -28,12 +29,12 @@ use crate::admit::Admitter;
 use crate::cells::CounterSpace;
 use crate::identify::KeyHasher;
 use crate::in_force::InForce;
-use crate::r#match::probe::Probes;
 use crate::r#match::{self, operation};
 use crate::refusal::{Reason, Refusal};
 use crate::request::{Head, Surface};
 use crate::settle::LogContext;
 use crate::units::Moment;
+pub use bounds::Bounds;
 pub use call::{Admitted, Call, FailedCall, Judged};
 pub use case::{Accepted, HeadOutcome, StandingReader};
 use case::{Case, Findings};
@@ -46,19 +47,6 @@ pub struct Stages<P: CounterSpace> {
     hasher: KeyHasher,
     admitter: Admitter<P>,
     bounds: Bounds,
-}
-
-/// The settings of a worker that its stages need.
-#[derive(Debug, Clone)]
-pub struct Bounds {
-    /// Most bytes of a body once it is decoded.
-    pub max_body: u64,
-    /// Most members and elements of a JSON body.
-    pub max_members: u64,
-    /// Paths that are answered without a key.
-    pub probes: Probes,
-    /// The memory of bodies and answers.
-    pub room: Arc<Room>,
 }
 
 /// A request that a stage turned away.

@@ -126,14 +126,13 @@ pub(super) fn body<P: CounterSpace>(
 ) -> Result<Admission<P>, Refusal> {
     let Case { in_force, admitter, bounds, head, now, .. } = *case;
     let OpenAiHead { endpoint, coding, caller } = accepted;
-    let offer = in_force.offer();
     let tier = context.tier(in_force).ok_or(Reason::Internal)?;
 
     // accept: the plain body of a size that the tier takes, and its deciding words
     let body = case.plain(context, body, coding)?;
     let (body, asked) = deciding_words(tier, head, endpoint, body)?;
     // admit: model and gates, then all limits, or none
-    let (at, model) = offer.model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
+    let (at, model) = in_force.offer().model(&asked.model).ok_or_else(|| openai::no_model(&asked.model))?;
     context.model = Some(at);
     gate::model(tier, model)?;
     gate::parameters(tier, &asked)?;

@@ -35,7 +35,8 @@ use crate::coroutine::{Step, step};
 use crate::protocol::{self, Names};
 use body::{BodyReader, Progress, Purpose, Within, ask};
 use linger::Left;
-pub(crate) use shared::{CallInFlight, Settings, Shared};
+use shared::LARGE;
+pub(crate) use shared::{CallInFlight, Judge, Settings, Shared};
 use waiter::Waiter;
 
 /// A refusal reads at most this much of a body: a client that is still writing would lose the answer.
@@ -286,7 +287,7 @@ impl Exchange {
     /// The body is whole: it is judged, here or on the thread of large ones.
     fn forward(this: &Bound<'_, Self>, accepted: Box<Accepted>, body: Bytes) -> PyResult<()> {
         let own = this.get();
-        let (accepted, body) = match own.shared.judge.get().filter(|_| body.len() > judge::LARGE) {
+        let (accepted, body) = match own.shared.judge.get().filter(|_| body.len() > LARGE) {
             None => (accepted, body),
             Some(judge) => match judge.hand_over(this.clone().unbind(), accepted, body) {
                 Ok(()) => return Ok(()),

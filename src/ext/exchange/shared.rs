@@ -4,18 +4,20 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use aigw_core::request::Header;
+use aigw_core::surface::Accepted;
 use aigw_io::upstream::Upstream;
 use aigw_io::worker::Worker;
+use bytes::Bytes;
 use pyo3::PyClass;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::in_flight::InFlight;
-use super::judge::Judge;
 use super::linger::Lingering;
 use crate::memory::Freed;
 
@@ -32,6 +34,37 @@ pub(crate) struct Settings {
     pub(crate) max_in_flight: usize,
     /// The listener speaks TLS.
     pub(crate) tls: bool,
+}
+
+/// Smaller bodies are judged where they come: it takes no longer than to hand them over.
+pub(super) const LARGE: usize = 64 * 1024;
+
+/// A body to judge.
+pub(crate) struct Job<E> {
+    pub(super) exchange: Py<E>,
+    pub(super) accepted: Box<Accepted>,
+    pub(super) body: Bytes,
+}
+
+/// The way to the thread that judges.
+pub(crate) struct Judge<E>(Sender<Job<E>>);
+
+impl<E> Judge<E> {
+    /// The way, and the jobs that come over it.
+    pub(crate) fn new() -> (Self, Receiver<Job<E>>) {
+        let (sender, jobs) = channel();
+        (Self(sender), jobs)
+    }
+
+    /// Hands a body over; gives its parts back when the thread is gone.
+    pub(super) fn hand_over(
+        &self,
+        exchange: Py<E>,
+        accepted: Box<Accepted>,
+        body: Bytes,
+    ) -> Result<(), (Box<Accepted>, Bytes)> {
+        self.0.send(Job { exchange, accepted, body }).map_err(|unsent| (unsent.0.accepted, unsent.0.body))
+    }
 }
 
 /// The parts of a worker that all its exchanges share.

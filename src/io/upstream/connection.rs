@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use aigw_core::settle::Failure;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
@@ -131,19 +132,16 @@ impl Connection {
         self.awaited.left.set(None);
     }
 
-    /// Whether the connection ended because the upstream sent too much before its answer.
-    pub(super) fn is_flooded(&self) -> bool {
-        self.awaited.flooded.get()
-    }
-
     /// Whether another request may be sent.
     pub(super) fn is_ready(&self) -> bool {
         !self.sender.is_closed() && self.sender.is_ready()
     }
 
-    /// Whether the connection ended because the peer's host acknowledges nothing any more.
-    pub(super) fn has_vanished(&self) -> bool {
-        self.vanished.get()
+    /// Why the gateway itself ended the connection: the peer's host acknowledges nothing any more, or the upstream sent too much
+    /// before its answer.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        let flooded = self.awaited.flooded.get().then_some(Failure::Garbage);
+        self.vanished.get().then_some(Failure::Vanished).or(flooded)
     }
 }
 

@@ -4,6 +4,7 @@
 //! the last. Out: batches of (waiter, event). Invariant: nothing follows a call's last event.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,6 @@ use tokio::sync::Notify;
 use super::event::{AnswerHead, Event};
 use super::observer::CallObserver;
 use super::pace::Pace;
-use super::response::Way;
 
 /// The longest wait for the entry of a strict tier's call: a sync takes milliseconds.
 const STRICT: Duration = Duration::from_secs(30);
@@ -207,11 +207,11 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         }
     }
 
-    /// The pace of the answer's body.
-    pub(super) fn pace(&self, way: Way) -> Pace {
+    /// The pace of the answer's body to `peer`, which may read nothing for so long.
+    pub(super) fn pace(&self, peer: Option<SocketAddr>, unread: Duration) -> Pace {
         let room = self.ready.observer.room();
         let holder = self.with(|call| call.holder()).unwrap_or(Holder::Address(None));
-        Pace::new(Arc::clone(room), room.nothing(holder), way.peer, way.deadlines.unread)
+        Pace::new(Arc::clone(room), room.nothing(holder), peer, unread)
     }
 
     /// The body is whole: `last` are its last bytes. The client gets them behind the call's row in the ledger.

@@ -127,7 +127,7 @@ async fn stream<O: CallObserver, T: 'static>(
     way: Way,
 ) -> Result<(bool, Bytes), Failure> {
     let mut came: u64 = 0;
-    let mut pace = outbox.pace(way);
+    let mut pace = outbox.pace(way.peer, way.deadlines.unread);
     let mut last: Option<Instant> = None;
     loop {
         if held.is_empty() {

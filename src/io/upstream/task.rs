@@ -214,8 +214,7 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
                     // Nothing of the request was written: the pooled socket was closed before. Another connection may be
                     // used.
                     Some(unsent) if pooled => request = unsent,
-                    _ if connection.has_vanished() => return Err(Failure::Vanished),
-                    _ if connection.is_flooded() => return Err(Failure::Garbage),
+                    _ if let Some(failure) = connection.failure() => return Err(failure),
                     // With TLS 1.3 a server judges the gateway's certificate behind the greeting, and before any request.
                     _ if !pooled && let Some(fault) = refused_certificate(error.error()) => {
                         return Err(pool.refused(connection.peer, fault, &self.shared.means));
