@@ -56,7 +56,7 @@ def test_stop_of_everybody_kills_nobody(new_gateway: New) -> None:
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
         assert answers(gateway)
-    assert [gateway.children()[name] for name in ("control", "worker-1", "worker-2")] == processes[1:]
+    assert sorted(gateway.children().values()) == sorted(processes[1:])
 
 
 def test_working_gateway_is_no_hung_one(new_gateway: New) -> None:

@@ -198,7 +198,16 @@ def test_nothing_of_the_callers_secrets_goes_on(ends: Ends) -> None:
     assert sent.one("accept-encoding") == "identity"
     assert sent.one("x-request-id") == got.one("x-request-id")
     assert {name: sent.one(name) for name in PASSED} == PASSED
-    known = {"authorization", "accept-encoding", "content-length", "host", "via", "x-request-id", *PASSED}
+    known = {
+        "authorization",
+        "accept-encoding",
+        "content-length",
+        "host",
+        "via",
+        "x-request-id",
+        "x-aigw-passes",
+        *PASSED,
+    }
     assert {name for name, _ in sent.headers} == known
 
 
