@@ -37,10 +37,11 @@ impl Period {
 
     #[getter]
     fn canonical(&self) -> String {
-        match self.0 {
-            CorePeriod::Every(seconds, _) => format!("{seconds}s"),
-            word => word.to_string(),
-        }
+        use CorePeriod::{Day, Every, Hour, Minute, Second};
+        let Every(seconds, _) = self.0 else { return self.0.to_string() };
+        // One length has one counter, however it is written.
+        let word = [Second, Minute, Hour, Day].into_iter().find(|word| word.seconds() == Some(seconds.get()));
+        word.map_or_else(|| format!("{seconds}s"), |word| word.to_string())
     }
 
     fn __str__(&self) -> String {

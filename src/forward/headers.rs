@@ -2,7 +2,7 @@
 //!
 //! In: a head, its target, its caller. Out: headers. Framing and hop-by-hop headers are never copied. Headers that only the
 //! gateway may send (`X-Consumer-*`, `X-Credential-*`, `X-Authenticated-*`, `X-Forwarded-*`, request ids) are removed from
-//! the client's, and set again.
+//! the client's, and set again; `Forwarded`, `X-Original-URL` and `X-Rewrite-URL` are removed.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -237,7 +237,11 @@ fn is_ours(name: &str) -> bool {
         | "x-request-id"
         | "x-real-ip"
         | "x-anonymous-consumer"
-        | "http2-settings" => true,
+        | "http2-settings"
+        // The client's word on who it is and on what it asks for: some servers believe it.
+        | "forwarded"
+        | "x-original-url"
+        | "x-rewrite-url" => true,
         // Kong passes the claims of a token on in `X-Authenticated-*`.
         _ => ["x-consumer-", "x-credential-", "x-authenticated-", "x-aigw-", "x-forwarded-", "x-kong-"]
             .iter()

@@ -173,6 +173,7 @@ def _listener(address: HostPort) -> JsonDict:
 
 def _reachable(admin: Admin) -> bool:
     try:
+        admin.store.must_be_there()
         with admin.store.reading() as reader:
             reader.get("services", "id", "", 0)
     except StoreError:

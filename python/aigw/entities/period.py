@@ -21,7 +21,7 @@ def longest(per: str) -> int:
 
 
 def canonical_per(per: str) -> str:
-    """The calendar word, or the duration in whole seconds."""
+    """The calendar word, also of a duration of its length; else the duration in whole seconds."""
     return Period(per).canonical
 
 

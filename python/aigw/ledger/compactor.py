@@ -153,7 +153,9 @@ class Compactor:
         with self._store.reading() as connection:
             self._names.load(connection)
             rows = connection.execute(sa.select(cursors).where(cursors.c.done == 0))
-            self._cursors = {(r.life, r.slot, r.segment): Cursor(r.n, r.next, False, r.damage, r.entries, r.first) for r in rows}
+            self._cursors = {
+                (r.life, r.slot, r.segment): Cursor(r.n, r.next, False, r.damage, r.entries, r.first) for r in rows
+            }
             self._next_cursor = int(connection.scalar(sa.select(sa.func.max(cursors.c.n))) or 0) + 1
             self._next_event = int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0) + 1
         self._is_loaded = True

@@ -56,7 +56,9 @@ cursors: Final = Table(
     Column("done", Integer, nullable=False),  # 1: every record is stored
     Column("entries", Integer, nullable=False),  # entries among the stored records; the others are refusals
     Column("damage", Text),  # the fault that ended the segment early
-    Column("first", Integer, nullable=False, server_default=text("0")),  # number of its first event; 0: it has none, or is older
+    Column(
+        "first", Integer, nullable=False, server_default=text("0")
+    ),  # number of its first event; 0: it has none, or is older
     UniqueConstraint("life", "slot", "segment"),
 )
 

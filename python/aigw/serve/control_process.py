@@ -40,6 +40,9 @@ def main(arguments: list[str]) -> int:
     orders, settings = child.enter(arguments)
     log = Log(settings.log_format, "control", take_over(stream=True))
     logging.getLogger().addHandler(Records(log))
+    logging.getLogger("python_multipart").setLevel(
+        logging.CRITICAL
+    )  # a line for each odd form of a client, and its content
     allow(settings.upstream_allow or "")
     bar = Bar(sys.stderr.isatty())
     gc.disable()  # objects of a start either stay or are freed by reference counting

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
@@ -61,6 +61,7 @@ class Embedded(Server):  # type: ignore[misc]  # untyped in the library
             backlog=BACKLOG,
             backpressure=MAX_CONNECTIONS,
             http1_settings=HTTP1Settings(header_read_timeout=round(idle_s * 1000), max_buffer_size=MAX_BUFFER_BYTES),
+            ssl_protocol_min=SSLProtocols.tls12,  # some old clients have no 1.3
             log_enabled=False,
         )
         self._address = address

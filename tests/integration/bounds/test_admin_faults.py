@@ -5,9 +5,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
+import pytest
 
 from tests.support.processes import PATIENCE_S, Gateway
 from tests.support.surface import metric
@@ -65,3 +67,29 @@ def test_two_hosts_are_400(new_gateway: New) -> None:
     host = f"Host: {urlsplit(gateway.admin).netloc}\r\n"
     status, _, body = exchange(gateway, f"GET /services HTTP/1.1\r\n{host}{host}Connection: close\r\n\r\n".encode())
     assert status == 400 and "exactly one" in json.loads(body)["message"]
+
+
+@pytest.mark.parametrize("gone", ["data", "store.db"])
+def test_write_to_a_store_that_is_gone_is_503(new_gateway: New, tmp_path: Path, gone: str) -> None:
+    gateway = new_gateway(workers=2, data=tmp_path / "data")
+    gateway.make("/services", name="before", url="http://127.0.0.1:9")
+    path = tmp_path / "data" if gone == "data" else tmp_path / "data" / gone
+    aside = path.with_name("aside")
+    path.rename(aside)
+    service = {"name": "late", "url": "http://127.0.0.1:9"}
+    refused = httpx.post(gateway.admin + "/services", json=service, trust_env=False, timeout=PATIENCE_S)
+    assert refused.status_code == 503 and "was removed or replaced" in refused.json()["message"], refused.text
+    assert httpx.get(gateway.admin + "/readyz", trust_env=False).status_code == 503
+    assert httpx.get(gateway.proxy + "/nothing", trust_env=False).status_code == 404
+    aside.rename(path)
+    gateway.make("/services", name="late", url="http://127.0.0.1:9")
+    assert httpx.get(gateway.admin + "/readyz", trust_env=False).status_code == 200
+
+
+def test_odd_form_of_a_client_is_no_line_of_the_log(new_gateway: New) -> None:
+    gateway = new_gateway()
+    body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\nmore behind the end of it'
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    httpx.post(gateway.admin + "/services", content=body, headers=headers, trust_env=False)
+    lines = [json.loads(line) for line in gateway.process.lines]
+    assert [line for line in lines if line["event"] == "message"] == []

@@ -363,6 +363,20 @@ def test_headers_of_one_hop_end_here(gate: Gateway, kept: Upstream, lines: list[
     assert request.all("connection") == []
 
 
+def test_clients_word_on_its_address_does_not_go_on(gate: Gateway, kept: Upstream) -> None:
+    lines = [
+        "Forwarded: for=10.0.0.1;host=evil",
+        "X-Original-URL: /admin",
+        "X-Rewrite-URL: /admin",
+        "X_Original_URL: /admin",
+    ]
+    with Connection(gate.proxy) as connection:
+        assert connection.ask(get("/open/x", *lines, "X-Three: 3")).status == 200
+    (request,) = kept.take()
+    names = {name.lower().replace("_", "-") for name, _ in request.headers}
+    assert not names & {"forwarded", "x-original-url", "x-rewrite-url"} and request.one("x-three") == "3"
+
+
 def test_a_client_cannot_name_the_gateways_headers_as_its_hops(gate: Gateway, kept: Upstream) -> None:
     named = "Connection: host, content-length, x-consumer-username, x-forwarded-for, x-request-id"
     with Connection(gate.proxy) as connection:

@@ -53,6 +53,14 @@ def secured(gateway: Gateway, pem: Certificate) -> Iterator[ssl.SSLSocket]:
         yield client
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_both_versions_of_tls_are_offered(gateway: Gateway, pem: Certificate, version: ssl.TLSVersion) -> None:
+    context = pem.client()
+    context.minimum_version = context.maximum_version = version
+    with connect(gateway.proxy) as plain, context.wrap_socket(plain, server_hostname="localhost") as client:
+        assert client.version() == version.name.replace("_", ".")
+
+
 def test_a_plain_answer_and_a_kept_connection(gateway: Gateway, pem: Certificate) -> None:
     def script(wire: Wire) -> None:
         while wire.request() is not None:

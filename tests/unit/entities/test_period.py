@@ -16,7 +16,14 @@ def test_period_has_its_longest_length_and_canonical_form() -> None:
     assert {per: (longest(per), canonical_per(per)) for per in ("90s", "15m", "5h", "7d")} == {
         "90s": (90, "90s"), "15m": (900, "900s"), "5h": (18_000, "18000s"), "7d": (7 * DAY, f"{7 * DAY}s"),
     }  # fmt: skip
-    assert canonical_per("minute") == "minute", "its counter column is not that of 60s"
+    for word, texts in {
+        "second": ["1s"],
+        "minute": ["60s", "1m"],
+        "hour": ["3600s", "60m", "1h"],
+        "day": ["24h", "1d"],
+    }.items():
+        assert [canonical_per(text) for text in [word, *texts]] == [word] * (len(texts) + 1), "one length, one column"
+    assert canonical_per("30d") != "month"
     assert str(Period("5h")) == "5h"
 
 

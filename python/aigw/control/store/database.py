@@ -16,6 +16,7 @@ from aigw import sqlite
 from aigw.control.store import tables
 from aigw.control.store.read import StoreReader
 from aigw.control.store.write import WriteSession
+from aigw.errors import StoreError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 CALLED: Final = "the store"
@@ -32,6 +33,7 @@ class Store:
             with self._engine.connect() as connection:
                 query = sa.select(tables.meta.c.value).where(tables.meta.c.key == "store_id")
                 self.store_id: Final = str(connection.scalar(query))
+        self._file = _identity(path)
 
     def _prepare(self) -> None:
         with self._engine.connect() as connection, _unlinked(connection), connection.begin():
@@ -63,12 +65,21 @@ class Store:
     def writing(self) -> Iterator["WriteSession"]:
         """One transaction, durable when the block ends without an exception. Raises StoreError."""
         with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
-            session = WriteSession(connection)
+            self.must_be_there()
+            session = WriteSession(connection, self.must_be_there)
             try:
                 yield session
                 session.commit()
             finally:
                 session.release_cache()
+
+    def must_be_there(self) -> None:
+        """Raise StoreError if the file was removed, moved or replaced: writes to the open one would be lost."""
+        if _identity(self._path) != self._file:
+            raise StoreError(
+                f"{CALLED} {self._path} was removed or replaced while the gateway runs, and nothing of this was changed: put the data folder "
+                "back, or stop the gateway, restore the folder from a backup and start it again"
+            )
 
     def keep(self, key: str, value: str) -> bool:
         """Store a fact of this folder, once. False if the store has another value. Raises StoreError."""
@@ -82,6 +93,15 @@ class Store:
     def close(self) -> None:
         """Close the files."""
         self._engine.dispose()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None without one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

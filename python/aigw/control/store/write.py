@@ -3,7 +3,7 @@
 `changes` collects a `Change` for every row written, or a `BulkChange`. Only the file changes its own entities.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -41,8 +41,10 @@ LOG_PAGES: Final = 1000
 class WriteSession(StoreReader):
     """The transaction. `changes` includes the rows that a deletion removed with their entity."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, before_commit: Callable[[], None] = lambda: None) -> None:
+        """`before_commit` raises StoreError where a commit would be lost."""
         super().__init__(connection)
+        self._before_commit = before_commit
         self.changes: list[Change | BulkChange] = []
         self.is_bulk = False
 
@@ -193,6 +195,7 @@ class WriteSession(StoreReader):
 
     def commit(self) -> None:
         """Commit now, so that the caller can undo its own state if the commit fails."""
+        self._before_commit()
         self.connection.commit()
 
     def purge(self, now: int, most: int = 1000) -> int:
