@@ -130,6 +130,8 @@ class FileConsumers:
         """Line -> path of the first entity of a kind that begins there, for these lines."""
     def keys(self) -> list[str | bytes]:
         """The key of each credential, or its HMAC where the file has that, in the order of the file."""
+    def digest(self) -> bytes:
+        """32 bytes that differ for files whose consumers differ, lines included. They tell of keys: keep only an HMAC of them."""
 
 @final
 class FileConsumerRows:

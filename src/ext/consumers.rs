@@ -107,6 +107,10 @@ impl FileConsumers {
         keys.collect()
     }
 
+    fn digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &py.detach(|| self.inner.digest()))
+    }
+
     fn __repr__(&self) -> String {
         format!("FileConsumers({})", self.inner.consumers.len())
     }

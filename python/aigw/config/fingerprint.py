@@ -42,7 +42,7 @@ def fingerprint(name: str, data: bytes, environment: Mapping[str, str], folder: 
     whole = hashlib.sha256(name.encode(errors="surrogateescape") + b"\0" + content.digest())
     resolver = Resolver(environment, folder)
     variables: dict[str, None] = {}
-    for reference in dict.fromkeys(_REFERENCE.findall(data)):
+    for reference in dict.fromkeys(_REFERENCE.findall(data) if b"${" in data else ()):
         if (variable := _VARIABLE.match(reference)) is not None:
             variables[variable[1].decode()] = None
         try:
@@ -50,9 +50,9 @@ def fingerprint(name: str, data: bytes, environment: Mapping[str, str], folder: 
         except Unresolved as error:
             value = f"\0{error}"
         whole.update(b"\0" + value.encode(errors="surrogateescape"))
-    for name_of_pem in dict.fromkeys(found.strip() for found in _PEM.findall(data)):
+    for name_of_pem in dict.fromkeys(found.strip() for found in (_PEM.findall(data) if b"tls_" in data else ())):
         whole.update(b"\0" + _content(resolver, name_of_pem, MAX_PEM))
-    for tokenizer in dict.fromkeys(found.strip() for found in _TOKENIZER.findall(data)):
+    for tokenizer in dict.fromkeys(found.strip() for found in (_TOKENIZER.findall(data) if b"file" in data else ())):
         whole.update(b"\0" + hashlib.sha256(_content(resolver, tokenizer, MAX_TOKENIZER)).digest())
     return Fingerprint(content.hexdigest(), whole.hexdigest(), tuple(dict.fromkeys(resolver.files)), tuple(variables))
 

@@ -27,6 +27,7 @@ class Source:
 
     def __init__(self, name: str, data: bytes, environment: Mapping[str, str], folder: FilePath) -> None:
         self.name = name
+        self._data = data
         self.findings: list[Finding] = []
         self.warnings: list[Finding] = []
         try:
@@ -46,7 +47,7 @@ class Source:
         self.resolved: list[str] = []
         self._unresolved: set[Path] = set()
         self._references: dict[Path, list[tuple[str, str]]] = {}
-        values = {path: value for path in self.document.containing("${") if (value := self._resolve(path)) is not None}
+        values = {path: value for path in self.containing("${") if (value := self._resolve(path)) is not None}
         self.consumers: FileConsumers = self.document.consumers(
             [
                 (path, value, path in self.wholes, self._shown_reference(path))
@@ -59,6 +60,13 @@ class Source:
         self.root: Any = self.document.value((), self.consumers)
         for path, value in values.items():
             self._put_value(path, value)
+
+    def containing(self, text: str) -> list[Path]:
+        """The paths of the texts with this one, which has no space and no quote, in it."""
+        # A text that is not among the bytes can only be written with escapes.
+        if text.encode() not in self._data and b"\\" not in self._data:
+            return []
+        return self.document.containing(text)
 
     def _resolve(self, path: Path) -> str | None:
         """The value of a text with references; None with a finding."""

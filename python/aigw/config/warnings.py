@@ -69,7 +69,7 @@ def _timeouts(source: Source, path: Path, timeouts: Any) -> None:
 
 def _variables(source: Source, models: Mapping[str, ModelSpec]) -> None:
     """Values that hold the spelling of another program: here they are plain text, and the upstream would get them as its key."""
-    paths: list[Path] = [*source.document.containing("os.environ"), *source.document.containing("vault://env/")]
+    paths: list[Path] = [*source.containing("os.environ"), *source.containing("vault://env/")]
     upstreams: dict[Path, None] = {}
     for name, spec in models.items():
         for index, upstream in enumerate(spec.upstreams):
@@ -93,7 +93,7 @@ def _variables(source: Source, models: Mapping[str, ModelSpec]) -> None:
 def _marks(source: Source, mark: str | None) -> None:
     """HMACs that name their secret: of another data folder, or of two."""
     first: str | None = mark
-    for path in source.document.containing("hmac:"):
+    for path in source.containing("hmac:"):
         found = _MARKED.match(source.text_at(path) or "") if path[-1:] == ("key_hash",) else None
         if found is None:
             continue

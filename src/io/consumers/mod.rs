@@ -10,6 +10,10 @@ pub mod read;
 pub mod repeats;
 pub mod rows;
 
+use std::hash::{Hash as _, Hasher};
+
+use ring::digest::{Context, SHA256};
+
 /// All consumers of one file, in the order of the file.
 #[derive(Debug, Default)]
 pub struct FileConsumers {
@@ -28,6 +32,16 @@ impl FileConsumers {
         self.consumers.binary_search_by_key(&index, |one| one.index).map_or(true, |at| self.consumers[at].has_plugins)
     }
 
+    /// A digest of everything that the file says of its consumers, lines included. It tells of keys: nobody may see it unkeyed.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut sum = Sum(Context::new(&SHA256));
+        (&self.consumers, &self.tiers).hash(&mut sum);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(sum.0.finish().as_ref());
+        digest
+    }
+
     /// Every entity of a kind: its line, its consumer's index in the file's list, and its own index in the consumer.
     pub fn positions(&self, kind: EntityKind) -> impl Iterator<Item = (usize, usize, usize)> {
         self.consumers.iter().flat_map(move |one| {
@@ -42,6 +56,19 @@ impl FileConsumers {
     }
 }
 
+/// Every byte that is hashed, in one SHA-256.
+struct Sum(Context);
+
+impl Hasher for Sum {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
 /// A consumer that breaks a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Invalid {
@@ -52,7 +79,7 @@ pub struct Invalid {
 }
 
 /// One consumer. It has a username, a custom id, or both.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Consumer {
     /// Index in the file's list.
     pub index: usize,
@@ -117,7 +144,7 @@ impl EntityKind {
 }
 
 /// An API key of a consumer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Credential {
     /// Line of the file, from 1.
     pub line: usize,
@@ -133,7 +160,7 @@ pub struct Credential {
 }
 
 /// A key as the file has it.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, Hash)]
 pub enum Key {
     /// The key.
     Text(Box<str>),
@@ -148,7 +175,7 @@ impl std::fmt::Debug for Key {
 }
 
 /// A group of a consumer for the plugin `acl`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Acl {
     /// Line of the file, from 1.
     pub line: usize,
@@ -156,4 +183,36 @@ pub struct Acl {
     pub group: Box<str>,
     /// Labels.
     pub tags: Tags,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(key: &str, line: usize) -> FileConsumers {
+        let key = Key::Text(key.into());
+        let credential = Credential { line, key, tags: None, ttl: 0, reference: None };
+        let consumer = Consumer {
+            index: 0,
+            line: 1,
+            username: Some("ann".into()),
+            custom_id: None,
+            tags: None,
+            tier: Some(0),
+            tier_in_groups: false,
+            credentials: vec![credential],
+            acls: Vec::new(),
+            has_plugins: false,
+        };
+        FileConsumers { consumers: vec![consumer], invalid: Vec::new(), tiers: vec!["free".into()] }
+    }
+
+    #[test]
+    fn digest_tells_every_change() {
+        let digest = |file: FileConsumers| file.digest();
+        assert_eq!(digest(file("one", 2)), digest(file("one", 2)));
+        let tier = FileConsumers { tiers: vec!["pro".into()], ..file("one", 2) };
+        let all = [file("one", 2), file("two", 2), file("one", 3), tier].map(digest);
+        assert_eq!(std::collections::BTreeSet::from(all).len(), 4);
+    }
 }

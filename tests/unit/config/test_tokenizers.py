@@ -53,7 +53,7 @@ def test_a_file_is_compiled_by_the_hash_of_its_content(tmp_path: Path, name: str
     digest = hashlib.sha256(put(tmp_path, name)).hexdigest()
     (row,) = rows(tmp_path)["models"]
     model = LlmModel.model_validate(row.body)
-    assert model_entry(1, model)["tokenizer"] == {"file": {"name": digest, "per_byte": per_byte}}
+    assert model_entry(1, model, [1])["tokenizer"] == {"file": {"name": digest, "per_byte": per_byte}}
     assert model.spec.tokenizer == {"file": "words.json"}
     assert document(rows(tmp_path), None)["models"]["m"]["tokenizer"] == {"file": "words.json"}
 

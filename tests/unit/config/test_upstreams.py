@@ -60,7 +60,7 @@ def wrong(upstream: str, more: str = "", folder: Path = Path()) -> str:
 )  # fmt: skip
 def test_url_takes_any_base(url: str, path: str, query: str) -> None:
     (row,) = rows(one(f"url: '{url}'"))["models"]
-    entry: Any = model_entry(1, LlmModel.model_validate(row.body))["upstreams"][0]
+    entry: Any = model_entry(1, LlmModel.model_validate(row.body), [1])["upstreams"][0]
     assert (entry["path"], entry["base_query"]) == (path, query)
 
 
@@ -147,7 +147,7 @@ def test_values_of_references_are_sealed_and_never_shown() -> None:
     assert spec["headers"] == {"x-team": None, "x-plain": "ai", "Authorization": None, "x-api-key": None}
     assert (spec["query"], spec["api_key"], spec["model"]) == ({"sig": None, "api-version": "1"}, None, "a/b")
     assert "planted" not in str(row.body["spec"])
-    entry: Any = model_entry(1, LlmModel.model_validate(row.body))["upstreams"][0]
+    entry: Any = model_entry(1, LlmModel.model_validate(row.body), [1])["upstreams"][0]
     opened = {
         name: bytes.fromhex(value.removeprefix("sealed:"))[::-1].decode() if sealed else value
         for name, value, sealed in entry["headers"]
@@ -197,7 +197,7 @@ def test_certificates_are_read_sealed_and_watched(tmp_path: Path) -> None:
     assert {tmp_path / "ca.pem", made.chain, made.key} <= set(before.files)
     old = rows(text, {}, tmp_path)
     (row,) = old["models"]
-    entry: Any = model_entry(1, LlmModel.model_validate(row.body))["upstreams"][0]
+    entry: Any = model_entry(1, LlmModel.model_validate(row.body), [1])["upstreams"][0]
     assert bytes.fromhex(entry["tls_key"].removeprefix("sealed:"))[::-1] == made.key.read_bytes()
     assert document(old, None)["models"]["m"]["upstreams"][0]["tls_ca"] == "ca.pem"
     (tmp_path / "ca.pem").write_bytes(made.chain.read_bytes() * 2)

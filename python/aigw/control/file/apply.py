@@ -63,30 +63,38 @@ def apply(
     rows: ConsumerRows | None = None,
     default_tier: str | None = None,
     sections: Sections = NO_SECTIONS,
+    *,
+    keeps_consumers: bool = False,
 ) -> Applied:
-    """Replace the file's entities in the store by these; `default_tier` is an id, `sections` the file's settings.
+    """Replace the file's entities in the store by these; `default_tier` is an id, `sections` the file's settings. `keeps_consumers`:
+    consumers, credentials and acls stay as they are.
     Raises Conflicts; then the caller must roll back, as `GroupCommit.submit(..., alone=True)` does."""
     collecting = gc.isenabled()
     gc.disable()  # there are no cycles here, and walking all rows for them takes a quarter of the time
     try:
         for section in SECTIONS:
             session.set_section(section, sections.get(section))
-        return _apply(session, declared, rows, default_tier)
+        return _apply(session, declared, rows, default_tier, keeps_consumers)
     finally:
         if collecting:
             gc.enable()
 
 
 def _apply(
-    session: WriteSession, declared: Iterable[Declared], rows: ConsumerRows | None, default_tier: str | None
+    session: WriteSession,
+    declared: Iterable[Declared],
+    rows: ConsumerRows | None,
+    default_tier: str | None,
+    keeps_consumers: bool,
 ) -> Applied:
-    stored = session.of_file()
+    stored = session.of_file(kind for kind in KINDS if not (keeps_consumers and kind in CONSUMER_KINDS))
     plans = {kind: _Plan(KINDS[kind]) for kind in KINDS}
     build = ConflictBuilder(
         session, plans["consumers"].wanted, rows.native.name if rows is not None else lambda _: None
     )
     conflicts = _plan_others(plans, declared, stored, build)
-    _plan_consumers(session, plans, rows, stored)
+    if not keeps_consumers:
+        _plan_consumers(session, plans, rows, stored)
     if rows is not None:
         same = rows.native.same_digests()[:MOST]
         conflicts += (

@@ -35,6 +35,13 @@ def consumer_rows(file: File, sealer: Sealer, now: int, since: Since) -> Consume
     return ConsumerRows(file, tier_ids(file), sealer, now, since)
 
 
+def consumers_mark(file: File, sealer: Sealer) -> str:
+    """A text that differs for files whose `consumer_rows` differ."""
+    ids = tier_ids(file)
+    parts = [file.name, *(ids[name] for name in file.consumers.tiers)]
+    return sealer.hash_key(file.consumers.digest() + "\0".join(parts).encode(errors="surrogateescape")).hex()
+
+
 def rows_of_file(file: File, sealer: Sealer, now: int, since: Since) -> dict[str, list[Row]]:
     """Every entity of the file as the store would hold it, by kind; an entity comes after the ones it refers to."""
     found: dict[str, list[Row]] = {kind: [] for kind in ORDER}

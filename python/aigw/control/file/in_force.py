@@ -33,7 +33,15 @@ from aigw.control.file.apply import Conflict, Conflicts, Declared, apply
 from aigw.control.file.changes import Difference, difference
 from aigw.control.file.consumers import ConsumerRows
 from aigw.control.file.copies import TokenizerCopies
-from aigw.control.file.declare import Sealer, consumer_rows, declared, default_tier, rows_of_file, sections_of
+from aigw.control.file.declare import (
+    Sealer,
+    consumer_rows,
+    consumers_mark,
+    declared,
+    default_tier,
+    rows_of_file,
+    sections_of,
+)
 from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
 from aigw.control.file.kept import Kept, kept
@@ -43,7 +51,7 @@ from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.publication import Publication
 from aigw.control.store import tables
 from aigw.control.store.database import Store
-from aigw.control.store.origin import Origin
+from aigw.control.store.origin import Origin, name_of
 from aigw.control.store.rows import NO_SECTIONS, Sections
 from aigw.control.store.write import WriteSession
 from aigw.errors import AigwError, ConfigError, StoreError, Unservable, explain
@@ -282,14 +290,19 @@ class Configuration:
     def _apply(self, trigger: str, text: FileText, file: File) -> Outcome:
         now = self._now()
         self._note(text)
-        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read)
+        consumers = consumers_mark(file, self._sealer)
+        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read, consumers=consumers)
         entities = declared(file, self._sealer, int(now))
-        rows = consumer_rows(file, self._sealer, int(now), self._made)
+        # Hundreds of thousands of equal rows need no comparison: the Admin API changes no row of the file.
+        same = self.stamp is not None and self.stamp.consumers == consumers
+        rows = None if same else consumer_rows(file, self._sealer, int(now), self._made)
         names = {e.id: e.name for e in file.entities if e.kind != "plugins"}
         before = self._tokenizers_in_use()
         self.tokenizers.keep(file.tokenizers)
         try:
-            done = self._write(trigger, stamp, entities, (default_tier(file), sections_of(file)), names, rows)
+            done = self._write(
+                trigger, stamp, entities, (default_tier(file), sections_of(file)), names, rows, keeps_consumers=same
+            )
         except Conflicts as error:
             raise ConfigErrors(findings(error.found, file)) from None
         except Unservable as error:
@@ -330,15 +343,20 @@ class Configuration:
         settings: tuple[str | None, Sections],
         names: dict[str, str],
         rows: ConsumerRows | None = None,
+        *,
+        keeps_consumers: bool = False,
     ) -> Difference:
         """`settings`: the id of the default tier, and the sections."""
 
-        def name(key: str) -> str | None:
-            return names.get(key) or (rows.native.name(key) if rows is not None else None)
-
         def operation(session: WriteSession) -> Difference:
+            def name(key: str) -> str | None:
+                if (known := names.get(key)) is not None or not keeps_consumers:
+                    return known or (rows.native.name(key) if rows is not None else None)
+                row = session.get("consumers", "id", key, 0)
+                return name_of(row.body) if row is not None else None
+
             (before, sections), kept = (session.default_tier(), session.sections()), len(session.changes)
-            apply(session, entities, rows, *settings)
+            apply(session, entities, rows, *settings, keeps_consumers=keeps_consumers)
             done = difference(session.changes[kept:], name, (before, settings[0]), (sections, settings[1]))
             put_stamp(session, stamp)
             put_history(session, [*history_of(session), self._entry(trigger, stamp.hash if stamp else "", done, None)])

@@ -30,7 +30,7 @@ _HISTORY: Final = "configuration_history"
 class Stamp:
     """The configuration in force. `hash`: of its text; `whole`: of the text with all references resolved; `source`: the file's
     name or `POST /config`; `loaded_at`: unix seconds. `file`: `whole` of the file at that time, which differs from the posted
-    text in force; the file rules again when it changes."""
+    text in force; the file rules again when it changes. `consumers`: of everything that the text says of consumers; empty if unknown."""
 
     hash: str
     whole: str
@@ -38,6 +38,7 @@ class Stamp:
     loaded_at: float
     version: str = VERSION
     file: str = ""
+    consumers: str = ""
 
 
 def peek(path: Path) -> Stamp | None:

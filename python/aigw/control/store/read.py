@@ -1,6 +1,6 @@
 """Queries of the store on one connection, which sees one committed state. Out: `Row`s, or tuples where there may be a million."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -159,10 +159,11 @@ class StoreReader:
             found |= {n: (key, _shown_key(kind, key)) for n, key in self.connection.execute(retired)}
         return found
 
-    def of_file(self) -> dict[str, dict[str, str]]:
+    def of_file(self, kinds: Iterable[str] = tables.ENTITIES) -> dict[str, dict[str, str]]:
         """Kind -> id -> the column `origin` (`Origin.text`) of every entity of the configuration file in force."""
         found: dict[str, dict[str, str]] = {}
-        for kind, table in tables.ENTITIES.items():
+        for kind in kinds:
+            table = tables.ENTITIES[kind]
             query = sa.select(table.c.id, table.c.origin).where(table.c.origin.is_not(None))
             found[kind] = dict(self._tuples(query))
         return found

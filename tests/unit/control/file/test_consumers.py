@@ -12,7 +12,7 @@ import pytest
 from aigw._native import FileConsumerRows
 from aigw.config import ConfigErrors, read_text
 from aigw.config.file import CONSUMER_KINDS, entity_id
-from aigw.control.file import apply, consumers
+from aigw.control.file import apply, consumers, in_force
 from aigw.control.file.conflicts import Conflict
 from aigw.control.file.consumers import ConsumerRows
 from aigw.control.file.in_force import findings
@@ -297,3 +297,29 @@ def test_rows_refuse_arguments_that_do_not_fit_their_consumers() -> None:
             one()
     with pytest.raises(ValueError):
         rows.compare("tiers", {})
+
+
+def test_equal_consumers_are_not_compared_with_the_store(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed tier of a file with hundreds of thousands of keys is in force without a look at them."""
+    load(gateway, text(*OTHERS))
+
+    def unwanted(*_: object) -> ConsumerRows:
+        raise AssertionError("the consumers are the same")
+
+    before = held(gateway.data / "store.db")
+    with monkeypatch.context() as patched:
+        patched.setattr(in_force, "consumer_rows", unwanted)
+        plugin = b"plugins: [{name: rate-limiting, consumer: u3, config: {minute: 5}}]\n"
+        tiers = b"tiers: {free: {limits: [{requests: 5, per: day}]}, pro: {}}"
+        found = load(gateway, text(*OTHERS).replace(b"tiers: {free: {}, pro: {}}", tiers) + plugin)
+        assert (found["added"], found["changed"], found["removed"]) == (1, 1, 0)
+        assert "+ plugin rate-limiting on consumer u3" in found["lines"]
+        after = held(gateway.data / "store.db")
+        assert all(after[kind] == before[kind] for kind in CONSUMER_KINDS)
+        with pytest.raises(AssertionError):
+            load(gateway, text(*OTHERS).replace(b"key-of-consumer-1}", b"key-of-consumer-x}"))
+    found = load(gateway, text())
+    assert found["removed"] == 5, "the other consumer, its keys and group, and the plugin"
+    gateway.close()
+    gateway.open(forget=True)
+    assert load(gateway, text())["added"] == 2 * COUNT + 2, "they had left the store"
