@@ -64,6 +64,10 @@ def assert_kept(before: dict[str, Any], now: dict[str, Any]) -> None:
         for key, entity in entities.items():
             found = now["entities"][collection][key]
             steady = {field: value for field, value in entity.items() if field != "ttl"}
+            if collection == "key-auths":  # null in the older version's answers
+                steady["key"] = f"{{vault://aigw/{entity['id']}}}"
+            if collection == "plugins":  # deprecated fields stand beside the ones that replace them
+                found = {**found, "config": {field: found["config"][field] for field in entity["config"]}}
             assert {field: found[field] for field in steady} == steady, (collection, key)
             if entity.get("ttl"):  # seconds that a key still has
                 assert LATER_S - 10 < entity["ttl"] - found["ttl"] < 2 * LATER_S

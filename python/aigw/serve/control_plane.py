@@ -141,7 +141,6 @@ def open_control(
         shows_keys=settings.shows_keys,
         log=log,
     )
-    app = _app(settings, admin, counts)
     pending = [at_start]  # frees a large file as soon as it is in force
     return Control(
         store=store,
@@ -150,7 +149,7 @@ def open_control(
         writer=writer,
         configuration=configuration,
         load_at_start=lambda: configuration.start(pending.pop(), must=settings.must, forget=settings.forget),
-        app=app,
+        app=_app(settings, admin, counts),
         families=metrics.families,
         repair=Repair(files, writer.renew, log),
         faults=faults,

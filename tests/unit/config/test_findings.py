@@ -243,6 +243,7 @@ def test_a_repeated_limit_has_its_position() -> None:
     rendered = [line for line in wrong(text).splitlines() if line.startswith("f.yaml")]
     assert rendered == [
         "f.yaml:6:9: tiers.a.limits[2]: two limits on requests per day by consumer (enforce): keep one",
+        "f.yaml:7:9: tiers.a.limits[3]: two limits on requests per 3600s by consumer (enforce): keep one",
         "f.yaml:8:9: tiers.a.limits[4]: two limits on requests per 3600s by consumer (enforce): keep one",
     ]
 
