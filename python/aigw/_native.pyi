@@ -361,7 +361,7 @@ class Gateway:
         access_log: str = "off",
         max_in_flight: int = 8192,
         max_body_bytes: int = 10485760,
-        max_body_members: int = 1000000,
+        max_body_members: int = 1048576,
         body_memory_bytes: int = 268435456,
         body_memory_part: int = 25,
         body_timeout_s: float = 30.0,

@@ -182,7 +182,7 @@ class Settings:
     )
     max_body_members: int = _setting(
         _whole(1000, 2**32),
-        "1000000",
+        "1048576",
         "JSON bodies on /v1 with more members and elements are answered 400: each costs more time than its bytes",
     )
     body_memory: int = _setting(

@@ -52,7 +52,7 @@ pub struct Gateway {
 impl Gateway {
     #[new]
     #[allow(clippy::too_many_arguments)] // by keyword in Python
-    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, max_body_members=1_000_000, body_memory_bytes=268_435_456, body_memory_part=25, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, upstream_allow="", tls=false))]
+    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, max_body_members=1_048_576, body_memory_bytes=268_435_456, body_memory_part=25, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, upstream_allow="", tls=false))]
     fn new(
         py: Python<'_>,
         data_dir: &str,
