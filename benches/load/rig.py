@@ -205,17 +205,22 @@ def start_gateways(
 
 
 class Admin:
-    """POST to the Admin API."""
+    """A client of the Admin API. `ask` sends a request, a call POSTs one."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._opener = build_opener(ProxyHandler({}))
 
     def __call__(self, path: str, **body: object) -> dict[str, Any]:
-        request = Request(self._url + path, json.dumps(body).encode(), {"content-type": "application/json"})
-        with self._opener.open(request, timeout=30) as answer:
-            made: dict[str, Any] = json.load(answer)
-        return made
+        return self.ask("POST", path, body)
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 30) -> dict[str, Any]:
+        """The JSON of the answer; empty for an answer without a body."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(self._url + path, data, {"content-type": "application/json"}, method=method)
+        with self._opener.open(request, timeout=timeout) as answer:
+            found: dict[str, Any] = json.loads(answer.read() or b"{}")
+        return found
 
 
 def write_requests(folder: Path, keys: dict[str, list[str]]) -> None:

@@ -15,8 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import Final
 
 from benches.load import rig
 from benches.load.scenarios import ALL
@@ -32,11 +31,10 @@ LEDGER: Final = {"max_disk": "64MiB"}
 class Beside:
     """The clients and the operator beside the load. One thread; a failure ends the run."""
 
-    def __init__(self, server: rig.Server, admin: str, file: Path, key: str) -> None:
+    def __init__(self, server: rig.Server, admin: rig.Admin, file: Path, key: str) -> None:
         self._port = int(server.url.rsplit(":", 1)[1])
         self._admin, self._file, self._key = admin, file, key
         self._text = json.loads(file.read_text())
-        self._opener = build_opener(ProxyHandler({}))
         self._random = random.Random(1)
         self._stop = threading.Event()
         self.failed: Exception | None = None
@@ -85,9 +83,9 @@ class Beside:
 
     def _keys(self) -> None:
         name = f"soak-{self._random.randrange(100)}"
-        self._ask("PUT", f"/consumers/{name}", {})
-        self._ask("POST", f"/consumers/{name}/key-auth", {})
-        self._ask("DELETE", f"/consumers/{name}")
+        self._admin.ask("PUT", f"/consumers/{name}", {})
+        self._admin.ask("POST", f"/consumers/{name}/key-auth", {})
+        self._admin.ask("DELETE", f"/consumers/{name}")
 
     def _reload(self) -> None:
         self.changes += 1
@@ -95,17 +93,6 @@ class Beside:
         fresh = self._file.with_suffix(".new")
         fresh.write_text(json.dumps({**self._text, "tiers": tiers, "ledger": LEDGER}))
         fresh.rename(self._file)
-
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
-        data = None if body is None else json.dumps(body).encode()
-        request = Request(self._admin + path, data, {"content-type": "application/json"}, method=method)
-        self._opener.open(request, timeout=60).read()
-
-
-def ask(admin: str, path: str) -> dict[str, Any]:
-    with build_opener(ProxyHandler({})).open(admin + path, timeout=600) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found
 
 
 def soak(folder: Path, minutes: float) -> list[str]:
@@ -115,8 +102,9 @@ def soak(folder: Path, minutes: float) -> list[str]:
     try:
         mock, upstream = rig.start_mock()
         servers.append(mock)
-        gateway, keys, admin = rig.start_gateways(upstream, folder, workers=2, cores="0,1", loads=LOADS)
+        gateway, keys, url = rig.start_gateways(upstream, folder, workers=2, cores="0,1", loads=LOADS)
         servers.append(gateway)
+        admin = rig.Admin(url)
         rig.write_requests(folder, keys)
         beside = Beside(gateway, admin, folder / "bench.yaml", keys["V3U"][0])
         try:
@@ -125,7 +113,7 @@ def soak(folder: Path, minutes: float) -> list[str]:
                 rig.run(gateway, LOADS[number % len(LOADS)], folder, SLICE_S)
                 number += 1
                 if number % len(LOADS) == 0:
-                    total = ask(admin, "/status")["server"]["total_requests"]
+                    total = admin.ask("GET", "/status")["server"]["total_requests"]
                     samples.append(take(gateway.pids(), folder / "data", total))
                     left = max(0.0, end - time.monotonic())
                     sys.stderr.write(f"\rsoak: {total} requests, {left:.0f} s left   ")
@@ -140,11 +128,11 @@ def soak(folder: Path, minutes: float) -> list[str]:
             server.end()
 
 
-def _closing(admin: str, samples: list[Sample], changes: int) -> list[str]:
+def _closing(admin: rig.Admin, samples: list[Sample], changes: int) -> list[str]:
     if len(samples) < 4:
         raise rig.BenchError("too short for a verdict: give more minutes")
     lines, findings = verdict(samples)
-    audit = ask(admin, "/audit/ledger")
+    audit = admin.ask("GET", "/audit/ledger", timeout=600)
     if audit["differences"]:
         findings.append(f"the audit found differences: {audit['differences'][:3]}")
     lines.append(f"{samples[-1].requests} requests, {changes} changed files, audit: {audit['checked']}")

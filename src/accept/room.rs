@@ -1,7 +1,7 @@
 //! The memory that the bodies and answers in one worker may take, and the part of it that one caller may.
 //!
-//! In: a claim before bytes are held. Out: a [`Claim`], or the reason of the refusal. Whoever keeps the bytes keeps the claim
-//! with them ([`Claim::keep`]), so the room is free again when the bytes are. A caller that holds nothing gets one body of any
+//! In: a claim before bytes are held. Out: a [`Claim`], or the reason of the refusal. The bytes carry their claim
+//! ([`Claim::keep`]), so the room is free again when the bytes are. A caller that holds nothing gets one body of any
 //! allowed size. Bytes of an answer are held in any case: they narrow how far the worker reads ahead ([`Room::ahead`]).
 
 use std::collections::HashMap;

@@ -81,8 +81,8 @@ pub trait Cells: Send + Sync {
     /// The hash area.
     fn open(&self) -> &OpenArea<Self::Words, Self::Lock>;
 
-    /// `now` on a clock that all processes of the gateway share and that steps of the wall clock do not move; `now` itself where there
-    /// is none.
+    /// `now` on a clock that all processes of the gateway share and that steps of the wall clock do not move; `now` itself without
+    /// such a clock.
     #[inline]
     fn steady(&self, now: Moment) -> Moment {
         now

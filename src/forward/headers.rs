@@ -238,7 +238,7 @@ fn is_ours(name: &str) -> bool {
         | "x-real-ip"
         | "x-anonymous-consumer"
         | "http2-settings"
-        // The client's word on who it is and on what it asks for: some servers believe it.
+        // Claims of the client about its address and its target: some servers believe them.
         | "forwarded"
         | "x-original-url"
         | "x-rewrite-url" => true,

@@ -50,7 +50,7 @@ struct Known {
 }
 
 impl Roster {
-    /// The row of a key, whose roster is `run`. A key that has none gets the first free row; [`NO_ROW`] while there is none.
+    /// The row of a key, whose roster is `run`. A new key gets the first free row, or [`NO_ROW`] while all rows are taken.
     pub fn row<'a>(&self, run: &impl Run<'a>, key: u64) -> u32 {
         let found = self.known.read().unwrap_or_else(PoisonError::into_inner).rows.get(&key).copied();
         found.unwrap_or_else(|| self.claim(run, key))

@@ -1,5 +1,5 @@
 //! Limits while the wall clock is set forward and back: those below a day, and all buckets, decide as if it had never been set; a day
-//! follows UTC, begins anew once, and never passes its limit twice.
+//! follows UTC, restarts once, and never passes its limit twice.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -48,14 +49,29 @@ def wait_memory(gateway: Gateway, most: int, within_s: float = 10.0) -> int:
     return now
 
 
-class Peak:
+class Background:
+    """A daemon thread that works while it is entered, until `_over` is set."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=work, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+class Peak(Background):
     """The most memory of the workers while it is entered, looked at every 20 ms."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self.before = self.most = resident(gateway)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        super().__init__(self._watch)
 
     def _watch(self) -> None:
         while not self._over.wait(0.02):
@@ -65,14 +81,6 @@ class Peak:
     def grown(self) -> int:
         """Bytes above those at the begin."""
         return self.most - self.before
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
 
 
 @dataclass
@@ -184,7 +192,7 @@ def slow_readers(url: str, request: bytes, count: int) -> list[socket.socket]:
     return made
 
 
-class Flood:
+class Flood(Background):
     """An upstream on one thread that answers each request with so many bytes, as fast as they are taken. A context manager."""
 
     def __init__(self, length: int) -> None:
@@ -193,11 +201,10 @@ class Flood:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self._listener.setblocking(False)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._over = threading.Event()
         self._ready = selectors.DefaultSelector()
         self._ready.register(self._listener, selectors.EVENT_READ)
         self._left: dict[socket.socket, int] = {}
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        super().__init__(self._serve)
 
     def _serve(self) -> None:
         while not self._over.is_set():
@@ -235,13 +242,8 @@ class Flood:
             del self._left[one]
             self._ready.modify(one, selectors.EVENT_READ)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+        super().__exit__()
         for one in [*self._left, self._listener]:
             one.close()
         self._ready.close()

@@ -6,7 +6,6 @@ are each worker's own and do not show here. Marks last as long as the control pr
 
 from typing import Any
 
-from aigw.admin import envelope
 from aigw.admin.call import Answer, Call, Methods, found
 from aigw.admin.crud import Crud
 from aigw.control.store.read import StoreReader
@@ -70,8 +69,7 @@ def mark(key: str, target: str, is_unhealthy: bool) -> Methods:
         def run(session: WriteSession, crud: Crud) -> None:
             upstream = found(session, crud, UPSTREAMS, key)
             row = found(session, crud, TARGETS, target, {"upstream": upstream.id})
-            if row.body["upstream"]["id"] != upstream.id:
-                raise envelope.not_found()
+            crud.must_be_under(row, {"upstream": upstream.id})
             world = call.admin.publication.world
             world.marked = world.marked | {row.id} if is_unhealthy else world.marked - {row.id}
             session.changes.append(Change(SETTINGS, None, None))

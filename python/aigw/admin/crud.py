@@ -88,7 +88,7 @@ class Crud:
             return row.body
         body = {k: v for k, v in row.body.items() if k not in _HIDDEN}
         body["key"] = key or self.key_of(row) or reference(row.id)
-        # Rounded down, as in Kong. A client may send back what it got: 0 would mean for ever.
+        # Rounded down, as in Kong. A client may send this number back, and 0 would mean for ever.
         return {**body, "ttl": max(1, row.expires_at - self.soon - 1)} if row.expires_at else body
 
     def key_of(self, row: Row) -> str | None:
@@ -118,7 +118,7 @@ class Crud:
         row = self.find(session, kind, key, parents)
         if row is None and kind.name == CREDENTIALS and is_uuid(key):
             row = self._moved(session, kind, key.lower(), data, parents)
-        self._must_be_under(row, fixed)
+        self.must_be_under(row, fixed)
         if row is not None:
             must_be_of(False, row)
         given = self._typed(kind, data, row)
@@ -138,7 +138,7 @@ class Crud:
         row = self.find(session, kind, key, fixed)
         if row is None:
             raise envelope.not_found()
-        self._must_be_under(row, fixed)
+        self.must_be_under(row, fixed)
         must_be_of(False, row)
         given = self._typed(kind, data, row)
         _must_be_named(given, row.id)
@@ -153,7 +153,7 @@ class Crud:
     def delete(self, session: WriteSession, kind: EntityKind, key: str, fixed: Mapping[str, str]) -> None:
         """DELETE. An absent entity is a success, except on a nested path: 404."""
         row = self.find(session, kind, key, fixed)
-        self._must_be_under(row, fixed)
+        self.must_be_under(row, fixed)
         if row is None:
             if fixed and not (kind.name == CREDENTIALS and self._has_left(session, key, fixed)):
                 raise envelope.not_found()
@@ -311,7 +311,8 @@ class Crud:
                 raise envelope.missing_reference(field, body[field], collection)
 
     @staticmethod
-    def _must_be_under(row: Row | None, fixed: Mapping[str, str]) -> None:
+    def must_be_under(row: Row | None, fixed: Mapping[str, str]) -> None:
+        """Raise a 404 for an entity that is not below the parents in `fixed`: an id alone names it, whatever the path's parent."""
         for field, parent in fixed.items():
             if row is not None and (row.body[field] or {}).get("id") != parent:
                 raise envelope.not_found()

@@ -141,8 +141,9 @@ def _entity(kind: EntityKind, key: str, parent: _Parent | None) -> Methods:
         with call.admin.store.reading() as reader:
             fixed = _fixed(parent, reader, call.crud)
             row = call.crud.find(reader, kind, key, fixed)
-        if row is None or any((row.body[f] or {}).get("id") != owner for f, owner in fixed.items()):
+        if row is None:
             raise envelope.not_found()
+        call.crud.must_be_under(row, fixed)
         return Answer(200, _noted(call, kind, [call.crud.shown(kind, row)])[0])
 
     def put(call: Call) -> Answer:

@@ -14,6 +14,7 @@ from aigw.config import shape
 from aigw.config.budgets import check_budgets
 from aigw.config.consumers import ConsumersCheck
 from aigw.config.entity import FileEntity, entity_id
+from aigw.config.file import CONSUMER_KINDS, ORDER
 from aigw.config.finding import Path
 from aigw.config.report import checked, convert, report, report_unknown
 from aigw.config.source import Source
@@ -37,7 +38,9 @@ M = TypeVar("M", bound=Model)
 LATER: Final = "not supported in this version"
 _TIMES: Final = {"created_at": 0, "updated_at": 0}
 _SINGULAR: Final = {"services": "service", "routes": "route", "consumers": "consumer", "tiers": "tier"}
-_KINDS: Final = ("upstreams", "targets", "services", "routes", "tiers", "models", "plugins")
+_KINDS: Final = tuple(kind for kind in ORDER if kind not in CONSUMER_KINDS)
+_SCOPES: Final = KINDS["plugins"].foreign
+"""Fields of a plugin that limit it to an entity -> its kind."""
 _NAME_OF: Final = {"upstreams": "name", "services": "name", "routes": "name", "consumers": "username"}
 
 
@@ -301,12 +304,7 @@ class Check:
         """`owner` is the entity that contains the plugin: a scope and its name."""
         scope: dict[str, str] = {}
         own = dict(item)
-        for field, kind in (
-            ("service", "services"),
-            ("route", "routes"),
-            ("consumer", "consumers"),
-            ("consumer_group", "tiers"),
-        ):
+        for field, kind in _SCOPES.items():
             given = own.pop(field, None)
             if field in owner:
                 if given is not None:
@@ -325,11 +323,7 @@ class Check:
             if earlier is not path:
                 text = f"the plugin '{name}' on {scopes or 'everything'} stands twice"
                 self.source.add(path, f"{text}: first in line {self.source.line(earlier)}", at_key=True)
-        # A consumer's id is not made of its username alone.
-        of = {"service": "services", "route": "routes", "consumer_group": "tiers"}
-        links: JsonDict = {f: {"id": entity_id(of[f], n)} for f, n in scope.items() if f in of}
-        if "consumer" in scope:
-            links["consumer"] = {"id": entity_id("consumers", scope["consumer"])}
+        links: JsonDict = {field: {"id": entity_id(_SCOPES[field], of)} for field, of in scope.items()}
         called = name if isinstance(name, str) else ""
         named = instance if isinstance(instance, str) else f"{called} on {scopes}" if scopes else called
         key = entity_id("plugins", instance if isinstance(instance, str) else identity)

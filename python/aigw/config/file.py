@@ -9,6 +9,7 @@ from aigw.config.entity import NAMESPACE, FileEntity, entity_id
 from aigw.config.finding import Finding, Path
 from aigw.config.tokenizers import TokenizerContent
 from aigw.config.upstreams import secret_places, source_path
+from aigw.entities import KINDS
 from aigw.entities.ledger import LedgerSpec
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
@@ -19,18 +20,7 @@ __all__ = ["NAMESPACE", "File", "FileEntity", "entity_id"]
 
 CONSUMER_KINDS: Final = ("consumers", "keyauth_credentials", "acls")
 """Kinds of which a file may hold very many: native code reads them and makes their rows."""
-ORDER: Final = (
-    "upstreams",
-    "targets",
-    "services",
-    "routes",
-    "tiers",
-    "models",
-    "consumers",
-    "keyauth_credentials",
-    "acls",
-    "plugins",
-)
+ORDER: Final = tuple(KINDS)
 """Entity kinds, referenced ones first."""
 
 

@@ -58,6 +58,12 @@ def _header(value: str) -> str:
     return value
 
 
+def _slash(value: str) -> str:
+    if not value.startswith("/"):
+        raise violation("should start with: /")
+    return value
+
+
 def _idle(value: float) -> float:
     if value:
         raise violation(_ACTIVE)
@@ -94,18 +100,12 @@ class Active(Model):
     type: ProbeType = Field(default="http", description="Protocol of a check.")
     timeout: Seconds = Field(default=1, description="Seconds for one check.")
     concurrency: Annotated[int, AfterValidator(Between(1, 2**31))] = Field(default=10, description="Checks at once.")
-    http_path: Annotated[Text, AfterValidator(lambda v: _slash(v))] = Field(default="/", description="Path of a check.")
+    http_path: Annotated[Text, AfterValidator(_slash)] = Field(default="/", description="Path of a check.")
     https_sni: Text | None = Field(default=None, description="Name in the greeting of a check.")
     https_verify_certificate: bool = Field(default=True, description="Whether a check verifies the certificate.")
     headers: dict[Text, list[Text]] | None = Field(default=None, description="Headers of a check.")
     healthy: ActiveHealthy = Field(default_factory=ActiveHealthy, description="Successes.")
     unhealthy: ActiveUnhealthy = Field(default_factory=ActiveUnhealthy, description="Failures.")
-
-
-def _slash(value: str) -> str:
-    if not value.startswith("/"):
-        raise violation("should start with: /")
-    return value
 
 
 class PassiveHealthy(Model):

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
@@ -153,9 +153,7 @@ class Compactor:
         with self._store.reading() as connection:
             self._names.load(connection)
             rows = connection.execute(sa.select(cursors).where(cursors.c.done == 0))
-            self._cursors = {
-                (r.life, r.slot, r.segment): Cursor(r.n, r.next, False, r.damage, r.entries, r.first) for r in rows
-            }
+            self._cursors = {(r.life, r.slot, r.segment): _cursor(r) for r in rows}
             self._next_cursor = int(connection.scalar(sa.select(sa.func.max(cursors.c.n))) or 0) + 1
             self._next_event = int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0) + 1
         self._is_loaded = True
@@ -169,7 +167,7 @@ class Compactor:
                 row = connection.execute(query).one_or_none()
             if row is None:
                 return None
-            self._cursors[key] = Cursor(row.n, row.next, bool(row.done), row.damage, row.entries, row.first)
+            self._cursors[key] = _cursor(row)
         return self._cursors[key]
 
     def _compact(self, infos: Iterable[SegmentInfo]) -> int:
@@ -308,3 +306,8 @@ class Compactor:
                 "aigw_ledger_error": [({}, now.error is not None)],
             }
         )
+
+
+def _cursor(row: Any) -> Cursor:
+    """The cursor of a row of `cursors`."""
+    return Cursor(row.n, row.next, bool(row.done), row.damage, row.entries, row.first)

@@ -2,18 +2,16 @@
 //!
 //! In: two words of a shared file, and the machine's clock of the time since its start, which runs on while it is suspended. Out: the
 //! wall clock's time of the gateway's start, and the time since. The first start after the machine's sets the words. A later
-//! start of the gateway takes a wall clock over that is ahead, and never one that is behind: no window begins anew.
+//! start of the gateway takes over a wall clock that is ahead. It leaves a wall clock that is behind alone, so windows do not restart.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aigw_core::clock::Clock as _;
+use aigw_core::limits::Times;
 use aigw_core::units::Moment;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::SystemClock;
-
-/// A difference below this is the time between two readings, in nanoseconds.
-const READING: u64 = 100_000_000;
 
 /// Reads the clock; `words`: the machine's start, and the wall clock's nanoseconds at that start.
 #[inline]
@@ -29,7 +27,7 @@ pub(super) fn now(words: Option<&[AtomicU64; 2]>, boot: u64) -> Option<Moment> {
 pub(super) fn of(words: Option<&[AtomicU64; 2]>, boot: u64, moment: Moment) -> Moment {
     let Some(steady) = now(words, boot) else { return moment };
     let wall = SystemClock::new().moment();
-    if wall.0.abs_diff(steady.0) < READING {
+    if !Times::new(wall, steady).is_stepped() {
         return moment;
     }
     Moment(moment.0.saturating_add(steady.0).saturating_sub(wall.0))
@@ -58,6 +56,7 @@ mod tests {
     use super::*;
 
     const BOOT: u64 = 7;
+    const READING: u64 = 100_000_000;
 
     #[test]
     fn clock_goes_on_and_takes_over_a_wall_clock_that_is_ahead() {

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from aigw.entities import Plugin, Tier
 from aigw.entities.tier import Limit
 from aigw.plugins.rate_limiting.schema import RateLimitingConfig
-from aigw.plugins.request_size_limiting.schema import BYTES, RequestSizeLimitingConfig
+from aigw.plugins.request_size_limiting.compile import profile
+from aigw.plugins.request_size_limiting.schema import RequestSizeLimitingConfig
 
 
 def of_groups(plugins: Iterable[Plugin]) -> dict[str, list[Plugin]]:
@@ -37,15 +38,14 @@ def with_plugins(tier: Tier, plugins: Iterable[Plugin]) -> Tier:
                 if known is None or (known.requests or 0) > amount:
                     limits[one.column()] = one
         else:
-            most = min(size_of(plugin), prompt.max_bytes or size_of(plugin))
-            prompt = prompt.model_copy(update={"max_bytes": most})
+            most = size_of(plugin)
+            prompt = prompt.model_copy(update={"max_bytes": min(most, prompt.max_bytes or most)})
     return tier.model_copy(update={"spec": spec.model_copy(update={"limits": list(limits.values()), "prompt": prompt})})
 
 
 def size_of(plugin: Plugin) -> int:
     """Bytes of the largest body that a request-size-limiting plugin lets through."""
-    config = RequestSizeLimitingConfig.model_validate(plugin.config)
-    return config.allowed_payload_size * BYTES[config.size_unit]
+    return int(profile(RequestSizeLimitingConfig.model_validate(plugin.config))["bytes"])
 
 
 def route_bytes(plugins: Iterable[Plugin]) -> int | None:
