@@ -1,9 +1,9 @@
 """Finds workers that stand still: stopped, deadlocked, or in an endless loop.
 
 In: the slots of the data folder, where each part of a worker writes the time of its last beat, and the pids of ready workers. Out: those
-to kill. A word that changed is a beat; its value is not compared with this process's clock. Silence adds up over looks, and a look late
-by itself (a stopped supervisor, a suspended or overloaded machine) adds no more than the time of one on time, so no worker pays for a
-pause of everybody. A silent worker that computes, or waits for a processor, gets `PATIENCE` times as long.
+to kill. A word that changed is a beat; its value is not compared with this process's clock. Silence adds up over looks, and begins anew
+after a look that comes late itself (a stopped supervisor, a suspended or overloaded machine), so no worker pays for a pause of everybody.
+A silent worker that computes, or waits for a processor, gets `PATIENCE` times as long.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 LOOK_S: Final = 0.5
+LATE_S: Final = 2 * LOOK_S
 PATIENCE: Final = 4
 PARTS: Final = ("loop", "server", "upstream")
 MOST_SLOTS: Final = 64
@@ -55,7 +56,11 @@ class Beats:
 
     def look(self, now: float, pids: list[int]) -> list[Still]:
         """Look at these workers, which are ready. Returns those that stand still for too long."""
-        passed = min(now - self._looked, LOOK_S)
+        passed = now - self._looked
+        if passed > LATE_S:
+            passed = 0.0
+            for one in self._watched.values():
+                one.silent = [0.0] * len(PARTS)
         self._looked, self.next_look = now, now + LOOK_S
         self._watched = {pid: one for pid, one in self._watched.items() if pid in pids}
         for pid in pids:

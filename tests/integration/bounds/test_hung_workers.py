@@ -45,15 +45,15 @@ def test_stopped_worker_is_told_and_replaced(new_gateway: New) -> None:
 
 def test_stop_of_everybody_kills_nobody(new_gateway: New) -> None:
     """As of a machine that is suspended, or a container that is paused: the time is nobody's silence."""
-    gateway = new_gateway(workers=2, env={"AIGW_HANG_TIMEOUT": "1"})
+    gateway = new_gateway(workers=2, env={"AIGW_HANG_TIMEOUT": "2"})
     processes = [gateway.process.popen.pid, *gateway.children().values()]
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(2.5)  # longer than the limit
+    time.sleep(3)  # longer than the limit
     for pid in processes:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: ready(gateway), "it goes on")
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + 2.5
     while time.monotonic() < end:
         assert answers(gateway)
     assert sorted(gateway.children().values()) == sorted(processes[1:])

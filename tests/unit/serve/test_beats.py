@@ -72,11 +72,12 @@ def test_pause_of_everybody_is_no_silence(slots: Slots) -> None:
     slots.write(0, PID, 2, (1, 1, 1))
     watch = Beats(slots.folder, LIMIT)
     watch.look(0, [PID])
-    for now in (60, 120, 180):  # a stopped supervisor, a suspended machine: one late look says little
+    for now in (60, 120, 180):  # a stopped supervisor, a suspended machine: a late look says nothing
         assert watch.look(now, [PID]) == []
-    slots.write(0, PID, 2, (2, 2, 2))
-    assert watch.look(240, [PID]) == []
+    assert silence(watch, 180.5, 9) == []
+    assert watch.look(240, [PID]) == []  # the silence before the pause is forgotten
     assert silence(watch, 240.5, 9) == []
+    assert silence(watch, 245.0, 1) == [(0.0, (PID, "loop", LIMIT))]
 
 
 def test_worker_that_computes_gets_longer(slots: Slots, work: list[float]) -> None:
