@@ -2,7 +2,7 @@
 //!
 //! [`canonical`] proves that a path has one reading, [`Router`] picks the route, [`operation`] names the operation, [`probe`] the
 //! question of a load balancer,
-//! [`upstream_path`] writes the path that is sent upstream. This stage does not know identity or limits.
+//! [`ServerNames`] finds the certificate of a handshake, [`upstream_path`] writes the path that is sent upstream. This stage does not know identity or limits.
 
 pub mod canonical;
 mod host;
@@ -10,6 +10,7 @@ pub mod operation;
 pub mod probe;
 pub mod router;
 mod rule;
+mod server_name;
 pub mod tls;
 mod trie;
 pub mod upstream_path;
@@ -24,6 +25,7 @@ pub use operation::Operation;
 pub use router::{Matched, Query, Router};
 pub(crate) use rule::regex;
 pub use rule::{HostRule, PathRule, RouteRule, RuleError, ValueRule};
+pub use server_name::{ServerNameError, ServerNames};
 
 /// The route of a request. `headers` are the pairs of its head.
 pub fn route(router: &Router, head: &Head, headers: &[(&str, &str)]) -> Result<Matched, Reason> {

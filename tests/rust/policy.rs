@@ -301,3 +301,31 @@ fn the_instance_of_highest_rank_runs() {
         "a service's instance needs the service"
     );
 }
+
+#[test]
+fn certificates_are_found_by_their_names() {
+    let pair = json!({"chain": "-----BEGIN CERTIFICATE-----", "key": "00ff"});
+    let mut policy = whole();
+    assert!(compile(&policy).unwrap().certificates.is_empty());
+    policy["certificates"] = json!([
+        {"names": ["A.example", "*.b.example"], "pairs": [pair, pair]},
+        {"names": [], "pairs": [pair]},
+        {"names": ["*"], "pairs": [pair]},
+    ]);
+    let compiled = compile(&policy).unwrap();
+    let found = |name| compiled.server_names.find(Some(name)).collect::<Vec<_>>();
+    assert_eq!((found("a.example"), found("x.b.example"), found("other")), (vec![0, 2], vec![0, 2], vec![2]));
+    assert_eq!(compiled.certificates.iter().map(|one| one.pairs.len()).collect::<Vec<_>>(), [2, 1, 1]);
+    assert_eq!(&*compiled.certificates[0].pairs[0].key, "00ff");
+    assert!(!format!("{:?}", compiled.certificates).contains("00ff"), "a key is never shown");
+    for wrong in [
+        json!([{"names": [], "pairs": []}]),
+        json!([{"names": ["a..b"], "pairs": [pair]}]),
+        json!([{"names": ["a.b"], "pairs": [pair]}, {"names": ["A.b"], "pairs": [pair]}]),
+        json!([{"names": ["a.b"], "pairs": [{"chain": "x", "key": "y", "alt": 1}]}]),
+        json!([{"names": ["a.b"], "pairs": [{"chain": "x"}]}]),
+    ] {
+        policy["certificates"] = wrong.clone();
+        assert!(compile(&policy).is_err(), "{wrong}");
+    }
+}

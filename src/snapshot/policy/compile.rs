@@ -12,7 +12,7 @@ use super::compiled::{
 use super::cors::Cors;
 use super::wire::ColumnKind;
 use super::wire_common::Protocol;
-use super::{compile_tiers, wire};
+use super::{certificate, compile_tiers, wire};
 use crate::limits::Limit;
 use crate::r#match::{HostRule, PathRule, RouteRule, Router, RuleError, ValueRule};
 use crate::snapshot::error::{Part, SnapshotError};
@@ -27,6 +27,7 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         acl,
         cors,
         v1_cors,
+        certificates,
         default_tier,
         tiers,
         models,
@@ -46,6 +47,7 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
     let cors = cors.into_iter().enumerate().map(|(i, c)| Cors::compile(Part::Item("cors", i), c));
     let cors = cors.collect::<Result<Vec<_>, _>>()?;
     let v1_cors = v1_cors.map(|cors| Cors::compile(Part::Whole, cors)).transpose()?;
+    let (certificates, server_names) = certificate::certificates(certificates)?;
     let lists = Lists {
         key_auth: key_auth.len(),
         rate: rate_limiting.len(),
@@ -54,17 +56,10 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         cors: cors.len(),
     };
     let offer = compile_tiers::offer(tiers, models, default_tier, &columns)?;
-    index("route", routes.iter().map(|r| r.n))?;
-    let mut compiled = Vec::with_capacity(routes.len());
-    let mut rules = Vec::with_capacity(routes.len());
-    for from in routes {
-        let (route, rule) = route(from, &service_index, lists)?;
-        compiled.push(route);
-        rules.push(rule);
-    }
+    let (routes, rules) = self::routes(routes, &service_index, lists)?;
     Ok(Policy {
         services,
-        routes: compiled,
+        routes,
         router: Router::new(rules),
         key_auth,
         rate_limiting,
@@ -72,6 +67,8 @@ pub(super) fn policy(from: wire::Policy) -> Result<Policy, SnapshotError> {
         acl,
         cors,
         v1_cors,
+        certificates,
+        server_names,
         offer,
     })
 }
@@ -206,6 +203,16 @@ fn base(
         }
         Some(&wire::RouteInstance { rank, profile }) => Ok(Some(RouteInstance { rank, profile })),
     }
+}
+
+/// The routes, and their conditions in the same order.
+fn routes(
+    from: Vec<wire::Route>,
+    services: &HashMap<u32, usize>,
+    lists: Lists,
+) -> Result<(Vec<Route>, Vec<RouteRule>), SnapshotError> {
+    index("route", from.iter().map(|r| r.n))?;
+    from.into_iter().map(|from| route(from, services, lists)).collect()
 }
 
 fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Result<(Route, RouteRule), SnapshotError> {

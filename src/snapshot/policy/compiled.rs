@@ -1,11 +1,12 @@
 //! The compiled policy that requests read. Every reference in it was checked (see `compile`), so the request path indexes
 //! instead of searching. Consumers and keys are not part of it.
 
+use super::certificate::Certificate;
 use super::cors::Cors;
 use super::scheme::Scheme;
 use super::tier::Offer;
 use crate::limits::Limit;
-use crate::r#match::Router;
+use crate::r#match::{Router, ServerNames};
 use crate::snapshot::uuid::Uuid;
 
 /// Services, routes and plugins of one generation. Indices (`service`, `key_auth`, `profile`) are into these lists.
@@ -29,6 +30,10 @@ pub struct Policy {
     pub cors: Vec<Cors>,
     /// The cors of `/v1`; `None`: pages of other origins cannot call it.
     pub v1_cors: Option<Cors>,
+    /// The certificates of the TLS address.
+    pub certificates: Vec<Certificate>,
+    /// Finds the certificates of a handshake: indices into that list.
+    pub server_names: ServerNames,
     /// Tiers and models.
     pub offer: Offer,
 }
@@ -46,6 +51,8 @@ impl Policy {
             acl: Vec::new(),
             cors: Vec::new(),
             v1_cors: None,
+            certificates: Vec::new(),
+            server_names: ServerNames::default(),
             offer: Offer::default(),
         }
     }

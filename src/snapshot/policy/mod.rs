@@ -7,10 +7,12 @@
 //! - `wire`, `wire_model`, `wire_common`: the JSON, as serde types
 //! - `compile`, `compile_tiers`, `compile_models`, `checks`: wire form -> compiled form
 //! - `compiled`, `tier`, `model`, `scheme`: the compiled form
+//! - `certificate`: the certificates of the TLS address, and their names
 //! - `cors`: which pages of other origins may call
 //! - `plan`: the plugin instance that runs for one route and one consumer
 //! - `strings`: one string of a policy, checked for its editor
 
+mod certificate;
 mod checks;
 mod compile;
 mod compile_models;
@@ -27,6 +29,7 @@ mod wire;
 mod wire_common;
 mod wire_model;
 
+pub use certificate::{Certificate, CertificatePair};
 pub use checks::prices_of;
 pub use compiled::{
     Acl, Anonymous, HashOn, KeyAuth, LimitBy, Passive, Policy, Profile, ProfileLimit, Route, RouteInstance, Service,

@@ -25,6 +25,9 @@ pub(super) struct Policy {
     /// Of `/v1`. Absent from policies of before.
     #[serde(default)]
     pub v1_cors: Option<Cors>,
+    /// Absent from policies of before, and where there is none.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     #[serde(deserialize_with = "present")]
     pub default_tier: Option<u32>,
     pub tiers: Vec<Tier>,
@@ -236,6 +239,20 @@ pub(super) struct Cors {
     pub preflight_continue: bool,
     pub private_network: bool,
     pub origin_absent: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Certificate {
+    pub names: Vec<String>,
+    pub pairs: Vec<CertificatePair>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificatePair {
+    pub chain: String,
+    pub key: String,
 }
 
 #[derive(Debug, Deserialize)]
