@@ -149,7 +149,7 @@ impl Prepared {
         };
         let tier = |tier| PreparedTier { models: models_of(tier, &offer.models) };
         Self {
-            services: policy.services.iter().map(ServiceTarget::new).collect(),
+            services: policy.services.iter().map(|service| ServiceTarget::new(service, &unseal)).collect(),
             models: offer.models.iter().map(model).collect(),
             tiers: offer.tiers.iter().map(tier).collect(),
         }

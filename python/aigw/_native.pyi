@@ -21,6 +21,9 @@ def check_string(kind: Literal["path", "host", "header", "address path"], text: 
     """Why workers would refuse a policy with this text in this place, or None: the path, host or header value of a route, or
     the path of an address that is called."""
 
+def private_key_kind(pem: str) -> Literal["rsa", "ecdsa", "ed25519"]:
+    """The kind of the first private key in a PEM text. ValueError with the reason for a text without a key that workers can use."""
+
 def forbidden_address(address: str, allowed: str = "") -> str | None:
     """Why no upstream may have this IP address ("link-local", "metadata service", "multicast"), or None. ``allowed``: networks, with
     commas, that upstreams may be in nevertheless. ValueError for a text that is no address or no network."""

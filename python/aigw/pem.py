@@ -55,6 +55,37 @@ def wrong_pair(text: bytes) -> str | None:
     return None
 
 
+def is_of_another(wrong: str) -> bool:
+    """Whether a reason of `wrong_pair` is that the key belongs to another certificate: OpenSSL finds none beside a key of another kind."""
+    return "key values mismatch" in wrong or "no certificate assigned" in wrong
+
+
+def wrong_certificates(text: str) -> str | None:
+    """The reason why the certificates of a text cannot be read; None if they can."""
+    import ssl  # noqa: PLC0415
+
+    if not certificates(text.encode()):
+        return "there is no certificate in PEM form"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except ssl.SSLError as error:
+        return error.reason or error.strerror or str(error)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def authority_ends(text: str) -> float | None:
+    """The unix seconds until which the certificate of a text is valid; None for a certificate that is not one of an authority. The text
+    was checked by `wrong_certificates`."""
+    import ssl  # noqa: PLC0415
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=text)
+    found = context.get_ca_certs()
+    return ssl.cert_time_to_seconds(str(found[0]["notAfter"])) if found else None
+
+
 def memory_file(text: bytes) -> int:
     """The descriptor of a file in memory with this text."""
     descriptor = os.memfd_create("aigw-certificate", os.MFD_CLOEXEC)

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::passive::TargetHealth;
-use super::tls::TlsSettings;
-use crate::snapshot::{HashOn, Passive, Scheme, Service, Target, Timeouts};
+use super::tls::{Pem, TlsSettings};
+use crate::snapshot::{HashOn, Passive, Scheme, Service, ServiceTls, Target, Timeouts};
 
 /// A call ends after this, whatever its service allows between two bytes: clients give up earlier.
 const TOTAL: Duration = Duration::from_hours(1);
@@ -115,15 +115,19 @@ impl Drop for Busy {
 }
 
 impl ServiceTarget {
-    /// The targets of a service.
-    pub fn new(service: &Service) -> Self {
+    /// The targets of a service. `unseal` opens the key of its certificate; a service whose key cannot be opened has no targets.
+    pub fn new(service: &Service, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Self {
         let verify = service.tls_verify.unwrap_or(true);
+        let settings = service.tls.as_deref().map(|tls| Some(Arc::new(settings(tls, unseal)?)));
+        let is_whole = settings != Some(None);
+        let settings = settings.flatten();
         let target = |host: &str, port, weight| {
-            let (origin, host) = origin(service.scheme, host, port, verify, None);
+            let (origin, host) = origin(service.scheme, host, port, verify, settings.clone());
             RouteTarget { origin, host, weight, health: Arc::default(), calls: Arc::default() }
         };
         let least_connections = service.upstream.as_ref().is_some_and(|upstream| upstream.least_connections);
         let (targets, hash, passive) = match &service.upstream {
+            _ if !is_whole => (Box::default(), Box::default(), Passive::default()),
             None => ([target(&service.host, service.port, 1)].into(), Box::default(), Passive::default()),
             Some(upstream) => {
                 let of = |one: &Target| {
@@ -140,6 +144,13 @@ impl ServiceTarget {
         let deadlines = Deadlines { connect, write, first_byte: read, between: read, unread: read, total: TOTAL };
         Self { targets, hash, least_connections, passive, deadlines }
     }
+}
+
+/// The settings of TLS; `None`: the key cannot be opened.
+fn settings(tls: &ServiceTls, unseal: impl Fn(&str) -> Option<Vec<u8>>) -> Option<TlsSettings> {
+    let pem = |text: Option<&str>| text.map_or_else(Pem::default, |text| text.as_bytes().into());
+    let key = tls.key.as_deref().map_or(Some(Pem::default()), |sealed| Some(unseal(sealed)?.into()))?;
+    Some(TlsSettings::new(pem(tls.ca.as_deref()), None, pem(tls.cert.as_deref()), key))
 }
 
 impl Deadlines {

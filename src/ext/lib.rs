@@ -43,6 +43,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<yaml::YamlDocument>()?;
     m.add_function(wrap_pyfunction!(yaml::load_yaml, m)?)?;
     m.add_function(wrap_pyfunction!(publisher::check_string, m)?)?;
+    m.add_function(wrap_pyfunction!(publisher::private_key_kind, m)?)?;
     m.add_function(wrap_pyfunction!(publisher::forbidden_address, m)?)?;
     m.add_function(wrap_pyfunction!(tables::access_log_fields, m)?)?;
     m.add_function(wrap_pyfunction!(tables::denials, m)?)?;

@@ -354,6 +354,12 @@ pub fn forbidden_address(address: &str, allowed: &str) -> PyResult<Option<&'stat
 
 /// See the stub.
 #[pyfunction]
+pub fn private_key_kind(pem: &str) -> PyResult<&'static str> {
+    aigw_io::pem::key_kind(pem.as_bytes()).map_err(value_error)
+}
+
+/// See the stub.
+#[pyfunction]
 pub fn check_string(kind: &str, text: &str) -> PyResult<Option<String>> {
     let kind = match kind {
         "path" => Text::Path,

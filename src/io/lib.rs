@@ -12,6 +12,7 @@ mod ids;
 pub mod ledger;
 pub mod map;
 pub mod metrics;
+pub mod pem;
 pub mod record;
 mod refusals;
 pub mod rosters;

@@ -20,8 +20,9 @@ pub use keys::{
 pub(crate) use keys::{CHANGED, Found, OWN_CLASS};
 pub use policy::{
     Acl, Anonymous, CapParameter, Cors, FailoverOn, HashOn, InputBounds, KeyAuth, LimitBy, Model, ModelUpstream, Offer,
-    Pair, Parameters, Passive, Policy, Profile, ProfileLimit, Route, Scheme, Service, SizeLimit, StreamUsage, Subject,
-    Target, Template, Text, Tier, TierLimit, Timeouts, Tokenizer, Upstream, UpstreamTls, cors, file, plan, prices_of,
+    Pair, Parameters, Passive, Policy, Profile, ProfileLimit, Route, Scheme, Service, ServiceTls, SizeLimit,
+    StreamUsage, Subject, Target, Template, Text, Tier, TierLimit, Timeouts, Tokenizer, Upstream, UpstreamTls, cors,
+    file, plan, prices_of,
 };
 pub use uuid::{Uuid, parse_uuid};
 

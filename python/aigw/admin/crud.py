@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from aigw.admin import envelope
+from aigw.admin import certificates, envelope
 from aigw.admin.body import Form, typed, typed_fields
 from aigw.control.publish.files import Publisher
 from aigw.control.store import tables
@@ -17,6 +17,7 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Referenced, Row, UniqueViolation, must_be_of
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, EntityKind, check_entity
+from aigw.entities.certificate import stored
 from aigw.entities.keyauth_credential import key_hint, reference, referenced
 from aigw.entities.route import UNREACHABLE, unreachable
 from aigw.plugins import PLUGINS
@@ -26,6 +27,7 @@ from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 
 CREDENTIALS: Final = "keyauth_credentials"
+CERTIFICATES: Final = "certificates"
 TIERS: Final = "tiers"
 PLUGIN_INSTANCES: Final = "plugins"
 SEALED: Final = "sealed"
@@ -64,6 +66,8 @@ class Crud:
         """The entity by id, or by its endpoint key. A key that is unique only under its parent needs the parent in `fixed`."""
         if is_uuid(key):
             return reader.get(kind.name, "id", key.lower(), self.now)
+        if kind.name == CERTIFICATES:
+            return reader.get(kind.name, "id", certificates.id_of(reader, key), self.now)
         if kind.endpoint_key == "key" and (key_id := referenced(key)) is not None:
             return reader.get(kind.name, "id", key_id, self.now)
         key = kind.key_of(key)
@@ -74,16 +78,18 @@ class Crud:
             return reader.find(kind.name, own, self.now) if own.keys() == set(kind.together) else None
         return reader.get(kind.name, kind.endpoint_key, key, self.now)
 
-    def shown_of(self, kind: EntityKind) -> Callable[[Row], JsonDict]:
+    def shown_of(self, reader: StoreReader, kind: EntityKind) -> Callable[[Row], JsonDict]:
         """`shown` of one kind."""
-        return lambda row: self.shown(kind, row)
+        return lambda row: self.shown(reader, kind, row)
 
-    def shown(self, kind: EntityKind, row: Row, key: str | None = None) -> JsonDict:
+    def shown(self, reader: StoreReader, kind: EntityKind, row: Row, key: str | None = None) -> JsonDict:
         """The entity as clients see it. Pass `key` only for the answer to the write that sent or made it."""
         if kind.name == TIERS:  # Kong's clients see a consumer group
             return {k: v for k, v in row.body.items() if k != "spec"}
         if kind.name == PLUGIN_INSTANCES:
             return {**row.body, "config": PLUGINS[row.body["name"]].shown(row.body["config"])}
+        if kind.name == CERTIFICATES:
+            return certificates.shown(reader, row, self.publisher if self.shows_keys else None)
         if kind.name != CREDENTIALS:
             return row.body
         body = {k: v for k, v in row.body.items() if k not in _HIDDEN}
@@ -122,12 +128,14 @@ class Crud:
         if row is not None:
             must_be_of(False, row)
         given = self._typed(kind, data, row)
+        if kind.name == CERTIFICATES:
+            given = certificates.with_name(given, None if is_uuid(key) else key)
         _must_be_named(given, row.id if row is not None else key.lower() if is_uuid(key) else None)
         if row is not None:
             given = {"created_at": row.body["created_at"], **given, "id": row.id}
         elif is_uuid(key):
             given = {**kind.defaults(), **{k: v for k, v in given.items() if v is not None}, "id": key.lower()}
-        if not is_uuid(key) and given.get(kind.endpoint_key) is None:
+        if not is_uuid(key) and given.get(kind.endpoint_key) is None and kind.name != CERTIFICATES:
             given[kind.endpoint_key] = key
         return self._write(session, kind, {"id": str(uuid4()), **given}, fixed, row)
 
@@ -143,6 +151,8 @@ class Crud:
         given = self._typed(kind, data, row)
         _must_be_named(given, row.id)
         kept = {k: v for k, v in row.body.items() if k not in (SEALED, MOVED)}
+        if kind.name == CERTIFICATES:
+            kept = certificates.whole(row, given, self.publisher)
         merged = {**kept, **given, "id": row.id}
         if isinstance(given.get("config"), dict) and given.get("name", row.body.get("name")) == row.body.get("name"):
             merged["config"] = _merge(row.body["config"], _renamed(row.body["name"], given["config"]))
@@ -158,18 +168,21 @@ class Crud:
             if fixed and not (kind.name == CREDENTIALS and self._has_left(session, key, fixed)):
                 raise envelope.not_found()
             return
+        if kind.name == "ca_certificates":
+            certificates.must_be_unused(session, row)
         try:
             session.delete(kind, row)
         except Referenced as error:
             raise envelope.still_referenced(error, kind.name) from None
 
-    def check(self, kind: EntityKind, data: JsonDict) -> None:
+    def check(self, reader: StoreReader, kind: EntityKind, data: JsonDict) -> None:
         """POST /schemas/{entity}/validate: raises the same Refusal as a write, except for references: to entities, and in place of a
-        key."""
+        consumer's key."""
         key = data.get("key")
         if kind.name == CREDENTIALS and isinstance(key, str) and referenced(key):
             data = type(data)({k: v for k, v in data.items() if k != "key"})
-        given = self._typed(kind, data, None)
+        row = certificates.behind(reader, data) if kind.name == CERTIFICATES else None
+        given = self._typed(kind, data, row)
         stamp = {
             "id": str(uuid4()),
             "created_at": self.now,
@@ -191,14 +204,19 @@ class Crud:
             given[field] = {"id": target}
         self._resolve(session, kind, given)
         try:
+            if kind.name == CERTIFICATES:
+                certificates.must_be_free(session, given, given["id"])
             body = check_entity(kind, given).model_dump(mode="json")
             self._references_exist(session, kind, body)
             _must_be_reachable(session, kind, body, row)
+            certificates.must_be_known(session, body)
             if kind.name == CREDENTIALS:
                 return self._write_credential(session, kind, body, row)
+            if kind.name == CERTIFICATES:
+                return self._write_certificate(session, kind, body, row)
             if row is not None and _same(row.body, body):
-                return self.shown(kind, row)
-            return self.shown(kind, session.put(kind, body, row))
+                return self.shown(session, kind, row)
+            return self.shown(session, kind, session.put(kind, body, row))
         except SchemaViolation as error:
             raise envelope.schema_violation(error) from None
         except UniqueViolation as error:
@@ -233,20 +251,31 @@ class Crud:
         else:  # a new credential without a key gets the default
             key = kind.defaults()["key"]
             digest, hint = self.publisher.hash_key(key.encode()), key_hint(key)
-        stored = {**body, "key": None, "key_hint": hint, "ttl": None}
+        kept = {**body, "key": None, "key_hint": hint, "ttl": None}
         if row is not None and MOVED in row.body:
-            stored[MOVED] = row.body[MOVED]
+            kept[MOVED] = row.body[MOVED]
         # Workers compare whole seconds: counted from the second before, a key with ttl 1 could be expired on arrival.
         end = self.soon + ttl if ttl else 0
         known = row if row is not None and row.hash == digest else None
         if self.shows_keys and known is not None and self.key_of(known):
-            stored[SEALED] = known.body[SEALED]
+            kept[SEALED] = known.body[SEALED]
         elif self.shows_keys and key is not None:
             n = row.n if row is not None else session.number(kind.name, body["id"])
-            stored[SEALED] = self.publisher.seal(f"{n} {key}".encode())
-        if known is not None and known.expires_at == end and known.body == stored:
-            return self.shown(kind, known, key)
-        return self.shown(kind, session.put(kind, stored, row, digest, end), key)
+            kept[SEALED] = self.publisher.seal(f"{n} {key}".encode())
+        if known is not None and known.expires_at == end and known.body == kept:
+            return self.shown(session, kind, known, key)
+        return self.shown(session, kind, session.put(kind, kept, row, digest, end), key)
+
+    def _write_certificate(self, session: WriteSession, kind: EntityKind, body: JsonDict, row: Row | None) -> JsonDict:
+        """Write the certificate, its keys sealed, and its names; a body without names leaves them as they are."""
+        before = row.body[certificates.SECRETS] if row is not None else {}
+        kept = stored(body, self.publisher.seal, self.publisher.hash_key, before, {})
+        snis = body["snis"]
+        if row is None or not _same(row.body, kept):
+            row = session.put(kind, kept, row)
+        if snis is not None:
+            certificates.set_names(session, row.id, snis, self.now)
+        return self.shown(session, kind, row)
 
     def _without_reference(self, given: JsonDict, row: Row | None) -> JsonDict:
         """The input without a reference in place of the credential's own key: the key stays. Raises a Refusal for another one's."""
@@ -269,6 +298,8 @@ class Crud:
             known = kind.name == PLUGIN_INSTANCES and isinstance(name, str) and name in PLUGINS
             if known and isinstance(given.get("config"), dict):
                 given["config"] = typed(given["config"], self._config_schema(str(name)))
+        if kind.name == CERTIFICATES:
+            return certificates.with_keys(given, row, self.publisher)
         if kind.name != CREDENTIALS:
             return given
         return self._without_reference({k: v for k, v in given.items() if k != "key_hint"}, row)

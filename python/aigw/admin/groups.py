@@ -17,7 +17,7 @@ from aigw.entities import KINDS
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 
-TIERS, CONSUMERS = KINDS["tiers"], KINDS["consumers"]
+TIERS, CONSUMERS, PLUGINS = KINDS["tiers"], KINDS["consumers"], KINDS["plugins"]
 MOST_PLUGINS: Final = 100
 """Plugins in the answer about one group, which has at most one of each kind."""
 
@@ -27,7 +27,7 @@ def collection() -> Methods:
 
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reader:
-            return Answer(200, page_of(call, reader, TIERS, {}, call.crud.shown_of(TIERS), nested=False))
+            return Answer(200, page_of(call, reader, TIERS, {}, call.crud.shown_of(reader, TIERS), nested=False))
 
     return {"GET": get, "POST": lambda call: call.write(201, lambda w, c: c.create(w, TIERS, _group(call.data), {}))}
 
@@ -40,8 +40,10 @@ def group(key: str) -> Methods:
             row = found(reader, call.crud, TIERS, key)
             listed = call.query.get("list_consumers") != "false"
             members = [m.body for m in reader.members(row.id)] if listed else []
-            own = [r.body for r in reader.page("plugins", call.now, MOST_PLUGINS, where={"consumer_group": row.id})]
-        return Answer(200, {"consumer_group": call.crud.shown(TIERS, row), "consumers": members, "plugins": own})
+            rows = reader.page(PLUGINS.name, call.now, MOST_PLUGINS, where={"consumer_group": row.id})
+            own = [call.crud.shown(reader, PLUGINS, one) for one in rows]
+            shown = call.crud.shown(reader, TIERS, row)
+        return Answer(200, {"consumer_group": shown, "consumers": members, "plugins": own})
 
     def put(session: WriteSession, crud: Crud, data: JsonDict) -> JsonDict:
         row = crud.find(session, TIERS, key)
@@ -72,7 +74,7 @@ def members(key: str) -> Methods:
         joined = [found(session, crud, CONSUMERS, name) for name in _names(data, "consumer")]
         for consumer in joined:
             session.join(consumer, row.id)
-        return {"consumer_group": crud.shown(TIERS, row), "consumers": [c.body for c in joined]}
+        return {"consumer_group": crud.shown(session, TIERS, row), "consumers": [c.body for c in joined]}
 
     def delete(session: WriteSession, crud: Crud) -> None:
         session.leave(found(session, crud, TIERS, key).id)
@@ -91,7 +93,7 @@ def of_consumer(key: str) -> Methods:
         with call.admin.store.reading() as reader:
             row = found(reader, call.crud, CONSUMERS, key)
             tier = reader.get(TIERS.name, "id", row.tier, call.now) if row.tier else None
-        groups = [call.crud.shown(TIERS, tier)] if tier else []
+            groups = [call.crud.shown(reader, TIERS, tier)] if tier else []
         return Answer(200, {"data": groups, "consumer_groups": groups, "next": None})
 
     def post(session: WriteSession, crud: Crud, data: JsonDict) -> JsonDict:
@@ -101,7 +103,7 @@ def of_consumer(key: str) -> Methods:
             raise envelope.schema_violation(SchemaViolation({"group": "expected one group: a consumer has one tier"}))
         row = found(session, crud, TIERS, names[0])
         session.join(consumer, row.id)
-        return {"consumer": consumer.body, "consumer_groups": [crud.shown(TIERS, row)]}
+        return {"consumer": consumer.body, "consumer_groups": [crud.shown(session, TIERS, row)]}
 
     def delete(session: WriteSession, crud: Crud) -> None:
         session.join(found(session, crud, CONSUMERS, key), None)
@@ -126,7 +128,8 @@ def membership(group_key: str, consumer_key: str, shown: str) -> Methods:
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reader:
             tier, consumer = pair(reader, call.crud)
-        return Answer(200, {shown: consumer.body if shown == "consumer" else call.crud.shown(TIERS, tier)})
+            body = consumer.body if shown == "consumer" else call.crud.shown(reader, TIERS, tier)
+        return Answer(200, {shown: body})
 
     leave: Callable[[WriteSession, Crud], Any] = lambda w, c: w.join(pair(w, c)[1], None) and None  # noqa: E731
     return {"GET": get, "DELETE": lambda call: call.write(204, leave)}

@@ -136,6 +136,9 @@ def schema(name: str) -> JsonDict | None:
     if name == "consumer_groups":
         fields = [f for f in describe(KINDS["tiers"].model)["fields"] if "spec" not in f]
         return {"fields": fields, "entity_checks": []}
+    if name == "tags":  # no entity of the store: rows of `GET /tags`
+        fields = [{field: {"type": "string", "required": True}} for field in ("tag", "entity_name", "entity_id")]
+        return {"fields": fields, "entity_checks": []}
     if name in KINDS:
         return {"fields": describe(KINDS[name].model)["fields"], "entity_checks": []}
     return None

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from aigw.admin import balancing, config, envelope, groups, info, limits, tiers, usage
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
-from aigw.admin.crud import CREDENTIALS, Crud
+from aigw.admin.crud import CERTIFICATES, CREDENTIALS, Crud
 from aigw.admin.envelope import Refusal
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS, EntityKind
-from aigw.entities.keyauth_credential import referenced
+from aigw.entities.certificate import KEYS
 from aigw.plugins import PLUGINS
 from aigw.types import JsonDict
 
@@ -29,7 +29,7 @@ CHILDREN: Final = {
 """(parent's segment, child's segment) -> (parent, child, the child's reference)."""
 TAGGED_AS: Final = {"tiers": "consumer_groups"}
 """Tables whose entities have another name in Kong's API."""
-EMPTY: Final = ("certificates", "ca_certificates", "snis", "vaults", "keys", "key-sets")
+EMPTY: Final = ("vaults", "keys", "key-sets")
 """Collections that Kong's clients always list. They are always empty here."""
 
 
@@ -140,11 +140,10 @@ def _entity(kind: EntityKind, key: str, parent: _Parent | None) -> Methods:
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reader:
             fixed = _fixed(parent, reader, call.crud)
-            row = call.crud.find(reader, kind, key, fixed)
-        if row is None:
-            raise envelope.not_found()
-        call.crud.must_be_under(row, fixed)
-        return Answer(200, _noted(call, kind, [call.crud.shown(kind, row)])[0])
+            row = found(reader, call.crud, kind, key, fixed)
+            call.crud.must_be_under(row, fixed)
+            shown = call.crud.shown(reader, kind, row)
+        return Answer(200, _noted(call, kind, [shown])[0])
 
     def put(call: Call) -> Answer:
         return call.write(200, lambda w, crud: crud.upsert(w, kind, key, call.data, _fixed(parent, w, crud)))
@@ -170,10 +169,9 @@ def _referenced(kind: EntityKind, key: str, reference: str) -> Methods:
 
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reader:
-            row = reader.get(target.name, "id", target_id(reader, call.crud), call.now)
-        if row is None:
-            raise envelope.not_found()
-        return Answer(200, call.crud.shown(target, row))
+            row = found(reader, call.crud, target, target_id(reader, call.crud))
+            shown = call.crud.shown(reader, target, row)
+        return Answer(200, _noted(call, target, [shown])[0])
 
     def put(call: Call) -> Answer:
         return call.write(200, lambda w, crud: crud.upsert(w, target, target_id(w, crud), call.data, {}))
@@ -190,15 +188,15 @@ def _list(call: Call, kind: EntityKind, parent: _Parent | None) -> Answer:
         where["custom_id"] = call.query["custom_id"]
     with call.admin.store.reading() as reader:
         where |= _fixed(parent, reader, call.crud)
-        page = page_of(call, reader, kind, where, call.crud.shown_of(kind), nested=parent is not None)
+        page = page_of(call, reader, kind, where, call.crud.shown_of(reader, kind), nested=parent is not None)
     _noted(call, kind, page["data"])
     return Answer(200, page)
 
 
 def _noted(call: Call, kind: EntityKind, shown: list[JsonDict]) -> list[JsonDict]:
     """The same entities, after a line in the log if keys are among them."""
-    if call.admin.shows_keys and kind.name == CREDENTIALS:
-        keys = sum(referenced(one["key"]) is None for one in shown)
+    if call.admin.shows_keys and kind.name in (CREDENTIALS, CERTIFICATES):
+        keys = sum(bool(one.get(field)) and one[field][0] != "{" for one in shown for field in KEYS)
         if keys:
             call.admin.log("keys_shown", path=call.path, keys=keys)
     return shown
@@ -227,7 +225,8 @@ def _limits(call: Call, key: str) -> Answer:
 def _schemas(rest: list[str]) -> Methods | None:
     def validate(kind: EntityKind) -> Handler:
         def handler(call: Call) -> Answer:
-            call.crud.check(kind, call.data)
+            with call.admin.store.reading() as reader:
+                call.crud.check(reader, kind, call.data)
             return Answer(200, {"message": "schema validation successful"})
 
         return handler

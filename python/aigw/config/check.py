@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from aigw.config import shape
 from aigw.config.budgets import check_budgets
+from aigw.config.certificates import SECTIONS, CertificatesCheck
 from aigw.config.consumers import ConsumersCheck
 from aigw.config.entity import FileEntity, entity_id
 from aigw.config.file import CONSUMER_KINDS, ORDER
@@ -63,6 +64,8 @@ class Check:
         self._scopes: dict[str, Path] = {}
         self._found: dict[str, list[FileEntity]] = {kind: [] for kind in _KINDS}
         self._consumers = ConsumersCheck(source, progress, self._refer)
+        self._pairs = CertificatesCheck(source, self._entity)
+        self.private_keys = self._pairs.private_keys
 
     def entities(self) -> Iterator[FileEntity]:
         """All entities except consumers and their credentials and acls; an entity comes after the ones it refers to."""
@@ -71,7 +74,7 @@ class Check:
 
     def let_go(self) -> None:
         """Break the reference cycle with the consumers, so reference counting frees a large file's tree at once."""
-        del self._consumers
+        del self._consumers, self._pairs
 
     def run(self) -> None:
         """Check everything."""
@@ -93,9 +96,10 @@ class Check:
         self._head(root)
         items = {
             name: self._items((name,))
-            for name in ("upstreams", "services", "routes", "consumer_groups", "plugins", "consumers")
+            for name in (*SECTIONS, "upstreams", "services", "routes", "consumer_groups", "plugins", "consumers")
         }
         self._collect(items)
+        self._pairs.collect(items)
         self._specs("tiers", shape.TierName, TierSpec, self.tiers)
         self._specs("models", ModelName, ModelSpec, self.models)
         check_budgets(self.source, self.models, self.tiers)
@@ -105,6 +109,7 @@ class Check:
             self.default_tier = self._refer(("default_tier",), "tiers", root["default_tier"])
         self.v1 = self._section("v1", V1Spec)
         self.ledger = self._section("ledger", LedgerSpec)
+        self._pairs.run(items, self._items)
         for path, item in items["upstreams"]:
             self._upstream(path, item)
         for path, item in items["services"]:
@@ -273,7 +278,8 @@ class Check:
             for field in ("protocol", "host", "port", "path"):
                 if own.get(field) is not None:
                     self.source.add((*path, field), "the url says it: keep one of the two", at_key=True)
-        self._entity("services", path, own, shape.ServiceInFile, name, {})
+        links = self._pairs.of_service(path, own)
+        self._entity("services", path, own, shape.ServiceInFile, name, links)
         for below, route in self._items((*path, "routes")):
             self._route(below, route, name if isinstance(name, str) else "")
         for below, plugin in self._items((*path, "plugins")):
@@ -344,7 +350,7 @@ class Check:
         # Conversions of references happen in `own`; the made fields come on top of it.
         entity = checked(self.source, path, written, own, lambda value: check_entity(KINDS[kind], {**value, **made}))
         if entity is not None and isinstance(name, str):
-            body = entity.model_dump(mode="json")
+            body = self._pairs.strip(key, entity) if kind == "certificates" else entity.model_dump(mode="json")
             self._found[kind].append(FileEntity(kind, key, name, body, self.source.line(path), path))
 
     @cached_property

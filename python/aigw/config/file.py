@@ -35,6 +35,8 @@ class File:
     models: Mapping[str, ModelSpec]
     certificates: Mapping[str, Mapping[Place, bytes]] = field(repr=False)
     """Contents of the certificate files of each model's upstreams."""
+    private_keys: Mapping[str, Mapping[str, str]] = field(repr=False)
+    """Id of an entity of `certificates` -> `key` and `key_alt`: PEM texts, or references to keys in the store."""
     tokenizers: Mapping[str, TokenizerContent] = field(repr=False)
     """The tokenizer.json of each model that names one."""
     tiers: Mapping[str, TierSpec]

@@ -96,6 +96,7 @@ def _read(source: Source, data: bytes, report: Progress, mark: str | None, copie
             hash=digest.hexdigest(),
             models=check.models,
             certificates=check.certificates,
+            private_keys=check.private_keys,
             tokenizers=check.tokenizers,
             tiers=check.tiers,
             default_tier=check.default_tier,

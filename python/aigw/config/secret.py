@@ -12,9 +12,9 @@ from typing import Final
 from aigw.config.finding import Path
 
 MASK: Final = "***"
-_NAMES: Final = ("key", "key_hash", "api_key", "apikey", "password", "secret", "token", "authorization")
+_NAMES: Final = ("key", "key_alt", "key_hash", "api_key", "apikey", "password", "secret", "token", "authorization")
 _SECRET: Final = re.compile(
-    r"key\Z|key_hash|keyhash|passw|passphrase|secret|credential|token\Z|authorization", re.IGNORECASE
+    r"key\Z|key_alt|key_hash|keyhash|passw|passphrase|secret|credential|token\Z|authorization", re.IGNORECASE
 )
 _OPEN: Final = frozenset({"tags", "ttl", "id"})
 _REFERENCE: Final = re.compile(r"""["']?\$\{(?:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}["']?\Z""")
@@ -22,6 +22,8 @@ _AMOUNT: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?\Z")
 """2^48 tokens have 15 digits, an amount of money nine decimals."""
 _USER: Final = re.compile(r"(://[^/\s:@'\"]*):[^/\s@'\"]+@")
 _OPENS: Final = re.compile(r":\s*(?:[|>][-+0-9]*|['\"])?\s*\Z")
+NEAR: Final = 200
+"""Lines above in which a secret may have begun: an RSA key of 8192 bits has 100."""
 _WORD: Final = re.compile(r"""["']?([A-Za-z_][\w-]*)["']?\s*:(?=\s|\Z|["'\[{|>&*])""")
 
 
@@ -59,7 +61,7 @@ def masked_line(line: str, before: list[str]) -> str:
     """A line of an unparsable file, masked from the first name of a secret on.
 
     `before` are the lines above, nearest last: the name may be in one of them."""
-    nearest = next((above for above in reversed(before[-50:]) if above.strip()), "")
+    nearest = next((above for above in reversed(before[-NEAR:]) if above.strip()), "")
     if _OPENS.search(nearest) and _belongs_to_secret([nearest]):
         return line[: len(line) - len(line.lstrip())] + MASK
     found = list(_WORD.finditer(line))
@@ -69,7 +71,7 @@ def masked_line(line: str, before: list[str]) -> str:
             value = rest.strip()
             return line[: match.end()] + (f" {masked(value)}" if value else "")
     head = found[0].start() if found else len(line)
-    if line[:head].strip(" \t-[{,") and _belongs_to_secret(before[-50:]):
+    if line[:head].strip(" \t-[{,") and _belongs_to_secret(before[-NEAR:]):
         return line[: len(line) - len(line.lstrip())] + MASK
     return without_users(line)
 

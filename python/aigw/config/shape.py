@@ -9,8 +9,10 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
-from aigw.entities import KongUpstream, Plugin, Route, Service, Target
+from aigw.entities import KongUpstream, Plugin, Route, Service, Sni, Target
 from aigw.entities.base import TagsField
+from aigw.entities.ca_certificate import CaCertificate
+from aigw.entities.certificate import Certificate
 from aigw.entities.consumer import must_have_a_name
 from aigw.entities.keyauth_credential import Key, Ttl
 from aigw.entities.ledger import LedgerSpec
@@ -18,7 +20,7 @@ from aigw.entities.model import ModelName, ModelSpec
 from aigw.entities.tier import TierName, TierSpec
 from aigw.entities.v1 import V1Spec
 from aigw.plugins import PLUGINS
-from aigw.schema.fields import Model, Name, Text, shown, violation
+from aigw.schema.fields import Model, Name, Text, Uuid, shown, violation
 from aigw.types import JsonDict
 
 FORMAT_VERSION: Final = "3.0"
@@ -43,6 +45,12 @@ class Named(Model):
     """A reference by name."""
 
     name: Reference = Field(description="Name of the referenced entity.")
+
+
+class OfId(Model):
+    """A reference by id."""
+
+    id: Uuid = Field(description="Id of the referenced entity.")
 
 
 class NamedConsumer(Model):
@@ -175,8 +183,34 @@ ServiceInFile = _model_in_file(
         Field(default=None, description="Host of the upstream."),
     ),
     url=(Text | None, Field(default=None, description="Shorthand for protocol, host, port and path.")),
+    client_certificate=(
+        Uuid | OfId | None,
+        Field(default=None, description="Id of a certificate in this file: shown to an upstream that asks for one."),
+    ),
     routes=(Annotated[list[RouteInFile] | None, Field(description="Routes that lead to it.")], None),  # type: ignore[valid-type]
     plugins=(_Plugins, None),
+)
+
+
+_Id = Annotated[
+    Uuid | None, Field(default=None, description="Its id, by which services name it; omitted: made of the certificate.")
+]
+SniInFile = _model_in_file(Sni, "SniInFile", "A name that a certificate serves.", without=_MADE | {"certificate"})
+SniAlone = _model_in_file(
+    Sni,
+    "SniAlone",
+    "A name, and the certificate that it gets.",
+    certificate=(Uuid | OfId, Field(description="Id of a certificate in this file.")),
+)
+CertificateInFile = _model_in_file(
+    Certificate,
+    "CertificateInFile",
+    "A certificate and its key, for its names or for calls of upstreams.",
+    id=(_Id, None),
+    snis=(Annotated[list[SniInFile] | None, Field(description="The names that it serves.")], None),  # type: ignore[valid-type]
+)
+CaCertificateInFile = _model_in_file(
+    CaCertificate, "CaCertificateInFile", "An authority that upstreams are checked by.", id=(_Id, None)
 )
 
 
@@ -191,9 +225,6 @@ LATER: Final = frozenset(
         "_konnect",
         "_plugin_configs",
         "targets",
-        "certificates",
-        "ca_certificates",
-        "snis",
         "vaults",
         "rbac_roles",
         "rbac_users",
@@ -247,6 +278,15 @@ class Configuration(Model):
         default=None, description="Name of a tier -> its limits, gates and prices."
     )
     consumer_groups: list[ConsumerGroup] | None = Field(default=None, description="decK's word for tiers.")
+    certificates: list[CertificateInFile] | None = Field(  # type: ignore[valid-type]
+        default=None, description="Certificates with their keys and names, for the TLS address of the proxy."
+    )
+    snis: list[SniAlone] | None = Field(  # type: ignore[valid-type]
+        default=None, description="Names outside of a certificate."
+    )
+    ca_certificates: list[CaCertificateInFile] | None = Field(  # type: ignore[valid-type]
+        default=None, description="Authorities that services name by id."
+    )
     upstreams: list[UpstreamInFile] | None = Field(  # type: ignore[valid-type]
         default=None, description="Names in front of several servers each: hosts of services."
     )
@@ -261,11 +301,15 @@ class Configuration(Model):
 
 
 __all__ = [
+    "CaCertificateInFile",
+    "CertificateInFile",
     "Configuration",
     "ConsumerInFile",
     "PluginInFile",
     "RouteInFile",
     "ServiceInFile",
+    "SniAlone",
+    "SniInFile",
     "TargetInFile",
     "TierName",
     "UpstreamInFile",

@@ -32,8 +32,11 @@ class EntityKind:
     name: str
     """Collection and table: `services`."""
     model: type[Entity]
+    """Its form for clients."""
     endpoint_key: str
     """The field that a path may have in place of the id."""
+    stored: type[Entity] | None = None
+    """Its form in the store, if that differs."""
     unique: tuple[str, ...] = ()
     """Fields with a unique value."""
     together: tuple[str, ...] = ()
@@ -57,6 +60,11 @@ class EntityKind:
     """Generated values for missing fields of a new entity."""
     check: Callable[[JsonDict], FieldErrors | None] = lambda _: None
     """Findings on the input that the model cannot make."""
+
+    @property
+    def kept(self) -> type[Entity]:
+        """The model of stored bodies."""
+        return self.stored or self.model
 
     @property
     def url(self) -> str:

@@ -1,14 +1,28 @@
 """A service: an upstream that routes lead to. `url` is a shorthand for protocol, host, port and path."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from aigw._native import check_string
-from aigw.entities.base import Entity, EntityKind, TagsField, Unsupported, UnsupportedList
+from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.host import wrong_host
-from aigw.schema.fields import NOT_SUPPORTED, Between, FieldErrors, Milliseconds, Name, PlainPath, Timestamp, violation
+from aigw.schema.fields import (
+    NOT_SUPPORTED,
+    Between,
+    FieldErrors,
+    Foreign,
+    Milliseconds,
+    Name,
+    PlainPath,
+    References,
+    SetMarker,
+    Timestamp,
+    Uuid,
+    unique,
+    violation,
+)
 from aigw.types import JsonDict
 
 
@@ -52,8 +66,8 @@ class Service(Entity):
     write_timeout: Milliseconds = Field(default=60000, description="Milliseconds between two writes.")
     read_timeout: Milliseconds = Field(default=60000, description="Milliseconds between two reads.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")
-    client_certificate: Unsupported = Field(
-        default=None, description="Certificate shown to the upstream: not supported in this version."
+    client_certificate: Annotated[Foreign, References("certificates")] | None = Field(
+        default=None, description="Certificate shown to an upstream that asks for one."
     )
     tls_verify: bool | None = Field(
         default=None, description="Check the upstream's certificate; null: the gateway's default."
@@ -61,10 +75,23 @@ class Service(Entity):
     tls_verify_depth: Annotated[int | None, AfterValidator(_no_depth)] = Field(
         default=None, description="Longest certificate chain: not supported in this version."
     )
-    ca_certificates: UnsupportedList = Field(
-        default=None, description="Trusted authorities of this service: not supported in this version."
+    ca_certificates: Annotated[list[Uuid], SetMarker(), AfterValidator(unique)] | None = Field(
+        default=None,
+        description="Ids of the CA certificates that the upstream's certificate is checked by; null: the system's.",
     )
     enabled: bool = Field(default=True, description="Whether its routes match requests.")
+
+    @model_validator(mode="after")
+    def _certificates_need_tls(self) -> Self:
+        own = ("client_certificate", "ca_certificates")
+        if self.protocol != "https" and (wrong := [name for name in own if getattr(self, name)]):
+            raise FieldErrors(
+                {
+                    **dict.fromkeys(wrong, "value must be null"),
+                    "@entity": ["failed conditional validation given value of field 'protocol'"],
+                }
+            )
+        return self
 
 
 def expand_url(data: JsonDict) -> JsonDict:
@@ -94,4 +121,11 @@ def expand_url(data: JsonDict) -> JsonDict:
     return {**kept, **{k: v for k, v in from_url.items() if v != ""}}
 
 
-KIND = EntityKind(name="services", model=Service, endpoint_key="name", unique=("name",), expand=expand_url)
+KIND = EntityKind(
+    name="services",
+    model=Service,
+    endpoint_key="name",
+    unique=("name",),
+    foreign={"client_certificate": "certificates"},
+    expand=expand_url,
+)

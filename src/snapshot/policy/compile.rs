@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::checks::{self, Columns, column, index, scheme, uuid, value};
 use super::compiled::{
     Acl, Anonymous, HashOn, KeyAuth, LimitBy, Passive, Policy, Profile, ProfileLimit, Route, RouteInstance, Service,
-    SizeLimit, Target, Upstream,
+    ServiceTls, SizeLimit, Target, Upstream,
 };
 use super::cors::Cors;
 use super::wire::ColumnKind;
@@ -117,6 +117,7 @@ fn service(from: wire::Service) -> Result<Service, SnapshotError> {
         write_timeout_ms,
         read_timeout_ms,
         tls_verify,
+        tls,
         upstream: shared,
     } = from;
     let at = Part::Entity("service", n);
@@ -136,8 +137,17 @@ fn service(from: wire::Service) -> Result<Service, SnapshotError> {
         write_timeout_ms,
         read_timeout_ms,
         tls_verify,
+        tls: tls.map(|from| service_tls(at, from)).transpose()?.map(Box::new),
         upstream: shared.map(|from| upstream(at, from)).transpose()?.map(Box::new),
     })
+}
+
+fn service_tls(at: Part, from: wire::ServiceTls) -> Result<ServiceTls, SnapshotError> {
+    let wire::ServiceTls { ca, cert, key } = from;
+    if cert.is_some() != key.is_some() {
+        return Err(value(at, "a certificate and its key go together"));
+    }
+    Ok(ServiceTls { ca: ca.map(Into::into), cert: cert.map(Into::into), key: key.map(Into::into) })
 }
 
 fn upstream(at: Part, from: wire::Upstream) -> Result<Upstream, SnapshotError> {

@@ -103,8 +103,21 @@ pub struct Service {
     pub read_timeout_ms: u64,
     /// Verify the certificate; `None`: the default (verify).
     pub tls_verify: Option<bool>,
+    /// Authorities and certificate of its own; `None`: the usual ones.
+    pub tls: Option<Box<ServiceTls>>,
     /// The targets that share its requests; `None`: `host` and `port` are its address.
     pub upstream: Option<Box<Upstream>>,
+}
+
+/// The certificates of TLS towards a service, as PEM texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceTls {
+    /// The authorities that the upstream's certificate is checked by; `None`: the system's.
+    pub ca: Option<Box<str>>,
+    /// The gateway's own certificate and its chain, for an upstream that asks for one.
+    pub cert: Option<Box<str>>,
+    /// The key of `cert`, sealed.
+    pub key: Option<Box<str>>,
 }
 
 /// Several servers behind the host of a service.

@@ -33,7 +33,7 @@ pub use certificate::{Certificate, CertificatePair};
 pub use checks::prices_of;
 pub use compiled::{
     Acl, Anonymous, HashOn, KeyAuth, LimitBy, Passive, Policy, Profile, ProfileLimit, Route, RouteInstance, Service,
-    SizeLimit, Target, Upstream,
+    ServiceTls, SizeLimit, Target, Upstream,
 };
 pub use cors::Cors;
 pub use model::{

@@ -62,9 +62,24 @@ pub(super) struct Service {
     pub read_timeout_ms: u64,
     #[serde(deserialize_with = "present")]
     pub tls_verify: Option<bool>,
+    /// Absent for most.
+    #[serde(default)]
+    pub tls: Option<ServiceTls>,
     /// Absent from policies of before.
     #[serde(default)]
     pub upstream: Option<Upstream>,
+}
+
+/// PEM texts. `key` is sealed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceTls {
+    #[serde(deserialize_with = "present")]
+    pub ca: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub cert: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub key: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -170,5 +170,5 @@ def test_unknown_paths_and_methods_are_refused(gateway: Gateway) -> None:
     answer = gateway.client.request("PUT", "/services")
     assert (answer.status_code, answer.json()) == (405, {"message": "Method not allowed"})
     assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
-    assert gateway.call("POST", "/certificates", 405)["code"] == 12
+    assert gateway.call("POST", "/vaults", 405)["code"] == 12
     assert gateway.call("POST", "/", 405) == {"message": "Method not allowed"}

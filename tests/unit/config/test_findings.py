@@ -64,14 +64,8 @@ def test_each_error_gives_its_finding() -> None:
         ("tiers: {a: {timeouts: {total: 1.5}}}", "expected a string: write a duration, as in 10s\n"),
         ("tiers: {a: {limits: [{requests: 1, per: 90}]}}", "expected a string: write a duration, as in 90s\n"),
         ("tiers: {a: {limits: [{requests: ${LIM:-5}}]}}", """'}': write "${...}" in quotes between [ ] and { }\n"""),
-        *(
-            (f"{name}: []", f"{name}: not supported in this version\n")
-            for name in ("targets", "certificates", "jwt_secrets")
-        ),
-        *(
-            (f"{name}: []", f"{name}: not supported in this version\n")
-            for name in ("ca_certificates", "snis", "vaults")
-        ),
+        *((f"{name}: []", f"{name}: not supported in this version\n") for name in ("targets", "jwt_secrets")),
+        *((f"{name}: []", f"{name}: not supported in this version\n") for name in ("keys", "vaults")),
         ("acls: []", "acls: not supported in this version at the top: write them in their consumer\n"),
         (
             "consumers: [{username: a, basicauth_credentials: []}]",

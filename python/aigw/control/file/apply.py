@@ -175,7 +175,7 @@ class _Plan:
             before = self.before[key]
             if self.kind.name in CONSUMER_KINDS or row.origin is None:
                 continue
-            whole = self.kind.model.model_validate(before.body).model_dump(mode="json")
+            whole = self.kind.kept.model_validate(before.body).model_dump(mode="json")
             if content(whole) == content(row.body):
                 self.moved.append((row.origin.text(), key))
                 del self.changed[key], self.before[key]

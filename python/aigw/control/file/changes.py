@@ -4,6 +4,7 @@ In: the changes, and names by id. Out: counts, and at most `MOST_LINES` lines. A
 the key.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ MOST_TEXT: Final = 80
 CALLED: Final[Mapping[str, str]] = {
     "services": "service", "routes": "route", "tiers": "tier", "models": "model", "consumers": "consumer",
     "keyauth_credentials": "key-auth", "acls": "acl", "plugins": "plugin", "upstreams": "upstream", "targets": "target",
+    "certificates": "certificate", "snis": "SNI", "ca_certificates": "CA certificate",
 }  # fmt: skip
 """Collection -> the word for one entity."""
 _MADE: Final = frozenset(
@@ -186,12 +188,17 @@ def flat(body: JsonDict) -> dict[str, Any]:
             for index, inner in enumerate(value):
                 walk(inner, f"{path}[{index}]")
         elif value not in (None, [], {}):
-            found[path] = value
+            found[path] = _pem(value) if path in ("cert", "cert_alt") else value
 
     for key, value in body.items():
         if key not in _MADE:
             walk(value, "" if key == "spec" else key)
     return found
+
+
+def _pem(text: str) -> str:
+    """The first certificate of a text for people; equal texts have an equal one."""
+    return f"SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _text(value: Any) -> str:

@@ -131,8 +131,8 @@ def _entities(parts: Iterable[_Part]) -> dict[Key, Entity]:
         key, name = _called(kind, body, digest, names)
         fields = flat({k: v for k, v in body.items() if k not in KINDS[kind].foreign})
         for field in KINDS[kind].foreign:
-            if kind == "routes" and body[field]:
-                fields[field] = names.get(body[field]["id"])
+            if kind in ("routes", "services", "snis") and body[field]:
+                fields[field] = names.get(body[field]["id"], body[field]["id"])
         if tier is not None:
             fields["tier"] = names.get(tier)
         if expires_at:

@@ -16,6 +16,7 @@ from aigw.control.store.origin import name_of
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import LEDGER, NO_SECTIONS, V1, Row, Sections
 from aigw.entities import KINDS
+from aigw.entities.certificate import reference
 from aigw.entities.ledger import LedgerSpec
 from aigw.entities.model import ModelSpec
 from aigw.entities.tier import TierSpec
@@ -55,7 +56,14 @@ def document(rows: Rows, default_tier: str | None, mark: str = "", sections: Sec
     services = []
     for row in rows["services"]:
         below = {"routes": routes[row.id]} if row.id in routes else {}
-        services.append({**_entity("services", row), **below, **plugins.of("service", row.id)})
+        services.append(
+            {
+                **_entity("services", row, ("client_certificate",)),
+                **_shown_there(row),
+                **below,
+                **plugins.of("service", row.id),
+            }
+        )
     made = {
         "_format_version": "3.0",
         **{name: _short(_SPECS[name], spec) for name, spec in sections.items() if spec is not None},
@@ -63,6 +71,10 @@ def document(rows: Rows, default_tier: str | None, mark: str = "", sections: Sec
         "models": _models(rows["models"]),
         "tiers": {row.body["name"]: _short(TierSpec, row.body["spec"]) for row in rows["tiers"]},
         "consumer_groups": list(_groups(rows["tiers"], plugins)),
+        "certificates": list(_certificates(rows)),
+        "ca_certificates": [
+            {"id": row.id, **_entity("ca_certificates", row, ("cert_digest",))} for row in rows["ca_certificates"]
+        ],
         "upstreams": list(_upstreams(rows)),
         "services": services,
         "routes": routes.get(None),
@@ -93,7 +105,7 @@ def _short(model: type[Model], body: JsonDict, without: Iterable[str] = ()) -> J
 
 
 def _entity(kind: str, row: Row, without: Iterable[str] = ()) -> JsonDict:
-    short = _short(KINDS[kind].model, row.body, without)
+    short = _short(KINDS[kind].kept, row.body, without)
     # The Admin API allows entities without a name, the file does not.
     return {"name": name_of(row.body), **short} if kind in ("services", "routes") else short
 
@@ -153,6 +165,26 @@ def _groups(tiers: Iterable[Row], plugins: _Plugins) -> Iterable[JsonDict]:
         below = plugins.of("consumer_group", row.id)
         if row.body["tags"] or below:
             yield _tagged({"name": row.body["name"], **below}, row)
+
+
+def _shown_there(service: Row) -> JsonDict:
+    """The certificate that a service shows, by its id as in decK's files."""
+    own = service.body["client_certificate"]
+    return {"client_certificate": own["id"]} if own else {}
+
+
+def _certificates(rows: Rows) -> Iterable[JsonDict]:
+    """Certificates with their names. A key that the file holds in plain text, or the Admin API set, becomes the reference that the same
+    gateway takes back."""
+    names: defaultdict[str, list[JsonDict]] = defaultdict(list)
+    for row in rows["snis"]:
+        names[row.body["certificate"]["id"]].append(_entity("snis", row, ("certificate",)))
+    for row in rows["certificates"]:
+        short, keys = _entity("certificates", row, ("secrets", "tags")), {}
+        for field, secret in row.body["secrets"].items():
+            keys[field] = _Reference(secret["reference"] or reference(row.id, field))
+        snis = {"snis": names[row.id]} if row.id in names else {}
+        yield _tagged({"id": row.id, "cert": short.pop("cert"), "key": keys.pop("key"), **short, **keys, **snis}, row)
 
 
 def _upstreams(rows: Rows) -> Iterable[JsonDict]:

@@ -34,6 +34,8 @@ from aigw.control.file.changes import Difference, difference
 from aigw.control.file.consumers import ConsumerRows
 from aigw.control.file.copies import TokenizerCopies
 from aigw.control.file.declare import (
+    KeyNotKept,
+    Keys,
     Sealer,
     consumer_rows,
     consumers_mark,
@@ -41,6 +43,7 @@ from aigw.control.file.declare import (
     default_tier,
     rows_of_file,
     sections_of,
+    whole_keys,
 )
 from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
@@ -257,7 +260,7 @@ class Configuration:
     def compare(self, name: str, data: bytes) -> Comparison:
         """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
         file = read_text(name, data, None, self._folder())
-        wanted = rows_of_file(file, self._sealer, int(self._now()), self._made)
+        wanted = rows_of_file(file, self._sealer, int(self._now()), self._made, self._keys(file))
         with self._store.reading() as reader:
             sections = (reader.sections(), sections_of(file))
             return compare(wanted, default_tier(file), rows_of(reader), reader.default_tier(), sections)
@@ -292,7 +295,7 @@ class Configuration:
         self._note(text)
         consumers = consumers_mark(file, self._sealer)
         stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read, consumers=consumers)
-        entities = declared(file, self._sealer, int(now))
+        entities = declared(file, self._sealer, int(now), self._keys(file))
         # Hundreds of thousands of equal rows need no comparison: the Admin API changes no row of the file.
         same = self.stamp is not None and self.stamp.consumers == consumers
         rows = None if same else consumer_rows(file, self._sealer, int(now), self._made)
@@ -317,6 +320,24 @@ class Configuration:
         self._say(done.lines)
         self._log_findings("config_warning", file.warnings)
         return Outcome(True, stamp.hash, generation, done, file.warnings)
+
+    def _keys(self, file: File) -> Keys:
+        """The private keys of the file's certificates. Raises ConfigErrors for a reference without a key."""
+        with self._store.reading() as reader:
+
+            def key_of(key: str, field: str) -> str | None:
+                row = reader.get("certificates", "id", key, 0)
+                secret = row.body["secrets"].get(field) if row is not None else None
+                try:
+                    return None if secret is None else self._sealer.unseal(secret["sealed"]).decode()
+                except ValueError:  # sealed under the secret of another data folder
+                    return None
+
+            try:
+                return whole_keys(file, key_of)
+            except KeyNotKept as error:
+                path = (*error.entity.path, error.field)
+                raise ConfigErrors([_finding(file, error.message, error.entity, path)]) from None
 
     def _tokenizers_in_use(self) -> set[str]:
         """The names of the copies that the publication names."""

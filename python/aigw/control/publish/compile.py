@@ -11,11 +11,23 @@ from typing import Final, Generic, NamedTuple, TypeVar, cast
 
 import orjson
 
+from aigw.control.publish import certificates
 from aigw.control.publish.compile_tiers import WORDS, Rows, model_entry, tier_entry, v1_cors
 from aigw.control.publish.group_plugins import of_groups, route_bytes, with_plugins
 from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, Ref
-from aigw.entities import KongUpstream, LlmModel, Plugin, Route, Service, Target, Tier
+from aigw.entities import (
+    KongUpstream,
+    LlmModel,
+    Plugin,
+    Route,
+    Service,
+    Sni,
+    StoredCaCertificate,
+    StoredCertificate,
+    Target,
+    Tier,
+)
 from aigw.entities.host import canonical_host
 from aigw.entities.target import address
 from aigw.entities.upstream import Upstream
@@ -54,8 +66,11 @@ class World:
     """The entities of the policy, by id. `named`: text of `anonymous` in a key-auth configuration -> number of that consumer."""
 
     services: dict[str, Numbered[Service]] = field(default_factory=dict)
+    certificates: dict[str, Numbered[StoredCertificate]] = field(default_factory=dict)
+    snis: dict[str, Numbered[Sni]] = field(default_factory=dict)
+    ca_certificates: dict[str, Numbered[StoredCaCertificate]] = field(default_factory=dict)
+    """These three, and Kong's upstreams and targets, have no row numbers."""
     upstreams: dict[str, Numbered[KongUpstream]] = field(default_factory=dict)
-    """Kong's: without row numbers."""
     targets: dict[str, Numbered[Target]] = field(default_factory=dict)
     marked: frozenset[str] = frozenset()
     """Ids of targets that an operator marked as unhealthy. The mark ends with the process, as in Kong."""
@@ -291,8 +306,13 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
     models = sorted(world.models.values(), key=lambda m: m.n)
     default = world.tiers.get(world.default_tier or "")
     columns, shared = _Columns(numbers), world.shared()
+    own = {key: one.entity for key, one in world.certificates.items()}
+    authorities = {key: one.entity for key, one in world.ca_certificates.items()}
     policy = {
-        "services": [_service(n, s, shared, world.marked) for n, s in sorted(services, key=lambda s: s.n)],
+        "services": [
+            {**_service(n, s, shared, world.marked), **certificates.of_service(s, own, authorities)}
+            for n, s in sorted(services, key=lambda s: s.n)
+        ],
         "routes": routes,
         "key_auth": auths,
         "rate_limiting": profiles.rate_limiting,
@@ -310,6 +330,8 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
         ],
         "models": [model_entry(n, model, _numbers_of(model, calls)) for n, model in models],
     }
+    if served := certificates.served(own, (sni for _, sni in world.snis.values())):
+        policy["certificates"] = served
     columns.add_profiles(profiles)
     found = [columns.found[n] for n in sorted(columns.found)]
     policy["columns"] = [

@@ -39,7 +39,19 @@ from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.control.publish.rows_of_before import rows_of_before
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, BulkChange, Change, Row
-from aigw.entities import Entity, KongUpstream, LlmModel, Plugin, Route, Service, Target, Tier
+from aigw.entities import (
+    Entity,
+    KongUpstream,
+    LlmModel,
+    Plugin,
+    Route,
+    Service,
+    Sni,
+    StoredCaCertificate,
+    StoredCertificate,
+    Target,
+    Tier,
+)
 from aigw.errors import Unservable
 from aigw.types import JsonDict, MetricLabels
 
@@ -52,6 +64,9 @@ UNUSED_PROFILES: Final = 256
 
 NOT_LOADABLE: Final = "no worker could load this, so nothing was changed"
 _IN_POLICY: Final[Mapping[str, type[Entity]]] = {
+    "certificates": StoredCertificate,
+    "snis": Sni,
+    "ca_certificates": StoredCaCertificate,
     "upstreams": KongUpstream,
     "targets": Target,
     "services": Service,

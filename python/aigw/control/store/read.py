@@ -47,6 +47,19 @@ class StoreReader:
             query = query.where(wanted)
         return [row_of(kind, r) for r in self.connection.execute(query)]
 
+    def those(self, kind: str, where: Mapping[str, Any]) -> list[Row]:
+        """The entities with these values, by id: for few."""
+        table = tables.ENTITIES[kind]
+        query = sa.select(table).where(*(table.c[c] == v for c, v in where.items())).order_by(table.c.id)
+        return [row_of(kind, record) for record in self.connection.execute(query)]
+
+    def service_of_ca(self, key: str) -> Row | None:
+        """A service that names this CA certificate."""
+        table = tables.services
+        query = sa.select(table).where(table.c.body.contains(key, autoescape=True)).order_by(table.c.id)
+        found = (row_of(table.name, record) for record in self.connection.execute(query))
+        return next((row for row in found if key in (row.body["ca_certificates"] or ())), None)
+
     def everything(self, kind: str, now: int) -> Iterator[Row]:
         """All entities of a kind, streamed, without an order."""
         table = tables.ENTITIES[kind]

@@ -94,7 +94,9 @@ def row_of(kind: str, record: Any) -> Row:
 
 
 _TEXTS: Final = {
-    kind: tuple(c for c in ("name", "username", "custom_id", "instance_name", "group", "target") if c in table.c)
+    kind: tuple(
+        c for c in ("name", "username", "custom_id", "instance_name", "group", "target", "cert_digest") if c in table.c
+    )
     for kind, table in tables.ENTITIES.items()
 }
 """Fields of the body that have a column, by kind."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest migration. Opening a store of another revision migrates it."""
 
 metadata: Final = MetaData()
@@ -59,6 +59,33 @@ tags: Final = Table(
     Index("tags_by_tag", "tag"),
 )
 
+certificates: Final = Table(
+    "certificates",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("origin", Text),
+)
+
+snis: Final = Table(
+    "snis",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("certificate", Text, ForeignKey("certificates.id", ondelete="RESTRICT"), nullable=False, index=True),
+    Column("body", Text, nullable=False),
+    Column("origin", Text),
+)
+
+ca_certificates: Final = Table(
+    "ca_certificates",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("cert_digest", Text, nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+    Column("origin", Text),
+)
+
 services: Final = Table(
     "services",
     metadata,
@@ -67,6 +94,7 @@ services: Final = Table(
     Column("name", Text, unique=True),
     Column("body", Text, nullable=False),
     Column("origin", Text),
+    Column("client_certificate", Text, ForeignKey("certificates.id", ondelete="RESTRICT"), index=True),
 )
 
 routes: Final = Table(
@@ -177,5 +205,19 @@ plugins: Final = Table(
 
 ENTITIES: Final[Mapping[str, Table]] = {
     t.name: t
-    for t in (upstreams, targets, services, routes, tiers, models, consumers, keyauth_credentials, acls, plugins)
+    for t in (
+        certificates,
+        snis,
+        ca_certificates,
+        upstreams,
+        targets,
+        services,
+        routes,
+        tiers,
+        models,
+        consumers,
+        keyauth_credentials,
+        acls,
+        plugins,
+    )
 }
