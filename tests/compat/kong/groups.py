@@ -44,13 +44,6 @@ LACKING: Final = {
     "TestUpstreamWithActiveUnHealthyInterval": "it sets active health checks: aigw checks passively",
 }
 """Tests that must fail, with the reason."""
-WAITING: Final = {
-    "certificates": "aigw has no certificates in its Admin API yet",
-    "snis": "aigw has no SNIs yet",
-    "TestSchemaService": "aigw has no certificates in its Admin API yet",
-    "TestServiceWithClientCert": "aigw has no certificates in its Admin API yet",
-}
-"""Groups and tests of entities that are not there yet."""
 TIMEOUT_S: Final = 60
 COLLECTIONS: Final = (
     "plugins", "key-auths", "acls", "routes", "services", "consumers", "consumer_groups", "snis", "certificates", "ca_certificates",
@@ -63,7 +56,7 @@ def run(tools: Tools, admin: str, wanted: str = "") -> Iterator[tuple[str, str, 
     for group in GROUPS:
         for name in names(tools, group) if wanted in ("", group) else ():
             empty(admin)
-            yield group, name, _result(tools, admin, group, name)
+            yield group, name, _result(tools, admin, name)
 
 
 def names(tools: Tools, group: str) -> Iterator[str]:
@@ -83,7 +76,7 @@ def empty(admin: str) -> None:
             httpx.delete(f"{admin}/{collection}/{entity['id']}", trust_env=False)
 
 
-def _result(tools: Tools, admin: str, group: str, name: str) -> str:
+def _result(tools: Tools, admin: str, name: str) -> str:
     done = subprocess.run(
         [str(tools.tests), "-test.v", f"-test.timeout={TIMEOUT_S}s", f"-test.run=^{name}$"],
         cwd=tools.sources, env={**os.environ, "KONG_ADMIN_URL": admin}, capture_output=True, text=True, timeout=2 * TIMEOUT_S, check=False,
@@ -95,7 +88,7 @@ def _result(tools: Tools, admin: str, group: str, name: str) -> str:
     if ended and done.returncode == 0:
         reason = re.search(r"\.go:\d+: (.*)", text)
         return "ok" if ended[1] == "PASS" else f"skipped: {reason[1] if reason else 'it says no reason'}"
-    known = LACKING.get(name) or WAITING.get(name) or WAITING.get(group)
+    known = LACKING.get(name)
     if known is not None:
         return f"expected: {known}"
     why = re.search(r"(?:panic: |Error:\s+)(.*(?:\n\s+\t.*){0,3})", text)
