@@ -1,6 +1,7 @@
 //! Policy files that are accepted or refused, and the rate-limiting instance that runs.
 #![allow(clippy::unwrap_used)]
 
+use aigw_core::balance::ServiceTarget;
 use aigw_core::r#match::{Authority, CanonicalPath, Query};
 use aigw_core::price::{MediaRates, Prices};
 use aigw_core::snapshot::plan::rate_limiting;
@@ -300,6 +301,25 @@ fn the_instance_of_highest_rank_runs() {
         Ok(None),
         "a service's instance needs the service"
     );
+}
+
+#[test]
+fn service_has_authorities_and_a_certificate_with_its_key() {
+    let tls = |ca, cert, key| with("/services/0/tls", json!({"ca": ca, "cert": cert, "key": key}));
+    assert_eq!(compile(&whole()).unwrap().services[0].tls, None);
+    let compiled = compile(&tls(Some("CA"), Some("CERT"), Some("00ff"))).unwrap();
+    let open = |sealed: &str| (sealed == "00ff").then(|| b"KEY".to_vec());
+    let target = ServiceTarget::new(&compiled.services[0], open);
+    let settings = target.targets[0].origin.settings.as_deref().unwrap();
+    assert_eq!((&*settings.ca, &*settings.cert, &*settings.key), (&b"CA"[..], &b"CERT"[..], &b"KEY"[..]));
+    assert!(!format!("{settings:?}").contains("KEY"), "a key is never shown");
+    let shut = ServiceTarget::new(&compiled.services[0], |_| None);
+    assert!(shut.targets.is_empty(), "a call without the certificate would be another call");
+    let trusting = compile(&tls(Some("CA"), None, None)).unwrap();
+    assert_eq!(ServiceTarget::new(&trusting.services[0], |_| None).targets.len(), 1, "there is nothing to open");
+    for wrong in [tls(None, Some("CERT"), None), tls(None, None, Some("00ff"))] {
+        assert!(compile(&wrong).unwrap_err().to_string().contains("go together"));
+    }
 }
 
 #[test]

@@ -11,9 +11,16 @@ from typing import Any, Final
 import httpx2 as httpx
 import orjson
 
+from tests.compat.kong.pairs import AUTHORITY, OTHER, RENEWED, SHOP
+
 MANY: Final = 1000
 TIMEOUT_S: Final = 120
-LISTS: Final = ("services", "routes", "plugins", "consumers", "key-auths", "acls", "upstreams", "consumer_groups")
+LISTS: Final = (
+    "services", "routes", "plugins", "consumers", "key-auths", "acls", "upstreams", "consumer_groups", "certificates", "snis",
+    "ca_certificates",
+)  # fmt: skip
+PAIR, OLD, TRUSTED, UNUSED = (f"0b6d5c1e-51b1-4a53-9b5c-4c1e5f0a770{n}" for n in range(4))
+"""Ids of certificates and authorities: decK demands them. A service names the first of each."""
 Json = dict[str, Any]
 
 
@@ -30,8 +37,15 @@ def state(consumers: int, *, changed: bool = False) -> Json:
                      {"name": "rate-limiting", "config": {"hour": 9, "policy": "local", "redis_host": "redis.internal"}},
                      {"name": "acl", "config": {"allow": ["gold", "silver"]}}]},
              ]},
-            {"name": "media", "url": "https://media.internal/v2", "routes": [{"name": "media", "paths": ["/media"]}]},
+            {"name": "media", "url": "https://media.internal/v2", "client_certificate": PAIR, "ca_certificates": [TRUSTED],
+             "routes": [{"name": "media", "paths": ["/media"]}]},
         ],
+        "certificates": [
+            {"id": PAIR, **(RENEWED if changed else SHOP)._asdict(), "tags": ["shop"],
+             "snis": [{"name": "shop.example.com"}, {"name": "*.new.example.com" if changed else "*.shop.example.com", "tags": ["shop"]}]},
+            {"id": OLD, **(SHOP if changed else RENEWED)._asdict(), "snis": [{"name": "old.example.com"}]},
+        ],
+        "ca_certificates": [{"id": TRUSTED, "cert": AUTHORITY}, *([] if changed else [{"id": UNUSED, "cert": OTHER}])],
         "upstreams": [
             {"name": "Orders.Internal", "hash_on": "none", "targets": [
                 {"target": "127.0.0.1:8081", "weight": 30 if changed else 70}, {"target": "127.0.0.1:8082"}]},
@@ -115,6 +129,7 @@ def shown(cycle: Cycle, consumers: int) -> Iterator[str]:
     cycle.same("diff", plain)
     dumped = cycle.dump("dump", "dump.json")
     assert {c["keyauth_credentials"][0]["key"] for c in dumped["consumers"]} == {key(n) for n in range(consumers)}
+    assert {c["key"] for c in dumped["certificates"]} == {SHOP.key, RENEWED.key}
     cycle.same("diff of the dump", "dump.json")
     before = cycle.generation()
     yield cycle.run("apply", "apply", plain)
@@ -134,6 +149,7 @@ def hidden(cycle: Cycle, consumers: int) -> Iterator[str]:
     yield cycle.run("sync, keys hidden", "sync", plain)
     dumped = cycle.dump("dump of references", "dump.json")
     assert all(c["keyauth_credentials"][0]["key"].startswith("{vault://aigw/") for c in dumped["consumers"])
+    assert all(c["key"].startswith("{vault://aigw/") for c in dumped["certificates"])
     yield cycle.run("validate references", "validate", "dump.json")
     cycle.same("diff of references", "dump.json")
     before = cycle.generation()
@@ -144,6 +160,8 @@ def hidden(cycle: Cycle, consumers: int) -> Iterator[str]:
     with_ids = cycle.dump("dump with ids", "ids.json", "--with-id")
     for consumer in with_ids["consumers"]:
         consumer["keyauth_credentials"][0]["key"] = key(int(consumer["username"].removeprefix("user")))
+    for certificate in with_ids["certificates"]:
+        certificate["key"] = {pair.cert: pair.key for pair in (SHOP, RENEWED)}[certificate["cert"]]
     before = cycle.generation()
     yield cycle.run("sync of keys with ids", "sync", cycle.write("ids.json", with_ids))
     assert cycle.generation() == before

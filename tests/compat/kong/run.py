@@ -97,8 +97,8 @@ def _page(tools: Tools, rows: Results) -> str:
     lines = [
         "# Kong's clients", "", "<!-- Made by `make compat`. Run it again instead of editing this page. -->", "",
         f"Run of {today} with aigw {version('aigw')}, {versions}: {_closing(rows)}.", "",
-        f"decK syncs, dumps and compares two services, three routes, an upstream, a consumer group, six plugins and {cycle.MANY:,} consumers",
-        "with a key and a group each.",
+        "decK syncs, dumps and compares two services, three routes, an upstream, a consumer group, six plugins, two certificates",
+        f"with three SNIs, two CA certificates and {cycle.MANY:,} consumers with a key and a group each.",
         "The other rows are the client's own tests, with `AIGW_ADMIN_SHOWS_KEYS=1`. `expected`: it needs a part of Kong that aigw lacks.",
         "",
         "| Group | Test | Result |", "|---|---|---|",

@@ -182,3 +182,23 @@ def test_no_line_of_a_key_is_shown_by_a_file_that_cannot_be_parsed(made: dict[st
     ):
         shown = errors(broken)
         assert all(line not in shown for line in made["rsa"].private.splitlines()[1:-1])
+
+
+def test_an_authority_that_a_service_of_the_admin_api_trusts_stays(
+    gateway: Gateway, made: dict[str, Certificate]
+) -> None:
+    load(gateway, {"ca_certificates": [{"id": CA, "cert": made["ec"].cert}]})
+    gateway.post("/services", name="s", url="https://far.test", ca_certificates=[CA])
+    refused = load(gateway, {"_format_version": "3.0"}, 400)
+    assert f"the CA certificate {CA}" in refused["message"] and "services 's' of the Admin API" in refused["message"]
+    gateway.call("DELETE", "/services/s", 204)
+    load(gateway, {"_format_version": "3.0"})
+    assert gateway.call("GET", "/ca_certificates")["data"] == []
+
+
+def test_a_certificate_that_a_service_of_the_admin_api_shows_stays(
+    gateway: Gateway, made: dict[str, Certificate]
+) -> None:
+    load(gateway, {"certificates": [{"id": OWN, "cert": made["ec"].cert, "key": made["ec"].private}]})
+    gateway.post("/services", name="s", url="https://far.test", client_certificate={"id": OWN})
+    assert "references it: remove that first" in load(gateway, {"_format_version": "3.0"}, 400)["message"]

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from aigw._native import Publisher, PublishError, limit_kinds, wrong_limit
+from aigw.entities.sni import SniName
 from aigw.telemetry.families import native, text
 from aigw.types import MetricLabels
 
@@ -43,6 +47,30 @@ def test_keys_are_hmacs_under_a_secret_of_one_user(publisher: Publisher, tmp_pat
     assert digest == hmac.new(secret.read_bytes(), b"a key", hashlib.sha256).digest()
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert Publisher(str(tmp_path), STORE).hash_key(b"a key") == digest
+
+
+@pytest.fixture(scope="module")
+def staging(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
+    return Publisher(str(tmp_path_factory.mktemp("staging")), STORE)
+
+
+LABELS = st.text("ab-_*.9A", max_size=12)
+
+
+@given(
+    name=st.one_of(
+        LABELS, LABELS.map(lambda text: f"*.{text}"), LABELS.map(lambda text: f"{text}.*"), st.text(max_size=300)
+    )
+)
+@settings(max_examples=500, deadline=None)
+def test_workers_load_every_name_that_an_sni_may_have(staging: Publisher, name: str) -> None:
+    """A name that a worker could not load would keep all other changes out of force."""
+    try:
+        TypeAdapter(SniName).validate_python(name, strict=True)
+    except ValidationError:
+        return
+    served = [{"names": [name.lower()], "pairs": [{"chain": "c", "key": "k"}]}]
+    staging.stage(policy(certificates=served))
 
 
 def test_generations_count_publishes(publisher: Publisher, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from aigw.config.file import CONSUMER_KINDS
-from aigw.control.file.conflicts import MOST, Conflict, ConflictBuilder, Conflicts, tiers_in_use
+from aigw.control.file.conflicts import MOST, Conflict, ConflictBuilder, Conflicts, authorities_in_use, tiers_in_use
 from aigw.control.file.consumers import ConsumerRows, Update, insert_all, update_all, updates
 from aigw.control.store import tables
 from aigw.control.store.origin import Origin, content, content_hash, name_of
@@ -365,6 +365,8 @@ def _remove(session: WriteSession, plan: _Plan) -> list[Conflict]:
         return []
     if kind.name == "tiers":
         conflicts += tiers_in_use(session, gone.values())
+    if kind.name == "ca_certificates":
+        conflicts += authorities_in_use(session, gone.values())
     for other in KINDS.values():
         if not _has_others(session, tables.ENTITIES[other.name]):
             continue

@@ -103,3 +103,17 @@ def tiers_in_use(session: WriteSession, tiers: Iterable[Row]) -> Iterator[Confli
             f" of the Admin API {'is' if one else 'are'} in it ({names}): keep the tier, or move {'it' if one else 'them'} first"
             " (curl -X POST :8001/consumers/NAME/consumer_groups -d group=TIER)",
         )
+
+
+def authorities_in_use(session: WriteSession, authorities: Iterable[Row]) -> Iterator[Conflict]:
+    """Conflicts for CA certificates that leave the file while a service of the Admin API trusts them. The file's own services are
+    written already."""
+    for authority in authorities:
+        user = session.service_of_ca(authority.id)
+        if user is not None:
+            yield Conflict(
+                "ca_certificates",
+                None,
+                f"the CA certificate {authority.id} ({authority.origin}) left the file, but services '{name_of(user.body)}' of the Admin API"
+                f" (id {user.id}) trusts it: change that service first",
+            )
