@@ -6,6 +6,7 @@ round, so a change of the machine's speed meets both. Out: CPU per request of bo
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -24,12 +25,15 @@ def main() -> int:
         "--workers-alone", action="store_true", help="count workers only; control processes run on the other core"
     )
     parser.add_argument("--only", help="comma-separated loads, such as W1,V1")
+    parser.add_argument("--tls", action="store_true", help="both gateways take TLS, with one certificate")
     options = parser.parse_args()
     loads = [load for load in SCENARIOS if not options.only or load.name in options.only.split(",")]
     pythons = {"this": sys.executable, "other": str(options.other / ".venv/bin/python")}
     servers: list[rig.Server] = []
     costs: dict[str, dict[str, list[float]]] = {load.name: {"this": [], "other": []} for load in loads}
     with tempfile.TemporaryDirectory(prefix="aigw-against-") as name:
+        if options.tls:
+            os.environ |= rig.certificate(Path(name))
         try:
             mock, upstream = rig.start_mock()
             servers.append(mock)
@@ -41,6 +45,8 @@ def main() -> int:
                 servers.append(gateway)
                 rig.write_requests(folder, keys)
                 gateways[which] = (gateway, folder)
+                if options.tls:
+                    gateway.url = gateway.url.replace("http:", "https:")
                 if options.workers_alone:
                     gateway.count_workers_alone()
             for load in loads:

@@ -372,7 +372,6 @@ class Gateway:
         keep_alive_s: float = 75.0,
         probe_paths: list[str] | None = None,
         upstream_allow: str = "",
-        tls: bool = False,
     ) -> Gateway:
         """Take a slot of ``data_dir``. ``access_log``: ``"-"`` (stdout), ``"off"`` or a path that is appended to.
         ``body_timeout_s``: longest silence within a body; ``keep_alive_s``: told in ``Keep-Alive``; ``probe_paths``: they
@@ -381,8 +380,18 @@ class Gateway:
     def start(self, event_loop: object, log: Callable[..., None] | None = None) -> None:
         """Start the worker's threads; ``event_loop`` is the loop the server runs on. ``log(event, **facts)`` is called with events of
         upstreams, from a thread of the worker. Once (else RuntimeError)."""
-    def watch_idle(self, port: int, idle_s: float) -> None:
-        """End connections at ``port`` whose head is not whole 10 s after its first byte, or that send none for ``idle_s``. Once."""
+    def behind_tls(self) -> GatewayBehindTls:
+        """The application of the private port, on which the server takes the requests of the TLS address."""
+    def serve_tls(self, listening: int, private_port: int) -> None:
+        """Serve TLS on a duplicate of the listening socket with this number, and carry requests to the server at 127.0.0.1 and
+        ``private_port``. The certificates are those of the generation in force at each handshake. Once (else RuntimeError)."""
+    def serve_pair(self, pem: bytes) -> None:
+        """Serve this pair (PEM: chain, then key) to clients whose server name no certificate of the configuration serves. Raises
+        ValueError for a pair that cannot be used; the one before stays."""
+    def tls_connections(self) -> int:
+        """Open connections at the TLS address, without those in their handshake."""
+    def watch_idle(self, ports: list[int], idle_s: float) -> None:
+        """End connections at these ports whose head is not whole 10 s after its first byte, or that send none for ``idle_s``. Once."""
     def ready(self, inline: bool) -> None:
         """Set the state of this worker's slot to ready."""
     def beat(self, *, server: bool) -> None:
@@ -390,7 +399,7 @@ class Gateway:
     def log_dropped(self, lines: int) -> None:
         """Count lines that the worker's process log has dropped."""
     def begin_drain(self) -> None:
-        """Close each connection after its next answer."""
+        """Close each connection after its next answer, and accept no more at the TLS address."""
     def in_flight(self) -> int:
         """Requests in flight: being read, forwarded or streamed."""
     def cut(self) -> int:
@@ -401,6 +410,13 @@ class Gateway:
         """The error that keeps lines out of the access log now; None if they are written."""
     def refresh(self) -> bool:
         """Load the generation in force; True if there is one."""
+    def __call__(self, scope: object, proto: object) -> Exchange:
+        """The RSGI entry: answer one request through ``proto``."""
+
+@final
+class GatewayBehindTls:
+    """The RSGI application of the private port: requests come from the clients of the TLS address, others get 421. Made by Gateway only."""
+
     def __call__(self, scope: object, proto: object) -> Exchange:
         """The RSGI entry: answer one request through ``proto``."""
 

@@ -149,6 +149,11 @@ class Settings:
     )
     data: Path = _setting(_path, "./aigw-data", "data folder: store, counters, snapshot, secret")
     proxy: HostPort = _setting(HostPort.parse, "127.0.0.1:8000", "address that clients call; port 0 takes a free one")
+    proxy_tls: HostPort | None = _setting(
+        _optional(HostPort.parse),
+        "",
+        "address that clients call by TLS, beside the one of proxy; empty: with tls_cert the address of proxy takes TLS, and nothing else",
+    )
     admin: HostPort = _setting(HostPort.parse, "127.0.0.1:8001", "address of the Admin API; port 0 takes a free one")
     admin_token: str | None = _setting(
         _optional(str),
@@ -171,9 +176,12 @@ class Settings:
     )
     log_format: str = _setting(_one_of("json", "console"), "console", "form of the process log on standard error")
     tls_cert: Path | None = _setting(
-        _optional(_path), "", "PEM certificate chain of the proxy address; with tls_key; read again when it changes"
+        _optional(_path),
+        "",
+        "PEM certificate chain for TLS clients whose server name no certificate of the configuration serves; with tls_key; read again when"
+        " it changes",
     )
-    tls_key: Path | None = _setting(_optional(_path), "", "PEM private key of the proxy address; with tls_cert")
+    tls_key: Path | None = _setting(_optional(_path), "", "PEM private key of tls_cert")
     max_in_flight: int = _setting(
         _whole(1, 1_000_000), "8192", "requests in flight in one worker; more are answered 503"
     )
@@ -250,6 +258,22 @@ class Settings:
                 f"the Admin API at {self.admin} is reachable from elsewhere and has no token: "
                 f"set {PREFIX}ADMIN_TOKEN, or bind it to loopback (--admin 127.0.0.1:8001)"
             )
+
+    @property
+    def plain_address(self) -> HostPort | None:
+        """The address that clients call without TLS; None: there is none."""
+        return self.proxy if self.tls_cert is None or self.proxy_tls is not None else None
+
+    @property
+    def tls_address(self) -> HostPort | None:
+        """The address that clients call by TLS; None: there is none."""
+        return self.proxy_tls or (None if self.tls_cert is None else self.proxy)
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """The protocols of requests."""
+        addresses = {"http": self.plain_address, "https": self.tls_address}
+        return frozenset(scheme for scheme, address in addresses.items() if address is not None)
 
     def as_text(self) -> dict[str, str]:
         """The settings that have a value, as `load` reads them. A child reads the secret ones from its environment."""

@@ -3,14 +3,16 @@
 //! In: the server's calls, one for each request. Out: an [`Exchange`] for each. Threads start in the worker, never at import;
 //! each survives a panic, counts it and goes on.
 
+use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aigw_core::accept::room::Room;
 use aigw_core::r#match::probe::Probes;
 use aigw_core::surface::Bounds;
 use aigw_core::telemetry::Counter;
+use aigw_io::tls_listener::{Listener, Stop};
 use aigw_io::upstream::{Inbox, Upstream};
 use aigw_io::worker::Worker;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -18,7 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::io_error;
-use crate::exchange::{CallInFlight, Exchange, Judge, Settings, Shared, deliver, idle, judge};
+use crate::exchange::{CallInFlight, Exchange, Judge, Port, Settings, Shared, deliver, idle, judge};
 use crate::publisher::reach;
 
 /// Interval at which deadlines of exchanges in flight are checked.
@@ -39,20 +41,32 @@ const BEAT: Duration = Duration::from_millis(50);
 ///     `keep_alive_s`: answers tell that an idle connection is kept for this.
 ///     `probe_paths`: paths of probes, which precede all routes; `None`: `/livez` and `/readyz` where no route has them.
 ///     `upstream_allow`: networks, with commas, that upstreams may be in though link-local, multicast or a metadata service.
-///     tls: the listener speaks TLS.
 ///
 /// Raises `OSError` when the data folder cannot be used, `ValueError` for bad arguments.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct Gateway {
     shared: Arc<Shared<Exchange>>,
     inbox: Mutex<Option<Inbox<Worker, CallInFlight<Exchange>>>>,
+    /// Ends the TLS address.
+    tls: OnceLock<Stop>,
+}
+
+/// The same application for the private port, on which the server takes the requests of the TLS address.
+#[pyclass(frozen, module = "aigw._native")]
+pub struct GatewayBehindTls(Arc<Shared<Exchange>>);
+
+#[pymethods]
+impl GatewayBehindTls {
+    fn __call__(&self, py: Python<'_>, scope: &Bound<'_, PyAny>, proto: &Bound<'_, PyAny>) -> PyResult<Py<Exchange>> {
+        Exchange::begin(py, &self.0, scope, proto, Port::Private)
+    }
 }
 
 #[pymethods]
 impl Gateway {
     #[new]
     #[allow(clippy::too_many_arguments)] // by keyword in Python
-    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, max_body_members=1_048_576, body_memory_bytes=268_435_456, body_memory_part=25, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, upstream_allow="", tls=false))]
+    #[pyo3(signature = (data_dir, *, access_log="off", max_in_flight=8192, max_body_bytes=10_485_760, max_body_members=1_048_576, body_memory_bytes=268_435_456, body_memory_part=25, body_timeout_s=30.0, body_total_s=300.0, keep_alive_s=75.0, probe_paths=None, upstream_allow=""))]
     fn new(
         py: Python<'_>,
         data_dir: &str,
@@ -67,7 +81,6 @@ impl Gateway {
         keep_alive_s: f64,
         probe_paths: Option<Vec<String>>,
         upstream_allow: &str,
-        tls: bool,
     ) -> PyResult<Self> {
         let (body_silence, body_total) =
             (seconds("body_timeout_s", body_timeout_s)?, seconds("body_total_s", body_total_s)?);
@@ -81,8 +94,9 @@ impl Gateway {
         let (upstream, inbox) = Upstream::channel(reach(upstream_allow)?);
         // A client may count in whole seconds only.
         let keep_alive = ("keep-alive", format!("timeout={}", keep_alive.as_secs()).into());
-        let settings = Settings { max_body: max_body_bytes, body_silence, body_total, keep_alive, max_in_flight, tls };
-        Ok(Self { shared: Arc::new(Shared::new(worker, settings, upstream)), inbox: Mutex::new(Some(inbox)) })
+        let settings = Settings { max_body: max_body_bytes, body_silence, body_total, keep_alive, max_in_flight };
+        let shared = Arc::new(Shared::new(worker, settings, upstream));
+        Ok(Self { shared, inbox: Mutex::new(Some(inbox)), tls: OnceLock::new() })
     }
 
     /// Start the worker's threads. `event_loop` is the loop the server runs on; `log` gets an event's name, and its facts by
@@ -118,11 +132,47 @@ impl Gateway {
         Ok(())
     }
 
-    /// End the connections at this port whose client begins a head and does not end it, or sends none for `idle_s`. Once.
-    fn watch_idle(&self, port: u16, idle_s: f64) -> PyResult<()> {
+    /// End the connections at these ports whose client begins a head and does not end it, or sends none for `idle_s`. Once.
+    fn watch_idle(&self, ports: Vec<u16>, idle_s: f64) -> PyResult<()> {
         let (shared, most) = (Arc::clone(&self.shared), seconds("idle_s", idle_s)?);
-        std::thread::Builder::new().name("idle".into()).spawn(move || idle::watch(&shared, port, most))?;
+        std::thread::Builder::new().name("idle".into()).spawn(move || idle::watch(&shared, &ports, most))?;
         Ok(())
+    }
+
+    /// The application for the private port.
+    fn behind_tls(&self) -> GatewayBehindTls {
+        GatewayBehindTls(Arc::clone(&self.shared))
+    }
+
+    /// Serve TLS on a duplicate of the descriptor `listening`, with the certificates of the configuration in force, and carry the
+    /// requests to the server at `private_port`. Once.
+    fn serve_tls(&self, py: Python<'_>, listening: i32, private_port: u16) -> PyResult<()> {
+        let server = (Ipv4Addr::LOCALHOST, private_port).into();
+        let socket = aigw_io::socket::listener(listening).map_err(io_error)?;
+        let (worker, carried) = (Arc::clone(&self.shared.worker), Arc::clone(&self.shared.carried));
+        let (listener, stop) = Listener::new(socket, server, worker, carried);
+        if self.tls.set(stop).is_err() {
+            return Err(PyRuntimeError::new_err("the gateway serves TLS already"));
+        }
+        py.detach(|| self.shared.worker.serve_tls());
+        std::thread::Builder::new().name("tls".into()).spawn(move || {
+            if !matches!(catch_unwind(AssertUnwindSafe(|| listener.run())), Ok(Ok(()))) {
+                // Without this thread no client of the TLS address is served: a restart is the repair.
+                std::process::abort();
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Serve this pair (PEM: chain, then key) to clients whose server name no certificate of the configuration serves. Raises
+    /// `ValueError` for a pair that cannot be used; the one before stays.
+    fn serve_pair(&self, py: Python<'_>, pem: &[u8]) -> PyResult<()> {
+        py.detach(|| self.shared.worker.serve_pair(pem)).map_err(PyValueError::new_err)
+    }
+
+    /// The number of open connections at the TLS address.
+    fn tls_connections(&self) -> usize {
+        self.shared.carried.open()
     }
 
     /// Tell that this worker serves: its slot says `ready` from now on.
@@ -141,8 +191,11 @@ impl Gateway {
         self.shared.worker.recorder().count(Counter::ProcessLogDropped, lines);
     }
 
-    /// Stop keeping connections: every answer from now on closes its connection.
+    /// Stop keeping connections: every answer from now on closes its connection. The TLS address accepts no more.
     fn begin_drain(&self) {
+        if let Some(tls) = self.tls.get() {
+            tls.stop();
+        }
         self.shared.worker.begin_drain();
     }
 
@@ -174,7 +227,7 @@ impl Gateway {
     }
 
     fn __call__(&self, py: Python<'_>, scope: &Bound<'_, PyAny>, proto: &Bound<'_, PyAny>) -> PyResult<Py<Exchange>> {
-        Exchange::begin(py, &self.shared, scope, proto)
+        Exchange::begin(py, &self.shared, scope, proto, Port::Public)
     }
 }
 

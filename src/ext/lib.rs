@@ -31,6 +31,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::add(m)?;
     m.add_class::<app::Gateway>()?;
+    m.add_class::<app::GatewayBehindTls>()?;
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<consumers::FileConsumers>()?;
     m.add_class::<consumers::FileConsumerRows>()?;

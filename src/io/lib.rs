@@ -21,6 +21,7 @@ pub mod snapshot;
 pub mod socket;
 mod standing;
 pub mod store;
+pub mod tls_listener;
 pub mod tokens;
 pub mod upstream;
 pub mod worker;

@@ -18,6 +18,7 @@ use aigw_core::telemetry::calls;
 use aigw_core::telemetry::consumers::{self, CONSUMERS};
 use aigw_core::telemetry::failed_durations::FAILED;
 use aigw_core::telemetry::failures::{self, FAILURE_WORDS, FAILURES};
+use aigw_core::telemetry::handshakes::{self, Handshake};
 use aigw_core::telemetry::roster::{self, OF_CALLS, OF_SERIES, Roster};
 use aigw_core::telemetry::series::{self, CallNames, CallReport};
 use aigw_core::telemetry::{self, Counter, Latency, Source};
@@ -52,6 +53,11 @@ impl Recorder {
     /// A thread or task of ours failed and went on.
     pub fn panic(&self) {
         self.count(Counter::Panic, 1);
+    }
+
+    /// A handshake at the TLS address ended.
+    pub fn handshake(&self, result: Handshake) {
+        handshakes::count(&self.gateway_run(), result);
     }
 
     /// A client went away early.

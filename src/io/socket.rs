@@ -62,6 +62,16 @@ impl Reader {
     }
 }
 
+/// A duplicate of the listening socket with this number, which the caller keeps open meanwhile.
+pub fn listener(number: RawFd) -> std::io::Result<std::net::TcpListener> {
+    if number < 0 {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is not -1, its file stays open for this call, and is only duplicated.
+    let socket = unsafe { BorrowedFd::borrow_raw(number) };
+    Ok(rustix::io::fcntl_dupfd_cloexec(socket, 0)?.into())
+}
+
 /// The flow of one connection that this process accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
@@ -81,15 +91,15 @@ pub struct Flow {
     pub sending: bool,
 }
 
-/// The flows of all connections at the local port `port`. One system call for each file of this process, two for each socket.
+/// The flows of all connections at these local ports. One system call for each file of this process, two for each socket.
 #[must_use]
-pub fn flows(port: u16) -> Vec<Flow> {
+pub fn flows(ports: &[u16]) -> Vec<Flow> {
     let mut found = Vec::new();
     for number in open_files().unwrap_or_default() {
         // SAFETY: as in `duplicate`: the descriptor may close or be reused meanwhile, and only facts about a socket are asked of it.
         let socket = unsafe { BorrowedFd::borrow_raw(number) };
         let local = getsockname(socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
-        if local.is_some_and(|local| local.port() == port)
+        if local.is_some_and(|local| ports.contains(&local.port()))
             && let Some(peer) = peer_of(socket)
             && let Some(flow) = flow(socket, peer)
         {

@@ -24,6 +24,7 @@ use aigw_core::surface::{
 };
 use aigw_core::telemetry::Counter;
 use aigw_core::telemetry::budgets::{self, IN_FLIGHT};
+use aigw_core::telemetry::handshakes::Handshake;
 use aigw_core::telemetry::upstreams::{self, UPSTREAMS};
 use aigw_core::tokens::TokenCounter;
 use aigw_core::units::{Moment, RequestId};
@@ -41,6 +42,7 @@ use crate::refusals::Refusals;
 use crate::secret::Sealer;
 use crate::snapshot::SnapshotReader;
 use crate::standing::Standing;
+use crate::tls_listener::{self, Certificates, Unusable};
 use crate::tokens::{Timed, Vocabularies};
 use crate::upstream::{CallObserver, Cancel, Notice};
 
@@ -49,6 +51,9 @@ pub struct Worker {
     in_force: ArcSwap<InForce>,
     /// Held while the next configuration is prepared.
     preparing: Mutex<()>,
+    /// Of the configuration in force or of the one that comes into force next; none while the worker serves no TLS.
+    certificates: ArcSwap<Certificates>,
+    serves_tls: AtomicBool,
     reader: SnapshotReader,
     sealer: Sealer,
     vocabularies: Vocabularies,
@@ -101,6 +106,8 @@ impl Worker {
         Ok(Self {
             in_force: ArcSwap::from_pointee(InForce::empty()),
             preparing: Mutex::new(()),
+            certificates: ArcSwap::from_pointee(Certificates::none().map_err(std::io::Error::other)?),
+            serves_tls: AtomicBool::new(false),
             sealer: Sealer::new(&secret),
             vocabularies: Vocabularies::of(data),
             standing: Standing::new(&data.join("cells"), reader.store()),
@@ -150,10 +157,47 @@ impl Worker {
         }
         let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed), |of| self.counter(of)));
         self.vocabularies.prepare(&next.snapshot.policy.offer);
+        if self.serves_tls.load(Ordering::Relaxed) {
+            self.renew_certificates(&next);
+        }
         self.recorder.count(Counter::SnapshotLoaded, 1);
         self.cells.status().set_generation(next.snapshot.generation);
         self.in_force.store(Arc::clone(&next));
         next
+    }
+
+    /// Puts the certificates of a configuration in force. `preparing` is held.
+    fn renew_certificates(&self, next: &InForce) {
+        let held = self.certificates.load_full();
+        let (renewed, unusable) = match held.with_policy(next.policy(), |sealed| self.sealer.open(sealed)) {
+            Ok(renewed) => renewed,
+            Err(why) => (None, vec![Unusable { at: "certificates".to_owned(), why }]),
+        };
+        for Unusable { at, why } in unusable {
+            self.recorder.count(Counter::CertificateUnusable, 1);
+            if let Some(log) = self.log.get() {
+                log("certificate_unusable", &[("at", at), ("why", why)]);
+            }
+        }
+        if let Some(renewed) = renewed {
+            self.certificates.store(Arc::new(renewed));
+        }
+    }
+
+    /// The worker serves TLS from now on, with the certificates of its configurations.
+    pub fn serve_tls(&self) {
+        let _one = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.serves_tls.store(true, Ordering::Relaxed);
+        self.renew_certificates(&self.in_force.load_full());
+    }
+
+    /// Gives clients whose name no other certificate serves this pair, from their next handshake on. `pem`: chain and key.
+    /// Fails for a pair that cannot be used; the one before stays.
+    pub fn serve_pair(&self, pem: &[u8]) -> Result<(), String> {
+        let _one = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = self.certificates.load().with_default(pem)?;
+        self.certificates.store(Arc::new(renewed));
+        Ok(())
     }
 
     /// The counter of a vocabulary, which records the time that it takes.
@@ -391,6 +435,22 @@ fn refused(in_force: &InForce, context: &LogContext, reason: Reason) -> Refused 
         tier: context.tier(in_force).map_or(0, |tier| tier.n),
         model: model.map_or(0, |model| model.n),
         reason,
+    }
+}
+
+impl tls_listener::Host for Worker {
+    fn certificates(&self) -> Arc<Certificates> {
+        // Certificates come into force before their generation does.
+        self.current();
+        self.certificates.load_full()
+    }
+
+    fn handshake(&self, result: Handshake) {
+        self.recorder.handshake(result);
+    }
+
+    fn panicked(&self) {
+        self.recorder.panic();
     }
 }
 

@@ -17,7 +17,7 @@ pub enum ServerNameError {
 }
 
 /// Names in lower case, each with the index of its certificate.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerNames(HashMap<Box<str>, usize>);
 
 impl ServerNames {

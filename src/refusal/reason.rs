@@ -193,6 +193,8 @@ denials! {
     BodyInPieces = "body_in_pieces", 413, "The request body comes in too many small chunks: send chunks of 64 bytes or more, or a Content-Length", Close, Never;
     /// The request has passed this gateway, or others, too often: a route or a model leads back to it.
     LoopDetected = "loop_detected", 508, "The request came back to the gateway too often: a route or a model leads back to it", None, Operator;
+    /// Another process of the machine called the port on which a worker takes the requests of its own TLS address.
+    PrivatePort = "private_port", 421, "This port is the gateway's own: call its TLS address", Close, Never;
 }
 
 impl Reason {

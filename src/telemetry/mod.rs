@@ -11,6 +11,7 @@ pub mod consumers;
 mod error_type;
 pub mod failed_durations;
 pub mod failures;
+pub mod handshakes;
 mod histogram;
 mod metric;
 mod page;
@@ -67,7 +68,7 @@ const COUNTERS: u32 = 64;
 pub const BY_CONSUMER: u32 = GATEWAY_WORDS - 1;
 /// The word of the gateway's run that says since when all counters count: unix microseconds; 0 until it is known.
 pub const SINCE: u32 = GATEWAY_WORDS - 2;
-const _: () = assert!(tokenizing::END <= SINCE, "the words behind it have other uses");
+const _: () = assert!(tokenizing::END <= handshakes::FIRST && handshakes::END <= SINCE, "each word has one use");
 
 /// The duration that a histogram shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub enum Counter {
     UpstreamForbidden,
     /// A line of a worker's process log was dropped.
     ProcessLogDropped,
+    /// A certificate's pair could not be used.
+    CertificateUnusable,
 }
 
 /// The table of counters: index and description.
@@ -175,6 +178,13 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
             "Lines of the process log that workers dropped because standard error took no more.",
         ),
     ),
+    (
+        Counter::CertificateUnusable,
+        counter(
+            "aigw_certificates_unusable_total",
+            "Pairs of certificate and key that a worker could not use: it serves without them, and logs certificate_unusable.",
+        ),
+    ),
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
@@ -228,6 +238,7 @@ pub fn table() -> Vec<Metric> {
     all.push(DENIALS);
     all.extend(GATEWAY_COUNTERS.iter().map(|(_, metric)| *metric));
     all.push(tokenizing::SECONDS);
+    all.push(handshakes::HANDSHAKES);
     all.extend(series::table());
     all.extend(failures::table());
     all.extend(budgets::table());
@@ -327,6 +338,7 @@ pub fn walk(routes: &[RouteRow<'_>], gateway: &[u64], sink: &mut impl Sink) {
         sink.sample("", &[], Value::Whole(counted(gateway, *what)));
     }
     tokenizing::walk(gateway, sink);
+    handshakes::walk(gateway, sink);
 }
 
 /// Answers in a route's run, as read.

@@ -244,6 +244,7 @@ class Flood(Background):
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
-        for one in [*self._left, self._listener]:
-            one.close()
+        for key in list(self._ready.get_map().values()):
+            assert isinstance(key.fileobj, socket.socket)
+            key.fileobj.close()
         self._ready.close()

@@ -85,6 +85,8 @@ class Gateway:
     data: Path
     proxy: str = ""
     admin: str = ""
+    secure: str = ""
+    """The TLS address beside the plain one; empty without `--proxy-tls`."""
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -140,6 +142,7 @@ def start_gateway(
         gateway.process.end(signal.SIGKILL)
         raise
     gateway.proxy, gateway.admin = f"http://{serving['proxy']}", f"http://{serving['admin']}"
+    gateway.secure = f"https://{serving['proxy_tls']}" if "proxy_tls" in serving else ""
     return gateway
 
 

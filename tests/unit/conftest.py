@@ -39,7 +39,11 @@ class Gateway:
             return self.publishers[-1]
 
         settings = ControlSettings(
-            self.data, admin_token=self.token, forget=forget, tls=self.tls, shows_keys=self.shows_keys
+            self.data,
+            admin_token=self.token,
+            forget=forget,
+            schemes=frozenset({"https" if self.tls else "http"}),
+            shows_keys=self.shows_keys,
         )
         self.control = open_control(
             settings, publisher=make, segments=lambda *_: self.segments, now=lambda: self.now, log=self.log

@@ -27,7 +27,7 @@ def limits(admin: Admin, reader: StoreReader, consumer: Row, now: int) -> list[J
     page = reader.page("keyauth_credentials", now, 1000, where={"consumer": consumer.id})
     credentials = [(credential.n, credential.id) for credential in page]
     instances = []
-    for plugin, services in _applicable(world, [p for p in own if _runs(p, world.scheme)]):
+    for plugin, services in _applicable(world, [p for p in own if _runs(p, world.schemes)]):
         for service, rows in _counted(plugin, services, [(consumer.n, consumer.id)], credentials):
             profile = profiles.find(plugin, service)
             if profile is not None:
@@ -40,8 +40,8 @@ def limits(admin: Admin, reader: StoreReader, consumer: Row, now: int) -> list[J
     return found
 
 
-def _runs(plugin: Plugin, scheme: str) -> bool:
-    return plugin.enabled and plugin.name == "rate-limiting" and scheme in plugin.protocols
+def _runs(plugin: Plugin, schemes: frozenset[str]) -> bool:
+    return plugin.enabled and plugin.name == "rate-limiting" and bool(schemes.intersection(plugin.protocols))
 
 
 def _counted(

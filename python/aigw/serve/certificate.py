@@ -1,4 +1,4 @@
-"""The certificate of the proxy's address: read, checked and kept by the supervisor, served by the workers.
+"""The certificate of the settings: read, checked and kept by the supervisor, served by the workers.
 
 In: two files, looked at once per second and on SIGHUP. Out: one memory file with the certificates and the key, which workers open as
 `/proc/PID/fd/N`. A pair is checked before it replaces the one in force, so a broken or half-written pair changes nothing,

@@ -46,7 +46,7 @@ class Orders:
     go_fd: int = -1
     """Reaches end of file when the data folder is usable. A worker opens no file before that."""
     certificate_fd: int = -1
-    """The supervisor's own number of the memory file with the proxy's certificate and key; not inherited."""
+    """The supervisor's own number of the memory file with the settings' certificate and key; not inherited."""
     first: bool = False
     """For control: the gateway has never served, so a configuration file with errors ends the start."""
     control_fd: int = -1

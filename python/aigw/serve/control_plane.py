@@ -48,8 +48,8 @@ class ControlSettings:
     """Whether a start without a file deletes the entities of an earlier one."""
     metrics_consumers: bool = False
     """Whether answers are counted by consumer."""
-    tls: bool = False
-    """Whether the proxy address takes TLS."""
+    schemes: frozenset[str] = frozenset({"http"})
+    """The protocols of requests."""
     shows_keys: bool = False
     """Whether the Admin API shows the keys that it is sent, which the store then keeps sealed."""
     must: bool = True
@@ -113,7 +113,7 @@ def open_control(
     native ones. Raises ConfigError, StoreError."""
     at_start = read_at_start(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
     store, files = _open_files(settings.data, publisher)
-    publication = Publication(files, "https" if settings.tls else "http")
+    publication = Publication(files, settings.schemes)
     _switch(settings, store, files, log)
     faults, counts = Faults(), Counts()
     with _closing_on_error(store):

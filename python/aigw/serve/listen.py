@@ -16,6 +16,9 @@ UNSENT_BYTES = 128 * 1024
 """Bytes that the kernel takes ahead of those which a client's window lets it send. By itself it would take megabytes for each client that
 does not read. Accepted sockets inherit it; bytes on their way to a distant client are not counted, so it bounds no transfer's speed."""
 
+PRIVATE_BYTES = 32 * 1024
+"""Bytes of the kernel's buffers for a connection between the TLS address and the worker's server."""
+
 
 def resolve(address: HostPort, name: str) -> tuple[int, HostPort]:
     """Address family and literal address of `address`. Raises ConfigError when the host has none."""
@@ -61,6 +64,19 @@ def listen(address: HostPort) -> socket.socket:
     shared.listen(BACKLOG)
     shared.setblocking(False)
     return shared
+
+
+def private() -> socket.socket:
+    """A listening, non-blocking socket at a free port of loopback, for the worker's own TLS address alone."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.bind(("127.0.0.1", 0))
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Accepted sockets inherit these. Loopback needs no large buffers, and each client that does not read fills them.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PRIVATE_BYTES)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PRIVATE_BYTES)
+    made.listen(BACKLOG)
+    made.setblocking(False)
+    return made
 
 
 def _reusable(family: int, address: HostPort) -> socket.socket:

@@ -55,8 +55,9 @@ class Supervisor:
             raise
         held_proxy, proxy = hold(settings.proxy, "proxy")
         held_admin, admin = hold(settings.admin, "admin")
-        self._held = (held_proxy, held_admin)
-        self.settings = replace(settings, proxy=proxy, admin=admin)
+        held_tls, tls = (None, None) if settings.proxy_tls is None else hold(settings.proxy_tls, "proxy-tls")
+        self._held = (held_proxy, held_admin, held_tls)
+        self.settings = replace(settings, proxy=proxy, admin=admin, proxy_tls=tls)
         self._go_read, self._go_write = os.pipe()
         self._messages = -1
         self._control = Slot("control", self._spawn_control)
@@ -227,7 +228,13 @@ class Supervisor:
             self._tell_control("reclaim")
         if not self._announced and all(slot.ready for slot in self._slots()):
             self._announced = True
-            self._log("serving", proxy=f"{self.settings.proxy}", admin=f"{self.settings.admin}", pid=os.getpid())
+            addresses = {
+                "proxy": self.settings.proxy,
+                "proxy_tls": self.settings.proxy_tls,
+                "admin": self.settings.admin,
+            }
+            shown = {name: f"{address}" for name, address in addresses.items() if address is not None}
+            self._log("serving", **shown, pid=os.getpid())
 
     def _reap(self, now: float) -> None:
         for slot in self._slots():
@@ -315,7 +322,7 @@ def _passed_on(*, writing: bool = False) -> Iterator[tuple[int, int]]:
 
 
 def _certificate(settings: Settings) -> "Certificate | None":
-    """The certificate of the proxy's address. Raises ConfigError for one that cannot be used."""
+    """The certificate of the settings. Raises ConfigError for one that cannot be used."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     from aigw.serve.certificate import Certificate  # noqa: PLC0415  (most gateways run behind a TLS proxy)

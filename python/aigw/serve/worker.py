@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from aigw._native import Gateway
@@ -20,8 +21,9 @@ from aigw.serve.drain import drain
 from aigw.serve.log import Log
 from aigw.serve.loop import make_loop
 from aigw.serve.outlet import take_over
-from aigw.serve.server import IDLE_GRACE_S, rsgi
+from aigw.serve.server import IDLE_GRACE_S, Embedded, rsgi
 from aigw.serve.servers import Servers
+from aigw.serve.tls import TlsAddress
 from aigw.settings import Settings
 
 LOOK_S = 0.1
@@ -58,7 +60,6 @@ def main(arguments: list[str]) -> None:
             keep_alive_s=settings.keep_alive,
             probe_paths=None if settings.probe_path is None else list(settings.probe_path),
             upstream_allow=settings.upstream_allow or "",
-            tls=settings.tls_cert is not None,
         )
     except (OSError, ValueError) as error:
         why = explain(error)
@@ -84,7 +85,8 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, mov
         stop.set()
 
     def listening() -> None:
-        _log_certificate(servers, log)
+        if tls is not None:
+            tls.listen()
         gateway.ready(moves is not None)
         child.report_ready(orders)
         beating.append(loop.create_task(_beat(gateway, moves, log)))
@@ -92,17 +94,17 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, mov
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, on_quit)
     gateway.start(loop, log)
-    gateway.watch_idle(settings.proxy.port, settings.keep_alive + IDLE_GRACE_S)
+    called = [address.port for address in (settings.plain_address, settings.tls_address) if address is not None]
+    gateway.watch_idle(called, settings.keep_alive + IDLE_GRACE_S)
     if not await _loaded(gateway, stop, log):
         gateway.close()
         return 0
     watching = loop.create_task(_watch_log(gateway, log))
-    pem = f"/proc/{orders.supervisor}/fd/{orders.certificate_fd}" if orders.certificate_fd >= 0 else None
-    servers = Servers(lambda before: rsgi(gateway, settings, listening, pem, before))
-    renewed = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, renewed.set)
+    tls = _tls_address(gateway, settings, orders, log)
+    if tls is not None:
+        loop.add_signal_handler(signal.SIGHUP, tls.renew)
+    servers = Servers(_servers(gateway, settings, tls), listening)
     servers.start()
-    renewing = loop.create_task(_renew(servers, renewed, log))
     stopping = loop.create_task(stop.wait())
     waited: list[asyncio.Future[Any]] = [servers.ended, stopping]
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -110,8 +112,7 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, mov
         log("server_ended", error=servers.ended.result())
         return 1
     watching.cancel()
-    renewing.cancel()
-    served = loop.create_task(servers.finished())
+    served = loop.create_task(_finished(servers, tls))
     cut = await drain(gateway, servers, served, settings.drain_timeout, at_once)
     if cut:
         log("requests_cut", requests=cut)
@@ -136,21 +137,31 @@ async def _loaded(gateway: Gateway, stop: asyncio.Event, log: Log) -> bool:
     return False
 
 
-async def _renew(servers: Servers, asked: asyncio.Event, log: Log) -> None:
-    """Serve another certificate whenever the supervisor has checked one and asks for it."""
-    while True:
-        await asked.wait()
-        asked.clear()
-        if await servers.renew():
-            _log_certificate(servers, log)
-        else:
-            log("certificate_failed", why="the server cannot use the new certificate: it goes on with the one before")
+def _tls_address(gateway: Gateway, settings: Settings, orders: child.Orders, log: Log) -> TlsAddress | None:
+    if settings.tls_address is None:
+        return None
+    held = orders.certificate_fd >= 0
+    certificate = Path(f"/proc/{orders.supervisor}/fd/{orders.certificate_fd}") if held else None
+    return TlsAddress(gateway, settings.tls_address, certificate, log)
 
 
-def _log_certificate(servers: Servers, log: Log) -> None:
-    """Log the certificate that every connection from now on gets, if there is one."""
-    if servers.certificate is not None:
-        log("certificate_served", fingerprint=servers.certificate)
+def _servers(
+    gateway: Gateway, settings: Settings, tls: TlsAddress | None
+) -> list[Callable[[Callable[[], None]], Embedded]]:
+    """Makers of the servers of the plain address and of the private port."""
+    plain, makers = settings.plain_address, []
+    if plain is not None:
+        makers.append(lambda listening: rsgi(gateway, plain, settings, listening))
+    if tls is not None:
+        makers.append(lambda listening: rsgi(gateway.behind_tls(), tls.private, settings, listening))
+    return makers
+
+
+async def _finished(servers: Servers, tls: TlsAddress | None) -> None:
+    """Wait until no connection is open."""
+    await servers.finished()
+    if tls is not None:
+        await tls.finished()
 
 
 async def _beat(gateway: Gateway, moves: Moves, log: Log) -> None:

@@ -1,6 +1,6 @@
 //! Ends the connections of clients that do nothing: see `aigw_io::idle`, which finds them. Gives freed memory back (`memory`).
 //!
-//! In: the port of the listener. Out: connections cut. A client with a request in flight is never cut here: body, upstream and
+//! In: the ports that clients call. Out: connections cut. A client with a request in flight is never cut here: body, upstream and
 //! stream have bounds of their own.
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use super::{Exchange, Shared};
 use crate::memory::{self, Freed};
 
 /// Looks at all connections for ever, on a thread of its own: with ten thousand of them a look takes tens of milliseconds.
-pub(crate) fn watch(shared: &Shared<Exchange>, port: u16, most: Duration) {
+pub(crate) fn watch(shared: &Shared<Exchange>, ports: &[u16], most: Duration) {
     let (mut idle, mut freed) = (Idle::new(most), Freed::new());
     loop {
         std::thread::sleep(INTERVAL);
@@ -24,7 +24,7 @@ pub(crate) fn watch(shared: &Shared<Exchange>, port: u16, most: Duration) {
                 memory::give_back_own();
                 memory::give_back_system();
             }
-            let overdue = idle.look(&socket::flows(port), Instant::now());
+            let overdue = idle.look(&socket::flows(ports), Instant::now());
             end(shared, &overdue);
         }));
         if looked.is_err() {

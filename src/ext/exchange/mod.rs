@@ -46,6 +46,15 @@ const DISCARD_FOR: Duration = Duration::from_secs(1);
 /// A client whose answer is this late is watched for leaving.
 const WATCH_AFTER: Duration = Duration::from_millis(100);
 
+/// The port that a request came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// That of the plain address.
+    Public,
+    /// The one behind the TLS address, to which its listener carries requests.
+    Private,
+}
+
 /// The phase of an exchange; only ever moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 #[repr(u8)]
@@ -86,9 +95,14 @@ impl Exchange {
         shared: &Arc<Shared<Self>>,
         scope: &Bound<'_, PyAny>,
         proto: &Bound<'_, PyAny>,
+        port: Port,
     ) -> PyResult<Py<Self>> {
-        let mut head = protocol::read_head(py, scope, shared.worker.request_id(), shared.settings.tls)?;
-        let judged = shared.worker.on_head(&mut head);
+        let mut head = protocol::read_head(py, scope, shared.worker.request_id(), port == Port::Private)?;
+        let judged = if port == Port::Public || Self::find_client(shared, &mut head) {
+            shared.worker.on_head(&mut head)
+        } else {
+            HeadResult::Answered(shared.worker.deny(&head, Reason::PrivatePort, None))
+        };
         let exchange = Py::new(
             py,
             Self {
@@ -112,6 +126,13 @@ impl Exchange {
         // An exchange that did not begin has no waiter: it must leave the list of those in flight.
         begun.inspect_err(|_| exchange.get().leave())?;
         Ok(exchange)
+    }
+
+    /// Puts the client in the place of the TLS address's own connection; false when another process made the connection.
+    fn find_client(shared: &Shared<Self>, head: &mut Head) -> bool {
+        let client = head.peer.and_then(|own| shared.carried.client(own.port()));
+        head.peer = client.or(head.peer);
+        client.is_some()
     }
 
     /// The head is accepted: reads the body, if there is one.

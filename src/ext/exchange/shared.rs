@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aigw_core::request::Header;
 use aigw_core::surface::Accepted;
+use aigw_io::tls_listener::Carried;
 use aigw_io::upstream::Upstream;
 use aigw_io::worker::Worker;
 use bytes::Bytes;
@@ -32,8 +33,6 @@ pub(crate) struct Settings {
     /// `Keep-Alive` of answers that leave their connection open.
     pub(crate) keep_alive: Header,
     pub(crate) max_in_flight: usize,
-    /// The listener speaks TLS.
-    pub(crate) tls: bool,
 }
 
 /// Smaller bodies are judged where they come: it takes no longer than to hand them over.
@@ -75,6 +74,8 @@ pub(crate) struct Shared<E> {
     pub(crate) event_loop: OnceLock<Py<PyAny>>,
     pub(crate) judge: OnceLock<Judge<E>>,
     pub(crate) in_flight: InFlight<E>,
+    /// The clients of the TLS address.
+    pub(crate) carried: Arc<Carried>,
     pub(super) lingering: Lingering<E>,
     /// The upstream thread's part of the memory that was freed.
     pub(super) freed: Mutex<Freed>,
@@ -91,8 +92,8 @@ impl<E: PyClass> Shared<E> {
     pub(crate) fn new(worker: Worker, settings: Settings, upstream: Upstream<Worker, CallInFlight<E>>) -> Self {
         let (worker, in_flight) = (Arc::new(worker), InFlight::new(settings.max_in_flight));
         let (event_loop, judge) = (OnceLock::new(), OnceLock::new());
-        let (lingering, freed) = (Lingering::default(), Mutex::new(Freed::new()));
-        Self { worker, settings, upstream, event_loop, judge, in_flight, lingering, freed }
+        let (lingering, freed, carried) = (Lingering::default(), Mutex::new(Freed::new()), Arc::default());
+        Self { worker, settings, upstream, event_loop, judge, in_flight, carried, lingering, freed }
     }
 
     /// Counts an exchange among those in flight and returns its index; `None` when the worker is full.

@@ -13,6 +13,7 @@ OPTIONS: Final[dict[str, str]] = {
     "config": "FILE",
     "data": "FOLDER",
     "proxy": "HOST:PORT",
+    "proxy_tls": "HOST:PORT",
     "admin": "HOST:PORT",
     "workers": "NUMBER",
     "drain_timeout": "SECONDS",

@@ -82,12 +82,12 @@ class World:
     default_tier: str | None = None
     v1: JsonDict | None = None
     """The file's `v1`."""
-    scheme: str = "http"
-    """The protocol of every request: that of the proxy address. Plugins for other protocols do not run."""
+    schemes: frozenset[str] = frozenset({"http"})
+    """The protocols of requests. A plugin for others does not run; a plugin for one of two runs on the requests of both."""
 
     def running(self) -> list[Plugin]:
-        """The plugins on no consumer that run on requests of this protocol."""
-        return [plugin for plugin in self.plugins.values() if self.scheme in plugin.protocols]
+        """The plugins on no consumer that run on requests of these protocols."""
+        return [plugin for plugin in self.plugins.values() if self.schemes.intersection(plugin.protocols)]
 
     def anonymous_texts(self) -> set[str]:
         """Every text of `anonymous` in the key-auth configurations."""
@@ -393,7 +393,7 @@ def consumer_record(
     n, key, username, custom_id, tier = row
     refs = []
     for body in plugins:
-        if body["name"] not in REFS or not body["enabled"] or world.scheme not in body["protocols"]:
+        if body["name"] not in REFS or not body["enabled"] or world.schemes.isdisjoint(body["protocols"]):
             continue
         route = world.routes[body["route"]["id"]].n if body["route"] else 0
         service = body["service"]["id"] if body["service"] else None

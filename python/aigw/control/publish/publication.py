@@ -116,10 +116,10 @@ class Fresh(NamedTuple):
 class Publication:
     """The state in force and the pending changes; publishes them."""
 
-    def __init__(self, publisher: Publisher, scheme: str = "http") -> None:
-        """`scheme`: the protocol of the proxy address."""
+    def __init__(self, publisher: Publisher, schemes: frozenset[str] = frozenset({"http"})) -> None:
+        """`schemes`: the protocols of requests."""
         self._publisher = publisher
-        self.world = World(scheme=scheme)
+        self.world = World(schemes=schemes)
         self.profiles = Profiles()
         self.numbers = Numbers({})
         self.row_numbers = RowNumbers.empty()
@@ -148,7 +148,7 @@ class Publication:
             plugins={b["id"]: Plugin.model_validate(b) for b in reader.unscoped_plugins()},
             default_tier=reader.default_tier(),
             v1=reader.v1(),
-            scheme=self.world.scheme,
+            schemes=self.world.schemes,
             marked=self.world.marked,
         )
         for kind, model in _IN_POLICY.items():

@@ -1,0 +1,219 @@
+"""A TLS address beside the plain one: each request has the protocol and the client of its own connection."""
+
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+import pytest
+
+from tests.integration.tls.conftest import greeted
+from tests.support.certificates import Certificate, certificate
+from tests.support.ends import Answer, Upstream, Wire, ask, chunk, connect, message, parse, read_to_end, read_until
+from tests.support.hostile import MIB, Flood, Peak, resident
+from tests.support.metered import KEY, meter, serve, used
+from tests.support.processes import PATIENCE_S, Gateway, start_gateway, wait_until
+from tests.support.surface import metric
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+EVENTS_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certificate(tmp_path_factory.mktemp("certificate"))
+
+
+def start_both(data: Path, pem: Certificate, *options: str) -> Gateway:
+    files = ["--tls-cert", str(pem.chain), "--tls-key", str(pem.key)]
+    return start_gateway(data, "--proxy-tls", "127.0.0.1:0", *files, *options, workers=WORKERS)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, pem: Certificate) -> Iterator[Gateway]:
+    running = start_both(tmp_path_factory.mktemp("both") / "data", pem)
+    meter(running)
+    yield running
+    assert running.process.end() == 0
+
+
+@pytest.fixture(scope="module")
+def flood() -> Iterator[Flood]:
+    with Flood(8 * MIB) as flood:
+        yield flood
+
+
+def say(client: socket.socket, path: str, *lines: str, key: str = KEY) -> Answer:
+    """One request on a connection that stays open."""
+    client.sendall(message("GET", path, f"apikey: {key}", *lines, close=False))
+    got = read_until(client, b"\r\n\r\n")
+    while not parse("GET", got).whole:
+        got += client.recv(65536)
+    return parse("GET", got)
+
+
+def test_protocol_belongs_to_the_request(gateway: Gateway, echo: str) -> None:
+    gateway.make("/services", name="only-tls", url=echo)
+    gateway.make("/services/only-tls/routes", paths=["/only-tls"], protocols=["https"])
+    path, key = serve(gateway, echo), {"apikey": KEY}
+    for _ in range(2 * WORKERS):
+        plain = httpx.get(gateway.proxy + "/only-tls/get", headers=key, trust_env=False)
+        assert plain.status_code == 426 and plain.headers["upgrade"] == "TLS/1.2, HTTP/1.1"
+        for url, proto in ((gateway.proxy, "http"), (gateway.secure, "https")):
+            answer = httpx.get(url + path + "/get", headers=key, verify=False, trust_env=False)
+            assert answer.json()["headers"]["X-Forwarded-Proto"] == proto
+        secure = httpx.get(gateway.secure + "/only-tls/get", headers=key, verify=False, trust_env=False)
+        assert secure.status_code == 200
+
+
+def test_upstream_and_limits_see_the_client_address(gateway: Gateway, echo: str) -> None:
+    gateway.make("/services", name="by-ip", url=echo)
+    route = gateway.make("/services/by-ip/routes", paths=["/by-ip"])
+    gateway.make("/consumers", username="by-ip")
+    gateway.make("/consumers/by-ip/key-auth", key="a-key-of-many-addresses")
+    limit = {"year": 2, "limit_by": "ip", "policy": "local"}
+    gateway.make("/plugins", name="rate-limiting", route={"id": route["id"]}, config=limit)
+    for source in ("127.0.0.5", "127.0.0.6"):
+        statuses = []
+        for _ in range(3):
+            with greeted(gateway.secure, "localhost", source=source) as client:
+                answer = say(client, "/by-ip/get", "X-Forwarded-For: 192.0.2.9", key="a-key-of-many-addresses")
+                statuses.append(answer.status)
+                if answer.status == 200:
+                    assert f"192.0.2.9, {source}".encode() in answer.body
+        assert statuses == [200, 200, 429]
+
+
+def test_client_of_the_private_port_is_refused(gateway: Gateway) -> None:
+    path = serve(gateway, "http://127.0.0.1:1")
+    for name, pid in gateway.children().items():
+        if name.startswith("worker"):
+            public = {urlsplit(url).port for url in (gateway.proxy, gateway.secure, gateway.admin)}
+            (private,) = listening(pid) - public
+            before = used(gateway)
+            answer = ask(f"http://127.0.0.1:{private}", "POST", path, f"apikey: {KEY}", body=b"{}")
+            assert (answer.status, answer.header("connection")) == (421, "close")
+            assert b"call its TLS address" in answer.body and used(gateway) == before
+    assert metric(gateway, "aigw_denials_total", reason="private_port") == WORKERS
+
+
+def listening(pid: int) -> set[int]:
+    """The ports at which a process listens."""
+    files = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in files}
+
+
+def test_handshake_that_does_not_end_is_ended(gateway: Gateway) -> None:
+    with connect(gateway.secure) as silent, connect(gateway.secure) as dripping, greeted(gateway.secure, None) as idle:
+        began = time.monotonic()
+        dripping.sendall(b"\x16\x03\x01")
+        assert silent.recv(1) == b"" and dripping.recv(1) == b""
+        assert 9 < time.monotonic() - began < 15
+        assert say(idle, "/nowhere").status == 404, "a client that has shaken hands stays"
+    assert metric(gateway, "aigw_tls_handshakes_total", result="timeout") == 2
+
+
+def test_slow_handshakes_keep_nobody_out(gateway: Gateway) -> None:
+    before = metric(gateway, "aigw_tls_handshakes_total", result="displaced")
+    with contextlib.ExitStack() as stack:
+        for _ in range(2500):
+            stack.enter_context(connect(gateway.secure))
+        with greeted(gateway.secure, None) as client:
+            assert say(client, "/nowhere").status == 404
+        displaced = metric(gateway, "aigw_tls_handshakes_total", result="displaced") - before
+        assert displaced >= 2500 - WORKERS * 1024
+
+
+def test_clients_that_never_read_cost_little(gateway: Gateway, flood: Flood) -> None:
+    count = 40
+    with contextlib.ExitStack() as stack:
+        path = serve(gateway, flood.url)
+        with Peak(gateway) as peak:
+            for _ in range(count):
+                client = stack.enter_context(greeted(gateway.secure, None))
+                client.sendall(message("GET", path, f"apikey: {KEY}"))
+            settled, last = 0, -1
+            while settled < 10:
+                time.sleep(0.05)
+                now = resident(gateway) // MIB
+                settled, last = (settled + 1 if now == last else 0), now
+        assert peak.grown <= count * 400 * 1024
+        slow = parse("GET", read_to_end(client))
+        assert (slow.status, len(slow.body), slow.whole) == (200, 8 * MIB, True)
+
+
+def test_large_bodies_pass_both_ways_at_once(gateway: Gateway) -> None:
+    content = bytes(range(256)) * 4096 * 8
+
+    def script(wire: Wire) -> None:
+        if (asked := wire.request()) is not None:
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(asked[1]) + asked[1])
+
+    with Upstream(script) as upstream:
+        url, key = gateway.secure + serve(gateway, upstream.url), {"apikey": KEY}
+        answer = httpx.post(url, content=content, headers=key, verify=False, trust_env=False, timeout=PATIENCE_S)
+    assert answer.content == content
+
+
+def test_worker_that_dies_takes_only_its_own_clients(gateway: Gateway, echo: str) -> None:
+    path = serve(gateway, echo)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(greeted(gateway.secure, None)) for _ in range(8 * WORKERS)]
+        assert {say(client, path + "/get").status for client in clients} == {200}
+        os.kill(gateway.children()["worker-1"], signal.SIGKILL)
+        alive = 0
+        for client in clients:
+            with contextlib.suppress(OSError, AssertionError):
+                alive += say(client, path + "/get").status == 200
+        assert 0 < alive < len(clients)
+    gateway.wait_event("ready", child="worker-1")
+    with greeted(gateway.secure, None) as client:
+        assert say(client, path + "/get").status == 200
+    assert used(gateway) >= 8 * WORKERS
+
+
+def test_drain_finishes_streams_and_takes_no_client(tmp_path: Path, pem: Certificate) -> None:
+    gateway = start_both(tmp_path / "data", pem)
+    meter(gateway)
+    go_on = threading.Event()
+
+    def script(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
+            assert go_on.wait(PATIENCE_S)
+            wire.send(chunk(b"data: 1\n\n") + b"0\r\n\r\n")
+
+    with Upstream(script) as upstream, greeted(gateway.secure, None) as stream, greeted(gateway.secure, None) as idle:
+        path = serve(gateway, upstream.url)
+        assert say(idle, "/nowhere").status == 404
+        stream.sendall(message("POST", path, f"apikey: {KEY}", body=b"{}", close=False))
+        got = read_until(stream, b"data: 0\n\n")
+        gateway.process.popen.send_signal(signal.SIGTERM)
+        assert read_to_end(idle) == b"", "an idle connection ends cleanly"
+        wait_until(lambda: not takes_clients(gateway), "the TLS address takes no client")
+        go_on.set()
+        answer = parse("POST", got + read_to_end(stream))
+        assert (answer.body, answer.whole) == (b"data: 0\n\ndata: 1\n\n", True)
+    assert gateway.process.end() == 0
+
+
+def takes_clients(gateway: Gateway) -> bool:
+    try:
+        with greeted(gateway.secure, None):
+            return True
+    except (ssl.SSLError, OSError):
+        return False
+
+
+def test_nothing_failed_inside(gateway: Gateway) -> None:
+    assert metric(gateway, "aigw_panics_total") == 0
+    assert metric(gateway, "aigw_tls_handshakes_total", result="lost") == 0
