@@ -1,7 +1,7 @@
 """The Rust extension of aigw. It is one flat module; stubtest compares this stub with it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, final
+from typing import Any, Final, Literal, final
 
 from aigw.types import MetricLabels
 
@@ -468,6 +468,36 @@ class PriceList:
     def worth(self, entries: Sequence[Sequence[int]]) -> list[int]:
         """Nano-dollars of each entry, as the worker that wrote it reckons: (flags, outcome, source, input, cached_input, cache_write,
         output, reasoning, image_input, audio_input, image_output, audio_output, service_tier), as ``aigw.ledger.source`` has them."""
+
+@final
+class EventRows:
+    """Entries as rows of the ledger's tables, with their sums. Amounts are at most 2**48 - 1."""
+
+    def __new__(
+        cls,
+        entries: list[tuple[int, list[tuple[Any, ...]]]],
+        first: int,
+        version_of: Callable[[int], int],
+        cost_of: Callable[[int, int, int], int | None],
+    ) -> EventRows:
+        """``entries``: (number of the cursor, entries of ``Ledger.read``). ``first``: the number of the first event. ``version_of``: the
+        number of a version of prices, asked once for each. ``cost_of``: nano-dollars of (version, input tokens, output tokens) for calls
+        whose worker died, None where nobody knows. Raises what these raise."""
+    def __len__(self) -> int:
+        """Entries."""
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Rows of ``events``, in the order of its columns."""
+    def met(self, place: int) -> set[int]:
+        """Numbers of the entities of ``aigw.ledger.names.ENTITIES[place]``."""
+    def rollup(self, seconds: int) -> list[tuple[int, ...]]:
+        """Rows of the rollup by so many seconds: (start in unix seconds, numbers of its keys, sums)."""
+    def totals(self) -> list[tuple[int, ...]]:
+        """Rows of ``totals_minute``."""
+    def blocks(self) -> list[tuple[int, int, int]]:
+        """(block, earliest, latest admission in unix nanoseconds)."""
+    def unpriced(self) -> dict[tuple[int, int], int]:
+        """(tier, model) -> calls of a model without a cost."""
 
 @final
 class Ledger:

@@ -7,5 +7,6 @@ pub mod doubt;
 pub mod record;
 pub mod recover;
 mod row;
+pub mod sums;
 
 pub use row::{Ended, Entry, PAYLOAD, TokenSource};

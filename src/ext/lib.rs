@@ -5,6 +5,7 @@ mod consumers;
 mod coroutine;
 mod counters;
 mod errors;
+mod events;
 mod exchange;
 mod families;
 mod inline;
@@ -32,6 +33,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::add(m)?;
     m.add_class::<app::Gateway>()?;
     m.add_class::<app::GatewayBehindTls>()?;
+    m.add_class::<events::EventRows>()?;
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<consumers::FileConsumers>()?;
     m.add_class::<consumers::FileConsumerRows>()?;

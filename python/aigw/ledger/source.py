@@ -21,7 +21,6 @@ SOURCES: Final = (None, "provider", "counted", "reserved")
 """Words of `source`, by number: who counted the tokens."""
 
 CRASHED: Final = OUTCOMES.index("crashed")
-COUNTED_TOKENS: Final = SOURCES.index("counted")
 
 COUNTED: Final = 1
 """Flag: the entry counts as a request in its consumer's windows."""

@@ -5,17 +5,11 @@ process; the ledger's sums (`unpriced` of `GET /usage`) count from its beginning
 """
 
 from collections import Counter
-from typing import Final
 
 from aigw.errors import StoreError
 from aigw.ledger.batch import Batch
 from aigw.ledger.database import LedgerReader
 from aigw.ledger.labels import Labels
-from aigw.ledger.source import COSTED, ENTRY
-
-_MODEL: Final = ENTRY.index("model")
-_TIER: Final = ENTRY.index("tier")
-_FLAGS: Final = ENTRY.index("flags")
 
 
 class Unpriced:
@@ -26,14 +20,8 @@ class Unpriced:
 
     def add(self, stored: Batch) -> None:
         """Count a batch, after its transaction."""
-        found = Counter(
-            (e[_TIER], e[_MODEL])
-            for _, entries in stored.entries
-            for e in entries
-            if e[_MODEL] and not e[_FLAGS] & COSTED
-        )
-        if found:
-            self._counts = self._counts + found
+        if stored.unpriced:
+            self._counts = self._counts + Counter(stored.unpriced)
 
     def samples(self, ledger: LedgerReader) -> list[tuple[dict[str, str], int]]:
         """(labels, count). Nothing while the ledger cannot be read."""
