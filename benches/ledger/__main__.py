@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from aigw._native import Entries
 from aigw.ledger.compactor import Compactor
 from aigw.ledger.database import LedgerStore
 from aigw.ledger.names import Names, Unnamed
@@ -57,7 +58,7 @@ class Made:
     def read(self, life: int, slot: int, number: int, start: int, most: int) -> Read:
         wall, cpu = time.perf_counter(), time.process_time()
         until = min(start + most, self._size(number))
-        found = [self._entry(number, n) for n in range(start, until)]
+        found = Entries([self._entry(number, n) for n in range(start, until)])
         self.made_s += time.perf_counter() - wall
         self.made_cpu_s += time.process_time() - cpu
         return found, [], [], until, None

@@ -470,12 +470,24 @@ class PriceList:
         output, reasoning, image_input, audio_input, image_output, audio_output, service_tier), as ``aigw.ledger.source`` has them."""
 
 @final
+class Entries:
+    """Entries of segments: tuples, which are made when they are asked for."""
+
+    def __new__(cls, entries: list[tuple[Any, ...]]) -> Entries:
+        """``entries``: the fields of ``aigw.ledger.source.ENTRY``. Raises ValueError for a tuple of another length, TypeError and
+        OverflowError for values that no entry has."""
+    def __len__(self) -> int:
+        """Entries."""
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """The fields of each."""
+
+@final
 class EventRows:
     """Entries as rows of the ledger's tables, with their sums. Amounts are at most 2**48 - 1."""
 
     def __new__(
         cls,
-        entries: list[tuple[int, list[tuple[Any, ...]]]],
+        entries: list[tuple[int, Entries]],
         first: int,
         version_of: Callable[[int], int],
         cost_of: Callable[[int, int, int], int | None],
@@ -487,7 +499,10 @@ class EventRows:
         """Entries."""
     @property
     def rows(self) -> list[tuple[Any, ...]]:
-        """Rows of ``events``, in the order of its columns."""
+        """Rows of ``events``, in the order of its columns in use."""
+    @property
+    def used(self) -> tuple[bool, ...]:
+        """For each column of ``events``, whether the rows have it. The others are 0 in all of them, or NULL."""
     def met(self, place: int) -> set[int]:
         """Numbers of the entities of ``aigw.ledger.names.ENTITIES[place]``."""
     def rollup(self, seconds: int) -> list[tuple[int, ...]]:
@@ -508,7 +523,7 @@ class Ledger:
     def read(
         self, life: int, slot: int, number: int, start: int, most: int
     ) -> tuple[
-        list[tuple[object, ...]],
+        Entries,
         list[tuple[int, int, int, int, int, int]],
         list[tuple[str, int, int, int, int]],
         int,

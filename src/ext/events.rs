@@ -1,7 +1,8 @@
 //! Entries on their way into the ledger's tables: `_native.EventRows`.
 //!
-//! In: entries of segments as tuples, as `Ledger.read` makes them. Out: rows of `events`, the sums of all rollups, the times of each block of
-//! events, and the numbers whose names must be known. One pass over a batch here replaces several in Python and in SQL.
+//! In: entries of segments. Out: rows of `events`, the sums of all rollups, the times of each block of events, and the numbers whose names
+//! must be known. One pass over a batch here replaces several in Python and in SQL. Most columns of most calls are 0: a column that is 0 in a
+//! whole batch is in none of its rows, since each value of a row costs as much as its share of the insertion.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,19 +11,7 @@ use aigw_core::entry::{Ended, TokenSource};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-/// Places in an entry's tuple, as `aigw.ledger.source.ENTRY` has them.
-const SEQUENCE: usize = 3;
-const ADMITTED_AT: usize = 4;
-const ENDED_AT: usize = 5;
-const REQUEST: usize = 6;
-const FIRST_ENTITY: usize = 9;
-const STATUS: usize = 17;
-const OUTCOME: usize = 20;
-const SOURCE: usize = 21;
-const FLAGS: usize = 22;
-const FIRST_AMOUNT: usize = 23;
-const PRICE_VERSION: usize = FIRST_AMOUNT + AMOUNTS;
-const COST_VERSION: usize = PRICE_VERSION + 1;
+use crate::entries::{Entries, FIELDS, Fields, at};
 
 /// Entities of an entry: consumer, credential, tier, route, model, upstream, service, agent.
 const ENTITIES: usize = 8;
@@ -40,11 +29,18 @@ const LARGEST: u64 = (1 << 48) - 1;
 /// Bits of an event's number below a row of `blocks`.
 const BLOCK: u32 = 12;
 
+/// Fields from here on are columns of `events`, behind its number and its cursor.
+const FIRST_COLUMN: usize = at::SEQUENCE;
+/// Columns up to this field are in every row.
+const LAST_GIVEN: usize = at::REQUEST;
+
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
 pub struct EventRows {
     rows: Py<PyList>,
     count: usize,
+    /// By field.
+    used: [bool; FIELDS],
     /// Numbers of each kind of entity, and the one met last.
     met: [(BTreeSet<u64>, u64); ENTITIES],
     sums: MinuteSums,
@@ -55,47 +51,46 @@ pub struct EventRows {
 struct Asked<'a, 'py> {
     version_of: &'a Bound<'py, PyAny>,
     cost_of: &'a Bound<'py, PyAny>,
-    versions: HashMap<u64, Bound<'py, PyAny>>,
-    no_request: Bound<'py, PyAny>,
+    versions: HashMap<u64, u64>,
 }
 
-impl<'py> Asked<'_, 'py> {
-    /// The number of a version of prices in the ledger.
-    fn version(&mut self, entry: &Bound<'py, PyTuple>, at: usize) -> PyResult<Bound<'py, PyAny>> {
-        let id: u64 = entry.get_item(at)?.extract()?;
-        if let Some(known) = self.versions.get(&id) {
-            return Ok(known.clone());
+impl Asked<'_, '_> {
+    /// Makes an entry's amounts and versions those of its row.
+    fn complete(&mut self, entry: &mut [u64; FIELDS]) -> PyResult<()> {
+        let is_progress =
+            entry[at::OUTCOME] == Ended::Crashed as u64 && entry[at::SOURCE] == TokenSource::Counted as u64;
+        if is_progress
+            && entry[at::FLAGS] & COSTED != 0
+            && let Some(cost) = self.cost(entry)?
+        {
+            entry[at::FIRST_AMOUNT + COST] = cost;
         }
-        let number = self.version_of.call1((id,))?;
-        self.versions.insert(id, number.clone());
+        for amount in &mut entry[at::FIRST_AMOUNT..][..AMOUNTS] {
+            *amount = LARGEST.min(*amount);
+        }
+        for version in [at::PRICE_VERSION, at::COST_VERSION] {
+            entry[version] = self.version(entry[version])?;
+        }
+        Ok(())
+    }
+
+    /// The number of a version of prices in the ledger.
+    fn version(&mut self, id: u64) -> PyResult<u64> {
+        if let Some(known) = self.versions.get(&id) {
+            return Ok(*known);
+        }
+        let number = self.version_of.call1((id,))?.extract()?;
+        self.versions.insert(id, number);
         Ok(number)
     }
 
-    /// Adds the amounts of an entry to its row, and returns them.
-    fn push_amounts(&self, entry: &Bound<'py, PyTuple>, row: &mut Vec<Bound<'py, PyAny>>) -> PyResult<[u64; AMOUNTS]> {
-        let number = |at: usize| entry.get_item(at)?.extract::<u64>();
-        let mut amounts = [0; AMOUNTS];
-        for (amount, at) in amounts.iter_mut().zip(FIRST_AMOUNT..) {
-            *amount = number(at)?;
-        }
-        let was = amounts;
-        let is_progress = number(OUTCOME)? == Ended::Crashed as u64 && number(SOURCE)? == TokenSource::Counted as u64;
-        if is_progress && number(FLAGS)? & COSTED != 0 {
-            let [tokens @ .., _, _] = amounts;
-            amounts[COST] = self.cost(entry, tokens)?.unwrap_or(amounts[COST]);
-        }
-        for ((amount, was), at) in amounts.iter_mut().zip(was).zip(FIRST_AMOUNT..) {
-            *amount = LARGEST.min(*amount);
-            row.push(if *amount == was { entry.get_item(at)? } else { amount.into_pyobject(entry.py())?.into_any() });
-        }
-        Ok(amounts)
-    }
-
     /// The cost of a call whose worker died. The process that found its progress knew its price, and of its cost only the reservation's.
-    fn cost(&self, entry: &Bound<'py, PyTuple>, tokens: [u64; 5]) -> PyResult<Option<u64>> {
-        let [input, cached_input, cache_write, output, reasoning] = tokens;
+    fn cost(&self, entry: &[u64; FIELDS]) -> PyResult<Option<u64>> {
+        let [input, cached_input, cache_write, output, reasoning, ..] = entry[at::FIRST_AMOUNT..] else {
+            return Ok(None);
+        };
         let all_input = input.saturating_add(cached_input).saturating_add(cache_write);
-        self.cost_of.call1((entry.get_item(COST_VERSION)?, all_input, output.saturating_add(reasoning)))?.extract()
+        self.cost_of.call1((entry[at::COST_VERSION], all_input, output.saturating_add(reasoning)))?.extract()
     }
 }
 
@@ -104,28 +99,33 @@ impl EventRows {
     #[new]
     fn new<'py>(
         py: Python<'py>,
-        entries: &Bound<'py, PyList>,
+        entries: Vec<(u64, Py<Entries>)>,
         first: u64,
         version_of: &Bound<'py, PyAny>,
         cost_of: &Bound<'py, PyAny>,
     ) -> PyResult<Self> {
-        let no_request = PyBytes::new(py, &[0; 16]).into_any();
-        let mut asked = Asked { version_of, cost_of, versions: HashMap::new(), no_request };
+        let mut asked = Asked { version_of, cost_of, versions: HashMap::new() };
         let mut made = Self {
             rows: PyList::empty(py).unbind(),
             count: 0,
+            used: std::array::from_fn(|place| (FIRST_COLUMN..=LAST_GIVEN).contains(&place)),
             met: Default::default(),
             sums: MinuteSums::default(),
             blocks: BTreeMap::new(),
         };
-        let rows = made.rows.bind(py).clone();
-        for part in entries {
-            let (cursor, of): (Bound<'py, PyAny>, Bound<'py, PyList>) = part.extract()?;
-            for entry in of {
-                let n = first + made.count as u64;
-                rows.append(made.row(py, n, &cursor, entry.cast::<PyTuple>()?, &mut asked)?)?;
-                made.count += 1;
+        let mut complete = Vec::with_capacity(entries.iter().map(|(_, part)| part.get().0.len()).sum());
+        for (cursor, part) in entries {
+            for entry in &part.get().0 {
+                let mut entry = entry.clone();
+                asked.complete(&mut entry.numbers)?;
+                made.note(first + complete.len() as u64, &entry);
+                complete.push((cursor, entry));
             }
+        }
+        made.count = complete.len();
+        let rows = made.rows.bind(py);
+        for (n, (cursor, entry)) in (first..).zip(&complete) {
+            rows.append(made.row(py, n, *cursor, entry)?)?;
         }
         Ok(made)
     }
@@ -137,6 +137,11 @@ impl EventRows {
     #[getter]
     fn rows(&self, py: Python<'_>) -> Py<PyList> {
         self.rows.clone_ref(py)
+    }
+
+    #[getter]
+    fn used<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, [&[true, true], &self.used[FIRST_COLUMN..]].concat())
     }
 
     fn met(&self, place: usize) -> BTreeSet<u64> {
@@ -169,68 +174,54 @@ impl EventRows {
 }
 
 impl EventRows {
-    /// The row of an entry. Its numbers are added to the sums.
-    fn row<'py>(
-        &mut self,
-        py: Python<'py>,
-        n: u64,
-        cursor: &Bound<'py, PyAny>,
-        entry: &Bound<'py, PyTuple>,
-        asked: &mut Asked<'_, 'py>,
-    ) -> PyResult<Bound<'py, PyTuple>> {
-        let number = |at: usize| entry.get_item(at)?.extract::<u64>();
-        let mut row: Vec<Bound<'py, PyAny>> = Vec::with_capacity(entry.len());
-        row.push(n.into_pyobject(py)?.into_any());
-        row.push(cursor.clone());
-        row.push(entry.get_item(SEQUENCE)?);
-        row.push(entry.get_item(ADMITTED_AT)?);
-        let (admitted_at, ended_at) = (number(ADMITTED_AT)?, number(ENDED_AT)?);
-        row.push((i128::from(ended_at) - i128::from(admitted_at)).into_pyobject(py)?.into_any());
-        let request = entry.get_item(REQUEST)?;
-        row.push(if request.is_none() { asked.no_request.clone() } else { request });
-        for at in REQUEST + 1..FIRST_AMOUNT {
-            row.push(entry.get_item(at)?);
+    /// Adds event `n` to its block, to the columns used, to the numbers met and to the sums.
+    fn note(&mut self, n: u64, entry: &Fields) {
+        let numbers = &entry.numbers;
+        for (place, (used, number)) in self.used.iter_mut().zip(numbers).enumerate() {
+            *used |= *number != 0 || entry.id(place).is_some_and(Option::is_some);
         }
-        let (outcome, flags) = (number(OUTCOME)?, number(FLAGS)?);
-        let amounts = asked.push_amounts(entry, &mut row)?;
-        row.push(asked.version(entry, PRICE_VERSION)?);
-        row.push(asked.version(entry, COST_VERSION)?);
-        for at in COST_VERSION + 1..entry.len() {
-            row.push(entry.get_item(at)?);
-        }
-        let mut entities = [0; ENTITIES];
-        for (entity, at) in entities.iter_mut().zip(FIRST_ENTITY..) {
-            *entity = number(at)?;
-        }
-        self.note(
-            n,
-            &entities,
-            &Summand {
-                admitted_at,
-                keys: KEYS.map(|key| entities[key]),
-                status: number(STATUS)?,
-                ended: outcome,
-                counted: flags & COUNTED != 0,
-                overrun: flags & OVERRUN != 0,
-                costed: flags & COSTED != 0,
-                amounts,
-            },
-        );
-        PyTuple::new(py, row)
-    }
-
-    /// Adds event `n` to its block, to the numbers met and to the sums.
-    fn note(&mut self, n: u64, entities: &[u64; ENTITIES], entry: &Summand) {
+        let entities: &[u64] = &numbers[at::FIRST_ENTITY..][..ENTITIES];
         for (&entity, (met, last)) in entities.iter().zip(&mut self.met) {
             if *last != entity {
                 *last = entity;
                 met.insert(entity);
             }
         }
-        let at = entry.admitted_at;
-        let block = self.blocks.entry(n >> BLOCK).or_insert((at, at));
-        *block = (block.0.min(at), block.1.max(at));
-        self.sums.add(entry);
+        let (admitted_at, flags) = (numbers[at::ADMITTED_AT], numbers[at::FLAGS]);
+        let block = self.blocks.entry(n >> BLOCK).or_insert((admitted_at, admitted_at));
+        *block = (block.0.min(admitted_at), block.1.max(admitted_at));
+        self.sums.add(&Summand {
+            admitted_at,
+            keys: KEYS.map(|key| entities[key]),
+            status: numbers[at::STATUS],
+            ended: numbers[at::OUTCOME],
+            counted: flags & COUNTED != 0,
+            overrun: flags & OVERRUN != 0,
+            costed: flags & COSTED != 0,
+            amounts: std::array::from_fn(|amount| numbers[at::FIRST_AMOUNT + amount]),
+        });
+    }
+
+    /// The row of event `n`: its number, its cursor, and its columns in use.
+    fn row<'py>(&self, py: Python<'py>, n: u64, cursor: u64, entry: &Fields) -> PyResult<Bound<'py, PyTuple>> {
+        let mut row: Vec<Bound<'py, PyAny>> = Vec::with_capacity(FIELDS);
+        row.push(n.into_pyobject(py)?.into_any());
+        row.push(cursor.into_pyobject(py)?.into_any());
+        for (place, number) in
+            entry.numbers.iter().enumerate().skip(FIRST_COLUMN).filter(|(place, _)| self.used[*place])
+        {
+            row.push(match (place, entry.id(place)) {
+                (_, Some(Some(id))) => PyBytes::new(py, id).into_any(),
+                (at::REQUEST, Some(None)) => PyBytes::new(py, &[0; 16]).into_any(),
+                (_, Some(None)) => py.None().into_bound(py),
+                (at::ENDED_AT, None) => {
+                    let duration = i128::from(*number) - i128::from(entry.numbers[at::ADMITTED_AT]);
+                    duration.into_pyobject(py)?.into_any()
+                }
+                (_, None) => number.into_pyobject(py)?.into_any(),
+            });
+        }
+        PyTuple::new(py, row)
     }
 }
 

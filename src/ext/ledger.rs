@@ -1,22 +1,19 @@
 //! The ledger's segments for the compactor: `_native.Ledger`.
 //!
-//! In: the names of segments, places of records. Out: entries and counts of refusals as tuples of numbers, in the order of the stub. It
+//! In: the names of segments, places of records. Out: entries, and counts of refusals as tuples of numbers. It
 //! converts and delegates to `aigw_io::ledger`; file work runs without the GIL. It changes no segment, and removes none that somebody
 //! still needs.
 
 use std::sync::Arc;
 
-use aigw_core::entry::Entry;
 use aigw_core::entry::doubt::{self, Doubt};
 use aigw_core::entry::record::{Record, RecordKind, SEGMENT_RECORDS};
 use aigw_core::entry::recover::Tail;
-use aigw_core::price::Media;
-use aigw_core::units::RequestId;
 use aigw_io::cells::ControlCells;
 use aigw_io::ledger::{SegmentName, SegmentRead, Segments};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
 
+use crate::entries::{Entries, Fields};
 use crate::errors::io_error;
 
 /// Segments of a living owner that are kept, though their records are stored: a permit that ends while it dies has its row there.
@@ -27,7 +24,7 @@ type Segment = (u64, u8, u32, bool, u32, Option<u32>);
 /// (request, column, row, end of the window, amount)
 type DoubtTuple = (String, u32, u32, u64, u64);
 /// (entries, denials, doubts, next, damage)
-type Read<'py> = (Bound<'py, PyList>, Vec<(u64, u32, u32, u32, u32, u64)>, Vec<DoubtTuple>, u32, Option<String>);
+type Read = (Entries, Vec<(u64, u32, u32, u32, u32, u64)>, Vec<DoubtTuple>, u32, Option<String>);
 
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
@@ -81,27 +78,19 @@ impl Ledger {
         py.detach(|| self.all()).map_err(io_error)
     }
 
-    fn read<'py>(
-        &self,
-        py: Python<'py>,
-        life: u64,
-        slot: u8,
-        number: u32,
-        start: u32,
-        most: u32,
-    ) -> PyResult<Read<'py>> {
+    fn read(&self, py: Python<'_>, life: u64, slot: u8, number: u32, start: u32, most: u32) -> PyResult<Read> {
         let name = SegmentName { life, slot, number };
         let read = py.detach(|| self.segments.read(name, start, most)).map_err(io_error)?;
-        let (entries, mut denials, mut doubts) = (PyList::empty(py), Vec::new(), Vec::new());
+        let (mut entries, mut denials, mut doubts) = (Vec::with_capacity(read.records.len()), Vec::new(), Vec::new());
         for record in &read.records {
             match record.kind {
-                RecordKind::Entry => entries.append(entry(py, name, record)?)?,
+                RecordKind::Entry => entries.push(Fields::of(name, record)),
                 RecordKind::Denials => denials.push(denial(record)),
                 RecordKind::Doubt => doubts.extend(doubt::decode(&record.payload).map(doubted)),
             }
         }
         let damage = damage(&read);
-        Ok((entries, denials, doubts, read.next, damage))
+        Ok((Entries(entries), denials, doubts, read.next, damage))
     }
 
     fn status(&self, py: Python<'_>) -> PyResult<(u64, usize, Option<String>)> {
@@ -168,43 +157,4 @@ fn doubted(doubt: Doubt) -> DoubtTuple {
     // Databases have signed integers.
     let number = |value: u64| value.min(i64::MAX as u64);
     (request.to_string(), column, row, number(window), number(amount))
-}
-
-fn entry<'py>(py: Python<'py>, name: SegmentName, record: &Record) -> PyResult<Bound<'py, PyTuple>> {
-    let entry = Entry::decode(&record.payload);
-    let id = |id: RequestId| {
-        let bytes: Vec<u8> = id.0.iter().flat_map(|word| word.to_be_bytes()).collect();
-        (id != RequestId::default()).then(|| PyBytes::new(py, &bytes))
-    };
-    // Databases have signed integers.
-    let number = |value: u64| value.min(i64::MAX as u64).into_pyobject(py).map(Bound::into_any);
-    let mut fields: Vec<Bound<'py, PyAny>> = Vec::with_capacity(41);
-    let place = [name.life, name.slot.into(), name.number.into(), record.sequence.into()];
-    for value in place.into_iter().chain([entry.admitted_at.0, entry.ended_at.0]) {
-        fields.push(number(value)?);
-    }
-    for id in [id(entry.request), id(entry.parent), id(entry.run)] {
-        fields.push(id.into_pyobject(py)?.into_any());
-    }
-    let flags = u64::from(entry.counted)
-        | u64::from(entry.overrun) << 1
-        | u64::from(entry.stream) << 2
-        | u64::from(entry.price.is_some()) << 3
-        | u64::from(entry.cost.is_some()) << 4;
-    let Entry { consumer, credential, tier, route, model, upstream, service, agent, .. } = entry;
-    let numbers = [consumer, credential, tier, route, model, upstream, service, agent].map(u64::from);
-    let how =
-        [entry.status.into(), entry.attempt.into(), entry.depth.into(), entry.ended as u64, entry.source as u64, flags];
-    let tokens = entry.tokens;
-    let tokens = [tokens.input, tokens.cached_input, tokens.cache_write, tokens.output, tokens.reasoning];
-    let money =
-        [entry.price.unwrap_or_default(), entry.cost.unwrap_or_default(), entry.price_version, entry.cost_version];
-    let times = [entry.latency, entry.first_byte, entry.queued, entry.limit_set].map(u64::from);
-    let Media { image_input, audio_input, image_output, audio_output } = entry.tokens.media;
-    let service = entry.tokens.service as u32;
-    let special = [image_input, audio_input, image_output, audio_output, service].map(u64::from);
-    for value in numbers.into_iter().chain(how).chain(tokens).chain(money).chain(times).chain(special) {
-        fields.push(number(value)?);
-    }
-    PyTuple::new(py, fields)
 }

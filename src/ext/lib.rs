@@ -4,6 +4,7 @@ mod app;
 mod consumers;
 mod coroutine;
 mod counters;
+mod entries;
 mod errors;
 mod events;
 mod exchange;
@@ -33,6 +34,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::add(m)?;
     m.add_class::<app::Gateway>()?;
     m.add_class::<app::GatewayBehindTls>()?;
+    m.add_class::<entries::Entries>()?;
     m.add_class::<events::EventRows>()?;
     m.add_class::<exchange::Exchange>()?;
     m.add_class::<consumers::FileConsumers>()?;

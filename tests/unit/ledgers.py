@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from aigw._native import Entries
 from aigw.ledger.batch import MOST
 from aigw.ledger.compactor import Compactor
 from aigw.ledger.database import LedgerStore
@@ -99,7 +100,7 @@ class FakeSource:
         lost = [place for place in file.lost if start <= place < until]
         part = [record for place, record in enumerate(part, start) if place not in lost]
         return (
-            [r for kind, r in part if kind == "entry"],
+            Entries([r for kind, r in part if kind == "entry"]),
             [r for kind, r in part if kind == "denials"],
             [r for kind, r in part if kind == "doubt"],
             max(start, until),

@@ -5,15 +5,16 @@ written by `store` on one connection. Amounts beyond any real call are cut, so t
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 import sqlalchemy as sa
 
-from aigw._native import EventRows, PriceList
+from aigw._native import Entries, EventRows, PriceList
 from aigw.ledger import sums
 from aigw.ledger.names import ENTITIES, VERSION, Names, version_text
 from aigw.ledger.prices import KnownPrices
-from aigw.ledger.source import Denials, Doubt, Entry
+from aigw.ledger.source import Denials, Doubt
 from aigw.ledger.tables import events
 
 MOST: Final = 8192
@@ -21,8 +22,6 @@ MOST: Final = 8192
 LARGEST: Final = 2**48 - 1
 """The largest count of refusals of one row; amounts of events have the same bound."""
 
-_COLUMNS: Final = [column.name for column in events.c]
-_INSERT: Final = f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _MOVE: Final = (
     "INSERT INTO cursors (n, life, slot, segment, next, done, damage, entries, first) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (n) DO UPDATE SET next = excluded.next, done = excluded.done, damage = excluded.damage, entries = excluded.entries,"
@@ -49,7 +48,7 @@ class Cursor:
 class Batch:
     """Records read since the last commit."""
 
-    entries: list[tuple[int, list[Entry]]] = field(default_factory=list)
+    entries: list[tuple[int, Entries]] = field(default_factory=list)
     """(number of the cursor, entries), in the order read."""
     denials: list[Denials] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
@@ -59,9 +58,9 @@ class Batch:
     unpriced: dict[tuple[int, int], int] = field(default_factory=dict)
     """(tier, model) -> calls of a model without a cost, once they are stored."""
 
-    def add(self, cursor: Cursor, entries: list[Entry], denials: list[Denials], doubts: list[Doubt]) -> None:
+    def add(self, cursor: Cursor, entries: Entries, denials: list[Denials], doubts: list[Doubt]) -> None:
         """Add records of one segment."""
-        if entries:
+        if len(entries):
             self.entries.append((cursor.n, entries))
             cursor.entries += len(entries)
         self.denials += denials
@@ -84,7 +83,7 @@ class Batch:
         for place, kind in enumerate(ENTITIES):
             names.meet(connection, kind, made.met(place))
         if len(made):
-            connection.exec_driver_sql(_INSERT, made.rows)
+            connection.exec_driver_sql(_insert(made.used), made.rows)
             sums.add_events(connection, made)
         self._store_denials(connection, names)
         if self.doubts:
@@ -117,3 +116,11 @@ class Batch:
 
 def _cost(known: PriceList | None, input: int, output: int) -> int | None:
     return None if known is None else known.bound(input, output)
+
+
+@cache
+def _insert(used: tuple[bool, ...]) -> str:
+    """The statement for rows with these columns of `events`: a statement is prepared once for each form, and there are few."""
+    columns = list(zip(events.c, used, strict=True))
+    values = ("?" if is_used else "NULL" if column.nullable else "0" for column, is_used in columns)
+    return f"INSERT INTO events ({', '.join(column.name for column, _ in columns)}) VALUES ({', '.join(values)})"  # noqa: S608

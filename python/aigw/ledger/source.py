@@ -7,6 +7,8 @@ numbers. An implementation never returns a record that power loss could still ta
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from aigw._native import Entries
+
 ENTRY: Final = (
     "life", "slot", "segment", "sequence", "admitted_at", "ended_at", "request_id", "parent", "run", "consumer", "credential", "tier",
     "route", "model", "upstream", "service", "agent", "status", "attempt", "depth", "outcome", "source", "flags", "input",
@@ -42,7 +44,7 @@ Denials = tuple[int, int, int, int, int, int]
 Doubt = tuple[str, int, int, int, int]
 """An amount that a counter may have too much, since a worker died while it took or settled it: (request id, column, row, end of the window
 in unix seconds, amount)."""
-Read = tuple[list[Entry], list[Denials], list[Doubt], int, str | None]
+Read = tuple[Entries, list[Denials], list[Doubt], int, str | None]
 """Entries, refusals, doubts, the next record to read, and a text about damage."""
 
 
@@ -120,7 +122,7 @@ class NoSegments:
         return []
 
     def read(self, life: int, slot: int, number: int, start: int, most: int) -> Read:
-        return [], [], [], start, None
+        return Entries([]), [], [], start, None
 
     def remove(self, life: int, slot: int, number: int) -> bool:
         return False

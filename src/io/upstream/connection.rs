@@ -60,10 +60,15 @@ struct Awaited {
     flooded: Cell<bool>,
 }
 
+/// The memory of one bounded read. All connections of a thread share it: to clear a part of the library's own, larger buffer before each read
+/// would cost more than to copy the few bytes that come.
+type Part = Rc<RefCell<Vec<u8>>>;
+
 /// A stream of bounded reads that ends when an upstream sends too much before its answer. The library reads interim answers without an end, and
 /// without letting other calls go on.
 struct Bounded<S> {
     stream: S,
+    part: Part,
     awaited: Rc<Awaited>,
 }
 
@@ -77,10 +82,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let read = if buffer.remaining() <= READ {
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))
         } else {
-            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(READ));
-            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut part));
-            let length = part.filled().len();
-            buffer.advance(length);
+            let own = &mut *self;
+            let mut part = own.part.borrow_mut();
+            part.resize(READ, 0);
+            let mut part = ReadBuf::new(&mut part);
+            let read = ready!(Pin::new(&mut own.stream).poll_read(context, &mut part));
+            buffer.put_slice(part.filled());
             read
         };
         if let Some(left) = self.awaited.left.get() {
@@ -147,7 +154,10 @@ impl Connection {
 
 /// The connections of one pool, idle and busy.
 #[derive(Default)]
-pub(super) struct Watch(RefCell<Vec<Watched>>);
+pub(super) struct Watch {
+    all: RefCell<Vec<Watched>>,
+    part: Part,
+}
 
 struct Watched {
     descriptor: RawFd,
@@ -166,7 +176,7 @@ impl Watch {
         peer: SocketAddr,
     ) -> hyper::Result<Connection> {
         let awaited = Rc::<Awaited>::default();
-        let stream = Bounded { stream, awaited: Rc::clone(&awaited) };
+        let stream = Bounded { stream, part: Rc::clone(&self.part), awaited: Rc::clone(&awaited) };
         let (sender, connection) = Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
         // The sender reports the connection's errors to the call.
         let task = tokio::task::spawn_local(async move {
@@ -175,13 +185,13 @@ impl Watch {
         let vanished = Rc::new(Cell::new(false));
         let watched =
             Watched { descriptor, task: task.abort_handle(), vanished: Rc::clone(&vanished), waiting: Cell::new(None) };
-        self.0.borrow_mut().push(watched);
+        self.all.borrow_mut().push(watched);
         Ok(Connection { sender, peer, vanished, awaited })
     }
 
     /// Ends the connections whose peers are gone, and forgets those that have ended. True while there are any.
     pub(super) fn look(&self) -> bool {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.all.borrow_mut();
         // A task that has not finished owns its stream, so the descriptor is still the stream's.
         all.retain(|one| !one.task.is_finished());
         for one in all.iter() {
