@@ -3,7 +3,7 @@
 //! In: method, decoded path, query, header pairs in order, peer. Out: a [`Head`]. Nothing here judges: `accept` does.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -69,6 +69,27 @@ pub enum BodyLength {
     Chunked,
 }
 
+/// A client's connection, by facts that no two connections of one worker share: the same address may call the plain and the TLS address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientConnection {
+    /// The client's address; IPv4 never as IPv6.
+    pub peer: SocketAddr,
+    /// It is one of the TLS address.
+    pub tls: bool,
+}
+
+impl ClientConnection {
+    /// IPv4-mapped IPv6 and IPv4 are the same peer; scope ids do not matter.
+    #[must_use]
+    pub fn new(peer: SocketAddr, tls: bool) -> Self {
+        let peer = match peer.ip() {
+            IpAddr::V4(_) => peer,
+            IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), peer.port()),
+        };
+        Self { peer, tls }
+    }
+}
+
 /// The wire format of a request and of its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surface {
@@ -118,6 +139,12 @@ impl Head {
     #[must_use]
     pub fn host(&self) -> &str {
         self.headers.get("host").unwrap_or("")
+    }
+
+    /// The client's connection, by which its socket is found; `None` when the server does not know it.
+    #[must_use]
+    pub fn connection(&self) -> Option<ClientConnection> {
+        Some(ClientConnection::new(self.peer?, self.tls))
     }
 
     /// The client's IP address as text; empty when the server does not know it.

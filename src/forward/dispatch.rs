@@ -1,6 +1,6 @@
 //! A call as the upstream client sends it.
 
-use std::net::SocketAddr;
+use crate::request::ClientConnection;
 use std::time::Duration;
 
 use http::Method;
@@ -20,8 +20,8 @@ pub struct Dispatch {
     pub attempts: Attempts,
     /// The bounds: `total` for all attempts together, the others for each.
     pub deadlines: Deadlines,
-    /// The client's address: it finds the socket when an answer must be paced or cut.
-    pub peer: Option<SocketAddr>,
+    /// The client's connection: its socket is looked at when an answer must be paced or cut.
+    pub client: Option<ClientConnection>,
     /// Answers with more bytes are cut.
     pub max_answer: u64,
     /// The client asked for an answer that is useless in part: a small one is passed on whole, or refused.
@@ -36,9 +36,9 @@ impl Dispatch {
         method: Method,
         attempts: Attempts,
         deadlines: Deadlines,
-        peer: Option<SocketAddr>,
+        client: Option<ClientConnection>,
         whole: bool,
     ) -> Self {
-        Self { method, attempts, deadlines, peer, max_answer: MAX_ANSWER, whole, ping: None }
+        Self { method, attempts, deadlines, client, max_answer: MAX_ANSWER, whole, ping: None }
     }
 }

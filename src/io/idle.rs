@@ -5,8 +5,8 @@
 //! came and when an answer was sent: a connection whose last bytes came after the last answer has begun a head, unless a
 //! request of it is in flight, which the caller knows. It ends nothing itself.
 
+use aigw_core::request::ClientConnection;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::socket::Flow;
@@ -21,7 +21,7 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 pub struct Idle {
     /// A connection may do nothing for this long.
     most: Duration,
-    seen: HashMap<SocketAddr, Seen>,
+    seen: HashMap<ClientConnection, Seen>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,19 +47,19 @@ impl Idle {
     }
 
     /// Takes the flows of all connections at `now`; returns the clients whose time is up, unless a request of theirs is in flight.
-    pub fn look(&mut self, flows: &[Flow], now: Instant) -> Vec<SocketAddr> {
+    pub fn look(&mut self, flows: &[Flow], now: Instant) -> Vec<ClientConnection> {
         let mut overdue = Vec::new();
         let mut seen = HashMap::with_capacity(flows.len());
         // A client that reads slowly is not idle.
         for flow in flows.iter().filter(|flow| !flow.sending) {
             let state = State::of(flow);
-            let before = self.seen.get(&flow.peer).filter(|seen| seen.state == state);
+            let before = self.seen.get(&flow.client).filter(|seen| seen.state == state);
             let since = before.map_or(now, |seen| seen.since);
             let most = if matches!(state, State::Receiving { .. }) { HEAD } else { self.most };
             if now.saturating_duration_since(since) >= most {
-                overdue.push(flow.peer);
+                overdue.push(flow.client);
             }
-            seen.insert(flow.peer, Seen { state, since });
+            seen.insert(flow.client, Seen { state, since });
         }
         self.seen = seen;
         overdue
@@ -85,7 +85,7 @@ mod tests {
     fn flow(received: u64, acked: u64, quiet: u64, unanswered: u64) -> Flow {
         let (quiet, unanswered) = (Duration::from_millis(quiet), Duration::from_millis(unanswered));
         Flow {
-            peer: ([127, 0, 0, 1], 9).into(),
+            client: ClientConnection::new(([127, 0, 0, 1], 9).into(), false),
             received,
             acked,
             quiet,

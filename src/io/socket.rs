@@ -1,16 +1,18 @@
-//! Finds a client's socket by its address among this process's files. The server's interface gives no handle to it, but only the
+//! Finds a client's socket by its connection's addresses among this process's files. The server's interface gives no handle to it, but only the
 //! socket shows how much a client has read, and only closing it ends a chunked answer uncleanly.
 //!
-//! In: the peer address of a connection of this process. Out: a duplicate descriptor, checked to belong to that peer; the
+//! In: a connection of this process. Out: a duplicate descriptor, checked to belong to it; the
 //! original may close at any time without harm. One of the places where `unsafe` is allowed (borrowing a descriptor by
 //! number, reading `tcp_info`).
 #![allow(unsafe_code)]
 
+use aigw_core::request::ClientConnection;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::net::{Shutdown, getpeername, getsockname, shutdown};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,10 +34,10 @@ pub struct Look {
 }
 
 impl Reader {
-    /// Find the connection of `peer`, `sent` bytes into an answer. `None` if it has closed.
+    /// Find a client's connection, `sent` bytes into an answer. `None` if it has closed.
     #[must_use]
-    pub fn find(peer: SocketAddr, sent: u64) -> Option<Self> {
-        let socket = find(peer)?;
+    pub fn find(client: ClientConnection, sent: u64) -> Option<Self> {
+        let socket = find(client)?;
         let (acked, queued) = progress(&socket)?;
         // The bytes that the server still buffers at this first look are unknown, at most `sent`. They count as taken, so the
         // gateway reads ahead by that much, until the client has caught up once.
@@ -75,8 +77,8 @@ pub fn listener(number: RawFd) -> std::io::Result<std::net::TcpListener> {
 /// The flow of one connection that this process accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
-    /// The client.
-    pub peer: SocketAddr,
+    /// The client's connection.
+    pub client: ClientConnection,
     /// Bytes that came over the connection's life.
     pub received: u64,
     /// Bytes that the client's kernel acknowledged.
@@ -98,10 +100,9 @@ pub fn flows(ports: &[u16]) -> Vec<Flow> {
     for number in open_files().unwrap_or_default() {
         // SAFETY: as in `duplicate`: the descriptor may close or be reused meanwhile, and only facts about a socket are asked of it.
         let socket = unsafe { BorrowedFd::borrow_raw(number) };
-        let local = getsockname(socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
-        if local.is_some_and(|local| ports.contains(&local.port()))
-            && let Some(peer) = peer_of(socket)
-            && let Some(flow) = flow(socket, peer)
+        if local_port(socket).is_some_and(|port| ports.contains(&port))
+            && let Some(client) = client_of(socket)
+            && let Some(flow) = flow(socket, client)
         {
             found.push(flow);
         }
@@ -109,13 +110,13 @@ pub fn flows(ports: &[u16]) -> Vec<Flow> {
     found
 }
 
-/// Time since the last bytes of `peer` came; `None` when its connection has closed.
+/// Time since the last bytes of a client came; `None` when its connection has closed.
 #[must_use]
-pub fn quiet(peer: SocketAddr) -> Option<Duration> {
-    Some(flow(rustix::fd::AsFd::as_fd(&find(peer)?), canonical(peer))?.quiet)
+pub fn quiet(client: ClientConnection) -> Option<Duration> {
+    Some(flow(rustix::fd::AsFd::as_fd(&find(client)?), client)?.quiet)
 }
 
-fn flow(socket: BorrowedFd<'_>, peer: SocketAddr) -> Option<Flow> {
+fn flow(socket: BorrowedFd<'_>, client: ClientConnection) -> Option<Flow> {
     // Offsets in `struct tcp_info`: packets without acknowledgement, milliseconds since the last send and the last receipt, bytes over
     // the connection's life, bytes that are not sent yet, packets with bytes that were sent.
     const UNACKED: usize = 24;
@@ -130,7 +131,7 @@ fn flow(socket: BorrowedFd<'_>, peer: SocketAddr) -> Option<Flow> {
         |at: usize| Some(Duration::from_millis(u64::from(u32::from_ne_bytes(info[at..at + 4].try_into().ok()?))));
     let bytes = |at: usize| Some(u64::from_ne_bytes(info[at..at + 8].try_into().ok()?));
     Some(Flow {
-        peer,
+        client,
         received: bytes(RECEIVED)?,
         acked: bytes(ACKED)?,
         quiet: since(LAST_RECEIVED)?,
@@ -140,45 +141,52 @@ fn flow(socket: BorrowedFd<'_>, peer: SocketAddr) -> Option<Flow> {
     })
 }
 
-/// End the connection of `peer` at once, so its client sees a cut instead of a clean end. True if it was found.
+/// End a client's connection at once, so that it sees a cut instead of a clean end. True if it was found.
 #[must_use]
-pub fn cut(peer: SocketAddr) -> bool {
-    find(peer).is_some_and(|socket| shutdown(&socket, Shutdown::Both).is_ok())
+pub fn cut(client: ClientConnection) -> bool {
+    find(client).is_some_and(|socket| shutdown(&socket, Shutdown::Both).is_ok())
 }
 
-/// The sockets of this process by their peers, as the last walk over its files saw them. A number is a hint: the file may have
+/// The sockets of this process by their clients, as the last walk over its files saw them. A number is a hint: the file may have
 /// closed, and another one may have its number.
-static SEEN: Mutex<Option<HashMap<SocketAddr, RawFd>>> = Mutex::new(None);
+static SEEN: Mutex<Option<HashMap<ClientConnection, RawFd>>> = Mutex::new(None);
 
-/// A duplicate of the socket of `peer`. A walk over all files costs a microsecond for each, so it notes all peers.
-fn find(peer: SocketAddr) -> Option<OwnedFd> {
-    let peer = canonical(peer);
+/// The local port of TLS connections; 0 where there is none.
+static TLS_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// From now on connections at this local port are those of the TLS address.
+pub(crate) fn tls_is_at(port: u16) {
+    TLS_PORT.store(port, Ordering::Relaxed);
+}
+
+/// A duplicate of the socket of `client`. A walk over all files costs a microsecond for each, so it notes all clients.
+fn find(client: ClientConnection) -> Option<OwnedFd> {
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     let seen = seen.get_or_insert_default();
-    if let Some(socket) = seen.get(&peer).and_then(|number| duplicate(*number, peer)) {
+    if let Some(socket) = seen.get(&client).and_then(|number| duplicate(*number, client)) {
         return Some(socket);
     }
     seen.clear();
     for number in open_files()? {
-        // SAFETY: as in `duplicate`: only `getpeername` is asked of it.
+        // SAFETY: as in `duplicate`: only the addresses of its two ends are asked of it.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-        if let Some(other) = peer_of(borrowed) {
+        if let Some(other) = client_of(borrowed) {
             seen.insert(other, number);
         }
     }
-    duplicate(*seen.get(&peer)?, peer)
+    duplicate(*seen.get(&client)?, client)
 }
 
-/// A duplicate of this file, if it is the socket of `peer`.
-fn duplicate(number: RawFd, peer: SocketAddr) -> Option<OwnedFd> {
-    // SAFETY: the descriptor may close or be reused by another thread while it is borrowed; only `getpeername` and `dup`
-    // are done on it, both of which then fail or act on another file, and the duplicate is checked again below.
+/// A duplicate of this file, if it is the socket of `client`.
+fn duplicate(number: RawFd, client: ClientConnection) -> Option<OwnedFd> {
+    // SAFETY: the descriptor may close or be reused by another thread while it is borrowed; only the addresses of its two ends and
+    // `dup` are asked of it, which then fail or act on another file, and the duplicate is checked again below.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    if peer_of(borrowed) != Some(peer) {
+    if client_of(borrowed) != Some(client) {
         return None;
     }
     let owned = rustix::io::fcntl_dupfd_cloexec(borrowed, 0).ok()?;
-    (peer_of(rustix::fd::AsFd::as_fd(&owned)) == Some(peer)).then_some(owned)
+    (client_of(rustix::fd::AsFd::as_fd(&owned)) == Some(client)).then_some(owned)
 }
 
 /// The numbers of this process's files.
@@ -187,16 +195,15 @@ fn open_files() -> Option<Vec<RawFd>> {
     Some(files.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-fn peer_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
-    SocketAddr::try_from(getpeername(socket).ok()??).ok().map(canonical)
+/// The other end of a socket as a client. Sockets that are no client's have others, which nobody looks for.
+fn client_of(socket: BorrowedFd<'_>) -> Option<ClientConnection> {
+    let peer = SocketAddr::try_from(getpeername(socket).ok()??).ok()?;
+    let tls = TLS_PORT.load(Ordering::Relaxed);
+    Some(ClientConnection::new(peer, tls != 0 && local_port(socket) == Some(tls)))
 }
 
-/// IPv4-mapped IPv6 and IPv4 are the same peer; scope ids do not matter.
-pub fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), address.port()),
-    }
+fn local_port(socket: BorrowedFd<'_>) -> Option<u16> {
+    Some(SocketAddr::try_from(getsockname(socket).ok()?).ok()?.port())
 }
 
 /// Bytes that wait for their acknowledgement.

@@ -142,7 +142,7 @@ pub(super) fn body<P: CounterSpace>(
     let turns =
         ServiceTurns { in_force: in_force.clone(), service: at, order, last, keeps_host: route.preserve_host, now };
     let attempts = Attempts::of_service(first, turns);
-    let dispatch = Dispatch::new(head.method.clone(), attempts, targets.deadlines, head.peer, false);
+    let dispatch = Dispatch::new(head.method.clone(), attempts, targets.deadlines, head.connection(), false);
     Ok(Admission {
         permit,
         shadowed: tier::shadowed(&checks),

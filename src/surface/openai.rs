@@ -165,7 +165,7 @@ pub(super) fn body<P: CounterSpace>(
         last: None,
     });
     let deadlines = Deadlines::of_model(&tier.timeouts, &model.timeouts);
-    let dispatch = Dispatch::new(Method::POST, attempts.ok_or(Reason::Internal)?, deadlines, head.peer, whole);
+    let dispatch = Dispatch::new(Method::POST, attempts.ok_or(Reason::Internal)?, deadlines, head.connection(), whole);
     Ok(Admission {
         permit,
         shadowed: tier::shadowed(&checks),

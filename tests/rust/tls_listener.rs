@@ -96,7 +96,7 @@ fn echo(mut connection: TcpStream, carried: &Carried, came: &Mutex<Vec<Option<So
     let mut first = true;
     while let Ok(bytes @ 1..) = connection.read(&mut buffer) {
         if std::mem::take(&mut first) {
-            came.lock().unwrap().push(carried.client(connection.peer_addr().unwrap().port()));
+            came.lock().unwrap().push(carried.client(connection.peer_addr().unwrap()));
         }
         if connection.write_all(&buffer[..bytes]).is_err() {
             return;

@@ -31,6 +31,8 @@ class Admin:
     metrics: Callable[[], str]
     admin_address: HostPort
     proxy_address: HostPort
+    tls_address: HostPort | None = None
+    """The address that clients call by TLS; it may be `proxy_address`."""
     shows_keys: bool = False
     """Whether answers show the keys that the store has, sealed."""
     log: Events = lambda event, /, **facts: None

@@ -49,7 +49,7 @@ def root(admin: Admin) -> JsonDict:
             "router_flavor": "traditional_compatible",
             "role": "traditional",
             "admin_listeners": [_listener(admin.admin_address)],
-            "proxy_listeners": [_listener(admin.proxy_address)],
+            "proxy_listeners": _proxy_listeners(admin),
             "loaded_plugins": dict.fromkeys(PLUGINS, True),
         },
         "pids": {"master": os.getppid(), "workers": [s["pid"] for s in admin.publisher.slots()]},
@@ -170,8 +170,16 @@ def plugin_schema(name: str) -> JsonDict | None:
     return page
 
 
-def _listener(address: HostPort) -> JsonDict:
-    return {"ip": address.host, "port": address.port, "ssl": False, "http2": False, "listener": str(address)}
+def _proxy_listeners(admin: Admin) -> list[JsonDict]:
+    addresses = {admin.proxy_address: False}
+    if admin.tls_address is not None:
+        addresses[admin.tls_address] = True  # it may be the same one
+    return [_listener(address, tls=tls) for address, tls in addresses.items()]
+
+
+def _listener(address: HostPort, *, tls: bool = False) -> JsonDict:
+    text = f"{address} ssl" if tls else f"{address}"
+    return {"ip": address.host, "port": address.port, "ssl": tls, "http2": False, "listener": text}
 
 
 def _reachable(admin: Admin) -> bool:

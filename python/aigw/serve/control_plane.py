@@ -48,6 +48,8 @@ class ControlSettings:
     """Whether a start without a file deletes the entities of an earlier one."""
     metrics_consumers: bool = False
     """Whether answers are counted by consumer."""
+    tls_address: HostPort | None = None
+    """The address that clients call by TLS; it may be `proxy`."""
     schemes: frozenset[str] = frozenset({"http"})
     """The protocols of requests."""
     shows_keys: bool = False
@@ -138,6 +140,7 @@ def open_control(
         metrics=metrics.page,
         admin_address=settings.admin,
         proxy_address=settings.proxy,
+        tls_address=settings.tls_address,
         shows_keys=settings.shows_keys,
         log=log,
     )

@@ -57,6 +57,7 @@ def main(arguments: list[str]) -> int:
             config=settings.config if isinstance(settings.config, Path) else None,
             forget=settings.config == "none",
             metrics_consumers=settings.metrics_consumers == 1,
+            tls_address=settings.tls_address,
             schemes=settings.schemes,
             shows_keys=settings.admin_shows_keys == 1,
             must=orders.first,

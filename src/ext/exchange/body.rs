@@ -7,12 +7,11 @@
 //! comes piece by piece. A piece costs an entry into the interpreter: a body with a length whose pieces are small waits a
 //! beat, and the kernel gathers meanwhile; a chunk is always a piece, so chunks are counted.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use aigw_core::accept::room::Claim;
 use aigw_core::refusal::Reason;
-use aigw_core::request::{Answer, BodyLength};
+use aigw_core::request::{Answer, BodyLength, ClientConnection};
 use aigw_core::surface::Accepted;
 use aigw_io::socket;
 use bytes::{Bytes, BytesMut};
@@ -196,13 +195,13 @@ impl BodyReader {
         self.waits || now > self.silent_at || now > self.deadline
     }
 
-    /// Whether the time of the body is up. The server hands most bodies over whole, so the socket of `peer` tells when its last
+    /// Whether the time of the body is up. The server hands most bodies over whole, so the socket of `client` tells when its last
     /// bytes came.
-    pub(super) fn is_overdue(&mut self, now: Instant, peer: Option<SocketAddr>, silence: Duration) -> bool {
+    pub(super) fn is_overdue(&mut self, now: Instant, client: Option<ClientConnection>, silence: Duration) -> bool {
         if now > self.deadline || now <= self.silent_at {
             return now > self.deadline;
         }
-        match peer.and_then(socket::quiet) {
+        match client.and_then(socket::quiet) {
             Some(quiet) if quiet < silence => {
                 self.silent_at = now + silence.saturating_sub(quiet);
                 false

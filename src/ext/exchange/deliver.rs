@@ -10,7 +10,6 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use aigw_core::refusal::Reason;
-use aigw_io::socket;
 use aigw_io::upstream::{Batch, CallObserver as _, Event};
 use pyo3::prelude::*;
 
@@ -74,9 +73,9 @@ impl CallInFlight<Exchange> {
                 *self.transport.borrow_mut() = None;
                 Exchange::finish(exchange)
             }
-            Event::Cut(peer) => {
+            Event::Cut(client) => {
                 // A clean end would pass a torn answer off as a whole one.
-                let _ = peer.is_some_and(socket::cut);
+                let _ = client.is_some_and(|client| own.shared.cut(client));
                 *self.transport.borrow_mut() = None;
                 Exchange::finish(exchange)
             }

@@ -4,10 +4,10 @@
 //! stream have bounds of their own.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use aigw_core::request::ClientConnection;
 use aigw_io::idle::{INTERVAL, Idle};
 use aigw_io::socket;
 
@@ -33,12 +33,12 @@ pub(crate) fn watch(shared: &Shared<Exchange>, ports: &[u16], most: Duration) {
     }
 }
 
-fn end(shared: &Shared<Exchange>, overdue: &[SocketAddr]) {
+fn end(shared: &Shared<Exchange>, overdue: &[ClientConnection]) {
     if overdue.is_empty() {
         return;
     }
-    let busy: HashSet<_> = shared.in_flight.map(|exchange| exchange.get().head.peer.map(socket::canonical));
-    for peer in overdue.iter().filter(|peer| !busy.contains(&Some(**peer))) {
-        let _ = socket::cut(*peer);
+    let busy: HashSet<_> = shared.in_flight.map(|exchange| exchange.get().head.connection());
+    for client in overdue.iter().filter(|client| !busy.contains(&Some(**client))) {
+        let _ = socket::cut(*client);
     }
 }

@@ -9,11 +9,11 @@
 //! their end or their deadline; then their connections close. A large one holds its bytes of the worker's memory meanwhile.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use aigw_core::accept::room::Claim;
+use aigw_core::request::ClientConnection;
 use pyo3::PyClass;
 use pyo3::prelude::*;
 
@@ -23,7 +23,7 @@ const ONE_PIECE: u64 = 8 * 1024;
 /// The bodies of one worker.
 pub(super) struct Lingering<E> {
     /// By client: answered exchanges whose body was not asked for, and its deadline.
-    left: Mutex<HashMap<SocketAddr, (Py<E>, Instant)>>,
+    left: Mutex<HashMap<ClientConnection, (Py<E>, Instant)>>,
     /// Futures of bodies that are read and thrown away, oldest first, with their deadlines.
     asked: Mutex<VecDeque<Asked>>,
 }
@@ -54,16 +54,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<E: PyClass> Lingering<E> {
-    /// Leaves the body of `length` bytes unread until a deadline. `peer`: its client, unless that waits for `100 Continue`.
+    /// Leaves the body of `length` bytes unread until a deadline. `client`: its client, unless that waits for `100 Continue`.
     pub(super) fn leave(
         &self,
         exchange: &Bound<'_, E>,
         length: u64,
-        peer: Option<SocketAddr>,
+        client: Option<ClientConnection>,
         until: Instant,
     ) -> Left<E> {
-        let Some(peer) = peer.filter(|_| length <= ONE_PIECE) else { return Left::ToRead };
-        let before = locked(&self.left).insert(peer, (exchange.clone().unbind(), until));
+        let Some(client) = client.filter(|_| length <= ONE_PIECE) else { return Left::ToRead };
+        let before = locked(&self.left).insert(client, (exchange.clone().unbind(), until));
         Left::Waits(before.map(|(before, _)| before))
     }
 

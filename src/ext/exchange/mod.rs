@@ -130,7 +130,7 @@ impl Exchange {
 
     /// Puts the client in the place of the TLS address's own connection; false when another process made the connection.
     fn find_client(shared: &Shared<Self>, head: &mut Head) -> bool {
-        let client = head.peer.and_then(|own| shared.carried.client(own.port()));
+        let client = head.peer.and_then(|own| shared.carried.client(own));
         head.peer = client.or(head.peer);
         client.is_some()
     }
@@ -176,9 +176,9 @@ impl Exchange {
                     && let Ok(claim) = own.shared.worker.room().claim(own.address(), bytes) =>
             {
                 protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive())?;
-                let peer = own.head.peer.filter(|_| own.head.headers.get("expect").is_none());
+                let client = own.head.connection().filter(|_| own.head.headers.get("expect").is_none());
                 let until = own.head.arrived + DISCARD_FOR;
-                let before = own.shared.lingering.leave(this, bytes, peer, until);
+                let before = own.shared.lingering.leave(this, bytes, client, until);
                 match before {
                     Left::Waits(None) => Ok(()),
                     Left::Waits(Some(before)) => Self::finish(before.bind(this.py())),
@@ -296,7 +296,7 @@ impl Exchange {
     /// Whether the time of the body is up.
     fn body_overdue(&self, now: Instant) -> bool {
         let silence = self.shared.settings.body_silence;
-        let overdue = |body: &mut BodyReader| body.is_overdue(now, self.head.peer, silence);
+        let overdue = |body: &mut BodyReader| body.is_overdue(now, self.head.connection(), silence);
         self.phase() == Phase::Body && locked(&self.body).as_mut().is_some_and(overdue)
     }
 

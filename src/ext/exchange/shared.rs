@@ -8,8 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use aigw_core::request::Header;
+use aigw_core::request::{ClientConnection, Header};
 use aigw_core::surface::Accepted;
+use aigw_io::socket;
 use aigw_io::tls_listener::Carried;
 use aigw_io::upstream::Upstream;
 use aigw_io::worker::Worker;
@@ -107,6 +108,13 @@ impl<E: PyClass> Shared<E> {
     pub(super) fn leave(&self, index: u32) {
         self.worker.in_flight().fetch_sub(1, Ordering::Relaxed);
         self.in_flight.leave(index);
+    }
+
+    /// Cuts a client's connection, behind the bytes that its socket has. Those of the TLS address have some on the way to it: the
+    /// connection that carries them ends first. True if it was found.
+    pub(super) fn cut(&self, client: ClientConnection) -> bool {
+        let end = if client.tls { self.carried.tear(client.peer) } else { Some(client.peer) };
+        end.is_some_and(|peer| socket::cut(ClientConnection::new(peer, false)))
     }
 
     /// The worker's event loop.

@@ -25,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 use super::Host;
 use super::carried::Carried;
 use super::relay::{linger, relay};
+use crate::socket;
 
 /// A handshake must be whole within this.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -67,6 +68,7 @@ impl<H: Host> Listener<H> {
     /// Serves for the rest of the process, on this thread. Fails when the runtime cannot be made.
     pub fn run(self) -> io::Result<()> {
         self.socket.set_nonblocking(true)?;
+        socket::tls_is_at(self.socket.local_addr()?.port());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = LocalSet::new();
         tasks.block_on(&runtime, async {
@@ -174,8 +176,8 @@ impl<H: Host> Clients<H> {
             return;
         };
         let Ok(own) = server.local_addr() else { return };
-        let noted = self.carried.note(own.port(), client);
-        let told = relay(&mut stream, &mut server).await;
+        let noted = self.carried.note(own, client);
+        let told = relay(&mut stream, &mut server, noted.torn()).await;
         drop(noted);
         drop(server);
         if told {

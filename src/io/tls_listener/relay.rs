@@ -7,12 +7,14 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
+
+use super::carried::Torn;
 
 /// Most bytes of one read: a record of TLS.
 const CHUNK: usize = 16 * 1024;
@@ -99,8 +101,21 @@ impl Pump {
 }
 
 /// Carries bytes until the server has ended its side, or one of them is gone. Whether the client was told goodbye: [`linger`] is to
-/// follow.
-pub(super) async fn relay<C, S>(client: &mut C, server: &mut S) -> bool
+/// follow. A client that is `torn` off hears none, and gets the bytes that are on their way within [`LINGER`].
+pub(super) async fn relay<C, S>(client: &mut C, server: &mut S, torn: &Torn) -> bool
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut relaying = pin!(both_ways(client, server, torn));
+    tokio::select! {
+        biased;
+        told = &mut relaying => told,
+        () = torn.wait() => timeout(LINGER, relaying).await.unwrap_or(false),
+    }
+}
+
+async fn both_ways<C, S>(client: &mut C, server: &mut S, torn: &Torn) -> bool
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -126,7 +141,7 @@ where
             (true, End::Sink) => up_ended = true,
             // A client that is gone, or a server that was torn off: without a goodbye, so that nothing torn looks whole.
             (true, End::Source) | (false, End::Source | End::Sink) => return false,
-            (false, End::Clean) => return client.shutdown().await.is_ok(),
+            (false, End::Clean) => return !torn.is() && client.shutdown().await.is_ok(),
         }
     }
 }

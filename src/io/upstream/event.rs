@@ -1,7 +1,6 @@
 //! The steps of a call as its waiter sees them.
 
-use std::net::SocketAddr;
-
+use aigw_core::request::ClientConnection;
 use aigw_core::request::{Answer, Header};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -18,7 +17,7 @@ pub enum Event {
     /// The body is whole.
     End,
     /// The answer broke off behind its head: the client's connection is to be cut.
-    Cut(Option<SocketAddr>),
+    Cut(Option<ClientConnection>),
     /// No answer came: the gateway answers.
     Answer(Answer),
 }

@@ -3,8 +3,8 @@
 //! In: the steps of an answer, in order. The core's [`Call`] sees each step first: it edits heads and pieces, and is settled by
 //! the last. Out: batches of (waiter, event). Invariant: nothing follows a call's last event.
 
+use aigw_core::request::ClientConnection;
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,11 +207,11 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         }
     }
 
-    /// The pace of the answer's body to `peer`, which may read nothing for so long.
-    pub(super) fn pace(&self, peer: Option<SocketAddr>, unread: Duration) -> Pace {
+    /// The pace of the answer's body to `client`, which may read nothing for so long.
+    pub(super) fn pace(&self, client: Option<ClientConnection>, unread: Duration) -> Pace {
         let room = self.ready.observer.room();
         let holder = self.with(|call| call.holder()).unwrap_or(Holder::Address(None));
-        Pace::new(Arc::clone(room), room.nothing(holder), peer, unread)
+        Pace::new(Arc::clone(room), room.nothing(holder), client, unread)
     }
 
     /// The body is whole: `last` are its last bytes. The client gets them behind the call's row in the ledger.
@@ -235,11 +235,11 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
     /// No (whole) answer comes.
     pub(super) fn failed(&self, failure: Failure) {
         let Some(call) = self.call.take() else { return };
-        let (after, peer) = (call.request().arrived.elapsed(), call.request().peer);
+        let (after, client) = (call.request().arrived.elapsed(), call.request().connection());
         let (shutdown, now) = (self.ready.observer.shutdown(), self.ready.observer.now());
         let FailedCall { ended, answer } = call.failed(failure, self.sent.get().is_some(), shutdown, now, after);
         self.ready.observer.ended(&ended);
-        self.hand_over_recorded([answer.map_or(Event::Cut(peer), Event::Answer)]);
+        self.hand_over_recorded([answer.map_or(Event::Cut(client), Event::Answer)]);
     }
 
     /// The call's task panicked: its waiter gets a last event in any case.

@@ -5,7 +5,7 @@
 //! room allows are still in this process; or the failure of a client that reads nothing for too long. The waiting bytes hold
 //! their part of the room. The kernel holds some more for each socket, within the bounds that sockets get when they are made.
 
-use std::net::SocketAddr;
+use aigw_core::request::ClientConnection;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn hold(claim: &mut Claim, look: Look) {
 pub(super) struct Pace {
     room: Arc<Room>,
     claim: Claim,
-    peer: Option<SocketAddr>,
+    client: Option<ClientConnection>,
     /// A client may read nothing for so long.
     unread: Duration,
     reader: Option<Reader>,
@@ -43,9 +43,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The pace of an answer to `peer`. `claim`: of nothing yet.
-    pub(super) fn new(room: Arc<Room>, claim: Claim, peer: Option<SocketAddr>, unread: Duration) -> Self {
-        Self { room, claim, peer, unread, reader: None, unchecked: 0, pause: OFTEN }
+    /// The pace of an answer to `client`. `claim`: of nothing yet.
+    pub(super) fn new(room: Arc<Room>, claim: Claim, client: Option<ClientConnection>, unread: Duration) -> Self {
+        Self { room, claim, client, unread, reader: None, unchecked: 0, pause: OFTEN }
     }
 
     /// Most bytes of the next piece.
@@ -57,7 +57,7 @@ impl Pace {
     pub(super) fn before(&mut self, sent: u64, length: usize) {
         self.unchecked += length as u64;
         if self.reader.is_none() && sent + length as u64 > UNSEEN {
-            self.reader = self.peer.and_then(|peer| Reader::find(peer, sent));
+            self.reader = self.client.and_then(|client| Reader::find(client, sent));
         }
     }
 

@@ -8,6 +8,7 @@
 use super::observer::CallObserver;
 use super::outbox::Outbox;
 use aigw_core::balance::Deadlines;
+use aigw_core::request::ClientConnection;
 use aigw_core::settle::Failure;
 use aigw_core::stream::patience::{SMALL, is_over, patience};
 use bytes::{Bytes, BytesMut};
@@ -17,7 +18,6 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use std::future::poll_fn;
 use std::mem::take;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -36,7 +36,7 @@ const WITH_THE_END: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Way {
     pub(super) deadlines: Deadlines,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) client: Option<ClientConnection>,
     pub(super) max_answer: u64,
     pub(super) whole: bool,
     /// How often a silent stream gets a comment.
@@ -127,7 +127,7 @@ async fn stream<O: CallObserver, T: 'static>(
     way: Way,
 ) -> Result<(bool, Bytes), Failure> {
     let mut came: u64 = 0;
-    let mut pace = outbox.pace(way.peer, way.deadlines.unread);
+    let mut pace = outbox.pace(way.client, way.deadlines.unread);
     let mut last: Option<Instant> = None;
     loop {
         if held.is_empty() {

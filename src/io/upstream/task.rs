@@ -1,9 +1,9 @@
 //! One call as a task: its tries at one upstream after another, and the end of its answer.
 
+use aigw_core::request::ClientConnection;
 use std::error::Error as _;
 use std::io::ErrorKind;
 use std::mem::take;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,7 +51,7 @@ pub(super) struct CallTask<O: CallObserver, T: 'static> {
 
 impl<O: CallObserver, T: 'static> CallTask<O, T> {
     pub(super) async fn run(&self, dispatch: Dispatch, cancel: Arc<Cancel>) {
-        let (total, peer) = (dispatch.deadlines.total, dispatch.peer);
+        let (total, client) = (dispatch.deadlines.total, dispatch.client);
         let outcome = tokio::select! {
             biased;
             () = cancel.wait() => Err(Failure::Cancelled),
@@ -62,7 +62,7 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
                 let words = self.outbox.last_words(failure);
                 // A client that left reads nothing more; a client that a shutdown cuts does.
                 if failure != Failure::Cancelled || words.is_some() {
-                    conclude(sent, words.unwrap_or(0), peer).await;
+                    conclude(sent, words.unwrap_or(0), client).await;
                 }
             }
             self.outbox.failed(failure);
@@ -70,9 +70,9 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
     }
 
     async fn serve(&self, dispatch: Dispatch) -> Result<(), Failure> {
-        let Dispatch { method, attempts, deadlines, peer, max_answer, whole, ping } = dispatch;
+        let Dispatch { method, attempts, deadlines, client, max_answer, whole, ping } = dispatch;
         let Attempts { first: mut attempt, mut others } = attempts;
-        let way = Way { deadlines, peer, max_answer, whole, ping };
+        let way = Way { deadlines, client, max_answer, whole, ping };
         let no_body = method == Method::HEAD;
         let mut best: Best<Result<Whole, Failure>> = Best::default();
         loop {
@@ -277,8 +277,8 @@ impl Answered {
 
 /// Waits until the client has read the `sent` bytes of its answer and the `more` that follow them: the cut must not overtake
 /// them.
-async fn conclude(sent: u64, more: u64, peer: Option<SocketAddr>) {
-    let reader = peer.and_then(|peer| Reader::find(peer, sent));
+async fn conclude(sent: u64, more: u64, client: Option<ClientConnection>) {
+    let reader = client.and_then(|client| Reader::find(client, sent));
     let by = Instant::now() + LAST_WORDS;
     tokio::time::sleep(LOOK).await;
     while reader.as_ref().is_some_and(|reader| reader.behind(sent + more) > 0) && Instant::now() < by {

@@ -93,16 +93,84 @@ def test_upstream_and_limits_see_the_client_address(gateway: Gateway, echo: str)
 
 
 def test_client_of_the_private_port_is_refused(gateway: Gateway) -> None:
-    path = serve(gateway, "http://127.0.0.1:1")
-    for name, pid in gateway.children().items():
-        if name.startswith("worker"):
-            public = {urlsplit(url).port for url in (gateway.proxy, gateway.secure, gateway.admin)}
-            (private,) = listening(pid) - public
-            before = used(gateway)
-            answer = ask(f"http://127.0.0.1:{private}", "POST", path, f"apikey: {KEY}", body=b"{}")
-            assert (answer.status, answer.header("connection")) == (421, "close")
-            assert b"call its TLS address" in answer.body and used(gateway) == before
-    assert metric(gateway, "aigw_denials_total", reason="private_port") == WORKERS
+    path, before = serve(gateway, "http://127.0.0.1:1"), used(gateway)
+    ports = private_ports(gateway)
+    for port in ports:
+        answer = ask(f"http://127.0.0.1:{port}", "POST", path, f"apikey: {KEY}", body=b"{}")
+        assert (answer.status, answer.header("connection")) == (421, "close")
+        assert b"call its TLS address" in answer.body
+    assert used(gateway) == before
+    assert metric(gateway, "aigw_denials_total", reason="private_port") == len(ports) == WORKERS
+
+
+def test_stranger_at_the_port_of_a_client_is_refused(gateway: Gateway) -> None:
+    with greeted(gateway.secure, None) as client:
+        assert say(client, "/nowhere").status == 404
+        (private, own) = next(
+            (port, peer) for port in private_ports(gateway) for peer in peers_of(port)
+        )  # the connection that carries the client
+        with socket.socket() as stranger:
+            stranger.bind(("127.0.0.2", own))
+            stranger.connect(("127.0.0.1", private))
+            stranger.settimeout(PATIENCE_S)
+            stranger.sendall(message("GET", "/nowhere"))
+            assert parse("GET", read_to_end(stranger)).status == 421
+        assert say(client, "/nowhere").status == 404
+
+
+@pytest.mark.parametrize("torn", ["plain", "secure"])
+def test_cut_ends_only_its_own_of_two_connections_from_one_port(gateway: Gateway, echo: str, torn: str) -> None:
+    """A client's address and port do not tell its connection to the plain address from that to the TLS address."""
+
+    def script(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
+            wire.reset()
+
+    path = serve(gateway, echo)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with Upstream(script) as upstream:
+        tearing = serve(gateway, upstream.url)
+        for _ in range(4 * WORKERS):  # often enough for both connections to be of one worker
+            with contextlib.ExitStack() as stack:
+                ends, source = {}, ("127.0.0.7", 0)
+                for name, url in (("plain", gateway.proxy), ("secure", gateway.secure)):
+                    ends[name] = stack.enter_context(socket.socket())
+                    ends[name].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    ends[name].settimeout(PATIENCE_S)
+                    ends[name].bind(source)
+                    source = ends[name].getsockname()
+                    ends[name].connect((str(urlsplit(url).hostname), int(urlsplit(url).port or 0)))
+                ends["secure"] = stack.enter_context(context.wrap_socket(ends["secure"], suppress_ragged_eofs=False))
+                other = ends["secure" if torn == "plain" else "plain"]
+                assert say(other, path + "/get").status == 200
+                ends[torn].sendall(message("POST", tearing, f"apikey: {KEY}", body=b"{}", close=False))
+                got = read_until(ends[torn], b"data: 0\n\n")
+                with contextlib.suppress(ssl.SSLError):  # cut without a goodbye
+                    got += read_to_end(ends[torn])
+                assert not parse("POST", got).whole
+                assert say(other, path + "/get").status == 200
+
+
+def test_kongs_clients_see_both_listeners(gateway: Gateway) -> None:
+    found = httpx.get(gateway.admin + "/", headers={"accept": "application/json"}, trust_env=False).json()
+    listeners = {one["port"]: one["ssl"] for one in found["configuration"]["proxy_listeners"]}
+    assert listeners == {urlsplit(gateway.proxy).port: False, urlsplit(gateway.secure).port: True}
+
+
+def private_ports(gateway: Gateway) -> set[int]:
+    """The private ports of all workers."""
+    workers = [pid for name, pid in gateway.children().items() if name.startswith("worker")]
+    public = {urlsplit(url).port for url in (gateway.proxy, gateway.secure, gateway.admin)}
+    return set().union(*map(listening, workers)) - public
+
+
+def peers_of(port: int) -> list[int]:
+    """The ports from which connections to this port of 127.0.0.1 are open."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ends = [(row[1], row[2].rpartition(":")) for row in rows if row[3] == "01"]
+    return [int(own.rpartition(":")[2], 16) for own, (_, _, to) in ends if int(to, 16) == port]
 
 
 def listening(pid: int) -> set[int]:
