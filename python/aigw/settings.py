@@ -164,8 +164,8 @@ class Settings:
     admin_shows_keys: int = _setting(
         _whole(0, 1),
         "0",
-        "1: the Admin API shows API keys that it is sent from now on, which stay sealed in the store, so that decK finds them by their text;"
-        " 0: it shows references, and sealed keys are deleted",
+        "1: the Admin API shows API keys that it is sent from now on, which stay sealed in the store, so that decK finds them by their text,"
+        " and private keys of certificates; 0: it shows references, and sealed API keys are deleted",
     )
     workers: int = _setting(_whole(1, 64), str(len(os.sched_getaffinity(0))), "proxy workers")
     drain_timeout: float = _setting(

@@ -13,10 +13,10 @@ use aigw_core::snapshot::policy::{CertificatePair, Policy};
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::pem::certified;
 
 /// The alert `handshake_failure` (RFC 8446, 6.2): no pair of the name's certificate has a kind of key that the client can verify.
 const HANDSHAKE_FAILURE: u8 = 40;
@@ -76,7 +76,7 @@ impl Certificates {
                 let mark = certificates[at][n];
                 let made = self.table.keys.get(&mark).cloned().unwrap_or_else(|| {
                     let made = unseal(&pair.key).ok_or_else(|| "its key was sealed with another secret".to_owned());
-                    let made = made.and_then(|key| certified(pair.chain.as_bytes(), &key));
+                    let made = made.and_then(|key| certified(pair.chain.as_bytes(), &key)).map(Arc::new);
                     made.map_err(|why| unusable.push(Unusable { at: format!("certificates[{at}].pairs[{n}]"), why }))
                         .ok()
                 });
@@ -90,7 +90,7 @@ impl Certificates {
     /// These certificates with another pair for clients whose name no other certificate serves. `pem`: chain and key.
     pub fn with_default(&self, pem: &[u8]) -> Result<Self, String> {
         let Table { names, certificates, keys, default: _ } = &*self.table;
-        let default = Some(certified(pem, pem)?);
+        let default = Some(Arc::new(certified(pem, pem)?));
         Self::of(Table { names: names.clone(), certificates: certificates.clone(), keys: keys.clone(), default })
     }
 
@@ -143,20 +143,6 @@ impl fmt::Debug for Table {
 fn chosen<'a>(pairs: &[&'a Arc<CertifiedKey>], hello: &ClientHello<'_>) -> Option<&'a Arc<CertifiedKey>> {
     let signs = |scheme| pairs.iter().find(|pair| pair.key.choose_scheme(&[scheme]).is_some());
     hello.signature_schemes().iter().find_map(|scheme| signs(*scheme)).copied()
-}
-
-/// A chain and its key, checked against each other.
-fn certified(chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-    let chain = chain.map_err(|error| format!("its chain is not PEM: {error}"))?;
-    if chain.is_empty() {
-        return Err("its chain has no certificate".to_owned());
-    }
-    // The parser's error could repeat bytes of the key.
-    let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|_| "its key is not a private key in PEM without a password")?;
-    let made = CertifiedKey::from_der(chain, key, &provider());
-    made.map(Arc::new).map_err(|error| format!("chain and key cannot be used together: {error}"))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -5,8 +5,9 @@
 
 use aigw_core::balance::{ConnectFault, Origin, TlsSettings};
 use rustls::client::WantsClientCert;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ConfigBuilder};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::fault::{Fault, Tell};
 use super::notice::Notice;
 use super::verify::{Roots, Unchecked};
+use crate::pem::certified;
 
 /// The parts that the connectors of all origins share.
 #[derive(Default)]
@@ -100,10 +102,9 @@ fn with_certificate(
     builder: ConfigBuilder<ClientConfig, WantsClientCert>,
     settings: &TlsSettings,
 ) -> Result<ClientConfig, Fault> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&settings.cert).collect();
-    let chain = chain.map_err(|error| wrong(format!("tls_cert: {error}")))?;
-    let key = PrivateKeyDer::from_pem_slice(&settings.key).map_err(|error| wrong(format!("tls_key: {error}")))?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| wrong(format!("tls_cert: {error}")))
+    let made = certified(&settings.cert, &settings.key);
+    let made = made.map_err(|error| wrong(format!("the gateway's own certificate: {error}")))?;
+    Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(made))))
 }
 
 fn wrong(error: impl std::fmt::Display) -> Fault {

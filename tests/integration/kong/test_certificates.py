@@ -11,6 +11,7 @@ import httpx2 as httpx
 import pytest
 
 from aigw.entities.certificate import reference
+from tests.integration.tls.conftest import fingerprint, greeted, seen
 from tests.support.certificates import Certificate, certificate
 from tests.support.ends import Wire
 from tests.support.processes import Gateway, start_gateway, wait_until
@@ -27,9 +28,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Certificate]:
     }
 
 
+FIRST = Path(__file__).parents[2] / "rust" / "certificates"
+"""A folder with a pair whose certificate is of X.509 version 1, as old tools make it."""
+
+
 @contextmanager
-def running(data: Path) -> Iterator[Gateway]:
-    gateway = start_gateway(data)
+def running(data: Path, *arguments: str) -> Iterator[Gateway]:
+    gateway = start_gateway(data, *arguments)
     try:
         yield gateway
     finally:
@@ -124,3 +129,42 @@ def test_no_key_is_in_a_file_or_a_line_of_the_log(tmp_path: Path, made: dict[str
     for file_on_disk in (path for path in data.rglob("*") if path.is_file()):
         content = file_on_disk.read_bytes()
         assert all(line.encode() not in content for line in secrets), file_on_disk
+
+
+def test_a_certificate_of_version_1_is_served_and_shown(tmp_path: Path, made: dict[str, Certificate]) -> None:
+    """Kong takes it, and so do its client's tests."""
+    old = Certificate(FIRST / "v1.pem", FIRST / "v1.key")
+    with (
+        behind_tls(answer, made["far"], old) as far,
+        running(tmp_path / "data", "--proxy-tls", "127.0.0.1:0") as gateway,
+    ):
+        own = gateway.make("/certificates", cert=old.cert, key=old.private, snis=["old.test"])["id"]
+        with greeted(gateway.secure, "old.test") as client:
+            assert seen(client) == fingerprint(old)
+        gateway.make("/services", name="far", url=far.url, tls_verify=False)
+        gateway.make("/services/far/routes", paths=["/far"])
+        assert status(gateway) == 502
+        call(gateway, "PATCH", "/services/far", client_certificate={"id": own})
+        assert status(gateway) == 200
+
+
+def test_a_file_of_certificates_is_served_and_followed(tmp_path: Path, made: dict[str, Certificate]) -> None:
+    """Names, keys of files and a changed pair, without a restart."""
+    shown = certificate(tmp_path / "shown")
+    file = tmp_path / "aigw.yaml"
+    file.write_text(
+        f"certificates:\n- cert: ${{file:{shown.chain}}}\n  key: ${{file:{shown.key}}}\n  snis: [{{name: a.test}}, {{name: '*.b.test'}}]\n"
+    )
+    with running(tmp_path / "data", "--config", str(file), "--proxy-tls", "127.0.0.1:0") as gateway:
+
+        def served(name: str) -> str:
+            with greeted(gateway.secure, name) as client:
+                return seen(client)
+
+        before = fingerprint(shown)
+        assert served("a.test") == served("x.b.test") == before
+        dump = httpx.get(f"{gateway.admin}/config", trust_env=False).text
+        assert f"${{file:{shown.key}}}" in dump and "PRIVATE" not in dump
+        shown.chain.write_text(made["own"].cert)
+        shown.key.write_text(made["own"].private)
+        wait_until(lambda: served("a.test") == fingerprint(made["own"]), "the changed pair is served")

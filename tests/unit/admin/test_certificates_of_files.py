@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from aigw.config import ConfigErrors, read_text
 from aigw.entities.certificate import reference
@@ -39,7 +41,7 @@ def whole(made: dict[str, Certificate]) -> Json:
     }  # fmt: skip
 
 
-def load(gateway: Gateway, file: Json, expect: int = 201) -> Any:
+def load(gateway: Gateway, file: Json, expect: int | None = 201) -> Any:
     return gateway.call("POST", "/config", expect, content=yaml.safe_dump(file, width=10_000), headers=YAML)
 
 
@@ -202,3 +204,31 @@ def test_a_certificate_that_a_service_of_the_admin_api_shows_stays(
     load(gateway, {"certificates": [{"id": OWN, "cert": made["ec"].cert, "key": made["ec"].private}]})
     gateway.post("/services", name="s", url="https://far.test", client_certificate={"id": OWN})
     assert "references it: remove that first" in load(gateway, {"_format_version": "3.0"}, 400)["message"]
+
+
+LABEL = st.from_regex(r"[A-Za-z_]([A-Za-z0-9_-]{0,8}[A-Za-z0-9_])?", fullmatch=True)
+NAME = st.one_of(
+    st.just("*"),
+    st.lists(LABEL, min_size=1, max_size=3).map(".".join),
+    LABEL.map(lambda label: f"*.{label}"),
+    LABEL.map(lambda label: f"{label}.*"),
+)
+
+
+@given(names=st.lists(st.tuples(NAME, st.booleans(), st.booleans()), max_size=5, unique_by=lambda one: one[0]))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_set_of_names_comes_back_from_a_dump_and_is_served(
+    gateway: Gateway, made: dict[str, Certificate], names: list[tuple[str, bool, bool]]
+) -> None:
+    """(name, whether it has a tag, whether it stands outside of its certificate)"""
+    own = {"id": OWN, "cert": made["ec"].cert, "key": made["ec"].private}
+    snis = [({"name": name, **({"tags": ["t"]} if tagged else {})}, apart) for name, tagged, apart in names]
+    own["snis"] = [sni for sni, apart in snis if not apart]
+    load(gateway, {"certificates": [own], "snis": [{**sni, "certificate": OWN} for sni, apart in snis if apart]}, None)
+    wanted = sorted({name.lower() for name, *_ in names})
+    assert [found for found, _ in served(gateway)] == ([wanted] if wanted else [])
+    (dumped,) = (whole := yaml.safe_load(gateway.client.get("/config").text))["certificates"]
+    assert dumped.get("snis", []) == sorted((sni for sni, _ in snis), key=lambda sni: sni["name"])
+    before = gateway.publisher.policy
+    load(gateway, whole, None)
+    assert gateway.publisher.policy == before
