@@ -89,7 +89,8 @@ class Crud:
         if kind.name == PLUGIN_INSTANCES:
             return {**row.body, "config": PLUGINS[row.body["name"]].shown(row.body["config"])}
         if kind.name == CERTIFICATES:
-            return certificates.shown(reader, row, self.publisher if self.shows_keys else None)
+            opens = self.shows_keys and row.origin is None  # a file has its keys itself
+            return certificates.shown(reader, row, self.publisher if opens else None)
         if kind.name != CREDENTIALS:
             return row.body
         body = {k: v for k, v in row.body.items() if k not in _HIDDEN}
@@ -165,6 +166,8 @@ class Crud:
         row = self.find(session, kind, key, fixed)
         self.must_be_under(row, fixed)
         if row is None:
+            if kind.name == CERTIFICATES and not is_uuid(key):  # as in Kong: there is no such name
+                raise envelope.not_found()
             if fixed and not (kind.name == CREDENTIALS and self._has_left(session, key, fixed)):
                 raise envelope.not_found()
             return

@@ -1,4 +1,4 @@
-"""Writes values as YAML text in blocks, and as `{a: 1, b: [2]}` where a value fits on one line.
+"""Writes values as YAML text in blocks, and as `{a: 1, b: [2]}` where a value fits on one line. Lines of text stay lines.
 
 In: JSON-like values (mappings with text keys, lists, text, numbers, booleans, null). Out: YAML 1.2; every reader gets the
 same values back, because a text that looks like another type is quoted. No anchors, no comments.
@@ -11,6 +11,8 @@ from typing import Any, Final
 
 WIDTH: Final = 100
 _PLAIN: Final = re.compile(r"([A-Za-z_/][A-Za-z0-9_./-]*|[0-9]+(ms|s|m|h|d))\Z", re.ASCII)
+_LINES: Final = re.compile(r"(?:[!-~][ -~]*\n)+(?:[!-~][ -~]*\n?)?\Z")
+"""Lines of text that YAML takes as a block as they are: none is empty or begins with a blank."""
 _WORDS: Final = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n", "nan", "inf"})
 
 
@@ -24,7 +26,10 @@ def _block(value: Any) -> Iterator[str]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             head = f"{_text(str(key))}:"
-            if _short(inner) and len(line := f"{head} {_flow(inner)}") <= WIDTH:
+            if isinstance(inner, str) and _LINES.match(inner):  # a certificate
+                yield f"{head} |{'' if inner.endswith(chr(10)) else '-'}"
+                yield from (f"  {line}" for line in inner.splitlines())
+            elif _short(inner) and len(line := f"{head} {_flow(inner)}") <= WIDTH:
                 yield line
             else:
                 yield head

@@ -224,6 +224,7 @@ def test_a_deleted_certificate_takes_its_names_and_one_in_use_stays(
     assert gateway.call("GET", "/certificates/a.test") == made
     gateway.call("PATCH", "/services/s", json={"client_certificate": None})
     gateway.call("DELETE", "/certificates/a.test", 204)
+    gateway.call("DELETE", "/certificates/a.test", 404)
     assert gateway.call("GET", "/snis")["data"] == [] and served(gateway) == []
 
 

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aigw.cli.yaml_writer import to_yaml
 from aigw.config import ConfigErrors, read_text
 from aigw.entities.certificate import reference
 from conftest import Gateway
@@ -121,6 +122,24 @@ def test_a_reference_needs_a_stored_key(gateway: Gateway, made: dict[str, Certif
     assert served(gateway) == [(["a.test"], [made["ec"].private])]
     file["certificates"][0]["cert"] = made["new"].cert
     assert "certificate does not match key" in json.dumps(load(gateway, file, 400))
+
+
+def test_keys_of_the_file_are_never_shown(tmp_path: Path, made: dict[str, Certificate]) -> None:
+    gateway = Gateway(tmp_path, shows_keys=True).open()
+    try:
+        load(gateway, {"certificates": [{"id": OWN, "cert": made["ec"].cert, "key": made["ec"].private}]})
+        assert gateway.call("GET", f"/certificates/{OWN}")["key"] == reference(OWN, "key")
+        assert "PRIVATE" not in gateway.client.get("/certificates").text + gateway.client.get("/config").text
+    finally:
+        gateway.close()
+
+
+def test_a_dump_has_certificates_as_lines(gateway: Gateway, made: dict[str, Certificate]) -> None:
+    load(gateway, whole(made))
+    dumped = gateway.call("GET", "/config")
+    text = to_yaml(dumped)
+    assert "    cert: |\n      -----BEGIN CERTIFICATE-----\n" in text
+    assert yaml.safe_load(text) == dumped
 
 
 def errors(file: Json | str, folder: Path = Path()) -> str:

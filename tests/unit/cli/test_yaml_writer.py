@@ -51,6 +51,12 @@ TEXTS += [
     "\U0001f600",
     "\ufeff",
     "a\tb",
+    "a\nb",
+    "a\nb\n",
+    "a\n\nb",
+    "a\n b",
+    "# x\ny \n",
+    "a\nb\n\n",
 ]
 
 
