@@ -60,14 +60,24 @@ def access_log_fields() -> list[tuple[str, str, bool]]:
 def metrics_table() -> list[dict[str, object]]:
     """Every metric: name, kind, help, labels, as `src/telemetry` has them."""
 
-def load_yaml(text: bytes) -> YamlDocument:
+def give_back_memory() -> None:
+    """Give freed memory back to the system: that of this thread and of the C library. Allocators keep it otherwise. Takes milliseconds."""
+
+def load_yaml(text: bytes, most: int = ...) -> YamlDocument:
     """Parse one YAML 1.2 document, with the position of each of its parts. The GIL is released.
 
     Scalars are those of the core schema (``no`` and ``12:30`` are text, and so are ``0123`` and ``.inf``). Time and memory
-    are bounded for any bytes: 64 MiB, 64 levels, 4,000,000 keys and values, 1,000,000 behind aliases. Raises
+    are bounded for any bytes: ``most`` bytes (64 MiB if not given, 2 GiB at most), 4,000,000 keys and values for each 64 MiB of ``most``, 64
+    levels, 1,000,000 keys and values behind aliases. Raises
     ValueError(message, line, column, length, offset) at the first syntax error; lines and columns count from
     1, columns and lengths in characters, the offset in bytes. ``YamlDocument.problems`` has the parts that parse and are not allowed.
     """
+
+def load_yaml_without(text: bytes, most: int, name: str, section: tuple[int, int, int]) -> YamlDocument | None:
+    """Parse a file around a section: a top key ``name`` with everything below it, as ``YamlDocument.section`` gave it for the same
+    bytes in this or another file. ``section``: its first byte here, the byte after its last, and its keys and values. In the
+    document the key has no value, and everything else has its position in the whole file. None where the whole file might
+    parse otherwise: parse that. The GIL is released."""
 
 @final
 class YamlDocument:
@@ -83,6 +93,9 @@ class YamlDocument:
     def consumers(self, references: Sequence[tuple[tuple[str | int, ...], str, bool, str | None]]) -> FileConsumers:
         """The items of the list ``consumers``. ``references``: (path, resolved value, whether the text is exactly one reference, that
         reference if it may be shown) of each text with references below that list."""
+    def section(self, name: str) -> tuple[int, int, int] | None:
+        """(first byte, byte after the last, keys and values) of a top key with everything below it, if ``load_yaml_without`` can leave
+        it out: it has no anchors, aliases and tags, and the file no problems and directives."""
     def mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
         """(line, column, length) of the value; the length ends with its first line. KeyError for a missing path."""
     def key_mark(self, path: tuple[str | int, ...]) -> tuple[int, int, int]:
@@ -131,8 +144,9 @@ class FileConsumers:
         """(index, index of the credential, number of characters) of the keys with fewer than ``below`` characters, at most ``most``."""
     def paths(self, kind: str, lines: set[int]) -> dict[int, tuple[str | int, ...]]:
         """Line -> path of the first entity of a kind that begins there, for these lines."""
-    def keys(self) -> list[str | bytes]:
-        """The key of each credential, or its HMAC where the file has that, in the order of the file."""
+    def keys(self, start: int = 0, stop: int = ...) -> list[str | bytes]:
+        """The key of each credential, or its HMAC where the file has that, of the consumers ``start`` to before ``stop``,
+        counted from 0 without items that break a rule."""
     def digest(self) -> bytes:
         """32 bytes that differ for files whose consumers differ, lines included. They tell of keys: keep only an HMAC of them."""
 
@@ -148,16 +162,18 @@ class FileConsumerRows:
         now: int,
         tiers: Sequence[str],
         shapes: tuple[Sequence[tuple[str, str]], Sequence[tuple[str, str]], Sequence[tuple[str, str]]],
-        keys: Sequence[tuple[bytes, str]],
+        keys: Iterable[tuple[bytes, str]],
         since: Callable[[list[str]], Mapping[str, int]],
+        shift: int,
     ) -> FileConsumerRows:
         """``now``: unix seconds, when new rows are made. ``tiers``: ids of ``consumers.tiers``. ``shapes``: (field, JSON of its default)
         of the stored JSON of each kind. ``keys``: HMAC and hint of each credential. ``since``: ids of credentials with a time to
-        live -> unix seconds when the file first declared them. ValueError when a length does not fit ``consumers``."""
+        live -> unix seconds when the file first declared them. ``shift``: lines that they stand further
+        down than their origins say. ValueError when a length does not fit ``consumers``."""
     def count(self, kind: str) -> int:
         """The number of rows."""
     def row(self, kind: str, index: int) -> tuple[str, str, bytes, int, str | None, int, str, str | None]:
-        """(id, body, HMAC, expires_at, tier's id, line, content hash, reference that the key is written as)."""
+        """(id, body, HMAC, expires_at, tier's id, line less ``shift``, content hash, reference that the key is written as)."""
     def records(
         self, kind: str, start: int, stop: int, highest: int, known: dict[str, int]
     ) -> tuple[list[tuple[str | bytes | int | None, ...]], int]:
@@ -175,9 +191,9 @@ class FileConsumerRows:
     def tags(self, kind: str, start: int, stop: int) -> list[tuple[str, str, str]]:
         """(kind, id, tag) of each label of some rows."""
     def compare(
-        self, kind: str, stored: dict[str, str]
+        self, kind: str, stored: Iterable[tuple[str, str]]
     ) -> tuple[list[int], list[int], list[tuple[str, str]], list[str]]:
-        """The rows against the column ``origin`` of the stored ones by id: indexes of the absent and of the changed, (origin, id)
+        """The rows against the stored ones (id, column ``origin``), which are not kept: indexes of the absent and of the changed, (origin, id)
         of the unchanged ones that stand in another line, ids of the stored rows that left the file, in the order of ``stored``."""
     def name(self, id: str) -> str | None:
         """The username of a consumer, or else its custom_id."""
@@ -201,6 +217,24 @@ class Period:
     @property
     def canonical(self) -> str:
         """The word, or the duration in seconds: ``18000s`` for ``5h``."""
+
+@final
+class KeyBase:
+    """All consumers and credentials, as they are read from the store: consumers first, in parts. It keeps bytes, no objects.
+    ``len`` gives the number of records."""
+
+    def __len__(self) -> int: ...
+    def consumers(
+        self,
+        records: Sequence[
+            tuple[int, str, str | None, str | None, Sequence[tuple[int, int, int, int]], int, Sequence[str]]
+        ],
+    ) -> None:
+        """Add consumers: (n, id, username, custom_id, [(route n or 0, service n or 0, kind, profile index)], tier n or 0,
+        groups), kind 0 for rate_limiting and 1 for size_limiting. ValueError for a wrong one."""
+    def credentials(self, records: Sequence[tuple[int, str, str, bytes, int]]) -> None:
+        """Add credentials: (n, id, consumer's id, 32 bytes of ``hash_key``, expiry in unix seconds or 0). ValueError for a wrong one,
+        KeyError for one without its consumer."""
 
 @final
 class Publisher:
@@ -245,20 +279,13 @@ class Publisher:
     def make_room(self) -> None:
         """Make free rows of metrics for pairs of a tier and a model that are called for the first time. OSError without room on the disk."""
 
-    def write_base(
-        self,
-        consumers: Iterable[
-            tuple[int, str, str | None, str | None, Sequence[tuple[int, int, int, int]], int, list[str]]
-        ],
-        credentials: Iterable[tuple[int, str, int, bytes, int]],
-    ) -> None:
-        """Write all consumers and credentials as a new base with an empty delta; not in force until ``publish``.
+    @staticmethod
+    def new_base() -> KeyBase:
+        """An empty base, to be filled and written."""
 
-        Consumers: (n, id, username, custom_id, [(route n or 0, service n or 0, kind, profile index)], tier n or 0,
-        groups), kind 0 for rate_limiting and 1 for size_limiting. Credentials:
-        (n, id, consumer n, 32 bytes of ``hash_key``, expiry in unix seconds or 0). ValueError for a number or hash
-        that appears twice, or a credential without its consumer.
-        """
+    def write_base(self, base: KeyBase) -> None:
+        """Write all consumers and credentials as a new base with an empty delta; not in force until ``publish``. A base is written once, also
+        where that fails. ValueError for a number or hash that appears twice."""
 
     def append(
         self,

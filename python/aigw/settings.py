@@ -204,6 +204,12 @@ class Settings:
         "percent of body_memory that the bodies of one consumer (without one: of one address) may take; a body beyond is answered 429;"
         " one body of any allowed size always fits",
     )
+    max_config_bytes: int = _setting(
+        _whole(2**20, 2**31),
+        str(64 * 1024 * 1024),
+        "bytes of the largest configuration, as a file or sent to the Admin API, with 4,000,000 keys and values for each 64 MiB: about"
+        " 400,000 consumers with a key each; `aigw check` and the other verbs read it, too",
+    )
     keep_alive: float = _setting(
         _seconds(1, 3600),
         "75",
@@ -312,6 +318,15 @@ def _wrong_proxy(text: str) -> str | None:
 def variable(name: str) -> str:
     """The environment variable of the setting `name`."""
     return PREFIX + name.upper()
+
+
+def of_environment(name: str, environ: Mapping[str, str] = os.environ) -> Any:
+    """The value of one setting, for verbs that need no other. Raises ConfigError as `load`."""
+    metadata = next(setting.metadata for setting in fields(Settings) if setting.name == name)
+    try:
+        return metadata["parse"](environ.get(variable(name)) or metadata["default"])
+    except ConfigError as error:
+        raise ConfigError(f"{variable(name)}: {error}") from None
 
 
 def load(given: Mapping[str, str | None], environ: Mapping[str, str] = os.environ) -> Settings:

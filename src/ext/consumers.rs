@@ -7,19 +7,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use aigw_core::snapshot::{Uuid, parse_uuid};
-use aigw_io::consumers::compare::compare;
+use aigw_io::consumers::compare::Comparison;
 use aigw_io::consumers::repeats::{Position, repeats};
 use aigw_io::consumers::rows::{Declaration, Row, Rows, Shape};
 use aigw_io::consumers::{self, EntityKind, Key};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 /// (field, (index, part), (first index, first part))
 type RepeatTuple = (&'static str, Position, Position);
 /// (id, body, hmac, `expires_at`, tier's id, line, content hash, reference)
-type RowTuple<'py> = (String, String, Bound<'py, PyBytes>, u64, Option<&'py str>, usize, String, Option<&'py str>);
+type RowTuple<'py> = (String, String, Bound<'py, PyBytes>, u64, Option<&'py str>, i64, String, Option<&'py str>);
 /// (absent, changed, (origin, id) of the moved, ids of the removed)
 type DifferenceTuple = (Vec<usize>, Vec<usize>, Vec<(String, String)>, Vec<String>);
 
@@ -98,9 +98,10 @@ impl FileConsumers {
         Ok(paths)
     }
 
-    fn keys<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
-        let credentials = self.inner.consumers.iter().flat_map(|one| &one.credentials);
-        let keys = credentials.map(|credential| match &credential.key {
+    #[pyo3(signature = (start=0, stop=usize::MAX))]
+    fn keys<'py>(&self, py: Python<'py>, start: usize, stop: usize) -> Vec<Bound<'py, PyAny>> {
+        let consumers = self.inner.consumers.iter().skip(start).take(stop.saturating_sub(start));
+        let keys = consumers.flat_map(|one| &one.credentials).map(|credential| match &credential.key {
             Key::Text(key) => PyString::new(py, key).into_any(),
             Key::Hmac(hmac) => PyBytes::new(py, hmac).into_any(),
         });
@@ -133,16 +134,18 @@ impl FileConsumerRows {
         now: u64,
         tiers: Vec<String>,
         shapes: (Shape, Shape, Shape),
-        keys: Vec<([u8; 32], String)>,
+        keys: &Bound<'_, PyAny>,
         since: Py<PyAny>,
+        shift: i64,
     ) -> PyResult<Self> {
         let file_consumers = Arc::clone(&consumers.inner);
+        let keys = keys.try_iter()?.map(|one| key_of(&one?)).collect::<PyResult<Vec<_>>>()?;
         if tiers.len() != file_consumers.tiers.len() || keys.len() != consumers.count("keyauth_credentials")? {
             return Err(PyValueError::new_err("each tier needs an id, and each credential an HMAC and a hint"));
         }
-        let declaration = Declaration { file, now, tiers, shapes: [shapes.0, shapes.1, shapes.2] };
+        let declaration = Declaration { file, now, tiers, shapes: [shapes.0, shapes.1, shapes.2], shift };
         let since = |ids: Vec<Uuid>| Python::attach(|py| created_at(py, &since, &ids));
-        py.detach(|| Rows::new(file_consumers, declaration, &keys, since)).map(|inner| Self { inner })
+        py.detach(|| Rows::new(file_consumers, declaration, keys, since)).map(|inner| Self { inner })
     }
 
     fn count(&self, kind: &str) -> PyResult<usize> {
@@ -238,14 +241,16 @@ impl FileConsumerRows {
         Ok(tags.collect())
     }
 
-    fn compare(&self, py: Python<'_>, kind: &str, stored: &Bound<'_, PyDict>) -> PyResult<DifferenceTuple> {
+    fn compare(&self, kind: &str, stored: &Bound<'_, PyAny>) -> PyResult<DifferenceTuple> {
         let kind = entity_kind(kind)?;
-        let mut origins = Vec::with_capacity(stored.len());
-        for (id, origin) in stored.iter() {
-            let (id, origin): (PyBackedStr, PyBackedStr) = (id.extract()?, origin.extract()?);
-            origins.extend(parse_uuid(&id).map(|id| (id, origin)));
+        let mut comparison = Comparison::new(&self.inner, kind);
+        for pair in stored.try_iter()? {
+            let (id, origin): (PyBackedStr, PyBackedStr) = pair?.extract()?;
+            if let Some(id) = parse_uuid(&id) {
+                comparison.take(id, &origin);
+            }
         }
-        let found = py.detach(|| compare(&self.inner, kind, &origins));
+        let found = comparison.finish();
         let rows = self.inner.of(kind);
         let moved = found.moved.iter().map(|&at| (self.inner.origin(kind, &rows[at]), rows[at].id.to_string()));
         let removed = found.removed.iter().map(Uuid::to_string);
@@ -297,6 +302,14 @@ fn created_at(py: Python<'_>, since: &Py<PyAny>, ids: &[Uuid]) -> PyResult<HashM
     let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
     let found: HashMap<String, u64> = since.call1(py, (ids,))?.extract(py)?;
     Ok(found.into_iter().filter_map(|(id, at)| Some((parse_uuid(&id)?, at))).collect())
+}
+
+/// HMAC and hint of a key.
+fn key_of(pair: &Bound<'_, PyAny>) -> PyResult<([u8; 32], Box<str>)> {
+    let (digest, hint): (PyBackedBytes, PyBackedStr) = pair.extract()?;
+    let digest = digest.first_chunk().filter(|_| digest.len() == 32);
+    let digest = digest.ok_or_else(|| PyValueError::new_err("an HMAC has 32 bytes"))?;
+    Ok((*digest, (&*hint).into()))
 }
 
 fn id_text(py: Python<'_>, id: Uuid) -> Bound<'_, PyString> {

@@ -3,12 +3,13 @@
 //! In: the worker's room, about once a second. Out: nothing. A worker has three allocators: this library's, the C library's (the
 //! interpreter's objects) and the server's. Each keeps freed pages for the next request, until somebody allocates again; a worker
 //! that a burst has left alone would keep them for ever. The first two are told here, the server's own thread does it by itself
-//! (`python/aigw/serve/server.py`). One of the places where `unsafe` is allowed (two functions of C).
+//! (`python/aigw/serve/server.py`). The control process calls [`give_back_memory`] after a large change. One of the places where `unsafe` is allowed (two functions of C).
 #![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
 use aigw_core::accept::room::Room;
+use pyo3::prelude::*;
 
 /// Less is not worth a walk through the heaps.
 const WORTH: u64 = 1024 * 1024;
@@ -61,4 +62,13 @@ pub(crate) fn give_back_system() {
     unsafe {
         malloc_trim(0);
     }
+}
+
+/// See the stub.
+#[pyfunction]
+pub fn give_back_memory(py: Python<'_>) {
+    py.detach(|| {
+        give_back_own();
+        give_back_system();
+    });
 }

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aigw_core::balance::Reach;
 use aigw_core::balance::reach::Forbidden;
 use aigw_core::identify::KeyHasher;
+use aigw_core::snapshot::Text;
 use aigw_core::snapshot::delta::Change;
 use aigw_core::snapshot::file::Highest;
-use aigw_core::snapshot::{Credential, Digest, KeysBuilder, NewConsumer, Ref, Text, Uuid, parse_uuid};
 use aigw_core::standing::{self, Instance, NamedRow, Sources};
 use aigw_core::units::Moment;
 use aigw_io::cells::{self, ControlCells};
@@ -24,18 +24,13 @@ use aigw_io::snapshot::{ControlPage, PublishError, SnapshotWriter};
 use aigw_io::store::StoreId;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::errors::{io_error, publish_error, snapshot_error, value_error};
+use crate::errors::{io_error, publish_error, value_error};
 use crate::families::{self, Family, MetricLabels};
+use crate::key_base::KeyBase;
 use crate::ledger::Ledger;
-
-/// (n, id, username, custom id, [(route n or 0, service n or 0, kind, profile)], tier n or 0, [group])
-type ConsumerTuple =
-    (u32, PyBackedStr, Option<PyBackedStr>, Option<PyBackedStr>, Vec<(u32, u32, u32, u32)>, u32, Vec<PyBackedStr>);
-/// (n, id, consumer n, hmac, `expires_at`)
-type CredentialTuple = (u32, PyBackedStr, u32, PyBackedBytes, u64);
+use crate::records::{ConsumerTuple, CredentialTuple, consumer, credential, groups, refs, uuid};
 
 /// (profile index, name, [(row, id)])
 type InstanceTuple = (usize, String, Vec<NamedRow>);
@@ -137,16 +132,14 @@ impl Publisher {
         py.detach(|| self.cells.highest_column()).map_err(io_error)
     }
 
-    fn write_base(&self, py: Python<'_>, consumers: &Bound<'_, PyAny>, credentials: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut builder = KeysBuilder::new();
-        for tuple in consumers.try_iter()? {
-            let tuple: ConsumerTuple = tuple?.extract()?;
-            with_consumer(&tuple, |consumer| builder.consumer(&consumer).map_err(snapshot_error))?;
-        }
-        for tuple in credentials.try_iter()? {
-            let (credential, digest) = credential(&tuple?.extract()?)?;
-            builder.credential(credential, digest);
-        }
+    /// See the stub.
+    #[staticmethod]
+    fn new_base() -> KeyBase {
+        KeyBase::default()
+    }
+
+    fn write_base(&self, py: Python<'_>, base: &KeyBase) -> PyResult<()> {
+        let builder = base.take().ok_or_else(|| value_error("this base was written before: read a new one"))?;
         py.detach(|| self.writer().write_base(builder)).map_err(publish_error)
     }
 
@@ -307,36 +300,6 @@ fn store(text: &str) -> PyResult<StoreId> {
     let bytes = *uuid("store_id", text)?.as_bytes();
     let (halves, _) = bytes.as_chunks::<8>();
     Ok([u64::from_be_bytes(halves[0]), u64::from_be_bytes(halves[1])])
-}
-
-fn uuid(what: &str, text: &str) -> PyResult<Uuid> {
-    parse_uuid(text).ok_or_else(|| value_error(format!("{what}: {text:?} is not a UUID")))
-}
-
-fn refs(tuples: &[(u32, u32, u32, u32)]) -> Vec<Ref> {
-    tuples.iter().map(|&(route, service, kind, profile)| Ref { route, service, kind, profile }).collect()
-}
-
-fn groups(names: &[PyBackedStr]) -> Vec<&str> {
-    names.iter().map(|name| &**name).collect()
-}
-
-fn consumer<'a>(tuple: &'a ConsumerTuple, refs: &'a [Ref], groups: &'a [&'a str]) -> PyResult<NewConsumer<'a>> {
-    let (n, id, username, custom_id, _, tier, _) = tuple;
-    let id = uuid("consumer", id)?;
-    let (username, custom_id) = (username.as_deref(), custom_id.as_deref());
-    Ok(NewConsumer { n: *n, id, username, custom_id, refs, tier: *tier, groups })
-}
-
-fn with_consumer(tuple: &ConsumerTuple, take: impl FnOnce(NewConsumer<'_>) -> PyResult<()>) -> PyResult<()> {
-    take(consumer(tuple, &refs(&tuple.4), &groups(&tuple.6))?)
-}
-
-fn credential((n, id, consumer, hmac, expires_at): &CredentialTuple) -> PyResult<(Credential, Digest)> {
-    let digest =
-        Digest::from_slice(hmac).ok_or_else(|| value_error(format!("credential {n}: its hmac is not 32 bytes")))?;
-    let id = uuid("credential", id)?;
-    Ok((Credential { n: *n, id, consumer: *consumer, expires_at: *expires_at }, digest))
 }
 
 /// The addresses that upstreams may have, with these networks allowed.

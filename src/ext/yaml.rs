@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aigw_io::consumers;
 use aigw_io::consumers::read::{References, Resolved, read};
-use aigw_io::yaml::{self, Content, Document, Mark, NodeId, Step};
+use aigw_io::yaml::{self, Bounds, Content, Document, Mark, NodeId, Section, Step};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -28,8 +28,25 @@ type ScalarPlace<'py> = (usize, usize, Option<Bound<'py, PyTuple>>, bool);
 
 /// Parse a file; see the stub.
 #[pyfunction]
-pub fn load_yaml(py: Python<'_>, text: PyBackedBytes) -> PyResult<YamlDocument> {
-    py.detach(|| yaml::load(text)).map(|document| YamlDocument { document }).map_err(yaml_error)
+#[pyo3(signature = (text, most=yaml::MAX_BYTES))]
+pub fn load_yaml(py: Python<'_>, text: PyBackedBytes, most: usize) -> PyResult<YamlDocument> {
+    let document = py.detach(|| yaml::load_within(text, Bounds::of(most)));
+    document.map(|document| YamlDocument { document }).map_err(yaml_error)
+}
+
+/// Parse a file around a section that is known; see the stub.
+#[pyfunction]
+pub fn load_yaml_without(
+    py: Python<'_>,
+    text: PyBackedBytes,
+    most: usize,
+    name: &str,
+    section: (usize, usize, usize),
+) -> Option<YamlDocument> {
+    let (start, end, nodes) = section;
+    let section = Section { start, end, nodes };
+    let document = py.detach(|| yaml::load_without(text, Bounds::of(most), name, section));
+    document.map(|document| YamlDocument { document })
 }
 
 /// See the stub.
@@ -69,6 +86,11 @@ impl YamlDocument {
         }
         let inner = py.detach(|| read(&self.document, &values));
         Ok(FileConsumers { inner: Arc::new(inner) })
+    }
+
+    fn section(&self, py: Python<'_>, name: &str) -> Option<(usize, usize, usize)> {
+        let found = py.detach(|| yaml::section(&self.document, name))?;
+        Some((found.start, found.end, found.nodes))
     }
 
     fn mark(&self, path: &Bound<'_, PyTuple>) -> PyResult<Position> {

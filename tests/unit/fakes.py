@@ -4,7 +4,7 @@ import errno
 import hashlib
 import hmac
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -18,6 +18,25 @@ from aigw.types import MetricLabels
 def _owner(scope: str, name: str) -> dict[str, str | None]:
     """The scope of a counter, and its name in it."""
     return {"scope": scope, **{kind: name if kind == scope else None for kind in ("model", "credential", "service")}}
+
+
+class FakeBase:
+    """The records of a base, by number."""
+
+    def __init__(self) -> None:
+        self.by_n: dict[int, ConsumerRecord] = {}
+        self.keys_by_n: dict[int, CredentialRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_n) + len(self.keys_by_n)
+
+    def consumers(self, records: Sequence[ConsumerRecord]) -> None:
+        self.by_n.update({record.n: record for record in records})
+
+    def credentials(self, records: Sequence[tuple[int, str, str, bytes, int]]) -> None:
+        owners = {record.id: record.n for record in self.by_n.values()}
+        for n, key, owner, digest, expires_at in records:
+            self.keys_by_n[n] = CredentialRecord(n, key, owners[owner], digest, expires_at)
 
 
 class FakePublisher:
@@ -77,9 +96,12 @@ class FakePublisher:
     def highest_column(self) -> int:
         return max(self.columns, default=0)
 
-    def write_base(self, consumers: Iterable[ConsumerRecord], credentials: Iterable[CredentialRecord]) -> None:
+    def new_base(self) -> "FakeBase":
+        return FakeBase()
+
+    def write_base(self, base: "FakeBase") -> None:
         self._call("write_base")
-        self._next = ({c.n: c for c in consumers}, {c.n: c for c in credentials})
+        self._next = (base.by_n, base.keys_by_n)
         self._delta = 0
         self._before = None
         self.delta_is_lost = False

@@ -128,7 +128,7 @@ class AdminApp:
         data: JsonDict = {}
         if request.method in _WITH_BODY:
             is_text = any(methods is m for m in config.TEXTS)
-            most = config.MAX_BYTES if is_text else body.MAX_BYTES
+            most = self._admin.configuration.most + config.ENVELOPE if is_text else body.MAX_BYTES
             raw = await _bytes(request, most, self._patience)
             data = await (_configuration(request, raw) if is_text else _data(request, raw))
         now = self._admin.now()

@@ -12,13 +12,13 @@ import orjson
 from aigw.admin.body import Form, refuse_twice
 from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.envelope import Refusal, bad_request
-from aigw.config import MAX_BYTES as MOST
 from aigw.config import ConfigErrors
 from aigw.control.file.in_force import POSTED
 from aigw.schema.violations import MOST_FOUND
 from aigw.types import JsonDict
 
-MAX_BYTES: Final = MOST + (1 << 20)
+ENVELOPE: Final = 1 << 20
+"""Bytes that a form or JSON may add to the text of a configuration."""
 _YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain")
 _HOW: Final = (
     "send the text of the configuration itself with Content-Type: application/yaml (curl --data-binary @FILE), or in the field"

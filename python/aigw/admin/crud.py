@@ -14,7 +14,7 @@ from aigw.admin.body import Form, typed, typed_fields
 from aigw.control.publish.files import Publisher
 from aigw.control.store import tables
 from aigw.control.store.read import StoreReader
-from aigw.control.store.rows import Referenced, Row, UniqueViolation, must_be_of
+from aigw.control.store.rows import Referenced, Row, UniqueViolation
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, EntityKind, check_entity
 from aigw.entities.certificate import stored
@@ -127,7 +127,7 @@ class Crud:
             row = self._moved(session, kind, key.lower(), data, parents)
         self.must_be_under(row, fixed)
         if row is not None:
-            must_be_of(False, row)
+            session.must_be_of(kind.name, row)
         given = self._typed(kind, data, row)
         if kind.name == CERTIFICATES:
             given = certificates.with_name(given, None if is_uuid(key) else key)
@@ -148,7 +148,7 @@ class Crud:
         if row is None:
             raise envelope.not_found()
         self.must_be_under(row, fixed)
-        must_be_of(False, row)
+        session.must_be_of(kind.name, row)
         given = self._typed(kind, data, row)
         _must_be_named(given, row.id)
         kept = {k: v for k, v in row.body.items() if k not in (SEALED, MOVED)}
@@ -236,7 +236,7 @@ class Crud:
         row = session.get(kind.name, "hash", self.publisher.hash_key(sent.encode()), self.now)
         if row is None or row.body["consumer"]["id"] != parents.get("consumer"):
             return None
-        must_be_of(False, row)
+        session.must_be_of(kind.name, row)
         return session.rename(kind, row, {**row.body, "id": new, MOVED: {"from": row.id, "at": self.now}})
 
     def _has_left(self, reader: StoreReader, key: str, fixed: Mapping[str, str]) -> bool:

@@ -10,7 +10,7 @@ from aigw.admin import envelope
 from aigw.admin.body import Form, typed_fields
 from aigw.admin.call import Answer, Call, Methods, found, page_of
 from aigw.admin.crud import Crud
-from aigw.control.store.rows import Row, must_be_of
+from aigw.control.store.rows import Row
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, EntityKind, check_entity
 from aigw.entities.model import ModelSpec
@@ -89,7 +89,7 @@ def check_spec(name: str, data: JsonDict) -> JsonDict:
 def _put(session: WriteSession, crud: Crud, name: str, data: JsonDict) -> JsonDict:
     row = crud.find(session, TIERS, name)
     if row is not None:
-        must_be_of(False, row)
+        session.must_be_of(TIERS.name, row)
     spec = check_spec(TIERS.name, data)
     head = row.body if row else {"id": str(uuid4()), "name": name, "created_at": crud.now}
     entity = without_nulls({**head, "updated_at": crud.now, "spec": spec})

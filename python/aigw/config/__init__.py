@@ -8,6 +8,7 @@ command line.
     shape        the file as pydantic models: for the JSON Schema, and for checks outside the entities
     schema       these models -> schema.json, which `make reference` writes and `aigw schema` prints
     check        a document -> findings and parts; consumers: findings on the ones that native code refused
+    section      the consumers of a file, where they are the same as before: the rest is read around them
     warnings     parts of a usable file that probably lack the effect their author wanted
     mark         tells whose secret made an HMAC
     report       findings of the entities' checks -> findings about the file, with hints
@@ -22,6 +23,7 @@ from aigw.config.finding import ConfigErrors, Finding, rendered
 from aigw.config.fingerprint import Fingerprint, fingerprint
 from aigw.config.mark import PROOF, mark_in, mark_of
 from aigw.config.reader import MAX_BYTES, read, read_bytes, read_text
+from aigw.config.section import Known, Section
 from aigw.config.writers import InTheMaking, being_written
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "InTheMaking",
+    "Known",
+    "Section",
     "being_written",
     "fingerprint",
     "mark_in",

@@ -48,8 +48,16 @@ _NAME_OF: Final = {"upstreams": "name", "services": "name", "routes": "name", "c
 class Check:
     """The check of one file. Findings go to `source`; this object collects the parts."""
 
-    def __init__(self, source: Source, progress: Callable[[str, int, int], None], copies: Copies) -> None:
+    def __init__(
+        self,
+        source: Source,
+        progress: Callable[[str, int, int], None],
+        copies: Copies,
+        usernames: Collection[str] | None = None,
+    ) -> None:
+        """`usernames`: of all consumers, where the file was read around them."""
         self.source = source
+        self._known_usernames = usernames
         self.models: dict[str, ModelSpec] = {}
         self.certificates: dict[str, dict[Place, bytes]] = {}
         self.tokenizers: dict[str, TokenizerContent] = {}
@@ -356,7 +364,8 @@ class Check:
     @cached_property
     def _usernames(self) -> Collection[str]:
         """Usernames of all consumers. A plugin seldom refers to one, and there may be very many."""
-        return dict.fromkeys(self.source.consumers.usernames)
+        known = self._known_usernames
+        return known if known is not None else dict.fromkeys(self.source.consumers.usernames)
 
     def _refer(self, path: Path, kind: str, given: Any) -> str | None:
         """The name in a reference, when something has it: `x`, `{name: x}`, or `{username: x}`."""

@@ -7,6 +7,7 @@ from typing import Final
 from aigw._native import FileConsumers, YamlDocument
 from aigw.config.entity import NAMESPACE, FileEntity, entity_id
 from aigw.config.finding import Finding, Path
+from aigw.config.section import Section
 from aigw.config.tokenizers import TokenizerContent
 from aigw.config.upstreams import secret_places, source_path
 from aigw.entities import KINDS
@@ -55,6 +56,10 @@ class File:
     document: YamlDocument = field(repr=False)
     warnings: tuple[Finding, ...] = ()
     """Parts that probably lack the effect their author wanted, in the order of the file."""
+    section: Section | None = None
+    """The section of consumers, if another file may be read around it."""
+    keeps_consumers: bool = False
+    """Whether the file was read around a known section: its consumers are those in force, and are not in `consumers`."""
 
     def of(self, kind: str) -> list[FileEntity]:
         """The entities of one kind."""

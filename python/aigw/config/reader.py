@@ -3,18 +3,21 @@
 import gc
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from aigw._native import load_yaml_without
 from aigw.config.check import Check
 from aigw.config.file import File
 from aigw.config.finding import ConfigErrors, Finding
 from aigw.config.interpolate import read_regular
+from aigw.config.section import NAME, Known, Section, place_of, section_of
 from aigw.config.source import Source
 from aigw.config.tokenizers import Copies
 from aigw.config.warnings import warn
+from aigw.settings import of_environment, variable
 
 MAX_BYTES: Final = 64 << 20
 NO_COPIES: Final[Copies] = {}
@@ -29,21 +32,24 @@ def read(
     progress: Progress | None = None,
     mark: str | None = None,
 ) -> File:
-    """Read and check a configuration file. `environment` defaults to the process's own. `mark`: of the secret that the file's HMACs
-    should belong to, for a warning. Raises ConfigErrors only."""
-    name = os.fspath(path)
-    return read_text(name, read_bytes(name), environment, Path(name).parent, progress, mark)
+    """Read and check a configuration file, as large as the setting max_config_bytes of this process allows. `environment` defaults to the
+    process's own. `mark`: of the secret that the file's HMACs should belong to, for a warning. Raises ConfigError."""
+    name, most = os.fspath(path), of_environment("max_config_bytes")
+    return read_text(name, read_bytes(name, most), environment, Path(name).parent, progress, mark, most=most)
 
 
-def read_bytes(name: str) -> bytes:
-    """The bytes of a configuration file. Raises ConfigErrors only."""
+def read_bytes(name: str, most: int = MAX_BYTES) -> bytes:
+    """The bytes of a configuration file of at most `most`. Raises ConfigErrors only."""
     try:
-        return read_regular(Path(name), MAX_BYTES)
+        return read_regular(Path(name), most)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError):
             reason = f"cannot be read: {error.strerror or error}"
+        elif "larger" in str(error):
+            size = f"{most >> 20} MiB" if most % (1 << 20) == 0 else f"{most} bytes"
+            reason = f"larger than {size}: set {variable('max_config_bytes')} to more bytes"
         else:
-            reason = "larger than 64 MiB" if "larger" in str(error) else f"cannot be read: {error}"
+            reason = f"cannot be read: {error}"
         raise ConfigErrors([Finding(name, 0, 0, "", reason)]) from None
 
 
@@ -55,14 +61,46 @@ def read_text(
     progress: Progress | None = None,
     mark: str | None = None,
     copies: Copies = NO_COPIES,
+    *,
+    most: int = MAX_BYTES,
+    known: Known | None = None,
 ) -> File:
     """Check the bytes of a configuration. `${file:}` references are relative to `folder`. `copies`: serve in place of tokenizer
-    files that are gone. Raises ConfigErrors only."""
+    files that are gone. `most`: bytes. `known`: the section of consumers in force; a file that has the same one is read around it, and
+    `keeps_consumers`. Raises ConfigErrors only."""
     with _collecting_later():
         report = progress or (lambda stage, done, total: None)
         report("parsing", 0, len(data))
-        source = Source(name, data, os.environ if environment is None else environment, folder)
-        return _read(source, data, report, mark, copies)
+        environment = os.environ if environment is None else environment
+
+        def check(source: Source, kept: Section | None, usernames: Collection[str] | None) -> File:
+            return _read(source, data, report, mark, copies, kept, usernames)
+
+        if known is not None and (found := place_of(known, data)) is not None:
+            start, section = found
+            document = load_yaml_without(data, most, NAME, (start, start + section.length, section.nodes))
+            if document is not None:
+                with suppress(ConfigErrors):  # the whole file explains its errors
+                    file = check(Source(name, data, document, environment, folder), section, _Stored(known.has))
+                    if set(section.tiers) <= file.tiers.keys():
+                        return file
+        return check(Source.of(name, data, environment, folder, most), None, None)
+
+
+class _Stored(Collection[str]):
+    """The usernames of a section that is not read: they are looked up."""
+
+    def __init__(self, has: Callable[[str], bool]) -> None:
+        self._has = has
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._has(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 @contextmanager
@@ -77,8 +115,17 @@ def _collecting_later() -> Iterator[None]:
             gc.enable()
 
 
-def _read(source: Source, data: bytes, report: Progress, mark: str | None, copies: Copies) -> File:
-    check, name = Check(source, report, copies), source.name
+def _read(
+    source: Source,
+    data: bytes,
+    report: Progress,
+    mark: str | None,
+    copies: Copies,
+    kept: Section | None,
+    usernames: Collection[str] | None,
+) -> File:
+    """`kept`: the section that was left out, and the `usernames` in it."""
+    check, name = Check(source, report, copies, usernames), source.name
     try:
         check.run()
         source.fail()
@@ -107,6 +154,8 @@ def _read(source: Source, data: bytes, report: Progress, mark: str | None, copie
             sources=(name, *dict.fromkeys(str(p) for p in source.resolver.files)),
             document=source.document,
             warnings=tuple(sorted(source.warnings, key=lambda f: (f.line, f.col))),
+            section=kept or section_of(source.document, data, source.consumers, source.warnings),
+            keeps_consumers=kept is not None,
         )
     finally:
         check.let_go()

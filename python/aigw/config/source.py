@@ -23,17 +23,16 @@ _REPLACED_FROM: Final = 4
 
 
 class Source:
-    """One file while it is being checked."""
+    """One file while it is being checked. `document`: the parsed bytes."""
 
-    def __init__(self, name: str, data: bytes, environment: Mapping[str, str], folder: FilePath) -> None:
+    def __init__(
+        self, name: str, data: bytes, document: YamlDocument, environment: Mapping[str, str], folder: FilePath
+    ) -> None:
         self.name = name
         self._data = data
         self.findings: list[Finding] = []
         self.warnings: list[Finding] = []
-        try:
-            self.document: YamlDocument = load_yaml(data)
-        except ValueError as error:
-            raise ConfigErrors([_syntax(name, data, *error.args)]) from None
+        self.document: Final = document
         self._marked = {mark for _, mark, _ in self.document.problems}
         for message, mark, path in self.document.problems:
             known = next(
@@ -60,6 +59,15 @@ class Source:
         self.root: Any = self.document.value((), self.consumers)
         for path, value in values.items():
             self._put_value(path, value)
+
+    @classmethod
+    def of(cls, name: str, data: bytes, environment: Mapping[str, str], folder: FilePath, most: int) -> "Source":
+        """Parse the whole; `most`: bytes. Raises ConfigErrors."""
+        try:
+            document = load_yaml(data, most)
+        except ValueError as error:
+            raise ConfigErrors([_syntax(name, data, *error.args)]) from None
+        return cls(name, data, document, environment, folder)
 
     def containing(self, text: str) -> list[Path]:
         """The paths of the texts with this one, which has no space and no quote, in it."""

@@ -17,7 +17,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
-from aigw.control.publish.publication import Base, Publication, read_base
+from aigw._native import give_back_memory
+from aigw.control.publish.publication import Base, Publication
 from aigw.control.store.database import Store
 from aigw.control.store.write import WriteSession
 from aigw.errors import AigwError, Bug, StoreError, Unservable, explain
@@ -73,7 +74,7 @@ class GroupCommit:
             publication.load(session)
             publication.start_base()
             numbers = publication.numbers.copy()
-            base = read_base(session, publication.world, numbers, int(self._now()), may_number=True)
+            base = publication.read_base(session, publication.world, numbers, int(self._now()), may_number=True)
         self._install(base)
         self._thread.start()
 
@@ -108,22 +109,24 @@ class GroupCommit:
             self._reader.join()
 
     def _run(self) -> None:
-        last = False
-        while not last:
-            wait = RETRY_SECONDS if self._publication.is_pending else IDLE_SECONDS
-            try:
-                job = self._jobs.get(timeout=wait)
-            except queue.Empty:
-                with self._faults.outlived("writer", "publish"):
-                    self.catch_up(int(self._now()))
-            else:
-                group: list[_Job[Any]] = []
-                last = self._collect(job, group)
-                if group:
-                    self._write(group)
-            if not last:
-                with self._faults.outlived("writer", "begin a new base"):
-                    self._start_reading()
+        while not self._turn():
+            with self._faults.outlived("writer", "begin a new base"):
+                self._start_reading()
+
+    def _turn(self) -> bool:
+        """Wait for a group and write it; True after the last one. Its operations, which may hold a large file, end with this call."""
+        wait = RETRY_SECONDS if self._publication.is_pending else IDLE_SECONDS
+        try:
+            job = self._jobs.get(timeout=wait)
+        except queue.Empty:
+            with self._faults.outlived("writer", "publish"):
+                self.catch_up(int(self._now()))
+            return False
+        group: list[_Job[Any]] = []
+        last = self._collect(job, group)
+        if group:
+            self._write(group)
+        return last
 
     def _collect(self, item: "_Job[Any] | Base | None", group: list[_Job[Any]]) -> bool:
         while True:
@@ -213,6 +216,8 @@ class GroupCommit:
             with self._faults.outlived("writer", "checkpoint the store's log"):
                 self._store.checkpoint(truncate=large)
             self._logged = 0
+        if large:
+            give_back_memory()
 
     def catch_up(self, now: int) -> None:
         """Repeat a failed publication, and delete credentials that expired before `now` (unix seconds). The writer thread calls it
@@ -242,6 +247,7 @@ class GroupCommit:
         finally:
             self._publication.drop_base()
         self._publication.send(self._now())
+        give_back_memory()
 
     def _start_reading(self) -> None:
         if self._closed or not self._publication.wants_base:
@@ -254,7 +260,7 @@ class GroupCommit:
             with self._faults.outlived("base", "read a new base"):
                 try:
                     with self._store.reading() as reader:
-                        base = read_base(reader, world, numbers, int(self._now()))
+                        base = self._publication.read_base(reader, world, numbers, int(self._now()))
                 except (AigwError, KeyError) as error:
                     log.warning("a new base could not be read: %s; tried again later", error)
             if base is None:

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aigw._native import give_back_memory
 from aigw.admin.app import AdminApp, Patience
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
-from aigw.config import PROOF
+from aigw.config import MAX_BYTES, PROOF
 from aigw.control.file.copies import TokenizerCopies
-from aigw.control.file.in_force import Configuration, Events, give_back
+from aigw.control.file.in_force import Configuration, Events
 from aigw.control.file.read import read_at_start
 from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.files import Publisher
@@ -46,6 +47,8 @@ class ControlSettings:
     """The configuration file; None: the entities that an earlier file declared stay, unless `forget`."""
     forget: bool = False
     """Whether a start without a file deletes the entities of an earlier one."""
+    max_config_bytes: int = MAX_BYTES
+    """Bytes of the largest configuration."""
     metrics_consumers: bool = False
     """Whether answers are counted by consumer."""
     tls_address: HostPort | None = None
@@ -83,7 +86,7 @@ class Control:
         try:
             self.writer.start()
             self.load_at_start()
-            give_back()
+            give_back_memory()
             self.ledger.compactor.start()
         except (AigwError, OSError):
             self.close()
@@ -113,7 +116,8 @@ def open_control(
 
     `publisher` and `segments` make a `Publisher` and a `Source` from (data folder, store id); the defaults are the
     native ones. Raises ConfigError, StoreError."""
-    at_start = read_at_start(settings.config, settings.data / "store.db", must=settings.must, progress=progress)
+    path, most = settings.config, settings.max_config_bytes
+    at_start = read_at_start(path, settings.data / "store.db", must=settings.must, progress=progress, most=most)
     store, files = _open_files(settings.data, publisher)
     publication = Publication(files, settings.schemes)
     _switch(settings, store, files, log)
@@ -123,7 +127,7 @@ def open_control(
         ledger = open_ledger(settings.data, source, store, publication, faults, now, log)
     writer = GroupCommit(store, publication, faults, now)
     configuration = Configuration(
-        store, writer, publication, files, settings.config, TokenizerCopies(settings.data), now, log
+        store, writer, publication, files, path, TokenizerCopies(settings.data), now, log, most
     )
     owners = (configuration, faults, counts, ledger.compactor)
     metrics = _Metrics(store, files, publication, lambda: [row for one in owners for row in one.families()])

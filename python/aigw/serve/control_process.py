@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
             admin_token=settings.admin_token,
             body_timeout=settings.body_timeout,
             body_total=settings.body_total,
+            max_config_bytes=settings.max_config_bytes,
             config=settings.config if isinstance(settings.config, Path) else None,
             forget=settings.config == "none",
             metrics_consumers=settings.metrics_consumers == 1,

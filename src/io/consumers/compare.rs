@@ -4,7 +4,7 @@
 //! changed, or only moved to another line, and the ids that left the file. An unchanged row costs one comparison of text.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use aigw_core::snapshot::Uuid;
 use base16ct::lower::encode_string;
@@ -25,27 +25,44 @@ pub struct Difference {
     pub removed: Vec<Uuid>,
 }
 
-/// Compares all rows of one kind.
-#[must_use]
-pub fn compare<O: AsRef<str>>(rows: &Rows, kind: EntityKind, stored: &[(Uuid, O)]) -> Difference {
-    let origins: HashMap<Uuid, &str> = stored.iter().map(|(id, origin)| (*id, origin.as_ref())).collect();
-    let mut found = Difference::default();
-    let mut held = 0;
-    for (index, row) in rows.of(kind).iter().enumerate() {
-        let Some(&origin) = origins.get(&row.id) else {
-            found.absent.push(index);
-            continue;
-        };
-        held += 1;
-        if origin != rows.origin(kind, row) {
-            if has_hash(origin, &row.hash) { found.moved.push(index) } else { found.changed.push(index) }
+/// The comparison of all rows of one kind: the stored rows come one by one, and none is kept.
+#[derive(Debug)]
+pub struct Comparison<'a> {
+    rows: &'a Rows,
+    kind: EntityKind,
+    /// Row by id, as far as the store has not shown it yet.
+    left: HashMap<Uuid, usize>,
+    found: Difference,
+}
+
+impl<'a> Comparison<'a> {
+    /// Begins with no stored row.
+    #[must_use]
+    pub fn new(rows: &'a Rows, kind: EntityKind) -> Self {
+        let left = rows.of(kind).iter().enumerate().map(|(index, row)| (row.id, index)).collect();
+        Self { rows, kind, left, found: Difference::default() }
+    }
+
+    /// Takes the next stored row: its id, and its column `origin`.
+    pub fn take(&mut self, id: Uuid, origin: &str) {
+        let Some(index) = self.left.remove(&id) else { return self.found.removed.push(id) };
+        let row = &self.rows.of(self.kind)[index];
+        if origin != self.rows.origin(self.kind, row) {
+            let to = if has_hash(origin, &row.hash) { &mut self.found.moved } else { &mut self.found.changed };
+            to.push(index);
         }
     }
-    if held < stored.len() {
-        let ours: HashSet<Uuid> = rows.of(kind).iter().map(|row| row.id).collect();
-        found.removed = stored.iter().map(|(id, _)| *id).filter(|id| !ours.contains(id)).collect();
+
+    /// The differences, indexes in order.
+    #[must_use]
+    pub fn finish(self) -> Difference {
+        let mut found = self.found;
+        found.absent = self.left.into_values().collect();
+        for indexes in [&mut found.absent, &mut found.changed, &mut found.moved] {
+            indexes.sort_unstable();
+        }
+        found
     }
-    found
 }
 
 /// Whether an origin has this content hash.
@@ -77,12 +94,24 @@ mod tests {
         ]
     }
 
+    fn compare<O: AsRef<str>>(rows: &Rows, kind: EntityKind, stored: &[(Uuid, O)]) -> Difference {
+        let mut comparison = Comparison::new(rows, kind);
+        for (id, origin) in stored {
+            comparison.take(*id, origin.as_ref());
+        }
+        comparison.finish()
+    }
+
     fn rows(file: &str, text: &str) -> Rows {
+        shifted(file, text, 0)
+    }
+
+    fn shifted(file: &str, text: &str, shift: i64) -> Rows {
         let consumers = read(&load(text.as_bytes()).unwrap(), &References::default());
-        let keys: Vec<_> = (1..9).map(|n| ([n; 32], format!("...{n}"))).collect();
+        let keys: Vec<_> = (1..9).map(|n| ([n; 32], format!("...{n}").into())).collect();
         let tiers = consumers.tiers.iter().map(|name| format!("id of {name}")).collect();
-        let declaration = Declaration { file: file.to_owned(), now: 7, tiers, shapes: shapes() };
-        Rows::new(Arc::new(consumers), declaration, &keys, |_| Ok::<_, Infallible>(HashMap::new())).unwrap()
+        let declaration = Declaration { file: file.to_owned(), now: 7, tiers, shapes: shapes(), shift };
+        Rows::new(Arc::new(consumers), declaration, keys, |_| Ok::<_, Infallible>(HashMap::new())).unwrap()
     }
 
     fn stored(rows: &Rows, kind: EntityKind) -> Vec<(Uuid, String)> {
@@ -108,6 +137,15 @@ mod tests {
         let found = compare(&changed, EntityKind::Consumer, &held);
         let gone = before.of(EntityKind::Consumer)[1].id;
         assert_eq!(found, Difference { absent: vec![1], changed: vec![0], moved: vec![], removed: vec![gone] });
+    }
+
+    #[test]
+    fn a_shift_keeps_the_origins_of_rows_that_moved_together() {
+        let before = rows("f.yaml", TEXT);
+        let moved = shifted("f.yaml", &TEXT.replace("consumers:", "\n\nconsumers:"), 2);
+        for kind in [EntityKind::Consumer, EntityKind::Credential, EntityKind::Acl] {
+            assert_eq!(compare(&moved, kind, &stored(&before, kind)), Difference::default());
+        }
     }
 
     #[test]
@@ -143,9 +181,9 @@ mod tests {
             .unwrap(),
             &References::default(),
         );
-        let declaration = Declaration { file: "f".to_owned(), now: 7, tiers: vec![], shapes: shapes() };
-        let keys = [([1; 32], String::new()), ([1; 32], String::new())];
-        let rows = Rows::new(Arc::new(consumers), declaration, &keys, |_| Ok::<_, Infallible>(HashMap::new())).unwrap();
+        let declaration = Declaration { file: "f".to_owned(), now: 7, tiers: vec![], shapes: shapes(), shift: 0 };
+        let keys = vec![([1; 32], "".into()), ([1; 32], "".into())];
+        let rows = Rows::new(Arc::new(consumers), declaration, keys, |_| Ok::<_, Infallible>(HashMap::new())).unwrap();
         assert_eq!(rows.same_digests(), [(1, 0)]);
     }
 }

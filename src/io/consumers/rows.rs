@@ -80,6 +80,8 @@ pub struct Declaration {
     pub tiers: Vec<String>,
     /// Shapes of consumers, credentials and acls.
     pub shapes: [Shape; 3],
+    /// Lines that the rows stand further down in the file than their origins say.
+    pub shift: i64,
 }
 
 /// The rows of all three kinds.
@@ -100,7 +102,7 @@ impl Rows {
     pub fn new<E>(
         file: Arc<FileConsumers>,
         declaration: Declaration,
-        keys: &[([u8; 32], String)],
+        keys: Vec<([u8; 32], Box<str>)>,
         since: impl FnOnce(Vec<Uuid>) -> Result<HashMap<Uuid, u64>, E>,
     ) -> Result<Self, E> {
         let file_json = json(&declaration.file);
@@ -121,9 +123,9 @@ impl Rows {
         Ok(rows)
     }
 
-    fn identify(&mut self, keys: &[([u8; 32], String)]) {
+    fn identify(&mut self, keys: Vec<([u8; 32], Box<str>)>) {
         let file = Arc::clone(&self.file);
-        let mut keys = keys.iter();
+        let mut keys = keys.into_iter();
         for (at, consumer) in file.consumers.iter().enumerate() {
             let id = match (&consumer.username, &consumer.custom_id) {
                 (Some(username), _) => entity_id(&["consumers", username]),
@@ -134,9 +136,9 @@ impl Rows {
             let owner = id.to_string();
             self.consumers.push(row(id, at, 0, KeyFacts::default()));
             for (part, _) in consumer.credentials.iter().enumerate() {
-                let (digest, hint) = keys.next().map(|(digest, hint)| (*digest, &**hint)).unwrap_or_default();
+                let (digest, hint) = keys.next().unwrap_or_default();
                 let id = entity_id(&["keyauth_credentials", &owner, &encode_string(&digest)]);
-                self.credentials.push(row(id, at, part, KeyFacts { digest, hint: hint.into(), ..KeyFacts::default() }));
+                self.credentials.push(row(id, at, part, KeyFacts { digest, hint, ..KeyFacts::default() }));
             }
             for (part, acl) in consumer.acls.iter().enumerate() {
                 let id = entity_id(&["acls", &owner, &acl.group]);
@@ -231,9 +233,15 @@ impl Rows {
         }
     }
 
-    /// Line of the file, from 1, and the reference that a credential's key is written as.
+    /// The line in the row's origin, and the reference that a credential's key is written as.
     #[must_use]
-    pub fn position(&self, kind: EntityKind, row: &Row) -> (usize, Option<&str>) {
+    pub fn position(&self, kind: EntityKind, row: &Row) -> (i64, Option<&str>) {
+        let (line, reference) = self.place(kind, row);
+        (i64::try_from(line).unwrap_or(i64::MAX).saturating_sub(self.declaration.shift), reference)
+    }
+
+    /// The line in the file, from 1.
+    fn place(&self, kind: EntityKind, row: &Row) -> (usize, Option<&str>) {
         match kind {
             EntityKind::Consumer => (self.consumer(row).map_or(0, |one| one.line), None),
             EntityKind::Credential => {

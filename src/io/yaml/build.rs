@@ -11,45 +11,49 @@ use std::sync::OnceLock;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, Tag, options};
 
-use super::bounds::{MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS};
+use super::bounds::{Bounds, MAX_ALIASED, MAX_DEPTH, MAX_PROBLEMS};
 use super::document::{Content, Document, Node, NodeId};
 use super::fault::Fault;
 use super::{scalar, unclosed};
 
 /// Keys that are compared with each other.
 const FEW: usize = 6;
+/// The setting of [`Bounds`].
+const SETTING: &str = "AIGW_MAX_CONFIG_BYTES";
 const TAB: &str = "a tab cannot indent: use spaces";
 
 /// The fault that ended the pass: a message and a byte range.
-type Stop = (String, Range<usize>);
+pub(super) type Stop = (String, Range<usize>);
 /// A fault that did not end the pass: a message, a byte range, and the position of the first occurrence for duplicates.
-type Problem = (String, Range<usize>, Option<u32>);
+pub(super) type Problem = (String, Range<usize>, Option<u32>);
 
-/// Parse a file. The error is the fault that ended the pass.
+/// Parse a file within the bounds that hold where nobody sets others. The error is the fault that ended the pass.
 pub fn load<S: AsRef<[u8]>>(source: S) -> Result<Document<S>, Fault> {
-    let mut document = Document {
-        source,
-        nodes: Vec::new(),
-        children: Vec::new(),
-        owned: Vec::new(),
-        dropped: Vec::new(),
-        problems: Vec::new(),
-        lines: OnceLock::new(),
-    };
-    let (tree, stop) = match decode(document.source.as_ref()) {
-        Ok(text) => {
-            let mut builder = Builder::new(text);
-            let stop = builder.run().err();
-            (builder.tree, stop)
-        }
+    load_within(source, Bounds::default())
+}
+
+/// Parse a file within these bounds. The error is the fault that ended the pass.
+pub fn load_within<S: AsRef<[u8]>>(source: S, bounds: Bounds) -> Result<Document<S>, Fault> {
+    let (tree, stop) = match decode(source.as_ref(), bounds.bytes) {
+        Ok(text) => tree(text, bounds.nodes),
         Err(stop) => (Tree::default(), Some(stop)),
     };
-    let Tree { nodes, children, owned, mut dropped, problems } = tree;
+    finish(source, tree, stop)
+}
+
+/// The tree of a text, as far as it parses, and the fault that ended the pass.
+pub(super) fn tree(text: &str, nodes: usize) -> (Tree, Option<Stop>) {
+    let mut builder = Builder::new(text, nodes);
+    let stop = builder.run().err();
+    (builder.tree, stop)
+}
+
+/// A tree and its bytes as a document.
+pub(super) fn finish<S: AsRef<[u8]>>(source: S, tree: Tree, stop: Option<Stop>) -> Result<Document<S>, Fault> {
+    let Tree { nodes, children, owned, mut dropped, problems, marked } = tree;
     dropped.sort_unstable();
-    document.dropped = dropped;
-    document.nodes = nodes;
-    document.children = children;
-    document.owned = owned;
+    let mut document =
+        Document { source, nodes, children, owned, dropped, problems: Vec::new(), lines: OnceLock::new(), marked };
     let mark = |at: Range<usize>| document.mark_of(offset(at.start), offset(at.end));
     if let Some((message, at)) = stop {
         return Err(Fault { message, offset: at.start, mark: mark(at), path: Vec::new() });
@@ -64,10 +68,10 @@ pub fn load<S: AsRef<[u8]>>(source: S) -> Result<Document<S>, Fault> {
     Ok(document)
 }
 
-fn decode(bytes: &[u8]) -> Result<&str, Stop> {
+fn decode(bytes: &[u8], most: usize) -> Result<&str, Stop> {
     let stop = |message: &str, at: usize| Err((message.to_owned(), at..at + 1));
-    if bytes.len() > MAX_BYTES {
-        return stop("the file is larger than 64 MiB", 0);
+    if bytes.len() > most {
+        return stop(&format!("larger than {most} bytes: {SETTING} sets the bound"), 0);
     }
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
@@ -79,12 +83,14 @@ fn decode(bytes: &[u8]) -> Result<&str, Stop> {
 }
 
 #[derive(Default)]
-struct Tree {
-    nodes: Vec<Node>,
-    children: Vec<NodeId>,
-    owned: Vec<Box<str>>,
-    dropped: Vec<NodeId>,
-    problems: Vec<Problem>,
+pub(super) struct Tree {
+    pub nodes: Vec<Node>,
+    pub children: Vec<NodeId>,
+    pub owned: Vec<Box<str>>,
+    pub dropped: Vec<NodeId>,
+    pub problems: Vec<Problem>,
+    /// Nodes with an anchor or a tag, in order.
+    pub marked: Vec<NodeId>,
 }
 
 /// An open list or mapping.
@@ -111,12 +117,14 @@ struct Builder<'text> {
     anchors: HashMap<usize, Anchored>,
     counted: usize,
     aliased: usize,
+    /// Most keys and values.
+    most: usize,
 }
 
 impl<'text> Builder<'text> {
-    fn new(text: &'text str) -> Self {
+    fn new(text: &'text str, most: usize) -> Self {
         let (frames, waiting, anchors) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { text, tree: Tree::default(), frames, waiting, anchors, counted: 0, aliased: 0 }
+        Self { text, tree: Tree::default(), frames, waiting, anchors, counted: 0, aliased: 0, most }
     }
 
     /// Starts of the open collections, the innermost first. An error at `at` may come before the events of the innermost ones: then
@@ -157,15 +165,18 @@ impl<'text> Builder<'text> {
                     }
                 }
                 Event::Scalar(text, style, anchor, tag) => {
+                    self.mark(anchor != 0 || tag.is_some());
                     self.no_tag(tag.as_deref(), span, true);
                     let string = tag.is_some() || style != ScalarStyle::Plain;
                     self.scalar(text, string, anchor, span)?;
                 }
                 Event::SequenceStart(_, anchor, tag) => {
+                    self.mark(anchor != 0);
                     self.no_tag(tag.as_deref(), span, false);
                     self.open(false, anchor, span)?;
                 }
                 Event::MappingStart(_, anchor, tag) => {
+                    self.mark(anchor != 0);
                     self.no_tag(tag.as_deref(), span, false);
                     self.open(true, anchor, span)?;
                 }
@@ -183,13 +194,20 @@ impl<'text> Builder<'text> {
     fn node(&mut self, content: Content, at: Range<usize>) -> Result<NodeId, Stop> {
         let id = self.tree.nodes.len();
         self.counted += 1;
-        if self.counted > MAX_NODES {
-            return Err((format!("more than {MAX_NODES} keys and values"), at));
+        if self.counted > self.most {
+            return Err((format!("more than {} keys and values: {SETTING} sets the bound", self.most), at));
         }
         // Lookups bisect positions, so they must not go back, but the parser's positions of empty values may.
         let start = offset(at.start).max(self.tree.nodes.last().map_or(0, |node| node.start));
         self.tree.nodes.push(Node { start, end: offset(at.end).max(start), content });
         Ok(offset(id))
+    }
+
+    /// Notes the next node.
+    fn mark(&mut self, is_marked: bool) {
+        if is_marked {
+            self.tree.marked.push(offset(self.tree.nodes.len()));
+        }
     }
 
     fn scalar(&mut self, text: Cow<'_, str>, string: bool, anchor: usize, span: Span) -> Result<(), Stop> {

@@ -63,6 +63,8 @@ pub struct Document<S> {
     pub(super) owned: Vec<Box<str>>,
     /// Keys that were left out of their mappings because they are problems, in order.
     pub(super) dropped: Vec<NodeId>,
+    /// Nodes with an anchor or a tag, in order.
+    pub(super) marked: Vec<NodeId>,
     /// The problems, in the order of the file.
     pub problems: Vec<Fault>,
     pub(super) lines: OnceLock<Vec<u32>>,

@@ -10,12 +10,14 @@ mod build;
 mod document;
 mod fault;
 mod scalar;
+mod section;
 mod unclosed;
 
-pub use bounds::{MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES};
-pub use build::load;
+pub use bounds::{Bounds, MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES};
+pub use build::{load, load_within};
 pub use document::{Content, Document, NodeId, Placed};
 pub use fault::{Fault, Mark, Step};
+pub use section::{Section, load_without, section};
 
 #[cfg(test)]
 mod tests;

@@ -198,7 +198,7 @@ fn depth_and_bytes_are_bounded() {
     }
     let deep = format!("{}1{}", "[".repeat(64), "]".repeat(64));
     assert_eq!(read(&deep).nodes.len(), 65);
-    assert!(fault(&vec![b' '; MAX_BYTES + 1]).0.contains("larger than 64 MiB"));
+    assert!(fault(&vec![b' '; MAX_BYTES + 1]).0.contains("larger than 67108864 bytes"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aigw.config import ConfigErrors, read_text
+from aigw.config import MAX_BYTES, ConfigErrors, read_text
 from aigw.config.shape import ConsumerInFile
 from aigw.config.source import Source
 
@@ -64,7 +64,7 @@ _CONSUMER = st.fixed_dictionaries(
 @given(_CONSUMER, st.booleans())
 def test_native_code_accepts_what_the_schema_accepts(item: dict[str, Any], tall: bool) -> None:
     text = json.dumps({"consumers": [item]}, indent=1 if tall else None)
-    source = Source("f.yaml", text.encode(), ENVIRONMENT, Path())
+    source = Source.of("f.yaml", text.encode(), ENVIRONMENT, Path(), MAX_BYTES)
     try:
         ConsumerInFile.model_validate_json(json.dumps(item).replace("$${", "${"), strict=True)
         valid = True
@@ -77,7 +77,7 @@ def test_native_code_accepts_what_the_schema_accepts(item: dict[str, Any], tall:
 @given(st.lists(_CONSUMER, max_size=4))
 def test_every_refused_consumer_is_explained(items: list[dict[str, Any]]) -> None:
     text = json.dumps({"tiers": {name: {} for name in TIERS}, "consumers": items}).encode()
-    source = Source("f.yaml", text, ENVIRONMENT, Path())
+    source = Source.of("f.yaml", text, ENVIRONMENT, Path(), MAX_BYTES)
     try:
         read_text("f.yaml", text, ENVIRONMENT)
     except ConfigErrors as errors:
@@ -138,7 +138,7 @@ def test_findings_have_the_position_of_their_value(tall: bool) -> None:
 )
 def test_a_key_keeps_its_reference_only_if_it_is_nothing_else(key: str, shown: str | None) -> None:
     text = json.dumps({"consumers": [{"username": "a", "keyauth_credentials": [{"key": key, "ttl": "${TTL}"}]}]})
-    source = Source("f.yaml", text.encode(), ENVIRONMENT, Path())
+    source = Source.of("f.yaml", text.encode(), ENVIRONMENT, Path(), MAX_BYTES)
     assert source.consumers.invalid == [] and source.findings == []
     assert source.consumers.keys() == [{"x${A}": "xa-value", "$${A}": "${A}"}.get(key, "a-value")]
 

@@ -179,7 +179,7 @@ def test_an_unreadable_file_is_a_finding(tmp_path: Path) -> None:
         (tmp_path / "none", "cannot be read: No such file or directory"),
         (tmp_path, "cannot be read: not a regular file"),
         (tmp_path / "fifo", "cannot be read: not a regular file"),
-        (huge, "larger than 64 MiB"),
+        (huge, "larger than 64 MiB: set AIGW_MAX_CONFIG_BYTES to more bytes"),
     ]:
         with pytest.raises(ConfigErrors) as errors:
             read(path, {})

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from aigw.control import group_commit
 from aigw.control.group_commit import GroupCommit
 from aigw.errors import StoreError
 from conftest import Gateway
@@ -78,12 +77,13 @@ def test_a_fault_reaches_its_callers_and_is_counted(gateway: Gateway, busy: Grou
 def test_a_base_that_cannot_be_read_is_read_again_later(
     gateway: Gateway, busy: GroupCommit, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
-    publisher, publication, read = gateway.publisher, gateway.control.publication, group_commit.read_base
+    publisher, publication = gateway.publisher, gateway.control.publication
+    read = publication.read_base
     before, dropped, written = faults(gateway, "base"), threading.Event(), threading.Event()
     publisher.delta_records = lambda: 0 if written.is_set() else 1 << 20  # type: ignore[method-assign]
 
     def fails(*given: Any, **options: Any) -> Any:
-        monkeypatch.setattr(group_commit, "read_base", read)
+        monkeypatch.setattr(publication, "read_base", read)
         raise fault
 
     def after(original: Callable[..., None], done: threading.Event) -> Callable[..., None]:
@@ -93,7 +93,7 @@ def test_a_base_that_cannot_be_read_is_read_again_later(
 
         return call
 
-    monkeypatch.setattr(group_commit, "read_base", fails)
+    monkeypatch.setattr(publication, "read_base", fails)
     monkeypatch.setattr(publication, "drop_base", after(publication.drop_base, dropped))
     monkeypatch.setattr(publisher, "write_base", after(publisher.write_base, written))
     gateway.post("/consumers", username="one")

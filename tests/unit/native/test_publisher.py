@@ -89,11 +89,16 @@ def test_generations_count_publishes(publisher: Publisher, tmp_path: Path) -> No
     assert (again.generation(), again.delta_records()) == (2, 2)
 
 
-def test_write_base_takes_any_iterable_and_empties_the_delta(publisher: Publisher) -> None:
-    consumers = ((n, entity(n), f"c{n}", None, [], 0, []) for n in range(1, 1001))
-    credentials = ((n, entity(n), n, hashlib.sha256(str(n).encode()).digest(), 0) for n in range(1, 1001))
+def test_write_base_takes_a_base_of_parts_once_and_empties_the_delta(publisher: Publisher) -> None:
     publisher.append([(1, entity(1), None, None, [], 0, [])], [], [], [])
-    publisher.write_base(consumers, credentials)
+    base = publisher.new_base()
+    for part in (range(1, 501), range(501, 1001)):
+        base.consumers([(n, entity(n), f"c{n}", None, [], 0, []) for n in part])
+    base.credentials([(n, entity(n), entity(n), hashlib.sha256(str(n).encode()).digest(), 0) for n in range(1, 1001)])
+    assert len(base) == 2000
+    publisher.write_base(base)
+    with pytest.raises(ValueError, match="written before"):
+        publisher.write_base(base)
     assert publisher.delta_records() == 0
     assert publisher.publish(policy()) == 1
 
@@ -103,8 +108,12 @@ def test_write_base_takes_any_iterable_and_empties_the_delta(publisher: Publishe
     [
         ([(1, "x", None, None, [], 0, [])], [], "not a UUID"),
         ([(1, entity(1), None, None, [], 0, [])] * 2, [], "consumer 1: appears twice"),
-        ([], [(1, entity(1), 1, b"h" * 32, 0)], "its consumer is not in the base"),
-        ([], [(1, entity(1), 1, b"h" * 31, 0)], "its hmac is not 32 bytes"),
+        ([], [(1, entity(1), entity(1), b"h" * 32, 0)], "its consumer is not in the base"),
+        (
+            [(1, entity(1), None, None, [], 0, [])],
+            [(1, entity(1), entity(1), b"h" * 31, 0)],
+            "its hmac is not 32 bytes",
+        ),
         ([(0, entity(1), None, None, [], 0, [])], [], "n starts at 1"),
         ([(1, entity(1), "x" * 65_535, None, [], 0, [])], [], "longer than 65534 bytes"),
     ],
@@ -112,8 +121,11 @@ def test_write_base_takes_any_iterable_and_empties_the_delta(publisher: Publishe
 def test_wrong_records_are_value_errors(
     publisher: Publisher, consumers: list[Any], credentials: list[Any], words: str
 ) -> None:
-    with pytest.raises(ValueError, match=words):
-        publisher.write_base(consumers, credentials)
+    base = publisher.new_base()
+    with pytest.raises((ValueError, KeyError), match=words):
+        base.consumers(consumers)
+        base.credentials(credentials)
+        publisher.write_base(base)
     assert publisher.publish(policy()) == 1
 
 

@@ -87,14 +87,14 @@ def _apply(
     default_tier: str | None,
     keeps_consumers: bool,
 ) -> Applied:
-    stored = session.of_file(kind for kind in KINDS if not (keeps_consumers and kind in CONSUMER_KINDS))
+    stored = session.of_file(kind for kind in KINDS if kind not in CONSUMER_KINDS)
     plans = {kind: _Plan(KINDS[kind]) for kind in KINDS}
     build = ConflictBuilder(
         session, plans["consumers"].wanted, rows.native.name if rows is not None else lambda _: None
     )
     conflicts = _plan_others(plans, declared, stored, build)
     if not keeps_consumers:
-        _plan_consumers(session, plans, rows, stored)
+        _plan_consumers(session, plans, rows)
     if rows is not None:
         same = rows.native.same_digests()[:MOST]
         conflicts += (
@@ -218,9 +218,7 @@ def _plan_others(
     return conflicts
 
 
-def _plan_consumers(
-    session: WriteSession, plans: dict[str, _Plan], rows: ConsumerRows | None, stored: Mapping[str, dict[str, str]]
-) -> None:
+def _plan_consumers(session: WriteSession, plans: dict[str, _Plan], rows: ConsumerRows | None) -> None:
     """Plan consumers, credentials and acls. More than `CHUNK` consumers fill empty tables natively; otherwise each change is a `Row`."""
     inserts_all = (
         rows is not None
@@ -231,9 +229,9 @@ def _plan_consumers(
         plan = plans[kind]
         plan.rows, plan.inserts_all = rows, inserts_all
         if rows is None:
-            plan.removed = list(stored[kind])
+            plan.removed = [key for key, _ in session.origins(kind)]
         elif not inserts_all:
-            absent, changed, plan.moved, plan.removed = rows.native.compare(kind, stored[kind])
+            absent, changed, plan.moved, plan.removed = rows.native.compare(kind, session.origins(kind))
             plan.updates = updates(session, kind, rows, changed)
             at_once = {update.at for update in plan.updates}
             plan.added = {row.id: row for row in (rows.row(kind, index) for index in absent)}

@@ -50,10 +50,10 @@ class ConflictBuilder:
 
     def declared_twice(self, kind: str, row: Row, other: Row) -> Conflict:
         """The file declares an entity, a name or a key twice."""
-        too = f"is declared by {other.origin}, too"
+        origin, too = self._place(kind, row), f"is declared by {self._place(kind, other)}, too"
         if kind != _KEYS:
-            return Conflict(kind, row.origin, f"{kind} '{name_of(row.body)}' {too}")
-        return Conflict(kind, row.origin, f"{kind} of {self._owner(row)}: its key {too} ({self._owner(other)})")
+            return Conflict(kind, origin, f"{kind} '{name_of(row.body)}' {too}")
+        return Conflict(kind, origin, f"{kind} of {self._owner(row)}: its key {too} ({self._owner(other)})")
 
     def held_by_admin_api(self, kind: str, column: str, row: Row, other: Row) -> Conflict:
         """An entity of the Admin API has the value of a column that an entity of the file declares."""
@@ -64,7 +64,7 @@ class ConflictBuilder:
             name, theirs = name_of(row.body), name_of(other.body)
             mine, by = f"'{name}'", f"'{theirs}' of" if theirs != name else "an entity of"
         text = f"{kind} {mine}: its {field} is held by {by} the Admin API (id {other.id}): remove one of the two"
-        return Conflict(kind, row.origin, text)
+        return Conflict(kind, self._place(kind, row), text)
 
     def cuts_off(self, model: Row, route: Row) -> Conflict:
         """With this first model of the file, a route of the Admin API could never be reached."""
@@ -73,6 +73,11 @@ class ConflictBuilder:
             f" Admin API (id {route.id}) would never be reached: give it another path, or remove it"
         )
         return Conflict("models", model.origin, text)
+
+    def _place(self, kind: str, row: Row) -> Origin | None:
+        """The origin with the line that the file has now."""
+        origin = row.origin
+        return None if origin is None else origin._replace(line=origin.line + self.session.line_shift(kind))
 
     def _owner(self, key: Row) -> str:
         owner = key.body["consumer"]["id"]

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 import orjson
 
-from aigw._native import FileConsumerRows
+from aigw._native import FileConsumerRows, FileConsumers
 from aigw.config import File
 from aigw.config.file import CONSUMER_KINDS
 from aigw.control.store import tables
@@ -59,18 +59,16 @@ class Update(NamedTuple):
 
 
 class ConsumerRows:
-    """The rows of a file, all made at one time `now` (unix seconds). `tiers` maps names to ids."""
+    """The rows of a file, all made at one time `now` (unix seconds). `tiers` maps names to ids. Origins name lines less `shift`."""
 
-    def __init__(self, file: File, tiers: Mapping[str, str], hasher: Hasher, now: int, since: Since) -> None:
-        hash_key = hasher.hash_key
-        keys = [
-            (hash_key(key.encode()), key_hint(key)) if isinstance(key, str) else (key, key_hint(""))
-            for key in file.consumers.keys()  # noqa: SIM118  (no mapping)
-        ]
+    def __init__(
+        self, file: File, tiers: Mapping[str, str], hasher: Hasher, now: int, since: Since, shift: int = 0
+    ) -> None:
         shapes = [_shape(kind) for kind in CONSUMER_KINDS]
         ids = [tiers[name] for name in file.consumers.tiers]
+        keys = _hashed(file.consumers, hasher.hash_key)
         self.native = FileConsumerRows(
-            file.consumers, file.name, now, ids, (shapes[0], shapes[1], shapes[2]), keys, since
+            file.consumers, file.name, now, ids, (shapes[0], shapes[1], shapes[2]), keys, since, shift
         )
         self.file = file.name
 
@@ -82,6 +80,13 @@ class ConsumerRows:
     def rows(self, kind: str) -> Iterator[Row]:
         """All rows of a kind, in the order of the file."""
         return (self.row(kind, index) for index in range(self.native.count(kind)))
+
+
+def _hashed(consumers: FileConsumers, hash_key: Callable[[bytes], bytes]) -> Iterator[tuple[bytes, str]]:
+    """HMAC and hint of each key, in the order of the file."""
+    for start in range(0, consumers.count("consumers"), _CHUNK):
+        for key in consumers.keys(start, start + _CHUNK):
+            yield (hash_key(key.encode()), key_hint(key)) if isinstance(key, str) else (key, key_hint(""))
 
 
 def _shape(kind: str) -> list[tuple[str, str]]:
@@ -116,7 +121,8 @@ def updates(session: WriteSession, kind: str, rows: ConsumerRows, changed: list[
         f"SELECT id, n, json_extract(body, '$.created_at'), {_CUSTOM_ID[kind]} FROM {kind}"  # noqa: S608
         " WHERE origin IS NOT NULL AND json_extract(body, '$.tags') IS NULL ORDER BY n"
     )
-    return [Update(*one) for one in rows.native.updatable(kind, changed, session.raw(query))]
+    stored = [one for part in session.raw(query) for one in part]
+    return [Update(*one) for one in rows.native.updatable(kind, changed, stored)]
 
 
 def update_all(session: WriteSession, kind: str, rows: ConsumerRows, found: list[Update]) -> None:

@@ -72,9 +72,10 @@ def declared(file: File, sealer: Sealer, now: int, keys: Keys = NO_KEYS) -> list
     return list(_declared(file, sealer, now, keys))
 
 
-def consumer_rows(file: File, sealer: Sealer, now: int, since: Since) -> ConsumerRows:
-    """Consumers, credentials and acls, made at `now`. A time to live counts from when the file first declared its key."""
-    return ConsumerRows(file, tier_ids(file), sealer, now, since)
+def consumer_rows(file: File, sealer: Sealer, now: int, since: Since, shift: int = 0) -> ConsumerRows:
+    """Consumers, credentials and acls, made at `now`. A time to live counts from when the file first declared its key. `shift`: lines that
+    they stand further down than their origins say."""
+    return ConsumerRows(file, tier_ids(file), sealer, now, since, shift)
 
 
 def consumers_mark(file: File, sealer: Sealer) -> str:
@@ -82,6 +83,11 @@ def consumers_mark(file: File, sealer: Sealer) -> str:
     ids = tier_ids(file)
     parts = [file.name, *(ids[name] for name in file.consumers.tiers)]
     return sealer.hash_key(file.consumers.digest() + "\0".join(parts).encode(errors="surrogateescape")).hex()
+
+
+def section_mark(digest: bytes, file: str, sealer: Sealer) -> str:
+    """A text that differs for sections of other bytes, and of other files. `digest` tells of keys, its HMAC does not."""
+    return sealer.hash_key(b"section\0" + digest + file.encode(errors="surrogateescape")).hex()
 
 
 def rows_of_file(file: File, sealer: Sealer, now: int, since: Since, keys: Keys = NO_KEYS) -> dict[str, list[Row]]:

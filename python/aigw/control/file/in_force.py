@@ -5,7 +5,6 @@ with all findings; then the previous configuration stays in force. Loads run one
 them with the Admin API. Without a file, `start` keeps the entities of an earlier one, unless the order is to delete them.
 """
 
-import ctypes
 import gc
 import os
 import threading
@@ -17,12 +16,15 @@ from typing import Final, Protocol
 
 import sqlalchemy as sa
 
+from aigw._native import give_back_memory
 from aigw.config import (
+    MAX_BYTES,
     ConfigErrors,
     File,
     FileEntity,
     Finding,
     InTheMaking,
+    Known,
     being_written,
     mark_of,
     read_text,
@@ -42,6 +44,7 @@ from aigw.control.file.declare import (
     declared,
     default_tier,
     rows_of_file,
+    section_mark,
     sections_of,
     whole_keys,
 )
@@ -49,7 +52,7 @@ from aigw.control.file.diff import Comparison, compare
 from aigw.control.file.dump import document, rows_of
 from aigw.control.file.kept import Kept, kept
 from aigw.control.file.read import AtStart, FileText, text_of
-from aigw.control.file.stamp import HISTORY, Stamp, history_of, put_history, put_stamp, stamp_of
+from aigw.control.file.stamp import HISTORY, Stamp, StampedSection, history_of, put_history, put_stamp, stamp_of
 from aigw.control.group_commit import GroupCommit
 from aigw.control.publish.publication import Publication
 from aigw.control.store import tables
@@ -108,8 +111,11 @@ class Configuration:
         tokenizers: TokenizerCopies,
         now: Callable[[], float],
         log: Events,
+        most: int = MAX_BYTES,
     ) -> None:
+        """`most`: bytes of a configuration."""
         self.path: Final = path
+        self.most: Final = most
         self.error: LoadError | None = None
         self.stamp: Stamp | None = None
         """The configuration in force; None: no file declared it."""
@@ -208,7 +214,7 @@ class Configuration:
                 if collecting:
                     gc.enable()
                 if large:
-                    give_back()
+                    give_back_memory()
 
     def waits(self, seconds: float) -> None:
         """Report that the file has been changing for so many seconds, and is not in force."""
@@ -222,7 +228,8 @@ class Configuration:
 
     def _checked(self, text: FileText, whole: Callable[[], bool]) -> File:
         try:
-            file = read_text(text.name, text.data, None, text.folder, mark=self._mark)
+            known = self._known(text)
+            file = read_text(text.name, text.data, None, text.folder, mark=self._mark, most=self.most, known=known)
         except ConfigErrors:
             if text.name != POSTED and not whole():
                 raise InTheMaking(text.name) from None
@@ -230,6 +237,22 @@ class Configuration:
         if text.name != POSTED and not whole():
             raise InTheMaking(text.name)
         return file
+
+    def _known(self, text: FileText) -> Known | None:
+        """The section of consumers in force, if a text of this name may have the same rows."""
+        section = self.stamp.section if self.stamp is not None else None
+        if section is None:
+            return None
+
+        def matches(digest: bytes) -> bool:
+            return section_mark(digest, text.name, self._sealer) == section.mark
+
+        def has(username: str) -> bool:
+            with self._store.reading() as reader:
+                row = reader.get("consumers", "username", username, 0)
+                return row is not None and row.origin is not None
+
+        return Known(section.length, section.nodes, section.tiers, matches, has)
 
     def _finished(self) -> bool:
         return self.path is None or not being_written([self.path])
@@ -239,7 +262,7 @@ class Configuration:
             return FileText.of(POSTED, data, self._folder(), os.environ)
         if self.path is None:
             raise ConfigError("there is no configuration file: start with --config FILE, or send the text")
-        text = text_of(self.path, os.environ)
+        text = text_of(self.path, os.environ, self.most)
         self.watched = (self.path, *text.mark.files)
         return text
 
@@ -259,7 +282,7 @@ class Configuration:
 
     def compare(self, name: str, data: bytes) -> Comparison:
         """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
-        file = read_text(name, data, None, self._folder())
+        file = read_text(name, data, None, self._folder(), most=self.most)
         wanted = rows_of_file(file, self._sealer, int(self._now()), self._made, self._keys(file))
         with self._store.reading() as reader:
             sections = (reader.sections(), sections_of(file))
@@ -293,18 +316,29 @@ class Configuration:
     def _apply(self, trigger: str, text: FileText, file: File) -> Outcome:
         now = self._now()
         self._note(text)
-        consumers = consumers_mark(file, self._sealer)
-        stamp = Stamp(text.mark.hash, text.mark.whole, text.name, now, file=self._read, consumers=consumers)
-        entities = declared(file, self._sealer, int(now), self._keys(file))
         # Hundreds of thousands of equal rows need no comparison: the Admin API changes no row of the file.
-        same = self.stamp is not None and self.stamp.consumers == consumers
-        rows = None if same else consumer_rows(file, self._sealer, int(now), self._made)
+        consumers, same = self._same_consumers(file)
+        section, moved = self._section(file), self._moved(file)
+        stamp = Stamp(
+            text.mark.hash, text.mark.whole, text.name, now, file=self._read, consumers=consumers, section=section
+        )
+        entities = declared(file, self._sealer, int(now), self._keys(file))
+        with self._store.reading() as reader:
+            shift = reader.line_shift("consumers") + (moved if file.keeps_consumers or not same else 0)
+        rows = None if same else consumer_rows(file, self._sealer, int(now), self._made, shift)
         names = {e.id: e.name for e in file.entities if e.kind != "plugins"}
         before = self._tokenizers_in_use()
         self.tokenizers.keep(file.tokenizers)
         try:
             done = self._write(
-                trigger, stamp, entities, (default_tier(file), sections_of(file)), names, rows, keeps_consumers=same
+                trigger,
+                stamp,
+                entities,
+                (default_tier(file), sections_of(file)),
+                names,
+                rows,
+                shift,
+                keeps_consumers=same,
             )
         except Conflicts as error:
             raise ConfigErrors(findings(error.found, file)) from None
@@ -339,6 +373,26 @@ class Configuration:
                 path = (*error.entity.path, error.field)
                 raise ConfigErrors([_finding(file, error.message, error.entity, path)]) from None
 
+    def _same_consumers(self, file: File) -> tuple[str, bool]:
+        """The mark of a file's consumers, and whether they are those in force, on the same lines or moved together."""
+        stamp = self.stamp
+        if file.keeps_consumers and stamp is not None:
+            return ("" if self._moved(file) else stamp.consumers), True
+        mark = consumers_mark(file, self._sealer)
+        return mark, stamp is not None and stamp.consumers == mark
+
+    def _section(self, file: File) -> StampedSection | None:
+        """The section of a file's consumers, as the stamp keeps it."""
+        if (found := file.section) is None:
+            return None
+        mark = section_mark(found.digest, file.name, self._sealer)
+        return StampedSection(found.length, found.nodes, found.line, found.tiers, mark)
+
+    def _moved(self, file: File) -> int:
+        """Lines that a file's section of consumers stands further down than in the text in force; 0 where one has none."""
+        before = self.stamp.section if self.stamp is not None else None
+        return 0 if before is None or file.section is None else file.section.line - before.line
+
     def _tokenizers_in_use(self) -> set[str]:
         """The names of the copies that the publication names."""
         models = [model.entity.tokenizer_file for model in self._publication.world.models.values()]
@@ -364,10 +418,12 @@ class Configuration:
         settings: tuple[str | None, Sections],
         names: dict[str, str],
         rows: ConsumerRows | None = None,
+        shift: int = 0,
         *,
         keeps_consumers: bool = False,
     ) -> Difference:
-        """`settings`: the id of the default tier, and the sections."""
+        """`settings`: the id of the default tier, and the sections. `shift`: lines that consumers stand further down than their origins
+        say."""
 
         def operation(session: WriteSession) -> Difference:
             def name(key: str) -> str | None:
@@ -377,6 +433,7 @@ class Configuration:
                 return name_of(row.body) if row is not None else None
 
             (before, sections), kept = (session.default_tier(), session.sections()), len(session.changes)
+            session.set_line_shift(shift)
             apply(session, entities, rows, *settings, keeps_consumers=keeps_consumers)
             done = difference(session.changes[kept:], name, (before, settings[0]), (sections, settings[1]))
             put_stamp(session, stamp)
@@ -390,6 +447,8 @@ class Configuration:
             with self._store.reading() as reader:
                 self.stamp = stamp_of(reader)
             raise
+        finally:
+            rows = None  # the writer holds the operation until it has copied its log: a large file would stay as long
         self.stamp = stamp
         return done
 
@@ -485,11 +544,4 @@ def _finding(file: File, message: str, at: Origin | FileEntity | None, path: Pat
     return Finding(file.name, at.line, column, dotted(path), message)
 
 
-def give_back() -> None:
-    """Return the memory of a large file to the system: the allocator would keep it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-__all__ = ["HISTORY", "POSTED", "Configuration", "Events", "LoadError", "Outcome", "give_back"]
+__all__ = ["HISTORY", "POSTED", "Configuration", "Events", "LoadError", "Outcome"]

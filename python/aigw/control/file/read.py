@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from aigw.config import (
+    MAX_BYTES,
     ConfigErrors,
     File,
     Fingerprint,
@@ -57,19 +58,21 @@ class AtStart:
     errors: ConfigErrors | None = None
 
 
-def read_at_start(path: Path | None, store: Path, *, must: bool, progress: Progress | None = None) -> AtStart:
+def read_at_start(
+    path: Path | None, store: Path, *, must: bool, progress: Progress | None = None, most: int = MAX_BYTES
+) -> AtStart:
     """Read and check the file before the store is opened. `must`: a gateway starts, so errors raise
     ConfigErrors. Otherwise a control process restarts: a posted text may be in force, and a file unchanged since then is not read."""
     if path is None:
         return AtStart()
     try:
         _await_writers(path, WAIT_FOR_WRITER_S if must else 0.0)
-        text = text_of(path, os.environ)
+        text = text_of(path, os.environ, most)
         stamp = peek(store)
         if stamp is not None and text.mark.whole in ((stamp.whole,) if must else (stamp.whole, stamp.file)):
             return AtStart(text)
         mark, copies = mark_in(store.parent) or NEW_MARK, copies_in_force(store)
-        return AtStart(text, read_text(text.name, text.data, None, text.folder, progress, mark, copies))
+        return AtStart(text, read_text(text.name, text.data, None, text.folder, progress, mark, copies, most=most))
     except ConfigErrors as error:
         if must:
             raise
@@ -85,5 +88,5 @@ def _await_writers(path: Path, patience: float) -> None:
         time.sleep(_LOOK_S)
 
 
-def text_of(path: Path, environment: Mapping[str, str]) -> FileText:
-    return FileText.of(str(path), read_bytes(str(path)), path.parent, environment)
+def text_of(path: Path, environment: Mapping[str, str], most: int = MAX_BYTES) -> FileText:
+    return FileText.of(str(path), read_bytes(str(path), most), path.parent, environment)

@@ -27,10 +27,23 @@ _HISTORY: Final = "configuration_history"
 
 
 @dataclass(frozen=True, slots=True)
+class StampedSection:
+    """The section of consumers of the text in force, for a reload that reads around it: `config.Section`, with an HMAC (`mark`) in place of
+    its digest. `line`: of its key, where the text in force has it."""
+
+    length: int
+    nodes: int
+    line: int
+    tiers: tuple[str, ...]
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """The configuration in force. `hash`: of its text; `whole`: of the text with all references resolved; `source`: the file's
     name or `POST /config`; `loaded_at`: unix seconds. `file`: `whole` of the file at that time, which differs from the posted
-    text in force; the file rules again when it changes. `consumers`: of everything that the text says of consumers; empty if unknown."""
+    text in force; the file rules again when it changes. `consumers`: of everything that the text says of consumers; empty if unknown.
+    `section`: of their section, if it can be read around."""
 
     hash: str
     whole: str
@@ -39,6 +52,7 @@ class Stamp:
     version: str = VERSION
     file: str = ""
     consumers: str = ""
+    section: StampedSection | None = None
 
 
 def peek(path: Path) -> Stamp | None:
@@ -81,7 +95,10 @@ def _parsed(text: str) -> Stamp:
     """The stored stamp. Another version's matches no file: its `whole` and `file` are empty."""
     found = orjson.loads(text)
     if found["version"] == VERSION:
-        return Stamp(**found)
+        section = found.pop("section", None)
+        if section is not None:
+            section = StampedSection(**{**section, "tiers": tuple(section["tiers"])})
+        return Stamp(**found, section=section)
     known = found.get("hash", ""), "", found.get("source", ""), found.get("loaded_at", 0.0)
     return Stamp(*known, version=found["version"])
 

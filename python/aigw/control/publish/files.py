@@ -1,11 +1,19 @@
 """The publisher of the snapshot's files as a protocol, which `aigw._native.Publisher` and the fake of the tests implement."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.ledger.source import Source
 from aigw.types import JsonDict, MetricLabels
+
+
+class KeyBase(Protocol):
+    """`aigw._native.KeyBase`: a base while it is read, some thousand records at a time."""
+
+    def __len__(self) -> int: ...
+    def consumers(self, records: Sequence[ConsumerRecord]) -> None: ...
+    def credentials(self, records: Sequence[tuple[int, str, str, bytes, int]]) -> None: ...
 
 
 class Publisher(Protocol):
@@ -19,7 +27,8 @@ class Publisher(Protocol):
     def adopts_rows(self) -> bool: ...
     def adopt_rows(self, series: list[tuple[int, int, int]], calls: list[tuple[int, int, int]]) -> None: ...
     def make_room(self) -> None: ...
-    def write_base(self, consumers: Iterable[ConsumerRecord], credentials: Iterable[CredentialRecord]) -> None: ...
+    def new_base(self) -> KeyBase: ...
+    def write_base(self, base: Any) -> None: ...  # its own kind of `KeyBase`
     def append(
         self,
         upserts_consumers: list[ConsumerRecord],

@@ -32,7 +32,7 @@ from aigw.control.publish.compile import (
     consumer_record,
 )
 from aigw.control.publish.compile_tiers import Rows
-from aigw.control.publish.files import Publisher
+from aigw.control.publish.files import KeyBase, Publisher
 from aigw.control.publish.prices import Note, versions
 from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
@@ -92,8 +92,7 @@ class InForce:
 class Base:
     """All records at one moment, and the profiles that they reference."""
 
-    consumers: list[ConsumerRecord]
-    credentials: list[CredentialRecord]
+    records: KeyBase
     profiles: Profiles
     fresh: dict[tuple[str, str], int]
 
@@ -195,7 +194,7 @@ class Publication:
         the caller stores them in the same transaction. Raises Unservable, OSError."""
         much = len(self._pending) > max(MERGE_AT_LEAST, self._base_records // REWRITE_SHARE)
         if self._everything or self._renewing or much:
-            base = read_base(reader, self.world, self.numbers.copy(), now, may_number=True)
+            base = self.read_base(reader, self.world, self.numbers.copy(), now, may_number=True)
             self.numbers.take(base.fresh, fresh=True)
             self._prepared = _Prepared(self._compile(reader, now, base.profiles), False, base)
             self._ensure_columns()
@@ -240,6 +239,12 @@ class Publication:
         except (OSError, ValueError) as error:
             self.in_force = replace(self.in_force, error=str(error), failed_at=now)
             raise
+
+    def read_base(
+        self, reader: StoreReader, world: World, numbers: Numbers, now: int, *, may_number: bool = False
+    ) -> Base:
+        """All records, for a new base."""
+        return read_base(self._publisher.new_base(), reader, world, numbers, now, may_number=may_number)
 
     def renew(self) -> None:
         """Make the next `prepare` write every file again, after a worker failed to read one."""
@@ -296,9 +301,10 @@ class Publication:
 
     def _write(self, base: Base) -> None:
         """Write the base. Records now reference the base's profiles."""
-        self._publisher.write_base(base.consumers, base.credentials)
+        records = len(base.records)
+        self._publisher.write_base(base.records)
         self._new_base = True
-        self._base_records = len(base.consumers) + len(base.credentials)
+        self._base_records = records
         self.profiles = base.profiles
         self._policy_dirty = True
 
@@ -419,24 +425,31 @@ class Publication:
                 self._ensured[column.n] = rows
 
 
-def read_base(reader: StoreReader, world: World, numbers: Numbers, now: int, *, may_number: bool = False) -> Base:
-    """All records, with new profiles. Slow for many consumers; it shares no data with the writer, so another thread may run it.
-    Raises KeyError if an entity or a column was added during the read; then the caller tries again later. With `may_number` it
-    assigns numbers to new columns in `numbers`, which must be a copy."""
+def read_base(
+    records: KeyBase, reader: StoreReader, world: World, numbers: Numbers, now: int, *, may_number: bool = False
+) -> Base:
+    """All records into the empty base `records`, with new profiles. Slow for many consumers; it shares no data with the writer,
+    so another thread may run it. Raises KeyError if an entity or a column was added during the read; then the caller tries
+    again later. With `may_number` it assigns numbers to new columns in `numbers`, which must be a copy."""
     profiles = Profiles()
     own: dict[str, list[JsonDict]] = {}
     for body in reader.consumer_plugins():
         own.setdefault(body["consumer"]["id"], []).append(body)
     groups = reader.all_groups()
     tiers, special = {key: tier.n for key, tier in world.tiers.items()}, own.keys() | groups.keys()
-    consumers = [
-        ConsumerRecord(*row[:4], [], tiers[row[4]] if row[4] else 0, [])  # as `consumer_record` makes nearly all
-        if row[1] not in special
-        else consumer_record(row, groups.get(row[1], []), own.get(row[1], ()), world, profiles, numbers)
-        for row in reader.consumers()
-    ]
+    for rows in reader.consumers():
+        records.consumers(
+            [
+                ConsumerRecord(
+                    *row[:4], [], tiers[row[4]] if row[4] else 0, []
+                )  # as `consumer_record` makes nearly all
+                if row[1] not in special
+                else consumer_record(row, groups.get(row[1], []), own.get(row[1], ()), world, profiles, numbers)
+                for row in rows
+            ]
+        )
     if numbers.fresh and not may_number:
         raise KeyError("a counter column was added while the base was read")
-    owners = {consumer.id: consumer.n for consumer in consumers}
-    credentials = [CredentialRecord._make(row) for row in reader.credentials(now, owners)]
-    return Base(consumers, credentials, profiles, numbers.fresh)
+    for credentials in reader.credentials(now):
+        records.credentials(credentials)
+    return Base(records, profiles, numbers.fresh)

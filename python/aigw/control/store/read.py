@@ -8,7 +8,8 @@ import orjson
 import sqlalchemy as sa
 
 from aigw.control.store import tables
-from aigw.control.store.rows import DEFAULT_TIER, LEDGER, SECTIONS, V1, Row, Sections, row_of
+from aigw.control.store.origin import ReadOnly
+from aigw.control.store.rows import DEFAULT_TIER, LEDGER, LINE_SHIFT, SECTIONS, SHIFTED, V1, Row, Sections, row_of
 from aigw.types import JsonDict
 
 
@@ -68,17 +69,33 @@ class StoreReader:
         ):
             yield row_of(kind, record)
 
-    def credentials(self, now: int, owners: Mapping[str, int]) -> list[tuple[int, str, int, bytes, int]]:
-        """(n, id, consumer's n, hmac, expires_at) of every credential. `owners`: numbers by id; a join would search the index
+    def credentials(self, now: int) -> Iterator[list[tuple[int, str, str, bytes, int]]]:
+        """(n, id, consumer's id, hmac, expires_at) of every credential, in parts. A join for the consumer's number would search the index
         once for each credential."""
         k = tables.keyauth_credentials
-        query = sa.select(k.c.n, k.c.id, k.c.consumer, k.c.hash, k.c.expires_at).where(*_alive(k.name, now))
-        return [(n, key, owners[owner], digest, end) for n, key, owner, digest, end in self._tuples(query)]
+        return self._parts(sa.select(k.c.n, k.c.id, k.c.consumer, k.c.hash, k.c.expires_at).where(*_alive(k.name, now)))
 
-    def consumers(self) -> list[tuple[int, str, str | None, str | None, str | None]]:
-        """(n, id, username, custom_id, tier's id) of every consumer."""
+    def consumers(self) -> Iterator[list[tuple[int, str, str | None, str | None, str | None]]]:
+        """(n, id, username, custom_id, tier's id) of every consumer, in parts."""
         c = tables.consumers.c
-        return self._tuples(sa.select(c.n, c.id, c.username, c.custom_id, c.tier))
+        return self._parts(sa.select(c.n, c.id, c.username, c.custom_id, c.tier))
+
+    def origins(self, kind: str) -> Iterator[tuple[str, str]]:
+        """(id, column `origin`) of every entity of a kind of the configuration file in force; there may be a million."""
+        c = tables.ENTITIES[kind].c
+        for part in self._parts(sa.select(c.id, c.origin).where(c.origin.is_not(None))):
+            yield from part
+
+    def line_shift(self, kind: str) -> int:
+        """Lines that the origins of a kind stand further down in the file than they say."""
+        c = tables.meta.c
+        found = self.connection.scalar(sa.select(c.value).where(c.key == LINE_SHIFT)) if kind in SHIFTED else None
+        return int(found or 0)
+
+    def must_be_of(self, kind: str, row: Row, *, file: bool = False) -> None:
+        """Raises ReadOnly if the Admin API would change an entity of the file."""
+        if row.origin is not None and not file:
+            raise ReadOnly(row.body, row.origin._replace(line=row.origin.line + self.line_shift(kind)))
 
     def members(self, tier: str) -> Iterator[Row]:
         """The consumers of a tier, by id, streamed."""
@@ -182,14 +199,20 @@ class StoreReader:
         return found
 
     def _tuples(self, query: sa.Select[Any]) -> list[Any]:
-        """All records as tuples of the driver: SQLAlchemy's rows cost more, and there may be a million."""
+        """All records as tuples of the driver: SQLAlchemy's rows cost more."""
+        return [one for part in self._parts(query) for one in part]
+
+    def _parts(self, query: sa.Select[Any]) -> Iterator[list[Any]]:
+        """The same, some thousand at a time: there may be a million."""
         return self.raw(str(query.compile(self.connection, compile_kwargs={"literal_binds": True})))
 
-    def raw(self, query: str) -> list[Any]:
-        """All records of a query in SQL, as tuples of the driver."""
-        cursor = self.connection.exec_driver_sql(query).cursor
+    def raw(self, query: str) -> Iterator[list[Any]]:
+        """All records of a query in SQL, as tuples of the driver, `PART` at a time."""
+        result = self.connection.exec_driver_sql(query)  # its end would close the cursor
+        cursor = result.cursor
         assert cursor is not None
-        return list(cursor.fetchall())
+        while part := cursor.fetchmany(PART):
+            yield list(part)
 
     def count(self, table: sa.Table) -> int:
         """The number of rows of a table."""
@@ -216,6 +239,8 @@ class StoreReader:
         return [tuple(r) for r in self.connection.execute(query.order_by(c.tag, c.kind, c.id).limit(size))]
 
 
+PART: Final = 5000
+"""Records that are in memory at once where there may be a million: some megabytes."""
 NAMED_AT_ONCE: Final = 500
 _COLLECTIONS: Final = {
     "consumer": "consumers", "credential": "keyauth_credentials", "tier": "tiers", "route": "routes", "model": "models",

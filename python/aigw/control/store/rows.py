@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from aigw.control.store import tables
-from aigw.control.store.origin import Origin, ReadOnly
+from aigw.control.store.origin import Origin
 from aigw.entities import KINDS, EntityKind
 from aigw.types import JsonDict
 
@@ -35,6 +35,10 @@ Sections = Mapping[str, JsonDict | None]
 SEALED_KEYS: Final = "sealed_keys"
 """The key of `meta` that a store has where credentials may have a sealed key."""
 NO_SECTIONS: Final[Sections] = {}
+LINE_SHIFT: Final = "consumer_lines"
+"""The key of `meta` with the lines that the file's consumers have moved by since their origins were written."""
+SHIFTED: Final = ("consumers", "keyauth_credentials", "acls")
+"""Kinds whose origins have lines that move so: a line more in the file would rewrite a million rows."""
 SETTINGS: Final = "settings"
 """The kind of a change to a setting of the gateway. Such a change has no rows."""
 
@@ -123,12 +127,6 @@ def columns_of(kind: EntityKind, row: Row) -> JsonDict:
     elif kind.name == "plugins":
         values["scope"] = scope_of(body)
     return values
-
-
-def must_be_of(file: bool, row: Row) -> None:
-    """Raises ReadOnly if the Admin API would change an entity of the file."""
-    if row.origin is not None and not file:
-        raise ReadOnly(row.body, row.origin)
 
 
 def scope_of(plugin: JsonDict) -> str:

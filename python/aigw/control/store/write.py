@@ -15,6 +15,7 @@ from aigw.control.store.origin import Origin, content_hash
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import (
     DEFAULT_TIER,
+    LINE_SHIFT,
     SEALED_KEYS,
     SETTINGS,
     BulkChange,
@@ -23,7 +24,6 @@ from aigw.control.store.rows import (
     Row,
     UniqueViolation,
     columns_of,
-    must_be_of,
     row_of,
 )
 from aigw.entities import KINDS, EntityKind
@@ -72,7 +72,7 @@ class WriteSession(StoreReader):
         file writes. Raises UniqueViolation, ReadOnly."""
         table, key = tables.ENTITIES[kind.name], body["id"]
         if before is not None:
-            must_be_of(origin is not None, before)
+            self.must_be_of(kind.name, before, file=origin is not None)
         n = (before.n if before else self.number(kind.name, key)) if kind.numbered else 0
         if origin is not None:
             origin = origin._replace(hash=content_hash(body, digest.hex(), expires_at, before and before.tier))
@@ -101,7 +101,7 @@ class WriteSession(StoreReader):
         """Replace the tier of a consumer. Raises ReadOnly."""
         if consumer.tier == tier:
             return consumer
-        must_be_of(False, consumer)
+        self.must_be_of("consumers", consumer)
         after = consumer._replace(tier=tier)
         c = tables.consumers
         self.connection.execute(sa.update(c).where(c.c.id == consumer.id).values(tier=tier))
@@ -113,7 +113,7 @@ class WriteSession(StoreReader):
         c = tables.consumers
         members = [row_of(c.name, r) for r in self.connection.execute(sa.select(c).where(c.c.tier == tier)).all()]
         for row in members:
-            must_be_of(False, row)
+            self.must_be_of("consumers", row)
         self.connection.execute(sa.update(c).where(c.c.tier == tier).values(tier=None))
         self.changes += [Change(c.name, row, row._replace(tier=None)) for row in members]
 
@@ -137,9 +137,15 @@ class WriteSession(StoreReader):
             self.connection.execute(sa.insert(tables.meta).values(key=name, value=orjson.dumps(spec).decode()))
         self.changes.append(Change(SETTINGS, None, None))
 
+    def set_line_shift(self, lines: int) -> None:
+        """Set the lines that the file's consumers stand further down than their origins say."""
+        c = tables.meta.c
+        self.connection.execute(sa.delete(tables.meta).where(c.key == LINE_SHIFT))
+        self.connection.execute(sa.insert(tables.meta).values(key=LINE_SHIFT, value=str(lines)))
+
     def delete(self, kind: EntityKind, row: Row, *, by_file: bool = False) -> None:
         """Delete an entity and the entities below it. Raises Referenced, ReadOnly."""
-        must_be_of(by_file, row)
+        self.must_be_of(kind.name, row, file=by_file)
         for other in KINDS.values():
             for field, target in other.foreign.items():
                 if target != kind.name:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aigw._native import FileConsumerRows
-from aigw.config import ConfigErrors, read_text
+from aigw.config import ConfigErrors, read_text, section, source
 from aigw.config.file import CONSUMER_KINDS, entity_id
 from aigw.control.file import apply, consumers, in_force
 from aigw.control.file.conflicts import Conflict
@@ -285,8 +285,8 @@ def test_rows_refuse_arguments_that_do_not_fit_their_consumers() -> None:
     shapes, key = (fields, fields, fields), (b"d" * 32, "")
     for tiers, keys in (([], [key]), (["1"], []), (["1"], [(b"", "")])):
         with pytest.raises(ValueError):
-            FileConsumerRows(parsed.consumers, "f", 0, tiers, shapes, keys, lambda ids: {})
-    rows = FileConsumerRows(parsed.consumers, "f", 0, ["1"], shapes, [key], lambda ids: {})
+            FileConsumerRows(parsed.consumers, "f", 0, tiers, shapes, keys, lambda ids: {}, 0)
+    rows = FileConsumerRows(parsed.consumers, "f", 0, ["1"], shapes, [key], lambda ids: {}, 0)
     work: list[Callable[[], object]] = [
         lambda: rows.row("consumers", 1),
         lambda: rows.records("consumers", 0, 2, 0, {}),
@@ -296,7 +296,7 @@ def test_rows_refuse_arguments_that_do_not_fit_their_consumers() -> None:
         with pytest.raises(IndexError):
             one()
     with pytest.raises(ValueError):
-        rows.compare("tiers", {})
+        rows.compare("tiers", [])
 
 
 def test_equal_consumers_are_not_compared_with_the_store(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,3 +323,65 @@ def test_equal_consumers_are_not_compared_with_the_store(gateway: Gateway, monke
     gateway.close()
     gateway.open(forget=True)
     assert load(gateway, text())["added"] == 2 * COUNT + 2, "they had left the store"
+
+
+def declared_line(gateway: Gateway, path: str) -> int:
+    """The line of the file that a refused change names."""
+    answer = gateway.call("DELETE", path, 409)
+    line: int = answer["fields"]["@declared_by"]["line"]
+    assert f":{line} " in answer["message"] or f":{line}" in answer["message"]
+    return line
+
+
+@pytest.fixture
+def any_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections of any length are known."""
+    monkeypatch.setattr(section, "AT_LEAST", 1)
+
+
+def test_a_file_with_the_same_section_is_not_read_whole(
+    gateway: Gateway, any_section: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its consumers stay as they are, and know the lines that they stand on now."""
+    long = text().replace(b"key-of-consumer-", b"long-key-of-consumer-")
+    load(gateway, long)
+    before = held(gateway.data / "store.db")
+
+    def unwanted(*_: object) -> None:
+        raise AssertionError("the section is the same")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(source, "load_yaml", unwanted)
+        for head, line in ((b"", 3), (b"# one\n# two\n", 5), (b"\n", 4), (b"", 3)):
+            tiers = b"tiers: {free: {limits: [{requests: %d, per: day}]}, pro: {}}" % (line * 10)
+            plugin = b"plugins: [{name: rate-limiting, consumer: u3, config: {minute: %d}}]\n" % line
+            found = load(gateway, head + long.replace(b"tiers: {free: {}, pro: {}}", tiers) + plugin)
+            assert found["changed"] >= 1 and found["removed"] == 0
+            assert declared_line(gateway, "/consumers/u0") == line
+            assert declared_line(gateway, "/consumers/u7") == line + 7
+        gateway.close()
+        gateway.open()
+        load(gateway, b"\n\n" + long)
+    assert declared_line(gateway, "/consumers/u1") == 6
+    after = held(gateway.data / "store.db")
+    assert all(after[kind] == before[kind] for kind in CONSUMER_KINDS)
+    load(gateway, b"\n" + long + b"- {username: late, tier: free}\n")
+    assert declared_line(gateway, "/consumers/late") == 4 + COUNT
+    assert declared_line(gateway, "/consumers/u1") == 5
+    after = held(gateway.data / "store.db")
+    assert all(set(after[kind]) >= set(before[kind]) for kind in CONSUMER_KINDS), "no row of the others was written"
+    taken = gateway.post("/consumers", username="mine")["id"]
+    with pytest.raises(ConfigErrors) as caught:
+        gateway.control.configuration.load("api", b"\n\n\n" + long + b"- {username: mine, tier: free}\n")
+    (finding,) = caught.value.findings
+    assert finding.line == 6 + COUNT and taken in finding.message
+
+
+def test_a_tier_that_consumers_need_cannot_leave_a_file_with_the_same_section(
+    gateway: Gateway, any_section: None
+) -> None:
+    long = text().replace(b"key-of-consumer-", b"long-key-of-consumer-")
+    load(gateway, long)
+    with pytest.raises(ConfigErrors) as caught:
+        gateway.control.configuration.load("api", long.replace(b"tiers: {free: {}, pro: {}}", b"tiers: {pro: {}}"))
+    assert caught.value.findings[0].line == 3 and "no tier 'free'" in caught.value.findings[0].message
