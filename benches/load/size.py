@@ -1,9 +1,10 @@
-"""Measures a gateway with very many keys: `python -m benches.load.size --consumers 300000 [--by file|post|admin]`.
+"""Measures a gateway with very many keys: `python -m benches.load.size --consumers 300000 [--by file|post|admin|each]`.
 
-N consumers with a key each come from the configuration file (`file`), from a text to `POST /config` (`post`), or from the store as the
-Admin API leaves it (`admin`). Measured at the client: the load; a limit of one tier changed there, until a request shows it; a line
-more above the consumers. Each step has its seconds, the processor seconds of the control process, and its memory: at the peak
-of the step, and 5 s after it. `benches.load.changes` measures single changes through the Admin API.
+N consumers with a key each come from the configuration file (`file`), from a text to `POST /config` (`post`), from the store as the Admin
+API leaves it (`admin`), or one by one through the Admin API over 16 connections (`each`). Measured at the client: the load; a limit
+of one tier changed there, until a request shows it; a line more above the consumers. Each step has its seconds, the processor
+seconds of the control process, and its memory: at the peak of the step, and 5 s after it. `benches.load.changes` measures single
+changes through the Admin API.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from benches.load.keys import fill
 from benches.load.report import keep
 
 ROUNDS = 3
+CONNECTIONS = 16
 CALM_S = 5.0
 LOAD_S = 600.0
 FIRST = "key-of-consumer-1"
@@ -80,7 +83,9 @@ class Run:
         self.command = [sys.executable, "-P", "-m", "aigw", "serve", "--data", str(self.data), "--workers", "2"]
         self.command += ["--proxy", f"127.0.0.1:{self.proxy}", "--admin", f"127.0.0.1:{admin}"]
         self.api, self.v1 = f"http://127.0.0.1:{admin}", f"http://127.0.0.1:{self.proxy}/v1"
-        self.texts = {n: file_of(consumers if by != "admin" else 0, upstream, n) for n in range(1000, 1001 + ROUNDS)}
+        self.texts = {
+            n: file_of(consumers if by in ("file", "post") else 0, upstream, n) for n in range(1000, 1001 + ROUNDS)
+        }
         self.key = FIRST
         if by == "file":
             self.file.write_text(self.texts[1000])
@@ -105,9 +110,22 @@ class Run:
         self.key = call("POST", f"{self.api}/consumers/mover/key-auth", {})["key"]
         call("POST", f"{self.api}/consumers/mover/consumer_groups", {"group": "other"})
 
+    def each(self, consumers: int) -> None:
+        """Make consumers with a key each, over several connections."""
+        left = iter(range(consumers))
+
+        def work() -> None:
+            for n in left:
+                call("POST", f"{self.api}/consumers", {"username": f"c-{n}"})
+                call("POST", f"{self.api}/consumers/c-{n}/key-auth", {"key": f"key-of-consumer-{n}"})
+
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            for done in [pool.submit(work) for _ in range(CONNECTIONS)]:
+                done.result()
+
     def change(self, limit: int, head: str = "") -> None:
         """Change the tier, and wait until a request shows it."""
-        if self.by == "admin":
+        if self.by in ("admin", "each"):
             call("PUT", f"{self.api}/tiers/other", {"limits": [{"requests": limit, "per": "day"}]})
         elif self.by == "post":
             post(f"{self.api}/config", head + self.texts[limit])
@@ -138,13 +156,17 @@ def measure(consumers: int, by: str, folder: Path) -> dict[str, Any]:
         servers.append(gateway)
         steps = Steps(gateway)
         steps.note("start", time.perf_counter() - began)
-        if by == "admin":
+        if by == "each":
+            post(f"{run.api}/config", run.texts[1000].replace("consumers:", ""))
+            call("PUT", f"{run.api}/tiers/other", {"limits": [{"requests": 1000, "per": "day"}]})
+            steps("load", partial(run.each, consumers))
+        if by in ("admin", "each"):
             run.join()
         elif by == "post":
             steps("load", lambda: run.change(1000))
         for n in range(1001, 1001 + ROUNDS):
             steps(f"tier changed {n - 1000}", partial(run.change, n))
-        if by != "admin":
+        if by in ("file", "post"):
             steps("a line more", lambda: run.change(1000, "# one line more\n"))
         for path in ("/metrics", "/usage?group_by=consumer"):
             steps(f"GET {path}", partial(run.read, path))
@@ -158,7 +180,7 @@ def measure(consumers: int, by: str, folder: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benches.load.size")
     parser.add_argument("--consumers", type=int, default=300_000)
-    parser.add_argument("--by", choices=("file", "post", "admin"), default="file")
+    parser.add_argument("--by", choices=("file", "post", "admin", "each"), default="file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aigw-bench-") as name:
         try:

@@ -63,7 +63,7 @@ def test_control_keeps_little_for_each_key_and_reads_none_again(tmp_path: Path) 
         # The bytes of the file, and twice more of them on their way: a tree of all consumers takes ten times the bytes.
         assert memory(control, "VmHWM") < rest + 3 * len(whole) + 8 * MIB
         refused = httpx.delete(f"{gateway.admin}/consumers/c9", trust_env=False)
-        assert refused.status_code == 409 and refused.json()["fields"]["@declared_by"]["line"] == 12
+        assert refused.status_code == 409 and refused.json()["fields"]["@declared_by"]["line"] == 13
     finally:
         assert gateway.process.end() == 0
 
