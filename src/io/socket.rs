@@ -240,6 +240,15 @@ fn queued(socket: RawFd) -> Option<u64> {
     (status == 0).then(|| u64::try_from(queued).unwrap_or(0))
 }
 
+/// Lets the kernel receive so many bytes ahead of a socket's reader, at most; it doubles the number for its own records. A socket without the
+/// bound still works. The number must be of an open file of the caller.
+pub(crate) fn bound_received_ahead(socket: RawFd, bytes: u32) {
+    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+    // SAFETY: the kernel reads one int through the pointer, which is valid for that. A number that is no open socket is an error.
+    let _ = unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw const value).cast(), length) };
+}
+
 /// Offset of `tcpi_bytes_acked` in `struct tcp_info` (since 4.1; the layout only grows).
 const BYTES_ACKED: usize = 120;
 
