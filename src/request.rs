@@ -69,24 +69,35 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// A client's connection, by facts that no two connections of one worker share: the same address may call the plain and the TLS address.
+/// An address of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Listens {
+    /// For clients without TLS.
+    Plain,
+    /// For clients with TLS.
+    Tls,
+    /// For the worker's own connections, which carry the bytes of the clients with TLS.
+    Private,
+}
+
+/// A client's connection, by facts that no two connections of one worker share: one address of a client may call each of the worker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientConnection {
     /// The client's address; IPv4 never as IPv6.
     pub peer: SocketAddr,
-    /// It is one of the TLS address.
-    pub tls: bool,
+    /// The worker's address that it called.
+    pub at: Listens,
 }
 
 impl ClientConnection {
     /// IPv4-mapped IPv6 and IPv4 are the same peer; scope ids do not matter.
     #[must_use]
-    pub fn new(peer: SocketAddr, tls: bool) -> Self {
+    pub fn new(peer: SocketAddr, at: Listens) -> Self {
         let peer = match peer.ip() {
             IpAddr::V4(_) => peer,
             IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), peer.port()),
         };
-        Self { peer, tls }
+        Self { peer, at }
     }
 }
 
@@ -144,7 +155,8 @@ impl Head {
     /// The client's connection, by which its socket is found; `None` when the server does not know it.
     #[must_use]
     pub fn connection(&self) -> Option<ClientConnection> {
-        Some(ClientConnection::new(self.peer?, self.tls))
+        let at = if self.tls { Listens::Tls } else { Listens::Plain };
+        Some(ClientConnection::new(self.peer?, at))
     }
 
     /// The client's IP address as text; empty when the server does not know it.

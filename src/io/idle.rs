@@ -85,7 +85,7 @@ mod tests {
     fn flow(received: u64, acked: u64, quiet: u64, unanswered: u64) -> Flow {
         let (quiet, unanswered) = (Duration::from_millis(quiet), Duration::from_millis(unanswered));
         Flow {
-            client: ClientConnection::new(([127, 0, 0, 1], 9).into(), false),
+            client: ClientConnection::new(([127, 0, 0, 1], 9).into(), aigw_core::request::Listens::Plain),
             received,
             acked,
             quiet,

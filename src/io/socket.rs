@@ -6,7 +6,7 @@
 //! number, reading `tcp_info`).
 #![allow(unsafe_code)]
 
-use aigw_core::request::ClientConnection;
+use aigw_core::request::{ClientConnection, Listens};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::net::{Shutdown, getpeername, getsockname, shutdown};
 use std::collections::HashMap;
@@ -151,12 +151,14 @@ pub fn cut(client: ClientConnection) -> bool {
 /// closed, and another one may have its number.
 static SEEN: Mutex<Option<HashMap<ClientConnection, RawFd>>> = Mutex::new(None);
 
-/// The local port of TLS connections; 0 where there is none.
+/// The local ports of TLS connections, and of the worker's own that carry their bytes; 0 where there is none.
 static TLS_PORT: AtomicU16 = AtomicU16::new(0);
+static PRIVATE_PORT: AtomicU16 = AtomicU16::new(0);
 
-/// From now on connections at this local port are those of the TLS address.
-pub(crate) fn tls_is_at(port: u16) {
+/// From now on connections at these local ports are those of the TLS address, and the worker's own that carry their bytes.
+pub(crate) fn tls_is_at(port: u16, private: u16) {
     TLS_PORT.store(port, Ordering::Relaxed);
+    PRIVATE_PORT.store(private, Ordering::Relaxed);
 }
 
 /// A duplicate of the socket of `client`. A walk over all files costs a microsecond for each, so it notes all clients.
@@ -198,8 +200,13 @@ fn open_files() -> Option<Vec<RawFd>> {
 /// The other end of a socket as a client. Sockets that are no client's have others, which nobody looks for.
 fn client_of(socket: BorrowedFd<'_>) -> Option<ClientConnection> {
     let peer = SocketAddr::try_from(getpeername(socket).ok()??).ok()?;
-    let tls = TLS_PORT.load(Ordering::Relaxed);
-    Some(ClientConnection::new(peer, tls != 0 && local_port(socket) == Some(tls)))
+    let (tls, private) = (TLS_PORT.load(Ordering::Relaxed), PRIVATE_PORT.load(Ordering::Relaxed));
+    let at = match if tls == 0 { None } else { local_port(socket) } {
+        Some(port) if port == tls => Listens::Tls,
+        Some(port) if port == private => Listens::Private,
+        _ => Listens::Plain,
+    };
+    Some(ClientConnection::new(peer, at))
 }
 
 fn local_port(socket: BorrowedFd<'_>) -> Option<u16> {
@@ -265,4 +272,35 @@ fn info(socket: RawFd, least: usize) -> Option<[u8; 256]> {
         libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
     };
     (status == 0 && length as usize >= least).then_some(info)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn connections_from_one_port_are_told_apart_by_the_address_that_they_call() -> io::Result<()> {
+        let mut called = Vec::new();
+        for _ in 0..3 {
+            called.push(TcpListener::bind("127.0.0.1:0").await?);
+        }
+        let ports = called.iter().map(|one| Ok(one.local_addr()?.port())).collect::<io::Result<Vec<u16>>>()?;
+        tls_is_at(ports[1], ports[2]);
+        let (mut from, mut ends) = ("127.0.0.3:0".parse().map_err(io::Error::other)?, Vec::new());
+        for listener in &called {
+            let client = TcpSocket::new_v4()?;
+            client.set_reuseaddr(true)?;
+            client.bind(from)?;
+            from = client.local_addr()?;
+            ends.push(client.connect(listener.local_addr()?).await?);
+            ends.push(listener.accept().await?.0);
+        }
+        for (at, port) in [Listens::Plain, Listens::Tls, Listens::Private].into_iter().zip(ports) {
+            let found = find(ClientConnection::new(from, at));
+            assert_eq!(found.and_then(|socket| local_port(rustix::fd::AsFd::as_fd(&socket))), Some(port), "{at:?}");
+        }
+        Ok(())
+    }
 }

@@ -157,7 +157,8 @@ impl Worker {
         }
         let next = Arc::new(held.next(snapshot, |sealed| self.sealer.open(sealed), |of| self.counter(of)));
         self.vocabularies.prepare(&next.snapshot.policy.offer);
-        if self.serves_tls.load(Ordering::Relaxed) {
+        let has_changed = !Arc::ptr_eq(&held.snapshot.policy, &next.snapshot.policy);
+        if has_changed && self.serves_tls.load(Ordering::Relaxed) {
             self.renew_certificates(&next);
         }
         self.recorder.count(Counter::SnapshotLoaded, 1);

@@ -24,6 +24,8 @@ NO_KEY_BEHIND: Final = (
     "a reference stands for the key of an existing certificate, and this one is new: send the key itself"
 )
 OTHER_KEY: Final = "is the reference to another key: send the key itself, or this one's reference, {}"
+MOST_NAMES: Final = 1000
+"""SNIs of one certificate that one request may name: each is a row, and other changes wait meanwhile."""
 SHUT: Final = "the stored key cannot be opened with the secret of this data folder: send the key itself"
 
 
@@ -104,10 +106,16 @@ def must_be_free(reader: StoreReader, given: JsonDict, key: str) -> None:
     """Raise SchemaViolation for a name that stands twice, or that another certificate serves."""
     listed = given.get("snis")
     snis = listed if isinstance(listed, list) else []
-    for at, name in enumerate(snis):
-        if name in snis[:at]:
+    if len(snis) > MOST_NAMES:
+        raise SchemaViolation(
+            {"snis": f"at most {MOST_NAMES} names: make another certificate with the same pair for more"}
+        )
+    seen = set[str]()
+    for name in (name for name in snis if isinstance(name, str)):  # the schema refuses the others
+        if name in seen:
             raise SchemaViolation({"snis": f"{name} is duplicated"})
-        other = id_of(reader, name) if isinstance(name, str) else None
+        seen.add(name)
+        other = id_of(reader, name)
         if other is not None and other != key:
             raise SchemaViolation({"snis": f"{name} already associated with existing certificate '{other}'"})
 

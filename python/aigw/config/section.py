@@ -66,7 +66,12 @@ def section_of(
     start, end, nodes = found
     line = data.count(b"\n", 0, start) + 1
     last = line + data.count(b"\n", start, end)
-    if data.find(b"${", start, end) >= 0 or any(line <= warning.line <= last for warning in warnings):
+    # An escape may stand for a sign of a reference.
+    if (
+        data.find(b"${", start, end) >= 0
+        or data.find(b"\\", start, end) >= 0
+        or any(line <= warning.line <= last for warning in warnings)
+    ):
         return None
     return Section(end - start, nodes, line, tuple(consumers.tiers), _digest(data, start, end - start))
 

@@ -17,6 +17,8 @@ from aigw.entities.sealed import reference_of
 
 MAX_FINDINGS: Final = 1000
 WIDTH: Final = 160
+_NAMED_KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.DOTALL)
+"""A private key that a message repeats, since it stands where another value belongs."""
 _QUOTED: Final = re.compile(r"'.*'", re.DOTALL)
 _REPLACED_FROM: Final = 4
 """Minimum length of a value that is replaced by its reference. Shorter values occur inside ordinary words."""
@@ -196,7 +198,7 @@ class Source:
         line, column, length = mark
         shown, caret, length = self._shown(line, column, length)
         suggestion = None if suggestion is None else printable(short(suggestion))
-        text = printable(without_users(message))
+        text = printable(without_users(_NAMED_KEY.sub(MASK, message)))
         path = printable(short(path))
         return Finding(self.name, line, column, path, text, shown, caret, length, suggestion)
 
@@ -228,7 +230,13 @@ class Source:
         return printable(shown.replace("\t", " ")), max(0, caret) + len(head), length
 
 
+_MAY_HOLD_KEYS: Final = ("cert", "cert_alt")
+"""Fields in which a private key may stand by mistake, cut off in the line that is shown."""
+
+
 def _hidden(path: Path | None, is_key: bool, text: str) -> bool:
+    if "PRIVATE KEY" in text or (path and not is_key and path[-1] in _MAY_HOLD_KEYS):
+        return True
     if path is None:
         return not is_key
     if not is_key and limit_amount(path, text):

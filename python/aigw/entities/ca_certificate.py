@@ -7,23 +7,17 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from aigw import pem
 from aigw.entities.base import Entity, EntityKind, TagsField
-from aigw.entities.certificate import MOST_TEXT
-from aigw.schema.fields import Timestamp, entity_violation, violation
+from aigw.entities.certificate import MOST_TEXT, certificates_only
+from aigw.schema.fields import Timestamp, entity_violation
 from aigw.types import JsonDict
-
-
-def _certificate(text: str) -> str:
-    if (wrong := pem.wrong_certificates(text)) is not None:
-        raise violation(f"invalid certificate: {wrong}")
-    return text
 
 
 class CaCertificate(Entity):
     """One certificate of an authority, valid when it is written."""
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
-    cert: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(_certificate)] = Field(
-        description="The certificate in PEM form."
+    cert: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(certificates_only)] = (
+        Field(description="The certificate in PEM form.")
     )
     cert_digest: str | None = Field(
         default=None, description="SHA-256 of the certificate, hex; unique. The gateway sets it."

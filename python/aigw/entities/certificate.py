@@ -39,7 +39,8 @@ def referenced(text: str) -> tuple[str, str] | None:
     return (found[1].lower(), found[2] or KEYS[0]) if found else None
 
 
-def _certificates(text: str) -> str:
+def certificates_only(text: str) -> str:
+    """A text of certificates. Raises a violation for another, and for one with a key, which would be shown."""
     if "PRIVATE KEY-----" in text:
         raise violation(
             "must hold certificates only: the private key belongs into the field 'key', which is stored sealed"
@@ -59,7 +60,7 @@ def _key(text: str) -> str:
     return text
 
 
-Chain = Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(_certificates)]
+Chain = Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(certificates_only)]
 """One certificate or more in PEM form, the owner's first."""
 PrivateKey = Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(_key)]
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use aigw_core::request::{ClientConnection, Header};
+use aigw_core::request::{ClientConnection, Header, Listens};
 use aigw_core::surface::Accepted;
 use aigw_io::socket;
 use aigw_io::tls_listener::Carried;
@@ -113,8 +113,13 @@ impl<E: PyClass> Shared<E> {
     /// Cuts a client's connection, behind the bytes that its socket has. Those of the TLS address have some on the way to it: the
     /// connection that carries them ends first. True if it was found.
     pub(super) fn cut(&self, client: ClientConnection) -> bool {
-        let end = if client.tls { self.carried.tear(client.peer) } else { Some(client.peer) };
-        end.is_some_and(|peer| socket::cut(ClientConnection::new(peer, false)))
+        match client.at {
+            Listens::Tls => {
+                let own = self.carried.tear(client.peer);
+                own.is_some_and(|own| socket::cut(ClientConnection::new(own, Listens::Private)))
+            }
+            Listens::Plain | Listens::Private => socket::cut(client),
+        }
     }
 
     /// The worker's event loop.

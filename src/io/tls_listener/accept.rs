@@ -68,7 +68,7 @@ impl<H: Host> Listener<H> {
     /// Serves for the rest of the process, on this thread. Fails when the runtime cannot be made.
     pub fn run(self) -> io::Result<()> {
         self.socket.set_nonblocking(true)?;
-        socket::tls_is_at(self.socket.local_addr()?.port());
+        socket::tls_is_at(self.socket.local_addr()?.port(), self.server.port());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = LocalSet::new();
         tasks.block_on(&runtime, async {
@@ -177,12 +177,15 @@ impl<H: Host> Clients<H> {
         };
         let Ok(own) = server.local_addr() else { return };
         let noted = self.carried.note(own, client);
-        let told = relay(&mut stream, &mut server, noted.torn()).await;
-        drop(noted);
-        drop(server);
-        if told {
+        if relay(&mut stream, &mut server, noted.torn()).await {
             linger(&mut stream).await;
         }
+        drop(stream);
+        // The server may have bytes of the client yet, and must know whose they are until it has read them.
+        let _ = server.shutdown().await;
+        linger(&mut server).await;
+        drop(noted);
+        drop(server);
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aigw_core::request::{ClientConnection, Listens};
 use tokio::sync::Notify;
 
 /// The clients of one worker's TLS address, by the local address of their connection to the worker's server.
@@ -52,6 +53,8 @@ impl Carried {
     /// Notes a client until the value is dropped: before the first byte goes to the server, and until the socket at `own` closes.
     pub(super) fn note(self: &Arc<Self>, own: SocketAddr, peer: SocketAddr) -> Noted {
         let torn = Arc::<Torn>::default();
+        // As the request names its client: a listener for both families sees IPv4 as IPv6.
+        let peer = ClientConnection::new(peer, Listens::Tls).peer;
         self.locked().insert(own, Client { peer, torn: Arc::clone(&torn) });
         Noted { carried: Arc::clone(self), own, torn }
     }
@@ -108,5 +111,8 @@ mod tests {
         assert_eq!((carried.tear(client), noted.torn().is()), (Some(own), true));
         drop(noted);
         assert_eq!((carried.open(), carried.client(own), carried.tear(client)), (0, None, None));
+        let both_families = SocketAddr::from((std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), 4000));
+        let noted = carried.note(own, both_families);
+        assert_eq!((carried.client(own), carried.tear(client), noted.torn().is()), (Some(client), Some(own), true));
     }
 }

@@ -153,6 +153,53 @@ def test_cut_ends_only_its_own_of_two_connections_from_one_port(gateway: Gateway
                 assert say(other, path + "/get").status == 200
 
 
+def test_torn_answer_of_a_listener_for_both_families_has_no_clean_end(tmp_path: Path, pem: Certificate) -> None:
+    """Such a listener sees a client of IPv4 at an address of IPv6."""
+
+    def script(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
+            wire.reset()
+
+    files = ["--tls-cert", str(pem.chain), "--tls-key", str(pem.key)]
+    running = start_gateway(tmp_path / "data", "--proxy-tls", "[::]:0", *files)
+    try:
+        meter(running)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            Upstream(script) as upstream,
+            socket.create_connection(("127.0.0.1", int(urlsplit(running.secure).port or 0)), PATIENCE_S) as plain,
+            context.wrap_socket(plain, suppress_ragged_eofs=False) as client,
+        ):
+            path = serve(running, upstream.url)
+            client.sendall(message("POST", path, f"apikey: {KEY}", body=b"{}", close=False))
+            got = read_until(client, b"data: 0\n\n")
+            with contextlib.suppress(ssl.SSLError):  # cut without a goodbye
+                got += read_to_end(client)
+            assert not parse("POST", got).whole
+    finally:
+        running.process.end()
+
+
+def test_clients_that_leave_are_no_strangers(gateway: Gateway, echo: str) -> None:
+    """The server reads their bytes after they have left."""
+    path, clients = serve(gateway, echo), 20
+    strangers = metric(gateway, "aigw_denials_total", reason="private_port")
+    shaken = metric(gateway, "aigw_tls_handshakes_total", result="done")
+    for _ in range(clients):
+        with greeted(gateway.secure, None) as client:
+            client.sendall(
+                message("POST", path + "/post", f"apikey: {KEY}", "Content-Length: 9", close=False) + b"half"
+            )
+    wait_until(
+        lambda: metric(gateway, "aigw_tls_handshakes_total", result="done") == shaken + clients, "all were there"
+    )
+    with greeted(gateway.secure, None) as client:
+        assert say(client, path + "/get").status == 200
+    assert metric(gateway, "aigw_denials_total", reason="private_port") == strangers
+
+
 def test_kongs_clients_see_both_listeners(gateway: Gateway) -> None:
     found = httpx.get(gateway.admin + "/", headers={"accept": "application/json"}, trust_env=False).json()
     listeners = {one["port"]: one["ssl"] for one in found["configuration"]["proxy_listeners"]}

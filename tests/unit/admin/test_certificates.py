@@ -98,6 +98,7 @@ def test_no_key_is_in_the_store_or_the_policy(gateway: Gateway, pairs: dict[str,
         ({"cert": "ec", "key": "ec", "cert_alt": "other", "key_alt": "other"}, "@entity", DIFFERENT),
         ({"cert": "key of ec", "key": "ec"}, "cert", "belongs into the field 'key'"),
         ({"cert": "ec", "key": "ec", "snis": ["a.test", "b.test", "a.test"]}, "snis", "a.test is duplicated"),
+        ({"cert": "ec", "key": "ec", "snis": [f"{n}.test" for n in range(1001)]}, "snis", "at most 1000 names"),
         ({"cert": "ec", "key": "ec", "snis": ["*.a.*"]}, "snis", "only one wildcard must be specified"),
         ({"cert": "ec", "key": reference(str(uuid4()), "key")}, "key", "send the key itself"),
     ],
@@ -291,6 +292,11 @@ def test_ca_certificates_are_known_by_their_digest(gateway: Gateway, pairs: dict
         (["rsa", "ec"], "@entity", "please submit only one certificate at a time"),
         (["leaf"], "@entity", 'it is missing the "CA" basic constraint'),
         ([ENDED], "@entity", '"Not After" time is in the past'),
+        (
+            ["rsa", "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n"],
+            "cert",
+            "must hold certificates only",
+        ),
     ],
 )
 def test_wrong_ca_certificates_are_refused(

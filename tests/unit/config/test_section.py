@@ -130,6 +130,7 @@ def test_every_file_reads_as_the_whole(head: list[str], tail: list[str]) -> None
         CONSUMERS.replace("tier: pro", "tier: pro, plugins: [{name: rate-limiting, config: {minute: 5}}]"),
         CONSUMERS.replace("tier: pro", "tier: &t pro"),
         CONSUMERS.replace("tier: pro", "tier: !!str pro"),
+        CONSUMERS.replace("key-of-consumer-c1", '"\\x24{KEY}"'),
     ],
 )
 def test_a_section_that_says_more_than_its_consumers_is_not_known(consumers: str) -> None:
