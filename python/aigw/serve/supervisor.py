@@ -264,6 +264,7 @@ class Supervisor:
         for slot in self._slots():
             slot.end()
         self._leave_no_trace(self.settings.data)
+        self._log.outlet.flush()  # the reason is the last line
         raise error(f"the gateway cannot start: {why}")
 
     def _leave_no_trace(self, data: Path) -> None:
