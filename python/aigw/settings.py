@@ -267,12 +267,12 @@ class Settings:
 
     @property
     def plain_address(self) -> HostPort | None:
-        """The address that clients call without TLS; None: there is none."""
+        """The address that clients call without TLS; None in a gateway that serves TLS alone."""
         return self.proxy if self.tls_cert is None or self.proxy_tls is not None else None
 
     @property
     def tls_address(self) -> HostPort | None:
-        """The address that clients call by TLS; None: there is none."""
+        """The address that clients call by TLS; None in a gateway without TLS."""
         return self.proxy_tls or (None if self.tls_cert is None else self.proxy)
 
     @property

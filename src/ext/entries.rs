@@ -28,6 +28,15 @@ pub(crate) mod at {
     pub(crate) const COST_VERSION: usize = 31;
 }
 
+/// Bits of an entry's flags, as `aigw.ledger.source` has them.
+pub(crate) mod flag {
+    pub(crate) const COUNTED: u64 = 1;
+    pub(crate) const OVERRUN: u64 = 1 << 1;
+    pub(crate) const STREAM: u64 = 1 << 2;
+    pub(crate) const PRICED: u64 = 1 << 3;
+    pub(crate) const COSTED: u64 = 1 << 4;
+}
+
 /// Fields of an entry.
 pub(crate) const FIELDS: usize = 41;
 /// Ids among them, from [`at::REQUEST`] on: of the request, its parent and its run.
@@ -43,11 +52,14 @@ pub(crate) struct Fields {
 impl Fields {
     pub(crate) fn of(name: SegmentName, record: &Record) -> Self {
         let entry = Entry::decode(&record.payload);
-        let flags = u64::from(entry.counted)
-            | u64::from(entry.overrun) << 1
-            | u64::from(entry.stream) << 2
-            | u64::from(entry.price.is_some()) << 3
-            | u64::from(entry.cost.is_some()) << 4;
+        let flags = [
+            (entry.counted, flag::COUNTED),
+            (entry.overrun, flag::OVERRUN),
+            (entry.stream, flag::STREAM),
+            (entry.price.is_some(), flag::PRICED),
+            (entry.cost.is_some(), flag::COSTED),
+        ];
+        let flags = flags.into_iter().filter(|(holds, _)| *holds).map(|(_, bit)| bit).sum();
         let Entry { consumer, credential, tier, route, model, upstream, service, agent, .. } = entry;
         let tokens = entry.tokens;
         let Media { image_input, audio_input, image_output, audio_output } = tokens.media;

@@ -11,17 +11,13 @@ use aigw_core::entry::{Ended, TokenSource};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use crate::entries::{Entries, FIELDS, Fields, at};
+use crate::entries::{Entries, FIELDS, Fields, at, flag};
 
 /// Entities of an entry: consumer, credential, tier, route, model, upstream, service, agent.
 const ENTITIES: usize = 8;
 /// Those that rollups are kept by.
 const KEYS: [usize; 6] = [0, 1, 2, 3, 4, 7];
 const COST: usize = AMOUNTS - 1;
-
-const COUNTED: u64 = 1;
-const OVERRUN: u64 = 1 << 1;
-const COSTED: u64 = 1 << 4;
 
 /// The largest amount of an event: sums of 32,768 of them fit SQLite's integers.
 const LARGEST: u64 = (1 << 48) - 1;
@@ -38,7 +34,6 @@ const LAST_GIVEN: usize = at::REQUEST;
 #[pyclass(frozen, module = "aigw._native")]
 pub struct EventRows {
     rows: Py<PyList>,
-    count: usize,
     /// By field.
     used: [bool; FIELDS],
     /// Numbers of each kind of entity, and the one met last.
@@ -60,7 +55,7 @@ impl Asked<'_, '_> {
         let is_progress =
             entry[at::OUTCOME] == Ended::Crashed as u64 && entry[at::SOURCE] == TokenSource::Counted as u64;
         if is_progress
-            && entry[at::FLAGS] & COSTED != 0
+            && entry[at::FLAGS] & flag::COSTED != 0
             && let Some(cost) = self.cost(entry)?
         {
             entry[at::FIRST_AMOUNT + COST] = cost;
@@ -107,7 +102,6 @@ impl EventRows {
         let mut asked = Asked { version_of, cost_of, versions: HashMap::new() };
         let mut made = Self {
             rows: PyList::empty(py).unbind(),
-            count: 0,
             used: std::array::from_fn(|place| (FIRST_COLUMN..=LAST_GIVEN).contains(&place)),
             met: Default::default(),
             sums: MinuteSums::default(),
@@ -122,7 +116,6 @@ impl EventRows {
                 complete.push((cursor, entry));
             }
         }
-        made.count = complete.len();
         let rows = made.rows.bind(py);
         for (n, (cursor, entry)) in (first..).zip(&complete) {
             rows.append(made.row(py, n, *cursor, entry)?)?;
@@ -130,8 +123,8 @@ impl EventRows {
         Ok(made)
     }
 
-    fn __len__(&self) -> usize {
-        self.count
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.rows.bind(py).len()
     }
 
     #[getter]
@@ -195,9 +188,9 @@ impl EventRows {
             keys: KEYS.map(|key| entities[key]),
             status: numbers[at::STATUS],
             ended: numbers[at::OUTCOME],
-            counted: flags & COUNTED != 0,
-            overrun: flags & OVERRUN != 0,
-            costed: flags & COSTED != 0,
+            counted: flags & flag::COUNTED != 0,
+            overrun: flags & flag::OVERRUN != 0,
+            costed: flags & flag::COSTED != 0,
             amounts: std::array::from_fn(|amount| numbers[at::FIRST_AMOUNT + amount]),
         });
     }

@@ -8,7 +8,7 @@
 
 use aigw_core::request::{ClientConnection, Listens};
 use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::net::{Shutdown, getpeername, getsockname, shutdown};
+use rustix::net::{Shutdown, getpeername, getsockname, shutdown, sockopt};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -151,7 +151,7 @@ pub fn cut(client: ClientConnection) -> bool {
 /// closed, and another one may have its number.
 static SEEN: Mutex<Option<HashMap<ClientConnection, RawFd>>> = Mutex::new(None);
 
-/// The local ports of TLS connections, and of the worker's own that carry their bytes; 0 where there is none.
+/// The local ports of TLS connections, and of the worker's own that carry their bytes; 0 in a worker without TLS.
 static TLS_PORT: AtomicU16 = AtomicU16::new(0);
 static PRIVATE_PORT: AtomicU16 = AtomicU16::new(0);
 
@@ -249,11 +249,10 @@ fn queued(socket: RawFd) -> Option<u64> {
 
 /// Lets the kernel receive so many bytes ahead of a socket's reader, at most; it doubles the number for its own records. A socket without the
 /// bound still works. The number must be of an open file of the caller.
-pub(crate) fn bound_received_ahead(socket: RawFd, bytes: u32) {
-    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
-    // SAFETY: the kernel reads one int through the pointer, which is valid for that. A number that is no open socket is an error.
-    let _ = unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw const value).cast(), length) };
+pub(crate) fn bound_received_ahead(socket: RawFd, bytes: usize) {
+    // SAFETY: the number is of an open file of the caller. Only an option of that file is set.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(socket) };
+    let _ = sockopt::set_socket_recv_buffer_size(borrowed, bytes);
 }
 
 /// Offset of `tcpi_bytes_acked` in `struct tcp_info` (since 4.1; the layout only grows).

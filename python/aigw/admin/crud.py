@@ -7,7 +7,7 @@ the writer thread, inside a transaction, so its checks (references, uniqueness, 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from aigw.admin import certificates, envelope
 from aigw.admin.body import Form, typed, typed_fields
@@ -22,7 +22,7 @@ from aigw.entities.keyauth_credential import key_hint, reference, referenced
 from aigw.entities.route import UNREACHABLE, unreachable
 from aigw.plugins import PLUGINS
 from aigw.schema.describe import describe
-from aigw.schema.fields import FieldErrors
+from aigw.schema.fields import FieldErrors, is_uuid
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 
@@ -40,14 +40,6 @@ MOST_KEYS: Final = 1000
 """Credentials of one consumer among which a former id is sought."""
 NO_KEY_BEHIND: Final = "a reference stands for the key of an existing credential, and this one is new: send the key itself, or leave it out"
 OTHER_KEY: Final = "is the reference to another credential: send the key itself, or this one's reference, {}"
-
-
-def is_uuid(text: str) -> bool:
-    """Whether a key in a path is an id."""
-    try:
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ certificate: the control process puts that key in its place.
 
 from collections.abc import Callable
 from typing import Any, Final
-from uuid import UUID
 
 from aigw import pem
 from aigw.config import shape
@@ -17,6 +16,7 @@ from aigw.config.source import Source
 from aigw.config.suggest import nearest
 from aigw.entities import Entity
 from aigw.entities.certificate import KEYS
+from aigw.schema.fields import is_uuid
 from aigw.types import JsonDict
 
 SECTIONS: Final = ("certificates", "snis", "ca_certificates")
@@ -96,7 +96,7 @@ class CertificatesCheck:
     def _certificate(self, kind: str, path: Path, item: JsonDict, written: Any) -> str:
         own = {name: value for name, value in item.items() if name not in ("id", "snis", "cert_digest")}
         given = item.get("id")
-        if given is not None and not (isinstance(given, str) and _is_uuid(given)):
+        if given is not None and not (isinstance(given, str) and is_uuid(given)):
             self._source.add((*path, "id"), "expected a valid UUID")
         key = _id(kind, item)
         self._keep(kind, path, own, written, key, {}, key)
@@ -115,16 +115,9 @@ class CertificatesCheck:
 
 def _id(kind: str, item: JsonDict) -> str:
     given, cert = item.get("id"), item.get("cert")
-    if isinstance(given, str) and _is_uuid(given):
+    if isinstance(given, str) and is_uuid(given):
         return given.lower()
     try:
         return entity_id(kind, pem.fingerprint(cert.encode()) if isinstance(cert, str) else "")
     except ValueError:
         return entity_id(kind, str(cert))
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False

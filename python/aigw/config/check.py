@@ -243,7 +243,7 @@ class Check:
             self.certificates[name] = files
         if (tokenizer := check_file(self.source, name, spec, self._copies)) is not None:
             self.tokenizers[name] = tokenizer
-        return without_secrets(spec, secret_places(spec, lambda path: self.source.unresolved(("models", name, *path))))
+        return without_secrets(spec, secret_places(spec, lambda path: self.source.text_at(("models", name, *path))))
 
     def _spec(self, kind: str, name: str, spec: JsonDict, path: Path, tags: list[str] | None) -> None:
         key = entity_id(kind, name)

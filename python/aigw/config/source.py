@@ -126,13 +126,6 @@ class Source:
         whole = self.get(path)
         return whole if isinstance(whole, str) else self.resolver.resolve(self.document.text(path))[0]
 
-    def unresolved(self, path: Path) -> str | None:
-        """The file's text at a path, with its references; None for a missing path."""
-        try:
-            return self.document.text(path)
-        except KeyError:
-            return None
-
     def text_at(self, path: Path) -> str | None:
         """The text at a path with its references unresolved; None for a missing path."""
         try:

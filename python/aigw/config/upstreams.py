@@ -57,7 +57,7 @@ def check_upstreams(source: Source, model: str, spec: ModelSpec) -> dict[Place, 
 
 def _check_url(source: Source, path: Path, upstream: Upstream) -> None:
     """A secret has no place in the query of `url`, which is shown."""
-    _, _, query = (source.unresolved((*path, "url")) or "").partition("?")
+    _, _, query = (source.text_at((*path, "url")) or "").partition("?")
     names = [name for name, _ in parse_qsl(urlsplit(upstream.url).query, keep_blank_values=True)]
     if _REFERENCE.search(query) or any(secret_name(name) for name in names):
         source.add((*path, "url"), "write secrets of the query under 'query': url is shown, values there are sealed")

@@ -14,7 +14,8 @@ from aigw import pem
 from aigw._native import private_key_kind
 from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.sni import SniName
-from aigw.schema.fields import Model, SetMarker, Timestamp, entity_violation, unique, violation
+from aigw.entities.upstream import SealedKey
+from aigw.schema.fields import SetMarker, Timestamp, entity_violation, unique, violation
 from aigw.types import JsonDict
 
 KEYS: Final = ("key", "key_alt")
@@ -101,14 +102,6 @@ def _must_match(chain: str, key: str, called: str) -> None:
         raise entity_violation(
             f"{called} does not match key" if pem.is_of_another(wrong) else f"{called} cannot be used: {wrong}"
         )
-
-
-class SealedKey(Model):
-    """A private key as it is stored. `digest` differs for other keys; `reference` is its text in the file (`${VAR}`)."""
-
-    reference: str | None
-    sealed: str
-    digest: str
 
 
 class StoredCertificate(Entity):

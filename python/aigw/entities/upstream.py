@@ -221,7 +221,7 @@ class Upstream(Model):
 
 
 class SealedKey(Model):
-    """A secret of an upstream. A changed one has another `digest`; only workers open `sealed`."""
+    """A secret of an upstream, or a certificate's private key. A changed one has another `digest`."""
 
     reference: str | None = Field(default=None, description="The variable or file that it came from.")
     sealed: str = Field(description="The secret, sealed.")

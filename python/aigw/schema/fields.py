@@ -143,11 +143,16 @@ _HEADER = re.compile(r"[A-Za-z0-9_-]+\Z")
 _PATH_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*\Z")
 
 
-def _uuid(value: str) -> str | None:
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID in its canonical form, in any letter case."""
     try:
-        return None if str(UUID(value)) == value.lower() else "expected a valid UUID"
+        return str(UUID(text)) == text.lower()
     except ValueError:
-        return "expected a valid UUID"
+        return False
+
+
+def _uuid(value: str) -> str | None:
+    return None if is_uuid(value) else "expected a valid UUID"
 
 
 def _name(value: str) -> str | None:

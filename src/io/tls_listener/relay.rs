@@ -100,8 +100,8 @@ impl Pump {
     }
 }
 
-/// Carries bytes until the server has ended its side, or one of them is gone. Whether the client was told goodbye: [`linger`] is to
-/// follow. A client that is `torn` off hears none, and gets the bytes that are on their way within [`LINGER`].
+/// Carries bytes until the server has ended its side, or one of them is gone. True: the client was told goodbye, and the caller [`linger`]s.
+/// A client that is `torn` off is told nothing, and gets the bytes that are on their way within [`LINGER`].
 pub(super) async fn relay<C, S>(client: &mut C, server: &mut S, torn: &Torn) -> bool
 where
     C: AsyncRead + AsyncWrite + Unpin,

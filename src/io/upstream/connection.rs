@@ -29,7 +29,7 @@ const MAX_HEAD: usize = 256 * 1024;
 /// Most bytes of one read. A client that does not read keeps a buffer of twice this size filled.
 const READ: usize = 16 * 1024;
 /// Bytes that the kernel may receive ahead of the gateway. By itself it would take megabytes for each answer whose client does not read.
-const RECEIVED_AHEAD: u32 = 256 * 1024;
+const RECEIVED_AHEAD: usize = 256 * 1024;
 /// The kernel is bounded from the first answer on that is longer. A stream that comes through a bounded socket takes a third
 /// more reads, and costs 12 % more. The kernel's own first bound holds until here.
 const UNBOUNDED: u64 = 64 * 1024;

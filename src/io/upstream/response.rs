@@ -254,7 +254,6 @@ async fn ready(body: &mut Incoming) -> Result<Option<Option<Bytes>>, Failure> {
     }
 }
 
-/// Whether the content has a coding.
 /// Refuses an answer with two lengths: a client that believes the other header would read another answer.
 pub(super) fn check_framing(headers: &HeaderMap<HeaderValue>) -> Result<(), Failure> {
     let two = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
@@ -266,6 +265,7 @@ pub(super) fn check_coding(headers: &HeaderMap<HeaderValue>) -> Result<(), Failu
     if is_encoded(headers) { Err(Failure::Encoding) } else { Ok(()) }
 }
 
+/// Whether the content has a coding.
 fn is_encoded(headers: &HeaderMap<HeaderValue>) -> bool {
     headers
         .get_all(CONTENT_ENCODING)

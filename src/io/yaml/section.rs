@@ -7,7 +7,7 @@
 //! Invariant: the whole file parses exactly where the rest parses and the section stands in it as a top key of its own. The
 //! parser goes forward. At the section's first byte it is between two top keys, whatever came before; so it reads the same section as it
 //! did then, and it is between two top keys again behind it. Anchors would carry a meaning over this border, so a section with
-//! anchors, aliases or tags is none, and a file with directives has none.
+//! anchors, aliases or tags does not count as one, nor does any of a file with directives.
 
 use super::bounds::Bounds;
 use super::build::{Tree, finish, tree};

@@ -25,7 +25,7 @@ pub(super) struct Policy {
     /// Of `/v1`. Absent from policies of before.
     #[serde(default)]
     pub v1_cors: Option<Cors>,
-    /// Absent from policies of before, and where there is none.
+    /// Absent from policies of before, and from policies without certificates.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
     #[serde(deserialize_with = "present")]

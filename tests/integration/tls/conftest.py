@@ -4,11 +4,15 @@ import contextlib
 import hashlib
 import socket
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from tests.support.certificates import Certificate
+from tests.support.ends import Wire, chunk
 from tests.support.processes import PATIENCE_S
+
+EVENTS_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def fingerprint(pair: Certificate) -> str:
@@ -41,3 +45,22 @@ def greeted(
         context.wrap_socket(plain, server_hostname=name, suppress_ragged_eofs=False) as client,
     ):
         yield client
+
+
+def torn(wire: Wire) -> None:
+    """An upstream's stream that breaks off behind its first event."""
+    if wire.request() is not None:
+        wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
+        wire.reset()
+
+
+def two_events(go_on: threading.Event) -> Callable[[Wire], None]:
+    """An upstream's stream of two events, the second of which waits."""
+
+    def script(wire: Wire) -> None:
+        if wire.request() is not None:
+            wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
+            assert go_on.wait(PATIENCE_S)
+            wire.send(chunk(b"data: 1\n\n") + b"0\r\n\r\n")
+
+    return script

@@ -14,16 +14,15 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import pytest
 
-from tests.integration.tls.conftest import greeted
+from tests.integration.tls.conftest import greeted, torn, two_events
 from tests.support.certificates import Certificate, certificate
-from tests.support.ends import Answer, Upstream, Wire, ask, chunk, connect, message, parse, read_to_end, read_until
+from tests.support.ends import Answer, Upstream, Wire, ask, connect, message, parse, read_to_end, read_until
 from tests.support.hostile import MIB, Flood, Peak, resident
 from tests.support.metered import KEY, meter, serve, used
 from tests.support.processes import PATIENCE_S, Gateway, start_gateway, wait_until
 from tests.support.surface import metric
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-EVENTS_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 WORKERS = 2
 
 
@@ -118,19 +117,14 @@ def test_stranger_at_the_port_of_a_client_is_refused(gateway: Gateway) -> None:
         assert say(client, "/nowhere").status == 404
 
 
-@pytest.mark.parametrize("torn", ["plain", "secure"])
-def test_cut_ends_only_its_own_of_two_connections_from_one_port(gateway: Gateway, echo: str, torn: str) -> None:
+@pytest.mark.parametrize("cut", ["plain", "secure"])
+def test_cut_ends_only_its_own_of_two_connections_from_one_port(gateway: Gateway, echo: str, cut: str) -> None:
     """A client's address and port do not tell its connection to the plain address from that to the TLS address."""
-
-    def script(wire: Wire) -> None:
-        if wire.request() is not None:
-            wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
-            wire.reset()
 
     path = serve(gateway, echo)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with Upstream(script) as upstream:
+    with Upstream(torn) as upstream:
         tearing = serve(gateway, upstream.url)
         for _ in range(4 * WORKERS):  # often enough for both connections to be of one worker
             with contextlib.ExitStack() as stack:
@@ -143,35 +137,23 @@ def test_cut_ends_only_its_own_of_two_connections_from_one_port(gateway: Gateway
                     source = ends[name].getsockname()
                     ends[name].connect((str(urlsplit(url).hostname), int(urlsplit(url).port or 0)))
                 ends["secure"] = stack.enter_context(context.wrap_socket(ends["secure"], suppress_ragged_eofs=False))
-                other = ends["secure" if torn == "plain" else "plain"]
+                other = ends["secure" if cut == "plain" else "plain"]
                 assert say(other, path + "/get").status == 200
-                ends[torn].sendall(message("POST", tearing, f"apikey: {KEY}", body=b"{}", close=False))
-                got = read_until(ends[torn], b"data: 0\n\n")
+                ends[cut].sendall(message("POST", tearing, f"apikey: {KEY}", body=b"{}", close=False))
+                got = read_until(ends[cut], b"data: 0\n\n")
                 with contextlib.suppress(ssl.SSLError):  # cut without a goodbye
-                    got += read_to_end(ends[torn])
+                    got += read_to_end(ends[cut])
                 assert not parse("POST", got).whole
                 assert say(other, path + "/get").status == 200
 
 
 def test_torn_answer_of_a_listener_for_both_families_has_no_clean_end(tmp_path: Path, pem: Certificate) -> None:
     """Such a listener sees a client of IPv4 at an address of IPv6."""
-
-    def script(wire: Wire) -> None:
-        if wire.request() is not None:
-            wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
-            wire.reset()
-
     files = ["--tls-cert", str(pem.chain), "--tls-key", str(pem.key)]
     running = start_gateway(tmp_path / "data", "--proxy-tls", "[::]:0", *files)
     try:
         meter(running)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with (
-            Upstream(script) as upstream,
-            socket.create_connection(("127.0.0.1", int(urlsplit(running.secure).port or 0)), PATIENCE_S) as plain,
-            context.wrap_socket(plain, suppress_ragged_eofs=False) as client,
-        ):
+        with Upstream(torn) as upstream, greeted(f"https://127.0.0.1:{urlsplit(running.secure).port}", None) as client:
             path = serve(running, upstream.url)
             client.sendall(message("POST", path, f"apikey: {KEY}", body=b"{}", close=False))
             got = read_until(client, b"data: 0\n\n")
@@ -301,13 +283,11 @@ def test_drain_finishes_streams_and_takes_no_client(tmp_path: Path, pem: Certifi
     meter(gateway)
     go_on = threading.Event()
 
-    def script(wire: Wire) -> None:
-        if wire.request() is not None:
-            wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
-            assert go_on.wait(PATIENCE_S)
-            wire.send(chunk(b"data: 1\n\n") + b"0\r\n\r\n")
-
-    with Upstream(script) as upstream, greeted(gateway.secure, None) as stream, greeted(gateway.secure, None) as idle:
+    with (
+        Upstream(two_events(go_on)) as upstream,
+        greeted(gateway.secure, None) as stream,
+        greeted(gateway.secure, None) as idle,
+    ):
         path = serve(gateway, upstream.url)
         assert say(idle, "/nowhere").status == 404
         stream.sendall(message("POST", path, f"apikey: {KEY}", body=b"{}", close=False))

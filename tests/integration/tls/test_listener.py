@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import pytest
 
+from tests.integration.tls.conftest import EVENTS_HEAD
 from tests.support.certificates import Certificate, certificate
 from tests.support.ends import Upstream, Wire, chunk, connect, message, parse, read_to_end, read_until
 from tests.support.metered import KEY, meter, serve, standing, used
@@ -19,7 +20,6 @@ from tests.support.processes import AIGW, PATIENCE_S, Gateway, start_gateway, wa
 
 New = Callable[..., Gateway]
 
-EVENTS_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.tls.conftest import EVENTS_HEAD
 from tests.support.certificates import Certificate, certificate
 from tests.support.ends import Upstream, Wire, chunk, connect, message, parse, read_until
 from tests.support.metered import KEY, meter, serve, used
 from tests.support.processes import PATIENCE_S, Gateway, start_gateway, wait_until
 
-EVENTS_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 WORKERS = 2
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from tests.integration.tls.conftest import fingerprint, greeted, seen
+from tests.integration.tls.conftest import fingerprint, greeted, seen, two_events
 from tests.support.certificates import Certificate, certificate
-from tests.support.ends import Upstream, Wire, chunk, message, parse, read_until
+from tests.support.ends import Upstream, message, parse, read_until
 from tests.support.metered import KEY, meter, serve
 from tests.support.processes import PATIENCE_S, Gateway, start_gateway
 from tests.support.surface import metric
 
-EVENTS_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 WORKERS = 2
 NAMES = {
     "exact": ["a.example", "B.example"],
@@ -120,14 +119,8 @@ def test_client_gets_the_kind_of_key_that_it_can_verify(gateway: Gateway, pairs:
 def test_replaced_certificate_is_in_force_before_the_reply(gateway: Gateway, pairs: dict[str, Certificate]) -> None:
     go_on = threading.Event()
 
-    def script(wire: Wire) -> None:
-        if wire.request() is not None:
-            wire.send(EVENTS_HEAD + chunk(b"data: 0\n\n"))
-            assert go_on.wait(PATIENCE_S)
-            wire.send(chunk(b"data: 1\n\n") + b"0\r\n\r\n")
-
     made = put(gateway, pairs["exact"], ["moves.test"])
-    with Upstream(script) as upstream, greeted(gateway.secure, "moves.test") as stream:
+    with Upstream(two_events(go_on)) as upstream, greeted(gateway.secure, "moves.test") as stream:
         path = serve(gateway, upstream.url)
         stream.sendall(message("POST", path, f"apikey: {KEY}", body=b"{}", close=False))
         got = read_until(stream, b"data: 0\n\n")

@@ -197,7 +197,7 @@ def flat(body: JsonDict) -> dict[str, Any]:
 
 
 def _pem(text: str) -> str:
-    """The first certificate of a text for people; equal texts have an equal one."""
+    """A short text for people in place of certificates. Equal certificates have an equal one."""
     return f"SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
