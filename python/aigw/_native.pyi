@@ -24,6 +24,13 @@ def check_string(kind: Literal["path", "host", "header", "address path"], text: 
 def private_key_kind(pem: str) -> Literal["rsa", "ecdsa", "ed25519"]:
     """The kind of the first private key in a PEM text. ValueError with the reason for a text without a key that workers can use."""
 
+def unusable_certificate(chain: bytes, key: bytes | None = None) -> str | None:
+    """Why workers cannot show this chain (PEM, the owner's certificate first), or None; with ``key`` (PEM): why they cannot use both
+    together. They call the same function when they serve. The text is the end of a sentence with the repair, and has no byte of the key."""
+
+def unusable_authorities(pem: bytes) -> str | None:
+    """Why workers cannot check upstreams by all certificates of this text, or None."""
+
 def forbidden_address(address: str, allowed: str = "") -> str | None:
     """Why no upstream may have this IP address ("link-local", "metadata service", "multicast"), or None. ``allowed``: networks, with
     commas, that upstreams may be in nevertheless. ValueError for a text that is no address or no network."""
@@ -67,7 +74,7 @@ def load_yaml(text: bytes, most: int = ...) -> YamlDocument:
     """Parse one YAML 1.2 document, with the position of each of its parts. The GIL is released.
 
     Scalars are those of the core schema (``no`` and ``12:30`` are text, and so are ``0123`` and ``.inf``). Time and memory
-    are bounded for any bytes: ``most`` bytes (64 MiB if not given, 2 GiB at most), 4,000,000 keys and values for each 64 MiB of ``most``, 64
+    are bounded for any bytes: ``most`` bytes (2 GiB if not given, and at most), 62,500 keys and values for each MiB of ``most``, 64
     levels, 1,000,000 keys and values behind aliases. Raises
     ValueError(message, line, column, length, offset) at the first syntax error; lines and columns count from
     1, columns and lengths in characters, the offset in bytes. ``YamlDocument.problems`` has the parts that parse and are not allowed.
@@ -411,7 +418,8 @@ class Gateway:
         """The application of the private port, on which the server takes the requests of the TLS address."""
     def serve_tls(self, listening: int, private_port: int) -> None:
         """Serve TLS on a duplicate of the listening socket with this number, and carry requests to the server at 127.0.0.1 and
-        ``private_port``. The certificates are those of the generation in force at each handshake. Once (else RuntimeError)."""
+        ``private_port``. The certificates are those of the generation in force at each handshake. Once (else RuntimeError). Raises
+        OSError when the system has no files or no thread for it."""
     def serve_pair(self, pem: bytes) -> None:
         """Serve this pair (PEM: chain, then key) to clients whose server name no certificate of the configuration serves. Raises
         ValueError for a pair that cannot be used; the one before stays."""

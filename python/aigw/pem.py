@@ -1,7 +1,9 @@
 """PEM texts: certificates, private keys, and whether a pair of them can be used.
 
-In: bytes that the caller has read. Out: parts of them, and reasons. OpenSSL takes pairs by file name only, so a memory file holds the very
-bytes that are checked. No file of a user is opened here.
+In: bytes that the caller has read. Out: parts of them, and reasons. OpenSSL judges first, by Kong's words: it reads every certificate of a
+chain, and compares a key with a certificate that workers show without reading it. Then the parser judges that workers serve with, so a
+certificate that passes here is served. OpenSSL takes pairs by file name only, so a memory file holds the very bytes that are checked. No
+file of a user is opened here.
 """
 
 import hashlib
@@ -40,11 +42,14 @@ def fingerprint(text: bytes) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found[0].decode())).hexdigest()
 
 
-def wrong_pair(text: bytes) -> str | None:
-    """The reason why certificates and key of a text cannot be used together; None if they can."""
+def wrong_pair(chain: bytes, private: bytes) -> str | None:
+    """The reason why a chain and a key cannot be used together; None if they can."""
     import ssl  # noqa: PLC0415
 
-    descriptor = memory_file(text)
+    from aigw._native import unusable_certificate  # noqa: PLC0415 - the supervisor needs it for a pair of the settings alone
+
+    # A file of certificates may have a key of its own, and OpenSSL would take that one.
+    descriptor = memory_file(joined(certificates(chain), key(private) or private))
     try:
         # The empty password makes an encrypted key an error instead of a prompt on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
@@ -52,7 +57,7 @@ def wrong_pair(text: bytes) -> str | None:
         return error.strerror or str(error)
     finally:
         os.close(descriptor)
-    return None
+    return unusable_certificate(chain, private)
 
 
 def is_of_another(wrong: str) -> bool:
@@ -60,14 +65,27 @@ def is_of_another(wrong: str) -> bool:
     return "key values mismatch" in wrong or "no certificate assigned" in wrong
 
 
-def wrong_certificates(text: str) -> str | None:
-    """The reason why the certificates of a text cannot be read; None if they can."""
+def wrong_chain(text: bytes) -> str | None:
+    """The reason why workers cannot show these certificates, the owner's first; None if they can."""
+    from aigw._native import unusable_certificate  # noqa: PLC0415
+
+    return _unread(text) or unusable_certificate(text)
+
+
+def wrong_authorities(text: bytes) -> str | None:
+    """The reason why workers cannot check upstreams by these certificates; None if they can."""
+    from aigw._native import unusable_authorities  # noqa: PLC0415
+
+    return _unread(text) or unusable_authorities(text)
+
+
+def _unread(text: bytes) -> str | None:
     import ssl  # noqa: PLC0415
 
-    if not certificates(text.encode()):
+    if not certificates(text):
         return "there is no certificate in PEM form"
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text.decode("ascii", "ignore"))
     except ssl.SSLError as error:
         return error.reason or error.strerror or str(error)
     except ValueError as error:
@@ -77,7 +95,7 @@ def wrong_certificates(text: str) -> str | None:
 
 def authority_ends(text: str) -> float | None:
     """The unix seconds until which the certificate of a text is valid; None for a certificate that is not one of an authority. The text
-    was checked by `wrong_certificates`."""
+    was checked by `wrong_authorities`."""
     import ssl  # noqa: PLC0415
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

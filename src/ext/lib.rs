@@ -54,6 +54,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(yaml::load_yaml_without, m)?)?;
     m.add_function(wrap_pyfunction!(publisher::check_string, m)?)?;
     m.add_function(wrap_pyfunction!(publisher::private_key_kind, m)?)?;
+    m.add_function(wrap_pyfunction!(publisher::unusable_certificate, m)?)?;
+    m.add_function(wrap_pyfunction!(publisher::unusable_authorities, m)?)?;
     m.add_function(wrap_pyfunction!(publisher::forbidden_address, m)?)?;
     m.add_function(wrap_pyfunction!(tables::access_log_fields, m)?)?;
     m.add_function(wrap_pyfunction!(tables::denials, m)?)?;

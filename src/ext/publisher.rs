@@ -323,6 +323,20 @@ pub fn private_key_kind(pem: &str) -> PyResult<&'static str> {
 
 /// See the stub.
 #[pyfunction]
+#[pyo3(signature = (chain, key=None))]
+pub fn unusable_certificate(chain: &[u8], key: Option<&[u8]>) -> Option<String> {
+    let Some(key) = key else { return aigw_io::pem::readable(chain).err() };
+    aigw_io::pem::certified(chain, key).err()
+}
+
+/// See the stub.
+#[pyfunction]
+pub fn unusable_authorities(pem: &[u8]) -> Option<String> {
+    aigw_io::pem::authorities(pem).err()
+}
+
+/// See the stub.
+#[pyfunction]
 pub fn check_string(kind: &str, text: &str) -> PyResult<Option<String>> {
     let kind = match kind {
         "path" => Text::Path,

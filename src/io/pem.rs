@@ -1,12 +1,14 @@
 //! Certificates and private keys in PEM form, for handshakes in either role.
 //!
-//! In: texts. Out: the kind of a key, a pair that handshakes can use, or the reason why they cannot. No reason holds a byte of a key. A
-//! certificate of X.509 version 1 passes: the library does not read those, and nobody has to, in order to show one.
+//! In: texts. Out: the kind of a key, a pair that handshakes can use, certificates that upstreams can be checked by, or the reason why
+//! they cannot. Workers serve with these functions, and the control process judges by them what clients write. No reason holds a byte of
+//! a key. A certificate of X.509 version 1 passes: the library does not read those, and nobody has to, in order to show one.
 
 use rustls::crypto::ring::default_provider;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, InconsistentKeys, SignatureAlgorithm};
 
@@ -26,26 +28,71 @@ pub fn key_kind(pem: &[u8]) -> Result<&'static str, &'static str> {
 
 /// A chain and its key, checked against each other.
 pub fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-    let chain = chain.map_err(|error| format!("its chain is not PEM: {error}"))?;
-    if chain.is_empty() {
-        return Err("its chain has no certificate".to_owned());
-    }
+    let chain = readable(chain)?;
     // The parser's error could repeat bytes of the key.
     let key =
         PrivateKeyDer::from_pem_slice(key).map_err(|_| "its key is not a private key in PEM without a password")?;
-    let wrong = |error| format!("chain and key cannot be used together: {error}");
-    let made = CertifiedKey::new(chain, default_provider().key_provider.load_private_key(key).map_err(wrong)?);
+    let key = default_provider().key_provider.load_private_key(key);
+    let made = CertifiedKey::new(chain, key.map_err(|error| format!("its key cannot be used: {error}"))?);
     match made.keys_match() {
-        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(made),
-        Err(error) if is_of_version_1(&error) => Ok(made),
-        Err(error) => Err(wrong(error)),
+        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err("its key is not that of the first certificate".to_owned())
+        }
+        // No public key to compare, or a certificate that is not read: `readable` has judged that.
+        _ => Ok(made),
     }
 }
 
-fn is_of_version_1(error: &Error) -> bool {
-    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
-    other.0.downcast_ref::<webpki::Error>() == Some(&webpki::Error::UnsupportedCertVersion)
+/// The certificates of a chain whose first one can be shown. The others are not read: clients judge them.
+pub fn readable(chain: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain = certificates(chain)?;
+    match chain.first().map(ParsedCertificate::try_from) {
+        None => Err("there is no certificate in PEM form".to_owned()),
+        Some(Err(Error::InvalidCertificate(error)))
+            if cause(&error) != Some(&webpki::Error::UnsupportedCertVersion) =>
+        {
+            Err(format!("the first certificate {}", unread(cause(&error))))
+        }
+        Some(_) => Ok(chain),
+    }
+}
+
+/// The certificates that an upstream's chain may end at. Each of them must be readable.
+pub fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = certificates(pem)?;
+    if found.is_empty() {
+        return Err("there is no certificate in PEM form".to_owned());
+    }
+    for (at, certificate) in found.iter().enumerate() {
+        let wrong = |error| format!("certificate {} {}", at + 1, unread(Some(&error)));
+        webpki::anchor_from_trusted_cert(certificate).map_err(wrong)?;
+    }
+    Ok(found)
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    found.map_err(|error| format!("it is not PEM: {error}"))
+}
+
+fn cause(error: &CertificateError) -> Option<&webpki::Error> {
+    let CertificateError::Other(other) = error else { return None };
+    other.0.downcast_ref()
+}
+
+/// The end of a sentence about a certificate that cannot be read, with the repair.
+fn unread(cause: Option<&webpki::Error>) -> String {
+    match cause {
+        Some(webpki::Error::UnsupportedCriticalExtension) => {
+            "has a critical extension that the gateway does not know: have it issued without that extension, or with it not critical"
+                .to_owned()
+        }
+        Some(webpki::Error::SignatureAlgorithmMismatch) => {
+            "names two algorithms of its signature that differ: have it issued again".to_owned()
+        }
+        Some(error) => format!("is not encoded as X.509 demands ({error}): have it issued again"),
+        None => "is not encoded as X.509 demands: have it issued again".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +113,8 @@ mod tests {
         include_bytes!("../../tests/rust/certificates/v1.key"),
     ];
 
+    const BROKEN: &[u8] = b"-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n";
+
     #[test]
     fn a_pair_is_usable_whatever_the_version_of_its_certificate() {
         for [chain, key] in [EC, RSA, OLD] {
@@ -77,10 +126,18 @@ mod tests {
     #[test]
     fn an_unusable_pair_is_told_without_its_key() {
         let told = |chain, key| certified(chain, key).map(|_| ()).unwrap_err();
-        assert!(told(EC[0], RSA[1]).contains("cannot be used together"));
+        assert!(told(EC[0], RSA[1]).contains("not that of the first certificate"));
         assert!(told(EC[0], b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").contains("not a private key"));
         assert!(told(b"", EC[1]).contains("no certificate"));
-        let broken = b"-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n";
-        assert!(told(broken, EC[1]).contains("cannot be used together"));
+        assert!(told(BROKEN, EC[1]).contains("is not encoded as X.509 demands"));
+    }
+
+    #[test]
+    fn every_authority_must_be_readable_and_versions_do_not_count() {
+        let all = [EC[0], RSA[0], OLD[0]].concat();
+        assert_eq!(authorities(&all).map(|found| found.len()), Ok(3));
+        let told = authorities(&[EC[0], BROKEN].concat()).unwrap_err();
+        assert!(told.starts_with("certificate 2 is not encoded"), "{told}");
+        assert!(authorities(EC[1]).unwrap_err().contains("no certificate"));
     }
 }

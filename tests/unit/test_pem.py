@@ -1,14 +1,22 @@
 """PEM texts: their parts, and pairs that cannot be used."""
 
+import json
+import re
+import ssl
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aigw import pem
-from aigw._native import private_key_kind
-from tests.support.certificates import Certificate, certificate
+from aigw._native import Gateway, Publisher, private_key_kind
+from tests.support.certificates import Certificate, certificate, unservable
+
+LISTS = ("services", "routes", "key_auth", "rate_limiting", "size_limiting", "acl", "columns", "tiers", "models")
+EMPTY = {**{name: [] for name in LISTS}, "default_tier": None}
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +24,14 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Certificate]:
     return [certificate(tmp_path_factory.mktemp(f"pair-{n}")) for n in range(2)]
 
 
-def text(chain: Path, key: Path) -> bytes:
-    return pem.joined(pem.certificates(chain.read_bytes()), pem.key(key.read_bytes()) or b"")
-
-
 def test_a_pair_is_usable_and_another_key_is_not(pairs: list[Certificate]) -> None:
     one, other = pairs
-    assert pem.wrong_pair(text(one.chain, one.key)) is None
-    assert "mismatch" in (pem.wrong_pair(text(one.chain, other.key)) or "")
+    chain = one.cert.encode()
+    assert pem.wrong_pair(chain, one.private.encode()) is None
+    assert "mismatch" in (pem.wrong_pair(chain, other.private.encode()) or "")
+    whole = pem.joined(pem.certificates(chain), pem.key(one.private.encode()) or b"")
+    assert pem.wrong_pair(whole, whole) is None
+    assert "mismatch" in (pem.wrong_pair(whole, other.private.encode()) or "")
 
 
 def test_a_fingerprint_is_that_of_openssl(pairs: list[Certificate]) -> None:
@@ -62,5 +70,58 @@ def test_authorities_are_known_with_their_end(tmp_path: Path) -> None:
     authority, leaf = certificate(tmp_path / "a"), certificate(tmp_path / "b", authority=False)
     ends = pem.authority_ends(authority.cert)
     assert ends is not None and 1.9 < (ends - time.time()) / 86400 <= 2
-    assert pem.authority_ends(leaf.cert) is None and pem.wrong_certificates(leaf.cert) is None
-    assert pem.wrong_certificates(leaf.cert[:-300]) is not None
+    assert pem.authority_ends(leaf.cert) is None and pem.wrong_authorities(leaf.cert.encode()) is None
+    for wrong_in in (pem.wrong_authorities, pem.wrong_chain):
+        assert wrong_in(leaf.cert.encode()[:-300]) is not None
+
+
+ENCODINGS = [
+    ("critical", "has a critical extension that the gateway does not know: have it issued without"),
+    ("algorithms", "names two algorithms of its signature that differ: have it issued again"),
+    ("unique id", r"is not encoded as X.509 demands: have it issued again"),
+]
+"""A fault that OpenSSL does not see -> the words of the parser that workers serve with."""
+
+
+@pytest.mark.parametrize(("fault", "words"), ENCODINGS)
+def test_a_certificate_that_openssl_takes_and_workers_cannot_show_is_refused(
+    tmp_path: Path, fault: str, words: str
+) -> None:
+    made = unservable(tmp_path / "made", fault)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.chain, made.key)
+    for why in (
+        pem.wrong_chain(made.cert.encode()),
+        pem.wrong_pair(made.cert.encode(), made.private.encode()),
+        pem.wrong_chain((made.cert + certificate(tmp_path / "good").cert).encode()),
+    ):
+        assert why is not None and re.match(f"the first certificate {words}", why), why
+    # Clients judge the certificates behind the first one; workers hand them over.
+    assert pem.wrong_chain((certificate(tmp_path / "first").cert + made.cert).encode()) is None
+
+
+def test_an_authority_may_have_any_extension_and_must_be_readable(tmp_path: Path) -> None:
+    assert pem.wrong_authorities(unservable(tmp_path / "a", "critical").cert.encode()) is None
+    good, broken = certificate(tmp_path / "b"), unservable(tmp_path / "c", "unique id")
+    why = pem.wrong_authorities((good.cert + broken.cert).encode())
+    assert why is not None and why.startswith("certificate 2 is not encoded as X.509 demands"), why
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
+    data = str(tmp_path_factory.mktemp("data"))
+    Publisher(data, "0123abcd-0000-4000-8000-00000000000f").publish(json.dumps(EMPTY).encode())
+    return Gateway(data)
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_certificate_with_any_changed_byte_is_refused_or_shown(
+    worker: Gateway, pairs: list[Certificate], data: st.DataObject
+) -> None:
+    """A gateway serves with every pair that passes the check."""
+    der = bytearray(ssl.PEM_cert_to_DER_cert(pairs[0].cert))
+    der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
+    chain, private = ssl.DER_cert_to_PEM_cert(bytes(der)).encode(), pairs[0].private.encode()
+    if pem.wrong_pair(chain, private) is None:
+        worker.serve_pair(chain + private)

@@ -5,7 +5,7 @@ The control process reads them here, once for all workers: a bad file changes no
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -75,33 +75,30 @@ def _content(source: Source, path: Path, name: str | None) -> bytes | None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         source.add(path, f"the file '{name}' cannot be read: {reason}")
         return None
-    wrong = _wrong_key(data) if path[-1] == "tls_key" else _wrong_certificates(data)
-    if wrong is not None:
-        source.add(path, f"the file '{name}' {wrong}")
+    if (wrong := _WRONG[str(path[-1])](data)) is not None:
+        source.add(path, f"the file '{name}' cannot be used: {wrong}")
         return None
     return data
 
 
 def _wrong_key(data: bytes) -> str | None:
     if b"ENCRYPTED" in data:
-        return "is encrypted: the gateway needs the key without a password"
-    return None if re.search(rb"-----BEGIN (RSA |EC )?PRIVATE KEY-----", data) else "holds no private key in PEM form"
+        return "it is encrypted: the gateway needs the key without a password"
+    found = re.search(rb"-----BEGIN (RSA |EC )?PRIVATE KEY-----", data)
+    return None if found else "there is no private key in PEM form"
 
 
-def _wrong_certificates(data: bytes) -> str | None:
-    import ssl  # noqa: PLC0415 - few files name certificates, and the module takes long to load
-
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data.decode("ascii", "ignore"))
-    except (ssl.SSLError, ValueError):
-        return "holds no certificate in PEM form"
-    return None
+_WRONG: Final[Mapping[str, Callable[[bytes], str | None]]] = {
+    "tls_ca": pem.wrong_authorities,
+    "tls_cert": pem.wrong_chain,
+    "tls_key": _wrong_key,
+}
+"""Field of a PEM file -> the check of its content."""
 
 
 def _check_pair(source: Source, path: Path, chain: bytes, key: bytes) -> None:
     """The very bytes are checked that workers get."""
-    # A file of certificates may have a key of its own, and OpenSSL would take that one.
-    if pem.wrong_pair(pem.joined(pem.certificates(chain), pem.key(key) or key)) is not None:
+    if pem.wrong_pair(chain, key) is not None:
         source.add((*path, "tls_key"), "is not the key of tls_cert, or is of a kind that is not known")
 
 

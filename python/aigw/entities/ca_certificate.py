@@ -12,12 +12,16 @@ from aigw.schema.fields import Timestamp, entity_violation
 from aigw.types import JsonDict
 
 
+def _authority(text: str) -> str:
+    return certificates_only(text, pem.wrong_authorities)
+
+
 class CaCertificate(Entity):
     """One certificate of an authority, valid when it is written."""
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
-    cert: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(certificates_only)] = (
-        Field(description="The certificate in PEM form.")
+    cert: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(_authority)] = Field(
+        description="The certificate in PEM form."
     )
     cert_digest: str | None = Field(
         default=None, description="SHA-256 of the certificate, hex; unique. The gateway sets it."

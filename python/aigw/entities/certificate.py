@@ -40,15 +40,20 @@ def referenced(text: str) -> tuple[str, str] | None:
     return (found[1].lower(), found[2] or KEYS[0]) if found else None
 
 
-def certificates_only(text: str) -> str:
-    """A text of certificates. Raises a violation for another, and for one with a key, which would be shown."""
+def certificates_only(text: str, wrong_in: Callable[[bytes], str | None]) -> str:
+    """A text of certificates. `wrong_in`: the reason why they cannot be used. Raises a violation with it, and for a text with a key,
+    which would be shown."""
     if "PRIVATE KEY-----" in text:
         raise violation(
             "must hold certificates only: the private key belongs into the field 'key', which is stored sealed"
         )
-    if (wrong := pem.wrong_certificates(text)) is not None:
+    if (wrong := wrong_in(text.encode())) is not None:
         raise violation(f"invalid certificate: {wrong}")
     return text
+
+
+def _chain(text: str) -> str:
+    return certificates_only(text, pem.wrong_chain)
 
 
 def _key(text: str) -> str:
@@ -61,7 +66,7 @@ def _key(text: str) -> str:
     return text
 
 
-Chain = Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(certificates_only)]
+Chain = Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(_chain)]
 """One certificate or more in PEM form, the owner's first."""
 PrivateKey = Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT), AfterValidator(_key)]
 
@@ -96,8 +101,7 @@ def _must_match(chain: str, key: str, called: str) -> None:
     """Raise a violation unless the key belongs to the first certificate. A reference is not judged here."""
     if referenced(key) is not None:
         return
-    private = pem.key(key.encode()) or b""
-    wrong = pem.wrong_pair(pem.joined(pem.certificates(chain.encode()), private))
+    wrong = pem.wrong_pair(chain.encode(), key.encode())
     if wrong is not None:
         raise entity_violation(
             f"{called} does not match key" if pem.is_of_another(wrong) else f"{called} cannot be used: {wrong}"

@@ -73,7 +73,7 @@ class Certificate:
         why = "the first has no certificate" if not certificates else "the second has no key"
         if certificates and found is not None:
             content = pem.joined(certificates, found)
-            wrong = pem.wrong_pair(content)
+            wrong = pem.wrong_pair(content, content)
             if wrong is None:
                 return content
             why = wrong

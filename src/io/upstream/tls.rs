@@ -5,8 +5,6 @@
 
 use aigw_core::balance::{ConnectFault, Origin, TlsSettings};
 use rustls::client::WantsClientCert;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ConfigBuilder};
 use std::cell::{OnceCell, RefCell};
@@ -17,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::fault::{Fault, Tell};
 use super::notice::Notice;
 use super::verify::{Roots, Unchecked};
-use crate::pem::certified;
+use crate::pem::{authorities, certified};
 
 /// The parts that the connectors of all origins share.
 #[derive(Default)]
@@ -90,12 +88,8 @@ impl Tls {
 
 /// The roots of an upstream's own settings.
 fn own_roots(pem: &[u8]) -> Result<Roots, Fault> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let (roots, unread) = Roots::readable(certificates.map_err(|error| wrong(format!("tls_ca: {error}")))?);
-    if unread > 0 || roots.is_empty() {
-        return Err(wrong("tls_ca: there is a certificate that cannot be read, or none"));
-    }
-    Ok(roots)
+    let certificates = authorities(pem).map_err(|error| wrong(format!("tls_ca: {error}")))?;
+    Ok(Roots::readable(certificates).0)
 }
 
 fn with_certificate(

@@ -1,5 +1,8 @@
 """Certificates of the Admin API, chosen by the server name of each handshake."""
 
+import contextlib
+import json
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -8,15 +11,17 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+import yaml
 
 from tests.integration.tls.conftest import fingerprint, greeted, seen, two_events
-from tests.support.certificates import Certificate, certificate
+from tests.support.certificates import Certificate, certificate, unservable
 from tests.support.ends import Upstream, message, parse, read_until
 from tests.support.metered import KEY, meter, serve
-from tests.support.processes import PATIENCE_S, Gateway, start_gateway
+from tests.support.processes import AIGW, PATIENCE_S, Gateway, start_gateway
 from tests.support.surface import metric
 
 WORKERS = 2
+YAML = {"Content-Type": "application/yaml"}
 NAMES = {
     "exact": ["a.example", "B.example"],
     "suffix": ["*.example"],
@@ -156,6 +161,53 @@ def test_client_of_curl_trusts_the_chosen_certificate(gateway: Gateway, tmp_path
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0 and '"X-Forwarded-Proto"' in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("fault", ["critical", "algorithms", "unique id"])
+def test_certificate_that_cannot_be_served_is_never_stored(
+    gateway: Gateway, pairs: dict[str, Certificate], tmp_path: Path, fault: str
+) -> None:
+    wrong = unservable(tmp_path / "wrong", fault)
+    body = {"cert": wrong.cert, "key": wrong.private, "snis": ["never.test"]}
+    before = httpx.get(f"{gateway.admin}/certificates", trust_env=False).json()
+    answer = httpx.post(f"{gateway.admin}/certificates", json=body, trust_env=False)
+    assert (answer.status_code, answer.json()["code"]) == (400, 2)
+    assert ": have it issued " in answer.json()["fields"]["cert"]
+    file = tmp_path / "file.yaml"
+    file.write_text(yaml.safe_dump({"certificates": [{"cert": wrong.cert, "key": wrong.private}]}))
+    posted = httpx.post(f"{gateway.admin}/config", content=file.read_bytes(), headers=YAML, trust_env=False)
+    assert posted.status_code == 400 and posted.json()["errors"][0]["path"] == "certificates[0].cert"
+    checked = subprocess.run(
+        [*AIGW, "check", str(file)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert checked.returncode == 2 and f"{file}:" in checked.stderr and ": have it issued " in checked.stderr, checked
+    assert httpx.get(f"{gateway.admin}/certificates", trust_env=False).json() == before
+    assert shown(gateway, "never.test") == fingerprint(pairs["default"])
+    assert metric(gateway, "aigw_certificates_unusable_total") == 0
+
+
+def test_store_with_a_certificate_that_cannot_be_served_opens(tmp_path: Path, pairs: dict[str, Certificate]) -> None:
+    """An earlier version stored such certificates."""
+    gateway = start(tmp_path / "data")
+    put(gateway, pairs["exact"], ["a.test"])
+    old = put(gateway, pairs["suffix"], ["b.test"])
+    assert gateway.process.end() == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "store.db")) as store, store:
+        wrong = unservable(tmp_path / "wrong", "critical").cert
+        store.execute("UPDATE certificates SET body = json_set(body, '$.cert', ?) WHERE id = ?", [wrong, old])
+    gateway = start_gateway(tmp_path / "data", "--proxy-tls", "127.0.0.1:0", workers=1)
+    try:
+        assert shown(gateway, "a.test") == fingerprint(pairs["exact"])
+        with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"), greeted(gateway.secure, "b.test"):
+            pass
+        event = json.loads(next(line for line in gateway.process.lines if "certificate_unusable" in line))
+        assert "have it issued without that extension" in event["why"]
+        assert metric(gateway, "aigw_certificates_unusable_total") == 1
+        body = {"cert": pairs["suffix"].cert, "key": pairs["suffix"].private}
+        assert httpx.patch(f"{gateway.admin}/certificates/{old}", json=body, trust_env=False).status_code == 200
+        assert shown(gateway, "b.test") == fingerprint(pairs["suffix"])
+    finally:
+        assert gateway.process.end() == 0
 
 
 def test_certificates_survive_a_restart_and_a_dead_worker(tmp_path: Path, pairs: dict[str, Certificate]) -> None:

@@ -1,16 +1,19 @@
 """Certificates, SNIs and CA certificates through the Admin API, and what the snapshot gets of them."""
 
-from collections.abc import Iterator
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from aigw.entities.certificate import DIFFERENT, reference
 from conftest import Gateway
-from tests.support.certificates import Certificate, certificate
+from tests.support.certificates import Certificate, certificate, unservable
 
 Json = dict[str, Any]
 ENDED = """\
@@ -117,6 +120,44 @@ def test_wrong_certificates_are_refused_by_field(
     assert gateway.call("GET", "/snis")["data"] == []
 
 
+@pytest.mark.parametrize("fault", ["critical", "algorithms", "unique id"])
+def test_a_certificate_that_workers_cannot_serve_is_refused_with_the_repair(
+    gateway: Gateway, pairs: dict[str, Certificate], tmp_path: Path, fault: str
+) -> None:
+    wrong, before = unservable(tmp_path / "wrong", fault), list(gateway.publisher.calls)
+    for field, body in (("cert", pair(wrong)), ("cert_alt", {**pair(pairs["rsa"]), **alt(wrong)})):
+        found = gateway.post("/certificates", 400, **body, snis=["a.test"])
+        assert found["code"] == 2 and found["name"] == "schema violation" and set(found["fields"]) == {field}
+        assert found["fields"][field].startswith("invalid certificate: the first certificate ")
+        assert ": have it issued " in found["fields"][field]
+        assert gateway.call("POST", "/schemas/certificates/validate", 400, json=body)["fields"] == found["fields"]
+    assert gateway.call("GET", "/certificates")["data"] == gateway.call("GET", "/snis")["data"] == []
+    assert gateway.publisher.calls == before
+    made = gateway.post("/certificates", **pair(pairs["ec"], snis=["a.test"]))
+    gateway.call("PATCH", f"/certificates/{made['id']}", 400, json=pair(wrong))
+    gateway.call("PUT", "/certificates/a.test", 400, json=pair(wrong))
+    assert gateway.call("GET", "/certificates")["data"] == [made]
+
+
+def test_a_certificate_of_an_earlier_version_that_workers_cannot_serve_stays_and_can_be_replaced(
+    gateway: Gateway, pairs: dict[str, Certificate], tmp_path: Path
+) -> None:
+    made = gateway.post("/certificates", **pair(pairs["ec"], snis=["a.test"]))
+    wrong = unservable(tmp_path / "wrong", "critical").cert
+    gateway.close()
+    with sqlite3.connect(tmp_path / "store.db") as store:
+        store.execute("UPDATE certificates SET body = json_set(body, '$.cert', ?)", [wrong])
+    store.close()
+    gateway.open()
+    (kept,) = gateway.call("GET", "/certificates")["data"]
+    assert (kept["cert"], kept["id"]) == (wrong, made["id"])
+    assert gateway.post("/consumers", username="alice")["username"] == "alice"
+    again = gateway.call("PUT", "/certificates/a.test", 400, json={"cert": wrong, "key": pairs["ec"].private})
+    assert set(again["fields"]) == {"cert"}
+    assert gateway.call("PATCH", "/certificates/a.test", json=pair(pairs["other"]))["cert"] == pairs["other"].cert
+    assert served(gateway) == [(["a.test"], [pairs["other"].private])]
+
+
 def test_a_reference_sent_back_keeps_the_key_and_publishes_nothing(
     gateway: Gateway, pairs: dict[str, Certificate]
 ) -> None:
@@ -179,6 +220,30 @@ def test_a_name_belongs_to_one_certificate(gateway: Gateway, pairs: dict[str, Ce
     assert served(gateway) == [(["a.test"], [pairs["rsa"].private])]
     missing = gateway.post("/snis", 400, name="c.test", certificate={"id": str(uuid4())})
     assert missing["code"] == 4
+
+
+def test_names_of_one_certificate_are_looked_up_at_once(gateway: Gateway, pairs: dict[str, Certificate]) -> None:
+    taken = gateway.post("/certificates", **pair(pairs["ec"], snis=["taken.test"]))
+    asked: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        asked.append(arguments[2])
+
+    with only_here(sa.Engine, "before_cursor_execute", note):
+        names = [*(f"{n}.test" for n in range(999)), "taken.test"]
+        refused = gateway.post("/certificates", 400, **pair(pairs["rsa"], snis=names))
+    assert refused["fields"]["snis"].endswith(f"already associated with existing certificate '{taken['id']}'")
+    assert sum("FROM snis" in query for query in asked) == 1
+
+
+@contextlib.contextmanager
+def only_here(target: Any, name: str, listener: Callable[..., None]) -> Iterator[None]:
+    """Listens to events of SQLAlchemy."""
+    sa.event.listen(target, name, listener)
+    try:
+        yield
+    finally:
+        sa.event.remove(target, name, listener)
 
 
 @pytest.mark.parametrize("name", ["a.test", "*.a.test", "a.*", "*", "A.Test", "sni1", "a_b.test"])

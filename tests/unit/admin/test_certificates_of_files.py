@@ -1,6 +1,7 @@
 """Certificates, SNIs and CA certificates of a file: found faults with their places, declared, compared and dumped; no key is ever shown."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from aigw.cli.yaml_writer import to_yaml
 from aigw.config import ConfigErrors, read_text
 from aigw.entities.certificate import reference
 from conftest import Gateway
-from tests.support.certificates import Certificate, certificate
+from tests.support.certificates import Certificate, certificate, unservable
 
 Json = dict[str, Any]
 YAML = {"Content-Type": "application/yaml"}
@@ -173,6 +174,21 @@ def test_faults_of_a_certificate_are_told_with_their_place(
     shown = errors({"certificates": [{k: v for k, v in item.items() if v is not None}]})
     assert words in shown and shown.startswith("f.yaml:"), shown
     assert all(line not in shown for line in made["ec"].private.splitlines()[1:-1])
+
+
+def test_a_certificate_that_workers_cannot_serve_is_a_finding_with_its_place(
+    gateway: Gateway, made: dict[str, Certificate], tmp_path: Path
+) -> None:
+    wrong = unservable(tmp_path / "wrong", "critical")
+    item = {"id": OWN, "cert": wrong.cert, "key": wrong.private}
+    words = "certificates[0].cert: invalid certificate: the first certificate has a critical extension that the gateway does not know"
+    for one in (item, {**item, "key": reference(OWN, "key")}):
+        shown = errors({"certificates": [one]})
+        assert re.match(r"f\.yaml:\d+:\d+: ", shown) and words in shown, shown
+    load(gateway, {"certificates": [{"id": OWN, "cert": made["ec"].cert, "key": made["ec"].private}]})
+    (error,) = load(gateway, {"certificates": [item]}, 400)["errors"]
+    assert (error["path"], error["line"] > 0) == ("certificates[0].cert", True)
+    assert gateway.call("GET", f"/certificates/{OWN}")["cert"] == made["ec"].cert
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,9 @@ def test_certificates_are_read_sealed_and_watched(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = certificate(tmp_path / "other")
     assert "not the key of tls_cert" in wrong(f"url: 'https://h', tls_cert: {made.chain}, tls_key: {other.key}")
-    assert "holds no private key" in wrong(f"url: 'https://h', tls_cert: {made.chain}, tls_key: {made.chain}")
+    assert "there is no private key in PEM form" in wrong(
+        f"url: 'https://h', tls_cert: {made.chain}, tls_key: {made.chain}"
+    )
     (tmp_path / "empty.pem").write_text("nothing")
     assert "f.yaml:1:53" in (found := wrong("url: 'https://h', tls_ca: empty.pem", folder=tmp_path)), found
-    assert "holds no certificate" in found
+    assert "there is no certificate in PEM form" in found
