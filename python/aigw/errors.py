@@ -5,6 +5,7 @@
     |  `- Unservable    an entity that no worker could load, though it looked right
     |- AddressInUse     a port or data folder is taken by another process (exit 2)
     |- StoreError       the store, or the files of the snapshot, could not be written or read (503, worth a retry)
+    |  `- NotInForce    a change is stored, and workers do not have it yet
     |- UpstreamError    a call of this process failed: Timeout | Refused | Broken
     `- Bug              an invariant does not hold: never the caller's fault
 
@@ -19,6 +20,10 @@ _REPAIRS: Final = {
     errno.EDQUOT: "free some space within the disk quota",
     errno.EROFS: "mount that disk for writing",
     errno.EACCES: "let the gateway's user read and write it",
+    errno.EMFILE: "let the process open more files (ulimit -n)",
+    errno.ENFILE: "let the machine open more files (sysctl fs.file-max)",
+    errno.EAGAIN: "let the user run more threads (ulimit -u)",
+    errno.ENOMEM: "free memory on this machine",
 }
 
 
@@ -53,6 +58,10 @@ class StoreError(AigwError):
     """The store or the snapshot files could not be written or read: disk full, locked, corrupt, gone."""
 
     status = 503
+
+
+class NotInForce(StoreError):
+    """The change is stored; its files for workers could not be written."""
 
 
 class UpstreamError(AigwError):

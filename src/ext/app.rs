@@ -150,16 +150,16 @@ impl Gateway {
         let server = (Ipv4Addr::LOCALHOST, private_port).into();
         let socket = aigw_io::socket::listener(listening).map_err(io_error)?;
         let (worker, carried) = (Arc::clone(&self.shared.worker), Arc::clone(&self.shared.carried));
-        let (listener, stop) = Listener::new(socket, server, worker, carried);
+        let (listener, stop) = Listener::new(socket, server, worker, carried).map_err(io_error)?;
         if self.tls.set(stop).is_err() {
             return Err(PyRuntimeError::new_err("the gateway serves TLS already"));
         }
         py.detach(|| self.shared.worker.serve_tls());
         std::thread::Builder::new().name("tls".into()).spawn(move || {
-            if !matches!(catch_unwind(AssertUnwindSafe(|| listener.run())), Ok(Ok(()))) {
-                // Without this thread no client of the TLS address is served: a restart is the repair.
-                std::process::abort();
-            }
+            // It ends by a panic alone, whose text is in the process log by now. Without this thread no client of the TLS address is
+            // served: a restart is the repair.
+            let _ = catch_unwind(AssertUnwindSafe(|| listener.run()));
+            std::process::abort();
         })?;
         Ok(())
     }

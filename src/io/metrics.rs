@@ -218,6 +218,7 @@ fn workers(slots: &[SlotReport], sink: &mut impl Sink) {
             let value = [
                 Value::Whole(u64::from(slot.state == SlotState::Ready)),
                 Value::Whole(slot.in_flight),
+                Value::Whole(slot.tls_connections),
                 Value::Whole(u64::from(slot.inline)),
                 Value::Thousandths(slot.silent_ms),
             ][at];

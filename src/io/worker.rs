@@ -446,6 +446,10 @@ impl tls_listener::Host for Worker {
         self.certificates.load_full()
     }
 
+    fn connections(&self) -> &AtomicU64 {
+        self.cells.status().tls_connections()
+    }
+
     fn handshake(&self, result: Handshake) {
         self.recorder.handshake(result);
     }

@@ -87,7 +87,7 @@ pub const CONTROL: [Metric; 14] = [
 ];
 
 /// Gauges of a worker's slot, filled by the reader of slots.
-pub const WORKERS: [Metric; 4] = [
+pub const WORKERS: [Metric; 5] = [
     Metric {
         name: "aigw_worker_ready",
         kind: MetricType::Gauge,
@@ -98,6 +98,12 @@ pub const WORKERS: [Metric; 4] = [
         name: "aigw_in_flight",
         kind: MetricType::Gauge,
         help: "Requests that the worker of this slot is at: being read, forwarded or streamed.",
+        labels: &["slot"],
+    },
+    Metric {
+        name: "aigw_tls_connections",
+        kind: MetricType::Gauge,
+        help: "Connections that are open at the TLS address of the worker of this slot, also those in their handshake.",
         labels: &["slot"],
     },
     Metric {

@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,7 @@ fn with_policy(held: &Certificates, certificates: &Value) -> (Option<Certificate
 
 /// A worker that has certificates and nothing else.
 struct Bare {
+    connections: AtomicU64,
     certificates: Mutex<Arc<Certificates>>,
     results: Mutex<Vec<Handshake>>,
 }
@@ -52,6 +54,10 @@ struct Bare {
 impl Host for Bare {
     fn certificates(&self) -> Arc<Certificates> {
         Arc::clone(&self.certificates.lock().unwrap())
+    }
+
+    fn connections(&self) -> &AtomicU64 {
+        &self.connections
     }
 
     fn handshake(&self, result: Handshake) {
@@ -77,9 +83,13 @@ struct Served {
 fn serve(certificates: Certificates) -> Served {
     let (server, socket) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let (carried, came) = (Arc::<Carried>::default(), Arc::<Mutex<Vec<_>>>::default());
-    let host = Arc::new(Bare { certificates: Mutex::new(Arc::new(certificates)), results: Mutex::default() });
+    let host = Arc::new(Bare {
+        connections: AtomicU64::new(0),
+        certificates: Mutex::new(Arc::new(certificates)),
+        results: Mutex::default(),
+    });
     let (address, private) = (socket.local_addr().unwrap(), server.local_addr().unwrap());
-    let (listener, stop) = Listener::new(socket, private, Arc::clone(&host), Arc::clone(&carried));
+    let (listener, stop) = Listener::new(socket, private, Arc::clone(&host), Arc::clone(&carried)).unwrap();
     std::thread::spawn(move || listener.run());
     let (known, noted) = (Arc::clone(&carried), Arc::clone(&came));
     std::thread::spawn(move || {
@@ -285,6 +295,7 @@ fn bytes_pass_both_ways_and_the_client_is_noted_before_its_first_byte() {
     let client = stream.sock.local_addr().unwrap();
     say(&mut stream, b"hello");
     assert_eq!((served.carried.open(), served.came.lock().unwrap().clone()), (1, vec![Some(client)]));
+    assert_eq!(served.host.connections.load(Ordering::Relaxed), 1);
     let large: Vec<u8> = (0..4_000_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
     let mut reader = stream.sock.try_clone().unwrap();
     // Nobody reads until most was sent: the server's echo must wait without losing a byte.
@@ -298,6 +309,7 @@ fn bytes_pass_both_ways_and_the_client_is_noted_before_its_first_byte() {
     assert!(rest.is_empty(), "a clean end after the client's own");
     assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
     wait("the client is forgotten", || served.carried.open() == 0);
+    wait("no connection is open", || served.host.connections.load(Ordering::Relaxed) == 0);
 }
 
 #[test]

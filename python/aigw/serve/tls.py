@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from aigw import pem
+from aigw.errors import explain
 from aigw.serve.listen import listen, private
 from aigw.types import HostPort
 
@@ -38,10 +39,14 @@ class TlsAddress:
         self._port = self.private.getsockname()[1]
 
     def listen(self) -> None:
-        """Begin to serve. Raises ValueError for a certificate that cannot be used, OSError when the address cannot be bound."""
+        """Begin to serve. Raises ValueError for a certificate that cannot be used, OSError when the address cannot be bound, or when the
+        system has no files or no thread for it."""
         self._serve_pair()
         with listen(self._address) as listening:
-            self._gateway.serve_tls(listening.fileno(), self._port)
+            try:
+                self._gateway.serve_tls(listening.fileno(), self._port)
+            except OSError as error:
+                raise OSError(f"the TLS address cannot be served: {explain(error)}") from error
 
     def renew(self) -> None:
         """Serve the certificate that the file holds now. One that cannot be used changes nothing, and is logged."""

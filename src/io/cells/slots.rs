@@ -34,6 +34,7 @@ const UNSYNCED: usize = header::OWN + 7;
 const FAULTS: usize = header::OWN + 8;
 /// First of one word for each [`Part`]. The supervisor reads them, too (`serve/beats.py`).
 const BEATS: usize = header::OWN + 9;
+const TLS_CONNECTIONS: usize = BEATS + Part::ALL.len();
 
 const FREE: u64 = 0;
 const WORDS: usize = HEADER_WORDS + RING_WORDS;
@@ -88,6 +89,8 @@ pub struct SlotReport {
     pub generation: u64,
     /// Requests in flight.
     pub in_flight: u64,
+    /// Connections that are open at the TLS address.
+    pub tls_connections: u64,
     /// Whether the owner's requests are stepped inline.
     pub inline: bool,
     /// Milliseconds since the part of it that moved least recently; 0 while it starts.
@@ -142,6 +145,11 @@ impl<'a> SlotStatus<'a> {
     pub fn in_flight(self) -> &'a AtomicU64 {
         &self.0[IN_FLIGHT]
     }
+
+    /// The count of open connections at the TLS address, to be added to and subtracted from.
+    pub fn tls_connections(self) -> &'a AtomicU64 {
+        &self.0[TLS_CONNECTIONS]
+    }
 }
 
 /// A worker's own slot, held until it is dropped or the process dies.
@@ -181,7 +189,8 @@ impl Slot {
             words[PID].store(u64::from(std::process::id()), Ordering::Relaxed);
             words[BOOT].store(boot(), Ordering::Relaxed);
             words[LIFE].store(life, Ordering::Relaxed);
-            for word in [GENERATION, IN_FLIGHT, INLINE, UNSYNCED, FAULTS, BEATS, BEATS + 1, BEATS + 2] {
+            for word in [GENERATION, IN_FLIGHT, INLINE, UNSYNCED, FAULTS, BEATS, BEATS + 1, BEATS + 2, TLS_CONNECTIONS]
+            {
                 words[word].store(0, Ordering::Relaxed);
             }
             words[STATE].store(SlotState::Starting as u64, Ordering::Release);
@@ -343,6 +352,7 @@ pub(super) fn report(number: u8, slot: &WordMap, now: u64) -> Option<SlotReport>
         state,
         generation: word(GENERATION),
         in_flight: word(IN_FLIGHT),
+        tls_connections: word(TLS_CONNECTIONS),
         inline: word(INLINE) != 0,
         silent_ms: if state == SlotState::Starting { 0 } else { now.saturating_sub(oldest) },
         unsynced: word(UNSYNCED),

@@ -6,17 +6,20 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aigw_core::telemetry::handshakes::Handshake;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::LazyConfigAcceptor;
@@ -49,44 +52,44 @@ impl Stop {
     }
 }
 
-/// The TLS address of one worker.
+/// The TLS address of one worker, ready to serve.
 pub struct Listener<H> {
-    socket: StdListener,
-    server: SocketAddr,
-    host: Arc<H>,
-    carried: Arc<Carried>,
+    runtime: Runtime,
+    socket: TcpListener,
+    clients: Clients<H>,
     stop: Stop,
 }
 
 impl<H: Host> Listener<H> {
-    /// `socket` listens. `server`: the loopback address that requests are carried to.
-    pub fn new(socket: StdListener, server: SocketAddr, host: Arc<H>, carried: Arc<Carried>) -> (Self, Stop) {
-        let stop = Stop::default();
-        (Self { socket, server, host, carried, stop: stop.clone() }, stop)
+    /// `socket` listens. `server`: the loopback address that requests are carried to. Fails where the system has no files for it.
+    pub fn new(
+        socket: StdListener,
+        server: SocketAddr,
+        host: Arc<H>,
+        carried: Arc<Carried>,
+    ) -> io::Result<(Self, Stop)> {
+        socket.set_nonblocking(true)?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let socket = TcpListener::from_std(socket)?;
+        drop(inside);
+        socket::tls_is_at(socket.local_addr()?.port(), server.port());
+        let (room, handshakes) = (Arc::new(Semaphore::new(CONNECTIONS)), RefCell::default());
+        let (clients, stop) = (Clients { server, host, carried, room, handshakes }, Stop::default());
+        Ok((Self { runtime, socket, clients, stop: stop.clone() }, stop))
     }
 
-    /// Serves for the rest of the process, on this thread. Fails when the runtime cannot be made.
-    pub fn run(self) -> io::Result<()> {
-        self.socket.set_nonblocking(true)?;
-        socket::tls_is_at(self.socket.local_addr()?.port(), self.server.port());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let tasks = LocalSet::new();
-        tasks.block_on(&runtime, async {
-            let stop = self.stop.clone();
-            let listener = TcpListener::from_std(self.socket)?;
-            let clients = Rc::new(Clients {
-                server: self.server,
-                host: self.host,
-                carried: self.carried,
-                room: Arc::new(Semaphore::new(CONNECTIONS)),
-                handshakes: RefCell::default(),
-            });
+    /// Serves for the rest of the process, on this thread.
+    pub fn run(self) -> Infallible {
+        let Self { runtime, socket, clients, stop } = self;
+        LocalSet::new().block_on(&runtime, async {
+            let clients = Rc::new(clients);
             tokio::select! {
                 biased;
                 () = stop.0.notified() => {}
-                () = clients.accept(&listener) => {}
+                () = clients.accept(&socket) => {}
             }
-            drop(listener);
+            drop(socket);
             std::future::pending().await
         })
     }
@@ -108,14 +111,14 @@ impl<H: Host> Clients<H> {
             let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((socket, client)) => {
-                    let own = Rc::clone(self);
+                    let (own, open) = (Rc::clone(self), Open::new(&self.host, room));
                     let task = spawn_local(async move {
                         let _guard = Guard(Arc::clone(&own.host));
                         let Some(stream) = own.shake(socket).await else { return };
                         // A task of its own: it must not end as the oldest handshake does.
                         let relays = Rc::clone(&own);
                         spawn_local(async move {
-                            let (_guard, _room) = (Guard(Arc::clone(&relays.host)), room);
+                            let (_guard, _open) = (Guard(Arc::clone(&relays.host)), open);
                             relays.carry(stream, client).await;
                         });
                     });
@@ -194,6 +197,25 @@ impl<H: Host> Clients<H> {
         socket.set_send_buffer_size(BUFFER)?;
         socket.set_nodelay(true)?;
         socket.connect(self.server).await
+    }
+}
+
+/// A connection that is open: it has one of the places, and is counted.
+struct Open<H: Host> {
+    host: Arc<H>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl<H: Host> Open<H> {
+    fn new(host: &Arc<H>, room: OwnedSemaphorePermit) -> Self {
+        host.connections().fetch_add(1, Ordering::Relaxed);
+        Self { host: Arc::clone(host), _room: room }
+    }
+}
+
+impl<H: Host> Drop for Open<H> {
+    fn drop(&mut self) {
+        self.host.connections().fetch_sub(1, Ordering::Relaxed);
     }
 }
 

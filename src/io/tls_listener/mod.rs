@@ -12,6 +12,7 @@ mod certificates;
 mod relay;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use aigw_core::telemetry::handshakes::Handshake;
 
@@ -23,6 +24,9 @@ pub use certificates::{Certificates, Unusable};
 pub trait Host: Send + Sync + 'static {
     /// The certificates in force: those of the generation that is published now.
     fn certificates(&self) -> Arc<Certificates>;
+
+    /// The count of open connections, those in their handshake too.
+    fn connections(&self) -> &AtomicU64;
 
     /// Counts the result of a handshake.
     fn handshake(&self, result: Handshake);

@@ -266,13 +266,18 @@ def test_worker_that_dies_takes_only_its_own_clients(gateway: Gateway, echo: str
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(greeted(gateway.secure, None)) for _ in range(8 * WORKERS)]
         assert {say(client, path + "/get").status for client in clients} == {200}
+        wait_until(lambda: metric(gateway, "aigw_tls_connections") == len(clients), "every client is counted")
         os.kill(gateway.children()["worker-1"], signal.SIGKILL)
         alive = 0
         for client in clients:
             with contextlib.suppress(OSError, AssertionError):
                 alive += say(client, path + "/get").status == 200
         assert 0 < alive < len(clients)
-    gateway.wait_event("ready", child="worker-1")
+        gateway.wait_event("ready", child="worker-1")
+        wait_until(lambda: metric(gateway, "aigw_tls_connections") == alive, "the dead worker's clients are gone")
+        with connect(gateway.secure):
+            wait_until(lambda: metric(gateway, "aigw_tls_connections") == alive + 1, "a client that greets is counted")
+    wait_until(lambda: metric(gateway, "aigw_tls_connections") == 0, "nobody is connected")
     with greeted(gateway.secure, None) as client:
         assert say(client, path + "/get").status == 200
     assert used(gateway) >= 8 * WORKERS
