@@ -134,7 +134,8 @@ class AdminApp:
         now = self._admin.now()
         counts = Counter(name for name, _ in request.query_params.multi_items())
         repeated = [name for name, count in counts.items() if count > 1]
-        call = Call(self._admin, data, dict(request.query_params), repeated, path, int(now), math.ceil(now))
+        query, request_id = dict(request.query_params), _request_id(request.scope)
+        call = Call(self._admin, data, query, repeated, path, int(now), math.ceil(now), request.method, request_id)
         answer = await asyncio.to_thread(handler, call)
         if answer.pending is not None:
             answer = Answer(answer.status, await asyncio.wrap_future(answer.pending))

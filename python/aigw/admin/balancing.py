@@ -7,6 +7,7 @@ are each worker's own and do not show here. Marks last as long as the control pr
 from typing import Any
 
 from aigw.admin.call import Answer, Call, Methods, found
+from aigw.admin.change_log import Told
 from aigw.admin.crud import Crud
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, Change, Row
@@ -66,6 +67,8 @@ def mark(key: str, target: str, is_unhealthy: bool) -> Methods:
     """PUT (and POST, as older clients do) /upstreams/{u}/targets/{t}/healthy and /unhealthy."""
 
     def write(call: Call) -> Answer:
+        lines: list[Told] = []
+
         def run(session: WriteSession, crud: Crud) -> None:
             upstream = found(session, crud, UPSTREAMS, key)
             row = found(session, crud, TARGETS, target, {"upstream": upstream.id})
@@ -73,8 +76,11 @@ def mark(key: str, target: str, is_unhealthy: bool) -> Methods:
             world = call.admin.publication.world
             world.marked = world.marked | {row.id} if is_unhealthy else world.marked - {row.id}
             session.changes.append(Change(SETTINGS, None, None))
+            lines[:] = [Told("unhealthy" if is_unhealthy else "healthy", TARGETS.name, row)]
 
-        return call.write(204, run)
+        answer = call.write(204, run)
+        call.log_when_done(answer, lines)
+        return answer
 
     return {"PUT": write, "POST": write}
 

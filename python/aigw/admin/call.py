@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aigw.admin import envelope
+from aigw.admin.change_log import Told, log_when_done, told
 from aigw.admin.context import Admin
 from aigw.admin.crud import Crud
 from aigw.control.store.origin import ReadOnly
@@ -32,6 +33,8 @@ class Call:
     path: str
     now: int
     soon: int
+    method: str
+    request_id: str
 
     @property
     def crud(self) -> Crud:
@@ -39,15 +42,26 @@ class Call:
         return Crud(self.admin.publisher, self.now, self.soon, self.admin.shows_keys)
 
     def write(self, status: int, operation: Callable[[WriteSession, Crud], Any]) -> "Answer":
-        """Run the operation on the writer thread; its result becomes the answer's body."""
+        """Run the operation on the writer thread; its result becomes the answer's body. The log gets its changes."""
+        lines: list[Told] = []
 
         def run(session: WriteSession) -> Any:
+            kept = len(session.changes)
             try:
-                return operation(session, self.crud)
+                result = operation(session, self.crud)
             except ReadOnly as error:
                 raise envelope.read_only(error) from None
+            lines[:] = told(session.changes[kept:])
+            return result
 
-        return Answer(status, None, self.admin.writer.submit(run))
+        answer = Answer(status, None, self.admin.writer.submit(run))
+        self.log_when_done(answer, lines)
+        return answer
+
+    def log_when_done(self, answer: "Answer", lines: Sequence[Told]) -> None:
+        """Log what a write changed, once it is stored. The operation may fill `lines`."""
+        assert answer.pending is not None
+        log_when_done(self.admin.log, answer.pending, self.method, self.request_id, lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def _get(call: Call) -> Answer:
 
 def _post(call: Call) -> Answer:
     try:
-        outcome = call.admin.configuration.load("api", _sent(call))
+        outcome = call.admin.configuration.load("api", _sent(call), request_id=call.request_id)
     except ConfigErrors as error:
         raise refused(error) from None
     diff = outcome.difference.as_dict()

@@ -21,7 +21,7 @@ from aigw._native import give_back_memory
 from aigw.control.publish.publication import Base, Publication
 from aigw.control.store.database import Store
 from aigw.control.store.write import WriteSession
-from aigw.errors import AigwError, Bug, StoreError, Unservable, explain
+from aigw.errors import AigwError, Bug, NotInForce, StoreError, Unservable, explain
 from aigw.telemetry.faults import Faults
 
 log = logging.getLogger("aigw.control")
@@ -204,7 +204,7 @@ class GroupCommit:
         try:
             self._publication.send(self._now())
         except (OSError, ValueError) as error:
-            fault = StoreError(
+            fault = NotInForce(
                 f"stored, but not in force yet: {explain(error)}; the gateway tries again every second, and with the next write"
             )
             for job, _ in done:

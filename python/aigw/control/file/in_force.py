@@ -183,11 +183,17 @@ class Configuration:
             self._log("config_kept", file=self.kept.source, entities=self.kept.entities, why=self.kept.message)
 
     def load(
-        self, trigger: str, data: bytes | None = None, *, patient: bool = False, whole: Callable[[], bool] | None = None
+        self,
+        trigger: str,
+        data: bytes | None = None,
+        *,
+        patient: bool = False,
+        whole: Callable[[], bool] | None = None,
+        request_id: str | None = None,
     ) -> Outcome:
         """Apply `data`, or the file if it is None. Raises ConfigErrors, StoreError; then nothing has changed. `whole` returns
         whether the file was complete when it was read: an incomplete one raises InTheMaking, and is neither applied nor
-        reported. A `patient` caller tries again soon, so its errors are not reported."""
+        reported. A `patient` caller tries again soon, so its errors are not reported. `request_id`: for the log."""
         with self._one:
             text: FileText | None = None
             collecting = gc.isenabled()
@@ -200,7 +206,7 @@ class Configuration:
                     return self._unchanged(text)
                 if trigger == "file" and self.stamp is not None and text.mark.whole == self.stamp.file:
                     return self._unchanged(text)  # a posted text is in force, and the file has not changed since
-                return self._apply(trigger, text, self._checked(text, whole or self._finished))
+                return self._apply(trigger, text, self._checked(text, whole or self._finished), request_id)
             except InTheMaking:
                 raise
             except (ConfigErrors, StoreError) as error:
@@ -313,7 +319,7 @@ class Configuration:
             self._log("config_restored", file=text.name, hash=(self.stamp or text.mark).hash)
         return Outcome(False, text.mark.hash, self._publication.in_force.generation, Difference())
 
-    def _apply(self, trigger: str, text: FileText, file: File) -> Outcome:
+    def _apply(self, trigger: str, text: FileText, file: File, request_id: str | None = None) -> Outcome:
         now = self._now()
         self._note(text)
         # Hundreds of thousands of equal rows need no comparison: the Admin API changes no row of the file.
@@ -350,7 +356,8 @@ class Configuration:
         self.results["applied"] += 1
         generation = self._publication.in_force.generation
         self._log("config_applied", file=text.name, trigger=trigger, hash=stamp.hash, generation=generation,
-                  added=done.added, changed=done.changed, removed=done.removed, warnings=len(file.warnings))  # fmt: skip
+                  added=done.added, changed=done.changed, removed=done.removed, warnings=len(file.warnings),
+                  **({} if request_id is None else {"request_id": request_id}))  # fmt: skip
         self._say(done.lines)
         self._log_findings("config_warning", file.warnings)
         return Outcome(True, stamp.hash, generation, done, file.warnings)
