@@ -207,7 +207,7 @@ class Settings:
     max_config_bytes: int = _setting(
         _whole(2**20, 2**31),
         str(64 * 1024 * 1024),
-        "bytes of the largest configuration, as a file or sent to the Admin API, with 4,000,000 keys and values for each 64 MiB: about"
+        "bytes of the largest configuration, as a file or sent to the Admin API, with 62,500 keys and values for each MiB: by default about"
         " 400,000 consumers with a key each; `aigw check` and the other verbs read it, too",
     )
     keep_alive: float = _setting(
@@ -313,6 +313,12 @@ def _wrong_proxy(text: str) -> str | None:
         return f"proxies of the kind '{parts.scheme}' are not supported"
     whole = bool(parts.hostname) and parts.path in ("", "/") and not (parts.query or parts.fragment)
     return None if whole else "this is not the address of a proxy"
+
+
+def default(name: str) -> Any:
+    """The value of a setting that nobody sets."""
+    metadata = next(setting.metadata for setting in fields(Settings) if setting.name == name)
+    return metadata["parse"](metadata["default"])
 
 
 def variable(name: str) -> str:

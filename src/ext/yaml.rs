@@ -28,7 +28,7 @@ type ScalarPlace<'py> = (usize, usize, Option<Bound<'py, PyTuple>>, bool);
 
 /// Parse a file; see the stub.
 #[pyfunction]
-#[pyo3(signature = (text, most=yaml::MAX_BYTES))]
+#[pyo3(signature = (text, most=yaml::MOST_BYTES))]
 pub fn load_yaml(py: Python<'_>, text: PyBackedBytes, most: usize) -> PyResult<YamlDocument> {
     let document = py.detach(|| yaml::load_within(text, Bounds::of(most)));
     document.map(|document| YamlDocument { document }).map_err(yaml_error)

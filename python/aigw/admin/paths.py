@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from aigw.admin import balancing, config, envelope, groups, info, limits, tiers, usage
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
-from aigw.admin.crud import CERTIFICATES, CREDENTIALS, Crud
+from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
+from aigw.admin.kinds import hooks_of
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS, EntityKind
-from aigw.entities.certificate import KEYS
 from aigw.plugins import PLUGINS
 from aigw.types import JsonDict
 
@@ -195,10 +195,10 @@ def _list(call: Call, kind: EntityKind, parent: _Parent | None) -> Answer:
 
 def _noted(call: Call, kind: EntityKind, shown: list[JsonDict]) -> list[JsonDict]:
     """The same entities, after a line in the log if keys are among them."""
-    if call.admin.shows_keys and kind.name in (CREDENTIALS, CERTIFICATES):
-        keys = sum(bool(one.get(field)) and one[field][0] != "{" for one in shown for field in KEYS)
-        if keys:
-            call.admin.log("keys_shown", path=call.path, keys=keys)
+    fields = hooks_of(kind).key_fields if call.admin.shows_keys else ()
+    keys = sum(bool(one.get(field)) and one[field][0] != "{" for one in shown for field in fields)
+    if keys:
+        call.admin.log("keys_shown", path=call.path, keys=keys)
     return shown
 
 

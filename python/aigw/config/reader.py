@@ -17,9 +17,9 @@ from aigw.config.section import NAME, Known, Section, place_of, section_of
 from aigw.config.source import Source
 from aigw.config.tokenizers import Copies
 from aigw.config.warnings import warn
-from aigw.settings import of_environment, variable
+from aigw.settings import default, of_environment, variable
 
-MAX_BYTES: Final = 64 << 20
+MAX_BYTES: Final[int] = default("max_config_bytes")
 NO_COPIES: Final[Copies] = {}
 
 Progress = Callable[[str, int, int], None]

@@ -27,9 +27,9 @@ pub(super) type Stop = (String, Range<usize>);
 /// A fault that did not end the pass: a message, a byte range, and the position of the first occurrence for duplicates.
 pub(super) type Problem = (String, Range<usize>, Option<u32>);
 
-/// Parse a file within the bounds that hold where nobody sets others. The error is the fault that ended the pass.
+/// Parse a text within the largest bounds. The error is the fault that ended the pass.
 pub fn load<S: AsRef<[u8]>>(source: S) -> Result<Document<S>, Fault> {
-    load_within(source, Bounds::default())
+    load_within(source, Bounds::MOST)
 }
 
 /// Parse a file within these bounds. The error is the fault that ended the pass.

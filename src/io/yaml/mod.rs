@@ -13,7 +13,7 @@ mod scalar;
 mod section;
 mod unclosed;
 
-pub use bounds::{Bounds, MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES};
+pub use bounds::{Bounds, MAX_ALIASED, MAX_DEPTH, MOST_BYTES, NODES_OF_MIB};
 pub use build::{load, load_within};
 pub use document::{Content, Document, NodeId, Placed};
 pub use fault::{Fault, Mark, Step};

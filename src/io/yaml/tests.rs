@@ -198,7 +198,13 @@ fn depth_and_bytes_are_bounded() {
     }
     let deep = format!("{}1{}", "[".repeat(64), "]".repeat(64));
     assert_eq!(read(&deep).nodes.len(), 65);
-    assert!(fault(&vec![b' '; MAX_BYTES + 1]).0.contains("larger than 67108864 bytes"));
+    let bounds = Bounds::of(1 << 20);
+    let fault = |text: &[u8]| load_within(text, bounds).err().map(|fault| fault.message);
+    assert_eq!(fault(&vec![b' '; bounds.bytes]), None);
+    assert!(fault(&vec![b' '; bounds.bytes + 1]).unwrap().contains("larger than 1048576 bytes"));
+    // A list of n texts has n + 1 nodes.
+    assert_eq!(fault(&b"- x\n".repeat(bounds.nodes - 1)), None);
+    assert!(fault(&b"- x\n".repeat(bounds.nodes)).unwrap().contains("more than 62500 keys and values"));
 }
 
 #[test]

@@ -144,9 +144,9 @@ def test_a_reference_of_another_credential_is_refused(gateway: Gateway) -> None:
         answer = gateway.call(method, f"/key-auths/{first['id']}", 400, json={
             "key": reference(second["id"]), "consumer": first["consumer"]})  # fmt: skip
         assert answer["fields"] == {"key": (
-            "is the reference to another credential: send the key itself, or this one's reference, "
+            "is the reference to another key: send the key itself, or this one's reference, "
             + reference(first["id"]))}  # fmt: skip
-    new = "a reference stands for the key of an existing credential, and this one is new: send the key itself, or leave it out"
+    new = "a reference stands for a key that is stored, and this entity is new: send the key itself"
     for key_id in (first["id"], str(uuid4())):
         for method, path in (("POST", "/consumers/bob/key-auth"), ("PUT", f"/consumers/bob/key-auth/{uuid4()}")):
             answer = gateway.call(method, path, 400, json={"key": reference(key_id)})

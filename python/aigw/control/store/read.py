@@ -54,6 +54,12 @@ class StoreReader:
         query = sa.select(table).where(*(table.c[c] == v for c, v in where.items())).order_by(table.c.id)
         return [row_of(kind, record) for record in self.connection.execute(query)]
 
+    def among(self, kind: str, column: str, values: Collection[str]) -> list[Row]:
+        """The entities whose `column` has one of these values: for some thousand."""
+        table = tables.ENTITIES[kind]
+        records = self.connection.execute(sa.select(table).where(table.c[column].in_(values))) if values else ()
+        return [row_of(kind, record) for record in records]
+
     def service_of_ca(self, key: str) -> Row | None:
         """A service that names this CA certificate."""
         table = tables.services
