@@ -30,8 +30,10 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
 
     // match
     let matched = r#match::route(&policy.router, head, &headers)?;
-    let route = policy.routes.get(matched.route).ok_or(Reason::Internal)?;
-    context.route = Some(matched.route);
+    let plain = policy.routes.get(matched.route).ok_or(Reason::Internal)?;
+    let at = plain.over_tls.filter(|_| head.tls).unwrap_or(matched.route);
+    let route = policy.routes.get(at).ok_or(Reason::Internal)?;
+    context.route = Some(at);
     if !route.allow_http && !head.tls {
         return Err(r#match::tls::required(route.https_redirect_status, head));
     }
@@ -53,14 +55,14 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
 
     // admit: size and groups, then a look at the limits of the instance and of the tier
     let refs = caller.consumer.map_or(Refs::empty(), |consumer| consumer.refs);
-    let size = plan::size_limiting(policy, route, refs).or(Err(Reason::Internal))?;
+    let size = plan::size_limiting(policy, route, refs, head.tls).or(Err(Reason::Internal))?;
     size::declared(head.length, size)?;
     groups::judge(policy.acl_of(route), caller.consumer.as_ref())?;
 
     let tier = caller.consumer.and_then(|consumer| policy.offer.tier(consumer.tier));
     let size = size::stricter(size, tier.and_then(|(_, tier)| tier.route_max_bytes));
     size::declared(head.length, size)?;
-    let planned = plan::rate_limiting(policy, route, refs).or(Err(Reason::Internal))?;
+    let planned = plan::rate_limiting(policy, route, refs, head.tls).or(Err(Reason::Internal))?;
     let mut checks = Vec::new();
     if let Some((_, profile)) = planned {
         profile::checks(profile, rows, head, admitter, &mut checks);

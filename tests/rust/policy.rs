@@ -266,12 +266,18 @@ fn a_damaged_file_is_refused() {
 }
 
 fn plan(policy: &Policy, refs: &[Ref]) -> Result<Option<u32>, u32> {
+    plan_over(policy, refs, false)
+}
+
+fn plan_over(policy: &Policy, refs: &[Ref], tls: bool) -> Result<Option<u32>, u32> {
     let id = parse_uuid(ID).unwrap();
     let mut builder = KeysBuilder::new();
     builder.consumer(&NewConsumer { n: 1, id, username: None, custom_id: None, refs, tier: 0, groups: &[] }).unwrap();
     let keys = Keys::open(Arc::new(builder.finish(1).unwrap())).unwrap();
     let consumer = keys.consumer(1).unwrap();
-    rate_limiting(policy, &policy.routes[0], consumer.refs).map(|p| p.map(|(index, _)| index)).map_err(|e| e.profile)
+    rate_limiting(policy, &policy.routes[0], consumer.refs, tls)
+        .map(|p| p.map(|(index, _)| index))
+        .map_err(|e| e.profile)
 }
 
 #[test]
@@ -301,6 +307,33 @@ fn the_instance_of_highest_rank_runs() {
         Ok(None),
         "a service's instance needs the service"
     );
+}
+
+#[test]
+fn own_instance_of_one_protocol_runs_for_it_alone() {
+    let own = |kind, profile| Ref { route: 0, service: 0, kind, profile };
+    let policy = compile(&with("/routes/0/rate_limiting", json!({"rank": 3, "profile": 0}))).unwrap();
+    let refs = [own(1 << 8, 1), own(1 << 9, 2), own(1 | 1 << 9, 0)];
+    assert_eq!([false, true].map(|tls| plan_over(&policy, &refs, tls)), [Ok(Some(1)), Ok(Some(2))]);
+    assert_eq!([false, true].map(|tls| plan_over(&policy, &refs[1..], tls)), [Ok(Some(0)), Ok(Some(2))]);
+    assert_eq!([false, true].map(|tls| plan_over(&policy, &[own(0, 2)], tls)), [Ok(Some(2)), Ok(Some(2))]);
+}
+
+#[test]
+fn route_has_other_plugins_over_tls() {
+    let none = json!({"key_auth": null, "rate_limiting": null, "size_limiting": null, "acl": null, "cors": null});
+    let compiled = compile(&with("/routes/0/over_tls", none.clone())).unwrap();
+    let [plain, secure] = &compiled.routes[..] else { unreachable!("one route, twice") };
+    assert_eq!((plain.over_tls, secure.over_tls, plain.n), (Some(1), None, secure.n));
+    assert_eq!((plain.plugins.key_auth, secure.plugins.key_auth), (Some(0), None));
+    assert!(plain.plugins.rate_limiting.is_some() && secure.plugins.rate_limiting.is_none());
+    assert_eq!(compile(&whole()).unwrap().routes[0].over_tls, None);
+    for (field, value) in [("acl", json!(9)), ("rate_limiting", json!({"rank": 3, "profile": 9})), ("other", json!(1))]
+    {
+        let mut wrong = none.clone();
+        wrong[field] = value;
+        assert!(compile(&with("/routes/0/over_tls", wrong)).is_err(), "{field}");
+    }
 }
 
 #[test]

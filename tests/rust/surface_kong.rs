@@ -155,6 +155,16 @@ fn answer_has_challenge_and_headers_of_limits() {
 }
 
 #[test]
+fn request_meets_the_plugins_of_its_protocol() {
+    let mut policy = policy();
+    policy["routes"][0]["over_tls"] =
+        json!({"key_auth": null, "rate_limiting": null, "size_limiting": null, "acl": null, "cors": null});
+    let world = World::of_refusals(&policy);
+    let keyless = |tls| Spec { key: None, tls, ..Spec::route() };
+    assert_eq!([keyless(false), keyless(true)].map(|spec| world.reason(&spec)), [Some(Reason::NoApiKey), None]);
+}
+
+#[test]
 fn plain_request_is_sent_to_tls() {
     let mut policy = policy();
     policy["routes"][0]["protocols"] = json!(["https"]);

@@ -82,7 +82,7 @@ class Plugin(Entity):
     protocols: Protocols = Field(
         default=["grpc", "grpcs", "http", "https"],
         min_length=1,
-        description="Protocols that it runs on: the proxy address has http or, with TLS, https.",
+        description="Protocols of the requests that it runs for: http, or https with TLS.",
     )
     enabled: bool = Field(default=True, description="Whether it runs.")
     tags: TagsField = Field(default=None, description="Labels to filter by.")

@@ -30,6 +30,11 @@ pub enum PluginKind {
     SizeLimiting = 1,
 }
 
+/// The bit in the kind of an instance that runs for requests without TLS alone.
+pub const ONLY_HTTP: u32 = 1 << 8;
+/// The bit in the kind of an instance that runs for requests with TLS alone.
+pub const ONLY_HTTPS: u32 = 1 << 9;
+
 /// A plugin instance of the consumer's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ref {
@@ -37,8 +42,15 @@ pub struct Ref {
     pub route: u32,
     /// Row number of the service it is bound to, or 0.
     pub service: u32,
-    /// Which list the profile is in ([`PluginKind`]).
+    /// Which list the profile is in ([`PluginKind`]), and [`ONLY_HTTP`] or [`ONLY_HTTPS`] for an instance of one protocol.
     pub kind: u32,
     /// Index of the profile in its kind's list.
     pub profile: u32,
+}
+
+impl Ref {
+    /// Whether it is of this kind and runs for such a request.
+    pub fn is(self, kind: PluginKind, tls: bool) -> bool {
+        self.kind & !if tls { ONLY_HTTPS } else { ONLY_HTTP } == kind as u32
+    }
 }

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use super::checks::{self, Columns, column, index, scheme, uuid, value};
 use super::compiled::{
-    Acl, Anonymous, HashOn, KeyAuth, LimitBy, Passive, Policy, Profile, ProfileLimit, Route, RouteInstance, Service,
-    ServiceTls, SizeLimit, Target, Upstream,
+    Acl, Anonymous, HashOn, KeyAuth, LimitBy, Passive, Policy, Profile, ProfileLimit, Route, RouteInstance,
+    RoutePlugins, Service, ServiceTls, SizeLimit, Target, Upstream,
 };
 use super::cors::Cors;
 use super::wire::ColumnKind;
@@ -215,14 +215,37 @@ fn base(
     }
 }
 
-/// The routes, and their conditions in the same order.
+/// The routes, and their conditions in the same order. Behind them stand the routes whose plugins differ for requests with TLS, again.
 fn routes(
-    from: Vec<wire::Route>,
+    mut from: Vec<wire::Route>,
     services: &HashMap<u32, usize>,
     lists: Lists,
 ) -> Result<(Vec<Route>, Vec<RouteRule>), SnapshotError> {
     index("route", from.iter().map(|r| r.n))?;
-    from.into_iter().map(|from| route(from, services, lists)).collect()
+    let over_tls: Vec<_> = from.iter_mut().map(|route| route.over_tls.take()).collect();
+    let made: Result<(Vec<Route>, Vec<RouteRule>), _> =
+        from.into_iter().map(|from| route(from, services, lists)).collect();
+    let (mut routes, rules) = made?;
+    for (at, from) in over_tls.into_iter().enumerate() {
+        if let Some(from) = from {
+            let plugins = plugins(Part::Entity("route", routes[at].n), &from, lists)?;
+            routes.push(Route { plugins, ..routes[at].clone() });
+            routes[at].over_tls = Some(routes.len() - 1);
+        }
+    }
+    Ok((routes, rules))
+}
+
+fn plugins(at: Part, from: &wire::RoutePlugins, lists: Lists) -> Result<RoutePlugins, SnapshotError> {
+    let wire::RoutePlugins { key_auth, rate_limiting, size_limiting, acl, cors } = from;
+    lists.hold(at, *key_auth, *acl, *cors)?;
+    Ok(RoutePlugins {
+        key_auth: *key_auth,
+        rate_limiting: base(at, "profile", rate_limiting.as_ref(), lists.rate)?,
+        size_limiting: base(at, "size_limiting", size_limiting.as_ref(), lists.size)?,
+        acl: *acl,
+        cors: *cors,
+    })
 }
 
 fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Result<(Route, RouteRule), SnapshotError> {
@@ -246,6 +269,7 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
         size_limiting,
         acl,
         cors,
+        over_tls: _,
     } = from;
     let at = Part::Entity("route", n);
     let dangling = |kind, to| SnapshotError::Dangling { from: at, kind, to };
@@ -255,9 +279,8 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
     if !matches!(https_redirect_status_code, 426 | 301 | 302 | 307 | 308) {
         return Err(value(at, "https_redirect_status_code must be 426, 301, 302, 307 or 308"));
     }
-    lists.hold(at, key_auth, acl, cors)?;
-    let rate_limiting = base(at, "profile", rate_limiting.as_ref(), lists.rate)?;
-    let size_limiting = base(at, "size_limiting", size_limiting.as_ref(), lists.size)?;
+    let own = wire::RoutePlugins { key_auth, rate_limiting, size_limiting, acl, cors };
+    let plugins = plugins(at, &own, lists)?;
     let service_index = match service {
         None => None,
         Some(to) => Some(*services.get(&to).ok_or_else(|| dangling("service", u64::from(to)))?),
@@ -274,11 +297,8 @@ fn route(from: wire::Route, services: &HashMap<u32, usize>, lists: Lists) -> Res
         https_redirect_status: https_redirect_status_code,
         strip_path,
         preserve_host,
-        key_auth,
-        rate_limiting,
-        size_limiting,
-        acl,
-        cors,
+        plugins,
+        over_tls: None,
     };
     Ok((route, rule))
 }

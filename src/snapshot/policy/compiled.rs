@@ -64,17 +64,17 @@ impl Policy {
 
     /// The acl of a route; `None`: everybody may pass.
     pub fn acl_of(&self, route: &Route) -> Option<&Acl> {
-        route.acl.and_then(|index| self.acl.get(index))
+        route.plugins.acl.and_then(|index| self.acl.get(index))
     }
 
     /// The cors configuration of a route; `None`: the headers of its upstream stand alone.
     pub fn cors_of(&self, route: &Route) -> Option<&Cors> {
-        route.cors.and_then(|index| self.cors.get(index))
+        route.plugins.cors.and_then(|index| self.cors.get(index))
     }
 
     /// The key-auth configuration of a route; `None`: no authentication.
     pub fn key_auth_of(&self, route: &Route) -> Option<&KeyAuth> {
-        route.key_auth.and_then(|index| self.key_auth.get(index))
+        route.plugins.key_auth.and_then(|index| self.key_auth.get(index))
     }
 }
 
@@ -196,6 +196,15 @@ pub struct Route {
     pub strip_path: bool,
     /// Send the client's Host upstream.
     pub preserve_host: bool,
+    /// The plugins that run.
+    pub plugins: RoutePlugins,
+    /// Index of the same route with the plugins of requests with TLS, where those are others.
+    pub over_tls: Option<usize>,
+}
+
+/// The plugin instances of a route, without those of consumers and tiers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutePlugins {
     /// Index of the key-auth configuration.
     pub key_auth: Option<usize>,
     /// The rate-limiting instance that runs unless the consumer has one of higher rank.

@@ -1,8 +1,8 @@
 //! Which instance of a plugin runs for one route and one consumer (one per plugin name, as in Kong).
 //!
-//! In: the route's base instance with its rank, and the consumer's own references. Out: the profile of the highest rank
-//! that applies. Invariant: an instance bound to a route or service never runs elsewhere, and a reference that the
-//! policy cannot resolve is an error, never "no limit".
+//! In: the route's base instance with its rank, the consumer's own references, and whether the request came over TLS. Out: the profile
+//! of the highest rank that applies. Invariant: an instance bound to a route, a service or a protocol never runs elsewhere, and a reference
+//! that the policy cannot resolve is an error, never "no limit".
 
 use super::compiled::{Policy, Profile, Route, RouteInstance, SizeLimit};
 use crate::snapshot::keys::{PluginKind, Ref, Refs};
@@ -29,9 +29,9 @@ fn rank(own: Ref, route: &Route) -> Option<u8> {
 }
 
 /// The profile of this kind that runs, by index.
-fn chosen(kind: PluginKind, base: Option<RouteInstance>, route: &Route, refs: Refs<'_>) -> Option<u32> {
+fn chosen(kind: PluginKind, base: Option<RouteInstance>, route: &Route, refs: Refs<'_>, tls: bool) -> Option<u32> {
     let mut best = base.map(|base| (base.rank, base.profile));
-    for own in refs.iter().filter(|own| own.kind == kind as u32) {
+    for own in refs.iter().filter(|own| own.is(kind, tls)) {
         if let Some(rank) = rank(own, route)
             && best.is_none_or(|(better, _)| rank > better)
         {
@@ -46,14 +46,24 @@ pub fn rate_limiting<'p>(
     policy: &'p Policy,
     route: &Route,
     refs: Refs<'_>,
+    tls: bool,
 ) -> Result<Option<(u32, &'p Profile)>, BrokenRef> {
-    let Some(index) = chosen(PluginKind::RateLimiting, route.rate_limiting, route, refs) else { return Ok(None) };
+    let Some(index) = chosen(PluginKind::RateLimiting, route.plugins.rate_limiting, route, refs, tls) else {
+        return Ok(None);
+    };
     let profile = policy.rate_limiting.get(index as usize).ok_or(BrokenRef { profile: index })?;
     Ok(Some((index, profile)))
 }
 
 /// The request-size-limiting that runs; `None`: none is configured.
-pub fn size_limiting(policy: &Policy, route: &Route, refs: Refs<'_>) -> Result<Option<SizeLimit>, BrokenRef> {
-    let Some(index) = chosen(PluginKind::SizeLimiting, route.size_limiting, route, refs) else { return Ok(None) };
+pub fn size_limiting(
+    policy: &Policy,
+    route: &Route,
+    refs: Refs<'_>,
+    tls: bool,
+) -> Result<Option<SizeLimit>, BrokenRef> {
+    let Some(index) = chosen(PluginKind::SizeLimiting, route.plugins.size_limiting, route, refs, tls) else {
+        return Ok(None);
+    };
     policy.size_limiting.get(index as usize).copied().map(Some).ok_or(BrokenRef { profile: index })
 }

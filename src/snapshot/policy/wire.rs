@@ -158,6 +158,24 @@ pub(super) struct Route {
     /// Absent from policies of before.
     #[serde(default)]
     pub cors: Option<usize>,
+    /// Absent where requests with TLS meet the same plugins as those without.
+    #[serde(default)]
+    pub over_tls: Option<RoutePlugins>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoutePlugins {
+    #[serde(deserialize_with = "present")]
+    pub key_auth: Option<usize>,
+    #[serde(deserialize_with = "present")]
+    pub rate_limiting: Option<RouteInstance>,
+    #[serde(deserialize_with = "present")]
+    pub size_limiting: Option<RouteInstance>,
+    #[serde(deserialize_with = "present")]
+    pub acl: Option<usize>,
+    #[serde(deserialize_with = "present")]
+    pub cors: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -73,6 +73,36 @@ def test_protocol_belongs_to_the_request(gateway: Gateway, echo: str) -> None:
         assert secure.status_code == 200
 
 
+def test_plugin_of_one_protocol_runs_for_its_requests_alone(gateway: Gateway, echo: str) -> None:
+    gateway.make("/services", name="mixed", url=echo)
+    gateway.make("/services/mixed/routes", paths=["/mixed"])
+    gateway.make("/consumers", username="mixed")
+    gateway.make("/consumers/mixed/key-auth", key="a-key-of-both-protocols")
+    cors, bound = {"origins": ["https://page.example"]}, {"allowed_payload_size": 1, "size_unit": "bytes"}
+    gateway.make("/services/mixed/plugins", name="cors", protocols=["https"], config=cors)
+    gateway.make("/services/mixed/plugins", name="request-size-limiting", protocols=["http"], config=bound)
+    for protocol, year in (("http", 100), ("https", 200)):
+        limit = {"year": year, "policy": "local"}
+        gateway.make(
+            "/consumers/mixed/plugins" if protocol == "http" else "/services/mixed/plugins",
+            name="rate-limiting",
+            protocols=[protocol],
+            config=limit,
+        )
+    headers = {"apikey": "a-key-of-both-protocols", "origin": "https://page.example"}
+    for _ in range(2 * WORKERS):
+        plain, secure = (
+            httpx.get(f"{url}/mixed/get", headers=headers, verify=False, trust_env=False)
+            for url in (gateway.proxy, gateway.secure)
+        )
+        assert (plain.headers["x-ratelimit-limit-year"], secure.headers["x-ratelimit-limit-year"]) == ("100", "200")
+        assert "access-control-allow-origin" not in plain.headers
+        assert secure.headers["access-control-allow-origin"] == "https://page.example"
+    for url, status in ((gateway.proxy, 413), (gateway.secure, 200)):
+        answer = httpx.post(f"{url}/mixed/post", content=b"two", headers=headers, verify=False, trust_env=False)
+        assert answer.status_code == status, answer.text
+
+
 def test_upstream_and_limits_see_the_client_address(gateway: Gateway, echo: str) -> None:
     gateway.make("/services", name="by-ip", url=echo)
     route = gateway.make("/services/by-ip/routes", paths=["/by-ip"])

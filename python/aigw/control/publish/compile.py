@@ -47,6 +47,9 @@ from aigw.types import JsonDict
 ROWS_OF: Final[Mapping[str, Rows]] = {"consumer": "consumers", "credential": "credentials", "service": "one"}
 REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1}
 """Plugins that can be on a consumer -> the kind of their refs in its record."""
+ONLY: Final[Mapping[str, int]] = {"http": 1 << 8, "https": 1 << 9}
+"""Protocol of a plugin that runs for one of two -> the bit in the kind of its refs."""
+SCHEMES: Final = ("http", "https")
 CALLS: Final = "calls"
 ANY_TIER: Final = "*"
 LIMIT_SETS: Final = "limit_sets"
@@ -83,11 +86,17 @@ class World:
     v1: JsonDict | None = None
     """The file's `v1`."""
     schemes: frozenset[str] = frozenset({"http"})
-    """The protocols of requests. A plugin for others does not run; a plugin for one of two runs on the requests of both."""
+    """The protocols of requests. A plugin for others does not run. A plugin on a consumer group for one of two runs for both."""
 
     def running(self) -> list[Plugin]:
         """The plugins on no consumer that run on requests of these protocols."""
         return [plugin for plugin in self.plugins.values() if self.schemes.intersection(plugin.protocols)]
+
+    def running_by_scheme(self) -> list[list[Plugin]]:
+        """The same for requests of each protocol: without TLS first. One list where both protocols have the same."""
+        schemes = [scheme for scheme in SCHEMES if scheme in self.schemes]
+        found = [[plugin for plugin in self.running() if scheme in plugin.protocols] for scheme in schemes]
+        return found[:1] if found[0] == found[-1] else found
 
     def anonymous_texts(self) -> set[str]:
         """Every text of `anonymous` in the key-auth configurations."""
@@ -261,35 +270,43 @@ class RowNumbers(NamedTuple):
             numbers.fresh.clear()
 
 
-def _routes(
-    world: World, live: Mapping[str, int], profiles: Profiles, numbers: Numbers
-) -> tuple[list[JsonDict], list[JsonDict], list[JsonDict], list[JsonDict]]:
-    """Routes, and the configurations of key-auth, acl and cors that they share. `live`: numbers of the services in use, by id."""
-    auths: list[JsonDict] = []
-    acls: list[JsonDict] = []
-    pages: list[JsonDict] = []
-    by_scope = _Candidates(world.running())
+class _RoutePlugins:
+    """The plugins of routes, and the configurations of key-auth, acl and cors that routes share."""
+
+    def __init__(self, world: World, profiles: Profiles, numbers: Numbers) -> None:
+        self.key_auth: list[JsonDict] = []
+        self.acl: list[JsonDict] = []
+        self.cors: list[JsonDict] = []
+        self._named = world.named
+        self._profiles = profiles
+        self._numbers = numbers
+
+    def of(self, route: Route, candidates: list[Plugin]) -> JsonDict:
+        """The choice among these plugins for callers without a plugin of their own."""
+        service = route.service.id if route.service else None
+        auth, groups, callers = (winner(name, route, candidates) for name in ("key-auth", "acl", "cors"))
+        rate, size = (winner(name, route, candidates) for name in ("rate-limiting", "request-size-limiting"))
+        return {
+            "key_auth": auth
+            and _shared(self.key_auth, key_auth.entry(KeyAuthConfig.model_validate(auth[1].config), self._named)),
+            "rate_limiting": _chosen(rate, service, self._profiles, self._numbers),
+            "size_limiting": _chosen(size, service, self._profiles, self._numbers),
+            "acl": groups and _shared(self.acl, acl.entry(AclConfig.model_validate(groups[1].config))),
+            "cors": callers and _shared(self.cors, cors.entry(CorsConfig.model_validate(callers[1].config))),
+        }
+
+
+def _routes(world: World, live: Mapping[str, int], plugins: _RoutePlugins) -> list[JsonDict]:
+    """`live`: numbers of the services in use, by id."""
+    by_scheme = [_Candidates(running) for running in world.running_by_scheme()]
     routes = []
     for n, route in sorted(world.routes.values(), key=lambda r: r.n):
         if route.service is not None and route.service.id not in live:
             continue
-        service = route.service.id if route.service else None
-        candidates = by_scope.of(route)
-        auth, groups, callers = (winner(name, route, candidates) for name in ("key-auth", "acl", "cors"))
-        routes.append(
-            {
-                **_route(n, route, live.get(service or "")),
-                "key_auth": auth
-                and _shared(auths, key_auth.entry(KeyAuthConfig.model_validate(auth[1].config), world.named)),
-                "rate_limiting": _chosen(winner("rate-limiting", route, candidates), service, profiles, numbers),
-                "size_limiting": _chosen(
-                    winner("request-size-limiting", route, candidates), service, profiles, numbers
-                ),
-                "acl": groups and _shared(acls, acl.entry(AclConfig.model_validate(groups[1].config))),
-                "cors": callers and _shared(pages, cors.entry(CorsConfig.model_validate(callers[1].config))),
-            }
-        )
-    return routes, auths, acls, pages
+        own, *others = (plugins.of(route, candidates.of(route)) for candidates in by_scheme)
+        over_tls = {"over_tls": others[0]} if others and others[0] != own else {}
+        routes.append({**_route(n, route, live.get(route.service.id if route.service else "")), **own, **over_tls})
+    return routes
 
 
 def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbers: RowNumbers) -> Compiled:
@@ -297,7 +314,8 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
     calls, sets = row_numbers
     services = [s for s in world.services.values() if s.entity.enabled]
     live = {s.entity.id: s.n for s in services}
-    routes, auths, acls, pages = _routes(world, live, profiles, numbers)
+    plugins = _RoutePlugins(world, profiles, numbers)
+    routes = _routes(world, live, plugins)
     on_groups = of_groups(world.running())
     tiers = [
         Numbered(n, with_plugins(tier, on_groups.get(tier.id, ())))
@@ -314,11 +332,11 @@ def compile_policy(world: World, profiles: Profiles, numbers: Numbers, row_numbe
             for n, s in sorted(services, key=lambda s: s.n)
         ],
         "routes": routes,
-        "key_auth": auths,
+        "key_auth": plugins.key_auth,
         "rate_limiting": profiles.rate_limiting,
         "size_limiting": profiles.size_limiting,
-        "acl": acls,
-        "cors": pages,
+        "acl": plugins.acl,
+        "cors": plugins.cors,
         "v1_cors": v1_cors(world.v1),
         "default_tier": default and default.n,
         "tiers": [
@@ -398,7 +416,9 @@ def consumer_record(
         route = world.routes[body["route"]["id"]].n if body["route"] else 0
         service = body["service"]["id"] if body["service"] else None
         kind, index = REFS[body["name"]], profiles.of(body, service, numbers)
-        refs.append(Ref(route, world.services[service].n if service else 0, kind, index))
+        on = world.schemes.intersection(body["protocols"])
+        only = ONLY[min(on)] if on != world.schemes else 0
+        refs.append(Ref(route, world.services[service].n if service else 0, kind | only, index))
     return ConsumerRecord(n, key, username, custom_id, sorted(refs), world.tiers[tier].n if tier else 0, groups)
 
 

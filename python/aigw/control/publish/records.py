@@ -9,7 +9,7 @@ class Ref(NamedTuple):
     route: int
     service: int
     kind: int
-    """0: rate-limiting, 1: request-size-limiting."""
+    """0: rate-limiting, 1: request-size-limiting; plus a bit of `compile.ONLY` for an instance of one protocol."""
     profile: int
 
 
