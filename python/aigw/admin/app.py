@@ -25,6 +25,7 @@ from aigw import __version__
 from aigw.admin import body, config, page
 from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.context import Admin
+from aigw.admin.credentials import without_key
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.admin.guard import Guard
 from aigw.admin.info import readiness
@@ -100,7 +101,8 @@ class AdminApp:
         """500: logged with its request's id and counted. The answer has the words of a known defect only."""
         self._faulted()
         request_id = _request_id(request.scope)
-        log.error("request %s failed: %s %s", request_id, request.method, _path(request.scope), exc_info=error)
+        path = without_key(_path(request.scope))
+        log.error("request %s failed: %s %s", request_id, request.method, path, exc_info=error)
         message = str(error) if isinstance(error, AigwError) else "An unexpected error occurred"
         return _json(500, {"message": message, "request_id": request_id})
 

@@ -6,6 +6,7 @@ or where `AIGW_ADMIN_SHOWS_KEYS=1` keeps it sealed) or with the reference.
 
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import unquote
 
 from aigw.admin import envelope
 from aigw.admin.hooks import Engine, Hooks, wrong_reference
@@ -13,6 +14,7 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.control.store.write import WriteSession
 from aigw.entities.keyauth_credential import key_hint, reference, referenced
+from aigw.schema.fields import is_uuid
 from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 
@@ -22,8 +24,17 @@ _HIDDEN: Final = (SEALED, MOVED, "ttl")
 """Members of a stored credential that no answer has: its key, sealed; the id that it had before, and until when; `ttl`, which is computed."""
 MOVED_SECONDS: Final = 600
 """Seconds for which deleting a credential's former id is a success: a client that moved it deletes the id within seconds."""
+_SEGMENTS: Final = ("key-auth", "key-auths")
+"""Segments of paths behind which a credential is named."""
 MOST_KEYS: Final = 1000
 """Credentials of one consumer among which a former id is sought."""
+
+
+def without_key(path: str) -> str:
+    """A path for the log: a credential can be named by its key, which no log may have."""
+    parts = path.split("/")
+    named = {at for at, part in enumerate(parts[1:], 1) if unquote(parts[at - 1]) in _SEGMENTS and not is_uuid(part)}
+    return "/".join("***" if at in named else part for at, part in enumerate(parts))
 
 
 class Credentials(Hooks):

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aigw.admin import balancing, config, envelope, groups, info, limits, tiers, usage
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
+from aigw.admin.credentials import without_key
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
 from aigw.admin.kinds import hooks_of
@@ -198,7 +199,7 @@ def _noted(call: Call, kind: EntityKind, shown: list[JsonDict]) -> list[JsonDict
     fields = hooks_of(kind).key_fields if call.admin.shows_keys else ()
     keys = sum(bool(one.get(field)) and one[field][0] != "{" for one in shown for field in fields)
     if keys:
-        call.admin.log("keys_shown", path=call.path, keys=keys)
+        call.admin.log("keys_shown", path=without_key(call.path), keys=keys)
     return shown
 
 

@@ -194,6 +194,13 @@ def test_answers_show_keys_only_while_the_setting_says_so(tmp_path: Path) -> Non
     assert gateway.call("GET", path)["key"] == KEY
     assert {c["key"] for c in gateway.call("GET", "/key-auths")["data"]} == {KEY, reference(hidden["id"])}
     assert events[-1] == ("keys_shown", {"path": "/key-auths", "keys": 1})
+    for named, told in (
+        ("/key-auths/{}", "/key-auths/***"),
+        ("/consumers/bob/key%2Dauth/{}", "/consumers/bob/key%2Dauth/***"),
+    ):
+        assert gateway.call("GET", named.format(KEY))["key"] == KEY
+        assert events[-1] == ("keys_shown", {"path": told, "keys": 1})
+    assert gateway.call("GET", path)["key"] == KEY and events[-1][1]["path"] == path
     assert gateway.call("PATCH", path, json={"tags": ["a"]})["key"] == KEY
     again = f"/consumers/bob/key-auth/{hidden['id']}"
     gateway.call("PUT", again, 200, json={"key": "sent-before-the-setting"})

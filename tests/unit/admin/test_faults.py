@@ -83,6 +83,19 @@ def test_fault_is_json_with_its_request_id_in_log_and_metrics(
     assert "aigw_admin_faults_total 1\n" in gateway.client.get("/metrics").text
 
 
+def test_line_of_a_fault_has_no_key_of_the_path(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_key: bytes) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(gateway.publisher, "hash_key", fail)
+    with caplog.at_level(logging.ERROR):
+        gateway.call("GET", "/key-auths/a-key-in-the-path", 500)
+    (record,) = [record for record in caplog.records if record.name == "aigw.admin"]
+    assert record.getMessage().endswith("GET /key-auths/***")
+
+
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
