@@ -43,6 +43,31 @@ def readable_errors(path: Path, called: str) -> Iterator[None]:
         raise StoreError(f"{called} {path} cannot be used: {cause}; nothing of this was changed{repair}") from error
 
 
+class Place:
+    """The place of an open file: whether its path still names it."""
+
+    def __init__(self, path: Path, called: str) -> None:
+        self._path, self._called = path, called
+        self._file = _identity(path)
+
+    def check(self) -> None:
+        """Raise StoreError if the file was removed, moved or replaced: writes to the open one would be lost."""
+        if _identity(self._path) != self._file:
+            raise StoreError(
+                f"{self._called} {self._path} was removed or replaced while the gateway runs, and nothing of this was changed: "
+                "put the data folder back, or stop the gateway, restore the folder from a backup and start it again"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None without one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def open_engine(path: Path, pragmas: Mapping[str, str | int]) -> sa.Engine:
     """An engine on a file of the owner's alone, in WAL mode and with `pragmas` on each connection."""
     _ours_alone(path)

@@ -40,7 +40,7 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
     ),
     (
         "error_type",
-        "Why the request failed: a code of a denial, the status of an error that a model's upstream sent, `error_in_answer` or `empty_stream`. As the metrics' label, where rare statuses are `4xx` and `5xx`.",
+        "Why the request failed: a code of a denial, the status of an error that a model's upstream sent, `error_in_answer`, `empty_answer` or `empty_stream`. As the metrics' label, where rare statuses are `4xx` and `5xx`.",
         true,
     ),
     ("route", "Id of the route.", false),
@@ -59,6 +59,11 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
     (
         "usage_source",
         "Source of the tokens: `provider`: the upstream reported them; `counted`: the gateway counted the text that passed; `reserved`: the amount that the budgets held, because nothing was known.",
+        true,
+    ),
+    (
+        "service_tier",
+        "The service tier that a model's answer named: `default`, `standard`, `on_demand`, `flex`, `priority`, `scale`, `performance` or `batch`.",
         true,
     ),
     (
@@ -159,6 +164,9 @@ pub struct Tokens {
     pub reasoning_tokens: u64,
     /// `provider`, `counted` or `reserved`.
     pub usage_source: &'static str,
+    /// The service tier that the answer named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<&'static str>,
 }
 
 /// The handle of the access log, for the threads that answer.

@@ -213,5 +213,6 @@ fn tokens((classes, source): (Classes, UsageSource)) -> Tokens {
         output_tokens: classes.output,
         reasoning_tokens: classes.reasoning,
         usage_source: source.name(),
+        service_tier: classes.service.name(),
     }
 }

@@ -44,6 +44,11 @@ pub const SERVICE_TIERS: [(&str, ServiceTier); 8] = [
 pub(crate) const LONGEST: usize = 32;
 
 impl ServiceTier {
+    /// Its word; `None` where the answer named none.
+    pub fn name(self) -> Option<&'static str> {
+        SERVICE_TIERS.iter().find(|(_, tier)| *tier == self).map(|(word, _)| *word)
+    }
+
     /// Of a word.
     pub fn of_name(name: &str) -> Self {
         SERVICE_TIERS.iter().find(|(word, _)| *word == name).map_or(Self::Unsaid, |(_, tier)| *tier)

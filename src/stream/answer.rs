@@ -28,6 +28,8 @@ pub enum Fault {
     Error,
     /// The stream ended without an event.
     Empty,
+    /// A plain answer without a body, such as that of a 204.
+    NoBody,
 }
 
 /// One model's answer. Times are since the request's arrival.
@@ -44,6 +46,8 @@ pub struct ModelAnswer {
     plain: Option<Plain>,
     /// The status is a success.
     success: bool,
+    /// A byte of a document that is no blank has come.
+    begun: bool,
     /// The first and the last piece of a stream that brought an event.
     first: Option<Duration>,
     last: Option<Duration>,
@@ -92,6 +96,7 @@ impl ModelAnswer {
             bound: None,
             plain: None,
             success: false,
+            begun: false,
             first: None,
             last: None,
         }
@@ -198,6 +203,7 @@ impl ModelAnswer {
             // Blanks, which belong to either form.
             UsageReader::Nothing | UsageReader::Undecided(_) => piece,
             UsageReader::Document(finder) => {
+                self.begun = self.begun || form::blanks(&piece) < piece.len();
                 finder.push(&piece);
                 if let Some(plain) = &mut self.plain {
                     plain.push(&piece);
@@ -273,6 +279,7 @@ impl ModelAnswer {
             UsageReader::Events(events) if events.is_empty() => Some(Fault::Empty),
             UsageReader::Undecided(_) => Some(Fault::Empty),
             UsageReader::Document(finder) if finder.has_error() => Some(Fault::Error),
+            UsageReader::Document(_) if !self.begun => Some(Fault::NoBody),
             UsageReader::Nothing | UsageReader::Events(_) | UsageReader::Document(_) => None,
         }
     }

@@ -394,6 +394,7 @@ impl<P: CounterSpace> Call<P> {
         let inside = self.facts.answer.as_ref().and_then(ModelAnswer::fault).map(|fault| match fault {
             Fault::Error => ErrorType::IN_ANSWER,
             Fault::Empty => ErrorType::EMPTY_STREAM,
+            Fault::NoBody => ErrorType::EMPTY_ANSWER,
         });
         let error = match self.verdict {
             Verdict::Success => inside,

@@ -48,6 +48,7 @@ const NAMES: &[&str] = &[
     "upstream_vanished",
     "upstream_encoding",
     "upstream_forbidden",
+    "empty_answer",
 ];
 const _: () = assert!(NAMES.len() <= ERROR_TYPES as usize, "each error type has its words");
 
@@ -62,6 +63,8 @@ impl ErrorType {
     pub const IN_ANSWER: Self = Self(1);
     /// A successful stream without an event.
     pub const EMPTY_STREAM: Self = Self(2);
+    /// A successful plain answer without a body.
+    pub const EMPTY_ANSWER: Self = Self(37);
 
     /// The reason of the gateway's own refusal, or of a cut.
     #[must_use]
@@ -119,6 +122,7 @@ mod tests {
         assert!(upstreams.iter().all(|row| ErrorType::of_reason(row.reason).name() == row.code));
         assert_eq!(ErrorType::of_reason(Reason::NoRoute).name(), "_OTHER");
         assert_eq!((ErrorType::IN_ANSWER.name(), ErrorType::EMPTY_STREAM.name()), ("error_in_answer", "empty_stream"));
+        assert_eq!(ErrorType::EMPTY_ANSWER.name(), "empty_answer");
     }
 
     #[test]

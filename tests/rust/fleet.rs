@@ -179,6 +179,24 @@ fn faults_inside_successful_streams_are_errors_that_count() {
 }
 
 #[test]
+fn plain_success_without_a_body_is_an_error_that_costs_no_tokens() {
+    for (code, body, error) in [
+        (200, &b""[..], Some(ErrorType::EMPTY_ANSWER)),
+        (204, b"", Some(ErrorType::EMPTY_ANSWER)),
+        (200, b" \r\n", Some(ErrorType::EMPTY_ANSWER)),
+        (200, b"{}", None),
+    ] {
+        let world = World::new(&policy());
+        let (mut call, _) = answered(&world, &Spec::chat(), code, "application/json");
+        call.piece(Bytes::copy_from_slice(body), SHORT, &|| Arc::clone(&world.in_force));
+        let ended = call.completed(Duration::from_millis(9));
+        let end = ended.report().end;
+        let outcome = if error.is_none() { Outcome::Completed } else { Outcome::UpstreamError };
+        assert_eq!((end.outcome, end.error, world.counts(ANN)), (outcome, error, TOOK), "{code} {body:?}");
+    }
+}
+
+#[test]
 fn each_attempt_that_failed_is_reported_once() {
     let world = World::new(&policy());
     let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);

@@ -66,5 +66,11 @@ class LedgerSpec(Model):
         ages = [(name, seconds_of(getattr(self, name)) or MAX_AGE_S + 1) for name in ("minutes", "hours", "days")]
         for (finer, short), (coarser, long) in pairwise(ages):
             if long < short:
-                raise entity_violation(f"{coarser} must stay at least as long as {finer}")
+                raise entity_violation(
+                    f"{coarser} must stay at least as long as {finer}: {self._told(coarser)} is shorter than {self._told(finer)}; "
+                    "raise the one or lower the other"
+                )
         return self
+
+    def _told(self, name: str) -> str:
+        return f"{name} {getattr(self, name)}" + ("" if name in self.model_fields_set else " (its default)")

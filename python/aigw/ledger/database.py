@@ -61,6 +61,7 @@ class LedgerStore(LedgerReader):
         self._writer = sqlite.open_engine(path, {**_PRAGMAS, "cache_size": -_WRITER_KIB})
         with sqlite.readable_errors(path, CALLED):
             self._prepare(store_id)
+        self._place = sqlite.Place(path, CALLED)
 
     def _prepare(self, store_id: str) -> None:
         with self._writer.connect().execution_options(immediate=True) as connection, connection.begin():
@@ -76,11 +77,13 @@ class LedgerStore(LedgerReader):
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """One transaction, durable when the block ends without an exception. Raises StoreError."""
+        """One transaction, durable when the block ends without an exception. Raises StoreError, also where the path does not name the open
+        file any more: entries stay in their segments then."""
         with sqlite.readable_errors(self._path, CALLED), self._writer.connect() as pooled:
             connection = pooled.execution_options(immediate=True)
             with connection.begin():
                 yield connection
+                self._place.check()
 
     def close(self) -> None:
         self._writer.dispose()

@@ -6,6 +6,7 @@ In: the open store and publication. Out: `Ledger`, whose compactor runs between 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from aigw._native import denials
 from aigw.control.file.in_force import Events
@@ -22,6 +23,9 @@ from aigw.ledger.retention import Retention, Sweeper
 from aigw.ledger.source import Source
 from aigw.telemetry.faults import Faults
 from aigw.types import JsonDict
+
+_IN_USE: Final = "ledger_in_use"
+"""The store's word that the ledger's file was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,16 @@ def open_ledger(
     now: Callable[[], float],
     log: Events,
 ) -> Ledger:
-    """Open the ledger's file. Raises ConfigError, StoreError."""
-    ledger = LedgerStore(data / FILE, store.store_id)
+    """Open the ledger's file. Raises ConfigError, and StoreError also where the file of a ledger that was in use is gone: its calls would
+    be missing from every bill without a word. An empty file in its place is the operator's word that they may."""
+    path = data / FILE
+    if store.kept(_IN_USE) and not path.exists():
+        raise StoreError(
+            f"{path} is gone, and with it the calls that were stored in it: restore it from a backup, "
+            f"or begin an empty ledger on purpose: mkdir -p {path.parent} && touch {path}"
+        )
+    ledger = LedgerStore(path, store.store_id)
+    store.keep(_IN_USE, "yes")
     publication.note_prices = _PriceNotes(PriceBook(ledger), now).note
     names = Names(_Entities(store, publication), [str(row["code"]) for row in denials()])
     sweeper = Sweeper(lambda: _retention(store), now)

@@ -30,6 +30,11 @@ def status(gateway: Gateway) -> Json:
     return ledger
 
 
+def events(gateway: Gateway) -> list[Json]:
+    found: list[Json] = httpx.get(gateway.admin + "/usage/events", trust_env=False).json()["data"]
+    return found
+
+
 def killed(data: Path, echo: str, *, stored: bool) -> Path:
     """The segment of a gateway that was killed. `stored`: its entries were in the ledger; else they are in the segment alone."""
     gateway = start_gateway(data)
@@ -124,6 +129,16 @@ def test_missing_segment_is_told_until_it_returns(new_gateway: New, tmp_path: Pa
     assert status(gateway)["entries"] == 2 * CALLS, "nothing is stored twice"
 
 
+def refused(data: Path, file: Path, code: int) -> str:
+    """The last line of a start that this file of the data folder ends."""
+    command = [*AIGW, "serve", "--data", str(data), "--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"]
+    end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert end.returncode == code, end.stderr
+    last = end.stderr.splitlines()[-1]
+    assert str(file) in last and "Traceback" not in end.stderr, end.stderr
+    return last
+
+
 @pytest.mark.parametrize("fault", ["another gateway's", "a later version's"])
 def test_ledger_that_is_not_this_gateways_ends_the_start(tmp_path: Path, echo: str, fault: str) -> None:
     data, other = tmp_path / "data", tmp_path / "other"
@@ -137,22 +152,45 @@ def test_ledger_that_is_not_this_gateways_ends_the_start(tmp_path: Path, echo: s
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
             connection.commit()
     before = content(file)
-    command = [
-        *AIGW,
-        "serve",
-        "--data",
-        str(data),
-        "--proxy",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--workers",
-        "1",
-    ]
-    end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert end.returncode == 2, end.stderr
-    last = end.stderr.splitlines()[-1]
-    assert str(file) in last and "Traceback" not in end.stderr, end.stderr
+    last = refused(data, file, 2)
     repair = "move the folder" if fault == "another gateway's" else "use the version that made it"
     assert repair in last, last
     assert content(file) == before
+
+
+def test_lost_ledger_ends_the_start_until_it_is_back_or_an_empty_one_is_wanted(
+    new_gateway: New, tmp_path: Path, echo: str
+) -> None:
+    data = tmp_path / "data"
+    killed(data, echo, stored=True)
+    file = data / "ledger" / "ledger.db"
+    backup = file.rename(tmp_path / "backup.db")
+    for _ in range(2):
+        last = refused(data, file, 1)
+        assert "restore it from a backup" in last and f"touch {file}" in last
+        assert not file.exists(), "nothing is made in its place"
+    shutil.copy(backup, file)
+    gateway = new_gateway(data=data)
+    assert len(events(gateway)) == CALLS
+    assert gateway.process.end() == 0
+    file.unlink()
+    file.touch()
+    assert events(new_gateway(data=data)) == []
+
+
+def test_ledger_that_goes_away_while_the_gateway_runs_loses_no_entry(
+    new_gateway: New, tmp_path: Path, echo: str
+) -> None:
+    data = tmp_path / "data"
+    gateway = new_gateway(data=data)
+    gateway.route(echo, "/e")
+    calls(gateway)
+    wait_until(lambda: status(gateway)["entries"] == CALLS, "the calls are in the ledger")
+    file = data / "ledger" / "ledger.db"
+    away = file.rename(tmp_path / "away.db")
+    calls(gateway)
+    wait_until(lambda: status(gateway)["error"] is not None, "the loss is told")
+    assert "was removed or replaced" in status(gateway)["error"]
+    away.rename(file)
+    wait_until(lambda: status(gateway)["entries"] == 2 * CALLS, "the entries have waited in their segment")
+    assert status(gateway)["error"] is None

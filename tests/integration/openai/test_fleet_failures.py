@@ -19,6 +19,7 @@ ENDPOINTS: dict[str, Json] = {
     "/v1/completions": {"prompt": "x"},
     "/v1/embeddings": {"input": "x"},
 }
+TOKENS: Json = {"tokens": 1_000, "per": "month"}
 SECRET = "sk-proj-part-of-ours"
 TOLD = json.dumps({"error": {"message": f"Incorrect API key provided: {SECRET}", "code": "invalid_api_key"}}).encode()
 EVENT = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
@@ -61,6 +62,8 @@ MODELS: dict[str, Script] = {
     "head-503": streams(503, b"data: busy\n\n", EVENT * 2_000),
     "inside": streams(200, EVENT, INSIDE, b"data: [DONE]\n\n"),
     "no-event": streams(200),
+    "no-body": says(200, b"", b"Content-Type: application/json"),
+    "no-content": says(204, b""),
     "pings": streams(200, b": ping\n\n"),
     "well": streams(200, EVENT, b"data: [DONE]\n\n"),
 }
@@ -83,7 +86,7 @@ class Fleet:
 
     def errors(self, model: str, name: str = "aigw_model_requests_total") -> dict[str, float]:
         """The model's samples by error type."""
-        types = ("upstream_auth", "upstream_redirect", "error_in_answer", "empty_stream", *map(str, PASSED))
+        types = ("upstream_auth", "upstream_redirect", "error_in_answer", "empty_answer", "empty_stream", *map(str, PASSED))
         found = {kind: metric(self.gateway, name, model=model, error_type=kind) for kind in types}
         return {kind: n for kind, n in found.items() if n}
 
@@ -112,7 +115,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         spare = stack.enter_context(Upstream(GOOD))
         key = {"url": urls["key-401"] + "/v1", "weight": 1}
         models["spared"] = {"upstreams": [key, {"url": spare.url + "/v1", "weight": 0}]}
-        configuration: Json = {"models": models, "tiers": {"all": {"limits": [YEAR]}}}
+        configuration: Json = {"models": models, "tiers": {"all": {"limits": [YEAR]}, "tokens": {"limits": [TOKENS]}}}
         log = folder / "access.log"
         arguments = ("--drain-timeout", "1", "--access-log", str(log))
         gateway = start_configured(folder / "data", configuration, *arguments, workers=2)
@@ -203,6 +206,21 @@ def test_faults_inside_a_stream_are_errors_and_count(fleet: Fleet, who: Caller, 
     assert metric(fleet.gateway, "aigw_model_requests_total", model=model, outcome="completed") == 0
     line = fleet.line(model)
     assert (line["outcome"], line["error_type"], line["status"]) == ("upstream_error", kind, 200)
+
+
+@pytest.mark.parametrize(("model", "status"), [("no-body", 200), ("no-content", 204)])
+def test_a_plain_answer_without_a_body_is_an_error_without_tokens(
+    fleet: Fleet, who: Caller, model: str, status: int
+) -> None:
+    answer = who.post(chat(model, max_tokens=50))
+    assert (answer.status_code, answer.content, used(who)) == (status, b"", 1)
+    assert fleet.errors(model) == {"empty_answer": 1}
+    line = fleet.line(model)
+    assert (line["outcome"], line["error_type"], line["status"]) == ("upstream_error", "empty_answer", status)
+    assert line.get("output_tokens", 0) == 0
+    budgeted = caller(fleet.gateway, "tokens")
+    assert budgeted.post(chat(model, max_tokens=50)).status_code == status
+    assert used(budgeted) == 0, "nothing of its reservation is kept"
 
 
 def test_a_good_stream_has_no_error_type(fleet: Fleet, who: Caller) -> None:

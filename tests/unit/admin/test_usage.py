@@ -150,7 +150,10 @@ def test_the_file_rules_the_retention(gateway: Gateway) -> None:
         ("{events: 5}", "ledger.events"),
         ("{events: 30s}", "expected an age from 1m to 36500d"),
         ("{max_disk: 1MiB}", "at least 16MiB"),
-        ("{hours: 3d}", "hours must stay at least as long as minutes"),
+        (
+            "{hours: 3d}",
+            "hours must stay at least as long as minutes: hours 3d is shorter than minutes 14d (its default); raise the one or lower",
+        ),
         ("{event: 3d}", "unknown field"),
         ("[]", "expected a record"),
     ):

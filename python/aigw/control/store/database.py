@@ -33,7 +33,7 @@ class Store:
             with self._engine.connect() as connection:
                 query = sa.select(tables.meta.c.value).where(tables.meta.c.key == "store_id")
                 self.store_id: Final = str(connection.scalar(query))
-        self._file = _identity(path)
+        self._place = sqlite.Place(path, CALLED)
 
     def _prepare(self) -> None:
         with self._engine.connect() as connection, _unlinked(connection), connection.begin():
@@ -65,8 +65,8 @@ class Store:
     def writing(self) -> Iterator["WriteSession"]:
         """One transaction, durable when the block ends without an exception. Raises StoreError."""
         with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
-            self.must_be_there()
-            session = WriteSession(connection, self.must_be_there)
+            self._place.check()
+            session = WriteSession(connection, self._place.check)
             try:
                 yield session
                 session.commit()
@@ -75,11 +75,7 @@ class Store:
 
     def must_be_there(self) -> None:
         """Raise StoreError if the file was removed, moved or replaced: writes to the open one would be lost."""
-        if _identity(self._path) != self._file:
-            raise StoreError(
-                f"{CALLED} {self._path} was removed or replaced while the gateway runs, and nothing of this was changed: put the data folder "
-                "back, or stop the gateway, restore the folder from a backup and start it again"
-            )
+        self._place.check()
 
     def keep(self, key: str, value: str) -> bool:
         """Store a fact of this folder, once. False if the store has another value. Raises StoreError."""
@@ -90,18 +86,16 @@ class Store:
                 connection.execute(sa.insert(tables.meta).values(key=key, value=value))
         return known in (None, value)
 
+    def kept(self, key: str) -> str | None:
+        """A fact that was stored by `keep`; None before. Raises StoreError."""
+        meta = tables.meta.c
+        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
+            found = connection.scalar(sa.select(meta.value).where(meta.key == key))
+            return None if found is None else str(found)
+
     def close(self) -> None:
         """Close the files."""
         self._engine.dispose()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file; None without one."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @contextmanager
