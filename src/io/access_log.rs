@@ -380,6 +380,7 @@ mod tests {
             output_tokens: 1,
             reasoning_tokens: 1,
             usage_source: "provider",
+            service_tier: Some("flex"),
         };
         let full = Line {
             denial: Some("a"),

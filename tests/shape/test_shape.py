@@ -5,6 +5,7 @@ Exceptions stand in a table here, by name and with a number. Nothing is added to
 
 import ast
 import re
+import subprocess
 from typing import Final
 
 import pytest
@@ -79,6 +80,14 @@ FOREIGN: Final = {
         r"\b(?:issues?|tickets?|PR|pull request|fixes|closes|gh)[ -]*#?\d+\b|(?<![&\w/#'\"(])#\d+\b", re.I
     ),
 }
+
+
+def test_patches_of_benches_fit_the_sources() -> None:
+    patches = [name for name in tracked() if name.startswith("benches/") and name.endswith(".patch")]
+    assert patches
+    for name in patches:
+        done = subprocess.run(["git", "apply", "--check", name], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{name}: {done.stderr}write it again from a checkout with the change"
 
 
 @pytest.mark.parametrize("what", FOREIGN)

@@ -26,8 +26,9 @@ use crate::socket::{Unacknowledged, bound_received_ahead, unacknowledged};
 
 /// Heads of answers larger than this are garbage.
 const MAX_HEAD: usize = 256 * 1024;
-/// Most bytes of one read. A client that does not read keeps a buffer of twice this size filled.
-const READ: usize = 16 * 1024;
+/// Most bytes of one read: one less than a power of two, for the library doubles its next buffer behind a read that filled a power of two,
+/// and a piece of an answer holds the whole buffer that it came in.
+const READ: usize = 16 * 1024 - 1;
 /// Bytes that the kernel may receive ahead of the gateway. By itself it would take megabytes for each answer whose client does not read.
 const RECEIVED_AHEAD: usize = 256 * 1024;
 /// The kernel is bounded from the first answer on that is longer. A stream that comes through a bounded socket takes a third

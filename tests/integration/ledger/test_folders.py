@@ -131,7 +131,18 @@ def test_missing_segment_is_told_until_it_returns(new_gateway: New, tmp_path: Pa
 
 def refused(data: Path, file: Path, code: int) -> str:
     """The last line of a start that this file of the data folder ends."""
-    command = [*AIGW, "serve", "--data", str(data), "--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"]
+    command = [
+        *AIGW,
+        "serve",
+        "--data",
+        str(data),
+        "--proxy",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+    ]
     end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert end.returncode == code, end.stderr
     last = end.stderr.splitlines()[-1]

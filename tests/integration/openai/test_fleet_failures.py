@@ -86,7 +86,14 @@ class Fleet:
 
     def errors(self, model: str, name: str = "aigw_model_requests_total") -> dict[str, float]:
         """The model's samples by error type."""
-        types = ("upstream_auth", "upstream_redirect", "error_in_answer", "empty_answer", "empty_stream", *map(str, PASSED))
+        types = (
+            "upstream_auth",
+            "upstream_redirect",
+            "error_in_answer",
+            "empty_answer",
+            "empty_stream",
+            *map(str, PASSED),
+        )
         found = {kind: metric(self.gateway, name, model=model, error_type=kind) for kind in types}
         return {kind: n for kind, n in found.items() if n}
 

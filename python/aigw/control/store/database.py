@@ -16,7 +16,6 @@ from aigw import sqlite
 from aigw.control.store import tables
 from aigw.control.store.read import StoreReader
 from aigw.control.store.write import WriteSession
-from aigw.errors import StoreError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 CALLED: Final = "the store"
