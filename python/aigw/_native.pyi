@@ -413,7 +413,8 @@ class Gateway:
         upstreams may be in although they are link-local, multicast or a metadata service's."""
     def start(self, event_loop: object, log: Callable[..., None] | None = None) -> None:
         """Start the worker's threads; ``event_loop`` is the loop the server runs on. ``log(event, **facts)`` is called with events of
-        upstreams, from a thread of the worker. Once (else RuntimeError)."""
+        upstreams, from a thread of the worker. Once (else RuntimeError). Raises OSError when the system has no files or no thread for
+        them."""
     def behind_tls(self) -> GatewayBehindTls:
         """The application of the private port, on which the server takes the requests of the TLS address."""
     def serve_tls(self, listening: int, private_port: int) -> None:

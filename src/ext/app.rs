@@ -13,7 +13,7 @@ use aigw_core::r#match::probe::Probes;
 use aigw_core::surface::Bounds;
 use aigw_core::telemetry::Counter;
 use aigw_io::tls_listener::{Listener, Stop};
-use aigw_io::upstream::{Inbox, Upstream};
+use aigw_io::upstream::{self, Inbox, Upstream};
 use aigw_io::worker::Worker;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -114,16 +114,17 @@ impl Gateway {
         let for_bodies = Arc::clone(&self.shared);
         std::thread::Builder::new().name("bodies".into()).spawn(move || judge::run(&for_bodies, &jobs))?;
         let (for_delivery, for_beat) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
-        let worker = Arc::clone(&self.shared.worker);
+        let (worker, runtime) = (Arc::clone(&self.shared.worker), upstream::runtime().map_err(io_error)?);
         std::thread::Builder::new().name("upstream".into()).spawn(move || {
             // Attached once for life, detached while it waits: taking the interpreter back is then cheap.
             Python::attach(|py| {
                 py.detach(|| {
                     let deliver = move |batch| deliver::deliver(&for_delivery, batch);
                     let beat = move || deliver::beat(&for_beat);
-                    let served = catch_unwind(AssertUnwindSafe(|| Upstream::run(inbox, worker, BEAT, deliver, beat)));
-                    if !matches!(served, Ok(Ok(()))) {
-                        // Without this thread no request can be answered: a restart is the repair.
+                    let serve = || Upstream::run(&runtime, inbox, worker, BEAT, deliver, beat);
+                    if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+                        // The panic's text is in the process log by now. Without this thread no request can be answered: a restart is
+                        // the repair.
                         std::process::abort();
                     }
                 });

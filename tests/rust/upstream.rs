@@ -20,7 +20,7 @@ use aigw_core::request::Answer;
 use aigw_core::settle::{Outcome, Shutdown};
 use aigw_core::surface::{Admitted, EndedCall};
 use aigw_core::units::Moment;
-use aigw_io::upstream::{Batch, CallObserver, Event, Notice, Upstream};
+use aigw_io::upstream::{Batch, CallObserver, Event, Notice, Upstream, runtime};
 use bytes::Bytes;
 use serde_json::json;
 use world::{ANN, NOW, Spec, World, policy};
@@ -101,7 +101,9 @@ fn thread_survives_panics_of_delivery_and_beat() {
     };
     let observer = Arc::new(Observer::default());
     let watcher = Arc::clone(&observer);
-    let thread = thread::spawn(move || Upstream::run(inbox, watcher, Duration::from_millis(1), deliver, beat));
+    let thread = thread::spawn(move || {
+        Upstream::run(&runtime().unwrap(), inbox, watcher, Duration::from_millis(1), deliver, beat);
+    });
     let world = world();
     for ended in 1..=3 {
         assert!(upstream.submit(Box::new(admitted(&world)), Arc::default(), ()).is_ok());
@@ -111,7 +113,7 @@ fn thread_survives_panics_of_delivery_and_beat() {
     }
     assert_eq!(upstream.counters().panics.load(Ordering::Relaxed), 2);
     drop(upstream);
-    assert!(thread.join().unwrap().is_ok());
+    thread.join().unwrap();
 }
 
 #[test]
@@ -124,7 +126,9 @@ fn answer_of_the_workers_own_is_delivered_and_a_panic_cuts_its_client() {
             told.send((*waiter, status, event.is_last())).unwrap();
         }
     };
-    let thread = thread::spawn(move || Upstream::run(inbox, Arc::default(), Duration::from_millis(5), deliver, || ()));
+    let thread = thread::spawn(move || {
+        Upstream::run(&runtime().unwrap(), inbox, Arc::default(), Duration::from_millis(5), deliver, || ());
+    });
     let answer = Answer { status: 418, headers: Vec::new(), body: Bytes::new(), close: false };
     let broken: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(async { unreachable!("a fault of its work") });
     assert!(upstream.answer(broken, 1));
@@ -132,7 +136,7 @@ fn answer_of_the_workers_own_is_delivered_and_a_panic_cuts_its_client() {
     assert!(upstream.answer(Box::pin(async { answer }), 2));
     assert_eq!(events.recv_timeout(PATIENCE).unwrap(), (2, 418, true));
     drop(upstream);
-    assert!(thread.join().unwrap().is_ok());
+    thread.join().unwrap();
 }
 
 #[test]
@@ -192,12 +196,14 @@ fn status_of(first: &'static str, second: &'static str) -> (u16, [usize; 2], [u3
             .unwrap();
         }
     };
-    let thread = thread::spawn(move || Upstream::run(inbox, Arc::default(), Duration::from_millis(5), deliver, || ()));
+    let thread = thread::spawn(move || {
+        Upstream::run(&runtime().unwrap(), inbox, Arc::default(), Duration::from_millis(5), deliver, || ());
+    });
     let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
     assert!(handle.submit(Box::new(world.request(&twin).ok().unwrap()), Arc::default(), ()).is_ok());
     let status = events.recv_timeout(PATIENCE).unwrap();
     drop(handle);
-    assert!(thread.join().unwrap().is_ok());
+    thread.join().unwrap();
     (status, targets.map(|(_, asked)| asked.load(Ordering::SeqCst)), world.counts(ANN))
 }
 
@@ -223,7 +229,9 @@ fn events_around_the_sync(strict: bool) -> (usize, u16) {
     let disk = Arc::new(tokio::sync::Semaphore::new(0));
     let observer = Arc::new(Observer(AtomicUsize::new(0), Some(Arc::clone(&disk)), Arc::default()));
     let watcher = Arc::clone(&observer);
-    let thread = thread::spawn(move || Upstream::run(inbox, watcher, Duration::from_millis(5), deliver, beat));
+    let thread = thread::spawn(move || {
+        Upstream::run(&runtime().unwrap(), inbox, watcher, Duration::from_millis(5), deliver, beat);
+    });
     let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
     assert!(handle.submit(Box::new(world.request(&twin).ok().unwrap()), Arc::default(), ()).is_ok());
     while observer.0.load(Ordering::SeqCst) == 0 {
@@ -236,7 +244,7 @@ fn events_around_the_sync(strict: bool) -> (usize, u16) {
     disk.add_permits(1);
     let status = before.first().copied().unwrap_or_else(|| events.recv_timeout(PATIENCE).unwrap());
     drop(handle);
-    assert!(thread.join().unwrap().is_ok());
+    thread.join().unwrap();
     (before.len(), status)
 }
 

@@ -62,17 +62,22 @@ def main(arguments: list[str]) -> None:
             upstream_allow=settings.upstream_allow or "",
         )
     except (OSError, ValueError) as error:
-        why = explain(error)
-        log("worker_failed", error=why)
-        log.outlet.flush()  # the supervisor may end this process as soon as it knows
-        child.report_failed(orders, why)
-        sys.exit(1)
+        sys.exit(_failed(orders, log, error))
     # All objects so far stay alive: freeze them, so collections skip them.
     gc.collect()
     gc.freeze()
     code = loop.run_until_complete(_serve(gateway, settings, orders, moves, log))
     log.outlet.flush()
     os._exit(code)
+
+
+def _failed(orders: child.Orders, log: Log, error: Exception) -> int:
+    """Report why this worker cannot serve. Returns its exit status."""
+    why = explain(error)
+    log("worker_failed", error=why)
+    log.outlet.flush()  # the supervisor may end this process as soon as it knows
+    child.report_failed(orders, why)
+    return 1
 
 
 async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, moves: Moves, log: Log) -> int:
@@ -93,9 +98,12 @@ async def _serve(gateway: Gateway, settings: Settings, orders: child.Orders, mov
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, on_quit)
-    gateway.start(loop, log)
     called = [address.port for address in (settings.plain_address, settings.tls_address) if address is not None]
-    gateway.watch_idle(called, settings.keep_alive + IDLE_GRACE_S)
+    try:
+        gateway.start(loop, log)
+        gateway.watch_idle(called, settings.keep_alive + IDLE_GRACE_S)
+    except OSError as error:
+        return _failed(orders, log, error)
     if not await _loaded(gateway, stop, log):
         gateway.close()
         return 0

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aigw_core::balance::Reach;
 use aigw_core::request::Answer;
 use aigw_core::surface::Admitted;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use super::counters::UpstreamCounters;
@@ -58,20 +59,25 @@ struct Admission<O: CallObserver, T> {
     waiter: T,
 }
 
+/// The runtime that [`Upstream::run`] serves on. Fails where the system has no files for it.
+pub fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
 impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
-    /// Starts the runtime and serves calls until every handle is gone. Blocks; run it on a thread of its own.
+    /// Serves calls until every handle is gone. Blocks; run it on a thread of its own.
     ///
     /// `deliver` gets every batch of events; `tick` is called every `every`, between events. A panic of either is counted.
     pub fn run(
+        runtime: &Runtime,
         mut inbox: Inbox<O, T>,
         observer: Arc<O>,
         every: Duration,
         deliver: impl Fn(Batch<T>) + 'static,
         tick: impl Fn() + 'static,
-    ) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    ) {
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, async move {
+        local.block_on(runtime, async move {
             let shared = Rc::new(Shared::new(Arc::clone(&inbox.counters), inbox.reach, &observer));
             let ready = Rc::new(Ready::new(observer));
             let (postman, filled) = (Rc::clone(&shared), Rc::clone(&ready));
@@ -95,7 +101,6 @@ impl<O: CallObserver, T: Send + 'static> Upstream<O, T> {
                 submitted.begin(&shared, &ready);
             }
         });
-        Ok(())
     }
 
     /// A handle and the inbox that `run` serves. `reach`: the addresses that upstreams may have.

@@ -28,7 +28,7 @@ mod task;
 mod tls;
 mod verify;
 
-pub use client::{Inbox, Upstream};
+pub use client::{Inbox, Upstream, runtime};
 pub use counters::UpstreamCounters;
 pub use event::{AnswerHead, Event};
 pub use notice::Notice;

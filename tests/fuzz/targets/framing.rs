@@ -20,7 +20,7 @@ use aigw_core::in_force::InForce;
 use aigw_core::settle;
 use aigw_core::surface::EndedCall;
 use aigw_core::units::Moment;
-use aigw_io::upstream::{Batch, CallObserver, Event, Notice, Upstream};
+use aigw_io::upstream::{Batch, CallObserver, Event, Notice, Upstream, runtime};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -82,7 +82,9 @@ fn ends() -> &'static Mutex<Ends> {
         let (upstream, inbox) = Upstream::<Observer, ()>::channel(Reach::default());
         let (told, events) = mpsc::channel();
         let deliver = move |batch: Batch<()>| batch.into_iter().for_each(|(_, event)| drop(told.send(event)));
-        thread::spawn(move || Upstream::run(inbox, Arc::new(Observer::default()), PATIENCE, deliver, || ()));
+        thread::spawn(move || {
+            Upstream::run(&runtime().unwrap(), inbox, Arc::new(Observer::default()), PATIENCE, deliver, || ());
+        });
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let script = Arc::new(Mutex::new((false, Vec::new())));
