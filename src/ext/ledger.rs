@@ -41,9 +41,11 @@ impl Ledger {
     fn all(&self) -> std::io::Result<Vec<Segment>> {
         let mut found = Vec::new();
         for life in self.segments.lives()? {
-            for segment in life.segments.iter().filter(|segment| !segment.is_spare) {
+            // A spare whose owner has died is a segment without records: it goes as the others do, and shows that one before it is missing.
+            for segment in life.segments.iter().filter(|segment| !segment.is_spare || !life.is_alive) {
                 let name = SegmentName { life: life.life, slot: life.slot, number: segment.number };
                 let end = match segment.records {
+                    _ if segment.is_spare => Some(0),
                     Some(records) => Some(records),
                     // Nobody writes it any more: it ends where its last record does. A file that cannot be read has its error where its
                     // records are read, and the others go on.

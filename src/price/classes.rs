@@ -21,7 +21,7 @@ pub struct Classes {
     pub service: ServiceTier,
 }
 
-/// Tokens of images and audio. They are part of the classes `input` and `output`; more of them than the class has count as the class.
+/// Tokens of images and audio. They are part of the classes `input` and `output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Media {
     /// Of images in the input.
@@ -32,6 +32,21 @@ pub struct Media {
     pub image_output: u32,
     /// Of audio in the output.
     pub audio_output: u32,
+}
+
+impl Media {
+    /// The same within classes of so many tokens: no more than they have. Usage does not say which tokens a cache had, or were reasoning.
+    #[must_use]
+    pub fn within(self, input: u64, output: u64) -> Self {
+        let split = |class: u64, image: u32, audio: u32| {
+            let class = u32::try_from(class).unwrap_or(u32::MAX);
+            let image = image.min(class);
+            (image, audio.min(class - image))
+        };
+        let (image_input, audio_input) = split(input, self.image_input, self.audio_input);
+        let (image_output, audio_output) = split(output, self.image_output, self.audio_output);
+        Self { image_input, audio_input, image_output, audio_output }
+    }
 }
 
 impl Classes {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::Classes;
 use super::special::{self, Above, MediaRates, Rates, Special, WHOLE};
 
+/// The most that one request can be worth: 281,474.98 USD, the room that the ledger's sums have for one entry. Limits, headers, metrics and
+/// ledger say the same, however absurd the usage.
+const MOST: u64 = (1 << 48) - 1;
 /// Tokens that a price is for.
 const PER: u128 = 1_000_000;
 
@@ -67,7 +70,7 @@ impl Prices {
         (mixed >> 1).max(1)
     }
 
-    /// Nano-dollars of one request with these tokens, rounded up; `u64::MAX` where the sum is above it.
+    /// Nano-dollars of one request with these tokens, rounded up; at most [`MOST`].
     pub fn of(&self, tokens: &Classes) -> u64 {
         let Some(special) = &self.special else {
             let Classes { input, cached_input, cache_write, output, reasoning, .. } = *tokens;
@@ -128,7 +131,7 @@ impl Prices {
             WHOLE => all.div_ceil(PER),
             _ => all.saturating_mul(factor.into()).div_ceil(PER * u128::from(WHOLE)),
         };
-        u64::try_from(nanos).unwrap_or(u64::MAX)
+        u64::try_from(nanos).map_or(MOST, |nanos| nanos.min(MOST))
     }
 }
 
@@ -210,7 +213,8 @@ mod tests {
     #[test]
     fn a_sum_saturates_instead_of_wrapping() {
         let dear = Prices { input: u64::MAX, output: u64::MAX, request: u64::MAX, ..Prices::default() };
-        assert_eq!(dear.of(&Classes { input: u64::MAX, output: u64::MAX, ..Classes::default() }), u64::MAX);
+        assert_eq!(dear.of(&Classes { input: u64::MAX, output: u64::MAX, ..Classes::default() }), MOST);
+        assert_eq!(dear.bound(u64::MAX, u64::MAX), MOST, "a bound is never below a price");
     }
 
     fn special() -> Special {

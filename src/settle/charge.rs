@@ -116,10 +116,11 @@ impl Charge {
         Self { prices, held, ..Self::default() }
     }
 
-    /// A call that no budget counts.
-    pub fn without_budget(prices: Option<Prices>) -> Self {
+    /// A call that no budget counts. `most_output`: its output caps; 0 where nothing caps it. It is worth that much where nobody learns what
+    /// the upstream made.
+    pub fn without_budget(prices: Option<Prices>, most_output: u64) -> Self {
         let spend = prices.as_ref().map_or(0, |prices| prices.bound(0, 0));
-        let held = Reservation { spend, unbounded: true, ..Reservation::default() };
+        let held = Reservation { output: most_output, spend, unbounded: true, ..Reservation::default() };
         Self { prices, held, unheld: true, ..Self::default() }
     }
 
@@ -144,6 +145,11 @@ impl Charge {
         let most = if self.unheld { u64::MAX } else { self.held.input };
         let counted = || self.count.as_ref().map_or(self.held.input, |count| count().min(most));
         *self.input.get_or_init(counted)
+    }
+
+    /// The input where nobody learns what the upstream made: that of the reservation, without one the count.
+    fn most_input(&self) -> u64 {
+        if self.unheld { self.input() } else { self.held.input }
     }
 
     /// The amounts that it holds.
@@ -211,6 +217,7 @@ impl Charge {
         let (classes, source) = self.classes(known);
         let (input, output) = (classes.all_input(), classes.all_output());
         let price = self.prices.as_ref().map(|prices| match source {
+            UsageSource::Reserved if self.unheld => prices.bound(input, output),
             UsageSource::Reserved => self.held.spend,
             UsageSource::Reported | UsageSource::Counted => prices.of(&classes),
         });
@@ -235,7 +242,7 @@ impl Charge {
             Some(usage) => (Classes { output: passed, reasoning: 0, ..usage }, UsageSource::Counted),
             None => {
                 let (input, output, source) = counted.map_or_else(
-                    || (self.held.input, self.held.output, UsageSource::Reserved),
+                    || (self.most_input(), self.held.output, UsageSource::Reserved),
                     |output| (self.input(), output, UsageSource::Counted),
                 );
                 (Classes { input, output, ..Classes::default() }, source)
@@ -313,6 +320,28 @@ mod tests {
         assert_eq!(settled.price, Some(PRICES.of(&Classes { input: 9, output: 7, ..Classes::default() })));
         let settled = charge.settle(Known::default());
         assert_eq!((settled.amounts.input_tokens, settled.source), (200, UsageSource::Reserved));
+    }
+
+    #[test]
+    fn call_without_budget_is_worth_its_input_and_its_cap_where_nobody_learns_more() {
+        let counting = |most| Charge::without_budget(Some(PRICES), most).counting(Some(Box::new(|| 9)));
+        for (most, known, output, source) in [
+            (50, Known::default(), 50, UsageSource::Reserved),
+            (0, Known::default(), 0, UsageSource::Reserved),
+            (50, Known { counted: Some(7), ..Known::default() }, 7, UsageSource::Counted),
+        ] {
+            let charge = counting(most);
+            assert_eq!(charge.held(), Amounts::NONE, "it holds nothing");
+            let settled = charge.settle(known);
+            let price = match source {
+                UsageSource::Reserved => PRICES.bound(9, output),
+                _ => PRICES.of(&Classes { input: 9, output, ..Classes::default() }),
+            };
+            assert_eq!((settled.classes.input, settled.classes.output, settled.source), (9, output, source));
+            assert_eq!((settled.price, settled.overrun), (Some(price), false));
+        }
+        let error = Known { error: true, ..Known::default() };
+        assert_eq!(counting(50).settle(error).amounts.output_tokens, 0, "an error costs no tokens");
     }
 
     #[test]

@@ -177,6 +177,7 @@ impl Counts {
         let cached_input = cached.min(of_cache);
         reasoning += beyond.unwrap_or(0);
         let cache_write = of_cache - cached_input;
+        let media = media.within(input, output);
         Classes { input, cached_input, cache_write, output, reasoning, media, service }
     }
 

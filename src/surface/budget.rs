@@ -100,7 +100,9 @@ impl Ask<'_> {
         if !self.is_bounded(checks.iter()) {
             let demand = Demand { body: self.body, rows: self.rows(), ..Demand::default() };
             let permit = admitter.take(checks, &demand, self.now, self.id)?;
-            let charge = Charge::without_budget(self.tier.price.clone());
+            let Wish { choices, cap, .. } = self.wish(0);
+            let most_output = u64::from(choices) * u64::from(cap.unwrap_or_default());
+            let charge = Charge::without_budget(self.tier.price.clone(), most_output);
             return Ok(Taken { permit, charge, limits: self.limits, exact: false });
         }
         let mut input = Input { tokens: rough(), exact: false };

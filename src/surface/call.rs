@@ -301,7 +301,7 @@ impl<P: CounterSpace> Call<P> {
         let usage = plain.usage();
         if let Some(charge) = &self.charge {
             let (counted, service) = (self.facts.counted(usage), plain.service());
-            let known = Known { usage, counted, service, error: false, cut: false, bound: true };
+            let known = Known { usage, counted, service, error: plain.fault().is_some(), cut: false, bound: true };
             let settled = charge.settle(known);
             bill::headers(&settled.classes, settled.price, own);
             headers::openai_settled(&mut self.checks, &settled.amounts, self.admitted, own);

@@ -15,7 +15,7 @@ from aigw.ledger.batch import MOST
 from aigw.ledger.compactor import Compactor
 from aigw.ledger.database import LedgerStore
 from aigw.ledger.events import page
-from aigw.ledger.names import Names
+from aigw.ledger.names import Named, Names
 from aigw.ledger.query import FILTERS, Filters, filters, grouping
 from aigw.ledger.retention import Retention, Sweeper
 from aigw.ledger.source import COSTED, COUNTED, ENTRY, OVERRUN, PRICED
@@ -133,8 +133,8 @@ class FakeDirectory:
     def version(self) -> int:
         return self.changes
 
-    def lookup(self, kind: str, numbers: Collection[int]) -> Mapping[int, tuple[str, str]]:
-        return {n: self.named[kind][n] for n in numbers if n in self.named.get(kind, {})}
+    def lookup(self, kind: str, numbers: Collection[int]) -> Mapping[int, Named]:
+        return {n: Named(*self.named[kind][n]) for n in numbers if n in self.named.get(kind, {})}
 
 
 class Ledger:

@@ -133,11 +133,12 @@ class Compactor:
             # By number first: the segments of all workers in turns.
             infos = sorted((SegmentInfo(*info) for info in self._source.segments()), key=lambda i: (i.number, i))
             stored = self._compact(infos)
-            self._remove(infos)
+            missing = sorted(set(self._gaps({info[:3] for info in infos})))
+            self._remove(infos, set(missing))
         except BaseException as error:
             self._failed, self._is_loaded, self._is_behind = explain(error), False, False
             raise
-        self._note(infos)
+        self._note(infos, missing)
         self._failed = None
         if not self._is_behind and not self._unreadable:
             self._caught_up = began
@@ -222,20 +223,20 @@ class Compactor:
         self._next_cursor = max(self._next_cursor, *(cursor.n + 1 for cursor in batch.cursors.values()))
         return batch.count
 
-    def _remove(self, infos: Iterable[SegmentInfo]) -> None:
+    def _remove(self, infos: Iterable[SegmentInfo], missing: set[Key]) -> None:
+        """Remove stored segments. One behind a missing one stays: it alone shows that one is missing."""
         for info in infos:
-            cursor = self._cursors.get(info[:3])
-            if cursor is not None and cursor.done and cursor.damage is None:
+            cursor, before = self._cursors.get(info[:3]), (info.life, info.slot, info.number - 1)
+            if cursor is not None and cursor.done and cursor.damage is None and before not in missing:
                 self._source.remove(*info[:3])
 
-    def _note(self, infos: list[SegmentInfo]) -> None:
+    def _note(self, infos: list[SegmentInfo], missing: list[Key]) -> None:
         """Note damaged and missing segments, and log each once."""
         listed = {info[:3] for info in infos}
         found = {key: cursor.damage for key, cursor in self._cursors.items() if cursor.damage and key in listed}
         for key in sorted(found.keys() - self._damaged.keys()):
             self._log("ledger_segment_damaged", segment=segment_name(key), damage=found[key])
         self._damaged = found
-        missing = sorted(set(self._gaps(listed)))
         for key in sorted(set(missing) - set(self._missing)):
             self._log("ledger_segment_missing", segment=segment_name(key))
         self._missing = missing
@@ -282,7 +283,8 @@ class Compactor:
             names = ", ".join(map(segment_name, self._missing[:3]))
             return (
                 f"{len(self._missing)} segment(s) are missing ({names}): entries in them are not in the ledger. Restore them from a"
-                " backup into the folder ledger/; everything else is stored"
+                " backup into the folder ledger/; everything else is stored. Where they are lost for good, move the segment behind each out of"
+                " the folder: the gateway keeps it to tell of the loss"
             )
         if self._damaged:
             key, text = next(iter(sorted(self._damaged.items())))

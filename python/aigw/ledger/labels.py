@@ -1,8 +1,8 @@
 """Numbers -> names for answers, and names -> numbers for filters, from the ledger's own table of names.
 
 In: a connection. Out: texts. A name may belong to several numbers: an entity that was deleted and made again has a new one. Tiers and
-models of one name are one, as people mean them. Consumers are not: they pay their own bills, so the name is the newest one's, and an
-older one has its id behind its name: `alice (0d7c...)`.
+models of one name are one, as people mean them. Consumers are not: they pay their own bills, so the name is that of the one that lives,
+among deleted ones the newest one's, and another has its id behind its name: `alice (0d7c...)`.
 """
 
 from collections.abc import Collection, Iterable
@@ -28,9 +28,12 @@ class Labels:
         wanted = sorted({n for n in numbers if n and (kind, n) not in self._known})
         for at in range(0, len(wanted), CHUNK):
             part = wanted[at : at + CHUNK]
-            newer = names.alias()
-            is_older = sa.exists().where(newer.c.kind == kind, newer.c.name == names.c.name, newer.c.n > names.c.n)
-            apart = is_older if kind in APART else sa.false()
+            holder = names.alias()
+            has_it = sa.or_(
+                holder.c.gone < names.c.gone, sa.and_(holder.c.gone == names.c.gone, holder.c.n > names.c.n)
+            )
+            is_anothers = sa.exists().where(holder.c.kind == kind, holder.c.name == names.c.name, has_it)
+            apart = is_anothers if kind in APART else sa.false()
             query = sa.select(names.c.n, names.c.key, names.c.name, apart)
             self._known |= dict.fromkeys(((kind, n) for n in part), "")
             for n, key, name, is_apart in self._connection.execute(
@@ -52,7 +55,8 @@ def numbers_of(connection: sa.Connection, kind: str, text: str) -> Collection[in
     c = names.c
     key = text.rpartition(" (")[2].removesuffix(")") if kind in APART and text.endswith(")") else text
     by_key = list(connection.scalars(sa.select(c.n).where(c.kind == kind, c.key == key)))
-    by_name = list(connection.scalars(sa.select(c.n).where(c.kind == kind, c.name == text)))
+    holders = sa.select(c.n).where(c.kind == kind, c.name == text).order_by(c.gone, c.n.desc())
+    by_name = list(connection.scalars(holders))
     if kind in APART:
-        return by_key or [max(by_name)] if by_name or by_key else []
+        return by_key or by_name[:1]
     return sorted({*by_key, *by_name})

@@ -1,13 +1,13 @@
 """The names of the numbers in entries, kept in the ledger itself, so that it is readable when an entity is gone.
 
 In: numbers of a batch, and `Directory`, which knows the entities of now. Out: rows of `names`, one for each number seen. A renamed entity
-gets its new name; a deleted one keeps the name known last. Texts of the ledger's own (versions of prices, reasons of refusals) get
-numbers here.
+gets its new name; a deleted one keeps the name known last, and is marked as gone. Texts of the ledger's own (versions of prices, reasons
+of refusals) get numbers here.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
@@ -20,8 +20,18 @@ REASON: Final = "reason"
 CHUNK: Final = 500
 """Names of one query: SQLite takes at most 999 parameters in its oldest builds."""
 
-Named = tuple[str, str]
-"""(key, name) of a number. The key is the entity's id."""
+PARTS: Final = 16
+"""Queries of one refresh: 8,000 names, in less than 0.1 s."""
+
+
+class Named(NamedTuple):
+    """The name behind a number."""
+
+    key: str
+    """The entity's id."""
+    name: str
+    gone: bool = False
+    """The entity is deleted."""
 
 
 def version_text(number: int) -> str:
@@ -36,8 +46,7 @@ class Directory(Protocol):
         """A number that changes when a name may have changed."""
 
     def lookup(self, kind: str, numbers: Collection[int]) -> Mapping[int, Named]:
-        """Key and name of these numbers of a kind of `ENTITIES`. An entity that is gone has its key as name, or is left out. Raises
-        StoreError."""
+        """The names of these numbers of a kind of `ENTITIES`. An entity of which nothing is known is left out. Raises StoreError."""
 
 
 class Unnamed:
@@ -78,7 +87,7 @@ class Names:
         if not new:
             return
         found = self._directory.lookup(kind, new)
-        _put(connection, kind, {n: found.get(n, (f"{kind} {n}",) * 2) for n in new})
+        _put(connection, kind, {n: found.get(n, Named(f"{kind} {n}", f"{kind} {n}", gone=True)) for n in new})
         self._known[kind] |= new
 
     def number(self, connection: sa.Connection, kind: str, text: str) -> int:
@@ -87,7 +96,7 @@ class Names:
         n = known.get(text)
         if n is None:
             n = max(known.values(), default=0) + 1
-            _put(connection, kind, {n: (text, text)})
+            _put(connection, kind, {n: Named(text, text)})
             known[text] = n
         return n
 
@@ -102,24 +111,30 @@ class Names:
         return self._refresh is not None or self._directory.version() != self._refreshed
 
     def refresh(self, connection: sa.Connection) -> None:
-        """Take over changed names of the next `CHUNK` numbers. `is_stale` ends with the last of them."""
+        """Take over changed names of the next `PARTS` times `CHUNK` numbers. `is_stale` ends with the last of them."""
         if self._refresh is None:
             self._refreshed = self._directory.version()
             self._refresh = _chunks({kind: sorted(known) for kind, known in self._known.items()})
-        part = next(self._refresh, None)
-        if part is None:
-            self._refresh = None
-            return
-        kind, numbers = part
-        query = sa.select(names.c.n, names.c.key, names.c.name).where(names.c.kind == kind, names.c.n.in_(numbers))
-        stored = {n: (key, name) for n, key, name in connection.execute(query)}
+        for _ in range(PARTS):
+            part = next(self._refresh, None)
+            if part is None:
+                self._refresh = None
+                return
+            self._take_over(connection, *part)
+
+    def _take_over(self, connection: sa.Connection, kind: str, numbers: list[int]) -> None:
+        c = names.c
+        query = sa.select(c.n, c.key, c.name, c.gone).where(c.kind == kind, c.n.in_(numbers))
         found = self._directory.lookup(kind, numbers)
-        # An entity that is gone has its id as name; the name known last stays.
-        _put(
-            connection,
-            kind,
-            {n: named for n, named in found.items() if stored.get(n) != named and named[0] != named[1]},
-        )
+        changed = {}
+        for n, key, name, gone in connection.execute(query):
+            stored = Named(key, name, bool(gone))
+            named = found.get(n, stored._replace(gone=True))
+            # Of an entity that is gone only the id may be known by now; the name known last stays.
+            named = named if named.key != named.name else named._replace(name=name)
+            if named != stored:
+                changed[n] = named
+        _put(connection, kind, changed)
 
 
 def _chunks(known: Mapping[str, list[int]]) -> Iterator[tuple[str, list[int]]]:
@@ -130,6 +145,8 @@ def _chunks(known: Mapping[str, list[int]]) -> Iterator[tuple[str, list[int]]]:
 
 
 def _put(connection: sa.Connection, kind: str, found: Mapping[int, Named]) -> None:
-    rows = [(kind, n, key, name) for n, (key, name) in found.items()]
+    rows = [(kind, n, key, name, int(gone)) for n, (key, name, gone) in found.items()]
     if rows:
-        connection.exec_driver_sql("INSERT OR REPLACE INTO names (kind, n, key, name) VALUES (?, ?, ?, ?)", rows)
+        connection.exec_driver_sql(
+            "INSERT OR REPLACE INTO names (kind, n, key, name, gone) VALUES (?, ?, ?, ?, ?)", rows
+        )

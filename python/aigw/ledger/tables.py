@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest migration. Opening a file of another revision migrates it."""
 BUCKET: Final = 16
 """Bits of `n` below a part of the index of requests: parts of 65,536 events stay in the cache while they are written."""
@@ -40,6 +40,7 @@ names: Final = Table(
     Column("n", Integer, nullable=False),
     Column("key", Text, nullable=False),  # the entity's id, or the text that the number stands for
     Column("name", Text, nullable=False),  # the name known last
+    Column("gone", Integer, nullable=False, server_default=text("0")),  # 1: no entity has this number any more
     PrimaryKeyConstraint("kind", "n"),
     Index("names_by_name", "kind", "name"),
     sqlite_with_rowid=False,

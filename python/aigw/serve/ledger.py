@@ -104,7 +104,7 @@ class _Entities:
         above = 1 if kind == "upstream" else 0
         with self.store.reading() as reader:
             found = reader.named(kind, [n - above for n in numbers])
-        return {n + above: named for n, named in found.items()}
+        return {n + above: Named(*named) for n, named in found.items()}
 
 
 def _retention(store: Store) -> Retention:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 
 from tests.integration.budgets.conftest import HEAD, PRICE, Lab, document, event, logged, measured, running
@@ -29,6 +30,19 @@ def request(one: Caller, body: Json) -> bytes:
 def amounts(one: Caller) -> dict[str, tuple[int, int]]:
     """Used and reserved amount by meter."""
     return {row["meter"]: (row["used"], row["reserved"]) for row in one.limits()}
+
+
+def entries(lab: Lab, one: Caller) -> list[Json]:
+    """The caller's entries in the ledger, when the first is there."""
+    found: list[Json] = []
+
+    def is_there() -> bool:
+        url = f"{lab.gateway.admin}/usage/events"
+        found[:] = httpx.get(url, params={"consumer": one.name}, trust_env=False).json()["data"]
+        return bool(found)
+
+    wait_until(is_there, "the call is in the ledger")
+    return found
 
 
 def spend(tokens: int, output: int) -> int:
@@ -98,6 +112,47 @@ def test_client_that_leaves_before_an_answer(lab: Lab, stream: bool) -> None:
     wait_until(lambda: amounts(one)["tokens"][1] == 0, "the call is settled")
     # A stream tells its tokens as they are made. A plain answer may be made whole by then.
     assert amounts(one)["tokens"] == ((HI, 0) if stream else (AMPLE + 50, 0))
+
+
+def test_client_that_leaves_a_plain_call_of_a_tier_without_budgets_pays_its_input_and_its_cap(lab: Lab) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def act(wire: Wire) -> None:
+        asked.set()
+        if wire.wait_closed():
+            over.set()
+
+    lab.act, one = act, lab.caller(limits=[], price=PRICE)
+    with connect(lab.gateway.proxy) as client:
+        client.sendall(request(one, chat("scripted", max_tokens=50)))
+        assert asked.wait(PATIENCE_S)
+    assert over.wait(PATIENCE_S), "the upstream call is cancelled"
+    (entry,) = entries(lab, one)
+    assert (entry["outcome"], entry["usage_source"]) == ("client_cut", "reserved")
+    assert (entry["input_tokens"], entry["output_tokens"]) == (HI, 50)
+    assert entry["price_nanodollars"] == spend(HI + 50, 50)
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "no"}}, b""], ids=["error", "empty"])
+def test_answer_that_costs_no_tokens_says_so_in_its_headers(lab: Lab, body: Json | bytes) -> None:
+    lab.act, one = lambda wire: wire.send(document(body)), lab.caller(limits=LIMITS, price=PRICE)
+    answer = one.post(chat("scripted", max_tokens=50))
+    (entry,) = entries(lab, one)
+    assert (entry["price_nanodollars"], entry["output_tokens"]) == (spend(0, 0), 0)
+    assert answer.headers.get("x-aigw-price", "0.001") == "0.001"
+    assert "output=50" not in answer.headers.get("x-aigw-tokens", "")
+
+
+def test_largest_usage_is_one_number_everywhere(lab: Lab) -> None:
+    usage = {"prompt_tokens": 2**40, "completion_tokens": 5}
+    lab.act = lambda wire: wire.send(document({"choices": [], "usage": usage}))
+    one = lab.caller(limits=LIMITS, price=PRICE)
+    answer = one.post(chat("scripted", max_tokens=50))
+    (entry,) = entries(lab, one)
+    price = entry["price_nanodollars"]
+    assert price == 2**48 - 1
+    assert round(float(answer.headers["x-aigw-price"]) * 1e9) == price
+    assert sorted(one.used()) == [2**40 + 5, price] and amounts(one)["spend"] == (price, 0)
 
 
 def test_upstream_that_dies_in_a_stream_is_paid_for_the_tokens_so_far(lab: Lab) -> None:

@@ -205,3 +205,36 @@ def test_ledger_that_goes_away_while_the_gateway_runs_loses_no_entry(
     away.rename(file)
     wait_until(lambda: status(gateway)["entries"] == 2 * CALLS, "the entries have waited in their segment")
     assert status(gateway)["error"] is None
+
+
+def test_missing_segment_of_which_nothing_was_stored_is_told_by_the_one_behind_it(
+    new_gateway: New, tmp_path: Path, echo: str
+) -> None:
+    data = tmp_path / "data"
+    segment = killed(data, echo, stored=False)
+    assert segment.with_name(segment.name.replace("-00000000.", "-00000001.")).exists(), "its spare"
+    backup = segment.rename(tmp_path / segment.name)
+    audit = subprocess.run([*AIGW, "audit", "--data", str(data)], capture_output=True, text=True, check=False)
+    assert audit.returncode == 1 and segment.name in audit.stdout
+    gateway = new_gateway(data=data)
+    told(gateway, "ledger_segment_missing", segment.name)
+    calls(gateway)
+    wait_until(lambda: status(gateway)["entries"] == CALLS, "new entries are stored")
+    assert f"1 segment(s) are missing ({segment.name})" in status(gateway)["error"]
+    shutil.copy(backup, segment)
+    wait_until(lambda: status(gateway)["entries"] == 2 * CALLS, "the entries of the backup are stored")
+    wait_until(lambda: status(gateway)["error"] is None, "all is well")
+
+
+def test_killed_workers_leave_no_segments(new_gateway: New, tmp_path: Path, echo: str) -> None:
+    data = tmp_path / "data"
+    gateway = new_gateway(data=data)
+    gateway.route(echo, "/e")
+    for _ in range(3):
+        worker = gateway.children()["worker-1"]
+        calls(gateway)
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda worker=worker: gateway.children().get("worker-1") not in (None, worker), "a new worker")
+        wait_until(lambda: httpx.get(gateway.admin + "/readyz", trust_env=False).status_code == 200, "it serves")
+    wait_until(lambda: len(list(data.glob("ledger/*-00-*.segment"))) <= 2, "segments of the killed workers are removed")
+    assert status(gateway)["entries"] == 3 * CALLS

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from aigw.ledger.unread import unread
 from aigw.telemetry.families import text as text_of
-from ledgers import LIFE, MOST, NOON, Ledger, entry, random_entry, sums_of
+from ledgers import LIFE, MOST, NOON, Ledger, Segment, entry, random_entry, sums_of
 
 
 def test_entries_become_events_in_order(ledger: Ledger) -> None:
@@ -160,6 +161,21 @@ def test_a_missing_segment_is_named_and_the_rest_is_stored(ledger: Ledger) -> No
     lost.live = False
     ledger.round()
     assert len(ledger.events()) == 25 and ledger.compactor.status().error is None
+
+
+def test_segment_behind_a_missing_one_stays_to_tell_of_it(ledger: Ledger) -> None:
+    for _ in range(10):
+        ledger.source.append(entry(), room=10)
+    # The spare of a worker that died: nobody else knows that a segment was before it.
+    ledger.source.files[LIFE, 0, 1] = Segment()
+    ledger.source.files.pop((LIFE, 0, 0))
+    ledger.source.die()
+    for _ in range(2):
+        ledger.round()
+        assert f"{LIFE:016x}-00-00000000.segment" in str(ledger.compactor.status().error)
+    assert (LIFE, 0, 1) in ledger.source.files
+    found = unread(ledger.store, ledger.source)
+    assert found.faults == {(LIFE, 0, 0): "the file is missing, and nothing of it is in the ledger"}
 
 
 def test_refusals_are_summed_by_minute_and_reason(ledger: Ledger) -> None:

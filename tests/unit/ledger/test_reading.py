@@ -228,6 +228,21 @@ def test_consumer_made_again_is_told_apart_from_the_one_before(ledger: Ledger) -
     assert ledger.refusals("consumer") == [{"group": {"consumer": "alice (id-1)"}, "denials": 4}]
 
 
+def test_name_belongs_to_the_consumer_that_lives(ledger: Ledger) -> None:
+    ledger.directory.named["consumer"] |= {1: ("id-1", "alice"), 7: ("id-7", "alice")}
+    for consumer in (1, 7):
+        ledger.source.append(entry(consumer=consumer))
+    ledger.round()
+    # The newer one is deleted, and the older one has taken its name back.
+    del ledger.directory.named["consumer"][7]
+    ledger.directory.changes += 1
+    ledger.tidy()
+    assert [e["consumer"] for e in ledger.events()] == ["alice", "alice (id-7)"]
+    for text, key in (("alice", "alice"), ("id-1", "alice"), ("id-7", "alice (id-7)")):
+        assert [e["consumer"] for e in ledger.events(consumer=text)] == [key]
+        assert [r["group"]["consumer"] for r in ledger.usage("consumer", consumer=text)] == [key]
+
+
 def test_an_empty_ledger_answers(ledger: Ledger) -> None:
     assert ledger.events() == ledger.usage("consumer") == ledger.refusals("reason") == []
     assert ledger.usage()[0]["requests"] == 0

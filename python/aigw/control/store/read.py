@@ -182,17 +182,21 @@ class StoreReader:
         query = sa.select(c.n, sa.func.coalesce(c.username, c.custom_id, c.id)).where(c.n.in_(numbers))
         return dict(self._tuples(query))
 
-    def named(self, kind: str, numbers: Collection[int]) -> dict[int, tuple[str, str]]:
-        """Row number -> (id, name for people) of entities of a kind of the ledger. A deleted entity has its id as name."""
-        found: dict[int, tuple[str, str]] = {}
+    def named(self, kind: str, numbers: Collection[int]) -> dict[int, tuple[str, str, bool]]:
+        """Row number -> (id, name for people, is deleted) of entities of a kind of the ledger. A deleted entity has the name that it had last,
+        or its id."""
+        found: dict[int, tuple[str, str, bool]] = {}
         wanted = sorted(numbers)
         for at in range(0, len(wanted), NAMED_AT_ONCE):
             part = wanted[at : at + NAMED_AT_ONCE]
             if (query := _named(kind, part)) is not None:
-                found |= {n: (key, name) for n, key, name in self.connection.execute(query)}
+                found |= {n: (key, name, False) for n, key, name in self.connection.execute(query)}
             c, gone = tables.row_numbers.c, [n for n in part if n not in found]
-            retired = sa.select(c.n, c.id).where(c.kind == _COLLECTIONS.get(kind, kind), c.n.in_(gone))
-            found |= {n: (key, _shown_key(kind, key)) for n, key in self.connection.execute(retired)}
+            retired = sa.select(c.n, c.id, c.name).where(c.kind == _COLLECTIONS.get(kind, kind), c.n.in_(gone))
+            is_gone = kind in _COLLECTIONS and kind != "upstream"
+            found |= {
+                n: (key, name or _shown_key(kind, key), is_gone) for n, key, name in self.connection.execute(retired)
+            }
         return found
 
     def of_file(self, kinds: Iterable[str] = tables.ENTITIES) -> dict[str, dict[str, str]]:

@@ -97,6 +97,14 @@ def row_of(kind: str, record: Any) -> Row:
     )
 
 
+def ledger_name(kind: str, row: Row) -> str:
+    """The name of an entity in entries of the ledger. `read.py` has the same as SQL, for entities that are there."""
+    body = row.body
+    if kind == "services":  # an event shows it as the upstream
+        return f"{body['host']}:{body['port']}"
+    return str(body.get("username") or body.get("custom_id") or body.get("name") or row.id)
+
+
 _TEXTS: Final = {
     kind: tuple(
         c for c in ("name", "username", "custom_id", "instance_name", "group", "target", "cert_digest") if c in table.c

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The newest migration. Opening a store of another revision migrates it."""
 
 metadata: Final = MetaData()
@@ -36,6 +36,7 @@ row_numbers: Final = Table(
     Column("kind", Text, nullable=False),
     Column("id", Text, nullable=False),
     Column("n", Integer, nullable=False),
+    Column("name", Text),  # for people, as it was known last; null for other numbers, and in rows of earlier versions
     PrimaryKeyConstraint("kind", "n"),
     UniqueConstraint("kind", "id"),
 )

@@ -24,6 +24,7 @@ from aigw.control.store.rows import (
     Row,
     UniqueViolation,
     columns_of,
+    ledger_name,
     row_of,
 )
 from aigw.entities import KINDS, EntityKind
@@ -169,10 +170,11 @@ class WriteSession(StoreReader):
         self.changes.append(Change(kind.name, row, None))
 
     def retire(self, kind: EntityKind, rows: Iterable[Row]) -> None:
-        """Keep the numbers of deleted entities: an entity that returns with the same id gets the same number."""
+        """Keep the numbers and names of deleted entities: an entity that returns with the same id gets the same number, and the ledger may
+        meet the number only now."""
         if kind.numbered:
-            gone = [{"kind": kind.name, "id": row.id, "n": row.n} for row in rows]
-            self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR IGNORE"), gone)
+            gone = [{"kind": kind.name, "id": row.id, "n": row.n, "name": ledger_name(kind.name, row)} for row in rows]
+            self.connection.execute(sa.insert(tables.row_numbers).prefix_with("OR REPLACE"), gone)
 
     @contextmanager
     def without_indexes(self, table: sa.Table, some: Iterable[sa.Index] | None = None) -> Iterator[None]:
