@@ -5,7 +5,9 @@ Raises `NotThere` for a 404, `Rejected` for a 400, another `UpstreamError` with 
 """
 
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
 
 PATIENCE_S: Final = 10.0
+SAID_S: Final = 5.0
+"""Seconds without an answer after which a verb that has more patience than `PATIENCE_S` says that it waits."""
 PAGE: Final = 1000
 
 
@@ -40,6 +44,7 @@ class AdminApi:
     def __init__(self, admin: str | None, patience_s: float = PATIENCE_S) -> None:
         settings = load({"admin": admin})
         self._patience_s = patience_s
+        self._has_said = patience_s <= PATIENCE_S
         self.address = settings.admin
         self._headers = {"Kong-Admin-Token": settings.admin_token} if settings.admin_token else {}
 
@@ -87,7 +92,8 @@ class AdminApi:
 
         connection = HTTPConnection(self.address.host, self.address.port, timeout=self._patience_s)
         try:
-            return self._answer(connection, method, path, body)
+            with self._saying():
+                return self._answer(connection, method, path, body)
         except TimeoutError:
             raise UpstreamTimeout(
                 f"the Admin API at {self.address} did not answer within {self._patience_s:g} s: try again, or see its log"
@@ -104,6 +110,30 @@ class AdminApi:
             ) from None
         finally:
             connection.close()
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        """Say once on standard error that the block takes long, and how long it may take."""
+        if self._has_said:
+            yield
+            return
+        import threading  # noqa: PLC0415  (start-up)
+
+        def say() -> None:
+            self._has_said = True
+            line = "\r\x1b[K" if sys.stderr.isatty() else ""
+            sys.stderr.write(
+                f"{line}aigw: the Admin API at {self.address} has not answered for {SAID_S:g} s: waiting up to {self._patience_s:g} s\n"
+            )
+            sys.stderr.flush()
+
+        timer = threading.Timer(SAID_S, say)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _answer(self, connection: "HTTPConnection", method: str, path: str, body: JsonDict | bytes | None) -> bytes:
         headers = dict(self._headers)

@@ -32,6 +32,12 @@ def dollars(nanodollars: int) -> str:
     return f"{nanodollars // 10**9:,}.{nanodollars % 10**9:09}".rstrip("0").rstrip(".")
 
 
+def counted(count: int, one: str) -> str:
+    """A number with its noun: `1 entry`, `2,000 entries`."""
+    many = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def note(text: str) -> None:
     """A remark for people, on standard error."""
     sys.stderr.write(text + "\n")

@@ -1,6 +1,7 @@
 """Rows of the ledger on standard output: read page by page, and written while they are read.
 
-In: rows of JSON. Out: one JSON array, a line for each row, or CSV. A table is the verb's own.
+In: rows of JSON. Out: one JSON array, a line for each row, or CSV; notes of the answer go to standard error, each once. A table is the
+verb's own.
 """
 
 import csv
@@ -8,11 +9,12 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
 
+from aigw.cli.output import note
 from aigw.cli.usage_source import Asks, pages
 from aigw.types import JsonDict
 
@@ -38,14 +40,19 @@ def _pages(ask: Asks, question: str, query: dict[str, str]) -> Iterator[list[Jso
     from aigw.serve.progress import Bar  # noqa: PLC0415  (start-up)
 
     bar, count, found = Bar(sys.stderr.isatty()), 0, pages(ask, question, query)
+    told = set[str]()
     while True:
         with _ticking(bar, f"read {count:,} rows"):
             page = next(found, None)
         bar.clear()
         if page is None:
             return
-        yield page
-        count += len(page)
+        for text in page.get("notes", ()):
+            if text not in told:
+                note(text)
+            told.add(text)
+        yield page["data"]
+        count += len(page["data"])
 
 
 @contextmanager
@@ -81,15 +88,14 @@ def jsonl_rows(rows: Iterable[JsonDict]) -> None:
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def csv_rows(rows: Iterable[JsonDict]) -> None:
-    """A header and a line for each row; null is empty. A name that a spreadsheet would compute has a ' in front."""
+def csv_rows(rows: Iterable[JsonDict], columns: Sequence[str]) -> None:
+    """A header and a line for each row; null is empty. A name that a spreadsheet would compute has a ' in front. `columns`: of an answer
+    without rows."""
     flat = ({**row.get("group", {}), **{name: value for name, value in row.items() if name != "group"}} for row in rows)
     first = next(flat, None)
-    if first is None:
-        return
-    writer = csv.DictWriter(sys.stdout, list(first), lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, list(columns if first is None else first), lineterminator="\n")
     writer.writeheader()
-    for row in chain([first], flat):
+    for row in () if first is None else chain([first], flat):
         writer.writerow({name: _plain(value) for name, value in row.items()})
 
 
@@ -100,9 +106,9 @@ def _plain(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-WRITERS: Final[Mapping[str, Callable[[Iterable[JsonDict]], None]]] = {
-    "json": json_rows,
-    "jsonl": jsonl_rows,
-    "csv": csv_rows,
-}
-"""Form -> the function that writes it."""
+def write(form: str, rows: Iterable[JsonDict], columns: Sequence[str]) -> None:
+    """Write rows as `json`, `jsonl` or `csv`. `columns`: names of a row's values, for the header of a CSV without rows."""
+    if form == "csv":
+        csv_rows(rows, columns)
+    else:
+        {"json": json_rows, "jsonl": jsonl_rows}[form](rows)

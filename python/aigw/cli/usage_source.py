@@ -4,13 +4,13 @@ In: an address or a folder, and a query as texts. Out: rows of JSON, page by pag
 the Admin API and the ledger do.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
 from aigw.cli.admin_client import AdminApi
+from aigw.cli.output import counted, note
 from aigw.types import JsonDict
 
 if TYPE_CHECKING:
@@ -58,20 +58,23 @@ def _tell_of_unread(data: Path, reader: "LedgerReader") -> None:
         rest = unread(reader, Counters(str(data)).ledger())
     except OSError:
         return  # a folder with a ledger alone
-    if rest.faults:
-        sys.stderr.write(f"aigw: {len(rest.faults)} segments are damaged or missing: aigw audit names them\n")
+    if count := len(rest.faults):
+        are, them = ("is", "it") if count == 1 else ("are", "them")
+        note(f"aigw: {counted(count, 'segment')} {are} damaged or missing: aigw audit names {them}")
     if rest.entries and not rest.is_live:
-        sys.stderr.write(
-            f"aigw: {rest.entries:,} entries lie in segments and are not in these sums: aigw serve stores them when it starts\n"
+        one = rest.entries == 1
+        note(
+            f"aigw: {counted(rest.entries, 'entry')} {'lies in a segment and is' if one else 'lie in segments and are'} not in these"
+            f" sums: aigw serve stores {'it' if one else 'them'} when it starts"
         )
 
 
-def pages(ask: Asks, question: str, query: Mapping[str, str]) -> Iterator[list[JsonDict]]:
-    """The rows of an answer, page by page. Events that arrive meanwhile are the last pages."""
+def pages(ask: Asks, question: str, query: Mapping[str, str]) -> Iterator[JsonDict]:
+    """The pages of an answer: rows in `data`, and `notes`. Events that arrive meanwhile are the last pages."""
     query = {**query, "size": str(PAGE)} if question in PAGED else query
     while True:
         found = ask(question, query)
-        yield found["data"]
+        yield found
         if not found.get("next"):
             return
         query = {**query, "offset": found["offset"]}

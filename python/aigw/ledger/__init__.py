@@ -10,7 +10,9 @@ names       numbers of entries -> names that people read
 unpriced    calls of models without a cost, counted for the metrics
 prices      versions of prices: written before they come in force, read in pages
 retention   deletes old events and rollups in small steps
-query       filters, groupings and offsets of a request, checked
+query       filters, groupings and sizes of a request, checked
+offset      offsets of pages, checked against the row that they follow
+notes       remarks about an answer: deleted parts of its range, unknown names
 events      pages of events, and one request's events
 own         one consumer's usage, as it may see it itself
 usage       sums by group, from rollups, and refusals

@@ -100,16 +100,31 @@ def open_for_reading(data: Path) -> LedgerReader:
     """The ledger of a data folder, whether its gateway runs or not. Raises ConfigError, StoreError."""
     path = data / FILE
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist: --data names the data folder of a gateway (aigw serve --data)")
+        raise ConfigError(_absent(path))
     reader = LedgerReader(path, sqlite.open_read_only(path))
     with reader.reading() as connection:
         found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     if found != tables.HEAD:
-        raise ConfigError(
-            f"{path} is at schema revision {found}, and this version reads {tables.HEAD}: use the version that made it, "
-            "or start this one's gateway on the folder once"
+        reader.close()
+        # Revisions are numbers of four digits, in their order.
+        is_older = str(found) < tables.HEAD
+        repair = (
+            "start this version's gateway on the folder once, which brings it up to date, or read it with the version that made it"
+            if is_older
+            else "a newer version made it, so read it with that one, or restore the folder from before the update"
         )
+        raise ConfigError(f"{path} is at schema revision {found}, and this version reads {tables.HEAD}: {repair}")
     return reader
+
+
+def _absent(path: Path) -> str:
+    """The reason why there is no ledger: it is gone where segments are left, and never was elsewhere."""
+    if any(path.parent.glob("*.segment")):
+        return (
+            f"{path} is gone, and with it the calls that were stored in it: restore it from a backup; the segments next to it"
+            " have the calls of the last moment alone"
+        )
+    return f"{path} does not exist: --data names the data folder of a gateway (aigw serve --data)"
 
 
 def get_meta(connection: sa.Connection, key: str) -> str | None:

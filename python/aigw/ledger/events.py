@@ -37,13 +37,24 @@ class Page(NamedTuple):
     more: bool
 
 
+def newest(connection: sa.Connection) -> int:
+    """The number of the newest event; 0: there was none yet."""
+    return int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0)
+
+
+def identity(connection: sa.Connection, n: int) -> tuple[Any, ...] | None:
+    """Values of this event alone: the place of event `n` in its segment, and its request; None for a deleted one."""
+    found = connection.execute(_JOINED.where(events.c.n == n)).one_or_none()
+    return None if found is None else (found.life, found.slot, found.segment, found.sequence, found.request_id)
+
+
 def page(connection: sa.Connection, wanted: Filters, after: int, size: int) -> Page:
     """Up to `size` events after number `after`."""
-    newest = int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0)
+    last_stored = newest(connection)
     conditions = _conditions(connection, wanted)
     rows: list[Any] = []
     last, left = after, SCANNED
-    for low, high in _spans(connection, wanted, after, newest) if conditions is not None else ():
+    for low, high in _spans(connection, wanted, after, last_stored) if conditions is not None else ():
         while low < high and left > 0:
             until = min(high, low + left)
             query = _JOINED.where(events.c.n > low, events.c.n <= until, *(conditions or ()))
@@ -54,8 +65,8 @@ def page(connection: sa.Connection, wanted: Filters, after: int, size: int) -> P
             left -= until - low
             low = last = until
         if left <= 0:
-            return Page(shown(connection, rows), last, last < newest)
-    return Page(shown(connection, rows), max(after, newest), False)
+            return Page(shown(connection, rows), last, last < last_stored)
+    return Page(shown(connection, rows), max(after, last_stored), False)
 
 
 def of_request(connection: sa.Connection, request_id: str) -> JsonDict | None:

@@ -23,7 +23,7 @@ _SUMS: Final = ("requests", "errors", "input", "cached_input", "cache_write", "o
 def own_usage(connection: sa.Connection, consumer: int, query: str) -> JsonDict:
     """The consumer's rows, ordered by day and model."""
     wanted = filters(_parameters(query), of=_PARAMETERS)
-    low, high = kept(connection, wanted, "day")
+    low, high, _ = kept(connection, wanted, "day")
     found = summed(connection, (low, high), ["model"], "day", {"consumer": [consumer]})
     if len(found) > MOST_ROWS:
         raise BadQuery(

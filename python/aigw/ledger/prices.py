@@ -88,6 +88,18 @@ class Page(NamedTuple):
     more: bool
 
 
+def newest(connection: sa.Connection) -> int:
+    """The number of the newest version; 0: there is none."""
+    return int(connection.scalar(sa.select(sa.func.max(prices.c.n))) or 0)
+
+
+def identity(connection: sa.Connection, n: int) -> tuple[Any, ...] | None:
+    """Owner, content and begin of version `n`."""
+    c = prices.c
+    found = connection.execute(sa.select(c.kind, c.owner, c.id, c.valid_from).where(c.n == n)).one_or_none()
+    return None if found is None else tuple(found)
+
+
 def page(connection: sa.Connection, wanted: PriceFilters, after: int, size: int) -> Page:
     """Up to `size` versions after number `after`, in the order in which they came in force."""
     c = prices.c
@@ -136,4 +148,4 @@ class KnownPrices:
         return self._lists[number]
 
 
-__all__ = ["KnownPrices", "Owner", "Page", "PriceBook", "Version", "page", "version"]
+__all__ = ["KnownPrices", "Owner", "Page", "PriceBook", "Version", "identity", "newest", "page", "version"]

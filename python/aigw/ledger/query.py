@@ -1,15 +1,13 @@
-"""The questions that a request asks of the ledger, checked. In: the texts of a query string. Out: `Filters`, a grouping, an offset.
+"""The questions that a request asks of the ledger, checked. In: the texts of a query string. Out: `Filters`, a grouping, a size.
 
 Raises `BadQuery`, which names the parameter and the repair. A parameter that is unknown is refused, not ignored: a misspelt filter would
 answer with the sum of everyone's calls.
 """
 
-import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from aigw.errors import ConfigError
@@ -23,7 +21,19 @@ TIMES: Final = ("minute", "hour", "day", "month")
 ENTITIES: Final = ("consumer", "credential", "tier", "model", "route", "agent")
 USAGE_GROUPS: Final = (*ENTITIES, *TIMES)
 DENIAL_GROUPS: Final = ("consumer", "tier", "model", "reason", *TIMES)
-_LATEST: Final = 253402300799  # the end of the year 9999
+EVENT_FIELDS: Final = (
+    "id", "time", "admitted_at", "request_id", "attempt", "consumer", "credential", "tier", "route", "model", "upstream", "agent", "run_id",
+    "parent_request_id", "depth", "status", "outcome", "usage_source", "overrun", "input_tokens", "cached_input_tokens",
+    "cache_write_input_tokens", "output_tokens", "reasoning_tokens", "cost_nanodollars", "price_nanodollars", "cost_version",
+    "price_version", "stream", "latency_ms", "first_byte_ms", "queued_ms", "counted", "image_input_tokens", "audio_input_tokens",
+    "image_output_tokens", "audio_output_tokens", "service_tier",
+)  # fmt: skip
+"""Fields of an entry in answers, in order."""
+PRICE_FIELDS: Final = ("id", "kind", "owner", "body", "valid_from", "valid_until")
+"""Fields of a version of a price in answers, in order."""
+LATEST: Final = (2**63 - 1) // (86400 * NS) * (86400 * NS)
+"""Unix nanoseconds: the last midnight that an integer of SQLite holds, in April 2262. No entry is later."""
+_MOST_SECONDS: Final = 253402300799  # the end of the year 9999
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z", re.ASCII)
 _DATES: Final = "unix seconds, or a date as in 2026-11-29, 2026-11-29T12:00:00Z"
 
@@ -76,7 +86,7 @@ def price_filters(query: Mapping[str, str], also: Iterable[str] = ()) -> PriceFi
         if name in query and kind not in (None, of):
             raise BadQuery("kind", f"a {name} has versions of its {of}: leave out kind, or set it to {of}")
         kind = of if name in query else kind
-    return PriceFilters(kind, _name(query, owners[0]) if owners else None, _time(query, "at"))
+    return PriceFilters(kind, _name(query, owners[0]) if owners else None, _held(_time(query, "at")))
 
 
 def _known(query: Mapping[str, str], allowed: tuple[str, ...]) -> None:
@@ -88,16 +98,17 @@ def _known(query: Mapping[str, str], allowed: tuple[str, ...]) -> None:
 def filters(query: Mapping[str, str], also: Iterable[str] = (), of: Iterable[str] = FILTERS) -> Filters:
     """The filters of a query; `of`: the filters that it may have; `also`: its other parameters."""
     _known(query, (*of, *also))
-    found = Filters(
+    after, before = _time(query, "after"), _time(query, "before")
+    if after is not None and before is not None and after >= before:
+        raise BadQuery("before", "expected a time later than after")
+    return Filters(
         _name(query, "consumer"),
         _name(query, "model"),
         _name(query, "tier"),
-        _time(query, "after"),
-        _time(query, "before"),
+        _held(after),
+        # The year 9999 is often written for "no bound".
+        None if before is None or before >= LATEST else _held(before),
     )
-    if found.after is not None and found.before is not None and found.after >= found.before:
-        raise BadQuery("before", "expected a time later than after")
-    return found
 
 
 def _name(query: Mapping[str, str], name: str) -> str | None:
@@ -107,25 +118,28 @@ def _name(query: Mapping[str, str], name: str) -> str | None:
     return text
 
 
+def _held(ns: int | None) -> int | None:
+    """The nearest time that the ledger can hold."""
+    return None if ns is None else min(max(ns, 0), LATEST)
+
+
 def _time(query: Mapping[str, str], name: str) -> int | None:
+    """Unix nanoseconds, of any year."""
     text = query.get(name)
     if text is None:
         return None
     if _SECONDS.match(text):
         whole, _, part = text.partition(".")
         # 2026, 202611 and 20261101 are no seconds of 1970.
-        if int(whole) <= _LATEST and len(whole) not in (4, 6, 8):
+        if int(whole) <= _MOST_SECONDS and len(whole) not in (4, 6, 8):
             return int(whole) * NS + int(part.ljust(9, "0"))
     try:
         # A '+' that is not encoded arrives as a space.
         date = datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
         date = date.replace(tzinfo=UTC) if date.tzinfo is None else date
-        seconds = (date - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+        return (date - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
     except (ValueError, OverflowError):
-        seconds = -1.0
-    if not 0 <= seconds <= _LATEST:
-        raise BadQuery(name, f"'{text[:64]}' is no time: expected {_DATES}")
-    return int(seconds) * NS + date.microsecond * 1000
+        raise BadQuery(name, f"'{text[:64]}' is no time: expected {_DATES}") from None
 
 
 def grouping(query: Mapping[str, str], allowed: tuple[str, ...]) -> tuple[str, ...]:
@@ -140,31 +154,6 @@ def grouping(query: Mapping[str, str], allowed: tuple[str, ...]) -> tuple[str, .
     if sum(word in TIMES for word in words) > 1:
         raise BadQuery("group_by", f"expected one of: {', '.join(TIMES)}")
     return words
-
-
-def offset_text(n: int, digest: str) -> str:
-    """The opaque `offset` after event `n` of a query."""
-    return base64.urlsafe_b64encode(f"{n}.{digest}".encode()).decode().rstrip("=")
-
-
-def offset(query: Mapping[str, str], digest: str) -> int:
-    """The number of the event after which the page starts; 0 without an offset."""
-    text = query.get("offset")
-    if text is None:
-        return 0
-    bad = f"'{text[:64]}' is not an offset: take it from the page before"
-    try:
-        if len(text) > 64:
-            raise BadQuery("offset", bad)
-        known = base64.b64decode((text + "=" * (-len(text) % 4)).encode(), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
-        raise BadQuery("offset", bad) from None
-    number, _, of = known.partition(".")
-    if not re.fullmatch(r"[0-9]{1,18}", number, re.ASCII) or not of:
-        raise BadQuery("offset", bad)
-    if of != digest:
-        raise BadQuery("offset", "belongs to a query with other filters: begin that query without an offset")
-    return int(number)
 
 
 def size(query: Mapping[str, str]) -> int:

@@ -1,17 +1,19 @@
 """The questions of `/usage`, `/usage/events`, `/denials` and `/prices`, the same for the Admin API and the command line.
 
-In: a connection and the texts of a query string. Out: JSON: `data`, and `next`, true while there is a next page. Raises `BadQuery`.
+In: a connection and the texts of a query string. Out: JSON: `data`; `next`, true while there is a next page; `notes`, remarks about the
+answer for people. Raises `BadQuery`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
 
+from aigw.ledger import events, notes, prices
 from aigw.ledger import query as q
 from aigw.ledger.events import of_request as one_request
-from aigw.ledger.events import page
-from aigw.ledger.prices import page as prices_page
+from aigw.ledger.offset import offset, offset_text
 from aigw.ledger.usage import refusals, usage
 from aigw.types import JsonDict
 
@@ -20,10 +22,16 @@ Answering = Callable[[sa.Connection, Mapping[str, str]], JsonDict]
 
 def _events(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
     wanted = q.filters(query, ("size", "offset"))
-    size, digest = q.size(query), wanted.digest()
-    found = page(connection, wanted, q.offset(query, digest), size)
-    # The last page has an offset, too: a program that polls goes on from it.
-    return {"data": found.data, "next": found.more or None, "offset": q.offset_text(found.last, digest)}
+    size, digest, row = q.size(query), wanted.digest(), partial(events.identity, connection)
+    after = offset(query, digest, events.newest(connection), row)
+    found = events.page(connection, wanted, after, size)
+    return {
+        "data": found.data,
+        "next": found.more or None,
+        # The last page has an offset, too: a program that polls goes on from it.
+        "offset": offset_text(found.last, digest, row),
+        "notes": [*notes.of_names(connection, wanted), *notes.of_events(connection, wanted, after)],
+    }
 
 
 def _usage(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
@@ -36,9 +44,15 @@ def _denials(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
 
 def _prices(connection: sa.Connection, query: Mapping[str, str]) -> JsonDict:
     wanted = q.price_filters(query, ("size", "offset"))
-    size, digest = q.size(query), wanted.digest()
-    found = prices_page(connection, wanted, q.offset(query, digest), size)
-    return {"data": found.data, "next": found.more or None, "offset": q.offset_text(found.last, digest)}
+    size, digest, row = q.size(query), wanted.digest(), partial(prices.identity, connection)
+    after = offset(query, digest, prices.newest(connection), row)
+    found = prices.page(connection, wanted, after, size)
+    return {
+        "data": found.data,
+        "next": found.more or None,
+        "offset": offset_text(found.last, digest, row),
+        "notes": list(notes.of_owner(connection, wanted)),
+    }
 
 
 ANSWERS: Final[Mapping[str, Answering]] = {"usage": _usage, "events": _events, "denials": _denials, "prices": _prices}

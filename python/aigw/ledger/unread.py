@@ -24,6 +24,8 @@ class Unread(NamedTuple):
     """Whether a worker runs that may append."""
     faults: dict[Key, str]
     """Segments whose records cannot be read, or not all."""
+    unreadable: list[Key]
+    """Those of `faults` that are no segments of this ledger, or that the system cannot read: nothing behind them is known."""
 
 
 def unread(store: LedgerReader, source: Source) -> Unread:
@@ -44,16 +46,18 @@ def unread(store: LedgerReader, source: Source) -> Unread:
         before = (life, slot, number - 1)
         if number and before not in listed and before not in known and life > forgotten:
             faults[before] = "the file is missing, and nothing of it is in the ledger"
-    entries = 0
+    entries, unreadable = 0, list[Key]()
     for info in infos:
         at, done, damage = known.get(info[:3], (0, False, None))
         if done:
             continue
-        found, fault = _rest(source, info[:3], at)
+        found, fault, is_readable = _rest(source, info[:3], at)
         entries += found
-        if fault is not None and damage is None:
+        if not is_readable:
+            unreadable.append(info[:3])
+        if fault is not None and (damage is None or not is_readable):
             faults[info[:3]] = fault
-    return Unread(entries, any(info.live for info in infos), faults)
+    return Unread(entries, any(info.live for info in infos), faults, unreadable)
 
 
 def _forgotten(connection: sa.Connection) -> int:
@@ -64,8 +68,8 @@ def _forgotten(connection: sa.Connection) -> int:
     return FOREVER if oldest is None else int(oldest)
 
 
-def _rest(source: Source, key: Key, at: int) -> tuple[int, str | None]:
-    """Entries of a segment from a record on, and the text about damage."""
+def _rest(source: Source, key: Key, at: int) -> tuple[int, str | None, bool]:
+    """Entries of a segment from a record on, the text about damage, and whether the file could be read."""
     entries, faults = 0, list[str]()
     try:
         for found, _, _, _, damage in records_from(source, key, at, AT_ONCE):
@@ -73,5 +77,5 @@ def _rest(source: Source, key: Key, at: int) -> tuple[int, str | None]:
             if damage is not None:
                 faults.append(damage)
     except OSError as error:
-        return entries, str(error)
-    return entries, "; ".join(faults) or None
+        return entries, str(error), False
+    return entries, "; ".join(faults) or None, True

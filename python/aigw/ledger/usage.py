@@ -2,7 +2,8 @@
 
 In: filters and a grouping. Out: rows of JSON. A range of time is cut into whole days, whole hours, whole minutes and the rest, which is
 summed from the events themselves, so the sums are those of the same events whatever the range. Where a finer rollup is gone, the range
-grows to the next coarser one; the answer names the range it has.
+grows to the next coarser one; the answer names the range it has, and a note says so. Refusals are counted by minute: a minute belongs to the
+range in which it begins, so the refusals of neighbouring ranges add up.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,8 @@ import sqlalchemy as sa
 
 from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels, numbers_of
-from aigw.ledger.query import DENIAL_GROUPS, TIMES, BadQuery, Filters
+from aigw.ledger.notes import of_names, of_refusals, of_sums
+from aigw.ledger.query import DENIAL_GROUPS, LATEST, TIMES, BadQuery, Filters
 from aigw.ledger.retention import kept_since
 from aigw.ledger.sums import OF_EVENTS
 from aigw.ledger.tables import BLOCK, FEW, ROLLUPS, SUMS, blocks, denials, events, minutes, totals
@@ -29,13 +31,19 @@ SHOWN: Final = {
 }  # fmt: skip
 """Sum -> its name in answers."""
 _UNITS: Final = {"minute": 60, "hour": 3600, "day": 86400, "month": 86400}
-_END: Final = 2**62 - 2**62 % (86400 * NS)
-"""A midnight later than any event, unix nanoseconds."""
 
 Key = tuple[int, ...]
 """Start of the time group, then the numbers of the other groups."""
 Conditions = Mapping[str, list[int]]
 """The numbers that an entry of interest has, by kind."""
+
+
+class Span(NamedTuple):
+    """The range [low, high) of an answer in nanoseconds, and the seconds of the rollup to which it grew; 0: it is the range asked for."""
+
+    low: int
+    high: int
+    grown: int
 
 
 class Part(NamedTuple):
@@ -49,7 +57,7 @@ class Part(NamedTuple):
 def usage(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]) -> JsonDict:
     """`GET /usage`: sums and refusals by group, ordered by time and name."""
     time = next((word for word in groups if word in TIMES), None)
-    low, high = kept(connection, wanted, time)
+    low, high, grown = kept(connection, wanted, time)
     keys = [word for word in groups if word not in TIMES]
     conditions = _named(connection, wanted)
     found = summed(connection, (low, high), keys, time, conditions) if conditions is not None else {}
@@ -62,7 +70,8 @@ def usage(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]) -
     if not groups and not merged:
         merged = {(0,): [*zero, 0]}
     names = [*(SHOWN.get(name) for name in SUMS), "denials"]
-    return {"data": rows(connection, merged, groups, names), "next": None, **bounds(wanted, low, high)}
+    notes = [*of_names(connection, wanted), *of_sums(connection, low, high, grown), *of_refusals(connection, low)]
+    return {"data": rows(connection, merged, groups, names), "next": None, **bounds(wanted, low, high), "notes": notes}
 
 
 def summed(
@@ -80,9 +89,8 @@ def refusals(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]
     """`GET /denials`: refusals by group, ordered by time and name."""
     time = next((word for word in groups if word in TIMES), None)
     since = kept_since(connection)["denials"]
-    low, high = wanted.after or 0, _END if wanted.before is None else wanted.before
+    low, high = (at + -at % (60 * NS) for at in _asked(wanted))
     _must_be_kept(time, low, since, "hours")
-    low, high = low - low % (60 * NS), high + -high % (60 * NS)
     keys = [word for word in groups if word not in TIMES]
     conditions = _named(connection, wanted)
     found: dict[Key, list[int]] = {}
@@ -91,7 +99,21 @@ def refusals(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]
             _add(found, key, [count])
     if not groups and not found:
         found = {(0,): [0]}
-    return {"data": rows(connection, found, groups, ["denials"]), "next": None, **bounds(wanted, low, high)}
+    notes = [*of_names(connection, wanted), *of_refusals(connection, low)]
+    if (low, high) != _asked(wanted):
+        notes.append(
+            f"refusals are counted by minute: these are of the minutes from {timestamp(low)} up to {timestamp(high)}"
+        )
+    return {
+        "data": rows(connection, found, groups, ["denials"]),
+        "next": None,
+        **bounds(wanted, low, high),
+        "notes": notes,
+    }
+
+
+def _asked(wanted: Filters) -> tuple[int, int]:
+    return wanted.after or 0, LATEST if wanted.before is None else wanted.before
 
 
 def parts(low: int, high: int, coarsest: int) -> Iterator[Part]:
@@ -116,17 +138,18 @@ def _cut(low: int, high: int, units: list[int]) -> Iterator[Part]:
     yield from _cut(last, high, units[1:])
 
 
-def kept(connection: sa.Connection, wanted: Filters, time: str | None) -> tuple[int, int]:
+def kept(connection: sa.Connection, wanted: Filters, time: str | None) -> Span:
     """The range, grown to times that the rollups still know."""
     since = kept_since(connection)
-    low, high = wanted.after or 0, _END if wanted.before is None else wanted.before
+    (low, high), grown = _asked(wanted), 0
     for finer, unit in (("events", 60), ("60", 3600), ("3600", 86400)):
-        gone = since[finer] if finer == "events" else since[finer] * NS
+        gone, before = since[finer] if finer == "events" else since[finer] * NS, (low, high)
         low = low - low % (unit * NS) if low < gone else low
         high = high + -high % (unit * NS) if high < gone else high
+        grown = unit if (low, high) != before else grown
     if time in ("minute", "hour"):
         _must_be_kept(time, low, since[str(_UNITS[time])], f"{time}s")
-    return low, high
+    return Span(low, high, grown)
 
 
 def _must_be_kept(time: str | None, low: int, since: int, setting: str) -> None:
@@ -198,10 +221,10 @@ def _floor(start: Any, seconds: int) -> Any:
 def _refusals(
     connection: sa.Connection, span: tuple[int, int], keys: list[str], conditions: Conditions, seconds: int
 ) -> Iterator[tuple[Key, int]]:
-    """(key, count). A refusal has no credential, route or agent: its number there is 0."""
+    """(key, count) of the minutes that begin in `span`. A refusal has no credential, route or agent: its number there is 0."""
     c = denials.c
     of_denials = [key for key in keys if key in DENIAL_GROUPS]
-    where = [c.minute >= span[0] // (60 * NS) * 60, c.minute < -(-span[1] // NS)]
+    where = [c.minute >= -(-span[0] // NS), c.minute < -(-span[1] // NS)]
     where += [c[kind].in_(numbers) for kind, numbers in conditions.items()]
     by = [_floor(c.minute, seconds), *(c[key] for key in of_denials)]
     for row in connection.execute(sa.select(*by, sa.func.sum(c.count)).where(*where).group_by(*by)):

@@ -116,6 +116,33 @@ def test_an_offset_of_another_query_is_refused(used: Gateway) -> None:
     assert answer["name"] == "invalid offset" and "other filters" in answer["fields"]["offset"]
 
 
+def test_an_offset_of_a_ledger_that_is_another_one_now_is_refused(used: Gateway) -> None:
+    offset = used.call("GET", "/usage/events?size=6")["offset"]
+    assert used.control is not None
+    with used.control.ledger.store.writing() as connection:
+        connection.exec_driver_sql("UPDATE events SET request_id = x'00' WHERE n = 6")
+    answer = used.call("GET", f"/usage/events?offset={offset}", 400)
+    assert (answer["code"], answer["name"], list(answer["fields"])) == (7, "invalid offset", ["offset"])
+    assert "restored from a backup" in answer["message"] and "after set to the time of the restore" in answer["message"]
+
+
+@pytest.mark.parametrize("path", ["/usage?", "/usage/events?", "/denials?", "/usage?group_by=hour&", "/prices?at"])
+def test_times_of_any_year_have_an_answer(used: Gateway, path: str) -> None:
+    for at in ("9999-12-31", "9999-12-31T23:59:59.999Z", "2262-04-12", "0001-01-01", "253402300799"):
+        for name in ("=",) if path.endswith("at") else ("before=", "after="):
+            used.call("GET", f"{path}{name}{at}")
+    if not path.endswith("at"):
+        assert used.call("GET", f"{path}before=9999-12-31")["data"] == used.call("GET", path[:-1])["data"]
+
+
+def test_answers_have_notes(used: Gateway) -> None:
+    for path in ("/usage", "/usage/events", "/denials"):
+        assert used.call("GET", path)["notes"] == []
+        assert used.call("GET", f"{path}?consumer=alcie")["notes"] == [
+            "the ledger has no call and no refusal of a consumer 'alcie': check the name"
+        ]
+
+
 def test_status_and_metrics_tell_of_the_ledger(used: Gateway) -> None:
     status = used.call("GET", "/status")["ledger"]
     assert list(status) == ["entries", "lag_seconds", "unsynced_entries", "segments", "error"]

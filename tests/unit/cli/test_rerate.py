@@ -102,14 +102,19 @@ def test_each_entry_is_priced_as_its_worker_would(data: Path, file: Path, capsys
             assert row[f"{of}_difference_nanodollars"] == difference
     assert (found["tier-1", "model-2"]["unpriced"], found["tier-1", "model-2"]["rerated_unpriced"]) == (0, 1)
     assert {key for key, row in found.items() if row["kept"]} == {("tier-1", "model-3"), ("tier-3", "model-1")}
-    assert f"{file} has no model 'model-3': its 1 entries keep their recorded cost" in err
-    assert f"{file} has no tier 'tier-3': its 1 entries keep their recorded price" in err
+    assert f"{file} has no model 'model-3': its 1 entry keeps its recorded cost" in err
+    assert f"{file} has no tier 'tier-3': its 1 entry keeps its recorded price" in err
 
 
 def test_groups_and_filters_are_those_of_usage(data: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, _ = rerated(capsys, data, file, "--group-by", "day", "--tier", "tier-1")
     assert [(row["group"], row["requests"]) for row in rows] == [({"day": "2026-09-21"}, 7)]
     assert rerated(capsys, data, file, "--before", "2026-09-21")[0] == []
+    where = ("--data", str(data), "--rerate", str(file), "--output", "csv")
+    header = run(capsys, *where)[1].splitlines()[0]
+    assert run(capsys, *where, "--before", "2026-09-21")[1] == f"{header}\n"
+    assert rerated(capsys, data, file, "--before", "9999-12-31") == rerated(capsys, data, file)
+    assert "no call and no refusal of a consumer 'alcie'" in rerated(capsys, data, file, "--consumer", "alcie")[1]
     code, out, _ = run(capsys, "--data", str(data), "--rerate", str(file), "--group-by", "tier")
     assert code == 0 and out.splitlines()[0].split()[:5] == ["TIER", "REQUESTS", "COST", "USD", "RERATED"]
     assert out.splitlines()[-1].startswith("total")

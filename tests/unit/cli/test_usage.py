@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ from typing import Any
 import pytest
 
 from aigw.cli import main
+from aigw.ledger.prices import PriceBook, version
+from aigw.ledger.retention import Retention
+from aigw.ledger.unread import Unread
 from ledgers import NOON, Ledger, entry
 
 
@@ -107,6 +112,27 @@ def test_terminal_shows_that_a_long_answer_is_awaited(
     assert code == 0 and len(out.splitlines()) == 2 and shown.is_set()
 
 
+def test_entries_that_no_gateway_has_stored_are_counted(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count, words in ((1, "1 entry lies in a segment and is"), (2, "2 entries lie in segments and are")):
+        faults = {(1, 0, n): "torn" for n in range(count)}
+        monkeypatch.setattr("aigw.ledger.unread.unread", lambda *_, n=count, f=faults: Unread(n, False, f, []))
+        monkeypatch.setattr("aigw._native.Counters", FakeFolder)
+        err = run(capsys, "--data", str(data))[2]
+        assert f"aigw: {words} not in these sums" in err
+        assert ("1 segment is damaged" if count == 1 else "2 segments are damaged") in err
+
+
+class FakeFolder:
+    """A folder with segments."""
+
+    def __init__(self, data: str) -> None:
+        self.data = data
+
+    def ledger(self) -> None: ...
+
+
 def test_refusals_are_listed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "--data", str(data), "--denials")
     assert [line.split() for line in out.splitlines()] == [
@@ -117,7 +143,65 @@ def test_refusals_are_listed(data: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_an_empty_answer_is_valid_in_every_form(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     where = ("--data", str(ledger.path.parents[1]), "--events", "--output")
-    assert [run(capsys, *where, form)[1] for form in ("json", "jsonl", "csv")] == ["[]\n", "", ""]
+    assert [run(capsys, *where, form)[1] for form in ("json", "jsonl")] == ["[]\n", ""]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--group-by", "model", "hour"), ("--events",), ("--denials",), ("--denials", "--group-by", "tier", "day")],
+)
+def test_csv_without_rows_has_the_header_of_one_with_rows(
+    data: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--data", str(data), "--output", "csv", *words)
+    header = run(capsys, *where)[1].splitlines()[0]
+    assert run(capsys, *where, "--after", "2030-01-01")[1:] == (f"{header}\n", "")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv"])
+def test_a_longer_range_and_an_unknown_name_are_said(
+    ledger: Ledger, data: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.now, ledger.retention = NOON + 30.0 * 86400, Retention(events_s=60, minutes_s=60)
+    ledger.tidy()
+    half = ("--data", str(data), "--output", form, "--after", str(NOON), "--before", str(NOON + 1800))
+    code, out, err = run(capsys, *half)
+    whole = run(capsys, *half[:-1], str(NOON + 3600))
+    assert code == 0 and (out, whole[2]) == (whole[1], "")
+    assert "these sums are of 2026-09-21T12:00:00.000000Z up to 2026-09-21T13:00:00.000000Z" in err
+    assert "Ask for whole hours, or keep sums by minute longer (ledger.minutes)" in err
+    code, _, err = run(capsys, "--data", str(data), "--output", form, "--consumer", "consumer-1", "--model", "gtp")
+    assert (code, err) == (0, "the ledger has no call and no refusal of a model 'gtp': check the name\n")
+    code, _, err = run(capsys, "--data", str(data), "--output", form, "--events")
+    assert code == 0 and "entries of this range are deleted (ledger.events" in err and err.count("\n") == 1
+
+
+def test_prices_have_a_header_and_name_an_unknown_owner(
+    ledger: Ledger, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prices(*words: str) -> tuple[str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["prices", "--data", str(data), *words])
+        assert not end.value.code
+        return capsys.readouterr()
+
+    assert prices("--output", "csv", "--at", "9999-12-31") == ("id,kind,owner,body,valid_from,valid_until\n", "")
+    compiled = dict.fromkeys(("input", "cached_input", "cache_write", "output", "reasoning", "request"), 1)
+    body = {"input": 1, "request": 2, "above": {"tokens": 9}, "service_tiers": {"flex": 0.5}}
+    PriceBook(ledger.store).note({("price", "t"): version(body, {**compiled, "special": None})}, NOON)
+    out, _ = prices("--output", "csv")
+    assert out.splitlines()[0] == "id,kind,owner,body,valid_from,valid_until" and len(out.splitlines()) == 2
+    out, _ = prices("--tier", "t")
+    assert out.splitlines()[0].split()[-1] == "RATES"
+    assert out.splitlines()[1].endswith("input=1 request=2 above.tokens=9 service_tiers.flex=0.5")
+    assert prices("--model", "t")[1] == "the ledger has no cost of a model 't': check the name\n"
+
+
+def test_years_that_the_ledger_cannot_hold_are_no_bound(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ((), ("--events",), ("--denials",)):
+        where = ("--data", str(data), "--output", "jsonl", *words)
+        everything = run(capsys, *where)
+        assert everything[1] and run(capsys, *where, "--after", "0001-01-01", "--before", "9999-12-31") == everything
 
 
 @pytest.mark.parametrize(
@@ -140,6 +224,41 @@ def test_a_wrong_option_exits_with_2(
 def test_a_folder_without_a_ledger_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "--data", str(tmp_path))
     assert code == 2 and "ledger.db does not exist" in err
+
+
+@pytest.mark.parametrize("verb", ["usage", "prices", "audit"])
+def test_a_gateway_that_stands_still_is_named_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr("aigw.cli.admin_client.SAID_S", 0.05)
+    for module in ("usage_source", "verbs.audit"):
+        monkeypatch.setattr(f"aigw.cli.{module}.PATIENCE_S", 11)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def stand_still() -> None:
+            connection, _ = server.accept()
+            with connection:
+                assert said.wait(10)
+
+        said = threading.Event()
+        standing = threading.Thread(target=stand_still)
+        standing.start()
+        write = sys.stderr.write
+
+        def noted(text: str) -> int:
+            if "has not answered" in text:
+                said.set()
+            return write(text)
+
+        monkeypatch.setattr("sys.stderr.write", noted)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(SystemExit) as end:
+            main([verb, "--admin", address, "--output", "json" if verb == "audit" else "csv"])
+        standing.join()
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == (2 if verb == "audit" else 1)
+    assert lines[0] == f"aigw: the Admin API at {address} has not answered for 0.05 s: waiting up to 11 s"
+    assert len([line for line in lines if "has not answered" in line]) == 1
 
 
 def test_a_gateway_that_does_not_answer_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -272,6 +272,19 @@ def test_a_damaged_segment_is_named_before_it_is_stored(
     assert row["check"] == "segments" and "torn" in row["message"]
 
 
+def test_every_segment_that_cannot_be_read_is_named(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(ledger, counters, many(5, 20))
+    for slot in (5, 6):
+        ledger.source.append(entry(limit_set=0), slot=slot)
+        ledger.source.files[LIFE, slot, 0].fault = OSError(f"segment {slot} belongs to another store")
+    with pytest.raises(
+        OSError, match=r"-05-00000000.segment: segment 5 belongs .*-06-00000000.segment: segment 6 belongs"
+    ):
+        audited(ledger, counters, monkeypatch)
+
+
 def test_an_amount_in_doubt_may_be_counted(
     ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
 ) -> None:

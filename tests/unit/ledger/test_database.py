@@ -59,7 +59,13 @@ def test_the_ledger_of_a_newer_version_is_refused_and_stays(ledger: Ledger) -> N
         ConfigError, match="revision 9999, which this version does not know: use the version that made it"
     ):
         LedgerStore(ledger.path, "node-1")
-    with pytest.raises(ConfigError, match="9999"):
+    newer = "revision 9999, .*: a newer version made it, so read it with that one, or restore"
+    with pytest.raises(ConfigError, match=newer):
+        open_for_reading(ledger.path.parents[1])
+    with sqlite3.connect(ledger.path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    with pytest.raises(ConfigError, match="revision 0001, .*: start this version's gateway on the folder once"):
         open_for_reading(ledger.path.parents[1])
     assert len(ledger.events()) == 1
 
@@ -73,6 +79,16 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_ledger_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ledger.db does not exist: --data names the data folder"):
+        open_for_reading(tmp_path)
+
+
+def test_a_ledger_that_is_gone_is_told_by_its_segments(tmp_path: Path) -> None:
+    segment = tmp_path / "ledger" / "18d5f7a3c2b10000-00-00000000.segment"
+    segment.parent.mkdir()
+    segment.touch()
+    with pytest.raises(
+        ConfigError, match="is gone, and with it the calls that were stored in it: restore it from a backup"
+    ):
         open_for_reading(tmp_path)
 
 

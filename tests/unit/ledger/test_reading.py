@@ -2,6 +2,7 @@
 
 import random
 import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from aigw.ledger import events as events_module
 from aigw.ledger import own
 from aigw.ledger.events import of_request, page
 from aigw.ledger.own import own_usage
-from aigw.ledger.query import BadQuery, Filters, filters, grouping, offset, offset_text, size
+from aigw.ledger.query import EVENT_FIELDS, LATEST, BadQuery, Filters, filters, grouping, price_filters, size
 from aigw.ledger.retention import Retention
 from aigw.ledger.usage import NS, parts
 from ledgers import NOON, Ledger, entry, random_entry, sums_of
@@ -23,6 +24,7 @@ def test_an_event_has_every_field_in_the_order_of_the_interface(ledger: Ledger) 
     ledger.source.append(entry(request_id=request, flags=29, reasoning=3, cached_input=4, cache_write=2, run=b"r" * 16))
     ledger.round()
     (event,) = ledger.events()
+    assert tuple(event) == EVENT_FIELDS
     assert " ".join(event) == (
         "id time admitted_at request_id attempt consumer credential tier route model upstream agent run_id parent_request_id depth"
         " status outcome usage_source overrun input_tokens cached_input_tokens cache_write_input_tokens output_tokens"
@@ -259,6 +261,10 @@ def test_an_empty_ledger_answers(ledger: Ledger) -> None:
         ({"after": "2026-13-01"}, "after: "),
         ({"after": "nan"}, "after: "),
         ({"after": "2026-01-02", "before": "2026-01-02"}, "before: expected a time later than after"),
+        ({"after": "9999-01-02", "before": "9998-01-02"}, "before: expected a time later than after"),
+        ({"after": "0002-01-01", "before": "0001-01-01"}, "before: expected a time later than after"),
+        ({"after": "10000-01-01"}, "after: "),
+        ({"after": "253402300800"}, "after: "),
         ({"consumer": ""}, "consumer: expected the name or id"),
         ({"consumr": "x"}, "consumr: unknown parameter: expected one of: consumer, model"),
     ],
@@ -266,6 +272,27 @@ def test_an_empty_ledger_answers(ledger: Ledger) -> None:
 def test_a_wrong_filter_names_its_field(query: dict[str, str], words: str) -> None:
     with pytest.raises(BadQuery, match=re.escape(words)):
         filters(query)
+
+
+@pytest.mark.parametrize(
+    "text", ["9999-12-31", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-14:00", "2262-04-12", "253402300799"]
+)
+def test_late_times_are_no_bound(text: str) -> None:
+    assert filters({"before": text}) == Filters() and filters({"after": text}).after == LATEST
+    assert price_filters({"at": text}).at == LATEST
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "0001-01-01T00:00:00+14:00", "1900-01-01", "1969-12-31T23:59:59.999999Z", "0"]
+)
+def test_early_times_are_the_first_one(text: str) -> None:
+    assert filters({"before": text}).before == filters({"after": text}).after == price_filters({"at": text}).at == 0
+
+
+@given(st.datetimes(timezones=st.timezones() | st.none()))
+def test_every_date_is_a_time_that_the_ledger_holds(at: datetime) -> None:
+    after = filters({"after": at.isoformat()}).after
+    assert after is not None and 0 <= after <= LATEST < 2**63
 
 
 @given(st.text(max_size=40))
@@ -290,17 +317,6 @@ def test_any_text_is_a_time_or_an_error(text: str) -> None:
 def test_a_wrong_grouping_says_which(text: str, words: str) -> None:
     with pytest.raises(BadQuery, match=re.escape(words)):
         grouping({"group_by": text}, ("consumer", "minute", "hour", "day", "month"))
-
-
-def test_an_offset_belongs_to_its_query() -> None:
-    mine, other = Filters(consumer="a").digest(), Filters(consumer="b").digest()
-    text = offset_text(123, mine)
-    assert offset({"offset": text}, mine) == 123 and offset({}, mine) == 0
-    with pytest.raises(BadQuery, match="belongs to a query with other filters"):
-        offset({"offset": text}, other)
-    for bad in ("", "x", "////", "MTIz", "é", "a" * 100, offset_text(-1, mine)):
-        with pytest.raises(BadQuery, match="is not an offset"):
-            offset({"offset": bad}, mine)
 
 
 @pytest.mark.parametrize("text", ["0", "1001", "-1", "x", "", "1.5", "99999999"])
@@ -352,6 +368,9 @@ def test_own_usage_has_the_rows_of_one_consumer_without_costs(ledger: Ledger) ->
                 (row["day"], row["model"] or "") for row in found
             )
         assert not [name for row in found for name in row if "cost" in name or name == "unpriced"]
+        for bound in ("before=9999-12-31", "after=0001-01-01", "before=2262-04-12"):
+            assert own_usage(connection, 1, bound)["data"] == own_usage(connection, 1, "")["data"]
+        assert own_usage(connection, 1, "after=2300-01-01")["data"] == []
 
 
 @pytest.mark.parametrize("unit", ["minute", "hour", "day"])

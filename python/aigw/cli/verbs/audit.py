@@ -1,20 +1,24 @@
 """`aigw audit`: whether entries, rollups and counters tell the same story."""
 
-import csv
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from aigw.cli.admin_client import AdminApi
 from aigw.cli.arguments import FILE, Verb, admin_option, output_option
-from aigw.cli.output import show_table
+from aigw.cli.output import counted, show_table
+from aigw.cli.rows import write
 from aigw.types import JsonDict
 
 PATIENCE_S: Final = 600.0  # seconds: a year of events takes minutes
 _WHERE: Final = ("consumer", "credential", "tier", "model", "route", "agent", "segment")
+_SIDES: Final = (
+    "ledger", "expected", "events", "rollups_minute", "rollups_hour", "rollups_day", "totals_minute", "counters", "held",
+)  # fmt: skip
+"""Sides of a comparison: those of a difference have their amounts."""
 
 
 @click.command(cls=Verb)
@@ -57,7 +61,7 @@ def audit(ctx: click.Context, /, output: str, data: Path | None, admin: str | No
     if output == "json":
         sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     elif output == "csv":
-        _csv(found["differences"])
+        write("csv", map(_columns, found["differences"]), list(_columns({"check": ""})))
     else:
         _table(found)
     return 0 if found["equal"] else 1
@@ -74,27 +78,34 @@ def _of_folder(data: Path) -> JsonDict:
         bar.clear()
 
 
-def _sides(row: JsonDict) -> dict[str, Any]:
-    """The amounts of a difference, by the side that has them."""
+def _time_and_amount(row: JsonDict) -> tuple[str | None, str | None]:
+    """The begin of the time that differs, and the sum or the meter."""
+    time = next((row[name] for name in ("after", "minute", "hour", "day") if name in row), None)
+    return time, row.get("sum") or " ".join(str(row[name]) for name in ("meter", "per") if name in row) or None
+
+
+def _cells(row: JsonDict) -> JsonDict:
+    """A difference as people read it."""
+    time, amount = _time_and_amount(row)
     return {
-        name: row[name]
-        for name in row
-        if name in {"ledger", "expected", "events", "counters", "held"} or name.startswith(("rollups", "totals"))
+        "check": row["check"],
+        "where": ", ".join(f"{name} {row[name]}" for name in _WHERE if row.get(name) is not None) or None,
+        "time": time,
+        "amount": amount,
+        "sides": ", ".join(f"{name} {row[name]:,}" for name in _SIDES if name in row) or None,
+        "message": row.get("message"),
     }
 
 
-def _flat(row: JsonDict) -> dict[str, Any]:
-    sides = _sides(row)
-    where = ", ".join(f"{name} {row[name]}" for name in _WHERE if row.get(name) is not None)
-    when = next((row[name] for name in ("after", "minute", "hour", "day") if name in row), None)
-    meter = row.get("sum") or " ".join(str(row[name]) for name in ("meter", "per") if name in row) or None
-    amounts = ", ".join(f"{name} {value:,}" for name, value in sides.items())
+def _columns(row: JsonDict) -> JsonDict:
+    """A difference as programs read it: one column for each name and side, whole numbers without separators."""
+    time, amount = _time_and_amount(row)
     return {
         "check": row["check"],
-        "where": where or None,
-        "time": when,
-        "amount": meter,
-        "sides": amounts or None,
+        **{name: row.get(name) for name in _WHERE},
+        "time": time,
+        "amount": amount,
+        **{name: row.get(name) for name in _SIDES},
         "message": row.get("message"),
     }
 
@@ -102,27 +113,24 @@ def _flat(row: JsonDict) -> dict[str, Any]:
 def _table(found: JsonDict) -> None:
     checked, notes = found["checked"], found["notes"]
     if found["differences"]:
-        rows = [_flat(row) for row in found["differences"]]
+        rows = [_cells(row) for row in found["differences"]]
         show_table([name.upper() for name in rows[0]], (list(row.values()) for row in rows))
     total = len(found["differences"]) + found["unlisted_differences"]
-    verdict = "The books balance" if found["equal"] else f"{total:,} difference{'s' if total != 1 else ''}"
+    verdict = "The books balance" if found["equal"] else counted(total, "difference")
+    of = ", ".join(counted(checked[f"{name}s"], name) for name in ("rollup", "counter"))
     print(
-        f"{verdict}: {checked['entries']:,} entries of {checked['segments']:,} segments, {checked['rollups']:,} rollups, "
-        f"{checked['counters']:,} counters compared."
+        f"{verdict}: {counted(checked['entries'], 'entry')} of {counted(checked['segments'], 'segment')}, {of} compared."
     )
     print(
         f"Notes: {notes['crashed']:,} crashed, {notes['overruns']:,} overrun, {notes['unpriced']:,} unpriced entries; "
-        f"{notes['in_doubt']:,} calls whose worker died while it counted them."
+        f"{counted(notes['in_doubt'], 'call')} whose worker died during the counting."
     )
-    if notes["unread"]:
-        print(f"{notes['unread']:,} entries lie in segments: a running gateway stores them within a second.")
+    if unread := notes["unread"]:
+        lie = "lies in a segment" if unread == 1 else "lie in segments"
+        print(
+            f"{counted(unread, 'entry')} {lie}: a running gateway stores {'it' if unread == 1 else 'them'} within a second."
+        )
     for one in found["unpriced"]:
-        print(f"  model {one['model']} has no cost: {one['entries']:,} entries")
+        print(f"  model {one['model']} had no cost at admission: {counted(one['entries'], 'entry')}")
     for text in found["not_compared"]:
         print(f"Not compared: {text}.")
-
-
-def _csv(rows: list[JsonDict]) -> None:
-    writer = csv.DictWriter(sys.stdout, ["check", "where", "time", "amount", "sides", "message"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_flat(row) for row in rows)

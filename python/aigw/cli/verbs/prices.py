@@ -7,8 +7,9 @@ import click
 
 from aigw.cli.arguments import FILE, Verb, admin_option, output_option
 from aigw.cli.output import show_table
-from aigw.cli.rows import FORMS, WRITERS, read
+from aigw.cli.rows import FORMS, read, write
 from aigw.cli.usage_source import of_folder, of_gateway
+from aigw.ledger.query import PRICE_FIELDS
 from aigw.types import JsonDict
 
 
@@ -28,7 +29,10 @@ def prices(ctx: click.Context, /, output: str, data: Path | None, admin: str | N
 
     Entries of the ledger name the version that they were priced with
     (price_version, cost_version). A version stays in the list when another
-    one follows, and when the price is taken back.
+    one follows, and when the price is taken back. RATES has its fields as
+    configuration files do: USD per million tokens of a class, USD for each
+    request (request), a number of tokens (above.tokens), and factors on the
+    whole price (service_tiers).
 
     Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
     token. With --data it reads the ledger of a data folder, whether its
@@ -50,9 +54,9 @@ def prices(ctx: click.Context, /, output: str, data: Path | None, admin: str | N
     ask = of_gateway(admin) if data is None else of_folder(data)
     rows = read(ask, "prices", {name: value for name, value in query.items() if value is not None})
     if output == "table":
-        show_table(["KIND", "OWNER", "ID", "VALID FROM", "VALID UNTIL", "USD PER MILLION TOKENS"], map(_line, rows))
+        show_table(["KIND", "OWNER", "ID", "VALID FROM", "VALID UNTIL", "RATES"], map(_line, rows))
     else:
-        WRITERS[output](rows)
+        write(output, rows, PRICE_FIELDS)
     return 0
 
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 import click
 
 from aigw.cli.arguments import FILE, Verb, admin_option, output_option
-from aigw.cli.output import dollars, note, show_table
-from aigw.cli.rows import FORMS, WRITERS, read, read_in_pages
+from aigw.cli.output import counted, dollars, note, show_table
+from aigw.cli.rows import FORMS, read, read_in_pages, write
 from aigw.cli.usage_source import Asks, of_folder, of_gateway
+from aigw.ledger.query import EVENT_FIELDS
 from aigw.types import JsonDict
 
 DEFAULT_GROUPS: Final = {"usage": "consumer,model", "denials": "consumer,tier,model,reason"}
@@ -58,7 +59,12 @@ def usage(
     Every answer of an upstream is one entry of the ledger, and sums are
     sums of entries by the time of admission (UTC). An entry is in the
     ledger within a second. COST is what the models cost, PRICE is what the
-    tiers charge; UNPRICED counts calls of models without a cost.
+    tiers charge; UNPRICED counts calls of models without a cost. Refusals
+    are counted by minute: a minute counts in the range in which it begins.
+
+    Remarks go to standard error: a range that is longer than the one asked
+    for, since finer sums are deleted (ask for whole hours or days then);
+    deleted entries; a name that the ledger has never seen.
 
     With --rerate nothing is changed: entries are read one by one, their
     tiers and models are matched with those of the file by name, and each
@@ -83,12 +89,7 @@ def usage(
     ledger.
     """
     events, denials, groups = query.pop("events"), query.pop("denials"), query.pop("group_by")
-    if events and denials:
-        raise click.UsageError("Give one of --events and --denials.", ctx)
-    if rerate is not None and (events or denials):
-        raise click.UsageError("--rerate shows sums: leave out --events and --denials.", ctx)
-    if events and groups:
-        raise click.UsageError("Entries have no groups: leave out --group-by or --events.", ctx)
+    _check_options(ctx, events, denials, bool(groups), rerate is not None)
     if data is not None and admin is not None:
         raise click.UsageError("Give one of --data and --admin.", ctx)
     question = "events" if events else "denials" if denials else "usage"
@@ -99,12 +100,22 @@ def usage(
     if rerate is not None:
         _rerated(ask, rerate, asked, output)
         return 0
-    rows = read(ask, question, asked)
+    rows, words = read(ask, question, asked), asked.get("group_by", "").split(",")
     if output == "table":
-        _table(rows, question, asked.get("group_by", "").split(","))
+        _table(rows, question, words)
     else:
-        WRITERS[output](rows)
+        write(output, rows, EVENT_FIELDS if events else (*words, *(("denials",) if denials else _NUMBERS)))
     return 0
+
+
+def _check_options(ctx: click.Context, events: bool, denials: bool, groups: bool, rerate: bool) -> None:
+    """Refuse options that contradict each other. Raises UsageError."""
+    if events and denials:
+        raise click.UsageError("Give one of --events and --denials.", ctx)
+    if rerate and (events or denials):
+        raise click.UsageError("--rerate shows sums: leave out --events and --denials.", ctx)
+    if events and groups:
+        raise click.UsageError("Entries have no groups: leave out --group-by or --events.", ctx)
 
 
 def _table(rows: Iterable[JsonDict], question: str, groups: list[str]) -> None:
@@ -125,23 +136,28 @@ def _sums(found: list[JsonDict], groups: list[str], numbers: Mapping[str, str]) 
 
 def _rerated(ask: Asks, file: Path, query: dict[str, str], output: str) -> None:
     """Sums at recorded and at the file's prices; remarks about entries that have no other price."""
-    from aigw.cli.rerate import Rerating  # noqa: PLC0415  (start-up: it reads configuration)
+    from aigw.cli.rerate import SUMS, Rerating  # noqa: PLC0415  (start-up: it reads configuration)
     from aigw.config import read as read_file  # noqa: PLC0415
 
     groups = query.pop("group_by").split(",")
     rerating = Rerating(read_file(file), groups)
-    known = sum(row["requests"] for row in ask("usage", query)["data"])
+    sums = ask("usage", query)
+    known = sum(row["requests"] for row in sums["data"])
     read_in_pages(ask, "events", query, rerating.add)
     rows = rerating.rows()
     if output == "table":
         _sums(rows, groups, _RERATED)
     else:
-        WRITERS[output](rows)
+        write(output, rows, (*groups, *SUMS))
     for (kind, name), count in sorted(rerating.lacking.items()):
         amount = "price" if kind == "tier" else "cost"
-        note(f"{file} has no {kind} '{name}': its {count:,} entries keep their recorded {amount}")
-    if known > rerating.count:
-        note(f"{known - rerating.count:,} older entries are deleted (ledger.events), and cannot be priced again")
+        keep = f"entry keeps its recorded {amount}" if count == 1 else f"entries keep their recorded {amount}"
+        note(f"{file} has no {kind} '{name}': its {count:,} {keep}")
+    if (lost := known - rerating.count) > 0:
+        note(
+            f"{counted(lost, 'older entry')} {'is' if lost == 1 else 'are'} deleted (ledger.events), and cannot be priced again: the"
+            f" sums of {sums['after'] or 'all time'} up to {sums['before'] or 'now'} have {known:,}, and {rerating.count:,} are left"
+        )
 
 
 def _cell(name: str, value: Any) -> str | None:

@@ -70,9 +70,9 @@ def check_ids(connection: sa.Connection, report: Report) -> None:
 
 
 def _lost(events_lost: int) -> str:
-    if events_lost < 0:
-        return f"{-events_lost} events are there twice"
-    return f"{events_lost} events are missing"
+    count = abs(events_lost)
+    events_are = "1 event is" if count == 1 else f"{count} events are"
+    return f"{events_are} {'there twice' if events_lost < 0 else 'missing'}"
 
 
 def check_rollups(connection: sa.Connection, report: Report) -> None:
