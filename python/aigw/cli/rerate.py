@@ -1,6 +1,6 @@
 """Re-rating: recorded tokens at the prices of another file. Pure: it reads entries and writes nothing.
 
-In: entries as `/usage/events` has them, and the tiers and models of a checked file, matched by name. Out: sums by group of the recorded and
+In: entries as `/usage/events` has them, and the prices of a file's tiers and models, matched by name. Out: sums by group of the recorded and
 of the re-rated cost and price. The arithmetic is the workers', so the file that was in force gives the recorded amounts exactly. An entry
 whose tier or model the file lacks keeps its recorded price or cost, and is counted by that name.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from aigw._native import PriceList, service_tiers
-from aigw.config import File
+from aigw.config import Prices
 from aigw.entities.rates import Rates
 from aigw.errors import ConfigError
 from aigw.ledger.query import USAGE_GROUPS as GROUPS
@@ -36,21 +36,21 @@ _SHARES: Final = {"minute": (16, ":00Z"), "hour": (13, ":00:00Z"), "day": (10, "
 """Time group -> characters of `admitted_at` that name it, and their end."""
 _UNKNOWN: Final = "unknown"
 
-Prices = Mapping[str, PriceList | None]
+Lists = Mapping[str, PriceList | None]
 """Name of a tier or model -> its prices; None: it has none."""
 
 
 class Rerating:
     """Sums of entries at recorded and at other prices."""
 
-    def __init__(self, file: File, groups: Sequence[str]) -> None:
+    def __init__(self, file: Prices, groups: Sequence[str]) -> None:
         """Raises ConfigError for an unknown group."""
         try:
             self.groups = grouping({"group_by": ",".join(groups)}, GROUPS)
         except BadQuery as error:
             raise ConfigError(str(error)) from None
-        self._of_tiers = {name: _list(tier.price) for name, tier in file.tiers.items()}
-        self._of_models = {name: _list(model.cost) for name, model in file.models.items()}
+        self._of_tiers = {name: _list(rates) for name, rates in file.tiers.items()}
+        self._of_models = {name: _list(rates) for name, rates in file.models.items()}
         self._sums: dict[tuple[str | None, ...], Counter[str]] = {}
         self.lacking: Counter[tuple[str, str]] = Counter()
         """(`tier` or `model`, name that the file lacks) -> entries."""
@@ -117,7 +117,7 @@ def _columns(event: JsonDict) -> tuple[int, ...]:
     )
 
 
-def _worths(lists: Prices, names: Sequence[str | None], rows: Sequence[tuple[int, ...]]) -> list[int | str | None]:
+def _worths(lists: Lists, names: Sequence[str | None], rows: Sequence[tuple[int, ...]]) -> list[int | str | None]:
     """Of each row: nano-dollars; None without prices, or for a call of no model; `_UNKNOWN` where the name is not in `lists`."""
     found: list[int | str | None] = [None] * len(rows)
     places: dict[str, list[int]] = {}

@@ -10,6 +10,7 @@ command line.
     check        a document -> findings and parts; consumers: findings on the ones that native code refused
     section      the consumers of a file, where they are the same as before: the rest is read around them
     warnings     parts of a usable file that probably lack the effect their author wanted
+    prices       the prices of a file alone, without the rest's references
     mark         tells whose secret made an HMAC
     report       findings of the entities' checks -> findings about the file, with hints
     fingerprint  hashes that detect a change
@@ -22,6 +23,7 @@ from aigw.config.file import File, FileEntity
 from aigw.config.finding import ConfigErrors, Finding, rendered
 from aigw.config.fingerprint import Fingerprint, fingerprint
 from aigw.config.mark import PROOF, mark_in, mark_of
+from aigw.config.prices import Prices, read_prices
 from aigw.config.reader import MAX_BYTES, read, read_bytes, read_text
 from aigw.config.section import Known, Section
 from aigw.config.writers import InTheMaking, being_written
@@ -36,6 +38,7 @@ __all__ = [
     "Fingerprint",
     "InTheMaking",
     "Known",
+    "Prices",
     "Section",
     "being_written",
     "fingerprint",
@@ -43,6 +46,7 @@ __all__ = [
     "mark_of",
     "read",
     "read_bytes",
+    "read_prices",
     "read_text",
     "rendered",
 ]

@@ -5,7 +5,7 @@ reference appears as the reference. Invariant: for any bytes, only ConfigErrors 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -25,10 +25,17 @@ _REPLACED_FROM: Final = 4
 
 
 class Source:
-    """One file while it is being checked. `document`: the parsed bytes."""
+    """One file while it is being checked. `document`: the parsed bytes. `resolves`: whether a path's references are resolved; the others stay
+    texts."""
 
     def __init__(
-        self, name: str, data: bytes, document: YamlDocument, environment: Mapping[str, str], folder: FilePath
+        self,
+        name: str,
+        data: bytes,
+        document: YamlDocument,
+        environment: Mapping[str, str],
+        folder: FilePath,
+        resolves: Callable[[Path], bool] = lambda path: True,
     ) -> None:
         self.name = name
         self._data = data
@@ -48,7 +55,8 @@ class Source:
         self.resolved: list[str] = []
         self._unresolved: set[Path] = set()
         self._references: dict[Path, list[tuple[str, str]]] = {}
-        values = {path: value for path in self.containing("${") if (value := self._resolve(path)) is not None}
+        wanted = filter(resolves, self.containing("${"))
+        values = {path: value for path in wanted if (value := self._resolve(path)) is not None}
         self.consumers: FileConsumers = self.document.consumers(
             [
                 (path, value, path in self.wholes, self._shown_reference(path))
@@ -63,13 +71,21 @@ class Source:
             self._put_value(path, value)
 
     @classmethod
-    def of(cls, name: str, data: bytes, environment: Mapping[str, str], folder: FilePath, most: int) -> "Source":
+    def of(
+        cls,
+        name: str,
+        data: bytes,
+        environment: Mapping[str, str],
+        folder: FilePath,
+        most: int,
+        resolves: Callable[[Path], bool] = lambda path: True,
+    ) -> "Source":
         """Parse the whole; `most`: bytes. Raises ConfigErrors."""
         try:
             document = load_yaml(data, most)
         except ValueError as error:
             raise ConfigErrors([_syntax(name, data, *error.args)]) from None
-        return cls(name, data, document, environment, folder)
+        return cls(name, data, document, environment, folder, resolves)
 
     def containing(self, text: str) -> list[Path]:
         """The paths of the texts with this one, which has no space and no quote, in it."""

@@ -15,6 +15,7 @@ from aigw.config.secret import secret_path
 from aigw.config.source import MAX_FINDINGS, Source
 from aigw.config.suggest import nearest
 from aigw.entities.model import ModelSpec
+from aigw.entities.rates import Rates
 from aigw.entities.tier import TierSpec, milliseconds_of
 
 SHORT: Final = 16
@@ -36,8 +37,10 @@ def warn(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, Ti
         _patterns(source, (*at, "models"), tier.allow.models, models, "model")
         _patterns(source, (*at, "features"), tier.allow.features, features, "feature of a model")
         _timeouts(source, ("tiers", name, "timeouts"), tier.timeouts)
+        _rates(source, ("tiers", name, "price"), tier.price)
     for name, spec in models.items():
         _timeouts(source, ("models", name, "timeouts"), spec.timeouts)
+        _rates(source, ("models", name, "cost"), spec.cost)
     warn_budgets(source, models, tiers)
     _variables(source, models)
     for consumer, key, length in source.consumers.short_keys(SHORT, MAX_FINDINGS):
@@ -65,6 +68,14 @@ def _timeouts(source: Source, path: Path, timeouts: Any) -> None:
                 f"{field} is {span}, longer than the total of {timeouts.total}: the call ends before {field} can count"
             )
             source.warn((*path, field), text)
+
+
+def _rates(source: Source, path: Path, rates: Rates | None) -> None:
+    """Tokens that cost nothing since their field is left out, while those of the other direction cost something."""
+    for field, other in (("output", "input"), ("input", "output")):
+        if rates is not None and getattr(rates, other) and field not in rates.model_fields_set:
+            text = f"{field} is left out, so {field} tokens cost nothing: add it, or {field}: 0 where that is meant"
+            source.warn(path, text)
 
 
 def _variables(source: Source, models: Mapping[str, ModelSpec]) -> None:

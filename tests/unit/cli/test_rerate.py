@@ -128,6 +128,48 @@ def test_entries_that_are_deleted_are_said(
     assert "4 older entries are deleted (ledger.events)" in rerated(capsys, data, file)[1]
 
 
+def test_keys_and_addresses_of_the_file_are_not_needed(
+    data: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = rerated(capsys, data, file)
+    text = (
+        FILE.replace("http://h/v1", "${UPSTREAM}/v1")
+        .replace("output: 20", 'output: "${OUTPUT}"')
+        .replace("{url:", '{api_key: "${file:key}", tls_ca: ca.pem, url:')
+    )
+    file.write_text(
+        text
+        + "consumers: [{username: a, keyauth_credentials: [{key: '${A_KEY}'}]}]\nconsumer_groups: [{name: tier-3}]\n"
+    )
+    code, _, err = run(capsys, "--data", str(data), "--rerate", str(file))
+    assert code == 2 and "the variable OUTPUT is not set" in err and "UPSTREAM" not in err and "A_KEY" not in err
+    monkeypatch.setenv("OUTPUT", "20")
+    rows, err = rerated(capsys, data, file)
+    assert "no tier" not in err and "has no model 'model-3'" in err
+    assert [row["rerated_cost_nanodollars"] for row in rows] == [row["rerated_cost_nanodollars"] for row in known[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tiers: {tier-1: {prize: {input: 1}}}", "unknown field"),
+        ("models: {model-1: {costs: {input: 1}}}", "unknown field"),
+        ("models: {model-1: {cost: {inputs: 1}}}", "unknown field"),
+        ("models: {model-1: 5}", "expected a record"),
+        ("tiers: []", "expected a map"),
+        ("tiers: {tier-1: {price: 5}}", "expected a record"),
+        ("tiers: {tier-1: {price: {input: x}}}", "expected a number"),
+        ("tiers: [", "1:"),
+    ],
+)
+def test_a_fault_of_a_price_is_refused(
+    data: Path, file: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    file.write_text(text)
+    code, out, err = run(capsys, "--data", str(data), "--rerate", str(file))
+    assert (code, out) == (2, "") and f"{file}:1:" in err and words in err
+
+
 @pytest.mark.parametrize("words", [("--events",), ("--denials",), ("--group-by", "reason")])
 def test_what_cannot_be_priced_again_is_refused(
     data: Path, file: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]

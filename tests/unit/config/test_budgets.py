@@ -84,6 +84,29 @@ def test_check_warns_of_budgets_without_an_output_cap_or_a_price(spec: str, mode
 
 
 @pytest.mark.parametrize(
+    ("rates", "left_out"),
+    [
+        ("{input: 1}", "output"),
+        ("{output: 1}", "input"),
+        ("{input: 1, reasoning: 2, cached_input: 0.1, request: 1}", "output"),
+        ("{input: 1, output: 0}", None),
+        ("{input: 0, output: 1}", None),
+        ("{input: 0}", None),
+        ("{request: 1}", None),
+        ("{input: 1, output: 2}", None),
+    ],
+)
+def test_check_warns_of_tokens_that_cost_nothing(rates: str, left_out: str | None) -> None:
+    for text, path in (
+        (file(f"{{price: {rates}}}"), "tiers.a.price"),
+        (file("{}", f"cost: {rates}"), "models.m.cost"),
+    ):
+        wanted = f"{path}: {left_out} is left out, so {left_out} tokens cost nothing: add it, or {left_out}: 0"
+        found = warnings(text)
+        assert len(found) == bool(left_out) and all(one.startswith(wanted) for one in found)
+
+
+@pytest.mark.parametrize(
     ("given", "kind", "fields", "column"),
     [
         ({"tokens": 5, "per": "day"}, "tokens", {"amount": 5, "per": "day"}, "tokens:tier:consumer:day"),

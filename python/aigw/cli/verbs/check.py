@@ -28,7 +28,7 @@ def check(file: Path, strict: bool, data: Path | None, output: str, progress: bo
     Each error has its line, and its repair where there is one. Warnings
     are about a file that a gateway can use, with parts that probably do
     not have the effect they should: a pattern that matches nothing, a feature
-    that no model has, a short key, a variable in another program's
+    that no model has, a price of input without one of output, a short key, a variable in another program's
     spelling, a total below a part of it, a key_hash of another secret.
 
     Needs: the file, and every variable and file that it refers to. A

@@ -68,7 +68,9 @@ def usage(
 
     With --rerate nothing is changed: entries are read one by one, their
     tiers and models are matched with those of the file by name, and each
-    entry whose tier or model the file lacks keeps its recorded amounts.
+    entry whose tier or model the file lacks keeps its recorded amounts. Of
+    the file the prices and costs are read, so variables and files that other
+    parts refer to are not needed.
 
     Needs: a running gateway; AIGW_ADMIN_TOKEN where its Admin API has a
     token. With --data it reads the ledger of a data folder, whether its
@@ -137,10 +139,10 @@ def _sums(found: list[JsonDict], groups: list[str], numbers: Mapping[str, str]) 
 def _rerated(ask: Asks, file: Path, query: dict[str, str], output: str) -> None:
     """Sums at recorded and at the file's prices; remarks about entries that have no other price."""
     from aigw.cli.rerate import SUMS, Rerating  # noqa: PLC0415  (start-up: it reads configuration)
-    from aigw.config import read as read_file  # noqa: PLC0415
+    from aigw.config import read_prices  # noqa: PLC0415
 
     groups = query.pop("group_by").split(",")
-    rerating = Rerating(read_file(file), groups)
+    rerating = Rerating(read_prices(file), groups)
     sums = ask("usage", query)
     known = sum(row["requests"] for row in sums["data"])
     read_in_pages(ask, "events", query, rerating.add)
