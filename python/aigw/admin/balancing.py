@@ -1,10 +1,10 @@
 """`/upstreams/{u}/health`, all targets of an upstream, and the marks of operators on targets.
 
-Health comes from the workers' connections: a target is unhealthy while a worker cannot connect to it, or while it is marked. Failures by status
-are each worker's own and do not show here. Marks last as long as the control process, as in Kong.
+A marked target gets no requests and is unhealthy, with health checks or without. With them a target is unhealthy, too, while a worker cannot
+connect to it; failures by status are each worker's own and do not show here. Marks last as long as the control process, as in Kong.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from aigw.admin.call import Answer, Call, Methods, found
 from aigw.admin.change_log import Told
@@ -13,10 +13,13 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, Change, Row
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, KongUpstream, Target
-from aigw.entities.target import address
+from aigw.entities.target import address, canonical
 from aigw.types import JsonDict
 
 UPSTREAMS, TARGETS = KINDS["upstreams"], KINDS["targets"]
+OFF: Final = "HEALTHCHECKS_OFF"
+HEALTHY: Final = "HEALTHY"
+UNHEALTHY: Final = "UNHEALTHY"
 
 
 def below(key: str, rest: list[str]) -> Methods | None:
@@ -40,14 +43,16 @@ def health(key: str) -> Methods:
         with call.admin.store.reading() as reader:
             row = found(reader, call.crud, UPSTREAMS, key)
             rows = _targets(call, reader, row)
-        upstream, words = KongUpstream.model_validate(row.body), _health(call, rows)
-        is_on = upstream.healthchecks.is_on
+        upstream = KongUpstream.model_validate(row.body)
+        words = _health(call, rows, is_on=upstream.healthchecks.is_on)
         page: JsonDict = {"next": None, "node_id": call.admin.store.store_id}
         if call.query.get("balancer_health") == "1":
-            whole = "HEALTHCHECKS_OFF" if not is_on else "HEALTHY" if any(words.values()) else "UNHEALTHY"
+            seen = set(words.values())
+            nothing = UNHEALTHY if upstream.healthchecks.is_on else OFF
+            whole = next((word for word in (HEALTHY, OFF, UNHEALTHY) if word in seen), nothing)
             facts = {"id": row.id, "name": upstream.name, "created_at": upstream.created_at, "health": whole}
             return Answer(200, {"data": facts, **page})
-        return Answer(200, {"data": [_shown(target, words[target.id], is_on) for target in rows], **page})
+        return Answer(200, {"data": [_shown(target, words[target.id]) for target in rows], **page})
 
     return {"GET": get}
 
@@ -58,7 +63,7 @@ def all_targets(key: str) -> Methods:
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reader:
             rows = _targets(call, reader, found(reader, call.crud, UPSTREAMS, key))
-        return Answer(200, {"data": [row.body for row in rows], "next": None})
+        return Answer(200, {"data": [call.crud.shown(reader, TARGETS, row) for row in rows], "next": None})
 
     return {"GET": get}
 
@@ -89,22 +94,23 @@ def _targets(call: Call, reader: StoreReader, upstream: Row) -> list[Row]:
     return reader.page(TARGETS.name, call.now, 10_000, where={"upstream": upstream.id})
 
 
-def _health(call: Call, rows: list[Row]) -> dict[str, bool]:
-    """Whether each target, by its id, gets requests."""
-    places = {row.body["target"] for row in rows}
-    down = {str(outage["upstream"]) for outage in call.admin.publisher.outages(sorted(places))}
+def _health(call: Call, rows: list[Row], *, is_on: bool) -> dict[str, str]:
+    """The word for each target, by its id. `is_on`: whether a failure can take a target out."""
+    places = {row.id: canonical(row.body["target"]) for row in rows}
+    outages = call.admin.publisher.outages(sorted(set(places.values()))) if is_on else []
+    down = {str(outage["upstream"]) for outage in outages}
     marked = call.admin.publication.world.marked
-    return {row.id: row.id not in marked and row.body["target"] not in down for row in rows}
+    out = {key for key, place in places.items() if key in marked or place in down}
+    return {key: UNHEALTHY if key in out else HEALTHY if is_on else OFF for key in places}
 
 
-def _shown(row: Row, is_well: bool, is_on: bool) -> JsonDict:
+def _shown(row: Row, word: str) -> JsonDict:
     target = Target.model_validate(row.body)
     host, port = address(target.target)
-    word = "HEALTHCHECKS_OFF" if not is_on else "HEALTHY" if is_well else "UNHEALTHY"
-    available = target.weight if is_well or not is_on else 0
+    available = 0 if word == UNHEALTHY else target.weight
     place: dict[str, Any] = {"ip": host, "port": port, "weight": target.weight, "health": word}
     return {
-        **row.body,
+        **target.model_dump(mode="json"),
         "health": word,
         "data": {
             "host": host,

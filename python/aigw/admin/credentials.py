@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from aigw.admin import envelope
-from aigw.admin.hooks import Engine, Hooks, wrong_reference
+from aigw.admin.hooks import FORMER_SECONDS, Engine, Hooks, wrong_reference
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.control.store.write import WriteSession
@@ -19,15 +19,12 @@ from aigw.schema.violations import SchemaViolation
 from aigw.types import JsonDict
 
 SEALED: Final = "sealed"
-MOVED: Final = "moved"
-_HIDDEN: Final = (SEALED, MOVED, "ttl")
-"""Members of a stored credential that no answer has: its key, sealed; the id that it had before, and until when; `ttl`, which is computed."""
-MOVED_SECONDS: Final = 600
-"""Seconds for which deleting a credential's former id is a success: a client that moved it deletes the id within seconds."""
+NOTE: Final = "moved"
+"""A note that earlier versions made."""
+_HIDDEN: Final = (SEALED, NOTE, "ttl")
+"""Members of a stored credential that no answer has. `ttl` is computed."""
 _SEGMENTS: Final = ("key-auth", "key-auths")
 """Segments of paths behind which a credential is named."""
-MOST_KEYS: Final = 1000
-"""Credentials of one consumer among which a former id is sought."""
 
 
 def without_key(path: str) -> str:
@@ -61,19 +58,22 @@ class Credentials(Hooks):
     def taken_over(
         self, engine: Engine, session: WriteSession, key: str, data: JsonDict, parents: Mapping[str, str]
     ) -> Row | None:
-        """The consumer's credential with the key in the body, under its new id. decK knows a credential by its key; where it sees
-        a reference only, it sends the key with a new id, and then deletes the old one. The key never stops working."""
+        """The credential with the key in the body, under its new id. decK knows a credential by its key; where it sees a reference
+        only, it sends the key with a new id, maybe below another consumer, and then deletes the old one. The key never stops working.
+        A client that sees keys would send the old id, so another consumer's key with a new one is a clash, as in Kong."""
         sent = data.get("key")
         if not isinstance(sent, str) or sent.startswith("{"):
             return None
         row = self._with_key(engine, session, sent)
-        if row is None or row.body["consumer"]["id"] != parents.get("consumer"):
+        is_own = row is not None and row.body["consumer"]["id"] == parents.get("consumer")
+        if row is None or not (is_own or (parents and not engine.shows_keys)):
             return None
         session.must_be_of(self.kind.name, row)
-        return session.rename(self.kind, row, {**row.body, "id": key, MOVED: {"from": row.id, "at": engine.now}})
+        session.note_former(self.kind, row, engine.now + FORMER_SECONDS)
+        return session.rename(self.kind, row, {**row.body, "id": key})
 
     def merged(self, engine: Engine, row: Row, given: JsonDict) -> JsonDict:
-        kept = {k: v for k, v in row.body.items() if k not in (SEALED, MOVED)}
+        kept = {k: v for k, v in row.body.items() if k not in (SEALED, NOTE)}
         if "ttl" not in given and row.expires_at:
             kept["ttl"] = max(1, row.expires_at - engine.soon)  # counted from `soon` again, and 0 would mean for ever
         return {**kept, **given}
@@ -96,8 +96,6 @@ class Credentials(Hooks):
             assert row is not None
             digest, hint = row.hash, row.body["key_hint"]
         kept = {**body, "key": None, "key_hint": hint, "ttl": None}
-        if row is not None and MOVED in row.body:
-            kept[MOVED] = row.body[MOVED]
         # Workers compare whole seconds: counted from the second before, a key with ttl 1 could be expired on arrival.
         end = engine.soon + ttl if ttl else 0
         known = row if row is not None and row.hash == digest else None
@@ -109,14 +107,6 @@ class Credentials(Hooks):
         if known is None or known.expires_at != end or known.body != kept:
             known = session.put(self.kind, kept, row, digest, end)
         return {**self.shown(engine, session, known), **({} if key is None else {"key": key})}
-
-    def absent(self, engine: Engine, reader: StoreReader, key: str, fixed: Mapping[str, str]) -> None:
-        """To delete the id that a credential of the consumer had until a moment ago is done already."""
-        if not fixed:
-            return
-        found = (r.body.get(MOVED) for r in reader.page(self.kind.name, engine.now, MOST_KEYS, "", fixed))
-        if not any(m and m["from"] == key.lower() and m["at"] > engine.now - MOVED_SECONDS for m in found):
-            raise envelope.not_found()
 
     def shown(self, engine: Engine, reader: StoreReader, row: Row) -> JsonDict:
         body = {k: v for k, v in row.body.items() if k not in _HIDDEN}

@@ -52,12 +52,12 @@ class Crud(Engine):
     def upsert(
         self, session: WriteSession, kind: EntityKind, key: str, data: JsonDict, fixed: Mapping[str, str]
     ) -> JsonDict:
-        """PUT: creates or replaces; omitted fields return to their defaults. A credential keeps its key."""
+        """PUT: creates or replaces; omitted fields return to their defaults. A credential keeps its key. An entity of another parent
+        moves to the path's, as in Kong."""
         hooks, parents = hooks_of(kind), {**self._parents(session, kind, data), **fixed}
         row = self.find(session, kind, key, parents)
         if row is None and is_uuid(key):
             row = hooks.taken_over(self, session, key.lower(), data, parents)
-        self.must_be_under(row, fixed)
         if row is not None:
             session.must_be_of(kind.name, row)
         given = hooks.named(self._typed(kind, data, row), None if is_uuid(key) else key)

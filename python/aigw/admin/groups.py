@@ -4,7 +4,6 @@ A group is a tier without its spec; a new group has no limits. A consumer has on
 Lists carry two names for their items, because versions of Kong's clients read different ones.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from aigw.admin import envelope
@@ -119,19 +118,22 @@ def membership(group_key: str, consumer_key: str, shown: str) -> Methods:
     """One consumer in one group, from either side. `shown` selects the entity that GET returns: "consumer" or "consumer_group"."""
 
     def pair(reader: StoreReader, crud: Crud) -> tuple[Row, Row]:
-        tier = found(reader, crud, TIERS, group_key)
-        consumer = found(reader, crud, CONSUMERS, consumer_key)
-        if consumer.tier != tier.id:
-            raise envelope.not_found()
-        return tier, consumer
+        return found(reader, crud, TIERS, group_key), found(reader, crud, CONSUMERS, consumer_key)
 
     def get(call: Call) -> Answer:
         with call.admin.store.reading() as reader:
             tier, consumer = pair(reader, call.crud)
+            if consumer.tier != tier.id:
+                raise envelope.not_found()
             body = consumer.body if shown == "consumer" else call.crud.shown(reader, TIERS, tier)
         return Answer(200, {shown: body})
 
-    leave: Callable[[WriteSession, Crud], Any] = lambda w, c: w.join(pair(w, c)[1], None) and None  # noqa: E731
+    def leave(session: WriteSession, crud: Crud) -> None:
+        """A client that moves a consumer joins the new group first, which ends this membership: to delete it is done already."""
+        tier, consumer = pair(session, crud)
+        if consumer.tier == tier.id:
+            session.join(consumer, None)
+
     return {"GET": get, "DELETE": lambda call: call.write(204, leave)}
 
 

@@ -14,10 +14,14 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.control.store.write import WriteSession
 from aigw.entities import EntityKind
+from aigw.entities.target import normal
 from aigw.types import JsonDict
 
 NO_KEY_BEHIND: Final = "a reference stands for a key that is stored, and this entity is new: send the key itself"
 OTHER_KEY: Final = "is the reference to another key: send the key itself, or this one's reference, {}"
+
+FORMER_SECONDS: Final = 600
+"""Seconds for which deleting the former id of an entity is a success: a client that gave it another one deletes the id within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,14 @@ class Hooks:
     def taken_over(
         self, engine: Engine, session: WriteSession, key: str, data: JsonDict, parents: Mapping[str, str]
     ) -> Row | None:
-        """An entity that a PUT to the unknown id `key` means, under its new id."""
+        """An entity that a PUT to the unknown id `key` means, under its new id. Raises ReadOnly.
+
+        Here: none, but an entity with the same name in another spelling makes room. A client that compares texts makes the new one first."""
+        text = data.get(self.kind.endpoint_key)
+        row = self.find(engine, session, text, parents) if isinstance(text, str) and self.kind.folds else None
+        if row is not None and row.body[self.kind.endpoint_key] != text:
+            session.delete(self.kind, row)
+            session.note_former(self.kind, row, engine.now + FORMER_SECONDS)
         return None
 
     def merged(self, engine: Engine, row: Row, given: JsonDict) -> JsonDict:
@@ -88,8 +99,8 @@ class Hooks:
         return self.shown(engine, session, row)
 
     def absent(self, engine: Engine, reader: StoreReader, key: str, fixed: Mapping[str, str]) -> None:
-        """Judge a DELETE of an entity that is not there: a success, except on a nested path. Raises a 404."""
-        if fixed:
+        """Judge a DELETE of an entity that is not there: a success, except on a nested path that no entity left a moment ago. Raises a 404."""
+        if fixed and not reader.was_below(self.kind.name, key, fixed, engine.now):
             raise envelope.not_found()
 
     def check_delete(self, reader: StoreReader, row: Row) -> None:
@@ -98,6 +109,14 @@ class Hooks:
     def shown(self, engine: Engine, reader: StoreReader, row: Row) -> JsonDict:
         """The entity as clients see it."""
         return row.body
+
+
+class Targets(Hooks):
+    """The hooks of `targets`."""
+
+    def shown(self, engine: Engine, reader: StoreReader, row: Row) -> JsonDict:
+        """In Kong's form: earlier versions stored another one."""
+        return {**row.body, "target": normal(row.body["target"])}
 
 
 def same(before: JsonDict, after: JsonDict) -> bool:

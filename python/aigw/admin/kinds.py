@@ -7,7 +7,7 @@ from aigw.admin import envelope
 from aigw.admin.body import typed
 from aigw.admin.certificates import CaCertificates, Certificates, Services
 from aigw.admin.credentials import Credentials
-from aigw.admin.hooks import Engine, Hooks
+from aigw.admin.hooks import Engine, Hooks, Targets
 from aigw.control.store import tables
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
@@ -90,6 +90,7 @@ _OWN: Final[Mapping[str, type[Hooks]]] = {
     "ca_certificates": CaCertificates,
     "services": Services,
     "routes": Routes,
+    "targets": Targets,
     "tiers": Tiers,
     "keyauth_credentials": Credentials,
     "plugins": Instances,

@@ -25,6 +25,10 @@ TagsField = Annotated[Tags | None, AfterValidator(lambda tags: tags)]
 """Labels for filtering; null when there are none."""
 
 
+def _as_written(key: str) -> str:
+    return key
+
+
 @dataclass(frozen=True, slots=True)
 class EntityKind:
     """The description of one kind of entity."""
@@ -52,14 +56,19 @@ class EntityKind:
     numbered: bool = True
     """Whether it has a row number."""
     has_updated_at: bool = True
-    key_of: Callable[[str], str] = lambda key: key
-    """The endpoint key as it is stored, from its text in a path."""
+    key_of: Callable[[str], str] = _as_written
+    """The form of the endpoint key by which entities are found and unique, from its text."""
     expand: Callable[[JsonDict], JsonDict] = lambda data: data
     """Expands shorthands of the input. Raises FieldErrors."""
     defaults: Callable[[], Mapping[str, Any]] = dict
     """Generated values for missing fields of a new entity."""
     check: Callable[[JsonDict], FieldErrors | None] = lambda _: None
     """Findings on the input that the model cannot make."""
+
+    @property
+    def folds(self) -> bool:
+        """Whether two texts of the endpoint key may mean the same entity."""
+        return self.key_of is not _as_written
 
     @property
     def kept(self) -> type[Entity]:

@@ -1,5 +1,10 @@
-"""A target: one server of an upstream of Kong, and its share of the requests."""
+"""A target: one server of an upstream of Kong, and its share of the requests.
 
+It is shown in Kong's form (`normal`), which clients compare: names as given, IPv6 addresses with eight groups. Two texts name the same
+server where their canonical forms are equal; workers connect to that form.
+"""
+
+import ipaddress
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
@@ -29,7 +34,7 @@ def address(target: str) -> tuple[str, int]:
 
 
 def canonical(target: str) -> str:
-    """host:port as it is stored; a text that is no address stays as it is."""
+    """host:port by which targets are unique; a text that is no address stays as it is."""
     try:
         host, port = address(target)
         return f"{canonical_host(host)}:{port}"
@@ -37,9 +42,16 @@ def canonical(target: str) -> str:
         return target
 
 
+def normal(target: str) -> str:
+    """host:port in Kong's form (its `tools/ip.lua`). Raises ValueError."""
+    host, port = address(target)
+    bare = host.removeprefix("[").removesuffix("]")
+    return f"[{ipaddress.IPv6Address(bare).exploded}]:{port}" if ":" in bare else f"{host}:{port}"
+
+
 def _target(value: str) -> str:
     try:
-        host, port = address(value)
+        host, _ = address(value)
     except ValueError:
         raise violation(f"Invalid target ('{value}'); not a valid hostname or ip address") from None
     wrong = wrong_host(host)
@@ -47,7 +59,7 @@ def _target(value: str) -> str:
         raise violation(
             wrong if "not allowed" in wrong else f"Invalid target ('{value}'); not a valid hostname or ip address"
         )
-    return f"{canonical_host(host)}:{port}"
+    return normal(value)
 
 
 class Target(Entity):

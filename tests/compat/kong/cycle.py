@@ -63,6 +63,21 @@ def state(consumers: int, *, changed: bool = False) -> Json:
     }  # fmt: skip
 
 
+def people(owner: str, group: str, *, key: str, host: str = "Api.Internal") -> Json:
+    """A file in which `owner` has a key and is in a group, with targets in every spelling."""
+    return {
+        "_format_version": "3.0",
+        "consumer_groups": [{"name": name, "plugins": [{"name": "rate-limiting", "config": {"hour": 50, "policy": "local"}}]}
+                            for name in sorted({"silver", group})],
+        "consumers": [
+            {"username": "erin", **({} if owner == "erin" else {"groups": [{"name": "silver"}]})},
+            {"username": owner, "keyauth_credentials": [{"key": key}], "acls": [{"group": "writers"}], "groups": [{"name": group}]},
+        ][owner == "erin":],
+        "upstreams": [{"name": "all.internal", "targets": [
+            {"target": text} for text in ("::1", "[fd00::A]:19203", f"{host}:81", "10.0.0.1:80")]}],
+    }  # fmt: skip
+
+
 def key(n: int) -> str:
     """The key of a consumer."""
     return f"key-of-user-{n}-0123456789"
@@ -141,6 +156,7 @@ def shown(cycle: Cycle, consumers: int) -> Iterator[str]:
     cycle.same("diff after changes", changed)
     yield cycle.run("reset", "reset", "--force")
     assert not cycle.left(), cycle.left()
+    yield from moves(cycle, shown=True)
 
 
 def hidden(cycle: Cycle, consumers: int) -> Iterator[str]:
@@ -168,4 +184,38 @@ def hidden(cycle: Cycle, consumers: int) -> Iterator[str]:
     for n in range(consumers):
         assert cycle.get(f"/key-auths/{key(n)}/consumer")["username"] == f"user{n}"
     yield cycle.run("reset, keys hidden", "reset", "--force")
+    assert not cycle.left(), cycle.left()
+    yield from moves(cycle, shown=False)
+
+
+def moves(cycle: Cycle, *, shown: bool) -> Iterator[str]:
+    """Steps in which a key and a consumer get another owner and group, owner and group other names, and a target another spelling. With
+    keys that are not shown, a file with keys in plain text always has a diff."""
+
+    def synced(step: str, state: Json) -> str:
+        file = cycle.write("people.json", state)
+        output = cycle.run(step, "sync", file)
+        cycle.run(f"{step}, again", "sync", file)
+        if shown or state["consumers"][-1]["keyauth_credentials"][0]["key"].startswith("{"):
+            cycle.same(f"{step}: diff", file)
+        owner, group = state["consumers"][-1]["username"], state["consumers"][-1]["groups"][0]["name"]
+        (only,) = cycle.get("/key-auths")["data"]
+        assert cycle.get(f"/key-auths/{only['id']}/consumer")["username"] == owner, step
+        assert cycle.get(f"/key-auths/{key(0)}")["id"] == only["id"], step
+        assert [g["name"] for g in cycle.get(f"/consumers/{owner}/consumer_groups")["data"]] == [group], step
+        return output
+
+    yield synced("sync of people", people("erin", "gold", key=key(0)))
+    yield synced("sync of another owner", people("frank", "gold", key=key(0)))
+    yield synced("sync of another group", people("frank", "iron", key=key(0)))
+    yield synced("sync of a renamed owner and group", people("franka", "aurum", key=key(0)))
+    yield synced("sync of other letter case", people("franka", "aurum", key=key(0), host="API.internal"))
+    (known,) = cycle.get("/key-auths")["data"]
+    yield synced("sync of a reference with another owner", people("gail", "aurum", key=known["key"]))
+    yield synced("sync of a reference back at the first", people("erin", "gold", key=known["key"]))
+    targets = sorted(target["target"] for target in cycle.get("/upstreams/all.internal/targets")["data"])
+    assert targets == sorted(["10.0.0.1:80", "Api.Internal:81",
+                              "[0000:0000:0000:0000:0000:0000:0000:0001]:8000",
+                              "[fd00:0000:0000:0000:0000:0000:0000:000a]:19203"]), targets  # fmt: skip
+    yield cycle.run("reset of people", "reset", "--force")
     assert not cycle.left(), cycle.left()

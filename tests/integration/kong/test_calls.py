@@ -65,6 +65,19 @@ def test_calls_go_on_while_a_key_moves_to_other_ids(gateway: Gateway, kept: Upst
     assert int(last.headers["x-ratelimit-remaining-year"]) == 1_000_000 - len(seen)
 
 
+def test_a_key_that_moves_to_another_consumer_calls_for_it_at_once(gateway: Gateway, kept: Upstream) -> None:
+    made = gateway.make("/consumers/bob/key-auth", key=KEY)
+    gateway.make("/consumers", username="eve")
+    kept.take()
+    with httpx.Client(base_url=gateway.admin, trust_env=False) as admin:
+        for owner in ("eve", "bob", "eve"):
+            put = admin.put(f"/consumers/{owner}/key-auth/{made['id']}", json={"key": KEY})
+            assert put.status_code == 200, put.text
+            for _ in range(4):  # both workers
+                assert call(gateway).status_code == 200
+            assert {dict(request.headers)["x-consumer-username"] for request in kept.take()} == {owner}
+
+
 def test_hosts_and_header_names_match_in_any_letter_case(gateway: Gateway, kept: Upstream) -> None:
     gateway.make("/consumers/bob/key-auth", key=KEY)
     kept.take()

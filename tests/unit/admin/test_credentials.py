@@ -175,8 +175,42 @@ def test_a_key_under_a_new_id_moves_its_credential(gateway: Gateway) -> None:
     gateway.call("DELETE", f"/consumers/bob/key-auth/{uuid4()}", 404)
     gateway.now += 601
     gateway.call("DELETE", old, 404)
-    other = gateway.call("PUT", f"/consumers/eve/key-auth/{uuid4()}", 409, json={"key": KEY})
-    assert other["message"] == "UNIQUE violation detected on '{key=\"<hidden>\"}'"
+
+
+def test_a_put_below_another_consumer_moves_a_key(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="bob")
+    eve = gateway.post("/consumers", username="eve")
+    made = gateway.post("/consumers/bob/key-auth", key=KEY)
+    by_id, by_key = f"/consumers/eve/key-auth/{made['id']}", f"/consumers/bob/key-auth/{KEY}"
+    for method in ("GET", "PATCH", "DELETE"):
+        assert gateway.call(method, by_id, 404, json={})
+    moved = gateway.call("PUT", by_id, 200, json={"key": reference(made["id"])})
+    assert (moved["id"], moved["consumer"]) == (made["id"], {"id": eve["id"]})
+    (record,) = gateway.publisher.credentials.values()
+    assert (record.n, record.consumer, record.hmac) == (1, 2, gateway.publisher.hash_key(KEY.encode()))
+    gateway.call("PUT", by_key, 200, json={})
+    assert gateway.call("GET", f"/key-auths/{made['id']}/consumer")["username"] == "bob"
+
+
+def test_a_key_under_a_new_id_moves_to_another_consumer_where_keys_are_not_shown(tmp_path: Path) -> None:
+    for shows_keys in (False, True):
+        gateway = Gateway(tmp_path / str(shows_keys), shows_keys=shows_keys).open()
+        for name in ("bob", "eve"):
+            gateway.post("/consumers", username=name)
+        made = gateway.post("/consumers/bob/key-auth", key=KEY)
+        new = f"/consumers/eve/key-auth/{uuid4()}"
+        if shows_keys:  # a client that sees keys sends the old id
+            clash = gateway.call("PUT", new, 409, json={"key": KEY})
+            assert clash["message"] == "UNIQUE violation detected on '{key=\"<hidden>\"}'"
+        else:
+            assert gateway.call("PUT", new, 200, json={"key": KEY})["key"] == KEY
+            gateway.call("DELETE", f"/consumers/eve/key-auth/{made['id']}", 404)
+            gateway.call("DELETE", f"/consumers/bob/key-auth/{made['id']}", 204)
+            gateway.call("DELETE", "/consumers/bob", 204)
+            assert gateway.call("GET", f"/key-auths/{KEY}/consumer")["username"] == "eve"
+        gateway.post("/consumers/eve/key-auth", 409, key=KEY)
+        assert len(gateway.publisher.credentials) == 1
+        gateway.close()
 
 
 def test_answers_show_keys_only_while_the_setting_says_so(tmp_path: Path) -> None:

@@ -129,8 +129,12 @@ def test_nested_paths_read_and_write(gateway: Gateway) -> None:
     assert gateway.call("DELETE", "/routes/r/service", 405)
     assert gateway.call("GET", "/services/s/routes/r")["id"] == route["id"]
     assert gateway.call("GET", "/services/t/routes/r", 404)
-    assert gateway.call("PUT", "/services/t/routes/r", 404, json={"paths": ["/"]})
+    assert gateway.call("PATCH", "/services/t/routes/r", 404, json={"paths": ["/"]})
+    gateway.call("DELETE", "/services/t/routes/r", 404)
     assert [r["id"] for r in gateway.call("GET", "/services/s/routes")["data"]] == [route["id"]]
+    moved = gateway.call("PUT", "/services/t/routes/r", 200, json={"paths": ["/"]})
+    assert (moved["id"], moved["service"]) == (route["id"], {"id": other["id"]}), "Kong moves it, too"
+    gateway.call("PUT", f"/services/s/routes/{route['id']}", 200, json={"name": "r", "paths": ["/"]})
     assert gateway.call("GET", "/services/absent/routes", 404)
     assert gateway.call("POST", "/services/absent/routes", 404, json={"paths": ["/"]})
     for parent, field in (("services/s", "service"), ("routes/r", "route")):

@@ -201,8 +201,12 @@ def test_joining_a_tier_leaves_the_earlier_one(gateway: Gateway) -> None:
     assert gateway.call("GET", "/consumer_groups/iron/consumers/bob") == {"consumer": bob}
     assert gateway.call("GET", "/consumers/bob/consumer_groups/iron") == {"consumer_group": iron}
     for path in ("/consumer_groups/gold/consumers/bob", "/consumers/bob/consumer_groups/gold"):
-        for method in ("GET", "DELETE"):
-            assert gateway.call(method, path, 404)
+        assert gateway.call("GET", path, 404)
+        gateway.call("DELETE", path, 204)  # decK joins the new group first, then deletes the old membership
+    assert tier_of(gateway, "bob") == "iron"
+    for path in ("/consumer_groups/none/consumers/bob", "/consumer_groups/gold/consumers/none",
+                 "/consumers/none/consumer_groups/gold", "/consumers/bob/consumer_groups/none"):  # fmt: skip
+        assert gateway.call("DELETE", path, 404)
     gateway.call("DELETE", "/consumer_groups/iron/consumers/bob", 204)
     assert tier_of(gateway, "bob") is None
     gateway.post("/consumers/bob/consumer_groups", group=gold["id"])

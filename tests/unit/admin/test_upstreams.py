@@ -2,10 +2,15 @@
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import orjson
 import pytest
+import sqlalchemy as sa
 import yaml
 
+from aigw.control.store import tables
+from aigw.entities.target import address, canonical
 from conftest import Gateway
 
 TARGET = {"target": "10.0.0.1:80", "weight": 10}
@@ -32,17 +37,68 @@ def test_upstreams_and_targets_have_every_field_of_kong(gateway: Gateway) -> Non
 
 @pytest.mark.parametrize(
     ("given", "stored"),
-    [("10.0.0.1", "10.0.0.1:8000"), ("API.test:81", "api.test:81"), ("[::1]:80", "[::1]:80"), ("::1", "[::1]:8000")],
+    [
+        ("10.0.0.1", "10.0.0.1:8000"),
+        ("API.test:81", "API.test:81"),
+        ("API.test", "API.test:8000"),
+        ("[::1]:80", "[0000:0000:0000:0000:0000:0000:0000:0001]:80"),
+        ("FD00::a", "[fd00:0000:0000:0000:0000:0000:0000:000a]:8000"),
+        ("[::ffff:0a00:1]:1", "[0000:0000:0000:0000:0000:ffff:0a00:0001]:1"),
+    ],
 )
-def test_targets_are_known_by_their_canonical_address(gateway: Gateway, given: str, stored: str) -> None:
+def test_targets_are_shown_in_kongs_form_and_unique_in_every_spelling(
+    gateway: Gateway, given: str, stored: str
+) -> None:
+    gateway.post("/services", name="s", host="u")
     gateway.post("/upstreams", name="u")
     target = gateway.post("/upstreams/u/targets", target=given)
     assert target["target"] == stored
-    assert gateway.post("/upstreams/u/targets", 409, target=stored)["code"] == 5
+    called = gateway.publisher.policy["services"][0]["upstream"]["targets"]
+    host, port = address(canonical(given))
+    assert called == [{"host": host, "port": port, "weight": 100}] and host == host.lower(), "workers get one form"
+    for same in (given, stored, stored.upper(), stored.lower()):
+        assert gateway.post("/upstreams/u/targets", 409, target=same)["code"] == 5
     assert gateway.call("PATCH", f"/upstreams/u/targets/{given}", json={"weight": 7})["weight"] == 7
     assert gateway.call("PUT", f"/upstreams/u/targets/{given}", 200, json={})["id"] == target["id"]
     gateway.call("DELETE", f"/upstreams/u/targets/{given}", 204)
     gateway.call("GET", f"/upstreams/u/targets/{given}", 404)
+
+
+def test_a_target_in_another_spelling_under_a_new_id_takes_the_place_of_the_first(gateway: Gateway) -> None:
+    for name in ("u", "v"):
+        gateway.post("/upstreams", name=name)
+    old = gateway.post("/upstreams/u/targets", target="api.test:81")["id"]
+    new, other = str(uuid4()), str(uuid4())
+    body = {"target": "Api.Test:81", "weight": 7}
+    assert gateway.call("PUT", f"/upstreams/u/targets/{new}", 200, json=body)["id"] == new
+    gateway.call("DELETE", f"/upstreams/v/targets/{old}", 404)
+    gateway.call("DELETE", f"/upstreams/u/targets/{old}", 204)
+    assert [t["id"] for t in gateway.call("GET", "/upstreams/u/targets")["data"]] == [new]
+    assert gateway.call("PUT", f"/upstreams/u/targets/{other}", 409, json=body)["code"] == 5, "the same text clashes"
+    gateway.now += 601
+    gateway.call("DELETE", f"/upstreams/u/targets/{old}", 404)
+
+
+def test_targets_of_earlier_versions_go_on(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="u")
+    gateway.post("/upstreams", name="u")
+    made = gateway.post("/upstreams/u/targets", target="[::1]:80")
+    t = tables.targets
+    with gateway.control.store.writing() as session:  # type: ignore[union-attr]
+        body = orjson.dumps({**made, "target": "[::1]:80"}).decode()
+        session.connection.execute(sa.update(t).values(body=body, target="[::1]:80"))
+        session.commit()
+    gateway.close()
+    gateway.open()
+    assert gateway.call("GET", "/targets")["data"] == [made], "shown as others are"
+    health = gateway.call("GET", "/upstreams/u/health")["data"]
+    assert [(row["id"], row["target"]) for row in health] == [(made["id"], made["target"])]
+    assert gateway.publisher.policy["services"][0]["upstream"]["targets"][0]["host"] == "[::1]"
+    assert gateway.call("GET", "/upstreams/u/targets/::1:80", 404)
+    assert gateway.call("GET", "/upstreams/u/targets/[0::1]:80")["id"] == made["id"]
+    assert gateway.post("/upstreams/u/targets", 409, target="[::0:1]:80")["code"] == 5
+    gateway.call("PUT", f"/upstreams/u/targets/{made['id']}", 200, json={"target": "[::1]:80", "weight": 3})
+    assert gateway.call("GET", "/targets")["data"][0]["target"] == made["target"]
 
 
 @pytest.mark.parametrize(
@@ -97,15 +153,27 @@ def test_marks_take_a_target_out_and_health_shows_them(gateway: Gateway) -> None
     def health() -> dict[str, str]:
         return {row["target"]: row["health"] for row in gateway.call("GET", "/upstreams/u/health")["data"]}
 
-    assert set(health().values()) == {"HEALTHCHECKS_OFF"}
+    def whole() -> str:
+        return str(gateway.call("GET", "/upstreams/u/health?balancer_health=1")["data"]["health"])
+
+    assert (set(health().values()), whole()) == ({"HEALTHCHECKS_OFF"}, "HEALTHCHECKS_OFF")
+    gateway.call("PUT", f"/upstreams/u/targets/{two['target']}/unhealthy", 204)
+    assert health() == {one["target"]: "HEALTHCHECKS_OFF", two["target"]: "UNHEALTHY"}, "a mark works without checks"
+    assert whole() == "HEALTHCHECKS_OFF"
+    shown = {row["target"]: row["data"]["weight"] for row in gateway.call("GET", "/upstreams/u/health")["data"]}
+    assert shown[two["target"]] == {"total": 100, "available": 0, "unavailable": 100}
+    gateway.call("PUT", f"/upstreams/u/targets/{one['target']}/unhealthy", 204)
+    assert whole() == "UNHEALTHY" and gateway.publisher.policy["services"][0]["upstream"]["targets"] == []
+    for target in (one, two):
+        gateway.call("PUT", f"/upstreams/u/targets/{target['id']}/healthy", 204)
     gateway.call("PATCH", "/upstreams/u", json={"healthchecks": {"passive": {"unhealthy": {"tcp_failures": 1}}}})
     assert set(health().values()) == {"HEALTHY"}
     gateway.call("PUT", f"/upstreams/u/targets/{one['target']}/unhealthy", 204)
     assert health() == {one["target"]: "UNHEALTHY", two["target"]: "HEALTHY"}
     assert [t["host"] for t in gateway.publisher.policy["services"][0]["upstream"]["targets"]] == ["10.0.0.2"]
     gateway.call("POST", f"/upstreams/u/targets/{two['id']}/unhealthy", 204)
-    whole = gateway.call("GET", "/upstreams/u/health?balancer_health=1")["data"]
-    assert (whole["health"], whole["name"]) == ("UNHEALTHY", "u")
+    facts = gateway.call("GET", "/upstreams/u/health?balancer_health=1")["data"]
+    assert (facts["health"], facts["name"]) == ("UNHEALTHY", "u")
     for target in (one, two):
         gateway.call("PUT", f"/upstreams/u/targets/{target['id']}/healthy", 204)
     assert set(health().values()) == {"HEALTHY"}

@@ -14,6 +14,7 @@ from aigw.control.file.dump import Rows
 from aigw.control.store.origin import Origin, name_of
 from aigw.control.store.rows import NO_SECTIONS, SECTIONS, Sections
 from aigw.entities import KINDS
+from aigw.entities.target import canonical
 from aigw.types import JsonDict
 
 _HIDDEN: Final = "***"
@@ -157,7 +158,7 @@ def _called(kind: str, body: JsonDict, digest: bytes, names: Mapping[str, str]) 
         return (kind, owner, body["group"]), f"{owner} {body['group']}"
     if kind == "targets":
         owner = names.get(body["upstream"]["id"], "")
-        return (kind, owner, body["target"]), f"{body['target']} of {owner}"
+        return (kind, owner, canonical(body["target"])), f"{body['target']} of {owner}"
     if kind == "plugins":
         scope = [f"{field} {names.get(body[field]['id'])}" for field in KINDS[kind].foreign if body[field]]
         title = f"{body['name']} on {', '.join(scope) or 'everything'}"

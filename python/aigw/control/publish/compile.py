@@ -29,7 +29,7 @@ from aigw.entities import (
     Tier,
 )
 from aigw.entities.host import canonical_host
-from aigw.entities.target import address
+from aigw.entities.target import address, canonical
 from aigw.entities.upstream import Upstream
 from aigw.plugins.acl import compile as acl
 from aigw.plugins.acl.schema import AclConfig
@@ -455,7 +455,7 @@ class _Candidates:
 def _upstream(upstream: KongUpstream, targets: list[Target], marked: Collection[str]) -> JsonDict:
     bounds = upstream.healthchecks.passive.unhealthy
     live = [target for target in targets if target.weight and target.id not in marked]
-    places = [(*address(target.target), target.weight) for target in live]
+    places = [(*address(canonical(target.target)), target.weight) for target in live]
     return {
         "host_header": upstream.host_header,
         "hash": [{"by": by, "name": name} for by, name in upstream.parts()],

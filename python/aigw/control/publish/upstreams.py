@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 from aigw.control.publish.compile import World
 from aigw.entities.host import canonical_host
+from aigw.entities.target import canonical
 
 
 def address(url: str) -> str:
@@ -29,6 +30,6 @@ def by_services(world: World) -> dict[str, list[str]]:
         entity = service.entity
         _, targets = shared.get(canonical_host(entity.host), (None, None))
         own = [f"{canonical_host(entity.host)}:{entity.port}"]
-        for one in own if targets is None else [target.target for target in targets]:
+        for one in own if targets is None else [canonical(target.target) for target in targets]:
             found.setdefault(one, []).append(entity.name or entity.id)
     return found

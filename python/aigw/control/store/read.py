@@ -9,7 +9,18 @@ import sqlalchemy as sa
 
 from aigw.control.store import tables
 from aigw.control.store.origin import ReadOnly
-from aigw.control.store.rows import DEFAULT_TIER, LEDGER, LINE_SHIFT, SECTIONS, SHIFTED, V1, Row, Sections, row_of
+from aigw.control.store.rows import (
+    DEFAULT_TIER,
+    FORMER,
+    LEDGER,
+    LINE_SHIFT,
+    SECTIONS,
+    SHIFTED,
+    V1,
+    Row,
+    Sections,
+    row_of,
+)
 from aigw.types import JsonDict
 
 
@@ -102,6 +113,13 @@ class StoreReader:
         """Raises ReadOnly if the Admin API would change an entity of the file."""
         if row.origin is not None and not file:
             raise ReadOnly(row.body, row.origin._replace(line=row.origin.line + self.line_shift(kind)))
+
+    def was_below(self, kind: str, key: str, parents: Mapping[str, str], now: int) -> bool:
+        """Whether an entity had this id below these parents until a moment ago (`WriteSession.note_former`)."""
+        c = tables.meta.c
+        found = self.connection.scalar(sa.select(c.value).where(c.key == f"{FORMER}/{kind}/{key.lower()}"))
+        until, _, noted = (found or "0").partition(" ")
+        return int(until) > now and parents.items() <= orjson.loads(noted).items()
 
     def members(self, tier: str) -> Iterator[Row]:
         """The consumers of a tier, by id, streamed."""

@@ -37,6 +37,9 @@ SEALED_KEYS: Final = "sealed_keys"
 NO_SECTIONS: Final[Sections] = {}
 LINE_SHIFT: Final = "consumer_lines"
 """The key of `meta` with the lines that the file's consumers have moved by since their origins were written."""
+FORMER: Final = "former"
+"""The keys of `meta` with the former ids of entities begin so: `former/<kind>/<id>`. The value has the end of the note, in ten digits of unix
+seconds, and the parents."""
 SHIFTED: Final = ("consumers", "keyauth_credentials", "acls")
 """Kinds whose origins have lines that move so: a line more in the file would rewrite a million rows."""
 SETTINGS: Final = "settings"
@@ -125,7 +128,7 @@ def columns_of(kind: EntityKind, row: Row) -> JsonDict:
     if kind.numbered:
         values["n"] = row.n
     for name in _TEXTS[kind.name]:
-        values[name] = body[name]
+        values[name] = kind.key_of(body[name]) if name == kind.endpoint_key and body[name] else body[name]
     for name in kind.foreign:
         values[name] = body[name]["id"] if body[name] else None
     if kind.name == "keyauth_credentials":

@@ -15,6 +15,7 @@ from aigw.control.store.origin import Origin, content_hash
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import (
     DEFAULT_TIER,
+    FORMER,
     LINE_SHIFT,
     SEALED_KEYS,
     SETTINGS,
@@ -97,6 +98,13 @@ class WriteSession(StoreReader):
         self._retag(kind.name, after.id, None, body.get("tags"))
         self.changes.append(Change(kind.name, row, after))
         return after
+
+    def note_former(self, kind: EntityKind, row: Row, until: int) -> None:
+        """Remember until then (unix seconds) that the entity had this id below its parents (`StoreReader.was_below`)."""
+        parents = {field: row.body[field]["id"] for field in kind.foreign if row.body[field]}
+        value = f"{until:010d} {orjson.dumps(parents).decode()}"
+        note = sa.insert(tables.meta).prefix_with("OR REPLACE")
+        self.connection.execute(note.values(key=f"{FORMER}/{kind.name}/{row.id}", value=value))
 
     def join(self, consumer: Row, tier: str | None) -> Row:
         """Replace the tier of a consumer. Raises ReadOnly."""
@@ -207,7 +215,10 @@ class WriteSession(StoreReader):
         self.connection.commit()
 
     def purge(self, now: int, most: int = 1000) -> int:
-        """Delete up to `most` expired credentials of the Admin API. Returns their number."""
+        """Delete up to `most` expired credentials of the Admin API, and old notes of former ids. Returns the number of credentials."""
+        c = tables.meta.c
+        ended = (c.key.startswith(f"{FORMER}/"), c.value < f"{now:010d}")
+        self.connection.execute(sa.delete(tables.meta).where(*ended))
         k = tables.keyauth_credentials
         query = sa.select(k).where(k.c.expires_at > 0, k.c.expires_at <= now, k.c.origin.is_(None)).limit(most)
         rows = [row_of(k.name, r) for r in self.connection.execute(query)]
