@@ -96,6 +96,25 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+_SIZE: Final = re.compile(r"([0-9]{1,15})(KiB|MiB|GiB)?\Z", re.ASCII)
+_BYTES: Final = {None: 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _bytes(low: int, high: int) -> Callable[[str], int]:
+    """A size, in bytes: a number of them, or one with a unit (`256MiB`, `1GiB`)."""
+
+    def parse(text: str) -> int:
+        found = _SIZE.match(text)
+        value = int(found[1]) * _BYTES[found[2]] if found else -1
+        if not low <= value <= high:
+            raise ConfigError(
+                f"'{text}' is not a size from {low} to {high} bytes: write it as in 268435456, 256MiB, 1GiB"
+            )
+        return value
+
+    return parse
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -186,7 +205,7 @@ class Settings:
         _whole(1, 1_000_000), "8192", "requests in flight in one worker; more are answered 503"
     )
     max_body_bytes: int = _setting(
-        _whole(1, 2**40), str(10 * 1024 * 1024), "larger request bodies are answered 413 before they are read"
+        _bytes(1, 2**40), str(10 * 1024 * 1024), "larger request bodies are answered 413 before they are read"
     )
     max_body_members: int = _setting(
         _whole(1000, 2**32),
@@ -194,9 +213,10 @@ class Settings:
         "JSON bodies on /v1 with more members and elements are answered 400: each costs more time than its bytes",
     )
     body_memory: int = _setting(
-        _whole(2**20, 2**40),
+        _bytes(2**20, 2**40),
         str(256 * 1024 * 1024),
-        "bytes of request bodies and of answers that wait for slow clients, held at once in one worker; a body beyond is answered 503",
+        "bytes (or as in 1GiB) of request bodies and of answers that wait for slow clients, held at once in one worker; a body beyond is"
+        " answered 503",
     )
     body_memory_part: int = _setting(
         _whole(1, 100),
@@ -205,10 +225,10 @@ class Settings:
         " one body of any allowed size always fits",
     )
     max_config_bytes: int = _setting(
-        _whole(2**20, 2**31),
+        _bytes(2**20, 2**31),
         str(64 * 1024 * 1024),
-        "bytes of the largest configuration, as a file or sent to the Admin API, with 62,500 keys and values for each MiB: by default about"
-        " 400,000 consumers with a key each; `aigw check` and the other verbs read it, too",
+        "bytes (or as in 64MiB) of the largest configuration, as a file or sent to the Admin API, with 62,500 keys and values for each MiB: by"
+        " default about 400,000 consumers with a key each; `aigw check` and the other verbs read it, too",
     )
     keep_alive: float = _setting(
         _seconds(1, 3600),

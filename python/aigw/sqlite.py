@@ -20,12 +20,13 @@ from aigw.errors import ConfigError, StoreError
 BUSY_SECONDS: Final = 5
 KEPT_LOG: Final = 16 << 20
 """Bytes that the write-ahead log keeps on the disk after a large transaction."""
+UNLOCK: Final = "end that one (`fuser` with the file names it), then try again"
 _REPAIRS: Final = {
     "SQLITE_FULL": "; free some space on that disk",
     "SQLITE_CORRUPT": "; restore it from a backup",
     "SQLITE_NOTADB": "; restore it from a backup",
-    "SQLITE_BUSY": "; another process has locked it: end that one (`fuser` with the file names it), then try again",
-    "SQLITE_LOCKED": "; another process has locked it: end that one (`fuser` with the file names it), then try again",
+    "SQLITE_BUSY": f"; another process has locked it: {UNLOCK}",
+    "SQLITE_LOCKED": f"; another process has locked it: {UNLOCK}",
 }
 
 
@@ -41,6 +42,12 @@ def readable_errors(path: Path, called: str) -> Iterator[None]:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         repair = _REPAIRS.get(getattr(cause, "sqlite_errorname", ""), "")
         raise StoreError(f"{called} {path} cannot be used: {cause}; nothing of this was changed{repair}") from error
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether an error of SQLAlchemy or the driver says that another one has the lock."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return getattr(cause, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 class Place:

@@ -86,6 +86,12 @@ def test_the_text_of_settings_hides_secrets() -> None:
     [
         ({"data": ""}, {}, "--data is empty: give it a value, or leave it out"),
         ({"config": ""}, {"AIGW_CONFIG": "f.yaml"}, "--config is empty"),
+        (
+            {},
+            {"AIGW_BODY_MEMORY": "1gib"},
+            "AIGW_BODY_MEMORY: '1gib' is not a size from 1048576 to 1099511627776 bytes: write it as in",
+        ),
+        ({}, {"AIGW_MAX_CONFIG_BYTES": "2049MiB"}, "'2049MiB' is not a size from 1048576 to 2147483648 bytes"),
         ({"workers": "0"}, {}, "--workers: '0' is not a whole number from 1 to 64"),
         ({}, {"AIGW_WORKERS": "x"}, "AIGW_WORKERS: 'x'"),
         ({"drain_timeout": "nan"}, {}, "--drain-timeout: 'nan' is not a number of seconds"),

@@ -10,7 +10,8 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from contextlib import nullcontext
+from typing import Any, Final
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -22,14 +23,17 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from aigw import __version__
-from aigw.admin import body, config, page
-from aigw.admin.call import Answer, Call, Methods
+from aigw._native import give_back_memory
+from aigw.admin import arrival, body, config, page
+from aigw.admin.arrival import Budget, Patience, Rest
+from aigw.admin.call import Answer, Call, Handler, Methods
 from aigw.admin.context import Admin
 from aigw.admin.credentials import without_key
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.admin.guard import Guard
 from aigw.admin.info import readiness
 from aigw.admin.paths import find
+from aigw.admin.unsupported import lacking
 from aigw.errors import AigwError
 from aigw.telemetry.faults import is_fault
 from aigw.types import JsonDict
@@ -41,16 +45,11 @@ READYZ: Final = "/readyz"
 PROBES: Final = ("/livez", READYZ)
 """Paths that load balancers and kubelets ask, without a token and by any Host."""
 _WITH_BODY: Final = ("POST", "PUT", "PATCH")
+BODIES: Final = 4 * body.MAX_BYTES
+"""Bytes that the bodies of all requests hold together. Configurations have as much again as the largest one may have."""
 
 
 log = logging.getLogger("aigw.admin")
-
-
-class Patience(NamedTuple):
-    """Bounds of a body's way: one silence, and the whole of it."""
-
-    silence_s: float
-    total_s: float
 
 
 class AdminApp:
@@ -62,6 +61,8 @@ class AdminApp:
         self._guard = guard
         self._patience = patience
         self._faulted = faulted
+        self._bodies = Budget(BODIES, give_back_memory)
+        self._texts = Budget(admin.configuration.most + config.ENVELOPE, give_back_memory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or take part in the server's lifespan."""
@@ -69,8 +70,11 @@ class AdminApp:
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             started = time.perf_counter()
-            request = Request(scope, receive)
+            rest = Rest(scope, receive)
+            request = Request(scope, rest)
             response = await self._respond(request)
+            if "connection" not in response.headers and not await rest.discard():
+                response.headers["Connection"] = "close"
             response.headers["X-Request-Id"] = _request_id(scope)
             response.headers["X-Kong-Admin-Latency"] = str(round((time.perf_counter() - started) * 1000))
             response.headers["Server"] = f"aigw/{__version__}"
@@ -116,7 +120,7 @@ class AdminApp:
         segments = [unquote(s, errors="replace") for s in path.split("/")[1:]]
         methods = find(segments)
         if methods is None:
-            return _json(404, {"message": "Not found"})
+            raise lacking(segments)
         allowed = _allowed(methods)
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
@@ -127,12 +131,17 @@ class AdminApp:
         handler = methods.get("GET" if is_read else request.method)
         if handler is None:
             return _json(405, {"message": "Method not allowed"}, {"Allow": allowed})
-        data: JsonDict = {}
-        if request.method in _WITH_BODY:
-            is_text = any(methods is m for m in config.TEXTS)
-            most = self._admin.configuration.most + config.ENVELOPE if is_text else body.MAX_BYTES
-            raw = await _bytes(request, most, self._patience)
-            data = await (_configuration(request, raw) if is_text else _data(request, raw))
+        if request.method not in _WITH_BODY:
+            return await self._answer(request, path, handler, {})
+        is_text = any(methods is m for m in config.TEXTS)
+        budget, most = (self._texts, self._texts.most) if is_text else (self._bodies, body.MAX_BYTES)
+        with budget.claim() as claim:
+            raw = await arrival.read(request, most, self._patience, claim)
+            async with budget.alone if len(raw) > arrival.LARGE else nullcontext():
+                data = await (_configuration(request, raw) if is_text else _data(request, raw))
+                return await self._answer(request, path, handler, data)
+
+    async def _answer(self, request: Request, path: str, handler: Handler, data: JsonDict) -> Response:
         now = self._admin.now()
         counts = Counter(name for name, _ in request.query_params.multi_items())
         repeated = [name for name, count in counts.items() if count > 1]
@@ -181,7 +190,7 @@ async def _configuration(request: Request, raw: bytes) -> JsonDict:
     if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
         try:
             if len(raw) > body.MAX_BYTES:
-                raise _too_large(body.MAX_BYTES)
+                raise arrival.too_large(body.MAX_BYTES)
             form = await _data(request, raw)
         except Refusal as refusal:
             raise config.unreadable() if refusal.status == 400 else refusal from None
@@ -189,39 +198,10 @@ async def _configuration(request: Request, raw: bytes) -> JsonDict:
     return await asyncio.to_thread(config.text_in, raw, kind)
 
 
-async def _bytes(request: Request, most: int, patience: Patience) -> bytes:
-    declared = request.headers.get("content-length", "0")
-    if declared.isascii() and declared.isdigit() and int(declared) > most:
-        raise _too_large(most)
-    parts, size, stream = [], 0, request.stream()
-    try:
-        async with asyncio.timeout(patience.total_s):
-            while True:
-                async with asyncio.timeout(patience.silence_s):
-                    part = await anext(stream, None)
-                if part is None:
-                    break
-                size += len(part)
-                if size > most:
-                    raise _too_large(most)
-                parts.append(part)
-    except TimeoutError:
-        message = f"the body did not arrive in time: {patience.silence_s:g} s of silence, {patience.total_s:g} s in all"
-        raise Refusal(408, {"message": message}, {"Connection": "close"}) from None
-    if size and (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
-        message = f"a body with Content-Encoding '{coding[:64]}' cannot be read: send it without an encoding"
-        raise Refusal(415, {"message": message}, {"Accept-Encoding": "identity"})
-    return b"".join(parts)
-
-
 def _request_id(scope: Scope) -> str:
     """The id of a request, made when it is first asked for."""
     made: str = scope.setdefault("state", {}).setdefault("aigw_request_id", uuid4().hex)
     return made
-
-
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, {"message": f"the body is larger than {most} bytes"}, {"Connection": "close"})
 
 
 async def _multipart(request: Request, raw: bytes) -> JsonDict:

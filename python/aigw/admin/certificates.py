@@ -34,7 +34,7 @@ class Certificates(Hooks):
 
     def find(self, engine: Engine, reader: StoreReader, key: str, fixed: Mapping[str, str]) -> Row | None:
         """By the name of an SNI."""
-        sni = reader.get(SNIS.name, "name", key, engine.now)
+        sni = reader.get(SNIS.name, "name", SNIS.key_of(key), engine.now)
         return None if sni is None else reader.get(self.kind.name, "id", sni.body["certificate"]["id"], engine.now)
 
     def typed(self, engine: Engine, given: JsonDict, row: Row | None) -> JsonDict:
@@ -61,7 +61,7 @@ class Certificates(Hooks):
         snis = given.get("snis")
         if snis is None:
             snis = []
-        if name is not None and isinstance(snis, list) and name not in snis:
+        if name is not None and isinstance(snis, list) and SNIS.key_of(name) not in map(_folded, snis):
             snis = [*snis, name]
         return {**given, "snis": snis}
 
@@ -88,13 +88,16 @@ class Certificates(Hooks):
             raise SchemaViolation(
                 {"snis": f"at most {MOST_NAMES} names: make another certificate with the same pair for more"}
             )
-        owners = {row.body["name"]: row.body["certificate"]["id"] for row in reader.among(SNIS.name, "name", names)}
+        folded = [SNIS.key_of(name) for name in names]
+        owners = {
+            _folded(row.body["name"]): row.body["certificate"]["id"] for row in reader.among(SNIS.name, "name", folded)
+        }
         seen = set[str]()
-        for name in names:  # the schema refuses other values
-            if name in seen:
+        for name, key in zip(names, folded, strict=True):  # the schema refuses other values
+            if key in seen:
                 raise SchemaViolation({"snis": f"{name} is duplicated"})
-            seen.add(name)
-            other = owners.get(name)
+            seen.add(key)
+            other = owners.get(key)
             if other is not None and other != given["id"]:
                 raise SchemaViolation({"snis": f"{name} already associated with existing certificate '{other}'"})
 
@@ -151,12 +154,21 @@ class Services(Hooks):
 
 def _set_names(session: WriteSession, key: str, wanted: list[str], now: int) -> None:
     """Make the SNIs of a certificate these. Raises ReadOnly."""
-    there = {row.body["name"]: row for row in session.those(SNIS.name, {"certificate": key})}
-    for name in there.keys() - set(wanted):
-        session.delete(SNIS, there[name])
-    for name in (name for name in wanted if name not in there):
-        made: dict[str, Any] = {"id": str(uuid4()), "created_at": now, "updated_at": now, "name": name, "tags": None}
-        session.put(SNIS, {**made, "certificate": {"id": key}}, None)
+    there = {_folded(row.body["name"]): row for row in session.those(SNIS.name, {"certificate": key})}
+    names = {_folded(name): name for name in wanted}
+    for folded in there.keys() - names.keys():
+        session.delete(SNIS, there[folded])
+    for folded, name in names.items():
+        row = there.get(folded)
+        if row is None:
+            made: JsonDict = {"id": str(uuid4()), "created_at": now, "updated_at": now, "name": name, "tags": None}
+            session.put(SNIS, {**made, "certificate": {"id": key}}, None)
+        elif row.body["name"] != name:
+            session.put(SNIS, {**row.body, "name": name, "updated_at": now}, row)
+
+
+def _folded(name: Any) -> Any:
+    return SNIS.key_of(name) if isinstance(name, str) else name
 
 
 def _opened(row: Row, field: str, publisher: Publisher) -> str | None:

@@ -13,6 +13,7 @@ from aigw.admin.body import Form, refuse_twice
 from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.envelope import Refusal, bad_request
 from aigw.config import ConfigErrors
+from aigw.config.source import MAX_FINDINGS
 from aigw.control.file.in_force import POSTED
 from aigw.schema.violations import MOST_FOUND
 from aigw.types import JsonDict
@@ -87,7 +88,8 @@ def refused(error: ConfigErrors) -> Refusal:
     one = error.findings[0]
     position = f"{one.file}:{one.line}:{one.col}: " if one.line else f"{one.file}: "
     message = f"{position}{one.path + ': ' if one.path else ''}{one.message}"
-    message += f" (and {count - 1} more)" if count > 1 else ""
+    least = "at least " if count >= MAX_FINDINGS else ""  # the check stops there
+    message += f" (and {least}{count - 1} more)" if count > 1 else ""
     shown = error.findings[:MOST_FOUND]
     fields = {finding.path or "@config": finding.message for finding in reversed(shown)}
     body = {"name": "invalid declarative configuration", "message": f"declarative config is invalid: {message}"}

@@ -81,9 +81,9 @@ def unique_violation(error: UniqueViolation) -> Refusal:
     return coded(409, 5, "unique constraint violation", message, error.fields)
 
 
-def unsupported(message: str) -> Refusal:
-    """Code 12."""
-    return coded(405, 12, "operation unsupported", message)
+def lacking(part: str, status: int = 404) -> Refusal:
+    """A part of Kong that the gateway does not have."""
+    return Refusal(status, {"message": f"{part} is not supported by aigw"})
 
 
 def read_only(error: ReadOnly) -> Refusal:

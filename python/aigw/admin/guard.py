@@ -1,8 +1,8 @@
 """Access to the Admin API, decided from the headers before the path.
 
-In: request headers. Out: None, or the status and message of a refusal. Not exactly one Host gets 400, a foreign one (DNS rebinding) or a
-foreign Origin (another site's page) 403. In token mode every request without the token (Kong-Admin-Token, or a bearer) gets 401, and
-so does one with two: another reader of the request could take the other. A sender with the token may
+In: request headers. Out: None, or the status and message of a refusal. Not exactly one Host, or an empty one, gets 400, a foreign one
+(DNS rebinding) or a foreign Origin (another site's page) 403. In token mode every request without the token (Kong-Admin-Token, or a
+bearer) gets 401, and so does one with two: another reader of the request could take the other. A sender with the token may
 use any Host: a rebound page does not have the token, and host names that other systems assign must work. The Admin API never sends
 CORS headers.
 """
@@ -33,6 +33,8 @@ class Guard:
             lines.setdefault(name, []).append(value)
         if len(hosts := lines.get("host", [])) != 1:
             return 400, f"the request has {len(hosts)} Host headers: send exactly one"
+        if not hosts[0].strip():
+            return 400, "the Host header is empty: send the address of the Admin API"
         host, known = hosts[0], self._has_token(lines)
         if not known and not self._is_ours(host):
             return 403, f"the Host '{host[:128]}' is not this Admin API's: use its address{self._or_token()}"

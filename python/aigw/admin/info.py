@@ -58,10 +58,10 @@ def root(admin: Admin) -> JsonDict:
 
 def status(admin: Admin) -> JsonDict:
     """GET /status."""
-    slots = admin.publisher.slots()
+    slots = _workers(admin)
     in_flight = sum(int(s["in_flight"]) for s in slots)
     return {
-        "database": {"reachable": _reachable(admin)},
+        "database": {"reachable": _reachable(admin) and not admin.store.is_locked()},
         "memory": {"workers_lua_vms": [], "lua_shared_dicts": {}},
         "server": {
             "connections_accepted": 0,
@@ -119,14 +119,23 @@ def readiness(admin: Admin) -> dict[str, bool]:
     return {
         "store": _reachable(admin),
         "snapshot": admin.publication.in_force.generation > 0,
-        "workers": _serve(admin.publisher.slots()),
+        "workers": _serve(_workers(admin)),
     }
 
 
 def _serve(slots: list[dict[str, Any]]) -> bool:
     """Whether a worker serves, and none stands still: the kernel gives connections to that one, too."""
-    ready = [slot for slot in slots if slot["state"] == "ready"]
-    return bool(ready) and all(slot["silent_ms"] < SILENT_MS for slot in ready)
+    states = {slot["state"] for slot in slots}
+    return "ready" in states and "silent" not in states
+
+
+def _workers(admin: Admin) -> list[dict[str, Any]]:
+    """The slots in use. A worker that serves and stands still is `silent`."""
+    slots = admin.publisher.slots()
+    return [
+        {**slot, "state": "silent"} if slot["state"] == "ready" and slot["silent_ms"] >= SILENT_MS else slot
+        for slot in slots
+    ]
 
 
 def schema(name: str) -> JsonDict | None:

@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from aigw import sqlite
 from aigw.admin import balancing, config, envelope, groups, info, limits, tiers, usage
 from aigw.admin.call import Answer, Call, Handler, Methods, found, page_of
 from aigw.admin.credentials import without_key
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
 from aigw.admin.kinds import hooks_of
+from aigw.admin.unsupported import COLLECTIONS as LACKING
+from aigw.admin.unsupported import EMPTY, ENTITIES, empty
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS, EntityKind
+from aigw.entities.plugin import KONGS
 from aigw.plugins import PLUGINS
 from aigw.types import JsonDict
 
@@ -30,8 +34,6 @@ CHILDREN: Final = {
 """(parent's segment, child's segment) -> (parent, child, the child's reference)."""
 TAGGED_AS: Final = {"tiers": "consumer_groups"}
 """Tables whose entities have another name in Kong's API."""
-EMPTY: Final = ("vaults", "keys", "key-sets")
-"""Collections that Kong's clients always list. They are always empty here."""
 
 
 def find(segments: list[str]) -> Methods | None:
@@ -76,7 +78,7 @@ def find(segments: list[str]) -> Methods | None:
         case ["consumers", key, "consumer_groups", group]:
             return groups.membership(group, key, "consumer_group")
         case [name] if name in EMPTY:
-            return {"GET": lambda _: Answer(200, {"data": [], "next": None}), "POST": lambda _: _refuse_write(name)}
+            return empty(name)
         case [name] if name in COLLECTIONS:
             return _collection(COLLECTIONS[name], None)
         case [name, key] if name in COLLECTIONS:
@@ -238,15 +240,18 @@ def _schemas(rest: list[str]) -> Methods | None:
         case ["plugins", name]:
             schema = info.plugin_schema(name)
             wrong = Refusal(404, {"message": f"No plugin named '{name[:128]}'"})
+            wrong = envelope.lacking(f"plugin '{name}'") if name in KONGS else wrong
         case ["consumer_groups", "validate"]:
             return {"POST": validate(KINDS["tiers"])}
         case [name, "validate"] if name in tiers.SPECS:
             return {"POST": lambda call: _validate_spec(call, name)}
         case [name, "validate"] if name in KINDS:
             return {"POST": validate(KINDS[name])}
+        case [name, "validate"]:
+            raise _no_entity(name)
         case [name]:
             schema = info.schema(name)
-            wrong = Refusal(404, {"message": f"No entity named '{name[:128]}'"})
+            wrong = _no_entity(name)
         case _:
             return None
 
@@ -258,13 +263,15 @@ def _schemas(rest: list[str]) -> Methods | None:
     return {"GET": get}
 
 
+def _no_entity(name: str) -> Refusal:
+    if name in ENTITIES or name in LACKING:
+        return envelope.lacking(f"entity '{name}'")
+    return Refusal(404, {"message": f"No entity named '{name[:128]}'"})
+
+
 def _validate_spec(call: Call, name: str) -> Answer:
     tiers.check_spec(name, call.data)
     return Answer(200, {"message": "schema validation successful"})
-
-
-def _refuse_write(name: str) -> Answer:
-    raise envelope.unsupported(f"cannot create '{name}' entities: not supported in this version")
 
 
 def _ready(call: Call) -> Answer:
@@ -277,6 +284,10 @@ def _ready(call: Call) -> Answer:
     if checks["snapshot"] and (behind := call.admin.publication.in_force.error):
         # Workers still serve the snapshot in force: a 503 would make a load balancer turn this into an outage.
         lines[list(checks).index("snapshot")] = f"[!]snapshot behind the store: {behind}"
+    if (
+        checks["store"] and call.admin.store.is_locked()
+    ):  # calls need no store, so this is no reason to take them elsewhere
+        lines[list(checks).index("store")] = f"[!]store is locked by another process: {sqlite.UNLOCK}"
     return Answer(status, "\n".join([*lines, f"readyz check {word}"]) + "\n")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from aigw.config.finding import Path
-from aigw.config.patterns import matches
+from aigw.config.patterns import Names
 from aigw.config.source import Source
 from aigw.entities.model import ModelSpec
 from aigw.entities.rates import nano_dollars
@@ -21,11 +21,12 @@ _OF_OUTPUT: Final = ("tokens", "output_tokens", "spend")
 def check_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, TierSpec]) -> None:
     """Add an error for each bound that is below the smallest chat call of every model that its tier allows."""
     for name, tier in tiers.items():
-        allowed = [spec for model, spec in models.items() if _allows(tier, model, spec)]
+        bounds = list(_bounds(tier))
+        allowed = list(_allowed(tier, models).values()) if bounds else []
         if not allowed:
             continue
         least = _least(tier, allowed)
-        for path, meter, bound in _bounds(tier):
+        for path, meter, bound in bounds:
             if 0 < bound < least[meter]:
                 source.add(("tiers", name, *path), _text(meter, least[meter]))
 
@@ -33,7 +34,8 @@ def check_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mappin
 def warn_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, TierSpec]) -> None:
     """Add a warning for each limit that reserves whole budgets, or that counts only zeros."""
     for name, tier in tiers.items():
-        uncapped = [] if tier.output.max_tokens is not None else list(_uncapped(tier, models))
+        is_capped = tier.output.max_tokens is not None or not any(limit.meter in _OF_OUTPUT for limit in tier.limits)
+        uncapped = [] if is_capped else _uncapped(tier, models)
         free = tier.price is not None and tier.price.is_free()
         for index, limit in enumerate(tier.limits):
             path: Path = ("tiers", name, "limits", index, limit.meter)
@@ -81,17 +83,18 @@ def _text(meter: str, least: int) -> str:
     return f"no chat call could ever pass: the {what} {least} tokens"
 
 
-def _allows(tier: TierSpec, name: str, spec: ModelSpec) -> bool:
-    models, features = tier.allow.models, tier.allow.features
-    return _any(models, name) and all(_any(features, feature) for feature in spec.features)
+def _allowed(tier: TierSpec, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    """The models that calls of a tier may name."""
+    names, features = Names(tier.allow.models), Names(tier.allow.features)
+    return {
+        name: spec
+        for name, spec in models.items()
+        if name in names and all(feature in features for feature in spec.features)
+    }
 
 
-def _any(patterns: Iterable[str], name: str) -> bool:
-    return any(matches(pattern, name) for pattern in patterns)
-
-
-def _uncapped(tier: TierSpec, models: Mapping[str, ModelSpec]) -> Iterator[str]:
-    return (name for name, spec in models.items() if spec.max_output_tokens is None and _allows(tier, name, spec))
+def _uncapped(tier: TierSpec, models: Mapping[str, ModelSpec]) -> list[str]:
+    return [name for name, spec in _allowed(tier, models).items() if spec.max_output_tokens is None]
 
 
 def _listed(names: list[str]) -> str:

@@ -105,7 +105,7 @@ class CertificatesCheck:
     def _sni(self, path: Path, own: JsonDict, certificate: str, written: Any) -> None:
         name = own.get("name")
         if isinstance(name, str):
-            earlier = self._names.setdefault(name, path)
+            earlier = self._names.setdefault(name.lower(), path)
             if earlier is not path:
                 line = self._source.line(earlier)
                 self._source.add((*path, "name"), f"the name '{name}' stands twice: first in line {line}")

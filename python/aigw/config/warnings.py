@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aigw.config.budgets import warn_budgets
 from aigw.config.finding import Path
-from aigw.config.patterns import matches
+from aigw.config.patterns import Names
 from aigw.config.secret import secret_path
 from aigw.config.source import MAX_FINDINGS, Source
 from aigw.config.suggest import nearest
@@ -50,12 +50,13 @@ def warn(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, Ti
 
 
 def _patterns(source: Source, path: Path, patterns: Iterable[str], names: Iterable[str], kind: str) -> None:
-    known = list(names)
+    known = dict.fromkeys(names)
     for index, pattern in enumerate(patterns):
-        if pattern.strip("*") == "" or any(matches(pattern, name) for name in known):
+        one = Names([pattern])
+        if pattern.strip("*") == "" or pattern in known or any(name in one for name in known):
             continue
         text = f"no {kind} {'matches' if '*' in pattern else 'is called'} '{pattern}': this entry allows nothing"
-        source.warn((*path, index), text, suggestion=nearest(pattern, known))
+        source.warn((*path, index), text, suggestion=nearest(pattern, list(known)))
 
 
 def _timeouts(source: Source, path: Path, timeouts: Any) -> None:

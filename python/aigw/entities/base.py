@@ -51,6 +51,8 @@ class EntityKind:
     """Foreign fields whose target takes this entity along when it is deleted. The target of another field cannot be deleted."""
     path: str = ""
     """Its name in the Admin API's paths, if it differs from `name`."""
+    lacks: tuple[str, ...] = ()
+    """Fields that Kong has and this gateway lacks: refused by name."""
     served: bool = True
     """Whether the generic engine serves it at its own path."""
     numbered: bool = True

@@ -3,8 +3,8 @@
 from typing import Any
 
 from aigw.entities.base import Entity, EntityKind
-from aigw.schema.fields import FieldErrors
-from aigw.schema.violations import SchemaViolation, check, merge, without_nulls
+from aigw.schema.fields import NOT_SUPPORTED, FieldErrors
+from aigw.schema.violations import UNKNOWN, SchemaViolation, check, merge, without_nulls
 from aigw.types import JsonDict
 
 
@@ -24,6 +24,9 @@ def check_entity(kind: EntityKind, data: JsonDict) -> Entity:
         if "url" in found:  # its parts are missing because the shorthand has a finding: one finding is enough
             error.fields.pop("host", None)
         merge(found, error.fields)
+    for name in kind.lacks:
+        if found.get(name) == UNKNOWN:
+            found[name] = NOT_SUPPORTED
     if found:
         raise SchemaViolation(found)
     checked: Entity = entity

@@ -215,4 +215,5 @@ class KongUpstream(Entity):
         return [part for part in (self._part("hash_on"), self._part("hash_fallback")) if part[0] != "none"]
 
 
-KIND = EntityKind(name="upstreams", model=KongUpstream, endpoint_key="name", unique=("name",), numbered=False)
+KIND = EntityKind(name="upstreams", model=KongUpstream, endpoint_key="name", unique=("name",), numbered=False,
+                  lacks=("sticky_sessions_cookie", "sticky_sessions_cookie_path"))  # fmt: skip

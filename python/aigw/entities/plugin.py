@@ -11,6 +11,7 @@ from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import (
     NOT_SUPPORTED,
+    STREAMS,
     FieldErrors,
     Foreign,
     Name,
@@ -19,6 +20,7 @@ from aigw.schema.fields import (
     Timestamp,
     unique,
     violation,
+    without,
 )
 from aigw.schema.violations import SchemaViolation, check
 from aigw.types import JsonDict
@@ -48,18 +50,21 @@ _KONGS: Final = """
     tls-metadata-headers udp-log upstream-oauth upstream-timeout vault-auth websocket-size-limit websocket-validator
     xml-threat-protection zipkin
     """
+KONGS: Final = frozenset(_KONGS.split())
 """Plugins of Kong that this gateway does not have. Their finding suggests no other spelling."""
 
 
 def _kind_name(value: str) -> str:
-    if value in _KONGS.split():
+    if value in KONGS:
         raise violation(f"plugin '{value}' is {NOT_SUPPORTED}")
     if value not in PLUGINS:
         raise violation(f"plugin '{value}' not enabled; add it to the 'plugins' configuration property")
     return value
 
 
-Protocols = Annotated[list[Literal["grpc", "grpcs", "http", "https"]], SetMarker(), AfterValidator(unique)]
+Protocols = Annotated[
+    list[Annotated[Literal["grpc", "grpcs", "http", "https"], without(*STREAMS)]], SetMarker(), AfterValidator(unique)
+]
 
 
 class Plugin(Entity):
@@ -143,5 +148,6 @@ KIND = EntityKind(
     foreign={"route": "routes", "service": "services", "consumer": "consumers", "consumer_group": "tiers"},
     cascades=("route", "service", "consumer", "consumer_group"),
     numbered=False,
+    lacks=("ordering", "condition", "partials"),
     expand=expand_config,
 )

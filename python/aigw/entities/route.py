@@ -13,6 +13,7 @@ from aigw.schema.fields import (
     Between,
     Foreign,
     HeaderName,
+    HttpProtocol,
     Name,
     Only,
     References,
@@ -93,7 +94,7 @@ class Route(Entity):
 
     updated_at: Timestamp = Field(description="When it was last changed, unix seconds.")
     name: Name | None = Field(default=None, description="Unique name.")
-    protocols: Annotated[list[Literal["http", "https"]], SetMarker(), AfterValidator(unique)] = Field(
+    protocols: Annotated[list[HttpProtocol], SetMarker(), AfterValidator(unique)] = Field(
         default=["http", "https"], min_length=1, description="Protocols of the request."
     )
     https_redirect_status_code: Literal[426, 301, 302, 307, 308] = Field(
@@ -184,4 +185,11 @@ def _alternatives(expression: str) -> Iterator[str]:
     yield expression[start:]
 
 
-KIND = EntityKind(name="routes", model=Route, endpoint_key="name", unique=("name",), foreign={"service": "services"})
+KIND = EntityKind(
+    name="routes",
+    model=Route,
+    endpoint_key="name",
+    unique=("name",),
+    foreign={"service": "services"},
+    lacks=("expression", "priority"),
+)

@@ -1,6 +1,6 @@
 """A service: an upstream that routes lead to. `url` is a shorthand for protocol, host, port and path."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -13,6 +13,7 @@ from aigw.schema.fields import (
     Between,
     FieldErrors,
     Foreign,
+    HttpProtocol,
     Milliseconds,
     Name,
     PlainPath,
@@ -56,7 +57,7 @@ class Service(Entity):
     retries: Annotated[int, AfterValidator(Between(0, 32767))] = Field(
         default=5, description="Further attempts after a failure to connect."
     )
-    protocol: Literal["http", "https"] = Field(default="http", description="Protocol of the upstream.")
+    protocol: HttpProtocol = Field(default="http", description="Protocol of the upstream.")
     host: Host = Field(description="Host name or IP address of the upstream.")
     port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(default=80, description="Port of the upstream.")
     path: Annotated[PlainPath, AfterValidator(_path)] | None = Field(

@@ -1,4 +1,4 @@
-"""An SNI: a name that clients greet the gateway with, and the certificate that they are shown."""
+"""An SNI: a name that clients greet the gateway with, and the certificate that they are shown. Letter case is kept, and does not count."""
 
 from typing import Annotated
 
@@ -48,4 +48,5 @@ KIND = EntityKind(
     foreign={"certificate": "certificates"},
     cascades=("certificate",),
     numbered=False,
+    key_of=str.lower,
 )

@@ -84,5 +84,6 @@ KIND = EntityKind(
     foreign={"upstream": "upstreams"},
     cascades=("upstream",),
     numbered=False,
+    lacks=("failover",),
     key_of=canonical,
 )

@@ -7,11 +7,11 @@ values: `admin/body.py` converts a form's text before the check.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 from pydantic_core import PydanticCustomError
 
 NOT_SUPPORTED: Final = "not supported in this version"
@@ -103,6 +103,22 @@ class Only:
         if value not in self.allowed:
             raise violation(NOT_SUPPORTED)
         return value
+
+
+def without(*others: str) -> BeforeValidator:
+    """Refuses values that Kong has and this gateway lacks, by name."""
+
+    def judge(value: Any) -> Any:
+        if isinstance(value, str) and value in others:
+            raise violation(f"'{value}' is {NOT_SUPPORTED}")
+        return value
+
+    return BeforeValidator(judge)
+
+
+STREAMS: Final = ("tcp", "tls", "tls_passthrough", "udp", "ws", "wss")
+HttpProtocol = Annotated[Literal["http", "https"], without("grpc", "grpcs", *STREAMS)]
+"""A protocol of requests."""
 
 
 def shown(**words: Any) -> Any:

@@ -17,9 +17,10 @@ from aigw.types import JsonDict
 
 M = TypeVar("M", bound=BaseModel)
 
+UNKNOWN: Final = "unknown field"
 _MESSAGES = {
     "missing": "required field missing",
-    "extra_forbidden": "unknown field",
+    "extra_forbidden": UNKNOWN,
     "int_type": "expected an integer",
     "int_parsing": "expected an integer",
     "int_parsing_size": "expected an integer",

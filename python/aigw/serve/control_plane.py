@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aigw._native import give_back_memory
-from aigw.admin.app import AdminApp, Patience
+from aigw.admin.app import AdminApp
+from aigw.admin.arrival import Patience
 from aigw.admin.context import Admin
 from aigw.admin.guard import Guard
 from aigw.config import MAX_BYTES, PROOF

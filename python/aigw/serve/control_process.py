@@ -22,7 +22,7 @@ from aigw.errors import AigwError, ConfigError, explain
 from aigw.serve import child
 from aigw.serve.control_plane import Control, ControlSettings, open_control
 from aigw.serve.control_socket import ControlSocket
-from aigw.serve.log import Log, Records
+from aigw.serve.log import Log, Records, Seldom
 from aigw.serve.outlet import take_over
 from aigw.serve.progress import Bar
 from aigw.serve.server import asgi
@@ -111,7 +111,7 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
     server = asgi(control.app, settings.admin, lambda: child.report_ready(orders))
     served = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())
-    repairing = loop.create_task(_repair(control, log))
+    repairing = loop.create_task(_repair(control, log, settings.data))
     await asyncio.wait([served, stopping], return_when=asyncio.FIRST_COMPLETED)
     repairing.cancel()
     if served.done():
@@ -125,7 +125,8 @@ async def _serve(control: Control, settings: Settings, orders: child.Orders, log
         await loop.run_in_executor(None, exporter.shutdown)
 
 
-async def _repair(control: Control, log: Log) -> None:
+async def _repair(control: Control, log: Log, data: Path) -> None:
+    seldom = Seldom()
     while True:
         await asyncio.sleep(LOOK_S)
         with control.faults.outlived("repair", "look at the workers"):
@@ -134,9 +135,18 @@ async def _repair(control: Control, log: Log) -> None:
                 control.publisher.make_room()
                 # Permits whose rows found no room in the ledger wait for the next look.
                 _reclaim(control, log)
+                seldom.ended()
             except OSError as error:
-                log("repair_failed", error=str(error))
+                if seldom.is_due():
+                    log("repair_failed", error=f"{explain(error)}; {_way_out(data)}")
         control.counts.add("aigw_process_log_dropped_total", log.outlet.take_dropped(), process="control")
+
+
+def _way_out(data: Path) -> str:
+    """The repair of a data folder whose files cannot be used."""
+    if (data / "cells").is_dir():
+        return f"look at the disk of {data} and at the owner of its files: the gateway goes on by itself"
+    return f"{data} was removed or moved: put it back, or stop the gateway, restore the folder from a backup and start it again"
 
 
 def _reclaim(control: Control, log: Log) -> None:

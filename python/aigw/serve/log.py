@@ -8,13 +8,39 @@ import contextlib
 import json
 import logging
 import os
+import time
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from aigw.errors import ConfigError
 from aigw.serve.outlet import Outlet
+
+FIRST_PAUSE_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 600.0
+
+
+class Seldom:
+    """Whether a fault that goes on is worth a line: the first time, then after pauses that double."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._pause = FIRST_PAUSE_S
+        self._next = float("-inf")
+
+    def is_due(self) -> bool:
+        """The fault is there."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE_S)
+        return True
+
+    def ended(self) -> None:
+        """The fault is gone: the next one is another one."""
+        self._pause, self._next = FIRST_PAUSE_S, float("-inf")
 
 
 class Log:
@@ -34,11 +60,11 @@ class Log:
 
     def _line(self, event: str, facts: dict[str, object]) -> str:
         facts = {**self._always, **facts}
-        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        written = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._json:
-            line = json.dumps({"time": time, "process": self._process, "event": event, **facts}, default=str)
+            line = json.dumps({"time": written, "process": self._process, "event": event, **facts}, default=str)
         else:
-            line = " ".join([time, self._process, event, *(f"{name}={value}" for name, value in facts.items())])
+            line = " ".join([written, self._process, event, *(f"{name}={value}" for name, value in facts.items())])
         return line + "\n"
 
 

@@ -257,6 +257,25 @@ def test_names_of_every_form_are_kept_as_given(gateway: Gateway, pairs: dict[str
     assert served(gateway) == [] and gateway.call("GET", f"/certificates/{made['id']}")["snis"] == []
 
 
+def test_names_that_differ_in_letter_case_are_one_name(gateway: Gateway, pairs: dict[str, Certificate]) -> None:
+    made = gateway.post("/certificates", **pair(pairs["ec"], snis=["Shop.test"]))
+    other = gateway.post("/certificates", **pair(pairs["rsa"]))
+    for name in ("shop.test", "SHOP.test"):
+        assert gateway.post("/snis", 409, name=name, certificate={"id": other["id"]})["code"] == 5
+        assert gateway.call("PATCH", f"/certificates/{other['id']}", 400, json={"snis": [name]})["fields"][
+            "snis"
+        ].endswith(f"already associated with existing certificate '{made['id']}'")
+        assert gateway.call("GET", f"/snis/{name}")["name"] == "Shop.test"
+        assert gateway.call("GET", f"/certificates/{name}")["id"] == made["id"]
+    twice = gateway.call("PATCH", f"/certificates/{made['id']}", 400, json={"snis": ["a.test", "A.test"]})
+    assert twice["fields"]["snis"] == "A.test is duplicated"
+    before = gateway.call("GET", "/snis/shop.test")
+    changed = gateway.call("PATCH", f"/certificates/{made['id']}", json={"snis": ["shop.TEST"]})
+    after = gateway.call("GET", "/snis/shop.test")
+    assert (changed["snis"], after["name"], after["id"]) == (["shop.TEST"], "shop.TEST", before["id"])
+    assert served(gateway)[0][0] == ["shop.test"]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

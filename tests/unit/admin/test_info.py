@@ -82,6 +82,7 @@ def test_probes_answer_by_state(gateway: Gateway) -> None:
     assert "[!]snapshot behind the store: [Errno 28] No space left on device" in behind.text
     gateway.publisher.silent_ms = 2000
     assert "[-]workers failed" in gateway.client.get("/readyz").text
+    assert [worker["state"] for worker in gateway.call("GET", "/status")["workers"]] == ["silent"], "one truth"
     gateway.publisher.slots = list  # type: ignore[method-assign]
     not_ready = gateway.client.get("/readyz")
     assert (not_ready.status_code, "[-]workers failed" in not_ready.text) == (503, True)

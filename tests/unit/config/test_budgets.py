@@ -1,5 +1,6 @@
 """Findings about token and spend limits, and the form in which limits of every meter are compiled."""
 
+import re
 from typing import Any
 
 import orjson
@@ -7,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from aigw._native import PriceList
-from aigw.config import ConfigErrors, read_text
+from aigw.config import ConfigErrors, patterns, read_text
 from aigw.entities.tier import Limit, TierSpec
 
 
@@ -174,3 +175,16 @@ def test_bound_of_a_price_takes_the_dearest_class(tokens: tuple[int, int], nano_
     outputs = {"output": 3_500_000, "reasoning": 3_000_000}
     prices = PriceList(orjson.dumps({**inputs, **outputs, "request": 7}))
     assert prices.bound(*tokens) == nano_dollars
+
+
+def test_a_pattern_is_compiled_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    real = re.compile
+    monkeypatch.setattr(patterns.re, "compile", lambda text, flags=0: compiled.append(text) or real(text, flags))
+    models = "\n".join(f"  m{n}: {{upstreams: [{{url: 'http://h/v1'}}]}}" for n in range(50))
+    tiers = "\n".join(
+        f"  t{n}: {{allow: {{models: ['m*', m1]}}, limits: [{{tokens: 9, per: day}}]}}" for n in range(50)
+    )
+    found = read_text("f.yaml", f"models:\n{models}\ntiers:\n{tiers}\n".encode(), {})
+    assert len(found.warnings) == 50 and "'m0', 'm1', 'm2' and 47 more" in found.warnings[0].message
+    assert 0 < len(compiled) <= 50 * 8, "for each tier, and not for each pair"

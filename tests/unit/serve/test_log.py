@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aigw.errors import ConfigError
-from aigw.serve.log import check_access_log
+from aigw.serve.log import Seldom, check_access_log
 from aigw.settings import load
 
 
@@ -42,3 +42,16 @@ def test_the_check_names_the_option_of_an_unusable_file(tmp_path: Path) -> None:
 def test_an_empty_log_path_is_an_error() -> None:
     with pytest.raises(ConfigError, match="--access-log"):
         check_access_log(load({"access_log": ""}, {}).access_log)
+
+
+def test_a_fault_that_goes_on_is_told_after_growing_pauses() -> None:
+    now = [0.0]
+    seldom = Seldom(lambda: now[0])
+    told = []
+    for tick in range(4 * 3600):
+        now[0] = tick / 4
+        if seldom.is_due():
+            told.append(now[0])
+    assert told == [0.0, 10.0, 30.0, 70.0, 150.0, 310.0, 630.0, 1230.0, 1830.0, 2430.0, 3030.0]
+    seldom.ended()
+    assert [seldom.is_due(), seldom.is_due()] == [True, False]

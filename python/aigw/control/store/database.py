@@ -4,6 +4,7 @@ In: a path. Out: `StoreReader`, a consistent view on a connection of its own, an
 thread. Opening makes the tables of a new store and migrates an older one. API keys reach the store as HMACs only.
 """
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._writes = self._was_locked = False
         self._engine = sqlite.open_engine(path, {"foreign_keys": "ON"})
         with sqlite.readable_errors(path, CALLED):
             self._prepare()
@@ -66,11 +68,34 @@ class Store:
         with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
             self._place.check()
             session = WriteSession(connection, self._place.check)
+            self._writes = True
             try:
                 yield session
                 session.commit()
+                self._was_locked = False
+            except sa.exc.OperationalError as error:
+                self._was_locked = sqlite.is_busy(error)
+                raise
             finally:
+                self._writes = False
                 session.release_cache()
+
+    def is_locked(self) -> bool:
+        """Whether another process keeps this one from writing. It takes the lock for a moment; during a write of this process the end
+        of its last one counts. Raises StoreError."""
+        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
+            raw = sqlite.raw(connection)
+            raw.execute("PRAGMA busy_timeout = 0")
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+                raw.execute("ROLLBACK")
+            except sqlite3.OperationalError as error:
+                if not sqlite.is_busy(error):
+                    raise
+                return self._was_locked if self._writes else True
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {sqlite.BUSY_SECONDS * 1000}")
+        return False
 
     def must_be_there(self) -> None:
         """Raise StoreError if the file was removed, moved or replaced: writes to the open one would be lost."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 """The newest migration. Opening a store of another revision migrates it."""
 
 metadata: Final = MetaData()
