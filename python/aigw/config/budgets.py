@@ -20,9 +20,10 @@ _OF_OUTPUT: Final = ("tokens", "output_tokens", "spend")
 
 def check_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, TierSpec]) -> None:
     """Add an error for each bound that is below the smallest chat call of every model that its tier allows."""
+    known = _Allowed(models)
     for name, tier in tiers.items():
         bounds = list(_bounds(tier))
-        allowed = list(_allowed(tier, models).values()) if bounds else []
+        allowed = list(known.of(tier).values()) if bounds else []
         if not allowed:
             continue
         least = _least(tier, allowed)
@@ -33,9 +34,10 @@ def check_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mappin
 
 def warn_budgets(source: Source, models: Mapping[str, ModelSpec], tiers: Mapping[str, TierSpec]) -> None:
     """Add a warning for each limit that reserves whole budgets, or that counts only zeros."""
+    known = _Allowed(models)
     for name, tier in tiers.items():
         is_capped = tier.output.max_tokens is not None or not any(limit.meter in _OF_OUTPUT for limit in tier.limits)
-        uncapped = [] if is_capped else _uncapped(tier, models)
+        uncapped = [] if is_capped else _uncapped(known.of(tier))
         free = tier.price is not None and tier.price.is_free()
         for index, limit in enumerate(tier.limits):
             path: Path = ("tiers", name, "limits", index, limit.meter)
@@ -83,18 +85,28 @@ def _text(meter: str, least: int) -> str:
     return f"no chat call could ever pass: the {what} {least} tokens"
 
 
-def _allowed(tier: TierSpec, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
-    """The models that calls of a tier may name."""
-    names, features = Names(tier.allow.models), Names(tier.allow.features)
-    return {
-        name: spec
-        for name, spec in models.items()
-        if name in names and all(feature in features for feature in spec.features)
-    }
+class _Allowed:
+    """The models that calls of a tier may name, found once for all tiers that allow the same."""
+
+    def __init__(self, models: Mapping[str, ModelSpec]) -> None:
+        self._models = models
+        self._known: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, ModelSpec]] = {}
+
+    def of(self, tier: TierSpec) -> Mapping[str, ModelSpec]:
+        key = tuple(tier.allow.models), tuple(tier.allow.features)
+        found = self._known.get(key)
+        if found is None:
+            names, features = map(Names, key)
+            found = self._known[key] = {
+                name: spec
+                for name, spec in self._models.items()
+                if name in names and all(feature in features for feature in spec.features)
+            }
+        return found
 
 
-def _uncapped(tier: TierSpec, models: Mapping[str, ModelSpec]) -> list[str]:
-    return [name for name, spec in _allowed(tier, models).items() if spec.max_output_tokens is None]
+def _uncapped(allowed: Mapping[str, ModelSpec]) -> list[str]:
+    return [name for name, spec in allowed.items() if spec.max_output_tokens is None]
 
 
 def _listed(names: list[str]) -> str:
