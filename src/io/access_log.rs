@@ -35,12 +35,12 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
     ("denial", "Code of the [denial](denials.md), where the gateway refused or failed the request.", true),
     (
         "outcome",
-        "`completed`; `refused` before anything was sent; `client_cut`: the client left first; `limit_cut`: a budget of the caller ended the stream; `upstream_cut`: the upstream stopped in the middle of its answer; `upstream_error`: no answer came, or on `/v1` an error.",
+        "`completed`; `refused` before anything was sent; `client_cut`: the client left first, or did not read its answer; `limit_cut`: a budget of the caller ended the stream; `upstream_cut`: the upstream stopped in the middle of its answer; `upstream_error`: no answer came, or on `/v1` an error.",
         false,
     ),
     (
         "error_type",
-        "Why the request failed: a code of a denial, the status of an error that a model's upstream sent, `error_in_answer`, `empty_answer` or `empty_stream`. As the metrics' label, where rare statuses are `4xx` and `5xx`.",
+        "Why the request failed: a code of a denial, the status of an error that a model's upstream sent, `error_in_answer`, `empty_answer`, `empty_stream` or `client_stalled`. As the metrics' label, where rare statuses are `4xx` and `5xx`.",
         true,
     ),
     ("route", "Id of the route.", false),

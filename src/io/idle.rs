@@ -24,6 +24,15 @@ pub struct Idle {
     seen: HashMap<ClientConnection, Seen>,
 }
 
+/// A connection whose time is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    /// Its client.
+    pub client: ClientConnection,
+    /// The head of a request began and did not end.
+    pub in_head: bool,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     state: State,
@@ -46,8 +55,8 @@ impl Idle {
         Self { most, seen: HashMap::new() }
     }
 
-    /// Takes the flows of all connections at `now`; returns the clients whose time is up, unless a request of theirs is in flight.
-    pub fn look(&mut self, flows: &[Flow], now: Instant) -> Vec<ClientConnection> {
+    /// Takes the flows of all connections at `now`; returns those whose time is up, unless a request of theirs is in flight.
+    pub fn look(&mut self, flows: &[Flow], now: Instant) -> Vec<Overdue> {
         let mut overdue = Vec::new();
         let mut seen = HashMap::with_capacity(flows.len());
         // A client that reads slowly is not idle.
@@ -55,9 +64,10 @@ impl Idle {
             let state = State::of(flow);
             let before = self.seen.get(&flow.client).filter(|seen| seen.state == state);
             let since = before.map_or(now, |seen| seen.since);
-            let most = if matches!(state, State::Receiving { .. }) { HEAD } else { self.most };
+            let in_head = matches!(state, State::Receiving { .. });
+            let most = if in_head { HEAD } else { self.most };
             if now.saturating_duration_since(since) >= most {
-                overdue.push(flow.client);
+                overdue.push(Overdue { client: flow.client, in_head });
             }
             seen.insert(flow.client, Seen { state, since });
         }
@@ -95,40 +105,46 @@ mod tests {
         }
     }
 
-    /// The second at which a connection with these flows, one for each second, is overdue.
-    fn overdue_at(flows: impl Iterator<Item = Flow>) -> Option<usize> {
+    /// The second at which a connection with these flows, one for each second, is overdue, and whether in a head.
+    fn overdue_at(flows: impl Iterator<Item = Flow>) -> Option<(usize, bool)> {
         let (mut idle, began) = (Idle::new(MOST), Instant::now());
         flows.enumerate().find_map(|(second, flow)| {
             let now = began + Duration::from_secs(second as u64);
-            (!idle.look(&[flow], now).is_empty()).then_some(second)
+            idle.look(&[flow], now).first().map(|overdue| (second, overdue.in_head))
         })
     }
 
     #[test]
     fn head_that_drips_is_overdue_after_its_bound() {
-        assert_eq!(overdue_at((0..200).map(|second| flow(10 + second, 5, 100, 1000 * second + 500))), Some(10));
+        assert_eq!(overdue_at((0..200).map(|second| flow(10 + second, 5, 100, 1000 * second + 500))), Some((10, true)));
     }
 
     #[test]
     fn head_that_stopped_is_overdue_after_its_bound() {
-        assert_eq!(overdue_at((0..200).map(|second| flow(10, 5, 1000 * second, 1000 * second + 500))), Some(10));
+        assert_eq!(
+            overdue_at((0..200).map(|second| flow(10, 5, 1000 * second, 1000 * second + 500))),
+            Some((10, true))
+        );
     }
 
     #[test]
     fn first_head_is_bounded_though_its_bytes_came_with_the_handshake() {
-        assert_eq!(overdue_at((0..200).map(|second| flow(10, 0, 1000 * second, 1000 * second))), Some(10));
+        assert_eq!(overdue_at((0..200).map(|second| flow(10, 0, 1000 * second, 1000 * second))), Some((10, true)));
     }
 
     #[test]
     fn answered_connection_is_kept_for_its_time() {
-        assert_eq!(overdue_at((0..200).map(|second| flow(10, 5, 1000 * second + 500, 1000 * second))), Some(80));
-        assert_eq!(overdue_at((0..200).map(|second| flow(0, 0, 1000 * second, 1000 * second))), Some(80));
+        assert_eq!(
+            overdue_at((0..200).map(|second| flow(10, 5, 1000 * second + 500, 1000 * second))),
+            Some((80, false))
+        );
+        assert_eq!(overdue_at((0..200).map(|second| flow(0, 0, 1000 * second, 1000 * second))), Some((80, false)));
     }
 
     #[test]
     fn client_that_reads_slowly_is_not_idle() {
         let slow = |second: u64| Flow { sending: second < 150, ..flow(10, 5, 1000 * second + 500, 1000 * second) };
-        assert_eq!(overdue_at((0..300).map(slow)), Some(230));
+        assert_eq!(overdue_at((0..300).map(slow)), Some((230, false)));
     }
 
     #[test]

@@ -338,28 +338,20 @@ impl Worker {
         answer
     }
 
-    /// The refusal of a request for a reason outside of the stages: its body is too large or too slow, or the worker is
-    /// full. `accepted`: the request, when its head was accepted.
-    pub fn deny(&self, head: &Head, reason: Reason, accepted: Option<&Accepted>) -> Answer {
-        let mut answer = answer::refuse(head, reason.into(), None, head.arrived.elapsed(), self.shutdown().draining);
-        self.record_answer(&self.in_force.load(), head, &LogContext::default(), &answer, Some(reason));
-        if let Some(accepted) = accepted {
-            accepted.append_cors(head, &mut answer);
-        }
-        answer
+    /// The refusal of a request that no stage has seen.
+    pub fn deny(&self, head: &Head, reason: Reason) -> Answer {
+        self.refuse(head, Rejected::new(reason, LogContext::default(), &self.in_force.load()))
     }
 
     /// The refusal of an admitted request that cannot be sent: its permit is given back.
     pub fn turn_away(&self, admitted: Admitted<WorkerCells>, reason: Reason) -> Answer {
         let (_, call) = admitted.into_parts();
-        let head = Arc::clone(call.request());
-        let mut answer = self.deny(&head, reason, None);
-        call.append_cors(&mut answer);
-        drop(call);
-        answer
+        self.refuse(call.request(), call.rejected(reason))
     }
 
-    fn refuse(&self, head: &Head, rejected: Rejected) -> Answer {
+    /// The refusal of a request, recorded with all that is known of it: by a stage, or for a reason outside of the stages (its body is
+    /// too large or too slow, or the worker is full).
+    pub fn refuse(&self, head: &Head, rejected: Rejected) -> Answer {
         let Rejected { refusal, context, in_force } = rejected;
         let (reason, tier) = (refusal.reason, context.tier(&in_force));
         let name = tier.map(|tier| &*tier.name);

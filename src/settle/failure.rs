@@ -1,11 +1,12 @@
 //! The faults that leave a call without a whole answer of an upstream.
 //!
 //! In: a [`Failure`] from the upstream client, and how far a shutdown has come. Out: the [`Reason`] of the refusal that the
-//! client gets, and whether the client itself ended the call.
+//! client gets, the error type of metrics, and whether the client itself ended the call.
 
 use crate::balance::ConnectFault;
 use crate::balance::passive::Lost;
 use crate::refusal::Reason;
+use crate::telemetry::ErrorType;
 
 /// How far the shutdown of a worker has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub enum Failure {
     Redirected,
     /// A model's upstream refused the fleet's own key.
     Unauthorized,
-    /// The client stopped reading.
+    /// The client read too little of its answer for too long.
     ClientStalled,
     /// The call was cancelled: its client left, or a shutdown cuts it.
     Cancelled,
@@ -97,9 +98,26 @@ impl Failure {
         !matches!(self, Self::Cancelled | Self::ClientStalled | Self::Internal)
     }
 
-    /// The client left by itself. `cutting`: a shutdown cuts the calls in flight.
+    /// The client left by itself, or did not read its answer. `cutting`: a shutdown cuts the calls in flight.
     pub fn is_clients(self, cutting: bool) -> bool {
-        self == Self::Cancelled && !cutting
+        match self {
+            Self::Cancelled => !cutting,
+            Self::ClientStalled => true,
+            _ => false,
+        }
+    }
+
+    /// The client takes no more bytes of its answer.
+    pub fn is_deaf(self) -> bool {
+        matches!(self, Self::Cancelled | Self::ClientStalled)
+    }
+
+    /// The error type of metrics and of the access log.
+    pub fn error_type(self, cutting: bool) -> ErrorType {
+        match self {
+            Self::ClientStalled => ErrorType::CLIENT_STALLED,
+            _ => ErrorType::of_reason(self.reason(cutting)),
+        }
     }
 
     /// The reason of the refusal that stands for the answer.
@@ -119,9 +137,10 @@ impl Failure {
             Self::Redirected => Reason::UpstreamRedirect,
             Self::Unauthorized => Reason::UpstreamAuth,
             Self::FirstByteTimeout | Self::TotalTimeout | Self::BetweenTimeout => Reason::UpstreamTimeout,
-            Self::Reset | Self::CutShort | Self::ClientStalled => Reason::UpstreamReset,
+            Self::Reset | Self::CutShort => Reason::UpstreamReset,
             Self::Cancelled if cutting => Reason::Drained,
-            Self::Cancelled => Reason::ClientGone,
+            // A client stalls behind the head of its answer, so no refusal follows.
+            Self::Cancelled | Self::ClientStalled => Reason::ClientGone,
             Self::Internal => Reason::Internal,
         }
     }

@@ -16,6 +16,7 @@ use super::ended::{EndedCall, Facts};
 use super::entry::Answered;
 use super::extension::{Current, Extension};
 use super::in_flight::InFlight;
+use super::rejected::Rejected;
 use crate::accept::room::Holder;
 use crate::admit::{Check, Permit, headers};
 use crate::balance::{Origin, health};
@@ -103,9 +104,9 @@ pub enum Judged {
 }
 
 /// Whether an answer is a gateway's refusal of a loop.
-fn is_of_loop(status: StatusCode, headers: &HeaderMap<HeaderValue>) -> bool {
-    let server = || headers.get(http::header::SERVER).and_then(|server| server.to_str().ok());
-    status == StatusCode::LOOP_DETECTED && server().is_some_and(|server| server.starts_with("aigw/"))
+fn is_of_loop(status: StatusCode, headers: Option<&HeaderMap<HeaderValue>>) -> bool {
+    let server = || headers?.get(http::header::SERVER);
+    status == StatusCode::LOOP_DETECTED && server().is_some_and(|server| server.as_bytes().starts_with(b"aigw/"))
 }
 
 /// A call that failed.
@@ -143,6 +144,7 @@ impl<P: CounterSpace> Admitted<P> {
             answered: None,
             stream,
             open: false,
+            looped: false,
             failed: Vec::new(),
         };
         let (verdict, status, egress) = Default::default();
@@ -176,10 +178,9 @@ impl<P: CounterSpace> Call<P> {
         holder(&self.facts.context, &self.facts.head)
     }
 
-    /// Adds the headers that let a page read an answer of the gateway's own.
-    pub fn append_cors(&self, answer: &mut Answer) {
-        let Facts { in_force, head, context, .. } = &self.facts;
-        cors::append(in_force, context, head, &mut answer.headers);
+    /// The refusal of the request, which cannot be sent.
+    pub fn rejected(&self, reason: Reason) -> Rejected {
+        Rejected::new(reason, self.facts.context, &self.facts.in_force)
     }
 
     /// An attempt at this address begins. `at`: its index among the model's upstreams; `None` for a service.
@@ -187,6 +188,7 @@ impl<P: CounterSpace> Call<P> {
         self.facts.context.upstream = at;
         self.facts.attempts += 1;
         self.facts.open = true;
+        self.facts.looped = false;
         self.verdict = Verdict::default();
         self.facts.upstream = Some(Arc::clone(upstream));
     }
@@ -206,12 +208,17 @@ impl<P: CounterSpace> Call<P> {
         self.facts.answer.is_some()
     }
 
-    /// Judges the status of an attempt's answer. On Kong's routes every answer passes.
-    pub fn judge(&mut self, status: StatusCode) -> Judged {
-        self.answered(status);
+    /// Judges the head of an attempt's answer; `headers` may be unknown. On Kong's routes every answer passes.
+    pub fn judge(&mut self, status: StatusCode, headers: Option<&HeaderMap<HeaderValue>>) -> Judged {
+        if is_of_loop(status, headers) {
+            // A gateway refused the request behind this one: nobody worked on it, and no upstream failed.
+            (self.facts.looped, self.facts.open, self.verdict) = (true, false, Verdict::Fleets);
+        } else {
+            self.answered(status);
+        }
         let Some(on) = self.facts.failover().filter(|_| !status.is_success()) else { return Judged::Passes };
         let (stand_in, followed) = (stand_in(status), on.status(status.as_u16()));
-        let reason = stand_in.map(|failure| ErrorType::of_reason(failure.reason(false)));
+        let reason = stand_in.map(|failure| failure.error_type(false));
         if let Some(error) = reason.or(ErrorType::of_status(status.as_u16())) {
             self.facts.attempt_failed(error, Some(status));
         }
@@ -273,10 +280,6 @@ impl<P: CounterSpace> Call<P> {
             }
         }
         let mut own = std::mem::take(&mut self.headers);
-        if is_of_loop(status, headers) {
-            // A gateway refused the request behind this one: nobody worked on it.
-            self.verdict = Verdict::Fleets;
-        }
         if self.verdict == Verdict::Fleets {
             own.clear();
             match head.surface {
@@ -424,13 +427,13 @@ impl<P: CounterSpace> Call<P> {
     ) -> FailedCall {
         let left = failure.is_clients(shutdown.cutting);
         if failure.is_upstreams() {
-            self.attempt_failed(ErrorType::of_reason(failure.reason(shutdown.cutting)));
+            self.attempt_failed(failure.error_type(shutdown.cutting));
         }
         if began {
             let (outcome, error) = match self.verdict {
                 Verdict::Fleets => (Outcome::UpstreamError, ErrorType::of_status(self.status)),
-                _ if left => (Outcome::ClientCut, Some(ErrorType::of_reason(Reason::ClientGone))),
-                _ => (Outcome::UpstreamCut, Some(ErrorType::of_reason(failure.reason(shutdown.cutting)))),
+                _ if left => (Outcome::ClientCut, Some(failure.error_type(shutdown.cutting))),
+                _ => (Outcome::UpstreamCut, Some(failure.error_type(shutdown.cutting))),
             };
             let end = End { outcome, reason: None, error, status: self.status, egress: self.egress };
             return FailedCall { ended: self.end(end, after), answer: None };

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bounds::Bounds;
-use super::cors;
 use super::question::Question;
+use super::rejected::Rejected;
 use crate::accept;
 use crate::accept::openai::Endpoint;
 use crate::accept::room::Holder;
@@ -22,8 +22,8 @@ use crate::forward::headers::Identity;
 use crate::identify::{KeyHasher, KeyHolder};
 use crate::in_force::InForce;
 use crate::r#match::probe::Probe;
-use crate::refusal::Refusal;
-use crate::request::{Answer, Head, Header};
+use crate::refusal::{Reason, Refusal};
+use crate::request::{Head, Header};
 use crate::settle::{Charge, LogContext};
 use crate::snapshot::{Offer, Tier};
 use crate::stream::answer::ModelAnswer;
@@ -132,9 +132,9 @@ impl Accepted {
         holder(&self.context, head)
     }
 
-    /// Adds the headers that let a page read an answer of the gateway's own.
-    pub fn append_cors(&self, head: &Head, answer: &mut Answer) {
-        cors::append(&self.in_force, &self.context, head, &mut answer.headers);
+    /// The refusal of the request for a reason outside of the stages, with the facts of its head.
+    pub fn rejected(&self, reason: Reason) -> Rejected {
+        Rejected::new(reason, self.context, &self.in_force)
     }
 }
 

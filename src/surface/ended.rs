@@ -40,6 +40,8 @@ pub(super) struct Facts {
     pub(super) stream: bool,
     /// The last of them has not failed.
     pub(super) open: bool,
+    /// The last of them led back to a gateway, which refused it.
+    pub(super) looped: bool,
     /// Those that failed, of a model's call.
     pub(super) failed: Vec<FailedAttempt>,
 }
@@ -135,10 +137,11 @@ impl EndedCall {
         Report { source, upstream, attempts, usage, settled, ..context.report(in_force, self.end, *traffic, self.took) }
     }
 
-    /// The report of a model's call, and its names in metrics. `report`: that of the request.
+    /// The report of a model's call, and its names in metrics; `None` where it was refused as a loop: no model worked on it. `report`:
+    /// that of the request.
     pub fn call_report(&self, report: &Report<'_>) -> Option<(CallNames, CallReport)> {
-        let Facts { in_force, context, answer, .. } = &self.facts;
-        let call = call_report(answer.as_ref()?, report);
+        let Facts { in_force, context, answer, looped, .. } = &self.facts;
+        let call = call_report(answer.as_ref().filter(|_| !looped)?, report);
         Some((context.names(in_force)?, call))
     }
 

@@ -52,6 +52,8 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     let rows = caller.consumer.map(|consumer| CallerRows { consumer: consumer.n, credential: credential_n });
     context.consumer = names.map(|names| names.id);
     context.consumer_n = caller.consumer.map(|consumer| consumer.n);
+    let tier = caller.consumer.and_then(|consumer| policy.offer.tier(consumer.tier));
+    context.tier = tier.map(|(index, _)| index);
 
     // admit: size and groups, then a look at the limits of the instance and of the tier
     let refs = caller.consumer.map_or(Refs::empty(), |consumer| consumer.refs);
@@ -59,7 +61,6 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
     size::declared(head.length, size)?;
     groups::judge(policy.acl_of(route), caller.consumer.as_ref())?;
 
-    let tier = caller.consumer.and_then(|consumer| policy.offer.tier(consumer.tier));
     let size = size::stricter(size, tier.and_then(|(_, tier)| tier.route_max_bytes));
     size::declared(head.length, size)?;
     let planned = plan::rate_limiting(policy, route, refs, head.tls).or(Err(Reason::Internal))?;
@@ -68,8 +69,7 @@ pub(super) fn head<P: CounterSpace>(case: &Case<'_, P>, context: &mut LogContext
         profile::checks(profile, rows, head, admitter, &mut checks);
     }
     let own = checks.len();
-    if let (Some((index, tier)), Some(rows)) = (tier, rows) {
-        context.tier = Some(index);
+    if let (Some((_, tier)), Some(rows)) = (tier, rows) {
         tier::checks(tier, tier::Work::Route, rows, head, admitter, &mut checks);
     }
     let limits = RouteLimits { profile: planned.map(|(_, profile)| profile), own, tier: context.tier(in_force) };

@@ -17,6 +17,7 @@ mod in_flight;
 mod kong;
 mod openai;
 pub mod question;
+mod rejected;
 mod tokenize;
 
 use std::sync::Arc;
@@ -41,23 +42,13 @@ use case::{Case, Findings};
 pub use ended::{EndedCall, FailedAttempt};
 pub use extension::Current;
 pub use question::Question;
+pub use rejected::Rejected;
 
 /// The stages of one worker, over the counters of `P`.
 pub struct Stages<P: CounterSpace> {
     hasher: KeyHasher,
     admitter: Admitter<P>,
     bounds: Bounds,
-}
-
-/// A request that a stage turned away.
-#[derive(Debug)]
-pub struct Rejected {
-    /// Why.
-    pub refusal: Refusal,
-    /// The facts of the request that were known by then.
-    pub context: LogContext,
-    /// The configuration that judged it.
-    pub in_force: Arc<InForce>,
 }
 
 impl<P: CounterSpace> Stages<P> {

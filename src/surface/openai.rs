@@ -1,6 +1,6 @@
 //! The stages of a request on `/v1`, in their order: models by name, gated and limited by the caller's tier.
 //!
-//! [`head`]: match (a preflight, operation), accept (the body's coding), identify (key), admit (tier, size, a look at the limits).
+//! [`head`]: match (a preflight, operation), identify (key), admit (tier), accept (the body's coding), admit (size, a look at the limits).
 //! [`body`]: accept (plain bytes), admit (size), accept (deciding words), admit (model, gates, then all limits are taken), balance (order of the
 //! targets), forward. The same body goes upstream with the model renamed, the output capped, and the usage of a stream asked
 //! for. `GET /v1/models` and `/v1/limits` are answered from the head and take nothing;
@@ -49,8 +49,6 @@ pub(super) fn head<P: CounterSpace>(
         return Ok(HeadOutcome::Preflight(*context, headers));
     }
     let operation = operation::operation(head)?;
-    // accept
-    let coding = accept::head::coding(head)?;
 
     // identify
     let seconds = u64::from(now.seconds().0);
@@ -61,6 +59,8 @@ pub(super) fn head<P: CounterSpace>(
     // admit: the tier, for all operations
     let (index, tier) = offer.tier(caller.tier).ok_or(Reason::NoTier)?;
     context.tier = Some(index);
+    // accept: behind the caller, whom the record of the refusal names
+    let coding = accept::head::coding(head)?;
 
     let endpoint = match operation {
         Operation::Call(endpoint) => endpoint,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::rejected::Rejected;
 use crate::in_force::InForce;
 use crate::refusal::{Reason, Refusal};
 use crate::settle::LogContext;
@@ -26,6 +27,13 @@ pub struct Question {
     pub context: LogContext,
     /// One line of JSON, with its line feed.
     pub line: String,
+}
+
+impl Question {
+    /// The refusal of the request before the control process is asked.
+    pub fn rejected(&self, reason: Reason) -> Rejected {
+        Rejected::new(reason, self.context, &self.in_force)
+    }
 }
 
 #[derive(Serialize)]

@@ -49,6 +49,7 @@ const NAMES: &[&str] = &[
     "upstream_encoding",
     "upstream_forbidden",
     "empty_answer",
+    "client_stalled",
 ];
 const _: () = assert!(NAMES.len() <= ERROR_TYPES as usize, "each error type has its words");
 
@@ -65,6 +66,8 @@ impl ErrorType {
     pub const EMPTY_STREAM: Self = Self(2);
     /// A successful plain answer without a body.
     pub const EMPTY_ANSWER: Self = Self(37);
+    /// A client that did not read its answer.
+    pub const CLIENT_STALLED: Self = Self(38);
 
     /// The reason of the gateway's own refusal, or of a cut.
     #[must_use]
@@ -123,6 +126,7 @@ mod tests {
         assert_eq!(ErrorType::of_reason(Reason::NoRoute).name(), "_OTHER");
         assert_eq!((ErrorType::IN_ANSWER.name(), ErrorType::EMPTY_STREAM.name()), ("error_in_answer", "empty_stream"));
         assert_eq!(ErrorType::EMPTY_ANSWER.name(), "empty_answer");
+        assert_eq!(ErrorType::CLIENT_STALLED.name(), "client_stalled");
     }
 
     #[test]

@@ -113,6 +113,10 @@ pub enum Counter {
     ProcessLogDropped,
     /// A certificate's pair could not be used.
     CertificateUnusable,
+    /// A call was cut because its client did not read the answer.
+    ClientStalled,
+    /// A connection was cut because the head of a request did not end.
+    HeadTimeout,
 }
 
 /// The table of counters: index and description.
@@ -183,6 +187,20 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
         counter(
             "aigw_certificates_unusable_total",
             "Pairs of certificate and key that a worker could not use: it serves without them, and logs certificate_unusable.",
+        ),
+    ),
+    (
+        Counter::ClientStalled,
+        counter(
+            "aigw_client_stalled_total",
+            "Calls cut in the middle of their answer because the client did not read it: error_type client_stalled in the access log.",
+        ),
+    ),
+    (
+        Counter::HeadTimeout,
+        counter(
+            "aigw_head_timeouts_total",
+            "Connections cut because a request's head had not ended 10 s after its first byte. No request began: there is no line in the access log.",
         ),
     ),
 ];

@@ -85,6 +85,32 @@ fn client_that_leaves_after_sending_counts() {
 }
 
 #[test]
+fn client_that_does_not_read_is_cut_by_itself_and_counts() {
+    for request in [Spec::route(), Spec::chat()] {
+        for shutdown in [RUNNING, CUTTING] {
+            let world = world();
+            let mut call = asked(&world, &request);
+            call.sending(SHORT);
+            call.judge(StatusCode::OK, None);
+            call.head(StatusCode::OK, &mut headers("application/json"), b"", SHORT, false);
+            let failed = world.fail(call, Failure::ClientStalled, true, shutdown);
+            assert_eq!(ended(&failed), (Outcome::ClientCut, None, None));
+            assert_eq!(failed.ended.report().end.error.map(ErrorType::name), Some("client_stalled"));
+            assert!(failed.ended.failed_attempts().is_empty(), "no upstream failed");
+            assert_eq!(world.count(world::TIER, ANN), 1);
+        }
+    }
+}
+
+#[test]
+fn client_that_does_not_read_gets_no_last_words() {
+    let mut call = asked(&world(), &Spec::chat().with_body(br#"{"model":"small","messages":[{}],"stream":true}"#));
+    call.sending(SHORT);
+    call.head(StatusCode::OK, &mut headers(EVENTS), b"", SHORT, false);
+    assert!(call.last_words(Failure::ClientStalled, false).is_none());
+}
+
+#[test]
 fn upstream_that_cuts_its_answer_counts() {
     let world = world();
     let mut call = world.call(&Spec::route());
@@ -124,7 +150,6 @@ fn each_failure_has_its_refusal_and_gives_back() {
         (Failure::FirstByteTimeout, Reason::UpstreamTimeout, 504),
         (Failure::TotalTimeout, Reason::UpstreamTimeout, 504),
         (Failure::BetweenTimeout, Reason::UpstreamTimeout, 504),
-        (Failure::ClientStalled, Reason::UpstreamReset, 502),
         (Failure::Internal, Reason::Internal, 500),
     ] {
         for request in [Spec::route(), Spec::chat()] {
@@ -196,7 +221,7 @@ fn failed_call_of_model_is_reported_by_reason_and_upstream() {
         (names.upstream.map(|(number, _)| number), report.error.map(ErrorType::name))
     };
     let refused = end(&|mut call| {
-        call.judge(StatusCode::TOO_MANY_REQUESTS);
+        call.judge(StatusCode::TOO_MANY_REQUESTS, None);
         call.head(StatusCode::TOO_MANY_REQUESTS, &mut headers("application/json"), b"", SHORT, false);
         call.completed(SHORT)
     });

@@ -29,7 +29,7 @@ fn answered(world: &World, request: &Spec, with: u16, media: &'static str) -> (C
     let (dispatch, mut call) = world.request(request).ok().unwrap().into_parts();
     call.attempt(&dispatch.attempts.first.origin, dispatch.attempts.first.upstream);
     call.sending(SHORT);
-    call.judge(status(with));
+    call.judge(status(with), None);
     let mut theirs = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(media))]);
     let own = call.head(status(with), &mut theirs, b"", SHORT, false);
     (call, own)
@@ -83,6 +83,8 @@ fn failures_of_fleet_go_back_when_their_body_breaks_off() {
         (404, Failure::CutShort, TOOK, Outcome::UpstreamCut, "upstream_reset"),
         (200, Failure::BetweenTimeout, TOOK, Outcome::UpstreamCut, "upstream_timeout"),
         (200, Failure::Cancelled, TOOK, Outcome::ClientCut, "client_gone"),
+        (200, Failure::ClientStalled, TOOK, Outcome::ClientCut, "client_stalled"),
+        (503, Failure::ClientStalled, GIVEN_BACK, Outcome::UpstreamError, "503"),
     ] {
         let world = World::new(&policy());
         let (call, _) = answered(&world, &Spec::chat(), with, "application/json");
@@ -102,7 +104,7 @@ fn client_that_leaves_pays_for_no_failure_of_fleet() {
             for with in heads {
                 call.attempt(&first.origin, first.upstream);
                 call.sending(SHORT);
-                call.judge(status(*with));
+                call.judge(status(*with), None);
             }
             if asked_again || heads.is_empty() {
                 call.attempt(&first.origin, first.upstream);
@@ -130,7 +132,7 @@ fn refused_keys_and_redirects_are_told_in_own_words() {
         let mut call = world.call(&Spec::chat());
         call.sending(SHORT);
         let followed = matches!(with, 401..=403);
-        assert_eq!(call.judge(status(with)), Judged::Refused { stand_in: Some(failure), followed });
+        assert_eq!(call.judge(status(with), None), Judged::Refused { stand_in: Some(failure), followed });
         let failed = world.fail(call, failure, false, RUNNING);
         let end = failed.ended.report().end;
         assert_eq!((end.outcome, end.error), (Outcome::UpstreamError, Some(ErrorType::of_reason(reason))));
@@ -149,7 +151,7 @@ fn answers_on_routes_pass_and_count_as_they_are() {
         let world = World::new(&policy());
         let mut call = world.call(&Spec::route());
         call.sending(SHORT);
-        assert_eq!(call.judge(status(with)), Judged::Passes);
+        assert_eq!(call.judge(status(with), None), Judged::Passes);
         assert!(call.follows_failure(), "the service may have another target");
         call.head(status(with), &mut HeaderMap::new(), b"", SHORT, false);
         let end = call.completed(SHORT).report().end;

@@ -14,7 +14,7 @@ use aigw_core::entry::{Ended, Entry, TokenSource};
 use aigw_core::limits::Usage;
 use aigw_core::price::{Media, ServiceTier};
 use aigw_core::refusal::Reason;
-use aigw_core::settle::{Failure, Shutdown};
+use aigw_core::settle::{Failure, Outcome, Shutdown};
 use aigw_core::surface::Call;
 use aigw_core::units::{Moment, RequestId};
 use bytes::Bytes;
@@ -39,7 +39,7 @@ fn sent(world: &World, request: &Spec) -> Call<HeapSpace> {
 /// Its attempt is answered, and the answer passes.
 fn answered(world: &World, call: &mut Call<HeapSpace>, with: u16, body: &'static str) {
     let status = StatusCode::from_u16(with).unwrap();
-    call.judge(status);
+    call.judge(status, None);
     let media = if body.starts_with("data") { "text/event-stream" } else { "application/json" };
     let mut theirs = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(media))]);
     call.head(status, &mut theirs, body.as_bytes(), SHORT, false);
@@ -100,6 +100,38 @@ fn answer_that_goes_back_has_a_row_that_counts_nothing() {
     assert_eq!(world.counts(ANN), [0, 0, 0]);
 }
 
+/// A gateway's refusal of a loop: the call itself was answered by nobody.
+fn looped(world: &World, call: &mut Call<HeapSpace>, server: &'static str) {
+    let mut theirs = HeaderMap::from_iter([(http::header::SERVER, HeaderValue::from_static(server))]);
+    call.judge(StatusCode::LOOP_DETECTED, Some(&theirs));
+    call.head(StatusCode::LOOP_DETECTED, &mut theirs, b"{}", SHORT, false);
+    call.piece(Bytes::from_static(b"{}"), SHORT, &|| Arc::clone(&world.in_force));
+}
+
+#[test]
+fn loop_has_no_row_and_is_no_call_or_error_of_a_model() {
+    for request in [Spec::route(), Spec::chat()] {
+        let world = World::new(&policy());
+        let mut call = sent(&world, &request);
+        looped(&world, &mut call, "aigw/0.1.0");
+        let ended = call.completed(SHORT);
+        assert!(rows(&world).is_empty());
+        assert!(ended.call_report(&ended.report()).is_none() && ended.failed_attempts().is_empty());
+        assert_eq!((ended.report().end.outcome, ended.report().end.status), (Outcome::UpstreamError, 508));
+        assert_eq!((world.counts(ANN), world.space.claimed()), ([0, 0, 0], 0));
+    }
+}
+
+#[test]
+fn servers_own_508_has_a_row_and_is_an_error_of_its_model() {
+    let world = World::new(&policy());
+    let mut call = sent(&world, &Spec::chat());
+    looped(&world, &mut call, "nginx");
+    let ended = call.completed(SHORT);
+    assert_eq!(rows(&world).iter().map(|row| row.status).collect::<Vec<_>>(), [508]);
+    assert!(ended.call_report(&ended.report()).is_some() && ended.failed_attempts().len() == 1);
+}
+
 #[test]
 fn call_without_an_answer_has_a_row_only_where_it_counts() {
     for (failure, ended) in
@@ -117,7 +149,7 @@ fn call_without_an_answer_has_a_row_only_where_it_counts() {
 fn attempt_that_was_answered_before_another_has_a_row_of_its_own() {
     let world = World::new(&policy());
     let mut call = sent(&world, &Spec::chat());
-    call.judge(StatusCode::SERVICE_UNAVAILABLE);
+    call.judge(StatusCode::SERVICE_UNAVAILABLE, None);
     let (dispatch, _) = world.request(&Spec::chat()).ok().unwrap().into_parts();
     call.attempt(&dispatch.attempts.first.origin, dispatch.attempts.first.upstream);
     answered(&world, &mut call, 200, ANSWER);
@@ -132,7 +164,7 @@ fn worker_that_dies_after_a_failover_leaves_a_row_for_each_attempt() {
     let world = World::new(&policy());
     let twin = Spec::chat().with_body(br#"{"model":"twin","messages":[{}]}"#);
     let mut call = sent(&world, &twin);
-    call.judge(StatusCode::SERVICE_UNAVAILABLE);
+    call.judge(StatusCode::SERVICE_UNAVAILABLE, None);
     let (dispatch, _) = world.request(&twin).ok().unwrap().into_parts();
     let mut others = dispatch.attempts.others.unwrap();
     let second = others.next().unwrap();

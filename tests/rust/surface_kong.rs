@@ -5,7 +5,7 @@ mod world;
 
 use aigw_core::refusal::{LimitFacts, Reason};
 use aigw_core::request::BodyLength;
-use aigw_core::surface::HeadOutcome;
+use aigw_core::surface::{HeadOutcome, Rejected};
 use http::Method;
 use serde_json::{Value, json};
 use world::{ANN, BOB, ROUTE, SHORT, Spec, TIER, World, header, policy};
@@ -36,13 +36,18 @@ const FAULTS: [Fault; 11] = [
     }),
 ];
 
-/// The reason for which a request with these faults is refused.
-fn refused(faults: &[&Fault]) -> Option<Reason> {
+/// The refusal of a request with these faults.
+fn rejected(faults: &[&Fault]) -> Option<Box<Rejected>> {
     let (mut request, mut policy) = (Spec::route(), policy());
     for (_, spoil) in faults {
         spoil(&mut request, &mut policy);
     }
-    World::of_refusals(&policy).reason(&request)
+    World::of_refusals(&policy).request(&request).err()
+}
+
+/// Its reason.
+fn refused(faults: &[&Fault]) -> Option<Reason> {
+    rejected(faults).map(|rejected| rejected.refusal.reason)
 }
 
 #[test]
@@ -89,9 +94,29 @@ fn refusal_says_how_far_request_got() {
     let keyless = rejected(Spec { key: None, ..Spec::route() });
     assert_eq!((keyless.route, keyless.consumer), (Some(0), None));
     let forbidden = rejected(Spec::route().by("bob"));
-    assert!(forbidden.route == Some(0) && forbidden.consumer.is_some() && forbidden.tier.is_none());
+    assert!(forbidden.route == Some(0) && forbidden.consumer.is_some() && forbidden.tier == Some(0));
     world.use_up(&Spec::route());
     assert_eq!(rejected(Spec::route()).tier, Some(0));
+}
+
+#[test]
+fn refusal_of_a_known_caller_names_caller_tier_and_route() {
+    let known = FAULTS.iter().position(|(reason, _)| *reason == Reason::NoApiKey).unwrap() + 1;
+    for fault in &FAULTS[known..] {
+        let context = rejected(&[fault]).unwrap().context;
+        assert_eq!((context.consumer_n, context.tier, context.route), (Some(ANN), Some(0), Some(0)), "{:?}", fault.0);
+    }
+}
+
+#[test]
+fn refusal_outside_of_the_stages_names_caller_tier_and_route() {
+    let world = World::new(&policy());
+    let body = world.accepted(&Spec::route()).1.rejected(Reason::BodyMemory);
+    let call = world.call(&Spec::route()).rejected(Reason::Overloaded);
+    for rejected in [body, call] {
+        let context = rejected.context;
+        assert_eq!((context.consumer_n, context.tier, context.route), (Some(ANN), Some(0), Some(0)));
+    }
 }
 
 #[test]

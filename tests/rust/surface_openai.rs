@@ -3,10 +3,12 @@
 
 mod world;
 
+use std::sync::Arc;
+
 use aigw_core::r#match::probe::Probe;
 use aigw_core::refusal::{Reason, answer};
 use aigw_core::request::BodyLength;
-use aigw_core::surface::HeadOutcome;
+use aigw_core::surface::{HeadOutcome, Rejected};
 use http::Method;
 use serde_json::{Value, json};
 use world::{ANN, EVE, MODEL, SHORT, Spec, World, header, policy};
@@ -20,9 +22,9 @@ const FAULTS: [Fault; 14] = [
     (Reason::BadPath, |request, _| request.path = "/v1//models".into()),
     (Reason::UnsupportedEndpoint, |request, _| request.path = "/v1/nothing".into()),
     (Reason::UnsupportedMethod, |request, _| request.method = Method::GET),
-    (Reason::ContentEncoding, |request, _| request.headers.push(("content-encoding".into(), "compress".into()))),
     (Reason::InvalidApiKey, |request, _| request.key = Some("nobody")),
     (Reason::NoTier, |request, _| request.key = Some("eve")),
+    (Reason::ContentEncoding, |request, _| request.headers.push(("content-encoding".into(), "compress".into()))),
     (Reason::SizeLimited, |request, _| request.length = BodyLength::Known(1_000)),
     (Reason::QuotaExhausted, |_, policy| policy["tiers"][0]["limits"][0]["fields"]["requests"] = json!(0)),
     // With the body.
@@ -42,13 +44,18 @@ fn set_body(request: &mut Spec, body: &[u8]) {
     request.length = BodyLength::Known(body.len() as u64);
 }
 
-/// The reason for which a request with these faults is refused.
-fn refused(faults: &[&Fault]) -> Option<Reason> {
+/// The refusal of a request with these faults.
+fn rejected(faults: &[&Fault]) -> Option<Box<Rejected>> {
     let (mut request, mut policy) = (Spec::chat(), policy());
     for (_, spoil) in faults {
         spoil(&mut request, &mut policy);
     }
-    World::of_refusals(&policy).reason(&request)
+    World::of_refusals(&policy).request(&request).err()
+}
+
+/// Its reason.
+fn refused(faults: &[&Fault]) -> Option<Reason> {
+    rejected(faults).map(|rejected| rejected.refusal.reason)
 }
 
 #[test]
@@ -70,6 +77,31 @@ fn earlier_stage_wins_over_every_later_one() {
             // The later fault is made first, so that where both write one field the earlier one stands.
             assert_eq!(refused(&[second, first]), Some(first.0), "{:?} before {:?}", first.0, second.0);
         }
+    }
+}
+
+#[test]
+fn refusal_of_a_known_caller_names_caller_and_tier() {
+    let known = FAULTS.iter().position(|(reason, _)| *reason == Reason::NoTier).unwrap();
+    for (at, fault) in FAULTS.iter().enumerate() {
+        let context = rejected(&[fault]).unwrap().context;
+        let names = (context.consumer.is_some(), context.consumer_n.is_some(), context.tier.is_some());
+        assert_eq!(names, (at >= known, at >= known, at > known), "{:?}", fault.0);
+    }
+}
+
+#[test]
+fn refusal_outside_of_the_stages_names_caller_and_tier() {
+    let world = World::new(&policy());
+    let (_, accepted) = world.accepted(&Spec::chat());
+    let body = accepted.rejected(Reason::BodyTimeout);
+    let mut usage = world.accepted(&Spec::get("/v1/usage")).1;
+    let question = usage.question().unwrap().rejected(Reason::Overloaded);
+    let call = world.call(&Spec::chat()).rejected(Reason::Overloaded);
+    for rejected in [body, question, call] {
+        let context = rejected.context;
+        assert_eq!((context.consumer_n, context.tier), (Some(ANN), Some(0)), "{:?}", rejected.refusal.reason);
+        assert!(Arc::ptr_eq(&rejected.in_force, &world.in_force));
     }
 }
 

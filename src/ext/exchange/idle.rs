@@ -1,14 +1,14 @@
 //! Ends the connections of clients that do nothing: see `aigw_io::idle`, which finds them. Gives freed memory back (`memory`).
 //!
-//! In: the ports that clients call. Out: connections cut. A client with a request in flight is never cut here: body, upstream and
+//! In: the ports that clients call. Out: connections cut, those in a head counted. A client with a request in flight is never cut here: body, upstream and
 //! stream have bounds of their own.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use aigw_core::request::ClientConnection;
-use aigw_io::idle::{INTERVAL, Idle};
+use aigw_core::telemetry::Counter;
+use aigw_io::idle::{INTERVAL, Idle, Overdue};
 use aigw_io::socket;
 
 use super::{Exchange, Shared};
@@ -33,12 +33,14 @@ pub(crate) fn watch(shared: &Shared<Exchange>, ports: &[u16], most: Duration) {
     }
 }
 
-fn end(shared: &Shared<Exchange>, overdue: &[ClientConnection]) {
+fn end(shared: &Shared<Exchange>, overdue: &[Overdue]) {
     if overdue.is_empty() {
         return;
     }
     let busy: HashSet<_> = shared.in_flight.map(|exchange| exchange.get().head.connection());
-    for client in overdue.iter().filter(|client| !busy.contains(&Some(**client))) {
-        let _ = socket::cut(*client);
+    for Overdue { client, in_head } in overdue.iter().filter(|overdue| !busy.contains(&Some(overdue.client))) {
+        if socket::cut(*client) && *in_head {
+            shared.worker.recorder().count(Counter::HeadTimeout, 1);
+        }
     }
 }

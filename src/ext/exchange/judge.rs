@@ -18,10 +18,11 @@ use super::{Exchange, Shared};
 pub(crate) fn run(shared: &Shared<Exchange>, jobs: &Receiver<Job<Exchange>>) {
     for Job { exchange, accepted, body } in jobs {
         let (worker, head) = (&shared.worker, &exchange.get().head);
+        let faulty = accepted.rejected(Reason::Internal);
         let judged = catch_unwind(AssertUnwindSafe(|| worker.on_body(*accepted, head, body)));
         let judged = judged.unwrap_or_else(|_| {
             worker.recorder().panic();
-            BodyResult::Answered(worker.deny(head, Reason::Internal, None))
+            BodyResult::Answered(worker.refuse(head, faulty))
         });
         Python::attach(|py| {
             let exchange = exchange.into_bound(py);

@@ -101,7 +101,7 @@ impl Exchange {
         let judged = if port == Port::Public || Self::find_client(shared, &mut head) {
             shared.worker.on_head(&mut head)
         } else {
-            HeadResult::Answered(shared.worker.deny(&head, Reason::PrivatePort, None))
+            HeadResult::Answered(shared.worker.deny(&head, Reason::PrivatePort))
         };
         let exchange = Py::new(
             py,
@@ -161,7 +161,7 @@ impl Exchange {
 
     fn turn_away(this: &Bound<'_, Self>, reason: Reason, accepted: &Accepted) -> PyResult<()> {
         let own = this.get();
-        Self::refuse(this, own.shared.worker.deny(&own.head, reason, Some(accepted)))
+        Self::refuse(this, own.shared.worker.refuse(&own.head, accepted.rejected(reason)))
     }
 
     /// Answers before the body was read, and reads the rest: a client that finds its connection closed while it writes would
@@ -265,7 +265,7 @@ impl Exchange {
         let (purpose, _, future) = reader.into_parts();
         let mut answer = match purpose {
             Purpose::Discard(answer) => answer,
-            Purpose::Forward(accepted) => own.shared.worker.deny(&own.head, reason, Some(&accepted)),
+            Purpose::Forward(accepted) => own.shared.worker.refuse(&own.head, accepted.rejected(reason)),
         };
         answer.close = true;
         let answered = Self::answer(this, &answer);
@@ -343,16 +343,17 @@ impl Exchange {
     fn ask(this: &Bound<'_, Self>, question: Question) -> PyResult<()> {
         let own = this.get();
         if own.phase() == Phase::Head && !Self::enter(this) {
-            return Self::answer(this, &own.shared.worker.deny(&own.head, Reason::Overloaded, None));
+            return Self::answer(this, &own.shared.worker.refuse(&own.head, question.rejected(Reason::Overloaded)));
         }
         own.set_phase(Phase::Forwarded);
         let waiter = CallInFlight { exchange: this.clone().unbind(), transport: RefCell::default() };
         let (worker, head, cancel) = (Arc::clone(&own.shared.worker), Arc::clone(&own.head), Arc::clone(&own.cancel));
+        let unasked = question.rejected(Reason::Internal);
         let answer = async move { worker.ask(question, &head, &cancel).await };
         if own.shared.upstream.answer(Box::pin(answer), waiter) {
             return Ok(());
         }
-        Self::answer(this, &own.shared.worker.deny(&own.head, Reason::Internal, None))
+        Self::answer(this, &own.shared.worker.refuse(&own.head, unasked))
     }
 
     /// Answers with an answer of the gateway's own and ends the exchange, even when the server refuses the answer.

@@ -17,6 +17,8 @@ pub struct UpstreamCounters {
     pub forbidden: AtomicU64,
     /// Tries at another upstream.
     pub failovers: AtomicU64,
+    /// Calls whose client did not read the answer.
+    pub stalled: AtomicU64,
     /// Tasks that panicked: a call's, which then failed, or one of the thread's own, which went on.
     pub panics: AtomicU64,
 }
@@ -30,6 +32,7 @@ impl UpstreamCounters {
             (&self.reused, Counter::UpstreamReused),
             (&self.forbidden, Counter::UpstreamForbidden),
             (&self.failovers, Counter::Failover),
+            (&self.stalled, Counter::ClientStalled),
             (&self.panics, Counter::Panic),
         ] {
             if own.load(Ordering::Relaxed) > 0 {

@@ -14,7 +14,6 @@ use aigw_core::forward::Attempt;
 use aigw_core::request::Answer;
 use aigw_core::settle::Failure;
 use aigw_core::surface::{Call, FailedCall, Judged};
-use aigw_core::telemetry::ErrorType;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::Notify;
@@ -95,13 +94,16 @@ pub(super) struct Outbox<O: CallObserver, T: 'static> {
     strict: bool,
     /// Bytes of the answer's body handed over; `None` before its head was.
     sent: Cell<Option<u64>>,
+    /// The client reads its answer more slowly than the upstream sends it: the call waits for it.
+    behind: Cell<bool>,
 }
 
 impl<O: CallObserver, T: 'static> Outbox<O, T> {
     pub(super) fn new(ready: Rc<Ready<O, T>>, waiter: T, call: Call<O::Space>) -> Self {
         let strict = call.is_strict();
         let (waiter, call) = (Rc::new(waiter), RefCell::new(Some(call)));
-        Self { ready, waiter, call, strict, over: Cell::new(false), sent: Cell::new(None) }
+        let (sent, over, behind) = (Cell::new(None), Cell::new(false), Cell::new(false));
+        Self { ready, waiter, call, over, strict, sent, behind }
     }
 
     /// Whether the last event was handed over.
@@ -112,6 +114,11 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
     /// Bytes of the answer's body handed over; `None` before its head was.
     pub(super) fn sent(&self) -> Option<u64> {
         self.sent.get()
+    }
+
+    /// Whether the call waits for its client to read.
+    pub(super) fn behind(&self) -> &Cell<bool> {
+        &self.behind
     }
 
     fn with<R>(&self, step: impl FnOnce(&mut Call<O::Space>) -> R) -> Option<R> {
@@ -126,15 +133,15 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
     /// The attempt failed; returns whether the next target is asked, if there is one.
     pub(super) fn attempt_failed(&self, failure: Failure) -> bool {
         self.with(|call| {
-            call.attempt_failed(ErrorType::of_reason(failure.reason(false)));
+            call.attempt_failed(failure.error_type(false));
             failure.is_before_sending() && call.follows_failure()
         })
         .unwrap_or(false)
     }
 
-    /// Judges the status of the attempt's answer.
-    pub(super) fn judge(&self, status: StatusCode) -> Judged {
-        self.with(|call| call.judge(status)).unwrap_or(Judged::Passes)
+    /// Judges the head of the attempt's answer.
+    pub(super) fn judge(&self, status: StatusCode, headers: Option<&HeaderMap<HeaderValue>>) -> Judged {
+        self.with(|call| call.judge(status, headers)).unwrap_or(Judged::Passes)
     }
 
     /// Whether a model answers.

@@ -6,6 +6,7 @@
 //! their part of the room. The kernel holds some more for each socket, within the bounds that sockets get when they are made.
 
 use aigw_core::request::ClientConnection;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,8 +62,9 @@ impl Pace {
         }
     }
 
-    /// Waits until few bytes wait for the client; gives up when it reads nothing for as long as it may. `sent`: all bytes.
-    pub(super) async fn keep(&mut self, sent: u64) -> Result<(), Failure> {
+    /// Waits until few bytes wait for the client; gives up when it reads nothing for as long as it may. `sent`: all bytes. `behind`:
+    /// set while the client is waited for, also of a wait that is given up from outside.
+    pub(super) async fn keep(&mut self, sent: u64, behind: &Cell<bool>) -> Result<(), Failure> {
         if self.unchecked <= self.room.ahead() / 4 {
             return Ok(());
         }
@@ -74,6 +76,7 @@ impl Pace {
         hold(&mut self.claim, last);
         let mut since = Instant::now();
         while last.waiting > self.room.ahead() {
+            behind.set(true);
             tokio::time::sleep(self.pause).await;
             let now = reader.look(sent);
             if now.read > last.read || now.waiting < last.waiting {
@@ -83,9 +86,10 @@ impl Pace {
             }
             last = now;
             hold(&mut self.claim, last);
-            let behind = last.waiting > self.room.ahead();
-            self.pause = if behind { (self.pause * 2).min(SELDOM) } else { (self.pause / 2).max(OFTEN) };
+            let far = last.waiting > self.room.ahead();
+            self.pause = if far { (self.pause * 2).min(SELDOM) } else { (self.pause / 2).max(OFTEN) };
         }
+        behind.set(false);
         Ok(())
     }
 }

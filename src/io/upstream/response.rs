@@ -164,7 +164,7 @@ async fn stream<O: CallObserver, T: 'static>(
         outbox.piece(piece);
         last = Some(Instant::now());
         gathered?;
-        pace.keep(outbox.sent().unwrap_or(0)).await?;
+        pace.keep(outbox.sent().unwrap_or(0), outbox.behind()).await?;
     }
 }
 

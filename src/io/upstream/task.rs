@@ -55,18 +55,26 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
         let outcome = tokio::select! {
             biased;
             () = cancel.wait() => Err(Failure::Cancelled),
-            outcome = tokio::time::timeout(total, self.serve(dispatch)) => outcome.unwrap_or(Err(Failure::TotalTimeout)),
+            outcome = tokio::time::timeout(total, self.serve(dispatch)) => outcome.unwrap_or_else(|_| Err(self.overdue())),
         };
         if let Err(failure) = outcome {
             if let Some(sent) = self.outbox.sent() {
                 let words = self.outbox.last_words(failure);
-                // A client that left reads nothing more; a client that a shutdown cuts does.
-                if failure != Failure::Cancelled || words.is_some() {
+                // A client that left or reads nothing takes no more; a client that a shutdown cuts does.
+                if !failure.is_deaf() || words.is_some() {
                     conclude(sent, words.unwrap_or(0), client).await;
                 }
             }
+            if failure == Failure::ClientStalled {
+                self.shared.means.counters.stalled.fetch_add(1, Ordering::Relaxed);
+            }
             self.outbox.failed(failure);
         }
+    }
+
+    /// The failure of a call that took too long. An upstream is not read while its call waits for the client.
+    fn overdue(&self) -> Failure {
+        if self.outbox.behind().get() { Failure::ClientStalled } else { Failure::TotalTimeout }
     }
 
     async fn serve(&self, dispatch: Dispatch) -> Result<(), Failure> {
@@ -91,7 +99,9 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
                     others.as_mut().filter(|_| followed).and_then(Iterator::next)
                 }
                 Ok(answered) => {
-                    let Judged::Refused { stand_in, followed } = self.outbox.judge(answered.status()) else {
+                    let Judged::Refused { stand_in, followed } =
+                        self.outbox.judge(answered.status(), answered.headers())
+                    else {
                         // The client's body and the other targets are not needed while a stream passes.
                         let _busy = others.and_then(Others::into_busy);
                         return self.pass(answered, no_body, way).await;
@@ -253,6 +263,15 @@ impl Answered {
         match self {
             Self::Begun(sent) => sent.answer.status(),
             Self::Whole((status, ..)) | Self::Torn(status, _) => *status,
+        }
+    }
+
+    /// Its headers; `None` for a body that broke off.
+    fn headers(&self) -> Option<&HeaderMap<HeaderValue>> {
+        match self {
+            Self::Begun(sent) => Some(sent.answer.headers()),
+            Self::Whole((_, headers, _)) => Some(headers),
+            Self::Torn(..) => None,
         }
     }
 

@@ -1,10 +1,12 @@
 """Routes and models that lead back to the gateway end after eight passes, and count nothing."""
 
+import httpx2 as httpx
 import pytest
 
 from tests.integration.bounds.conftest import FLEET, Floor
 from tests.support.ends import message
-from tests.support.surface import Caller, chat, is_error
+from tests.support.processes import wait_until
+from tests.support.surface import Caller, Json, chat, is_error, metric
 from tests.support.wire import Connection
 
 PASSES = 8
@@ -20,6 +22,13 @@ def looped(running: Floor) -> Floor:
     return running
 
 
+def entries(looped: Floor, who: Caller) -> list[Json]:
+    """The caller's entries in the ledger."""
+    query = {"consumer": who.name}
+    rows: list[Json] = httpx.get(f"{looped.gateway.admin}/usage/events", params=query, trust_env=False).json()["data"]
+    return rows
+
+
 @pytest.mark.parametrize(
     "lines",
     [(), ("X-AIGW-Passes: 0",), ("X-AIGW-Passes: 0", "Connection: close, X-AIGW-Passes"), ("X_AIGW_Passes: 0",)],
@@ -32,6 +41,9 @@ def test_route_to_the_gateway_is_508(looped: Floor, lines: tuple[str, ...]) -> N
     assert answer.json()["message"].startswith("The request came back to the gateway too often")
     assert looped.refused("loop_detected") == before + 1
     assert who.used() == [0]
+    assert who.post(chat()).status_code == 200
+    wait_until(lambda: bool(entries(looped, who)), "the mark is in the ledger")
+    assert [entry["model"] for entry in entries(looped, who)] == ["small-chat"]
 
 
 def test_count_of_a_caller_is_where_it_starts(looped: Floor) -> None:
@@ -54,4 +66,11 @@ def test_model_at_the_gateway_is_508(looped: Floor, stream: bool) -> None:
         False,
     )
     assert looped.refused("loop_detected") == before + 1
-    assert (who.used(), Caller(looped.gateway, "fleet", FLEET).used()) == ([0], [0])
+    fleet = Caller(looped.gateway, "fleet", FLEET)
+    assert (who.used(), fleet.used()) == ([0], [0])
+    # The mark is an entry behind those that the loop might have made.
+    assert who.post(chat()).status_code == 200
+    wait_until(lambda: len(entries(looped, who)) == 1, "the mark is in the ledger")
+    assert entries(looped, fleet) == []
+    for name in ("aigw_model_requests_total", "aigw_upstream_errors_total"):
+        assert metric(looped.gateway, name, model="round") == 0

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.processes import Gateway, start_gateway
+from tests.support.processes import Gateway, start_gateway, wait_until
+from tests.support.surface import metric
 from tests.support.wire import Connection, Message, Upstream, upstream
 
 KEEP_S = 1
@@ -82,6 +83,7 @@ def test_idle_connection_is_kept_for_its_time_and_ends(short: Gateway) -> None:
 
 def test_slow_head_ends_while_an_idle_connection_is_kept(long: Gateway) -> None:
     """A head has 10 s from its first byte, on a fresh connection and behind an answer, however it drips."""
+    before = metric(long, "aigw_head_timeouts_total")
     with contextlib.ExitStack() as stack:
         idle, fresh, used, stopped = (stack.enter_context(Connection(long.proxy)) for _ in range(4))
         for connection in (idle, used):
@@ -104,6 +106,7 @@ def test_slow_head_ends_while_an_idle_connection_is_kept(long: Gateway) -> None:
         assert ended(stopped)
         assert time.monotonic() - began >= 9
         assert idle.ask(GET).status == 200
+        wait_until(lambda: metric(long, "aigw_head_timeouts_total") == before + 3, "each cut head is counted")
 
 
 def answer_or_end(connection: Connection) -> Message | None:
