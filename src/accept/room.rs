@@ -18,7 +18,7 @@ pub const MOST: u64 = 256 * 1024 * 1024;
 /// Bytes of one answer that wait in a worker for its client, beside the 128 KiB that the kernel takes: a look at the client finds them
 /// gone after a millisecond.
 const AHEAD: u64 = 32 * 1024;
-/// The same while an eighth of the room is held: a thousand clients that never read.
+/// The same while a 32nd of the room is held: a hundred clients that never read.
 const AHEAD_NARROW: u64 = 8 * 1024;
 
 /// The room of one worker.
@@ -99,7 +99,7 @@ impl Room {
 
     /// The bytes of one answer that may wait in the worker for its client.
     pub fn ahead(&self) -> u64 {
-        if self.held() < self.most / 8 { AHEAD } else { AHEAD_NARROW }
+        if self.held() < self.most / 32 { AHEAD } else { AHEAD_NARROW }
     }
 
     /// Bytes given back since the begin.
@@ -231,7 +231,7 @@ mod tests {
     fn answers_narrow_the_way_ahead() {
         let room = Arc::new(Room::new(100, 25));
         let mut answer = room.nothing(ANN);
-        answer.hold(11);
+        answer.hold(2);
         assert_eq!(room.ahead(), AHEAD);
         answer.hold(1000);
         assert_eq!((room.ahead(), room.held()), (AHEAD_NARROW, 1000));

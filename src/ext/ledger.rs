@@ -131,7 +131,8 @@ fn damage(read: &SegmentRead) -> Option<String> {
     let lost: u32 = read.gaps.iter().map(|gap| gap.records).sum();
     let mut texts = Vec::new();
     if lost > 0 {
-        texts.push(format!("{lost} records cannot be read: they were damaged on the disk"));
+        let (records, they) = if lost == 1 { ("record", "it was") } else { ("records", "they were") };
+        texts.push(format!("{lost} {records} cannot be read: {they} damaged on the disk"));
     }
     if let Tail::Torn { first, places, sound } = read.tail {
         texts.push(format!(
