@@ -381,8 +381,8 @@ class Publisher:
         """The gateway starts: limits below a day count by the wall clock of now, unless it is behind their own."""
 
     def slots(self) -> list[dict[str, object]]:
-        """Slots in use: slot, pid, state ("starting", "ready", "draining"), generation seen, in_flight, inline, silent_ms
-        (since each of its parts moved; 0 while it starts)."""
+        """Slots in use: slot, pid, state ("starting", "ready", "draining", or "silent": it serves, and has not moved for two
+        seconds), generation seen, in_flight, inline, silent_ms (since each of its parts moved; 0 while it starts)."""
 
 @final
 class Gateway:

@@ -91,7 +91,7 @@ pub const WORKERS: [Metric; 5] = [
     Metric {
         name: "aigw_worker_ready",
         kind: MetricType::Gauge,
-        help: "1 while the worker of this slot serves.",
+        help: "1 while the worker of this slot serves; 0 while it starts, drains or stands still (two seconds without a beat).",
         labels: &["slot"],
     },
     Metric {

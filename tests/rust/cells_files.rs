@@ -16,7 +16,8 @@ use aigw_core::cells::{CellKey, Cells};
 use aigw_core::limits::{Demand, Limit, Period, Usage};
 use aigw_core::standing::Counter;
 use aigw_core::units::{RequestId, UnixSeconds};
-use aigw_io::cells::{ControlCells, SlotState, WorkerCells, set_aside_foreign};
+use aigw_io::cells::{ControlCells, Part, SlotState, WorkerCells, set_aside_foreign};
+use aigw_io::clock::machine_millis;
 use aigw_io::ledger::CONTROL_SLOT;
 use without_ledger::DRAFT;
 
@@ -181,6 +182,10 @@ fn a_slot_shows_its_owner_and_is_free_when_it_is_gone() {
     second.status().set_generation(7);
     second.status().set_inline(true);
     second.status().in_flight().fetch_add(3, Ordering::Relaxed);
+    assert_eq!(control.slots().unwrap()[1].state, SlotState::Silent, "it has not moved since the machine started");
+    for part in [Part::Loop, Part::Server, Part::Upstream] {
+        second.status().beat(part, machine_millis());
+    }
     let slots = control.slots().unwrap();
     assert_eq!(
         slots.iter().map(|slot| (slot.slot, slot.state)).collect::<Vec<_>>(),

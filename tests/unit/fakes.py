@@ -208,7 +208,8 @@ class FakePublisher:
     def begin_clock(self) -> None: ...
 
     def slots(self) -> list[dict[str, Any]]:
-        row = {"slot": 0, "pid": 1, "state": "ready", "generation": self._generation, "in_flight": 0, "inline": True}
+        state = "ready" if self.silent_ms < 2000 else "silent"
+        row = {"slot": 0, "pid": 1, "state": state, "generation": self._generation, "in_flight": 0, "inline": True}
         return [{**row, "silent_ms": self.silent_ms}]
 
     def load_failures(self) -> int:

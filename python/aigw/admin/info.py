@@ -5,7 +5,7 @@ In: the context. Out: JSON. Comments mark the values on which Kong's clients bas
 
 import os
 import socket
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -18,9 +18,6 @@ from aigw.errors import StoreError
 from aigw.plugins import KONG_VERSION, PLUGINS
 from aigw.schema.describe import describe
 from aigw.types import HostPort, JsonDict
-
-SILENT_MS: Final = 2000
-"""A worker that beats once in half a second and has not for so long stands still."""
 
 
 def root(admin: Admin) -> JsonDict:
@@ -58,7 +55,7 @@ def root(admin: Admin) -> JsonDict:
 
 def status(admin: Admin) -> JsonDict:
     """GET /status."""
-    slots = _workers(admin)
+    slots = admin.publisher.slots()
     in_flight = sum(int(s["in_flight"]) for s in slots)
     return {
         "database": {"reachable": _reachable(admin) and not admin.store.is_locked()},
@@ -119,7 +116,7 @@ def readiness(admin: Admin) -> dict[str, bool]:
     return {
         "store": _reachable(admin),
         "snapshot": admin.publication.in_force.generation > 0,
-        "workers": _serve(_workers(admin)),
+        "workers": _serve(admin.publisher.slots()),
     }
 
 
@@ -127,15 +124,6 @@ def _serve(slots: list[dict[str, Any]]) -> bool:
     """Whether a worker serves, and none stands still: the kernel gives connections to that one, too."""
     states = {slot["state"] for slot in slots}
     return "ready" in states and "silent" not in states
-
-
-def _workers(admin: Admin) -> list[dict[str, Any]]:
-    """The slots in use. A worker that serves and stands still is `silent`."""
-    slots = admin.publisher.slots()
-    return [
-        {**slot, "state": "silent"} if slot["state"] == "ready" and slot["silent_ms"] >= SILENT_MS else slot
-        for slot in slots
-    ]
 
 
 def schema(name: str) -> JsonDict | None:

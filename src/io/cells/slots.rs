@@ -48,7 +48,12 @@ pub enum SlotState {
     Ready = 2,
     /// Finishing its requests.
     Draining = 3,
+    /// Serving, but it stands still. No worker stores this: the reader of its beats finds it.
+    Silent = 4,
 }
+
+/// Milliseconds without a beat after which a serving worker stands still: it beats twice a second.
+const SILENT_MS: u64 = 2000;
 
 impl SlotState {
     /// The state's name in reports.
@@ -57,6 +62,7 @@ impl SlotState {
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Draining => "draining",
+            Self::Silent => "silent",
         }
     }
 }
@@ -346,15 +352,16 @@ pub(super) fn report(number: u8, slot: &WordMap, now: u64) -> Option<SlotReport>
         _ => return None,
     };
     let oldest = Part::ALL.iter().map(|part| word(BEATS + *part as usize)).min().unwrap_or(0);
+    let silent_ms = if state == SlotState::Starting { 0 } else { now.saturating_sub(oldest) };
     Some(SlotReport {
         slot: number,
         pid: u32::try_from(word(PID)).unwrap_or(0),
-        state,
+        state: if state == SlotState::Ready && silent_ms >= SILENT_MS { SlotState::Silent } else { state },
         generation: word(GENERATION),
         in_flight: word(IN_FLIGHT),
         tls_connections: word(TLS_CONNECTIONS),
         inline: word(INLINE) != 0,
-        silent_ms: if state == SlotState::Starting { 0 } else { now.saturating_sub(oldest) },
+        silent_ms,
         unsynced: word(UNSYNCED),
         ledger_full: word(FAULTS) & 1 != 0,
         ledger_failing: word(FAULTS) & 2 != 0,

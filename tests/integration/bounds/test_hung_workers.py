@@ -35,6 +35,7 @@ def test_stopped_worker_is_told_and_replaced(new_gateway: New) -> None:
     assert max(silent) >= 2 and min(silent) < 2, silent
     workers = httpx.get(gateway.admin + "/status", trust_env=False).json()["workers"]
     assert sorted(row["state"] for row in workers) == ["ready", "silent"], "one truth"
+    assert sorted(metric(gateway, "aigw_worker_ready", slot=slot) for slot in "01") == [0, 1]
     hung = gateway.wait_event("hung", child="worker-1")
     assert hung["pid"] == worker and 5 <= hung["silent_s"] < 7, hung
     died = gateway.wait_event("died", child="worker-1")
