@@ -59,7 +59,7 @@ class Call:
         return answer
 
     def log_when_done(self, answer: "Answer", lines: Sequence[Told]) -> None:
-        """Log what a write changed, once it is stored. The operation may fill `lines`."""
+        """Log the changes of a write, once they are stored. The operation may fill `lines`."""
         assert answer.pending is not None
         log_when_done(self.admin.log, answer.pending, self.method, self.request_id, lines)
 

@@ -30,7 +30,7 @@ def endless(wire: Wire) -> None:
 
 @dataclass(frozen=True)
 class Stalling:
-    """A gateway whose answers outgrow what the kernel takes, with short bounds."""
+    """A gateway whose answers are larger than the buffers of the kernel, with short bounds."""
 
     gateway: Gateway
 
