@@ -51,7 +51,7 @@ class Floor:
 
     @contextmanager
     def row(self, name: str) -> Iterator[list[str]]:
-        """A row: what happens inside is measured. The caller adds words of its own."""
+        """A row: the block inside it is measured. The caller adds words of its own."""
         with self.healthy() as alone:
             time.sleep(QUIET_S)
         words: list[str] = []
