@@ -1,6 +1,5 @@
 """PEM texts: their parts, and pairs that cannot be used."""
 
-import json
 import re
 import ssl
 import subprocess
@@ -13,10 +12,8 @@ from hypothesis import strategies as st
 
 from aigw import pem
 from aigw._native import Gateway, Publisher, private_key_kind
+from starved import EMPTY
 from tests.support.certificates import Certificate, certificate, unservable
-
-LISTS = ("services", "routes", "key_auth", "rate_limiting", "size_limiting", "acl", "columns", "tiers", "models")
-EMPTY = {**{name: [] for name in LISTS}, "default_tier": None}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +107,7 @@ def test_an_authority_may_have_any_extension_and_must_be_readable(tmp_path: Path
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
     data = str(tmp_path_factory.mktemp("data"))
-    Publisher(data, "0123abcd-0000-4000-8000-00000000000f").publish(json.dumps(EMPTY).encode())
+    Publisher(data, "0123abcd-0000-4000-8000-00000000000f").publish(EMPTY)
     return Gateway(data)
 
 

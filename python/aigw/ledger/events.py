@@ -7,13 +7,14 @@ where few match, it may hold less than its size, even nothing, with an offset th
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from aigw._native import service_tiers
 from aigw.ledger.labels import Labels, numbers_of
 from aigw.ledger.names import ENTITIES, VERSION
+from aigw.ledger.offset import Page
 from aigw.ledger.query import Filters
 from aigw.ledger.source import COSTED, COUNTED, OUTCOMES, OVERRUN, SOURCES, STREAM
 from aigw.ledger.tables import BLOCK, BUCKET, blocks, cursors, events
@@ -27,14 +28,6 @@ SCANNED: Final = 500_000
 _JOINED: Final = sa.select(events, cursors.c.life, cursors.c.slot, cursors.c.segment).join_from(
     events, cursors, cursors.c.n == events.c.cursor
 )
-
-
-class Page(NamedTuple):
-    """Events of one page. `last`: the number after which the next page starts; `more`: whether there may be one now."""
-
-    data: list[JsonDict]
-    last: int
-    more: bool
 
 
 def newest(connection: sa.Connection) -> int:

@@ -10,15 +10,24 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from aigw.ledger.query import BadQuery
+from aigw.types import JsonDict
 
 MOST: Final = 96
 """Characters of an offset."""
 
 Row = Callable[[int], object | None]
 """The identity of the row with a number; None: it is deleted."""
+
+
+class Page(NamedTuple):
+    """Rows of one page. `last`: the number after which the next page starts; `more`: whether there may be one now."""
+
+    data: list[JsonDict]
+    last: int
+    more: bool
 
 
 def offset_text(n: int, digest: str, row: Row) -> str:

@@ -16,6 +16,7 @@ from aigw._native import PriceList
 from aigw.ledger.database import LedgerStore
 from aigw.ledger.events import timestamp
 from aigw.ledger.names import version_text
+from aigw.ledger.offset import Page
 from aigw.ledger.query import PriceFilters
 from aigw.ledger.tables import prices
 from aigw.types import JsonDict
@@ -80,16 +81,8 @@ class PriceBook:
         return self._known
 
 
-class Page(NamedTuple):
-    """Versions of one page. `last`: the number after which the next page starts."""
-
-    data: list[JsonDict]
-    last: int
-    more: bool
-
-
 def newest(connection: sa.Connection) -> int:
-    """The number of the newest version; 0: there is none."""
+    """The number of the newest version; 0 before the first."""
     return int(connection.scalar(sa.select(sa.func.max(prices.c.n))) or 0)
 
 

@@ -1,17 +1,13 @@
 """A worker that the system has nothing left for: it reports the reason with the repair, and does not abort."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from aigw._native import Publisher
+from starved import starved
 
-LISTS = ("services", "routes", "key_auth", "rate_limiting", "size_limiting", "acl", "columns", "tiers", "models")
-STARVED = """
-import os, resource, sys
+PREPARE = """
 from aigw._native import Gateway
 from aigw.serve import child
 from aigw.serve.log import Log
@@ -21,14 +17,8 @@ from aigw.serve.worker import _failed
 gateway, told, tell = Gateway(sys.argv[1]), *os.pipe()
 orders = child.Orders(name="worker-1", settings={}, supervisor=0, ready_fd=tell)
 log = Log("json", "worker", Outlet(1))
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-held = []
-try:
-    while True:
-        held.append(os.dup(0))
-except OSError:
-    for one in held[: int(sys.argv[2])]:
-        os.close(one)
+"""
+ACT = """
 try:
     gateway.start(object(), log)
 except OSError as error:
@@ -41,11 +31,7 @@ os._exit(0)
 
 @pytest.mark.parametrize("free", [0, 1, 2])
 def test_worker_without_files_reports_the_repair(tmp_path: Path, free: int) -> None:
-    Publisher(str(tmp_path), "0123abcd-0000-4000-8000-00000000000f").publish(
-        json.dumps({**{name: [] for name in LISTS}, "default_tier": None}).encode()
-    )
-    command = [sys.executable, "-c", STARVED, str(tmp_path), str(free)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = starved(tmp_path, PREPARE, ACT, free)
     line, told = done.stdout.splitlines()
     wanted = "[Errno 24] Too many open files (os error 24): let the process open more files (ulimit -n)"
     assert done.returncode == 1 and told == wanted, done
