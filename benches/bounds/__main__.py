@@ -120,20 +120,31 @@ def interim(floor: Floor) -> None:
             words.append(f"answers {dict.fromkeys(statuses)}".replace(": None", ""))
 
 
-def chunks(floor: Floor) -> None:
-    """A body in the smallest chunks."""
+def chunks(floor: Floor, size: int, count: int, clients: int) -> None:
+    """Bodies in so many chunks of so many bytes, from several clients at once."""
     who = caller(floor.gateway, "any")
     head = message("POST", "/echo/post", f"apikey: {who.key}", "Transfer-Encoding: chunked", close=False)
-    body = head + b"1\r\nx\r\n" * 400_000 + b"0\r\n\r\n"
+    body = head + (b"%x\r\n" % size + b"x" * size + b"\r\n") * count + b"0\r\n\r\n"
+    statuses: list[int] = []
 
     def send(connection: Client) -> None:
         with contextlib.suppress(OSError):  # the answer may come before the end of the request
             connection.send(body)
 
-    with floor.row("a body of 400 KB in chunks of a byte") as words, Client(floor.gateway.proxy) as connection:
-        sender = threading.Thread(target=send, args=(connection,), daemon=True)
-        sender.start()
-        words.append(f"answer {connection.answer().status}")
+    def call() -> None:
+        with Client(floor.gateway.proxy) as connection:
+            sender = threading.Thread(target=send, args=(connection,), daemon=True)
+            sender.start()
+            statuses.append(connection.answer().status)
+
+    with floor.row(f"{clients} bodies of {size * count / 1e6:.1f} MB in chunks of {size}") as words:
+        callers = [threading.Thread(target=call) for _ in range(clients)]
+        began = time.monotonic()
+        for each in callers:
+            each.start()
+        for each in callers:
+            each.join()
+        words.append(f"answers {statuses} after {time.monotonic() - began:.1f} s")
 
 
 def members(floor: Floor, count: int, kind: str) -> None:
@@ -181,7 +192,10 @@ def main() -> int:
         ("readers", lambda floor: readers(floor, 200)),
         ("readers", lambda floor: readers(floor, 2000)),
         ("interim", interim),
-        ("chunks", chunks),
+        ("chunks", lambda floor: chunks(floor, 1, 400_000, 1)),
+        ("chunks", lambda floor: chunks(floor, 64, 150_000, 1)),
+        ("chunks", lambda floor: chunks(floor, 64, 150_000, 4)),
+        ("chunks", lambda floor: chunks(floor, 1024, 9_000, 4)),
         ("members", lambda floor: members(floor, 700_000, "members")),
         ("members", lambda floor: members(floor, 90_000, "members")),
         ("members", lambda floor: members(floor, 4_500_000, "elements")),

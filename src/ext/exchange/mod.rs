@@ -241,7 +241,10 @@ impl Exchange {
             return Self::body_failed(this, Reason::BodyCut);
         };
         let piece = piece.cast::<PyBytes>()?.as_bytes();
-        let Some(progress) = locked(&this.get().body).as_mut().map(|body| body.take(piece)) else { return Ok(()) };
+        let own = this.get();
+        let Some(progress) = locked(&own.body).as_mut().map(|body| body.take(piece, &own.shared.pace)) else {
+            return Ok(());
+        };
         match progress {
             Progress::Refused(reason) => Self::body_failed(this, reason),
             Progress::Whole => Self::body_complete(this),

@@ -19,6 +19,7 @@ use pyo3::PyClass;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use super::body::Pace;
 use super::in_flight::InFlight;
 use super::linger::Lingering;
 use crate::memory::Freed;
@@ -78,6 +79,8 @@ pub(crate) struct Shared<E> {
     /// The clients of the TLS address.
     pub(crate) carried: Arc<Carried>,
     pub(super) lingering: Lingering<E>,
+    /// The pace of small chunks.
+    pub(super) pace: Pace,
     /// The upstream thread's part of the memory that was freed.
     pub(super) freed: Mutex<Freed>,
 }
@@ -94,7 +97,8 @@ impl<E: PyClass> Shared<E> {
         let (worker, in_flight) = (Arc::new(worker), InFlight::new(settings.max_in_flight));
         let (event_loop, judge) = (OnceLock::new(), OnceLock::new());
         let (lingering, freed, carried) = (Lingering::default(), Mutex::new(Freed::new()), Arc::default());
-        Self { worker, settings, upstream, event_loop, judge, in_flight, carried, lingering, freed }
+        let pace = Pace::new();
+        Self { worker, settings, upstream, event_loop, judge, in_flight, carried, lingering, pace, freed }
     }
 
     /// Counts an exchange among those in flight and returns its index; `None` when the worker is full.

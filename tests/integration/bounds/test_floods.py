@@ -4,13 +4,14 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.integration.bounds.conftest import Floor
 from tests.support.ends import Upstream, Wire, message
-from tests.support.surface import chat, is_error
+from tests.support.surface import chat, is_error, start_configured
 from tests.support.wire import Connection
 
 INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
@@ -85,6 +86,22 @@ def test_chunks_are_bounded_by_the_bytes_they_bring(floor: Floor, size: int, cou
         assert "chunks" in answer.json()["message"]
         # The chunks that were read cost 0.1 s, all of them 7 s.
         assert cpu_s(floor) - before < 3
+
+
+def test_a_body_that_waits_for_its_turn_is_not_late(echo: str, tmp_path: Path) -> None:
+    services = [{"name": "echo", "url": echo, "routes": [{"name": "echo", "paths": ["/echo"]}]}]
+    env = {"AIGW_BODY_TIMEOUT": "1s"}
+    gateway = start_configured(tmp_path / "data", {"services": services}, workers=1, env=env)
+    try:
+        # A worker reads 20,000 small chunks a second: the last 600 KB wait in buffers for longer than the client may be silent.
+        body = chunks("nobody", 64, 30_000)
+        with ExitStack() as stack:
+            connections = [stack.enter_context(Connection(gateway.proxy)) for _ in range(4)]
+            for connection in connections:
+                threading.Thread(target=send, args=(connection, body), daemon=True).start()
+            assert [connection.answer().status for connection in connections] == [200] * 4
+    finally:
+        gateway.process.end()
 
 
 def send(connection: Connection, data: bytes) -> None:
