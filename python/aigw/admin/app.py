@@ -176,9 +176,9 @@ async def _data(request: Request, raw: bytes) -> JsonDict:
     if not raw:
         return {}
     if kind == "application/json":
-        return await asyncio.to_thread(body.parse_json, raw)  # a large body takes a second
+        return await asyncio.to_thread(body.parse_json, raw)  # a large body takes a second, as a form
     if kind == "application/x-www-form-urlencoded":
-        return body.parse_form(raw)
+        return await asyncio.to_thread(body.parse_form, raw)
     if kind == "multipart/form-data":
         return await _multipart(request, raw)
     raise Refusal(415, None)
@@ -225,7 +225,7 @@ async def _multipart(request: Request, raw: bytes) -> JsonDict:
         raise bad_request("Cannot parse the form: it is not UTF-8") from None
     finally:
         await form.close()
-    return body.structure(pairs)
+    return await asyncio.to_thread(body.structure, pairs)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -13,7 +13,7 @@ from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, Change, Row
 from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, KongUpstream, Target
-from aigw.entities.target import address, canonical
+from aigw.entities.target import address, place_of
 from aigw.types import JsonDict
 
 UPSTREAMS, TARGETS = KINDS["upstreams"], KINDS["targets"]
@@ -79,7 +79,8 @@ def mark(key: str, target: str, is_unhealthy: bool) -> Methods:
             row = found(session, crud, TARGETS, target, {"upstream": upstream.id})
             crud.must_be_under(row, {"upstream": upstream.id})
             world = call.admin.publication.world
-            world.marked = world.marked | {row.id} if is_unhealthy else world.marked - {row.id}
+            place = {place_of(Target.model_validate(row.body))}
+            world.marked = world.marked | place if is_unhealthy else world.marked - place
             session.changes.append(Change(SETTINGS, None, None))
             lines[:] = [Told("unhealthy" if is_unhealthy else "healthy", TARGETS.name, row)]
 
@@ -96,11 +97,11 @@ def _targets(call: Call, reader: StoreReader, upstream: Row) -> list[Row]:
 
 def _health(call: Call, rows: list[Row], *, is_on: bool) -> dict[str, str]:
     """The word for each target, by its id. `is_on`: whether a failure can take a target out."""
-    places = {row.id: canonical(row.body["target"]) for row in rows}
-    outages = call.admin.publisher.outages(sorted(set(places.values()))) if is_on else []
+    places = {row.id: place_of(Target.model_validate(row.body)) for row in rows}
+    outages = call.admin.publisher.outages(sorted({place.address for place in places.values()})) if is_on else []
     down = {str(outage["upstream"]) for outage in outages}
     marked = call.admin.publication.world.marked
-    out = {key for key, place in places.items() if key in marked or place in down}
+    out = {key for key, place in places.items() if place in marked or place.address in down}
     return {key: UNHEALTHY if key in out else HEALTHY if is_on else OFF for key in places}
 
 

@@ -51,7 +51,7 @@ def log_when_done(log: Events, done: "Future[Any]", method: str, request_id: str
         if done.cancelled() or not (error is None or isinstance(error, NotInForce)):
             return
         for action, kind, row in lines[:MOST_SHOWN]:
-            name = str(row.body.get("target") or name_of(row.body))[:MOST_NAME]
+            name = name_of(row.body)[:MOST_NAME]
             named = {} if name == row.id else {"name": printable(name)}
             log(
                 "admin_change",

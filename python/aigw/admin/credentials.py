@@ -62,7 +62,7 @@ class Credentials(Hooks):
         only, it sends the key with a new id, maybe below another consumer, and then deletes the old one. The key never stops working.
         A client that sees keys would send the old id, so another consumer's key with a new one is a clash, as in Kong."""
         sent = data.get("key")
-        if not isinstance(sent, str) or sent.startswith("{"):
+        if not isinstance(sent, str) or referenced(sent) is not None:
             return None
         row = self._with_key(engine, session, sent)
         is_own = row is not None and row.body["consumer"]["id"] == parents.get("consumer")

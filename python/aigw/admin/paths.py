@@ -19,6 +19,7 @@ from aigw.admin.unsupported import EMPTY, ENTITIES, empty
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS, EntityKind
+from aigw.entities.keyauth_credential import VAULT
 from aigw.entities.plugin import KONGS
 from aigw.plugins import PLUGINS
 from aigw.types import JsonDict
@@ -199,7 +200,7 @@ def _list(call: Call, kind: EntityKind, parent: _Parent | None) -> Answer:
 def _noted(call: Call, kind: EntityKind, shown: list[JsonDict]) -> list[JsonDict]:
     """The same entities, after a line in the log if keys are among them."""
     fields = hooks_of(kind).key_fields if call.admin.shows_keys else ()
-    keys = sum(bool(one.get(field)) and one[field][0] != "{" for one in shown for field in fields)
+    keys = sum(bool(one.get(field)) and not one[field].startswith(VAULT) for one in shown for field in fields)
     if keys:
         call.admin.log("keys_shown", path=without_key(call.path), keys=keys)
     return shown

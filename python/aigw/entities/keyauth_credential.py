@@ -17,7 +17,7 @@ from aigw.schema.fields import Between, Foreign, References, shown, violation
 
 MAX_TTL: Final = 100_000_000
 _ALPHABET: Final = string.ascii_letters + string.digits
-_VAULT: Final = "{vault://"
+VAULT: Final = "{vault://"
 _REFERENCE: Final = re.compile(r"\{vault://aigw/([0-9A-Fa-f-]{36})\}\Z")
 _SENDABLE: Final = re.compile(r"[!-~]*\Z")
 
@@ -34,7 +34,7 @@ def key_hint(key: str) -> str:
 
 def reference(key_id: str) -> str:
     """The text that stands for the key of the credential `key_id`, in the form of Kong's references."""
-    return f"{_VAULT}aigw/{key_id}}}"
+    return f"{VAULT}aigw/{key_id}}}"
 
 
 def referenced(key: str) -> str | None:
@@ -44,7 +44,7 @@ def referenced(key: str) -> str | None:
 
 
 def _sendable(key: str) -> str:
-    if key.startswith(_VAULT):
+    if key.startswith(VAULT):
         raise violation(
             "must be the key itself, or in a file its key_hash: references to vaults are not supported in this version"
         )

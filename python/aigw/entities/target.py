@@ -5,7 +5,7 @@ server where their canonical forms are equal; workers connect to that form.
 """
 
 import ipaddress
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -40,6 +40,20 @@ def canonical(target: str) -> str:
         return f"{canonical_host(host)}:{port}"
     except ValueError:
         return target
+
+
+class Place(NamedTuple):
+    """The server that a target means."""
+
+    upstream: str
+    """The upstream's id."""
+    address: str
+    """In canonical form."""
+
+
+def place_of(target: "Target") -> Place:
+    """The server of a target."""
+    return Place(target.upstream.id, canonical(target.target))
 
 
 def normal(target: str) -> str:

@@ -130,8 +130,8 @@ class Names:
         for n, key, name, gone in connection.execute(query):
             stored = Named(key, name, bool(gone))
             named = found.get(n, stored._replace(gone=True))
-            # Of an entity that is gone only the id may be known by now; the name known last stays.
-            named = named if named.key != named.name else named._replace(name=name)
+            # Of an entity that is gone only the id may be known by now; the name known last stays. A new id is a new name.
+            named = named._replace(name=name) if named.name == named.key == key else named
             if named != stored:
                 changed[n] = named
         _put(connection, kind, changed)

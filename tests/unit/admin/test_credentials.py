@@ -2,12 +2,17 @@
 
 from pathlib import Path
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from aigw.entities.keyauth_credential import reference
 from conftest import Gateway
 
 KEY = "PlantedKey0123456789abcdefghijkl"
+Steps = list[tuple[int, int, int]]
 
 
 def test_a_key_is_shown_once_and_never_stored(gateway: Gateway) -> None:
@@ -88,6 +93,33 @@ def test_a_row_number_belongs_to_one_entity_for_ever(gateway: Gateway) -> None:
     assert gateway.publisher.consumers[3] == (3, kept["id"], "d", "z", [], 0, [])
 
 
+@settings(max_examples=30, deadline=None)
+@example(steps=[(0, 0, 0), (0, 1, 1), (2, 1, 0), (1, 1, 0), (2, 1, 0), (0, 2, 2)])
+@example(steps=[(0, 0, 0), (2, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 1)])
+@given(steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 2)), max_size=25))
+def test_no_number_gets_the_calls_of_another_credential(tmp_path_factory: pytest.TempPathFactory, steps: Steps) -> None:
+    gateway = Gateway(tmp_path_factory.mktemp("numbers")).open()
+    try:
+        for name in "ab":
+            gateway.post("/consumers", username=name)
+        last: dict[int, str] = {}  # number -> the id that it had last
+        for what, one, key in steps:
+            before, path = dict(gateway.publisher.credentials), f"key-auth/{UUID(int=one + 1)}"
+            if what == 2:
+                for name in "ab":
+                    gateway.client.delete(f"/consumers/{name}/{path}")
+            else:
+                answer = gateway.client.put(f"/consumers/{'ab'[what]}/{path}", json={"key": KEY + str(key)})
+                assert answer.status_code in (200, 404, 409), answer.text
+            for n, record in gateway.publisher.credentials.items():
+                assert n in before or last.get(n, record.id) == record.id, "a number of another credential"
+                last[n] = record.id
+            ids = [record.id for record in gateway.publisher.credentials.values()]
+            assert len(set(ids)) == len(ids)
+    finally:
+        gateway.close()
+
+
 def test_a_ttl_lasts_whole_seconds(gateway: Gateway) -> None:
     gateway.post("/consumers", username="bob")
     gateway.now = 1_700_000_000.93
@@ -166,6 +198,10 @@ def test_a_key_under_a_new_id_moves_its_credential(gateway: Gateway) -> None:
     assert (moved["id"], moved["key"]) == (new, KEY)
     ((n, key_id, *_),) = gateway.publisher.credentials.values()
     assert (n, key_id) == (1, new)
+    braced, newer = gateway.post("/consumers/eve/key-auth", key="{a-key-like-a-reference"), str(uuid4())
+    gateway.call("PUT", f"/consumers/eve/key-auth/{newer}", 200, json={"key": "{a-key-like-a-reference"})
+    gateway.call("GET", f"/key-auths/{braced['id']}", 404)
+    gateway.call("DELETE", f"/consumers/eve/key-auth/{newer}", 204)
     assert [tag["entity_id"] for tag in gateway.call("GET", "/tags/a")["data"]] == [new]
     old = f"/consumers/bob/key-auth/{made['id']}"
     gateway.call("GET", old, 404)
@@ -236,6 +272,9 @@ def test_answers_show_keys_only_while_the_setting_says_so(tmp_path: Path) -> Non
         assert events[-1] == ("keys_shown", {"path": told, "keys": 1})
     assert gateway.call("GET", path)["key"] == KEY and events[-1][1]["path"] == path
     assert gateway.call("PATCH", path, json={"tags": ["a"]})["key"] == KEY
+    braced = gateway.post("/consumers/bob/key-auth", key="{a-key-like-a-reference")
+    assert gateway.call("GET", f"/consumers/bob/key-auth/{braced['id']}")["key"] == "{a-key-like-a-reference"
+    assert events[-1][1]["keys"] == 1
     again = f"/consumers/bob/key-auth/{hidden['id']}"
     gateway.call("PUT", again, 200, json={"key": "sent-before-the-setting"})
     assert gateway.call("GET", again)["key"] == "sent-before-the-setting"
@@ -244,7 +283,7 @@ def test_answers_show_keys_only_while_the_setting_says_so(tmp_path: Path) -> Non
         assert not file.is_file() or KEY.encode() not in file.read_bytes()
     gateway.shows_keys = False
     gateway.open()
-    assert events[-1] == ("sealed_keys_deleted", {"keys": 2})
+    assert events[-1] == ("sealed_keys_deleted", {"keys": 3})
     assert gateway.call("GET", path)["key"] == reference(made["id"])
     gateway.close()
     gateway.shows_keys = True

@@ -1,5 +1,6 @@
 """Kong's upstreams and targets through the Admin API, the file and the dump."""
 
+import errno
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -180,6 +181,35 @@ def test_marks_take_a_target_out_and_health_shows_them(gateway: Gateway) -> None
     assert len(gateway.call("GET", "/upstreams/u/targets/all")["data"]) == 2
     gateway.call("PUT", "/upstreams/u/targets/10.0.0.9:80/healthy", 404)
     gateway.call("GET", "/upstreams/none/health", 404)
+
+
+def test_a_mark_stays_with_its_server(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="u")
+    gateway.post("/upstreams", name="u")
+    made = gateway.post("/upstreams/u/targets", target="Srv.test:80")
+    gateway.call("PUT", f"/upstreams/u/targets/{made['id']}/unhealthy", 204)
+
+    def word() -> str:
+        (row,) = gateway.call("GET", "/upstreams/u/health")["data"]
+        return str(row["health"])
+
+    # decK makes the new spelling first, then deletes the old id
+    new = gateway.call("PUT", f"/upstreams/u/targets/{uuid4()}", 200, json={"target": "srv.test:80"})
+    assert word() == "UNHEALTHY" and gateway.publisher.policy["services"][0]["upstream"]["targets"] == []
+    gateway.call("DELETE", f"/upstreams/u/targets/{new['id']}", 204)
+    gateway.post("/upstreams/u/targets", target="srv.test:80")
+    assert word() == "HEALTHCHECKS_OFF", "the mark ended with its target"
+
+
+def test_a_mark_that_was_not_stored_is_none(gateway: Gateway) -> None:
+    gateway.post("/services", name="s", host="u")
+    gateway.post("/upstreams", name="u")
+    gateway.post("/upstreams/u/targets", target="10.0.0.1:80")
+    gateway.publisher.fail = {"stage": OSError(errno.ENOSPC, "No space left on device")}
+    gateway.call("PUT", "/upstreams/u/targets/10.0.0.1:80/unhealthy", 503)
+    gateway.publisher.fail = {}
+    gateway.post("/upstreams/u/targets", target="10.0.0.2:80")
+    assert len(gateway.publisher.policy["services"][0]["upstream"]["targets"]) == 2
 
 
 FILE = """

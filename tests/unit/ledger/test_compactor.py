@@ -207,6 +207,16 @@ def test_names_follow_entities_and_outlive_them(ledger: Ledger) -> None:
     assert ledger.events(consumer="id-consumer-1")[0]["model"] == "model-39"
 
 
+def test_a_credential_that_moved_has_its_new_id(ledger: Ledger) -> None:
+    for key in ("old", "new"):  # a credential's name is its id
+        ledger.directory.named["credential"][2] = (key, key)
+        ledger.directory.changes += 1
+        ledger.source.append(entry(credential=2))
+        ledger.round()
+        ledger.tidy()
+        assert {event["credential"] for event in ledger.events()} == {key}
+
+
 class Killed(BaseException):
     """The end of the process at one point."""
 

@@ -29,7 +29,7 @@ from aigw.entities import (
     Tier,
 )
 from aigw.entities.host import canonical_host
-from aigw.entities.target import address, canonical
+from aigw.entities.target import Place, address, canonical, place_of
 from aigw.entities.upstream import Upstream
 from aigw.plugins.acl import compile as acl
 from aigw.plugins.acl.schema import AclConfig
@@ -75,8 +75,8 @@ class World:
     """These three, and Kong's upstreams and targets, have no row numbers."""
     upstreams: dict[str, Numbered[KongUpstream]] = field(default_factory=dict)
     targets: dict[str, Numbered[Target]] = field(default_factory=dict)
-    marked: frozenset[str] = frozenset()
-    """Ids of targets that an operator marked as unhealthy. The mark ends with the process, as in Kong."""
+    marked: frozenset[Place] = frozenset()
+    """Targets that an operator marked as unhealthy. The mark ends with its target or with the process, as in Kong."""
     routes: dict[str, Numbered[Route]] = field(default_factory=dict)
     plugins: dict[str, Plugin] = field(default_factory=dict)
     named: dict[str, int] = field(default_factory=dict)
@@ -102,6 +102,11 @@ class World:
         """Every text of `anonymous` in the key-auth configurations."""
         configs = (p.config for p in self.plugins.values() if p.name == "key-auth" and p.enabled)
         return {c["anonymous"] for c in configs if c["anonymous"] is not None}
+
+    def end_marks(self) -> None:
+        """End the marks of targets that are not there any more. One that came back in another spelling keeps its mark."""
+        if self.marked:
+            self.marked &= {place_of(target) for _, target in self.targets.values()}
 
     def shared(self) -> dict[str, tuple[KongUpstream, list[Target]]]:
         """Host of services -> the upstream of this name, and its targets by id."""
@@ -452,9 +457,9 @@ class _Candidates:
         return [*self._by_route.get(route.id, []), *service, *self._by_service.get(None, [])]
 
 
-def _upstream(upstream: KongUpstream, targets: list[Target], marked: Collection[str]) -> JsonDict:
+def _upstream(upstream: KongUpstream, targets: list[Target], marked: Collection[Place]) -> JsonDict:
     bounds = upstream.healthchecks.passive.unhealthy
-    live = [target for target in targets if target.weight and target.id not in marked]
+    live = [target for target in targets if target.weight and place_of(target) not in marked]
     places = [(*address(canonical(target.target)), target.weight) for target in live]
     return {
         "host_header": upstream.host_header,
@@ -471,7 +476,7 @@ def _upstream(upstream: KongUpstream, targets: list[Target], marked: Collection[
 
 
 def _service(
-    n: int, service: Service, shared: Mapping[str, tuple[KongUpstream, list[Target]]], marked: Collection[str]
+    n: int, service: Service, shared: Mapping[str, tuple[KongUpstream, list[Target]]], marked: Collection[Place]
 ) -> JsonDict:
     behind = shared.get(canonical_host(service.host))
     return {

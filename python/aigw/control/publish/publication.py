@@ -126,6 +126,8 @@ class Publication:
         self.note_prices: Note = lambda found: None
         """Stores versions of prices before a worker can use them."""
         self._policy = b""
+        self._marked = self.world.marked
+        """Of the policy in force."""
         self._policy_dirty = True
         self._policy_profiles = -1
         self._anonymous: set[str] = set()
@@ -148,7 +150,7 @@ class Publication:
             default_tier=reader.default_tier(),
             v1=reader.v1(),
             schemes=self.world.schemes,
-            marked=self.world.marked,
+            marked=self._marked,
         )
         for kind, model in _IN_POLICY.items():
             found = {r.id: Numbered(r.n, model.model_validate(r.body)) for r in reader.everything(kind, 0)}
@@ -382,6 +384,7 @@ class Publication:
             if row is not None:
                 named[text] = row.n
         self.world.named = named
+        self.world.end_marks()
         self.world.default_tier, self.world.v1 = reader.default_tier(), reader.v1()
         compiled = compile_policy(self.world, profiles, self.numbers, self.row_numbers)
         policy, self._columns = orjson.dumps(compiled.policy), compiled.columns
@@ -411,6 +414,7 @@ class Publication:
         self._pending.clear()
         self.numbers.fresh.clear()
         self.row_numbers.keep()
+        self._marked = self.world.marked
         self._prepared = None
         self.in_force = InForce(hashlib.sha256(self._policy).hexdigest(), generation, now)
 

@@ -13,7 +13,7 @@ from aigw.types import JsonDict
 
 HASH: Final = 32
 """Hex digits of a content hash."""
-_NAMES: Final = ("name", "username", "custom_id", "group")
+_NAMES: Final = ("name", "username", "custom_id", "group", "target")
 
 
 class Origin(NamedTuple):

@@ -93,11 +93,20 @@ class WriteSession(StoreReader):
         """Give a numbered entity the id in `body`; its number and what counts by it stay. The caller has checked that no other entity
         has the id."""
         table, after = tables.ENTITIES[kind.name], row._replace(id=body["id"], body=body)
+        self._free_id(kind, row.n, after.id)
         self.connection.execute(sa.update(table).where(table.c.n == row.n).values(**columns_of(kind, after)))
         self._retag(kind.name, row.id, row.body.get("tags"), None)
         self._retag(kind.name, after.id, None, body.get("tags"))
         self.changes.append(Change(kind.name, row, after))
         return after
+
+    def _free_id(self, kind: EntityKind, n: int, key: str) -> None:
+        """Let the number `n` have this id from now on: a deleted entity with the id keeps its own number, under another text, so that
+        nobody else gets it; and the id that `n` had before is one of a new entity."""
+        c, known = tables.row_numbers.c, tables.row_numbers
+        self.connection.execute(sa.delete(known).where(c.kind == kind.name, c.n == n))
+        other = {"id": c.id + " " + sa.cast(c.n, sa.Text), "name": sa.func.coalesce(c.name, c.id)}
+        self.connection.execute(sa.update(known).where(c.kind == kind.name, c.id == key).values(other))
 
     def note_former(self, kind: EntityKind, row: Row, until: int) -> None:
         """Remember until then (unix seconds) that the entity had this id below its parents (`StoreReader.was_below`)."""

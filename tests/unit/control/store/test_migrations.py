@@ -62,3 +62,19 @@ def test_a_store_of_the_first_release_is_migrated(tmp_path: Path) -> None:
     finally:
         gateway.close()
     Store(path).close()
+
+
+def test_of_server_names_that_differ_in_letter_case_the_oldest_stays(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    at_revision(path, "0006")
+    old = sqlite3.connect(path)
+    with old:
+        old.execute("INSERT INTO certificates VALUES ('c', '{}', NULL)")
+        for key, name, made in (("1", "a.test", 2), ("2", "A.test", 1), ("3", "B.test", 3)):
+            body = f'{{"id":"{key}","created_at":{made},"name":"{name}"}}'
+            old.execute("INSERT INTO snis (id, name, certificate, body) VALUES (?, ?, 'c', ?)", (key, name, body))
+            old.execute("INSERT INTO tags VALUES ('snis', ?, 'x')", (key,))
+    at_revision(path, "0007")
+    assert old.execute("SELECT id, name FROM snis ORDER BY id").fetchall() == [("2", "a.test"), ("3", "b.test")]
+    assert old.execute("SELECT id FROM tags ORDER BY id").fetchall() == [("2",), ("3",)]
+    old.close()
