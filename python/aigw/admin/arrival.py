@@ -6,6 +6,7 @@ a longer rest ends the connection.
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -21,9 +22,10 @@ LARGE: Final = 1 << 20
 DISCARDED: Final = 1 << 20
 DISCARDED_S: Final = 1.0
 """Bytes and seconds of the rest of a body that the gateway reads for the sake of the connection."""
-WALKS: Final = (1.0, 4.0)
+SOON_S: Final = 1.0
+LATER_S: Final = 4.0
 """Seconds after the end of a large body at which freed memory goes back to the system. The second walk finds pages that were in use at
-the first."""
+the first. Bodies that end one after the other postpone the second only."""
 
 
 class Patience(NamedTuple):
@@ -42,7 +44,8 @@ class Budget:
         self.alone: Final = asyncio.Lock()
         """Held while a large body is handled."""
         self._give_back = give_back
-        self._walks: list[asyncio.TimerHandle] = []
+        self._soon: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     def claim(self) -> "Claim":
         """A claim of nothing yet, for a `with` block."""
@@ -53,9 +56,22 @@ class Budget:
         self.held -= claimed
         if claimed >= LARGE:
             loop = asyncio.get_running_loop()
-            for walk in self._walks:
-                walk.cancel()
-            self._walks = [loop.call_later(after, loop.run_in_executor, None, self._give_back) for after in WALKS]
+            if self._soon is None:
+                self._soon = loop.call_later(SOON_S, self._walk_soon)
+            if self._later is not None:
+                self._later.cancel()
+            self._later = loop.call_later(LATER_S, self._walk)
+
+    def _walk_soon(self) -> None:
+        self._soon = None
+        self._walk()
+
+    def _walk(self) -> None:
+        asyncio.get_running_loop().run_in_executor(None, self._free)
+
+    def _free(self) -> None:
+        gc.collect()  # the trace of an error holds the values of a refused body in a cycle
+        self._give_back()
 
 
 class Claim:

@@ -1,6 +1,8 @@
 """Bodies on their way in: claimed before they are kept, free after the answer, and read to their end for the next request."""
 
 import asyncio
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +70,8 @@ def test_claims_never_exceed_the_budget_and_end_at_zero(sizes: list[int]) -> Non
 
 
 def test_memory_goes_back_twice_after_a_large_body_and_never_after_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrival, "WALKS", (0.0, 0.01))
+    monkeypatch.setattr(arrival, "SOON_S", 0.0)
+    monkeypatch.setattr(arrival, "LATER_S", 0.01)
 
     async def run() -> None:
         walks: asyncio.Queue[int] = asyncio.Queue()
@@ -85,6 +88,29 @@ def test_memory_goes_back_twice_after_a_large_body_and_never_after_small_ones(mo
                 await asyncio.wait_for(walks.get(), 5)
             await asyncio.sleep(0)
             assert walks.empty()
+
+    asyncio.run(run())
+
+
+def test_bodies_without_a_pause_do_not_put_off_the_return_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "SOON_S", 0.01)
+    monkeypatch.setattr(arrival, "LATER_S", 3600.0)
+
+    class Loop:
+        """A part of a cycle, as the values of a refused body are."""
+
+    async def run() -> None:
+        walked = threading.Event()
+        budget, gone = Budget(LARGE, walked.set), []
+        while not walked.is_set():
+            one = Loop()
+            one.itself = one  # type: ignore[attr-defined]
+            gone.append(weakref.ref(one))
+            del one
+            with budget.claim() as claim:
+                claim.add(LARGE)
+            await asyncio.sleep(0)
+        assert gone[0]() is None, "garbage in cycles is found first"
 
     asyncio.run(run())
 
