@@ -172,7 +172,7 @@ class Ledger:
         for _ in range(10_000):
             self.compactor._tidy()
             self.sweeper._next_look = 0.0
-            if not self.sweeper.step(self.store):
+            if not self.sweeper.step(self.store, self.compactor._lives):
                 return
         raise AssertionError("the sweeper never ends")
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from aigw.admin import envelope
 from aigw.admin.call import Answer, Call, Methods
 from aigw.admin.envelope import Refusal
-from aigw.ledger.query import BadQuery
+from aigw.ledger.query import BadQuery, UnknownParameter
 from aigw.ledger.questions import ANSWERS, one_request
 from aigw.types import JsonDict
 
@@ -21,8 +21,9 @@ _CODES: Final = {"size": (9, "invalid size"), "offset": (7, "invalid offset")}
 
 def refused(error: BadQuery) -> Refusal:
     """400 in Kong's form."""
-    code, name = _CODES.get(error.field, (11, "invalid options"))
-    message = f"{error.field} {error.message}" if error.field in _CODES else f"invalid option ({error})"
+    known = None if isinstance(error, UnknownParameter) else _CODES.get(error.field)
+    code, name = known or (11, "invalid options")
+    message = f"{error.field} {error.message}" if known else f"invalid option ({error})"
     return envelope.coded(400, code, name, message, {error.field: error.message})
 
 
@@ -63,7 +64,7 @@ def event(request_id: str) -> Methods:
 
 def _audit(call: Call) -> Answer:
     for name in call.query:
-        raise refused(BadQuery(name[:64], "unknown parameter: an audit has none"))
+        raise refused(UnknownParameter(name[:64], "unknown parameter: an audit has none"))
     return Answer(200, call.admin.audit())
 
 

@@ -21,7 +21,7 @@ from aigw.ledger.database import LedgerStore
 from aigw.ledger.names import Names
 from aigw.ledger.prices import KnownPrices
 from aigw.ledger.retention import Sweeper
-from aigw.ledger.source import Key, SegmentInfo, Source, SourceStatus, segment_name
+from aigw.ledger.source import Key, Life, SegmentInfo, Source, SourceStatus, segment_name
 from aigw.ledger.tables import cursors, events
 from aigw.ledger.unpriced import Unpriced
 from aigw.telemetry.families import Family, own
@@ -87,6 +87,8 @@ class Compactor:
         self._damaged: dict[Key, str] = {}
         self._unreadable: dict[Key, str] = {}
         self._missing: list[Key] = []
+        self._lives: set[Life] = set()
+        """Those with segments in the folder."""
         self._writing = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aigw-ledger", daemon=True)
@@ -232,7 +234,7 @@ class Compactor:
 
     def _note(self, infos: list[SegmentInfo], missing: list[Key]) -> None:
         """Note damaged and missing segments, and log each once."""
-        listed = {info[:3] for info in infos}
+        listed, self._lives = {info[:3] for info in infos}, {info[:2] for info in infos}
         found = {key: cursor.damage for key, cursor in self._cursors.items() if cursor.damage and key in listed}
         for key in sorted(found.keys() - self._damaged.keys()):
             self._log("ledger_segment_damaged", segment=segment_name(key), damage=found[key])
@@ -263,7 +265,7 @@ class Compactor:
             if self._names.is_stale:
                 with self._store.writing() as connection:
                     self._names.refresh(connection)
-            self._sweeper.step(self._store)
+            self._sweeper.step(self._store, self._lives)
 
     def status(self) -> LedgerStatus:
         """The state for `GET /status`. Raises nothing."""

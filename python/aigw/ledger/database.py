@@ -103,7 +103,11 @@ def open_for_reading(data: Path) -> LedgerReader:
         raise ConfigError(_absent(path))
     reader = LedgerReader(path, sqlite.open_read_only(path))
     with reader.reading() as connection:
-        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        is_empty = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
+        found = None if is_empty else connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if is_empty:
+        reader.close()
+        raise ConfigError(f"{path} is empty: start the gateway on the folder once, which makes its tables")
     if found != tables.HEAD:
         reader.close()
         # Revisions are numbers of four digits, in their order.

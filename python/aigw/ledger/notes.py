@@ -10,10 +10,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from aigw.ledger.events import timestamp
-from aigw.ledger.labels import numbers_of
+from aigw.ledger.labels import APART, numbers_of
 from aigw.ledger.query import Filters, PriceFilters
 from aigw.ledger.retention import kept_since
-from aigw.ledger.tables import events, prices
+from aigw.ledger.tables import events, names, prices
 
 NS: Final = 10**9
 _GROWN: Final[Mapping[int, tuple[str, str, str]]] = {
@@ -28,8 +28,16 @@ def of_names(connection: sa.Connection, wanted: Filters) -> Iterator[str]:
     """Names that select nothing, since no entry and no refusal has them."""
     for kind in ("consumer", "model", "tier"):
         text = getattr(wanted, kind)
-        if text is not None and not numbers_of(connection, kind, text):
+        numbers = numbers_of(connection, kind, text) if text is not None else ()
+        if text is not None and not numbers:
             yield f"the ledger has no call and no refusal of a {kind} '{text}': check the name"
+        c = names.c
+        gone = sa.select(c.key).where(c.kind == kind, c.n.in_(numbers), c.gone == 1, c.name == text, c.key != text)
+        if kind in APART and (key := connection.scalar(gone)) is not None:
+            yield (
+                f"the {kind} '{text}' of these calls is deleted (its id was {key}); one made again with this name has no call"
+                " and no refusal yet"
+            )
 
 
 def of_owner(connection: sa.Connection, wanted: PriceFilters) -> Iterator[str]:
@@ -43,13 +51,18 @@ def of_owner(connection: sa.Connection, wanted: PriceFilters) -> Iterator[str]:
         yield f"the ledger has no {of} of a {owner} '{wanted.owner}': check the name"
 
 
-def of_sums(connection: sa.Connection, low: int, high: int, grown: int) -> Iterator[str]:
+def span(wanted: Filters, low: int, high: int) -> str:
+    """A range in words; without an end where none was asked for."""
+    return f"{timestamp(low)} on" if wanted.before is None else f"{timestamp(low)} up to {timestamp(high)}"
+
+
+def of_sums(connection: sa.Connection, wanted: Filters, low: int, high: int, grown: int) -> Iterator[str]:
     """A range [low, high) in nanoseconds that is longer than the one asked for (`grown`: seconds of the rollup that it was grown to), or
     that begins before the oldest day."""
     if grown:
         rows, setting, whole = _GROWN[grown]
         yield (
-            f"these sums are of {timestamp(low)} up to {timestamp(high)}, longer than asked for, so the next range may count the same"
+            f"these sums are of {span(wanted, low, high)}, longer than asked for, so the next range may count the same"
             f" calls again: {rows} of that time are deleted. Ask for whole {whole}, or keep {rows} longer (ledger.{setting})"
         )
     if low < (gone := kept_since(connection)["86400"] * NS):

@@ -47,6 +47,10 @@ class BadQuery(ConfigError):
         super().__init__(f"{field}: {message}")
 
 
+class UnknownParameter(BadQuery):
+    """A parameter that the question does not have."""
+
+
 class Filters(NamedTuple):
     """Entries of interest. Names select by name or id; times are unix nanoseconds of admission, `before` excluded; None: no bound."""
 
@@ -92,7 +96,7 @@ def price_filters(query: Mapping[str, str], also: Iterable[str] = ()) -> PriceFi
 def _known(query: Mapping[str, str], allowed: tuple[str, ...]) -> None:
     for name in query:
         if name not in allowed:
-            raise BadQuery(name[:64], f"unknown parameter: expected one of: {', '.join(allowed)}")
+            raise UnknownParameter(name[:64], f"unknown parameter: expected one of: {', '.join(allowed)}")
 
 
 def filters(query: Mapping[str, str], also: Iterable[str] = (), of: Iterable[str] = FILTERS) -> Filters:

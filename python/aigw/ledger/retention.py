@@ -2,16 +2,19 @@
 
 In: how long events, minutes, hours and days stay, and how large the file may grow. Out: one short transaction with each step, oldest
 rows first, and free pages given back to the file system. Rollups are sums that were made when the events arrived: deleting events changes
-no sum. `meta` keeps the time before which each of them may be gone. The newest event always stays, so no number returns.
+no sum. The cursor of a segment goes behind its events, but stays while any segment of the same life lies in the folder: one without a
+cursor is read from its beginning. `meta` keeps the time before which each of them may be gone. The newest event always stays, so no
+number returns.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerStore, get_meta, put_meta
+from aigw.ledger.source import Life
 from aigw.ledger.tables import BLOCK, ROLLUPS, blocks, cursors, denials, events, totals
 
 NS: Final = 10**9
@@ -45,17 +48,17 @@ class Sweeper:
         self._now = now
         self._next_look = 0.0
 
-    def step(self, store: LedgerStore) -> bool:
-        """Delete one step's worth. Returns whether there may be more. Raises StoreError."""
+    def step(self, store: LedgerStore, lives: Collection[Life]) -> bool:
+        """Delete one step's worth. `lives`: those with segments in the folder. Returns whether there may be more. Raises StoreError."""
         now = self._now()
         if now < self._next_look:
             return False
         keep = self._retention()
-        busy = self._sweep_events(store, keep, now) or self._sweep_rollups(store, keep, now) or _shrink(store)
+        busy = self._sweep_events(store, keep, now, lives) or self._sweep_rollups(store, keep, now) or _shrink(store)
         self._next_look = 0.0 if busy else now + LOOK_S
         return busy
 
-    def _sweep_events(self, store: LedgerStore, keep: Retention, now: float) -> bool:
+    def _sweep_events(self, store: LedgerStore, keep: Retention, now: float, lives: Collection[Life]) -> bool:
         with store.reading() as connection:
             oldest = connection.execute(sa.select(blocks).order_by(blocks.c.block).limit(1)).one_or_none()
             newest = connection.scalar(sa.select(sa.func.max(events.c.n)))
@@ -74,7 +77,8 @@ class Sweeper:
             if until == end:
                 connection.execute(sa.delete(blocks).where(blocks.c.block == oldest.block))
                 used = sa.select(sa.func.min(events.c.cursor)).where(events.c.n >= until).scalar_subquery()
-                stored = cursors.c.done == 1, cursors.c.damage.is_(None)
+                gone = sa.tuple_(cursors.c.life, cursors.c.slot).not_in(list(lives))
+                stored = cursors.c.done == 1, cursors.c.damage.is_(None), gone
                 connection.execute(sa.delete(cursors).where(cursors.c.n < used, *stored))
         return True
 

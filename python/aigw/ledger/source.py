@@ -52,6 +52,10 @@ Key = tuple[int, int, int]
 """(life, slot, number) of a segment."""
 
 
+Life = tuple[int, int]
+"""(life, slot): one life of a worker, which owns its segments."""
+
+
 def segment_name(key: Key) -> str:
     """The file's name."""
     life, slot, number = key

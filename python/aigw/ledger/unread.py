@@ -10,10 +10,9 @@ import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerReader
 from aigw.ledger.source import Key, SegmentInfo, Source, records_from
-from aigw.ledger.tables import cursors, events
+from aigw.ledger.tables import cursors
 
 AT_ONCE = 4096
-FOREVER = 2**63
 
 
 class Unread(NamedTuple):
@@ -34,7 +33,6 @@ def unread(store: LedgerReader, source: Source) -> Unread:
     with store.reading() as connection:
         c = cursors.c
         rows = connection.execute(sa.select(c.life, c.slot, c.segment, c.next, c.done, c.damage)).all()
-        forgotten = _forgotten(connection)
     known: dict[Key, tuple[int, bool, str | None]] = {(r[0], r[1], r[2]): (r[3], bool(r[4]), r[5]) for r in rows}
     listed = {info[:3] for info in infos}
     faults = {
@@ -44,7 +42,7 @@ def unread(store: LedgerReader, source: Source) -> Unread:
     }
     for life, slot, number in listed:
         before = (life, slot, number - 1)
-        if number and before not in listed and before not in known and life > forgotten:
+        if number and before not in listed and before not in known:
             faults[before] = "the file is missing, and nothing of it is in the ledger"
     entries, unreadable = 0, list[Key]()
     for info in infos:
@@ -58,14 +56,6 @@ def unread(store: LedgerReader, source: Source) -> Unread:
         if fault is not None and (damage is None or not is_readable):
             faults[info[:3]] = fault
     return Unread(entries, any(info.live for info in infos), faults, unreadable)
-
-
-def _forgotten(connection: sa.Connection) -> int:
-    """The start of the youngest life whose stored segments retention may have forgotten, with their events; 0: of none."""
-    if (connection.scalar(sa.select(sa.func.min(cursors.c.n))) or 1) == 1:
-        return 0
-    oldest = connection.scalar(sa.select(events.c.admitted_at).order_by(events.c.n).limit(1))
-    return FOREVER if oldest is None else int(oldest)
 
 
 def _rest(source: Source, key: Key, at: int) -> tuple[int, str | None, bool]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels, numbers_of
-from aigw.ledger.notes import of_names, of_refusals, of_sums
+from aigw.ledger.notes import of_names, of_refusals, of_sums, span
 from aigw.ledger.query import DENIAL_GROUPS, LATEST, TIMES, BadQuery, Filters
 from aigw.ledger.retention import kept_since
 from aigw.ledger.sums import OF_EVENTS
@@ -70,7 +70,11 @@ def usage(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]) -
     if not groups and not merged:
         merged = {(0,): [*zero, 0]}
     names = [*(SHOWN.get(name) for name in SUMS), "denials"]
-    notes = [*of_names(connection, wanted), *of_sums(connection, low, high, grown), *of_refusals(connection, low)]
+    notes = [
+        *of_names(connection, wanted),
+        *of_sums(connection, wanted, low, high, grown),
+        *of_refusals(connection, low),
+    ]
     return {"data": rows(connection, merged, groups, names), "next": None, **bounds(wanted, low, high), "notes": notes}
 
 
@@ -101,9 +105,7 @@ def refusals(connection: sa.Connection, wanted: Filters, groups: tuple[str, ...]
         found = {(0,): [0]}
     notes = [*of_names(connection, wanted), *of_refusals(connection, low)]
     if (low, high) != _asked(wanted):
-        notes.append(
-            f"refusals are counted by minute: these are of the minutes from {timestamp(low)} up to {timestamp(high)}"
-        )
+        notes.append(f"refusals are counted by minute: these are of the minutes from {span(wanted, low, high)}")
     return {
         "data": rows(connection, found, groups, ["denials"]),
         "next": None,

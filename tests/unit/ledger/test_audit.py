@@ -108,7 +108,7 @@ def test_a_segment_whose_events_retention_deleted_is_no_loss(
             ledger.source.append(entry(), slot=slot)
         ledger.round()
     ledger.now, ledger.retention = NOON + 40 * 86400, Retention(events_s=86400)
-    assert ledger.sweeper.step(ledger.store) and ledger.sweeper.step(ledger.store) and ledger.sweeper.step(ledger.store)
+    assert all(ledger.sweeper.step(ledger.store, ()) for _ in range(3))
     ledger.retention = Retention()
     ledger.crash()
     report = audited(ledger, counters, monkeypatch)

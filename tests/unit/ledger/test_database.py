@@ -113,3 +113,10 @@ def test_an_event_takes_less_than_200_bytes(ledger: Ledger) -> None:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     assert ledger.path.stat().st_size / 20_000 < 200
     assert oct(ledger.path.stat().st_mode)[-3:] == "600"
+
+
+def test_an_empty_file_is_refused_with_the_repair(tmp_path: Path) -> None:
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "ledger.db").touch()
+    with pytest.raises(ConfigError, match="is empty: start the gateway on the folder once"):
+        open_for_reading(tmp_path)

@@ -141,3 +141,17 @@ def test_times_of_any_year_are_answered(old: Ledger) -> None:
             assert ask(old, question, before="1900-01-01")["data"] in ([], later)
     assert ask(old, "prices", at="9999-12-31")["data"] == ask(old, "prices", at="0001-01-01")["data"] == []
     assert NS * 253402300799 > 2**63, "the ledger cannot hold the year 9999"
+
+
+def test_a_range_without_an_end_has_none_in_its_note(old: Ledger) -> None:
+    (note,) = ask(old, "denials", after=NOON + 30)["notes"]
+    assert note == "refusals are counted by minute: these are of the minutes from 2026-09-21T12:01:00.000000Z on"
+
+
+def test_calls_of_a_deleted_consumer_are_named_as_such(old: Ledger) -> None:
+    del old.directory.named["consumer"][1]
+    old.directory.changes += 1
+    old.tidy()
+    (note,) = ask(old, "usage", consumer="consumer-1")["notes"]
+    assert "'consumer-1' of these calls is deleted (its id was id-consumer-1)" in note
+    assert ask(old, "usage", consumer="id-consumer-1")["notes"] == []

@@ -4,14 +4,18 @@ import random
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from aigw.ledger import retention as module
 from aigw.ledger.query import BadQuery
 from aigw.ledger.retention import Retention
 from aigw.ledger.tables import blocks, cursors, events, minutes
-from ledgers import NOON, Ledger, entry, random_entry, sums_of
+from aigw.ledger.unread import unread
+from ledgers import LIFE, NOON, Ledger, entry, random_entry, sums_of
 
 DAY = 86400
+Steps = list[tuple[str, int]]
 
 
 def count(ledger: Ledger, table: sa.Table) -> int:
@@ -28,8 +32,10 @@ def test_old_events_go_and_sums_stay(ledger: Ledger) -> None:
     before = ledger.usage("consumer,model,day")
     ledger.now = NOON + 30 * DAY
     recent = [entry(at=int(ledger.now)) for _ in range(808)]
+    ledger.source.die()
     for one in recent:
-        ledger.source.append(one)
+        ledger.source.append(one, slot=1)
+    ledger.round()  # removes the files of slot 0
     ledger.round()
     ledger.retention = Retention(events_s=20 * DAY, minutes_s=14 * DAY)
     ledger.tidy()
@@ -40,7 +46,59 @@ def test_old_events_go_and_sums_stay(ledger: Ledger) -> None:
     (total,) = ledger.usage()
     want = sums_of([*entries[:8192], *recent])
     assert {name: total[name] for name in want} == want
-    assert count(ledger, cursors) < 3
+    assert count(ledger, cursors) == 2, "that of the newest old event, and of slot 1"
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_segments_whose_events_are_deleted_are_not_read_again(ledger: Ledger, dies: bool) -> None:
+    """A living worker keeps its last segments, and a restart of the control process looks at each anew."""
+    for _ in range(2 * 4095):
+        ledger.source.append(entry())
+    ledger.round()
+    total = ledger.usage()
+    ledger.source.append(entry(at=NOON + 30 * DAY), slot=1)
+    ledger.round()
+    ledger.now, ledger.retention = NOON + 30 * DAY, Retention(events_s=DAY)
+    ledger.tidy()
+    assert count(ledger, events) == 2 * 4095 + 1 - 4095, "a whole block"
+    if dies:
+        ledger.source.die()
+    ledger.crash()
+    assert unread(ledger.store, ledger.source).entries == 0
+    assert ledger.round() == 0
+    assert ledger.usage()[0]["requests"] == total[0]["requests"] + 1
+    assert unread(ledger.store, ledger.source).faults == {}
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=st.lists(st.tuples(st.sampled_from(["append", "sweep", "crash", "die"]), st.integers(0, 1)), max_size=16))
+@example(steps=[("append", 0)] * 3 + [("append", 1), ("sweep", 0)])
+def test_each_entry_is_counted_once_whatever_is_deleted(tmp_path_factory: pytest.TempPathFactory, steps: Steps) -> None:
+    ledger = Ledger(tmp_path_factory.mktemp("ledger"))
+    lives, count, ledger.now = [LIFE] * 3, 0, NOON
+    ledger.retention = Retention(events_s=DAY)
+    for what, slot in steps:
+        if what == "append":
+            for _ in range(3000):
+                ledger.source.append(entry(at=int(ledger.now)), slot=slot, life=lives[slot])
+            count += 3000
+            ledger.now += DAY
+            ledger.round()
+        elif what == "sweep":
+            ledger.tidy()
+        elif what == "crash":
+            ledger.crash()
+            ledger.round()
+        else:
+            ledger.source.die(slot)
+            lives[slot] += 1
+            ledger.round()
+    ledger.crash()
+    ledger.round()
+    assert [row["requests"] for row in ledger.usage()] == [count]
+    found = unread(ledger.store, ledger.source)
+    assert (found.entries, found.faults) == (0, {})
+    ledger.store.close()
 
 
 def test_the_newest_event_stays_so_that_no_number_returns(ledger: Ledger) -> None:
@@ -101,7 +159,7 @@ def test_a_kill_between_steps_of_deletion_leaves_exact_sums(ledger: Ledger) -> N
     ledger.round()
     total = ledger.usage()
     ledger.now, ledger.retention = NOON + 99 * DAY, Retention(events_s=DAY, minutes_s=DAY)
-    while ledger.sweeper.step(ledger.store):
+    while ledger.sweeper.step(ledger.store, ()):
         ledger.crash()
         assert ledger.usage() == total
     assert len(ledger.events()) == 1
