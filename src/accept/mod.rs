@@ -9,4 +9,5 @@ pub mod head;
 pub mod openai;
 pub mod room;
 mod spelling;
+pub mod turns;
 mod values;

@@ -137,6 +137,11 @@ impl Room {
 }
 
 impl Claim {
+    /// The caller that it is of.
+    pub fn holder(&self) -> Holder {
+        self.holder
+    }
+
     /// Bytes claimed.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -193,7 +193,7 @@ const GATEWAY_COUNTERS: &[(Counter, Metric)] = &[
         Counter::ClientStalled,
         counter(
             "aigw_client_stalled_total",
-            "Calls cut in the middle of their answer because the client did not read it: error_type client_stalled in the access log.",
+            "Calls cut in the middle of their answer because the client did not read it (error_type client_stalled in the access log), and connections whose client took nothing of an answer's last bytes for 60 s.",
         ),
     ),
     (

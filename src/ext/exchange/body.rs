@@ -5,13 +5,13 @@
 //!
 //! The server gathers a whole body without a bound on its memory, so only a small one with a length is left to it. Any other
 //! comes piece by piece. A piece costs an entry into the interpreter: a body with a length whose pieces are small waits a
-//! beat, and the kernel gathers meanwhile. A chunk is always a piece, so chunks are counted, and all bodies of a worker
-//! together read so many small ones in a beat (`Pace`): the others' requests come between.
+//! beat, and the kernel gathers meanwhile. A chunk is always a piece, so chunks are counted, and small ones are read in
+//! turns (`Turns`): the others' requests come between. A refused body without a turn is not read further.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aigw_core::accept::room::Claim;
+use aigw_core::accept::turns::Turns;
 use aigw_core::refusal::Reason;
 use aigw_core::request::{Answer, BodyLength, ClientConnection};
 use aigw_core::surface::Accepted;
@@ -32,30 +32,8 @@ const AT_ONCE: u64 = 16;
 const CHUNKS: u64 = 4096;
 /// Bytes for which a body may have one chunk more.
 const CHUNK: u64 = 64;
-/// Smaller chunks have a pace.
+/// Smaller chunks are read in turns.
 const SMALL_CHUNK: usize = 4 * 1024;
-/// Small chunks that all bodies of a worker read in one beat of 50 ms: at 7 to 15 us each, 7 to 15 ms.
-const CHUNKS_A_BEAT: u32 = 1000;
-
-/// The small chunks that the bodies of a worker may still read before the next beat.
-pub(super) struct Pace(AtomicU32);
-
-impl Pace {
-    pub(super) fn new() -> Self {
-        Self(AtomicU32::new(CHUNKS_A_BEAT))
-    }
-
-    /// A beat: as many chunks again.
-    pub(super) fn begin_anew(&self) {
-        self.0.store(CHUNKS_A_BEAT, Ordering::Relaxed);
-    }
-
-    /// Takes one; false when none is left.
-    fn take(&self) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
-    }
-}
-
 /// The body of one request.
 pub(super) struct BodyReader {
     purpose: Purpose,
@@ -168,7 +146,7 @@ impl BodyReader {
     }
 
     /// Takes a piece.
-    pub(super) fn take(&mut self, piece: &[u8], pace: &Pace) -> Progress {
+    pub(super) fn take(&mut self, piece: &[u8], turns: &Turns) -> Progress {
         self.future = None;
         self.seen = self.seen.saturating_add(piece.len() as u64);
         self.pieces += 1;
@@ -189,7 +167,12 @@ impl BodyReader {
             Form::Chunks if self.pieces > CHUNKS + self.seen / CHUNK => Progress::Refused(Reason::BodyInPieces),
             Form::Chunks => {
                 self.ending = piece.is_empty();
-                self.next(piece.len() < SMALL_CHUNK && self.pieces > AT_ONCE && !self.ending && !pace.take())
+                let is_small = piece.len() < SMALL_CHUNK && self.pieces > AT_ONCE && !self.ending;
+                let is_discarded = matches!(self.purpose, Purpose::Discard(_));
+                match is_small && !turns.take(self.claim.holder(), is_discarded) {
+                    true if is_discarded => Progress::Refused(Reason::BodyInPieces),
+                    waits => self.next(waits),
+                }
             }
         }
     }

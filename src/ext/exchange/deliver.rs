@@ -92,7 +92,7 @@ fn count_upstream(shared: &Shared<Exchange>) {
 pub(crate) fn beat(shared: &Shared<Exchange>) {
     let now = Instant::now();
     shared.worker.beat();
-    shared.pace.begin_anew();
+    shared.turns.begin_anew();
     if shared.freed.lock().unwrap_or_else(PoisonError::into_inner).is_due(shared.worker.room(), now) {
         memory::give_back_own();
     }

@@ -1,6 +1,6 @@
 //! Ends the connections of clients that do nothing: see `aigw_io::idle`, which finds them. Gives freed memory back (`memory`).
 //!
-//! In: the ports that clients call. Out: connections cut, those in a head counted. A client with a request in flight is never cut here: body, upstream and
+//! In: the ports that clients call. Out: connections cut, those in a head or behind an unread answer counted. A client with a request in flight is never cut here: body, upstream and
 //! stream have bounds of their own.
 
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use aigw_core::telemetry::Counter;
-use aigw_io::idle::{INTERVAL, Idle, Overdue};
+use aigw_io::idle::{INTERVAL, Idle, Lacks, Overdue};
 use aigw_io::socket;
 
 use super::{Exchange, Shared};
@@ -38,9 +38,16 @@ fn end(shared: &Shared<Exchange>, overdue: &[Overdue]) {
         return;
     }
     let busy: HashSet<_> = shared.in_flight.map(|exchange| exchange.get().head.connection());
-    for Overdue { client, in_head } in overdue.iter().filter(|overdue| !busy.contains(&Some(overdue.client))) {
-        if socket::cut(*client) && *in_head {
-            shared.worker.recorder().count(Counter::HeadTimeout, 1);
+    for Overdue { client, lacks } in overdue.iter().filter(|overdue| !busy.contains(&Some(overdue.client))) {
+        let counter = match lacks {
+            Lacks::Head => Some(Counter::HeadTimeout),
+            Lacks::Reading => Some(Counter::ClientStalled),
+            Lacks::Request => None,
+        };
+        if socket::cut(*client)
+            && let Some(counter) = counter
+        {
+            shared.worker.recorder().count(counter, 1);
         }
     }
 }

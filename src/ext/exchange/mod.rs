@@ -242,7 +242,7 @@ impl Exchange {
         };
         let piece = piece.cast::<PyBytes>()?.as_bytes();
         let own = this.get();
-        let Some(progress) = locked(&own.body).as_mut().map(|body| body.take(piece, &own.shared.pace)) else {
+        let Some(progress) = locked(&own.body).as_mut().map(|body| body.take(piece, &own.shared.turns)) else {
             return Ok(());
         };
         match progress {

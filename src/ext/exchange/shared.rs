@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use aigw_core::accept::turns::Turns;
 use aigw_core::request::{ClientConnection, Header, Listens};
 use aigw_core::surface::Accepted;
 use aigw_io::socket;
@@ -19,7 +20,6 @@ use pyo3::PyClass;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::body::Pace;
 use super::in_flight::InFlight;
 use super::linger::Lingering;
 use crate::memory::Freed;
@@ -79,8 +79,7 @@ pub(crate) struct Shared<E> {
     /// The clients of the TLS address.
     pub(crate) carried: Arc<Carried>,
     pub(super) lingering: Lingering<E>,
-    /// The pace of small chunks.
-    pub(super) pace: Pace,
+    pub(super) turns: Turns,
     /// The upstream thread's part of the memory that was freed.
     pub(super) freed: Mutex<Freed>,
 }
@@ -97,8 +96,8 @@ impl<E: PyClass> Shared<E> {
         let (worker, in_flight) = (Arc::new(worker), InFlight::new(settings.max_in_flight));
         let (event_loop, judge) = (OnceLock::new(), OnceLock::new());
         let (lingering, freed, carried) = (Lingering::default(), Mutex::new(Freed::new()), Arc::default());
-        let pace = Pace::new();
-        Self { worker, settings, upstream, event_loop, judge, in_flight, carried, lingering, pace, freed }
+        let turns = Turns::default();
+        Self { worker, settings, upstream, event_loop, judge, in_flight, carried, lingering, turns, freed }
     }
 
     /// Counts an exchange among those in flight and returns its index; `None` when the worker is full.

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
 use super::carried::Torn;
+use crate::idle::UNREAD;
 
 /// Most bytes of one read: a record of TLS.
 const CHUNK: usize = 16 * 1024;
@@ -141,7 +142,10 @@ where
             (true, End::Sink) => up_ended = true,
             // A client that is gone, or a server that was torn off: without a goodbye, so that nothing torn looks whole.
             (true, End::Source) | (false, End::Source | End::Sink) => return false,
-            (false, End::Clean) => return !torn.is() && client.shutdown().await.is_ok(),
+            // The goodbye waits for the answer's bytes before it, which a client may never read.
+            (false, End::Clean) => {
+                return !torn.is() && matches!(timeout(UNREAD, client.shutdown()).await, Ok(Ok(())));
+            }
         }
     }
 }
