@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from aigw.errors import AigwError, explain
 from aigw.ledger.batch import MOST, Batch, Cursor
 from aigw.ledger.database import LedgerStore
+from aigw.ledger.forgotten import is_forgotten
 from aigw.ledger.names import Names
 from aigw.ledger.prices import KnownPrices
 from aigw.ledger.retention import Sweeper
@@ -168,9 +169,9 @@ class Compactor:
             query = sa.select(cursors).where(c.life == key[0], c.slot == key[1], c.segment == key[2])
             with self._store.reading() as connection:
                 row = connection.execute(query).one_or_none()
-            if row is None:
-                return None
-            self._cursors[key] = _cursor(row)
+                if row is None and not is_forgotten(connection, key):
+                    return None
+            self._cursors[key] = Cursor(0, done=True) if row is None else _cursor(row)
         return self._cursors[key]
 
     def _compact(self, infos: Iterable[SegmentInfo]) -> int:
@@ -207,6 +208,14 @@ class Compactor:
     def _read(self, info: SegmentInfo, cursor: Cursor, batch: Batch) -> None:
         """Read the next records of a segment. A fault of the disk in its middle loses records, and the ones after it are read."""
         start = cursor.next
+        if info.end is not None and info.end < start:
+            cursor.damage = (
+                f"the file ends with record {info.end}, and {start} were stored from it: it is an older copy"[
+                    :MOST_TEXT
+                ]
+            )
+            cursor.done = True
+            return
         entries, denials, doubts, cursor.next, damage = self._source.read(*info[:3], start, MOST - batch.size)
         batch.add(cursor, entries, denials, doubts)
         if damage is not None and damage not in (cursor.damage or ""):
@@ -262,10 +271,14 @@ class Compactor:
     def _tidy(self) -> None:
         """One step each of names and of deletion."""
         with self._writing:
-            if self._names.is_stale:
-                with self._store.writing() as connection:
-                    self._names.refresh(connection)
-            self._sweeper.step(self._store, self._lives)
+            try:
+                if self._names.is_stale:
+                    with self._store.writing() as connection:
+                        self._names.refresh(connection)
+                self._sweeper.step(self._store, self._lives)
+            except BaseException:
+                self._is_loaded = False  # names that were not stored are read again
+                raise
 
     def status(self) -> LedgerStatus:
         """The state for `GET /status`. Raises nothing."""

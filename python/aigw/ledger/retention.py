@@ -2,9 +2,8 @@
 
 In: how long events, minutes, hours and days stay, and how large the file may grow. Out: one short transaction with each step, oldest
 rows first, and free pages given back to the file system. Rollups are sums that were made when the events arrived: deleting events changes
-no sum. The cursor of a segment goes behind its events, but stays while any segment of the same life lies in the folder: one without a
-cursor is read from its beginning. `meta` keeps the time before which each of them may be gone. The newest event always stays, so no
-number returns.
+no sum. The cursors of a life go behind its events, once no segment of it lies in the folder (`forgotten`). `meta` keeps the time before
+which each of them may be gone. The newest event always stays, so no number returns.
 """
 
 import time
@@ -14,8 +13,9 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerStore, get_meta, put_meta
+from aigw.ledger.forgotten import forget
 from aigw.ledger.source import Life
-from aigw.ledger.tables import BLOCK, ROLLUPS, blocks, cursors, denials, events, totals
+from aigw.ledger.tables import BLOCK, ROLLUPS, blocks, denials, events, totals
 
 NS: Final = 10**9
 STEP: Final = 2000
@@ -77,9 +77,7 @@ class Sweeper:
             if until == end:
                 connection.execute(sa.delete(blocks).where(blocks.c.block == oldest.block))
                 used = sa.select(sa.func.min(events.c.cursor)).where(events.c.n >= until).scalar_subquery()
-                gone = sa.tuple_(cursors.c.life, cursors.c.slot).not_in(list(lives))
-                stored = cursors.c.done == 1, cursors.c.damage.is_(None), gone
-                connection.execute(sa.delete(cursors).where(cursors.c.n < used, *stored))
+                forget(connection, connection.scalar(sa.select(used)) or 0, lives)
         return True
 
     def _sweep_rollups(self, store: LedgerStore, keep: Retention, now: float) -> bool:

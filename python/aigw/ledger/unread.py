@@ -9,6 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerReader
+from aigw.ledger.forgotten import all_forgotten
 from aigw.ledger.source import Key, SegmentInfo, Source, records_from
 from aigw.ledger.tables import cursors
 
@@ -33,6 +34,7 @@ def unread(store: LedgerReader, source: Source) -> Unread:
     with store.reading() as connection:
         c = cursors.c
         rows = connection.execute(sa.select(c.life, c.slot, c.segment, c.next, c.done, c.damage)).all()
+        forgotten = all_forgotten(connection)
     known: dict[Key, tuple[int, bool, str | None]] = {(r[0], r[1], r[2]): (r[3], bool(r[4]), r[5]) for r in rows}
     listed = {info[:3] for info in infos}
     faults = {
@@ -42,12 +44,17 @@ def unread(store: LedgerReader, source: Source) -> Unread:
     }
     for life, slot, number in listed:
         before = (life, slot, number - 1)
-        if number and before not in listed and before not in known:
+        if number and not {before} & (listed | known.keys()) and number - 1 > forgotten.get((life, slot), -1):
             faults[before] = "the file is missing, and nothing of it is in the ledger"
     entries, unreadable = 0, list[Key]()
     for info in infos:
-        at, done, damage = known.get(info[:3], (0, False, None))
+        at, done, damage = known.get(info[:3], (0, info.number <= forgotten.get(info[:2], -1), None))
         if done:
+            continue
+        if info.end is not None and info.end < at:
+            faults[info[:3]] = (
+                f"the file ends with record {info.end}, and {at} were stored from it: it is an older copy"
+            )
             continue
         found, fault, is_readable = _rest(source, info[:3], at)
         entries += found

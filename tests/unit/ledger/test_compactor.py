@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from aigw.errors import StoreError
 from aigw.ledger.unread import unread
 from aigw.telemetry.families import text as text_of
 from ledgers import LIFE, MOST, NOON, Ledger, Segment, entry, random_entry, sums_of
@@ -318,3 +319,34 @@ def test_the_thread_stores_the_rest_when_it_ends(ledger: Ledger) -> None:
     ledger.source.append(entry())
     ledger.compactor.close()
     assert len(ledger.events()) == 1
+
+
+def test_an_older_copy_of_a_segment_is_damage(ledger: Ledger) -> None:
+    for _ in range(10):
+        ledger.source.append(entry())
+    ledger.round()
+    (key, file), *_ = ledger.source.files.items()
+    del file.records[5:]
+    ledger.source.die()
+    assert list(unread(ledger.store, ledger.source).faults) == [key]
+    ledger.round()
+    assert key in ledger.source.files, "the file stays for its operator"
+    assert "an older copy" in (ledger.compactor.status().error or "")
+    assert ledger.usage()[0]["requests"] == 10
+
+
+def test_a_rename_whose_commit_failed_is_read_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.source.append(entry(consumer=1))
+    ledger.round()
+    ledger.directory.named["consumer"][1] = ("id-consumer-1", "renamed")
+    ledger.directory.changes += 1
+
+    def locked() -> Any:
+        raise StoreError("the ledger is locked")
+
+    with monkeypatch.context() as context, pytest.raises(StoreError):
+        context.setattr(ledger.store, "writing", locked)
+        ledger.compactor._tidy()
+    ledger.round()
+    ledger.tidy()
+    assert ledger.events()[0]["consumer"] == "renamed"

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aigw.ledger import retention as module
+from aigw.ledger.forgotten import all_forgotten
 from aigw.ledger.query import BadQuery
 from aigw.ledger.retention import Retention
 from aigw.ledger.tables import blocks, cursors, events, minutes
@@ -46,7 +47,7 @@ def test_old_events_go_and_sums_stay(ledger: Ledger) -> None:
     (total,) = ledger.usage()
     want = sums_of([*entries[:8192], *recent])
     assert {name: total[name] for name in want} == want
-    assert count(ledger, cursors) == 2, "that of the newest old event, and of slot 1"
+    assert count(ledger, cursors) == 4, "those of a life go together, and its newest event is there"
 
 
 @pytest.mark.parametrize("dies", [False, True])
@@ -163,3 +164,26 @@ def test_a_kill_between_steps_of_deletion_leaves_exact_sums(ledger: Ledger) -> N
         ledger.crash()
         assert ledger.usage() == total
     assert len(ledger.events()) == 1
+
+
+def test_a_file_that_comes_back_after_its_events_are_deleted_is_not_billed_again(ledger: Ledger) -> None:
+    for _ in range(2 * 4095 + 10):
+        ledger.source.append(entry())
+    ledger.source.die()
+    copies = dict(ledger.source.files)
+    ledger.round()
+    for day in (0, 30):
+        for _ in range(5000):
+            ledger.source.append(entry(at=NOON + day * DAY), slot=1)
+        ledger.round()
+    ledger.now, ledger.retention = NOON + 30 * DAY, Retention(events_s=DAY)
+    ledger.tidy()
+    with ledger.store.reading() as connection:
+        assert all_forgotten(connection) == {(LIFE, 0): 2}
+    total = ledger.usage()
+    ledger.source.files |= copies
+    ledger.crash()
+    assert unread(ledger.store, ledger.source)[::2] == (0, {})
+    assert ledger.round() == 0
+    assert ledger.usage() == total and ledger.compactor.status().error is None
+    assert not copies.keys() & ledger.source.files.keys(), "the files go again"

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from aigw.ledger.audit.report import Report
 from aigw.ledger.database import LedgerReader
 from aigw.ledger.events import timestamp
+from aigw.ledger.forgotten import all_forgotten
 from aigw.ledger.labels import Labels
 from aigw.ledger.retention import kept_since
-from aigw.ledger.source import COUNTED, ENTRY, SegmentInfo, Source, records_from
+from aigw.ledger.source import COUNTED, ENTRY, Key, Life, SegmentInfo, Source, records_from
 from aigw.ledger.tables import BLOCK, blocks, cursors, doubts, events
 from aigw.types import JsonDict
 
@@ -28,6 +29,8 @@ PATIENCE_S: Final = 5.0
 """Seconds in which entries of settled calls become readable, by far."""
 PAUSE_S: Final = 0.1
 AT_ONCE: Final = 4096
+BACKLOG: Final = 128
+"""Blocks of events that may come between a call and the begin of its window: half a million."""
 _METERS: Final[Mapping[str, Callable[["Amounts"], int]]] = {
     "requests": lambda a: a.requests,
     "tokens": lambda a: a.input + a.output,
@@ -122,10 +125,11 @@ class Recount:
                 (r.life, r.slot, r.segment): r.next
                 for r in connection.execute(sa.select(c.life, c.slot, c.segment, c.next))
             }
+            forgotten = all_forgotten(connection)
             self.kept_since = kept_since(connection)["events"]
             unsure = _doubts(connection)
         found = Entries(dict(self._stored.sums), dict(self._stored.straddling), unsure)
-        self._add_tail(found, known)
+        self._add_tail(found, known, forgotten)
         return found
 
     def _query(self, floor: int, newest: int) -> str:
@@ -136,10 +140,12 @@ class Recount:
             f" AND admitted_at >= {self.starts[0] * NS} AND flags & {COUNTED} GROUP BY 1, 2, 3, 4, 5"
         )
 
-    def _add_tail(self, found: Entries, known: Mapping[tuple[int, int, int], int]) -> None:
+    def _add_tail(self, found: Entries, known: Mapping[Key, int], forgotten: Mapping[Life, int]) -> None:
         """Add the entries that are not in the store yet."""
         for info in (SegmentInfo(*info) for info in self._source.segments()):
             key = info[:3]
+            if info.number <= forgotten.get(info[:2], -1):
+                continue
             for entries, _, late, _, _ in records_from(self._source, key, known.get(key, 0), AT_ONCE):
                 for entry in entries:
                     self._add(found, entry)
@@ -166,8 +172,9 @@ class Recount:
 
 
 def _straddling(index: int, start: int, floor: int, newest: int, first: int | None) -> str:
-    # An event arrives after its call ended, so it is not far before the first block with an admission in the window.
-    low = max(floor, ((max(0, first - 2) << BLOCK) - 1) if first is not None else floor)
+    # An event arrives after its call ended, so it is not far before the first block with an admission in the window: behind a backlog by a
+    # segment of each worker.
+    low = max(floor, ((max(0, first - BACKLOG) << BLOCK) - 1) if first is not None else floor)
     return (
         f"SELECT consumer, credential, model, limit_set, {index}, COUNT(*), SUM(input + cached_input + cache_write),"  # noqa: S608
         f" SUM(output + reasoning), SUM(price) FROM events WHERE n > {low} AND n <= {newest} AND admitted_at < {start * NS}"
