@@ -20,8 +20,9 @@ from tests.support.surface import Caller, Json, caller, metric, start_configured
 
 TIER = "counted"
 ROUTE, MODEL = "/echo/post", "/v1/chat/completions"
-BODY = 2 * MIB
-"""Above the part of one caller, so that a second body of this size has no room; below the bound of all bodies."""
+BODY = 900 * 1024
+"""Above half of one caller's part, so that a second body of this size has no room; below 1 MiB, since the gateway reads a refused body of that
+size and its client gets the answer."""
 ENV = {"AIGW_BODY_MEMORY": str(4 * MIB), "AIGW_MAX_BODY_BYTES": str(3 * MIB), "AIGW_BODY_TIMEOUT": "1s"}
 
 
