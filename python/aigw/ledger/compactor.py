@@ -22,7 +22,7 @@ from aigw.ledger.forgotten import is_forgotten
 from aigw.ledger.names import Names
 from aigw.ledger.prices import KnownPrices
 from aigw.ledger.retention import Sweeper
-from aigw.ledger.source import CONTROL_SLOT, Key, Life, SegmentInfo, Source, SourceStatus, segment_name
+from aigw.ledger.source import CONTROL_SLOT, Key, Life, SegmentInfo, Source, SourceStatus, older_copy, segment_name
 from aigw.ledger.tables import cursors, events
 from aigw.ledger.unpriced import Unpriced
 from aigw.telemetry.families import Family, own
@@ -208,13 +208,8 @@ class Compactor:
     def _read(self, info: SegmentInfo, cursor: Cursor, batch: Batch) -> None:
         """Read the next records of a segment. A fault of the disk in its middle loses records, and the ones after it are read."""
         start = cursor.next
-        if info.end is not None and info.end < start:
-            cursor.damage = (
-                f"the file ends with record {info.end}, and {start} were stored from it: it is an older copy"[
-                    :MOST_TEXT
-                ]
-            )
-            cursor.done = True
+        if (older := older_copy(info, start)) is not None:
+            cursor.damage, cursor.done = older, True
             return
         entries, denials, doubts, cursor.next, damage = self._source.read(*info[:3], start, MOST - batch.size)
         batch.add(cursor, entries, denials, doubts)

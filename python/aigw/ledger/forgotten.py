@@ -3,7 +3,7 @@
 In: a connection. Out: a mark for each such life in `meta`, its last segment: numbers are dense, so all up to it were stored.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import sqlalchemy as sa
@@ -30,13 +30,24 @@ def forget(connection: sa.Connection, before: int, lives: Collection[Life]) -> N
 
 
 def is_forgotten(connection: sa.Connection, key: Key) -> bool:
-    """Whether a segment without a cursor was stored, and its cursor deleted."""
-    life, slot, number = key
-    return number <= int(get_meta(connection, f"{_MARK}{life}/{slot}") or -1)
+    """Whether one segment without a cursor was stored, and its cursor deleted."""
+    life, slot, _ = key
+    return key in Forgotten({(life, slot): int(get_meta(connection, f"{_MARK}{life}/{slot}") or -1)})
 
 
-def all_forgotten(connection: sa.Connection) -> dict[Life, int]:
-    """The last segment of each such life."""
-    query = sa.select(meta.c.key, meta.c.value).where(meta.c.key.startswith(_MARK))
-    found = ((key.split("/"), value) for key, value in connection.execute(query))
-    return {(int(life), int(slot)): int(value) for (_, life, slot), value in found}
+class Forgotten:
+    """All such segments."""
+
+    def __init__(self, last: Mapping[Life, int]) -> None:
+        """`last`: the last segment of each life."""
+        self._last = last
+
+    @classmethod
+    def read(cls, connection: sa.Connection) -> "Forgotten":
+        """Those of now."""
+        query = sa.select(meta.c.key, meta.c.value).where(meta.c.key.startswith(_MARK))
+        found = ((key.split("/"), value) for key, value in connection.execute(query))
+        return cls({(int(life), int(slot)): int(value) for (_, life, slot), value in found})
+
+    def __contains__(self, key: Key) -> bool:
+        return key[2] <= self._last.get(key[:2], -1)

@@ -25,11 +25,13 @@ _GROWN: Final[Mapping[int, tuple[str, str, str]]] = {
 
 
 def of_names(connection: sa.Connection, wanted: Filters) -> Iterator[str]:
-    """Names that select nothing, since no entry and no refusal has them."""
+    """Names that select nothing, since no entry and no refusal has them, and the name of a consumer that is deleted."""
     for kind in ("consumer", "model", "tier"):
         text = getattr(wanted, kind)
-        numbers = numbers_of(connection, kind, text) if text is not None else ()
-        if text is not None and not numbers:
+        if text is None:
+            continue
+        numbers = numbers_of(connection, kind, text)
+        if not numbers:
             yield f"the ledger has no call and no refusal of a {kind} '{text}': check the name"
         c = names.c
         gone = sa.select(c.key).where(c.kind == kind, c.n.in_(numbers), c.gone == 1, c.name == text, c.key != text)

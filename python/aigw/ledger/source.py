@@ -81,6 +81,13 @@ class SegmentInfo(NamedTuple):
     """Records that it has for good; None while its owner may append."""
 
 
+def older_copy(info: SegmentInfo, start: int) -> str | None:
+    """The damage of a file that ends before the record at which the reading goes on; None for any other file."""
+    if info.end is None or info.end >= start:
+        return None
+    return f"the file ends with record {info.end}, and {start} were stored from it: it is an older copy"
+
+
 class SourceStatus(NamedTuple):
     """The state of all segments."""
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerReader
-from aigw.ledger.forgotten import all_forgotten
-from aigw.ledger.source import Key, SegmentInfo, Source, records_from
+from aigw.ledger.forgotten import Forgotten
+from aigw.ledger.source import Key, SegmentInfo, Source, older_copy, records_from
 from aigw.ledger.tables import cursors
 
 AT_ONCE = 4096
@@ -34,7 +34,7 @@ def unread(store: LedgerReader, source: Source) -> Unread:
     with store.reading() as connection:
         c = cursors.c
         rows = connection.execute(sa.select(c.life, c.slot, c.segment, c.next, c.done, c.damage)).all()
-        forgotten = all_forgotten(connection)
+        forgotten = Forgotten.read(connection)
     known: dict[Key, tuple[int, bool, str | None]] = {(r[0], r[1], r[2]): (r[3], bool(r[4]), r[5]) for r in rows}
     listed = {info[:3] for info in infos}
     faults = {
@@ -44,17 +44,15 @@ def unread(store: LedgerReader, source: Source) -> Unread:
     }
     for life, slot, number in listed:
         before = (life, slot, number - 1)
-        if number and not {before} & (listed | known.keys()) and number - 1 > forgotten.get((life, slot), -1):
+        if number and before not in listed and before not in known and before not in forgotten:
             faults[before] = "the file is missing, and nothing of it is in the ledger"
     entries, unreadable = 0, list[Key]()
     for info in infos:
-        at, done, damage = known.get(info[:3], (0, info.number <= forgotten.get(info[:2], -1), None))
+        at, done, damage = known.get(info[:3], (0, info[:3] in forgotten, None))
         if done:
             continue
-        if info.end is not None and info.end < at:
-            faults[info[:3]] = (
-                f"the file ends with record {info.end}, and {at} were stored from it: it is an older copy"
-            )
+        if (older := older_copy(info, at)) is not None:
+            faults[info[:3]] = older
             continue
         found, fault, is_readable = _rest(source, info[:3], at)
         entries += found

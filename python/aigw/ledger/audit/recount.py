@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from aigw.ledger.audit.report import Report
 from aigw.ledger.database import LedgerReader
 from aigw.ledger.events import timestamp
-from aigw.ledger.forgotten import all_forgotten
+from aigw.ledger.forgotten import Forgotten
 from aigw.ledger.labels import Labels
 from aigw.ledger.retention import kept_since
-from aigw.ledger.source import COUNTED, ENTRY, Key, Life, SegmentInfo, Source, records_from
+from aigw.ledger.source import COUNTED, ENTRY, Key, SegmentInfo, Source, records_from
 from aigw.ledger.tables import BLOCK, blocks, cursors, doubts, events
 from aigw.types import JsonDict
 
@@ -125,7 +125,7 @@ class Recount:
                 (r.life, r.slot, r.segment): r.next
                 for r in connection.execute(sa.select(c.life, c.slot, c.segment, c.next))
             }
-            forgotten = all_forgotten(connection)
+            forgotten = Forgotten.read(connection)
             self.kept_since = kept_since(connection)["events"]
             unsure = _doubts(connection)
         found = Entries(dict(self._stored.sums), dict(self._stored.straddling), unsure)
@@ -140,11 +140,11 @@ class Recount:
             f" AND admitted_at >= {self.starts[0] * NS} AND flags & {COUNTED} GROUP BY 1, 2, 3, 4, 5"
         )
 
-    def _add_tail(self, found: Entries, known: Mapping[Key, int], forgotten: Mapping[Life, int]) -> None:
+    def _add_tail(self, found: Entries, known: Mapping[Key, int], forgotten: Forgotten) -> None:
         """Add the entries that are not in the store yet."""
         for info in (SegmentInfo(*info) for info in self._source.segments()):
             key = info[:3]
-            if info.number <= forgotten.get(info[:2], -1):
+            if key in forgotten:
                 continue
             for entries, _, late, _, _ in records_from(self._source, key, known.get(key, 0), AT_ONCE):
                 for entry in entries:
