@@ -330,7 +330,7 @@ def _wrong_proxy(text: str) -> str | None:
     except ValueError:
         return "this is not the address of a proxy"
     if parts.scheme != "http":
-        return f"proxies of the kind '{parts.scheme}' are not supported"
+        return f"the gateway cannot use proxies of the kind '{parts.scheme}'"
     whole = bool(parts.hostname) and parts.path in ("", "/") and not (parts.query or parts.fragment)
     return None if whole else "this is not the address of a proxy"
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from aigw.control.store.origin import ReadOnly
 from aigw.control.store.read import TagFilter
 from aigw.control.store.rows import Referenced, Row, UniqueViolation
+from aigw.schema.unsupported import not_supported
 from aigw.schema.violations import MOST_FOUND, SchemaViolation, first
 from aigw.types import JsonDict
 
@@ -83,7 +84,7 @@ def unique_violation(error: UniqueViolation) -> Refusal:
 
 def lacking(part: str, status: int = 404) -> Refusal:
     """A part of Kong that the gateway does not have."""
-    return Refusal(status, {"message": f"{part} is not supported by aigw"})
+    return Refusal(status, {"message": not_supported(part)})
 
 
 def read_only(error: ReadOnly) -> Refusal:

@@ -14,13 +14,11 @@ from aigw.admin.credentials import without_key
 from aigw.admin.crud import Crud
 from aigw.admin.envelope import Refusal
 from aigw.admin.kinds import hooks_of
-from aigw.admin.unsupported import COLLECTIONS as LACKING
-from aigw.admin.unsupported import EMPTY, ENTITIES, empty
+from aigw.admin.unsupported import EMPTY, empty, lacking_schema
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import KINDS, EntityKind
 from aigw.entities.keyauth_credential import VAULT
-from aigw.entities.plugin import KONGS
 from aigw.plugins import PLUGINS
 from aigw.types import JsonDict
 
@@ -53,7 +51,7 @@ def find(segments: list[str]) -> Methods | None:
         case ["tags", tag]:
             return {"GET": lambda call: _tags(call, tag)}
         case ["schemas", *rest]:
-            return _schemas(rest)
+            return _schemas(rest) if lacking_schema(rest) is None else None
         case ["consumers", key, "limits"]:
             return {"GET": lambda call: _limits(call, key)}
         case ["audit", "ledger"]:
@@ -241,7 +239,6 @@ def _schemas(rest: list[str]) -> Methods | None:
         case ["plugins", name]:
             schema = info.plugin_schema(name)
             wrong = Refusal(404, {"message": f"No plugin named '{name[:128]}'"})
-            wrong = envelope.lacking(f"plugin '{name}'") if name in KONGS else wrong
         case ["consumer_groups", "validate"]:
             return {"POST": validate(KINDS["tiers"])}
         case [name, "validate"] if name in tiers.SPECS:
@@ -265,8 +262,6 @@ def _schemas(rest: list[str]) -> Methods | None:
 
 
 def _no_entity(name: str) -> Refusal:
-    if name in ENTITIES or name in LACKING:
-        return envelope.lacking(f"entity '{name}'")
     return Refusal(404, {"message": f"No entity named '{name[:128]}'"})
 
 

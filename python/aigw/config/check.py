@@ -32,11 +32,11 @@ from aigw.entities.tier import TierSpec
 from aigw.entities.upstream import Place
 from aigw.entities.v1 import V1Spec
 from aigw.schema.fields import Model
+from aigw.schema.unsupported import NOT_SUPPORTED, named, not_supported
 from aigw.schema.violations import check, message_of
 from aigw.types import JsonDict
 
 M = TypeVar("M", bound=Model)
-LATER: Final = "not supported in this version"
 _TIMES: Final = {"created_at": 0, "updated_at": 0}
 _SINGULAR: Final = {"services": "service", "routes": "route", "consumers": "consumer", "tiers": "tier"}
 _KINDS: Final = tuple(kind for kind in ORDER if kind not in CONSUMER_KINDS)
@@ -93,12 +93,12 @@ class Check:
             return
         known = fields_at(shape.Configuration, ())
         for key in (key for key in root if key not in known):
-            if key in shape.LATER:
-                self.source.add((key,), LATER, at_key=True)
+            if key in shape.LACKING:
+                self.source.add((key,), NOT_SUPPORTED, at_key=True)
             elif key == "select_tags":
                 self.source.add((key,), "stands below _info in decK's files: there it has no effect", at_key=True)
             elif key in ("keyauth_credentials", "acls"):
-                self.source.add((key,), f"{LATER} at the top: write them in their consumer", at_key=True)
+                self.source.add((key,), f"{NOT_SUPPORTED} at the top: write them in their consumer", at_key=True)
             else:
                 report_unknown(self.source, (key,), known)
         self._head(root)
@@ -151,12 +151,12 @@ class Check:
         if transform is not None and not isinstance(transform, bool):
             self.source.add(("_transform",), "expected a boolean")
         if root.get("_workspace") not in (None, "default"):
-            self.source.add(("_workspace",), LATER)
+            self.source.add(("_workspace",), not_supported(named(root["_workspace"])))
         if info is not None and not isinstance(info, dict):
             self.source.add(("_info",), "expected a record")
         for key in info if isinstance(info, dict) else ():
             if key != "select_tags":  # decK's defaults would change entities
-                self.source.add(("_info", key), LATER, at_key=True)
+                self.source.add(("_info", key), NOT_SUPPORTED, at_key=True)
 
     def _items(self, path: Path) -> list[tuple[Path, JsonDict]]:
         """The records of a list, with their paths."""

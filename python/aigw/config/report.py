@@ -13,6 +13,7 @@ from aigw.config.secret import secret_path
 from aigw.config.source import Source
 from aigw.config.suggest import fields_at, nearest
 from aigw.plugins import PLUGINS
+from aigw.schema.unsupported import BELOW_ENTITIES, NOT_SUPPORTED
 from aigw.schema.violations import SchemaViolation, without_nulls
 
 R = TypeVar("R")
@@ -23,10 +24,6 @@ _NUMBER: Final = re.compile(r"[+-]?([0-9]{1,300}(\.[0-9]{0,300})?|\.[0-9]{1,300}
 _YES: Final = frozenset({"yes", "on", "y"})
 _NO: Final = frozenset({"no", "off", "n"})
 _OLD_NUMBER: Final = re.compile(r"[+-]?([0-9]+(:[0-9]+)+|0[0-9]+|[0-9][0-9_]*_[0-9_]*)\Z", re.ASCII)
-_CREDENTIALS: Final = frozenset(
-    {"basicauth_credentials", "hmacauth_credentials", "jwt_secrets", "oauth2_credentials", "mtls_auth_credentials"}
-)
-"""Fields of Kong's consumers that this version does not support."""
 _ONE_OF: Final = re.compile(r"expected one of: (.*?)(?:, or |\Z)")
 _PLUGIN: Final = re.compile(r"plugin '.*' not enabled")
 
@@ -128,11 +125,11 @@ def report_unknown(source: Source, path: Path, fields: Sequence[str]) -> None:
     """An unknown field, at its key."""
     name = str(path[-1])
     if name == "<<":
-        source.add(path, "merge keys are not supported: write the fields out", at_key=True)
+        source.add(path, f"merge keys are {NOT_SUPPORTED}: write the fields out", at_key=True)
     elif name in ("id", "created_at", "updated_at"):
         source.add(path, "made by the gateway: leave it out", at_key=True)
-    elif name in _CREDENTIALS:
-        source.add(path, "not supported in this version", at_key=True)
+    elif name in BELOW_ENTITIES:
+        source.add(path, NOT_SUPPORTED, at_key=True)
     else:
         source.add(path, "unknown field", at_key=True, suggestion=nearest(name, fields))
 

@@ -21,6 +21,7 @@ from aigw.entities.tier import TierName, TierSpec
 from aigw.entities.v1 import V1Spec
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import Model, Name, Text, Uuid, shown, violation
+from aigw.schema.unsupported import LACKING_ENTITIES
 from aigw.types import JsonDict
 
 FORMAT_VERSION: Final = "3.0"
@@ -220,35 +221,8 @@ class Info(Model):
     select_tags: list[str] | None = Field(default=None, description="Kept for decK's files: no effect.")
 
 
-LATER: Final = frozenset(
-    [
-        "_konnect",
-        "_plugin_configs",
-        "targets",
-        "vaults",
-        "rbac_roles",
-        "rbac_users",
-        "rbac_endpoint_permissions",
-        "keys",
-        "key_sets",
-        "licenses",
-        "partials",
-        "filter_chains",
-        "custom_entities",
-        "service_packages",
-        "consumer_group_consumers",
-        "consumer_group_plugins",
-        "basicauth_credentials",
-        "hmacauth_credentials",
-        "jwt_secrets",
-        "oauth2_credentials",
-        "oauth2_tokens",
-        "mtls_auth_credentials",
-        "degraphql_routes",
-        "graphql_ratelimiting_cost_decorations",
-    ]
-)
-"""Sections of decK and Kong that this version does not support: refused as unsupported, not as unknown."""
+LACKING: Final = LACKING_ENTITIES | {"_konnect", "_plugin_configs", "custom_entities", "service_packages", "targets"}
+"""Sections of the files of decK and Kong that the gateway lacks."""
 
 
 class Configuration(Model):

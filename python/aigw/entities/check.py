@@ -3,7 +3,8 @@
 from typing import Any
 
 from aigw.entities.base import Entity, EntityKind
-from aigw.schema.fields import NOT_SUPPORTED, FieldErrors
+from aigw.schema.fields import FieldErrors
+from aigw.schema.unsupported import NOT_SUPPORTED
 from aigw.schema.violations import UNKNOWN, SchemaViolation, check, merge, without_nulls
 from aigw.types import JsonDict
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.schema.fields import Between, Foreign, References, shown, violation
+from aigw.schema.unsupported import NOT_SUPPORTED
 
 MAX_TTL: Final = 100_000_000
 _ALPHABET: Final = string.ascii_letters + string.digits
@@ -45,9 +46,7 @@ def referenced(key: str) -> str | None:
 
 def _sendable(key: str) -> str:
     if key.startswith(VAULT):
-        raise violation(
-            "must be the key itself, or in a file its key_hash: references to vaults are not supported in this version"
-        )
+        raise violation(f"references to vaults are {NOT_SUPPORTED}: send the key itself, or in a file its key_hash")
     if not _SENDABLE.match(key):
         raise violation("must be printable ascii without spaces: no client could send it in a header")
     return key

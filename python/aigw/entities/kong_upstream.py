@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Field, model_validator
 from aigw.entities.base import Entity, EntityKind, TagsField, Unsupported
 from aigw.entities.host import wrong_host
 from aigw.schema.fields import (
-    NOT_SUPPORTED,
     Between,
     HeaderName,
     Model,
@@ -25,6 +24,7 @@ from aigw.schema.fields import (
     unique,
     violation,
 )
+from aigw.schema.unsupported import NOT_SUPPORTED
 
 HASHES: Final = ("none", "consumer", "ip", "header", "path", "query_arg")
 """Parts of a request that can choose its target."""
@@ -38,7 +38,7 @@ Statuses = Annotated[
 Few = Annotated[int, AfterValidator(Between(0, 255))]
 ProbeType = Literal["tcp", "http", "https", "grpc", "grpcs"]
 Seconds = Annotated[Number, AfterValidator(Between(0, 65535))]
-_ACTIVE: Final = "active checks are " + NOT_SUPPORTED + ": leave the interval at 0"
+_ACTIVE: Final = f"active checks are {NOT_SUPPORTED}: leave the interval at 0"
 
 
 def _name(value: str) -> str:

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, model_validator
 from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.plugins import PLUGINS
 from aigw.schema.fields import (
-    NOT_SUPPORTED,
     STREAMS,
     FieldErrors,
     Foreign,
@@ -22,7 +21,8 @@ from aigw.schema.fields import (
     violation,
     without,
 )
-from aigw.schema.violations import SchemaViolation, check
+from aigw.schema.unsupported import LACKING_PLUGINS, NOT_SUPPORTED, not_supported
+from aigw.schema.violations import UNKNOWN, SchemaViolation, check
 from aigw.types import JsonDict
 
 _OF_GROUPS: Final = f"{NOT_SUPPORTED}: a group's limit is its tier's, with the answers of tiers"
@@ -34,29 +34,10 @@ _USUAL: Final = {
 }
 """Fields of a configuration that a group's plugin must leave at their defaults."""
 
-_KONGS: Final = """
-    ai-azure-content-safety ai-prompt-decorator ai-prompt-guard ai-prompt-template ai-proxy ai-proxy-advanced
-    ai-rag-injector ai-rate-limiting-advanced ai-request-transformer ai-response-transformer ai-sanitizer
-    ai-semantic-cache ai-semantic-prompt-guard app-dynamics application-registration aws-lambda azure-functions
-    basic-auth bot-detection canary confluent correlation-id datadog degraphql exit-transformer file-log
-    forward-proxy graphql-proxy-cache-advanced graphql-rate-limiting-advanced grpc-gateway grpc-web header-cert-auth
-    hmac-auth http-log injection-protection ip-restriction jq json-threat-protection jwe-decrypt jwt jwt-signer
-    kafka-consume kafka-log kafka-upstream key-auth-enc konnect-application-auth ldap-auth ldap-auth-advanced loggly
-    mocking mtls-auth oas-validation oauth2 oauth2-introspection opa openid-connect opentelemetry post-function
-    pre-function proxy-cache proxy-cache-advanced rate-limiting-advanced redirect request-callout
-    request-termination request-transformer request-transformer-advanced request-validator response-ratelimiting
-    response-transformer response-transformer-advanced route-by-header route-transformer-advanced saml
-    service-protection session standard-webhooks statsd statsd-advanced syslog tcp-log tls-handshake-modifier
-    tls-metadata-headers udp-log upstream-oauth upstream-timeout vault-auth websocket-size-limit websocket-validator
-    xml-threat-protection zipkin
-    """
-KONGS: Final = frozenset(_KONGS.split())
-"""Plugins of Kong that this gateway does not have. Their finding suggests no other spelling."""
-
 
 def _kind_name(value: str) -> str:
-    if value in KONGS:
-        raise violation(f"plugin '{value}' is {NOT_SUPPORTED}")
+    if value in LACKING_PLUGINS:
+        raise violation(not_supported(f"plugin '{value}'"))
     if value not in PLUGINS:
         raise violation(f"plugin '{value}' not enabled; add it to the 'plugins' configuration property")
     return value
@@ -119,6 +100,18 @@ class Plugin(Entity):
             raise FieldErrors({"config": wrong})
 
 
+def _lacking_named(found: JsonDict, lacks: tuple[str, ...]) -> JsonDict:
+    """The findings, in which `NOT_SUPPORTED` replaces `UNKNOWN` at the fields `lacks`, at any depth."""
+    return {
+        name: _lacking_named(finding, lacks)
+        if isinstance(finding, dict)
+        else NOT_SUPPORTED
+        if finding == UNKNOWN and name in lacks
+        else finding
+        for name, finding in found.items()
+    }
+
+
 def expand_config(data: JsonDict) -> JsonDict:
     """The config with its defaults. Raises FieldErrors."""
     name, config = data.get("name"), data.get("config")
@@ -129,7 +122,7 @@ def expand_config(data: JsonDict) -> JsonDict:
     try:
         checked = check(kind.config, config)
     except SchemaViolation as error:
-        own = error.fields
+        own = _lacking_named(error.fields, kind.lacks)
         # Kong reports a finding on the whole config as the text of the field `config`.
         whole = own.pop("@entity", None)
         raise FieldErrors({"config": own if own else whole[0] if whole else own}) from None

@@ -3,13 +3,12 @@
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from aigw._native import check_string
 from aigw.entities.base import Entity, EntityKind, TagsField
 from aigw.entities.host import wrong_host
 from aigw.schema.fields import (
-    NOT_SUPPORTED,
     Between,
     FieldErrors,
     Foreign,
@@ -21,6 +20,7 @@ from aigw.schema.fields import (
     SetMarker,
     Timestamp,
     Uuid,
+    refuse,
     unique,
     violation,
 )
@@ -37,12 +37,6 @@ def _host(value: str) -> str:
 def _path(value: str) -> str:
     if (wrong := check_string("address path", value)) is not None:
         raise violation(wrong)
-    return value
-
-
-def _no_depth(value: int | None) -> int | None:
-    if value is not None:
-        raise violation(NOT_SUPPORTED)
     return value
 
 
@@ -73,7 +67,7 @@ class Service(Entity):
     tls_verify: bool | None = Field(
         default=None, description="Check the upstream's certificate; null: the gateway's default."
     )
-    tls_verify_depth: Annotated[int | None, AfterValidator(_no_depth)] = Field(
+    tls_verify_depth: Annotated[int | None, BeforeValidator(refuse)] = Field(
         default=None, description="Longest certificate chain: not supported in this version."
     )
     ca_certificates: Annotated[list[Uuid], SetMarker(), AfterValidator(unique)] | None = Field(
@@ -128,5 +122,6 @@ KIND = EntityKind(
     endpoint_key="name",
     unique=("name",),
     foreign={"client_certificate": "certificates"},
+    lacks=("tls_sans",),
     expand=expand_url,
 )

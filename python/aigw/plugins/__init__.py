@@ -37,6 +37,9 @@ class PluginKind:
     aliases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Deprecated field -> the record and its field that replace it."""
 
+    lacks: tuple[str, ...] = ()
+    """Fields of Kong's config, at any depth, that this gateway lacks: refused by name."""
+
     def renamed(self, config: JsonDict) -> JsonDict:
         """The config with the values of deprecated fields in the fields that replace them. Raises FieldErrors if both have a value and
         the values differ."""
@@ -64,7 +67,7 @@ PLUGINS: Final[Mapping[str, PluginKind]] = {
     for kind in (
         PluginKind("cors", CorsConfig, 2000, consumer_scope=False),
         PluginKind("prometheus", PrometheusConfig, 13),
-        PluginKind("key-auth", KeyAuthConfig, 1250, consumer_scope=False),
+        PluginKind("key-auth", KeyAuthConfig, 1250, consumer_scope=False, lacks=("identity_realms",)),
         PluginKind("request-size-limiting", RequestSizeLimitingConfig, 951, group_scope=True),
         PluginKind("acl", acl.AclConfig, 950, consumer_scope=False, check=acl.check),
         PluginKind(
@@ -74,6 +77,7 @@ PLUGINS: Final[Mapping[str, PluginKind]] = {
             group_scope=True,
             check=rate_limiting.check,
             aliases=rate_limiting.ALIASES,
+            lacks=rate_limiting.LACKING,
         ),
     )
 }

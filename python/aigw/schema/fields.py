@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 from pydantic_core import PydanticCustomError
 
-NOT_SUPPORTED: Final = "not supported in this version"
+from aigw.schema.unsupported import NOT_SUPPORTED, named, not_supported
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -95,13 +95,13 @@ class Positive:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """A field that supports only some of Kong's values. Other values are refused, never ignored."""
+    """A field that supports only some of Kong's values. Other values are refused by name, never ignored."""
 
     allowed: tuple[Any, ...]
 
     def __call__(self, value: T) -> T:
         if value not in self.allowed:
-            raise violation(NOT_SUPPORTED)
+            raise violation(not_supported(named(value)))
         return value
 
 
@@ -110,7 +110,7 @@ def without(*others: str) -> BeforeValidator:
 
     def judge(value: Any) -> Any:
         if isinstance(value, str) and value in others:
-            raise violation(f"'{value}' is {NOT_SUPPORTED}")
+            raise violation(not_supported(named(value)))
         return value
 
     return BeforeValidator(judge)
@@ -128,7 +128,7 @@ def shown(**words: Any) -> Any:
 
 
 def refuse(value: T) -> T:
-    """Validator of a field that only Kong or a later version supports: null in answers, refused when set."""
+    """Validator, before the type's, of a field that only Kong or a later version supports: null in answers, refused when set."""
     if value is not None:
         raise violation(NOT_SUPPORTED)
     return value
@@ -261,5 +261,5 @@ Number = Annotated[float, PlainSerializer(lambda v: int(v) if v.is_integer() els
 Timestamp = Annotated[int, AfterValidator(Between(0, 253402300799))]
 """Unix seconds, up to the year 9999."""
 Milliseconds = Annotated[int, AfterValidator(Between(1, 2**31 - 2))]
-Unsupported = Annotated[str | None, AfterValidator(refuse), shown(type="null")]
-UnsupportedList = Annotated[list[Any] | None, AfterValidator(refuse), shown(type="null")]
+Unsupported = Annotated[str | None, BeforeValidator(refuse), shown(type="null")]
+UnsupportedList = Annotated[list[Any] | None, BeforeValidator(refuse), shown(type="null")]

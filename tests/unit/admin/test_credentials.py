@@ -185,7 +185,7 @@ def test_a_reference_of_another_credential_is_refused(gateway: Gateway) -> None:
             assert (answer["code"], answer["fields"]) == (2, {"key": new})
     answer = gateway.post("/consumers/bob/key-auth", 400, key="{vault://env/KEY}")
     assert answer["fields"] == {
-        "key": "must be the key itself, or in a file its key_hash: references to vaults are not supported in this version"
+        "key": "references to vaults are not supported in this version: send the key itself, or in a file its key_hash"
     }
 
 

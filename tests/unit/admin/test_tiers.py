@@ -83,9 +83,9 @@ def test_get_returns_the_tier_with_its_defaults(gateway: Gateway) -> None:
         ({"limits": [{"requests": 5, "per": "fortnight"}]}, "limits.1.per: expected one of: second, minute, hour, day, "
          "month, year, or a duration of at most 366d as in 90s, 5h"),
         ({"limits": [{"requests": 5, "per": "day", "window": "sliding"}]},
-         "limits.1.window: not supported in this version"),
+         "limits.1.window: 'sliding' is not supported in this version"),
         ({"limits": [{"requests": 5, "per": "day", "scope": "agent"}]},
-         "limits.1.scope: not supported in this version"),
+         "limits.1.scope: 'agent' is not supported in this version"),
         ({"limits": [{"requests": 1, "per": "5h"}, {"requests": 2, "per": "300m"}]},
          "limits.2: two limits on requests per 300m by consumer (enforce): keep one"),
         ({"allow": {"parameters": {"n": 0}}}, "allow.parameters.n: value should be between 1 and 128"),

@@ -73,7 +73,7 @@ def test_each_error_gives_its_finding() -> None:
         ),
         ("consumers: [{username: a, jwt_secrets: []}]", "jwt_secrets: not supported in this version\n"),
         ("_konnect: {}", "_konnect: not supported in this version\n"),
-        ("_workspace: team", "_workspace: not supported in this version\n"),
+        ("_workspace: team", "_workspace: 'team' is not supported in this version\n"),
         ("_info: {defaults: {service: {retries: 1}}}", "_info.defaults: not supported in this version\n"),
         ("_info: 3", "_info: expected a record\n"),
         ("_transform: 1", "_transform: expected a boolean\n"),

@@ -110,7 +110,13 @@ def check(config: RateLimitingConfig) -> FieldErrors | None:
     return FieldErrors({"@entity": entity, **fields}) if entity else None
 
 
+LACKING: Final = (
+    *("cloud_authentication", "cluster_max_redirections", "cluster_nodes", "connect_timeout", "connection_is_proxied"),
+    *("keepalive_backlog", "keepalive_pool_size", "read_timeout", "send_timeout", "sentinel_master", "sentinel_nodes"),
+    *("sentinel_password", "sentinel_role", "sentinel_username"),
+)
+"""Fields of Kong's `redis` that this gateway lacks."""
 ALIASES: Final = {f"redis_{name}": ("redis", name) for name in Redis.model_fields}
 """Kong's deprecated flat names, used by older configuration files."""
 
-__all__ = ["ALIASES", "MAX_LIMIT", "PERIODS", "RateLimitingConfig", "Redis", "check"]
+__all__ = ["ALIASES", "LACKING", "MAX_LIMIT", "PERIODS", "RateLimitingConfig", "Redis", "check"]
