@@ -23,7 +23,7 @@ mod wait;
 
 pub use check::{Check, NotTaken};
 pub use permit::Permit;
-pub use reclaim::{Books, NoRoom, Reclaimed, reclaim, reclaim_v1, reclaim_v2};
+pub use reclaim::{Books, NotNow, Reclaimed, reclaim, reclaim_v1, reclaim_v2};
 pub use take::Admitter;
 pub use tier::CallerRows;
 pub use wait::Refused;

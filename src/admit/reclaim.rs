@@ -24,7 +24,7 @@ pub struct Reclaimed {
     pub given_back: usize,
     /// Permits that were settled to their rows in the ledger, of the open ones.
     pub settled: usize,
-    /// Permits that stay: the ledger had no room for their rows.
+    /// Permits that stay: their rows could not be written now.
     pub waiting: usize,
 }
 
@@ -34,9 +34,9 @@ pub trait Books {
     fn used(&mut self, request: RequestId) -> Option<Usage>;
     /// Adds the row of a call that has none. `progress`: input tokens, output tokens and nano-dollars that it had counted. Returns the
     /// amounts of the row; `None`: the call keeps those that it holds.
-    fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom>;
+    fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NotNow>;
     /// Notes amounts that stay counted though nobody knows whether they were taken, or given back.
-    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom>;
+    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NotNow>;
 }
 
 /// Of owners that had no ledger.
@@ -47,24 +47,24 @@ impl Books for NoBooks {
         None
     }
 
-    fn add(&mut self, _: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom> {
+    fn add(&mut self, _: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NotNow> {
         Ok(progress.map(|[input_tokens, output_tokens, spend]| {
             let amounts = Amounts { input_tokens, output_tokens, spend };
             Usage { requests: 1, amounts }
         }))
     }
 
-    fn doubt(&mut self, _: RequestId, _: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+    fn doubt(&mut self, _: RequestId, _: impl Iterator<Item = TakenAmount>) -> Result<(), NotNow> {
         Ok(())
     }
 }
 
-/// The ledger has no room for a row: its permit waits for another time.
+/// A row cannot be written now: its permit waits for another time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no room in the ledger")]
-pub struct NoRoom;
+#[error("the row cannot be written now")]
+pub struct NotNow;
 
-/// Frees all entries of a dead owner's ring. Those whose row has no room in the ledger stay for another time.
+/// Frees all entries of a dead owner's ring. Those whose row cannot be written now stay for another time.
 ///
 /// `same_boot`: the machine has not restarted since. After a power loss ring, ledger and counters may be of different moments: the row of a
 /// call may be in the store, and its segment gone. So everything stays counted, and no row is added.

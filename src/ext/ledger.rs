@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aigw_core::entry::doubt::{self, Doubt};
 use aigw_core::entry::record::{Record, RecordKind, SEGMENT_RECORDS};
 use aigw_core::entry::recover::Tail;
-use aigw_io::cells::ControlCells;
+use aigw_io::cells::{ControlCells, Waiting};
 use aigw_io::ledger::{SegmentName, SegmentRead, Segments};
 use pyo3::prelude::*;
 
@@ -105,7 +105,11 @@ impl Ledger {
             } else if slots.iter().any(|slot| slot.ledger_failing) {
                 Some("the ledger cannot be put on its disk: look at the kernel's log, and move the data folder to a sound disk".to_owned())
             } else {
-                None
+                self.cells.waiting().map(|Waiting { calls, why }| {
+                    format!(
+                        "{calls} call(s) of killed workers wait, since their entries may be in a segment that cannot be read ({why}): make it readable, or move it out of the folder ledger/ for good, and they get entries anew"
+                    )
+                })
             };
             Ok((unsynced, segments, fault))
         })

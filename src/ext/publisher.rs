@@ -78,6 +78,7 @@ impl Publisher {
             cells::set_aside_foreign(&folder, store)?;
             let cells = Arc::new(ControlCells::open(&folder, store)?);
             metrics::prepare(&cells, Highest::default())?;
+            cells.note_earlier();
             let writer = SnapshotWriter::open(&data_dir, store)?;
             let (page, writer) = (writer.page(), Mutex::new(writer));
             // Workers read the secret when they open the folder: it must exist before the first key is hashed.

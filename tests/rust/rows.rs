@@ -5,7 +5,7 @@ mod world;
 
 use std::sync::Arc;
 
-use aigw_core::admit::{Books, NoRoom, reclaim};
+use aigw_core::admit::{Books, NotNow, reclaim};
 use aigw_core::cells::CounterSpace as _;
 use aigw_core::cells::heap::HeapSpace;
 use aigw_core::cells::journal::{DRAFT_WORDS, TakenAmount};
@@ -301,13 +301,13 @@ impl Books for Ledger<'_> {
         rows(self.0).iter().find(|row| row.request == request && row.last).map(Entry::used)
     }
 
-    fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom> {
+    fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NotNow> {
         let entry = Entry::crashed(draft, progress, Moment(NOW.0 + 5_000_000_000));
         self.1.push(entry);
         Ok(Some(entry.used()))
     }
 
-    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NotNow> {
         self.2.extend(doubt::encode(request, lines).iter().flat_map(doubt::decode));
         Ok(())
     }

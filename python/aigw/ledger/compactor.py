@@ -22,7 +22,7 @@ from aigw.ledger.forgotten import is_forgotten
 from aigw.ledger.names import Names
 from aigw.ledger.prices import KnownPrices
 from aigw.ledger.retention import Sweeper
-from aigw.ledger.source import CONTROL_SLOT, Key, Life, SegmentInfo, Source, SourceStatus, older_copy, segment_name
+from aigw.ledger.source import Key, Life, SegmentInfo, Source, SourceStatus, older_copy, segment_name
 from aigw.ledger.tables import cursors, events
 from aigw.ledger.unpriced import Unpriced
 from aigw.telemetry.families import Family, own
@@ -287,17 +287,8 @@ class Compactor:
 
     def _trouble(self) -> str | None:
         if self._unreadable:
-            own = next((key for key in sorted(self._unreadable) if key[1] == CONTROL_SLOT), None)
-            key = own or min(self._unreadable)
-            waiting = (
-                "; calls of killed workers wait until it can be read, or is moved out of the folder ledger/"
-                if own
-                else ""
-            )
-            return (
-                f"{len(self._unreadable)} segment(s) cannot be read, the others are stored"
-                f" ({segment_name(key)}: {self._unreadable[key]}{waiting})"
-            )
+            key, text = min(self._unreadable.items())
+            return f"{len(self._unreadable)} segment(s) cannot be read, the others are stored ({segment_name(key)}: {text})"
         if self._missing:
             names = ", ".join(map(segment_name, self._missing[:3]))
             return (

@@ -56,10 +56,6 @@ Life = tuple[int, int]
 """(life, slot): one life of a worker, which owns its segments."""
 
 
-CONTROL_SLOT: Final = 99
-"""The slot of segments in which the control process writes the last entries of killed workers (`books.rs`)."""
-
-
 def segment_name(key: Key) -> str:
     """The file's name."""
     life, slot, number = key

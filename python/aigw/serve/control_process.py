@@ -133,7 +133,7 @@ async def _repair(control: Control, log: Log, data: Path) -> None:
             try:
                 control.repair.look()
                 control.publisher.make_room()
-                # Permits whose rows found no room in the ledger wait for the next look.
+                # Permits whose rows cannot be written now wait for the next look.
                 _reclaim(control, log)
                 seldom.ended()
             except OSError as error:

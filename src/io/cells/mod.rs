@@ -17,7 +17,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use reader::{ControlCells, ReclaimedSlot};
+pub use reader::{ControlCells, ReclaimedSlot, Waiting};
 pub use slots::{Part, SLOTS, SlotReport, SlotState, SlotStatus};
 pub use worker::WorkerCells;
 

@@ -3,6 +3,7 @@
 //! It holds no slot and takes nothing. Each word is read at its own moment: the words of one answer may be of different
 //! moments.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,18 @@ pub struct ControlCells {
     rows: OnceLock<Arc<LedgerWriter>>,
     /// Held while permits of dead workers are ended.
     reclaiming: Mutex<()>,
+    /// Slot and life of the workers when this control process began.
+    earlier: OnceLock<HashSet<(u8, u64)>>,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+/// Calls of dead workers that wait, as the last reclaim found them: their rows may be in a segment that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Number of calls.
+    pub calls: usize,
+    /// Why such a segment cannot be read.
+    pub why: String,
 }
 
 impl ControlCells {
@@ -55,8 +68,26 @@ impl ControlCells {
     pub fn open(dir: &Path, store: StoreId) -> io::Result<Self> {
         let counters = Counters::open(dir, store)?;
         counters.set_clock(false);
-        let (slots, rows, ledger) = (OpenSlots::new(dir, store), OnceLock::new(), dir.with_file_name(LEDGER));
-        Ok(Self { dir: dir.to_owned(), counters, slots, store, ledger, rows, reclaiming: Mutex::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            counters,
+            slots: OpenSlots::new(dir, store),
+            store,
+            ledger: dir.with_file_name(LEDGER),
+            rows: OnceLock::new(),
+            reclaiming: Mutex::default(),
+            earlier: OnceLock::new(),
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// The control process begins, alone: only calls of workers that hold slots now can have rows that an earlier one wrote. Without this
+    /// note those of all workers can.
+    pub fn note_earlier(&self) {
+        if let Ok(slots) = self.open_slots() {
+            let lives = slots.into_iter().filter_map(|(slot, words)| Some((slot, slots::life(words)?)));
+            self.earlier.get_or_init(|| lives.collect());
+        }
     }
 
     /// The highest number of a limit's column that has a file; 0 for none.
@@ -123,22 +154,46 @@ impl ControlCells {
         self.counters.columns.made(column)
     }
 
-    /// Frees the slots whose owners are dead.
+    /// Frees the slots whose owners are dead. One that cannot be freed keeps no other from it.
     pub fn reclaim(&self) -> io::Result<Vec<ReclaimedSlot>> {
         let _alone = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut reclaimed = Vec::new();
+        let (mut reclaimed, mut waiting, mut failed) = (Vec::new(), None, None);
         for (slot, words) in self.open_slots()? {
-            let books = |life| {
-                let segments = Segments::open(&self.ledger, self.store);
-                DeadBooks::open(&segments, life, slot, self.rows()?, SystemClock::new().moment())
-            };
-            if let Some(found) = slots::reclaim_dead(&self.dir, slot, words, &self.counters, books)? {
-                upstreams::forget(&|at| self.counters.columns.word(UPSTREAMS.0, at), slot);
-                budgets::forget(&|at| self.counters.columns.word(IN_FLIGHT.0, at), slot.into());
-                reclaimed.push(ReclaimedSlot { slot, found });
+            match self.reclaim_slot(slot, words, &mut waiting) {
+                Ok(found) => reclaimed.extend(found),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(reclaimed)
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+        failed.map_or(Ok(reclaimed), Err)
+    }
+
+    fn reclaim_slot(
+        &self,
+        slot: u8,
+        words: &WordMap,
+        waiting: &mut Option<Waiting>,
+    ) -> io::Result<Option<ReclaimedSlot>> {
+        let mut unread = None;
+        let books = |life| {
+            let segments = Segments::open(&self.ledger, self.store);
+            let is_earlier = self.earlier.get().is_none_or(|earlier| earlier.contains(&(slot, life)));
+            let books = DeadBooks::open(&segments, life, slot, is_earlier, self.rows()?, SystemClock::new().moment())?;
+            unread = books.unread().map(str::to_owned);
+            Ok(books)
+        };
+        let Some(found) = slots::reclaim_dead(&self.dir, slot, words, &self.counters, books)? else { return Ok(None) };
+        upstreams::forget(&|at| self.counters.columns.word(UPSTREAMS.0, at), slot);
+        budgets::forget(&|at| self.counters.columns.word(IN_FLIGHT.0, at), slot.into());
+        if let Some(why) = unread.filter(|_| found.waiting > 0) {
+            waiting.get_or_insert(Waiting { calls: 0, why }).calls += found.waiting;
+        }
+        Ok(Some(ReclaimedSlot { slot, found }))
+    }
+
+    /// Calls of dead workers whose rows may be in a segment that cannot be read.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The control process's own end of the ledger.

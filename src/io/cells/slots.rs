@@ -254,7 +254,7 @@ fn is_same_boot(head: &[AtomicU64]) -> bool {
     theirs == ours && ours != 0
 }
 
-/// Ends the permits of a slot whose lock the caller holds. It is free when none waits for room in the ledger.
+/// Ends the permits of a slot whose lock the caller holds. It is free when none waits for its row in the ledger.
 fn release(slot: &[AtomicU64], cells: &impl Cells, books: &mut impl Books) -> Reclaimed {
     let found = reclaim(&slot[HEADER_WORDS..], cells, is_same_boot(slot), books);
     if found.waiting == 0 {
@@ -338,8 +338,13 @@ pub(super) fn is_left(dir: &Path, number: u8, slot: &WordMap) -> io::Result<bool
 
 /// Whether a slot is in use by the owner that started at `life`.
 pub(super) fn is_left_by(slot: &WordMap, life: u64) -> bool {
+    self::life(slot) == Some(life)
+}
+
+/// The start of a slot's owner, unix nanoseconds; `None` for a free slot.
+pub(super) fn life(slot: &WordMap) -> Option<u64> {
     let words = slot.words();
-    words[STATE].load(Ordering::Acquire) != FREE && words[LIFE].load(Ordering::Relaxed) == life
+    (words[STATE].load(Ordering::Acquire) != FREE).then(|| words[LIFE].load(Ordering::Relaxed))
 }
 
 /// The status of a slot's owner; `None` for a free slot. `now`: [`machine_millis`](crate::clock::machine_millis).

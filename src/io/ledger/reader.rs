@@ -15,7 +15,7 @@ use aigw_core::entry::record::{RECORD_WORDS, Record, SEGMENT_RECORDS};
 use aigw_core::entry::recover::{Extent, Gap, Recovered, Tail, recover};
 
 use super::files::at;
-use super::header::{self, FIRST, HEADER_WORDS, Header};
+use super::header::{self, FIRST, Foreign, HEADER_WORDS, Header};
 use super::name::SegmentName;
 use super::segment::SEGMENT_BYTES;
 use crate::store::StoreId;
@@ -52,6 +52,8 @@ pub struct SegmentReport {
     pub records: Option<u32>,
     /// Why it cannot be read: a file of another store, version or name.
     pub error: Option<String>,
+    /// It is whole, and no file of this store.
+    pub is_of_another_store: bool,
 }
 
 /// Records of a segment, and the state of the places between them.
@@ -110,7 +112,7 @@ impl Segments {
             let (report, closed) = match self.opened(name) {
                 // Removed, or its folder was, since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => (SegmentReport::unreadable(name.number, &error), false),
+                Err(error) => (SegmentReport::unreadable(name.number, &error, self.is_of_another_store(name)), false),
                 Ok(opened) => (SegmentReport::new(name.number, &opened), opened.header.closed),
             };
             let life = lives.entry((name.life, name.slot)).or_insert_with(|| Life::new(name));
@@ -221,6 +223,12 @@ impl Segments {
         opened().map_err(|error| at(&path, error))
     }
 
+    /// Whether a file that was not opened says so of itself.
+    fn is_of_another_store(&self, name: SegmentName) -> bool {
+        let words = File::open(self.path(name)).and_then(|file| words_at(&file, 0, 1));
+        words.is_ok_and(|words| header::read(&words, self.store, name) == Err(Foreign::Store))
+    }
+
     fn path(&self, name: SegmentName) -> PathBuf {
         self.dir.join(name.to_string())
     }
@@ -243,10 +251,11 @@ impl SegmentReport {
             synced: synced.unwrap_or(0),
             records,
             error: None,
+            is_of_another_store: false,
         }
     }
 
-    fn unreadable(number: u32, error: &Error) -> Self {
+    fn unreadable(number: u32, error: &Error, is_of_another_store: bool) -> Self {
         Self {
             number,
             is_owned: false,
@@ -255,6 +264,7 @@ impl SegmentReport {
             synced: 0,
             records: None,
             error: Some(error.to_string()),
+            is_of_another_store,
         }
     }
 }

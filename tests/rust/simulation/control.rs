@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use aigw_core::admit::{Books as Rows, NoRoom, Reclaimed, reclaim};
+use aigw_core::admit::{Books as Rows, NotNow, Reclaimed, reclaim};
 use aigw_core::cells::heap::{HeapLock, HeapWords};
 use aigw_core::cells::journal::{DRAFT_WORDS, TakenAmount};
 use aigw_core::cells::{Cells, OpenArea, Words};
@@ -61,7 +61,7 @@ impl Control {
         segments: &Segments,
         now: Moment,
     ) -> Result<Option<Reclaimed>, String> {
-        let rows = DeadBooks::open(segments, left.life, left.slot, &self.writer, now).map_err(text)?;
+        let rows = DeadBooks::open(segments, left.life, left.slot, true, &self.writer, now).map_err(text)?;
         let mut rows = MortalBooks { rows, life: &self.life };
         let work = || reclaim(ring, self, left.same_boot, &mut rows);
         match catch_unwind(AssertUnwindSafe(work)) {
@@ -175,14 +175,14 @@ impl Rows for MortalBooks<'_> {
         self.rows.used(request)
     }
 
-    fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom> {
+    fn add(&mut self, draft: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NotNow> {
         live(self.life);
         let added = self.rows.add(draft, progress);
         live(self.life);
         added
     }
 
-    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+    fn doubt(&mut self, request: RequestId, lines: impl Iterator<Item = TakenAmount>) -> Result<(), NotNow> {
         live(self.life);
         self.rows.doubt(request, lines)
     }

@@ -1,7 +1,7 @@
 //! Counters without a ledger: calls that are killed keep their progress, else their reservation.
 #![allow(dead_code, missing_docs, unreachable_pub, unused_macros)]
 
-use aigw_core::admit::{Books, NoRoom};
+use aigw_core::admit::{Books, NotNow};
 use aigw_core::cells::journal::{DRAFT_WORDS, TakenAmount};
 use aigw_core::limits::{Amounts, Usage};
 use aigw_core::units::RequestId;
@@ -17,14 +17,14 @@ impl Books for NoLedger {
         None
     }
 
-    fn add(&mut self, _: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NoRoom> {
+    fn add(&mut self, _: &[u64; DRAFT_WORDS], progress: Option<[u64; 3]>) -> Result<Option<Usage>, NotNow> {
         Ok(progress.map(|[input_tokens, output_tokens, spend]| Usage {
             requests: 1,
             amounts: Amounts { input_tokens, output_tokens, spend },
         }))
     }
 
-    fn doubt(&mut self, _: RequestId, _: impl Iterator<Item = TakenAmount>) -> Result<(), NoRoom> {
+    fn doubt(&mut self, _: RequestId, _: impl Iterator<Item = TakenAmount>) -> Result<(), NotNow> {
         Ok(())
     }
 }

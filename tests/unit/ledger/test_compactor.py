@@ -350,14 +350,3 @@ def test_a_rename_whose_commit_failed_is_read_again(ledger: Ledger, monkeypatch:
     ledger.round()
     ledger.tidy()
     assert ledger.events()[0]["consumer"] == "renamed"
-
-
-def test_an_unreadable_segment_of_the_control_process_holds_up_killed_workers(ledger: Ledger) -> None:
-    for slot in (1, 99):
-        ledger.source.append(entry(), slot=slot)
-    for file in ledger.source.files.values():
-        file.fault = OSError(5, "Input/output error")
-    ledger.round()
-    error = ledger.compactor.status().error or ""
-    assert error.startswith("2 segment(s) cannot be read") and "-99-00000000.segment: " in error
-    assert "calls of killed workers wait until it can be read" in error
