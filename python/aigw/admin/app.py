@@ -27,6 +27,7 @@ from aigw._native import give_back_memory
 from aigw.admin import arrival, body, config, page
 from aigw.admin.arrival import Budget, Patience, Rest
 from aigw.admin.call import Answer, Call, Handler, Methods
+from aigw.admin.change_log import Caller
 from aigw.admin.context import Admin
 from aigw.admin.credentials import without_key
 from aigw.admin.envelope import Refusal, bad_request
@@ -145,8 +146,9 @@ class AdminApp:
         now = self._admin.now()
         counts = Counter(name for name, _ in request.query_params.multi_items())
         repeated = [name for name, count in counts.items() if count > 1]
-        query, request_id = dict(request.query_params), _request_id(request.scope)
-        call = Call(self._admin, data, query, repeated, path, int(now), math.ceil(now), request.method, request_id)
+        query, client = dict(request.query_params), request.client
+        caller = Caller("" if client is None else client.host, self._guard.access, _request_id(request.scope))
+        call = Call(self._admin, data, query, repeated, path, int(now), math.ceil(now), request.method, caller)
         answer = await asyncio.to_thread(handler, call)
         if answer.pending is not None:
             answer = Answer(answer.status, await asyncio.wrap_future(answer.pending))

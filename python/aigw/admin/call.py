@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aigw.admin import envelope
-from aigw.admin.change_log import Told, log_when_done, told
+from aigw.admin.change_log import Caller, Told, log_when_done, told
 from aigw.admin.context import Admin
 from aigw.admin.crud import Crud
 from aigw.control.store.origin import ReadOnly
@@ -34,7 +34,7 @@ class Call:
     now: int
     soon: int
     method: str
-    request_id: str
+    caller: Caller
 
     @property
     def crud(self) -> Crud:
@@ -61,7 +61,7 @@ class Call:
     def log_when_done(self, answer: "Answer", lines: Sequence[Told]) -> None:
         """Log the changes of a write, once they are stored. The operation may fill `lines`."""
         assert answer.pending is not None
-        log_when_done(self.admin.log, answer.pending, self.method, self.request_id, lines)
+        log_when_done(self.admin.log, answer.pending, self.method, self.caller, lines)
 
 
 @dataclass(frozen=True, slots=True)

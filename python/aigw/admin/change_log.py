@@ -19,6 +19,16 @@ MOST_NAME: Final = 128
 """Characters of a name in a line."""
 
 
+class Caller(NamedTuple):
+    """The sender of a request, as lines of the log name it. The token is in none."""
+
+    client: str
+    """Address of the TCP connection, empty if unknown: of a proxy, where one is in between."""
+    access: str
+    """`token`: the request had the token; `loopback`: the gateway has none, and serves its own machine."""
+    request_id: str
+
+
 class Told(NamedTuple):
     """One line. `action`: `created`, `updated`, `deleted`, or an operator's mark on a target: `healthy`, `unhealthy`."""
 
@@ -43,7 +53,7 @@ def told(changes: Iterable[Change | BulkChange]) -> list[Told]:
     return lines
 
 
-def log_when_done(log: Events, done: "Future[Any]", method: str, request_id: str, lines: Sequence[Told]) -> None:
+def log_when_done(log: Events, done: "Future[Any]", method: str, caller: Caller, lines: Sequence[Told]) -> None:
     """Write the lines once the change is stored. `lines` may be filled until then."""
 
     def write(done: "Future[Any]") -> None:
@@ -60,9 +70,9 @@ def log_when_done(log: Events, done: "Future[Any]", method: str, request_id: str
                 kind=CALLED[kind],
                 id=row.id,
                 **named,
-                request_id=request_id,
+                **caller._asdict(),
             )
         if len(lines) > MOST_SHOWN:
-            log("admin_change", method=method, more=len(lines) - MOST_SHOWN, request_id=request_id)
+            log("admin_change", method=method, more=len(lines) - MOST_SHOWN, **caller._asdict())
 
     done.add_done_callback(write)

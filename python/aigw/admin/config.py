@@ -72,7 +72,7 @@ def _get(call: Call) -> Answer:
 
 def _post(call: Call) -> Answer:
     try:
-        outcome = call.admin.configuration.load("api", _sent(call), request_id=call.request_id)
+        outcome = call.admin.configuration.load("api", _sent(call), caller=call.caller._asdict())
     except ConfigErrors as error:
         raise refused(error) from None
     diff = outcome.difference.as_dict()

@@ -26,6 +26,11 @@ class Guard:
         self._bound = address.host.lower()
         self._token = token.encode() if token else None
 
+    @property
+    def access(self) -> str:
+        """The reason why requests that are not refused have access: `token`, or `loopback`."""
+        return "loopback" if self._token is None else "token"
+
     def refuse(self, headers: Iterable[tuple[str, str]]) -> tuple[int, str] | None:
         """The status and message of a refusal, or None. `headers`: each field line, names in lower case."""
         lines: dict[str, list[str]] = {}

@@ -200,7 +200,7 @@ def _noted(call: Call, kind: EntityKind, shown: list[JsonDict]) -> list[JsonDict
     fields = hooks_of(kind).key_fields if call.admin.shows_keys else ()
     keys = sum(bool(one.get(field)) and not one[field].startswith(VAULT) for one in shown for field in fields)
     if keys:
-        call.admin.log("keys_shown", path=without_key(call.path), keys=keys)
+        call.admin.log("keys_shown", path=without_key(call.path), keys=keys, **call.caller._asdict())
     return shown
 
 

@@ -187,7 +187,7 @@ def test_keys_are_shown_where_the_setting_says_so(showing: Gateway, pairs: dict[
     made = showing.post("/certificates", **pair(pairs["rsa"]), **alt(pairs["ec"]))
     assert (made["key"], made["key_alt"]) == (pairs["rsa"].private, pairs["ec"].private)
     assert showing.call("GET", "/certificates")["data"] == [made]
-    assert events[-1] == ("keys_shown", {"path": "/certificates", "keys": 2})
+    assert events[-1][0] == "keys_shown" and events[-1][1].items() >= {"path": "/certificates", "keys": 2}.items()
     showing.close()
     hidden = Gateway(showing.data).open()
     assert hidden.call("GET", f"/certificates/{made['id']}")["key"] == reference(made["id"], "key")

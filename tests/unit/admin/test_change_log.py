@@ -33,6 +33,7 @@ class Listening:
         lines = [facts for event, facts in self.events[before:] if event == "admin_change"]
         for line in lines:
             assert line.pop("request_id") == sent.headers["X-Request-Id"] and line.pop("method") == method
+            assert (line.pop("client"), line.pop("access")) == ("testclient", "loopback")
         return lines
 
 
@@ -104,7 +105,12 @@ def test_a_posted_configuration_has_the_lines_of_a_file(log: Listening) -> None:
     (applied, *changes) = log.events[before:]
     assert applied[0] == "config_applied"
     assert (applied[1]["trigger"], applied[1]["request_id"]) == ("api", sent.headers["X-Request-Id"])
+    assert (applied[1]["client"], applied[1]["access"]) == ("testclient", "loopback")
     assert {event for event, _ in changes} == {"config_change"} and len(changes) == MOST_SHOWN + 1
+    refused = log.gateway.client.post("/config", content="consumers: 3\n", headers={"Content-Type": "text/plain"})
+    rejected = next(facts for event, facts in reversed(log.events) if event == "config_rejected")
+    assert (refused.status_code, rejected["client"]) == (400, "testclient")
+    assert rejected["request_id"] == refused.headers["X-Request-Id"]
 
 
 def test_a_stored_change_that_is_not_in_force_yet_is_a_line(log: Listening) -> None:
@@ -118,3 +124,22 @@ def test_a_stored_change_that_is_not_in_force_yet_is_a_line(log: Listening) -> N
 def test_a_name_turns_no_line_and_is_short(log: Listening) -> None:
     (line,) = log.call("POST", "/consumers", username="a\u202eb" + "x" * 200)
     assert line["name"].startswith("a\\u202ebxx") and len(line["name"]) < 150
+
+
+def test_a_line_says_that_its_caller_had_the_token_and_never_the_token(tmp_path: Path) -> None:
+    token, lines = "the-token-that-is-in-no-line", []
+    gateway = Gateway(tmp_path, token, log=lambda event, /, **facts: lines.append((event, facts)), shows_keys=True)
+    gateway.open()
+    for header in ({"Kong-Admin-Token": token}, {"Authorization": f"Bearer {token}"}):
+        sent = gateway.client.post("/consumers", json={"username": f"of-{len(header)}-{len(lines)}"}, headers=header)
+        assert sent.status_code == 201, sent.text
+        event, facts = lines[-1]
+        assert (event, facts["access"], facts["client"]) == ("admin_change", "token", "testclient")
+        assert facts["request_id"] == sent.headers["X-Request-Id"]
+    assert gateway.client.post("/consumers", json={"username": "x"}).status_code == 401
+    made = gateway.client.post("/consumers/of-1-1/key-auth", json={"key": KEY}, headers=header)
+    assert gateway.client.get(f"/key-auths/{made.json()['id']}", headers=header).json()["key"] == KEY
+    event, facts = lines[-1]
+    assert (event, facts["access"], facts["client"]) == ("keys_shown", "token", "testclient")
+    assert token not in str(lines)
+    gateway.close()

@@ -8,10 +8,11 @@ them with the Admin API. Without a file, `start` keeps the entities of an earlie
 import gc
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import sqlalchemy as sa
@@ -68,6 +69,8 @@ POSTED: Final = "POST /config"
 """The name of a posted text in findings."""
 LARGE: Final = 1 << 20
 _CHUNK: Final = 900
+NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+"""Facts about the sender of a configuration that nobody sent: the file."""
 
 
 class Events(Protocol):
@@ -189,11 +192,12 @@ class Configuration:
         *,
         patient: bool = False,
         whole: Callable[[], bool] | None = None,
-        request_id: str | None = None,
+        caller: Mapping[str, str] = NOBODY,
     ) -> Outcome:
         """Apply `data`, or the file if it is None. Raises ConfigErrors, StoreError; then nothing has changed. `whole` returns
         whether the file was complete when it was read: an incomplete one raises InTheMaking, and is neither applied nor
-        reported. A `patient` caller tries again soon, so its errors are not reported. `request_id`: for the log."""
+        reported. A `patient` caller tries again soon, so its errors are not reported. `caller`: facts about the sender of `data`,
+        for the log."""
         with self._one:
             text: FileText | None = None
             collecting = gc.isenabled()
@@ -206,13 +210,13 @@ class Configuration:
                     return self._unchanged(text)
                 if trigger == "file" and self.stamp is not None and text.mark.whole == self.stamp.file:
                     return self._unchanged(text)  # a posted text is in force, and the file has not changed since
-                return self._apply(trigger, text, self._checked(text, whole or self._finished), request_id)
+                return self._apply(trigger, text, self._checked(text, whole or self._finished), caller)
             except InTheMaking:
                 raise
             except (ConfigErrors, StoreError) as error:
                 if not (patient and isinstance(error, ConfigErrors)):
                     self._note(text)
-                    self._reject(trigger, text, error)
+                    self._reject(trigger, text, error, caller)
                 raise
             finally:
                 large = text is not None and len(text.data) > LARGE
@@ -319,7 +323,7 @@ class Configuration:
             self._log("config_restored", file=text.name, hash=(self.stamp or text.mark).hash)
         return Outcome(False, text.mark.hash, self._publication.in_force.generation, Difference())
 
-    def _apply(self, trigger: str, text: FileText, file: File, request_id: str | None = None) -> Outcome:
+    def _apply(self, trigger: str, text: FileText, file: File, caller: Mapping[str, str] = NOBODY) -> Outcome:
         now = self._now()
         self._note(text)
         # Hundreds of thousands of equal rows need no comparison: the Admin API changes no row of the file.
@@ -357,7 +361,7 @@ class Configuration:
         generation = self._publication.in_force.generation
         self._log("config_applied", file=text.name, trigger=trigger, hash=stamp.hash, generation=generation,
                   added=done.added, changed=done.changed, removed=done.removed, warnings=len(file.warnings),
-                  **({} if request_id is None else {"request_id": request_id}))  # fmt: skip
+                  **caller)  # fmt: skip
         self._say(done.lines)
         self._log_findings("config_warning", file.warnings)
         return Outcome(True, stamp.hash, generation, done, file.warnings)
@@ -462,7 +466,13 @@ class Configuration:
     def _entry(self, trigger: str, content: str, done: Difference, error: str | None) -> JsonDict:
         return {"time": self._now(), "hash": content, "source": trigger, **done.as_dict(), "error": error}
 
-    def _reject(self, trigger: str, text: FileText | None, error: ConfigErrors | StoreError) -> None:
+    def _reject(
+        self,
+        trigger: str,
+        text: FileText | None,
+        error: ConfigErrors | StoreError,
+        caller: Mapping[str, str] = NOBODY,
+    ) -> None:
         """Report an error on /status, in the log and in the history."""
         content = text.mark.hash if text is not None else ""
         known = self.error
@@ -481,7 +491,7 @@ class Configuration:
             return  # reported before: the file was touched, and has the same error
         self.results["rejected"] += 1
         self._log("config_rejected", file=name, trigger=trigger, errors=len(findings) or 1,
-                  why=self.error.message)  # fmt: skip
+                  why=self.error.message, **caller)  # fmt: skip
         self._log_findings("config_error", findings)
         entry = self._entry(trigger, content, Difference(), self.error.message)
 
