@@ -159,6 +159,12 @@ impl Head {
         Some(ClientConnection::new(self.peer?, at))
     }
 
+    /// Whether the client may wait for `100 Continue` before it sends its body (RFC 9110, section 10.1.1).
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.headers.get("expect").is_some()
+    }
+
     /// The client's IP address as text; empty when the server does not know it.
     #[must_use]
     pub fn address(&self) -> String {

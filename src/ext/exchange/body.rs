@@ -51,7 +51,8 @@ pub(super) struct BodyReader {
     waits: bool,
     /// Most bytes of the body.
     most: u64,
-    /// When the silence is next looked at.
+    /// The longest silence, and when it is next looked at.
+    silence: Duration,
     silent_at: Instant,
     deadline: Instant,
     /// An empty piece came: the next call tells the end from a cut.
@@ -82,8 +83,8 @@ pub(super) struct Within {
 pub(super) enum Purpose {
     /// To be forwarded.
     Forward(Box<Accepted>),
-    /// To be thrown away before this answer.
-    Discard(Answer),
+    /// To be thrown away, before this answer or, without one, behind it.
+    Discard(Option<Answer>),
 }
 
 /// The state of the reading after a piece.
@@ -123,9 +124,23 @@ impl BodyReader {
             _ => BytesMut::new(),
         };
         let now = Instant::now();
-        let (silent_at, deadline) = (now + within.silence, now + within.total);
+        let (silence, silent_at, deadline) = (within.silence, now + within.silence, now + within.total);
         let (seen, pieces, waits, ending) = (0, 0, false, false);
-        Ok(Self { purpose, future: None, form, held, claim, seen, pieces, waits, most, silent_at, deadline, ending })
+        Ok(Self {
+            purpose,
+            future: None,
+            form,
+            held,
+            claim,
+            seen,
+            pieces,
+            waits,
+            most,
+            silence,
+            silent_at,
+            deadline,
+            ending,
+        })
     }
 
     /// Whether the body comes piece by piece.
@@ -153,7 +168,7 @@ impl BodyReader {
         if self.seen > self.most {
             return Progress::Refused(Reason::BodyTooLarge);
         }
-        if matches!(self.purpose, Purpose::Forward(_)) {
+        if !self.is_discarded() {
             if let Err(reason) = self.make_room(piece.len()) {
                 return Progress::Refused(reason);
             }
@@ -168,9 +183,8 @@ impl BodyReader {
             Form::Chunks => {
                 self.ending = piece.is_empty();
                 let is_small = piece.len() < SMALL_CHUNK && self.pieces > AT_ONCE && !self.ending;
-                let is_discarded = matches!(self.purpose, Purpose::Discard(_));
-                match is_small && !turns.take(self.claim.holder(), is_discarded) {
-                    true if is_discarded => Progress::Refused(Reason::BodyInPieces),
+                match is_small && !turns.take(self.claim.holder(), self.is_discarded()) {
+                    true if self.is_discarded() => Progress::Refused(Reason::BodyInPieces),
                     waits => self.next(waits),
                 }
             }
@@ -180,6 +194,26 @@ impl BodyReader {
     fn next(&mut self, waits: bool) -> Progress {
         self.waits = waits;
         if waits { Progress::Later } else { Progress::More }
+    }
+
+    /// Throws away the bytes that came and those that still come, at most so many `more`. Returns the purpose before.
+    pub(super) fn discard(&mut self, more: u64, within: Within) -> Purpose {
+        self.held = BytesMut::new();
+        self.claim.hold(0);
+        self.most = self.seen.saturating_add(more);
+        let now = Instant::now();
+        (self.silence, self.silent_at, self.deadline) = (within.silence, now + within.silence, now + within.total);
+        std::mem::replace(&mut self.purpose, Purpose::Discard(None))
+    }
+
+    /// Whether the body is thrown away.
+    pub(super) fn is_discarded(&self) -> bool {
+        matches!(self.purpose, Purpose::Discard(_))
+    }
+
+    /// Whether nobody asked for the next piece, now or for the next beat.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.future.is_none() && !self.waits
     }
 
     /// Claims the memory of a chunked body before it grows: it doubles, as far as the body may.
@@ -207,7 +241,8 @@ impl BodyReader {
 
     /// Whether the time of the body is up. The server hands most bodies over whole, so the socket of `client` tells when its last
     /// bytes came.
-    pub(super) fn is_overdue(&mut self, now: Instant, client: Option<ClientConnection>, silence: Duration) -> bool {
+    pub(super) fn is_overdue(&mut self, now: Instant, client: Option<ClientConnection>) -> bool {
+        let silence = self.silence;
         if self.waits {
             // A piece came since the last beat, and the next may be here: the silence is the reader's.
             self.silent_at = now + silence;

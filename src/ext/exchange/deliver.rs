@@ -114,7 +114,7 @@ pub(crate) fn beat(shared: &Shared<Exchange>) {
 fn look_at(exchange: &Bound<'_, Exchange>, cutting: bool, now: Instant) -> PyResult<()> {
     let own = exchange.get();
     if own.body_overdue(now) {
-        Exchange::body_failed(exchange, Reason::BodyTimeout)
+        Exchange::body_refused(exchange, Reason::BodyTimeout)
     } else if own.body_waits() && !cutting {
         Exchange::next_piece(exchange)
     } else if cutting && own.phase() == Phase::Body {
@@ -135,7 +135,7 @@ fn sweep_bodies(py: Python<'_>, shared: &Shared<Exchange>, now: Instant) {
         let exchange = exchange.bind(py);
         let own = exchange.get();
         // A body of one piece is small, and its connection's own buffer has it already.
-        let claim = shared.worker.room().nothing(own.address());
+        let claim = own.no_claim();
         let asked = shared.lingering.read(own.proto.bind(py), until, claim);
         count_fault(py, shared, asked.and_then(|()| Exchange::finish(exchange)));
     }

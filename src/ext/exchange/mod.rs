@@ -39,10 +39,14 @@ use shared::LARGE;
 pub(crate) use shared::{CallInFlight, Judge, Settings, Shared};
 use waiter::Waiter;
 
-/// A refusal reads at most this much of a body: a client that is still writing would lose the answer.
+/// Behind a larger body of a refused request the connection is closed.
 const DISCARD_BYTES: u64 = 1024 * 1024;
-/// A refusal reads a body at most for this long.
+/// A body of a refused request whose connection is kept is read for this long.
 const DISCARD_FOR: Duration = Duration::from_secs(1);
+/// The times of a body behind an answer that closes its connection. nginx has 5 s and 30 s (`lingering_timeout`, `lingering_time`).
+const LINGER: Within = Within { silence: Duration::from_secs(1), total: Duration::from_secs(10) };
+/// Of such a body at most so much is read: a few milliseconds of a processor. nginx has no bound.
+const LINGER_BYTES: u64 = 32 * 1024 * 1024;
 /// A client whose answer is this late is watched for leaving.
 const WATCH_AFTER: Duration = Duration::from_millis(100);
 
@@ -176,7 +180,7 @@ impl Exchange {
                     && let Ok(claim) = own.shared.worker.room().claim(own.address(), bytes) =>
             {
                 protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive())?;
-                let client = own.head.connection().filter(|_| own.head.headers.get("expect").is_none());
+                let client = own.head.connection().filter(|_| !own.head.expects_continue());
                 let until = own.head.arrived + DISCARD_FOR;
                 let before = own.shared.lingering.leave(this, bytes, client, until);
                 match before {
@@ -190,8 +194,12 @@ impl Exchange {
             }
             BodyLength::Chunked if own.phase() == Phase::Head && Self::enter(this) => {
                 let within = Within { silence: DISCARD_FOR, total: DISCARD_FOR };
-                let claim = own.shared.worker.room().nothing(own.address());
-                Self::read(this, Purpose::Discard(answer), DISCARD_BYTES, within, claim)
+                Self::read(this, Purpose::Discard(Some(answer)), DISCARD_BYTES, within, own.no_claim())
+            }
+            BodyLength::Known(_) if !own.head.expects_continue() && own.phase() == Phase::Head && Self::enter(this) => {
+                answer.close = true;
+                protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive())?;
+                Self::read(this, Purpose::Discard(None), LINGER_BYTES, LINGER, own.no_claim())
             }
             BodyLength::Known(_) | BodyLength::Chunked => {
                 answer.close = true;
@@ -246,7 +254,7 @@ impl Exchange {
             return Ok(());
         };
         match progress {
-            Progress::Refused(reason) => Self::body_failed(this, reason),
+            Progress::Refused(reason) => Self::body_refused(this, reason),
             Progress::Whole => Self::body_complete(this),
             Progress::More => Self::next_piece(this),
             Progress::Later => Ok(()),
@@ -257,21 +265,47 @@ impl Exchange {
         let Some(reader) = locked(&this.get().body).take() else { return Ok(()) };
         match reader.into_parts() {
             (Purpose::Forward(accepted), body, _) => Self::forward(this, accepted, body),
-            (Purpose::Discard(answer), ..) => Self::answer(this, &answer),
+            (Purpose::Discard(Some(answer)), ..) => Self::answer(this, &answer),
+            (Purpose::Discard(None), ..) => Self::finish(this),
         }
     }
 
-    /// The body is cut, too large or too slow: answers and closes.
+    /// The body is refused while it comes: the answer goes out, and the rest of the body is read behind it, where it is cheap.
+    fn body_refused(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
+        let own = this.get();
+        let reads_on = |body: &&mut BodyReader| match reason {
+            Reason::BodyTooLarge | Reason::BodyMemory | Reason::Overloaded => true,
+            Reason::BodyTimeout => body.is_discarded(),
+            _ => false,
+        };
+        let discard = |body: &mut BodyReader| body.discard(LINGER_BYTES, LINGER);
+        let before = locked(&own.body).as_mut().filter(reads_on).map(discard);
+        let mut answer = match before {
+            Some(Purpose::Forward(accepted)) => own.shared.worker.refuse(&own.head, accepted.rejected(reason)),
+            Some(Purpose::Discard(Some(answer))) => answer,
+            Some(Purpose::Discard(None)) | None => return Self::body_failed(this, reason),
+        };
+        answer.close = true;
+        if let Err(error) = protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive()) {
+            return Self::body_failed(this, reason).and(Err(error));
+        }
+        let is_unasked = locked(&own.body).as_ref().is_some_and(BodyReader::is_unasked);
+        if is_unasked { Self::next_piece(this) } else { Ok(()) }
+    }
+
+    /// The body is cut, or nobody reads on: answers, unless that is done, and closes.
     fn body_failed(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
         let own = this.get();
         let Some(reader) = locked(&own.body).take() else { return Ok(()) };
         let (purpose, _, future) = reader.into_parts();
-        let mut answer = match purpose {
+        let answer = match purpose {
             Purpose::Discard(answer) => answer,
-            Purpose::Forward(accepted) => own.shared.worker.refuse(&own.head, accepted.rejected(reason)),
+            Purpose::Forward(accepted) => Some(own.shared.worker.refuse(&own.head, accepted.rejected(reason))),
         };
-        answer.close = true;
-        let answered = Self::answer(this, &answer);
+        let answered = match answer {
+            Some(answer) => Self::answer(this, &Answer { close: true, ..answer }),
+            None => Self::finish(this),
+        };
         if let Some(future) = future {
             // The connection of a client that never finishes its body ends when the body is dropped.
             let future = future.bind(this.py());
@@ -291,6 +325,11 @@ impl Exchange {
         Holder::Address(self.head.peer.map(|peer| peer.ip().to_canonical()))
     }
 
+    /// The claim of a body of which no bytes are held.
+    fn no_claim(&self) -> Claim {
+        self.shared.worker.room().nothing(self.address())
+    }
+
     /// Whether it is time to look at the body.
     fn body_due(&self, now: Instant) -> bool {
         self.phase() == Phase::Body && locked(&self.body).as_ref().is_some_and(|body| body.is_due(now))
@@ -298,8 +337,7 @@ impl Exchange {
 
     /// Whether the time of the body is up.
     fn body_overdue(&self, now: Instant) -> bool {
-        let silence = self.shared.settings.body_silence;
-        let overdue = |body: &mut BodyReader| body.is_overdue(now, self.head.connection(), silence);
+        let overdue = |body: &mut BodyReader| body.is_overdue(now, self.head.connection());
         self.phase() == Phase::Body && locked(&self.body).as_mut().is_some_and(overdue)
     }
 

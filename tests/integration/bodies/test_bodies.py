@@ -15,7 +15,7 @@ import pytest
 from tests.support.processes import Gateway, start_gateway, wait_until
 from tests.support.wire import Connection, Message, Upstream
 
-CAP = 2 * 1024 * 1024  # of `/open` and the others; a refusal reads up to 1 MiB of a body away
+CAP = 2 * 1024 * 1024  # of `/open` and the others; behind a refusal of 1 MiB and less the connection is kept
 KEY = "a-key-of-bodies"
 BODY = random.Random(1).randbytes(300_000)
 
@@ -127,6 +127,27 @@ def test_a_chunked_body_over_the_cap_is_refused(gate: Gateway, kept: Upstream) -
         answer = answer_while_sending(connection, head("/open"), chunk(PIECE), 16 * CAP // len(PIECE))
     check_refusal(answer, 413, TOO_LARGE)
     assert answer.one("connection") == "close"
+    check_nothing_came(gate, kept)
+
+
+@pytest.mark.parametrize("target", ["/open", "/keyed", "/spent"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_writes_all_of_a_large_body_reads_its_refusal(
+    gate: Gateway, kept: Upstream, target: str, chunked: bool
+) -> None:
+    """Twice the cap for a tier that takes less, or more than a refusal keeps a connection for. The client reads nothing before the end."""
+    size = (CAP if target != "/open" else 2 * CAP) - len(PIECE)
+    begin, piece = (head(target), chunk(PIECE)) if chunked else (head(target, length=size), PIECE)
+    for _ in range(5):
+        with Connection(gate.proxy) as connection:
+            connection.send(begin)
+            for _ in range(size // len(PIECE)):
+                connection.send(piece)
+            if chunked:
+                connection.send(chunk(b""))
+            answer = connection.answer()
+            check_refusal(answer, *({"/open": (413, TOO_LARGE)} | REFUSALS)[target])
+            assert answer.one("connection") == "close" and connection.ended()
     check_nothing_came(gate, kept)
 
 
