@@ -9,6 +9,8 @@ TOOLCHAIN := command -v cargo >/dev/null || { echo "make: no Rust toolchain: ins
 COMPILE := .cache/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
   --no-emit-trusted-host --no-emit-find-links --no-header
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+# Tests that kill, pause or flood whole gateways have the machine to themselves; the others run two files at a time.
+ALONE := tests/durability tests/integration/bounds
 CARGO_TEST := cargo test --locked --workspace --exclude aigw-ext
 
 .DEFAULT_GOAL := help
@@ -57,7 +59,8 @@ wheel: .venv/.run $(MOCK) ## dist/aigw-*.whl, for machines without a compiler
 
 test: build lint ## every test: Rust, Python, real processes; lint first
 	$(CARGO_TEST)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ALONE:%=--ignore %)
+	$(BIN)/pytest $(ALONE)
 
 schedules: ## budget cells, places and journals under the schedules of a model checker (shuttle), in a build of its own
 	RUSTFLAGS="--cfg shuttle" cargo test --locked -p aigw-core --test schedules --target-dir target/schedules
