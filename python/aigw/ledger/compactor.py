@@ -3,7 +3,8 @@
 In: a `Source` of segments. Out: events, rollups and refusals in `ledger.db`, in one transaction with the cursor of each segment, so a kill at
 any instant loses nothing and counts nothing twice. A segment is removed after its records are committed. Between rounds the thread takes
 over changed names, and deletes one step of events and sums that are older than their retention.
-A damaged segment keeps its file: its records before the damage are stored, and the status names it until an operator moves it away.
+A damaged segment keeps its file: its records before the damage are stored, and the status names it until an operator moves it away. A loss is
+told until the operator has accepted it (`losses`).
 """
 
 import os
@@ -19,6 +20,7 @@ from aigw.errors import AigwError, explain
 from aigw.ledger.batch import MOST, Batch, Cursor
 from aigw.ledger.database import LedgerStore
 from aigw.ledger.forgotten import is_forgotten
+from aigw.ledger.losses import DAMAGED, FILE, MISSING, Loss, accept, is_accepted, read_losses
 from aigw.ledger.names import Names
 from aigw.ledger.prices import KnownPrices
 from aigw.ledger.retention import Sweeper
@@ -88,6 +90,7 @@ class Compactor:
         self._damaged: dict[Key, str] = {}
         self._unreadable: dict[Key, str] = {}
         self._missing: list[Key] = []
+        self._losses: dict[Key, Loss] = {}
         self._lives: set[Life] = set()
         """Those with segments in the folder."""
         self._writing = threading.Lock()
@@ -137,6 +140,7 @@ class Compactor:
             infos = sorted((SegmentInfo(*info) for info in self._source.segments()), key=lambda i: (i.number, i))
             stored = self._compact(infos)
             missing = sorted(set(self._gaps({info[:3] for info in infos})))
+            missing = [key for key in missing if not is_accepted(self._losses, key, MISSING)]
             self._remove(infos, set(missing))
         except BaseException as error:
             self._failed, self._is_loaded, self._is_behind = explain(error), False, False
@@ -156,6 +160,7 @@ class Compactor:
         """Read the next numbers, at start and after a fault: the commit that failed may have been stored."""
         with self._store.reading() as connection:
             self._names.load(connection)
+            self._losses = read_losses(connection)
             rows = connection.execute(sa.select(cursors).where(cursors.c.done == 0))
             self._cursors = {(r.life, r.slot, r.segment): _cursor(r) for r in rows}
             self._next_cursor = int(connection.scalar(sa.select(sa.func.max(cursors.c.n))) or 0) + 1
@@ -239,7 +244,11 @@ class Compactor:
     def _note(self, infos: list[SegmentInfo], missing: list[Key]) -> None:
         """Note damaged and missing segments, and log each once."""
         listed, self._lives = {info[:3] for info in infos}, {info[:2] for info in infos}
-        found = {key: cursor.damage for key, cursor in self._cursors.items() if cursor.damage and key in listed}
+        found = {
+            key: cursor.damage
+            for key, cursor in self._cursors.items()
+            if cursor.damage and key in listed and not (cursor.done and is_accepted(self._losses, key, DAMAGED))
+        }
         for key in sorted(found.keys() - self._damaged.keys()):
             self._log("ledger_segment_damaged", segment=segment_name(key), damage=found[key])
         self._damaged = found
@@ -264,9 +273,10 @@ class Compactor:
         return cursor is not None and cursor.done
 
     def _tidy(self) -> None:
-        """One step each of names and of deletion."""
+        """One step each of names and of deletion, and an operator's word about losses."""
         with self._writing:
             try:
+                self._accept_losses()
                 if self._names.is_stale:
                     with self._store.writing() as connection:
                         self._names.refresh(connection)
@@ -274,6 +284,18 @@ class Compactor:
             except BaseException:
                 self._is_loaded = False  # names that were not stored are read again
                 raise
+
+    def _accept_losses(self) -> None:
+        """Mark what is missing or damaged now as lost, where the operator says so. The file goes first: it must not speak of later losses."""
+        try:
+            (self._store.folder / FILE).unlink()
+        except FileNotFoundError:
+            return
+        with self._store.writing() as connection:
+            accepted = accept(connection, self._missing, time.time_ns())
+        self._losses |= accepted
+        for key, loss in accepted:
+            self._log("ledger_loss_accepted", segment=segment_name(key), loss=loss.kind)
 
     def status(self) -> LedgerStatus:
         """The state for `GET /status`. Raises nothing."""
@@ -293,16 +315,19 @@ class Compactor:
             names = ", ".join(map(segment_name, self._missing[:3]))
             return (
                 f"{len(self._missing)} segment(s) are missing ({names}): entries in them are not in the ledger. Restore them from a"
-                " backup into the folder ledger/; everything else is stored. Where they are lost for good, move the segment behind each out of"
-                " the folder: the gateway keeps it to tell of the loss"
+                f" backup into the folder ledger/; everything else is stored. Where they are lost for good, say so: {self._word}"
             )
         if self._damaged:
             key, text = next(iter(sorted(self._damaged.items())))
             return (
                 f"{len(self._damaged)} segment(s) are damaged ({segment_name(key)}: {text}): the entries before the damage are in the"
-                " ledger. Move the file out of the folder ledger/ after you have looked at it"
+                f" ledger. Move the file out of the folder ledger/ after you have looked at it, and accept the loss: {self._word}"
             )
         return None
+
+    @property
+    def _word(self) -> str:
+        return f"touch {self._store.folder / FILE} (aigw audit names accepted losses)"
 
     def families(self) -> list[Family]:
         """Metrics of the ledger."""

@@ -36,6 +36,8 @@ class LedgerReader:
     def __init__(self, path: Path, engine: sa.Engine) -> None:
         self._path = path
         self._engine = engine
+        self.folder: Final = path.parent
+        """The folder of its file, where the segments are, too."""
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerReader
 from aigw.ledger.forgotten import Forgotten
+from aigw.ledger.losses import MISSING, is_accepted, read_losses
 from aigw.ledger.source import Key, SegmentInfo, Source, older_copy, records_from
 from aigw.ledger.tables import cursors
 
@@ -34,7 +35,7 @@ def unread(store: LedgerReader, source: Source) -> Unread:
     with store.reading() as connection:
         c = cursors.c
         rows = connection.execute(sa.select(c.life, c.slot, c.segment, c.next, c.done, c.damage)).all()
-        forgotten = Forgotten.read(connection)
+        forgotten, losses = Forgotten.read(connection), read_losses(connection)
     known: dict[Key, tuple[int, bool, str | None]] = {(r[0], r[1], r[2]): (r[3], bool(r[4]), r[5]) for r in rows}
     listed = {info[:3] for info in infos}
     faults = {
@@ -46,6 +47,7 @@ def unread(store: LedgerReader, source: Source) -> Unread:
         before = (life, slot, number - 1)
         if number and before not in listed and before not in known and before not in forgotten:
             faults[before] = "the file is missing, and nothing of it is in the ledger"
+    faults = {key: fault for key, fault in faults.items() if not is_accepted(losses, key, MISSING)}
     entries, unreadable = 0, list[Key]()
     for info in infos:
         at, done, damage = known.get(info[:3], (0, info[:3] in forgotten, None))

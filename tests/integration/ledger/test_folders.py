@@ -129,6 +129,32 @@ def test_missing_segment_is_told_until_it_returns(new_gateway: New, tmp_path: Pa
     assert status(gateway)["entries"] == 2 * CALLS, "nothing is stored twice"
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_missing_segment_that_is_lost_for_good_can_be_accepted(
+    new_gateway: New, tmp_path: Path, echo: str, stored: bool
+) -> None:
+    data = tmp_path / "data"
+    segment = killed(data, echo, stored=stored)
+    segment.rename(tmp_path / segment.name)
+    gateway = new_gateway(data=data)
+    told(gateway, "ledger_segment_missing", segment.name)
+    audit = [*AIGW, "audit", "--data", str(data), "--output", "json"]
+    assert subprocess.run(audit, capture_output=True, text=True, check=False).returncode == 1
+    word = data / "ledger" / "accept-loss"
+    assert f"touch {word}" in status(gateway)["error"]
+    word.touch()
+    assert told(gateway, "ledger_loss_accepted", segment.name)["loss"] == "missing"
+    wait_until(lambda: status(gateway)["error"] is None, "all is well")
+    assert not word.exists()
+    found = json.loads(subprocess.run(audit, capture_output=True, text=True, check=True).stdout)
+    (loss,) = found["accepted_losses"]
+    assert loss["segment"] == segment.name
+    assert ("record" in loss["message"]) == stored and "in the ledger" in loss["message"]
+    assert gateway.process.end() == 0
+    gateway = new_gateway(data=data)
+    assert status(gateway)["error"] is None, "an accepted loss stays one"
+
+
 def refused(data: Path, file: Path, code: int) -> str:
     """The last line of a start that this file of the data folder ends."""
     command = [

@@ -11,6 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from aigw.errors import StoreError
+from aigw.ledger.audit.report import Report
+from aigw.ledger.audit.rollups import check_ids
+from aigw.ledger.losses import FILE
 from aigw.ledger.unread import unread
 from aigw.telemetry.families import text as text_of
 from ledgers import LIFE, MOST, NOON, Ledger, Segment, entry, random_entry, sums_of
@@ -350,3 +353,86 @@ def test_a_rename_whose_commit_failed_is_read_again(ledger: Ledger, monkeypatch:
     ledger.round()
     ledger.tidy()
     assert ledger.events()[0]["consumer"] == "renamed"
+
+
+def lose(ledger: Ledger, kind: str) -> tuple[int, int, int]:
+    """Two segments of a dead worker; the first one is lost in part, wholly, or damaged."""
+    for _ in range(15):
+        ledger.source.append(entry(), room=10)
+    key = (LIFE, 0, 0)
+    if kind == "in part":
+        ledger.source.files[key].synced = 4
+        ledger.source.files[key].end = None
+        spare = ledger.source.files.pop((LIFE, 0, 1))
+        assert ledger.round() == 4
+        ledger.source.files[LIFE, 0, 1] = spare
+        ledger.source.files.pop(key)
+    elif kind == "wholly":
+        ledger.source.files.pop(key)
+    else:
+        ledger.source.files[key].damage = "record 9 has a wrong checksum"
+    ledger.source.die()
+    return key
+
+
+@pytest.mark.parametrize("kind", ["in part", "wholly", "damaged"])
+def test_a_loss_is_told_until_an_operator_accepts_it(ledger: Ledger, kind: str) -> None:
+    lose(ledger, kind)
+    ledger.round()
+    word = ledger.path.parent / FILE
+    assert f"touch {word}" in str(ledger.compactor.status().error)
+    ledger.tidy()
+    ledger.round()
+    assert ledger.compactor.status().error is not None, "nobody has said a word"
+    word.touch()
+    ledger.tidy()
+    assert not word.exists(), "it speaks of no later loss"
+    for _ in range(2):
+        ledger.round()
+        assert ledger.compactor.status().error is None
+        ledger.crash()
+    assert [event for event, _ in ledger.lines][-1] == "ledger_loss_accepted"
+    assert unread(ledger.store, ledger.source).faults == {}
+    with ledger.store.reading() as connection:
+        check_ids(connection, report := Report())
+    assert report.differences == []
+    (loss,) = report.accepted_losses
+    assert loss["segment"] == f"{LIFE:016x}-00-00000000.segment"
+    assert {"in part": "record 4 on", "wholly": "none of its entries", "damaged": "wrong checksum"}[kind] in loss[
+        "message"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["in part", "wholly"])
+def test_an_accepted_loss_that_comes_back_is_stored_once(ledger: Ledger, kind: str) -> None:
+    for _ in range(15):
+        ledger.source.append(entry(), room=10)
+    backup = dict(ledger.source.files)
+    ledger.source = type(ledger.source)()
+    ledger.crash()
+    key = lose(ledger, kind)
+    ledger.round()
+    (ledger.path.parent / FILE).touch()
+    ledger.tidy()
+    ledger.round()
+    ledger.source.files[key] = backup[key]
+    ledger.source.die()
+    ledger.round()
+    assert len(ledger.events()) == 15 and ledger.compactor.status().error is None
+    with ledger.store.reading() as connection:
+        check_ids(connection, report := Report())
+    assert (report.differences, report.accepted_losses) == ([], [])
+    assert unread(ledger.store, ledger.source).faults == {}
+
+
+def test_a_later_loss_is_not_accepted(ledger: Ledger) -> None:
+    lose(ledger, "wholly")
+    ledger.round()
+    (ledger.path.parent / FILE).touch()
+    ledger.tidy()
+    for _ in range(15):
+        ledger.source.append(entry(), slot=1, room=10)
+    ledger.source.files.pop((LIFE, 1, 0))
+    ledger.round()
+    ledger.tidy()
+    assert "-01-00000000.segment" in str(ledger.compactor.status().error)

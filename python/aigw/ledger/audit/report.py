@@ -22,6 +22,8 @@ class Report:
     unpriced: list[JsonDict] = field(default_factory=list)
     """Models without a cost, and the number of their calls."""
     not_compared: list[str] = field(default_factory=list)
+    accepted_losses: list[JsonDict] = field(default_factory=list)
+    """Segments whose loss an operator has accepted: `{segment, accepted_at, message}`."""
 
     def differ(self, row: JsonDict) -> None:
         """Add a difference."""
@@ -36,7 +38,7 @@ class Report:
         return not self.differences
 
     def json(self) -> JsonDict:
-        """`{equal, checked, differences, unlisted_differences, notes, unpriced, not_compared}`."""
+        """`{equal, checked, differences, unlisted_differences, notes, unpriced, not_compared, accepted_losses}`."""
         return {
             "equal": self.equal,
             "checked": self.checked,
@@ -45,4 +47,5 @@ class Report:
             "notes": self.notes,
             "unpriced": self.unpriced,
             "not_compared": self.not_compared,
+            "accepted_losses": self.accepted_losses,
         }

@@ -5,15 +5,16 @@ compared between the rollups that are kept.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels
+from aigw.ledger.losses import DAMAGED, MISSING, Loss, holes, is_accepted, read_losses
 from aigw.ledger.retention import kept_since
-from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN, segment_name
+from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN, Key, segment_name
 from aigw.ledger.sums import OF_EVENTS
 from aigw.ledger.tables import FEW, KEYS, ROLLUPS, SUMS, cursors, doubts, events, minutes, totals
 from aigw.types import JsonDict
@@ -42,11 +43,11 @@ def check_ids(connection: sa.Connection, report: Report) -> None:
     )
     stored = counted.group_by(events.c.cursor).subquery()
     query = sa.select(cursors, stored.c.found, stored.c.places).outerjoin(stored, stored.c.cursor == cursors.c.n)
-    numbers: dict[tuple[int, int], list[int]] = {}
+    rows: dict[Key, sa.Row[Any]] = {}
     for row in connection.execute(query.order_by(cursors.c.life, cursors.c.slot, cursors.c.segment)):
         report.checked["segments"] += 1
-        numbers.setdefault((row.life, row.slot), []).append(row.segment)
-        name = segment_name((row.life, row.slot, row.segment))
+        key = row.life, row.slot, row.segment
+        rows[key], name = row, segment_name(key)
         found, places = row.found or 0, row.places or 0
         # Retention deletes the oldest events, and so the first ones of every segment that begins before the oldest event of now. Of a
         # segment of an earlier version nobody knows where it begins.
@@ -61,12 +62,31 @@ def check_ids(connection: sa.Connection, report: Report) -> None:
                     "message": _lost(row.entries - found),
                 }
             )
-        if row.damage is not None:
-            report.differ({"check": "segments", "segment": name, "message": row.damage})
-    for (life, slot), known in numbers.items():
-        for number in sorted(set(range(known[0], known[-1])) - set(known)):
-            name = segment_name((life, slot, number))
-            report.differ({"check": "segments", "segment": name, "message": "the file was never read: it is missing"})
+    _check_segments(rows, read_losses(connection), report)
+
+
+def _check_segments(rows: Mapping[Key, sa.Row[Any]], losses: Mapping[Key, Loss], report: Report) -> None:
+    """Segments are whole, and none is missing between others, or an operator has accepted the loss."""
+    for key, row in rows.items():
+        if row.damage is not None and not (row.done and is_accepted(losses, key, DAMAGED)):
+            report.differ({"check": "segments", "segment": segment_name(key), "message": row.damage})
+    for key in holes(rows):
+        if not is_accepted(losses, key, MISSING):
+            message = "the file was never read: it is missing"
+            report.differ({"check": "segments", "segment": segment_name(key), "message": message})
+    for key, loss in sorted(losses.items()):
+        found = rows.get(key)
+        if found is None:
+            message = "none of its entries is in the ledger"
+        elif not found.done:
+            message = f"its entries from record {found.next} on are not in the ledger"
+        elif found.damage is not None:
+            message = found.damage
+        else:
+            continue  # it came back
+        report.accepted_losses.append(
+            {"segment": segment_name(key), "accepted_at": timestamp(loss.at), "message": message}
+        )
 
 
 def _lost(events_lost: int) -> str:
