@@ -151,7 +151,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="file for the figures as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aigw-ledger-") as folder:
-        store, source, figures = compacted(Path(folder), options.entries, options.days, options.consumers)
+        store, source, figures = compacted(Path(folder) / "ledger", options.entries, options.days, options.consumers)
         figures["questions_ms"] = questions(store, source)
         store.close()
     text = json.dumps(figures, indent=2) + "\n"

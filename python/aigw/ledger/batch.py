@@ -4,6 +4,7 @@ In: entries and refusals as a `Source` reads them, with the cursor after them. O
 written by `store` on one connection. Amounts beyond any real call are cut, so that no sum overflows SQLite's integers.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
@@ -14,7 +15,7 @@ from aigw._native import Entries, EventRows, PriceList
 from aigw.ledger import sums
 from aigw.ledger.names import ENTITIES, VERSION, Names, version_text
 from aigw.ledger.prices import KnownPrices
-from aigw.ledger.source import Denials, Doubt
+from aigw.ledger.source import Denials, Doubt, Key, Life
 from aigw.ledger.tables import events
 
 MOST: Final = 8192
@@ -52,7 +53,7 @@ class Batch:
     """(number of the cursor, entries), in the order read."""
     denials: list[Denials] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
-    cursors: dict[tuple[int, int, int], Cursor] = field(default_factory=dict)
+    cursors: dict[Key, Cursor] = field(default_factory=dict)
     """Moved cursors, by (life, slot, number)."""
     size: int = 0
     unpriced: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -71,6 +72,11 @@ class Batch:
     def count(self) -> int:
         """Entries in it."""
         return sum(len(entries) for _, entries in self.entries)
+
+    def count_of(self, lives: Collection[Life]) -> int:
+        """Entries of these lives in it."""
+        numbers = {cursor.n for key, cursor in self.cursors.items() if key[:2] in lives}
+        return sum(len(entries) for number, entries in self.entries if number in numbers)
 
     def store(self, connection: sa.Connection, first: int, names: Names, prices: KnownPrices) -> int:
         """Write everything in the caller's transaction. `first`: the number of the next event. Returns the number after the last."""

@@ -20,7 +20,18 @@ from aigw.errors import AigwError, explain
 from aigw.ledger.batch import MOST, Batch, Cursor
 from aigw.ledger.database import LedgerStore
 from aigw.ledger.forgotten import is_forgotten
-from aigw.ledger.losses import DAMAGED, FILE, MISSING, Loss, accept, is_accepted, read_losses
+from aigw.ledger.losses import (
+    DAMAGED,
+    FILE,
+    MISSING,
+    Loss,
+    OlderCopy,
+    accept,
+    is_accepted,
+    note_older,
+    read_losses,
+    read_older,
+)
 from aigw.ledger.names import Names
 from aigw.ledger.prices import KnownPrices
 from aigw.ledger.retention import Sweeper
@@ -38,6 +49,8 @@ AGAIN_S: Final = 1.0
 """Seconds until the next try after a fault."""
 MOST_COMMITS: Final = 16
 """Transactions of one round: with a backlog, finished segments go and the status is true every second or two."""
+HEIGHT_S: Final = 10.0
+"""Seconds between two writes of the number of events beside the ledger."""
 MOST_TEXT: Final = 500
 """Characters about the damage of one segment."""
 
@@ -91,6 +104,13 @@ class Compactor:
         self._unreadable: dict[Key, str] = {}
         self._missing: list[Key] = []
         self._losses: dict[Key, Loss] = {}
+        self._older: list[OlderCopy] = []
+        self._height: int | None = None
+        """The number that the file beside the ledger has; None before it was compared."""
+        self._earlier: set[Life] | None = None
+        self._restored = 0
+        """Events that the ledger had at the start, and those stored since from lives that were over then."""
+        self._height_due = 0.0
         self._lives: set[Life] = set()
         """Those with segments in the folder."""
         self._writing = threading.Lock()
@@ -108,6 +128,7 @@ class Compactor:
             self._thread.join()
             with self._faults.outlived("ledger", "store the last entries"):
                 self.round()
+                self._note_height()
 
     def _run(self) -> None:
         # Calls come first: on a busy core each slice of this thread would make their threads wait.
@@ -138,10 +159,14 @@ class Compactor:
                 self._load()
             # By number first: the segments of all workers in turns.
             infos = sorted((SegmentInfo(*info) for info in self._source.segments()), key=lambda i: (i.number, i))
+            if self._earlier is None:
+                self._earlier = {info[:2] for info in infos if not info.live}
             stored = self._compact(infos)
             missing = sorted(set(self._gaps({info[:3] for info in infos})))
             missing = [key for key in missing if not is_accepted(self._losses, key, MISSING)]
             self._remove(infos, set(missing))
+            if self._height is None and not self._is_behind:
+                self._compare_height()
         except BaseException as error:
             self._failed, self._is_loaded, self._is_behind = explain(error), False, False
             raise
@@ -160,11 +185,13 @@ class Compactor:
         """Read the next numbers, at start and after a fault: the commit that failed may have been stored."""
         with self._store.reading() as connection:
             self._names.load(connection)
-            self._losses = read_losses(connection)
+            self._losses, self._older = read_losses(connection), read_older(connection)
             rows = connection.execute(sa.select(cursors).where(cursors.c.done == 0))
             self._cursors = {(r.life, r.slot, r.segment): _cursor(r) for r in rows}
             self._next_cursor = int(connection.scalar(sa.select(sa.func.max(cursors.c.n))) or 0) + 1
             self._next_event = int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0) + 1
+        if self._height is None:
+            self._restored = self._next_event - 1
         self._is_loaded = True
 
     def _cursor(self, key: Key) -> Cursor | None:
@@ -228,6 +255,8 @@ class Compactor:
             return 0
         with self._store.writing() as connection:
             after = batch.store(connection, self._next_event, self._names, self._prices)
+        if self._height is None and self._earlier is not None:
+            self._restored += batch.count_of(self._earlier)
         self._unpriced.add(batch)
         self._next_event = after
         self._cursors.update(batch.cursors)
@@ -273,8 +302,10 @@ class Compactor:
         return cursor is not None and cursor.done
 
     def _tidy(self) -> None:
-        """One step each of names and of deletion, and an operator's word about losses."""
+        """One step each of names and of deletion, an operator's word about losses, and the number of events."""
         with self._writing:
+            if self._clock() >= self._height_due:
+                self._note_height()
             try:
                 self._accept_losses()
                 if self._names.is_stale:
@@ -286,16 +317,33 @@ class Compactor:
                 raise
 
     def _accept_losses(self) -> None:
-        """Mark what is missing or damaged now as lost, where the operator says so. The file goes first: it must not speak of later losses."""
+        """Mark all losses of now as accepted, where the operator says so. The file goes first: it must not speak of later ones."""
         try:
             (self._store.folder / FILE).unlink()
         except FileNotFoundError:
             return
         with self._store.writing() as connection:
             accepted = accept(connection, self._missing, time.time_ns())
-        self._losses |= accepted
-        for key, loss in accepted:
-            self._log("ledger_loss_accepted", segment=segment_name(key), loss=loss.kind)
+            self._losses, self._older = read_losses(connection), read_older(connection)
+        for file, loss in accepted:
+            self._log("ledger_loss_accepted", file=file, loss=loss)
+
+    def _compare_height(self) -> None:
+        """Tell of a `ledger.db` that has fewer events than the ledger had, once the segments are stored. New events make nothing good."""
+        had, has = self._store.height.read(), self._restored
+        if had > has:
+            with self._store.writing() as connection:
+                note_older(connection, had, has)
+                self._older = read_older(connection)
+            self._log("ledger_older_copy", entries=has, entries_before=had)
+        self._height = had
+        self._note_height()
+
+    def _note_height(self) -> None:
+        self._height_due = self._clock() + HEIGHT_S
+        if self._height is not None and self._height != self._next_event - 1:
+            self._height = self._next_event - 1
+            self._store.height.write(self._height)
 
     def status(self) -> LedgerStatus:
         """The state for `GET /status`. Raises nothing."""
@@ -316,6 +364,11 @@ class Compactor:
             return (
                 f"{len(self._missing)} segment(s) are missing ({names}): entries in them are not in the ledger. Restore them from a"
                 f" backup into the folder ledger/; everything else is stored. Where they are lost for good, say so: {self._word}"
+            )
+        if older := [copy for copy in self._older if not copy.accepted_at]:
+            return (
+                f"ledger.db was restored from a backup: {older[-1].message}. Stop the gateway and restore the newest copy; where there is none,"
+                f" accept the loss: {self._word}"
             )
         if self._damaged:
             key, text = next(iter(sorted(self._damaged.items())))

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from aigw import sqlite
 from aigw.errors import ConfigError, StoreError
 from aigw.ledger import tables
+from aigw.ledger.height import Height
 
 CALLED: Final = "the ledger"
 FILE: Final = Path("ledger") / "ledger.db"
@@ -64,6 +65,7 @@ class LedgerStore(LedgerReader):
         with sqlite.readable_errors(path, CALLED):
             self._prepare(store_id)
         self._place = sqlite.Place(path, CALLED)
+        self.height: Final = Height(path, store_id)
 
     def _prepare(self, store_id: str) -> None:
         with self._writer.connect().execution_options(immediate=True) as connection, connection.begin():
@@ -96,6 +98,11 @@ class LedgerStore(LedgerReader):
         with sqlite.readable_errors(self._path, CALLED), self._writer.connect() as connection:
             # The driver frees one page with each step of this statement.
             sqlite.raw(connection).execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+
+def height_of(store: LedgerReader, connection: sa.Connection) -> int:
+    """The number of events that the ledger of this folder had; 0 where nobody knows it."""
+    return Height(store.folder / FILE.name, get_meta(connection, "store_id") or "").read()
 
 
 def open_for_reading(data: Path) -> LedgerReader:

@@ -1,8 +1,10 @@
-"""Losses that an operator has accepted: segments that are gone for good, in part or wholly, and damaged ones.
+"""Losses that an operator has accepted: segments that are gone for good, in part or wholly, damaged ones, and entries that an older copy of
+`ledger.db` lacks.
 
-In: an empty file `accept-loss` in the ledger's folder, the operator's word that what is missing or damaged now is lost. Out: a mark for each
-such segment in `meta`, with its time. Status and audit call an accepted loss no fault any more, and the audit names it. A mark moves no place
-and changes no sum: where the file of a missing segment comes back, its reading goes on.
+In: an empty file `accept-loss` in the ledger's folder, the operator's word that everything missing or damaged now is lost. Out: a mark for each
+in `meta`, with its time. Status and audit call an accepted loss no fault any more, and the audit names it. A mark moves no place and changes no
+sum: where the file of a missing segment comes back, its reading goes on. An older copy has its mark from the moment that it was found, since
+new events take the numbers of those that it lacks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +13,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from aigw.ledger.database import put_meta
-from aigw.ledger.source import Key
+from aigw.ledger.source import Key, segment_name
 from aigw.ledger.tables import cursors, meta
 
 FILE: Final = "accept-loss"
@@ -19,6 +21,7 @@ FILE: Final = "accept-loss"
 MISSING: Final = "missing"
 DAMAGED: Final = "damaged"
 _MARK: Final = "lost/"
+_OLDER: Final = "older/"
 
 
 class Loss(NamedTuple):
@@ -40,8 +43,40 @@ def read_losses(connection: sa.Connection) -> dict[Key, Loss]:
     return found
 
 
-def accept(connection: sa.Connection, missing: Iterable[Key], now: int) -> list[tuple[Key, Loss]]:
-    """Mark these segments, those that were never read between others, and the damaged ones. Returns the new marks."""
+class OlderCopy(NamedTuple):
+    """A `ledger.db` that had fewer events than the ledger had before."""
+
+    had: int
+    """Events before."""
+    has: int
+    """Events of the copy, with those that were still in segments."""
+    accepted_at: int
+    """Unix nanoseconds; 0: nobody has accepted it."""
+
+    @property
+    def message(self) -> str:
+        """What it lacks."""
+        lost = self.had - self.has
+        entries = "1 entry that was" if lost == 1 else f"at least {lost} entries that were"
+        return f"{entries} stored before {'is' if lost == 1 else 'are'} not in it: it is an older copy"
+
+
+def read_older(connection: sa.Connection) -> list[OlderCopy]:
+    """All that were found in this ledger, smallest first."""
+    query = sa.select(meta.c.key, meta.c.value).where(meta.c.key.startswith(_OLDER))
+    found = ((key.split("/"), value.split(" ")) for key, value in connection.execute(query))
+    return sorted(OlderCopy(int(had), int(has), int(at)) for (_, had), (has, at) in found)
+
+
+def note_older(connection: sa.Connection, had: int, has: int) -> None:
+    """Mark an older copy, unless a run before this one has."""
+    if all(copy.had != had for copy in read_older(connection)):
+        put_meta(connection, f"{_OLDER}{had}", f"{has} 0")
+
+
+def accept(connection: sa.Connection, missing: Iterable[Key], now: int) -> list[tuple[str, str]]:
+    """Mark these segments, those that were never read between others, the damaged ones, and an older copy as accepted. Returns (file, kind of
+    loss) of each new mark."""
     c, known = cursors.c, read_losses(connection)
     rows = connection.execute(sa.select(c.life, c.slot, c.segment, c.done, c.damage)).all()
     lost = dict.fromkeys([*missing, *holes((r.life, r.slot, r.segment) for r in rows)], MISSING)
@@ -49,7 +84,10 @@ def accept(connection: sa.Connection, missing: Iterable[Key], now: int) -> list[
     made = [(key, Loss(kind, now)) for key, kind in sorted(lost.items()) if not is_accepted(known, key, kind)]
     for (life, slot, number), loss in made:
         put_meta(connection, f"{_MARK}{life}/{slot}/{number}", f"{loss.kind} {loss.at}")
-    return made
+    older = [copy for copy in read_older(connection) if not copy.accepted_at]
+    for copy in older:
+        put_meta(connection, f"{_OLDER}{copy.had}", f"{copy.has} {now}")
+    return [(segment_name(key), loss.kind) for key, loss in made] + [("ledger.db", "older copy")] * len(older)
 
 
 def is_accepted(known: Mapping[Key, Loss], key: Key, kind: str) -> bool:

@@ -16,6 +16,7 @@ from aigw.entities.ledger import LedgerSpec, bytes_of, seconds_of
 from aigw.errors import StoreError, explain
 from aigw.ledger.compactor import Compactor
 from aigw.ledger.database import FILE, LedgerStore
+from aigw.ledger.height import Height
 from aigw.ledger.names import Named, Names
 from aigw.ledger.own import own_usage
 from aigw.ledger.prices import Owner, PriceBook, Version
@@ -67,6 +68,8 @@ def open_ledger(
             f"{path} is gone, and with it the calls that were stored in it: restore it from a backup, "
             f"or begin an empty ledger on purpose: mkdir -p {path.parent} && touch {path}"
         )
+    if path.exists() and path.stat().st_size == 0:
+        Height(path, store.store_id).write(0)
     ledger = LedgerStore(path, store.store_id)
     store.keep(_IN_USE, "yes")
     publication.note_prices = _PriceNotes(PriceBook(ledger), now).note

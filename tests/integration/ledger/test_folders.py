@@ -143,12 +143,13 @@ def test_missing_segment_that_is_lost_for_good_can_be_accepted(
     word = data / "ledger" / "accept-loss"
     assert f"touch {word}" in status(gateway)["error"]
     word.touch()
-    assert told(gateway, "ledger_loss_accepted", segment.name)["loss"] == "missing"
     wait_until(lambda: status(gateway)["error"] is None, "all is well")
+    lines = [line for line in gateway.process.lines if "ledger_loss_accepted" in line]
+    assert len(lines) == 1 and segment.name in lines[0] and '"missing"' in lines[0], lines
     assert not word.exists()
     found = json.loads(subprocess.run(audit, capture_output=True, text=True, check=True).stdout)
     (loss,) = found["accepted_losses"]
-    assert loss["segment"] == segment.name
+    assert loss["file"] == segment.name
     assert ("record" in loss["message"]) == stored and "in the ledger" in loss["message"]
     assert gateway.process.end() == 0
     gateway = new_gateway(data=data)
@@ -212,7 +213,36 @@ def test_lost_ledger_ends_the_start_until_it_is_back_or_an_empty_one_is_wanted(
     assert gateway.process.end() == 0
     file.unlink()
     file.touch()
-    assert events(new_gateway(data=data)) == []
+    gateway = new_gateway(data=data)
+    assert events(gateway) == [] and status(gateway)["error"] is None
+
+
+def test_older_copy_of_the_ledger_is_told_until_its_loss_is_accepted(
+    new_gateway: New, tmp_path: Path, echo: str
+) -> None:
+    data = tmp_path / "data"
+    file, audit = data / "ledger" / "ledger.db", [*AIGW, "audit", "--data", str(data)]
+    for run in range(2):
+        gateway = new_gateway(data=data)
+        if run == 0:
+            gateway.route(echo, "/e")
+        calls(gateway)
+        assert gateway.process.end() == 0
+        if run == 0:
+            backup = shutil.copy(file, tmp_path)
+    assert subprocess.run(audit, capture_output=True, check=False).returncode == 0
+    shutil.copy(backup, file)
+    found = subprocess.run(audit, capture_output=True, text=True, check=False)
+    assert found.returncode == 1 and f"at least {CALLS} entries" in found.stdout, found.stdout
+    gateway = new_gateway(data=data)
+    calls(gateway, 2 * CALLS)
+    wait_until(lambda: status(gateway)["entries"] == 3 * CALLS, "new entries are stored")
+    assert f"at least {CALLS} entries that were stored before are not in it" in status(gateway)["error"]
+    assert subprocess.run(audit, capture_output=True, check=False).returncode == 1
+    (data / "ledger" / "accept-loss").touch()
+    wait_until(lambda: status(gateway)["error"] is None, "the loss is accepted")
+    found = subprocess.run(audit, capture_output=True, text=True, check=False)
+    assert "as lost: ledger.db: at least" in found.stdout, found.stdout
 
 
 def test_ledger_that_goes_away_while_the_gateway_runs_loses_no_entry(

@@ -1,6 +1,8 @@
 """The compactor: each entry becomes one event, whatever is killed when; damage and gaps are named, and their files stay."""
 
+import contextlib
 import random
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,11 +11,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aigw.errors import StoreError
 from aigw.ledger.audit.report import Report
-from aigw.ledger.audit.rollups import check_ids
+from aigw.ledger.audit.rollups import check_height, check_ids
+from aigw.ledger.compactor import HEIGHT_S
+from aigw.ledger.database import height_of
 from aigw.ledger.losses import FILE
+from aigw.ledger.retention import Retention
 from aigw.ledger.unread import unread
 from aigw.telemetry.families import text as text_of
 from ledgers import LIFE, MOST, NOON, Ledger, Segment, entry, random_entry, sums_of
@@ -397,7 +404,7 @@ def test_a_loss_is_told_until_an_operator_accepts_it(ledger: Ledger, kind: str) 
         check_ids(connection, report := Report())
     assert report.differences == []
     (loss,) = report.accepted_losses
-    assert loss["segment"] == f"{LIFE:016x}-00-00000000.segment"
+    assert loss["file"] == f"{LIFE:016x}-00-00000000.segment"
     assert {"in part": "record 4 on", "wholly": "none of its entries", "damaged": "wrong checksum"}[kind] in loss[
         "message"
     ]
@@ -436,3 +443,118 @@ def test_a_later_loss_is_not_accepted(ledger: Ledger) -> None:
     ledger.round()
     ledger.tidy()
     assert "-01-00000000.segment" in str(ledger.compactor.status().error)
+
+
+def copy_of(ledger: Ledger) -> bytes:
+    """`ledger.db` as a backup has it."""
+    copy = ledger.path.with_suffix(".copy")
+    with contextlib.closing(sqlite3.connect(ledger.path)) as source, contextlib.closing(sqlite3.connect(copy)) as to:
+        source.backup(to)
+    return copy.read_bytes()
+
+
+def restore(ledger: Ledger, copy: bytes) -> None:
+    """Put a backup in the place of `ledger.db`, as for a start of the gateway."""
+    ledger.store.close()
+    for end in ("-wal", "-shm"):
+        ledger.path.with_name(ledger.path.name + end).unlink(missing_ok=True)
+    ledger.path.write_bytes(copy)
+    ledger.open()
+
+
+def report_of(ledger: Ledger) -> Report:
+    """The audit's part about numbers and segments."""
+    rest, report = unread(ledger.store, ledger.source), Report()
+    with ledger.store.reading() as connection:
+        check_ids(connection, report)
+        check_height(connection, report, height_of(ledger.store, connection), rest.entries)
+    return report
+
+
+def test_an_older_copy_of_the_ledger_is_told_until_its_loss_is_accepted(ledger: Ledger) -> None:
+    """Lives of workers that began and ended behind the backup leave no other trace."""
+    for life in range(3):
+        ledger.source.append(entry(), life=LIFE + life)
+        ledger.source.die()
+        ledger.round()
+        if life == 0:
+            copy = copy_of(ledger)
+    ledger.now += HEIGHT_S
+    ledger.tidy()
+    assert report_of(ledger).differences == [] and ledger.source.files == {}
+    restore(ledger, copy)
+    (told,) = report_of(ledger).differences
+    assert (told["ledger"], told["expected"]) == (1, 3), "before a gateway starts"
+    for _ in range(5):  # workers serve before the first round
+        ledger.source.append(entry(), life=LIFE + 9, slot=9)
+    for n in range(4):  # as many new events as were lost make nothing good
+        ledger.round()
+        assert "at least 2 entries that were stored before are not in it" in str(ledger.compactor.status().error)
+        (told,) = report_of(ledger).differences
+        assert (told["ledger"], told["expected"]) == (1, 3)
+        ledger.source.append(entry(), life=LIFE + 9, slot=n)
+        ledger.crash()
+    (ledger.path.parent / FILE).touch()
+    ledger.round()
+    ledger.tidy()
+    for _ in range(2):
+        ledger.round()
+        assert ledger.compactor.status().error is None
+        report = report_of(ledger)
+        assert report.differences == []
+        assert [loss["file"] for loss in report.accepted_losses] == ["ledger.db"]
+        ledger.crash()
+    assert ledger.lines.count(("ledger_older_copy", {"entries": 1, "entries_before": 3})) == 1
+
+
+def test_an_older_copy_whose_entries_are_still_in_segments_lacks_nothing(ledger: Ledger) -> None:
+    ledger.source.append(entry())
+    ledger.round()
+    copy = copy_of(ledger)
+    for _ in range(5):
+        ledger.source.append(entry())
+    ledger.round()
+    ledger.now += HEIGHT_S
+    ledger.tidy()
+    assert ledger.store.height.read() == 6
+    ledger.source.die()
+    restore(ledger, copy)
+    assert report_of(ledger).differences == []
+    ledger.round()
+    assert ledger.compactor.status().error is None and report_of(ledger).differences == []
+
+
+def test_the_newest_copy_ends_the_alarm_of_an_older_one(ledger: Ledger) -> None:
+    copies = []
+    for life in range(3):
+        ledger.source.append(entry(), life=LIFE + life)
+        ledger.source.die()
+        ledger.round()
+        copies.append(copy_of(ledger))
+    ledger.now += HEIGHT_S
+    ledger.tidy()
+    restore(ledger, copies[0])
+    ledger.round()
+    assert "restored from a backup" in str(ledger.compactor.status().error)
+    ledger.now += HEIGHT_S
+    ledger.tidy()
+    restore(ledger, copies[2])
+    ledger.round()
+    assert ledger.compactor.status().error is None and report_of(ledger).differences == []
+
+
+@given(days=st.lists(st.integers(1, 40), min_size=1, max_size=6))
+@settings(max_examples=15, deadline=None)
+def test_retention_is_no_older_copy(tmp_path_factory: pytest.TempPathFactory, days: list[int]) -> None:
+    ledger = Ledger(tmp_path_factory.mktemp("ledger"))
+    ledger.retention = Retention(events_s=86400)
+    for day in days:
+        ledger.now += day * 86400  # more than HEIGHT_S
+        for _ in range(3000):
+            ledger.source.append(entry(at=int(ledger.now)))
+        ledger.round()
+        ledger.tidy()
+        ledger.crash()
+        ledger.round()
+        assert ledger.compactor.status().error is None and report_of(ledger).differences == []
+    ledger.store.close()

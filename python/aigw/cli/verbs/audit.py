@@ -133,6 +133,6 @@ def _table(found: JsonDict) -> None:
     for one in found["unpriced"]:
         print(f"  model {one['model']} had no cost at admission: {counted(one['entries'], 'entry')}")
     for loss in found["accepted_losses"]:
-        print(f"Accepted at {loss['accepted_at']} as lost: {loss['segment']}: {loss['message']}.")
+        print(f"Accepted at {loss['accepted_at']} as lost: {loss['file']}: {loss['message']}.")
     for text in found["not_compared"]:
         print(f"Not compared: {text}.")

@@ -23,7 +23,7 @@ class Report:
     """Models without a cost, and the number of their calls."""
     not_compared: list[str] = field(default_factory=list)
     accepted_losses: list[JsonDict] = field(default_factory=list)
-    """Segments whose loss an operator has accepted: `{segment, accepted_at, message}`."""
+    """Losses that an operator has accepted: `{file, accepted_at, message}`."""
 
     def differ(self, row: JsonDict) -> None:
         """Add a difference."""
@@ -31,6 +31,10 @@ class Report:
             self.differences.append(row)
         else:
             self.unlisted += 1
+
+    def accept(self, file: str, at: str, message: str) -> None:
+        """Add an accepted loss."""
+        self.accepted_losses.append({"file": file, "accepted_at": at, "message": message})
 
     @property
     def equal(self) -> bool:

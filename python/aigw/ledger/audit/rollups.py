@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels
-from aigw.ledger.losses import DAMAGED, MISSING, Loss, holes, is_accepted, read_losses
+from aigw.ledger.losses import DAMAGED, MISSING, Loss, OlderCopy, holes, is_accepted, read_losses, read_older
 from aigw.ledger.retention import kept_since
 from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN, Key, segment_name
 from aigw.ledger.sums import OF_EVENTS
@@ -84,9 +84,21 @@ def _check_segments(rows: Mapping[Key, sa.Row[Any]], losses: Mapping[Key, Loss],
             message = found.damage
         else:
             continue  # it came back
-        report.accepted_losses.append(
-            {"segment": segment_name(key), "accepted_at": timestamp(loss.at), "message": message}
-        )
+        report.accept(segment_name(key), timestamp(loss.at), message)
+
+
+def check_height(connection: sa.Connection, report: Report, had: int, unread: int) -> None:
+    """The ledger has as many events as it had, with `unread` more in segments, or an operator has accepted the loss."""
+    copies, has = read_older(connection), int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0) + unread
+    if had > has and all(copy.had != had for copy in copies):
+        copies.append(OlderCopy(had, has, 0))
+    for copy in copies:
+        if copy.accepted_at:
+            report.accept("ledger.db", timestamp(copy.accepted_at), copy.message)
+        else:
+            report.differ(
+                {"check": "ids", "ledger": copy.has, "expected": copy.had, "message": f"ledger.db: {copy.message}"}
+            )
 
 
 def _lost(events_lost: int) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from aigw.ledger.audit.recount import Counters, check_counters
 from aigw.ledger.audit.report import Report
-from aigw.ledger.audit.rollups import check_ids, check_rollups, note_entries
-from aigw.ledger.database import LedgerReader
+from aigw.ledger.audit.rollups import check_height, check_ids, check_rollups, note_entries
+from aigw.ledger.database import LedgerReader, height_of
 from aigw.ledger.source import Source, segment_name
 from aigw.ledger.unread import unread
 
@@ -30,6 +30,8 @@ def audit(
         return {n: frozenset(map(int, text.split(","))) for text, n in limit_sets().items()}
 
     with store.reading() as connection:
+        had = height_of(store, connection)  # before the view: it grows behind each commit
+    with store.reading() as connection:
         progress(STEPS[0], 0, len(STEPS))
         check_ids(connection, report)
         progress(STEPS[1], 1, len(STEPS))
@@ -42,6 +44,8 @@ def audit(
         texts = (rest.faults[key] for key in rest.unreadable)
         names = map(segment_name, rest.unreadable)
         raise OSError("; ".join(t if n in t else f"{n}: {t}" for n, t in zip(names, texts, strict=True)))
+    with store.reading() as connection:
+        check_height(connection, report, had, rest.entries)
     for key, fault in rest.faults.items():
         report.differ({"check": "segments", "segment": segment_name(key), "message": fault})
     progress(STEPS[2], 2, len(STEPS))
