@@ -4,20 +4,23 @@ In: how long events, minutes, hours and days stay, and how large the file may gr
 rows first, and free pages given back to the file system. Rollups are sums that were made when the events arrived: deleting events changes
 no sum. The cursors of a life go behind its events, once no segment of it lies in the folder (`forgotten`). `meta` keeps the time before
 which each of them may be gone. The newest event always stays, so no number returns.
+An event from the future, which a wrong clock has dated, is as old as the others of its block; `meta` keeps its day, of which events are gone.
 """
 
 import time
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from aigw.ledger.database import LedgerStore, get_meta, put_meta
 from aigw.ledger.forgotten import forget
 from aigw.ledger.source import Life
-from aigw.ledger.tables import BLOCK, ROLLUPS, blocks, denials, events, totals
+from aigw.ledger.tables import BLOCK, ROLLUPS, blocks, denials, events, meta, totals
 
 NS: Final = 10**9
+DAY: Final = 86400
+_FUTURE: Final = "future/"
 STEP: Final = 2000
 """Rows of one step, about 10 ms; a minute with more rows goes at once."""
 LOOK_S: Final = 1.0
@@ -62,17 +65,20 @@ class Sweeper:
         with store.reading() as connection:
             oldest = connection.execute(sa.select(blocks).order_by(blocks.c.block).limit(1)).one_or_none()
             newest = connection.scalar(sa.select(sa.func.max(events.c.n)))
-            is_old = oldest is not None and keep.events_s is not None and oldest.high < (now - keep.events_s) * NS
+            high = None if oldest is None else _high(connection, oldest, int(now * NS))
+            is_old = high is not None and keep.events_s is not None and high < (now - keep.events_s) * NS
             is_large = keep.max_bytes is not None and _used_bytes(connection) > keep.max_bytes
             first = connection.scalar(sa.select(sa.func.min(events.c.n)))
-        if oldest is None or newest is None or first is None or not (is_old or is_large):
+        if oldest is None or high is None or newest is None or first is None or not (is_old or is_large):
             return False
         end = (oldest.block + 1) << BLOCK
         until = min(end, first + STEP, newest)
         if until <= first and end > newest:
             return False  # the newest event stays
         with store.writing() as connection:
-            _move(connection, "events_from", oldest.high + 1)
+            _move(connection, "events_from", high + 1)
+            if oldest.high > now * NS:
+                _note_future(connection, until, int(now * NS))
             connection.execute(sa.delete(events).where(events.c.n < until))
             if until == end:
                 connection.execute(sa.delete(blocks).where(blocks.c.block == oldest.block))
@@ -102,6 +108,23 @@ class Sweeper:
         return False
 
 
+def _high(connection: sa.Connection, block: sa.Row[Any], now: int) -> int:
+    """The latest admission in a block that is not in the future; in one that has only such, or has them left, the earliest of all if that
+    is none, else the latest."""
+    if block.high <= now:
+        return int(block.high)
+    n, at = events.c.n, events.c.admitted_at
+    past = connection.scalar(sa.select(sa.func.max(at)).where(n < (block.block + 1) << BLOCK, at <= now))
+    return int(past or (block.low if block.low <= now else block.high))
+
+
+def _note_future(connection: sa.Connection, until: int, now: int) -> None:
+    """Keep the days of events from the future that go, those below a number."""
+    at = events.c.admitted_at
+    for ns in connection.scalars(sa.select(at).where(events.c.n < until, at > now)).all():
+        put_meta(connection, f"{_FUTURE}{ns // NS // DAY}", "gone")
+
+
 def _move(connection: sa.Connection, key: str, value: int) -> None:
     if value > int(get_meta(connection, key) or 0):
         put_meta(connection, key, str(value))
@@ -123,6 +146,12 @@ def _shrink(store: LedgerStore) -> bool:
         return False
     store.vacuum(min(free, VACUUM_PAGES))
     return True
+
+
+def future_days(connection: sa.Connection) -> list[int]:
+    """Days since 1970 of which events are gone because a wrong clock had dated them there."""
+    query = sa.select(meta.c.key).where(meta.c.key.startswith(_FUTURE))
+    return sorted(int(key.removeprefix(_FUTURE)) for key in connection.scalars(query))
 
 
 def kept_since(connection: sa.Connection) -> dict[str, int]:

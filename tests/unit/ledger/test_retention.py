@@ -8,6 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aigw.ledger import retention as module
+from aigw.ledger.audit.report import Report
+from aigw.ledger.audit.rollups import check_ids, check_rollups
 from aigw.ledger.forgotten import Forgotten
 from aigw.ledger.query import BadQuery
 from aigw.ledger.retention import Retention
@@ -189,3 +191,54 @@ def test_a_file_that_comes_back_after_its_events_are_deleted_is_not_billed_again
     assert ledger.round() == 0
     assert ledger.usage() == total and ledger.compactor.status().error is None
     assert not copies.keys() & ledger.source.files.keys(), "the files go again"
+
+
+def differences(ledger: Ledger) -> list[str]:
+    report = Report()
+    with ledger.store.reading() as connection:
+        check_ids(connection, report)
+        check_rollups(connection, report)
+    return [row["check"] for row in report.differences]
+
+
+@pytest.mark.parametrize("bound", ["age", "size"])
+@pytest.mark.parametrize("ahead", [3, 25 * 365])
+def test_a_call_from_the_future_holds_up_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, bound: str, ahead: int
+) -> None:
+    """A wrong clock has dated one call days or years ahead."""
+    monkeypatch.setattr(module, "FREE_PAGES", 4)
+    at = [NOON + n for n in range(9000)]
+    at[2500] = NOON + ahead * DAY
+    for one in at:
+        ledger.source.append(entry(at=one))
+    ledger.round()
+    total = ledger.usage()
+    if bound == "age":
+        ledger.now, ledger.retention = NOON + 2.5 * DAY, Retention(events_s=2 * DAY)
+    else:
+        ledger.now, ledger.retention = NOON + DAY / 8, Retention(max_bytes=250_000)
+    ledger.tidy()
+    assert count(ledger, events) < 1000 and ledger.usage() == total
+    assert differences(ledger) == []
+    ledger.now += 30 * DAY  # beyond the time of the nearer call
+    for slot in (2, 3):
+        ledger.source.append(entry(at=int(ledger.now)), slot=slot)
+    ledger.round()
+    assert differences(ledger) == []
+    with ledger.store.writing() as connection:
+        connection.exec_driver_sql("UPDATE events SET input = input + 1 WHERE n = (SELECT max(n) FROM events)")
+    assert "rollups" in differences(ledger), "the audit sees entries from behind the deleted ones"
+
+
+def test_a_clock_that_is_behind_deletes_nothing(ledger: Ledger) -> None:
+    """A machine that starts in 1970 takes all entries for ones from the future."""
+    for n in range(5000):
+        ledger.source.append(entry(at=NOON + n))
+    ledger.round()
+    ledger.now, ledger.retention = 86400.0, Retention(events_s=DAY)
+    ledger.tidy()
+    assert count(ledger, events) == 5000
+    ledger.now = NOON + 7200.0
+    ledger.tidy()
+    assert count(ledger, events) == 5000 and differences(ledger) == []

@@ -19,7 +19,7 @@ from aigw.ledger.database import LedgerReader
 from aigw.ledger.events import timestamp
 from aigw.ledger.forgotten import Forgotten
 from aigw.ledger.labels import Labels
-from aigw.ledger.retention import kept_since
+from aigw.ledger.retention import DAY, future_days, kept_since
 from aigw.ledger.source import COUNTED, ENTRY, Key, SegmentInfo, Source, records_from
 from aigw.ledger.tables import BLOCK, blocks, cursors, doubts, events
 from aigw.types import JsonDict
@@ -105,6 +105,7 @@ class Recount:
         self._read_to = 0
         self._stored = Entries({}, {}, {})
         self.kept_since = 0
+        self.future_days: list[int] = []
 
     def now(self) -> Entries:
         """Everything that is readable now."""
@@ -127,6 +128,7 @@ class Recount:
             }
             forgotten = Forgotten.read(connection)
             self.kept_since = kept_since(connection)["events"]
+            self.future_days = future_days(connection)
             unsure = _doubts(connection)
         found = Entries(dict(self._stored.sums), dict(self._stored.straddling), unsure)
         self._add_tail(found, known, forgotten)
@@ -263,7 +265,12 @@ class _Seen:
         recount: Recount,
         counted: Iterable[tuple[int, int, int, int]],
     ) -> None:
-        self.gone = [column for column in columns if column.start * NS < recount.kept_since]
+        self.gone = [
+            column
+            for column in columns
+            if column.start * NS < recount.kept_since
+            or any(column.start < (day + 1) * DAY and day * DAY < column.end for day in recount.future_days)
+        ]
         self.columns = {column.number: column for column in columns if column not in self.gone}
         self.counted = {(column, row): (taken, held) for column, row, taken, held in counted if column in self.columns}
         self._starts = starts

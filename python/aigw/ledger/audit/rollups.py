@@ -13,7 +13,7 @@ from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels
 from aigw.ledger.losses import DAMAGED, MISSING, Loss, OlderCopy, holes, is_accepted, read_losses, read_older
-from aigw.ledger.retention import kept_since
+from aigw.ledger.retention import future_days, kept_since
 from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN, Key, segment_name
 from aigw.ledger.sums import OF_EVENTS
 from aigw.ledger.tables import FEW, KEYS, ROLLUPS, SUMS, cursors, doubts, events, minutes, totals
@@ -110,6 +110,7 @@ def _lost(events_lost: int) -> str:
 def check_rollups(connection: sa.Connection, report: Report) -> None:
     """Every rollup is the sum of its events, and of the finer rollup."""
     since, labels, until = kept_since(connection), Labels(connection), _FAR
+    days = ", ".join(map(str, future_days(connection)))
     finer: tuple[int, str] | None = None
     for unit, table in ROLLUPS.items():
         name = f"rollups_{_UNITS[unit]}"
@@ -118,8 +119,8 @@ def check_rollups(connection: sa.Connection, report: Report) -> None:
         if low < until:
             # The finer rollup may begin in the middle of this one's hour or day.
             end = _up(until, unit)
-            kept = name, _of_rollup(table.name, low, end)
-            _compare(connection, report, labels, unit, ("events", _of_events(unit, low, end)), kept)
+            kept = name, f"{_of_rollup(table.name, low, end)} AND start / 86400 NOT IN ({days})"
+            _compare(connection, report, labels, unit, ("events", _of_events(unit, low, end, days)), kept)
             until = low
         if finer is not None:
             low = max(_up(since[str(finer[0])], unit), _up(since[str(unit)], unit))
@@ -135,10 +136,11 @@ def check_rollups(connection: sa.Connection, report: Report) -> None:
         report.checked["rollups"] += int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
 
-def _of_events(unit: int, low: int, until: int) -> str:
+def _of_events(unit: int, low: int, until: int, without: str) -> str:
     return (
         f"SELECT admitted_at / {unit * NS} * {unit} AS start, {_KEYS}, {', '.join(OF_EVENTS.values())} FROM events"  # noqa: S608
-        f" WHERE admitted_at >= {low * NS} AND admitted_at < {until * NS} GROUP BY 1, {_KEYS}"
+        f" WHERE admitted_at >= {low * NS} AND admitted_at < {until * NS} AND admitted_at / {86400 * NS} NOT IN ({without})"
+        f" GROUP BY 1, {_KEYS}"
     )
 
 
