@@ -93,7 +93,7 @@ pub struct Flow {
     pub sending: bool,
 }
 
-/// The flows of all connections at these local ports. One system call for each file of this process, two for each socket.
+/// The flows of all connections at these local ports, but for those that this process has ended. One system call for each file of this process, two for each socket.
 #[must_use]
 pub fn flows(ports: &[u16]) -> Vec<Flow> {
     let mut found = Vec::new();
@@ -117,8 +117,9 @@ pub fn quiet(client: ClientConnection) -> Option<Duration> {
 }
 
 fn flow(socket: BorrowedFd<'_>, client: ClientConnection) -> Option<Flow> {
-    // Offsets in `struct tcp_info`: packets without acknowledgement, milliseconds since the last send and the last receipt, bytes over
+    // Offsets in `struct tcp_info`: the state, packets without acknowledgement, milliseconds since the last send and the last receipt, bytes over
     // the connection's life, bytes that are not sent yet, packets with bytes that were sent.
+    const STATE: usize = 0;
     const UNACKED: usize = 24;
     const LAST_SENT: usize = 44;
     const LAST_RECEIVED: usize = 52;
@@ -126,7 +127,12 @@ fn flow(socket: BorrowedFd<'_>, client: ClientConnection) -> Option<Flow> {
     const RECEIVED: usize = 128;
     const UNSENT: usize = 144;
     const SENT: usize = 156;
+    // TCP_ESTABLISHED, and TCP_CLOSE_WAIT: the client has ended its side.
+    const OPEN: [u8; 2] = [1, 8];
     let info = info(socket.as_raw_fd(), SENT + 4)?;
+    if !OPEN.contains(&info[STATE]) {
+        return None;
+    }
     let since =
         |at: usize| Some(Duration::from_millis(u64::from(u32::from_ne_bytes(info[at..at + 4].try_into().ok()?))));
     let bytes = |at: usize| Some(u64::from_ne_bytes(info[at..at + 8].try_into().ok()?));
@@ -141,10 +147,25 @@ fn flow(socket: BorrowedFd<'_>, client: ClientConnection) -> Option<Flow> {
     })
 }
 
-/// End a client's connection at once, so that it sees a cut instead of a clean end. True if it was found.
+/// The lot of the bytes that a client whose connection is cut has not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// The kernel goes on sending them.
+    Sent,
+    /// The kernel drops them: the client took nothing for its whole time.
+    Dropped,
+}
+
+/// End a client's connection at once, so that it sees a cut instead of a clean end. True if it was found. The kernel would hold the bytes of a
+/// client that takes nothing, some hundred KB, for minutes: it drops them when the socket closes, and the client sees a reset.
 #[must_use]
-pub fn cut(client: ClientConnection) -> bool {
-    find(client).is_some_and(|socket| shutdown(&socket, Shutdown::Both).is_ok())
+pub fn cut(client: ClientConnection, unread: Unread) -> bool {
+    find(client).is_some_and(|socket| {
+        if unread == Unread::Dropped {
+            let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        }
+        shutdown(&socket, Shutdown::Both).is_ok()
+    })
 }
 
 /// The sockets of this process by their clients, as the last walk over its files saw them. A number is a hint: the file may have

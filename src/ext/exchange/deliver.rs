@@ -73,9 +73,9 @@ impl CallInFlight<Exchange> {
                 *self.transport.borrow_mut() = None;
                 Exchange::finish(exchange)
             }
-            Event::Cut(client) => {
+            Event::Cut(client, unread) => {
                 // A clean end would pass a torn answer off as a whole one.
-                let _ = client.is_some_and(|client| own.shared.cut(client));
+                let _ = client.is_some_and(|client| own.shared.cut(client, unread));
                 *self.transport.borrow_mut() = None;
                 Exchange::finish(exchange)
             }

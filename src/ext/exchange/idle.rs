@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use aigw_core::telemetry::Counter;
 use aigw_io::idle::{INTERVAL, Idle, Lacks, Overdue};
-use aigw_io::socket;
+use aigw_io::socket::{self, Unread};
 
 use super::{Exchange, Shared};
 use crate::memory::{self, Freed};
@@ -39,12 +39,12 @@ fn end(shared: &Shared<Exchange>, overdue: &[Overdue]) {
     }
     let busy: HashSet<_> = shared.in_flight.map(|exchange| exchange.get().head.connection());
     for Overdue { client, lacks } in overdue.iter().filter(|overdue| !busy.contains(&Some(overdue.client))) {
-        let counter = match lacks {
-            Lacks::Head => Some(Counter::HeadTimeout),
-            Lacks::Reading => Some(Counter::ClientStalled),
-            Lacks::Request => None,
+        let (counter, unread) = match lacks {
+            Lacks::Head => (Some(Counter::HeadTimeout), Unread::Sent),
+            Lacks::Reading => (Some(Counter::ClientStalled), Unread::Dropped),
+            Lacks::Request => (None, Unread::Sent),
         };
-        if socket::cut(*client)
+        if socket::cut(*client, unread)
             && let Some(counter) = counter
         {
             shared.worker.recorder().count(counter, 1);

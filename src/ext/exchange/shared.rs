@@ -11,7 +11,7 @@ use std::time::Duration;
 use aigw_core::accept::turns::Turns;
 use aigw_core::request::{ClientConnection, Header, Listens};
 use aigw_core::surface::Accepted;
-use aigw_io::socket;
+use aigw_io::socket::{self, Unread};
 use aigw_io::tls_listener::Carried;
 use aigw_io::upstream::Upstream;
 use aigw_io::worker::Worker;
@@ -113,15 +113,19 @@ impl<E: PyClass> Shared<E> {
         self.in_flight.leave(index);
     }
 
-    /// Cuts a client's connection, behind the bytes that its socket has. Those of the TLS address have some on the way to it: the
+    /// Cuts a client's connection, behind the bytes that its socket has, or, of a client that takes nothing, without them. Those of the TLS address have some on the way to it: the
     /// connection that carries them ends first. True if it was found.
-    pub(super) fn cut(&self, client: ClientConnection) -> bool {
+    pub(super) fn cut(&self, client: ClientConnection, unread: Unread) -> bool {
         match client.at {
             Listens::Tls => {
                 let own = self.carried.tear(client.peer);
-                own.is_some_and(|own| socket::cut(ClientConnection::new(own, Listens::Private)))
+                if unread == Unread::Dropped {
+                    // No byte on its way is waited for.
+                    let _ = socket::cut(client, unread);
+                }
+                own.is_some_and(|own| socket::cut(ClientConnection::new(own, Listens::Private), unread))
             }
-            Listens::Plain | Listens::Private => socket::cut(client),
+            Listens::Plain | Listens::Private => socket::cut(client, unread),
         }
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aigw_core::request::{ClientConnection, Listens};
 use aigw_core::telemetry::handshakes::Handshake;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
@@ -27,8 +28,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::Host;
 use super::carried::Carried;
-use super::relay::{linger, relay};
-use crate::socket;
+use super::relay::{Left, linger, relay};
+use crate::socket::{self, Unread};
 
 /// A handshake must be whole within this.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -180,8 +181,12 @@ impl<H: Host> Clients<H> {
         };
         let Ok(own) = server.local_addr() else { return };
         let noted = self.carried.note(own, client);
-        if relay(&mut stream, &mut server, noted.torn()).await {
-            linger(&mut stream).await;
+        match relay(&mut stream, &mut server, noted.torn()).await {
+            Left::Told => linger(&mut stream).await,
+            Left::Deaf => {
+                let _ = socket::cut(ClientConnection::new(client, Listens::Tls), Unread::Dropped);
+            }
+            Left::Gone => {}
         }
         drop(stream);
         // The server may have bytes of the client yet, and must know whose they are until it has read them.

@@ -101,9 +101,20 @@ impl Pump {
     }
 }
 
-/// Carries bytes until the server has ended its side, or one of them is gone. True: the client was told goodbye, and the caller [`linger`]s.
+/// How a client was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It was told goodbye: the caller [`linger`]s.
+    Told,
+    /// It is gone, or its server was torn off: it was told nothing.
+    Gone,
+    /// It took nothing of the bytes before the goodbye for [`UNREAD`].
+    Deaf,
+}
+
+/// Carries bytes until the server has ended its side, or one of them is gone.
 /// A client that is `torn` off is told nothing, and gets the bytes that are on their way within [`LINGER`].
-pub(super) async fn relay<C, S>(client: &mut C, server: &mut S, torn: &Torn) -> bool
+pub(super) async fn relay<C, S>(client: &mut C, server: &mut S, torn: &Torn) -> Left
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -112,11 +123,11 @@ where
     tokio::select! {
         biased;
         told = &mut relaying => told,
-        () = torn.wait() => timeout(LINGER, relaying).await.unwrap_or(false),
+        () = torn.wait() => timeout(LINGER, relaying).await.unwrap_or(Left::Gone),
     }
 }
 
-async fn both_ways<C, S>(client: &mut C, server: &mut S, torn: &Torn) -> bool
+async fn both_ways<C, S>(client: &mut C, server: &mut S, torn: &Torn) -> Left
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -135,16 +146,21 @@ where
             (true, End::Clean) => {
                 up_ended = true;
                 if server.shutdown().await.is_err() {
-                    return false;
+                    return Left::Gone;
                 }
             }
             // The server has ended its side: its last bytes are on the way.
             (true, End::Sink) => up_ended = true,
             // A client that is gone, or a server that was torn off: without a goodbye, so that nothing torn looks whole.
-            (true, End::Source) | (false, End::Source | End::Sink) => return false,
+            (true, End::Source) | (false, End::Source | End::Sink) => return Left::Gone,
             // The goodbye waits for the answer's bytes before it, which a client may never read.
             (false, End::Clean) => {
-                return !torn.is() && matches!(timeout(UNREAD, client.shutdown()).await, Ok(Ok(())));
+                return match timeout(UNREAD, client.shutdown()).await {
+                    _ if torn.is() => Left::Gone,
+                    Ok(Ok(())) => Left::Told,
+                    Ok(Err(_)) => Left::Gone,
+                    Err(_) => Left::Deaf,
+                };
             }
         }
     }

@@ -5,6 +5,8 @@ use aigw_core::request::{Answer, Header};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::socket::Unread;
+
 /// One step, in order. The call is settled and recorded before its last event is delivered.
 #[derive(Debug)]
 pub enum Event {
@@ -17,7 +19,7 @@ pub enum Event {
     /// The body is whole.
     End,
     /// The answer broke off behind its head: the client's connection is to be cut.
-    Cut(Option<ClientConnection>),
+    Cut(Option<ClientConnection>, Unread),
     /// No answer came: the gateway answers.
     Answer(Answer),
 }

@@ -17,10 +17,12 @@ use aigw_core::surface::{Call, FailedCall, Judged};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::event::{AnswerHead, Event};
 use super::observer::CallObserver;
 use super::pace::Pace;
+use crate::socket::Unread;
 
 /// The longest wait for the entry of a strict tier's call: a sync takes milliseconds.
 const STRICT: Duration = Duration::from_secs(30);
@@ -78,7 +80,7 @@ impl<O, T> Promise<O, T> {
 impl<O, T> Drop for Promise<O, T> {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter.take() {
-            self.ready.add(&waiter, Event::Cut(None));
+            self.ready.add(&waiter, Event::Cut(None, Unread::Sent));
         }
     }
 }
@@ -94,15 +96,15 @@ pub(super) struct Outbox<O: CallObserver, T: 'static> {
     strict: bool,
     /// Bytes of the answer's body handed over; `None` before its head was.
     sent: Cell<Option<u64>>,
-    /// The client reads its answer more slowly than the upstream sends it: the call waits for it.
-    behind: Cell<bool>,
+    /// The client reads its answer more slowly than the upstream sends it, and the call waits for it: when the client last took bytes.
+    behind: Cell<Option<Instant>>,
 }
 
 impl<O: CallObserver, T: 'static> Outbox<O, T> {
     pub(super) fn new(ready: Rc<Ready<O, T>>, waiter: T, call: Call<O::Space>) -> Self {
         let strict = call.is_strict();
         let (waiter, call) = (Rc::new(waiter), RefCell::new(Some(call)));
-        let (sent, over, behind) = (Cell::new(None), Cell::new(false), Cell::new(false));
+        let (sent, over, behind) = (Cell::new(None), Cell::new(false), Cell::new(None));
         Self { ready, waiter, call, over, strict, sent, behind }
     }
 
@@ -116,8 +118,8 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         self.sent.get()
     }
 
-    /// Whether the call waits for its client to read.
-    pub(super) fn behind(&self) -> &Cell<bool> {
+    /// While the call waits for its client to read: when the client last took bytes.
+    pub(super) fn behind(&self) -> &Cell<Option<Instant>> {
         &self.behind
     }
 
@@ -239,20 +241,20 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         Some(length)
     }
 
-    /// No (whole) answer comes.
-    pub(super) fn failed(&self, failure: Failure) {
+    /// No (whole) answer comes. `unread`: the lot of the bytes that wait for the client.
+    pub(super) fn failed(&self, failure: Failure, unread: Unread) {
         let Some(call) = self.call.take() else { return };
         let (after, client) = (call.request().arrived.elapsed(), call.request().connection());
         let (shutdown, now) = (self.ready.observer.shutdown(), self.ready.observer.now());
         let FailedCall { ended, answer } = call.failed(failure, self.sent.get().is_some(), shutdown, now, after);
         self.ready.observer.ended(&ended);
-        self.hand_over_recorded([answer.map_or(Event::Cut(client), Event::Answer)]);
+        self.hand_over_recorded([answer.map_or(Event::Cut(client, unread), Event::Answer)]);
     }
 
     /// The call's task panicked: its waiter gets a last event in any case.
     pub(super) fn abandon(&self) {
         if !self.is_over() {
-            self.hand_over(Event::Cut(None));
+            self.hand_over(Event::Cut(None, Unread::Sent));
         }
     }
 
@@ -283,7 +285,7 @@ impl<O: CallObserver, T: 'static> Outbox<O, T> {
         tokio::task::spawn_local(async move {
             let recorded = tokio::time::timeout(STRICT, ready.observer.recorded()).await;
             if recorded.is_err() {
-                return ready.add(&waiter, Event::Cut(None));
+                return ready.add(&waiter, Event::Cut(None, Unread::Sent));
             }
             for event in events {
                 ready.add(&waiter, event);

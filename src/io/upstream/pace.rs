@@ -63,8 +63,8 @@ impl Pace {
     }
 
     /// Waits until few bytes wait for the client; gives up when it reads nothing for as long as it may. `sent`: all bytes. `behind`:
-    /// set while the client is waited for, also of a wait that is given up from outside.
-    pub(super) async fn keep(&mut self, sent: u64, behind: &Cell<bool>) -> Result<(), Failure> {
+    /// when the client last took bytes, while it is waited for, also of a wait that is given up from outside.
+    pub(super) async fn keep(&mut self, sent: u64, behind: &Cell<Option<Instant>>) -> Result<(), Failure> {
         if self.unchecked <= self.room.ahead() / 4 {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Pace {
         hold(&mut self.claim, last);
         let mut since = Instant::now();
         while last.waiting > self.room.ahead() {
-            behind.set(true);
+            behind.set(Some(since));
             tokio::time::sleep(self.pause).await;
             let now = reader.look(sent);
             if now.read > last.read || now.waiting < last.waiting {
@@ -89,7 +89,7 @@ impl Pace {
             let far = last.waiting > self.room.ahead();
             self.pause = if far { (self.pause * 2).min(SELDOM) } else { (self.pause / 2).max(OFTEN) };
         }
-        behind.set(false);
+        behind.set(None);
         Ok(())
     }
 }

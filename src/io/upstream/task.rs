@@ -31,7 +31,7 @@ use super::pool::Pool;
 use super::proxy::NO_CREDENTIALS;
 use super::response::{self, Way};
 use super::shared::Shared;
-use crate::socket::Reader;
+use crate::socket::{Reader, Unread};
 
 /// Most bytes of an upstream's refusal that is kept, to be passed on when no other target answers.
 const MAX_REFUSAL: u64 = 1024 * 1024;
@@ -39,6 +39,8 @@ const MAX_REFUSAL: u64 = 1024 * 1024;
 const REFUSAL: Duration = Duration::from_secs(2);
 /// The longest wait until the last bytes of a torn answer have reached the client.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+/// A client that took nothing for this long when its call's time is over gets no byte more.
+const DEAF: Duration = Duration::from_secs(5);
 /// Interval at which the client's socket is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -51,7 +53,7 @@ pub(super) struct CallTask<O: CallObserver, T: 'static> {
 
 impl<O: CallObserver, T: 'static> CallTask<O, T> {
     pub(super) async fn run(&self, dispatch: Dispatch, cancel: Arc<Cancel>) {
-        let (total, client) = (dispatch.deadlines.total, dispatch.client);
+        let (total, unread, client) = (dispatch.deadlines.total, dispatch.deadlines.unread, dispatch.client);
         let outcome = tokio::select! {
             biased;
             () = cancel.wait() => Err(Failure::Cancelled),
@@ -65,16 +67,21 @@ impl<O: CallObserver, T: 'static> CallTask<O, T> {
                     conclude(sent, words.unwrap_or(0), client).await;
                 }
             }
+            let mut left = Unread::Sent;
             if failure == Failure::ClientStalled {
                 self.shared.means.counters.stalled.fetch_add(1, Ordering::Relaxed);
+                let silence = self.outbox.behind().get().map(|since| since.elapsed());
+                if silence.is_some_and(|silence| silence >= unread.min(DEAF)) {
+                    left = Unread::Dropped;
+                }
             }
-            self.outbox.failed(failure);
+            self.outbox.failed(failure, left);
         }
     }
 
     /// The failure of a call that took too long. An upstream is not read while its call waits for the client.
     fn overdue(&self) -> Failure {
-        if self.outbox.behind().get() { Failure::ClientStalled } else { Failure::TotalTimeout }
+        if self.outbox.behind().get().is_some() { Failure::ClientStalled } else { Failure::TotalTimeout }
     }
 
     async fn serve(&self, dispatch: Dispatch) -> Result<(), Failure> {
@@ -359,7 +366,7 @@ impl<O: CallObserver, T: 'static> Drop for CallTask<O, T> {
     fn drop(&mut self) {
         if !self.outbox.is_over() {
             self.shared.means.counters.panics.fetch_add(1, Ordering::Relaxed);
-            self.shared.survive(|| self.outbox.failed(Failure::Internal));
+            self.shared.survive(|| self.outbox.failed(Failure::Internal, Unread::Sent));
             self.outbox.abandon();
         }
     }

@@ -154,7 +154,7 @@ fn call(ends: &Ends, gateway: &World) -> Vec<Event> {
 fn in_order(events: &[Event]) -> bool {
     match events {
         [Event::Whole(..) | Event::Answer(_)] => true,
-        [Event::Head(_), pieces @ .., Event::End | Event::Cut(_)] => {
+        [Event::Head(_), pieces @ .., Event::End | Event::Cut(..)] => {
             pieces.iter().all(|piece| matches!(piece, Event::Chunk(_)))
         }
         _ => false,

@@ -5,6 +5,7 @@ upstream anywhere; the tokens of a stream are those that were counted on the way
 """
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 import httpx2 as httpx
 import pytest
 
-from tests.support.ends import Upstream, Wire, message
-from tests.support.hostile import MIB, Flood, slow_readers
+from tests.support.certificates import certificate
+from tests.support.ends import Upstream, Wire, message, read_to_end
+from tests.support.hostile import MIB, Flood, kept_for_clients, slow_readers
 from tests.support.processes import Gateway, wait_until
 from tests.support.surface import Caller, Json, caller, chat, metric, start_configured
 
@@ -95,7 +97,10 @@ def stalling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stalling]:
                 }
             ],
         }
-        gateway = start_configured(folder / "data", configuration, "--access-log", str(folder / "log"))
+        made = certificate(folder / "certificate")
+        options = ["--access-log", str(folder / "log"), "--proxy-tls", "127.0.0.1:0"]
+        options += ["--tls-cert", str(made.chain), "--tls-key", str(made.key)]
+        gateway = start_configured(folder / "data", configuration, *options)
         stack.callback(gateway.process.end)
         yield Stalling(gateway)
 
@@ -120,6 +125,35 @@ def test_client_that_does_not_read_is_cut_as_the_client(
     assert {(event["status"], event["outcome"]) for event in stalling.events(who)} == {(200, "client_cut")}
     assert (stalling.errors(who), who.used()[0]) == (0, 2)
     wait_until(lambda: stalling.counted("aigw_client_stalled_total") == before + 2, "the clients are counted")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_kernel_drops_the_bytes_of_a_stalled_client(stalling: Stalling, tls: bool) -> None:
+    """It held some hundred KB for each, for minutes. The client sees a reset, not an end."""
+    url = stalling.gateway.secure if tls else stalling.gateway.proxy
+    who, before = caller(stalling.gateway, "counted"), stalling.counted("aigw_client_stalled_total")
+    crowd = slow_readers(url, of_route(who), 4)
+    wait_until(lambda: kept_for_clients(url) > 4 * 64 * 1024, "the kernel holds bytes of each answer")
+    wait_until(lambda: kept_for_clients(url) == 0, "the kernel has dropped them")
+    assert stalling.counted("aigw_client_stalled_total") == before + 4, "once each"
+    for one in crowd:
+        with one, pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+            while one.recv(65536):
+                pass
+
+
+def test_slow_client_whose_time_is_over_gets_the_bytes_that_were_sent(stalling: Stalling) -> None:
+    """It is behind when its call's time is over, but it reads: the kernel goes on sending."""
+    who = caller(stalling.gateway, "brief")
+    (slow,) = slow_readers(stalling.gateway.proxy, of_model(who), 1)
+    before = stalling.counted("aigw_client_stalled_total")
+    with slow:
+        got = 0
+        while stalling.counted("aigw_client_stalled_total") == before:
+            got += len(slow.recv(4096))
+        held = kept_for_clients(stalling.gateway.proxy) - 1  # the end counts as a byte
+        assert held > 0, "the kernel holds bytes of the answer"
+        assert len(read_to_end(slow)) >= held
 
 
 def test_stalled_stream_is_no_error_of_its_model_and_costs_what_was_counted(stalling: Stalling) -> None:
