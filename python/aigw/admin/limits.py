@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import orjson
 
 from aigw.admin.context import Admin
-from aigw.control.publish.compile import World, rank, winner
+from aigw.control.publish.compile import rank, winner
+from aigw.control.publish.world import World
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
 from aigw.entities import Plugin

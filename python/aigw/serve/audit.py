@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aigw import sqlite
 from aigw._native import Counters
-from aigw.control.publish.compile import LIMIT_SETS
+from aigw.control.publish.numbers import LIMIT_SETS
 from aigw.control.store.read import StoreReader
 from aigw.errors import ConfigError, StoreError, explain
 from aigw.ledger.audit.report import Report

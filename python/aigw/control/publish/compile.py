@@ -6,25 +6,23 @@ A profile keeps its index as long as a base refers to it, so a changed plugin do
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple, cast
 
 import orjson
 
 from aigw.control.publish import certificates
 from aigw.control.publish.compile_tiers import WORDS, Rows, model_entry, tier_entry, v1_cors
 from aigw.control.publish.group_plugins import of_groups, route_bytes, with_plugins
+from aigw.control.publish.numbers import CALLS, LIMIT_SETS, Numbers, RowNumbers
 from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, Ref
+from aigw.control.publish.world import Numbered, World
 from aigw.entities import (
     KongUpstream,
     LlmModel,
     Plugin,
     Route,
     Service,
-    Sni,
-    StoredCaCertificate,
-    StoredCertificate,
     Target,
     Tier,
 )
@@ -49,107 +47,7 @@ REFS: Final[Mapping[str, int]] = {"rate-limiting": 0, "request-size-limiting": 1
 """Plugins that can be on a consumer -> the kind of their refs in its record."""
 ONLY: Final[Mapping[str, int]] = {"http": 1 << 8, "https": 1 << 9}
 """Protocol of a plugin that runs for one of two -> the bit in the kind of its refs."""
-SCHEMES: Final = ("http", "https")
-CALLS: Final = "calls"
 ANY_TIER: Final = "*"
-LIMIT_SETS: Final = "limit_sets"
-
-E = TypeVar("E")
-
-
-class Numbered(NamedTuple, Generic[E]):
-    """An entity with its row number."""
-
-    n: int
-    entity: E
-
-
-@dataclass(slots=True)
-class World:
-    """The entities of the policy, by id. `named`: text of `anonymous` in a key-auth configuration -> number of that consumer."""
-
-    services: dict[str, Numbered[Service]] = field(default_factory=dict)
-    certificates: dict[str, Numbered[StoredCertificate]] = field(default_factory=dict)
-    snis: dict[str, Numbered[Sni]] = field(default_factory=dict)
-    ca_certificates: dict[str, Numbered[StoredCaCertificate]] = field(default_factory=dict)
-    """These three, and Kong's upstreams and targets, have no row numbers."""
-    upstreams: dict[str, Numbered[KongUpstream]] = field(default_factory=dict)
-    targets: dict[str, Numbered[Target]] = field(default_factory=dict)
-    marked: frozenset[Place] = frozenset()
-    """Targets that an operator marked as unhealthy. The mark ends with its target or with the process, as in Kong."""
-    routes: dict[str, Numbered[Route]] = field(default_factory=dict)
-    plugins: dict[str, Plugin] = field(default_factory=dict)
-    named: dict[str, int] = field(default_factory=dict)
-    tiers: dict[str, Numbered[Tier]] = field(default_factory=dict)
-    models: dict[str, Numbered[LlmModel]] = field(default_factory=dict)
-    default_tier: str | None = None
-    v1: JsonDict | None = None
-    """The file's `v1`."""
-    schemes: frozenset[str] = frozenset({"http"})
-    """The protocols of requests. A plugin for others does not run. A plugin on a consumer group for one of two runs for both."""
-
-    def running(self) -> list[Plugin]:
-        """The plugins on no consumer that run on requests of these protocols."""
-        return [plugin for plugin in self.plugins.values() if self.schemes.intersection(plugin.protocols)]
-
-    def running_by_scheme(self) -> list[list[Plugin]]:
-        """The same for requests of each protocol: without TLS first. One list where both protocols have the same."""
-        schemes = [scheme for scheme in SCHEMES if scheme in self.schemes]
-        found = [[plugin for plugin in self.running() if scheme in plugin.protocols] for scheme in schemes]
-        return found[:1] if found[0] == found[-1] else found
-
-    def anonymous_texts(self) -> set[str]:
-        """Every text of `anonymous` in the key-auth configurations."""
-        configs = (p.config for p in self.plugins.values() if p.name == "key-auth" and p.enabled)
-        return {c["anonymous"] for c in configs if c["anonymous"] is not None}
-
-    def end_marks(self) -> None:
-        """End the marks of targets that are not there any more. One that came back in another spelling keeps its mark."""
-        if self.marked:
-            self.marked &= {place_of(target) for _, target in self.targets.values()}
-
-    def shared(self) -> dict[str, tuple[KongUpstream, list[Target]]]:
-        """Host of services -> the upstream of this name, and its targets by id."""
-        targets: dict[str, list[Target]] = {}
-        for key in sorted(self.targets):
-            target = self.targets[key].entity
-            targets.setdefault(target.upstream.id, []).append(target)
-        return {one.name.lower(): (one, targets.get(one.id, [])) for _, one in self.upstreams.values()}
-
-
-class Numbers:
-    """Numbers by (kind, key), of counter columns or rows of metrics. A new key gets the next number, which stays in `fresh` until
-    it is stored."""
-
-    def __init__(self, known: dict[tuple[str, str], int]) -> None:
-        self.known = known
-        self.fresh: dict[tuple[str, str], int] = {}
-        self._highest = max(known.values(), default=0)
-
-    def of(self, key: str, kind: str) -> int:
-        """The number."""
-        n = self.known.get((kind, key))
-        if n is None:
-            n = self._highest = self._highest + 1
-            self.known[kind, key] = self.fresh[kind, key] = n
-        return n
-
-    def take(self, more: Mapping[tuple[str, str], int], *, fresh: bool) -> None:
-        """Add numbers; `fresh`: they are not stored yet."""
-        self.known.update(more)
-        if fresh:
-            self.fresh.update(more)
-        self.above(max(more.values(), default=0))
-
-    def above(self, n: int) -> None:
-        """Never give a number up to `n`."""
-        self._highest = max(self._highest, n)
-
-    def copy(self) -> "Numbers":
-        """An independent copy."""
-        numbers = Numbers(dict(self.known))
-        numbers.above(self._highest)
-        return numbers
 
 
 class Profiles:
@@ -245,34 +143,6 @@ class Compiled(NamedTuple):
 
     policy: JsonDict
     columns: list[Column]
-
-
-class RowNumbers(NamedTuple):
-    """Numbers that outlive every configuration and are named by entries of the ledger: of the upstreams of models, and of the sets of
-    limits."""
-
-    calls: Numbers
-    limit_sets: Numbers
-
-    @classmethod
-    def empty(cls) -> "RowNumbers":
-        """No number is given yet."""
-        return cls(Numbers({}), Numbers({}))
-
-    def take(self, calls: Mapping[str, int], limit_sets: Mapping[str, int]) -> None:
-        """Add the stored numbers, by key."""
-        for kind, numbers, stored in ((CALLS, self.calls, calls), (LIMIT_SETS, self.limit_sets, limit_sets)):
-            numbers.take({(kind, key): n for key, n in stored.items()}, fresh=False)
-
-    @property
-    def fresh(self) -> dict[tuple[str, str], int]:
-        """The numbers that are not stored yet."""
-        return {key: n for numbers in self for key, n in numbers.fresh.items()}
-
-    def keep(self) -> None:
-        """The fresh numbers are stored."""
-        for numbers in self:
-            numbers.fresh.clear()
 
 
 class _RoutePlugins:

@@ -5,7 +5,7 @@ In: the world that is about to be published. Out: the version of each model's co
 
 from collections.abc import Callable, Iterator
 
-from aigw.control.publish.compile import World
+from aigw.control.publish.world import World
 from aigw.entities.rates import Rates
 from aigw.ledger.prices import Owner, Version, version
 

@@ -17,26 +17,15 @@ import orjson
 
 from aigw._native import PublishError
 from aigw.control.publish import upstreams
-from aigw.control.publish.compile import (
-    ANY_TIER,
-    CALLS,
-    LIMIT_SETS,
-    Column,
-    Numbered,
-    Numbers,
-    Profiles,
-    RowNumbers,
-    World,
-    calls_key,
-    compile_policy,
-    consumer_record,
-)
+from aigw.control.publish.compile import ANY_TIER, Column, Profiles, calls_key, compile_policy, consumer_record
 from aigw.control.publish.compile_tiers import Rows
 from aigw.control.publish.files import KeyBase, Publisher
+from aigw.control.publish.numbers import CALLS, LIMIT_SETS, Numbers, RowNumbers
 from aigw.control.publish.prices import Note, versions
 from aigw.control.publish.provider import upstream_labels
 from aigw.control.publish.records import ConsumerRecord, CredentialRecord
 from aigw.control.publish.rows_of_before import rows_of_before
+from aigw.control.publish.world import Numbered, World
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import SETTINGS, BulkChange, Change, Row
 from aigw.entities import (

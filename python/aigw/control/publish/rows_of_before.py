@@ -4,7 +4,9 @@ In: the stored numbers. Out: the same rows by the numbers of tiers, models and u
 workers number rows in a data folder.
 """
 
-from aigw.control.publish.compile import ANY_TIER, CALLS, Numbers, World
+from aigw.control.publish.compile import ANY_TIER
+from aigw.control.publish.numbers import CALLS, Numbers
+from aigw.control.publish.world import World
 from aigw.control.store.read import StoreReader
 
 SERIES = "series"

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from aigw.control.publish.compile import World
+from aigw.control.publish.world import World
 from aigw.entities.host import canonical_host
 from aigw.entities.target import canonical
 

@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigw.control.publish.compile import (
-    ONLY,
-    REFS,
-    Numbered,
-    Numbers,
-    Profiles,
-    RowNumbers,
-    World,
-    compile_policy,
-    consumer_record,
-)
+from aigw.control.publish.compile import ONLY, REFS, Profiles, compile_policy, consumer_record
+from aigw.control.publish.numbers import Numbers, RowNumbers
+from aigw.control.publish.world import Numbered, World
 from aigw.entities import KINDS, check_entity
 
 GOLDEN = Path(__file__).parents[3] / "golden"
