@@ -16,6 +16,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from aigw.errors import ConfigError, StoreError
+from aigw.sqlite_log import is_doubtful, log_of
 
 BUSY_SECONDS: Final = 5
 KEPT_LOG: Final = 16 << 20
@@ -73,6 +74,28 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def check_log(path: Path, called: str) -> None:
+    """Refuse a file that was put beside the log of another one, before the log is taken over. Raises StoreError."""
+    try:
+        doubtful = is_doubtful(path)
+    except OSError:
+        return  # SQLite reports it better
+    if not doubtful:
+        return
+    engine = open_read_only(path)
+    try:
+        with readable_errors(path, called), engine.connect() as connection:
+            broken = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok"
+    finally:
+        engine.dispose()
+    if broken:
+        log = log_of(path)
+        raise StoreError(
+            f"{called} {path} and the log beside it are not of one file: after a restore from a backup, move {log.name} and"
+            f" {path.name}-shm away from it, which are the lost file's, then start again; nothing of this was changed"
+        )
 
 
 def open_engine(path: Path, pragmas: Mapping[str, str | int]) -> sa.Engine:

@@ -60,6 +60,7 @@ class LedgerStore(LedgerReader):
             path.parent.mkdir(0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"the folder of the ledger cannot be made: {error}") from error
+        sqlite.check_log(path, CALLED)
         super().__init__(path, sqlite.open_engine(path, _PRAGMAS))
         self._writer = sqlite.open_engine(path, {**_PRAGMAS, "cache_size": -_WRITER_KIB})
         with sqlite.readable_errors(path, CALLED):

@@ -28,6 +28,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writes = self._was_locked = False
+        sqlite.check_log(path, CALLED)
         self._engine = sqlite.open_engine(path, {"foreign_keys": "ON"})
         with sqlite.readable_errors(path, CALLED):
             self._prepare()
