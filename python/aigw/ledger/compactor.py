@@ -307,11 +307,11 @@ class Compactor:
             if self._clock() >= self._height_due:
                 self._note_height()
             try:
-                self._accept_losses()
                 if self._names.is_stale:
                     with self._store.writing() as connection:
                         self._names.refresh(connection)
                 self._sweeper.step(self._store, self._lives)
+                self._accept_losses()
             except BaseException:
                 self._is_loaded = False  # names that were not stored are read again
                 raise

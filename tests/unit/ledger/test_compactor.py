@@ -19,6 +19,7 @@ from aigw.ledger.audit.report import Report
 from aigw.ledger.audit.rollups import check_height, check_ids
 from aigw.ledger.compactor import HEIGHT_S
 from aigw.ledger.database import height_of
+from aigw.ledger.forgotten import forget
 from aigw.ledger.losses import FILE
 from aigw.ledger.retention import Retention
 from aigw.ledger.unread import unread
@@ -430,6 +431,13 @@ def test_an_accepted_loss_that_comes_back_is_stored_once(ledger: Ledger, kind: s
         check_ids(connection, report := Report())
     assert (report.differences, report.accepted_losses) == ([], [])
     assert unread(ledger.store, ledger.source).faults == {}
+    ledger.source.append(entry(at=NOON + 40 * 86400), slot=1)
+    ledger.round()
+    with ledger.store.writing() as connection:  # retention deletes the cursors of a life that is stored whole
+        forget(connection, 1000, [(LIFE, 1)])
+    with ledger.store.reading() as connection:
+        check_ids(connection, report := Report())
+    assert report.accepted_losses == []
 
 
 def test_a_later_loss_is_not_accepted(ledger: Ledger) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.events import timestamp
+from aigw.ledger.forgotten import Forgotten
 from aigw.ledger.labels import Labels
 from aigw.ledger.losses import DAMAGED, MISSING, Loss, OlderCopy, holes, is_accepted, read_losses, read_older
 from aigw.ledger.retention import future_days, kept_since
@@ -62,7 +63,9 @@ def check_ids(connection: sa.Connection, report: Report) -> None:
                     "message": _lost(row.entries - found),
                 }
             )
-    _check_segments(rows, read_losses(connection), report)
+    forgotten = Forgotten.read(connection)
+    losses = {key: loss for key, loss in read_losses(connection).items() if key not in forgotten}
+    _check_segments(rows, losses, report)
 
 
 def _check_segments(rows: Mapping[Key, sa.Row[Any]], losses: Mapping[Key, Loss], report: Report) -> None:
