@@ -110,10 +110,15 @@ pub fn flows(ports: &[u16]) -> Vec<Flow> {
     found
 }
 
-/// Time since the last bytes of a client came; `None` when its connection has closed.
+/// Time since the last bytes of a client came, none while bytes of it are unread; `None` when its connection has closed.
 #[must_use]
 pub fn quiet(client: ClientConnection) -> Option<Duration> {
-    Some(flow(rustix::fd::AsFd::as_fd(&find(client)?), client)?.quiet)
+    let socket = find(client)?;
+    // A worker that stood still, or waits for its turn, did not hear what came meanwhile.
+    if rustix::io::ioctl_fionread(&socket).is_ok_and(|unread| unread > 0) {
+        return Some(Duration::ZERO);
+    }
+    Some(flow(rustix::fd::AsFd::as_fd(&socket), client)?.quiet)
 }
 
 fn flow(socket: BorrowedFd<'_>, client: ClientConnection) -> Option<Flow> {

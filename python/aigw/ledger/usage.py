@@ -145,9 +145,10 @@ def kept(connection: sa.Connection, wanted: Filters, time: str | None) -> Span:
     since = kept_since(connection)
     (low, high), grown = _asked(wanted), 0
     for finer, unit in (("events", 60), ("60", 3600), ("3600", 86400)):
-        gone, before = since[finer] if finer == "events" else since[finer] * NS, (low, high)
-        low = low - low % (unit * NS) if low < gone else low
-        high = high + -high % (unit * NS) if high < gone else high
+        gone, before, step = since[finer] if finer == "events" else since[finer] * NS, (low, high), unit * NS
+        low = low - low % step if low < gone else low
+        # The finer sums are needed from the start of the last unit on, or of the range, where that is later.
+        high = high + -high % step if max(low, high - high % step) < gone else high
         grown = unit if (low, high) != before else grown
     if time in ("minute", "hour"):
         _must_be_kept(time, low, since[str(_UNITS[time])], f"{time}s")

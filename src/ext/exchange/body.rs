@@ -47,6 +47,8 @@ pub(super) struct BodyReader {
     seen: u64,
     /// Pieces that came.
     pieces: u64,
+    /// A piece came since the silence was last looked at.
+    came: bool,
     /// The next piece is asked for at the next beat.
     waits: bool,
     /// Most bytes of the body.
@@ -125,7 +127,7 @@ impl BodyReader {
         };
         let now = Instant::now();
         let (silence, silent_at, deadline) = (within.silence, now + within.silence, now + within.total);
-        let (seen, pieces, waits, ending) = (0, 0, false, false);
+        let (seen, pieces, came, waits, ending) = (0, 0, false, false, false);
         Ok(Self {
             purpose,
             future: None,
@@ -134,6 +136,7 @@ impl BodyReader {
             claim,
             seen,
             pieces,
+            came,
             waits,
             most,
             silence,
@@ -165,6 +168,7 @@ impl BodyReader {
         self.future = None;
         self.seen = self.seen.saturating_add(piece.len() as u64);
         self.pieces += 1;
+        self.came = true;
         if self.seen > self.most {
             return Progress::Refused(Reason::BodyTooLarge);
         }
@@ -243,8 +247,8 @@ impl BodyReader {
     /// bytes came.
     pub(super) fn is_overdue(&mut self, now: Instant, client: Option<ClientConnection>) -> bool {
         let silence = self.silence;
-        if self.waits {
-            // A piece came since the last beat, and the next may be here: the silence is the reader's.
+        if self.waits || std::mem::take(&mut self.came) {
+            // The next piece may be here: the silence is the reader's.
             self.silent_at = now + silence;
         }
         if now > self.deadline || now <= self.silent_at {

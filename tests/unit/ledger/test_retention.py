@@ -1,6 +1,8 @@
 """Retention: old rows go in small steps, sums stay exact, numbers never return, and space goes back to the file system."""
 
+import math
 import random
+from datetime import datetime
 
 import pytest
 import sqlalchemy as sa
@@ -10,12 +12,14 @@ from hypothesis import strategies as st
 from aigw.ledger import retention as module
 from aigw.ledger.audit.report import Report
 from aigw.ledger.audit.rollups import check_ids, check_rollups
+from aigw.ledger.database import put_meta
 from aigw.ledger.forgotten import Forgotten
 from aigw.ledger.query import BadQuery
 from aigw.ledger.retention import Retention
 from aigw.ledger.tables import blocks, cursors, events, minutes
 from aigw.ledger.unread import unread
-from ledgers import LIFE, NOON, Ledger, entry, random_entry, sums_of
+from aigw.ledger.usage import usage
+from ledgers import LIFE, NOON, Filters, Ledger, entry, random_entry, sums_of
 
 DAY = 86400
 Steps = list[tuple[str, int]]
@@ -242,3 +246,50 @@ def test_a_clock_that_is_behind_deletes_nothing(ledger: Ledger) -> None:
     ledger.now = NOON + 7200.0
     ledger.tidy()
     assert count(ledger, events) == 5000 and differences(ledger) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    at=st.lists(st.integers(0, 10_000), min_size=20, max_size=60),
+    kept=st.tuples(*[st.integers(0, 10_000)] * 3),
+    asked=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 5_000)), min_size=1, max_size=20),
+    whole=st.sampled_from([1, 60, 3600]),
+)
+def test_sums_are_those_of_the_range_that_they_name(
+    tmp_path_factory: pytest.TempPathFactory,
+    at: list[int],
+    kept: tuple[int, int, int],
+    asked: list[tuple[int, int]],
+    whole: int,
+) -> None:
+    """The range has the one asked for in it, and a note where it is longer, whatever finer sums are deleted."""
+    ledger = Ledger(tmp_path_factory.mktemp("ledger"))
+    first, ledger.now = NOON - NOON % DAY - 5_000, NOON + 3 * DAY  # around midnight
+    for second in at:
+        ledger.source.append(entry(at=first + second))
+    ledger.round()
+    events_s, minutes_s, hours_s = (ledger.now - first - seconds for seconds in kept)
+    ledger.retention = Retention(minutes_s=minutes_s, hours_s=hours_s)
+    ledger.tidy()
+    gone = int(ledger.now - events_s) * 10**9
+    with ledger.store.writing() as connection:  # retention deletes blocks of 4,096 events
+        connection.execute(sa.delete(events).where(events.c.admitted_at < gone))
+        put_meta(connection, "events_from", str(gone))
+    for start, length in asked:
+        after = first + start - start % whole
+        before = after + length + -length % whole
+        for bounds in ((after, None), (None, before), (after, before)):
+            wanted = Filters(None, None, None, *(bound and bound * 10**9 for bound in bounds))
+            with ledger.store.reading() as connection:
+                answer = usage(connection, wanted, ())
+            low, high = bounds[0] or -math.inf, bounds[1] or math.inf
+            begin = _seconds(answer["after"]) if bounds[0] else low
+            end = _seconds(answer["before"]) if bounds[1] else high
+            assert begin <= low and high <= end
+            assert any("longer" in note for note in answer["notes"]) == ((begin, end) != (low, high))
+            assert answer["data"][0]["requests"] == sum(begin <= first + second < end for second in at), wanted
+    ledger.store.close()
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
