@@ -114,7 +114,7 @@ pub fn flows(ports: &[u16]) -> Vec<Flow> {
 #[must_use]
 pub fn quiet(client: ClientConnection) -> Option<Duration> {
     let socket = find(client)?;
-    // A worker that stood still, or waits for its turn, did not hear what came meanwhile.
+    // A worker that stood still, or waits for its turn, has not read the bytes that came meanwhile.
     if rustix::io::ioctl_fionread(&socket).is_ok_and(|unread| unread > 0) {
         return Some(Duration::ZERO);
     }

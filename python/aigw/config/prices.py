@@ -1,7 +1,7 @@
 """The prices of a configuration file, for people who bill: they have neither the keys nor the addresses that the rest refers to.
 
-In: a path. Out: the price of each tier and the cost of each model, checked; their references alone are resolved. A misspelt field of a tier
-or a model is a finding, since it could be its price; everything else in the file is left to `aigw check`.
+In: a path. Out: the price of each tier and the cost of each model, checked; their references alone are resolved. A misspelt section,
+or field of a tier or a model, is a finding, since it could be its price; everything else in the file is left to `aigw check`.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from aigw.config.finding import Path
 from aigw.config.reader import read_bytes
 from aigw.config.report import checked, report_unknown
+from aigw.config.shape import LACKING, Configuration
 from aigw.config.source import Source
 from aigw.config.suggest import fields_at
 from aigw.entities.model import ModelSpec
@@ -38,6 +39,13 @@ def read_prices(path: str | os.PathLike[str], environment: Mapping[str, str] | N
     name, most = os.fspath(path), of_environment("max_config_bytes")
     known = os.environ if environment is None else environment
     source = Source.of(name, read_bytes(name, most), known, FilePath(name).parent, most, _is_price)
+    if source.root is not None and not isinstance(source.root, dict):
+        source.add((), "expected a mapping, as in 'tiers: {free: {price: {input: 0.30}}}'")
+        source.fail()
+    sections = fields_at(Configuration, ())
+    for key in source.root or ():
+        if key not in sections and key not in LACKING:
+            report_unknown(source, (key,), sections)
     tiers, models = (_named(source, section, *_FIELDS[section]) for section in ("tiers", "models"))
     source.fail()
     groups = source.get(("consumer_groups",))

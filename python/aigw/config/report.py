@@ -25,6 +25,8 @@ _YES: Final = frozenset({"yes", "on", "y"})
 _NO: Final = frozenset({"no", "off", "n"})
 _OLD_NUMBER: Final = re.compile(r"[+-]?([0-9]+(:[0-9]+)+|0[0-9]+|[0-9][0-9_]*_[0-9_]*)\Z", re.ASCII)
 _ONE_OF: Final = re.compile(r"expected one of: (.*?)(?:, or |\Z)")
+_LATER: Final = {("models", "queue"), ("consumers", "parent")}
+"""Fields of later versions."""
 _PLUGIN: Final = re.compile(r"plugin '.*' not enabled")
 
 
@@ -128,7 +130,7 @@ def report_unknown(source: Source, path: Path, fields: Sequence[str]) -> None:
         source.add(path, f"merge keys are {NOT_SUPPORTED}: write the fields out", at_key=True)
     elif name in ("id", "created_at", "updated_at"):
         source.add(path, "made by the gateway: leave it out", at_key=True)
-    elif name in BELOW_ENTITIES:
+    elif name in BELOW_ENTITIES or (path[0], name) in _LATER:
         source.add(path, NOT_SUPPORTED, at_key=True)
     else:
         source.add(path, "unknown field", at_key=True, suggestion=nearest(name, fields))

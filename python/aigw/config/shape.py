@@ -221,8 +221,10 @@ class Info(Model):
     select_tags: list[str] | None = Field(default=None, description="Kept for decK's files: no effect.")
 
 
-LACKING: Final = LACKING_ENTITIES | {"_konnect", "_plugin_configs", "custom_entities", "service_packages", "targets"}
-"""Sections of the files of decK and Kong that the gateway lacks."""
+LACKING: Final = LACKING_ENTITIES | {
+    "_konnect", "_plugin_configs", "agents", "custom_entities", "issuers", "service_packages", "targets",
+}  # fmt: skip
+"""Sections of the files of decK and Kong, and of later versions of aigw, that this one lacks."""
 
 
 class Configuration(Model):

@@ -64,8 +64,12 @@ Length = Annotated[int, AfterValidator(Positive(MAX_LENGTH))]
 
 def _some_price() -> list[Any]:
     """The JSON Schemas of records with a price, one for each class."""
-    amount = {"type": ["number", "string"]}
-    return [{"required": [name], "properties": {name: amount}} for name in (*_OF_INPUT, *_OF_OUTPUT, *_MEDIA)]
+    return [_given(name, "number", "string") for name in (*_OF_INPUT, *_OF_OUTPUT, *_MEDIA)]
+
+
+def _given(name: str, *types: str) -> Any:
+    """The JSON Schema of a record in which `name` is there, and of these types."""
+    return {"required": [name], "properties": {name: {"type": list(types)}}}
 
 
 class Above(Model):
@@ -123,7 +127,11 @@ class ServiceTiers(Model):
 
 
 class Rates(Model):
-    """USD per million tokens of each class, and per request."""
+    """USD per million tokens of each class, and per request. One without any price would make calls free by mistake."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [*_some_price(), _given("request", "number", "string"), _given("above", "object")]}
+    )
 
     input: Usd = Field(default=0, description="USD per million input tokens.")
     cached_input: Usd | None = Field(default=None, description="USD per million cached input tokens; null: as input.")
@@ -149,6 +157,12 @@ class Rates(Model):
     service_tiers: ServiceTiers | None = Field(
         default=None, description="Factors on the price by the service tier that the answer names; left out: 1."
     )
+
+    @model_validator(mode="after")
+    def _names_a_price(self) -> Self:
+        if all(name == "service_tiers" or getattr(self, name) is None for name in self.model_fields_set):
+            raise entity_violation("names no price: add one, as in {input: 0.30, output: 1.20}; {input: 0} is free")
+        return self
 
     def compiled(self) -> JsonDict:
         """The prices of a policy: nano-dollars per million tokens of each class, and per request; `special` has the others."""

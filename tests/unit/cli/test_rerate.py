@@ -153,6 +153,10 @@ def test_keys_and_addresses_of_the_file_are_not_needed(
     ("text", "words"),
     [
         ("tiers: {tier-1: {prize: {input: 1}}}", "unknown field"),
+        ("tier: {tier-1: {price: {input: 1}}}", "did you mean 'tiers'?"),
+        ("[]", "expected a mapping"),
+        ("5", "expected a mapping"),
+        ("tiers: {tier-1: {price: {}}}", "names no price"),
         ("models: {model-1: {costs: {input: 1}}}", "unknown field"),
         ("models: {model-1: {cost: {inputs: 1}}}", "unknown field"),
         ("models: {model-1: 5}", "expected a record"),
