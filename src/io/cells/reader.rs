@@ -52,6 +52,8 @@ pub struct ControlCells {
     /// Slot and life of the workers when this control process began.
     earlier: OnceLock<HashSet<(u8, u64)>>,
     waiting: Mutex<Option<Waiting>>,
+    /// Slot and life of dead workers that the last reclaim could not end.
+    left: Mutex<HashSet<(u8, u64)>>,
 }
 
 /// Calls of dead workers that wait, as the last reclaim found them: their rows may be in a segment that cannot be read.
@@ -78,6 +80,7 @@ impl ControlCells {
             reclaiming: Mutex::default(),
             earlier: OnceLock::new(),
             waiting: Mutex::default(),
+            left: Mutex::default(),
         })
     }
 
@@ -157,14 +160,19 @@ impl ControlCells {
     /// Frees the slots whose owners are dead. One that cannot be freed keeps no other from it.
     pub fn reclaim(&self) -> io::Result<Vec<ReclaimedSlot>> {
         let _alone = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut reclaimed, mut waiting, mut failed) = (Vec::new(), None, None);
+        let (mut reclaimed, mut waiting, mut failed, mut left) = (Vec::new(), None, None, HashSet::new());
         for (slot, words) in self.open_slots()? {
             match self.reclaim_slot(slot, words, &mut waiting) {
-                Ok(found) => reclaimed.extend(found),
+                Ok(found) => {
+                    let stays = found.is_some_and(|found| found.found.waiting > 0);
+                    left.extend(slots::life(words).filter(|_| stays).map(|life| (slot, life)));
+                    reclaimed.extend(found);
+                }
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
         failed.map_or(Ok(reclaimed), Err)
     }
 
@@ -222,10 +230,14 @@ impl ControlCells {
         Ok(slots.into_iter().any(|(number, words)| number == slot && slots::is_left_by(words, life)))
     }
 
-    /// The slots in use.
+    /// The slots in use, without those whose owner is known to be dead.
     pub fn slots(&self) -> io::Result<Vec<SlotReport>> {
-        let now = machine_millis();
-        Ok(self.open_slots()?.into_iter().filter_map(|(slot, words)| slots::report(slot, words, now)).collect())
+        let (now, slots) = (machine_millis(), self.open_slots()?);
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = slots
+            .into_iter()
+            .filter(|(slot, words)| slots::life(words).is_some_and(|life| !left.contains(&(*slot, life))));
+        Ok(alive.filter_map(|(slot, words)| slots::report(slot, words, now)).collect())
     }
 
     fn open_slots(&self) -> io::Result<Vec<(u8, &WordMap)>> {

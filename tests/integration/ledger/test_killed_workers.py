@@ -91,6 +91,8 @@ def test_control_segment_of_a_later_version_holds_up_only_calls_that_may_be_in_i
             "the earlier worker's call waits",
         )
         assert late.name in status(gateway)["error"] and "layout 99" in status(gateway)["error"]
+        workers = httpx.get(gateway.admin + "/status", trust_env=False).json()["workers"]
+        assert [worker["state"] for worker in workers] == ["ready"], "the dead one is no worker that stands still"
         with ask(gateway, upstream):
             kill_worker(gateway)
         wait_until(lambda: outcomes(gateway) == ["crashed"] * 2, "the call of the later worker is stored")
