@@ -1,4 +1,4 @@
-//! The amounts that the limits of tiers have counted in their windows of now, for comparing them with the ledger.
+//! The amounts that the limits of tiers have counted in their windows of now or later, for comparing them with the ledger.
 //!
 //! In: the tiers and models in force, the cells, the workers' journals. Out: one [`Counted`] for each counter that is not 0. Calls end while
 //! they are read, so the amount that calls hold is an upper bound: each call of a journal read before the counters or after them. The
@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use crate::cells::atomic::AtomicU64;
 use crate::cells::{CellKey, CellRef, Cells, journal};
 use crate::limits::{Limit, Times};
-use crate::period::Window;
+use crate::period::{Period, Window};
 use crate::snapshot::{Offer, Subject};
-use crate::units::{Moment, RequestId};
+use crate::units::{Moment, RequestId, UnixSeconds};
 
 /// A counter of a tier's limit, with the amounts of its window.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Counted {
     pub taken: u64,
     /// Most that calls in flight hold of it.
     pub held: u64,
+    /// The window that it counts in: that of now, or a later one, which a clock that ran ahead has opened.
+    pub window: Window,
 }
 
 /// A column of a tier's limit.
@@ -44,6 +46,15 @@ pub struct CountedColumn {
     /// Its limit is in shadow mode, and takes nothing once it is spent.
     pub shadow: bool,
     limit: Limit,
+    period: Period,
+}
+
+impl CountedColumn {
+    /// Its window with this end.
+    fn until(&self, end: UnixSeconds) -> Option<Window> {
+        let window = self.period.window(UnixSeconds(end.0.checked_sub(1)?));
+        (window.end == end).then_some(window)
+    }
 }
 
 /// The columns of all tiers' limits that count in windows. After a step of the wall clock only those of a day or longer: entries have
@@ -76,6 +87,7 @@ pub fn columns(offer: &Offer, now: impl Into<Times>) -> Vec<CountedColumn> {
                     window,
                     shadow: limit.shadow,
                     limit: limit.limit,
+                    period: per,
                 });
             }
         }
@@ -93,9 +105,8 @@ pub fn read(cells: &impl Cells, rings: &[&[AtomicU64]], columns: &[CountedColumn
         for row in rows {
             let key = CellKey::Dense { column: column.number, row };
             let standing = column.limit.standing(cells, key, now);
-            // A window that is not the one of now was opened by a clock that ran ahead.
-            if standing.taken > 0 && standing.resets_at == Some(column.window.end) {
-                let counted = Counted { column: column.number, row, taken: standing.taken, held: 0 };
+            if let Some(window) = standing.resets_at.filter(|_| standing.taken > 0).and_then(|end| column.until(end)) {
+                let counted = Counted { column: column.number, row, taken: standing.taken, held: 0, window };
                 found.push((counted, standing.held_in));
             }
         }

@@ -485,10 +485,10 @@ class Counters:
         """The segments of the folder."""
     def read(
         self, now_ns: int
-    ) -> tuple[list[tuple[int, str, str, str, int, int, int, bool]], list[tuple[int, int, int, int]]]:
+    ) -> tuple[list[tuple[int, str, str, str, int, int, int, bool]], list[tuple[int, int, int, int, int, int]]]:
         """The columns of tiers' limits that count in windows: (number, meter, per, scope, model or 0, start and end of the window of
         ``now_ns`` in unix seconds, whether the limit is in shadow mode). Each counter that is not 0 there:
-        (column, row, amount settled and held, most of it held)."""
+        (column, row, amount settled and held, most of it held, start and end of its window: a later one where the clock was ahead)."""
 
 @final
 class PriceList:

@@ -18,8 +18,8 @@ use crate::ledger::Ledger;
 
 /// (number, meter, per, scope, model, first second of the window, first second after it, shadow)
 type ColumnTuple = (u32, &'static str, String, &'static str, u32, u32, u32, bool);
-/// (column, row, taken, held)
-type CountedTuple = (u32, u32, u64, u64);
+/// (column, row, taken, held, first second of the window, first second after it)
+type CountedTuple = (u32, u32, u64, u64, u32, u32);
 
 /// See the stub.
 #[pyclass(frozen, module = "aigw._native")]
@@ -67,6 +67,6 @@ fn column(column: CountedColumn) -> ColumnTuple {
 }
 
 fn counter(counted: &Counted) -> CountedTuple {
-    let Counted { column, row, taken, held } = *counted;
-    (column, row, taken, held)
+    let Counted { column, row, taken, held, window } = *counted;
+    (column, row, taken, held, window.start.0, window.end.0)
 }

@@ -6,11 +6,13 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.clock import Clock
 from tests.support.processes import AIGW, Gateway, wait_until
 from tests.support.surface import Caller, Json, caller, chat, start_configured
 
@@ -135,6 +137,47 @@ def test_audit_names_a_counter_that_is_lost(served: tuple[Gateway, Caller], tmp_
     code, report = audited(copy)
     assert code == 1, report
     assert {(row["check"], row.get("consumer", one.name)) for row in report["differences"]} == {("counters", one.name)}
+
+
+@pytest.mark.parametrize("ahead", [3600, 86_400, -14 * 3600])
+def test_a_clock_that_was_wrong_for_a_moment_is_no_difference(mock_llm: str, tmp_path: Path, ahead: int) -> None:
+    """One call with the clock ahead or behind, then it is right again: beside the gateway and at rest, at once."""
+    clock = Clock(tmp_path)
+    limits = [{"requests": 1000, "per": per} for per in ("second", "hour", "day", "month")]
+    models = {"small-chat": {"upstreams": [{"url": f"{mock_llm}/v1", "model": "mock-small"}], "max_output_tokens": 64}}
+    configuration = {"models": models, "tiers": {"t": {"limits": [*limits, {"tokens": 100_000, "per": "day"}]}}}
+    gateway = start_configured(tmp_path / "data", configuration, env=clock.environment)
+    try:
+        one = caller(gateway, "t")
+        for step in (0, ahead, 0):
+            clock.step(step)
+            for _ in range(2):
+                assert one.post(chat()).status_code == 200
+        begin = time.monotonic()
+        live = _report_of(gateway.data, clock)
+        assert time.monotonic() - begin < 5, "it waits for no entry"
+    finally:
+        gateway.process.end()
+    for report in (live, _report_of(gateway.data, clock)):
+        assert report["differences"] == [] and report["checked"]["entries"] + report["notes"]["unread"] == 6
+        told = " ".join(report["not_compared"])
+        assert f"requests per {'hour' if abs(ahead) < 86_400 else 'day'}" in told and "ledger" in told, report
+    with sqlite3.connect(gateway.data / "ledger" / "ledger.db") as connection:
+        connection.execute("UPDATE events SET output = output + 1000 WHERE n = 1")
+    assert {row["check"] for row in _report_of(gateway.data, clock)["differences"]} >= {"rollups"}
+
+
+def _report_of(data: Path, clock: Clock) -> Json:
+    done = subprocess.run(
+        [*AIGW, "audit", "--data", str(data), "--output", "json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **clock.environment},
+    )
+    assert done.stderr == "", done.stderr
+    report: Json = json.loads(done.stdout)
+    return report
 
 
 def test_a_folder_without_a_ledger_is_an_error(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aigw.ledger.audit import recount
+from aigw.ledger.audit import compare
 from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.audit.run import audit
 from aigw.ledger.retention import Retention
@@ -30,6 +30,7 @@ class FakeCounters:
     def __init__(self) -> None:
         self.taken: dict[tuple[int, int], int] = {}
         self.held: dict[tuple[int, int], int] = {}
+        self.later: dict[tuple[int, int], tuple[int, int]] = {}
         self.columns = list(COLUMNS)
 
     def count(self, one: dict[str, Any]) -> None:
@@ -54,7 +55,12 @@ class FakeCounters:
                 self.taken[place] = self.taken.get(place, 0) + amount
 
     def read(self, now_ns: int) -> Any:
-        return self.columns, [(*place, taken, self.held.get(place, 0)) for place, taken in self.taken.items() if taken]
+        window = {column[0]: column[5:7] for column in self.columns}
+        return self.columns, [
+            (*place, taken, self.held.get(place, 0), *self.later.get(place, window[place[0]]))
+            for place, taken in self.taken.items()
+            if taken
+        ]
 
 
 @pytest.fixture
@@ -64,14 +70,14 @@ def counters() -> FakeCounters:
 
 def audited(ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch) -> Report:
     """An audit at half past noon, in no time."""
-    monkeypatch.setattr(recount, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(compare, "PATIENCE_S", 0.0)
     monkeypatch.setattr("time.time", lambda: NOON + 1800.0)
     found: list[Report] = []
 
     def check(*given: Any) -> None:
         original(*given, now=lambda: NOON + 1800.0, sleep=lambda _: None)
 
-    original = recount.check_counters
+    original = compare.check_counters
     monkeypatch.setattr("aigw.ledger.audit.run.check_counters", check)
     found.append(audit(ledger.store, ledger.source, counters, lambda: SETS))
     monkeypatch.setattr("aigw.ledger.audit.run.check_counters", original)
@@ -85,14 +91,14 @@ def served(ledger: Ledger, counters: FakeCounters, entries: Iterable[dict[str, A
 
 
 def many(seed: int = 3, count: int = 400) -> list[dict[str, Any]]:
-    """Random entries up to now, most of them of today."""
+    """Random entries up to now, most of them of today, in the order of their times."""
     rnd = random.Random(seed)
     made: list[dict[str, Any]] = []
     while len(made) < count:
         one = random_entry(rnd, 86400) | {"limit_set": rnd.randrange(3), "credential": rnd.randrange(1, 4)}
         if one["admitted_at"] < (NOON + 1800) * NS:
             made.append(one)
-    return made
+    return sorted(made, key=lambda one: int(one["admitted_at"]))
 
 
 def ordered(rows: list[Any]) -> set[str]:
@@ -297,6 +303,87 @@ def test_an_amount_in_doubt_may_be_counted(
     assert audited(ledger, counters, monkeypatch).notes["in_doubt"] == 1
     counters.taken[TOKENS, 1] += 1
     assert not audited(ledger, counters, monkeypatch).equal
+
+
+def at_times(ledger: Ledger, *times: int) -> None:
+    for at in times:
+        ledger.source.append(entry(at=at, limit_set=2))
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("times", [(10, 20, 3620, 30), (10, 20, -60, 30), (10, 3620, 3650, 30, 3620, 40)])
+def test_a_clock_that_was_set_back_hides_no_difference_and_makes_none(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch, times: tuple[int, ...], is_stored: bool
+) -> None:
+    """A window below a day has counted all calls, of whatever time the wall clock has dated them."""
+    at_times(ledger, *(NOON + at for at in times))
+    if is_stored:
+        ledger.round()
+    counters.taken[REQUESTS, 1] = len(times)
+    report = audited(ledger, counters, monkeypatch)
+    dated = sum(0 <= at < 3600 for at in times)
+    assert report.differences == []
+    (text,) = report.not_compared
+    assert "requests per hour" in text and "set back" in text
+    assert f"consumer{'-' if is_stored else ' '}1: ledger {dated}, counters {len(times)}" in text
+    for wrong in (len(times) + 1, 0):
+        counters.taken[REQUESTS, 1] = wrong
+        (row,) = audited(ledger, counters, monkeypatch).differences
+        assert (row["counters"], row["per"]) == (wrong, "hour")
+
+
+def test_a_clock_that_was_set_back_within_a_window_is_compared(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_times(ledger, NOON + 10, NOON + 900, NOON + 20)
+    counters.taken[REQUESTS, 1] = 3
+    report = audited(ledger, counters, monkeypatch)
+    assert report.equal and report.not_compared == []
+    counters.taken[REQUESTS, 1] = 4
+    assert not audited(ledger, counters, monkeypatch).equal
+
+
+def test_a_time_that_two_workers_of_one_slot_told_is_known(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway restarts after the clock was set back; other slots are no sign of it."""
+    at_times(ledger, NOON + 3620)
+    ledger.round()
+    ledger.source.append(entry(at=NOON + 10, limit_set=2), life=LIFE + 5)
+    counters.columns = [(*COLUMNS[1][:5], NOON + 3600, NOON + 7200, False)]
+    counters.taken[REQUESTS, 1] = 0
+    report = audited(ledger, counters, monkeypatch)
+    assert report.equal and "ledger 1, counters 0" in report.not_compared[0]
+
+
+def test_a_worker_behind_another_is_no_clock_that_was_set_back(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_times(ledger, NOON + 10, NOON + 20)
+    ledger.round()
+    ledger.source.append(entry(at=NOON - 100, limit_set=2), slot=1)
+    counters.taken[REQUESTS, 1] = 3
+    assert not audited(ledger, counters, monkeypatch).equal
+
+
+def test_a_window_that_a_clock_ahead_has_begun_is_told(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls of today count in tomorrow's window from then on."""
+    counters.columns = [(*COLUMNS[0][:5], DAY, DAY + 86400, False)]
+    counters.later[TOKENS, 1] = DAY + 86400, DAY + 2 * 86400
+    for at in (NOON, NOON + 86400, NOON + 5):
+        ledger.source.append(entry(at=at, limit_set=1, input=10, output=5))
+    counters.taken[TOKENS, 1] = 30
+    for _ in range(2):  # in its segment, then in the store
+        report = audited(ledger, counters, monkeypatch)
+        assert report.equal
+        assert "tokens per day" in report.not_compared[0] and "ledger 30, counters 30" in report.not_compared[0]
+        assert "was ahead" in report.not_compared[0]
+        ledger.round()
+    counters.taken[TOKENS, 1] = 14
+    (row,) = audited(ledger, counters, monkeypatch).differences
+    assert (row["ledger"], row["counters"]) == (15, 14), "less than tomorrow's own entries"
 
 
 def test_differences_are_bounded(ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch) -> None:

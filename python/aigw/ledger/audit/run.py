@@ -4,7 +4,8 @@ next to a gateway that serves.
 
 from collections.abc import Callable, Mapping
 
-from aigw.ledger.audit.recount import Counters, check_counters
+from aigw.ledger.audit.compare import check_counters
+from aigw.ledger.audit.recount import Counters
 from aigw.ledger.audit.report import Report
 from aigw.ledger.audit.rollups import check_height, check_ids, check_rollups, note_entries
 from aigw.ledger.database import LedgerReader, height_of

@@ -1,0 +1,42 @@
+"""The entries that are in segments and not in the store yet.
+
+In: segments, and how far each is stored. Out: their records, segment by segment.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from aigw.ledger.forgotten import Forgotten
+from aigw.ledger.source import ENTRY, Doubt, Entry, Key, SegmentInfo, Source, records_from
+from aigw.ledger.tables import cursors
+
+AT_ONCE = 4096
+AT = {name: index for index, name in enumerate(ENTRY)}
+"""Places of an entry's fields."""
+
+
+class Stored(NamedTuple):
+    """How far segments are stored, in one view."""
+
+    next: Mapping[Key, int]
+    forgotten: Forgotten
+
+    @classmethod
+    def read(cls, connection: sa.Connection) -> "Stored":
+        """Read it."""
+        c = cursors.c
+        rows = connection.execute(sa.select(c.life, c.slot, c.segment, c.next))
+        return cls({(r.life, r.slot, r.segment): r.next for r in rows}, Forgotten.read(connection))
+
+
+def tail(source: Source, stored: Stored) -> Iterator[tuple[Key, Entry | None, list[Doubt]]]:
+    """Each entry behind the store, or some doubts, with their segment. Segments come in the order of their names. Raises OSError."""
+    for key in sorted(SegmentInfo(*info)[:3] for info in source.segments()):
+        if key in stored.forgotten:
+            continue
+        for entries, _, late, _, _ in records_from(source, key, stored.next.get(key, 0), AT_ONCE):
+            yield key, None, late
+            for entry in entries:
+                yield key, entry, []
