@@ -19,6 +19,7 @@ _REPAIRS: Final = {
     errno.ENOSPC: "free some space on that disk",
     errno.EDQUOT: "free some space within the disk quota",
     errno.EROFS: "mount that disk for writing",
+    errno.EISDIR: "move that folder away, a file belongs there",
     errno.EACCES: "let the gateway's user read and write it",
     errno.EMFILE: "let the process open more files (ulimit -n)",
     errno.ENFILE: "let the machine open more files (sysctl fs.file-max)",
@@ -96,4 +97,7 @@ def explain(error: BaseException) -> str:
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__
     repair = _REPAIRS.get(cause.errno or 0) if isinstance(cause, OSError) else None
-    return f"{error}: {repair}" if repair else str(error)
+    # The native half gives this number to its own texts about contents of files: they are whole without it.
+    is_own = isinstance(error, OSError) and error.errno == errno.EIO and error.filename is None
+    text = str(error.strerror) if isinstance(error, OSError) and is_own else str(error)
+    return f"{text}: {repair}" if repair else text

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from aigw.cli.admin_client import AdminApi
 from aigw.cli.output import counted, note
+from aigw.errors import ConfigError
 from aigw.types import JsonDict
 
 if TYPE_CHECKING:
@@ -50,14 +51,18 @@ def of_folder(data: Path) -> Asks:
 
 
 def _tell_of_unread(data: Path, reader: "LedgerReader") -> None:
-    """Say on standard error that a gateway which does not run has left entries that it will store."""
+    """Say on standard error that a gateway which does not run has left entries that it will store. Raises ConfigError for segments that are
+    no segments of this ledger, or that cannot be read."""
     from aigw._native import Counters  # noqa: PLC0415
     from aigw.ledger.unread import unread  # noqa: PLC0415
 
     try:
-        rest = unread(reader, Counters(str(data)).ledger())
+        source = Counters(str(data)).ledger()
     except OSError:
         return  # a folder with a ledger alone
+    rest = unread(reader, source)
+    if rest.unreadable:
+        raise ConfigError(f"segments of {data} cannot be read: {rest.unreadable_text()}")
     if count := len(rest.faults):
         are, them = ("is", "it") if count == 1 else ("are", "them")
         note(f"aigw: {counted(count, 'segment')} {are} damaged or missing: aigw audit names {them}")

@@ -20,6 +20,8 @@ from aigw.ledger.height import Height
 CALLED: Final = "the ledger"
 FILE: Final = Path("ledger") / "ledger.db"
 """The file below the data folder."""
+STORE: Final = "store.db"
+"""The gateway's store, next to the ledger's folder."""
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _PRAGMAS: Final[Mapping[str, str | int]] = {
     "page_size": 8192,
@@ -75,10 +77,7 @@ class LedgerStore(LedgerReader):
             if known is None:
                 put_meta(connection, "store_id", store_id)
             elif known != store_id:
-                raise ConfigError(
-                    f"{self._path} belongs to the gateway {known}, and this data folder to {store_id}: move the folder "
-                    f"{self._path.parent} back to its own gateway's data folder; nothing of this was changed"
-                )
+                raise ConfigError(_foreign(self._path, known, store_id))
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -128,7 +127,36 @@ def open_for_reading(data: Path) -> LedgerReader:
             else "a newer version made it, so read it with that one, or restore the folder from before the update"
         )
         raise ConfigError(f"{path} is at schema revision {found}, and this version reads {tables.HEAD}: {repair}")
+    try:
+        _check_gateway(data, reader)
+    except BaseException:
+        reader.close()
+        raise
     return reader
+
+
+def _check_gateway(data: Path, reader: LedgerReader) -> None:
+    """Refuse the ledger of another gateway than the folder's store. A ledger alone is read."""
+    store = data / STORE
+    if not store.is_file():
+        return
+    with reader.reading() as connection:
+        known = get_meta(connection, "store_id")
+    engine = sqlite.open_read_only(store)
+    try:
+        with sqlite.readable_errors(store, "the store"), engine.connect() as connection:
+            own = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'store_id'").scalar()
+    finally:
+        engine.dispose()
+    if known != own:
+        raise ConfigError(_foreign(data / FILE, known, str(own)))
+
+
+def _foreign(path: Path, known: str | None, own: str) -> str:
+    return (
+        f"{path} belongs to the gateway {known}, and this data folder to {own}: move the folder {path.parent} back to its own "
+        "gateway's data folder; nothing of this was changed"
+    )
 
 
 def _absent(path: Path) -> str:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from aigw.errors import explain
 from aigw.ledger.database import LedgerReader
 from aigw.ledger.forgotten import Forgotten
 from aigw.ledger.losses import MISSING, is_accepted, read_losses
-from aigw.ledger.source import Key, SegmentInfo, Source, older_copy, records_from
+from aigw.ledger.source import Key, SegmentInfo, Source, older_copy, records_from, segment_name
 from aigw.ledger.tables import cursors
 
 AT_ONCE = 4096
@@ -27,6 +28,11 @@ class Unread(NamedTuple):
     """Segments whose records cannot be read, or not all."""
     unreadable: list[Key]
     """Those of `faults` that are no segments of this ledger, or that the system cannot read: nothing behind them is known."""
+
+    def unreadable_text(self) -> str:
+        """All of `unreadable` with their repair, each with its name."""
+        texts = ((segment_name(key), self.faults[key]) for key in self.unreadable)
+        return "; ".join(text if name in text else f"{name}: {text}" for name, text in texts)
 
 
 def unread(store: LedgerReader, source: Source) -> Unread:
@@ -74,5 +80,5 @@ def _rest(source: Source, key: Key, at: int) -> tuple[int, str | None, bool]:
             if damage is not None:
                 faults.append(damage)
     except OSError as error:
-        return entries, str(error), False
-    return entries, "; ".join(faults) or None, True
+        return entries, explain(error), False
+    return entries, "; ".join(dict.fromkeys(faults)) or None, True

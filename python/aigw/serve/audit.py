@@ -13,9 +13,7 @@ from aigw.control.store.read import StoreReader
 from aigw.errors import ConfigError, StoreError, explain
 from aigw.ledger.audit.report import Report
 from aigw.ledger.audit.run import audit
-from aigw.ledger.database import open_for_reading
-
-STORE = "store.db"
+from aigw.ledger.database import STORE, open_for_reading
 
 
 def audit_folder(data: Path, progress: Callable[[str, int, int], None] = lambda text, done, of: None) -> Report:

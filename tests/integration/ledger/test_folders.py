@@ -294,3 +294,38 @@ def test_killed_workers_leave_no_segments(new_gateway: New, tmp_path: Path, echo
         wait_until(lambda: httpx.get(gateway.admin + "/readyz", trust_env=False).status_code == 200, "it serves")
     wait_until(lambda: len(list(data.glob("ledger/*-00-*.segment"))) <= 2, "segments of the killed workers are removed")
     assert status(gateway)["entries"] == 3 * CALLS
+
+
+READERS = (("audit",), ("usage",), ("usage", "--group-by", "consumer"), ("prices",), ("usage", "--rerate"))
+
+
+def offline(data: Path, reader: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    file = data.with_suffix(".rates.yaml")
+    file.write_text("models: {}\n")
+    given = [*reader, str(file)] if reader[-1] == "--rerate" else reader
+    return subprocess.run([*AIGW, *given, "--data", str(data)], capture_output=True, text=True, timeout=60)
+
+
+def test_no_reader_takes_the_ledger_of_another_gateway_as_its_own(new_gateway: New, tmp_path: Path, echo: str) -> None:
+    """The file itself, stopped cleanly, and then segments alone."""
+    one, other = killed(tmp_path / "one", echo, stored=True), killed(tmp_path / "other", echo, stored=True)
+    for reader in READERS:
+        assert offline(tmp_path / "other", reader).returncode == 0, offline(tmp_path / "other", reader).stderr
+    shutil.copy(one, other.parent)
+    for reader in READERS:
+        done = offline(tmp_path / "other", reader)
+        assert done.returncode == 2 and done.stdout == "", done.stdout + done.stderr
+        assert one.name in done.stderr and "move the ledger folder" in done.stderr and "[Errno" not in done.stderr
+    (other.parent / one.name).unlink()
+    kept = [file.rename(tmp_path / file.name) for file in sorted(other.parent.iterdir())]
+    for file in one.parent.glob("ledger.db*"):
+        shutil.copy(file, other.parent)
+    for reader in READERS:
+        done = offline(tmp_path / "other", reader)
+        assert done.returncode == 2 and done.stdout == "", done.stdout + done.stderr
+        assert "belongs to the gateway" in done.stderr and "move the folder" in done.stderr
+    for file in other.parent.iterdir():
+        file.unlink()
+    for file in kept:
+        file.rename(other.parent / file.name)
+    assert offline(tmp_path / "other", ("audit",)).returncode == 0

@@ -1,5 +1,6 @@
 """The file of the ledger: both descriptions of its schema agree; another node's or a newer version's is refused and stays."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -47,6 +48,20 @@ def test_the_ledger_of_another_node_is_refused_and_stays(ledger: Ledger) -> None
     with pytest.raises(ConfigError, match="belongs to the gateway node-1, and this data folder to node-2: move"):
         LedgerStore(ledger.path, "node-2")
     assert len(ledger.events()) == 1
+
+
+def test_the_ledger_of_another_gateway_is_not_read(ledger: Ledger) -> None:
+    data = ledger.path.parents[1]
+    for own in ("node-2", "node-1"):
+        with contextlib.closing(sqlite3.connect(data / "store.db")) as connection, connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('store_id', ?)", (own,))
+        if own == "node-2":
+            with pytest.raises(
+                ConfigError, match="belongs to the gateway node-1, and this data folder to node-2: move"
+            ):
+                open_for_reading(data)
+    open_for_reading(data).close()
 
 
 def test_the_ledger_of_a_newer_version_is_refused_and_stays(ledger: Ledger) -> None:

@@ -42,9 +42,7 @@ def audit(
     report.notes["unread"] = rest.entries
     if rest.unreadable:
         # Entries behind the store may be missing from every sum, so a comparison would only list their absence.
-        texts = (rest.faults[key] for key in rest.unreadable)
-        names = map(segment_name, rest.unreadable)
-        raise OSError("; ".join(t if n in t else f"{n}: {t}" for n, t in zip(names, texts, strict=True)))
+        raise OSError(rest.unreadable_text())
     with store.reading() as connection:
         check_height(connection, report, had, rest.entries)
     for key, fault in rest.faults.items():
