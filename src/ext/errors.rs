@@ -32,6 +32,7 @@ pub(crate) fn io_error(error: io::Error) -> PyErr {
         io::ErrorKind::ResourceBusy => Some(16),
         io::ErrorKind::AlreadyExists => Some(17),
         io::ErrorKind::NotADirectory => Some(20),
+        io::ErrorKind::IsADirectory => Some(21),
         io::ErrorKind::StorageFull => Some(28),
         io::ErrorKind::ReadOnlyFilesystem => Some(30),
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Some(5),

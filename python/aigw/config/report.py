@@ -166,6 +166,12 @@ def _hint(source: Source, path: Path, text: str) -> str:
     shown = "it" if hidden else f'"{bare}"'
     if text == "expected a string" and _is_time(path) and type(value) in (int, float):
         return f": write a duration, as in {bare if type(value) is int else 10}s"
+    if text == "expected a string" and path[:1] == ("ledger",) and type(value) in (int, float):
+        return (
+            ": write a size, as in 50GiB"
+            if path[-1:] == ("max_disk",)
+            else f": write an age, as in {bare if type(value) is int else 10}d"
+        )
     if text == "expected a string" and not isinstance(value, (str, dict, list)):
         return f": write {shown} in quotes"
     if not isinstance(value, str) or hidden:

@@ -41,7 +41,9 @@ def _age(value: str) -> str:
 
 def _size(value: str) -> str:
     if value != FOREVER and (bytes_of(value) or 0) < MIN_BYTES:
-        raise violation("expected a size of at least 16MiB as in 500MiB, 50GiB; or forever for no bound")
+        raise violation(
+            "expected a size in MiB, GiB or TiB, at least 16MiB, as in 500MiB, 50GiB; or forever for no bound"
+        )
     return value
 
 

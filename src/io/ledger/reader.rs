@@ -217,10 +217,22 @@ impl Segments {
             let bytes = file.metadata()?.len();
             let words = words_at(&file, 0, 1)?;
             let header = header::read(&words, self.store, name)
-                .map_err(|foreign| Error::new(ErrorKind::InvalidData, foreign.to_string()))?;
+                .map_err(|foreign| Error::new(ErrorKind::InvalidData, self.told(foreign)))?;
             Ok(Opened { file, is_owned, bytes, header })
         };
         opened().map_err(|error| at(&path, error))
+    }
+
+    /// The reason with a repair that overwrites no other segment.
+    fn told(&self, foreign: Foreign) -> String {
+        match foreign {
+            Foreign::Name(own) if self.path(own).exists() => {
+                format!(
+                    "this is a copy of {own}, which is in the folder, too: nothing was changed; move this file out of the folder"
+                )
+            }
+            other => other.to_string(),
+        }
     }
 
     /// Whether a file that was not opened says so of itself.

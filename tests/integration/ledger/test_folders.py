@@ -329,3 +329,21 @@ def test_no_reader_takes_the_ledger_of_another_gateway_as_its_own(new_gateway: N
     for file in kept:
         file.rename(other.parent / file.name)
     assert offline(tmp_path / "other", ("audit",)).returncode == 0
+
+
+def test_texts_about_segments_are_said_once_with_a_repair_that_harms_none(tmp_path: Path, echo: str) -> None:
+    data = tmp_path / "data"
+    segment = killed(data, echo, stored=False)
+    copy = segment.with_name(segment.name.replace("-00000000.", "-00000001."))
+    shutil.copy(segment, copy)
+    done = offline(data, ("audit",))
+    assert done.returncode == 2 and "[Errno" not in done.stderr
+    assert f"copy of {segment.name}" in done.stderr and "move this file out of the folder" in done.stderr
+    copy.unlink()
+    copy.mkdir()
+    done = offline(data, ("audit",))
+    assert done.returncode == 2 and "move that folder away" in done.stderr and copy.name in done.stderr, done.stderr
+    copy.rmdir()
+    os.truncate(segment, 8192)
+    done = offline(data, ("audit",))
+    assert done.returncode == 1 and done.stdout.count("are missing at its end") == 1, done.stdout

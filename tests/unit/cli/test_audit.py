@@ -61,7 +61,10 @@ def test_every_side_of_the_checks_has_a_column() -> None:
 def test_table_counts_one_as_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     one = run(capsys, monkeypatch, some(1), "table")
     assert "The books balance: 1 entry of 1 segment, 1 rollup, 1 counter compared." in one
-    assert "1 call whose worker died" in one and "1 entry lies in a segment: a running gateway stores it" in one
+    assert (
+        "1 call whose worker died" in one
+        and "1 entry lies in a segment, on top of those: a running gateway stores it" in one
+    )
     assert "model m1 had no cost at admission: 1 entry\n" in one
     more = run(capsys, monkeypatch, some(2000), "table")
     assert "2,000 entries of 2,000 segments, 2,000 rollups, 2,000 counters compared." in more

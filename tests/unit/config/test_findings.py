@@ -63,6 +63,12 @@ def test_each_error_gives_its_finding() -> None:
         ("tiers: {a: {timeouts: {first_byte: 10}}}", "expected a string: write a duration, as in 10s\n"),
         ("tiers: {a: {timeouts: {total: 1.5}}}", "expected a string: write a duration, as in 10s\n"),
         ("tiers: {a: {limits: [{requests: 1, per: 90}]}}", "expected a string: write a duration, as in 90s\n"),
+        ("ledger: {max_disk: 1}", "expected a string: write a size, as in 50GiB\n"),
+        (
+            "ledger: {max_disk: 50GB}",
+            "expected a size in MiB, GiB or TiB, at least 16MiB, as in 500MiB, 50GiB; or forever",
+        ),
+        ("ledger: {events: 30}", "expected a string: write an age, as in 30d\n"),
         ("tiers: {a: {limits: [{requests: ${LIM:-5}}]}}", """'}': write "${...}" in quotes between [ ] and { }\n"""),
         *((f"{name}: []", f"{name}: not supported in this version\n") for name in ("targets", "jwt_secrets")),
         *((f"{name}: []", f"{name}: not supported in this version\n") for name in ("keys", "vaults")),

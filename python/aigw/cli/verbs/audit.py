@@ -128,7 +128,7 @@ def _table(found: JsonDict) -> None:
     if unread := notes["unread"]:
         lie = "lies in a segment" if unread == 1 else "lie in segments"
         print(
-            f"{counted(unread, 'entry')} {lie}: a running gateway stores {'it' if unread == 1 else 'them'} within a second."
+            f"{counted(unread, 'entry')} {lie}, on top of those: a running gateway stores {'it' if unread == 1 else 'them'} within a second."
         )
     for one in found["unpriced"]:
         print(f"  model {one['model']} had no cost at admission: {counted(one['entries'], 'entry')}")
