@@ -35,7 +35,7 @@ pub const FIELDS: &[(&str, &str, bool)] = &[
     ("denial", "Code of the [denial](denials.md), where the gateway refused or failed the request.", true),
     (
         "outcome",
-        "`completed`; `refused` before anything was sent; `client_cut`: the client left first, or did not read its answer; `limit_cut`: a budget of the caller ended the stream; `upstream_cut`: the upstream stopped in the middle of its answer; `upstream_error`: no answer came, or on `/v1` an error.",
+        "`completed`; `refused` before anything was sent; `client_cut`: the client left first, or did not read its answer; `limit_cut`: a budget of the caller ended the stream; `upstream_cut`: the upstream stopped in the middle of its answer, or the gateway's own stop cut it (`error_type` is `drained`); `upstream_error`: no answer came, or on `/v1` an error.",
         false,
     ),
     (

@@ -143,6 +143,16 @@ def test_answer_that_costs_no_tokens_says_so_in_its_headers(lab: Lab, body: Json
     assert "output=50" not in answer.headers.get("x-aigw-tokens", "")
 
 
+def test_upstream_that_breaks_off_in_a_plain_answer_is_not_paid(lab: Lab) -> None:
+    lab.act = lambda wire: wire.send(document({"choices": []})[:-3])
+    one = lab.caller(limits=LIMITS, price=PRICE)
+    answer = one.post(chat("scripted", max_tokens=50))
+    (entry,) = entries(lab, one)
+    assert answer.status_code == entry["status"] == 502
+    assert (entry["outcome"], entry["price_nanodollars"], entry["output_tokens"]) == ("upstream_error", 0, 0)
+    assert sorted(one.used()) == [0, 0]
+
+
 def test_largest_usage_is_one_number_everywhere(lab: Lab) -> None:
     usage = {"prompt_tokens": 2**40, "completion_tokens": 5}
     lab.act = lambda wire: wire.send(document({"choices": [], "usage": usage}))
