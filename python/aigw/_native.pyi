@@ -382,7 +382,8 @@ class Publisher:
 
     def slots(self) -> list[dict[str, object]]:
         """Slots in use: slot, pid, state ("starting", "ready", "draining", or "silent": it serves, and has not moved for two
-        seconds), generation seen, in_flight, inline, silent_ms (since each of its parts moved; 0 while it starts)."""
+        seconds), generation seen, in_flight, inline, silent_ms (since each of its parts moved; 0 while it starts),
+        ledger ("well", "failing": not on disk, or no call is admitted: "full", "displaced": its files were removed or moved)."""
 
 @final
 class Gateway:

@@ -10,7 +10,7 @@ use aigw_core::entry::doubt::{self, Doubt};
 use aigw_core::entry::record::{Record, RecordKind, SEGMENT_RECORDS};
 use aigw_core::entry::recover::Tail;
 use aigw_io::cells::{ControlCells, Waiting};
-use aigw_io::ledger::{SegmentName, SegmentRead, Segments};
+use aigw_io::ledger::{LedgerState, SegmentName, SegmentRead, Segments};
 use pyo3::prelude::*;
 
 use crate::entries::{Entries, Fields};
@@ -100,9 +100,15 @@ impl Ledger {
             let slots = self.cells.slots()?;
             let segments = self.segments.lives()?.iter().map(|life| life.segments.len()).sum();
             let unsynced = slots.iter().map(|slot| slot.unsynced).sum();
-            let fault = if slots.iter().any(|slot| slot.ledger_full) {
+            let is_any = |state| slots.iter().any(|slot| slot.ledger == state);
+            let fault = if is_any(LedgerState::Displaced) {
+                let dir = self.segments.dir().display();
+                Some(format!(
+                    "files of the ledger were removed or moved, and cannot be written anew: calls are refused with 503 until the folder {dir} is there again. Put it back; where it is lost, make it anew (mkdir -p {dir})"
+                ))
+            } else if is_any(LedgerState::Full) {
                 Some("the disk of the data folder is full: calls are refused with 503 until there is room for the ledger".to_owned())
-            } else if slots.iter().any(|slot| slot.ledger_failing) {
+            } else if is_any(LedgerState::Failing) {
                 Some("the ledger cannot be put on its disk: look at the kernel's log, and move the data folder to a sound disk".to_owned())
             } else {
                 self.cells.waiting().map(|Waiting { calls, why }| {

@@ -290,6 +290,7 @@ impl Publisher {
                 row.set_item("in_flight", report.in_flight)?;
                 row.set_item("inline", report.inline)?;
                 row.set_item("silent_ms", report.silent_ms)?;
+                row.set_item("ledger", report.ledger.name())?;
                 Ok(row)
             })
             .collect()

@@ -37,6 +37,7 @@ use crate::clock::{SystemClock, machine_millis};
 use crate::control::ControlSocket;
 use crate::denials::{Denials, Refused};
 use crate::ids::Ids;
+use crate::ledger::News;
 use crate::record::Recorder;
 use crate::refusals::Refusals;
 use crate::secret::Sealer;
@@ -66,6 +67,7 @@ pub struct Worker {
     draining: AtomicBool,
     cutting: AtomicBool,
     log: OnceLock<Box<ProcessLog>>,
+    ledger_news: Mutex<News>,
     refusals: Refusals,
     denials: Denials,
     control: ControlSocket,
@@ -120,6 +122,7 @@ impl Worker {
             draining: AtomicBool::new(false),
             cutting: AtomicBool::new(false),
             log: OnceLock::new(),
+            ledger_news: Mutex::default(),
             refusals: Refusals::default(),
             denials: Denials::default(),
             control: ControlSocket::of(data)?,
@@ -226,8 +229,12 @@ impl Worker {
         self.recorder.count_log();
         self.count_dropped(self.denials.write_due(self.cells.ledger(), self.clock.moment()));
         let ledger = self.cells.ledger().status();
-        let (full, failing) = (ledger.room <= ledger.reserved, ledger.sync_error.is_some());
-        self.cells.status().set_ledger(ledger.unsynced, full, failing);
+        self.cells.status().set_ledger(ledger.unsynced, ledger.state());
+        if let Some(log) = self.log.get() {
+            for (event, error) in self.ledger_news.lock().unwrap_or_else(PoisonError::into_inner).of(&ledger) {
+                log(event, &error.map(|error| ("error", error)).into_iter().collect::<Vec<_>>());
+            }
+        }
         let failures = self.reader.take_failures();
         if failures > 0 {
             self.recorder.count(Counter::SnapshotFailed, failures);
@@ -273,7 +280,8 @@ impl Worker {
             }
             Ok(HeadOutcome::Probe(probe)) => {
                 let draining = self.shutdown().draining;
-                let answer = answer::probe(head, probe == Probe::Live || !draining, draining);
+                let is_ready = !draining && !self.cells.ledger().status().state().refuses();
+                let answer = answer::probe(head, probe == Probe::Live || is_ready, draining);
                 self.record_answer(&in_force, head, &LogContext::default(), &answer, None);
                 answer
             }

@@ -53,6 +53,7 @@ class FakePublisher:
         self.fail: dict[str, OSError] = {}
         self.down: list[dict[str, Any]] = []
         self.silent_ms = 0
+        self.ledger_state = "well"
         self.refuses = ""
         """A text that the fake refuses in routes."""
         self.buckets: dict[tuple[int, int], tuple[int, int]] = {}
@@ -210,7 +211,7 @@ class FakePublisher:
     def slots(self) -> list[dict[str, Any]]:
         state = "ready" if self.silent_ms < 2000 else "silent"
         row = {"slot": 0, "pid": 1, "state": state, "generation": self._generation, "in_flight": 0, "inline": True}
-        return [{**row, "silent_ms": self.silent_ms}]
+        return [{**row, "silent_ms": self.silent_ms, "ledger": self.ledger_state}]
 
     def load_failures(self) -> int:
         return 0

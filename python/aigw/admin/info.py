@@ -5,7 +5,7 @@ In: the context. Out: JSON. Comments mark the values on which Kong's clients bas
 
 import os
 import socket
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +18,9 @@ from aigw.errors import StoreError
 from aigw.plugins import KONG_VERSION, PLUGINS
 from aigw.schema.describe import describe
 from aigw.types import HostPort, JsonDict
+
+REFUSES: Final = frozenset({"full", "displaced"})
+"""States of a worker's ledger in which the worker admits no call."""
 
 
 def root(admin: Admin) -> JsonDict:
@@ -112,11 +115,13 @@ def configuration(admin: Admin) -> JsonDict:
 
 
 def readiness(admin: Admin) -> dict[str, bool]:
-    """GET /readyz: whether store, snapshot and workers are ready."""
+    """GET /readyz: whether store, snapshot, workers and ledger are ready."""
+    slots = admin.publisher.slots()
     return {
         "store": _reachable(admin),
         "snapshot": admin.publication.in_force.generation > 0,
-        "workers": _serve(admin.publisher.slots()),
+        "workers": _serve(slots),
+        "ledger": not any(slot["ledger"] in REFUSES for slot in slots),
     }
 
 

@@ -277,6 +277,8 @@ def _ready(call: Call) -> Answer:
     if "verbose" not in call.query and status == 200:
         return Answer(status, "ok")
     lines = [f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed'}" for name, ok in checks.items()]
+    if not checks["ledger"] and (why := call.admin.ledger_status().error):
+        lines[list(checks).index("ledger")] = f"[-]ledger refuses calls: {why}"
     if checks["snapshot"] and (behind := call.admin.publication.in_force.error):
         # Workers still serve the snapshot in force: a 503 would make a load balancer turn this into an outage.
         lines[list(checks).index("snapshot")] = f"[!]snapshot behind the store: {behind}"

@@ -17,6 +17,7 @@ use aigw_core::cells::shared::{CellFile, HEADER_WORDS, header};
 use aigw_core::cells::{Cells, Ring, Words, journal_v1};
 
 use super::files;
+use crate::ledger::LedgerState;
 use crate::map::{WordMap, allocate};
 use crate::store::StoreId;
 
@@ -103,10 +104,8 @@ pub struct SlotReport {
     pub silent_ms: u64,
     /// Records of its ledger that a loss of power would take.
     pub unsynced: u64,
-    /// Its ledger has no room for another record.
-    pub ledger_full: bool,
-    /// Its ledger cannot be put on disk.
-    pub ledger_failing: bool,
+    /// The state of its ledger.
+    pub ledger: LedgerState,
 }
 
 /// The status that a worker shows. Each word has one writer, the worker.
@@ -129,10 +128,10 @@ impl<'a> SlotStatus<'a> {
         self.0[INLINE].store(u64::from(inline), Ordering::Release);
     }
 
-    /// Shows the ledger: records that a loss of power would take, whether it has no room, whether it cannot be put on disk.
-    pub fn set_ledger(self, unsynced: u64, full: bool, failing: bool) {
+    /// Shows the ledger: records that a loss of power would take, and its state.
+    pub fn set_ledger(self, unsynced: u64, state: LedgerState) {
         self.0[UNSYNCED].store(unsynced, Ordering::Relaxed);
-        self.0[FAULTS].store(u64::from(full) | u64::from(failing) << 1, Ordering::Release);
+        self.0[FAULTS].store(state as u64, Ordering::Release);
     }
 
     /// Shows that a part of the worker moves. `now`: [`machine_millis`](crate::clock::machine_millis).
@@ -368,8 +367,12 @@ pub(super) fn report(number: u8, slot: &WordMap, now: u64) -> Option<SlotReport>
         inline: word(INLINE) != 0,
         silent_ms,
         unsynced: word(UNSYNCED),
-        ledger_full: word(FAULTS) & 1 != 0,
-        ledger_failing: word(FAULTS) & 2 != 0,
+        ledger: match word(FAULTS) {
+            1 => LedgerState::Full,
+            2 => LedgerState::Failing,
+            3 => LedgerState::Displaced,
+            _ => LedgerState::Well,
+        },
     })
 }
 

@@ -49,6 +49,9 @@ impl<'a> DeadBooks<'a> {
         now: Moment,
     ) -> io::Result<Self> {
         let (mut written, mut unread) = (HashMap::new(), None);
+        if !segments.dir().is_dir() {
+            unread = Some(format!("{}: this folder is gone", segments.dir().display()));
+        }
         for found in segments.lives()? {
             let is_dead_workers = (found.life, found.slot) == (life, slot);
             if !is_dead_workers && found.slot != CONTROL_SLOT {

@@ -1,6 +1,6 @@
 //! The file operations of the ledger that can fail, behind one trait: tests fail the n-th of them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{Error, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -34,6 +34,11 @@ pub trait Files: Send + Sync {
     /// Puts a folder's names on disk.
     fn sync_dir(&self, dir: &Path) -> Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    /// Describes the file or folder at a path.
+    fn metadata(&self, path: &Path) -> Result<Metadata> {
+        fs::metadata(path)
     }
 
     /// Gives a file another name; a file of that name loses it.

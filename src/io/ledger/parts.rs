@@ -42,7 +42,7 @@ pub(super) struct Parts {
     pub lost: AtomicU64,
     pub panics: AtomicU32,
     /// By the syncer's steps.
-    pub errors: Mutex<[Option<String>; 2]>,
+    pub errors: Mutex<[Option<String>; 3]>,
 }
 
 impl Parts {

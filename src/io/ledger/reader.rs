@@ -105,6 +105,11 @@ impl Segments {
         Self { dir: dir.to_owned(), store }
     }
 
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// All lives with segments, oldest first. A file that cannot be read has its error in its report.
     pub fn lives(&self) -> Result<Vec<Life>> {
         let mut lives: BTreeMap<(u64, u8), Life> = BTreeMap::new();

@@ -14,6 +14,7 @@ use aigw_core::entry::record::{Payload, RECORD_WORDS, RecordKind, SEGMENT_RECORD
 use super::files::{Files, at};
 use super::header::{self, HEADER_WORDS, Word};
 use super::name::SegmentName;
+use super::place::Inode;
 use crate::clock::SystemClock;
 use crate::map::WordMap;
 use crate::store::StoreId;
@@ -29,6 +30,7 @@ pub(super) struct Segment {
     pub file: File,
     /// Records that it has places for.
     pub places: u32,
+    pub inode: Inode,
     map: WordMap,
 }
 
@@ -59,7 +61,8 @@ impl Segment {
             page[0].store(0, Ordering::Relaxed);
         }
         header::format(map.words(), store, name, SystemClock::new().unix_nanos());
-        Ok(Self { name, file, places, map })
+        let inode = Inode::of(&file.metadata()?);
+        Ok(Self { name, file, places, inode, map })
     }
 
     pub fn path(&self, dir: &Path) -> PathBuf {

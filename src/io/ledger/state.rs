@@ -3,7 +3,7 @@
 //! `room` counts the places left in the current segment and in the spare; a call is admitted when a place is left that no other
 //! call has claimed. So an append with a claim never fails: a full segment is left for the spare in the same step.
 //!
-//! A file whose `fdatasync` failed gets a copy. From the moment that the copy is whole (`copy` is set) until it has the file's
+//! A file whose `fdatasync` failed, or whose name was taken away, gets a copy. From the moment that the copy is whole (`copy` is set) until it has the file's
 //! name, each append writes both: whichever of them has the name after a kill, it has every record.
 
 use std::collections::VecDeque;
@@ -34,13 +34,13 @@ impl Position {
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub segment: Arc<Segment>,
-    /// Takes the place of `segment`, whose `fdatasync` failed.
+    /// Takes the place of `segment`, which has `failed`.
     pub copy: Option<Arc<Segment>>,
     /// Its records.
     pub records: u32,
     /// Records that are on disk.
     pub synced: u32,
-    /// Its `fdatasync` failed: the kernel may have dropped pages, so this file is never synced again.
+    /// Its `fdatasync` failed, and the kernel may have dropped pages, or its name is lost: this file is never synced again.
     pub failed: bool,
     /// The copy may have the file's name already.
     pub renaming: bool,
@@ -79,6 +79,8 @@ pub(super) struct State {
     reserved: u64,
     appended: u64,
     closed: bool,
+    /// A file is not at its path, and cannot be written there anew: no new call is admitted.
+    displaced: bool,
 }
 
 impl State {
@@ -97,7 +99,7 @@ impl State {
     #[inline]
     pub fn reserve(&mut self, n: u32) -> bool {
         let wanted = self.reserved.saturating_add(n.into());
-        let fits = !self.closed && wanted <= self.room();
+        let fits = !(self.closed | self.displaced) && wanted <= self.room();
         if fits {
             self.reserved = wanted;
         }
@@ -162,6 +164,26 @@ impl State {
         }
     }
 
+    /// Takes a new file for the spare, unless the spare has become the current segment.
+    pub fn renew_spare(&mut self, segment: &Arc<Segment>) -> bool {
+        let is_spare = self.spare.as_ref().is_some_and(|spare| spare.name == segment.name);
+        if is_spare {
+            self.spare = Some(Arc::clone(segment));
+        }
+        is_spare
+    }
+
+    /// Whether calls are refused because a file is not at its path.
+    pub fn set_displaced(&mut self, displaced: bool) {
+        self.displaced = displaced;
+    }
+
+    /// The files that are open, oldest first.
+    pub fn files(&self) -> Vec<Arc<Segment>> {
+        let held = self.left.iter().chain(&self.current).map(|held| &held.segment);
+        held.chain(&self.spare).cloned().collect()
+    }
+
     /// Ends the writing in order; returns the spare, which is not needed any more.
     pub fn close(&mut self) -> Option<Arc<Segment>> {
         self.closed = true;
@@ -172,9 +194,9 @@ impl State {
         self.spare.take()
     }
 
-    /// The segment to sync next: the oldest that was left, else the current one where it has news.
+    /// The segment to sync next: the oldest that was left, else the current one where it has news or has `failed`.
     pub fn due(&self) -> Option<Held> {
-        let current = self.current.as_ref().filter(|held| held.records > held.synced);
+        let current = self.current.as_ref().filter(|held| held.failed || held.records > held.synced);
         self.left.front().or(current).cloned()
     }
 

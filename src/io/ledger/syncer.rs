@@ -3,11 +3,10 @@
 //! A round syncs all that is unsynced, oldest first, and then says so: in the segment's header, for readers, and to calls that
 //! wait. After a failed `fdatasync` the kernel may have dropped the pages and call them clean, so that file is never synced again: its
 //! records go to a copy, the copy is synced, and then takes the file's name. Records keep their places, and at each step the
-//! file of that name has all of them. A failed step is told in the status and done again after [`RETRY`], for ever.
+//! file of that name has all of them. A file that was removed, or moved away, gets a copy in the same way: each second a round looks
+//! whether the open files are at their paths. A failed step is told in the status and done again after [`RETRY`], for ever.
 
-use std::fs::DirBuilder;
-use std::io::Result;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::files::at;
 use super::name::SegmentName;
 use super::parts::Parts;
+use super::place::{Home, found, is_removed};
 use super::segment::{Segment, remove};
 use super::state::Held;
 
@@ -25,6 +25,8 @@ pub(super) const GROUP: Duration = Duration::from_millis(5);
 pub(super) const HURRY: Duration = Duration::from_millis(2);
 /// From a failed step to its repetition: four times within the second in which a disk with room again must be noticed.
 pub(super) const RETRY: Duration = Duration::from_millis(250);
+/// From one look at the files' names to the next.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest pause; an append ends it.
 const IDLE: Duration = Duration::from_secs(1);
 /// Rounds of trying to put the last records on disk when a worker ends.
@@ -40,20 +42,26 @@ pub struct Syncer {
     names: bool,
     /// The same of the folder's own name.
     folder: bool,
-    /// No step is tried before: one for making segments, one for syncing them.
-    retry: [Option<Instant>; 2],
+    home: Home,
+    /// No step is done before.
+    retry: [Option<Instant>; 3],
 }
 
 const MAKE: usize = 0;
 const SYNC: usize = 1;
+const LOOK: usize = 2;
+/// From a step that succeeded to its next time; `None`: each round.
+const EVERY: [Option<Duration>; 3] = [None, None, Some(LOOK_EVERY)];
 
 impl Syncer {
     pub(super) fn new(shared: Arc<Parts>) -> Self {
-        Self { shared, next: 0, names: false, folder: true, retry: [None; 2] }
+        let home = Home::new(&shared.dir);
+        Self { shared, next: 0, names: false, folder: true, home, retry: [None; 3] }
     }
 
     /// One round. Returns the time until the next is due; an append, or a call that waits, may ask for it earlier.
     pub fn work(&mut self, now: Instant) -> Duration {
+        self.step(LOOK, now, Self::look);
         self.step(SYNC, now, Self::sync);
         self.step(MAKE, now, Self::provide);
         if self.shared.state().unsynced() > 0 {
@@ -78,6 +86,9 @@ impl Syncer {
                 break;
             }
         }
+        if result.is_err() && self.home.make_again(&*self.shared.files).is_ok() {
+            result = self.sync();
+        }
         self.shared.tell(SYNC, result.as_ref().err());
         self.shared.end_of_syncs();
         result
@@ -91,15 +102,82 @@ impl Syncer {
         self.retry[step] = Some(now + RETRY);
         let result = work(self);
         if result.is_ok() {
-            self.retry[step] = None;
+            self.retry[step] = EVERY[step].map(|pause| now + pause);
         }
         self.shared.tell(step, result.as_ref().err());
+    }
+
+    /// Looks whether each open file is at its path, and writes those that are not there anew. Where that fails, calls are refused.
+    fn look(&mut self) -> Result<()> {
+        let files = self.shared.state().files();
+        let looked = files.iter().try_for_each(|segment| self.put_back(segment));
+        self.shared.state().set_displaced(looked.is_err());
+        looked
+    }
+
+    fn put_back(&mut self, segment: &Segment) -> Result<()> {
+        if self.is_lost(segment)? {
+            // The folder may be another one, whose own name is not on disk.
+            self.folder = true;
+            return match self.lose(segment) {
+                Some(due) => self.replace(&due),
+                None => self.renew_spare(segment),
+            };
+        }
+        if found(&*self.shared.files, &segment.path(&self.shared.dir))? == Some(segment.inode) {
+            return Ok(());
+        }
+        self.home.check(&*self.shared.files)
+    }
+
+    /// Whether a file has lost its name. One that was moved along with the folder has not: it comes back with it.
+    fn is_lost(&mut self, segment: &Segment) -> Result<bool> {
+        let path = segment.path(&self.shared.dir);
+        if found(&*self.shared.files, &path)? == Some(segment.inode) {
+            return Ok(false);
+        }
+        Ok(is_removed(&segment.file)? || self.home.check(&*self.shared.files).is_ok())
+    }
+
+    /// Ends the use of a file that has lost its name. Returns its records; `None` for the spare.
+    fn lose(&self, segment: &Segment) -> Option<Held> {
+        let mut is_news = false;
+        let due = self.shared.held(segment.name.number, |held| {
+            is_news = !std::mem::replace(&mut held.failed, true);
+            // Its synced records went with the name.
+            held.synced = 0;
+            held.clone()
+        });
+        if is_news {
+            self.note_loss(segment);
+        }
+        due
+    }
+
+    fn note_loss(&self, segment: &Segment) {
+        let text = "this file was removed or moved while it was written: its records go to a new one";
+        self.shared.note_failure(at(&segment.path(&self.shared.dir), Error::new(ErrorKind::NotFound, text)));
+    }
+
+    /// Makes the spare's file anew. It is the spare before it has its name: records of that time go with it.
+    fn renew_spare(&mut self, lost: &Segment) -> Result<()> {
+        let spare = Arc::new(self.draft(lost.name)?);
+        self.sync_draft(&spare)?;
+        if !self.shared.state().renew_spare(&spare) {
+            self.discard(&spare);
+            return Err(at(&lost.path(&self.shared.dir), ErrorKind::Interrupted.into()));
+        }
+        self.names = true;
+        let path = spare.path(&self.shared.dir);
+        let renamed = self.shared.files.rename(&self.shared.dir.join(spare.name.draft()), &path);
+        renamed.map_err(|error| at(&path, error))?;
+        self.note_loss(lost);
+        Ok(())
     }
 
     /// Makes the segments that are wanted.
     fn provide(&mut self) -> Result<()> {
         while self.shared.state().wants_segment() {
-            make_dir(&self.shared.dir)?;
             let name = self.name(self.next);
             let segment = self.draft(name)?;
             self.sync_draft(&segment)?;
@@ -132,6 +210,12 @@ impl Syncer {
                 if std::mem::replace(&mut failed, true) {
                     return Err(error);
                 }
+                continue;
+            }
+            // The last sync of a file that is left: nobody holds its records afterwards.
+            let is_left = !self.shared.state().is_current(due.number());
+            if is_left && self.is_lost(&due.segment)? {
+                self.lose(&due.segment);
                 continue;
             }
             let mut state = self.shared.state();
@@ -193,7 +277,8 @@ impl Syncer {
         Ok(())
     }
 
-    fn draft(&self, name: SegmentName) -> Result<Segment> {
+    fn draft(&mut self, name: SegmentName) -> Result<Segment> {
+        self.home.check(&*self.shared.files)?;
         Segment::draft(&*self.shared.files, &self.shared.dir, self.shared.store, name)
     }
 
@@ -227,9 +312,4 @@ impl Syncer {
     fn name(&self, number: u32) -> SegmentName {
         SegmentName { life: self.shared.life, slot: self.shared.slot, number }
     }
-}
-
-/// Makes the folder, for the gateway's user alone.
-pub(super) fn make_dir(dir: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| at(dir, error))
 }

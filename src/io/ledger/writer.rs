@@ -15,8 +15,9 @@ use aigw_core::entry::record::{Payload, RecordKind};
 
 use super::files::{Disk, Files};
 use super::parts::{OnDisk, Parts};
+use super::place::make_dir;
 use super::state::Position;
-use super::syncer::{GROUP, HURRY, RETRY, Syncer, make_dir};
+use super::syncer::{GROUP, HURRY, RETRY, Syncer};
 use crate::store::StoreId;
 
 /// An append without a claim, where every place that is left has been claimed: a defect of its caller.
@@ -37,7 +38,7 @@ pub struct LedgerStatus {
     pub room: u64,
     /// Places among them that calls in flight have claimed.
     pub reserved: u64,
-    /// Files whose sync failed.
+    /// Files whose sync failed, or whose name was lost.
     pub failures: u64,
     /// The last of them, with its error.
     pub last_failure: Option<String>,
@@ -49,6 +50,53 @@ pub struct LedgerStatus {
     pub room_error: Option<String>,
     /// Why records cannot be put on disk; `None` while they can.
     pub sync_error: Option<String>,
+    /// Why a file that was removed or moved cannot be written anew: no call is admitted. `None` while all are in their places.
+    pub place_error: Option<String>,
+}
+
+/// The effect of a ledger on calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerState {
+    /// Calls are admitted.
+    Well = 0,
+    /// It has no room for another record, and no segment can be made: calls are refused.
+    Full = 1,
+    /// Records cannot be put on disk; calls are admitted while there is room.
+    Failing = 2,
+    /// A file was removed or moved and cannot be written anew: calls are refused.
+    Displaced = 3,
+}
+
+impl LedgerState {
+    /// Whether no new call is admitted.
+    pub fn refuses(self) -> bool {
+        matches!(self, Self::Full | Self::Displaced)
+    }
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Full => "full",
+            Self::Failing => "failing",
+            Self::Displaced => "displaced",
+        }
+    }
+}
+
+impl LedgerStatus {
+    /// The worst of it. More claims than room for a moment, while a segment is being made, are nothing to tell.
+    pub fn state(&self) -> LedgerState {
+        if self.place_error.is_some() {
+            LedgerState::Displaced
+        } else if self.room <= self.reserved && self.room_error.is_some() {
+            LedgerState::Full
+        } else if self.sync_error.is_some() {
+            LedgerState::Failing
+        } else {
+            LedgerState::Well
+        }
+    }
 }
 
 /// Writes the records of one worker. Dropped, it is closed.
@@ -138,7 +186,8 @@ impl LedgerWriter {
 
     /// How it stands.
     pub fn status(&self) -> LedgerStatus {
-        let [room_error, sync_error] = self.shared.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let [room_error, sync_error, place_error] =
+            self.shared.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let last_failure = self.shared.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let state = self.shared.state();
         LedgerStatus {
@@ -153,6 +202,7 @@ impl LedgerWriter {
             panics: self.shared.panics.load(Ordering::Relaxed).into(),
             room_error,
             sync_error,
+            place_error,
         }
     }
 

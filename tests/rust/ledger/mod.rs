@@ -326,6 +326,10 @@ impl Files for PowerDisk {
         })
     }
 
+    fn metadata(&self, path: &Path) -> Result<fs::Metadata> {
+        self.call(|_| fs::metadata(path))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.call(|_| fs::rename(from, to))
     }

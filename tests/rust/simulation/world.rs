@@ -38,7 +38,7 @@ pub struct Worker {
 /// The owner of a slot.
 pub enum Slot {
     Free,
-    Running(Worker),
+    Running(Box<Worker>),
     Left(Left),
 }
 
@@ -169,7 +169,8 @@ impl<'a> World<'a> {
         let (first, writer, syncer) = self.writer(u8::try_from(slot).unwrap());
         let space = Arc::new(Space::new(self.memory, first, writer, Arc::clone(&self.disk)));
         let admitter = Admitter::new(Arc::clone(&space));
-        self.slots[slot] = Slot::Running(Worker { life: first.life, space, admitter, syncer, calls: Vec::new() });
+        self.slots[slot] =
+            Slot::Running(Box::new(Worker { life: first.life, space, admitter, syncer, calls: Vec::new() }));
     }
 
     /// A step of a worker, which may be its last.

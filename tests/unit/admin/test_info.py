@@ -80,6 +80,10 @@ def test_probes_answer_by_state(gateway: Gateway) -> None:
     behind = gateway.client.get("/readyz?verbose")
     assert (behind.status_code, "[+]snapshot ok" in behind.text) == (200, False)
     assert "[!]snapshot behind the store: [Errno 28] No space left on device" in behind.text
+    for state, status in {"failing": 200, "full": 503, "displaced": 503, "well": 200}.items():
+        gateway.publisher.ledger_state = state
+        told = gateway.client.get("/readyz?verbose")
+        assert (told.status_code, "[-]ledger" in told.text) == (status, status == 503)
     gateway.publisher.silent_ms = 2000
     assert "[-]workers failed" in gateway.client.get("/readyz").text
     assert [worker["state"] for worker in gateway.call("GET", "/status")["workers"]] == ["silent"], "one truth"
