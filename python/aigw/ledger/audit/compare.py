@@ -27,7 +27,7 @@ PAUSE_S: Final = 0.1
 _MOST_NAMED: Final = 3
 """Counters of one limit that a text names."""
 _SET_BACK: Final = "the wall clock was set back, so the times of entries do not tell their window"
-_AHEAD: Final = "the wall clock was ahead, and has begun a later window"
+_AHEAD: Final = "the wall clock was ahead and has begun this window, in which calls of now count, too"
 
 
 def check_counters(
@@ -134,7 +134,7 @@ class _Seen:
                 self.unsure[_SET_BACK].append(found)
             else:
                 wrong.append(found)
-        return wrong + self._compare_later(earlier, high)
+        return wrong + self._compare_later(earlier)
 
     def _turned_over(self, column: Column) -> list[Turn]:
         """The ranges of time told twice that are within the column's window in part, or that it is within."""
@@ -146,16 +146,15 @@ class _Seen:
             and not column.start <= one.low <= one.high <= column.end
         ]
 
-    def _compare_later(self, earlier: Entries, high: Mapping[Place, int]) -> list[_Found]:
-        wrong = []
+    def _compare_later(self, earlier: Entries) -> list[_Found]:
+        wrong = list[_Found]()
         for column, places in self._later.items():
             has_cuts = {column.start, column.end} <= {*self._recount.cuts}
             least = self._sums(earlier.sums, {column.number: self._recount.parts(column.start, column.end)})
             for place, (taken, held) in places.items():
-                if has_cuts and least.get(place, 0) > taken and not column.shadow:
-                    wrong.append(_Found(place, column, least.get(place, 0), taken, held))
-                else:
-                    self.unsure[_AHEAD].append(_Found(place, column, high.get(place, 0), taken, held))
+                found = _Found(place, column, least.get(place, 0), taken, held)
+                is_less = has_cuts and found.ledger > taken and not column.shadow
+                (wrong if is_less else self.unsure[_AHEAD]).append(found)
         return wrong
 
     def _sums(self, sums: Sums, parts: Mapping[int, frozenset[int]]) -> dict[Place, int]:
