@@ -58,6 +58,8 @@ def unread(store: LedgerReader, source: Source) -> Unread:
     for info in infos:
         at, done, damage = known.get(info[:3], (0, info[:3] in forgotten, None))
         if done:
+            if info[:3] in known and (late := _late(source, info[:3], at)) is not None:
+                faults[info[:3]] = late
             continue
         if (older := older_copy(info, at)) is not None:
             faults[info[:3]] = older
@@ -69,6 +71,20 @@ def unread(store: LedgerReader, source: Source) -> Unread:
         if fault is not None and (damage is None or not is_readable):
             faults[info[:3]] = fault
     return Unread(entries, any(info.live for info in infos), faults, unreadable)
+
+
+def _late(source: Source, key: Key, at: int) -> str | None:
+    """The text about records of a stored segment that the compactor will never read; None without any."""
+    try:
+        end = max((read[3] for read in records_from(source, key, at, AT_ONCE)), default=at)
+    except OSError:
+        return None  # everything that the ledger wanted of it is stored
+    if end <= at:
+        return None
+    return (
+        f"records from {at} on were never read: the file grew after its end was stored, as one that was out of its folder meanwhile;"
+        " keep a copy of it, since it is removed once its worker ends"
+    )
 
 
 def _rest(source: Source, key: Key, at: int) -> tuple[int, str | None, bool]:

@@ -268,6 +268,23 @@ def test_a_segment_that_is_gone_before_it_was_read_is_named(
     assert row["check"] == "segments" and "record 20" in row["message"]
 
 
+def test_records_behind_the_stored_end_of_a_segment_are_named_and_in_no_sum(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of a living worker was away, was stored as an ended one, and came back longer."""
+    served(ledger, counters, many(5, 20))
+    file = ledger.source.files[LIFE, 0, 0]
+    file.end = 20
+    ledger.round()
+    assert audited(ledger, counters, monkeypatch).equal
+    served(ledger, counters, [entry(limit_set=1, input=10, output=5) for _ in range(5)])
+    assert ledger.round() == 0
+    report = audited(ledger, counters, monkeypatch)
+    assert ordered(report.differences) == {"segments", "counters"}
+    (text,) = (row["message"] for row in report.differences if row["check"] == "segments")
+    assert "records from 20 on were never read" in text
+
+
 def test_a_damaged_segment_is_named_before_it_is_stored(
     ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
