@@ -13,6 +13,7 @@ from typing import BinaryIO, Final, NamedTuple
 _HEADER: Final = 32
 _FRAME: Final = 24
 _MAGIC: Final = (0x377F0682, 0x377F0683)
+_LEAST_PAGE: Final = 512
 _COUNTER_AT: Final = 24
 """Bytes before the change counter in a file's first page."""
 
@@ -57,19 +58,19 @@ def _read(log: BinaryIO) -> Log | None:
     if len(header) < _HEADER:
         return None
     magic, _, page_bytes, _, *salts = unpack(">6I", header[:24])
-    if magic not in _MAGIC:
+    if magic not in _MAGIC or page_bytes < _LEAST_PAGE:
         return None
     found, pages, counters = Log(page_bytes, set(), 0, []), list[int](), list[int]()
     while len(frame := log.read(_FRAME)) == _FRAME:
         page, end, *of = unpack(">4I", frame[:16])
         if of != salts:
             break  # of the log before this one
+        # SQLite writes a frame's header and its page by two writes: a kill or a full disk between them leaves a part.
+        if len(body := log.read(page_bytes)) < page_bytes:
+            break
         pages.append(page)
         if page == 1:
-            counters += unpack(">I", log.read(_COUNTER_AT + 4)[_COUNTER_AT:])
-            log.seek(page_bytes - _COUNTER_AT - 4, os.SEEK_CUR)
-        else:
-            log.seek(page_bytes, os.SEEK_CUR)
+            counters += unpack(">I", body[_COUNTER_AT : _COUNTER_AT + 4])
         if end:
             found.pages.update(pages)
             found.counters.extend(counters)

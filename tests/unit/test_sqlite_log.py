@@ -91,6 +91,29 @@ def test_a_files_own_log_is_never_doubted(
     one.close()
 
 
+def test_a_log_that_is_cut_anywhere_in_its_last_frames_is_not_doubted(tmp_path: Path) -> None:
+    """A kill or a full disk cuts it between two writes. Both frames are of the first page, with the change counter."""
+    one = File(tmp_path / "one.db")
+    one.step("insert", 5)
+    for version in (7, 8):
+        one.run(f"PRAGMA user_version={version}")
+    left = one.killed(tmp_path / "killed")
+    log = left.with_name("one.db-wal")
+    whole = log.read_bytes()
+    frame = 24 + int.from_bytes(whole[8:12])
+    assert [whole[at : at + 4] for at in (len(whole) - 2 * frame, len(whole) - frame)] == [(1).to_bytes(4)] * 2
+    for end in range(len(whole) - 2 * frame, len(whole) + 1):
+        log.write_bytes(whole[:end])
+        assert not is_doubtful(left), end
+    for at, version in ((2 * frame - 1, 0), (frame + 27, 0), (frame - 27, 7), (1, 7), (0, 8)):
+        log.write_bytes(whole[: len(whole) - at])
+        assert not is_doubtful(left)
+        with contextlib.closing(sqlite3.connect(f"file:{left}?mode=ro", uri=True)) as cut:
+            assert cut.execute("PRAGMA user_version").fetchone() == (version,)
+        left.with_name("one.db-shm").unlink(missing_ok=True)
+    one.close()
+
+
 def test_a_backup_beside_the_log_of_the_lost_file_is_refused_and_stays(tmp_path: Path) -> None:
     one = File(tmp_path / "one.db")
     one.step("insert", 60)
