@@ -110,6 +110,7 @@ def open_for_reading(data: Path) -> LedgerReader:
     path = data / FILE
     if not path.is_file():
         raise ConfigError(_absent(path))
+    sqlite.check_log(path, CALLED)
     reader = LedgerReader(path, sqlite.open_read_only(path))
     with reader.reading() as connection:
         is_empty = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0

@@ -120,6 +120,39 @@ def test_the_ledger_is_readable_during_its_writer_and_after_it(ledger: Ledger) -
         ledger.store.close()
 
 
+def test_a_backup_beside_the_log_of_the_lost_ledger_is_not_read(ledger: Ledger, tmp_path: Path) -> None:
+    data = tmp_path / "restored"
+    path = data / "ledger" / "ledger.db"
+    path.parent.mkdir(parents=True)
+
+    def calls(count: int) -> None:
+        for _ in range(count):
+            ledger.source.append(entry())
+        ledger.round()
+
+    calls(10)
+    with contextlib.closing(sqlite3.connect(ledger.path)) as lost:
+        with contextlib.closing(sqlite3.connect(path)) as backup:
+            lost.backup(backup)
+        calls(4096)
+        lost.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    calls(4096)
+    log = path.with_name("ledger.db-wal")
+    log.write_bytes(ledger.path.with_name(log.name).read_bytes())
+    before = path.read_bytes()
+    with pytest.raises(
+        StoreError, match="the ledger .* and the log beside it are not of one file: .* move ledger.db-wal"
+    ):
+        open_for_reading(data)
+    assert path.read_bytes() == before
+    for file in path.parent.glob("ledger.db-*"):
+        file.unlink()
+    reader = open_for_reading(data)
+    with reader.reading() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(tables.events)) == 10
+    reader.close()
+
+
 def test_an_event_takes_less_than_200_bytes(ledger: Ledger) -> None:
     for n in range(20_000):
         ledger.source.append(entry(consumer=1 + n % 39, input=n, output=n, price=n * 1000, cost=n * 999))
