@@ -360,6 +360,20 @@ def test_a_clock_that_was_set_back_within_a_window_is_compared(
     assert not audited(ledger, counters, monkeypatch).equal
 
 
+def test_a_clock_that_was_set_back_hundreds_of_times_is_compared(
+    ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite bounds the depth of an expression to 1,000."""
+    for at in range(NOON - 4000, NOON - 4000 + 600 * 4, 4):
+        at_times(ledger, at + 2, at)
+    ledger.round()
+    counters.columns = [(*COLUMNS[1][:5], DAY, DAY + 86400, False)]
+    counters.taken[REQUESTS, 1] = 1201
+    report = audited(ledger, counters, monkeypatch)
+    (row,) = report.differences
+    assert (row["ledger"], row["counters"]) == (1200, 1201) and report.not_compared == []
+
+
 def test_a_time_that_two_workers_of_one_slot_told_is_known(
     ledger: Ledger, counters: FakeCounters, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,8 @@ def check_counters(
             return
         starts = sorted({column.start for column in columns})
         windows = [(column.start, column.end) for column in columns] + [(one[4], one[5]) for one in known]
-        cuts = sorted({time for window in (*windows, *(turned or ())) for time in window})
+        crossing = [one for one in turned or () if any(_is_over(one, *window) for window in windows)]
+        cuts = sorted({time for window in (*windows, *crossing) for time in window})
         if recount is None or (recount.cuts, recount.starts) != (cuts, starts):
             recount = Recount(cuts, starts, store, source)
         earlier = recount.now()
@@ -59,7 +60,7 @@ def check_counters(
         later = recount.now()
         # A window that ended meanwhile is compared by the next audit.
         same = [column for column in columns if column in map(Column._make, later_columns) and column.end > now()]
-        seen = _Seen(same, sets(), recount, counted, turned or ())
+        seen = _Seen(same, sets(), recount, counted, crossing)
         wrong = seen.differences(earlier, later)
         if wrong and turned is None:
             turned = turns(store, source, cuts[0], now())
@@ -138,13 +139,7 @@ class _Seen:
 
     def _turned_over(self, column: Column) -> list[Turn]:
         """The ranges of time told twice that are within the column's window in part, or that it is within."""
-        return [
-            one
-            for one in self._turned
-            if one.low < column.end
-            and column.start < one.high
-            and not column.start <= one.low <= one.high <= column.end
-        ]
+        return [one for one in self._turned if _is_over(one, column.start, column.end)]
 
     def _compare_later(self, earlier: Entries) -> list[_Found]:
         wrong = list[_Found]()
@@ -160,6 +155,12 @@ class _Seen:
     def _sums(self, sums: Sums, parts: Mapping[int, frozenset[int]]) -> dict[Place, int]:
         columns = [self.columns[number] for number in parts]
         return by_place(sums, columns, self._sets, lambda part, column: part in parts[column.number])
+
+
+def _is_over(turn: Turn, start: int, end: int) -> bool:
+    """Whether the range crosses an edge of a window: no other one changes the window's entries. Ranges are disjoint, so few cross one,
+    and SQLite bounds the cuts of a query (about 1,000)."""
+    return turn.low < start < turn.high or turn.low < end < turn.high
 
 
 def _is_gone(column: Column, recount: Recount) -> bool:
