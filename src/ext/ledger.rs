@@ -47,9 +47,11 @@ impl Ledger {
                 let end = match segment.records {
                     _ if segment.is_spare => Some(0),
                     Some(records) => Some(records),
+                    // A file that was moved away and back, or restored: its owner may put its own in this place yet.
+                    None if life.is_alive || self.cells.is_alive(life.slot, life.life)? => None,
                     // Nobody writes it any more: it ends where its last record does. A file that cannot be read has its error where its
                     // records are read, and the others go on.
-                    None if !segment.is_owned && segment.error.is_none() => {
+                    None if segment.error.is_none() => {
                         self.segments.read(name, segment.synced, SEGMENT_RECORDS).ok().map(|read| read.next)
                     }
                     None => None,

@@ -121,6 +121,29 @@ def test_removed_segments_are_written_anew_and_no_call_is_refused(serving: Servi
     serving.balances()
 
 
+def test_segments_that_come_back_in_place_of_their_new_files_end_nothing(serving: Serving) -> None:
+    """The writers put theirs in that place again, and readers wait for the rest of it."""
+
+    async def move(run: Serving) -> None:
+        away = run.data.parent / "away"
+        away.mkdir()
+        moved = list(run.ledger.glob("*.segment"))
+        for path in moved:
+            path.rename(away / path.name)
+        for path in moved:
+            await eventually(path.exists, "its writer has made it anew")
+        await run.more(20)
+        for path in moved:
+            (away / path.name).replace(path)
+        await run.more(50)
+
+    serving.under_load(move)
+    assert serving.clients.ends["503"] == 0
+    serving.balances()
+    serving.world.gateway.process.end()
+    serving.balances()
+
+
 @pytest.mark.parametrize("part", [".", "ledger"])
 def test_folder_that_is_moved_and_put_back_goes_on_without_a_restart(serving: Serving, part: str) -> None:
     async def move(run: Serving) -> None:

@@ -47,8 +47,8 @@ pub(super) struct BodyReader {
     seen: u64,
     /// Pieces that came.
     pieces: u64,
-    /// A piece came since the silence was last looked at.
-    came: bool,
+    /// When the last piece came; before it, the begin of the reading.
+    came_at: Instant,
     /// The next piece is asked for at the next beat.
     waits: bool,
     /// Most bytes of the body.
@@ -112,7 +112,10 @@ impl BodyReader {
         claim: Claim,
     ) -> PyResult<Self> {
         let form = match length {
-            BodyLength::Known(bytes) if bytes > GATHERED => Form::Pieces(bytes),
+            // No memory is claimed for a body that is thrown away, so the server must not gather it.
+            BodyLength::Known(bytes) if bytes > GATHERED || matches!(purpose, Purpose::Discard(_)) => {
+                Form::Pieces(bytes)
+            }
             BodyLength::Known(_) | BodyLength::None => Form::Gathered,
             BodyLength::Chunked => Form::Chunks,
         };
@@ -127,7 +130,7 @@ impl BodyReader {
         };
         let now = Instant::now();
         let (silence, silent_at, deadline) = (within.silence, now + within.silence, now + within.total);
-        let (seen, pieces, came, waits, ending) = (0, 0, false, false, false);
+        let (seen, pieces, waits, ending) = (0, 0, false, false);
         Ok(Self {
             purpose,
             future: None,
@@ -136,7 +139,7 @@ impl BodyReader {
             claim,
             seen,
             pieces,
-            came,
+            came_at: now,
             waits,
             most,
             silence,
@@ -168,7 +171,7 @@ impl BodyReader {
         self.future = None;
         self.seen = self.seen.saturating_add(piece.len() as u64);
         self.pieces += 1;
-        self.came = true;
+        self.came_at = Instant::now();
         if self.seen > self.most {
             return Progress::Refused(Reason::BodyTooLarge);
         }
@@ -186,7 +189,9 @@ impl BodyReader {
             Form::Chunks if self.pieces > CHUNKS + self.seen / CHUNK => Progress::Refused(Reason::BodyInPieces),
             Form::Chunks => {
                 self.ending = piece.is_empty();
-                let is_small = piece.len() < SMALL_CHUNK && self.pieces > AT_ONCE && !self.ending;
+                // The server hands a large chunk over in pieces, of which the last may be small.
+                let are_small = self.seen < self.pieces.saturating_mul(SMALL_CHUNK as u64);
+                let is_small = piece.len() < SMALL_CHUNK && are_small && self.pieces > AT_ONCE && !self.ending;
                 match is_small && !turns.take(self.claim.holder(), self.is_discarded()) {
                     true if self.is_discarded() => Progress::Refused(Reason::BodyInPieces),
                     waits => self.next(waits),
@@ -247,14 +252,16 @@ impl BodyReader {
     /// bytes came.
     pub(super) fn is_overdue(&mut self, now: Instant, client: Option<ClientConnection>) -> bool {
         let silence = self.silence;
-        if self.waits || std::mem::take(&mut self.came) {
-            // The next piece may be here: the silence is the reader's.
+        if self.waits {
+            // A piece came since the last beat, and the next may be here: the silence is the reader's.
             self.silent_at = now + silence;
         }
         if now > self.deadline || now <= self.silent_at {
             return now > self.deadline;
         }
-        match client.and_then(socket::quiet) {
+        // A worker that stood still takes its pieces later than they came.
+        let since_piece = now.saturating_duration_since(self.came_at);
+        match client.and_then(socket::quiet).map(|quiet| quiet.min(since_piece)) {
             Some(quiet) if quiet < silence => {
                 self.silent_at = now + silence.saturating_sub(quiet);
                 false

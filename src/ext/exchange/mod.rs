@@ -192,11 +192,16 @@ impl Exchange {
                     }
                 }
             }
-            BodyLength::Chunked if own.phase() == Phase::Head && Self::enter(this) => {
+            BodyLength::Chunked if !own.head.expects_continue() && own.phase() == Phase::Head && Self::enter(this) => {
                 let within = Within { silence: DISCARD_FOR, total: DISCARD_FOR };
                 Self::read(this, Purpose::Discard(Some(answer)), DISCARD_BYTES, within, own.no_claim())
             }
-            BodyLength::Known(_) if !own.head.expects_continue() && own.phase() == Phase::Head && Self::enter(this) => {
+            BodyLength::Known(_)
+                if !own.head.expects_continue()
+                    && own.phase() == Phase::Head
+                    && own.shared.has_room()
+                    && Self::enter(this) =>
+            {
                 answer.close = true;
                 protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive())?;
                 Self::read(this, Purpose::Discard(None), LINGER_BYTES, LINGER, own.no_claim())
@@ -274,8 +279,8 @@ impl Exchange {
     fn body_refused(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
         let own = this.get();
         let reads_on = |body: &&mut BodyReader| match reason {
-            Reason::BodyTooLarge | Reason::BodyMemory | Reason::Overloaded => true,
-            Reason::BodyTimeout => body.is_discarded(),
+            Reason::BodyTooLarge | Reason::BodyMemory | Reason::Overloaded => own.shared.has_room(),
+            Reason::BodyTimeout => body.is_discarded() && own.shared.has_room(),
             _ => false,
         };
         let discard = |body: &mut BodyReader| body.discard(LINGER_BYTES, LINGER);

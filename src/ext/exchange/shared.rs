@@ -107,6 +107,11 @@ impl<E: PyClass> Shared<E> {
         Some(index)
     }
 
+    /// Whether an exchange may stay in flight only to read a refused body: requests come first, and have half of the places.
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight.count() < self.settings.max_in_flight / 2
+    }
+
     /// The exchange at an index is over.
     pub(super) fn leave(&self, index: u32) {
         self.worker.in_flight().fetch_sub(1, Ordering::Relaxed);

@@ -230,6 +230,14 @@ impl ControlCells {
         Ok(slots.into_iter().any(|(number, words)| number == slot && slots::is_left_by(words, life)))
     }
 
+    /// Whether the worker that started at `life` with this slot still runs.
+    pub fn is_alive(&self, slot: u8, life: u64) -> io::Result<bool> {
+        let of_life = |(number, words): &(u8, &WordMap)| *number == slot && slots::is_left_by(words, life);
+        let Some((number, words)) = self.open_slots()?.into_iter().find(of_life) else { return Ok(false) };
+        let _alone = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(!slots::is_left(&self.dir, number, words)?)
+    }
+
     /// The slots in use, without those whose owner is known to be dead.
     pub fn slots(&self) -> io::Result<Vec<SlotReport>> {
         let (now, slots) = (machine_millis(), self.open_slots()?);

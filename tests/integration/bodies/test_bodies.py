@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2 as httpx
@@ -131,24 +132,41 @@ def test_a_chunked_body_over_the_cap_is_refused(gate: Gateway, kept: Upstream) -
 
 
 @pytest.mark.parametrize("target", ["/open", "/keyed", "/spent"])
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("chunk_bytes", [0, 8 * 1024, 64 * 1024])
 def test_a_client_that_writes_all_of_a_large_body_reads_its_refusal(
-    gate: Gateway, kept: Upstream, target: str, chunked: bool
+    gate: Gateway, kept: Upstream, target: str, chunk_bytes: int
 ) -> None:
-    """Twice the cap for a tier that takes less, or more than a refusal keeps a connection for. The client reads nothing before the end."""
-    size = (CAP if target != "/open" else 2 * CAP) - len(PIECE)
-    begin, piece = (head(target), chunk(PIECE)) if chunked else (head(target, length=size), PIECE)
-    for _ in range(5):
+    """More than a refusal keeps a connection for, and more than a body may have. The client reads nothing before the end."""
+    size = 6 * CAP
+    begin = head(target) if chunk_bytes else head(target, length=size)
+    body = chunk(b"a" * chunk_bytes) * (size // chunk_bytes) + chunk(b"") if chunk_bytes else b"a" * size
+    for _ in range(3):
         with Connection(gate.proxy) as connection:
-            connection.send(begin)
-            for _ in range(size // len(PIECE)):
-                connection.send(piece)
-            if chunked:
-                connection.send(chunk(b""))
+            connection.send(begin + body)
             answer = connection.answer()
             check_refusal(answer, *({"/open": (413, TOO_LARGE)} | REFUSALS)[target])
             assert answer.one("connection") == "close" and connection.ended()
     check_nothing_came(gate, kept)
+
+
+def test_slow_bodies_of_refused_requests_leave_half_of_the_places(tmp_path: Path, running: Upstream) -> None:
+    gateway = start(tmp_path / "data", running, max_in_flight="10")
+    stop = threading.Event()
+    try:
+        with ExitStack() as stack:
+            slow = [stack.enter_context(Connection(gateway.proxy)) for _ in range(20)]
+            for connection in slow:
+                check_refusal(connection.ask(head("/keyed", length=CAP) + b"a"), *REFUSALS["/keyed"])
+            dripping = [drip(connection, stop, b"a", 1000) for connection in slow]
+            with Connection(gateway.proxy) as connection:
+                for _ in range(20):
+                    assert connection.ask(get("/open/other")).status == 200
+            stop.set()
+            for thread in dripping:
+                thread.join()
+    finally:
+        stop.set()
+        gateway.process.end()
 
 
 def test_nobody_who_expects_100_is_told_to_send_too_much(gate: Gateway, kept: Upstream) -> None:

@@ -11,6 +11,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.integration.reload.conftest import KEY, WITHIN_S, Reloading, write
+from tests.support.processes import wait_until
 
 
 def _bomb() -> str:
@@ -63,6 +64,11 @@ WRONG: dict[str, tuple[Callable[[Path, str], object], str]] = {
 }  # fmt: skip
 
 
+def rejected(reloading: Reloading) -> list[str]:
+    """The reasons in the log, oldest first."""
+    return [json.loads(line)["why"] for line in reloading.log().splitlines() if '"config_rejected"' in line]
+
+
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_wrong_file_leaves_the_configuration_in_force(reloading: Reloading, kind: str) -> None:
     reloading.restore()
@@ -79,9 +85,9 @@ def test_a_wrong_file_leaves_the_configuration_in_force(reloading: Reloading, ki
     assert reloading.call("nobody").status_code == 401
     assert reloading.metric("aigw_config_reload_success") == ["aigw_config_reload_success 0"]
     assert reloading.history()[0]["error"] == error["message"]
+    # The log follows the status.
+    wait_until(lambda: rejected(reloading)[-1:] == [error["message"]], "the log has the error")
     said = [line for line in reloading.log().splitlines() if '"config_error"' in line]
-    why = [json.loads(line)["why"] for line in reloading.log().splitlines() if '"config_rejected"' in line]
-    assert why[-1] == error["message"]
     assert said and KEY not in reloading.log()
     reloading.restore()
     assert reloading.status() == before
