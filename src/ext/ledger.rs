@@ -106,7 +106,7 @@ impl Ledger {
             let fault = if is_any(LedgerState::Displaced) {
                 let dir = self.segments.dir().display();
                 Some(format!(
-                    "files of the ledger were removed or moved, and cannot be written anew: calls are refused with 503 until the folder {dir} is there again. Put it back; where it is lost, make it anew (mkdir -p {dir})"
+                    "files of the ledger were removed or moved, and cannot be written anew (the log line ledger_refuses says why): calls are refused with 503 until the folder {dir} is there again. Put it back; where it is lost, make it anew (mkdir -p {dir})"
                 ))
             } else if is_any(LedgerState::Full) {
                 Some("the disk of the data folder is full: calls are refused with 503 until there is room for the ledger".to_owned())
