@@ -28,6 +28,7 @@ from aigw.ledger.losses import (
     OlderCopy,
     accept,
     is_accepted,
+    lacking,
     note_older,
     read_losses,
     read_older,
@@ -330,7 +331,7 @@ class Compactor:
 
     def _compare_height(self) -> None:
         """Tell of a `ledger.db` that has fewer events than the ledger had, once the segments are stored. New events make nothing good."""
-        had, has = self._store.height.read(), self._restored
+        had, has = self._store.height.read(), self._restored + lacking(self._older)
         if had > has:
             with self._store.writing() as connection:
                 note_older(connection, had, has)
@@ -341,9 +342,10 @@ class Compactor:
 
     def _note_height(self) -> None:
         self._height_due = self._clock() + HEIGHT_S
-        if self._height is not None and self._height != self._next_event - 1:
-            self._height = self._next_event - 1
-            self._store.height.write(self._height)
+        now = self._next_event - 1 + lacking(self._older)
+        if self._height is not None and self._height != now:
+            self._height = now
+            self._store.height.write(now)
 
     def status(self) -> LedgerStatus:
         """The state for `GET /status`. Raises nothing."""
@@ -367,8 +369,8 @@ class Compactor:
             )
         if older := [copy for copy in self._older if not copy.accepted_at]:
             return (
-                f"ledger.db was restored from a backup: {older[-1].message}. Stop the gateway and restore the newest copy; where there is none,"
-                f" accept the loss: {self._word}"
+                f"ledger.db was restored from a backup: {older[-1].message}. Stop the gateway and restore the newest copy, soon: it lacks the"
+                f" calls that were stored since then. Where there is none, accept the loss: {self._word}"
             )
         if self._damaged:
             key, text = next(iter(sorted(self._damaged.items())))

@@ -1,8 +1,8 @@
 """The number of events that the ledger had, kept beside it: a `ledger.db` that has fewer is an older copy.
 
-In: the number of the newest event, every few seconds. Out: a small file in the data folder, outside of the folder `ledger`, so a restore of the
-ledger leaves it alone. It follows each commit and is never ahead of one. Whoever loses it loses this check and nothing else, so its own
-faults are no faults of the ledger.
+In: the number of the newest event and of all that older copies lost, every few seconds. Out: a small file in the data folder, outside of the
+folder `ledger`, so a restore of the ledger leaves it alone. It follows each commit and is never ahead of one. Whoever loses it loses this check
+and nothing else, so its own faults are no faults of the ledger.
 """
 
 import contextlib

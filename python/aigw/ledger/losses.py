@@ -47,9 +47,9 @@ class OlderCopy(NamedTuple):
     """A `ledger.db` that had fewer events than the ledger had before."""
 
     had: int
-    """Events before."""
+    """Events before, with those that still older copies had lost."""
     has: int
-    """Events of the copy, with those that were still in segments."""
+    """Events of the copy, with those that were still in segments and those that still older copies had lost."""
     accepted_at: int
     """Unix nanoseconds; 0: nobody has accepted it."""
 
@@ -68,10 +68,14 @@ def read_older(connection: sa.Connection) -> list[OlderCopy]:
     return sorted(OlderCopy(int(had), int(has), int(at)) for (_, had), (has, at) in found)
 
 
+def lacking(copies: Iterable[OlderCopy]) -> int:
+    """Events that a ledger lacks since it was replaced by older copies. With its own they are all that were ever stored."""
+    return sum(copy.had - copy.has for copy in copies)
+
+
 def note_older(connection: sa.Connection, had: int, has: int) -> None:
-    """Mark an older copy, unless a run before this one has."""
-    if all(copy.had != had for copy in read_older(connection)):
-        put_meta(connection, f"{_OLDER}{had}", f"{has} 0")
+    """Mark an older copy."""
+    put_meta(connection, f"{_OLDER}{had}", f"{has} 0")
 
 
 def accept(connection: sa.Connection, missing: Iterable[Key], now: int) -> list[tuple[str, str]]:

@@ -551,6 +551,39 @@ def test_the_newest_copy_ends_the_alarm_of_an_older_one(ledger: Ledger) -> None:
     assert ledger.compactor.status().error is None and report_of(ledger).differences == []
 
 
+def test_calls_that_an_older_copy_stored_are_missed_in_the_newest_one(ledger: Ledger) -> None:
+    copies = {}
+    for life, count in enumerate((10, 10, 5)):
+        if life == 2:
+            ledger.now += HEIGHT_S
+            ledger.tidy()
+            restore(ledger, copies[0])
+            ledger.round()
+            assert "it lacks the calls that were stored since then" in str(ledger.compactor.status().error)
+        for _ in range(count):
+            ledger.source.append(entry(), life=LIFE + life)
+        ledger.source.die()
+        ledger.round()
+        copies[life] = copy_of(ledger)
+    ledger.now += HEIGHT_S
+    ledger.tidy()
+    assert ledger.store.height.read() == 25, "those that the copy lacks, too"
+    (told,) = report_of(ledger).differences
+    assert (told["ledger"], told["expected"]) == (10, 20)
+    restore(ledger, copies[1])
+    (told,) = report_of(ledger).differences
+    assert (told["ledger"], told["expected"]) == (20, 25), "before a gateway starts"
+    ledger.round()
+    assert "at least 5 entries that were stored before are not in it" in str(ledger.compactor.status().error)
+    (ledger.path.parent / FILE).touch()
+    ledger.tidy()
+    restore(ledger, copies[2])
+    ledger.round()
+    assert "at least 10 entries" in str(ledger.compactor.status().error), "the mark of that copy itself"
+    assert ledger.store.height.read() == 25
+    assert [row["expected"] for row in report_of(ledger).differences] == [20]
+
+
 @given(days=st.lists(st.integers(1, 40), min_size=1, max_size=6))
 @settings(max_examples=15, deadline=None)
 def test_retention_is_no_older_copy(tmp_path_factory: pytest.TempPathFactory, days: list[int]) -> None:

@@ -13,7 +13,7 @@ from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.events import timestamp
 from aigw.ledger.forgotten import Forgotten
 from aigw.ledger.labels import Labels
-from aigw.ledger.losses import DAMAGED, MISSING, Loss, OlderCopy, holes, is_accepted, read_losses, read_older
+from aigw.ledger.losses import DAMAGED, MISSING, Loss, OlderCopy, holes, is_accepted, lacking, read_losses, read_older
 from aigw.ledger.retention import future_days, kept_since
 from aigw.ledger.source import COSTED, OUTCOMES, OVERRUN, Key, segment_name
 from aigw.ledger.sums import OF_EVENTS
@@ -92,8 +92,8 @@ def _check_segments(rows: Mapping[Key, sa.Row[Any]], losses: Mapping[Key, Loss],
 
 def check_height(connection: sa.Connection, report: Report, had: int, unread: int) -> None:
     """The ledger has as many events as it had, with `unread` more in segments, or an operator has accepted the loss."""
-    copies, has = read_older(connection), int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0) + unread
-    if had > has and all(copy.had != had for copy in copies):
+    copies, newest = read_older(connection), int(connection.scalar(sa.select(sa.func.max(events.c.n))) or 0)
+    if had > (has := newest + unread + lacking(copies)):
         copies.append(OlderCopy(had, has, 0))
     for copy in copies:
         if copy.accepted_at:
