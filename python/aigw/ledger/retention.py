@@ -76,7 +76,8 @@ class Sweeper:
         if until <= first and end > newest:
             return False  # the newest event stays
         with store.writing() as connection:
-            _move(connection, "events_from", high + 1)
+            if high <= now * NS:
+                _move(connection, "events_from", high + 1)
             if oldest.high > now * NS:
                 _note_future(connection, until, int(now * NS))
             connection.execute(sa.delete(events).where(events.c.n < until))

@@ -15,7 +15,7 @@ from aigw.ledger.audit.rollups import check_ids, check_rollups
 from aigw.ledger.database import put_meta
 from aigw.ledger.forgotten import Forgotten
 from aigw.ledger.query import BadQuery
-from aigw.ledger.retention import Retention
+from aigw.ledger.retention import Retention, future_days, kept_since
 from aigw.ledger.tables import blocks, cursors, events, minutes
 from aigw.ledger.unread import unread
 from aigw.ledger.usage import usage
@@ -233,6 +233,26 @@ def test_a_call_from_the_future_holds_up_nothing(
     with ledger.store.writing() as connection:
         connection.exec_driver_sql("UPDATE events SET input = input + 1 WHERE n = (SELECT max(n) FROM events)")
     assert "rollups" in differences(ledger), "the audit sees entries from behind the deleted ones"
+
+
+def test_a_whole_block_from_the_future_hides_no_other_time(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of the file deletes it; its days alone are not compared then."""
+    monkeypatch.setattr(module, "FREE_PAGES", 4)
+    for n in range(9000):
+        ledger.source.append(entry(at=NOON + (9999 * DAY if n < 4200 else n)))
+    ledger.round()
+    ledger.now, ledger.retention = NOON + DAY / 8, Retention(max_bytes=1)
+    ledger.tidy()
+    with ledger.store.reading() as connection:
+        since, days = kept_since(connection)["events"], future_days(connection)
+    assert days == [NOON // DAY + 9999] and since <= ledger.now * 10**9
+    ledger.now += 3600
+    ledger.source.append(entry(at=int(ledger.now)), slot=1)
+    ledger.round()
+    assert differences(ledger) == []
+    with ledger.store.writing() as connection:
+        connection.exec_driver_sql("UPDATE events SET input = input + 1 WHERE n = (SELECT max(n) FROM events)")
+    assert "rollups" in differences(ledger), "the audit sees entries of now"
 
 
 def test_a_clock_that_is_behind_deletes_nothing(ledger: Ledger) -> None:
