@@ -318,7 +318,10 @@ class Compactor:
                 raise
 
     def _accept_losses(self) -> None:
-        """Mark all losses of now as accepted, where the operator says so. The file goes first: it must not speak of later ones."""
+        """Mark all losses of now as accepted, where the operator says so. The file goes first: it must not speak of later ones. It waits for
+        the end of a backlog, which shows the others."""
+        if self._height is None or self._is_behind:
+            return
         try:
             (self._store.folder / FILE).unlink()
         except FileNotFoundError:

@@ -453,6 +453,31 @@ def test_a_later_loss_is_not_accepted(ledger: Ledger) -> None:
     assert "-01-00000000.segment" in str(ledger.compactor.status().error)
 
 
+def test_a_word_before_the_start_waits_until_all_losses_are_known(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage in a late segment and an older copy show once the backlog is stored."""
+    monkeypatch.setattr("aigw.ledger.compactor.MOST_COMMITS", 1)
+    monkeypatch.setattr("aigw.ledger.compactor.MOST", 10)
+    for _ in range(35):
+        ledger.source.append(entry(), slot=1, room=10)
+    ledger.source.die(1)
+    ledger.source.files[LIFE, 1, 2].damage = "record 9 has a wrong checksum"
+    ledger.store.height.write(50)
+    word = ledger.path.parent / FILE
+    word.touch()
+    ledger.round()
+    ledger.compactor._tidy()
+    assert word.exists() and ledger.compactor.is_behind
+    while ledger.compactor.is_behind:
+        ledger.round()
+        ledger.compactor._tidy()
+    ledger.round()
+    assert not word.exists() and ledger.compactor.status().error is None
+    report = report_of(ledger)
+    assert report.differences == [] and len(report.accepted_losses) == 2
+
+
 def copy_of(ledger: Ledger) -> bytes:
     """`ledger.db` as a backup has it."""
     copy = ledger.path.with_suffix(".copy")
