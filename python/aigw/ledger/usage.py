@@ -6,7 +6,7 @@ grows to the next coarser one; the answer names the range it has, and a note say
 range in which it begins, so the refusals of neighbouring ranges add up.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +16,7 @@ from aigw.ledger.events import timestamp
 from aigw.ledger.labels import Labels, numbers_of
 from aigw.ledger.notes import of_names, of_refusals, of_sums, span
 from aigw.ledger.query import DENIAL_GROUPS, LATEST, TIMES, BadQuery, Filters
-from aigw.ledger.retention import kept_since
+from aigw.ledger.retention import DAY, future_days, kept_since
 from aigw.ledger.sums import OF_EVENTS
 from aigw.ledger.tables import BLOCK, FEW, ROLLUPS, SUMS, blocks, denials, events, minutes, totals
 from aigw.types import JsonDict
@@ -143,7 +143,7 @@ def _cut(low: int, high: int, units: list[int]) -> Iterator[Part]:
 def kept(connection: sa.Connection, wanted: Filters, time: str | None) -> Span:
     """The range, grown to times that the rollups still know."""
     since = kept_since(connection)
-    (low, high), grown = _asked(wanted), 0
+    low, high, grown = _grown_in(future_days(connection), *_asked(wanted))
     for finer, unit in (("events", 60), ("60", 3600), ("3600", 86400)):
         gone, before, step = since[finer] if finer == "events" else since[finer] * NS, (low, high), unit * NS
         low = low - low % step if low < gone else low
@@ -153,6 +153,15 @@ def kept(connection: sa.Connection, wanted: Filters, time: str | None) -> Span:
     if time in ("minute", "hour"):
         _must_be_kept(time, low, since[str(_UNITS[time])], f"{time}s")
     return Span(low, high, grown)
+
+
+def _grown_in(days: Collection[int], low: int, high: int) -> Span:
+    """The range, with each end in one of these days, of which entries are gone, at a whole minute."""
+    step, asked = 60 * NS, (low, high)
+    # A range within one minute has both ends in it.
+    low = low - low % step if low // (DAY * NS) in days else low
+    high = high + -high % step if (high - high % step) // (DAY * NS) in days else high
+    return Span(low, high, 60 if (low, high) != asked else 0)
 
 
 def _must_be_kept(time: str | None, low: int, since: int, setting: str) -> None:

@@ -255,6 +255,28 @@ def test_a_whole_block_from_the_future_hides_no_other_time(ledger: Ledger, monke
     assert "rollups" in differences(ledger), "the audit sees entries of now"
 
 
+@pytest.mark.parametrize("low, high", [(10, 130), (60, 130), (10, 120), (10, 50), (60, 120), (10, None), (None, 50)])
+def test_sums_of_a_future_day_with_deleted_calls_are_of_whole_minutes(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, low: int | None, high: int | None
+) -> None:
+    monkeypatch.setattr(module, "FREE_PAGES", 4)
+    future = NOON + 9999 * DAY
+    for n in range(5000):
+        ledger.source.append(entry(at=future + n if n < 200 else NOON))
+    ledger.round()
+    ledger.now, ledger.retention = NOON + DAY / 8, Retention(max_bytes=1)
+    ledger.tidy()
+    asked = [None if end is None else (future + end) * 10**9 for end in (low, high)]
+    with ledger.store.reading() as connection:
+        answer = usage(connection, Filters(None, None, None, *asked), ())
+    whole = [None if low is None else low - low % 60, None if high is None else high + -high % 60]
+    got = [None if answer[end] is None else _seconds(answer[end]) - future for end in ("after", "before")]
+    assert got == whole
+    of_now = 4800 if low is None else 0
+    assert answer["data"][0]["requests"] == of_now + (whole[1] or 200) - (whole[0] or 0)
+    assert any("longer than asked" in note for note in answer["notes"]) == (whole != [low, high])
+
+
 def test_a_clock_that_is_behind_deletes_nothing(ledger: Ledger) -> None:
     """A machine that starts in 1970 takes all entries for ones from the future."""
     for n in range(5000):
