@@ -9,6 +9,7 @@ import pytest
 from aigw.ledger.audit import compare
 from aigw.ledger.audit.report import MOST_ROWS, Report
 from aigw.ledger.audit.run import audit
+from aigw.ledger.audit.turns import Turn, turns
 from aigw.ledger.retention import Retention
 from ledgers import LIFE, NOON, NS, Ledger, entry, random_entry
 
@@ -385,6 +386,28 @@ def test_a_time_that_two_workers_of_one_slot_told_is_known(
     counters.taken[REQUESTS, 1] = 0
     report = audited(ledger, counters, monkeypatch)
     assert report.equal and "ledger 1, counters 0" in report.not_compared[0]
+
+
+@pytest.mark.parametrize("commits, back", [(0, 0), *((n, back) for n in (1, 2, 3, 4, 99) for back in (0, 3600))])
+def test_a_backlog_over_a_restart_is_no_clock_that_was_set_back(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, commits: int, back: int
+) -> None:
+    """The compactor stores the first segment of a slot's new life before the second one of its old life."""
+    monkeypatch.setattr("aigw.ledger.compactor.MOST", 10)
+    monkeypatch.setattr("aigw.ledger.compactor.MOST_COMMITS", commits)
+    ledger.source.append(entry(at=NOON))
+    if commits:
+        ledger.round()
+    for n in range(1, 25):
+        ledger.source.append(entry(at=NOON + n * 10), room=10)
+    ledger.source.die()
+    new = LIFE + (-5 if back else 5)  # a life has the time of its start
+    for n in range(25, 35):
+        ledger.source.append(entry(at=NOON + n * 10 - back), room=10, life=new)
+    if commits:
+        ledger.round()
+    found = turns(ledger.store, ledger.source, NOON - 2 * 3600, NOON + 7200)
+    assert found == ([Turn(NOON + 250 - back, NOON + 241)] if back else [])
 
 
 def test_a_worker_behind_another_is_no_clock_that_was_set_back(
