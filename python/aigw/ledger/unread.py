@@ -83,7 +83,7 @@ def _late(source: Source, key: Key, at: int) -> str | None:
         return None
     return (
         f"records from {at} on were never read: the file grew after its end was stored, as one that was out of its folder meanwhile;"
-        " keep a copy of it, since it is removed once its worker ends"
+        " keep a copy of it, since the gateway removes it later"
     )
 
 
