@@ -101,7 +101,8 @@ class Storm:
                 self.confirmed = number
             self.reloaded = True
             history = (await admin.get("/config/history")).json()["data"]
-            assert len(history) == 50 and not any(entry["error"] for entry in history)
+            assert len(history) == 50
+            assert [(entry["source"], entry["error"]) for entry in history if entry["error"]] == []
             assert {entry["source"] for entry in history} <= {"file", "sighup", "api"}
 
     async def run(self) -> None:

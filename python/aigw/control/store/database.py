@@ -66,8 +66,10 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator["WriteSession"]:
         """One transaction, durable when the block ends without an exception. Raises StoreError."""
-        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as connection:
+        with sqlite.readable_errors(self._path, CALLED), self._engine.connect() as reader:
             self._place.check()
+            # A reader that writes later does not wait for a lock of another connection, not even for that of `is_locked`.
+            connection = reader.execution_options(immediate=True)
             session = WriteSession(connection, self._place.check)
             self._writes = True
             try:

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,24 @@ def test_the_writer_copies_the_log_between_changes(gateway: Gateway) -> None:
     for number in range(8 * LOGGED_CHANGES):
         gateway.post("/consumers", username=f"c-{number}")
     assert log_of(gateway) < 12 * LOGGED_CHANGES * 4096, "else a commit does it, at 1000 pages"
+
+
+def test_a_look_at_the_lock_fails_no_write(tmp_path: Path) -> None:
+    """A write that has read something waits for the lock, too."""
+    store, stop = Store(tmp_path / "store.db"), threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            store.is_locked()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(300):
+            with store.writing() as session:
+                session.connection.scalar(sa.select(tables.meta.c.value))
+                session.connection.execute(sa.update(tables.meta).values(value=tables.meta.c.value))
+    finally:
+        stop.set()
+        looking.join()
+        store.close()
