@@ -28,7 +28,7 @@ class Loss(NamedTuple):
     """An accepted loss."""
 
     kind: str
-    """`MISSING` or `DAMAGED`: one that was accepted as missing and comes back damaged is told anew."""
+    """`MISSING` or `DAMAGED`. A segment that was accepted as missing and comes back damaged is a new loss."""
     at: int
     """Unix nanoseconds."""
 
@@ -55,7 +55,7 @@ class OlderCopy(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What it lacks."""
+        """The loss in words: how many entries the copy lacks."""
         lost = self.had - self.has
         entries = "1 entry that was" if lost == 1 else f"at least {lost} entries that were"
         return f"{entries} stored before {'is' if lost == 1 else 'are'} not in it: it is an older copy"

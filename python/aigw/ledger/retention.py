@@ -110,8 +110,8 @@ class Sweeper:
 
 
 def _high(connection: sa.Connection, block: sa.Row[Any], now: int) -> int:
-    """The latest admission in a block that is not in the future; in one that has only such, or has them left, the earliest of all if that
-    is none, else the latest."""
+    """The latest admission of a block that is not in the future. Where all events that are left in the block are in the future: its
+    earliest admission of all, if that is not in the future, and else its latest."""
     if block.high <= now:
         return int(block.high)
     n, at = events.c.n, events.c.admitted_at

@@ -434,7 +434,6 @@ impl Exchange {
         Ok(())
     }
 
-    /// The exchange is over: it is not in flight any more.
     /// Counts the exchange among those in flight; false when the worker is full.
     fn enter(this: &Bound<'_, Self>) -> bool {
         let own = this.get();
@@ -443,6 +442,7 @@ impl Exchange {
         true
     }
 
+    /// The exchange is over: it is not in flight any more.
     fn leave(&self) {
         self.set_phase(Phase::Over);
         let index = self.index.swap(u32::MAX, Ordering::AcqRel);

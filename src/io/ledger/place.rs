@@ -67,7 +67,7 @@ impl Home {
         Err(at(&self.dir, Error::new(ErrorKind::NotFound, text)))
     }
 
-    /// Makes the folder anew, where the data folder around it is still there: for records that have no other place to go to.
+    /// Makes the folder anew, for records that have no other place to go to. The data folder around it must be there.
     pub fn make_again(&self, files: &dyn Files) -> Result<()> {
         // One on a file system of its own is away with that.
         let Some((around, _)) = self.known.filter(|&(around, device)| around.device == device) else {

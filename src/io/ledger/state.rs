@@ -79,7 +79,7 @@ pub(super) struct State {
     reserved: u64,
     appended: u64,
     closed: bool,
-    /// A file is not at its path, and cannot be written there anew: no new call is admitted.
+    /// An open file is not at its path, and the writer cannot write it there anew. No new call is admitted then.
     displaced: bool,
 }
 

@@ -50,7 +50,7 @@ pub struct LedgerStatus {
     pub room_error: Option<String>,
     /// Why records cannot be put on disk; `None` while they can.
     pub sync_error: Option<String>,
-    /// Why a file that was removed or moved cannot be written anew: no call is admitted. `None` while all are in their places.
+    /// The error while a removed or moved file cannot be written anew, and no call is admitted. `None` while all files are in their places.
     pub place_error: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub enum LedgerState {
     Full = 1,
     /// Records cannot be put on disk; calls are admitted while there is room.
     Failing = 2,
-    /// A file was removed or moved and cannot be written anew: calls are refused.
+    /// The writer cannot write a removed or moved file anew. Calls are refused.
     Displaced = 3,
 }
 
