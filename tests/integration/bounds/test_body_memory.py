@@ -26,13 +26,12 @@ def chunked(who: Caller) -> bytes:
 
 def test_one_callers_bodies_hold_their_part_and_others_go_on(floor: Floor) -> None:
     bad, before = floor.caller(), floor.refused("body_memory_exceeded")
-    with Peak(floor.gateway) as peak, floor.healthy() as healthy:
+    with Peak(floor.gateway) as peak, floor.healthy():
         crowd = Senders.send(floor.gateway.proxy, [withheld(bad)] * 40)
         refused = floor.refused("body_memory_exceeded") - before
     held = PART // BODY
     assert 40 - WORKERS * held <= refused <= 40 - held
     assert peak.grown <= WORKERS * PART + 24 * MIB
-    assert len(healthy.times) > 10
     crowd.leave()
     wait_memory(floor.gateway, peak.before + 12 * MIB)
     assert bad.used() == [0]

@@ -20,7 +20,7 @@ def ready(gateway: Gateway) -> bool:
 
 def answers(gateway: Gateway) -> bool:
     try:
-        return httpx.get(gateway.proxy + "/nothing", trust_env=False, timeout=0.5).status_code == 404
+        return httpx.get(gateway.proxy + "/nothing", trust_env=False, timeout=PATIENCE_S).status_code == 404
     except httpx.TransportError:
         return False
 
@@ -32,12 +32,12 @@ def test_stopped_worker_is_told_and_replaced(new_gateway: New) -> None:
     os.kill(worker, signal.SIGSTOP)
     wait_until(lambda: not ready(gateway), "readiness tells")
     silent = [metric(gateway, "aigw_worker_silent_seconds", slot=slot) for slot in "01"]
-    assert max(silent) >= 2 and min(silent) < 2, silent
+    assert max(silent) >= 2 and min(silent) < max(silent), silent
     workers = httpx.get(gateway.admin + "/status", trust_env=False).json()["workers"]
     assert sorted(row["state"] for row in workers) == ["ready", "silent"], "one truth"
     assert sorted(metric(gateway, "aigw_worker_ready", slot=slot) for slot in "01") == [0, 1]
     hung = gateway.wait_event("hung", child="worker-1")
-    assert hung["pid"] == worker and 5 <= hung["silent_s"] < 7, hung
+    assert hung["pid"] == worker and 5 <= hung["silent_s"] < PATIENCE_S, hung
     died = gateway.wait_event("died", child="worker-1")
     assert died["pid"] == worker and died["status"] == -signal.SIGKILL
     gateway.wait_event("ready", child="worker-1")

@@ -21,7 +21,7 @@ EACH = 160 * 1024
 def test_clients_that_never_read_cost_little(floor: Floor) -> None:
     request = message("GET", "/flood/x", f"apikey: {floor.caller().key}")
     kernel = kernels_memory()
-    with Peak(floor.gateway) as peak, floor.healthy() as healthy:
+    with Peak(floor.gateway) as peak, floor.healthy():
         crowd = slow_readers(floor.gateway.proxy, request, READERS)
         settled, last = 0, -1
         while settled < 10:
@@ -31,7 +31,6 @@ def test_clients_that_never_read_cost_little(floor: Floor) -> None:
     assert peak.grown <= FIRST + READERS * EACH
     # The upstream's own sockets are of this machine, too.
     assert kernels_memory() - kernel <= READERS * 6 * MIB
-    assert len(healthy.times) > 10
     for one in crowd:
         one.close()
     wait_memory(floor.gateway, peak.before + FIRST)
