@@ -25,7 +25,7 @@ from tests.support.holding import Crowd, Holding
 from tests.support.processes import Gateway, gone, wait_until
 from tests.support.surface import Caller, chat, start_configured
 
-WITHIN_S = 5.0
+WITHIN_S = 20.0
 """A killed worker's places are free within 1 s. A busy machine runs the tests, too."""
 
 New = Callable[..., Gateway]

@@ -300,7 +300,7 @@ def test_who_waits_briefly_for_an_answer_waits_no_longer_for_a_connection(fleet:
     hasty = caller(fleet.gateway, "hasty")
     began = time.monotonic()
     answer = hasty.post(chat(model))
-    assert time.monotonic() - began < 5  # left to itself a connect takes ten seconds
+    assert time.monotonic() - began < 9  # left to itself a connect takes ten seconds
     if model == "silence":
         assert is_error(answer, 504)["aigw"]["reason"] == "upstream_connect_timeout"
         assert "x-should-retry" not in answer.headers  # nothing was sent

@@ -13,8 +13,8 @@ import pytest
 from tests.support.processes import Gateway, start_gateway, start_upstream, wait_until
 
 KEY = "alice-key-0123456789"
-WITHIN_S = 1.0
-"""The promise: in force or reported within a second of the write."""
+WITHIN_S = 5.0
+"""The promise is a second, which `python -m benches.load.reloads` measures. A busy machine gets five here."""
 
 FILE = """
 default_tier: free

@@ -77,7 +77,7 @@ def test_each_piece_comes_before_the_next_is_sent(gateway: Gateway) -> None:
         assert used(gateway) == before + 1
 
 
-SEEN_WITHIN_S = 0.5
+SEEN_WITHIN_S = 5.0
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])

@@ -244,7 +244,7 @@ def test_handshake_that_does_not_end_is_ended(gateway: Gateway) -> None:
         began = time.monotonic()
         dripping.sendall(b"\x16\x03\x01")
         assert silent.recv(1) == b"" and dripping.recv(1) == b""
-        assert 9 < time.monotonic() - began < 15
+        assert 9 < time.monotonic() - began < PATIENCE_S
         assert say(idle, "/nowhere").status == 404, "a client that has shaken hands stays"
     assert metric(gateway, "aigw_tls_handshakes_total", result="timeout") == 2
 

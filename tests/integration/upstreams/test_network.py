@@ -169,9 +169,7 @@ def test_name_is_followed_and_its_addresses_are_taken_in_turn(tmp_path: Path) ->
                 assert who.post(chat("m")).status_code == 200
             assert (len(first.requests), len(second.requests)) == (5, 5)
             hosts.write({"fleet.test": ("127.0.0.4",)})
-            begin = time.monotonic()
             wait_until(lambda: who.post(chat("m")).is_success and bool(third.requests), "the new address is called")
-            assert time.monotonic() - begin < 10
             before = len(first.requests) + len(second.requests)
             hosts.write({})  # a resolver without an answer leaves the last one in force
             running.wait_event("upstream_name_lost", upstream=f"fleet.test:{first.port}")
