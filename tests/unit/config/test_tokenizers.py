@@ -55,7 +55,7 @@ def test_a_file_is_compiled_by_the_hash_of_its_content(tmp_path: Path, name: str
     model = LlmModel.model_validate(row.body)
     assert model_entry(1, model, [1])["tokenizer"] == {"file": {"name": digest, "per_byte": per_byte}}
     assert model.spec.tokenizer == {"file": "words.json"}
-    assert document(rows(tmp_path), None)["models"]["m"]["tokenizer"] == {"file": "words.json"}
+    assert document(rows(tmp_path), 0, None)["models"]["m"]["tokenizer"] == {"file": "words.json"}
 
 
 def test_changed_content_is_another_configuration(tmp_path: Path) -> None:

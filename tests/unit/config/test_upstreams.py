@@ -158,7 +158,7 @@ def test_values_of_references_are_sealed_and_never_shown() -> None:
         "Authorization": "Basic planted-token",
         "x-api-key": "planted-plain",
     }
-    dumped = document(found, None)
+    dumped = document(found, 0, None)
     upstream = dumped["models"]["m"]["upstreams"][0]
     assert upstream["headers"] == {
         "x-team": "${TEAM}", "x-plain": "ai", "Authorization": "Basic ${TOKEN}", "x-api-key": "${AIGW_UPSTREAM_KEY_M_0_HEADERS_X_API_KEY}",
@@ -199,7 +199,7 @@ def test_certificates_are_read_sealed_and_watched(tmp_path: Path) -> None:
     (row,) = old["models"]
     entry: Any = model_entry(1, LlmModel.model_validate(row.body), [1])["upstreams"][0]
     assert bytes.fromhex(entry["tls_key"].removeprefix("sealed:"))[::-1] == made.key.read_bytes()
-    assert document(old, None)["models"]["m"]["upstreams"][0]["tls_ca"] == "ca.pem"
+    assert document(old, 0, None)["models"]["m"]["upstreams"][0]["tls_ca"] == "ca.pem"
     (tmp_path / "ca.pem").write_bytes(made.chain.read_bytes() * 2)
     assert fingerprint("f.yaml", text.encode(), {}, tmp_path).whole != before.whole
     (tmp_path / "other").mkdir()

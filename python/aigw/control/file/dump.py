@@ -8,7 +8,7 @@ in plain text becomes a reference to a variable, which a user of the document mu
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -42,10 +42,14 @@ def rows_of(reader: StoreReader) -> dict[str, list[Row]]:
     return {kind: sorted(reader.everything(kind, 0), key=lambda row: name_of(row.body)) for kind in KINDS}
 
 
-def document(rows: Rows, default_tier: str | None, mark: str = "", sections: Sections = NO_SECTIONS) -> JsonDict:
-    """The configuration file. `default_tier`: an id. `mark`: of the secret that made the HMACs; left out, they have none. `sections`:
-    settings."""
-    names = {row.id: name_of(row.body) for kind in ("services", "routes", "tiers", "consumers") for row in rows[kind]}
+def document(
+    rows: Rows, now: int, default_tier: str | None, mark: str = "", sections: Sections = NO_SECTIONS
+) -> JsonDict:
+    """The configuration file. `now`: unix seconds, rounded up. `default_tier`: an id. `mark`: of the secret that made the HMACs; left
+    out, they have none. `sections`: settings."""
+    names = {row.id: name_of(row.body) for kind in ("services", "routes", "tiers") for row in rows[kind]}
+    # The file knows a consumer by its username alone, and a custom_id may be another consumer's username.
+    names |= {row.id: row.body["username"] or row.id for row in rows["consumers"]}
     plugins = _Plugins(rows["plugins"], names)
     routes: defaultdict[str | None, list[JsonDict]] = defaultdict(list)
     for row in rows["routes"]:
@@ -78,7 +82,7 @@ def document(rows: Rows, default_tier: str | None, mark: str = "", sections: Sec
         "upstreams": list(_upstreams(rows)),
         "services": services,
         "routes": routes.get(None),
-        "consumers": list(_consumers(rows, names, plugins, mark)),
+        "consumers": list(_consumers(rows, names, plugins, partial(_key, mark, now))),
         "plugins": plugins.elsewhere,
     }
     return {name: _plain(part) for name, part in made.items() if part}
@@ -195,12 +199,15 @@ def _upstreams(rows: Rows) -> Iterable[JsonDict]:
         yield {**_entity("upstreams", row), **({"targets": targets[row.id]} if row.id in targets else {})}
 
 
-def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins, mark: str) -> Iterable[JsonDict]:
+def _consumers(
+    rows: Rows, names: Mapping[str, str], plugins: _Plugins, key_of: Callable[[Row], JsonDict | None]
+) -> Iterable[JsonDict]:
     below: dict[str, defaultdict[str, list[JsonDict]]] = {}
-    for kind, write in (("keyauth_credentials", partial(_key, mark)), ("acls", _acl)):
+    for kind, write in (("keyauth_credentials", key_of), ("acls", _acl)):
         found = below[kind] = defaultdict(list)
         for row in rows[kind]:
-            found[row.body["consumer"]["id"]].append(write(row))
+            if (written := write(row)) is not None:
+                found[row.body["consumer"]["id"]].append(written)
     for row in rows["consumers"]:
         body = row.body
         consumer: JsonDict = {f: body[f] for f in ("username", "custom_id", "tags") if body[f]}
@@ -212,7 +219,12 @@ def _consumers(rows: Rows, names: Mapping[str, str], plugins: _Plugins, mark: st
         yield {**consumer, **plugins.of("consumer", row.id)}
 
 
-def _key(mark: str, row: Row) -> JsonDict:
+def _key(mark: str, now: int, row: Row) -> JsonDict | None:
+    """A key with the time to live that the file declares. A key of the Admin API has the seconds that are left, and none when they are
+    over: serving the document makes no key live longer."""
+    left = row.expires_at - (row.body["created_at"] if row.origin is not None else now)
+    if row.expires_at and left <= 0:
+        return None
     written = row.origin.reference if row.origin is not None else None
     if written is None:
         written = f"hmac:{mark}:" if mark else ""
@@ -220,7 +232,7 @@ def _key(mark: str, row: Row) -> JsonDict:
     is_hash = written == "" or written.startswith("hmac:")
     key: JsonDict = {"key_hash": written + row.hash.hex()} if is_hash else {"key": _Reference(written)}
     if row.expires_at:
-        key["ttl"] = row.expires_at - row.body["created_at"]
+        key["ttl"] = left
     return _tagged(key, row)
 
 

@@ -6,6 +6,7 @@ them with the Admin API. Without a file, `start` keeps the entities of an earlie
 """
 
 import gc
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -288,7 +289,8 @@ class Configuration:
     def document(self) -> JsonDict:
         """The configuration in force as a file: entities of the file and of the Admin API."""
         with self._store.reading() as reader:
-            return document(rows_of(reader), reader.default_tier(), self._mark, reader.sections())
+            now = math.ceil(self._now())
+            return document(rows_of(reader), now, reader.default_tier(), self._mark, reader.sections())
 
     def compare(self, name: str, data: bytes) -> Comparison:
         """The changes that this text would make as the file. Changes nothing. Raises ConfigErrors, StoreError."""
