@@ -53,7 +53,7 @@ class Service(Entity):
     )
     protocol: HttpProtocol = Field(default="http", description="Protocol of the upstream.")
     host: Host = Field(description="Host name or IP address of the upstream.")
-    port: Annotated[int, AfterValidator(Between(0, 65535))] = Field(default=80, description="Port of the upstream.")
+    port: Annotated[int, AfterValidator(Between(1, 65535))] = Field(default=80, description="Port of the upstream.")
     path: Annotated[PlainPath, AfterValidator(_path)] | None = Field(
         default=None, description="Prefix for the path of forwarded requests."
     )
