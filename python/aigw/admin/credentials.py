@@ -55,6 +55,10 @@ class Credentials(Hooks):
             raise envelope.schema_violation(SchemaViolation({"key": wrong}))
         return {k: v for k, v in given.items() if k != "key"}
 
+    def named(self, given: JsonDict, name: str | None) -> JsonDict:
+        """A reference in the path names the credential, and is no key."""
+        return super().named(given, None if name is not None and referenced(name) is not None else name)
+
     def taken_over(
         self, engine: Engine, session: WriteSession, key: str, data: JsonDict, parents: Mapping[str, str]
     ) -> Row | None:

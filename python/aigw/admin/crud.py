@@ -71,7 +71,8 @@ class Crud(Engine):
     def patch(
         self, session: WriteSession, kind: EntityKind, key: str, data: JsonDict, fixed: Mapping[str, str]
     ) -> JsonDict:
-        """PATCH: merged, also inside the config; null returns a field to its default. Raises 404."""
+        """PATCH: merged, also inside the config; null returns a field to its default. The body may name another parent than the path.
+        Raises 404."""
         row = self.find(session, kind, key, fixed)
         if row is None:
             raise envelope.not_found()
@@ -80,7 +81,7 @@ class Crud(Engine):
         given = self._typed(kind, data, row)
         _must_be_named(given, row.id)
         merged = hooks_of(kind).merged(self, row, given)
-        return self._write(session, kind, {**merged, "id": row.id}, fixed, row)
+        return self._write(session, kind, {**merged, "id": row.id}, {}, row)
 
     def delete(self, session: WriteSession, kind: EntityKind, key: str, fixed: Mapping[str, str]) -> None:
         """DELETE. An absent entity is a success, except on a nested path: 404."""

@@ -61,9 +61,9 @@ class Hooks:
         return given
 
     def named(self, given: JsonDict, name: str | None) -> JsonDict:
-        """The input of a PUT. `name`: the path's text, if that is no id."""
-        field = self.kind.endpoint_key
-        return {**given, field: name} if name is not None and given.get(field) is None else given
+        """The input of a PUT. `name`: the path's text, if that is no id. The body's own name does not count, as in Kong: the next PUT to the
+        same path means the same entity."""
+        return given if name is None else {**given, self.kind.endpoint_key: name}
 
     def taken_over(
         self, engine: Engine, session: WriteSession, key: str, data: JsonDict, parents: Mapping[str, str]

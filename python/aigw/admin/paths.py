@@ -6,6 +6,7 @@ Nested paths follow from the entities' references, both ways: /services/{x}/rout
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import uuid4
 
 from aigw import sqlite
 from aigw.admin import balancing, config, envelope, groups, info, limits, tiers, usage
@@ -17,6 +18,7 @@ from aigw.admin.kinds import hooks_of
 from aigw.admin.unsupported import EMPTY, empty, lacking_schema
 from aigw.control.store.read import StoreReader
 from aigw.control.store.rows import Row
+from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, EntityKind
 from aigw.entities.keyauth_credential import VAULT
 from aigw.plugins import PLUGINS
@@ -175,8 +177,17 @@ def _referenced(kind: EntityKind, key: str, reference: str) -> Methods:
             shown = call.crud.shown(reader, target, row)
         return Answer(200, _noted(call, target, [shown])[0])
 
+    def replace(session: WriteSession, crud: Crud, data: JsonDict) -> JsonDict:
+        """An entity that references none gets a new one, as in Kong."""
+        row = found(session, crud, kind, key)
+        if there := row.body[reference]:
+            return crud.upsert(session, target, there["id"], data, {})
+        made = crud.upsert(session, target, str(uuid4()), data, {})
+        crud.patch(session, kind, row.id, {reference: {"id": made["id"]}}, {})
+        return made
+
     def put(call: Call) -> Answer:
-        return call.write(200, lambda w, crud: crud.upsert(w, target, target_id(w, crud), call.data, {}))
+        return call.write(200, lambda w, crud: replace(w, crud, call.data))
 
     def patch(call: Call) -> Answer:
         return call.write(200, lambda w, crud: crud.patch(w, target, target_id(w, crud), call.data, {}))

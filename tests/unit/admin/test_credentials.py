@@ -89,7 +89,7 @@ def test_a_row_number_belongs_to_one_entity_for_ever(gateway: Gateway) -> None:
     gateway.post("/consumers/c/key-auth")
     assert sorted(gateway.publisher.consumers) == [1, 3]
     assert sorted(gateway.publisher.credentials) == [1, 3]
-    kept = gateway.call("PUT", "/consumers/c", json={"custom_id": "z", "username": "d"})
+    kept = gateway.call("PATCH", "/consumers/c", json={"custom_id": "z", "username": "d"})
     assert gateway.publisher.consumers[3] == (3, kept["id"], "d", "z", [], 0, [])
 
 

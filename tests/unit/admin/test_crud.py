@@ -1,5 +1,6 @@
 """Create, read, upsert, patch and delete of every entity; nested paths; lists and tags."""
 
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -58,6 +59,39 @@ def test_put_creates_replaces_and_returns_to_defaults(gateway: Gateway) -> None:
     assert by_id["id"] == key
     assert gateway.call("PUT", f"/consumers/{key}", 200, json={"username": "v"})["username"] == "v"
     assert gateway.call("GET", "/consumers/u", 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "body"),
+    [
+        ("/services/mine", "name", {"host": "h"}),
+        ("/routes/mine", "name", {"paths": ["/"]}),
+        ("/consumers/mine", "username", {}),
+        ("/consumer_groups/mine", "name", {}),
+        ("/plugins/mine", "instance_name", {"name": "cors"}),
+        ("/upstreams/mine", "name", {}),
+        ("/consumers/owner/key-auth/mine", "key", {}),
+        ("/consumers/owner/acls/mine", "group", {}),
+        ("/upstreams/owner/targets/mine:80", "target", {}),
+    ],
+)
+def test_put_by_a_name_makes_the_entity_of_that_name(
+    gateway: Gateway, path: str, field: str, body: dict[str, object]
+) -> None:
+    gateway.post("/consumers", username="owner")
+    gateway.post("/upstreams", name="owner")
+    made = gateway.call("PUT", path, 200, json={**body, field: "other:80" if field == "target" else "other"})
+    assert made[field] == path.rpartition("/")[2], "as in Kong: the name of the path counts"
+    assert gateway.call("PUT", path, 200, json=body)["id"] == made["id"]
+
+
+def test_put_at_the_reference_of_a_key_keeps_the_key(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="owner")
+    made = gateway.post("/consumers/owner/key-auth", key="a-key-of-the-owner")
+    shown = gateway.call("GET", f"/key-auths/{made['id']}")["key"]
+    changed = gateway.call("PUT", f"/consumers/owner/key-auth/{quote(shown, safe='')}", 200, json={"tags": ["t"]})
+    assert (changed["id"], changed["tags"]) == (made["id"], ["t"])
+    assert gateway.call("GET", "/key-auths/a-key-of-the-owner")["id"] == made["id"]
 
 
 def test_patch_merges_inside_the_config_and_null_clears(gateway: Gateway) -> None:
@@ -135,6 +169,10 @@ def test_nested_paths_read_and_write(gateway: Gateway) -> None:
     moved = gateway.call("PUT", "/services/t/routes/r", 200, json={"paths": ["/"]})
     assert (moved["id"], moved["service"]) == (route["id"], {"id": other["id"]}), "Kong moves it, too"
     gateway.call("PUT", f"/services/s/routes/{route['id']}", 200, json={"name": "r", "paths": ["/"]})
+    back = gateway.call("PATCH", "/services/s/routes/r", 200, json={"service": {"name": "t"}})
+    assert back["service"] == {"id": other["id"]}, "the body's parent counts"
+    assert gateway.call("PATCH", "/services/t/routes/r", 200, json={"strip_path": False})["service"] == back["service"]
+    gateway.call("PUT", f"/services/s/routes/{route['id']}", 200, json={"name": "r", "paths": ["/"]})
     assert gateway.call("GET", "/services/absent/routes", 404)
     assert gateway.call("POST", "/services/absent/routes", 404, json={"paths": ["/"]})
     for parent, field in (("services/s", "service"), ("routes/r", "route")):
@@ -143,6 +181,17 @@ def test_nested_paths_read_and_write(gateway: Gateway) -> None:
         assert gateway.call("GET", f"/plugins/{plugin['id']}/{field}")["name"] in ("s", "r")
     named = gateway.post("/plugins", name="rate-limiting", instance_name="mine", config={"minute": 1})
     assert gateway.call("GET", "/plugins/mine")["id"] == named["id"]
+
+
+def test_put_at_a_reference_that_is_null_makes_the_entity(gateway: Gateway) -> None:
+    route = gateway.post("/routes", name="r", paths=["/"])
+    gateway.call("PUT", "/routes/r/service", 400, json={"port": 1})
+    assert gateway.call("GET", "/routes/r/service", 404) and gateway.call("GET", "/services")["data"] == []
+    made = gateway.call("PUT", "/routes/r/service", 200, json={"host": "h", "name": "s"})
+    assert gateway.call("GET", f"/routes/{route['id']}")["service"] == {"id": made["id"]}
+    again = gateway.call("PUT", "/routes/r/service", 200, json={"host": "i", "name": "s"})
+    assert (again["id"], again["host"]) == (made["id"], "i")
+    gateway.call("PUT", "/routes/absent/service", 404, json={"host": "h"})
 
 
 def test_references_accept_names(gateway: Gateway) -> None:
