@@ -24,6 +24,8 @@ KEPT_LOG: Final = 16 << 20
 UNLOCK: Final = "end that one (`fuser` with the file names it), then try again"
 _REPAIRS: Final = {
     "SQLITE_FULL": "; free some space on that disk",
+    # SQLite's word for the index of the log, `-shm`, which finds no room: the first reader makes it after an end in order.
+    "SQLITE_IOERR_SHMSIZE": "; free some space on that disk",
     "SQLITE_CORRUPT": "; restore it from a backup",
     "SQLITE_NOTADB": "; restore it from a backup",
     "SQLITE_BUSY": f"; another process has locked it: {UNLOCK}",

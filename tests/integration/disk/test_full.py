@@ -81,6 +81,15 @@ def test_a_gateway_starts_where_one_could_not_once_there_is_room(disk: SmallDisk
         gateway.process.end()
 
 
+def test_a_gateway_that_ended_in_order_says_on_a_full_disk_what_it_lacks(disk: SmallDisk) -> None:
+    assert start_gateway(disk.folder / "data", workers=1).process.end() == 0
+    disk.fill()
+    with pytest.raises(AssertionError, match=REPAIR):
+        start_gateway(disk.folder / "data", workers=1)
+    disk.empty()
+    assert start_gateway(disk.folder / "data", workers=1).process.end() == 0
+
+
 def test_while_the_disk_is_full_writes_are_refused_and_the_proxy_goes_on(gateway: Gateway, disk: SmallDisk) -> None:
     passed = Counter(call(gateway) for _ in range(5))
     disk.fill()
