@@ -9,6 +9,7 @@ A silent worker that computes, or waits for a processor, gets `PATIENCE` times a
 import contextlib
 import mmap
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ _HEADER_BYTES: Final = 4096
 # Words of the header: `src/io/cells/slots.rs`.
 _PID: Final = 4
 _STATE: Final = 5
+_LIFE: Final = 10
 _BEATS: Final = 13
 _SERVES: Final = (2, 3)
 
@@ -86,16 +88,18 @@ class Beats:
         return Still(pid, part, round(longest, 1))
 
     def _find(self, pid: int) -> memoryview | None:
-        """The header of the slot that a worker holds."""
+        """The header of the slot that a worker holds. A container gives each start the same pids, and a killed gateway leaves slots that
+        control has not freed yet: the last owner with this pid is the living one."""
+        held = [words for words in self._slots() if words[_PID] == pid and words[_STATE] in _SERVES]
+        return max(held, key=lambda words: words[_LIFE], default=None)
+
+    def _slots(self) -> Iterator[memoryview]:
         for number in range(MOST_SLOTS):
             try:
                 with (self._cells / f"slot-{number:02}").open("rb") as file:
-                    words = memoryview(mmap.mmap(file.fileno(), _HEADER_BYTES, access=mmap.ACCESS_READ)).cast("Q")
+                    yield memoryview(mmap.mmap(file.fileno(), _HEADER_BYTES, access=mmap.ACCESS_READ)).cast("Q")
             except (OSError, ValueError):
-                return None
-            if words[_PID] == pid and words[_STATE] in _SERVES:
-                return words
-        return None
+                return
 
 
 def _beats(words: memoryview) -> tuple[int, ...]:

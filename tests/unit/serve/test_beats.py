@@ -21,10 +21,11 @@ class Slots:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def write(self, number: int, pid: int, state: int, beats: tuple[int, int, int]) -> None:
+    def write(self, number: int, pid: int, state: int, beats: tuple[int, int, int], life: int = 0) -> None:
         """Write the head that a worker would show."""
         words = [0] * 512
         words[4:6] = [pid, state]
+        words[10] = life
         words[13:16] = beats
         with (self.folder / f"slot-{number:02}").open("r+b" if number in self.made() else "wb") as file:
             file.write(struct.pack("=512Q", *words))
@@ -66,6 +67,16 @@ def test_part_that_stands_still_is_found_after_the_limit(slots: Slots) -> None:
         slots.write(1, PID, 2, (50, 50 + n, 50 + n))
         found += watch.look(121 + n * LOOK_S, [PID])
     assert found == [(PID, "loop", 5.0)]
+
+
+def test_slot_of_a_dead_worker_with_the_same_pid_is_not_the_living_ones(slots: Slots) -> None:
+    slots.write(0, PID, 2, (1, 1, 1), life=1)
+    slots.write(1, 99, 2, (1, 1, 1), life=3)
+    slots.write(2, PID, 2, (1, 1, 1), life=2)
+    watch = Beats(slots.folder, LIMIT)
+    for n in range(40):
+        slots.write(2, PID, 2, (n, n, n), life=2)
+        assert watch.look(n * LOOK_S, [PID]) == []
 
 
 def test_pause_of_everybody_is_no_silence(slots: Slots) -> None:
@@ -110,6 +121,8 @@ def test_words_are_where_the_native_part_writes_them(tmp_path: Path) -> None:
     watch, pid = Beats(tmp_path / "cells", LIMIT), os.getpid()
     gateway.ready(True)
     (slot,) = publisher.slots()
+    (life,) = struct.unpack_from("=Q", (tmp_path / "cells" / "slot-00").read_bytes(), beats._LIFE * 8)
+    assert list((tmp_path / "ledger").glob(f"{life:016x}-00-*")), "the word of the owner's begin"
     assert slot["pid"] == pid and int(str(slot["silent_ms"])) < 60_000
     assert watch.look(0, [pid]) == []
     found = [still for n in range(1, 15) for still in watch.look(n * LOOK_S, [pid])]
