@@ -4,9 +4,11 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 
 from tests.integration.ledger.test_folders import New, events, newer, status
 from tests.support.ends import Upstream, Wire, connect, message
@@ -100,3 +102,40 @@ def test_control_segment_of_a_later_version_holds_up_only_calls_that_may_be_in_i
         late.unlink()  # the repair that the status names
         wait_until(lambda: outcomes(gateway) == ["crashed"] * 3, "the earlier worker's call is stored")
         wait_until(lambda: status(gateway)["error"] is None, "all is well")
+
+
+CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+"""Gives each start the same pids, as a container does."""
+
+
+def inside(pid: int) -> dict[int, int]:
+    """Pids in a container -> pids here, of all descendants of this process."""
+    found: dict[int, int] = {}
+    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        own = Path(f"/proc/{child}/status").read_text().split("NSpid:")[1].split("\n")[0].split()
+        found |= {int(own[-1]): child} | inside(child)
+    return found
+
+
+def test_worker_with_the_pid_of_a_dead_one_is_not_taken_for_it(new_gateway: New, tmp_path: Path) -> None:
+    if subprocess.run([*CONTAINER, "true"], capture_output=True).returncode:
+        pytest.skip("needs to make a PID namespace, which this user may not")
+    with Upstream(silent) as upstream:
+        gateway = new_gateway(data=tmp_path / "data", prefix=CONTAINER)
+        gateway.route(upstream.url, "/silent")
+        with ask(gateway, upstream):
+            os.kill(inside(gateway.pid)[1], signal.SIGKILL)
+            gateway.process.end()
+        (segment,) = gateway.data.glob("ledger/*-00-00000000.segment")
+        newer(Path(shutil.copy(segment, segment.with_name(segment.name.replace("-00-", "-99-")))))
+        again = new_gateway(data=gateway.data, workers=2, env={"AIGW_HANG_TIMEOUT": "2"}, prefix=CONTAINER)
+        try:
+            wait_until(
+                lambda: "1 call(s) of killed workers wait" in (status(again)["error"] or ""),
+                "the dead one keeps its slot",
+            )
+            assert again.children()["worker-1"] == gateway.children()["worker-1"]
+            os.kill(inside(again.pid)[again.children()["worker-2"]], signal.SIGSTOP)
+            assert again.wait_event("hung")["child"] == "worker-2"
+        finally:
+            os.kill(inside(again.pid)[1], signal.SIGKILL)
