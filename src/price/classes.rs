@@ -60,6 +60,13 @@ impl Classes {
         self.output.saturating_add(self.reasoning)
     }
 
+    /// The same tokens of a call that generates nothing: those that its usage has as output are input, too.
+    #[must_use]
+    pub fn of_reading(self) -> Self {
+        let media = Media { image_output: 0, audio_output: 0, ..self.media };
+        Self { input: self.input.saturating_add(self.all_output()), output: 0, reasoning: 0, media, ..self }
+    }
+
     /// Whether no class has a token.
     pub fn is_empty(&self) -> bool {
         self.all_input() == 0 && self.all_output() == 0

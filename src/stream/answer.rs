@@ -252,7 +252,10 @@ impl ModelAnswer {
     pub fn usage(&self) -> Option<Classes> {
         match &self.usage {
             UsageReader::Nothing | UsageReader::Undecided(_) => None,
-            UsageReader::Document(finder) => finder.usage(),
+            UsageReader::Document(finder) => {
+                let reads = self.plain.as_ref().is_some_and(|plain| !plain.generates());
+                finder.usage().map(|usage| if reads { usage.of_reading() } else { usage })
+            }
             UsageReader::Events(events) => events.usage(),
         }
     }

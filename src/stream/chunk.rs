@@ -37,6 +37,8 @@ pub enum Wish {
 pub(super) struct Chunks {
     wish: Wish,
     usage: Option<Classes>,
+    /// The event that was read last reports a usage.
+    reported: bool,
     timings: Option<Timings>,
     /// The service tier that a chunk named last.
     service: ServiceTier,
@@ -153,8 +155,8 @@ impl Failed<'_> {
 
 impl Chunks {
     pub(super) fn new(wish: Wish, bound: Option<Box<Bound>>) -> Self {
-        let (service, unsearched) = (ServiceTier::Unsaid, SEARCHED);
-        Self { wish, usage: None, timings: None, service, unsearched, counted_then: 0, seen: Seen::Nothing, bound }
+        let (service, unsearched, seen) = (ServiceTier::Unsaid, SEARCHED, Seen::Nothing);
+        Self { wish, usage: None, reported: false, timings: None, service, unsearched, counted_then: 0, seen, bound }
     }
 
     /// The output tokens that passed; `None` where they are not counted.
@@ -212,8 +214,10 @@ impl Chunks {
         let verdict = self.read(event);
         let told = self.usage.filter(|usage| earlier != Some(*usage));
         let Some(bound) = &mut self.bound else { return verdict };
+        let before = bound.gauge.counted();
         if bound.gauge.passes(&event::data_of(event).text, told, more) {
-            if told.is_some() {
+            // The same usage once more, in an event without text: the upstream stands by it.
+            if told.is_some() || self.reported && bound.gauge.counted() == before {
                 self.counted_then = bound.gauge.counted();
             }
             return verdict;
@@ -231,6 +235,7 @@ impl Chunks {
     }
 
     fn read(&mut self, event: &[u8]) -> Verdict {
+        self.reported = false;
         self.note(event);
         self.search(event);
         let timed = self.usage.is_none_or(|usage| usage.cached_input == 0) && TIMINGS_IN.find(event).is_some();
@@ -292,7 +297,7 @@ impl Chunks {
         let usage = own.or_else(nested).and_then(|usage| usage::read(usage.get().as_bytes()));
         // A count that was there is not taken back by one of zeros.
         if let Some(usage) = usage.filter(|usage| self.usage.is_none() || !usage.is_empty()) {
-            self.usage = Some(usage);
+            (self.usage, self.reported) = (Some(usage), true);
         }
         if let Some((_, said)) = named("service_tier") {
             self.service = ServiceTier::of_json(said.get()).or(self.service);
@@ -300,14 +305,14 @@ impl Chunks {
         if let Some((_, timings)) = named("timings") {
             self.timings = Timings::parse(timings.get().as_bytes()).or(self.timings);
         }
-        match (&self.wish, own, self.usage()) {
-            (Wish::Strip, ..) => {}
-            (Wish::Tell(prices), Some(own), Some(usage)) => {
+        match (&self.wish, self.usage()) {
+            (Wish::Strip, _) => {}
+            (Wish::Tell(prices), Some(usage)) if own.is_some() || self.reported => {
                 let usage = self.with_passed(usage);
                 let price = prices.as_ref().map(|prices| prices.of(&usage));
                 return tell(event, data, &members, own, &bill::member(&usage, price));
             }
-            (Wish::Watch | Wish::Tell(_), ..) => return Verdict::Pass,
+            (Wish::Watch | Wish::Tell(_), _) => return Verdict::Pass,
         }
         if own.is_some() && !members.iter().any(|(name, value)| is_content(name, value)) {
             return Verdict::Drop;
@@ -375,18 +380,19 @@ fn member_at(data: &[u8], value: &RawValue) -> Option<Range<usize>> {
 }
 
 /// The event whose member `aigw` has this value. A chunk that has one already, from a gateway behind this one, gets it in
-/// that place, another one behind its usage.
+/// that place, another one behind its usage, or at its end where the usage stands deeper.
 fn tell(
     event: &[u8],
     data: &Data<'_>,
     members: &[(Cow<'_, str>, &RawValue)],
-    usage: &RawValue,
+    usage: Option<&RawValue>,
     value: &str,
 ) -> Verdict {
     let place = |value: &RawValue| value_at(&data.text, value);
     let own = members.iter().rev().find(|(name, _)| name == "aigw");
+    let Some(before) = usage.or(members.last().map(|(_, last)| *last)) else { return Verdict::Pass };
     let (range, name) =
-        own.map_or_else(|| (place(usage).end..place(usage).end, ",\"aigw\":"), |(_, own)| (place(own), ""));
+        own.map_or_else(|| (place(before).end..place(before).end, ",\"aigw\":"), |(_, own)| (place(own), ""));
     let (Some(before), Some(after)) = (data.text.get(..range.start), data.text.get(range.end..)) else {
         return Verdict::Pass;
     };

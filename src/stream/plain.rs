@@ -32,6 +32,11 @@ impl Plain {
         Self { counter, generates, first: Bytes::new(), more: Vec::new(), bytes: 0 }
     }
 
+    /// Whether the endpoint generates text.
+    pub(super) fn generates(&self) -> bool {
+        self.generates
+    }
+
     /// The next piece.
     pub(super) fn push(&mut self, piece: &Bytes) {
         self.bytes = self.bytes.saturating_add(piece.len());

@@ -383,6 +383,12 @@ mod tests {
         assert_eq!(tell(&[lines.as_bytes()]), lines.replace("}}\n\n", &format!("}},{aigw}}}\n\n")));
         let broken = "data: {\"usage\":{\"prompt_tokens\":-1}}\n\n";
         assert_eq!(tell(&[broken.as_bytes()]), broken);
+        for holder in ["\"x_groq\":{", "\"choices\":[{\"index\":0,"] {
+            let counts = "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}";
+            let end = if holder.ends_with(',') { "]" } else { "" };
+            let told = |more: &str| format!("data: {{\"id\":\"1\",{holder}{counts}{end}{more}}}\n\n");
+            assert_eq!(tell(&[told("").as_bytes()]), told(&format!(",{aigw}")), "usage that stands deeper");
+        }
     }
 
     #[test]

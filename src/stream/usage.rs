@@ -114,7 +114,10 @@ pub fn whole(usage: Option<Classes>, timings: Option<Timings>) -> Option<Classes
     let Some(Timings { prompt, cached, predicted }) = timings else { return usage };
     Some(match usage {
         Some(usage) if usage.cached_input > 0 || cached > usage.input => usage,
-        Some(usage) => Classes { input: usage.input - cached, cached_input: cached, ..usage },
+        Some(usage) => {
+            let input = usage.input - cached;
+            Classes { input, cached_input: cached, media: usage.media.within(input, usage.output), ..usage }
+        }
         None => Classes { input: prompt, cached_input: cached, output: predicted, ..Classes::default() },
     })
 }
@@ -363,6 +366,8 @@ mod tests {
         assert_eq!(with(usage), wanted);
         assert_eq!(with(wanted), wanted, "usage that names them itself");
         assert_eq!(with(Classes { input: 9, ..usage }), Classes { input: 9, ..usage }, "more than the prompt");
+        let media = Media { image_input: 9, ..Media::default() };
+        assert_eq!(with(Classes { media, ..usage }).media.image_input, 4, "images are a part of the uncached rest");
         assert_eq!(whole(None, timings(r#"{"predicted_n":3,"cache_n":-1}"#)).unwrap().output, 3);
         assert_eq!(timings(r#"{"prompt_ms":1.5}"#), None);
     }

@@ -85,6 +85,7 @@ def test_bad_usage_of_a_stream_is_settled_to_its_text(lab: Lab, name: str) -> No
         pytest.param(["T", "U5", "T"], 14, id="in another event than the last"),
         pytest.param(["T", "T", "T", "T", "T", "U2"], 11, id="smaller than the streamed text"),
         pytest.param(["T", "T", "U5", "U0"], 14, id="taken back"),
+        pytest.param(["T", "U1", "T", "T", "T", "U1"], 10, id="told again behind more text"),
     ],
 )
 def test_usage_of_a_stream_counts_wherever_it_stands(lab: Lab, chunks: list[str], wanted: int) -> None:
@@ -117,6 +118,8 @@ def test_text_after_a_streams_usage_is_not_free(lab: Lab) -> None:
     [
         ("completions", {"prompt": "", "max_tokens": 5}, (60, 3), {"input_tokens": 60, "output_tokens": 3}),
         ("embeddings", {"input": ""}, (4, 0), {"input_tokens": 4}),
+        # It generates nothing: the output that it reports is input.
+        ("embeddings", {"input": ""}, (4, 3), {"input_tokens": 7, "output_tokens": 0}),
     ],
 )
 def test_usage_is_counted_where_nothing_was_reserved(
