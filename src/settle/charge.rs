@@ -232,7 +232,8 @@ impl Charge {
     fn classes(&self, known: Known) -> (Classes, UsageSource) {
         let Known { usage, counted, service, error, cut, .. } = known;
         let passed = counted.unwrap_or_default();
-        let (classes, source) = match usage {
+        // Text passed, so a usage of zeros is none.
+        let (classes, source) = match usage.filter(|usage| passed == 0 || !usage.is_empty()) {
             Some(usage) if usage.all_output() > 0 || passed == 0 => {
                 let unsaid = if cut { passed.saturating_sub(usage.all_output()) } else { 0 };
                 (Classes { output: usage.output + unsaid, ..usage }, UsageSource::Reported)
@@ -300,6 +301,7 @@ mod tests {
         for (usage, counted, cut, output, source) in [
             (None, Some(7), false, 7, UsageSource::Counted),
             (usage(10, 0), Some(7), false, 7, UsageSource::Counted),
+            (usage(0, 0), Some(7), false, 7, UsageSource::Counted),
             (usage(10, 3), Some(7), false, 3, UsageSource::Reported),
             (usage(10, 3), Some(7), true, 7, UsageSource::Reported),
             (usage(10, 9), Some(7), true, 9, UsageSource::Reported),

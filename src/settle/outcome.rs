@@ -36,7 +36,7 @@ impl Outcome {
         }
     }
 
-    /// Whether a request that ended so counts. `sent`: its first byte went upstream.
+    /// Whether a request that ended so counts. `sent`: the first byte of its last attempt went upstream.
     pub fn counts(self, verdict: Verdict, sent: bool) -> bool {
         match self {
             Self::Completed | Self::LimitCut | Self::UpstreamCut => verdict != Verdict::Fleets,

@@ -69,7 +69,7 @@ pub struct Report<'a> {
     pub upstream: Option<&'a Origin>,
     /// Attempts at upstream addresses.
     pub attempts: u32,
-    /// The tokens of a model's call: those that it was settled to, else those that its upstream reported.
+    /// The tokens that the upstream of a model reported.
     pub usage: Option<Classes>,
     /// The end of the budgets that counted it.
     pub settled: Option<Settled>,
@@ -127,18 +127,14 @@ impl LogContext {
 }
 
 impl<'a> Report<'a> {
-    /// Its tokens by class, and their source: those that its budgets were settled to, else those that the upstream reported.
+    /// Its tokens by class, and their source; `None` where it does not count.
     pub fn tokens(&self) -> Option<(Classes, UsageSource)> {
-        let settled = self.settled.map(|settled| (settled.classes, settled.source));
-        settled.or(self.usage.map(|usage| (usage, UsageSource::Reported)))
+        self.settled.map(|settled| (settled.classes, settled.source))
     }
 
-    /// Its price in nano-dollars; `None` without tokens, or where the tier has no prices.
+    /// Its price in nano-dollars; `None` where it does not count, or the tier has no prices.
     pub fn price(&self) -> Option<u64> {
-        match &self.settled {
-            Some(settled) => settled.price,
-            None => Some(self.tier?.price.as_ref()?.of(&self.usage?)),
-        }
+        self.settled?.price
     }
 
     /// The consumer's username, else its custom id: a look-up that only a log line pays for.

@@ -295,8 +295,9 @@ impl Chunks {
             _ => None,
         };
         let usage = own.or_else(nested).and_then(|usage| usage::read(usage.get().as_bytes()));
-        // A count that was there is not taken back by one of zeros.
-        if let Some(usage) = usage.filter(|usage| self.usage.is_none() || !usage.is_empty()) {
+        // One of zeros takes back no count that was there, and counts no text that passed.
+        let zeros = self.usage.is_none() && self.counted().unwrap_or_default() == 0;
+        if let Some(usage) = usage.filter(|usage| zeros || !usage.is_empty()) {
             (self.usage, self.reported) = (Some(usage), true);
         }
         if let Some((_, said)) = named("service_tier") {

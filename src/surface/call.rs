@@ -144,6 +144,7 @@ impl<P: CounterSpace> Admitted<P> {
             answered: None,
             stream,
             open: false,
+            sent: false,
             looped: false,
             failed: Vec::new(),
         };
@@ -188,6 +189,7 @@ impl<P: CounterSpace> Call<P> {
         self.facts.context.upstream = at;
         self.facts.attempts += 1;
         self.facts.open = true;
+        self.facts.sent = false;
         self.facts.looped = false;
         self.verdict = Verdict::default();
         self.facts.upstream = Some(Arc::clone(upstream));
@@ -249,6 +251,7 @@ impl<P: CounterSpace> Call<P> {
     pub fn sending(&mut self, after: Duration) {
         let first = self.facts.traffic.sent_after.is_none();
         self.facts.traffic.sent_after.get_or_insert(after);
+        self.facts.sent = true;
         if self.record_refused() || first {
             let Facts { context, attempts, .. } = self.facts;
             let draft = self.facts.subject(self.admitted, context.upstream).draft(attempts, self.charge.as_ref());
@@ -439,7 +442,7 @@ impl<P: CounterSpace> Call<P> {
             return FailedCall { ended: self.end(end, after), answer: None };
         }
         let reason = match failure.reason(shutdown.cutting) {
-            Reason::Drained if self.facts.traffic.sent_after.is_none() => Reason::Draining,
+            Reason::Drained if !self.facts.sent => Reason::Draining,
             reason => reason,
         };
         // The amounts go back to the limits, and the headers of the limits show it.
@@ -468,7 +471,7 @@ impl<P: CounterSpace> Call<P> {
         let Self { mut permit, facts, verdict, charge, admitted, .. } = self;
         facts.learn();
         let usage = facts.answer.as_ref().and_then(ModelAnswer::usage);
-        let counts = end.outcome.counts(verdict, facts.traffic.sent_after.is_some());
+        let counts = end.outcome.counts(verdict, facts.sent);
         let settled = charge.as_ref().map(|charge| charge.settle(facts.known(usage, end, verdict))).filter(|_| counts);
         if counts || facts.answered.is_some() {
             let (attempt, upstream) =

@@ -23,6 +23,7 @@ use crate::telemetry::series::{CallNames, CallReport};
 use crate::units::Moment;
 
 /// The facts of a call that its record needs.
+#[allow(clippy::struct_excessive_bools)] // of the call, and of its last attempt
 pub(super) struct Facts {
     pub(super) in_force: Arc<InForce>,
     pub(super) head: Arc<Head>,
@@ -40,6 +41,8 @@ pub(super) struct Facts {
     pub(super) stream: bool,
     /// The last of them has not failed.
     pub(super) open: bool,
+    /// The first byte of the last of them went upstream.
+    pub(super) sent: bool,
     /// The last of them led back to a gateway, which refused it.
     pub(super) looped: bool,
     /// Those that failed, of a model's call.

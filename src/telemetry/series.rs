@@ -33,7 +33,7 @@ pub const SERIES_WORDS: u32 = 97;
 const TOKENS_TOTAL: Metric = Metric {
     name: "aigw_tokens_total",
     kind: MetricType::Counter,
-    help: "Tokens of calls in disjoint classes, as their budgets were settled; without a budget as upstreams reported them.",
+    help: "Tokens of calls in disjoint classes, as their entries in the ledger have them.",
     labels: &["tier", "model", "class"],
 };
 const UNREPORTED: Metric = Metric {

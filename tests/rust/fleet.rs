@@ -119,6 +119,32 @@ fn client_that_leaves_pays_for_no_failure_of_fleet() {
 }
 
 #[test]
+fn usage_of_a_failure_of_fleet_is_neither_priced_nor_counted() {
+    let world = World::new(&policy());
+    let (mut call, _) = answered(&world, &Spec::chat(), 503, "application/json");
+    let told = Bytes::from_static(b"{\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":4}}");
+    call.piece(told, SHORT, &|| Arc::clone(&world.in_force));
+    let ended = call.completed(SHORT);
+    let report = ended.report();
+    assert_eq!((report.usage.is_some(), report.tokens(), report.price()), (true, None, None));
+    assert_eq!(world.counts(ANN), GIVEN_BACK);
+}
+
+#[test]
+fn client_that_leaves_before_the_next_upstream_has_a_byte_pays_nothing() {
+    let world = World::new(&policy());
+    let (dispatch, mut call) = world.request(&Spec::chat()).ok().unwrap().into_parts();
+    let first = &dispatch.attempts.first;
+    call.attempt(&first.origin, first.upstream);
+    call.sending(SHORT);
+    call.judge(status(503), None);
+    // Its connection does not stand yet.
+    call.attempt(&first.origin, first.upstream);
+    let end = world.fail(call, Failure::Cancelled, false, RUNNING).ended.report().end;
+    assert_eq!((end.outcome, world.counts(ANN)), (Outcome::ClientCut, GIVEN_BACK));
+}
+
+#[test]
 fn refused_keys_and_redirects_are_told_in_own_words() {
     for (with, failure, reason) in [
         (401, Failure::Unauthorized, Reason::UpstreamAuth),

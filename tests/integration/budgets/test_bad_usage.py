@@ -20,6 +20,7 @@ USAGES: dict[str, tuple[str, int | None]] = {
     "a list": ("[9,5]", None),
     "null": ("null", None),
     "empty": ("{}", None),
+    "zeros": ('{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}', None),
     "no output": ('{"prompt_tokens":9,"completion_tokens":0}', HI + 3),
     "the largest": ('{"prompt_tokens":9,"completion_tokens":1099511627776}', 9 + 2**40),
     "more than its total": ('{"prompt_tokens":9,"completion_tokens":5,"total_tokens":3}', 14),
