@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
 
+use super::linger::Place;
 use crate::protocol::Names;
 
 /// A body of this length and less is gathered by the server, which holds it up to three times at its end.
@@ -85,8 +86,13 @@ pub(super) struct Within {
 pub(super) enum Purpose {
     /// To be forwarded.
     Forward(Box<Accepted>),
-    /// To be thrown away, before this answer or, without one, behind it.
-    Discard(Option<Answer>),
+    /// To be thrown away before this answer.
+    Discard(Answer),
+    /// To be thrown away behind its answer.
+    Linger {
+        /// Given back when it is dropped.
+        _place: Place,
+    },
 }
 
 /// The state of the reading after a piece.
@@ -113,7 +119,7 @@ impl BodyReader {
     ) -> PyResult<Self> {
         let form = match length {
             // No memory is claimed for a body that is thrown away, so the server must not gather it.
-            BodyLength::Known(bytes) if bytes > GATHERED || matches!(purpose, Purpose::Discard(_)) => {
+            BodyLength::Known(bytes) if bytes > GATHERED || !matches!(purpose, Purpose::Forward(_)) => {
                 Form::Pieces(bytes)
             }
             BodyLength::Known(_) | BodyLength::None => Form::Gathered,
@@ -205,19 +211,19 @@ impl BodyReader {
         if waits { Progress::Later } else { Progress::More }
     }
 
-    /// Throws away the bytes that came and those that still come, at most so many `more`. Returns the purpose before.
-    pub(super) fn discard(&mut self, more: u64, within: Within) -> Purpose {
+    /// Throws away the bytes that came and those that still come, at most so many `more`, behind the answer. Returns the purpose before.
+    pub(super) fn linger(&mut self, place: Place, more: u64, within: Within) -> Purpose {
         self.held = BytesMut::new();
         self.claim.hold(0);
         self.most = self.seen.saturating_add(more);
         let now = Instant::now();
         (self.silence, self.silent_at, self.deadline) = (within.silence, now + within.silence, now + within.total);
-        std::mem::replace(&mut self.purpose, Purpose::Discard(None))
+        std::mem::replace(&mut self.purpose, Purpose::Linger { _place: place })
     }
 
     /// Whether the body is thrown away.
     pub(super) fn is_discarded(&self) -> bool {
-        matches!(self.purpose, Purpose::Discard(_))
+        !matches!(self.purpose, Purpose::Forward(_))
     }
 
     /// Whether nobody asked for the next piece, now or for the next beat.

@@ -9,7 +9,8 @@
 //! their end or their deadline; then their connections close. A large one holds its bytes of the worker's memory meanwhile.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use aigw_core::accept::room::Claim;
@@ -19,6 +20,8 @@ use pyo3::prelude::*;
 
 /// Most bytes of a small body: the server nearly always has it as one piece.
 const ONE_PIECE: u64 = 8 * 1024;
+/// Large bodies that are read behind their answers at once. Each takes turns with all other requests: behind 150 of them these waited for 30 ms.
+const PLACES: usize = 4;
 
 /// The bodies of one worker.
 pub(super) struct Lingering<E> {
@@ -26,6 +29,17 @@ pub(super) struct Lingering<E> {
     left: Mutex<HashMap<ClientConnection, (Py<E>, Instant)>>,
     /// Futures of bodies that are read and thrown away, oldest first, with their deadlines.
     asked: Mutex<VecDeque<Asked>>,
+    /// Places that are taken.
+    taken: Arc<AtomicUsize>,
+}
+
+/// The place of a large body that is read behind its answer, which closes the connection.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A body that is read and thrown away.
@@ -45,7 +59,7 @@ pub(super) enum Left<E> {
 
 impl<E> Default for Lingering<E> {
     fn default() -> Self {
-        Self { left: Mutex::default(), asked: Mutex::default() }
+        Self { left: Mutex::default(), asked: Mutex::default(), taken: Arc::default() }
     }
 }
 
@@ -72,6 +86,13 @@ impl<E: PyClass> Lingering<E> {
         let body = proto.call0()?.unbind();
         locked(&self.asked).push_back(Asked { body, until, claim });
         Ok(())
+    }
+
+    /// A place; `None` when all are taken.
+    pub(super) fn place(&self) -> Option<Place> {
+        let free = |taken: usize| (taken < PLACES).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
+        Some(Place(Arc::clone(&self.taken)))
     }
 
     /// Whether no body waits or is being read.

@@ -194,17 +194,17 @@ impl Exchange {
             }
             BodyLength::Chunked if !own.head.expects_continue() && own.phase() == Phase::Head && Self::enter(this) => {
                 let within = Within { silence: DISCARD_FOR, total: DISCARD_FOR };
-                Self::read(this, Purpose::Discard(Some(answer)), DISCARD_BYTES, within, own.no_claim())
+                Self::read(this, Purpose::Discard(answer), DISCARD_BYTES, within, own.no_claim())
             }
             BodyLength::Known(_)
                 if !own.head.expects_continue()
                     && own.phase() == Phase::Head
-                    && own.shared.has_room()
+                    && let Some(place) = own.shared.place()
                     && Self::enter(this) =>
             {
                 answer.close = true;
                 protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive())?;
-                Self::read(this, Purpose::Discard(None), LINGER_BYTES, LINGER, own.no_claim())
+                Self::read(this, Purpose::Linger { _place: place }, LINGER_BYTES, LINGER, own.no_claim())
             }
             BodyLength::Known(_) | BodyLength::Chunked => {
                 answer.close = true;
@@ -270,25 +270,27 @@ impl Exchange {
         let Some(reader) = locked(&this.get().body).take() else { return Ok(()) };
         match reader.into_parts() {
             (Purpose::Forward(accepted), body, _) => Self::forward(this, accepted, body),
-            (Purpose::Discard(Some(answer)), ..) => Self::answer(this, &answer),
-            (Purpose::Discard(None), ..) => Self::finish(this),
+            (Purpose::Discard(answer), ..) => Self::answer(this, &answer),
+            (Purpose::Linger { .. }, ..) => Self::finish(this),
         }
     }
 
     /// The body is refused while it comes: the answer goes out, and the rest of the body is read behind it, where it is cheap.
     fn body_refused(this: &Bound<'_, Self>, reason: Reason) -> PyResult<()> {
         let own = this.get();
-        let reads_on = |body: &&mut BodyReader| match reason {
-            Reason::BodyTooLarge | Reason::BodyMemory | Reason::Overloaded => own.shared.has_room(),
-            Reason::BodyTimeout => body.is_discarded() && own.shared.has_room(),
+        let reads_on = |body: &BodyReader| match reason {
+            Reason::BodyTooLarge | Reason::BodyMemory | Reason::Overloaded => true,
+            Reason::BodyTimeout => body.is_discarded(),
             _ => false,
         };
-        let discard = |body: &mut BodyReader| body.discard(LINGER_BYTES, LINGER);
-        let before = locked(&own.body).as_mut().filter(reads_on).map(discard);
+        let linger = |body: &mut BodyReader| {
+            reads_on(body).then(|| own.shared.place()).flatten().map(|place| body.linger(place, LINGER_BYTES, LINGER))
+        };
+        let before = locked(&own.body).as_mut().and_then(linger);
         let mut answer = match before {
             Some(Purpose::Forward(accepted)) => own.shared.worker.refuse(&own.head, accepted.rejected(reason)),
-            Some(Purpose::Discard(Some(answer))) => answer,
-            Some(Purpose::Discard(None)) | None => return Self::body_failed(this, reason),
+            Some(Purpose::Discard(answer)) => answer,
+            Some(Purpose::Linger { .. }) | None => return Self::body_failed(this, reason),
         };
         answer.close = true;
         if let Err(error) = protocol::send_own(this.py(), &own.proto, &answer, own.keep_alive()) {
@@ -304,7 +306,8 @@ impl Exchange {
         let Some(reader) = locked(&own.body).take() else { return Ok(()) };
         let (purpose, _, future) = reader.into_parts();
         let answer = match purpose {
-            Purpose::Discard(answer) => answer,
+            Purpose::Discard(answer) => Some(answer),
+            Purpose::Linger { .. } => None,
             Purpose::Forward(accepted) => Some(own.shared.worker.refuse(&own.head, accepted.rejected(reason))),
         };
         let answered = match answer {

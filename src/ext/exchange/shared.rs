@@ -21,7 +21,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::in_flight::InFlight;
-use super::linger::Lingering;
+use super::linger::{Lingering, Place};
 use crate::memory::Freed;
 
 /// Settings of a worker that its exchanges need.
@@ -107,9 +107,9 @@ impl<E: PyClass> Shared<E> {
         Some(index)
     }
 
-    /// Whether an exchange may stay in flight only to read a refused body: requests come first, and have half of the places.
-    pub(super) fn has_room(&self) -> bool {
-        self.in_flight.count() < self.settings.max_in_flight / 2
+    /// A place for an exchange that stays in flight only to read a refused body: requests come first, and have half of all exchanges.
+    pub(super) fn place(&self) -> Option<Place> {
+        if self.in_flight.count() < self.settings.max_in_flight / 2 { self.lingering.place() } else { None }
     }
 
     /// The exchange at an index is over.

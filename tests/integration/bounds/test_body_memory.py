@@ -2,11 +2,12 @@
 
 import gzip
 import json
+from contextlib import ExitStack
 
 from tests.integration.bounds.conftest import MEMORY, WORKERS, Floor
 from tests.support.ends import message
 from tests.support.hostile import MIB, Peak, Senders, wait_memory
-from tests.support.surface import Caller, chat
+from tests.support.surface import Caller, chat, metric
 from tests.support.wire import Connection
 
 BODY = 2 * MIB
@@ -86,3 +87,14 @@ def test_one_body_of_the_largest_size_always_fits(floor: Floor) -> None:
     with Connection(floor.gateway.proxy) as connection:
         answer = connection.ask(message("POST", "/echo/post", f"apikey: {floor.caller().key}", body=body))
     assert answer.status == 200
+
+
+def test_few_refused_bodies_are_read_on(floor: Floor) -> None:
+    """Everybody gets the answer; at most four of them in a worker stay in flight behind it."""
+    head = message("POST", "/echo/post", f"apikey: {floor.caller().key}", f"Content-Length: {20 * MIB}")
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(Connection(floor.gateway.proxy)) for _ in range(40)]
+        for one in crowd:
+            one.send(head)
+        assert [one.answer().status for one in crowd] == [413] * 40
+        assert metric(floor.gateway, "aigw_in_flight") <= 4 * WORKERS
