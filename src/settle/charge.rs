@@ -232,8 +232,8 @@ impl Charge {
     fn classes(&self, known: Known) -> (Classes, UsageSource) {
         let Known { usage, counted, service, error, cut, .. } = known;
         let passed = counted.unwrap_or_default();
-        // Text passed, so a usage of zeros is none.
-        let (classes, source) = match usage.filter(|usage| passed == 0 || !usage.is_empty()) {
+        // An answer has a prompt at least, so a usage of zeros is none.
+        let (classes, source) = match usage.filter(|usage| error && passed == 0 || !usage.is_empty()) {
             Some(usage) if usage.all_output() > 0 || passed == 0 => {
                 let unsaid = if cut { passed.saturating_sub(usage.all_output()) } else { 0 };
                 (Classes { output: usage.output + unsaid, ..usage }, UsageSource::Reported)
@@ -306,7 +306,9 @@ mod tests {
             (usage(10, 3), Some(7), true, 7, UsageSource::Reported),
             (usage(10, 9), Some(7), true, 9, UsageSource::Reported),
             (None, None, false, 100, UsageSource::Reserved),
+            (usage(0, 0), None, false, 100, UsageSource::Reserved),
             (None, Some(0), true, 0, UsageSource::Counted),
+            (usage(0, 0), Some(0), false, 0, UsageSource::Counted),
         ] {
             let settled = charge.settle(Known { usage, counted, cut, ..Known::default() });
             let got = (settled.amounts.input_tokens, settled.amounts.output_tokens, settled.source);

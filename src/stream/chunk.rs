@@ -308,7 +308,7 @@ impl Chunks {
         }
         match (&self.wish, self.usage()) {
             (Wish::Strip, _) => {}
-            (Wish::Tell(prices), Some(usage)) if own.is_some() || self.reported => {
+            (Wish::Tell(prices), Some(usage)) if !usage.is_empty() && (own.is_some() || self.reported) => {
                 let usage = self.with_passed(usage);
                 let price = prices.as_ref().map(|prices| prices.of(&usage));
                 return tell(event, data, &members, own, &bill::member(&usage, price));

@@ -442,7 +442,7 @@ impl<P: CounterSpace> Call<P> {
             return FailedCall { ended: self.end(end, after), answer: None };
         }
         let reason = match failure.reason(shutdown.cutting) {
-            Reason::Drained if !self.facts.sent => Reason::Draining,
+            Reason::Drained if self.facts.traffic.sent_after.is_none() => Reason::Draining,
             reason => reason,
         };
         // The amounts go back to the limits, and the headers of the limits show it.

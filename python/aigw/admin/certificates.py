@@ -56,7 +56,7 @@ class Certificates(Hooks):
             raise envelope.schema_violation(SchemaViolation(wrong))
         return found
 
-    def named(self, given: JsonDict, name: str | None) -> JsonDict:
+    def named(self, given: JsonDict, name: str | None, row: Row | None) -> JsonDict:
         """A certificate serves the name in the path, too, and no name that the input leaves out."""
         snis = given.get("snis")
         if snis is None:

@@ -55,9 +55,13 @@ class Credentials(Hooks):
             raise envelope.schema_violation(SchemaViolation({"key": wrong}))
         return {k: v for k, v in given.items() if k != "key"}
 
-    def named(self, given: JsonDict, name: str | None) -> JsonDict:
-        """A reference in the path names the credential, and is no key."""
-        return super().named(given, None if name is not None and referenced(name) is not None else name)
+    def named(self, given: JsonDict, name: str | None, row: Row | None) -> JsonDict:
+        """A reference in the path names the credential, and is no key. Raises 404 for one that names none."""
+        if name is None or referenced(name) is None:
+            return super().named(given, name, row)
+        if row is None:
+            raise envelope.not_found()
+        return given
 
     def taken_over(
         self, engine: Engine, session: WriteSession, key: str, data: JsonDict, parents: Mapping[str, str]

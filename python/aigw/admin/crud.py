@@ -60,7 +60,7 @@ class Crud(Engine):
             row = hooks.taken_over(self, session, key.lower(), data, parents)
         if row is not None:
             session.must_be_of(kind.name, row)
-        given = hooks.named(self._typed(kind, data, row), None if is_uuid(key) else key)
+        given = hooks.named(self._typed(kind, data, row), None if is_uuid(key) else key, row)
         _must_be_named(given, row.id if row is not None else key.lower() if is_uuid(key) else None)
         if row is not None:
             given = {"created_at": row.body["created_at"], **given, "id": row.id}

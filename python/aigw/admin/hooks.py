@@ -60,9 +60,9 @@ class Hooks:
         """The input without fields that are only read, and with keys in place of references. `row`: the entity before the write."""
         return given
 
-    def named(self, given: JsonDict, name: str | None) -> JsonDict:
-        """The input of a PUT. `name`: the path's text, if that is no id. The body's own name does not count, as in Kong: the next PUT to the
-        same path means the same entity."""
+    def named(self, given: JsonDict, name: str | None, row: Row | None) -> JsonDict:
+        """The input of a PUT. `name`: the path's text, if that is no id. `row`: the entity that it names. The body's own name does not
+        count, as in Kong: the next PUT to the same path means the same entity."""
         return given if name is None else {**given, self.kind.endpoint_key: name}
 
     def taken_over(

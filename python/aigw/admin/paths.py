@@ -22,6 +22,7 @@ from aigw.control.store.write import WriteSession
 from aigw.entities import KINDS, EntityKind
 from aigw.entities.keyauth_credential import VAULT
 from aigw.plugins import PLUGINS
+from aigw.schema.fields import is_uuid
 from aigw.types import JsonDict
 
 COLLECTIONS: Final = {kind.url: kind for kind in KINDS.values() if kind.served}
@@ -182,7 +183,8 @@ def _referenced(kind: EntityKind, key: str, reference: str) -> Methods:
         row = found(session, crud, kind, key)
         if there := row.body[reference]:
             return crud.upsert(session, target, there["id"], data, {})
-        made = crud.upsert(session, target, str(uuid4()), data, {})
+        own = data.get("id")
+        made = crud.upsert(session, target, own if isinstance(own, str) and is_uuid(own) else str(uuid4()), data, {})
         crud.patch(session, kind, row.id, {reference: {"id": made["id"]}}, {})
         return made
 

@@ -9,19 +9,21 @@
 //! their end or their deadline; then their connections close. A large one holds its bytes of the worker's memory meanwhile.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use aigw_core::accept::room::Claim;
+use aigw_core::accept::room::{Claim, Holder};
 use aigw_core::request::ClientConnection;
 use pyo3::PyClass;
 use pyo3::prelude::*;
 
 /// Most bytes of a small body: the server nearly always has it as one piece.
 const ONE_PIECE: u64 = 8 * 1024;
-/// Large bodies that are read behind their answers at once. Each takes turns with all other requests: behind 150 of them these waited for 30 ms.
-const PLACES: usize = 4;
+/// Large bodies of one address that are read behind their answers at once. Each takes turns with all other requests: behind 150 of them these
+/// waited for 30 ms.
+const OWN: usize = 4;
+/// Those of all addresses.
+const PLACES: usize = 16;
 
 /// The bodies of one worker.
 pub(super) struct Lingering<E> {
@@ -29,16 +31,22 @@ pub(super) struct Lingering<E> {
     left: Mutex<HashMap<ClientConnection, (Py<E>, Instant)>>,
     /// Futures of bodies that are read and thrown away, oldest first, with their deadlines.
     asked: Mutex<VecDeque<Asked>>,
-    /// Places that are taken.
-    taken: Arc<AtomicUsize>,
+    /// Places that are taken, by whom.
+    taken: Arc<Mutex<Vec<Holder>>>,
 }
 
 /// The place of a large body that is read behind its answer, which closes the connection.
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(super) struct Place {
+    taken: Arc<Mutex<Vec<Holder>>>,
+    by: Holder,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut taken = locked(&self.taken);
+        if let Some(at) = taken.iter().position(|by| *by == self.by) {
+            taken.swap_remove(at);
+        }
     }
 }
 
@@ -88,11 +96,14 @@ impl<E: PyClass> Lingering<E> {
         Ok(())
     }
 
-    /// A place; `None` when all are taken.
-    pub(super) fn place(&self) -> Option<Place> {
-        let free = |taken: usize| (taken < PLACES).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
-        Some(Place(Arc::clone(&self.taken)))
+    /// A place; `None` when all are taken, or all of this address.
+    pub(super) fn place(&self, by: Holder) -> Option<Place> {
+        let mut taken = locked(&self.taken);
+        if taken.len() >= PLACES || taken.iter().filter(|other| **other == by).count() >= OWN {
+            return None;
+        }
+        taken.push(by);
+        Some(Place { taken: Arc::clone(&self.taken), by })
     }
 
     /// Whether no body waits or is being read.

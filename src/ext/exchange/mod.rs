@@ -199,7 +199,7 @@ impl Exchange {
             BodyLength::Known(_)
                 if !own.head.expects_continue()
                     && own.phase() == Phase::Head
-                    && let Some(place) = own.shared.place()
+                    && let Some(place) = own.shared.place(own.address())
                     && Self::enter(this) =>
             {
                 answer.close = true;
@@ -284,7 +284,10 @@ impl Exchange {
             _ => false,
         };
         let linger = |body: &mut BodyReader| {
-            reads_on(body).then(|| own.shared.place()).flatten().map(|place| body.linger(place, LINGER_BYTES, LINGER))
+            reads_on(body)
+                .then(|| own.shared.place(own.address()))
+                .flatten()
+                .map(|place| body.linger(place, LINGER_BYTES, LINGER))
         };
         let before = locked(&own.body).as_mut().and_then(linger);
         let mut answer = match before {

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use aigw_core::accept::room::Holder;
 use aigw_core::accept::turns::Turns;
 use aigw_core::request::{ClientConnection, Header, Listens};
 use aigw_core::surface::Accepted;
@@ -108,8 +109,8 @@ impl<E: PyClass> Shared<E> {
     }
 
     /// A place for an exchange that stays in flight only to read a refused body: requests come first, and have half of all exchanges.
-    pub(super) fn place(&self) -> Option<Place> {
-        if self.in_flight.count() < self.settings.max_in_flight / 2 { self.lingering.place() } else { None }
+    pub(super) fn place(&self, by: Holder) -> Option<Place> {
+        if self.in_flight.count() < self.settings.max_in_flight / 2 { self.lingering.place(by) } else { None }
     }
 
     /// The exchange at an index is over.

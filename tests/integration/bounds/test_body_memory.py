@@ -27,9 +27,10 @@ def chunked(who: Caller) -> bytes:
 
 def test_one_callers_bodies_hold_their_part_and_others_go_on(floor: Floor) -> None:
     bad, before = floor.caller(), floor.refused("body_memory_exceeded")
-    with Peak(floor.gateway) as peak, floor.healthy():
+    with Peak(floor.gateway) as peak, floor.healthy() as healthy:
         crowd = Senders.send(floor.gateway.proxy, [withheld(bad)] * 40)
         refused = floor.refused("body_memory_exceeded") - before
+    assert healthy.meanwhile
     held = PART // BODY
     assert 40 - WORKERS * held <= refused <= 40 - held
     assert peak.grown <= WORKERS * PART + 24 * MIB
@@ -90,7 +91,7 @@ def test_one_body_of_the_largest_size_always_fits(floor: Floor) -> None:
 
 
 def test_few_refused_bodies_are_read_on(floor: Floor) -> None:
-    """Everybody gets the answer; at most four of them in a worker stay in flight behind it."""
+    """Everybody gets the answer; at most four of one address stay in flight in a worker behind it."""
     head = message("POST", "/echo/post", f"apikey: {floor.caller().key}", f"Content-Length: {20 * MIB}")
     with ExitStack() as stack:
         crowd = [stack.enter_context(Connection(floor.gateway.proxy)) for _ in range(40)]

@@ -54,8 +54,9 @@ def test_some_interim_answers_pass(floor: Floor, interim: Interim) -> None:
 def test_flood_of_interim_answers_is_502(floor: Floor, interim: Interim) -> None:
     interim.count = 1_000_000
     before = floor.refused("upstream_garbage")
-    with floor.healthy():
+    with floor.healthy() as healthy:
         assert [ask(floor) for _ in range(5)] == [502] * 5
+    assert healthy.meanwhile
     assert floor.refused("upstream_garbage") == before + 5
 
 

@@ -21,13 +21,14 @@ EACH = 160 * 1024
 def test_clients_that_never_read_cost_little(floor: Floor) -> None:
     request = message("GET", "/flood/x", f"apikey: {floor.caller().key}")
     kernel = kernels_memory()
-    with Peak(floor.gateway) as peak, floor.healthy():
+    with Peak(floor.gateway) as peak, floor.healthy() as healthy:
         crowd = slow_readers(floor.gateway.proxy, request, READERS)
         settled, last = 0, -1
         while settled < 10:
             time.sleep(0.05)
             now = resident(floor.gateway) // MIB
             settled, last = (settled + 1 if now == last else 0), now
+    assert healthy.meanwhile
     assert peak.grown <= FIRST + READERS * EACH
     # The upstream's own sockets are of this machine, too.
     assert kernels_memory() - kernel <= READERS * 6 * MIB

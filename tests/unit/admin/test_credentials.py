@@ -80,6 +80,13 @@ def test_a_credential_counts_down_and_expires(gateway: Gateway) -> None:
     }
 
 
+def test_put_at_a_reference_that_names_no_key_makes_none(gateway: Gateway) -> None:
+    gateway.post("/consumers", username="bob")
+    for path in ("/consumers/bob/key-auth", "/key-auths"):
+        gateway.call("PUT", f"{path}/{quote(reference(str(uuid4())))}", 404, json={})
+    assert gateway.call("GET", "/key-auths")["data"] == []
+
+
 def test_a_row_number_belongs_to_one_entity_for_ever(gateway: Gateway) -> None:
     for name in ("a", "b"):
         gateway.post("/consumers", username=name)

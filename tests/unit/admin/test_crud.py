@@ -192,6 +192,9 @@ def test_put_at_a_reference_that_is_null_makes_the_entity(gateway: Gateway) -> N
     again = gateway.call("PUT", "/routes/r/service", 200, json={"host": "i", "name": "s"})
     assert (again["id"], again["host"]) == (made["id"], "i")
     gateway.call("PUT", "/routes/absent/service", 404, json={"host": "h"})
+    gateway.post("/routes", name="other", paths=["/other"])
+    own = str(uuid4())
+    assert gateway.call("PUT", "/routes/other/service", 200, json={"host": "h", "id": own})["id"] == own
 
 
 def test_references_accept_names(gateway: Gateway) -> None:
