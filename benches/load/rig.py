@@ -73,7 +73,7 @@ class Server:
         """Processor time, in nanoseconds, of all processes of the server, or of those with `role` in their command lines."""
         pids = [pid for pid in self.pids() if role.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
         tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+        return sum(map(_thread_ns, tasks))
 
     def count_workers_alone(self) -> None:
         """Move the control process to the client's core, and count the time of workers only."""
@@ -121,6 +121,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _thread_ns(task: Path) -> int:
+    """Processor time of a thread; 0 of one that has ended since it was listed."""
+    try:
+        return int((task / "schedstat").read_text().split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _answers(port: int) -> bool:
