@@ -232,7 +232,7 @@ impl Charge {
     fn classes(&self, known: Known) -> (Classes, UsageSource) {
         let Known { usage, counted, service, error, cut, .. } = known;
         let passed = counted.unwrap_or_default();
-        // An answer has a prompt at least, so a usage of zeros is none.
+        // Each answer that is no error has a prompt, so nobody believes a usage of zeros.
         let (classes, source) = match usage.filter(|usage| error && passed == 0 || !usage.is_empty()) {
             Some(usage) if usage.all_output() > 0 || passed == 0 => {
                 let unsaid = if cut { passed.saturating_sub(usage.all_output()) } else { 0 };

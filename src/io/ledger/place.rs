@@ -67,7 +67,7 @@ impl Home {
         Err(at(&self.dir, Error::new(ErrorKind::NotFound, text)))
     }
 
-    /// Makes the folder anew, for records that have no other place to go to. The data folder around it must be there.
+    /// Makes the ledger's folder once more, for records that no other folder can take. The data folder must exist.
     pub fn make_again(&self, files: &dyn Files) -> Result<()> {
         // One on a file system of its own is away with that.
         let Some((around, _)) = self.known.filter(|&(around, device)| around.device == device) else {

@@ -79,7 +79,7 @@ pub(super) struct State {
     reserved: u64,
     appended: u64,
     closed: bool,
-    /// An open file is not at its path, and the writer cannot write it there anew. No new call is admitted then.
+    /// An open file is not at its path, and the writer cannot write the file there again. The worker admits no new call then.
     displaced: bool,
 }
 

@@ -107,7 +107,7 @@ impl Syncer {
         self.shared.tell(step, result.as_ref().err());
     }
 
-    /// Looks whether each open file is at its path, and writes a missing file anew. Calls are refused while that fails.
+    /// Looks whether each open file is at its path, and writes a missing file again. The worker refuses calls while that fails.
     fn look(&mut self) -> Result<()> {
         let files = self.shared.state().files();
         let looked = files.iter().try_for_each(|segment| self.put_back(segment));
@@ -159,7 +159,7 @@ impl Syncer {
         self.shared.note_failure(at(&segment.path(&self.shared.dir), Error::new(ErrorKind::NotFound, text)));
     }
 
-    /// Makes the spare's file anew. The new file is the spare before it has its name, so records that come meanwhile are in it.
+    /// Makes another file for the spare. This file is the spare before it has its name, so it has the records that come meanwhile.
     fn renew_spare(&mut self, lost: &Segment) -> Result<()> {
         let spare = Arc::new(self.draft(lost.name)?);
         self.sync_draft(&spare)?;

@@ -50,7 +50,7 @@ pub struct LedgerStatus {
     pub room_error: Option<String>,
     /// Why records cannot be put on disk; `None` while they can.
     pub sync_error: Option<String>,
-    /// The error while a removed or moved file cannot be written anew, and no call is admitted. `None` while all files are in their places.
+    /// The error while the writer cannot write a removed or moved file again, and the worker admits no call. `None` while all files are in their places.
     pub place_error: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub enum LedgerState {
     Full = 1,
     /// Records cannot be put on disk; calls are admitted while there is room.
     Failing = 2,
-    /// The writer cannot write a removed or moved file anew. Calls are refused.
+    /// The writer cannot write a removed or moved file again. The worker refuses calls.
     Displaced = 3,
 }
 
